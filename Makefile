@@ -1,0 +1,38 @@
+# `make demo` and `make test` work on a fresh clone: each sets up what it needs and does it once.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN_STAMP := $(VENV)/.installed-run
+DEV_STAMP := $(VENV)/.installed-dev
+
+.PHONY: help demo test lint clean
+
+help:
+	@echo "make demo   recover a bundled photo; the pictures land in demo-out/"
+	@echo "make test   run the whole test suite"
+	@echo "make lint   check style with ruff"
+	@echo "make clean  remove .venv and demo-out/"
+
+demo: $(RUN_STAMP)
+	$(BIN)/deocclude demo -o demo-out
+
+test: $(DEV_STAMP)
+	$(BIN)/python -m pytest
+
+lint: $(DEV_STAMP)
+	$(BIN)/ruff check src tests
+
+clean:
+	rm -rf $(VENV) demo-out
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# The stamps are redone when pyproject.toml changes; an editable install follows source edits by itself.
+$(RUN_STAMP): pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet -e .
+	@touch $@
+
+$(DEV_STAMP): pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	@touch $@ $(RUN_STAMP)

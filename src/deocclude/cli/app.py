@@ -1,0 +1,152 @@
+"""The `deocclude` command: its verbs, its exit codes, and nothing heavy.
+
+A verb is one row of `VERBS` and one module `deocclude.cli.<verb>`, imported only when that verb is called, so that
+`deocclude --help` costs no numpy, no ONNX Runtime and no torch. The module exposes one name:
+
+    app     either a plain function with typer annotations (its docstring is the verb's help),
+            or a `typer.Typer` holding subcommands (`deocclude data build`, `deocclude train mask`)
+
+A verb raises `DeoccludeError` (or a subclass) with one clear line; the line goes to stderr and the error's `exit_code`
+becomes the process's. A package that is not installed becomes a `MissingExtraError` naming the extra that brings it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from deocclude._version import __version__
+
+if TYPE_CHECKING:
+    from deocclude.errors import DeoccludeError
+
+EXIT_INTERRUPTED = 130
+
+VERBS: dict[str, str] = {
+    "run": "Recover the hidden part of people in photos.",
+    "demo": "Hide part of a bundled photo, recover it, and score that.",
+    "models": "List the bundled models, or show one in full.",
+    "train": "Train the mask completion or the content recovery network.",
+    "data": "Build, check, convert or show training and validation data.",
+    "eval": "Measure a model on a validation set, next to its baselines.",
+    "export": "Turn a training checkpoint into the files that `run` loads.",
+    "bench": "Time the networks against the paper-size ones, and `run`.",
+    "doctor": "Check versions, device, weights and optional packages.",
+}
+"""Verb: what `deocclude --help` says of it."""
+
+EXTRA_OF = {
+    "accelerate": "train",
+    "cv2": "train",
+    "onnx": "train",
+    "onnxscript": "train",
+    "pydantic": "train",
+    "safetensors": "train",
+    "scipy": "train",
+    "skimage": "train",
+    "sklearn": "train",
+    "tensorboard": "train",
+    "torch": "train",
+    "yaml": "train",
+}
+"""Optional top-level package: the extra that installs it."""
+
+
+class LazyVerb(TyperCommand):
+    """A verb that knows its one-line help and imports its module when it is called."""
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        module = importlib.import_module(f"deocclude.cli.{self.name}")
+        return _as_command(module.app, str(self.name)).make_context(info_name, args, parent=parent, **extra)
+
+
+class VerbGroup(TyperGroup):
+    """The verbs in the order of `VERBS`; the one place where errors become exit codes."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in VERBS:
+            return None
+        return LazyVerb(name=cmd_name, help=VERBS[cmd_name], add_help_option=False)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] not in VERBS and not args[0].startswith("-"):
+            from difflib import get_close_matches
+
+            near = get_close_matches(args[0], VERBS, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"the verbs are: {', '.join(VERBS)}"
+            ctx.fail(f"no verb {args[0]!r}: {hint}")
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        from deocclude.errors import DeoccludeError, MissingExtraError
+
+        try:
+            return super().invoke(ctx)
+        except DeoccludeError as error:
+            fail(error)
+        except ModuleNotFoundError as error:
+            package = (error.name or "").partition(".")[0]
+            if package not in EXTRA_OF:
+                raise
+            extra = EXTRA_OF[package]
+            verb = ctx.invoked_subcommand
+            fail(MissingExtraError(f"`deocclude {verb}` needs {package}: pip install 'deocclude[{extra}]'"))
+        except KeyboardInterrupt:
+            typer.echo("interrupted", err=True)
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+def fail(error: DeoccludeError) -> None:
+    """Print the error as one line on stderr and leave with its exit code."""
+    typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+    raise typer.Exit(error.exit_code) from None
+
+
+def _as_command(verb_app: typer.Typer | Callable[..., Any], name: str) -> Any:
+    if not isinstance(verb_app, typer.Typer):
+        function, verb_app = verb_app, typer.Typer(add_completion=False, rich_markup_mode=None)
+        verb_app.command(name=name)(function)
+    return typer.main.get_command(verb_app)
+
+
+app = typer.Typer(cls=VerbGroup, add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"deocclude {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def deocclude(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and leave.")
+    ] = False,
+) -> None:
+    """Human de-occlusion: a photo goes in, every partly hidden person comes out whole.
+
+    Exit codes: 0 done, 1 error, 2 usage or bad config, 3 weights, 4 device or missing extra, 5 some inputs failed,
+    130 interrupted.
+    """
+
+
+def main() -> None:
+    """The console entry point. A polite kill is an interruption, so that temporary files are cleaned up."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        app(prog_name="deocclude")
+    except BrokenPipeError:
+        # The reader of our stdout has gone (`| head`): leave quietly, and keep Python's own flush from complaining.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
