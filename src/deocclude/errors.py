@@ -1,0 +1,53 @@
+"""The errors that this package raises on purpose, each with the exit code that the command line gives it.
+
+Every message is one line: what was expected, what came, and which file where there is one.
+"""
+
+from __future__ import annotations
+
+
+class DeoccludeError(Exception):
+    """Base of all errors of this package; catch it to catch them all."""
+
+    exit_code: int = 1
+
+
+class InputError(DeoccludeError):
+    """A photo, mask or box that cannot be used."""
+
+    exit_code = 1
+
+
+class UsageError(DeoccludeError):
+    """A call that asks for something that does not exist or does not fit together."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """A configuration with an unknown key or a value out of range."""
+
+
+class WeightsError(DeoccludeError):
+    """Weights that are missing, damaged, or of another format."""
+
+    exit_code = 3
+
+
+class DeviceError(DeoccludeError):
+    """A device that was asked for by name and cannot be used here."""
+
+    exit_code = 4
+
+
+class MissingExtraError(DeoccludeError):
+    """A command that needs an optional part of the package.
+
+    >>> str(MissingExtraError("training", "train"))
+    'training needs the extra [train]: pip install "deocclude[train]"'
+    """
+
+    exit_code = 4
+
+    def __init__(self, purpose: str, extra: str) -> None:
+        super().__init__(f'{purpose} needs the extra [{extra}]: pip install "deocclude[{extra}]"')

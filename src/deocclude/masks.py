@@ -1,0 +1,215 @@
+"""Pure functions on masks: (H, W) bool arrays, True = person. No image files, no networks.
+
+Boxes are `(x0, y0, x1, y1)` in pixels with the end excluded, so that `x1 - x0` is a width and a mask's box holds whole pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .errors import InputError
+
+BoxXyxy = tuple[float, float, float, float]
+
+
+def mask_iou(pred: np.ndarray, target: np.ndarray) -> float:
+    """Intersection over union of two (H, W) bool masks, 0 to 1; two empty masks agree fully (1)."""
+    union = np.count_nonzero(pred | target)
+    return 1.0 if union == 0 else np.count_nonzero(pred & target) / union
+
+
+def mask_to_box_xyxy(mask: np.ndarray) -> tuple[int, int, int, int]:
+    """The smallest box around the True pixels of an (H, W) bool mask. Raises InputError when there are none."""
+    rows = np.flatnonzero(mask.any(axis=1))
+    if rows.size == 0:
+        raise InputError("the mask is empty: it has no person pixel to draw a box around")
+    columns = np.flatnonzero(mask[rows[0] : rows[-1] + 1].any(axis=0))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def box_to_mask(box_xyxy: Sequence[float], size_hw: tuple[int, int]) -> np.ndarray:
+    """(H, W) bool mask of the pixels whose centre lies in the box; parts of the box outside the picture are cut off."""
+    x0, y0, x1, y1 = box_xyxy
+    mask = np.zeros(size_hw, dtype=bool)
+    # The centre of pixel i is at i + 0.5: it lies in [x0, x1) when ceil(x0 - 0.5) <= i < ceil(x1 - 0.5).
+    left, top, right, bottom = (max(0, int(np.ceil(edge - 0.5))) for edge in (x0, y0, x1, y1))
+    mask[top:bottom, left:right] = True
+    return mask
+
+
+def dilate(mask: np.ndarray, radius_px: int) -> np.ndarray:
+    """Grow a bool mask by `radius_px` in all eight directions (a square of side 2 * radius + 1)."""
+    return _grow_axis(_grow_axis(mask, radius_px, 0), radius_px, 1)
+
+
+def erode(mask: np.ndarray, radius_px: int) -> np.ndarray:
+    """Shrink a bool mask by `radius_px`; what lies outside the picture counts as person, so that its edge does not eat in."""
+    return ~dilate(~mask, radius_px)
+
+
+def _grow_axis(mask: np.ndarray, radius_px: int, axis: int) -> np.ndarray:
+    grown = np.moveaxis(mask.copy(), axis, 0)
+    done = 0
+    while done < radius_px:
+        # A pixel at the picture's edge is by now a bar of done + 1; a longer step would leave a gap between its copies.
+        step = min(done + 1, radius_px - done)
+        before = grown.copy()
+        grown[step:] |= before[:-step]
+        grown[:-step] |= before[step:]
+        done += step
+    return np.moveaxis(grown, 0, axis)
+
+
+@dataclass(frozen=True)
+class Components:
+    """Connected pieces of a mask, as horizontal runs: cheap to count and to paint back."""
+
+    size_hw: tuple[int, int]
+    starts: np.ndarray  # (R,) first pixel of each run, in a picture flattened with two columns of padding a row
+    ends: np.ndarray  # (R,) one past the last pixel of each run
+    labels: np.ndarray  # (R,) piece of each run, 0 to count - 1
+    areas_px: np.ndarray  # (count,) pixels of each piece
+
+    @property
+    def count(self) -> int:
+        """How many pieces there are."""
+        return len(self.areas_px)
+
+    def paint(self, chosen: np.ndarray) -> np.ndarray:
+        """(H, W) bool mask of the pieces whose entry in `chosen` ((count,) bool) is True."""
+        height, width = self.size_hw
+        runs = chosen[self.labels]
+        steps = np.zeros(height * (width + 2) + 1, dtype=np.int8)
+        steps[self.starts[runs]] = 1
+        steps[self.ends[runs]] = -1
+        # Runs never touch (a gap of a pixel or more parts them), so the running sum is 0 or 1.
+        return np.cumsum(steps[:-1], dtype=np.int8).astype(bool).reshape(height, width + 2)[:, 1:-1]
+
+
+def connected_components(mask: np.ndarray, diagonal: bool = True) -> Components:
+    """Split an (H, W) bool mask into connected pieces; `diagonal` also joins pixels that touch at a corner."""
+    height, width = mask.shape
+    stride = width + 2
+    padded = np.zeros((height, stride), dtype=np.int8)
+    padded[:, 1:-1] = mask
+    steps = np.diff(padded.ravel(), append=np.int8(0))
+    starts, ends = np.flatnonzero(steps == 1) + 1, np.flatnonzero(steps == -1) + 1
+
+    # Runs are sorted, so those of the next row that touch a run are one span of indices, found by bisection.
+    reach = int(diagonal)
+    first = np.searchsorted(ends, starts + stride - reach, side="right")
+    past = np.searchsorted(starts, ends + stride + reach, side="left")
+    touching = np.maximum(past - first, 0)
+    upper = np.repeat(np.arange(len(starts)), touching)
+    offsets = np.arange(touching.sum()) - np.repeat(np.cumsum(touching) - touching, touching)
+    lower = np.repeat(first, touching) + offsets
+
+    labels = _join(len(starts), upper, lower)
+    _, labels = np.unique(labels, return_inverse=True)
+    areas_px = np.bincount(labels, weights=ends - starts).astype(np.int64) if len(starts) else np.zeros(0, np.int64)
+    return Components((height, width), starts, ends, labels, areas_px)
+
+
+def _join(count: int, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """(count,) smallest node of each node's group in the graph with edges left[i] - right[i]."""
+    parents = np.arange(count)
+    while True:
+        a, b = parents[left], parents[right]
+        if np.array_equal(a, b):
+            return parents
+        lowest = np.minimum(a, b)
+        np.minimum.at(parents, a, lowest)
+        np.minimum.at(parents, b, lowest)
+        while not np.array_equal(parents, parents[parents]):
+            parents = parents[parents]
+
+
+def keep_large_components(mask: np.ndarray, min_share: float) -> np.ndarray:
+    """Drop pieces smaller than `min_share` (0 to 1) of the mask's whole area; the largest piece always stays."""
+    pieces = connected_components(mask)
+    if pieces.count == 0:
+        return mask.copy()
+    least = min(min_share * pieces.areas_px.sum(), pieces.areas_px.max())
+    return pieces.paint(pieces.areas_px >= least)
+
+
+def find_holes(mask: np.ndarray, max_share: float = 1.0) -> list[np.ndarray]:
+    """Holes of a mask: pieces of background that do not reach the picture's edge, each an (H, W) bool mask.
+
+    Only holes of at most `max_share` (0 to 1) of the mask's area are returned.
+    """
+    pieces = connected_components(~mask, diagonal=False)
+    if pieces.count == 0:
+        return []
+    height, width = mask.shape
+    rows, columns = np.divmod(pieces.starts, width + 2)
+    last_columns = columns + (pieces.ends - pieces.starts) - 1
+    at_edge = (rows == 0) | (rows == height - 1) | (columns == 1) | (last_columns == width)
+    inner = np.ones(pieces.count, dtype=bool)
+    inner[pieces.labels[at_edge]] = False
+    inner &= pieces.areas_px <= max_share * np.count_nonzero(mask)
+    return [pieces.paint(np.arange(pieces.count) == label) for label in np.flatnonzero(inner)]
+
+
+def fill_holes(mask: np.ndarray, max_share: float = 1.0) -> np.ndarray:
+    """The mask with its holes of at most `max_share` of its area filled."""
+    filled = mask.copy()
+    for hole in find_holes(mask, max_share):
+        filled |= hole
+    return filled
+
+
+def encode_rle_counts(mask: np.ndarray) -> list[int]:
+    """COCO run lengths of an (H, W) bool mask: down the columns, zeros first (a leading 0 when pixel (0, 0) is set)."""
+    columns = np.ravel(mask, order="F").view(np.int8)
+    changes = np.flatnonzero(np.diff(columns)) + 1
+    counts = np.diff(changes, prepend=0, append=columns.size).tolist()
+    return [0, *counts] if columns.size and columns[0] else counts
+
+
+def decode_rle_counts(counts: Sequence[int], size_hw: tuple[int, int]) -> np.ndarray:
+    """(H, W) bool mask of COCO run lengths. Raises InputError when they do not add up to the picture's pixels."""
+    if sum(counts) != size_hw[0] * size_hw[1]:
+        raise InputError(f"run lengths must add up to {size_hw[0]}x{size_hw[1]} pixels, got {sum(counts)}")
+    values = np.arange(len(counts)) % 2 == 1
+    return np.repeat(values, counts).reshape(size_hw, order="F")
+
+
+def encode_rle(mask: np.ndarray) -> dict[str, Any]:
+    """COCO's compressed form of an (H, W) bool mask: `{"size": [H, W], "counts": str}`."""
+    counts = encode_rle_counts(mask)
+    letters = bytearray()
+    for index, count in enumerate(counts):
+        # From the fourth on a count is stored as its difference from the one two before: neighbouring columns look alike.
+        value = count - counts[index - 2] if index > 2 else count
+        while True:
+            low, value = value & 31, value >> 5
+            # Five bits a letter, bit 6 says that more follow; the last letter's fifth bit is the sign.
+            done = value == (-1 if low & 16 else 0)
+            letters.append(48 + (low if done else low | 32))
+            if done:
+                break
+    return {"size": list(mask.shape), "counts": letters.decode("ascii")}
+
+
+def decode_rle(rle: dict[str, Any]) -> np.ndarray:
+    """(H, W) bool mask of a COCO run-length mask, whose `counts` may be a compressed string or a list."""
+    height, width = rle["size"]
+    if not isinstance(rle["counts"], str):
+        return decode_rle_counts(rle["counts"], (height, width))
+    counts: list[int] = []
+    value = shift = 0
+    for letter in rle["counts"].encode("ascii"):
+        bits = letter - 48
+        value |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:
+            if bits & 16:
+                value -= 1 << shift
+            counts.append(value + counts[-2] if len(counts) > 2 else value)
+            value = shift = 0
+    return decode_rle_counts(counts, (height, width))
