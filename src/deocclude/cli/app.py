@@ -98,9 +98,7 @@ class VerbGroup(TyperGroup):
             package = (error.name or "").partition(".")[0]
             if package not in EXTRA_OF:
                 raise
-            extra = EXTRA_OF[package]
-            verb = ctx.invoked_subcommand
-            fail(MissingExtraError(f"`deocclude {verb}` needs {package}: pip install 'deocclude[{extra}]'"))
+            fail(MissingExtraError(f"`deocclude {ctx.invoked_subcommand}` needs {package}, which", EXTRA_OF[package]))
         except KeyboardInterrupt:
             typer.echo("interrupted", err=True)
             raise typer.Exit(EXIT_INTERRUPTED) from None

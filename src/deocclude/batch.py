@@ -1,0 +1,400 @@
+"""Many photos in, many files out: which photo goes where, what is already done, and files that are whole or not there.
+
+Planning touches no pixels: `plan_jobs` fails before any work when two photos would land on one file. `run_jobs` then
+works through the plan; a photo that fails does not stop the others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from deocclude.composite import PARSING_PALETTE
+from deocclude.errors import DeoccludeError, InputError, UsageError
+from deocclude.image_io import load_image, load_mask, save_image, save_text
+from deocclude.masks import BoxXyxy
+from deocclude.types import SAVE_KINDS, Result
+
+if TYPE_CHECKING:
+    from deocclude.pipeline import Deoccluder
+
+PERSON_KINDS = ("rgba", "amodal", "visible", "invisible", "parsing")
+"""What is saved once a person; the other kinds are saved once a photo."""
+
+PHOTO_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+"""What a folder is searched for; a file named on the command line may have any suffix."""
+CONTENT_SUFFIXES = frozenset({".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+
+STREAM = "-"
+"""Stands for standard input as a photo, and for standard output as a target."""
+
+_OUR_OUTPUT = re.compile(r"\.(deoccluded|overlay|person\d+\.(rgba|amodal|visible|invisible|parsing))\.png$")
+
+# What goes down a pipe is seldom kept as it is: fast rather than small.
+_STREAM_PNG_LEVEL = 1
+
+
+@dataclass(frozen=True)
+class Job:
+    """One photo and what becomes of it. `outputs`: (kind, person number or 0, path), known before any work."""
+
+    source: str
+    mask_paths: tuple[Path, ...]
+    boxes_xyxy: tuple[BoxXyxy, ...]
+    outputs: tuple[tuple[str, int, Path], ...]
+    to_stdout: bool = False
+    problem: str | None = None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every file that this job would write is there already."""
+        return not self.to_stdout and not self.problem and all(path.exists() for _, _, path in self.outputs)
+
+
+@dataclass(frozen=True)
+class PersonReport:
+    """One person of a photo, in numbers."""
+
+    id: int
+    hidden_fraction: float
+    score: float
+    box_xyxy: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What happened to one photo. `seconds` counts reading, recovering and writing."""
+
+    source: str
+    status: Literal["done", "skipped", "failed"]
+    people: tuple[PersonReport, ...] = ()
+    outputs: tuple[str, ...] = ()
+    seconds: float = 0.0
+    device: str = ""
+    model: str = ""
+    timings: dict[str, float] = field(default_factory=dict)
+    error: str = ""
+    exit_code: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+# --- planning --------------------------------------------------------------------------------------------------------
+
+
+def plan_jobs(
+    inputs: Sequence[str],
+    *,
+    output: str | None = None,
+    masks: Sequence[str] = (),
+    boxes_xyxy: Sequence[BoxXyxy] = (),
+    kinds: Sequence[str] = ("content",),
+    recursive: bool = False,
+) -> list[Job]:
+    """Decide what is read and written, before anything is.
+
+    Names: `photo.deoccluded.png` for content, `photo.overlay.png`, `photo.json`, and one file a person for the rest,
+    `photo.person1.rgba.png`; beside the photo, or under the folder `output` with the inputs' folders mirrored. An
+    `output` with a picture's suffix names the first kind's file when there is a single photo; "-" is standard output.
+
+    Masks: files belong to the one photo given. A folder of masks is matched by name, the photo's folders mirrored:
+    `sub/photo.jpg` takes `MASKS/sub/photo.png` and `MASKS/sub/photo_1.png`, `photo_2.png`, ... (one person each).
+
+    Raises:
+        UsageError: nothing to do, prompts that do not fit the photos, or two photos with one output.
+    """
+    _check_kinds(kinds)
+    if not masks and not boxes_xyxy:
+        raise UsageError(
+            "finding people by itself is not there yet: pass --mask FILE or --box x0,y0,x1,y1 for each person"
+        )
+    target = _Target.parse(output)
+    photos = list(_find_photos(inputs, recursive, skip=target.folder))
+    single = len(photos) == 1
+    if boxes_xyxy and not single:
+        raise UsageError(f"--box belongs to one photo, but {len(photos)} photos were given")
+    if not single and (target.file or output == STREAM):
+        raise UsageError(f"-o {output} is one file, but {len(photos)} photos were given: name a folder")
+    jobs = [_plan_job(source, relative, single, target, masks, boxes_xyxy, kinds) for source, relative in photos]
+    _refuse_collisions(jobs)
+    return jobs
+
+
+@dataclass(frozen=True)
+class _Target:
+    """Where -o points: nowhere (beside the photo), a folder, one file, or standard output."""
+
+    folder: Path | None = None
+    file: Path | None = None
+    stdout: bool = False
+
+    @classmethod
+    def parse(cls, output: str | None) -> _Target:
+        if output is None:
+            return cls()
+        if output == STREAM:
+            return cls(stdout=True)
+        path = Path(output)
+        if path.suffix and not output.endswith(("/", os.sep)) and not path.is_dir():
+            if path.suffix.lower() not in CONTENT_SUFFIXES:
+                raise UsageError(f"-o {output}: cannot write {path.suffix}, one of {', '.join(sorted(CONTENT_SUFFIXES))} can")
+            return cls(file=path)
+        return cls(folder=path)
+
+
+def _check_kinds(kinds: Sequence[str]) -> None:
+    unknown = [kind for kind in kinds if kind not in SAVE_KINDS]
+    if unknown or not kinds:
+        raise UsageError(f"--save takes some of {','.join(SAVE_KINDS)}, got {','.join(unknown) or 'nothing'}")
+
+
+def _find_photos(inputs: Sequence[str], recursive: bool, skip: Path | None) -> Iterator[tuple[str, Path]]:
+    """Each photo with its place under the output folder. Our own earlier outputs are no photos."""
+    for name in inputs:
+        path = Path(name)
+        if name == STREAM or not path.is_dir():
+            # A file that is missing is reported as that photo's failure, not as the batch's.
+            yield name, Path("stdin" if name == STREAM else path.name)
+            continue
+        candidates = sorted(path.rglob("*") if recursive else path.iterdir())
+        photos = [p for p in candidates if p.suffix.lower() in PHOTO_SUFFIXES and p.is_file()]
+        photos = [p for p in photos if not _OUR_OUTPUT.search(p.name) and not _is_under(p, skip, path)]
+        if not photos:
+            hint = "" if recursive else " (its folders are searched with --recursive)"
+            raise UsageError(f"no photos in {path}: looked for {', '.join(sorted(PHOTO_SUFFIXES))}{hint}")
+        yield from ((str(p), p.relative_to(path)) for p in photos)
+
+
+def _is_under(path: Path, folder: Path | None, root: Path) -> bool:
+    """Whether a photo lies in the output folder, where that is inside the input folder."""
+    if folder is None or folder.resolve() == root.resolve():
+        return False
+    return folder.resolve() in path.resolve().parents and root.resolve() in folder.resolve().parents
+
+
+def _plan_job(
+    source: str,
+    relative: Path,
+    single: bool,
+    target: _Target,
+    masks: Sequence[str],
+    boxes_xyxy: Sequence[BoxXyxy],
+    kinds: Sequence[str],
+) -> Job:
+    mask_paths, problem = _masks_of(source, relative, single, masks)
+    people = len(mask_paths) + len(boxes_xyxy)
+    to_stdout = target.stdout or (source == STREAM and target == _Target())
+    if to_stdout:
+        if len(kinds) > 1 or (kinds[0] in PERSON_KINDS and people > 1):
+            raise UsageError("standard output takes one file: save one kind for one person, or name a folder with -o")
+        return Job(source, mask_paths, tuple(boxes_xyxy), ((kinds[0], _number(kinds[0]), Path(STREAM)),), True, problem)
+    if target.file is not None:
+        base = target.file.with_suffix("")
+    else:
+        base = (target.folder / relative if target.folder else Path(source)).with_suffix("")
+    outputs = [
+        (kind, number, _output_path(base, kind, number))
+        for kind in kinds
+        for number in (range(1, people + 1) if kind in PERSON_KINDS else (0,))
+    ]
+    if target.file is not None:
+        kind, number, _ = outputs[0]
+        if kind in PERSON_KINDS and people > 1:
+            raise UsageError(f"-o {target.file} is one file, but {people} people are saved: name a folder")
+        if kind != "content" and target.file.suffix.lower() != _suffix(kind):
+            raise UsageError(f"-o {target.file}: {kind} is written as {_suffix(kind)}")
+        outputs[0] = (kind, number, target.file)
+    return Job(source, mask_paths, tuple(boxes_xyxy), tuple(outputs), False, problem)
+
+
+def _number(kind: str) -> int:
+    return 1 if kind in PERSON_KINDS else 0
+
+
+def _suffix(kind: str) -> str:
+    return ".json" if kind == "json" else ".png"
+
+
+def _output_path(base: Path, kind: str, number: int) -> Path:
+    label = {"content": ".deoccluded", "json": ""}.get(kind, f".person{number}.{kind}" if number else f".{kind}")
+    return base.with_name(f"{base.name}{label}{_suffix(kind)}")
+
+
+def _masks_of(
+    source: str, relative: Path, single: bool, masks: Sequence[str]
+) -> tuple[tuple[Path, ...], str | None]:
+    """A photo's masks, and why it cannot be done where a folder of masks holds none for it."""
+    found: list[Path] = []
+    for name in masks:
+        path = Path(name)
+        if not path.is_dir():
+            if not single:
+                raise UsageError(f"--mask {name} is one file, but several photos were given: name a folder of masks")
+            found.append(path)
+            continue
+        stem = relative.stem
+        numbered = re.compile(re.escape(stem) + r"(_\d+)?", re.IGNORECASE)
+        folder = path / relative.parent
+        matching = [
+            p
+            for p in (folder.iterdir() if folder.is_dir() else ())
+            if numbered.fullmatch(p.stem) and p.suffix.lower() in PHOTO_SUFFIXES
+        ]
+        if not matching:
+            return (), f"no mask for {source}: looked for {folder / stem}.png and {folder / stem}_1.png, _2.png, ..."
+        found += sorted(matching, key=lambda p: (len(p.stem), p.stem))
+    return tuple(found), None
+
+
+def _refuse_collisions(jobs: Sequence[Job]) -> None:
+    written: dict[str, str] = {}
+    inputs = {os.path.realpath(job.source): job.source for job in jobs if job.source != STREAM}
+    for job in jobs:
+        for _, _, path in job.outputs if not job.to_stdout else ():
+            real = os.path.realpath(path)
+            if real in inputs:
+                raise UsageError(f"{path} is an input ({inputs[real]}): name another output with -o")
+            if real in written:
+                raise UsageError(f"{written[real]} and {job.source} would both be written to {path}: rename one of them")
+            written[real] = job.source
+
+
+# --- running ---------------------------------------------------------------------------------------------------------
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    load: Callable[[], Deoccluder],
+    *,
+    seed: int = 0,
+    workers: int = 1,
+    overwrite: bool = False,
+    fail_fast: bool = False,
+) -> Iterator[Report]:
+    """Do the jobs and yield their reports in order; `load` is called once, and only when there is work left.
+
+    `workers`: photos at a time. `fail_fast`: stop after the first failure. Errors of `load` are raised.
+    """
+    todo = [overwrite or not job.is_done for job in jobs]
+    pipe = load() if any(todo) else None
+
+    def work(index: int) -> Report:
+        job = jobs[index]
+        if not todo[index] or pipe is None:
+            return Report(job.source, "skipped", outputs=_names(job))
+        return do_job(job, pipe, seed=seed)
+
+    with contextlib.ExitStack() as stack:
+        reports: Iterable[Report] = map(work, range(len(jobs)))
+        if workers > 1 and len(jobs) > 1:
+            pool = ThreadPoolExecutor(workers)
+            # Leaving early, by a failure or by Ctrl-C, drops what has not begun and waits for what has.
+            stack.callback(pool.shutdown, wait=True, cancel_futures=True)
+            reports = pool.map(work, range(len(jobs)))
+        for report in reports:
+            yield report
+            if fail_fast and report.status == "failed":
+                return
+
+
+def do_job(job: Job, pipe: Deoccluder, *, seed: int = 0) -> Report:
+    """Recover one photo and write its files; a photo or a disk that does not play along becomes a failed report."""
+    started = time.perf_counter()
+    try:
+        if job.problem:
+            raise InputError(job.problem)
+        result = _recover(job, pipe, seed)
+        _write(job, result)
+    except DeoccludeError as error:
+        return Report(job.source, "failed", error=str(error), exit_code=error.exit_code)
+    except MemoryError:
+        return Report(job.source, "failed", error=f"{job.source}: not enough memory for this photo", exit_code=1)
+    people = tuple(
+        PersonReport(
+            person.id, float(person.hidden_fraction), float(person.score), tuple(float(v) for v in person.box_xyxy)
+        )
+        for person in result.people
+    )
+    return Report(
+        job.source,
+        "done",
+        people,
+        _names(job),
+        time.perf_counter() - started,
+        result.device,
+        result.model,
+        dict(result.timings),
+    )
+
+
+def exit_code(reports: Sequence[Report], photos: int) -> int:
+    """0 when all went well; one photo's own code when there was one; 5 when some of several failed."""
+    failed = [report for report in reports if report.status == "failed"]
+    if not failed:
+        return 0
+    return failed[0].exit_code if photos == 1 else 5
+
+
+def _names(job: Job) -> tuple[str, ...]:
+    return tuple(str(path) for _, _, path in job.outputs)
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
+def _recover(job: Job, pipe: Deoccluder, seed: int) -> Result:
+    photo = load_image(sys.stdin.buffer.read() if job.source == STREAM else job.source)
+    masks = []
+    for path in job.mask_paths:
+        mask = load_mask(path)
+        # The pipeline checks this too, but it does not know the file's name.
+        if mask.shape != photo.shape[:2]:
+            (height, width), (mask_height, mask_width) = photo.shape[:2], mask.shape
+            raise InputError(
+                f"{path}: mask must have the photo's upright size {width}x{height} (WxH), got {mask_width}x{mask_height}"
+            )
+        if not mask.any():
+            raise InputError(f"{path}: mask is empty, expected at least one pixel of the person to be white")
+        masks.append(mask)
+    return pipe(photo, masks=masks or None, boxes_xyxy=list(job.boxes_xyxy) or None, seed=seed)
+
+
+def _write(job: Job, result: Result) -> None:
+    for kind, number, path in job.outputs:
+        if kind == "json":
+            text = json.dumps(result.to_coco(file_name=Path(job.source).name), indent=1) + "\n"
+            if job.to_stdout:
+                sys.stdout.write(text)
+            else:
+                save_text(text, path)
+        elif job.to_stdout:
+            with io.BytesIO() as png:
+                Image.fromarray(_pixels(result, kind, number)).save(png, "PNG", compress_level=_STREAM_PNG_LEVEL)
+                sys.stdout.buffer.write(png.getvalue())
+                sys.stdout.buffer.flush()
+        else:
+            save_image(_pixels(result, kind, number), path, palette=PARSING_PALETTE if kind == "parsing" else None)
+
+
+def _pixels(result: Result, kind: str, number: int) -> np.ndarray:
+    if kind == "content":
+        return result.content
+    if kind == "overlay":
+        return result.overlay()
+    person = result.people[number - 1]
+    return getattr(person, kind if kind in ("rgba", "parsing") else f"{kind}_mask")

@@ -1,0 +1,54 @@
+"""`deocclude bench`: the speed budgets, measured."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deocclude.cli.options import AsJson, Model, Quiet, Weights, print_json
+
+
+def app(
+    model: Model = "base",
+    weights: Weights = None,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="How often each network is timed.")] = 15,
+    threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads of the networks. Default: all cores.")] = None,
+    paper: Annotated[bool, typer.Option("--paper/--no-paper", help="Compare with the paper-size pair (needs [train]).")] = True,
+    json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Time the networks against the paper-size ones, and `run`.
+
+    Both pairs of networks take turns on ONNX Runtime, on the CPU, so that the ratio holds on a busy machine too. A
+    12-megapixel photo is recovered in a process of its own, for its time and peak memory, and `deocclude run` is timed
+    as a whole process on one megapixel. Prints a Markdown table, or JSON with --json.
+    """
+    from deocclude.bench import BenchReport, export_paper_pair, measure_big_photo, measure_process, time_pairs
+    from deocclude.runtime import find_model
+
+    def say(what: str) -> None:
+        if not quiet:
+            typer.echo(what, err=True)
+
+    base = find_model(model, weights)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        say("recovering a 12-megapixel photo ...")
+        big_photo = measure_big_photo(folder, weights, model)
+        say("timing `deocclude run` as a whole process ...")
+        process_s = measure_process(folder, weights, model)
+        pairs = None
+        if paper:
+            say("exporting the paper-size networks ...")
+            paper_pair = export_paper_pair(folder)
+            say(f"timing both pairs, {rounds} rounds ...")
+            pairs = time_pairs(base, paper_pair, rounds=rounds, threads=threads or os.cpu_count() or 1)
+    report = BenchReport(pairs, big_photo, process_s)
+    if json:
+        print_json(report.as_dict())
+    else:
+        typer.echo(report.as_markdown())

@@ -1,0 +1,128 @@
+"""`deocclude doctor`: is everything here that `run` needs, and does it work?"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import typer
+
+from deocclude.cli.app import EXTRA_OF, __version__
+from deocclude.cli.options import AsJson, Device, Weights, print_json
+from deocclude.errors import DeoccludeError
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding. `exit_code` is what a failed check makes of the process; an absent extra is no failure."""
+
+    name: str
+    ok: bool
+    detail: str
+    exit_code: int = 0
+
+
+def app(device: Device = "auto", weights: Weights = None, json: AsJson = False) -> None:
+    """Check versions, device, weights and optional packages.
+
+    Exits with 3 when weights are missing or damaged, with 4 when the device cannot be used. Missing optional packages
+    are named with the line that installs them, and are no failure.
+    """
+    checks = [_versions(), _machine(), *_guarded("device", lambda: _device(device)), *_weights(weights)]
+    if all(check.ok for check in checks):
+        checks += _guarded("inference", lambda: _inference(device, weights))
+    checks += _extras()
+    code = max((check.exit_code for check in checks), default=0)
+    if json:
+        print_json({"ok": code == 0, "checks": [asdict(check) for check in checks]})
+    else:
+        for check in checks:
+            mark = "ok  " if check.ok else ("FAIL" if check.exit_code else "--  ")
+            typer.echo(f"{mark} {check.name:12} {check.detail}")
+    if code:
+        raise typer.Exit(code)
+
+
+def _guarded(name: str, look: Callable[[], str]) -> list[Check]:
+    try:
+        return [Check(name, True, look())]
+    except DeoccludeError as error:
+        return [Check(name, False, str(error), error.exit_code)]
+
+
+def _versions() -> Check:
+    import numpy
+    import onnxruntime
+    import PIL
+
+    return Check(
+        "versions",
+        True,
+        f"deocclude {__version__}, Python {sys.version.split()[0]}, numpy {numpy.__version__}, "
+        f"onnxruntime {onnxruntime.__version__}, pillow {PIL.__version__}",
+    )
+
+
+def _machine() -> Check:
+    return Check("machine", True, f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores")
+
+
+def _device(device: str) -> str:
+    import onnxruntime
+
+    from deocclude.runtime import choose_device
+
+    offered = ", ".join(onnxruntime.get_available_providers())
+    return f"{choose_device(device)} (onnxruntime offers {offered})"
+
+
+def _weights(folder: Path | None) -> list[Check]:
+    from deocclude.runtime import list_models, open_networks
+
+    try:
+        models = list_models(folder)
+    except DeoccludeError as error:
+        return [Check("weights", False, str(error), error.exit_code)]
+    checks = []
+    for name, model in models.items():
+
+        def verify(name: str = name) -> str:
+            # Opening reads each file and compares its sha256 with the manifest's.
+            open_networks(models[name], "cpu")
+            size_mb = sum(files.onnx_path.stat().st_size for files in models[name].networks.values()) / 2**20
+            return f"{name}: {len(models[name].networks)} networks, {size_mb:.1f} MB, sha256 as in the manifest"
+
+        checks += _guarded("weights", verify)
+    return checks
+
+
+def _inference(device: str, folder: Path | None) -> str:
+    import numpy as np
+
+    import deocclude
+
+    photo = np.full((256, 256, 3), 128, np.uint8)
+    photo[32:224, 96:160] = (200, 80, 40)
+    mask = np.zeros((256, 256), bool)
+    mask[32:160, 96:160] = True
+    pipe = deocclude.load(device=device, weights_dir=folder)
+    pipe(photo, masks=[mask])
+    started = time.perf_counter()
+    result = pipe(photo, masks=[mask])
+    return f"one person, 256x256 px: {(time.perf_counter() - started) * 1000:.0f} ms on {result.device}"
+
+
+def _extras() -> list[Check]:
+    from importlib.util import find_spec
+
+    checks = []
+    for extra in dict.fromkeys(EXTRA_OF.values()):
+        missing = [package for package, owner in EXTRA_OF.items() if owner == extra and find_spec(package) is None]
+        detail = "installed" if not missing else f'{", ".join(missing)} missing: pip install "deocclude[{extra}]"'
+        checks.append(Check(f"[{extra}]", not missing, detail))
+    return checks

@@ -1,0 +1,27 @@
+"""Options that mean the same in every verb, and what verbs share when they print."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Model = Annotated[str, typer.Option("-m", "--model", help="Which bundled model; `deocclude models list` names them.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda; never changed silently.")]
+Seed = Annotated[int, typer.Option("--seed", help="Same photo, same prompts, same seed: same result.")]
+Weights = Annotated[
+    Path | None,
+    typer.Option("--weights", metavar="DIR", help="A folder with manifest.json and networks, instead of the bundled one."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print results as JSON on stdout.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Print more, on stderr.")]
+Offline = Annotated[bool, typer.Option("--offline", help="Never use the network. Bundled models never do, with or without.")]
+
+
+def print_json(values: Mapping[str, Any]) -> None:
+    """One JSON object on one line of stdout."""
+    typer.echo(json.dumps(values))

@@ -1,0 +1,161 @@
+"""`deocclude run`: photos in, whole people out."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from deocclude.cli.options import AsJson, Device, Model, Offline, Quiet, Seed, Verbose, Weights, print_json
+from deocclude.errors import UsageError
+
+if TYPE_CHECKING:
+    from deocclude.batch import BoxXyxy, Job, Report
+
+
+def app(
+    inputs: Annotated[list[str], typer.Argument(metavar="PHOTO...", help="Photos, folders of photos, or - for stdin.")],
+    output: Annotated[
+        str | None,
+        typer.Option("-o", "--output", metavar="PATH", help="A folder, one picture's name, or - for stdout. Default: beside the photo."),
+    ] = None,
+    mask: Annotated[
+        list[str] | None,
+        typer.Option("--mask", metavar="PATH", help="What is seen of one person, white on black; repeatable. Or a folder of masks."),
+    ] = None,
+    box: Annotated[
+        list[str] | None,
+        typer.Option("--box", metavar="X0,Y0,X1,Y1", help="A box around what is seen of one person, in pixels; repeatable."),
+    ] = None,
+    save: Annotated[
+        str,
+        typer.Option("--save", metavar="KINDS", help="Any of content,rgba,amodal,visible,invisible,parsing,overlay,json."),
+    ] = "content",
+    model: Model = "base",
+    device: Device = "auto",
+    seed: Seed = 0,
+    jobs: Annotated[int, typer.Option("-j", "--jobs", min=1, help="Photos worked on at a time.")] = 1,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Do again what is already done.")] = False,
+    recursive: Annotated[bool, typer.Option("--recursive", help="Search folders inside folders.")] = False,
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first photo that fails.")] = False,
+    json: AsJson = False,
+    offline: Offline = False,
+    weights: Weights = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Recover the hidden part of people in photos.
+
+    Each --mask or --box is one person. photo.jpg becomes photo.deoccluded.png beside it; the other kinds of --save are
+    photo.overlay.png, photo.json, and a file a person such as photo.person1.rgba.png. With -o FOLDER the files go
+    there, with the folders of the input mirrored. With -o NAME.png that name is given to the first kind saved.
+
+    Several photos take a folder of masks: --mask MASKS matches by name, sub/photo.jpg with MASKS/sub/photo.png, and
+    for several people MASKS/sub/photo_1.png, photo_2.png and so on. What is already there is not done again without
+    --overwrite. A photo that fails does not stop the others; the exit code is then 5.
+    """
+    from deocclude.batch import exit_code, plan_jobs, run_jobs
+
+    kinds = list(dict.fromkeys(kind.strip() for kind in save.split(",") if kind.strip()))
+    plan = plan_jobs(
+        inputs,
+        output=output,
+        masks=mask or (),
+        boxes_xyxy=[parse_box(text) for text in box or ()],
+        kinds=kinds,
+        recursive=recursive,
+    )
+    streaming = any(job.to_stdout for job in plan)
+    if streaming and json:
+        raise UsageError("--json and the picture would both go to standard output: name a file with -o")
+    if streaming and sys.stdout.isatty() and kinds != ["json"]:
+        raise UsageError("a picture would be printed on the terminal: redirect it, or name a file with -o")
+
+    def load():
+        import deocclude
+
+        # Photos at a time share the cores between them.
+        threads = max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else None
+        return deocclude.load(model, device=device, weights_dir=weights, threads=threads)
+
+    reports: list[Report] = []
+    with _progress(plan, shown=not quiet) as advance:
+        for report in run_jobs(
+            plan, load, seed=seed, workers=jobs, overwrite=overwrite, fail_fast=fail_fast
+        ):
+            reports.append(report)
+            if json:
+                print_json(report.as_dict())
+            _tell(report, quiet=quiet or json, to_stderr=streaming, verbose=verbose)
+            advance()
+    code = exit_code(reports, len(plan))
+    if len(plan) > 1 and not quiet:
+        _summarise(reports, len(plan))
+    if code:
+        raise typer.Exit(code)
+
+
+def parse_box(text: str) -> BoxXyxy:
+    """`x0,y0,x1,y1` in pixels, x1 and y1 excluded.
+
+    Raises:
+        UsageError: not four numbers, or a box without an inside.
+    """
+    expected = f"--box takes x0,y0,x1,y1 with x0 < x1 and y0 < y1, got {text}"
+    try:
+        x0, y0, x1, y1 = (float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(expected) from None
+    # Written so that nan fails as well.
+    if not (x0 < x1 and y0 < y1 and abs(x0) + abs(y0) + abs(x1) + abs(y1) < float("inf")):
+        raise UsageError(expected)
+    return x0, y0, x1, y1
+
+
+def _tell(report: Report, *, quiet: bool, to_stderr: bool, verbose: bool) -> None:
+    if report.status == "failed":
+        typer.echo(f"error: {' '.join(report.error.split())}", err=True)
+        return
+    if quiet:
+        return
+    if report.status == "skipped":
+        typer.echo(f"{report.source}: already done, --overwrite does it again", err=True)
+        return
+    for person in report.people:
+        typer.echo(
+            f"{report.source}: person {person.id}: {person.hidden_fraction:.0%} hidden, "
+            f"{report.seconds:.2f} s, {report.device}",
+            err=to_stderr,
+        )
+    if verbose:
+        stages = ", ".join(f"{name} {seconds:.3f} s" for name, seconds in report.timings.items())
+        typer.echo(f"  {stages}", err=True)
+        for path in report.outputs:
+            typer.echo(f"  {path}", err=True)
+
+
+def _summarise(reports: Sequence[Report], photos: int) -> None:
+    counts = {status: sum(report.status == status for report in reports) for status in ("done", "skipped", "failed")}
+    left = photos - len(reports)
+    parts = [f"{count} {status}" for status, count in counts.items() if count] + ([f"{left} not tried"] if left else [])
+    typer.echo(f"{photos} photos: {', '.join(parts)}", err=True)
+
+
+@contextlib.contextmanager
+def _progress(plan: Sequence[Job], shown: bool) -> Iterator[Callable[[], None]]:
+    """A bar on stderr for several photos, only where stderr is a terminal."""
+    if not shown or len(plan) < 2 or not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("photos"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    # Results must not be drawn into the bar's stream where stdout is a file or a pipe.
+    with Progress(*columns, console=Console(stderr=True), redirect_stdout=sys.stdout.isatty()) as bar:
+        task = bar.add_task("photos", total=len(plan))
+        yield lambda: bar.advance(task)
