@@ -1,20 +1,21 @@
 """SquareCrop: a square window of a photo at a fixed size, and its exact inverse.
 
-Coordinates are continuous with pixel i covering [i, i + 1), so its centre is at i + 0.5. Crop coordinate u and photo coordinate x
-are tied by x = left + u * scale, where `left` is the window's left edge and `scale` is photo pixels per crop pixel.
-Work is done in strips and on the needed region only, so that a 12-megapixel photo costs no full-size temporary.
+Coordinates are continuous with pixel i covering [i, i + 1), so its centre is at i + 0.5. Crop coordinate u and
+photo coordinate x are tied by x = left + u * scale, where `left` is the window's left edge and `scale` is photo
+pixels per crop pixel. Work is done in strips and on the needed region only, so that a 12-megapixel photo costs no
+full-size temporary.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
-from .errors import InputError
+from deocclude.errors import InputError
 
 # A person smaller than this gives too little to see; the window around it is kept at this side.
 MIN_SIDE_PX = 16.0
@@ -63,7 +64,7 @@ class Region:
 
 @dataclass(frozen=True)
 class SquareCrop:
-    """A square window: `center_xy` and `side_px` in photo pixels, seen at `size_px` x `size_px`. It may reach outside the photo."""
+    """A square window, `center_xy` and `side_px` in photo pixels, seen at `size_px` a side; it may leave the photo."""
 
     center_xy: tuple[float, float]
     side_px: float
@@ -121,7 +122,8 @@ class SquareCrop:
         if array.dtype == bool:
             return self.extract(array.view(np.uint8) * np.uint8(255), 255 * fill) >= 128
         left, top = self.left_top
-        # Averaging whole blocks first makes the crop of a large photo cheap; a factor of 2 is left to the exact resampling.
+        # Averaging whole blocks first makes the crop of a large photo cheap; a factor of 2 is left to the exact
+        # resampling.
         factor = max(1, int(self.scale / 2))
         source = Region(
             math.floor(top) - _MARGIN * factor,
@@ -139,8 +141,8 @@ class SquareCrop:
     ) -> tuple[Region, np.ndarray]:
         """Resample the window back to photo pixels: the inverse of `extract`.
 
-        `crop_array`: (S, S) or (S, S, C), bool, uint8 or float32; S may differ from size_px (a coarser grid over the same window).
-        `size_hw`: the photo's size. `within` limits the work to a part of the photo.
+        `crop_array`: (S, S) or (S, S, C), bool, uint8 or float32; S may differ from size_px (a coarser grid over
+        the same window). `size_hw`: the photo's size. `within` limits the work to a part of the photo.
         Returns the region of the photo and the values of its pixels, (h, w) or (h, w, C) of the same type.
         """
         if crop_array.dtype == bool:
@@ -171,7 +173,7 @@ class SquareCrop:
 
 
 def _reduce_blocks(array: np.ndarray, source: Region, factor: int, fill: float) -> np.ndarray:
-    """Average blocks of `factor` x `factor` pixels of `source`, which may reach outside the array; the rest counts as `fill`.
+    """Average blocks of `factor` x `factor` pixels of `source`; what of it lies outside the array counts as `fill`.
 
     Returns (ceil(h / factor), ceil(w / factor), ...) of the array's type.
     """
@@ -183,7 +185,9 @@ def _reduce_blocks(array: np.ndarray, source: Region, factor: int, fill: float) 
     block_rows = max(1, _STRIP_PX // (columns * factor))
     for start in range(0, out_hw[0], block_rows):
         stop = min(start + block_rows, out_hw[0])
-        strip = Region(source.top + start * factor, source.left, source.top + stop * factor, source.left + out_hw[1] * factor)
+        strip = Region(
+            source.top + start * factor, source.left, source.top + stop * factor, source.left + out_hw[1] * factor
+        )
         inner = strip.intersect(whole)
         if inner.is_empty:
             continue
@@ -207,7 +211,7 @@ def _resample(array: np.ndarray, size_hw: tuple[int, int], box_xyxy: tuple[float
     return _map_planes(array, lambda plane: plane.resize(size_wh, Image.Resampling.BILINEAR, box=box_xyxy))
 
 
-def _map_planes(array: np.ndarray, change) -> np.ndarray:
+def _map_planes(array: np.ndarray, change: Callable[[Image.Image], Image.Image]) -> np.ndarray:
     """Apply a Pillow operation to an (H, W) or (H, W, C) array of uint8 or float32."""
     if array.ndim == 2 or (array.dtype == np.uint8 and array.shape[2] == 3):
         return np.asarray(change(Image.fromarray(np.ascontiguousarray(array))))

@@ -51,3 +51,7 @@ class MissingExtraError(DeoccludeError):
 
     def __init__(self, purpose: str, extra: str) -> None:
         super().__init__(f'{purpose} needs the extra [{extra}]: pip install "deocclude[{extra}]"')
+
+
+class TrainingError(DeoccludeError):
+    """Training cannot go on, for example because the loss is not finite."""

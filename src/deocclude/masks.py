@@ -1,6 +1,7 @@
 """Pure functions on masks: (H, W) bool arrays, True = person. No image files, no networks.
 
-Boxes are `(x0, y0, x1, y1)` in pixels with the end excluded, so that `x1 - x0` is a width and a mask's box holds whole pixels.
+Boxes are `(x0, y0, x1, y1)` in pixels with the end excluded, so that `x1 - x0` is a width and a mask's box holds
+whole pixels.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import InputError
+from deocclude.errors import InputError
 
 BoxXyxy = tuple[float, float, float, float]
 
@@ -47,7 +48,7 @@ def dilate(mask: np.ndarray, radius_px: int) -> np.ndarray:
 
 
 def erode(mask: np.ndarray, radius_px: int) -> np.ndarray:
-    """Shrink a bool mask by `radius_px`; what lies outside the picture counts as person, so that its edge does not eat in."""
+    """Shrink a bool mask by `radius_px`; outside the picture counts as person, so that its border does not eat in."""
     return ~dilate(~mask, radius_px)
 
 
@@ -55,7 +56,8 @@ def _grow_axis(mask: np.ndarray, radius_px: int, axis: int) -> np.ndarray:
     grown = np.moveaxis(mask.copy(), axis, 0)
     done = 0
     while done < radius_px:
-        # A pixel at the picture's edge is by now a bar of done + 1; a longer step would leave a gap between its copies.
+        # A pixel at the picture's edge is by now a bar of done + 1; a longer step would leave a gap between its
+        # copies.
         step = min(done + 1, radius_px - done)
         before = grown.copy()
         grown[step:] |= before[:-step]
@@ -184,7 +186,8 @@ def encode_rle(mask: np.ndarray) -> dict[str, Any]:
     counts = encode_rle_counts(mask)
     letters = bytearray()
     for index, count in enumerate(counts):
-        # From the fourth on a count is stored as its difference from the one two before: neighbouring columns look alike.
+        # From the fourth on a count is stored as its difference from the one two before: neighbouring columns look
+        # alike.
         value = count - counts[index - 2] if index > 2 else count
         while True:
             low, value = value & 31, value >> 5

@@ -1,0 +1,82 @@
+"""deocclude: a photo goes in, every partly hidden person comes out whole.
+
+    import deocclude
+    pipe = deocclude.load("base")
+    result = pipe("photo.jpg", masks=[mask])
+    result.people[0].rgba
+
+Importing the package costs next to nothing: each public name is fetched from its module when it is first read.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from deocclude._version import __version__
+
+if TYPE_CHECKING:
+    from deocclude.errors import (
+        ConfigError,
+        DeoccludeError,
+        DeviceError,
+        InputError,
+        MissingExtraError,
+        UsageError,
+        WeightsError,
+    )
+    from deocclude.image_io import load_image, load_mask, save_image
+    from deocclude.pipeline import Deoccluder, load, run
+    from deocclude.runtime import list_models
+    from deocclude.types import PARSING_NAMES, Person, Result
+
+__all__ = [
+    "PARSING_NAMES",
+    "ConfigError",
+    "DeoccludeError",
+    "Deoccluder",
+    "DeviceError",
+    "InputError",
+    "MissingExtraError",
+    "Person",
+    "Result",
+    "UsageError",
+    "WeightsError",
+    "__version__",
+    "list_models",
+    "load",
+    "load_image",
+    "load_mask",
+    "run",
+    "save_image",
+]
+
+_HOME_OF = {
+    "PARSING_NAMES": "types",
+    "ConfigError": "errors",
+    "DeoccludeError": "errors",
+    "Deoccluder": "pipeline",
+    "DeviceError": "errors",
+    "InputError": "errors",
+    "MissingExtraError": "errors",
+    "Person": "types",
+    "Result": "types",
+    "UsageError": "errors",
+    "WeightsError": "errors",
+    "list_models": "runtime",
+    "load": "pipeline",
+    "load_image": "image_io",
+    "load_mask": "image_io",
+    "run": "pipeline",
+    "save_image": "image_io",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"deocclude.{_HOME_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

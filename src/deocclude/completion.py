@@ -1,0 +1,263 @@
+"""Stage 1 at inference: from a rough mask in a photo to the whole body, numpy in and out.
+
+Two looks at the person: a wide window to see how far the body may reach, then a tight one around that estimate for
+detail.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from PIL import Image
+
+from deocclude.crop import Region, SquareCrop
+from deocclude.errors import InputError
+from deocclude.masks import connected_components, dilate, erode, find_holes, keep_large_components, mask_to_box_xyxy
+from deocclude.runtime import Network
+
+# Photo pixels outside the photo: mid-grey, as in training.
+OUTSIDE_GREY = 128
+
+# A hidden body can be twice as tall as what is seen, hence the wide window; the tight one leaves an eighth on each
+# side.
+WIDE_SCALE = 2.2
+TIGHT_SCALE = 1.25
+# When the body reaches the wide window's edge there may be more of it: look again from further away, a few times at
+# most.
+WIDEN_BY = 1.6
+MAX_WIDE_LOOKS = 3
+
+# Shares of the body's area. Specks and small holes are slips of the network. Less is dropped of what is seen: a
+# hand that shows beside the occluder is small.
+SPECK_SHARE = 0.005
+VISIBLE_SPECK_SHARE = 0.001
+HOLE_SHARE = 0.02
+
+# Parts are told apart at no more than this many pixels a side: they come from a grid of a quarter of the network's
+# input.
+_PARSING_PX = 1024
+_MARGIN_PX = 2  # room for a cut-out's soft edge
+
+
+@dataclass(frozen=True)
+class CompletionOutput:
+    """A person made whole: in photo pixels, for `region` of size (h, w) only, and in the tight crop for stage 2.
+
+    visible is a subset of amodal in both; amodal lies inside the photo.
+    """
+
+    region: Region  # the body's box with a small margin
+    visible: np.ndarray  # (h, w) bool
+    amodal: np.ndarray  # (h, w) bool
+    amodal_prob: np.ndarray  # (h, w) uint8, 255 = certainly the person
+    parsing: np.ndarray  # (h, w) uint8 label of every amodal pixel, 0 elsewhere
+    score: float  # mean probability of the visible pixels
+
+    crop: SquareCrop  # the tight crop; S = crop.size_px
+    crop_image: np.ndarray  # (S, S, 3) uint8
+    crop_visible: np.ndarray  # (S, S) bool
+    crop_amodal: np.ndarray  # (S, S) bool
+    crop_visible_parsing: np.ndarray  # (12, S/4, S/4) float32 probabilities
+    crop_amodal_parsing: np.ndarray  # (12, S/4, S/4) float32 probabilities
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What the network says of one crop; probabilities are 0 outside the photo."""
+
+    crop: SquareCrop
+    image: np.ndarray  # (S, S, 3) uint8
+    initial: np.ndarray  # (S, S) bool
+    visible: np.ndarray  # (S, S) float32
+    amodal: np.ndarray  # (S, S) float32, at least `visible`
+    visible_parsing: np.ndarray  # (12, S/4, S/4) float32
+    amodal_parsing: np.ndarray  # (12, S/4, S/4) float32
+
+
+class MaskCompletion:
+    """Completes one person at a time. Holds the network and nothing else."""
+
+    def __init__(self, network: Network, mirror: bool = True) -> None:
+        """`mirror`: average the final look with that at the mirrored crop: steadier edges for one more run."""
+        self._network = network
+        self._mirror = mirror
+
+    def __call__(self, photo: np.ndarray, initial_mask: np.ndarray) -> CompletionOutput:
+        """Complete the person of an imperfect visible mask, or of a filled box.
+
+        `photo`: (H, W, 3) uint8 RGB; `initial_mask`: (H, W) bool. Raises InputError when the mask is empty.
+        """
+        if not initial_mask.any():
+            raise InputError("the initial mask is empty: it must mark at least one pixel of the person")
+        body_box = self._estimate_extent(photo, initial_mask)
+        crop = SquareCrop.from_box_xyxy(body_box, TIGHT_SCALE, self._network.input_size)
+        look = self._look(photo, initial_mask, crop, self._mirror)
+        return _settle(look, photo.shape[:2])
+
+    def look_at(
+        self, photo: np.ndarray, visible_mask: np.ndarray, amodal_mask: np.ndarray
+    ) -> tuple[SquareCrop, np.ndarray, np.ndarray, np.ndarray]:
+        """The tight crop around a body that is known, its picture, and what the network makes of its parts.
+
+        `photo`: (H, W, 3) uint8; masks: (H, W) bool, amodal not empty.
+        Returns the crop, (S, S, 3) uint8, and the visible and amodal parsing, (12, S/4, S/4) float32 each.
+        """
+        crop = SquareCrop.from_box_xyxy(mask_to_box_xyxy(amodal_mask), TIGHT_SCALE, self._network.input_size)
+        look = self._look(photo, visible_mask, crop, self._mirror)
+        return crop, look.image, look.visible_parsing, look.amodal_parsing
+
+    def _estimate_extent(self, photo: np.ndarray, initial_mask: np.ndarray) -> tuple[float, float, float, float]:
+        """The box of the whole body in photo coordinates, from wide looks; it holds the initial mask."""
+        seen_box = mask_to_box_xyxy(initial_mask)
+        scale = WIDE_SCALE
+        for _ in range(MAX_WIDE_LOOKS):
+            crop = SquareCrop.from_box_xyxy(seen_box, scale, self._network.input_size)
+            look = self._look(photo, initial_mask, crop, mirror=False)
+            body = keep_large_components(look.amodal >= 0.5, SPECK_SHARE)
+            if not _runs_into_edge(body):
+                break
+            scale *= WIDEN_BY
+        if not body.any():
+            return seen_box
+        height, width = photo.shape[:2]
+        x0, y0, x1, y1 = crop.to_photo_xyxy(mask_to_box_xyxy(body))
+        return (
+            max(0.0, min(x0, seen_box[0])),
+            max(0.0, min(y0, seen_box[1])),
+            min(float(width), max(x1, seen_box[2])),
+            min(float(height), max(y1, seen_box[3])),
+        )
+
+    def _look(self, photo: np.ndarray, initial_mask: np.ndarray, crop: SquareCrop, mirror: bool) -> _Look:
+        image = crop.extract(photo, fill=OUTSIDE_GREY)
+        coverage = crop.extract(initial_mask.view(np.uint8) * np.uint8(255))
+        # A mask thinner than a crop pixel must not vanish.
+        initial = coverage >= 128 if (coverage >= 128).any() else coverage > 0
+
+        batch_image = image.transpose(2, 0, 1)[None].astype(np.float32) / 255
+        batch_initial = initial[None, None].astype(np.float32)
+        if mirror:
+            batch_image = np.concatenate([batch_image, batch_image[..., ::-1]])
+            batch_initial = np.concatenate([batch_initial, batch_initial[..., ::-1]])
+        outputs = self._network(image=batch_image, initial=batch_initial)
+        visible, amodal, visible_parsing, amodal_parsing = (
+            _average_mirrored(outputs[name]) for name in ("visible", "amodal", "visible_parsing", "amodal_parsing")
+        )
+        inside = crop.inside_photo(photo.shape[:2])
+        visible = visible[0] * inside
+        amodal = np.maximum(amodal[0] * inside, visible)
+        return _Look(crop, image, initial, visible, amodal, visible_parsing, amodal_parsing)
+
+
+def _average_mirrored(batch: np.ndarray) -> np.ndarray:
+    """(C, S, S) of a (1, C, S, S) output, or the mean of a (2, C, S, S) one whose second entry is mirrored."""
+    return batch[0] if len(batch) == 1 else (batch[0] + batch[1, ..., ::-1]) / 2
+
+
+def _runs_into_edge(body: np.ndarray) -> bool:
+    """True when a body meets the crop's border. Outside the photo nothing is body, so there it never does."""
+    return bool(body[0].any() or body[-1].any() or body[:, 0].any() or body[:, -1].any())
+
+
+def _settle(look: _Look, size_hw: tuple[int, int]) -> CompletionOutput:
+    """Turn the tight look's probabilities into masks without specks, holes and slivers, and bring them to the photo."""
+    score_map = look.visible
+    if not (look.visible >= 0.5).any():
+        # The network sees nobody here. Whoever drew the mask does: keep it, with the low score that it got.
+        certain = np.where(look.initial, np.float32(1), np.float32(0))
+        look = replace(look, visible=certain, amodal=np.maximum(look.amodal, certain))
+
+    amodal_prob = _clean_amodal(look.visible, look.amodal)
+    amodal = amodal_prob >= 0.5
+    visible = (look.visible >= 0.5) & amodal
+    visible = _drop_specks(visible, VISIBLE_SPECK_SHARE * np.count_nonzero(amodal))
+    invisible = _drop_slivers(amodal & ~visible, amodal)
+    visible = amodal & ~invisible
+
+    # Away from what is hidden the two contours must be one at photo resolution too, or hair-thin invisible rims
+    # appear between them: there, seen means the same as whole.
+    seam = visible & (look.visible >= 0.5) & dilate(invisible, 2)
+    visible_prob = np.where(seam, look.visible, amodal_prob)
+    visible_prob = np.where(invisible, np.minimum(look.visible, 0.49), visible_prob)
+
+    box = mask_to_box_xyxy(amodal)
+    x0, y0, x1, y1 = look.crop.to_photo_xyxy(box)
+    reach = int(look.crop.scale) + 1 + _MARGIN_PX  # bilinear growth reaches at most a crop pixel past the box
+    around = Region(int(y0), int(x0), int(y1) + 1, int(x1) + 1).grow(reach, size_hw)
+    region, amodal_u8 = look.crop.to_photo(_to_u8(amodal_prob), size_hw, around)
+    _, visible_u8 = look.crop.to_photo(_to_u8(visible_prob), size_hw, around)
+    photo_amodal = amodal_u8 >= 128
+    if not photo_amodal.any():
+        raise InputError("the person is smaller than a pixel of the photo: nothing to recover")
+    photo_visible = (visible_u8 >= 128) & photo_amodal
+    return CompletionOutput(
+        region=region,
+        visible=photo_visible,
+        amodal=photo_amodal,
+        amodal_prob=amodal_u8,
+        parsing=_label_parts(look, region) * photo_amodal,
+        score=float(score_map[visible].mean()) if visible.any() else 0.0,
+        crop=look.crop,
+        crop_image=look.image,
+        crop_visible=visible,
+        crop_amodal=amodal,
+        crop_visible_parsing=look.visible_parsing,
+        crop_amodal_parsing=look.amodal_parsing,
+    )
+
+
+def _clean_amodal(visible_prob: np.ndarray, amodal_prob: np.ndarray) -> np.ndarray:
+    """(S, S) float32 probabilities without specks, and without small holes in the hidden part."""
+    amodal = amodal_prob >= 0.5
+    kept = keep_large_components(amodal, SPECK_SHARE)
+    # The soft rim of a dropped speck goes with it.
+    cleaned = np.where(dilate(amodal & ~kept, 2) & ~kept, np.float32(0), amodal_prob)
+    invisible = kept & (visible_prob < 0.5)
+    for hole in find_holes(kept, HOLE_SHARE):
+        rim = dilate(hole, 1) & kept
+        # Between a seen arm and a seen body the background does show; a gap in what is guessed is a slip.
+        if np.count_nonzero(rim & invisible) > 0.5 * np.count_nonzero(rim):
+            cleaned = np.where(hole, np.float32(1), cleaned)
+    return cleaned
+
+
+def _drop_specks(mask: np.ndarray, min_area_px: float) -> np.ndarray:
+    pieces = connected_components(mask)
+    if pieces.count == 0:
+        return mask
+    return pieces.paint(pieces.areas_px >= min(min_area_px, pieces.areas_px.max()))
+
+
+def _drop_slivers(invisible: np.ndarray, amodal: np.ndarray) -> np.ndarray:
+    """Drop what is under three pixels thick along the silhouette's outer edge: two contours that differ by a hair.
+
+    Thin things inside the silhouette, a pole or a strap across the body, stay.
+    """
+    opened = dilate(erode(invisible, 1), 1)
+    return invisible & (opened | ~dilate(~amodal, 2))
+
+
+def _label_parts(look: _Look, region: Region) -> np.ndarray:
+    """(h, w) uint8: the likeliest part of each pixel of `region`, never background: every body pixel is some part."""
+    parts = look.amodal_parsing[1:]
+    side = look.crop.size_px if look.crop.scale <= 1 else min(_PARSING_PX, round(look.crop.side_px))
+    # Every part's probability at this finer grid, one at a time, keeping the best so far.
+    best = np.full((side, side), -1, dtype=np.float32)
+    labels = np.ones((side, side), dtype=np.uint8)
+    for label, part in enumerate(parts, start=1):
+        if part.max() < 1e-3:
+            continue
+        finer = np.asarray(Image.fromarray(part).resize((side, side), Image.Resampling.BILINEAR))
+        better = finer > best
+        labels[better] = label
+        np.copyto(best, finer, where=better)
+    left, top = look.crop.left_top
+    scale = look.crop.side_px / side
+    rows = ((np.arange(region.top, region.bottom) + 0.5 - top) / scale).astype(int).clip(0, side - 1)
+    columns = ((np.arange(region.left, region.right) + 0.5 - left) / scale).astype(int).clip(0, side - 1)
+    return labels[rows][:, columns]
+
+
+def _to_u8(probability: np.ndarray) -> np.ndarray:
+    return np.rint(probability * 255).astype(np.uint8)

@@ -1,0 +1,204 @@
+"""Photos and masks in and out of files: upright RGB arrays inside, whole files or none outside."""
+
+from __future__ import annotations
+
+import io
+import os
+import secrets
+import struct
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from deocclude.errors import DeoccludeError, InputError
+
+# The largest photo that is opened: a small file can unpack to far more memory than a machine has.
+MAX_PIXELS = 200_000_000
+
+ImageSource = str | os.PathLike | bytes | bytearray | memoryview | Image.Image | np.ndarray
+
+# What Pillow's readers raise on files that are cut short or damaged.
+_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError, KeyError, TypeError, OverflowError)
+_open_lock = threading.Lock()
+
+
+def load_image(source: ImageSource) -> np.ndarray:
+    """A photo as an upright (H, W, 3) uint8 RGB array, read-only.
+
+    `source`: a path, the bytes of a file, a Pillow image, or an (H, W, 3) uint8 RGB array (copied). EXIF rotation
+    is applied; grey, palette, CMYK and 16-bit pictures are converted; a transparent one is laid on white; of an
+    animated one the first frame is taken. Raises InputError, naming the file, for what cannot be read or has more
+    than MAX_PIXELS pixels.
+    """
+    is_array = isinstance(source, np.ndarray)
+    photo = _check_array(source).copy() if is_array else np.array(_to_rgb(_open_upright(source)))
+    photo.flags.writeable = False
+    return photo
+
+
+def load_mask(source: ImageSource) -> np.ndarray:
+    """A mask as an upright (H, W) bool array, True = person.
+
+    Of a cut-out with transparency the alpha is taken, of any other picture the brightness; a pixel counts when it
+    has at least half of the picture's highest value, so that 0/255, 0/1 and soft masks all read well. Raises
+    InputError as `load_image` does.
+    """
+    if isinstance(source, np.ndarray):
+        raise InputError("load_mask reads files; pass a mask array as it is")
+    image = _open_upright(source)
+    if _has_alpha(image):
+        alpha = np.asarray(image.convert("RGBA").getchannel("A"))
+        if alpha.min() < 255:
+            return _upper_half(alpha)
+    if image.mode in ("1", "L", "I", "F") or image.mode.startswith("I;16"):
+        return _upper_half(np.asarray(image))
+    return _upper_half(np.asarray(image.convert("RGB")).max(axis=2))
+
+
+def save_image(pixels: np.ndarray, path: str | Path, palette: np.ndarray | None = None) -> Path:
+    """Write pixels to `path` in the format of its ending; missing folders are made. Returns the path.
+
+    `pixels`: (H, W) bool or uint8, (H, W, 3) or (H, W, 4) uint8. `palette`: (N, 3) uint8 colours to store (H, W)
+    uint8 as labels. The file appears whole or not at all. Raises DeoccludeError, naming the file, when it cannot be
+    written.
+    """
+    path = Path(path)
+    file_format = Image.registered_extensions().get(path.suffix.lower())
+    if file_format is None:
+        raise InputError(
+            f"cannot write {path}: an image name must end in .png, .jpg, .webp or the like, got '{path.suffix}'"
+        )
+    if pixels.dtype == bool:
+        pixels = pixels.view(np.uint8) * np.uint8(255)
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    if palette is not None:
+        image.putpalette(palette.tobytes())
+    # Photos hardly shrink with more effort, and at 12 megapixels PNG's default takes seconds.
+    options = {"PNG": {"compress_level": 3}, "JPEG": {"quality": 95}, "WEBP": {"quality": 95}}.get(file_format, {})
+    return _write_whole(path, lambda file: image.save(file, format=file_format, **options))
+
+
+def save_text(text: str, path: str | Path) -> Path:
+    """Write text (UTF-8) to `path`, whole or not at all. Folders and errors as in `save_image`."""
+    return _write_whole(Path(path), lambda file: file.write(text.encode("utf-8")))
+
+
+def _write_whole(path: Path, write: Callable[[BinaryIO], object]) -> Path:
+    """Let `write` fill a temporary file, then rename it: beside `path`, since only within a disk renaming is one step."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(temporary, "xb") as file:
+                write(file)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise DeoccludeError(f"cannot write {path}: {reason}") from error
+    return path
+
+
+def _check_array(array: np.ndarray) -> np.ndarray:
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or array.size == 0:
+        raise InputError(f"a photo array must be (H, W, 3) uint8 RGB, got {array.shape} {array.dtype}")
+    if array.shape[0] * array.shape[1] > MAX_PIXELS:
+        raise InputError(_too_large("the photo", array.shape[1], array.shape[0]))
+    return array
+
+
+def _open_upright(source: ImageSource) -> Image.Image:
+    """The first frame of a picture, decoded in full and turned as its EXIF says. Raises InputError naming the file."""
+    name = "the photo" if isinstance(source, (bytes, bytearray, memoryview, Image.Image)) else str(source)
+    try:
+        if isinstance(source, Image.Image):
+            return _decode(source, name)
+        if isinstance(source, (bytes, bytearray, memoryview)):
+            return _decode_file(io.BytesIO(source), name)
+        if not isinstance(source, (str, os.PathLike)):
+            raise InputError(f"a photo must be a path, bytes, a Pillow image or an array, got {type(source).__name__}")
+        with open(source, "rb") as file:
+            return _decode_file(file, name)
+    except FileNotFoundError as error:
+        raise InputError(f"{name}: no such file") from error
+    except IsADirectoryError as error:
+        raise InputError(f"{name}: expected a picture, got a folder") from error
+    except PermissionError as error:
+        raise InputError(f"{name}: no permission to read it") from error
+
+
+def _decode_file(file: BinaryIO, name: str) -> Image.Image:
+    if file.seek(0, io.SEEK_END) == 0:
+        raise InputError(f"{name}: expected a picture, got an empty file")
+    file.seek(0)
+    try:
+        # Our own limit, checked below, replaces Pillow's: that one warns on stderr from 89 megapixels on.
+        with _open_lock:
+            limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            try:
+                image = Image.open(file)
+            finally:
+                Image.MAX_IMAGE_PIXELS = limit
+    except UnidentifiedImageError as error:
+        raise InputError(f"{name}: not a picture in a known format") from error
+    except _DAMAGED as error:
+        raise InputError(f"{name}: damaged picture ({_one_line(error)})") from error
+    return _decode(image, name)
+
+
+def _decode(image: Image.Image, name: str) -> Image.Image:
+    width, height = image.size
+    if width == 0 or height == 0:
+        raise InputError(f"{name}: expected a picture with pixels, got {width}x{height}")
+    if width * height > MAX_PIXELS:
+        raise InputError(_too_large(name, width, height))
+    try:
+        image.load()
+        turned = ImageOps.exif_transpose(image)
+    except (*_DAMAGED, Image.DecompressionBombError) as error:
+        raise InputError(f"{name}: damaged or cut short picture ({_one_line(error)})") from error
+    return turned
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        image = Image.fromarray(_to_8_bit(np.asarray(image)))
+    if _has_alpha(image):
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, "white")
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _to_8_bit(values: np.ndarray) -> np.ndarray:
+    """Grey values of 16 bits (or 32 that hold 16), or floats from 0 to 1, as uint8."""
+    top = float(values.max())
+    if values.dtype.kind == "f":
+        scale = 255.0 if top <= 1 else 1.0
+    else:
+        scale = 1.0 if values.dtype == np.int32 and top <= 255 else 255 / 65535
+    return np.rint(np.clip(np.nan_to_num(values.astype(np.float32)) * scale, 0, 255)).astype(np.uint8)
+
+
+def _has_alpha(image: Image.Image) -> bool:
+    return image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
+
+
+def _upper_half(values: np.ndarray) -> np.ndarray:
+    if values.dtype == bool:
+        return values.copy()
+    top = values.max()
+    return values * 2.0 >= top if top > 0 else np.zeros(values.shape, dtype=bool)
+
+
+def _too_large(name: str, width: int, height: int) -> str:
+    return f"{name}: {width}x{height} is over the limit of {MAX_PIXELS // 1_000_000} megapixels"
+
+
+def _one_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

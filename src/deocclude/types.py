@@ -1,0 +1,264 @@
+"""Result and Person: what comes back for a photo. Frozen, checked once, and cheap to hold.
+
+A person's arrays are kept for the part of the photo that the body covers; the properties lay them out at the
+photo's size when they are read. Read a property once and keep it when you use it often.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from deocclude.composite import PARSING_PALETTE, cut_out, paste_hidden, tint_person
+from deocclude.crop import Region
+from deocclude.errors import DeoccludeError, UsageError
+from deocclude.image_io import save_image, save_text
+from deocclude.masks import encode_rle, mask_to_box_xyxy
+
+PARSING_NAMES: tuple[str, ...] = (
+    "background",
+    "headwear",
+    "hair",
+    "face",
+    "arm",
+    "leg",
+    "upper_clothes",
+    "outerwear",
+    "dress",
+    "lower_clothes",
+    "footwear",
+    "carried",
+)
+
+# What `Result.save` can write, in the order in which it does.
+SAVE_KINDS: tuple[str, ...] = ("content", "rgba", "amodal", "visible", "invisible", "parsing", "overlay", "json")
+
+
+@dataclass(frozen=True, eq=False)
+class Person:
+    """One person of a photo, whole. Public arrays have the upright photo's size (H, W); visible is a subset of amodal.
+
+    The `*_part` fields hold the values inside `region` (h, w): the body's box with a small margin.
+    """
+
+    id: int  # 1 for the first prompt, then counting up
+    score: float  # 0 to 1: how sure the network is of the visible part
+    photo: np.ndarray = field(repr=False)  # (H, W, 3) uint8
+    region: Region = field(repr=False)
+    visible_part: np.ndarray = field(repr=False)  # (h, w) bool
+    amodal_part: np.ndarray = field(repr=False)  # (h, w) bool
+    amodal_prob_part: np.ndarray = field(repr=False)  # (h, w) uint8, 255 = certainly the person
+    parsing_part: np.ndarray = field(repr=False)  # (h, w) uint8
+    hidden_region: Region = field(repr=False)  # the box of what is hidden; empty when nothing is
+    hidden_rgb: np.ndarray = field(repr=False)  # (h', w', 3) uint8 recovered appearance inside hidden_region
+
+    def __post_init__(self) -> None:
+        size_hw = self.photo.shape[:2]
+        for name in ("visible_part", "amodal_part", "amodal_prob_part", "parsing_part"):
+            part = getattr(self, name)
+            expected = np.uint8 if name in ("amodal_prob_part", "parsing_part") else np.bool_
+            if part.dtype != expected or part.shape != self.region.size_hw:
+                raise DeoccludeError(
+                    f"{name} must be {np.dtype(expected)} {self.region.size_hw}, got {part.dtype} {part.shape}"
+                )
+        if self.region.grow(0, size_hw) != self.region:
+            raise DeoccludeError(f"a person's region must lie in the photo of size {size_hw}, got {self.region}")
+        if not self.amodal_part.any():
+            raise DeoccludeError("a person must have at least one pixel")
+        if (self.visible_part & ~self.amodal_part).any():
+            raise DeoccludeError("the visible mask must be a subset of the amodal mask")
+        if not self.hidden_region.is_empty and self.hidden_rgb.shape != (*self.hidden_region.size_hw, 3):
+            raise DeoccludeError(f"hidden_rgb must be {(*self.hidden_region.size_hw, 3)}, got {self.hidden_rgb.shape}")
+        for name in ("visible_part", "amodal_part", "amodal_prob_part", "parsing_part", "hidden_rgb"):
+            getattr(self, name).flags.writeable = False
+
+    @property
+    def visible_mask(self) -> np.ndarray:
+        """(H, W) bool: pixels of the person that can be seen."""
+        return self._spread(self.visible_part)
+
+    @property
+    def amodal_mask(self) -> np.ndarray:
+        """(H, W) bool: the whole person, seen or not, inside the photo."""
+        return self._spread(self.amodal_part)
+
+    @property
+    def invisible_mask(self) -> np.ndarray:
+        """(H, W) bool: amodal and not visible."""
+        return self._spread(self._invisible_part)
+
+    @property
+    def amodal_prob(self) -> np.ndarray:
+        """(H, W) float32, 0 to 1 in steps of 1/255: how likely a pixel is the person; 0 away from the body."""
+        return self._spread(self.amodal_prob_part.astype(np.float32) / 255)
+
+    @property
+    def parsing(self) -> np.ndarray:
+        """(H, W) uint8: body part or garment of every amodal pixel, an index into `parsing_names`; 0 elsewhere."""
+        return self._spread(self.parsing_part)
+
+    @property
+    def parsing_names(self) -> tuple[str, ...]:
+        """The name of each parsing label."""
+        return PARSING_NAMES
+
+    @property
+    def content(self) -> np.ndarray:
+        """(H, W, 3) uint8: the photo with this person's hidden part recovered, and no other pixel changed."""
+        picture = self.photo.copy()
+        self.paint_onto(picture)
+        return picture
+
+    @property
+    def rgba(self) -> np.ndarray:
+        """(H, W, 4) uint8: the whole person cut out with a soft edge, straight alpha; 0 everywhere else."""
+        region = self.region
+        hidden = np.zeros((*region.size_hw, 3), dtype=np.uint8)
+        if not self.hidden_region.is_empty:
+            hidden[_inside(self.hidden_region, region).slices] = self.hidden_rgb
+        return self._spread(cut_out(self.photo[region.slices], hidden, self._invisible_part, self.amodal_part))
+
+    @property
+    def box_xyxy(self) -> tuple[int, int, int, int]:
+        """The box around the whole person, in pixels, end excluded."""
+        x0, y0, x1, y1 = mask_to_box_xyxy(self.amodal_part)
+        left, top = self.region.left, self.region.top
+        return x0 + left, y0 + top, x1 + left, y1 + top
+
+    @property
+    def hidden_fraction(self) -> float:
+        """Invisible pixels over amodal pixels, 0 to 1."""
+        return 1 - np.count_nonzero(self.visible_part) / np.count_nonzero(self.amodal_part)
+
+    def paint_onto(self, picture: np.ndarray) -> None:
+        """Paint the hidden part, and nothing else, into an (H, W, 3) uint8 picture of the photo's size, in place."""
+        if self.hidden_region.is_empty:
+            return
+        # One pixel more than the paint covers, so that the soft edge knows what lies beside it.
+        work = self.hidden_region.grow(1, self.photo.shape[:2]).intersect(self.region)
+        amodal = self.amodal_part[_inside(work, self.region).slices]
+        invisible = self._invisible_part[_inside(work, self.region).slices]
+        hidden = np.zeros((*work.size_hw, 3), dtype=np.uint8)
+        hidden[_inside(self.hidden_region, work).slices] = self.hidden_rgb
+        paste_hidden(picture[work.slices], hidden, invisible, amodal)
+
+    @property
+    def _invisible_part(self) -> np.ndarray:
+        return self.amodal_part & ~self.visible_part
+
+    def _spread(self, part: np.ndarray) -> np.ndarray:
+        """Lay out an (h, w, ...) array of the region on zeros of the photo's size."""
+        whole = np.zeros((*self.photo.shape[:2], *part.shape[2:]), dtype=part.dtype)
+        whole[self.region.slices] = part
+        return whole
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What was recovered from one photo."""
+
+    image: np.ndarray = field(repr=False)  # (H, W, 3) uint8 RGB, upright, read-only
+    people: tuple[Person, ...]
+    timings: Mapping[str, float]  # seconds by stage, and "total"
+    device: str  # "cpu" or "cuda": where the networks ran
+    model: str
+
+    def __post_init__(self) -> None:
+        if self.image.dtype != np.uint8 or self.image.ndim != 3 or self.image.shape[2] != 3:
+            raise DeoccludeError(f"image must be (H, W, 3) uint8, got {self.image.shape} {self.image.dtype}")
+        if any(person.photo.shape != self.image.shape for person in self.people):
+            raise DeoccludeError("every person of a result must have the result's photo")
+        object.__setattr__(self, "people", tuple(self.people))
+        object.__setattr__(self, "timings", MappingProxyType(dict(self.timings)))
+
+    @property
+    def content(self) -> np.ndarray:
+        """(H, W, 3) uint8: the photo with the hidden part of every person painted in, in the order of their ids."""
+        picture = self.image.copy()
+        for person in self.people:
+            person.paint_onto(picture)
+        return picture
+
+    def overlay(self) -> np.ndarray:
+        """(H, W, 3) uint8: the photo with each person tinted, blue where seen, orange where recovered."""
+        picture = self.image.copy()
+        outline_px = max(1, round(max(picture.shape[:2]) / 600))
+        for person in self.people:
+            tint_person(picture[person.region.slices], person.visible_part, person._invisible_part, outline_px)
+        return picture
+
+    def to_coco(self, file_name: str = "") -> dict[str, Any]:
+        """COCO's dictionary of this photo: one annotation a person, with the amodal mask as `segmentation`.
+
+        Masks are compressed run lengths, `bbox` is (x, y, width, height) of the whole person, `area` its pixels.
+        Beside COCO's own keys: `visible_segmentation`, `hidden_fraction` and `score`.
+        """
+        height, width = self.image.shape[:2]
+        annotations = []
+        for person in self.people:
+            x0, y0, x1, y1 = person.box_xyxy
+            annotations.append(
+                {
+                    "id": person.id,
+                    "image_id": 1,
+                    "category_id": 1,
+                    "iscrowd": 0,
+                    "bbox": [x0, y0, x1 - x0, y1 - y0],
+                    "area": int(np.count_nonzero(person.amodal_part)),
+                    "segmentation": encode_rle(person.amodal_mask),
+                    "visible_segmentation": encode_rle(person.visible_mask),
+                    "hidden_fraction": round(person.hidden_fraction, 6),
+                    "score": round(person.score, 6),
+                }
+            )
+        return {
+            "info": {"description": "people made whole by deocclude", "model": self.model, "device": self.device},
+            "images": [{"id": 1, "file_name": file_name, "width": width, "height": height}],
+            "categories": [{"id": 1, "name": "person"}],
+            "annotations": annotations,
+        }
+
+    def save(self, folder: str | Path, what: Sequence[str] = ("content", "rgba"), stem: str = "photo") -> list[Path]:
+        """Write pictures of this result into `folder`, which is made when missing, and return their paths.
+
+        `what`: any of SAVE_KINDS. Names: `stem.content.png`, `stem.overlay.png`, `stem.json`, and for each person
+        `stem.person1.rgba.png` and so on with amodal, visible, invisible (black and white) and parsing (palette of
+        labels). Each file is complete or absent. Raises UsageError for an unknown kind, DeoccludeError when a file
+        cannot be written.
+        """
+        if isinstance(what, str):
+            what = (what,)
+        unknown = [kind for kind in what if kind not in SAVE_KINDS]
+        if unknown:
+            raise UsageError(f"cannot save {', '.join(map(repr, unknown))}: choose from {', '.join(SAVE_KINDS)}")
+        folder = Path(folder)
+        paths: list[Path] = []
+        for kind in (kind for kind in SAVE_KINDS if kind in what):
+            if kind == "content":
+                paths.append(save_image(self.content, folder / f"{stem}.content.png"))
+            elif kind == "overlay":
+                paths.append(save_image(self.overlay(), folder / f"{stem}.overlay.png"))
+            elif kind == "json":
+                paths.append(save_text(json.dumps(self.to_coco(), indent=1) + "\n", folder / f"{stem}.json"))
+            else:
+                paths.extend(self._save_person(person, kind, folder, stem) for person in self.people)
+        return paths
+
+    def _save_person(self, person: Person, kind: str, folder: Path, stem: str) -> Path:
+        path = folder / f"{stem}.person{person.id}.{kind}.png"
+        if kind == "rgba":
+            return save_image(person.rgba, path)
+        if kind == "parsing":
+            return save_image(person.parsing, path, palette=PARSING_PALETTE)
+        return save_image(getattr(person, f"{kind}_mask"), path)
+
+
+def _inside(part: Region, whole: Region) -> Region:
+    """`part` counted from the top left of `whole`."""
+    return Region(part.top - whole.top, part.left - whole.left, part.bottom - whole.top, part.right - whole.left)
