@@ -1,0 +1,1 @@
+"""Training and validation data: readers, synthetic occlusion, mask degradation, frozen sets. Not needed by `run`."""

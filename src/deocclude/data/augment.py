@@ -1,0 +1,39 @@
+"""Photometric augmentation of rendered scenes: what cameras and the web do to pictures."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+Rng = np.random.Generator
+
+
+def photometric(images: list[np.ndarray], rng: Rng) -> list[np.ndarray]:
+    """The same random light, colour and grey treatment for every (H, W, 3) uint8 image of the list."""
+    contrast, gamma = rng.uniform(0.7, 1.3), np.exp(rng.uniform(-0.35, 0.35))
+    gains = contrast * rng.uniform(0.9, 1.1, 3)
+    shift = rng.uniform(-20, 20)
+    levels = np.arange(256) / 255.0
+    table = np.stack([((levels**gamma) * 255 - 128) * g + 128 + shift for g in gains], axis=1)
+    table = table.clip(0, 255).astype(np.uint8).reshape(1, 256, 3)
+    grey = rng.random() < 0.06
+    saturation = rng.uniform(0.6, 1.3)
+    out = []
+    for image in images:
+        image = cv2.LUT(image, table)
+        flat = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+        out.append(flat if grey else cv2.addWeighted(image, saturation, flat, 1 - saturation, 0))
+    return out
+
+
+def camera(image: np.ndarray, rng: Rng) -> np.ndarray:
+    """Blur, noise and JPEG artefacts, each now and then. Hides the seams that pasting leaves."""
+    if rng.random() < 0.25:
+        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.1))
+    if rng.random() < 0.15:
+        noise = rng.normal(0, rng.uniform(2, 8), image.shape).astype(np.float32)
+        image = (image + noise).clip(0, 255).astype(np.uint8)
+    if rng.random() < 0.3:
+        _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(35, 92))])
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    return image

@@ -1,0 +1,86 @@
+"""Training samples: a scene, a crop around its person, an imperfect initial mask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+
+from deocclude.data.augment import camera, photometric
+from deocclude.data.degrade import draw_initial_mask
+from deocclude.data.synthesis import Library, Plan, SynthesisConfig, plan_scene, render
+
+Rng = np.random.Generator
+
+
+@dataclass(frozen=True)
+class CropConfig:
+    """How training crops are drawn; they cover the wide and the tight crop of inference with room to spare."""
+
+    p_wide: float = 0.35
+    wide_scale: tuple[float, float] = (1.7, 2.9)  # of the visible box's longer side, around the visible box
+    tight_scale: tuple[float, float] = (1.05, 1.6)  # of the amodal box's longer side, around the amodal box
+    shift: float = 0.1  # of the crop's side
+    p_exact: float = 0.35
+    p_box: float = 0.17
+
+
+def draw_sample(library: Library, rng: Rng, synthesis: SynthesisConfig, crop: CropConfig, size_px: int) -> dict[str, np.ndarray]:
+    """One training sample.
+
+    photo, truth: (S, S, 3) uint8; initial, visible, amodal, known: (S, S) bool; parsing: (S, S) uint8, 255 unknown.
+    """
+    plan = plan_scene(library, rng, synthesis)
+    scene = render(plan, draw_crop(plan, rng, crop, size_px), (size_px, size_px))
+    photo, truth = photometric([scene.photo, scene.truth], rng)
+    photo = camera(photo, rng)
+    photo[~scene.inside] = 128
+    initial = draw_initial_mask(scene.visible, rng, p_exact=crop.p_exact, p_box=crop.p_box) & scene.inside
+    return {
+        "photo": photo, "truth": truth, "initial": initial, "visible": scene.visible, "amodal": scene.amodal,
+        "parsing": scene.parsing, "known": scene.known,
+    }  # fmt: skip
+
+
+def draw_crop(plan: Plan, rng: Rng, crop: CropConfig, size_px: int) -> np.ndarray:
+    """2x3 affine from person coordinates to the pixels of a (size_px, size_px) crop."""
+    wide = rng.random() < crop.p_wide
+    x0, y0, x1, y1 = plan.visible_box_xyxy if wide else plan.amodal_box_xyxy
+    side = max(x1 - x0, y1 - y0, 0.06) * rng.uniform(*(crop.wide_scale if wide else crop.tight_scale))
+    cx, cy = np.array([x0 + x1, y0 + y1]) / 2 + rng.uniform(-1, 1, 2) * crop.shift * side * (0.5 if wide else 1.0)
+    s = size_px / side
+    # -0.5: pixel i covers [i, i + 1), warps address its middle as i
+    return np.array([[s, 0, size_px / 2 - s * cx - 0.5], [0, s, size_px / 2 - s * cy - 0.5]])
+
+
+def to_batch(samples: list[dict[str, np.ndarray]]) -> dict[str, Any]:
+    """Samples as torch tensors: uint8, images (B, 3, S, S), masks (B, 1, S, S), parsing (B, S, S)."""
+    import torch
+
+    out = {}
+    for key in samples[0]:
+        stack = np.stack([s[key] for s in samples])
+        if stack.dtype == bool:
+            stack = stack.astype(np.uint8)
+        tensor = torch.from_numpy(stack)
+        if key in ("photo", "truth"):
+            tensor = tensor.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
+        elif key != "parsing":
+            tensor = tensor[:, None]
+        out[key] = tensor
+    return out
+
+
+class SampleStream:
+    """Endless training batches, reproducible from (seed, worker, number of the batch)."""
+
+    def __init__(self, library: Library, synthesis: SynthesisConfig, crop: CropConfig, *, seed: int):
+        self.library, self.synthesis, self.crop, self.seed = library, synthesis, crop, seed
+        cv2.setNumThreads(0)
+
+    def batch(self, index: int, batch_size: int, size_px: int) -> dict[str, Any]:
+        """Batch number `index`; the same arguments always give the same batch."""
+        rng = np.random.default_rng((self.seed, index))
+        return to_batch([draw_sample(self.library, rng, self.synthesis, self.crop, size_px) for _ in range(batch_size)])

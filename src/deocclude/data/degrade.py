@@ -1,0 +1,117 @@
+"""From an exact visible mask to the masks that people and segmenters really give, down to a box."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+
+Rng = np.random.Generator
+
+
+def degrade_mask(mask: np.ndarray, rng: Rng, kind: str | None = None) -> np.ndarray:
+    """An imperfect initial mask.
+
+    mask: (H, W) bool, the true visible mask. kind: one of DEGRADATIONS; None draws one of the imperfect kinds other
+    than `box`. Returns (H, W) bool, never empty: a degradation that would leave nothing gives the mask back.
+    """
+    if kind is None:
+        kind = str(rng.choice([k for k in DEGRADATIONS if k not in ("exact", "box")]))
+    if kind not in DEGRADATIONS:
+        raise ValueError(f"kind must be one of {', '.join(DEGRADATIONS)}, got {kind!r}")
+    if not mask.any():
+        return mask.copy()
+    out = DEGRADATIONS[kind](mask.astype(np.uint8), rng).astype(bool)
+    return out if out.any() else mask.copy()
+
+
+def draw_initial_mask(mask: np.ndarray, rng: Rng, *, p_exact: float, p_box: float) -> np.ndarray:
+    """The initial mask of a training sample: exact, a box, or one or two imperfections on top of each other."""
+    draw = rng.random()
+    if draw < p_exact:
+        return mask.copy()
+    if draw < p_exact + p_box:
+        return degrade_mask(mask, rng, "box")
+    out = degrade_mask(mask, rng)
+    return degrade_mask(out, rng) if rng.random() < 0.35 else out
+
+
+def _size_px(mask: np.ndarray) -> tuple[int, int, int, int, float]:
+    x, y, w, h = cv2.boundingRect(mask)
+    return x, y, w, h, float(max(w, h))
+
+
+def _ball(radius_px: float) -> np.ndarray:
+    k = 2 * max(1, round(radius_px)) + 1
+    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (k, k))
+
+
+def _exact(mask: np.ndarray, rng: Rng) -> np.ndarray:
+    return mask
+
+
+def _eroded(mask: np.ndarray, rng: Rng) -> np.ndarray:
+    return cv2.erode(mask, _ball(rng.uniform(0.006, 0.03) * _size_px(mask)[4]))
+
+
+def _dilated(mask: np.ndarray, rng: Rng) -> np.ndarray:
+    return cv2.dilate(mask, _ball(rng.uniform(0.006, 0.04) * _size_px(mask)[4]))
+
+
+def _coarse(mask: np.ndarray, rng: Rng) -> np.ndarray:
+    """A low-resolution mask, as heads of 14 or 28 cells a box give it."""
+    x, y, w, h, _ = _size_px(mask)
+    cells = int(rng.integers(10, 29))
+    small = cv2.resize(mask[y : y + h, x : x + w] * 255, (cells, cells), interpolation=cv2.INTER_AREA)
+    out = np.zeros_like(mask)
+    large = cv2.resize(small, (w, h), interpolation=cv2.INTER_LINEAR)
+    out[y : y + h, x : x + w] = large > 255 * rng.uniform(0.35, 0.65)
+    return out
+
+
+def _ellipses(mask: np.ndarray, rng: Rng, value: int, count: int, radius_share: tuple[float, float]) -> np.ndarray:
+    """Ellipses of `value`: holes are centred in the mask, blobs on its rim."""
+    x, y, w, h, size = _size_px(mask)
+    out = mask.copy()
+    where = mask if value == 0 else cv2.morphologyEx(mask, cv2.MORPH_GRADIENT, _ball(1))
+    ys, xs = np.nonzero(where)
+    for i in rng.integers(0, len(ys), count) if len(ys) else ():
+        axes = tuple(int(max(1, a)) for a in rng.uniform(*radius_share, 2) * size)
+        cv2.ellipse(out, (int(xs[i]), int(ys[i])), axes, float(rng.uniform(0, 180)), 0, 360, value, -1)
+    return out
+
+
+def _holes(mask: np.ndarray, rng: Rng) -> np.ndarray:
+    return _ellipses(mask, rng, 0, int(rng.integers(1, 6)), (0.01, 0.06))
+
+
+def _blobs(mask: np.ndarray, rng: Rng) -> np.ndarray:
+    return _ellipses(mask, rng, 1, int(rng.integers(1, 4)), (0.02, 0.09))
+
+
+def _shifted(mask: np.ndarray, rng: Rng) -> np.ndarray:
+    dx, dy = rng.uniform(-0.05, 0.05, 2) * _size_px(mask)[4]
+    return cv2.warpAffine(mask, np.array([[1, 0, dx], [0, 1, dy]]), mask.shape[::-1], flags=cv2.INTER_NEAREST)
+
+
+def _box(mask: np.ndarray, rng: Rng) -> np.ndarray:
+    """The filled box, its sides off by a few percent as a hand or a detector draws them."""
+    x, y, w, h, _ = _size_px(mask)
+    jitter = rng.normal(0, 0.02, 4).clip(-0.05, 0.05) * (w, h, w, h)
+    x0, y0, x1, y1 = (np.array([x, y, x + w, y + h]) + jitter).round().astype(int)
+    out = np.zeros_like(mask)
+    out[max(0, y0) : max(y1, y0 + 1), max(0, x0) : max(x1, x0 + 1)] = 1
+    return out
+
+
+DEGRADATIONS: dict[str, Callable[[np.ndarray, Rng], np.ndarray]] = {
+    "exact": _exact,
+    "eroded": _eroded,
+    "dilated": _dilated,
+    "coarse": _coarse,
+    "holes": _holes,
+    "blobs": _blobs,
+    "shifted": _shifted,
+    "box": _box,
+}

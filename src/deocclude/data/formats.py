@@ -1,0 +1,145 @@
+"""Readers of folders on disk: Clothing Co-Parsing, RGBA cut-outs, image + mask folders, plain backgrounds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+from scipy.io import loadmat
+
+from deocclude.data.parsing_groups import to_groups
+from deocclude.data.records import Layer, PersonPhoto, feather_alpha
+from deocclude.errors import InputError
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+# ccp 0183 = 0730, 0594 = 0722, 0692 = 0732 are the same photo; 0536 has an empty label
+CCP_LEFT_OUT = frozenset({"0536", "0730", "0722", "0732"})
+
+
+def require(path: Path, what: str) -> Path:
+    """`path`, or an InputError that says what was looked for there."""
+    if not path.exists():
+        raise InputError(f"{what} not found: looked for {path}")
+    return path
+
+
+def image_files(folder: Path, what: str) -> list[Path]:
+    """Sorted image files of a folder; an InputError where there is none."""
+    files = sorted(p for p in require(folder, what).iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+    if not files:
+        raise InputError(f"{what}: no image ({', '.join(IMAGE_SUFFIXES)}) in {folder}")
+    return files
+
+
+def read_ccp(root: Path, split: str | None = None, *, max_px: int | None = None) -> Iterator[PersonPhoto]:
+    """People of Clothing Co-Parsing, in its own layout under `root`, with parsing groups.
+
+    split: a key of splits.json, or None for every labelled photo. max_px: longest side of the person, or None for the
+    photo's own size. Carried things count as part of the person.
+    """
+    require(root / "photos", "Clothing Co-Parsing photos")
+    labels = require(root / "annotations" / "pixel-level", "Clothing Co-Parsing pixel labels")
+    names = [str(n[0]) for n in loadmat(require(root / "label_list.mat", "Clothing Co-Parsing label names"))["label_list"].ravel()]
+    if split is None:
+        ids = sorted(p.stem for p in labels.glob("*.mat"))
+    else:
+        splits = json.loads(require(root / "splits.json", "Clothing Co-Parsing splits").read_text())
+        if split not in splits:
+            raise InputError(f"{root / 'splits.json'} has no split {split!r}: it has {', '.join(splits)}")
+        ids = splits[split]
+
+    def one(photo_id: str) -> PersonPhoto:
+        rgb = _imread(root / "photos" / f"{photo_id}.jpg")
+        parsing = to_groups(loadmat(labels / f"{photo_id}.mat")["groundtruth"], names)
+        return _person(f"ccp/{photo_id}", rgb, parsing > 0, max_px, parsing=parsing, has_background=True)
+
+    return _ordered(one, (i for i in ids if i not in CCP_LEFT_OUT))
+
+
+def read_cutout_people(folder: Path, *, max_px: int | None = None) -> Iterator[PersonPhoto]:
+    """Whole people as RGBA files without background."""
+
+    def one(path: Path) -> PersonPhoto:
+        layer = read_layer(path, max_px=max_px, erode_px=0)
+        return PersonPhoto(f"cutout/{path.stem}", layer.rgb, layer.alpha)
+
+    return _ordered(one, image_files(folder, "cut-out people"))
+
+
+def read_image_mask_folder(
+    root: Path, *, whole: bool, max_px: int | None = None, min_component_share: float = 0.97
+) -> Iterator[PersonPhoto]:
+    """Photos in `root`/images with masks of the same stem in `root`/masks (0/255).
+
+    A mask in which the largest connected piece holds less than `min_component_share` shows several people: skipped.
+    whole: whether these people are entirely inside their photos.
+    """
+    masks = require(root / "masks", "masks of an image + mask folder")
+
+    def one(path: Path) -> PersonPhoto | None:
+        rgb, mask = _imread(path), _imread(require(masks / f"{path.stem}.png", "mask"), cv2.IMREAD_GRAYSCALE) >= 128
+        if rgb.shape[:2] != mask.shape:
+            raise InputError(f"{path}: mask must have the photo's size {rgb.shape[:2]} (HxW), got {mask.shape}")
+        _, _, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+        if not mask.any() or stats[1:, cv2.CC_STAT_AREA].max() < min_component_share * mask.sum():
+            return None
+        return _person(f"{root.name}/{path.stem}", rgb, mask, max_px, has_background=True, whole=whole)
+
+    return (p for p in _ordered(one, image_files(root / "images", "images of an image + mask folder")) if p is not None)
+
+
+def read_layer(path: Path, *, max_px: int | None = None, erode_px: int = 1) -> Layer:
+    """One RGBA file as a layer, cropped to its content, its rim eroded by `erode_px` (at the size read)."""
+    rgba = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if rgba is None or rgba.ndim != 3 or rgba.shape[2] != 4:
+        raise InputError(f"{path}: expected an RGBA image")
+    x, y, w, h = cv2.boundingRect((rgba[..., 3] >= 128).astype(np.uint8))
+    if w == 0 or h == 0:
+        raise InputError(f"{path}: the cut-out is wholly transparent")
+    rgba = cv2.copyMakeBorder(rgba[y : y + h, x : x + w], 2, 2, 2, 2, cv2.BORDER_CONSTANT)
+    rgb = cv2.cvtColor(rgba[..., :3], cv2.COLOR_BGR2RGB)
+    alpha = feather_alpha(rgba[..., 3], erode_px, 0.7)
+    return Layer(path.stem, *_shrink((rgb, alpha), w, h, max_px))
+
+
+def read_layers(folder: Path, *, max_px: int | None = None) -> Iterator[Layer]:
+    """RGBA occluders of a folder."""
+    return _ordered(lambda p: read_layer(p, max_px=max_px), image_files(folder, "cut-out objects"))
+
+
+def read_backgrounds(folder: Path, *, max_px: int | None = None) -> Iterator[np.ndarray]:
+    """Photos without people, (H, W, 3) uint8 RGB."""
+    return _ordered(lambda p: _shrink((_imread(p),), *_imread(p).shape[1::-1], max_px)[0], image_files(folder, "backgrounds"))
+
+
+def _person(name: str, rgb: np.ndarray, mask: np.ndarray, max_px: int | None, *, parsing=None, **kinds) -> PersonPhoto:
+    _, _, w, h = cv2.boundingRect(mask.astype(np.uint8))
+    rgb, alpha, *rest = _shrink((rgb, feather_alpha(mask, 0, 0.8)), w, h, max_px)
+    if parsing is not None:
+        parsing = cv2.resize(parsing, rgb.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+    return PersonPhoto(name, rgb, alpha, parsing=parsing, **kinds)
+
+
+def _shrink(arrays: Iterable[np.ndarray], width: int, height: int, max_px: int | None) -> tuple[np.ndarray, ...]:
+    """Arrays scaled down so that a (width, height) part of them is at most `max_px` on its longer side."""
+    factor = 1.0 if max_px is None else min(1.0, max_px / max(width, height))
+    if factor == 1.0:
+        return tuple(arrays)
+    return tuple(cv2.resize(a, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA) for a in arrays)
+
+
+def _imread(path: Path, flag: int = cv2.IMREAD_COLOR) -> np.ndarray:
+    image = cv2.imread(str(require(path, "image")), flag)
+    if image is None:
+        raise InputError(f"{path}: not a readable image")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if image.ndim == 3 else image
+
+
+def _ordered(read: Callable, items: Iterable) -> Iterator:
+    """`read` over items, in order, on a few threads: decoding releases the interpreter's lock."""
+    with ThreadPoolExecutor(4) as pool:
+        yield from pool.map(read, items)

@@ -1,0 +1,74 @@
+"""From Clothing Co-Parsing's 59 garment labels to the project's 12 parsing groups."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+from deocclude.types import PARSING_NAMES
+
+UNKNOWN = 255  # a pixel or a person without a parsing label
+
+_GROUP_OF = {
+    "headwear": ("hat", "glasses", "sunglasses"),
+    "hair": ("hair", "earrings"),
+    "arm": ("skin", "bracelet", "ring", "watch", "gloves"),  # skin is split by geometry below
+    "upper_clothes": (
+        "accessories", "blouse", "bodysuit", "bra", "hoodie", "intimate", "jumper", "necklace", "scarf", "shirt",
+        "sweater", "sweatshirt", "swimwear", "t-shirt", "tie", "top", "vest",
+    ),
+    "outerwear": ("blazer", "cape", "cardigan", "coat", "jacket", "suit"),
+    "dress": ("dress", "romper"),
+    "lower_clothes": (
+        "belt", "jeans", "leggings", "panties", "pants", "shorts", "skirt", "stockings", "tights",
+    ),
+    "footwear": (
+        "boots", "clogs", "flats", "heels", "loafers", "pumps", "sandals", "shoes", "sneakers", "socks", "wedges",
+    ),
+    "carried": ("bag", "purse", "wallet"),
+}  # fmt: skip
+
+
+def garment_table(names: list[str]) -> np.ndarray:
+    """Lookup table garment label -> group label, for a `label_list` of `names` (index = label)."""
+    group = {garment: name for name, garments in _GROUP_OF.items() for garment in garments}
+    unknown = [n for n in names if n != "null" and n not in group]
+    if unknown:
+        raise ValueError(f"garments without a parsing group: {', '.join(unknown)}")
+    return np.array([PARSING_NAMES.index(group.get(n, "background")) for n in names], dtype=np.uint8)
+
+
+def to_groups(garments: np.ndarray, names: list[str]) -> np.ndarray:
+    """Parsing groups of one person.
+
+    garments: (H, W) integer labels into `names`. Returns (H, W) uint8 labels into PARSING_NAMES.
+    The single garment label `skin` becomes face (skin that touches hair or headwear, in the upper part of the body),
+    leg (skin that reaches low), or arm (the rest): the labels do not tell them apart.
+    """
+    groups = garment_table(names)[garments]
+    return _split_skin(groups, garments == names.index("skin"))
+
+
+def _split_skin(groups: np.ndarray, skin: np.ndarray) -> np.ndarray:
+    rows = np.flatnonzero((groups > 0).any(axis=1))
+    if rows.size == 0 or not skin.any():
+        return groups
+    top, height = rows[0], rows[-1] - rows[0] + 1
+    label = {name: i for i, name in enumerate(PARSING_NAMES)}
+    head = np.isin(groups, (label["hair"], label["headwear"]))
+    near_head = ndimage.binary_dilation(head, iterations=3)
+    y = np.arange(groups.shape[0])[:, None]
+    parts, count = ndimage.label(skin)
+    out = groups.copy()
+    for part, box in enumerate(ndimage.find_objects(parts, count), start=1):
+        here = parts[box] == part
+        y_share = (y[box[0]] - top) / height
+        if (near_head[box] & here).any() or y_share[here.nonzero()[0], 0].mean() < 0.16:
+            # a face runs into neck, chest and bare arms: cut it where a chin can at most be
+            face_end = y_share.min() + 0.20
+            out[box][here & (y_share <= face_end)] = label["face"]
+            here = here & (y_share > face_end)
+        if here.any() and y_share.max() > 0.72:
+            # hands do not reach this low: the component is a leg, with a hand on it perhaps
+            out[box][here & (y_share > 0.5)] = label["leg"]
+    return out

@@ -1,0 +1,69 @@
+"""What the readers give: people and occluders in memory, at a size that suits training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import cv2
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Something that can be pasted: an occluder or a person.
+
+    rgb: (H, W, 3) uint8; alpha: (H, W) uint8, 255 = opaque, feathered at the edge.
+    """
+
+    name: str
+    rgb: np.ndarray
+    alpha: np.ndarray
+
+    @cached_property
+    def box_xyxy(self) -> tuple[int, int, int, int]:
+        """Smallest box that holds all pixels with alpha of at least 128."""
+        x, y, w, h = cv2.boundingRect((self.alpha >= 128).astype(np.uint8))
+        return x, y, x + w, y + h
+
+    @cached_property
+    def pyramid(self) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+        """(rgb, alpha) at 1, 1/2 and 1/4 of the size, so that shrinking never aliases."""
+        levels = [(self.rgb, self.alpha)]
+        for _ in range(2):
+            rgb, alpha = levels[-1]
+            size = (max(1, rgb.shape[1] // 2), max(1, rgb.shape[0] // 2))
+            levels.append(
+                (cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), cv2.resize(alpha, size, interpolation=cv2.INTER_AREA))
+            )
+        return tuple(levels)
+
+
+@dataclass(frozen=True)
+class PersonPhoto(Layer):
+    """One wholly visible person.
+
+    rgb is the photo the person stands in when `has_background`, else only the person's own pixels mean anything.
+    parsing: (H, W) uint8 labels into PARSING_NAMES, 255 = unknown, or None when the whole person is unlabelled.
+    whole: the entire body is in the photo; otherwise the photo's edge cuts it and nothing is known beyond the edge.
+    """
+
+    parsing: np.ndarray | None = None
+    has_background: bool = False
+    whole: bool = True
+
+    @cached_property
+    def mask(self) -> np.ndarray:
+        """(H, W) bool, the person's silhouette."""
+        return self.alpha >= 128
+
+
+def feather_alpha(mask: np.ndarray, erode_px: int, sigma_px: float) -> np.ndarray:
+    """Alpha (H, W) uint8 of a mask (bool or 0..255) whose outer `erode_px` are dropped and edge softened.
+
+    Cut-outs carry a rim of their old background; dropping it keeps a network from reading where they were pasted.
+    """
+    alpha = mask.astype(np.uint8) * 255 if mask.dtype == bool else mask
+    if erode_px:
+        alpha = cv2.erode(alpha, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * erode_px + 1, 2 * erode_px + 1)))
+    return cv2.GaussianBlur(alpha, (0, 0), sigma_px) if sigma_px > 0 else alpha

@@ -1,0 +1,93 @@
+"""Building blocks that the networks share."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def conv_bn(c_in: int, c_out: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+    """Convolution, batch norm, ReLU; keeps the size at stride 1."""
+    return nn.Sequential(
+        nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(c_out), nn.ReLU(inplace=True)
+    )
+
+
+class ResidualBlock(nn.Module):
+    """Two dense 3x3 convolutions and a shortcut (He et al. 2016). Dense beats depthwise on CPUs at these widths."""
+
+    def __init__(self, c_in: int, c_out: int, stride: int = 1):
+        super().__init__()
+        self.body = nn.Sequential(
+            conv_bn(c_in, c_out, 3, stride), nn.Conv2d(c_out, c_out, 3, 1, 1, bias=False), nn.BatchNorm2d(c_out)
+        )
+        nn.init.zeros_(self.body[-1].weight)  # a fresh block starts as its shortcut
+        if stride == 1 and c_in == c_out:
+            self.shortcut: nn.Module = nn.Identity()
+        else:
+            pool: list[nn.Module] = [nn.AvgPool2d(stride)] if stride > 1 else []
+            self.shortcut = nn.Sequential(*pool, nn.Conv2d(c_in, c_out, 1, bias=False), nn.BatchNorm2d(c_out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (B, c_in, H, W) -> (B, c_out, H/stride, W/stride)."""
+        return F.relu(self.body(x) + self.shortcut(x), inplace=True)
+
+
+class SqueezeExcitation(nn.Module):
+    """Channel gates from global averages (Hu et al. 2018)."""
+
+    def __init__(self, channels: int, reduction: int = 4):
+        super().__init__()
+        hidden = max(8, channels // reduction)
+        self.gate = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, hidden, 1), nn.ReLU(inplace=True),
+            nn.Conv2d(hidden, channels, 1), nn.Sigmoid(),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (B, C, H, W) -> the same shape, each channel scaled by a number in (0, 1)."""
+        return x * self.gate(x)
+
+
+class Hourglass(nn.Module):
+    """Encoder-decoder with additive skips (Newell et al. 2016).
+
+    widths: channels at each scale, first the input's; blocks: residual blocks at each scale of the decoder.
+    """
+
+    def __init__(self, widths: tuple[int, ...], blocks: int):
+        super().__init__()
+        pairs = list(zip(widths[:-1], widths[1:]))
+        self.down = nn.ModuleList(ResidualBlock(a, b, stride=2) for a, b in pairs)
+        self.bottom = nn.Sequential(*(ResidualBlock(widths[-1], widths[-1]) for _ in range(blocks)))
+        self.reduce = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairs)
+        self.up = nn.ModuleList(nn.Sequential(*(ResidualBlock(a, a) for _ in range(blocks))) for a, _ in pairs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (B, widths[0], H, W), H and W divisible by 2^(len(widths) - 1) -> the same shape."""
+        skips = []
+        for down in self.down:
+            skips.append(x)
+            x = down(x)
+        x = self.bottom(x)
+        for up, reduce, skip in zip(reversed(self.up), reversed(self.reduce), reversed(skips)):
+            x = up(skip + F.interpolate(reduce(x), scale_factor=2.0, mode="nearest"))
+        return x
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Number of trainable parameters."""
+    return sum(p.numel() for p in network.parameters() if p.requires_grad)
+
+
+def to_device_of(tensor: Tensor, network: nn.Module) -> Tensor:
+    """`tensor` on the device of the network's first parameter."""
+    return tensor.to(next(network.parameters()).device)
+
+
+def one_hot(labels: Tensor, classes: int) -> Tensor:
+    """(B, H, W) integer labels -> (B, classes, H, W) float32; labels outside 0..classes-1 give all zeros."""
+    known = labels < classes
+    out = F.one_hot(torch.where(known, labels, 0).long(), classes).permute(0, 3, 1, 2).float()
+    return out * known[:, None]

@@ -1,0 +1,88 @@
+"""Frozen features for perceptual and style terms: our own parsing encoder, or VGG-16 from a local file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from deocclude.errors import WeightsError
+from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet
+
+
+class ParsingFeatures(nn.Module):
+    """Features of a trained MaskCompletionNet: what it looks at to tell hair, skin and garments apart.
+
+    At 1/2, 1/4, 1/8 and 1/16 of the input. Frozen, but gradients pass through to the image.
+    """
+
+    def __init__(self, network: MaskCompletionNet):
+        super().__init__()
+        self.stem, self.enter = network.stem, network.enter
+        self.down = network.visible_hourglass.down[:2]
+        self.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> ParsingFeatures:
+        """Stays in evaluation mode: the batch norms are frozen too."""
+        return super().train(False)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """image: (B, 3, H, W) RGB in [0, 1] -> features. The mask input is all ones: everything is person."""
+        x = self.stem(torch.cat([image * 2 - 1, torch.ones_like(image[:, :1])], 1))
+        features = [x]
+        x = self.enter(x)
+        features.append(x)
+        for down in self.down:
+            x = down(x)
+            features.append(x)
+        return features
+
+
+class Vgg16Features(nn.Module):
+    """ReLU 1_2, 2_2, 3_3 of VGG-16 (Simonyan and Zisserman 2015), weights laid out as torchvision's `features.N`."""
+
+    _STAGES = ((64, 64), (128, 128), (256, 256, 256))
+
+    def __init__(self, state: dict[str, Tensor]):
+        super().__init__()
+        self.stages = nn.ModuleList()
+        c_in, index = 3, 0
+        for number, widths in enumerate(self._STAGES):
+            layers: list[nn.Module] = [nn.MaxPool2d(2)] if number else []
+            index += 1 if number else 0
+            for c_out in widths:
+                conv = nn.Conv2d(c_in, c_out, 3, padding=1)
+                conv.load_state_dict({k: state[f"features.{index}.{k}"] for k in ("weight", "bias")})
+                layers += [conv, nn.ReLU(inplace=True)]
+                c_in, index = c_out, index + 2
+            self.stages.append(nn.Sequential(*layers))
+        # ImageNet statistics, which the published weights expect
+        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1))
+        self.requires_grad_(False)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """image: (B, 3, H, W) RGB in [0, 1] -> three features at full, 1/2 and 1/4 size."""
+        x = (image - self.mean) / self.std
+        features = []
+        for stage in self.stages:
+            x = stage(x)
+            features.append(x)
+        return features
+
+
+def load_features(path: Path) -> nn.Module:
+    """Frozen features from a .safetensors of ours (stage 1) or of VGG-16. Raises WeightsError."""
+    from deocclude.train.checkpoint import load_weights
+
+    weights, metadata = load_weights(path)
+    if metadata.get("network") == "mask_completion":
+        fields = {k: tuple(v) if isinstance(v, list) else v for k, v in metadata["config"].items()}
+        network = MaskCompletionNet(MaskCompletionConfig(**fields))
+        network.load_state_dict(weights)
+        return ParsingFeatures(network)
+    if "features.0.weight" in weights:
+        return Vgg16Features(weights)
+    raise WeightsError(f"{path}: expected stage 1 weights of ours or VGG-16 (features.N.weight), got neither")

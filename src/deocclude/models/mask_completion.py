@@ -1,0 +1,142 @@
+"""Stage 1: repair the initial mask, complete it, and parse both (Zhou et al. 2021, section 4.1).
+
+    RGB + initial mask -> stem -> hourglass 1 -> refined visible mask, visible parsing
+                          stem + hourglass 1 -> hourglass 2 -> amodal mask, amodal parsing
+
+Each mask head is guided by its parsing feature (detached, squeeze-and-excitation); the amodal head also by the
+typical pose masks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from deocclude.models.blocks import Hourglass, ResidualBlock, SqueezeExcitation, conv_bn
+from deocclude.models.typical_poses import TypicalPoses
+
+
+@dataclass(frozen=True)
+class MaskCompletionConfig:
+    """Sizes and switches of MaskCompletionNet; the switches are the paper's ablations."""
+
+    stem_width: int = 24
+    widths: tuple[int, ...] = (40, 80, 128, 192)  # channels at 1/4, 1/8, 1/16, 1/32 of the input
+    blocks: int = 1  # residual blocks at each scale of an hourglass's decoder
+    head_width: int = 16
+    parsing_classes: int = 12
+    parsing_channels: int = 32  # the paper's 32
+    templates: int = 64  # the paper's 64
+    template_channels: int = 32
+    parsing_guidance: bool = True
+    pose_guidance: bool = True
+
+    @classmethod
+    def base(cls) -> MaskCompletionConfig:
+        """What ships: about 4 M parameters."""
+        return cls()
+
+    @classmethod
+    def paper(cls) -> MaskCompletionConfig:
+        """About the reference's 27.0 M parameters and 75.7 GMAC at 256x256."""
+        return cls(stem_width=128, widths=(256, 256, 256, 256), blocks=2, head_width=64)
+
+    def to_dict(self) -> dict:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+class MaskOutput(NamedTuple):
+    """Logits of stage 1. Masks: (B, 1, S, S). Parsing: (B, classes, S/4, S/4)."""
+
+    visible: Tensor
+    amodal: Tensor
+    visible_parsing: Tensor
+    amodal_parsing: Tensor
+
+
+class GuidedHead(nn.Module):
+    """A mask and a parsing from one hourglass's feature; the parsing feature guides the mask."""
+
+    def __init__(self, config: MaskCompletionConfig, extra_channels: int = 0):
+        super().__init__()
+        width, hidden = config.widths[0], config.head_width
+        self.parsing_guidance = config.parsing_guidance
+        self.parsing_feature = conv_bn(width, config.parsing_channels)
+        self.parsing = nn.Conv2d(config.parsing_channels, config.parsing_classes, 1)
+        guided = width + extra_channels
+        if config.parsing_guidance:
+            self.excite = SqueezeExcitation(config.parsing_channels)
+            guided += config.parsing_channels
+        self.mix = nn.Sequential(conv_bn(guided, width), nn.Conv2d(width, hidden, 1))
+        self.edges = nn.Conv2d(config.stem_width, hidden, 1)  # fine detail from the stem, at half size
+        self.mask = nn.Sequential(nn.ReLU(inplace=True), conv_bn(hidden, hidden), nn.Conv2d(hidden, 4, 3, padding=1))
+
+    def forward(self, feature: Tensor, stem: Tensor, extra: tuple[Tensor, ...] = ()) -> tuple[Tensor, Tensor]:
+        """feature: (B, w, S/4, S/4), stem: (B, s, S/2, S/2) -> mask (B, 1, S, S) and parsing (B, P, S/4, S/4) logits."""
+        parsing_feature = self.parsing_feature(feature)
+        parts = [feature, *extra]
+        if self.parsing_guidance:
+            # detached: the mask may read what the parsing knows, the parsing learns from its labels alone
+            parts.append(self.excite(parsing_feature.detach()))
+        mixed = F.interpolate(self.mix(torch.cat(parts, 1)), scale_factor=2.0, mode="nearest")
+        mask = F.pixel_shuffle(self.mask(mixed + self.edges(stem)), 2)
+        return mask, self.parsing(parsing_feature)
+
+
+class MaskCompletionNet(nn.Module):
+    """Two stacked hourglasses; `net(image, initial) -> MaskOutput`."""
+
+    def __init__(self, config: MaskCompletionConfig | None = None):
+        super().__init__()
+        self.config = config = config or MaskCompletionConfig.base()
+        width = config.widths[0]
+        self.stem = conv_bn(4, config.stem_width, 3, 2)
+        self.enter = ResidualBlock(config.stem_width, width, stride=2)
+        self.visible_hourglass = Hourglass(config.widths, config.blocks)
+        self.visible_head = GuidedHead(config)
+        self.join = conv_bn(2 * width, width, 1)
+        self.amodal_hourglass = Hourglass(config.widths, config.blocks)
+        if config.pose_guidance:
+            self.typical_poses = TypicalPoses(config.templates, config.template_channels)
+        self.amodal_head = GuidedHead(config, config.template_channels if config.pose_guidance else 0)
+
+    def forward(self, image: Tensor, initial: Tensor) -> MaskOutput:
+        """image: (B, 3, S, S) RGB in [0, 1], 0.5 beyond the photo; initial: (B, 1, S, S) in {0, 1}; S divisible by 32."""
+        stem = self.stem(torch.cat([image * 2 - 1, initial * 2 - 1], 1))
+        entered = self.enter(stem)
+        seen = self.visible_hourglass(entered)
+        visible, visible_parsing = self.visible_head(seen, stem)
+        whole = self.amodal_hourglass(self.join(torch.cat([entered, seen], 1)))
+        extra = ()
+        if self.config.pose_guidance:
+            extra = (self.typical_poses(F.avg_pool2d(torch.sigmoid(visible.detach().float()), 4)).to(whole.dtype),)
+        amodal, amodal_parsing = self.amodal_head(whole, stem, extra)
+        return MaskOutput(visible, amodal, visible_parsing, amodal_parsing)
+
+
+class MaskProbabilities(NamedTuple):
+    """What inference gives. Masks: (B, 1, S, S) probabilities; parsing: (B, classes, S/4, S/4) probabilities."""
+
+    visible: Tensor
+    amodal: Tensor
+    visible_parsing: Tensor
+    amodal_parsing: Tensor
+
+
+def to_probabilities(output: MaskOutput) -> MaskProbabilities:
+    """Amodal holds at least what is visible; each parsing is background outside its mask."""
+    visible = torch.sigmoid(output.visible)
+    amodal = torch.maximum(torch.sigmoid(output.amodal), visible)
+    return MaskProbabilities(
+        visible, amodal, _masked_parsing(output.visible_parsing, visible), _masked_parsing(output.amodal_parsing, amodal)
+    )
+
+
+def _masked_parsing(logits: Tensor, mask: Tensor) -> Tensor:
+    parts = torch.softmax(logits[:, 1:], 1) * F.avg_pool2d(mask, 4)
+    return torch.cat([1 - parts.sum(1, keepdim=True), parts], 1)

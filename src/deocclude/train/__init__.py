@@ -1,0 +1,1 @@
+"""Training: configs, the engine that both stages share, one file a stage, checkpoints."""

@@ -1,0 +1,63 @@
+"""Checkpoints: a full state to resume from, and the best weights as .safetensors with their config."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from deocclude.errors import WeightsError
+
+
+def save_state(path: Path, state: dict[str, Any]) -> None:
+    """Write a resumable state; an interruption leaves the former file as it was."""
+    part = path.with_name(path.name + ".tmp")
+    torch.save(state, part)
+    os.replace(part, path)
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    """Read what `save_state` wrote. Raises WeightsError on a file that is not one."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a broken file
+        raise WeightsError(f"{path}: not a readable checkpoint ({type(error).__name__})") from error
+
+
+def save_weights(path: Path, weights: dict[str, Tensor], metadata: dict[str, Any]) -> None:
+    """Weights as .safetensors; metadata values are stored as JSON."""
+    part = path.with_name(path.name + ".tmp")
+    plain = {k: v.detach().cpu().contiguous() for k, v in weights.items()}
+    save_file(plain, part, {k: json.dumps(v) for k, v in metadata.items()})
+    os.replace(part, path)
+
+
+def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """(weights, metadata) of a .safetensors file. Raises WeightsError naming the file."""
+    if not path.is_file():
+        raise WeightsError(f"weights not found: looked for {path}")
+    try:
+        with safe_open(path, "pt") as file:
+            weights = {key: file.get_tensor(key) for key in file.keys()}
+            metadata = {k: json.loads(v) for k, v in (file.metadata() or {}).items()}
+    except (OSError, ValueError, RuntimeError) as error:
+        raise WeightsError(f"{path}: not a readable .safetensors file") from error
+    except Exception as error:  # safetensors' own error type derives from Exception alone
+        raise WeightsError(f"{path}: not a readable .safetensors file ({type(error).__name__})") from error
+    return weights, metadata
+
+
+def load_into(network: nn.Module, path: Path) -> dict[str, Any]:
+    """Load a .safetensors file into `network`, strictly; returns its metadata."""
+    weights, metadata = load_weights(path)
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise WeightsError(f"{path}: weights do not fit {type(network).__name__}: {str(error).splitlines()[-1].strip()}") from error
+    return metadata

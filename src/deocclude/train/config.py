@@ -1,0 +1,133 @@
+"""The training configuration: one YAML file, checked before anything is read or computed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from deocclude.errors import ConfigError
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataSection(_Strict):
+    """Where people, occluders and backgrounds come from, and how scenes and crops are drawn from them."""
+
+    root: Path = Path("../shared/data")
+    sources: dict[Literal["ccp", "cutouts", "full", "upper"], float] = {
+        "ccp": 0.5, "cutouts": 0.35, "full": 0.1, "upper": 0.05,
+    }  # fmt: skip
+    synthesis: dict[str, Any] = {}  # fields of data.synthesis.SynthesisConfig
+    crop: dict[str, Any] = {}  # fields of data.dataset.CropConfig
+
+
+class Phase(_Strict):
+    """A part of the schedule at one crop size."""
+
+    until: float = Field(gt=0, le=1)  # share of all steps at which the phase ends
+    size_px: int = Field(gt=0, multiple_of=32)
+    batch_size: int = Field(gt=0)
+
+
+class Schedule(_Strict):
+    """steps optimiser steps in phases; learning rate: linear warm-up, then half a cosine down to final_share."""
+
+    steps: int = Field(gt=0)
+    phases: tuple[Phase, ...] = (Phase(until=1.0, size_px=256, batch_size=16),)
+    learning_rate: float = Field(default=2e-3, gt=0)
+    discriminator_share: float = Field(default=0.1, gt=0)  # of the learning rate, the parent project's 0.1
+    warmup_steps: int = Field(default=300, ge=0)
+    final_share: float = Field(default=0.01, ge=0, le=1)
+    weight_decay: float = Field(default=0.02, ge=0)
+    clip_norm: float = Field(default=5.0, gt=0)
+    ema_decay: float = Field(default=0.999, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _phases_in_order(self) -> Schedule:
+        ends = [p.until for p in self.phases]
+        if ends != sorted(ends) or ends[-1] != 1.0:
+            raise ValueError(f"phases must end in rising order, the last at 1.0, got {ends}")
+        return self
+
+
+class StageSection(_Strict):
+    """One stage: its network, its losses, its schedule."""
+
+    network: dict[str, Any] = {}  # fields of the network's config
+    losses: dict[str, float] = {}  # weight of each term of the criterion
+    schedule: Schedule
+    init: Path | None = None  # .safetensors to start from
+    features: Path | None = None  # .safetensors of the network behind the perceptual terms; none: untrained terms refused
+    data: DataSection | None = None  # where it differs from the common one
+
+
+class TrainConfig(_Strict):
+    """The whole file. `mask` and `content` are the two stages."""
+
+    seed: int = 0
+    device: str = "auto"  # auto, cpu, cuda
+    precision: Literal["float32", "bfloat16"] = "bfloat16"
+    threads: int | None = None  # CPU threads; none: all cores
+    workers: int = Field(default=1, ge=0)  # processes that draw samples
+    validate_every: int = Field(default=1000, gt=0)
+    validation_samples: int = Field(default=96, gt=0)
+    data: DataSection = DataSection()
+    mask: StageSection | None = None
+    content: StageSection | None = None
+
+
+def load_config(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> TrainConfig:
+    """Read a YAML file, apply `a.b=c` overrides, check everything.
+
+    Raises ConfigError naming the file and the key that is wrong.
+    """
+    if not path.is_file():
+        raise ConfigError(f"config not found: looked for {path}")
+    try:
+        raw = yaml.safe_load(path.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: expected a mapping at the top, got {type(raw).__name__}")
+    for override in overrides:
+        _apply(raw, override)
+    try:
+        return TrainConfig.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {describe(error)}") from error
+
+
+def describe(error: ValidationError) -> str:
+    """The first fault of a pydantic error as one line that names the key."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"unknown key {key}"
+    return f"{key}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first.get('input')!r}"
+
+
+def build(cls: type, values: dict[str, Any], where: str) -> Any:
+    """A frozen config dataclass from plain values; ConfigError names a key it does not have."""
+    fields = cls.__dataclass_fields__
+    unknown = sorted(set(values) - set(fields))
+    if unknown:
+        raise ConfigError(f"unknown key {where}.{unknown[0]}: {cls.__name__} has {', '.join(fields)}")
+    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def _apply(raw: dict, override: str) -> None:
+    key, sep, value = override.partition("=")
+    if not sep or not key:
+        raise ConfigError(f"--set expects a.b=c, got {override!r}")
+    *path, last = key.split(".")
+    at = raw
+    for part in path:
+        at = at.setdefault(part, {})
+        if not isinstance(at, dict):
+            raise ConfigError(f"--set {key}: {part} is a value, not a section")
+    at[last] = yaml.safe_load(value)

@@ -1,0 +1,104 @@
+"""Stage 1 in training: MaskCompletionNet, its criterion and its validation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from deocclude.data.dataset import CropConfig, SampleStream
+from deocclude.data.library import SourceWeights, load_library
+from deocclude.data.poses import typical_poses
+from deocclude.data.synthesis import SynthesisConfig
+from deocclude.losses import MaskCriterion, discriminator_adversarial
+from deocclude.models.discriminators import PatchDiscriminator
+from deocclude.models.features import load_features
+from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet, to_probabilities
+from deocclude.train.checkpoint import load_into
+from deocclude.train.config import TrainConfig, build
+from deocclude.train.engine import Outcome, fit, to_float
+
+DEFAULT_LOSSES = {
+    "visible_ce": 0.5, "amodal_ce": 0.5, "visible_parsing_ce": 0.1, "amodal_parsing_ce": 0.1,
+    "invisible_dice": 0.1, "amodal_dice": 0.1,
+}  # fmt: skip
+
+
+class MaskStage:
+    """Implements engine.Stage for stage 1."""
+
+    name = "mask"
+
+    def __init__(self, config: TrainConfig):
+        section = config.mask
+        data = section.data or config.data
+        sources = build(SourceWeights, data.sources, "data.sources")
+        synthesis = build(SynthesisConfig, data.synthesis, "data.synthesis")
+        crop = build(CropConfig, data.crop, "data.crop")
+        self.config = build(MaskCompletionConfig, section.network, "mask.network")
+        self.losses = section.losses or DEFAULT_LOSSES
+        features = load_features(section.features) if section.features else None
+        self.criterion = MaskCriterion(self.losses, features=features)
+        torch.manual_seed(config.seed)
+        self.network = MaskCompletionNet(self.config)
+        self.discriminator = PatchDiscriminator(4) if self.losses.get("adversarial") else None
+        library = load_library(data.root, "train", sources)
+        self.stream = SampleStream(library, synthesis, crop, seed=config.seed)
+        if section.init is not None:
+            load_into(self.network, section.init)
+        elif self.config.pose_guidance:
+            centres = typical_poses(library, np.random.default_rng(config.seed), synthesis, count=self.config.templates)
+            self.network.typical_poses.centres.copy_(torch.from_numpy(centres))
+        held_out = SampleStream(load_library(data.root, "val", sources), synthesis, CropConfig(p_exact=0.6), seed=1)
+        size = section.schedule.phases[-1].size_px
+        self.validation = [held_out.batch(i, 8, size) for i in range(-(-config.validation_samples // 8))]
+
+    def generator_terms(self, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
+        """Terms of the criterion, and the soft amodal mask."""
+        output = self.network(batch["photo"], batch["initial"])
+        output = type(output)(*(t.float() for t in output))
+        return self.criterion(output, batch, self.discriminator), torch.sigmoid(output.amodal).detach()
+
+    def discriminator_loss(self, batch: dict[str, Tensor], output: Tensor) -> Tensor:
+        """On (photo, true amodal mask) against (photo, soft amodal mask)."""
+        real = self.discriminator(torch.cat([batch["photo"], batch["amodal"]], 1))
+        return discriminator_adversarial(real, self.discriminator(torch.cat([batch["photo"], output], 1)))
+
+    @torch.no_grad()
+    def validate(self, network: nn.Module) -> dict[str, float]:
+        """Mean full and invisible IoU, refined visible IoU, parsing accuracy, false completion share."""
+        device = next(network.parameters()).device
+        rows: dict[str, list[Tensor]] = {k: [] for k in ("full_iou", "invisible_iou", "visible_iou", "parsing", "false")}
+        for raw in self.validation:
+            batch = to_float(raw, device)
+            with torch.autocast(device.type, torch.bfloat16):
+                output = network(batch["photo"], batch["initial"])
+            found = to_probabilities(type(output)(*(t.float() for t in output)))
+            visible, known = batch["visible"] > 0, batch["known"] > 0
+            truth, whole = (batch["amodal"] > 0) & known, (found.amodal > 0.5) & known
+            occluded = (truth & ~visible).sum((1, 2, 3)) > 0.02 * truth.sum((1, 2, 3))
+            rows["full_iou"].append(_iou(whole, truth))
+            rows["invisible_iou"].append(_iou(whole & ~visible, truth & ~visible)[occluded])
+            rows["visible_iou"].append(_iou(found.visible > 0.5, visible))
+            rows["false"].append(((whole & ~truth).sum((1, 2, 3)) / truth.sum((1, 2, 3)).clamp(min=1))[~occluded])
+            labels = batch["parsing"][:, 2::4, 2::4]
+            body = (labels > 0) & (labels < 255)
+            rows["parsing"].append((found.amodal_parsing.argmax(1) == labels)[body].float())
+        means = {k: torch.cat(v).mean().item() for k, v in rows.items()}
+        return means | {"score": means["full_iou"] + means["invisible_iou"]}
+
+    def metadata(self) -> dict[str, Any]:
+        """Network and configuration, as stored beside the weights."""
+        return {"network": "mask_completion", "config": self.config.to_dict(), "losses": self.losses}
+
+
+def _iou(a: Tensor, b: Tensor) -> Tensor:
+    return (a & b).sum((1, 2, 3)) / (a | b).sum((1, 2, 3)).clamp(min=1)
+
+
+def main(config: TrainConfig, out: Path, *, resume: bool = True, quiet: bool = False) -> Outcome:
+    """Train stage 1 as the config says."""
+    return fit(MaskStage(config), config, config.mask, out, resume=resume, quiet=quiet)
