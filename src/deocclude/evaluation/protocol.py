@@ -1,0 +1,318 @@
+"""Run a predictor over a frozen validation set and score every person: masks at photo resolution, content in a crop."""
+
+from __future__ import annotations
+
+import math
+import time
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deocclude.crop import SquareCrop
+from deocclude.data.frozen import FrozenRecord, FrozenSample, FrozenSet
+from deocclude.evaluation.baselines import TypicalPoses, convex_hull, inpaint_from_body, mean_colour, require_cv2
+from deocclude.masks import BoxXyxy, box_to_mask, mask_to_box_xyxy
+from deocclude.metrics import (
+    false_completion_share,
+    intersection_union,
+    invisible_intersection_union,
+    mean_gradient,
+    pooled_iou,
+    region_l1,
+    region_psnr,
+    region_ssim,
+    visible_ratio,
+)
+
+BoolArray = NDArray[np.bool_]
+
+# Content is measured in the square of this many times the true body's box, at this size.
+WORKING_MARGIN = 1.25
+WORKING_PX = 256
+
+INITIAL_KINDS = ("exact", "degraded", "box")
+OURS = "deocclude"
+CONTENT_TRUE_MASKS = "deocclude, true masks"
+CONTENT_PREDICTED_MASKS = "deocclude, predicted masks"
+
+
+class PredictedPerson(Protocol):
+    """What is read of one person in a prediction: masks (H, W) bool, content (H, W, 3) uint8, as in `Person`."""
+
+    @property
+    def visible_mask(self) -> BoolArray: ...
+    @property
+    def amodal_mask(self) -> BoolArray: ...
+    @property
+    def content(self) -> NDArray[np.uint8]: ...
+
+
+class Prediction(Protocol):
+    """What is read of a prediction, as in `Result`: one person for the one mask or box that was given."""
+
+    @property
+    def people(self) -> Sequence[PredictedPerson]: ...
+
+
+class Predictor(Protocol):
+    """What can be evaluated: a `Deoccluder`, or anything called like one."""
+
+    def __call__(
+        self,
+        image: NDArray[np.uint8],
+        masks: Sequence[BoolArray] | None = None,
+        boxes_xyxy: Sequence[BoxXyxy] | None = None,
+    ) -> Prediction: ...
+
+    def recover(
+        self, image: NDArray[np.uint8], visible_mask: BoolArray, amodal_mask: BoolArray
+    ) -> NDArray[np.uint8]:
+        """(H, W, 3) uint8: the photo with what is amodal and not visible recovered."""
+        ...
+
+
+@dataclass(frozen=True)
+class MaskScore:
+    """One method's amodal mask of one person, from one kind of initial mask.
+
+    full, invisible: (intersection, union) in pixels. extra_share: pixels predicted outside the true body, as a share of
+    the true body.
+    """
+
+    record_id: str
+    person_id: str
+    occluder_kind: str
+    visible_ratio: float
+    initial: str
+    method: str
+    full: tuple[int, int]
+    invisible: tuple[int, int]
+    extra_share: float
+
+    @property
+    def full_iou(self) -> float:
+        return pooled_iou([self.full])
+
+    @property
+    def invisible_iou(self) -> float:
+        """NaN where nothing is hidden and nothing is predicted to be."""
+        return pooled_iou([self.invisible])
+
+
+@dataclass(frozen=True)
+class ContentScore:
+    """One method's recovered appearance of one person, inside the true hidden region of the working crop.
+
+    gradient, true_gradient: mean gradient magnitude of the prediction and of the truth; NaN in a region too thin.
+    """
+
+    record_id: str
+    person_id: str
+    occluder_kind: str
+    visible_ratio: float
+    method: str
+    l1: float
+    psnr_db: float
+    ssim: float
+    gradient: float
+    true_gradient: float
+
+    @property
+    def sharpness(self) -> float:
+        return self.gradient / self.true_gradient if self.true_gradient > 0 else math.nan
+
+
+@dataclass
+class Evaluation:
+    """Every score of a run. seconds_by_initial: seconds of each call of the predictor, by kind of initial mask."""
+
+    set_name: str
+    set_source: str
+    initial_kinds: tuple[str, ...]
+    records: int
+    people: int
+    masks: list[MaskScore] = field(default_factory=list)
+    content: list[ContentScore] = field(default_factory=list)
+    seconds_by_initial: dict[str, list[float]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def evaluate(
+    frozen: FrozenSet,
+    predictor: Predictor,
+    *,
+    initial_kinds: Sequence[str] = INITIAL_KINDS,
+    typical_poses: TypicalPoses | None = None,
+    content: bool = True,
+    limit: int | None = None,
+    on_record: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Score `predictor` and the baselines on a frozen set.
+
+    Args:
+        initial_kinds: any of INITIAL_KINDS. Predicted masks for content come from the first one.
+        typical_poses: centres for that baseline; None leaves it out.
+        content: also score the recovered appearance.
+        limit: at most this many records, see `draw_records`.
+        on_record: called with (done, all) after every record.
+
+    Raises:
+        InputError: a picture of the set cannot be read.
+        MissingExtraError: OpenCV is needed (degraded masks, inpainting) and not installed.
+        ValueError: an unknown kind of initial mask.
+    """
+    unknown = [kind for kind in initial_kinds if kind not in INITIAL_KINDS]
+    if unknown or not initial_kinds:
+        raise ValueError(f"initial kinds must be of {', '.join(INITIAL_KINDS)}, got {', '.join(unknown) or 'none'}")
+    if content or "degraded" in initial_kinds:
+        require_cv2()  # before the first record, not after some minutes
+    records = draw_records(frozen.records, limit)
+    result = Evaluation(
+        set_name=frozen.name,
+        set_source=frozen.source,
+        initial_kinds=tuple(initial_kinds),
+        records=len(records),
+        people=len({record.person_id for record in records}),
+        seconds_by_initial={kind: [] for kind in initial_kinds},
+    )
+    if typical_poses is None:
+        result.notes.append("the nearest typical pose is left out: there is no typical_poses.npz beside the weights")
+    for done, record in enumerate(records, start=1):
+        sample = frozen.load(record)
+        for number, kind in enumerate(initial_kinds):
+            prompt = InitialPrompt.of(sample, kind, frozen.seed)
+            started = time.perf_counter()
+            person = predict(predictor, sample, prompt)
+            result.seconds_by_initial[kind].append(time.perf_counter() - started)
+            result.masks += _score_masks(sample, prompt, person, typical_poses)
+            if content and number == 0 and _is_hidden(sample):
+                result.content += _score_content(sample, predictor, person)
+        if on_record is not None:
+            on_record(done, len(records))
+    return result
+
+
+def draw_records(records: Sequence[FrozenRecord], limit: int | None) -> list[FrozenRecord]:
+    """At most `limit` records, in the set's order. Which ones hangs on their ids alone, as if drawn by lot.
+
+    Even steps would not do: a set that lists each person's three occluders in turn would give one kind of occluder.
+    """
+    if limit is None:
+        return list(records)
+    drawn = {record.id for record in sorted(records, key=lambda record: zlib.crc32(record.id.encode()))[:limit]}
+    return [record for record in records if record.id in drawn]
+
+
+# --- the three initial masks ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class InitialPrompt:
+    """What the predictor is told of a person. mask: (H, W) bool; box_xyxy: set when it is told the box alone."""
+
+    kind: str
+    mask: BoolArray
+    box_xyxy: BoxXyxy | None
+
+    @classmethod
+    def of(cls, sample: FrozenSample, kind: str, set_seed: int) -> InitialPrompt:
+        """exact: the true visible mask. degraded: spoilt with a seed of the set and the record, the same in every run.
+
+        box: the visible mask's box, right and bottom exclusive, as a filled rectangle in `mask`.
+        """
+        visible = sample.visible
+        if kind == "box" and visible.any():
+            box_xyxy = mask_to_box_xyxy(visible)
+            return cls(kind, box_to_mask(box_xyxy, visible.shape), box_xyxy)
+        if kind == "degraded":
+            from deocclude.data.degrade import degrade_mask  # needs OpenCV
+
+            rng = np.random.default_rng([set_seed, zlib.crc32(sample.id.encode())])
+            return cls(kind, degrade_mask(visible, rng, None), None)
+        return cls(kind, visible, None)
+
+
+def predict(predictor: Predictor, sample: FrozenSample, prompt: InitialPrompt) -> PredictedPerson:
+    """The predictor's answer for one person. A prompt that shows nothing is answered with nothing."""
+    if not prompt.mask.any():
+        return _Nobody(prompt.mask, prompt.mask, sample.photo)
+    if prompt.box_xyxy is not None:
+        return predictor(sample.photo, boxes_xyxy=[prompt.box_xyxy]).people[0]
+    return predictor(sample.photo, masks=[prompt.mask]).people[0]
+
+
+@dataclass(frozen=True)
+class _Nobody:
+    visible_mask: BoolArray
+    amodal_mask: BoolArray
+    content: NDArray[np.uint8]
+
+
+# --- scores --------------------------------------------------------------------------------------------------------
+
+
+def _is_hidden(sample: FrozenSample) -> bool:
+    return bool((sample.amodal & ~sample.visible).any())
+
+
+def _score_masks(
+    sample: FrozenSample, prompt: InitialPrompt, person: PredictedPerson, poses: TypicalPoses | None
+) -> list[MaskScore]:
+    answers = {OURS: person.amodal_mask, "initial mask": prompt.mask, "convex hull": convex_hull(prompt.mask)}
+    if poses is not None:
+        answers["nearest typical pose"] = poses.complete(prompt.mask)
+    return [
+        MaskScore(
+            record_id=sample.id,
+            person_id=sample.person_id,
+            occluder_kind=sample.occluder_kind,
+            visible_ratio=visible_ratio(sample.visible, sample.amodal),
+            initial=prompt.kind,
+            method=method,
+            full=intersection_union(amodal, sample.amodal),
+            # Whatever the initial mask was, what is hidden is what the true visible mask leaves over.
+            invisible=invisible_intersection_union(amodal, sample.amodal, sample.visible),
+            extra_share=false_completion_share(amodal, sample.amodal),
+        )
+        for method, amodal in answers.items()
+    ]
+
+
+def _score_content(sample: FrozenSample, predictor: Predictor, person: PredictedPerson) -> list[ContentScore]:
+    crop = SquareCrop.from_box_xyxy(mask_to_box_xyxy(sample.amodal), WORKING_MARGIN, WORKING_PX)
+    visible = crop.extract(sample.visible)
+    # Only pixels that are hidden all over: at the region's edge resampling mixes in what lies beside it.
+    hidden = crop.extract((sample.amodal & ~sample.visible).astype(np.float32)) > 0.99
+    if not hidden.any():
+        return []  # a sliver that the working resolution does not show
+    truth, photo = crop.extract(sample.truth), crop.extract(sample.photo)
+    answers = {
+        CONTENT_TRUE_MASKS: crop.extract(predictor.recover(sample.photo, sample.visible, sample.amodal)),
+        CONTENT_PREDICTED_MASKS: crop.extract(person.content),
+        "inpainting from the body": inpaint_from_body(photo, visible),
+        "mean colour of the body": mean_colour(photo, visible),
+    }
+    scores = []
+    true_gradient = mean_gradient(truth, hidden)
+    for method, answer in answers.items():
+        # The same surroundings in both pictures: SSIM windows at the region's edge must not see the occluder.
+        composed = np.where(hidden[..., None], answer, truth)
+        scores.append(
+            ContentScore(
+                record_id=sample.id,
+                person_id=sample.person_id,
+                occluder_kind=sample.occluder_kind,
+                visible_ratio=visible_ratio(sample.visible, sample.amodal),
+                method=method,
+                l1=region_l1(composed, truth, hidden),
+                psnr_db=region_psnr(composed, truth, hidden),
+                ssim=region_ssim(composed, truth, hidden),
+                gradient=mean_gradient(composed, hidden),
+                true_gradient=true_gradient,
+            )
+        )
+    return scores

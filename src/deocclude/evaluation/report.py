@@ -1,0 +1,299 @@
+"""From the scores of a run to the figures that are told: one JSON document, and the same as Markdown tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+from typing import Any, TypeVar
+
+import numpy as np
+
+from deocclude.data.frozen import OCCLUDER_KINDS
+from deocclude.evaluation.protocol import OURS, WORKING_MARGIN, WORKING_PX, ContentScore, Evaluation, MaskScore
+from deocclude.metrics import PSNR_CAP_DB, bootstrap_interval, mean_of_known, pooled_iou, ratio_bin
+
+FORMAT = 1
+BINS = 10
+
+Score = TypeVar("Score", MaskScore, ContentScore)
+
+PROTOCOL = {
+    "masks": (
+        "IoU of the amodal mask at photo resolution, over people of whom something is hidden. Invisible IoU: both amodal "
+        "masks less the true visible mask, for every kind of initial mask. Mean: over pictures. Pooled: sum of "
+        "intersections over sum of unions."
+    ),
+    "initial": (
+        "exact: the true visible mask. degraded: the visible mask spoilt, the same way in every run. box: only the box of "
+        "the visible mask."
+    ),
+    "extra": "Pixels predicted outside the true body, as a share of the true body.",
+    "false_completion": "The same share, over people whom nothing hides.",
+    "intervals": "95 %, by drawing whole people with replacement.",
+    "content": (
+        f"Inside the true hidden region, in the square of {WORKING_MARGIN} times the true body's box at {WORKING_PX} px, over "
+        "the pixels that are hidden all over. "
+        f"L1 on the 0-255 scale; PSNR with peak 255, at most {PSNR_CAP_DB:.0f} dB; SSIM with a Gaussian 11x11 window, the "
+        "surroundings equal in both pictures. Where the predicted body does not cover the hidden region the photo, "
+        "occluder included, is what is measured."
+    ),
+    "sharpness": (
+        "Mean gradient magnitude inside the hidden region over the truth's: the ratio of both means over pictures, and "
+        "the median of the pictures' own ratios."
+    ),
+}
+
+
+def summarise(evaluation: Evaluation, *, model: str = "", seed: int = 0) -> dict[str, Any]:
+    """The figures of a run as a JSON-ready dictionary: NaN has become None, every number is a plain one.
+
+    Keys: format, set, model, protocol, notes, seconds (median a person by kind of initial mask), masks (by initial, then
+    method), by_visible_ratio and by_occluder (of the model, by initial), content (by method), content_by_occluder,
+    records (every score). `seed` draws the bootstrap.
+    """
+    rng = np.random.default_rng(seed)
+    mask_methods = _unique(score.method for score in evaluation.masks)
+    content_methods = _unique(score.method for score in evaluation.content)
+    ours = {
+        initial: [score for score in evaluation.masks if score.initial == initial and score.method == OURS]
+        for initial in evaluation.initial_kinds
+    }
+    summary = {
+        "format": FORMAT,
+        "set": {
+            "name": evaluation.set_name,
+            "source": evaluation.set_source,
+            "records": evaluation.records,
+            "people": evaluation.people,
+        },
+        "model": model,
+        "protocol": PROTOCOL,
+        "notes": evaluation.notes,
+        "seconds": {
+            initial: float(np.median(seconds)) if seconds else math.nan
+            for initial, seconds in evaluation.seconds_by_initial.items()
+        },
+        "masks": {
+            initial: {
+                method: _mask_figures(
+                    [score for score in evaluation.masks if score.initial == initial and score.method == method], rng
+                )
+                for method in mask_methods
+            }
+            for initial in evaluation.initial_kinds
+        },
+        "by_visible_ratio": {initial: _by_visible_ratio(scores) for initial, scores in ours.items()},
+        "by_occluder": {
+            initial: {kind: _mask_means(part) for kind, part in _by_occluder(_occluded(scores)).items()}
+            for initial, scores in ours.items()
+        },
+        "content": {
+            method: _content_figures([score for score in evaluation.content if score.method == method], rng)
+            for method in content_methods
+        },
+        "content_by_occluder": {
+            method: {
+                kind: _content_means(part)
+                for kind, part in _by_occluder([s for s in evaluation.content if s.method == method]).items()
+            }
+            for method in content_methods
+        },
+        "records": {
+            "masks": [
+                {**asdict(s), "full_iou": s.full_iou, "invisible_iou": s.invisible_iou} for s in evaluation.masks
+            ],
+            "content": [{**asdict(s), "sharpness": s.sharpness} for s in evaluation.content],
+        },
+    }
+    return _json_ready(summary)
+
+
+# --- masks ---------------------------------------------------------------------------------------------------------
+
+
+def _occluded(scores: Iterable[MaskScore]) -> list[MaskScore]:
+    return [score for score in scores if score.visible_ratio < 1.0]
+
+
+def _mask_means(scores: Sequence[MaskScore]) -> dict[str, float]:
+    return {
+        "pictures": len(scores),
+        "full_iou": mean_of_known(score.full_iou for score in scores),
+        "invisible_iou": mean_of_known(score.invisible_iou for score in scores),
+    }
+
+
+def _mask_figures(scores: Sequence[MaskScore], rng: np.random.Generator) -> dict[str, Any]:
+    occluded = _occluded(scores)
+    whole = [score for score in scores if score.visible_ratio == 1.0]
+    return {
+        **_mask_means(occluded),
+        "full_iou_interval": _interval(occluded, lambda score: score.full_iou, rng),
+        "invisible_iou_interval": _interval(occluded, lambda score: score.invisible_iou, rng),
+        "full_iou_pooled": pooled_iou(score.full for score in occluded),
+        "invisible_iou_pooled": pooled_iou(score.invisible for score in occluded),
+        "extra": mean_of_known(score.extra_share for score in occluded),
+        "unoccluded_pictures": len(whole),
+        "false_completion": mean_of_known(score.extra_share for score in whole),
+        "false_completion_interval": _interval(whole, lambda score: score.extra_share, rng),
+    }
+
+
+def _by_visible_ratio(scores: Sequence[MaskScore]) -> list[dict[str, Any]]:
+    bins: list[list[MaskScore]] = [[] for _ in range(BINS)]
+    for score in _occluded(scores):
+        bins[ratio_bin(score.visible_ratio, BINS)].append(score)
+    return [
+        {"visible_from": number / BINS, "visible_to": (number + 1) / BINS, **_mask_means(part)}
+        for number, part in enumerate(bins)
+    ]
+
+
+# --- content -------------------------------------------------------------------------------------------------------
+
+
+def _content_means(scores: Sequence[ContentScore]) -> dict[str, float]:
+    sharp = [score for score in scores if not math.isnan(score.gradient)]
+    true_gradient = sum(score.true_gradient for score in sharp)
+    ratios = [score.sharpness for score in sharp if not math.isnan(score.sharpness)]
+    return {
+        "pictures": len(scores),
+        "l1": mean_of_known(score.l1 for score in scores),
+        "psnr_db": mean_of_known(score.psnr_db for score in scores),
+        "ssim": mean_of_known(score.ssim for score in scores),
+        "sharpness": sum(score.gradient for score in sharp) / true_gradient if true_gradient > 0 else math.nan,
+        "sharpness_median": float(np.median(ratios)) if ratios else math.nan,
+    }
+
+
+def _content_figures(scores: Sequence[ContentScore], rng: np.random.Generator) -> dict[str, Any]:
+    return {
+        **_content_means(scores),
+        "l1_interval": _interval(scores, lambda score: score.l1, rng),
+        "psnr_db_interval": _interval(scores, lambda score: score.psnr_db, rng),
+        "ssim_interval": _interval(scores, lambda score: score.ssim, rng),
+    }
+
+
+# --- both ----------------------------------------------------------------------------------------------------------
+
+
+def _by_occluder(scores: Sequence[Score]) -> dict[str, list[Score]]:
+    groups = {kind: [score for score in scores if score.occluder_kind == kind] for kind in OCCLUDER_KINDS}
+    return {kind: group for kind, group in groups.items() if group}
+
+
+def _interval(
+    scores: Sequence[Score], value: Callable[[Score], float], rng: np.random.Generator
+) -> list[float]:
+    return list(bootstrap_interval([value(s) for s in scores], [s.person_id for s in scores], rng))
+
+
+def _unique(names: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(names))
+
+
+def _json_ready(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _json_ready(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_json_ready(inner) for inner in value]
+    if isinstance(value, float):
+        return None if math.isnan(value) else round(value, 6)
+    return value
+
+
+# --- Markdown ------------------------------------------------------------------------------------------------------
+
+
+def to_markdown(summary: dict[str, Any]) -> str:
+    """The summary of a run as Markdown, tables narrow enough for a terminal. Ends with a line break."""
+    about = summary["set"]
+    parts = [f"# {summary['model'] or 'Model'} on {about['name']}: {about['people']} people, {about['records']} pictures"]
+    parts.append("## The whole body's mask\n\n" + _mask_table(summary))
+    parts.append("## By how much is visible\n\n" + _visible_ratio_table(summary))
+    parts.append("## By what hides the person\n\n" + _occluder_table(summary))
+    if summary["content"]:
+        parts.append("## The hidden appearance\n\n" + _content_table(summary))
+    lines = [f"- {text}" for text in (*summary["protocol"].values(), *summary["notes"])]
+    parts.append("## How it was measured\n\n" + "\n".join(lines))
+    return "\n\n".join(parts) + "\n"
+
+
+def _mask_table(summary: dict[str, Any]) -> str:
+    rows = [
+        [
+            initial,
+            method,
+            _with_interval(figures["full_iou"], figures["full_iou_interval"]),
+            _with_interval(figures["invisible_iou"], figures["invisible_iou_interval"]),
+            _number(figures["full_iou_pooled"]),
+            _number(figures["invisible_iou_pooled"]),
+            _percent(figures["extra"]),
+            _percent(figures["false_completion"]),
+        ]
+        for initial, methods in summary["masks"].items()
+        for method, figures in methods.items()
+    ]
+    header = ["initial", "method", "full IoU", "invisible IoU", "full pooled", "inv. pooled", "extra", "false compl."]
+    seconds = ", ".join(f"{initial} {value:.2f}" for initial, value in summary["seconds"].items() if value is not None)
+    return _table(header, rows) + f"\n\nSeconds a person, median, both stages: {seconds}."
+
+
+def _visible_ratio_table(summary: dict[str, Any]) -> str:
+    initials = list(summary["by_visible_ratio"])
+    rows = []
+    for parts in zip(*summary["by_visible_ratio"].values(), strict=True):
+        first = parts[0]
+        cells = [f"{100 * first['visible_from']:.0f}-{100 * first['visible_to']:.0f} %", str(first["pictures"])]
+        for part in parts:
+            cells.append(f"{_number(part['full_iou'])} / {_number(part['invisible_iou'])}")
+        rows.append(cells)
+    return _table(["visible", "pictures", *(f"{initial}: full / inv." for initial in initials)], rows)
+
+
+def _occluder_table(summary: dict[str, Any]) -> str:
+    initials = summary["by_occluder"]
+    rows = []
+    for kind in _unique(kind for parts in initials.values() for kind in parts):
+        parts = [by_kind[kind] for by_kind in initials.values()]
+        cells = [kind, str(parts[0]["pictures"])]
+        cells += [f"{_number(part['full_iou'])} / {_number(part['invisible_iou'])}" for part in parts]
+        rows.append(cells)
+    return _table(["occluder", "pictures", *(f"{initial}: full / inv." for initial in initials)], rows)
+
+
+def _content_table(summary: dict[str, Any]) -> str:
+    rows = [
+        [
+            method,
+            _with_interval(figures["l1"], figures["l1_interval"], digits=1),
+            _with_interval(figures["psnr_db"], figures["psnr_db_interval"], digits=2),
+            _with_interval(figures["ssim"], figures["ssim_interval"]),
+            f"{_number(figures['sharpness'], 2)} / {_number(figures['sharpness_median'], 2)}",
+        ]
+        for method, figures in summary["content"].items()
+    ]
+    return _table(["method", "L1", "PSNR dB", "SSIM", "sharpness mean / median"], rows)
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
+    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows]
+    head = "| " + " | ".join(cell.ljust(width) for cell, width in zip(header, widths, strict=True)) + " |"
+    return "\n".join([head, "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines])
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f} %"
+
+
+def _with_interval(value: float | None, interval: Sequence[float | None], digits: int = 3) -> str:
+    if value is None or interval[0] is None:
+        return _number(value, digits)
+    return f"{value:.{digits}f} [{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]"

@@ -1,0 +1,107 @@
+"""A contact sheet of an evaluation: what was given, predicted and true, side by side, easy people first."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from deocclude.crop import SquareCrop
+from deocclude.data.frozen import FrozenSample, FrozenSet
+from deocclude.errors import InputError
+from deocclude.evaluation.protocol import OURS, Evaluation, InitialPrompt, MaskScore, Predictor, predict
+from deocclude.masks import mask_to_box_xyxy
+
+COLUMNS = ("photo", "initial mask", "prediction", "truth", "recovered", "without occluder")
+
+_TILE_PX = 224
+_GAP_PX = 4
+_CAPTION_PX = 18
+_TEXT_PX = 12
+# Room for a prediction that reaches beyond the true body.
+_MARGIN = 1.5
+_SEEN_RGB = (40, 140, 255)
+_HIDDEN_RGB = (255, 120, 20)
+
+
+def draw_sheet(
+    evaluation: Evaluation, frozen: FrozenSet, predictor: Predictor, *, rows: int = 12, initial: str | None = None
+) -> Image.Image:
+    """Draw `rows` pictures of an evaluation, from the best full IoU to the worst in even steps.
+
+    The chosen people are predicted once more. initial: a kind of initial mask the evaluation ran; None takes its first.
+    Blue is what is seen of a person, orange what is hidden. Each row's caption names the picture and its IoU.
+
+    Raises:
+        InputError: nobody was occluded, with that kind of initial mask.
+    """
+    initial = evaluation.initial_kinds[0] if initial is None else initial
+    scores = easy_to_hard(evaluation, initial, rows)
+    if not scores:
+        raise InputError(f"no contact sheet: {frozen.folder} has nobody occluded with the initial mask {initial!r}")
+    width = len(COLUMNS) * (_TILE_PX + _GAP_PX) + _GAP_PX
+    row_height = _CAPTION_PX + _TILE_PX + _GAP_PX
+    sheet = Image.new("RGB", (width, _CAPTION_PX + len(scores) * row_height), "white")
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(_TEXT_PX)
+    for column, title in enumerate(COLUMNS):
+        draw.text((_left(column), 2), f"{title} ({initial})" if column == 1 else title, fill="black", font=font)
+    records = {record.id: record for record in frozen.records}
+    for row, score in enumerate(scores):
+        top = _CAPTION_PX + row * row_height
+        sample = frozen.load(records[score.record_id])
+        draw.text((_left(0), top + 2), caption(score), fill="black", font=font)
+        for column, tile in enumerate(_tiles(sample, predictor, InitialPrompt.of(sample, initial, frozen.seed))):
+            sheet.paste(Image.fromarray(tile), (_left(column), top + _CAPTION_PX))
+    return sheet
+
+
+def easy_to_hard(evaluation: Evaluation, initial: str, count: int) -> list[MaskScore]:
+    """At most `count` of the model's scores on occluded people, sorted by full IoU, the best and the worst included."""
+    scores = [
+        score
+        for score in evaluation.masks
+        if score.initial == initial and score.method == OURS and score.visible_ratio < 1.0
+    ]
+    scores.sort(key=lambda score: (-score.full_iou, score.record_id))
+    if len(scores) <= count:
+        return scores
+    return [scores[index] for index in np.linspace(0, len(scores) - 1, count).round().astype(int)]
+
+
+def caption(score: MaskScore) -> str:
+    """One line on a row: the picture, what hides the person, how much, and how well the whole was found."""
+    return (
+        f"{score.record_id}   {score.occluder_kind}, {100 * (1 - score.visible_ratio):.0f} % hidden   "
+        f"IoU full {score.full_iou:.3f}, invisible {score.invisible_iou:.3f}"
+    )
+
+
+def _left(column: int) -> int:
+    return _GAP_PX + column * (_TILE_PX + _GAP_PX)
+
+
+def _tiles(sample: FrozenSample, predictor: Predictor, prompt: InitialPrompt) -> list[NDArray[np.uint8]]:
+    """One (_TILE_PX, _TILE_PX, 3) picture for each of COLUMNS."""
+    person = predict(predictor, sample, prompt)
+    crop = SquareCrop.from_box_xyxy(mask_to_box_xyxy(sample.amodal), _MARGIN, _TILE_PX)
+    photo = crop.extract(sample.photo)
+
+    def marked(seen: NDArray[np.bool_], whole: NDArray[np.bool_]) -> NDArray[np.uint8]:
+        seen, whole = crop.extract(seen), crop.extract(whole)
+        return _blend(_blend(photo, seen, _SEEN_RGB), whole & ~seen, _HIDDEN_RGB)
+
+    return [
+        photo,
+        marked(prompt.mask, prompt.mask),
+        marked(person.visible_mask, person.amodal_mask),
+        marked(sample.visible, sample.amodal),
+        crop.extract(person.content),
+        crop.extract(sample.truth),
+    ]
+
+
+def _blend(picture: NDArray[np.uint8], mask: NDArray[np.bool_], colour: tuple[int, int, int]) -> NDArray[np.uint8]:
+    mixed = picture.copy()
+    mixed[mask] = (picture[mask].astype(np.uint16) + np.array(colour, np.uint16)) // 2
+    return mixed
