@@ -69,10 +69,12 @@ def paste_hidden(photo: np.ndarray, hidden_rgb: np.ndarray, invisible: np.ndarra
     paint fades into what was there over about a pixel; towards the visible body it does not fade, since the
     occluder is what would show through.
     """
-    rows, columns = np.nonzero(invisible)
-    weight = soft_edge(amodal)[rows, columns, None].astype(np.uint16)
-    blend = hidden_rgb[rows, columns] * weight + photo[rows, columns] * (255 - weight)
-    photo[rows, columns] = (blend + 127) // 255
+    coverage = soft_edge(amodal)
+    edge = invisible & (coverage < 255)
+    weight = coverage[edge, None].astype(np.uint16)
+    blend = (hidden_rgb[edge] * weight + photo[edge] * (255 - weight) + 127) // 255
+    np.copyto(photo, hidden_rgb, where=invisible[..., None])
+    photo[edge] = blend
 
 
 def cut_out(photo: np.ndarray, hidden_rgb: np.ndarray, invisible: np.ndarray, amodal: np.ndarray) -> np.ndarray:
@@ -91,7 +93,7 @@ def cut_out(photo: np.ndarray, hidden_rgb: np.ndarray, invisible: np.ndarray, am
 
 
 def tint_person(picture: np.ndarray, visible: np.ndarray, invisible: np.ndarray, outline_px: int = 1) -> None:
-    """Tint a person in an (h, w, 3) uint8 picture, in place: blue where seen, orange where hidden, outlined in white."""
+    """Tint a person in an (h, w, 3) uint8 picture, in place: blue where seen, orange where hidden, white outline."""
     for mask, tint, share in ((visible, _VISIBLE_TINT, 96), (invisible, _INVISIBLE_TINT, 160)):
         pixels = picture[mask].astype(np.uint16)
         picture[mask] = (pixels * (256 - share) + np.array(tint, dtype=np.uint16) * share) >> 8

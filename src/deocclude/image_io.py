@@ -23,6 +23,7 @@ ImageSource = str | os.PathLike | bytes | bytearray | memoryview | Image.Image |
 
 # What Pillow's readers raise on files that are cut short or damaged.
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError, KeyError, TypeError, OverflowError)
+_ORIENTATION_TAG = 0x0112
 _open_lock = threading.Lock()
 
 
@@ -35,7 +36,7 @@ def load_image(source: ImageSource) -> np.ndarray:
     than MAX_PIXELS pixels.
     """
     is_array = isinstance(source, np.ndarray)
-    photo = _check_array(source).copy() if is_array else np.array(_to_rgb(_open_upright(source)))
+    photo = _check_array(source).copy() if is_array else np.asarray(_to_rgb(_open_upright(source)))
     photo.flags.writeable = False
     return photo
 
@@ -77,8 +78,8 @@ def save_image(pixels: np.ndarray, path: str | Path, palette: np.ndarray | None 
     image = Image.fromarray(np.ascontiguousarray(pixels))
     if palette is not None:
         image.putpalette(palette.tobytes())
-    # Photos hardly shrink with more effort, and at 12 megapixels PNG's default takes seconds.
-    options = {"PNG": {"compress_level": 3}, "JPEG": {"quality": 95}, "WEBP": {"quality": 95}}.get(file_format, {})
+    # Photos hardly shrink with more effort, and at 12 megapixels the default level of PNG takes seconds.
+    options = {"PNG": {"compress_level": 1}, "JPEG": {"quality": 95}, "WEBP": {"quality": 95}}.get(file_format, {})
     return _write_whole(path, lambda file: image.save(file, format=file_format, **options))
 
 
@@ -88,7 +89,7 @@ def save_text(text: str, path: str | Path) -> Path:
 
 
 def _write_whole(path: Path, write: Callable[[BinaryIO], object]) -> Path:
-    """Let `write` fill a temporary file, then rename it: beside `path`, since only within a disk renaming is one step."""
+    """Let `write` fill a temporary file, then rename it: beside `path`, since only on one disk renaming is one step."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -159,10 +160,11 @@ def _decode(image: Image.Image, name: str) -> Image.Image:
         raise InputError(_too_large(name, width, height))
     try:
         image.load()
-        turned = ImageOps.exif_transpose(image)
+        # exif_transpose copies a photo even when there is nothing to turn.
+        upright = image if image.getexif().get(_ORIENTATION_TAG, 1) == 1 else ImageOps.exif_transpose(image)
     except (*_DAMAGED, Image.DecompressionBombError) as error:
         raise InputError(f"{name}: damaged or cut short picture ({_one_line(error)})") from error
-    return turned
+    return upright
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -193,7 +195,9 @@ def _upper_half(values: np.ndarray) -> np.ndarray:
     if values.dtype == bool:
         return values.copy()
     top = values.max()
-    return values * 2.0 >= top if top > 0 else np.zeros(values.shape, dtype=bool)
+    if top <= 0:
+        return np.zeros(values.shape, dtype=bool)
+    return values >= (top / 2 if values.dtype.kind == "f" else (int(top) + 1) // 2)
 
 
 def _too_large(name: str, width: int, height: int) -> str:

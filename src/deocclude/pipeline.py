@@ -158,7 +158,7 @@ class Deoccluder:
 
 
 def check_mask(mask: np.ndarray, size_hw: tuple[int, int], name: str) -> np.ndarray:
-    """A mask as (H, W) bool. Raises InputError unless it is bool or 0/255 (or 0/1) uint8, of the right size, not empty."""
+    """A mask as (H, W) bool. Raises InputError unless it is bool or 0/255 (or 0/1) uint8, of that size, not empty."""
     if not isinstance(mask, np.ndarray) or mask.dtype not in (np.bool_, np.uint8):
         kind = mask.dtype if isinstance(mask, np.ndarray) else type(mask).__name__
         raise InputError(f"{name} must be a bool or 0/255 uint8 array, got {kind}")

@@ -58,7 +58,7 @@ class Network:
         self._output_names = [output.name for output in session.get_outputs()]
 
     def __call__(self, **inputs: np.ndarray) -> dict[str, np.ndarray]:
-        """Run once. Inputs: (B, C, S, S) float32 by the names that the network was exported with; so are the outputs."""
+        """Run once. Inputs and outputs go by the names in the exported file; inputs: (B, C, S, S) float32."""
         contiguous = {name: np.ascontiguousarray(value, dtype=np.float32) for name, value in inputs.items()}
         return dict(zip(self._output_names, self._session.run(self._output_names, contiguous), strict=True))
 

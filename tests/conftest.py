@@ -1,0 +1,145 @@
+"""Shared fixtures: tiny networks in a weights folder, and a person drawn by code. No files from outside, no network."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from deocclude.pipeline import Deoccluder, load
+from deocclude.types import PARSING_NAMES
+
+REACH_PX = 20  # how far the tiny mask network grows a mask, in crop pixels
+SURE = 0.9  # the probability that it gives
+
+
+@dataclass(frozen=True)
+class DrawnPerson:
+    """A drawn photo with one person behind a bar. photo: (480, 640, 3) uint8; masks: (480, 640) bool."""
+
+    photo: np.ndarray
+    visible: np.ndarray
+    amodal: np.ndarray
+
+
+@pytest.fixture(scope="session")
+def person() -> DrawnPerson:
+    """A standing person whose hips a green bar hides; the shirt is red, so that recovered colours can be told."""
+    body = Image.new("L", (640, 480), 0)
+    draw = ImageDraw.Draw(body)
+    draw.ellipse((290, 60, 350, 130), fill=255)
+    draw.rectangle((265, 125, 375, 270), fill=255)
+    draw.rectangle((270, 270, 312, 430), fill=255)
+    draw.rectangle((328, 270, 370, 430), fill=255)
+    amodal = np.asarray(body) > 0
+    rows, columns = np.mgrid[:480, :640]
+    photo = np.stack([columns // 4, rows // 4, np.full_like(rows, 90)], axis=-1).astype(np.uint8)
+    photo[amodal] = (200, 30, 40)
+    bar = (rows >= 230) & (rows < 250)
+    photo[bar] = (20, 220, 30)
+    return DrawnPerson(photo, amodal & ~bar, amodal)
+
+
+@pytest.fixture(scope="session")
+def weights_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A weights folder whose model "base" has tiny stand-ins of both networks, with the real names and shapes.
+
+    mask_completion: visible is the initial mask, amodal that mask grown by REACH_PX, every body pixel upper_clothes.
+    content_recovery: the mean colour of the visible pixels everywhere.
+    """
+    folder = tmp_path_factory.mktemp("weights")
+    rows = {}
+    for name, model in (("mask_completion", _tiny_mask_completion()), ("content_recovery", _tiny_content_recovery())):
+        content = model.SerializeToString()
+        (folder / f"{name}_base.onnx").write_bytes(content)
+        rows[name] = {
+            "onnx": f"{name}_base.onnx",
+            "safetensors": f"{name}_base.safetensors",
+            "sha256": {"onnx": hashlib.sha256(content).hexdigest(), "safetensors": "0" * 64},
+            "parameters": 0,
+            "figures": {},
+        }
+    base = {"input_size": 256, "licence": "none", "data": "none", "networks": rows}
+    manifest = {"format": 1, "parsing_names": list(PARSING_NAMES), "models": {"base": base}}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pipe(weights_dir: Path) -> Deoccluder:
+    """A Deoccluder on the tiny networks."""
+    return load("base", device="cpu", weights_dir=weights_dir, threads=1)
+
+
+def _tiny_mask_completion():
+    from onnx import TensorProto, helper, numpy_helper
+
+    size = 2 * REACH_PX + 1
+    nodes = [
+        helper.make_node("MaxPool", ["initial"], ["grown"], kernel_shape=[size, size], pads=[REACH_PX] * 4),
+        helper.make_node("Mul", ["initial", "sure"], ["visible"]),
+        helper.make_node("Mul", ["grown", "sure"], ["amodal"]),
+    ]
+    for kind in ("visible", "amodal"):
+        nodes += [
+            helper.make_node("AveragePool", [kind], [f"{kind}_small"], kernel_shape=[4, 4], strides=[4, 4]),
+            # 1 x 1 convolution: background is 1 - p, part 6 is p, the others are 0.
+            helper.make_node("Conv", [f"{kind}_small", "part_weight", "part_bias"], [f"{kind}_parsing"]),
+        ]
+    weight = np.zeros((12, 1, 1, 1), np.float32)
+    weight[[0, 6], 0] = [[[-1]], [[1]]]
+    constants = {
+        "sure": np.float32(SURE),
+        "part_weight": weight,
+        "part_bias": np.eye(12, dtype=np.float32)[0],
+    }
+    inputs = [("image", [None, 3, 256, 256]), ("initial", [None, 1, 256, 256])]
+    outputs = [(name, [None, 1, 256, 256]) for name in ("visible", "amodal")]
+    outputs += [(f"{name}_parsing", [None, 12, 64, 64]) for name in ("visible", "amodal")]
+
+    def describe(items):
+        return [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in items]
+
+    stored = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
+    return _model(helper.make_graph(nodes, "mask_completion", describe(inputs), describe(outputs), stored))
+
+
+def _tiny_content_recovery():
+    from onnx import TensorProto, helper, numpy_helper
+
+    nodes = [
+        helper.make_node("Mul", ["image", "visible"], ["seen"]),
+        helper.make_node("ReduceSum", ["seen", "axes"], ["total"], keepdims=1),
+        helper.make_node("ReduceSum", ["visible", "axes"], ["count"], keepdims=1),
+        helper.make_node("Max", ["count", "one"], ["count_safe"]),
+        helper.make_node("Div", ["total", "count_safe"], ["mean"]),
+        helper.make_node("Shape", ["image"], ["shape"]),
+        helper.make_node("Expand", ["mean", "shape"], ["content"]),
+    ]
+    shapes = {
+        "image": [None, 3, 256, 256],
+        "visible": [None, 1, 256, 256],
+        "amodal": [None, 1, 256, 256],
+        "visible_parsing": [None, 12, 64, 64],
+        "amodal_parsing": [None, 12, 64, 64],
+    }
+    inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()]
+    outputs = [helper.make_tensor_value_info("content", TensorProto.FLOAT, [None, 3, 256, 256])]
+    stored = [
+        numpy_helper.from_array(np.array([2, 3], np.int64), "axes"),
+        numpy_helper.from_array(np.float32(1).reshape(()), "one"),
+    ]
+    return _model(helper.make_graph(nodes, "content_recovery", inputs, outputs, stored))
+
+
+def _model(graph):
+    from onnx import checker, helper
+
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    checker.check_model(model)
+    return model
