@@ -105,7 +105,7 @@ def test_damaged_files_are_named(picture, tmp_path):
 
 
 def test_missing_files_and_folders(tmp_path):
-    with pytest.raises(InputError, match="nowhere.png: no such file"):
+    with pytest.raises(InputError, match=r"nowhere\.png: no such file"):
         load_image(tmp_path / "nowhere.png")
     with pytest.raises(InputError, match="got a folder"):
         load_image(tmp_path)
@@ -195,7 +195,7 @@ def test_unwritable_targets(tmp_path):
         (tmp_path / "dir.png").mkdir(exist_ok=True)
         with pytest.raises(DeoccludeError, match=f"cannot write {path}"):
             save_image(np.zeros((4, 4), np.uint8), path)
-    with pytest.raises(InputError, match="'.xyz'"):
+    with pytest.raises(InputError, match=r"'\.xyz'"):
         save_image(np.zeros((4, 4), np.uint8), tmp_path / "x.xyz")
 
 

@@ -152,7 +152,7 @@ def test_rle_counts_run_down_the_columns_from_zeros():
 
 
 def test_rle_strings_by_hand():
-    # 5 bits a letter from "0", low ones first, +32 when more follow: 6 -> "6", 1 -> "1", 40 -> 8 + 32 = "X", then 1 -> "1".
+    # Five bits a letter from "0", low ones first, +32 when more follow: 6 -> "6", 1 -> "1", 40 = 8 + 1 * 32 -> "X1".
     assert encode_rle(box_to_mask((1, 0, 2, 1), (6, 1 + 1)))["counts"] == "615"
     mask = np.zeros((40, 3), bool)
     mask[0, 1] = True
