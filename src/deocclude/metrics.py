@@ -31,7 +31,7 @@ def intersection_union(predicted: BoolArray, truth: BoolArray) -> tuple[int, int
 def invisible_intersection_union(
     predicted_amodal: BoolArray, true_amodal: BoolArray, true_visible: BoolArray
 ) -> tuple[int, int]:
-    """`intersection_union` of what is predicted to be hidden and what is: both amodal masks less the true visible one."""
+    """`intersection_union` of what is predicted hidden and what is: both amodal masks less the true visible one."""
     _same_shape(true_amodal, true_visible)
     return intersection_union(predicted_amodal & ~true_visible, true_amodal & ~true_visible)
 

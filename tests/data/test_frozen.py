@@ -56,7 +56,9 @@ def test_pictures_of_one_person_are_stored_once(tmp_path: Path) -> None:
 
 def test_a_person_moved_for_one_record_keeps_both_truths(tmp_path: Path) -> None:
     moved = sample(1)
-    moved = replace(moved, truth=moved.truth[::-1].copy(), amodal=moved.amodal[::-1].copy(), visible=moved.visible[::-1].copy())
+    moved = replace(
+        moved, truth=moved.truth[::-1].copy(), amodal=moved.amodal[::-1].copy(), visible=moved.visible[::-1].copy()
+    )
     frozen = write(tmp_path / "set", [sample(0), moved])
     assert frozen.records[1].files.truth == "records/ann-1/truth.png"
     assert frozen.records[1].files.parsing == "people/ann/parsing.png"
@@ -144,7 +146,10 @@ def test_broken_pictures_are_named(tmp_path: Path) -> None:
         (lambda index: index.pop("seed"), "seed must be int, got nothing"),
         (lambda index: index.update(records={}), "records must be list, got dict"),
         (lambda index: index.update(records=[]), "lists no records"),
-        (lambda index: index["records"][1].update(hidden_fraction="half"), "record 1: hidden_fraction must be int or float"),
+        (
+            lambda index: index["records"][1].update(hidden_fraction="half"),
+            "record 1: hidden_fraction must be int or float",
+        ),
         (lambda index: index["records"][0].update(occluder_kind="tree"), "record 0: occluder_kind must be one of"),
         (lambda index: index["records"][0]["files"].pop("truth"), "record 0: files: truth must be str, got nothing"),
         (lambda index: index["records"][0]["files"].update(photo="../../x.png"), "inside the set's folder"),

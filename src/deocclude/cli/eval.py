@@ -24,7 +24,10 @@ def app(
         Path, typer.Argument(metavar="FROZEN_DIR", help="A frozen validation set, as `deocclude data build` makes it.")
     ],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="DIR", help="Write eval.json and eval.md to this folder, anew each time.")
+        Path | None,
+        typer.Option(
+            "-o", "--output", metavar="DIR", help="Write eval.json and eval.md to this folder, anew each time."
+        ),
     ] = None,
     model: Model = "base",
     device: Device = "auto",
@@ -34,21 +37,24 @@ def app(
     ] = "exact,degraded,box",
     no_content: Annotated[bool, typer.Option("--no-content", help="Measure masks only.")] = False,
     limit: Annotated[
-        int | None, typer.Option("--limit", min=1, metavar="N", help="At most N pictures of the set, the same N each time.")
+        int | None,
+        typer.Option("--limit", min=1, metavar="N", help="At most N pictures of the set, the same N each time."),
     ] = None,
     sheet: Annotated[
         Path | None, typer.Option("--sheet", metavar="FILE.png", help="Draw a contact sheet, easy people first.")
     ] = None,
-    sheet_rows: Annotated[int, typer.Option("--sheet-rows", min=1, metavar="N", help="Rows of the contact sheet.")] = 12,
+    sheet_rows: Annotated[
+        int, typer.Option("--sheet-rows", min=1, metavar="N", help="Rows of the contact sheet.")
+    ] = 12,
     as_json: AsJson = False,
     offline: Offline = False,
     quiet: Quiet = False,
 ) -> None:
     """Measure a model on a frozen validation set, next to its baselines.
 
-    Prints Markdown tables: IoU of the whole body and of its hidden part, from exact, degraded and box initial masks, and
-    how true the recovered appearance is. How each figure is measured stands below the tables. eval.json also holds every
-    single score.
+    Prints Markdown tables: IoU of the whole body and of its hidden part, from exact, degraded and box initial masks,
+    and how true the recovered appearance is. How each figure is measured stands below the tables. eval.json also holds
+    every single score.
     """
     kinds = _initial_kinds(initial)
     if sheet is not None and sheet.suffix.lower() != ".png":

@@ -274,7 +274,9 @@ def _check_sample(sample: FrozenSample) -> None:
     if (sample.visible & ~sample.amodal).any():
         raise ValueError(f"record {sample.id}: the visible mask reaches outside the amodal mask")
     if sample.occluder_kind == "none" and not np.array_equal(sample.visible, sample.amodal):
-        raise ValueError(f"record {sample.id}: nothing occludes the person, yet the visible mask is not the amodal mask")
+        raise ValueError(
+            f"record {sample.id}: nothing occludes the person, yet the visible mask is not the amodal mask"
+        )
 
 
 def _write_png(root: Path, relative: str, array: NDArray[np.uint8]) -> str:

@@ -102,7 +102,7 @@ class _PoseFrame:
     def around(cls, visible: BoolArray) -> _PoseFrame:
         y, x = np.nonzero(visible)
         # A single pixel has no spread; a frame needs some size all the same.
-        side = max(_FRAME_SPREADS * float(np.sqrt(x.var() + y.var())), 1.0)
+        side = _FRAME_SPREADS * max(1.0, float(np.sqrt(x.var() + y.var())))
         return cls(float(y.mean()) + 0.5 - side / 2, float(x.mean()) + 0.5 - side / 2, side)
 
     def sample(self, mask: BoolArray, cells: int) -> NDArray[np.float32]:

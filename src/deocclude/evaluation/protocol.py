@@ -68,9 +68,7 @@ class Predictor(Protocol):
         boxes_xyxy: Sequence[BoxXyxy] | None = None,
     ) -> Prediction: ...
 
-    def recover(
-        self, image: NDArray[np.uint8], visible_mask: BoolArray, amodal_mask: BoolArray
-    ) -> NDArray[np.uint8]:
+    def recover(self, image: NDArray[np.uint8], visible_mask: BoolArray, amodal_mask: BoolArray) -> NDArray[np.uint8]:
         """(H, W, 3) uint8: the photo with what is amodal and not visible recovered."""
         ...
 
@@ -79,8 +77,8 @@ class Predictor(Protocol):
 class MaskScore:
     """One method's amodal mask of one person, from one kind of initial mask.
 
-    full, invisible: (intersection, union) in pixels. extra_share: pixels predicted outside the true body, as a share of
-    the true body.
+    full, invisible, visible: (intersection, union) in pixels. extra_share: pixels predicted outside the true body, as a
+    share of the true body. claimed_hidden: pixels that the method itself calls hidden, as a share of the true body.
     """
 
     record_id: str
@@ -91,7 +89,9 @@ class MaskScore:
     method: str
     full: tuple[int, int]
     invisible: tuple[int, int]
+    visible: tuple[int, int]
     extra_share: float
+    claimed_hidden: float
 
     @property
     def full_iou(self) -> float:
@@ -101,6 +101,10 @@ class MaskScore:
     def invisible_iou(self) -> float:
         """NaN where nothing is hidden and nothing is predicted to be."""
         return pooled_iou([self.invisible])
+
+    @property
+    def visible_iou(self) -> float:
+        return pooled_iou([self.visible])
 
 
 @dataclass(frozen=True)
@@ -262,9 +266,15 @@ def _is_hidden(sample: FrozenSample) -> bool:
 def _score_masks(
     sample: FrozenSample, prompt: InitialPrompt, person: PredictedPerson, poses: TypicalPoses | None
 ) -> list[MaskScore]:
-    answers = {OURS: person.amodal_mask, "initial mask": prompt.mask, "convex hull": convex_hull(prompt.mask)}
+    seen = prompt.mask  # the baselines take the initial mask for what is visible
+    answers = {
+        OURS: (person.visible_mask, person.amodal_mask),
+        "initial mask": (seen, seen),
+        "convex hull": (seen, convex_hull(seen)),
+    }
     if poses is not None:
-        answers["nearest typical pose"] = poses.complete(prompt.mask)
+        answers["nearest typical pose"] = (seen, poses.complete(seen))
+    area = np.count_nonzero(sample.amodal)
     return [
         MaskScore(
             record_id=sample.id,
@@ -276,9 +286,11 @@ def _score_masks(
             full=intersection_union(amodal, sample.amodal),
             # Whatever the initial mask was, what is hidden is what the true visible mask leaves over.
             invisible=invisible_intersection_union(amodal, sample.amodal, sample.visible),
+            visible=intersection_union(visible, sample.visible),
             extra_share=false_completion_share(amodal, sample.amodal),
+            claimed_hidden=np.count_nonzero(amodal & ~visible) / area,
         )
-        for method, amodal in answers.items()
+        for method, (visible, amodal) in answers.items()
     ]
 
 

@@ -20,23 +20,26 @@ Score = TypeVar("Score", MaskScore, ContentScore)
 
 PROTOCOL = {
     "masks": (
-        "IoU of the amodal mask at photo resolution, over people of whom something is hidden. Invisible IoU: both amodal "
-        "masks less the true visible mask, for every kind of initial mask. Mean: over pictures. Pooled: sum of "
-        "intersections over sum of unions."
+        "IoU of the amodal mask at photo resolution, over people of whom something is hidden. Invisible IoU: both "
+        "amodal masks less the true visible mask, for every kind of initial mask. Mean: over pictures. Pooled: sum of "
+        "intersections over sum of unions. Visible IoU: the refined visible mask, for baselines the initial one."
     ),
     "initial": (
-        "exact: the true visible mask. degraded: the visible mask spoilt, the same way in every run. box: only the box of "
-        "the visible mask."
+        "exact: the true visible mask. degraded: the visible mask spoilt, the same way in every run. box: only the box "
+        "of the visible mask."
     ),
     "extra": "Pixels predicted outside the true body, as a share of the true body.",
-    "false_completion": "The same share, over people whom nothing hides.",
+    "false_completion": (
+        "The same share, over people whom nothing hides. Claimed: pixels that the method calls hidden on these people, "
+        "in or outside the true body, as a share of it."
+    ),
     "intervals": "95 %, by drawing whole people with replacement.",
     "content": (
-        f"Inside the true hidden region, in the square of {WORKING_MARGIN} times the true body's box at {WORKING_PX} px, over "
-        "the pixels that are hidden all over. "
-        f"L1 on the 0-255 scale; PSNR with peak 255, at most {PSNR_CAP_DB:.0f} dB; SSIM with a Gaussian 11x11 window, the "
-        "surroundings equal in both pictures. Where the predicted body does not cover the hidden region the photo, "
-        "occluder included, is what is measured."
+        f"Inside the true hidden region, in the square of {WORKING_MARGIN} times the true body's box at {WORKING_PX} "
+        "px, over the pixels that are hidden all over. L1 on the 0-255 scale; PSNR with peak 255, at most "
+        f"{PSNR_CAP_DB:.0f} dB; SSIM with a Gaussian 11x11 window, the surroundings equal in both pictures. Predicted "
+        "masks come from the first kind of initial mask; where they do not cover the hidden region, the photo with its "
+        "occluder is what is measured."
     ),
     "sharpness": (
         "Mean gradient magnitude inside the hidden region over the truth's: the ratio of both means over pictures, and "
@@ -48,9 +51,9 @@ PROTOCOL = {
 def summarise(evaluation: Evaluation, *, model: str = "", seed: int = 0) -> dict[str, Any]:
     """The figures of a run as a JSON-ready dictionary: NaN has become None, every number is a plain one.
 
-    Keys: format, set, model, protocol, notes, seconds (median a person by kind of initial mask), masks (by initial, then
-    method), by_visible_ratio and by_occluder (of the model, by initial), content (by method), content_by_occluder,
-    records (every score). `seed` draws the bootstrap.
+    Keys: format, set, model, protocol, notes, seconds (median a person by kind of initial mask), masks (by initial,
+    then method), by_visible_ratio and by_occluder (of the model, by initial), content (by method),
+    content_by_occluder, records (every score). `seed` draws the bootstrap.
     """
     rng = np.random.default_rng(seed)
     mask_methods = _unique(score.method for score in evaluation.masks)
@@ -101,7 +104,8 @@ def summarise(evaluation: Evaluation, *, model: str = "", seed: int = 0) -> dict
         },
         "records": {
             "masks": [
-                {**asdict(s), "full_iou": s.full_iou, "invisible_iou": s.invisible_iou} for s in evaluation.masks
+                {**asdict(s), "full_iou": s.full_iou, "invisible_iou": s.invisible_iou, "visible_iou": s.visible_iou}
+                for s in evaluation.masks
             ],
             "content": [{**asdict(s), "sharpness": s.sharpness} for s in evaluation.content],
         },
@@ -133,10 +137,12 @@ def _mask_figures(scores: Sequence[MaskScore], rng: np.random.Generator) -> dict
         "invisible_iou_interval": _interval(occluded, lambda score: score.invisible_iou, rng),
         "full_iou_pooled": pooled_iou(score.full for score in occluded),
         "invisible_iou_pooled": pooled_iou(score.invisible for score in occluded),
+        "visible_iou": mean_of_known(score.visible_iou for score in occluded),
         "extra": mean_of_known(score.extra_share for score in occluded),
         "unoccluded_pictures": len(whole),
         "false_completion": mean_of_known(score.extra_share for score in whole),
         "false_completion_interval": _interval(whole, lambda score: score.extra_share, rng),
+        "claimed_hidden": mean_of_known(score.claimed_hidden for score in whole),
     }
 
 
@@ -184,9 +190,7 @@ def _by_occluder(scores: Sequence[Score]) -> dict[str, list[Score]]:
     return {kind: group for kind, group in groups.items() if group}
 
 
-def _interval(
-    scores: Sequence[Score], value: Callable[[Score], float], rng: np.random.Generator
-) -> list[float]:
+def _interval(scores: Sequence[Score], value: Callable[[Score], float], rng: np.random.Generator) -> list[float]:
     return list(bootstrap_interval([value(s) for s in scores], [s.person_id for s in scores], rng))
 
 
@@ -210,13 +214,16 @@ def _json_ready(value: Any) -> Any:
 def to_markdown(summary: dict[str, Any]) -> str:
     """The summary of a run as Markdown, tables narrow enough for a terminal. Ends with a line break."""
     about = summary["set"]
-    parts = [f"# {summary['model'] or 'Model'} on {about['name']}: {about['people']} people, {about['records']} pictures"]
+    parts = [
+        f"# {summary['model'] or 'Model'} on {about['name']}: {about['people']} people, {about['records']} pictures"
+    ]
     parts.append("## The whole body's mask\n\n" + _mask_table(summary))
     parts.append("## By how much is visible\n\n" + _visible_ratio_table(summary))
     parts.append("## By what hides the person\n\n" + _occluder_table(summary))
     if summary["content"]:
         parts.append("## The hidden appearance\n\n" + _content_table(summary))
-    lines = [f"- {text}" for text in (*summary["protocol"].values(), *summary["notes"])]
+    lines = [f"- {name.replace('_', ' ')}: {text}" for name, text in summary["protocol"].items()]
+    lines += [f"- note: {text}" for text in summary["notes"]]
     parts.append("## How it was measured\n\n" + "\n".join(lines))
     return "\n\n".join(parts) + "\n"
 
@@ -228,15 +235,24 @@ def _mask_table(summary: dict[str, Any]) -> str:
             method,
             _with_interval(figures["full_iou"], figures["full_iou_interval"]),
             _with_interval(figures["invisible_iou"], figures["invisible_iou_interval"]),
-            _number(figures["full_iou_pooled"]),
-            _number(figures["invisible_iou_pooled"]),
+            f"{_number(figures['full_iou_pooled'])} / {_number(figures['invisible_iou_pooled'])}",
+            _number(figures["visible_iou"]),
             _percent(figures["extra"]),
-            _percent(figures["false_completion"]),
+            f"{_percent(figures['false_completion'])} / {_percent(figures['claimed_hidden'])}",
         ]
         for initial, methods in summary["masks"].items()
         for method, figures in methods.items()
     ]
-    header = ["initial", "method", "full IoU", "invisible IoU", "full pooled", "inv. pooled", "extra", "false compl."]
+    header = [
+        "initial",
+        "method",
+        "full IoU",
+        "invisible IoU",
+        "pooled full / inv.",
+        "visible IoU",
+        "extra",
+        "false completion / claimed",
+    ]
     seconds = ", ".join(f"{initial} {value:.2f}" for initial, value in summary["seconds"].items() if value is not None)
     return _table(header, rows) + f"\n\nSeconds a person, median, both stages: {seconds}."
 
@@ -280,7 +296,9 @@ def _content_table(summary: dict[str, Any]) -> str:
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
-    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
+    ]
     head = "| " + " | ".join(cell.ljust(width) for cell, width in zip(header, widths, strict=True)) + " |"
     return "\n".join([head, "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines])
 

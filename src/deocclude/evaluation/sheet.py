@@ -14,12 +14,14 @@ from deocclude.masks import mask_to_box_xyxy
 
 COLUMNS = ("photo", "initial mask", "prediction", "truth", "recovered", "without occluder")
 
-_TILE_PX = 224
+_TILE_WIDTH_PX = 186
+_TILE_HEIGHT_PX = 280
 _GAP_PX = 4
 _CAPTION_PX = 18
 _TEXT_PX = 12
 # Room for a prediction that reaches beyond the true body.
-_MARGIN = 1.5
+_MARGIN = 1.25
+_BEYOND_PHOTO = 255
 _SEEN_RGB = (40, 140, 255)
 _HIDDEN_RGB = (255, 120, 20)
 
@@ -39,8 +41,8 @@ def draw_sheet(
     scores = easy_to_hard(evaluation, initial, rows)
     if not scores:
         raise InputError(f"no contact sheet: {frozen.folder} has nobody occluded with the initial mask {initial!r}")
-    width = len(COLUMNS) * (_TILE_PX + _GAP_PX) + _GAP_PX
-    row_height = _CAPTION_PX + _TILE_PX + _GAP_PX
+    width = len(COLUMNS) * (_TILE_WIDTH_PX + _GAP_PX) + _GAP_PX
+    row_height = _CAPTION_PX + _TILE_HEIGHT_PX + _GAP_PX
     sheet = Image.new("RGB", (width, _CAPTION_PX + len(scores) * row_height), "white")
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(_TEXT_PX)
@@ -78,17 +80,23 @@ def caption(score: MaskScore) -> str:
 
 
 def _left(column: int) -> int:
-    return _GAP_PX + column * (_TILE_PX + _GAP_PX)
+    return _GAP_PX + column * (_TILE_WIDTH_PX + _GAP_PX)
 
 
 def _tiles(sample: FrozenSample, predictor: Predictor, prompt: InitialPrompt) -> list[NDArray[np.uint8]]:
-    """One (_TILE_PX, _TILE_PX, 3) picture for each of COLUMNS."""
+    """One (_TILE_HEIGHT_PX, _TILE_WIDTH_PX, 3) picture for each of COLUMNS."""
     person = predict(predictor, sample, prompt)
-    crop = SquareCrop.from_box_xyxy(mask_to_box_xyxy(sample.amodal), _MARGIN, _TILE_PX)
-    photo = crop.extract(sample.photo)
+    crop = _square_around(sample.amodal)
+    left = (_TILE_HEIGHT_PX - _TILE_WIDTH_PX) // 2
+
+    def cut(array: NDArray) -> NDArray:
+        """The upright middle of the square."""
+        return crop.extract(array, 0 if array.dtype == bool else _BEYOND_PHOTO)[:, left : left + _TILE_WIDTH_PX]
+
+    photo = cut(sample.photo)
 
     def marked(seen: NDArray[np.bool_], whole: NDArray[np.bool_]) -> NDArray[np.uint8]:
-        seen, whole = crop.extract(seen), crop.extract(whole)
+        seen, whole = cut(seen), cut(whole)
         return _blend(_blend(photo, seen, _SEEN_RGB), whole & ~seen, _HIDDEN_RGB)
 
     return [
@@ -96,9 +104,16 @@ def _tiles(sample: FrozenSample, predictor: Predictor, prompt: InitialPrompt) ->
         marked(prompt.mask, prompt.mask),
         marked(person.visible_mask, person.amodal_mask),
         marked(sample.visible, sample.amodal),
-        crop.extract(person.content),
-        crop.extract(sample.truth),
+        cut(person.content),
+        cut(sample.truth),
     ]
+
+
+def _square_around(amodal: NDArray[np.bool_]) -> SquareCrop:
+    """A square of _TILE_HEIGHT_PX whose upright middle, the tile, holds the whole body and some room around it."""
+    x0, y0, x1, y1 = mask_to_box_xyxy(amodal)
+    side = _MARGIN * max(y1 - y0, (x1 - x0) * _TILE_HEIGHT_PX / _TILE_WIDTH_PX)
+    return SquareCrop(((x0 + x1) / 2, (y0 + y1) / 2), side, _TILE_HEIGHT_PX)
 
 
 def _blend(picture: NDArray[np.uint8], mask: NDArray[np.bool_], colour: tuple[int, int, int]) -> NDArray[np.uint8]:

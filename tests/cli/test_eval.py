@@ -1,0 +1,93 @@
+"""`deocclude eval` from end to end, on a drawn person and the tiny networks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from deocclude.cli.app import app
+from deocclude.data.frozen import FrozenSample, write_frozen_set
+
+
+@pytest.fixture(scope="module")
+def frozen_dir(tmp_path_factory: pytest.TempPathFactory, person) -> Path:
+    """The drawn person behind the bar, and without it."""
+    truth = np.where(person.amodal[..., None], np.uint8([200, 30, 40]), person.photo)
+    folder = tmp_path_factory.mktemp("frozen") / "set"
+    samples = [
+        FrozenSample("ann-low", "ann", "low", person.photo, truth, person.visible, person.amodal),
+        FrozenSample("ann-none", "ann", "none", truth, truth, person.amodal, person.amodal),
+    ]
+    write_frozen_set(folder, samples, name="drawn", seed=1, source="drawn by code")
+    return folder
+
+
+def deocclude(*args: object) -> Result:
+    return CliRunner().invoke(app, ["eval", *map(str, args)])
+
+
+def test_tables_files_and_sheet(tmp_path: Path, frozen_dir: Path, weights_dir: Path) -> None:
+    out, sheet = tmp_path / "figures" / "base", tmp_path / "pictures" / "sheet.png"
+    done = deocclude(frozen_dir, "--weights", weights_dir, "-o", out, "--sheet", sheet, "--sheet-rows", 4)
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout.startswith("# base on drawn: 1 people, 2 pictures")
+    assert done.stderr == ""
+    assert (out / "eval.md").read_text() == done.stdout
+    summary = json.loads((out / "eval.json").read_text())
+    assert list(summary["masks"]) == ["exact", "degraded", "box"]
+    exact = summary["masks"]["exact"]
+    # The tiny network grows the mask on all sides: into the bar, and far beyond the body.
+    assert exact["deocclude"]["invisible_iou"] > 0.02
+    assert exact["initial mask"]["invisible_iou"] == 0.0
+    assert exact["deocclude"]["false_completion"] > 0.05
+    assert exact["initial mask"]["false_completion"] == 0.0
+    # The tiny network fills in the body's one colour.
+    assert summary["content"]["deocclude, true masks"]["l1"] < 3
+    assert Image.open(sheet).width > 1000
+    assert sorted(path.name for path in out.iterdir()) == ["eval.json", "eval.md"]
+
+
+def test_json_on_stdout_of_a_part(frozen_dir: Path, weights_dir: Path) -> None:
+    done = deocclude(
+        frozen_dir, "--weights", weights_dir, "--initial", "box,exact", "--no-content", "--limit", 1, "--json"
+    )
+    assert done.exit_code == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert summary["set"]["records"] == 1
+    assert list(summary["masks"]) == ["box", "exact"]
+    assert summary["content"] == {}
+
+
+def test_quiet_prints_nothing(tmp_path: Path, frozen_dir: Path, weights_dir: Path) -> None:
+    done = deocclude(frozen_dir, "--weights", weights_dir, "--initial", "exact", "--no-content", "-q", "-o", tmp_path)
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "", "")
+    assert (tmp_path / "eval.md").is_file()
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        (["nowhere"], 1, "error: no frozen validation set: looked for a folder nowhere"),
+        (
+            ["SET", "--initial", "exact,scribble"],
+            2,
+            "error: --initial takes any of exact, degraded, box, got 'scribble'",
+        ),
+        (["SET", "--sheet", "sheet.jpg"], 2, "error: --sheet must name a .png file, got sheet.jpg"),
+        (["SET", "--weights", "nowhere"], 3, "nowhere/manifest.json"),
+        (["SET", "-m", "huge", "--weights", "WEIGHTS"], 2, "'huge'"),
+        (["SET", "-o", "/proc/figures"], 1, "error: cannot make the output folder /proc/figures"),
+    ],
+)
+def test_bad_input_is_one_line(frozen_dir: Path, weights_dir: Path, args: list[str], code: int, message: str) -> None:
+    known = {"SET": str(frozen_dir), "WEIGHTS": str(weights_dir)}
+    done = deocclude(*[known.get(arg, arg) for arg in args])
+    assert done.exit_code == code
+    assert done.stdout == ""
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
