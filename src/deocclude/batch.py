@@ -36,7 +36,8 @@ PERSON_KINDS = ("rgba", "amodal", "visible", "invisible", "parsing")
 
 PHOTO_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 """What a folder is searched for; a file named on the command line may have any suffix."""
-CONTENT_SUFFIXES = frozenset({".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+OUTPUT_SUFFIXES = frozenset({".jpeg", ".jpg", ".json", ".png", ".tif", ".tiff", ".webp"})
+"""What makes -o the name of a file; with any other ending, or none, it is a folder."""
 
 STREAM = "-"
 """Stands for standard input as a photo, and for standard output as a target."""
@@ -124,7 +125,8 @@ def plan_jobs(
             "finding people by itself is not there yet: pass --mask FILE or --box x0,y0,x1,y1 for each person"
         )
     target = _Target.parse(output)
-    photos = list(_find_photos(inputs, recursive, skip=target.folder))
+    not_photos = [Path(name) for name in masks if Path(name).is_dir()] + ([target.folder] if target.folder else [])
+    photos = list(_find_photos(inputs, recursive, not_photos))
     single = len(photos) == 1
     if boxes_xyxy and not single:
         raise UsageError(f"--box belongs to one photo, but {len(photos)} photos were given")
@@ -150,11 +152,12 @@ class _Target:
         if output == STREAM:
             return cls(stdout=True)
         path = Path(output)
-        if path.suffix and not output.endswith(("/", os.sep)) and not path.is_dir():
-            if path.suffix.lower() not in CONTENT_SUFFIXES:
-                raise UsageError(f"-o {output}: cannot write {path.suffix}, one of {', '.join(sorted(CONTENT_SUFFIXES))} can")
-            return cls(file=path)
-        return cls(folder=path)
+        suffix = path.suffix.lower()
+        if output.endswith(("/", os.sep)) or path.is_dir() or suffix not in PHOTO_SUFFIXES | OUTPUT_SUFFIXES:
+            return cls(folder=path)
+        if suffix not in OUTPUT_SUFFIXES:
+            raise UsageError(f"-o {output}: expected a name in {', '.join(sorted(OUTPUT_SUFFIXES))}, got {suffix}")
+        return cls(file=path)
 
 
 def _check_kinds(kinds: Sequence[str]) -> None:
@@ -163,28 +166,31 @@ def _check_kinds(kinds: Sequence[str]) -> None:
         raise UsageError(f"--save takes some of {','.join(SAVE_KINDS)}, got {','.join(unknown) or 'nothing'}")
 
 
-def _find_photos(inputs: Sequence[str], recursive: bool, skip: Path | None) -> Iterator[tuple[str, Path]]:
-    """Each photo with its place under the output folder. Our own earlier outputs are no photos."""
+def _find_photos(inputs: Sequence[str], recursive: bool, not_photos: Sequence[Path]) -> Iterator[tuple[str, Path]]:
+    """Each photo with its place under the output folder.
+
+    Left out of a folder: hidden files, our own earlier outputs, and `not_photos`, the folders of masks and of outputs.
+    """
     for name in inputs:
-        path = Path(name)
-        if name == STREAM or not path.is_dir():
+        root = Path(name)
+        if name == STREAM or not root.is_dir():
             # A file that is missing is reported as that photo's failure, not as the batch's.
-            yield name, Path("stdin" if name == STREAM else path.name)
+            yield name, Path("stdin" if name == STREAM else root.name)
             continue
-        candidates = sorted(path.rglob("*") if recursive else path.iterdir())
-        photos = [p for p in candidates if p.suffix.lower() in PHOTO_SUFFIXES and p.is_file()]
-        photos = [p for p in photos if not _OUR_OUTPUT.search(p.name) and not _is_under(p, skip, path)]
-        if not photos:
+        skipped = [folder.resolve() for folder in not_photos if folder.resolve() != root.resolve()]
+        found = False
+        for path in sorted(root.rglob("*") if recursive else root.iterdir()):
+            relative = path.relative_to(root)
+            hidden = any(part.startswith(".") for part in relative.parts)
+            if path.suffix.lower() not in PHOTO_SUFFIXES or hidden or _OUR_OUTPUT.search(path.name):
+                continue
+            if not path.is_file() or any(folder in path.resolve().parents for folder in skipped):
+                continue
+            found = True
+            yield str(path), relative
+        if not found:
             hint = "" if recursive else " (its folders are searched with --recursive)"
-            raise UsageError(f"no photos in {path}: looked for {', '.join(sorted(PHOTO_SUFFIXES))}{hint}")
-        yield from ((str(p), p.relative_to(path)) for p in photos)
-
-
-def _is_under(path: Path, folder: Path | None, root: Path) -> bool:
-    """Whether a photo lies in the output folder, where that is inside the input folder."""
-    if folder is None or folder.resolve() == root.resolve():
-        return False
-    return folder.resolve() in path.resolve().parents and root.resolve() in folder.resolve().parents
+            raise UsageError(f"no photos in {root}: looked for {', '.join(sorted(PHOTO_SUFFIXES))}{hint}")
 
 
 def _plan_job(
@@ -216,7 +222,8 @@ def _plan_job(
         kind, number, _ = outputs[0]
         if kind in PERSON_KINDS and people > 1:
             raise UsageError(f"-o {target.file} is one file, but {people} people are saved: name a folder")
-        if kind != "content" and target.file.suffix.lower() != _suffix(kind):
+        suffix = target.file.suffix.lower()
+        if (suffix == ".json") if kind == "content" else (suffix != _suffix(kind)):
             raise UsageError(f"-o {target.file}: {kind} is written as {_suffix(kind)}")
         outputs[0] = (kind, number, target.file)
     return Job(source, mask_paths, tuple(boxes_xyxy), tuple(outputs), False, problem)
@@ -235,9 +242,7 @@ def _output_path(base: Path, kind: str, number: int) -> Path:
     return base.with_name(f"{base.name}{label}{_suffix(kind)}")
 
 
-def _masks_of(
-    source: str, relative: Path, single: bool, masks: Sequence[str]
-) -> tuple[tuple[Path, ...], str | None]:
+def _masks_of(source: str, relative: Path, single: bool, masks: Sequence[str]) -> tuple[tuple[Path, ...], str | None]:
     """A photo's masks, and why it cannot be done where a folder of masks holds none for it."""
     found: list[Path] = []
     for name in masks:
@@ -270,7 +275,7 @@ def _refuse_collisions(jobs: Sequence[Job]) -> None:
             if real in inputs:
                 raise UsageError(f"{path} is an input ({inputs[real]}): name another output with -o")
             if real in written:
-                raise UsageError(f"{written[real]} and {job.source} would both be written to {path}: rename one of them")
+                raise UsageError(f"{written[real]} and {job.source} would both become {path}: rename one of them")
             written[real] = job.source
 
 
@@ -321,7 +326,9 @@ def do_job(job: Job, pipe: Deoccluder, *, seed: int = 0) -> Report:
         result = _recover(job, pipe, seed)
         _write(job, result)
     except DeoccludeError as error:
-        return Report(job.source, "failed", error=str(error), exit_code=error.exit_code)
+        name = "standard input" if job.source == STREAM else job.source
+        message = str(error) if name in str(error) else f"{name}: {error}"
+        return Report(job.source, "failed", error=message, exit_code=error.exit_code)
     except MemoryError:
         return Report(job.source, "failed", error=f"{job.source}: not enough memory for this photo", exit_code=1)
     people = tuple(
@@ -354,7 +361,7 @@ def _names(job: Job) -> tuple[str, ...]:
     return tuple(str(path) for _, _, path in job.outputs)
 
 
-# --- files -----------------------------------------------------------------------------------------------------------
+# --- pixels ----------------------------------------------------------------------------------------------------------
 
 
 def _recover(job: Job, pipe: Deoccluder, seed: int) -> Result:
@@ -366,7 +373,7 @@ def _recover(job: Job, pipe: Deoccluder, seed: int) -> Result:
         if mask.shape != photo.shape[:2]:
             (height, width), (mask_height, mask_width) = photo.shape[:2], mask.shape
             raise InputError(
-                f"{path}: mask must have the photo's upright size {width}x{height} (WxH), got {mask_width}x{mask_height}"
+                f"{path}: mask must have the upright photo's size {width}x{height}, got {mask_width}x{mask_height}"
             )
         if not mask.any():
             raise InputError(f"{path}: mask is empty, expected at least one pixel of the person to be white")

@@ -1,4 +1,4 @@
-"""Timings that can be compared between machines: ratios of networks measured in turn, and a whole `run` in its own process.
+"""Timings that can be compared between machines: networks measured in turn, and `run` in a process of its own.
 
 Plain seconds say little about another machine, so the shipped pair of networks is timed against the paper-size pair, on
 the same runtime, one after the other in every round; medians are taken, since a busy machine only ever adds time.
@@ -52,7 +52,7 @@ class PairTimes:
 
 @dataclass(frozen=True)
 class RunCost:
-    """What one photo with one mask costs. Warm: the second call of a loaded pipeline, photo in memory, all masks read."""
+    """What one photo with one mask costs. Warm is the second call of a loaded pipeline, with the photo in memory."""
 
     megapixels: float
     load_s: float
@@ -85,13 +85,30 @@ class BenchReport:
                 measured = f"{base * 1000:.1f} ms against {paper * 1000:.1f} ms: {paper / base:.1f}x"
                 rows.append((f"{name}, base against paper size", measured, "", None))
             speed_up = self.pairs.speed_up
-            rows.append(("both networks, one person", f"{speed_up:.1f}x", f"at least {SPEED_UP_BUDGET:.0f}x", speed_up >= SPEED_UP_BUDGET))
+            rows.append(
+                (
+                    "both networks, one person",
+                    f"{speed_up:.1f}x",
+                    f"at least {SPEED_UP_BUDGET:.0f}x",
+                    speed_up >= SPEED_UP_BUDGET,
+                )
+            )
         big = self.big_photo
         photo = f"{big.megapixels:.0f}-megapixel photo, one mask"
         rows += [
-            (f"{photo}, warm", f"{big.warm_s:.2f} s", f"under {WARM_SECONDS_BUDGET} s", big.warm_s < WARM_SECONDS_BUDGET),
+            (
+                f"{photo}, warm",
+                f"{big.warm_s:.2f} s",
+                f"under {WARM_SECONDS_BUDGET} s",
+                big.warm_s < WARM_SECONDS_BUDGET,
+            ),
             (f"{photo}, first call", f"{big.first_s:.2f} s", "", None),
-            (f"{photo}, peak memory", f"{big.peak_mb:.0f} MB", f"under {PEAK_MB_BUDGET:.0f} MB", big.peak_mb < PEAK_MB_BUDGET),
+            (
+                f"{photo}, peak memory",
+                f"{big.peak_mb:.0f} MB",
+                f"under {PEAK_MB_BUDGET:.0f} MB",
+                big.peak_mb < PEAK_MB_BUDGET,
+            ),
             (
                 "`deocclude run`, whole process, 1 megapixel",
                 f"{self.process_s:.2f} s",

@@ -83,7 +83,9 @@ def draw_plant(size_hw: tuple[int, int]) -> NDArray[np.uint8]:
         angle = math.radians(-90 + rng.uniform(-1, 1) * (85 - 30 * nearness))
         length = rng.uniform(0.8, 1.1) * (174 - 78 * nearness)
         green = np.array([38, 84, 44]) + nearness * np.array([50, 72, 26]) + rng.uniform(-10, 10, 3)
-        _draw_leaf(draw, root + rng.uniform(-14, 14, 2), angle, length, rng.uniform(15, 21), green, rng.uniform(-0.5, 0.5))
+        _draw_leaf(
+            draw, root + rng.uniform(-14, 14, 2), angle, length, rng.uniform(15, 21), green, rng.uniform(-0.5, 0.5)
+        )
     _draw_pot(draw, root)
     smooth = canvas.filter(ImageFilter.GaussianBlur(k / 3))
     # BOX on premultiplied alpha: Pillow premultiplies RGBA before it resamples.

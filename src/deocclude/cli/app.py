@@ -117,7 +117,9 @@ def _as_command(verb_app: typer.Typer | Callable[..., Any], name: str) -> Any:
     return typer.main.get_command(verb_app)
 
 
-app = typer.Typer(cls=VerbGroup, add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = typer.Typer(
+    cls=VerbGroup, add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False
+)
 
 
 def _print_version(wanted: bool) -> None:

@@ -16,8 +16,12 @@ def app(
     model: Model = "base",
     weights: Weights = None,
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="How often each network is timed.")] = 15,
-    threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads of the networks. Default: all cores.")] = None,
-    paper: Annotated[bool, typer.Option("--paper/--no-paper", help="Compare with the paper-size pair (needs [train]).")] = True,
+    threads: Annotated[
+        int | None, typer.Option("--threads", min=1, help="CPU threads of the networks; all cores when not given.")
+    ] = None,
+    paper: Annotated[
+        bool, typer.Option("--paper/--no-paper", help="Compare with the paper-size pair (needs [train]).")
+    ] = True,
     json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:

@@ -11,7 +11,9 @@ from deocclude.cli.options import AsJson, Device, Model, Offline, Quiet, Seed, W
 
 
 def app(
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Where the pictures go.")] = Path("demo-out"),
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Where the pictures go.")] = Path(
+        "demo-out"
+    ),
     model: Model = "base",
     device: Device = "auto",
     seed: Seed = 0,
@@ -67,7 +69,9 @@ def app(
     if quiet:
         return
     typer.echo("Photo: portrait of Eileen Collins, NASA, public domain; the plant is drawn by this program.")
-    typer.echo(f"The plant hides {scene.hidden_fraction:.0%} of her. The helmet she holds hides more; that part cannot be scored.")
+    typer.echo(
+        f"The plant hides {scene.hidden_fraction:.0%} of her. What her helmet hides is not known and not scored."
+    )
     typer.echo(
         f"Found: person {person.id}, {person.hidden_fraction:.0%} hidden, {seconds:.2f} s on {result.device}, "
         f"model {result.model}."

@@ -8,13 +8,18 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from deocclude.cli.app import EXTRA_OF, __version__
 from deocclude.cli.options import AsJson, Device, Weights, print_json
 from deocclude.errors import DeoccludeError
+
+if TYPE_CHECKING:
+    from deocclude.runtime import ModelInfo
 
 
 @dataclass(frozen=True)
@@ -82,23 +87,25 @@ def _device(device: str) -> str:
 
 
 def _weights(folder: Path | None) -> list[Check]:
-    from deocclude.runtime import list_models, open_networks
+    from deocclude.runtime import list_models
 
     try:
         models = list_models(folder)
     except DeoccludeError as error:
         return [Check("weights", False, str(error), error.exit_code)]
     checks = []
-    for name, model in models.items():
-
-        def verify(name: str = name) -> str:
-            # Opening reads each file and compares its sha256 with the manifest's.
-            open_networks(models[name], "cpu")
-            size_mb = sum(files.onnx_path.stat().st_size for files in models[name].networks.values()) / 2**20
-            return f"{name}: {len(models[name].networks)} networks, {size_mb:.1f} MB, sha256 as in the manifest"
-
-        checks += _guarded("weights", verify)
+    for model in models.values():
+        checks += _guarded("weights", partial(_verify, model))
     return checks
+
+
+def _verify(model: ModelInfo) -> str:
+    from deocclude.runtime import open_networks
+
+    # Opening reads each file and compares its sha256 with the manifest's.
+    open_networks(model, "cpu")
+    size_mb = sum(files.onnx_path.stat().st_size for files in model.networks.values()) / 2**20
+    return f"{model.name}: {len(model.networks)} networks, {size_mb:.1f} MB, sha256 as in the manifest"
 
 
 def _inference(device: str, folder: Path | None) -> str:
@@ -110,7 +117,7 @@ def _inference(device: str, folder: Path | None) -> str:
     photo[32:224, 96:160] = (200, 80, 40)
     mask = np.zeros((256, 256), bool)
     mask[32:160, 96:160] = True
-    pipe = deocclude.load(device=device, weights_dir=folder)
+    pipe = deocclude.load(next(iter(deocclude.list_models(folder))), device=device, weights_dir=folder)
     pipe(photo, masks=[mask])
     started = time.perf_counter()
     result = pipe(photo, masks=[mask])

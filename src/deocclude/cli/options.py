@@ -14,12 +14,12 @@ Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda; never 
 Seed = Annotated[int, typer.Option("--seed", help="Same photo, same prompts, same seed: same result.")]
 Weights = Annotated[
     Path | None,
-    typer.Option("--weights", metavar="DIR", help="A folder with manifest.json and networks, instead of the bundled one."),
+    typer.Option("--weights", metavar="DIR", help="A folder with manifest.json and its networks."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print results as JSON on stdout.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Print more, on stderr.")]
-Offline = Annotated[bool, typer.Option("--offline", help="Never use the network. Bundled models never do, with or without.")]
+Offline = Annotated[bool, typer.Option("--offline", help="Never use the network; bundled models never do.")]
 
 
 def print_json(values: Mapping[str, Any]) -> None:

@@ -21,19 +21,27 @@ def app(
     inputs: Annotated[list[str], typer.Argument(metavar="PHOTO...", help="Photos, folders of photos, or - for stdin.")],
     output: Annotated[
         str | None,
-        typer.Option("-o", "--output", metavar="PATH", help="A folder, one picture's name, or - for stdout. Default: beside the photo."),
+        typer.Option(
+            "-o", "--output", metavar="PATH", help="A folder, a file, or - for stdout; beside the photo when not given."
+        ),
     ] = None,
     mask: Annotated[
         list[str] | None,
-        typer.Option("--mask", metavar="PATH", help="What is seen of one person, white on black; repeatable. Or a folder of masks."),
+        typer.Option(
+            "--mask", metavar="PATH", help="What is seen of one person, in white; repeatable. Or a folder of masks."
+        ),
     ] = None,
     box: Annotated[
         list[str] | None,
-        typer.Option("--box", metavar="X0,Y0,X1,Y1", help="A box around what is seen of one person, in pixels; repeatable."),
+        typer.Option(
+            "--box", metavar="X0,Y0,X1,Y1", help="A box around what is seen of one person, in pixels; repeatable."
+        ),
     ] = None,
     save: Annotated[
         str,
-        typer.Option("--save", metavar="KINDS", help="Any of content,rgba,amodal,visible,invisible,parsing,overlay,json."),
+        typer.Option(
+            "--save", metavar="KINDS", help="Any of content,rgba,amodal,visible,invisible,parsing,overlay,json."
+        ),
     ] = "content",
     model: Model = "base",
     device: Device = "auto",
@@ -84,9 +92,7 @@ def app(
 
     reports: list[Report] = []
     with _progress(plan, shown=not quiet) as advance:
-        for report in run_jobs(
-            plan, load, seed=seed, workers=jobs, overwrite=overwrite, fail_fast=fail_fast
-        ):
+        for report in run_jobs(plan, load, seed=seed, workers=jobs, overwrite=overwrite, fail_fast=fail_fast):
             reports.append(report)
             if json:
                 print_json(report.as_dict())

@@ -1,0 +1,255 @@
+"""`deocclude run` from the outside: exit codes, one-line errors, streams, and every kind of bad input."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from deocclude.cli.app import app
+
+
+class Desk:
+    """A folder with photo.png and mask.png, and the command run against tiny networks."""
+
+    def __init__(self, folder: Path, weights: Path) -> None:
+        self.folder, self.weights = folder, weights
+        self.photo, self.mask = folder / "photo.png", folder / "mask.png"
+
+    def run(self, *arguments: object, stdin: bytes | None = None):
+        command = ["run", "--weights", str(self.weights), "--device", "cpu", *map(str, arguments)]
+        return CliRunner().invoke(app, command, input=stdin)
+
+    def fails(self, code: int, *arguments: object) -> str:
+        """Run, expect the exit code and exactly one line on stderr; returns that line."""
+        before = sorted(self.folder.rglob("*"))
+        result = self.run(*arguments)
+        assert result.exit_code == code, result.output
+        assert result.stdout == ""
+        assert sorted(self.folder.rglob("*")) == before, "a failure must leave nothing behind"
+        (line,) = result.stderr.strip().splitlines()
+        assert line.startswith("error: ")
+        return line
+
+
+@pytest.fixture
+def desk(tmp_path: Path, weights_dir: Path, person) -> Desk:
+    desk = Desk(tmp_path, weights_dir)
+    Image.fromarray(person.photo).save(desk.photo)
+    Image.fromarray(person.visible).save(desk.mask)
+    return desk
+
+
+def test_one_line_a_person_and_a_picture_beside_the_photo(desk: Desk, person) -> None:
+    result = desk.run(desk.photo, "--mask", desk.mask, "--box", "265,60,375,230")
+    assert result.exit_code == 0, result.output
+    first, second = result.stdout.splitlines()
+    assert "person 1: " in first and "% hidden" in first and " s, cpu" in first
+    assert "person 2: " in second
+    content = np.asarray(Image.open(desk.folder / "photo.deoccluded.png"))
+    assert content.shape == person.photo.shape
+    assert (content != person.photo).any()
+    assert result.stderr == ""
+
+
+def test_without_a_prompt_says_so_and_exits_2(desk: Desk) -> None:
+    line = desk.fails(2, desk.photo)
+    assert "--mask" in line and "--box" in line
+
+
+def test_json_lines(desk: Desk) -> None:
+    result = desk.run(desk.photo, "--mask", desk.mask, "--json")
+    report = json.loads(result.stdout)
+    assert report["status"] == "done"
+    assert report["device"] == "cpu"
+    assert report["outputs"] == [str(desk.folder / "photo.deoccluded.png")]
+    assert 0 < report["people"][0]["hidden_fraction"] < 1
+
+
+def test_skips_what_is_done(desk: Desk) -> None:
+    assert desk.run(desk.photo, "--mask", desk.mask).exit_code == 0
+    output = desk.folder / "photo.deoccluded.png"
+    stamp = output.stat().st_mtime_ns
+    again = desk.run(desk.photo, "--mask", desk.mask)
+    assert again.exit_code == 0 and "already done" in again.stderr and again.stdout == ""
+    assert output.stat().st_mtime_ns == stamp
+    assert desk.run(desk.photo, "--mask", desk.mask, "--overwrite").exit_code == 0
+    assert output.stat().st_mtime_ns > stamp
+
+
+def test_stdin_to_stdout(desk: Desk) -> None:
+    result = desk.run("-", "--mask", desk.mask, stdin=desk.photo.read_bytes())
+    assert result.exit_code == 0, result.stderr
+    streamed = np.asarray(Image.open(io.BytesIO(result.stdout_bytes)))
+    desk.run(desk.photo, "--mask", desk.mask)
+    np.testing.assert_array_equal(streamed, np.asarray(Image.open(desk.folder / "photo.deoccluded.png")))
+    assert "person 1: " in result.stderr, "the report must not be mixed into the picture"
+
+
+def test_stdin_to_a_file_and_a_file_to_stdout(desk: Desk) -> None:
+    out = desk.folder / "named.png"
+    assert desk.run("-", "--mask", desk.mask, "-o", out, stdin=desk.photo.read_bytes()).exit_code == 0
+    streamed = desk.run(desk.photo, "--mask", desk.mask, "-o", "-")
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(streamed.stdout_bytes))), np.asarray(Image.open(out)))
+    assert "--json" in desk.fails(2, desk.photo, "--mask", desk.mask, "-o", "-", "--json")
+
+
+def test_damaged_stdin_is_named(desk: Desk) -> None:
+    result = desk.run("-", "--mask", desk.mask, stdin=b"not a picture")
+    assert result.exit_code == 1
+    assert "standard input" in result.stderr and result.stdout_bytes == b""
+
+
+def write_truncated(path: Path) -> None:
+    picture = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (480, 640, 3), dtype=np.uint8)).save(picture, "JPEG")
+    path.write_bytes(picture.getvalue()[:20_000])
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("truncated.jpg", write_truncated),
+        ("corrupt.png", lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(400))),
+        ("text.jpg", lambda path: path.write_text("hello")),
+        ("empty.jpg", lambda path: path.touch()),
+        ("missing.jpg", lambda path: None),
+    ],
+)
+def test_bad_photo_is_named(desk: Desk, name: str, write) -> None:
+    write(desk.folder / name)
+    assert name in desk.fails(1, desk.folder / name, "--mask", desk.mask)
+
+
+@pytest.mark.parametrize(
+    ("mask", "words"),
+    [
+        (np.ones((512, 512), bool), ("640x480", "512x512")),
+        (np.zeros((480, 640), bool), ("empty",)),
+        (None, ("no such file",)),
+    ],
+)
+def test_bad_mask_is_named(desk: Desk, mask: np.ndarray | None, words: tuple[str, ...]) -> None:
+    path = desk.folder / "bad_mask.png"
+    if mask is not None:
+        Image.fromarray(mask).save(path)
+    line = desk.fails(1, desk.photo, "--mask", path)
+    assert "bad_mask.png" in line
+    for word in words:
+        assert word in line
+
+
+def test_box_outside_the_photo(desk: Desk) -> None:
+    line = desk.fails(1, desk.photo, "--box", "600,400,900,700")
+    assert "photo.png" in line and "600, 400, 900, 700" in line
+
+
+@pytest.mark.parametrize("box", ["1,2,3", "a,b,c,d", "9,9,1,1", "0,0,nan,9", "0,0,inf,9", ""])
+def test_bad_box_text(desk: Desk, box: str) -> None:
+    assert "x0,y0,x1,y1" in desk.fails(2, desk.photo, "--box", box)
+
+
+def as_16_bit(rgb: np.ndarray) -> Image.Image:
+    return Image.fromarray(rgb[..., 0].astype(np.uint16) * 257)
+
+
+@pytest.mark.parametrize(
+    ("name", "convert"),
+    [
+        ("cmyk.jpg", lambda rgb: Image.fromarray(rgb).convert("CMYK")),
+        ("palette.png", lambda rgb: Image.fromarray(rgb).quantize(64)),
+        ("grey.png", lambda rgb: Image.fromarray(rgb).convert("L")),
+        ("deep.png", as_16_bit),
+        ("alpha.png", lambda rgb: Image.fromarray(rgb).convert("RGBA")),
+    ],
+)
+def test_unusual_pixels_are_read(desk: Desk, person, name: str, convert) -> None:
+    convert(person.photo).save(desk.folder / name)
+    result = desk.run(desk.folder / name, "--mask", desk.mask)
+    assert result.exit_code == 0, result.stderr
+    output = Image.open(desk.folder / f"{Path(name).stem}.deoccluded.png")
+    assert output.mode == "RGB" and output.size == (640, 480)
+
+
+def test_first_frame_of_an_animated_picture(desk: Desk, person) -> None:
+    frames = [Image.fromarray(person.photo), Image.new("RGB", (640, 480))]
+    frames[0].save(desk.folder / "moving.webp", save_all=True, append_images=frames[1:], lossless=True)
+    assert desk.run(desk.folder / "moving.webp", "--mask", desk.mask).exit_code == 0
+    content = np.asarray(Image.open(desk.folder / "moving.deoccluded.png"))
+    assert (content[:, :40] == person.photo[:, :40]).all()
+
+
+def test_exif_rotation_gives_an_upright_picture(desk: Desk, person) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees clockwise to see it upright
+    lying = Image.fromarray(np.rot90(person.photo))
+    lying.save(desk.folder / "turned.png", exif=exif)
+    assert desk.run(desk.folder / "turned.png", "--mask", desk.mask).exit_code == 0
+    desk.run(desk.photo, "--mask", desk.mask)
+    turned, plain = (np.asarray(Image.open(desk.folder / f"{n}.deoccluded.png")) for n in ("turned", "photo"))
+    np.testing.assert_array_equal(turned, plain)
+
+
+def test_output_that_cannot_be_written(desk: Desk) -> None:
+    # A file where a folder should be stops root as well, whom permissions do not.
+    (desk.folder / "taken").touch()
+    line = desk.fails(1, desk.photo, "--mask", desk.mask, "-o", f"{desk.folder}/taken/out/")
+    assert "cannot write" in line and "taken" in line
+
+
+def test_two_photos_one_output(desk: Desk, person) -> None:
+    Image.fromarray(person.photo).save(desk.folder / "photo.jpg")
+    (desk.folder / "masks").mkdir()
+    line = desk.fails(2, desk.photo, desk.folder / "photo.jpg", "--mask", desk.folder / "masks")
+    assert "photo.png" in line and "photo.jpg" in line
+
+
+def test_some_inputs_failed_is_5(desk: Desk, person) -> None:
+    (desk.folder / "masks").mkdir()
+    (desk.folder / "bad.png").touch()
+    for name in ("photo", "bad"):
+        Image.fromarray(person.visible).save(desk.folder / "masks" / f"{name}.png")
+    result = desk.run(desk.folder / "bad.png", desk.photo, "--mask", desk.folder / "masks", "-j", 2)
+    assert result.exit_code == 5
+    assert "bad.png" in result.stderr and "1 done, 1 failed" in result.stderr
+    assert "photo.png: person 1" in result.stdout
+    assert (desk.folder / "photo.deoccluded.png").exists()
+
+    stopped = desk.run(
+        desk.folder / "bad.png", desk.photo, "--mask", desk.folder / "masks", "--fail-fast", "--overwrite"
+    )
+    assert stopped.exit_code == 5
+    assert "1 failed, 1 not tried" in stopped.stderr
+
+
+def test_missing_and_damaged_weights_are_3(desk: Desk, tmp_path: Path) -> None:
+    desk.weights = tmp_path / "nowhere"
+    assert "manifest.json" in desk.fails(3, desk.photo, "--mask", desk.mask)
+
+
+def test_unknown_model_is_2_and_absent_device_is_4(desk: Desk) -> None:
+    assert "base" in desk.fails(2, desk.photo, "--mask", desk.mask, "-m", "huge")
+    assert "cuda" in desk.fails(4, desk.photo, "--mask", desk.mask, "--device", "cuda")
+
+
+def test_quiet_and_verbose(desk: Desk) -> None:
+    quiet = desk.run(desk.photo, "--mask", desk.mask, "-q")
+    assert quiet.exit_code == 0 and quiet.output == ""
+    verbose = desk.run(desk.photo, "--mask", desk.mask, "-v", "--overwrite")
+    assert "complete" in verbose.stderr and "photo.deoccluded.png" in verbose.stderr
+
+
+def test_interrupted_is_130(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("deocclude.pipeline.Deoccluder.__call__", interrupt)
+    result = desk.run(desk.photo, "--mask", desk.mask)
+    assert result.exit_code == 130
+    assert result.stderr.strip() == "interrupted"
+    assert not list(desk.folder.glob("*.deoccluded.png"))

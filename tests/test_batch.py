@@ -1,0 +1,192 @@
+"""Planning, running and writing of batches: names, collisions, skipping, failures, and whole files only."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deocclude.batch import Job, exit_code, plan_jobs, run_jobs
+from deocclude.errors import UsageError, WeightsError
+
+
+@pytest.fixture
+def photo(tmp_path: Path, person) -> Path:
+    """A photo on disk, with `mask.png` beside it."""
+    Image.fromarray(person.photo).save(tmp_path / "photo.png")
+    Image.fromarray(person.visible).save(tmp_path / "mask.png")
+    return tmp_path / "photo.png"
+
+
+def outputs(job: Job) -> list[str]:
+    return [path.as_posix() for _, _, path in job.outputs]
+
+
+def make_files(root: Path, *names: str) -> Path:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+@pytest.mark.parametrize(
+    ("output", "kinds", "expected"),
+    [
+        (None, ["content"], ["in/photo.deoccluded.png"]),
+        ("out", ["content"], ["out/photo.deoccluded.png"]),
+        ("out.v2", ["content"], ["out.v2/photo.deoccluded.png"]),
+        ("out.png/", ["content"], ["out.png/photo.deoccluded.png"]),
+        ("x/y.jpg", ["content"], ["x/y.jpg"]),
+        ("x/y.png", ["content", "overlay", "json"], ["x/y.png", "x/y.overlay.png", "x/y.json"]),
+        ("y.json", ["json"], ["y.json"]),
+        (None, ["rgba", "amodal"], ["in/photo.person1.rgba.png", "in/photo.person1.amodal.png"]),
+        ("cut.png", ["rgba", "json"], ["cut.png", "cut.json"]),
+    ],
+)
+def test_names_of_outputs(output: str | None, kinds: list[str], expected: list[str]) -> None:
+    (job,) = plan_jobs(["in/photo.jpg"], output=output, boxes_xyxy=[(0, 0, 1, 1)], kinds=kinds)
+    assert outputs(job) == expected
+
+
+def test_every_person_gets_a_file() -> None:
+    (job,) = plan_jobs(["a.jpg"], masks=["m.png"], boxes_xyxy=[(0, 0, 1, 1)], kinds=["rgba", "content"])
+    assert outputs(job) == ["a.person1.rgba.png", "a.person2.rgba.png", "a.deoccluded.png"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"boxes_xyxy": []}, "--mask"),
+        ({"kinds": ["content", "depth"]}, "depth"),
+        ({"kinds": []}, "--save"),
+        ({"output": "y.gif"}, ".gif"),
+        ({"output": "y.json"}, "content"),
+        ({"output": "y.jpg", "kinds": ["rgba"]}, "rgba"),
+        ({"output": "y.png", "kinds": ["rgba"], "boxes_xyxy": [(0, 0, 1, 1)] * 2}, "2 people"),
+        ({"output": "-", "kinds": ["content", "overlay"]}, "standard output"),
+        ({"output": "a.jpg"}, "is an input"),
+        ({"inputs": ["a.jpg", "b.jpg"]}, "--box"),
+        ({"inputs": ["a.jpg", "b.jpg"], "boxes_xyxy": [], "masks": ["m.png"]}, "m.png"),
+        ({"inputs": ["a.jpg", "b.jpg"], "boxes_xyxy": [], "masks": ["m.png"], "output": "y.png"}, "y.png"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused_by_name(changes: dict, word: str) -> None:
+    arguments = {"inputs": ["a.jpg"], "boxes_xyxy": [(0, 0, 1, 1)], "kinds": ["content"]} | changes
+    with pytest.raises(UsageError, match=word):
+        plan_jobs(arguments.pop("inputs"), **arguments)
+
+
+def test_two_inputs_never_share_an_output(tmp_path: Path) -> None:
+    make_files(tmp_path, "in/a.jpg", "in/a.png", "masks/a.png")
+    with pytest.raises(UsageError, match=r"a\.jpg and .*a\.png would both become .*a\.deoccluded\.png"):
+        plan_jobs([str(tmp_path / "in")], masks=[str(tmp_path / "masks")])
+
+
+def test_folders_are_mirrored_and_masks_matched_by_name(tmp_path: Path) -> None:
+    make_files(tmp_path, "in/a.jpg", "in/sub/a.JPG", "in/notes.txt", "in/.hidden.png", "in/a.deoccluded.png")
+    make_files(tmp_path, "in/a.person1.rgba.png", "in/out/a.jpg", "in/masks/a.png", "in/masks/ab.png")
+    make_files(tmp_path, "in/masks/sub/a_10.png", "in/masks/sub/a_2.png")
+    jobs = plan_jobs(
+        [str(tmp_path / "in")], output=str(tmp_path / "in/out"), masks=[str(tmp_path / "in/masks")], recursive=True
+    )
+    assert [Path(job.source).relative_to(tmp_path).as_posix() for job in jobs] == ["in/a.jpg", "in/sub/a.JPG"]
+    assert [[path.name for path in job.mask_paths] for job in jobs] == [["a.png"], ["a_2.png", "a_10.png"]]
+    assert [Path(outputs(job)[0]).relative_to(tmp_path).as_posix() for job in jobs] == [
+        "in/out/a.deoccluded.png",
+        "in/out/sub/a.deoccluded.png",
+    ]
+
+
+def test_folders_inside_are_left_alone_without_recursive(tmp_path: Path) -> None:
+    make_files(tmp_path, "in/sub/a.jpg", "masks/a.png")
+    with pytest.raises(UsageError, match="--recursive"):
+        plan_jobs([str(tmp_path / "in")], masks=[str(tmp_path / "masks")])
+
+
+def test_outputs_hold_what_the_result_holds(photo: Path, person, pipe) -> None:
+    kinds = ["content", "rgba", "amodal", "visible", "invisible", "parsing", "overlay", "json"]
+    jobs = plan_jobs([str(photo)], masks=[str(photo.with_name("mask.png"))], kinds=kinds)
+    (report,) = run_jobs(jobs, lambda: pipe)
+    expected = pipe(person.photo, masks=[person.visible])
+    whole = expected.people[0]
+
+    def read(ending: str) -> np.ndarray:
+        return np.asarray(Image.open(photo.with_name(f"photo.{ending}.png")))
+
+    assert report.status == "done"
+    assert report.people[0].hidden_fraction == pytest.approx(whole.hidden_fraction)
+    assert sorted(Path(name).name for name in report.outputs) == sorted(
+        path.name for path in photo.parent.iterdir() if path.name not in ("photo.png", "mask.png")
+    )
+    np.testing.assert_array_equal(read("deoccluded"), expected.content)
+    np.testing.assert_array_equal(read("overlay"), expected.overlay())
+    np.testing.assert_array_equal(read("person1.rgba"), whole.rgba)
+    np.testing.assert_array_equal(read("person1.amodal") > 0, whole.amodal_mask)
+    np.testing.assert_array_equal(read("person1.visible") > 0, whole.visible_mask)
+    np.testing.assert_array_equal(read("person1.invisible") > 0, whole.invisible_mask)
+    np.testing.assert_array_equal(read("person1.parsing"), whole.parsing)
+    coco = json.loads(photo.with_suffix(".json").read_text())
+    assert coco["images"][0]["file_name"] == "photo.png"
+    assert coco["annotations"][0]["area"] == whole.amodal_mask.sum()
+
+
+def test_done_work_is_skipped_and_no_model_is_loaded_for_it(photo: Path, pipe) -> None:
+    jobs = plan_jobs([str(photo)], masks=[str(photo.with_name("mask.png"))], kinds=["content", "json"])
+    assert [report.status for report in run_jobs(jobs, lambda: pipe)] == ["done"]
+    output = photo.with_name("photo.deoccluded.png")
+    output.write_bytes(b"mine")
+
+    def load():
+        raise WeightsError("must not be loaded")
+
+    assert [report.status for report in run_jobs(jobs, load)] == ["skipped"]
+    assert output.read_bytes() == b"mine"
+    assert [report.status for report in run_jobs(jobs, lambda: pipe, overwrite=True)] == ["done"]
+    assert output.read_bytes() != b"mine"
+    photo.with_suffix(".json").unlink()
+    assert [report.status for report in run_jobs(jobs, lambda: pipe)] == ["done"], "half of the files is not done"
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_failure_does_not_stop_the_others(tmp_path: Path, person, pipe, workers: int) -> None:
+    make_files(tmp_path, "in/b.png", "masks/b.png")
+    for name in ("a", "c", "d"):
+        Image.fromarray(person.photo).save(tmp_path / f"in/{name}.png")
+    for name in ("a", "c"):
+        Image.fromarray(person.visible).save(tmp_path / f"masks/{name}.png")
+    jobs = plan_jobs([str(tmp_path / "in")], output=str(tmp_path / "out"), masks=[str(tmp_path / "masks")])
+    reports = list(run_jobs(jobs, lambda: pipe, workers=workers))
+    assert [report.status for report in reports] == ["done", "failed", "done", "failed"]
+    assert "b.png" in reports[1].error
+    assert "no mask for" in reports[3].error and "d_1.png" in reports[3].error
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.deoccluded.png", "c.deoccluded.png"]
+    assert exit_code(reports, photos=4) == 5
+
+    stopped = list(run_jobs(jobs, lambda: pipe, workers=workers, overwrite=True, fail_fast=True))
+    assert [report.status for report in stopped] == ["done", "failed"]
+
+
+def test_exit_code_of_one_photo_is_its_own(tmp_path: Path, pipe) -> None:
+    jobs = plan_jobs([str(tmp_path / "gone.jpg")], boxes_xyxy=[(0, 0, 9, 9)])
+    reports = list(run_jobs(jobs, lambda: pipe))
+    assert "gone.jpg" in reports[0].error
+    assert exit_code(reports, photos=1) == 1
+    assert exit_code([], photos=1) == 0
+
+
+def test_a_disk_that_refuses_leaves_nothing_behind(photo: Path, pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = plan_jobs([str(photo)], masks=[str(photo.with_name("mask.png"))])
+    before = sorted(photo.parent.iterdir())
+
+    def full(self, file, *args, **kwargs):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    (report,) = run_jobs(jobs, lambda: pipe)
+    assert report.status == "failed"
+    assert "No space left on device" in report.error and "photo.deoccluded.png" in report.error
+    assert sorted(photo.parent.iterdir()) == before
