@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from deocclude.data.frozen import FrozenSample, FrozenSet, write_frozen_set
-from deocclude.errors import InputError
+from deocclude.errors import InputError, MissingExtraError
 from deocclude.evaluation import TypicalPoses, draw_sheet, evaluate, summarise, to_markdown
 from deocclude.evaluation.baselines import convex_hull, inpaint_from_body, mean_colour
 from deocclude.evaluation.protocol import InitialPrompt, draw_records
@@ -58,7 +59,7 @@ class Answer:
 
 
 class Oracle:
-    """Knows every truth of the set by its photo; adds `grow` px on the body's right, and hidden parts in one `colour`."""
+    """Knows each truth by its photo; adds `grow` px on the body's right, fills what is hidden with one `colour`."""
 
     def __init__(self, frozen: FrozenSet, *, grow: int = 0, colour: int | None = None) -> None:
         self.samples = {frozen.load(record).photo.tobytes(): frozen.load(record) for record in frozen}
@@ -201,6 +202,14 @@ def test_markdown_holds_every_method(frozen: FrozenSet) -> None:
 def test_an_unknown_kind_of_initial_mask(frozen: FrozenSet) -> None:
     with pytest.raises(ValueError, match="exact, degraded, box, got scribble"):
         evaluate(frozen, Repeater(), initial_kinds=["scribble"])
+
+
+def test_without_opencv_what_needs_it_says_so_at_once(frozen: FrozenSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    for options in ({"initial_kinds": ["degraded"], "content": False}, {"initial_kinds": ["exact"]}):
+        with pytest.raises(MissingExtraError, match=r'pip install "deocclude\[train\]"'):
+            evaluate(frozen, Repeater(), **options)
+    assert evaluate(frozen, Repeater(), initial_kinds=["exact", "box"], content=False).records == 4
 
 
 # --- initial masks and the part of a set ---------------------------------------------------------------------------
