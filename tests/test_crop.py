@@ -78,9 +78,9 @@ def test_outside_is_fill_and_edge_blocks_weigh_by_area():
     assert (seen[14:36, 1:24] == 200).all()
     assert (seen[14:36, 26:] == 50).all()
     assert (seen[:11] == 50).all()
-    # Blocks that the photo's edge cuts: the mean over the window is that of photo and fill by area.
-    seen = SquareCrop((51, 50), 103, 9).extract(np.full((100, 100), 1, np.float32))
-    assert seen.mean() == pytest.approx(100 * 100 / 103**2, abs=0.01)
+    # Blocks that the photo's edge cuts: as much light as the photo has, spread over the window.
+    seen = SquareCrop((51, 47), 203, 17).extract(np.full((100, 100), 1, np.float32))
+    assert seen.mean() == pytest.approx(100 * 100 / 203**2, rel=0.01)
 
 
 def test_window_that_misses_the_photo():

@@ -1,0 +1,178 @@
+import json
+from dataclasses import FrozenInstanceError, replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deocclude.crop import Region
+from deocclude.errors import DeoccludeError, UsageError
+from deocclude.masks import decode_rle
+from deocclude.types import PARSING_NAMES, SAVE_KINDS, Person, Result
+
+
+def make_person(photo: np.ndarray, number: int = 1, left: int = 4, hidden_from: int = 8) -> Person:
+    """A body of rows 2 to 14 and 6 columns from `left`, hidden from row `hidden_from` on, where it is all 100."""
+    region = Region(0, left - 2, 16, left + 8)
+    amodal = np.zeros(region.size_hw, bool)
+    amodal[2:14, 2:8] = True
+    visible = amodal.copy()
+    visible[hidden_from:] = False
+    hidden = Region(hidden_from, left, 14, left + 6) if hidden_from < 14 else Region(0, 0, 0, 0)
+    return Person(
+        id=number,
+        score=0.75,
+        photo=photo,
+        region=region,
+        visible_part=visible,
+        amodal_part=amodal,
+        amodal_prob_part=amodal * np.uint8(204),
+        parsing_part=amodal * np.uint8(6),
+        hidden_region=hidden,
+        hidden_rgb=np.full((*hidden.size_hw, 3), 100, np.uint8),
+    )
+
+
+@pytest.fixture
+def photo() -> np.ndarray:
+    return np.random.default_rng(5).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def result(photo) -> Result:
+    return Result(photo, (make_person(photo), make_person(photo, 2, left=18)), {"total": 0.5}, "cpu", "base")
+
+
+def test_names_are_the_twelve_groups_in_order():
+    assert len(PARSING_NAMES) == 12
+    assert PARSING_NAMES[0] == "background"
+    assert PARSING_NAMES[6] == "upper_clothes"
+    assert PARSING_NAMES[11] == "carried"
+
+
+def test_arrays_have_the_photos_size_and_the_right_pixels(photo):
+    person = make_person(photo)
+    expected = np.zeros((20, 30), bool)
+    expected[2:14, 4:10] = True
+    assert np.array_equal(person.amodal_mask, expected)
+    assert np.array_equal(person.visible_mask | person.invisible_mask, expected)
+    assert not (person.visible_mask & person.invisible_mask).any()
+    assert person.invisible_mask.sum() == 36
+    assert person.amodal_prob.dtype == np.float32
+    assert np.allclose(person.amodal_prob, expected * 0.8)
+    assert np.array_equal(person.parsing, expected * 6)
+    assert person.parsing_names == PARSING_NAMES
+    assert person.rgba.shape == (20, 30, 4)
+    assert person.box_xyxy == (4, 2, 10, 14)
+    assert person.hidden_fraction == 0.5
+
+
+def test_content_changes_invisible_pixels_only(photo):
+    person = make_person(photo)
+    changed = (person.content != photo).any(axis=2)
+    assert changed.any()
+    assert not (changed & ~person.invisible_mask).any()
+    assert (person.content[9:12, 5:9] == 100).all()
+
+
+def test_cut_out_shows_photo_where_seen_and_recovered_where_not(photo):
+    rgba = make_person(photo).rgba
+    assert np.array_equal(rgba[4:7, 5:9, :3], photo[4:7, 5:9])
+    assert (rgba[9:13, 5:9] == (100, 100, 100, 255)).all()
+    assert not rgba[:, 12:].any()
+
+
+def test_a_person_with_nothing_hidden(photo):
+    person = make_person(photo, hidden_from=14)
+    assert person.hidden_fraction == 0
+    assert np.array_equal(person.content, photo)
+    assert np.array_equal(person.rgba[5, 6, :3], photo[5, 6])
+
+
+def test_a_person_is_frozen(photo):
+    person = make_person(photo)
+    with pytest.raises(FrozenInstanceError):
+        person.id = 3
+    with pytest.raises(ValueError, match="read-only"):
+        person.amodal_part[:] = False
+
+
+def test_contradictions_are_refused(photo):
+    person = make_person(photo)
+    for change, words in [
+        ({"visible_part": ~person.visible_part}, "subset"),
+        ({"visible_part": person.visible_part.astype(np.uint8)}, "must be bool"),
+        ({"amodal_part": np.zeros_like(person.amodal_part)}, "at least one pixel"),
+        ({"parsing_part": person.parsing_part[1:]}, "parsing_part must be"),
+        ({"region": Region(-1, 2, 15, 12)}, "must lie in the photo"),
+        ({"hidden_rgb": person.hidden_rgb[1:]}, "hidden_rgb must be"),
+    ]:
+        with pytest.raises(DeoccludeError, match=words):
+            replace(person, **change)
+
+
+def test_result_content_holds_every_person(result, photo):
+    hidden = np.logical_or.reduce([person.invisible_mask for person in result.people])
+    assert np.array_equal(result.content[~hidden], photo[~hidden])
+    assert (result.content[9:12, 5:9] == 100).all()
+    assert (result.content[9:12, 19:23] == 100).all()
+    assert np.array_equal(result.image, photo)
+
+
+def test_result_refuses_a_person_of_another_photo(photo):
+    with pytest.raises(DeoccludeError, match="result's photo"):
+        Result(photo[:-1], (make_person(photo),), {}, "cpu", "base")
+
+
+def test_timings_cannot_be_changed(result):
+    with pytest.raises(TypeError):
+        result.timings["total"] = 0
+
+
+def test_overlay_marks_people_only(result, photo):
+    overlay = result.overlay()
+    bodies = np.logical_or.reduce([person.amodal_mask for person in result.people])
+    assert overlay.shape == photo.shape
+    assert np.array_equal(overlay[~bodies], photo[~bodies])
+    assert (overlay[2, 4:10] == 255).all()
+
+
+def test_coco_masks_decode_to_the_masks(result):
+    coco = result.to_coco("a.jpg")
+    assert coco["images"] == [{"id": 1, "file_name": "a.jpg", "width": 30, "height": 20}]
+    assert [row["id"] for row in coco["annotations"]] == [1, 2]
+    for row, person in zip(coco["annotations"], result.people, strict=True):
+        assert np.array_equal(decode_rle(row["segmentation"]), person.amodal_mask)
+        assert np.array_equal(decode_rle(row["visible_segmentation"]), person.visible_mask)
+        assert row["area"] == 72
+        assert row["hidden_fraction"] == 0.5
+    assert coco["annotations"][1]["bbox"] == [18, 2, 6, 12]
+    assert json.loads(json.dumps(coco)) == coco
+
+
+def test_save_writes_what_was_asked_for(result, tmp_path):
+    paths = result.save(tmp_path / "out", what=SAVE_KINDS, stem="a")
+    assert {path.name for path in paths} == {
+        "a.content.png",
+        "a.overlay.png",
+        "a.json",
+        *(f"a.person{i}.{kind}.png" for i in (1, 2) for kind in ("rgba", "amodal", "visible", "invisible", "parsing")),
+    }
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {path.name for path in paths}
+    person = result.people[1]
+    for kind, expected in [
+        ("rgba", person.rgba),
+        ("amodal", person.amodal_mask * np.uint8(255)),
+        ("visible", person.visible_mask * np.uint8(255)),
+        ("parsing", person.parsing),
+    ]:
+        assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / f"a.person2.{kind}.png")), expected)
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / "a.content.png")), result.content)
+    assert json.loads((tmp_path / "out" / "a.json").read_text())["info"]["model"] == "base"
+
+
+def test_save_refuses_what_it_does_not_know(result, tmp_path):
+    with pytest.raises(UsageError, match="'depth'.*choose from content, rgba"):
+        result.save(tmp_path / "out", what=("content", "depth"))
+    assert not (tmp_path / "out").exists()
+    assert [path.name for path in result.save(tmp_path, what="overlay")] == ["photo.overlay.png"]
