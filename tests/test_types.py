@@ -172,7 +172,7 @@ def test_save_writes_what_was_asked_for(result, tmp_path):
 
 
 def test_save_refuses_what_it_does_not_know(result, tmp_path):
-    with pytest.raises(UsageError, match="'depth'.*choose from content, rgba"):
+    with pytest.raises(UsageError, match=r"'depth'.*choose from content, rgba"):
         result.save(tmp_path / "out", what=("content", "depth"))
     assert not (tmp_path / "out").exists()
     assert [path.name for path in result.save(tmp_path, what="overlay")] == ["photo.overlay.png"]

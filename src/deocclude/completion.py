@@ -185,8 +185,9 @@ def _settle(look: _Look, size_hw: tuple[int, int]) -> CompletionOutput:
     x0, y0, x1, y1 = look.crop.to_photo_xyxy(box)
     reach = int(look.crop.scale) + 1 + _MARGIN_PX  # bilinear growth reaches at most a crop pixel past the box
     around = Region(int(y0), int(x0), int(y1) + 1, int(x1) + 1).grow(reach, size_hw)
-    region, amodal_u8 = look.crop.to_photo(_to_u8(amodal_prob), size_hw, around)
-    _, visible_u8 = look.crop.to_photo(_to_u8(visible_prob), size_hw, around)
+    inside = look.crop.inside_photo(size_hw)
+    region, amodal_u8 = look.crop.to_photo(_repeat_past_edge(_to_u8(amodal_prob), inside), size_hw, around)
+    _, visible_u8 = look.crop.to_photo(_repeat_past_edge(_to_u8(visible_prob), inside), size_hw, around)
     photo_amodal = amodal_u8 >= 128
     if not photo_amodal.any():
         raise InputError("the person is smaller than a pixel of the photo: nothing to recover")
@@ -257,6 +258,15 @@ def _label_parts(look: _Look, region: Region) -> np.ndarray:
     rows = ((np.arange(region.top, region.bottom) + 0.5 - top) / scale).astype(int).clip(0, side - 1)
     columns = ((np.arange(region.left, region.right) + 0.5 - left) / scale).astype(int).clip(0, side - 1)
     return labels[rows][:, columns]
+
+
+def _repeat_past_edge(values: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """(S, S) with the photo's border values repeated outside it: a body cut by the photo's edge must not fade there."""
+    if not inside.any():  # a photo so thin that no crop pixel has its centre there
+        return values
+    rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
+    every = np.arange(len(values))
+    return values[every.clip(rows[0], rows[-1])][:, every.clip(columns[0], columns[-1])]
 
 
 def _to_u8(probability: np.ndarray) -> np.ndarray:

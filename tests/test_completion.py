@@ -1,0 +1,207 @@
+import numpy as np
+import pytest
+
+from deocclude.completion import MAX_WIDE_LOOKS, MaskCompletion
+from deocclude.errors import InputError
+from deocclude.masks import box_to_mask, dilate, mask_iou
+
+SIZE_HW = (300, 400)
+PHOTO = np.random.default_rng(0).integers(0, 256, (*SIZE_HW, 3), dtype=np.uint8)
+
+
+class FakeNetwork:
+    """Answers with what `answer(image, initial)` says of each entry of the batch, and keeps what it was asked.
+
+    answer: (3, S, S) and (S, S) float32 -> visible and amodal probability, (S, S) each.
+    """
+
+    input_size = 256
+
+    def __init__(self, answer):
+        self.answer = answer
+        self.asked = []
+
+    def __call__(self, image, initial):
+        self.asked.append((image, initial))
+        pairs = [self.answer(one_image, one_initial[0]) for one_image, one_initial in zip(image, initial, strict=True)]
+        visible, amodal = (np.stack(maps)[:, None].astype(np.float32) for maps in zip(*pairs, strict=True))
+        parsing = np.zeros((len(image), 12, 64, 64), np.float32)
+        # The upper half of the crop is hair, the lower half leg; background is likelier still.
+        parsing[:, 0], parsing[:, 2, :32], parsing[:, 5, 32:] = 0.6, 0.4, 0.4
+        return {"visible": visible, "amodal": amodal, "visible_parsing": parsing, "amodal_parsing": parsing}
+
+
+def as_it_is(image, initial):
+    return initial * 0.9, initial * 0.9
+
+
+def upwards(share):
+    """A body that goes on over the visible part by `share` of its height."""
+
+    def answer(image, initial):
+        rows = np.flatnonzero(initial.any(axis=1))
+        columns = np.flatnonzero(initial.any(axis=0))
+        amodal = initial.copy()
+        reach = round(share * (rows[-1] + 1 - rows[0]))
+        amodal[max(0, rows[0] - reach) : rows[-1] + 1, columns[0] : columns[-1] + 1] = 1
+        return initial * 0.9, amodal * 0.9
+
+    return answer
+
+
+def spread(output, part):
+    whole = np.zeros(SIZE_HW, part.dtype)
+    whole[output.region.slices] = part
+    return whole
+
+
+def test_a_whole_person_stays_as_it_is():
+    seen = box_to_mask((100, 80, 180, 240), SIZE_HW)
+    output = MaskCompletion(FakeNetwork(as_it_is))(PHOTO, seen)
+    assert mask_iou(spread(output, output.amodal), seen) > 0.98
+    # No rim of "hidden" pixels where the two contours are one.
+    assert np.array_equal(output.visible, output.amodal)
+    assert np.array_equal(output.crop_visible, output.crop_amodal)
+    assert output.score == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize("mirror", [True, False])
+def test_the_hidden_part_is_added(mirror):
+    seen = box_to_mask((100, 150, 180, 230), SIZE_HW)
+    whole = box_to_mask((100, 110, 180, 230), SIZE_HW)
+    network = FakeNetwork(upwards(0.5))
+    output = MaskCompletion(network, mirror=mirror)(PHOTO, seen)
+    assert mask_iou(spread(output, output.amodal), whole) > 0.97
+    assert mask_iou(spread(output, output.visible), seen) > 0.95
+    assert not (output.visible & ~output.amodal).any()
+    assert [len(image) for image, _ in network.asked] == [1, 2 if mirror else 1]
+
+
+def test_the_windows_are_wide_then_tight_and_mirrored():
+    seen = box_to_mask((100, 150, 180, 230), SIZE_HW)
+    network = FakeNetwork(upwards(0.5))
+    output = MaskCompletion(network)(PHOTO, seen)
+    (_, wide), (image, tight) = network.asked
+    assert wide.sum() == pytest.approx((256 / 2.2) ** 2, rel=0.03)
+    assert output.crop.side_px == pytest.approx(1.25 * 120, rel=0.03)
+    assert output.crop.center_xy == pytest.approx((140, 170), abs=2)
+    assert np.array_equal(image[1], image[0, ..., ::-1])
+    assert np.array_equal(tight[1], tight[0, ..., ::-1])
+    assert image.dtype == np.float32
+    assert 0 <= image.min() < image.max() <= 1
+
+
+def test_mirrored_answers_are_turned_back_and_averaged():
+    def left_half(image, initial):
+        visible = initial * 0.9
+        visible[:, 128:] *= 0.5
+        return visible, initial * 0.9
+
+    seen = box_to_mask((100, 80, 200, 180), SIZE_HW)
+    output = MaskCompletion(FakeNetwork(left_half))(PHOTO, seen)
+    # Either look is unsure of its own right half; turned back, both halves get (0.9 + 0.45) / 2.
+    assert output.score == pytest.approx(0.675, abs=1e-3)
+
+
+def test_a_body_that_reaches_the_windows_edge_gets_a_wider_look():
+    seen = box_to_mask((180, 250, 220, 290), SIZE_HW)
+    network = FakeNetwork(upwards(4))
+    output = MaskCompletion(network)(PHOTO, seen)
+    assert 2 < len(network.asked) <= MAX_WIDE_LOOKS + 1
+    # Wide looks see ever more; the last of them shows 5.6 times the visible box, of which half is above its centre.
+    assert output.crop.side_px > 1.25 * 120
+
+
+def test_looks_are_bounded():
+    network = FakeNetwork(lambda image, initial: (initial * 0.9, np.full_like(initial, 0.8)))
+    MaskCompletion(network)(np.zeros((2000, 2000, 3), np.uint8), box_to_mask((990, 990, 1010, 1010), (2000, 2000)))
+    assert len(network.asked) == MAX_WIDE_LOOKS + 1
+
+
+def test_the_body_ends_at_the_photos_edge():
+    network = FakeNetwork(lambda image, initial: (initial * 0.9, dilate(initial > 0, 60) * 0.9))
+    output = MaskCompletion(network)(PHOTO, box_to_mask((0, 0, 60, 100), SIZE_HW))
+    assert output.region.top == output.region.left == 0
+    assert output.amodal[0, 0]
+    inside = output.crop.inside_photo(SIZE_HW)
+    assert not (output.crop_amodal & ~inside).any()
+    image = network.asked[-1][0][0]
+    assert np.allclose(image[:, 0, 0], 128 / 255)
+
+
+def test_specks_go_and_holes_in_the_hidden_part_are_filled():
+    def answer(image, initial):
+        visible = np.zeros((256, 256))
+        visible[60:120, 60:180] = 0.9
+        visible[80:84, 80:84] = 0.0  # a gap in what is seen, as between an arm and the body
+        amodal = visible.copy()
+        amodal[120:200, 60:180] = 0.9
+        amodal[150:156, 100:106] = 0.1  # a hole in what is guessed
+        amodal[230:236, 230:236] = 0.9  # a speck
+        visible[170:172, 90:92] = amodal[170:172, 90:92]  # occluder taken for body
+        return visible, amodal
+
+    output = MaskCompletion(FakeNetwork(answer), mirror=False)(PHOTO, box_to_mask((100, 80, 180, 240), SIZE_HW))
+    assert output.crop_amodal[150:156, 100:106].all()
+    assert not output.crop_amodal[80:84, 80:84].any()
+    assert not output.crop_amodal[228:238, 228:238].any()
+    assert not output.crop_visible[165:175, 85:95].any()
+    assert output.crop_visible[100, 100]
+    assert not output.amodal[-1].any()
+
+
+def test_slivers_at_the_rim_go_but_a_thin_pole_stays_hidden():
+    def answer(image, initial):
+        amodal = np.zeros((256, 256))
+        amodal[60:200, 60:180] = 0.9
+        visible = amodal.copy()
+        visible[:, 60] = 0  # a contour one pixel further in
+        visible[60:200, 120:122] = 0  # a pole two pixels wide
+        return visible, amodal
+
+    output = MaskCompletion(FakeNetwork(answer), mirror=False)(PHOTO, box_to_mask((100, 80, 180, 240), SIZE_HW))
+    assert output.crop_visible[60:200, 60].all()
+    assert not output.crop_visible[65:195, 120:122].any()
+
+
+def test_every_body_pixel_has_a_part_and_no_other():
+    seen = box_to_mask((100, 80, 180, 240), SIZE_HW)
+    output = MaskCompletion(FakeNetwork(as_it_is))(PHOTO, seen)
+    assert np.array_equal(output.parsing > 0, output.amodal)
+    whole = spread(output, output.parsing)
+    assert set(np.unique(whole[100:150])) == {0, 2}
+    assert set(np.unique(whole[170:230])) == {0, 5}
+    assert whole[158, 140] == 2
+    assert whole[162, 140] == 5
+
+
+def test_when_the_network_sees_nobody_the_mask_is_kept_with_a_low_score():
+    seen = box_to_mask((100, 80, 180, 240), SIZE_HW)
+    network = FakeNetwork(lambda image, initial: (initial * 0.1, initial * 0.1))
+    output = MaskCompletion(network)(PHOTO, seen)
+    assert mask_iou(spread(output, output.amodal), seen) > 0.98
+    assert np.array_equal(output.visible, output.amodal)
+    assert output.score == pytest.approx(0.1)
+
+
+def test_a_mask_thinner_than_a_crop_pixel_does_not_vanish():
+    photo = np.zeros((1500, 2000, 3), np.uint8)
+    mask = np.zeros((1500, 2000), bool)
+    mask[100:1400, 900] = True
+    network = FakeNetwork(as_it_is)
+    MaskCompletion(network)(photo, mask)
+    assert all(initial.any() for _, initial in network.asked)
+
+
+def test_an_empty_mask_is_refused():
+    with pytest.raises(InputError, match="initial mask is empty"):
+        MaskCompletion(FakeNetwork(as_it_is))(PHOTO, np.zeros(SIZE_HW, bool))
+
+
+def test_a_known_body_gets_the_same_tight_window():
+    amodal = box_to_mask((100, 80, 180, 240), SIZE_HW)
+    crop, image, visible_parsing, amodal_parsing = MaskCompletion(FakeNetwork(as_it_is)).look_at(PHOTO, amodal, amodal)
+    assert crop.center_xy == (140, 160)
+    assert crop.side_px == 1.25 * 160
+    assert image.shape == (256, 256, 3)
+    assert visible_parsing.shape == amodal_parsing.shape == (12, 64, 64)

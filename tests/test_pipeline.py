@@ -1,0 +1,202 @@
+import io
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import deocclude
+from deocclude.errors import DeviceError, InputError, UsageError, WeightsError
+from deocclude.masks import box_to_mask, mask_to_box_xyxy
+from deocclude.pipeline import load
+
+
+@pytest.fixture(scope="module")
+def result(pipe, person):
+    return pipe(person.photo, masks=[person.visible])
+
+
+def test_what_is_always_true(result, person):
+    (one,) = result.people
+    size_hw = person.photo.shape[:2]
+    for name, dtype in [
+        ("visible_mask", bool),
+        ("amodal_mask", bool),
+        ("invisible_mask", bool),
+        ("amodal_prob", np.float32),
+        ("parsing", np.uint8),
+    ]:
+        assert getattr(one, name).shape == size_hw
+        assert getattr(one, name).dtype == dtype
+    assert one.content.shape == (*size_hw, 3)
+    assert one.rgba.shape == (*size_hw, 4)
+    assert not (one.visible_mask & ~one.amodal_mask).any()
+    assert np.array_equal(one.invisible_mask, one.amodal_mask & ~one.visible_mask)
+    assert np.array_equal(result.image, person.photo)
+    assert np.array_equal(one.content[~one.invisible_mask], person.photo[~one.invisible_mask])
+    assert np.array_equal(one.parsing > 0, one.amodal_mask)
+    assert one.box_xyxy == mask_to_box_xyxy(one.amodal_mask)
+
+
+def test_the_gap_is_closed_with_the_shirts_colour(result, person):
+    (one,) = result.people
+    gap = box_to_mask((275, 233, 365, 247), person.photo.shape[:2])
+    assert one.invisible_mask[gap].all()
+    assert np.abs(one.content[gap].astype(int) - (200, 30, 40)).max() < 12
+    assert (one.rgba[gap][:, 3] == 255).all()
+    assert one.score == pytest.approx(0.9, abs=0.01)
+    assert 0 < one.hidden_fraction < 0.7
+
+
+def test_the_result_says_where_and_how_long(result):
+    assert result.device == "cpu"
+    assert result.model == "base"
+    assert set(result.timings) == {"load", "complete", "recover", "total"}
+    assert 0 < result.timings["complete"] < result.timings["total"]
+
+
+def test_masks_come_first_then_boxes(pipe, person):
+    result = pipe(person.photo, masks=[person.visible, person.amodal], boxes_xyxy=[(10, 20, 90, 220)])
+    assert [one.id for one in result.people] == [1, 2, 3]
+    x0, y0, x1, y1 = result.people[2].box_xyxy
+    assert x0 <= 10 and y0 <= 20 and x1 >= 90 and y1 >= 220 and x1 < 200
+
+
+def test_bool_and_uint8_masks_are_the_same_prompt(pipe, person, result):
+    for mask in (person.visible * np.uint8(255), person.visible * np.uint8(1)):
+        again = pipe(person.photo, masks=[mask]).people[0]
+        assert np.array_equal(again.content, result.people[0].content)
+        assert np.array_equal(again.amodal_prob, result.people[0].amodal_prob)
+
+
+def test_same_input_same_output_from_any_source_and_thread(pipe, person, result, tmp_path):
+    path = tmp_path / "photo.png"
+    Image.fromarray(person.photo).save(path)
+    sources = [path, path.read_bytes(), Image.open(path), person.photo]
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda source: pipe(source, masks=[person.visible], seed=7), sources))
+    for other in results:
+        assert np.array_equal(other.people[0].rgba, result.people[0].rgba)
+
+
+def test_the_photo_given_is_not_changed(pipe, person):
+    before = person.photo.copy(), person.visible.copy()
+    assert person.photo.flags.writeable
+    pipe(person.photo, masks=[person.visible]).people[0].content[:] = 0
+    assert np.array_equal(person.photo, before[0])
+    assert np.array_equal(person.visible, before[1])
+
+
+def test_prompts_refer_to_the_upright_photo(pipe, person):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = io.BytesIO()
+    Image.fromarray(np.rot90(person.photo).copy()).save(file, "PNG", exif=exif)
+    result = pipe(file.getvalue(), masks=[person.visible])
+    assert np.array_equal(result.image, person.photo)
+
+
+@pytest.mark.parametrize("size_hw", [(1, 1), (1, 50), (7, 5), (300, 20), (3000, 1)])
+def test_small_and_narrow_photos(pipe, size_hw):
+    photo = np.full((*size_hw, 3), 120, np.uint8)
+    result = pipe(photo, masks=[np.ones(size_hw, bool)])
+    assert result.people[0].amodal_mask.all()
+    assert np.array_equal(result.content, photo)
+
+
+def test_a_person_of_one_pixel(pipe, person):
+    mask = np.zeros(person.photo.shape[:2], bool)
+    mask[100, 200] = True
+    assert pipe(person.photo, masks=[mask]).people[0].amodal_mask[100, 200]
+
+
+def test_without_a_prompt_it_says_what_to_pass(pipe, person):
+    with pytest.raises(UsageError, match="not there yet: pass masks or boxes_xyxy") as caught:
+        pipe(person.photo)
+    assert caught.value.exit_code == 2
+    assert pipe(person.photo, masks=[]).people == ()
+
+
+MASK = np.ones((480, 640), bool)
+
+
+@pytest.mark.parametrize(
+    ("mask", "words"),
+    [
+        (np.ones((512, 512), bool), r"mask 2 must have the photo's size 480x640 \(HxW\), got 512x512"),
+        (MASK.astype(np.float32), "mask 2 must be a bool or 0/255 uint8 array, got float32"),
+        (MASK.tolist(), "mask 2 must be a bool or 0/255 uint8 array, got list"),
+        (np.ones((480, 640, 1), bool), r"mask 2 must have two dimensions \(H, W\), got shape \(480, 640, 1\)"),
+        (MASK * np.uint8(7), "mask 2 must hold only 0 and 255, got other values up to 7"),
+        (np.where(np.eye(480, 640) > 0, 255, 9).astype(np.uint8), "mask 2 must hold only 0 and 255"),
+        (~MASK, "mask 2 is empty"),
+        (~MASK * np.uint8(255), "mask 2 is empty"),
+    ],
+)
+def test_bad_masks(pipe, person, mask, words):
+    with pytest.raises(InputError, match=words):
+        pipe(person.photo, masks=[MASK, mask])
+
+
+@pytest.mark.parametrize(
+    ("box", "words"),
+    [
+        ((10, 20, 5, 40), r"box 1 must have x0 < x1 and y0 < y1, got \(10, 20, 5, 40\)"),
+        ((10, 20, 10, 40), "x0 < x1"),
+        ((700, 20, 800, 40), "must lie in the photo, 0 to 640 wide and 0 to 480 high"),
+        ((-30, 20, 100, 40), "must lie in the photo"),
+        ((10, 20, 100, 482), "must lie in the photo"),
+        ((10, 20, 100), "four finite numbers"),
+        ((10, 20, 100, float("nan")), "four finite numbers"),
+        (("a", 20, 100, 40), "four numbers"),
+        ((10.6, 20, 11.2, 40), "at least one pixel's centre"),
+    ],
+)
+def test_bad_boxes(pipe, person, box, words):
+    with pytest.raises(InputError, match=words):
+        pipe(person.photo, boxes_xyxy=[box])
+
+
+def test_a_single_prompt_without_its_list(pipe, person):
+    with pytest.raises(InputError, match="masks must be a list"):
+        pipe(person.photo, masks=person.visible)
+    with pytest.raises(InputError, match="boxes_xyxy must be a list"):
+        pipe(person.photo, boxes_xyxy=(1, 2, 30, 40))
+
+
+def test_boxes_may_be_arrays_and_a_hair_outside(pipe, person):
+    boxes = np.array([[-0.4, 0.0, 100.2, 480.7]], np.float32)
+    assert len(pipe(person.photo, boxes_xyxy=boxes).people) == 1
+
+
+def test_recover_with_known_masks(pipe, person):
+    picture = pipe.recover(person.photo, person.visible, person.amodal)
+    hidden = person.amodal & ~person.visible
+    assert np.array_equal(picture[~hidden], person.photo[~hidden])
+    inner = box_to_mask((267, 231, 373, 249), hidden.shape)
+    assert np.abs(picture[inner].astype(int) - (200, 30, 40)).max() < 12
+    assert np.array_equal(pipe.recover(person.photo, person.amodal, person.amodal), person.photo)
+    with pytest.raises(InputError, match="the visible mask is empty"):
+        pipe.recover(person.photo, ~MASK, person.amodal)
+
+
+def test_load_reports_what_is_wrong(weights_dir, tmp_path, monkeypatch):
+    with pytest.raises(UsageError, match="no model 'x'"):
+        load("x", weights_dir=weights_dir)
+    with pytest.raises(WeightsError):
+        load(weights_dir=tmp_path)
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
+    with pytest.raises(DeviceError):
+        load(weights_dir=weights_dir, device="cuda")
+
+
+def test_without_mirroring(weights_dir, person, result):
+    plain = load(weights_dir=weights_dir, device="cpu", mirror=False, threads=1)(person.photo, masks=[person.visible])
+    # The tiny network has no side: mirrored or not, it says the same.
+    assert np.abs(plain.people[0].amodal_prob - result.people[0].amodal_prob).max() < 0.02
+
+
+def test_run_is_load_and_one_call(weights_dir, person, result, monkeypatch):
+    monkeypatch.setattr("deocclude.runtime.BUNDLED_WEIGHTS", weights_dir)
+    once = deocclude.run(person.photo, masks=[person.visible], device="cpu")
+    assert np.array_equal(once.content, result.content)

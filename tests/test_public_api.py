@@ -1,0 +1,74 @@
+import subprocess
+import sys
+
+import pytest
+
+import deocclude
+
+EXPECTED = {
+    "PARSING_NAMES",
+    "ConfigError",
+    "DeoccludeError",
+    "Deoccluder",
+    "DeviceError",
+    "InputError",
+    "MissingExtraError",
+    "Person",
+    "Result",
+    "UsageError",
+    "WeightsError",
+    "__version__",
+    "list_models",
+    "load",
+    "load_image",
+    "load_mask",
+    "run",
+    "save_image",
+}
+
+
+def test_no_public_name_disappears():
+    assert set(deocclude.__all__) == EXPECTED
+    assert len(deocclude.__all__) == len(EXPECTED)
+    for name in deocclude.__all__:
+        assert getattr(deocclude, name) is not None
+    assert set(dir(deocclude)) == EXPECTED
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        deocclude.nothing  # noqa: B018
+
+
+def test_importing_is_light():
+    heavy = ("numpy", "PIL", "onnxruntime", "torch", "rich", "typer")
+    code = f"import deocclude, sys; print([name for name in {heavy} if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+def test_inference_imports_nothing_of_the_training_extra():
+    extra = ("torch", "cv2", "scipy", "skimage", "sklearn", "pydantic", "yaml", "onnx")
+    code = f"import deocclude.pipeline, sys; print([name for name in {extra} if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("name", "exit_code"),
+    [
+        ("DeoccludeError", 1),
+        ("InputError", 1),
+        ("UsageError", 2),
+        ("ConfigError", 2),
+        ("WeightsError", 3),
+        ("DeviceError", 4),
+        ("MissingExtraError", 4),
+    ],
+)
+def test_errors_carry_their_exit_code(name, exit_code):
+    error = getattr(deocclude, name)
+    assert error.exit_code == exit_code
+    assert issubclass(error, deocclude.DeoccludeError)
+
+
+def test_a_missing_extra_ends_with_the_line_to_run():
+    assert str(deocclude.MissingExtraError("training", "train")).endswith('pip install "deocclude[train]"')
