@@ -86,17 +86,6 @@ def discriminator_adversarial(real_scores: Tensor, fake_scores: Tensor) -> Tenso
     return (F.softplus(-real_scores).mean() + F.softplus(fake_scores).mean()) / 2
 
 
-def gradient_l1(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """L1 between finite differences of two (B, C, H, W) images where both pixels of a difference lie in `mask`."""
-    total = prediction.new_zeros(())
-    for dim in (2, 3):
-        n = prediction.shape[dim] - 1
-        both = mask.narrow(dim, 1, n) * mask.narrow(dim, 0, n)
-        step = (prediction.narrow(dim, 1, n) - prediction.narrow(dim, 0, n)) - (target.narrow(dim, 1, n) - target.narrow(dim, 0, n))
-        total = total + (step.abs() * both).sum() / (both.sum() * prediction.shape[1]).clamp(min=1)
-    return total / 2
-
-
 class MaskCriterion(nn.Module):
     """Terms of stage 1; `weights` maps a term's name to its weight, 0 leaves it out.
 
@@ -144,3 +133,76 @@ class MaskCriterion(nn.Module):
             "adversarial": lambda: generator_adversarial(discriminator(torch.cat([batch["photo"], soft], 1))),
         }
         return {name: weight * makers[name]() for name, weight in self.weights.items()}
+
+
+def local_gradient_energy(image: Tensor, mask: Tensor, window_px: int = 16) -> Tensor:
+    """Mean gradient magnitude of each window's masked pixels: how much texture there is, not where.
+
+    image: (B, C, H, W), mask: (B, 1, H, W) in {0, 1} -> (B, 1, H', W'), 0 where a window has no masked pixel.
+    """
+    dx = image[..., :-1, 1:] - image[..., :-1, :-1]
+    dy = image[..., 1:, :-1] - image[..., :-1, :-1]
+    magnitude = (dx.square() + dy.square() + 1e-6).sqrt().mean(1, keepdim=True)
+    inside = mask[..., :-1, :-1] * mask[..., :-1, 1:] * mask[..., 1:, :-1]
+    pooled = F.avg_pool2d(magnitude * inside, window_px, window_px // 2)
+    return pooled / F.avg_pool2d(inside, window_px, window_px // 2).clamp(min=1 / window_px**2)
+
+
+class ContentCriterion(nn.Module):
+    """Terms of stage 2; `weights` maps a term's name to its weight, 0 leaves it out.
+
+    hidden_l1, visible_l1: L1 inside the hidden and the visible part. perceptual, style, channel_correlation: on frozen
+    features of the person, the hidden part being the prediction. texture: L1 of local gradient energies in the hidden
+    part. adversarial: non-saturating, on (person, hidden mask), only patches that hold hidden pixels.
+    """
+
+    TERMS = ("hidden_l1", "visible_l1", "perceptual", "style", "channel_correlation", "texture", "adversarial")
+    _FEATURE_TERMS = frozenset({"perceptual", "style", "channel_correlation"})
+
+    def __init__(self, weights: dict[str, float], features: nn.Module | None = None):
+        super().__init__()
+        self.weights = {name: w for name, w in weights.items() if w}
+        self.features = features
+        if self._FEATURE_TERMS & set(self.weights) and features is None:
+            raise ValueError("perceptual, style and channel_correlation need a frozen feature network")
+
+    def forward(self, content: Tensor, batch: dict[str, Tensor], discriminator: nn.Module | None = None) -> dict[str, Tensor]:
+        """content: (B, 3, S, S) in [0, 1]; batch: float tensors with truth, visible, amodal -> {term: weighted scalar}."""
+        truth, visible, amodal = batch["truth"], batch["visible"], batch["amodal"]
+        hidden = amodal * (1 - visible)
+        whole = compose(content, truth, visible, amodal)
+        person = truth * amodal
+        features: dict[str, list[Tensor]] = {}
+        if self._FEATURE_TERMS & set(self.weights):
+            features = {"whole": self.features(whole), "person": self.features(person)}
+        makers = {
+            "hidden_l1": lambda: _masked_l1(content, truth, hidden),
+            "visible_l1": lambda: _masked_l1(content, truth, visible),
+            "perceptual": lambda: perceptual(features["whole"], features["person"]),
+            "style": lambda: style(features["whole"], features["person"]),
+            "channel_correlation": lambda: channel_correlation(features["whole"][1], features["person"][1]),
+            "texture": lambda: F.l1_loss(local_gradient_energy(content, hidden), local_gradient_energy(truth, hidden)),
+            "adversarial": lambda: masked_scores(generator_softplus, discriminator, whole, hidden),
+        }
+        return {name: weight * makers[name]() for name, weight in self.weights.items()}
+
+
+def compose(content: Tensor, truth: Tensor, visible: Tensor, amodal: Tensor) -> Tensor:
+    """The person alone: truth where visible, content where hidden, black elsewhere."""
+    return truth * visible + content * amodal * (1 - visible)
+
+
+def generator_softplus(scores: Tensor) -> Tensor:
+    """Per-patch non-saturating generator loss."""
+    return F.softplus(-scores)
+
+
+def masked_scores(loss, discriminator: nn.Module, person: Tensor, hidden: Tensor) -> Tensor:
+    """`loss` of the discriminator's patch scores of (person, hidden mask), averaged over patches with hidden pixels."""
+    scores = discriminator(torch.cat([person, hidden], 1))
+    weight = F.adaptive_max_pool2d(hidden, scores.shape[-2:])
+    return (loss(scores.float()) * weight).sum() / weight.sum().clamp(min=1)
+
+
+def _masked_l1(a: Tensor, b: Tensor, mask: Tensor) -> Tensor:
+    return ((a - b).abs() * mask).sum() / (3 * mask.sum()).clamp(min=1)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from deocclude.errors import WeightsError
 from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet
+from deocclude.weights_io import load_weights
 
 
 class ParsingFeatures(nn.Module):
@@ -75,14 +76,20 @@ class Vgg16Features(nn.Module):
 
 def load_features(path: Path) -> nn.Module:
     """Frozen features from a .safetensors of ours (stage 1) or of VGG-16. Raises WeightsError."""
-    from deocclude.train.checkpoint import load_weights
-
     weights, metadata = load_weights(path)
     if metadata.get("network") == "mask_completion":
-        fields = {k: tuple(v) if isinstance(v, list) else v for k, v in metadata["config"].items()}
-        network = MaskCompletionNet(MaskCompletionConfig(**fields))
-        network.load_state_dict(weights)
-        return ParsingFeatures(network)
+        return ParsingFeatures(load_mask_completion(path))
     if "features.0.weight" in weights:
         return Vgg16Features(weights)
     raise WeightsError(f"{path}: expected stage 1 weights of ours or VGG-16 (features.N.weight), got neither")
+
+
+def load_mask_completion(path: Path) -> MaskCompletionNet:
+    """Stage 1 with the sizes and weights of a .safetensors file. Raises WeightsError."""
+    weights, metadata = load_weights(path)
+    if metadata.get("network") != "mask_completion":
+        raise WeightsError(f"{path}: expected stage 1 weights of ours, got {metadata.get('network', 'weights of unknown kind')}")
+    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in metadata["config"].items()}
+    network = MaskCompletionNet(MaskCompletionConfig(**fields))
+    network.load_state_dict(weights)
+    return network

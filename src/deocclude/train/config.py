@@ -62,7 +62,8 @@ class StageSection(_Strict):
     losses: dict[str, float] = {}  # weight of each term of the criterion
     schedule: Schedule
     init: Path | None = None  # .safetensors to start from
-    features: Path | None = None  # .safetensors of the network behind the perceptual terms; none: untrained terms refused
+    features: Path | None = None  # stage 1's .safetensors: parser of stage 2, encoder behind the perceptual terms
+    perceptual: Path | None = None  # VGG-16 .safetensors for the perceptual terms instead of our own encoder
     data: DataSection | None = None  # where it differs from the common one
 
 

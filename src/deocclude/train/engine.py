@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from deocclude.data.dataset import SampleStream
 from deocclude.errors import DeviceError, TrainingError
-from deocclude.train.checkpoint import load_state, save_state, save_weights
+from deocclude.weights_io import load_state, save_state, save_weights
 from deocclude.train.config import Schedule, StageSection, TrainConfig
 
 

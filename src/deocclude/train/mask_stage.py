@@ -17,7 +17,7 @@ from deocclude.losses import MaskCriterion, discriminator_adversarial
 from deocclude.models.discriminators import PatchDiscriminator
 from deocclude.models.features import load_features
 from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet, to_probabilities
-from deocclude.train.checkpoint import load_into
+from deocclude.weights_io import load_into
 from deocclude.train.config import TrainConfig, build
 from deocclude.train.engine import Outcome, fit, to_float
 

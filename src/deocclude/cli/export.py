@@ -1,0 +1,30 @@
+"""`deocclude export`: trained weights into the folder that `run` loads from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deocclude.cli.options import AsJson, print_json
+
+
+def app(
+    sources: Annotated[list[Path], typer.Argument(metavar="BEST.safetensors...", help="Weights of one or both stages.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="DIR", help="Weights folder; the package's own if not given.")
+    ] = None,
+    model: Annotated[str, typer.Option("-m", "--model", help="Name of the model in the manifest.")] = "base",
+    as_json: AsJson = False,
+) -> None:
+    """Export trained weights to ONNX, check them against torch, and enter them in the manifest."""
+    from deocclude.export import export_to_weights
+    from deocclude.runtime import BUNDLED_WEIGHTS
+
+    for source in sources:
+        row = export_to_weights(source, output or BUNDLED_WEIGHTS, model=model)
+        if as_json:
+            print_json(row)
+        else:
+            typer.echo(f"{row['onnx']}: {row['parameters'] / 1e6:.2f} M parameters, differs from torch by {row['parity']:.1e}")

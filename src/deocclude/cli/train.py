@@ -1,0 +1,43 @@
+"""`deocclude train mask|content`: train one stage as a config says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deocclude.cli.options import Quiet
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True, help="Train a network.")
+
+Config = Annotated[Path, typer.Option("-c", "--config", metavar="FILE", help="A YAML file such as configs/base.yaml.")]
+Output = Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="log.jsonl, last.pt and best.safetensors go here.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", metavar="a.b=c", help="Override a key of the config.")]
+Fresh = Annotated[bool, typer.Option("--overwrite", help="Start anew instead of resuming from the folder's last.pt.")]
+
+
+@app.command()
+def mask(config: Config, output: Output, settings: Settings = None, overwrite: Fresh = False, quiet: Quiet = False) -> None:
+    """Stage 1: repair the initial mask, complete it, parse it."""
+    _train("mask", config, output, settings, overwrite, quiet)
+
+
+@app.command()
+def content(config: Config, output: Output, settings: Settings = None, overwrite: Fresh = False, quiet: Quiet = False) -> None:
+    """Stage 2: recover the hidden appearance. Needs stage 1's weights (content.features)."""
+    _train("content", config, output, settings, overwrite, quiet)
+
+
+def _train(stage: str, path: Path, output: Path, settings: list[str] | None, overwrite: bool, quiet: bool) -> None:
+    from deocclude.errors import ConfigError
+    from deocclude.train.config import load_config
+
+    config = load_config(path, settings or [])
+    if getattr(config, stage) is None:
+        raise ConfigError(f"{path}: no section {stage}")
+    from deocclude.train import content_stage, mask_stage
+
+    main = {"mask": mask_stage.main, "content": content_stage.main}[stage]
+    outcome = main(config, output, resume=not overwrite, quiet=quiet)
+    typer.echo(f"{outcome.best_weights} score {outcome.best_score:.4f} after {outcome.steps} steps")

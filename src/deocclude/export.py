@@ -1,0 +1,156 @@
+"""From trained weights to what `run` loads: .onnx beside .safetensors, checked against torch, listed in the manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from deocclude.errors import DeoccludeError, WeightsError
+from deocclude.models.blocks import count_parameters
+from deocclude.models.content_recovery import ContentRecoveryConfig, ContentRecoveryNet
+from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet, to_probabilities
+from deocclude.runtime import MANIFEST_FORMAT, MANIFEST_NAME
+from deocclude.types import PARSING_NAMES
+from deocclude.weights_io import load_weights
+
+OPSET = 18
+INPUT_SIZE = 256
+PARITY = 2e-3  # largest difference of any output value, all of which lie in [0, 1]
+LICENCE = "research weights: trained on photos of other owners, see MODEL_CARD.md"
+DATA = "Clothing Co-Parsing, human cut-outs, mixed people, COCO and DAVIS occluders; see MODEL_CARD.md"
+
+
+class MaskCompletionExport(nn.Module):
+    """Stage 1 as inference wants it: probabilities out."""
+
+    def __init__(self, network: MaskCompletionNet):
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor, initial: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """image: (B, 3, S, S), initial: (B, 1, S, S) -> the four fields of MaskProbabilities."""
+        return tuple(to_probabilities(self.network(image, initial)))
+
+
+def export_onnx(network: nn.Module, path: Path, size_px: int = INPUT_SIZE) -> float:
+    """Write a network as ONNX with a dynamic batch and check it on random inputs.
+
+    Returns the largest absolute difference to torch. Raises DeoccludeError when it is above PARITY.
+    """
+    network = network.eval()
+    mask = isinstance(network, MaskCompletionNet)
+    wrapped = MaskCompletionExport(network).eval() if mask else network
+    inputs = example_inputs(network, 2, size_px)
+    outputs = ("visible", "amodal", "visible_parsing", "amodal_parsing") if mask else ("content",)
+    batch = torch.export.Dim("batch", min=1, max=64)
+    quiet = logging.getLogger("torch.onnx")
+    level = quiet.level
+    quiet.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                wrapped, tuple(inputs.values()), input_names=list(inputs), output_names=list(outputs), dynamo=True,
+                opset_version=OPSET, dynamic_shapes=tuple({0: batch} for _ in inputs), verbose=False,
+            )  # fmt: skip
+    finally:
+        quiet.setLevel(level)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    program.save(str(path), external_data=False)
+    worst = max(parity(wrapped, path, example_inputs(network, b, size_px)) for b in (1, 3))
+    if worst > PARITY:
+        raise DeoccludeError(f"{path}: ONNX Runtime differs from torch by {worst:.2g}, allowed is {PARITY}")
+    return worst
+
+
+def example_inputs(network: nn.Module, batch: int, size_px: int) -> dict[str, Tensor]:
+    """Random inputs of a network by name; masks are blobs of plausible size, visible within amodal."""
+    rng = torch.Generator().manual_seed(batch)
+    image = torch.rand(batch, 3, size_px, size_px, generator=rng)
+    amodal, visible = torch.zeros(batch, 1, size_px, size_px), torch.zeros(batch, 1, size_px, size_px)
+    a, b = size_px // 8, size_px * 7 // 8
+    amodal[..., a:b, a * 2 : b - a] = 1
+    visible[..., a : size_px // 2, a * 2 : b - a] = 1
+    if isinstance(network, MaskCompletionNet):
+        return {"image": image, "initial": visible}
+    parts = network.config.parsing_classes
+    parsing = [torch.softmax(4 * torch.randn(batch, parts, size_px // 4, size_px // 4, generator=rng), 1) for _ in range(2)]
+    return {
+        "image": image, "visible": visible, "amodal": amodal, "visible_parsing": parsing[0], "amodal_parsing": parsing[1],
+    }  # fmt: skip
+
+
+def parity(network: nn.Module, path: Path, inputs: dict[str, Tensor]) -> float:
+    """Largest absolute difference between torch and ONNX Runtime over all outputs."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    found = session.run(None, {k: v.numpy() for k, v in inputs.items()})
+    with torch.no_grad():
+        wanted = network(*inputs.values())
+    wanted = wanted if isinstance(wanted, tuple) else (wanted,)
+    return max(float(np.abs(w.numpy() - f).max()) for w, f in zip(wanted, found, strict=True))
+
+
+def build_network(path: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """The network of a .safetensors file of ours, with its weights, and the file's metadata. Raises WeightsError."""
+    weights, metadata = load_weights(path)
+    kinds = {
+        "mask_completion": (MaskCompletionNet, MaskCompletionConfig),
+        "content_recovery": (ContentRecoveryNet, ContentRecoveryConfig),
+    }
+    if metadata.get("network") not in kinds:
+        raise WeightsError(f"{path}: expected weights of {' or '.join(kinds)}, got {metadata.get('network', 'unknown')}")
+    net_type, config_type = kinds[metadata["network"]]
+    config = config_type(**{k: tuple(v) if isinstance(v, list) else v for k, v in metadata["config"].items()})
+    network = net_type(config)
+    network.load_state_dict(weights)
+    return network, metadata
+
+
+def export_to_weights(source: Path, folder: Path, *, model: str = "base") -> dict[str, Any]:
+    """Export one stage's .safetensors into a weights folder and enter it in the manifest.
+
+    Stage 1 also writes typical_poses.npz, its pose centres. Returns the network's manifest row. Files are replaced one
+    by one, the manifest last.
+    """
+    network, metadata = build_network(source)
+    name = metadata["network"]
+    folder.mkdir(parents=True, exist_ok=True)
+    onnx_path, kept = folder / f"{name}_{model}.onnx", folder / f"{name}_{model}.safetensors"
+    part = onnx_path.with_suffix(".onnx.tmp")
+    difference = export_onnx(network, part)
+    part.replace(onnx_path)
+    if source.resolve() != kept.resolve():
+        shutil.copyfile(source, kept)
+    row = {
+        "onnx": onnx_path.name, "safetensors": kept.name,
+        "sha256": {"onnx": _sha256(onnx_path), "safetensors": _sha256(kept)},
+        "parameters": count_parameters(network), "parity": difference, "opset": OPSET,
+        "figures": metadata.get("validation", {}), "steps": metadata.get("step"), "seed": metadata.get("seed"),
+    }  # fmt: skip
+    if name == "mask_completion" and network.config.pose_guidance:
+        np.savez_compressed(folder / "typical_poses.npz", centres=network.typical_poses.centres.numpy())
+    manifest_path = folder / MANIFEST_NAME
+    manifest = {"format": MANIFEST_FORMAT, "parsing_names": list(PARSING_NAMES), "models": {}}
+    if manifest_path.is_file():
+        manifest = json.loads(manifest_path.read_text())
+    entry = manifest["models"].setdefault(model, {"input_size": INPUT_SIZE, "licence": LICENCE, "data": DATA, "networks": {}})
+    entry["networks"][name] = row
+    temporary = manifest_path.with_suffix(".json.tmp")
+    temporary.write_text(json.dumps(manifest, indent=2) + "\n")
+    temporary.replace(manifest_path)
+    return row
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,168 @@
+"""Stage 2: the appearance of the hidden part, from the visible body alone (Zhou et al. 2021, section 4.2).
+
+A seven-level partial-convolution U-Net with parsing guided attention after encoder levels 3 and 5 and decoder levels
+5 and 3. Two things are ours, both to keep a garment's own colour and texture: a map of each part's mean visible colour,
+and patches of the visible body that attention copies to where the same part is hidden.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from deocclude.models.blocks import ResidualBlock, conv_bn
+from deocclude.models.parsing_attention import BodyAttention, Parsing, ParsingGuidedAttention, read, unseen_penalty
+from deocclude.models.partial_conv import PartialConv
+
+PATCH_PX = 8  # side of a copied patch; attention at decoder level 3 has one place a patch
+_DECODER_SLOPE = 0.2
+_ATTENTION_LEVELS = (3, 5)
+
+
+@dataclass(frozen=True)
+class ContentRecoveryConfig:
+    """Sizes and switches of ContentRecoveryNet; the switches are the paper's ablations."""
+
+    widths: tuple[int, ...] = (32, 48, 80, 128, 160, 160, 160)  # channels at 1/2 .. 1/128 of the input
+    kernels: tuple[int, ...] = (5, 3, 3, 3, 3, 3, 3)
+    parsing_classes: int = 12
+    key_channels: int = 24
+    part_stream: bool = True
+    place_stream: bool = True
+    patch_copy: bool = True
+
+    @classmethod
+    def base(cls) -> ContentRecoveryConfig:
+        """What ships."""
+        return cls()
+
+    @classmethod
+    def paper(cls) -> ContentRecoveryConfig:
+        """About the reference's 55.6 M trainable parameters and 35.4 GMAC at 256x256; its kernels."""
+        return cls(widths=(128, 256, 384, 512, 640, 640, 640), kernels=(7, 5, 5, 3, 3, 3, 3), key_channels=64)
+
+    def to_dict(self) -> dict:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+class ContentRecoveryNet(nn.Module):
+    """`net(image, visible, amodal, parsing_visible, parsing_amodal) -> content`."""
+
+    def __init__(self, config: ContentRecoveryConfig | None = None):
+        super().__init__()
+        self.config = config = config or ContentRecoveryConfig.base()
+        widths, parts = config.widths, config.parsing_classes
+        ins = (3, *widths[:-1])
+        self.encoder = nn.ModuleList(
+            PartialConv(a, b, k, 2, norm=i > 0) for i, (a, b, k) in enumerate(zip(ins, widths, config.kernels, strict=True))
+        )
+        # decoder level n makes the feature of encoder level n's size from level n + 1's and that level's skip
+        self.decoder = nn.ModuleList(
+            PartialConv(widths[n] + widths[n - 1], widths[n - 1], slope=_DECODER_SLOPE) for n in range(1, len(widths))
+        )
+
+        def attention(level: int) -> ParsingGuidedAttention:
+            return ParsingGuidedAttention(
+                widths[level - 1], parts, key_channels=config.key_channels, part_stream=config.part_stream,
+                place_stream=config.place_stream,
+            )  # fmt: skip
+
+        self.encoder_attention = nn.ModuleDict({str(n): attention(n) for n in _ATTENTION_LEVELS})
+        self.decoder_attention = nn.ModuleDict({str(n): attention(n) for n in _ATTENTION_LEVELS})
+        context = 5  # part colours, visible, amodal
+        if config.patch_copy:
+            self.copy_attention = BodyAttention(widths[2], parts, config.key_channels)
+            context += 3 * (PATCH_PX // 2) ** 2 // 4  # the copied patches at 1/2 size
+        self.context = conv_bn(context, widths[0])
+        self.finish = nn.Sequential(ResidualBlock(widths[0], widths[0]), nn.Conv2d(widths[0], 12, 3, padding=1))
+
+    def forward(
+        self, image: Tensor, visible: Tensor, amodal: Tensor, visible_parsing: Tensor, amodal_parsing: Tensor
+    ) -> Tensor:
+        """Recover a person.
+
+        image: (B, 3, S, S) RGB in [0, 1], read only where visible; visible, amodal: (B, 1, S, S) in {0, 1};
+        visible_parsing, amodal_parsing: (B, P, S/4, S/4) probabilities, of which the parts' proportions are used and
+        the masks decide where; S divisible by 128.
+        Returns (B, 3, S, S) in [0, 1]; only the hidden part of it is meant to be used.
+        """
+        source = image * visible
+        parsing = Parsing(_within(visible_parsing, visible), _within(amodal_parsing, amodal))
+        colours = part_colours(source, visible, parsing)
+        features, valids = [], []
+        x, valid = source * 2 - visible, visible  # RGB in [-1, 1], zero where unseen
+        for level, conv in enumerate(self.encoder, start=1):
+            x, valid = conv(x, valid)
+            if level in _ATTENTION_LEVELS:
+                x = self.encoder_attention[str(level)](x, *_at(x, parsing, visible))
+                valid = torch.ones_like(valid)  # attention fills every place
+            features.append(x)
+            valids.append(valid)
+        patches = None
+        for level in range(len(features) - 1, 0, -1):
+            skip, skip_valid = features[level - 1], valids[level - 1]
+            up, up_valid = _double(x), _double(valid)
+            if up.shape[-2:] != skip.shape[-2:]:  # the smallest levels of odd sizes
+                up, up_valid = up[..., : skip.shape[-2], : skip.shape[-1]], up_valid[..., : skip.shape[-2], : skip.shape[-1]]
+            c_up, c_skip = up.shape[1], skip.shape[1]
+            share = (up_valid * c_up + skip_valid * c_skip) / (c_up + c_skip)
+            x, valid = self.decoder[level - 1](torch.cat([up, skip], 1), share)
+            if level in _ATTENTION_LEVELS:
+                x = self.decoder_attention[str(level)](x, *_at(x, parsing, visible))
+            if level == 3 and self.config.patch_copy:
+                patches = self._copied(x, source, visible, colours, parsing)
+        half = F.avg_pool2d(torch.cat([colours, visible, amodal], 1), 2)
+        context = half if patches is None else torch.cat([half, patches], 1)
+        residual = F.pixel_shuffle(self.finish(x + self.context(context.to(x.dtype))), 2)
+        # the decoder draws what differs from the part's mean colour
+        return (colours + residual.float()).clamp(0, 1) if not self.training else colours + residual.float()
+
+    def _copied(self, x: Tensor, source: Tensor, visible: Tensor, colours: Tensor, parsing: Parsing) -> Tensor:
+        """Patches of the visible body, laid by attention where they belong: (B, 12, S/2, S/2), 0 = the part's mean."""
+        here, seen = _at(x, parsing, visible)
+        weights = torch.softmax(self.copy_attention.scores(x, here) + unseen_penalty(seen), -1)
+        detail = (source - colours * visible)  # what patches add to their part's mean colour; 0 where unseen
+        return F.pixel_shuffle(read(weights, F.pixel_unshuffle(detail.float(), PATCH_PX)), PATCH_PX // 2)
+
+
+def part_colours(source: Tensor, visible: Tensor, parsing: Parsing) -> Tensor:
+    """Each place's expected colour: the mean visible colours of its amodal parts, (B, 3, S, S) in [0, 1].
+
+    A part of which nothing is seen takes the mean colour of the visible person.
+    """
+    with torch.autocast(source.device.type, enabled=False):
+        source, seen = F.avg_pool2d(source.float(), 4), F.avg_pool2d(visible.float(), 4)
+        parts = parsing.visible[:, 1:].float() * seen  # (B, P - 1, h, w)
+        mass = parts.sum((2, 3))
+        # sums of colour over what is seen; `source` already holds colour times visibility
+        sums = parsing.visible[:, 1:].float().flatten(2) @ source.flatten(2).transpose(1, 2)  # (B, P - 1, 3)
+        mean = source.sum((2, 3)) / seen.sum((2, 3)).clamp(min=1e-3)  # (B, 3)
+        prior = 2.0  # cells of the person's mean colour mixed into each part: a speck of a part decides nothing
+        colours = (sums + prior * mean[:, None]) / (mass + prior)[..., None]
+        whole = parsing.amodal[:, 1:].float()
+        share = whole.sum(1, keepdim=True)
+        mixed = torch.einsum("bphw,bpc->bchw", whole, colours) + (1 - share) * mean[..., None, None]
+        return F.interpolate(mixed, scale_factor=4.0, mode="bilinear", align_corners=False)
+
+
+def _within(parsing: Tensor, mask: Tensor) -> Tensor:
+    """Part probabilities rescaled so that the parts of each place sum to its share of `mask` (B, 1, S, S)."""
+    share = F.avg_pool2d(mask.float(), 4)
+    parts = parsing[:, 1:].float()
+    parts = parts / parts.sum(1, keepdim=True).clamp(min=1e-6) * share
+    return torch.cat([1 - share, parts], 1)
+
+
+def _at(x: Tensor, parsing: Parsing, visible: Tensor) -> tuple[Parsing, Tensor]:
+    """Parsing and visible share at the size of a feature."""
+    size = x.shape[-2:]
+    here = parsing.at(size)
+    return Parsing(here.visible.to(x.dtype), here.amodal.to(x.dtype)), F.adaptive_avg_pool2d(visible, size)
+
+
+def _double(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2.0, mode="nearest")

@@ -1,0 +1,92 @@
+"""Parsing guided attention (Zhou et al. 2021, section 4.2): which part matters, and where on the body to copy it from."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from deocclude.models.blocks import SqueezeExcitation
+
+
+class Parsing(NamedTuple):
+    """Part probabilities (B, P, H, W) of what is seen and of the whole body; channel 0 is background."""
+
+    visible: Tensor
+    amodal: Tensor
+
+    def at(self, size_hw: tuple[int, int]) -> Parsing:
+        """The same, averaged to a smaller size."""
+        return Parsing(*(F.adaptive_avg_pool2d(p, size_hw) if p.shape[-2:] != size_hw else p for p in self))
+
+
+class ParsingGuidedAttention(nn.Module):
+    """Two streams over the parts, fused with the feature they guide.
+
+    parts (a): the feature mapped to one channel a part, gated by the visible and by the amodal parsing, beside the
+    feature, through squeeze-and-excitation. places (b): attention between feature + visible parsing and feature +
+    amodal parsing, read both ways.
+    """
+
+    def __init__(self, channels: int, parts: int, *, key_channels: int = 24, part_stream: bool = True, place_stream: bool = True):
+        super().__init__()
+        self.part_stream, self.place_stream = part_stream, place_stream
+        fused = channels
+        if part_stream:
+            self.to_parts = nn.Conv2d(channels, parts - 1, 1)
+            self.which = SqueezeExcitation(channels + 2 * (parts - 1))
+            fused += channels + 2 * (parts - 1)
+        if place_stream:
+            self.attention = BodyAttention(channels, parts, key_channels)
+            self.value = nn.Conv2d(channels, key_channels, 1)
+            fused += 2 * key_channels
+        self.fuse = nn.Sequential(nn.Conv2d(fused, channels, 1, bias=False), nn.BatchNorm2d(channels))
+        nn.init.zeros_(self.fuse[1].weight)  # starts as no attention at all
+
+    def forward(self, feature: Tensor, parsing: Parsing, seen: Tensor) -> Tensor:
+        """feature: (B, C, h, w); parsing at (h, w); seen: (B, 1, h, w), share of each cell that is visible body."""
+        streams = [feature]
+        if self.part_stream:
+            mapped = self.to_parts(feature)
+            parts = [feature, mapped * parsing.visible[:, 1:], mapped * parsing.amodal[:, 1:]]
+            streams.append(self.which(torch.cat(parts, 1)))
+        if self.place_stream:
+            value = self.value(feature)
+            from_seen, to_whole = self.attention(feature, parsing, seen)
+            streams += [read(from_seen, value), read(to_whole, value)]
+        return F.relu(feature + self.fuse(torch.cat(streams, 1)))
+
+
+class BodyAttention(nn.Module):
+    """Attention weights between the places of the whole body and the places that are seen."""
+
+    def __init__(self, channels: int, parts: int, key_channels: int):
+        super().__init__()
+        self.whole = nn.Conv2d(channels + parts, key_channels, 1)
+        self.seen = nn.Conv2d(channels + parts, key_channels, 1)
+        self.log_sharpness = nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, feature: Tensor, parsing: Parsing, seen: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights (B, hw, hw), rows sum to 1: for each place which seen places, and for each which places of the whole."""
+        scores = self.scores(feature, parsing)
+        from_seen = scores + unseen_penalty(seen)
+        return torch.softmax(from_seen, -1), torch.softmax(scores.transpose(1, 2), -1)
+
+    def scores(self, feature: Tensor, parsing: Parsing) -> Tensor:
+        """(B, hw of the whole body, hw of what is seen) scaled cosine similarities."""
+        whole = F.normalize(self.whole(torch.cat([feature, parsing.amodal], 1)).flatten(2).float(), dim=1)
+        seen = F.normalize(self.seen(torch.cat([feature, parsing.visible], 1)).flatten(2).float(), dim=1)
+        return self.log_sharpness.exp() * whole.transpose(1, 2) @ seen
+
+
+def unseen_penalty(seen: Tensor) -> Tensor:
+    """(B, 1, h, w) visible share -> (B, 1, hw) added to scores: places that show little of the body are not copied from."""
+    return -12.0 * (1 - (2 * seen.float()).clamp(max=1)).flatten(2)
+
+
+def read(weights: Tensor, value: Tensor) -> Tensor:
+    """weights (B, n, hw) over value (B, C, h, w), n = hw -> (B, C, h, w)."""
+    out = value.flatten(2) @ weights.to(value.dtype).transpose(1, 2)
+    return out.reshape(value.shape)

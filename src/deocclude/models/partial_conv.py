@@ -1,0 +1,31 @@
+"""Partial convolution (Liu et al. 2018, arXiv 1804.07723): only valid pixels count, the rest is made up for."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class PartialConv(nn.Module):
+    """Convolution over valid pixels, rescaled by how many there were; then batch norm and an activation.
+
+    The count is a box mean, not a convolution with stored ones.
+    """
+
+    def __init__(self, c_in: int, c_out: int, kernel: int = 3, stride: int = 1, *, norm: bool = True, slope: float = 0.0):
+        super().__init__()
+        self.kernel, self.stride = kernel, stride
+        self.conv = nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, bias=False)
+        self.norm = nn.BatchNorm2d(c_out) if norm else nn.Identity()
+        self.slope = slope
+
+    def forward(self, x: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+        """x: (B, c_in, H, W), zero where not valid; valid: (B, 1, H, W) share of the channels that are valid, 0..1.
+
+        Returns the feature (B, c_out, H/stride, W/stride) and its validity (1 where any valid pixel was in reach).
+        """
+        covered = F.avg_pool2d(valid, self.kernel, self.stride, self.kernel // 2)  # beyond the edge nothing is valid
+        reached = (covered > 0).to(x.dtype)
+        scale = reached / covered.clamp(min=0.5 / self.kernel**2)
+        out = F.leaky_relu(self.norm(self.conv(x) * scale.to(x.dtype)), self.slope, inplace=True)
+        return out * reached, reached
