@@ -160,7 +160,9 @@ def test_mask_from_a_cut_out_palette_and_one_bit():
     palette = Image.fromarray(expected.astype(np.uint8))
     palette.putpalette([0, 0, 0, 128, 0, 0])
     assert np.array_equal(load_mask(encoded(palette, "PNG")), expected)
-    assert np.array_equal(load_mask(encoded(Image.fromarray(expected), "PNG")), expected)
+    one_bit = load_mask(encoded(Image.fromarray(expected), "PNG"))
+    assert np.array_equal(one_bit, expected)
+    assert one_bit.view(np.uint8).max() == 1
     assert not load_mask(encoded(Image.new("L", (4, 3)), "PNG")).any()
 
 

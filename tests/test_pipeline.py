@@ -63,7 +63,10 @@ def test_masks_come_first_then_boxes(pipe, person):
 
 
 def test_bool_and_uint8_masks_are_the_same_prompt(pipe, person, result):
-    for mask in (person.visible * np.uint8(255), person.visible * np.uint8(1)):
+    one_bit = np.asarray(Image.fromarray(person.visible))
+    assert one_bit.dtype == bool
+    assert one_bit.view(np.uint8).max() == 255
+    for mask in (person.visible * np.uint8(255), person.visible * np.uint8(1), one_bit):
         again = pipe(person.photo, masks=[mask]).people[0]
         assert np.array_equal(again.content, result.people[0].content)
         assert np.array_equal(again.amodal_prob, result.people[0].amodal_prob)

@@ -120,7 +120,7 @@ class SquareCrop:
         a bool mask is resampled as coverage and cut at one half.
         """
         if array.dtype == bool:
-            return self.extract(array.view(np.uint8) * np.uint8(255), 255 * fill) >= 128
+            return self.extract(np.where(array, np.uint8(255), np.uint8(0)), 255 * fill) >= 128
         left, top = self.left_top
         # Averaging whole blocks first makes the crop of a large photo cheap; a factor of 2 is left to the exact
         # resampling.

@@ -55,7 +55,10 @@ def load_mask(source: ImageSource) -> np.ndarray:
         alpha = np.asarray(image.convert("RGBA").getchannel("A"))
         if alpha.min() < 255:
             return _upper_half(alpha)
-    if image.mode in ("1", "L", "I", "F") or image.mode.startswith("I;16"):
+    if image.mode == "1":
+        # Pillow's own bool array holds 255 for True, which breaks arithmetic on its bytes.
+        return np.asarray(image.convert("L")) > 0
+    if image.mode in ("L", "I", "F") or image.mode.startswith("I;16"):
         return _upper_half(np.asarray(image))
     return _upper_half(np.asarray(image.convert("RGB")).max(axis=2))
 
@@ -74,7 +77,7 @@ def save_image(pixels: np.ndarray, path: str | Path, palette: np.ndarray | None 
             f"cannot write {path}: an image name must end in .png, .jpg, .webp or the like, got '{path.suffix}'"
         )
     if pixels.dtype == bool:
-        pixels = pixels.view(np.uint8) * np.uint8(255)
+        pixels = np.where(pixels, np.uint8(255), np.uint8(0))
     image = Image.fromarray(np.ascontiguousarray(pixels))
     if palette is not None:
         image.putpalette(palette.tobytes())
@@ -192,8 +195,6 @@ def _has_alpha(image: Image.Image) -> bool:
 
 
 def _upper_half(values: np.ndarray) -> np.ndarray:
-    if values.dtype == bool:
-        return values.copy()
     top = values.max()
     if top <= 0:
         return np.zeros(values.shape, dtype=bool)

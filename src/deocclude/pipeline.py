@@ -172,7 +172,8 @@ def check_mask(mask: np.ndarray, size_hw: tuple[int, int], name: str) -> np.ndar
         top = int(mask.max())
         if top not in (0, 1, 255) or ((mask != 0) & (mask != top)).any():
             raise InputError(f"{name} must hold only 0 and 255, got other values up to {top}")
-        mask = mask != 0
+    # For bool too: an array that Pillow made of a one-bit picture holds 255 for True, which breaks arithmetic on it.
+    mask = mask.view(np.uint8) != 0
     if not mask.any():
         raise InputError(f"{name} is empty: it must mark at least one pixel of the person")
     return mask
