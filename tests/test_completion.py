@@ -205,3 +205,45 @@ def test_a_known_body_gets_the_same_tight_window():
     assert crop.side_px == 1.25 * 160
     assert image.shape == (256, 256, 3)
     assert visible_parsing.shape == amodal_parsing.shape == (12, 64, 64)
+
+
+def test_an_exact_mask_keeps_its_own_edge():
+    # finer than a crop pixel: 2000 px of photo are seen through 256, and the network answers half a crop pixel too wide
+    size_hw = (2000, 1600)
+    seen = box_to_mask((503, 301, 1101, 1703), size_hw)
+    output = MaskCompletion(FakeNetwork(lambda image, initial: (initial * 0.9, dilate(initial > 0, 1) * 0.9)))(
+        np.zeros((*size_hw, 3), np.uint8), seen
+    )
+    drawn = seen[output.region.slices]
+    assert np.array_equal(output.visible, drawn)
+    assert np.array_equal(output.amodal, drawn)
+    assert np.array_equal(output.amodal_prob >= 128, drawn)
+
+
+def test_a_mask_that_is_far_off_is_not_kept():
+    whole = box_to_mask((100, 80, 180, 240), SIZE_HW)
+    crude = box_to_mask((80, 60, 200, 260), SIZE_HW)
+
+    def shrunk(image, initial):
+        rows, columns = np.flatnonzero(initial.any(axis=1)), np.flatnonzero(initial.any(axis=0))
+        out = np.zeros_like(initial)
+        dy, dx = round((rows[-1] + 1 - rows[0]) * 0.1), round((columns[-1] + 1 - columns[0]) / 6)
+        out[rows[0] + dy : rows[-1] + 1 - dy, columns[0] + dx : columns[-1] + 1 - dx] = 0.9
+        return out, out
+
+    output = MaskCompletion(FakeNetwork(shrunk))(PHOTO, crude)
+    assert mask_iou(spread(output, output.visible), whole) > 0.95
+
+
+def test_a_hole_in_an_otherwise_exact_mask_is_repaired():
+    whole = box_to_mask((100, 80, 180, 240), SIZE_HW)
+    holed = whole & ~box_to_mask((130, 150, 145, 165), SIZE_HW)
+
+    def filled(image, initial):
+        rows, columns = np.flatnonzero(initial.any(axis=1)), np.flatnonzero(initial.any(axis=0))
+        out = np.zeros_like(initial)
+        out[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = 0.9
+        return out, out
+
+    output = MaskCompletion(FakeNetwork(filled))(PHOTO, holed)
+    assert np.array_equal(spread(output, output.visible), whole)

@@ -13,7 +13,9 @@ from PIL import Image
 
 from deocclude.crop import Region, SquareCrop
 from deocclude.errors import InputError
-from deocclude.masks import connected_components, dilate, erode, find_holes, keep_large_components, mask_to_box_xyxy
+from deocclude.masks import (
+    connected_components, dilate, erode, find_holes, keep_large_components, mask_iou, mask_to_box_xyxy,
+)  # fmt: skip
 from deocclude.runtime import Network
 
 # Photo pixels outside the photo: mid-grey, as in training.
@@ -33,6 +35,10 @@ MAX_WIDE_LOOKS = 3
 SPECK_SHARE = 0.005
 VISIBLE_SPECK_SHARE = 0.001
 HOLE_SHARE = 0.02
+
+# A given mask this close to the refined one is meant as drawn: its edge, which has the photo's resolution, is kept where
+# the two differ by a hair. Below it the network repairs freely.
+TRUST_IOU = 0.9
 
 # Parts are told apart at no more than this many pixels a side: they come from a grid of a quarter of the network's
 # input.
@@ -93,7 +99,7 @@ class MaskCompletion:
         body_box = self._estimate_extent(photo, initial_mask)
         crop = SquareCrop.from_box_xyxy(body_box, TIGHT_SCALE, self._network.input_size)
         look = self._look(photo, initial_mask, crop, self._mirror)
-        return _settle(look, photo.shape[:2])
+        return _settle(look, photo.shape[:2], initial_mask)
 
     def look_at(
         self, photo: np.ndarray, visible_mask: np.ndarray, amodal_mask: np.ndarray
@@ -160,7 +166,7 @@ def _runs_into_edge(body: np.ndarray) -> bool:
     return bool(body[0].any() or body[-1].any() or body[:, 0].any() or body[:, -1].any())
 
 
-def _settle(look: _Look, size_hw: tuple[int, int]) -> CompletionOutput:
+def _settle(look: _Look, size_hw: tuple[int, int], initial_mask: np.ndarray) -> CompletionOutput:
     """Turn the tight look's probabilities into masks without specks, holes and slivers, and bring them to the photo."""
     score_map = look.visible
     if not (look.visible >= 0.5).any():
@@ -172,6 +178,8 @@ def _settle(look: _Look, size_hw: tuple[int, int]) -> CompletionOutput:
     amodal = amodal_prob >= 0.5
     visible = (look.visible >= 0.5) & amodal
     visible = _drop_specks(visible, VISIBLE_SPECK_SHARE * np.count_nonzero(amodal))
+    trusted = _trusted(look.initial, visible)
+    visible = np.where(trusted, look.initial & amodal, visible)
     invisible = _drop_slivers(amodal & ~visible, amodal)
     visible = amodal & ~invisible
 
@@ -192,6 +200,15 @@ def _settle(look: _Look, size_hw: tuple[int, int]) -> CompletionOutput:
     if not photo_amodal.any():
         raise InputError("the person is smaller than a pixel of the photo: nothing to recover")
     photo_visible = (visible_u8 >= 128) & photo_amodal
+    if trusted.any():
+        drawn = initial_mask[region.slices]
+        _, as_drawn = look.crop.to_photo(_to_u8(trusted), size_hw, around)
+        _, near_hidden = look.crop.to_photo(_to_u8(dilate(invisible, 1)), size_hw, around)
+        as_drawn, near_hidden = as_drawn >= 128, near_hidden >= 128
+        photo_amodal = np.where(as_drawn, drawn | (photo_amodal & near_hidden), photo_amodal)
+        photo_visible = np.where(as_drawn, drawn, photo_visible & photo_amodal)
+        # the probability that the cut-out's soft edge is made from agrees with the contour
+        amodal_u8 = np.where(photo_amodal, np.maximum(amodal_u8, 128), np.minimum(amodal_u8, 127))
     return CompletionOutput(
         region=region,
         visible=photo_visible,
@@ -206,6 +223,14 @@ def _settle(look: _Look, size_hw: tuple[int, int]) -> CompletionOutput:
         crop_visible_parsing=look.visible_parsing,
         crop_amodal_parsing=look.amodal_parsing,
     )
+
+
+def _trusted(initial: np.ndarray, visible: np.ndarray) -> np.ndarray:
+    """(S, S) bool: where the given mask stands as drawn. `initial`, `visible`: (S, S) bool, given and refined."""
+    if mask_iou(initial, visible) < TRUST_IOU:
+        return np.zeros_like(initial)
+    # what differs by more than a hair is a hole, a blob or a piece of the occluder: repaired, with a margin
+    return ~dilate(erode(initial ^ visible, 1), 2)
 
 
 def _clean_amodal(visible_prob: np.ndarray, amodal_prob: np.ndarray) -> np.ndarray:
