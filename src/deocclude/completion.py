@@ -14,7 +14,13 @@ from PIL import Image
 from deocclude.crop import Region, SquareCrop
 from deocclude.errors import InputError
 from deocclude.masks import (
-    connected_components, dilate, erode, find_holes, keep_large_components, mask_iou, mask_to_box_xyxy,
+    connected_components,
+    dilate,
+    erode,
+    find_holes,
+    keep_large_components,
+    mask_iou,
+    mask_to_box_xyxy,
 )  # fmt: skip
 from deocclude.runtime import Network
 
@@ -36,8 +42,8 @@ SPECK_SHARE = 0.005
 VISIBLE_SPECK_SHARE = 0.001
 HOLE_SHARE = 0.02
 
-# A given mask this close to the refined one is meant as drawn: its edge, which has the photo's resolution, is kept where
-# the two differ by a hair. Below it the network repairs freely.
+# A given mask this close to the refined one is meant as drawn: its edge, which has the photo's resolution, is kept
+# where the two differ by a hair. Below it the network repairs freely.
 TRUST_IOU = 0.9
 
 # Parts are told apart at no more than this many pixels a side: they come from a grid of a quarter of the network's

@@ -1,4 +1,4 @@
-"""From trained weights to what `run` loads: .onnx beside .safetensors, checked against torch, listed in the manifest."""
+"""From trained weights to what `run` loads: .onnx beside .safetensors, checked against torch, in the manifest."""
 
 from __future__ import annotations
 
@@ -83,9 +83,12 @@ def example_inputs(network: nn.Module, batch: int, size_px: int) -> dict[str, Te
     if isinstance(network, MaskCompletionNet):
         return {"image": image, "initial": visible}
     parts = network.config.parsing_classes
-    parsing = [torch.softmax(4 * torch.randn(batch, parts, size_px // 4, size_px // 4, generator=rng), 1) for _ in range(2)]
+    parsing = [
+        torch.softmax(4 * torch.randn(batch, parts, size_px // 4, size_px // 4, generator=rng), 1) for _ in range(2)
+    ]
     return {
-        "image": image, "visible": visible, "amodal": amodal, "visible_parsing": parsing[0], "amodal_parsing": parsing[1],
+        "image": image, "visible": visible, "amodal": amodal,
+        "visible_parsing": parsing[0], "amodal_parsing": parsing[1],
     }  # fmt: skip
 
 
@@ -109,7 +112,9 @@ def build_network(path: Path) -> tuple[nn.Module, dict[str, Any]]:
         "content_recovery": (ContentRecoveryNet, ContentRecoveryConfig),
     }
     if metadata.get("network") not in kinds:
-        raise WeightsError(f"{path}: expected weights of {' or '.join(kinds)}, got {metadata.get('network', 'unknown')}")
+        raise WeightsError(
+            f"{path}: expected weights of {' or '.join(kinds)}, got {metadata.get('network', 'unknown')}"
+        )
     net_type, config_type = kinds[metadata["network"]]
     config = config_type(**{k: tuple(v) if isinstance(v, list) else v for k, v in metadata["config"].items()})
     network = net_type(config)
@@ -144,7 +149,9 @@ def export_to_weights(source: Path, folder: Path, *, model: str = "base") -> dic
     manifest = {"format": MANIFEST_FORMAT, "parsing_names": list(PARSING_NAMES), "models": {}}
     if manifest_path.is_file():
         manifest = json.loads(manifest_path.read_text())
-    entry = manifest["models"].setdefault(model, {"input_size": INPUT_SIZE, "licence": LICENCE, "data": DATA, "networks": {}})
+    entry = manifest["models"].setdefault(
+        model, {"input_size": INPUT_SIZE, "licence": LICENCE, "data": DATA, "networks": {}}
+    )
     entry["networks"][name] = row
     temporary = manifest_path.with_suffix(".json.tmp")
     temporary.write_text(json.dumps(manifest, indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""Named loss terms of both stages. Every mask term acts on probabilities, never on an argmax, so each has a gradient."""
+"""Named loss terms of both stages. Mask terms act on probabilities, never on an argmax, so each has a gradient."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def lovasz_hinge(logits: Tensor, target: Tensor) -> Tensor:
     logits, target: (B, 1, H, W), target in {0, 1}.
     """
     losses = []
-    for logit, truth in zip(logits.flatten(1), target.flatten(1)):
+    for logit, truth in zip(logits.flatten(1), target.flatten(1), strict=True):
         errors, order = torch.sort(1 - logit * (2 * truth - 1), descending=True)
         sorted_truth = truth[order]
         total = sorted_truth.sum()
@@ -66,7 +66,7 @@ def style(features_a: list[Tensor], features_b: list[Tensor]) -> Tensor:
 
 
 def channel_correlation(feature_a: Tensor, feature_b: Tensor) -> Tensor:
-    """L1 between the channel correlation matrices (normalised Gram: entries in [-1, 1]) of two (B, C, H, W) features."""
+    """L1 between the channel correlation matrices (Gram, normalised to [-1, 1]) of two (B, C, H, W) features."""
 
     def correlation(feature: Tensor) -> Tensor:
         flat = feature.flatten(2)
@@ -166,8 +166,10 @@ class ContentCriterion(nn.Module):
         if self._FEATURE_TERMS & set(self.weights) and features is None:
             raise ValueError("perceptual, style and channel_correlation need a frozen feature network")
 
-    def forward(self, content: Tensor, batch: dict[str, Tensor], discriminator: nn.Module | None = None) -> dict[str, Tensor]:
-        """content: (B, 3, S, S) in [0, 1]; batch: float tensors with truth, visible, amodal -> {term: weighted scalar}."""
+    def forward(
+        self, content: Tensor, batch: dict[str, Tensor], discriminator: nn.Module | None = None
+    ) -> dict[str, Tensor]:
+        """content: (B, 3, S, S) in [0, 1]; batch: float truth, visible, amodal -> {term: weighted scalar}."""
         truth, visible, amodal = batch["truth"], batch["visible"], batch["amodal"]
         hidden = amodal * (1 - visible)
         whole = compose(content, truth, visible, amodal)

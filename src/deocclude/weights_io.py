@@ -59,5 +59,7 @@ def load_into(network: nn.Module, path: Path) -> dict[str, Any]:
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:
-        raise WeightsError(f"{path}: weights do not fit {type(network).__name__}: {str(error).splitlines()[-1].strip()}") from error
+        raise WeightsError(
+            f"{path}: weights do not fit {type(network).__name__}: {str(error).splitlines()[-1].strip()}"
+        ) from error
     return metadata

@@ -20,7 +20,9 @@ def _group() -> None:
 @app.command()
 def build(
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder of the frozen set.")],
-    root: Annotated[Path, typer.Option("--data", metavar="DIR", help="The data folder; docs/data.md has its layout.")] = Path("../shared/data"),
+    root: Annotated[
+        Path, typer.Option("--data", metavar="DIR", help="The data folder; docs/data.md has its layout.")
+    ] = Path("../shared/data"),
     people: Annotated[str, typer.Option(help="Whose held-out people: ccp, cutouts or full.")] = "ccp",
     seed: Annotated[int, typer.Option("--seed", help="Same seed, same pictures.")] = 0,
     unoccluded: Annotated[bool, typer.Option(help="Add each person with nothing in front.")] = True,

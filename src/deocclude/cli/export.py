@@ -11,9 +11,12 @@ from deocclude.cli.options import AsJson, print_json
 
 
 def app(
-    sources: Annotated[list[Path], typer.Argument(metavar="BEST.safetensors...", help="Weights of one or both stages.")],
+    sources: Annotated[
+        list[Path], typer.Argument(metavar="BEST.safetensors...", help="Weights of one or both stages.")
+    ],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="DIR", help="Weights folder; the package's own if not given.")
+        Path | None,
+        typer.Option("-o", "--output", metavar="DIR", help="Weights folder; the package's own if not given."),
     ] = None,
     model: Annotated[str, typer.Option("-m", "--model", help="Name of the model in the manifest.")] = "base",
     as_json: AsJson = False,
@@ -27,4 +30,6 @@ def app(
         if as_json:
             print_json(row)
         else:
-            typer.echo(f"{row['onnx']}: {row['parameters'] / 1e6:.2f} M parameters, differs from torch by {row['parity']:.1e}")
+            typer.echo(
+                f"{row['onnx']}: {row['parameters'] / 1e6:.2f} M parameters, differs from torch by {row['parity']:.1e}"
+            )

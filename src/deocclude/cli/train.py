@@ -12,19 +12,25 @@ from deocclude.cli.options import Quiet
 app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True, help="Train a network.")
 
 Config = Annotated[Path, typer.Option("-c", "--config", metavar="FILE", help="A YAML file such as configs/base.yaml.")]
-Output = Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="log.jsonl, last.pt and best.safetensors go here.")]
+Output = Annotated[
+    Path, typer.Option("-o", "--output", metavar="DIR", help="log.jsonl, last.pt and best.safetensors go here.")
+]
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="a.b=c", help="Override a key of the config.")]
 Fresh = Annotated[bool, typer.Option("--overwrite", help="Start anew instead of resuming from the folder's last.pt.")]
 
 
 @app.command()
-def mask(config: Config, output: Output, settings: Settings = None, overwrite: Fresh = False, quiet: Quiet = False) -> None:
+def mask(
+    config: Config, output: Output, settings: Settings = None, overwrite: Fresh = False, quiet: Quiet = False
+) -> None:
     """Stage 1: repair the initial mask, complete it, parse it."""
     _train("mask", config, output, settings, overwrite, quiet)
 
 
 @app.command()
-def content(config: Config, output: Output, settings: Settings = None, overwrite: Fresh = False, quiet: Quiet = False) -> None:
+def content(
+    config: Config, output: Output, settings: Settings = None, overwrite: Fresh = False, quiet: Quiet = False
+) -> None:
     """Stage 2: recover the hidden appearance. Needs stage 1's weights (content.features)."""
     _train("content", config, output, settings, overwrite, quiet)
 

@@ -12,7 +12,14 @@ from deocclude.data.frozen import FrozenSample, FrozenSet, write_frozen_set
 from deocclude.data.library import SourceWeights, load_library
 from deocclude.data.records import PersonPhoto
 from deocclude.data.synthesis import (
-    Library, Placed, Scene, SynthesisConfig, invert, own_photo_frame, plan_occlusion, render,
+    Library,
+    Placed,
+    Scene,
+    SynthesisConfig,
+    invert,
+    own_photo_frame,
+    plan_occlusion,
+    render,
 )  # fmt: skip
 
 Rng = np.random.Generator

@@ -27,7 +27,9 @@ class CropConfig:
     p_box: float = 0.17
 
 
-def draw_sample(library: Library, rng: Rng, synthesis: SynthesisConfig, crop: CropConfig, size_px: int) -> dict[str, np.ndarray]:
+def draw_sample(
+    library: Library, rng: Rng, synthesis: SynthesisConfig, crop: CropConfig, size_px: int
+) -> dict[str, np.ndarray]:
     """One training sample.
 
     photo, truth: (S, S, 3) uint8; initial, visible, amodal, known: (S, S) bool; parsing: (S, S) uint8, 255 unknown.

@@ -72,7 +72,7 @@ def _coarse(mask: np.ndarray, rng: Rng) -> np.ndarray:
 
 def _ellipses(mask: np.ndarray, rng: Rng, value: int, count: int, radius_share: tuple[float, float]) -> np.ndarray:
     """Ellipses of `value`: holes are centred in the mask, blobs on its rim."""
-    x, y, w, h, size = _size_px(mask)
+    size = _size_px(mask)[-1]
     out = mask.copy()
     where = mask if value == 0 else cv2.morphologyEx(mask, cv2.MORPH_GRADIENT, _ball(1))
     ys, xs = np.nonzero(where)

@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from scipy.io import loadmat
+from scipy.io.matlab import MatReadError
 
 from deocclude.data.parsing_groups import to_groups
 from deocclude.data.records import Layer, PersonPhoto, feather_alpha
@@ -43,7 +44,10 @@ def read_ccp(root: Path, split: str | None = None, *, max_px: int | None = None)
     """
     require(root / "photos", "Clothing Co-Parsing photos")
     labels = require(root / "annotations" / "pixel-level", "Clothing Co-Parsing pixel labels")
-    names = [str(n[0]) for n in loadmat(require(root / "label_list.mat", "Clothing Co-Parsing label names"))["label_list"].ravel()]
+    names = [
+        str(n[0])
+        for n in loadmat(require(root / "label_list.mat", "Clothing Co-Parsing label names"))["label_list"].ravel()
+    ]
     if split is None:
         ids = sorted(p.stem for p in labels.glob("*.mat"))
     else:
@@ -113,12 +117,14 @@ def read_layers(folder: Path, *, max_px: int | None = None) -> Iterator[Layer]:
 
 def read_backgrounds(folder: Path, *, max_px: int | None = None) -> Iterator[np.ndarray]:
     """Photos without people, (H, W, 3) uint8 RGB."""
-    return _ordered(lambda p: _shrink((_imread(p),), *_imread(p).shape[1::-1], max_px)[0], image_files(folder, "backgrounds"))
+    return _ordered(
+        lambda p: _shrink((_imread(p),), *_imread(p).shape[1::-1], max_px)[0], image_files(folder, "backgrounds")
+    )
 
 
 def _person(name: str, rgb: np.ndarray, mask: np.ndarray, max_px: int | None, *, parsing=None, **kinds) -> PersonPhoto:
     _, _, w, h = cv2.boundingRect(mask.astype(np.uint8))
-    rgb, alpha, *rest = _shrink((rgb, feather_alpha(mask, 0, 0.8)), w, h, max_px)
+    rgb, alpha = _shrink((rgb, feather_alpha(mask, 0, 0.8)), w, h, max_px)
     if parsing is not None:
         parsing = cv2.resize(parsing, rgb.shape[1::-1], interpolation=cv2.INTER_NEAREST)
     return PersonPhoto(name, rgb, alpha, parsing=parsing, **kinds)

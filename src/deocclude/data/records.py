@@ -34,7 +34,10 @@ class Layer:
             rgb, alpha = levels[-1]
             size = (max(1, rgb.shape[1] // 2), max(1, rgb.shape[0] // 2))
             levels.append(
-                (cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), cv2.resize(alpha, size, interpolation=cv2.INTER_AREA))
+                (
+                    cv2.resize(rgb, size, interpolation=cv2.INTER_AREA),
+                    cv2.resize(alpha, size, interpolation=cv2.INTER_AREA),
+                )
             )
         return tuple(levels)
 

@@ -317,7 +317,7 @@ def _slab(library: Library, rng: Rng) -> Layer:
         angles = np.linspace(0, 2 * np.pi, 12, endpoint=False)
         radii = rng.uniform(0.55, 1.0, 12)
         points = np.stack([np.cos(angles) * radii * (size[0] / 2 - 3), np.sin(angles) * radii * (size[1] / 2 - 3)], 1)
-        cv2.fillPoly(alpha, [(points + (size[0] / 2, size[1] / 2)).astype(np.int32)], 255)
+        cv2.fillPoly(alpha, [(points + np.array(size) / 2).astype(np.int32)], 255)
     return Layer("slab", rgb, cv2.GaussianBlur(alpha, (0, 0), 0.8))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -58,7 +60,7 @@ class Hourglass(nn.Module):
 
     def __init__(self, widths: tuple[int, ...], blocks: int):
         super().__init__()
-        pairs = list(zip(widths[:-1], widths[1:]))
+        pairs = list(pairwise(widths))
         self.down = nn.ModuleList(ResidualBlock(a, b, stride=2) for a, b in pairs)
         self.bottom = nn.Sequential(*(ResidualBlock(widths[-1], widths[-1]) for _ in range(blocks)))
         self.reduce = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairs)
@@ -71,7 +73,7 @@ class Hourglass(nn.Module):
             skips.append(x)
             x = down(x)
         x = self.bottom(x)
-        for up, reduce, skip in zip(reversed(self.up), reversed(self.reduce), reversed(skips)):
+        for up, reduce, skip in zip(reversed(self.up), reversed(self.reduce), reversed(skips), strict=True):
             x = up(skip + F.interpolate(reduce(x), scale_factor=2.0, mode="nearest"))
         return x
 

@@ -58,7 +58,8 @@ class ContentRecoveryNet(nn.Module):
         widths, parts = config.widths, config.parsing_classes
         ins = (3, *widths[:-1])
         self.encoder = nn.ModuleList(
-            PartialConv(a, b, k, 2, norm=i > 0) for i, (a, b, k) in enumerate(zip(ins, widths, config.kernels, strict=True))
+            PartialConv(a, b, k, 2, norm=i > 0)
+            for i, (a, b, k) in enumerate(zip(ins, widths, config.kernels, strict=True))
         )
         # decoder level n makes the feature of encoder level n's size from level n + 1's and that level's skip
         self.decoder = nn.ModuleList(
@@ -107,7 +108,10 @@ class ContentRecoveryNet(nn.Module):
             skip, skip_valid = features[level - 1], valids[level - 1]
             up, up_valid = _double(x), _double(valid)
             if up.shape[-2:] != skip.shape[-2:]:  # the smallest levels of odd sizes
-                up, up_valid = up[..., : skip.shape[-2], : skip.shape[-1]], up_valid[..., : skip.shape[-2], : skip.shape[-1]]
+                up, up_valid = (
+                    up[..., : skip.shape[-2], : skip.shape[-1]],
+                    up_valid[..., : skip.shape[-2], : skip.shape[-1]],
+                )
             c_up, c_skip = up.shape[1], skip.shape[1]
             share = (up_valid * c_up + skip_valid * c_skip) / (c_up + c_skip)
             x, valid = self.decoder[level - 1](torch.cat([up, skip], 1), share)
@@ -125,7 +129,7 @@ class ContentRecoveryNet(nn.Module):
         """Patches of the visible body, laid by attention where they belong: (B, 12, S/2, S/2), 0 = the part's mean."""
         here, seen = _at(x, parsing, visible)
         weights = torch.softmax(self.copy_attention.scores(x, here) + unseen_penalty(seen), -1)
-        detail = (source - colours * visible)  # what patches add to their part's mean colour; 0 where unseen
+        detail = source - colours * visible  # what patches add to their part's mean colour; 0 where unseen
         return F.pixel_shuffle(read(weights, F.pixel_unshuffle(detail.float(), PATCH_PX)), PATCH_PX // 2)
 
 

@@ -88,7 +88,9 @@ def load_mask_completion(path: Path) -> MaskCompletionNet:
     """Stage 1 with the sizes and weights of a .safetensors file. Raises WeightsError."""
     weights, metadata = load_weights(path)
     if metadata.get("network") != "mask_completion":
-        raise WeightsError(f"{path}: expected stage 1 weights of ours, got {metadata.get('network', 'weights of unknown kind')}")
+        raise WeightsError(
+            f"{path}: expected stage 1 weights of ours, got {metadata.get('network', 'weights of unknown kind')}"
+        )
     fields = {k: tuple(v) if isinstance(v, list) else v for k, v in metadata["config"].items()}
     network = MaskCompletionNet(MaskCompletionConfig(**fields))
     network.load_state_dict(weights)

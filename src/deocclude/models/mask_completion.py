@@ -77,7 +77,7 @@ class GuidedHead(nn.Module):
         self.mask = nn.Sequential(nn.ReLU(inplace=True), conv_bn(hidden, hidden), nn.Conv2d(hidden, 4, 3, padding=1))
 
     def forward(self, feature: Tensor, stem: Tensor, extra: tuple[Tensor, ...] = ()) -> tuple[Tensor, Tensor]:
-        """feature: (B, w, S/4, S/4), stem: (B, s, S/2, S/2) -> mask (B, 1, S, S) and parsing (B, P, S/4, S/4) logits."""
+        """feature: (B, w, S/4, S/4), stem: (B, s, S/2, S/2) -> mask (B, 1, S, S), parsing (B, P, S/4, S/4) logits."""
         parsing_feature = self.parsing_feature(feature)
         parts = [feature, *extra]
         if self.parsing_guidance:
@@ -106,7 +106,7 @@ class MaskCompletionNet(nn.Module):
         self.amodal_head = GuidedHead(config, config.template_channels if config.pose_guidance else 0)
 
     def forward(self, image: Tensor, initial: Tensor) -> MaskOutput:
-        """image: (B, 3, S, S) RGB in [0, 1], 0.5 beyond the photo; initial: (B, 1, S, S) in {0, 1}; S divisible by 32."""
+        """image: (B, 3, S, S) RGB in [0, 1], 0.5 beyond the photo; initial: (B, 1, S, S) in {0, 1}; S % 32 == 0."""
         stem = self.stem(torch.cat([image * 2 - 1, initial * 2 - 1], 1))
         entered = self.enter(stem)
         seen = self.visible_hourglass(entered)
@@ -133,7 +133,10 @@ def to_probabilities(output: MaskOutput) -> MaskProbabilities:
     visible = torch.sigmoid(output.visible)
     amodal = torch.maximum(torch.sigmoid(output.amodal), visible)
     return MaskProbabilities(
-        visible, amodal, _masked_parsing(output.visible_parsing, visible), _masked_parsing(output.amodal_parsing, amodal)
+        visible,
+        amodal,
+        _masked_parsing(output.visible_parsing, visible),
+        _masked_parsing(output.amodal_parsing, amodal),
     )
 
 

@@ -1,4 +1,4 @@
-"""Parsing guided attention (Zhou et al. 2021, section 4.2): which part matters, and where on the body to copy it from."""
+"""Parsing guided attention (Zhou et al. 2021, section 4.2): which part matters, and where on the body to copy from."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ class ParsingGuidedAttention(nn.Module):
     amodal parsing, read both ways.
     """
 
-    def __init__(self, channels: int, parts: int, *, key_channels: int = 24, part_stream: bool = True, place_stream: bool = True):
+    def __init__(
+        self, channels: int, parts: int, *, key_channels: int = 24, part_stream: bool = True, place_stream: bool = True
+    ):
         super().__init__()
         self.part_stream, self.place_stream = part_stream, place_stream
         fused = channels
@@ -69,7 +71,7 @@ class BodyAttention(nn.Module):
         self.log_sharpness = nn.Parameter(torch.tensor(2.0))
 
     def forward(self, feature: Tensor, parsing: Parsing, seen: Tensor) -> tuple[Tensor, Tensor]:
-        """Weights (B, hw, hw), rows sum to 1: for each place which seen places, and for each which places of the whole."""
+        """Weights (B, hw, hw), rows sum to 1: for each place which seen places, and for each which of the whole."""
         scores = self.scores(feature, parsing)
         from_seen = scores + unseen_penalty(seen)
         return torch.softmax(from_seen, -1), torch.softmax(scores.transpose(1, 2), -1)
@@ -82,7 +84,7 @@ class BodyAttention(nn.Module):
 
 
 def unseen_penalty(seen: Tensor) -> Tensor:
-    """(B, 1, h, w) visible share -> (B, 1, hw) added to scores: places that show little of the body are not copied from."""
+    """(B, 1, h, w) visible share -> (B, 1, hw) for scores: places that show little body are not copied from."""
     return -12.0 * (1 - (2 * seen.float()).clamp(max=1)).flatten(2)
 
 

@@ -12,7 +12,9 @@ class PartialConv(nn.Module):
     The count is a box mean, not a convolution with stored ones.
     """
 
-    def __init__(self, c_in: int, c_out: int, kernel: int = 3, stride: int = 1, *, norm: bool = True, slope: float = 0.0):
+    def __init__(
+        self, c_in: int, c_out: int, kernel: int = 3, stride: int = 1, *, norm: bool = True, slope: float = 0.0
+    ):
         super().__init__()
         self.kernel, self.stride = kernel, stride
         self.conv = nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, bias=False)

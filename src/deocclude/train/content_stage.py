@@ -19,11 +19,18 @@ from deocclude.models.content_recovery import ContentRecoveryConfig, ContentReco
 from deocclude.models.discriminators import PatchDiscriminator
 from deocclude.models.features import load_features, load_mask_completion
 from deocclude.models.mask_completion import to_probabilities
-from deocclude.weights_io import load_into
 from deocclude.train.config import TrainConfig, build
 from deocclude.train.engine import Outcome, fit, to_float
+from deocclude.weights_io import load_into
 
-DEFAULT_LOSSES = {"hidden_l1": 1.0, "visible_l1": 0.1, "texture": 0.4, "style": 30.0, "perceptual": 0.5, "adversarial": 0.02}
+DEFAULT_LOSSES = {
+    "hidden_l1": 1.0,
+    "visible_l1": 0.1,
+    "texture": 0.4,
+    "style": 30.0,
+    "perceptual": 0.5,
+    "adversarial": 0.02,
+}
 # stage 2 works on the tight crop, on people of whom something is hidden
 _SYNTHESIS = {"p_unoccluded": 0.0, "hidden_min": 0.08, "p_cut_by_edge": 0.1}
 _CROP = {"p_wide": 0.0, "tight_scale": (1.1, 1.5), "shift": 0.05, "p_exact": 1.0, "p_box": 0.0}

@@ -6,7 +6,6 @@ import copy
 import json
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,8 +17,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from deocclude.data.dataset import SampleStream
 from deocclude.errors import DeviceError, TrainingError
-from deocclude.weights_io import load_state, save_state, save_weights
 from deocclude.train.config import Schedule, StageSection, TrainConfig
+from deocclude.weights_io import load_state, save_state, save_weights
+
+STATE_FILE = "last.pt"  # everything that a run needs to go on
+WEIGHTS_FILE = "best.safetensors"  # averaged weights of the best validation
 
 
 class Stage(Protocol):
@@ -70,7 +72,9 @@ class StepBatches(Dataset):
         return self.stream.batch(step, phase.batch_size, phase.size_px)
 
 
-def fit(stage: Stage, config: TrainConfig, section: StageSection, out: Path, *, resume: bool = True, quiet: bool = False) -> Outcome:
+def fit(
+    stage: Stage, config: TrainConfig, section: StageSection, out: Path, *, resume: bool = True, quiet: bool = False
+) -> Outcome:
     """Train a stage. Writes to `out`: log.jsonl, last.pt, best.safetensors. Resumes from last.pt where there is one."""
     out.mkdir(parents=True, exist_ok=True)
     device = choose_device(config.device)
@@ -85,7 +89,7 @@ def fit(stage: Stage, config: TrainConfig, section: StageSection, out: Path, *, 
         stage.discriminator.to(device, memory_format=torch.channels_last)
         adversary = _optimizer(stage.discriminator, schedule, schedule.discriminator_share, (0.5, 0.99))
     start, best = 0, -math.inf
-    last = out / "last.pt"
+    last = out / STATE_FILE
     if resume and last.is_file():
         state = load_state(last)
         network.load_state_dict(state["network"])
@@ -119,7 +123,7 @@ def fit(stage: Stage, config: TrainConfig, section: StageSection, out: Path, *, 
     with log, _progress(quiet) as progress:
         bar = progress.add_task(stage.name, total=schedule.steps, completed=start, rate=0.0, note="")
         try:
-            for step, raw in zip(steps, loader):
+            for step, raw in zip(steps, loader, strict=True):
                 rate = learning_rate(schedule, step)
                 _set_rate(optimizer, rate)
                 batch = to_float(raw, device)
@@ -142,13 +146,13 @@ def fit(stage: Stage, config: TrainConfig, section: StageSection, out: Path, *, 
                     if measures["score"] > best:
                         best = measures["score"]
                         meta = stage.metadata() | {"step": step + 1, "validation": measures, "seed": config.seed}
-                        save_weights(out / "best.safetensors", ema.network.state_dict(), meta)
+                        save_weights(out / WEIGHTS_FILE, ema.network.state_dict(), meta)
                     save(step + 1)
                     seen, since = 0, time.monotonic()
         except KeyboardInterrupt:
             save(step)
             raise
-    return Outcome(schedule.steps, best, out / "best.safetensors")
+    return Outcome(schedule.steps, best, out / WEIGHTS_FILE)
 
 
 def _step(
@@ -164,7 +168,7 @@ def _step(
         terms, output = stage.generator_terms(batch)
     total = torch.stack(list(terms.values())).sum()
     if not torch.isfinite(total):
-        raise TrainingError(f"{stage.name}: the loss is {total.item()}: {({k: v.item() for k, v in terms.items()})}")
+        raise TrainingError(f"{stage.name}: the loss is {total.item()}: { ({k: v.item() for k, v in terms.items()}) }")
     optimizer.zero_grad(set_to_none=True)
     total.backward()
     nn.utils.clip_grad_norm_(stage.network.parameters(), schedule.clip_norm)
@@ -193,7 +197,7 @@ class Ema:
         """Take in the weights after `step`."""
         decay = min(self.decay, (1 + step) / (10 + step))
         with torch.no_grad():
-            for mine, theirs in zip(self.network.state_dict().values(), network.state_dict().values()):
+            for mine, theirs in zip(self.network.state_dict().values(), network.state_dict().values(), strict=True):
                 if mine.dtype.is_floating_point:
                     mine.lerp_(theirs, 1 - decay)
                 else:
@@ -242,7 +246,9 @@ def to_float(raw: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
     return out
 
 
-def _optimizer(network: nn.Module, schedule: Schedule, share: float, betas: tuple[float, float]) -> torch.optim.Optimizer:
+def _optimizer(
+    network: nn.Module, schedule: Schedule, share: float, betas: tuple[float, float]
+) -> torch.optim.Optimizer:
     """AdamW; norms and biases are not decayed."""
     params = [p for p in network.parameters() if p.requires_grad]
     groups = [
@@ -271,6 +277,3 @@ def _progress(quiet: bool) -> Progress:
         TextColumn("{task.fields[rate]:.1f} samples/s"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
         console=console, disable=quiet or not console.is_terminal,
     )  # fmt: skip
-
-
-Validator = Callable[[nn.Module], dict[str, float]]

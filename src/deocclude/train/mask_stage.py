@@ -17,9 +17,9 @@ from deocclude.losses import MaskCriterion, discriminator_adversarial
 from deocclude.models.discriminators import PatchDiscriminator
 from deocclude.models.features import load_features
 from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet, to_probabilities
-from deocclude.weights_io import load_into
 from deocclude.train.config import TrainConfig, build
-from deocclude.train.engine import Outcome, fit, to_float
+from deocclude.train.engine import STATE_FILE, Outcome, fit, to_float
+from deocclude.weights_io import load_into
 
 DEFAULT_LOSSES = {
     "visible_ce": 0.5, "amodal_ce": 0.5, "visible_parsing_ce": 0.1, "amodal_parsing_ce": 0.1,
@@ -32,7 +32,8 @@ class MaskStage:
 
     name = "mask"
 
-    def __init__(self, config: TrainConfig):
+    def __init__(self, config: TrainConfig, *, fresh: bool = True):
+        """fresh: nothing will be resumed, so typical poses have to be computed."""
         section = config.mask
         data = section.data or config.data
         sources = build(SourceWeights, data.sources, "data.sources")
@@ -49,7 +50,7 @@ class MaskStage:
         self.stream = SampleStream(library, synthesis, crop, seed=config.seed)
         if section.init is not None:
             load_into(self.network, section.init)
-        elif self.config.pose_guidance:
+        elif fresh and self.config.pose_guidance:
             centres = typical_poses(library, np.random.default_rng(config.seed), synthesis, count=self.config.templates)
             self.network.typical_poses.centres.copy_(torch.from_numpy(centres))
         held_out = SampleStream(load_library(data.root, "val", sources), synthesis, CropConfig(p_exact=0.6), seed=1)
@@ -71,7 +72,9 @@ class MaskStage:
     def validate(self, network: nn.Module) -> dict[str, float]:
         """Mean full and invisible IoU, refined visible IoU, parsing accuracy, false completion share."""
         device = next(network.parameters()).device
-        rows: dict[str, list[Tensor]] = {k: [] for k in ("full_iou", "invisible_iou", "visible_iou", "parsing", "false")}
+        rows: dict[str, list[Tensor]] = {
+            k: [] for k in ("full_iou", "invisible_iou", "visible_iou", "parsing", "false")
+        }
         for raw in self.validation:
             batch = to_float(raw, device)
             with torch.autocast(device.type, torch.bfloat16):
@@ -101,4 +104,5 @@ def _iou(a: Tensor, b: Tensor) -> Tensor:
 
 def main(config: TrainConfig, out: Path, *, resume: bool = True, quiet: bool = False) -> Outcome:
     """Train stage 1 as the config says."""
-    return fit(MaskStage(config), config, config.mask, out, resume=resume, quiet=quiet)
+    stage = MaskStage(config, fresh=not (resume and (out / STATE_FILE).is_file()))
+    return fit(stage, config, config.mask, out, resume=resume, quiet=quiet)
