@@ -148,6 +148,12 @@ def local_gradient_energy(image: Tensor, mask: Tensor, window_px: int = 16) -> T
     return pooled / F.avg_pool2d(inside, window_px, window_px // 2).clamp(min=1 / window_px**2)
 
 
+def texture_l1(image: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """L1 between local gradient energies of two (B, C, H, W) images, averaged over windows that hold masked pixels."""
+    a, b = local_gradient_energy(image, mask), local_gradient_energy(target, mask)
+    return (a - b).abs().sum() / (b > 0).sum().clamp(min=1)
+
+
 class ContentCriterion(nn.Module):
     """Terms of stage 2; `weights` maps a term's name to its weight, 0 leaves it out.
 
@@ -183,7 +189,7 @@ class ContentCriterion(nn.Module):
             "perceptual": lambda: perceptual(features["whole"], features["person"]),
             "style": lambda: style(features["whole"], features["person"]),
             "channel_correlation": lambda: channel_correlation(features["whole"][1], features["person"][1]),
-            "texture": lambda: F.l1_loss(local_gradient_energy(content, hidden), local_gradient_energy(truth, hidden)),
+            "texture": lambda: texture_l1(content, truth, hidden),
             "adversarial": lambda: masked_scores(generator_softplus, discriminator, whole, hidden),
         }
         return {name: weight * makers[name]() for name, weight in self.weights.items()}

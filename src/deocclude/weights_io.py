@@ -44,7 +44,8 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise WeightsError(f"weights not found: looked for {path}")
     try:
         with safe_open(path, "pt") as file:
-            weights = {key: file.get_tensor(key) for key in file.keys()}
+            names = file.keys()
+            weights = {name: file.get_tensor(name) for name in names}
             metadata = {k: json.loads(v) for k, v in (file.metadata() or {}).items()}
     except (OSError, ValueError, RuntimeError) as error:
         raise WeightsError(f"{path}: not a readable .safetensors file") from error

@@ -34,7 +34,7 @@ VERBS: dict[str, str] = {
     "demo": "Hide part of a bundled photo, recover it, and score that.",
     "models": "List the bundled models, or show one in full.",
     "train": "Train the mask completion or the content recovery network.",
-    "data": "Build a frozen validation set.",
+    "data": "Build frozen validation sets and typical poses.",
     "eval": "Measure a model on a validation set, next to its baselines.",
     "export": "Turn a training checkpoint into the files that `run` loads.",
     "bench": "Time the networks against the paper-size ones, and `run`.",

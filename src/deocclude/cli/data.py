@@ -9,12 +9,14 @@ import typer
 
 from deocclude.cli.options import Quiet
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True, help="Build validation data.")
+app = typer.Typer(
+    add_completion=False, rich_markup_mode=None, no_args_is_help=True, help="Build what training and evaluation read."
+)
 
 
 @app.callback()
 def _group() -> None:
-    """Build validation data."""
+    """Build what training and evaluation read."""
 
 
 @app.command()
@@ -39,3 +41,34 @@ def build(
     frozen = build_frozen_set(output, root, seed=seed, people=people, unoccluded=unoccluded, overwrite=overwrite)
     if not quiet:
         typer.echo(f"{output}: {len(frozen)} records of {len({r.person_id for r in frozen})} people")
+
+
+@app.command()
+def poses(
+    config: Annotated[
+        Path, typer.Option("-c", "--config", metavar="FILE", help="The training config to draw people by.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.npz", help="Where the centres go.")],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="a.b=c", help="Override a key of the config.")
+    ] = None,
+    sheet: Annotated[Path | None, typer.Option("--sheet", metavar="FILE.png", help="Draw the centres.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Compute the typical pose masks: k-means centres of synthetically occluded training silhouettes."""
+    from deocclude.errors import ConfigError
+    from deocclude.train.config import load_config
+
+    loaded = load_config(config, settings or [])
+    if loaded.mask is None:
+        raise ConfigError(f"{config}: no section mask")
+    from deocclude.data.poses import draw_sheet, write_poses
+    from deocclude.image_io import save_image
+    from deocclude.train.mask_stage import draw_poses
+
+    centres = draw_poses(loaded)
+    write_poses(output, centres)
+    if sheet is not None:
+        save_image(draw_sheet(centres), sheet)
+    if not quiet:
+        typer.echo(f"{output}: {len(centres)} typical poses")

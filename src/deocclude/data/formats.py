@@ -44,21 +44,20 @@ def read_ccp(root: Path, split: str | None = None, *, max_px: int | None = None)
     """
     require(root / "photos", "Clothing Co-Parsing photos")
     labels = require(root / "annotations" / "pixel-level", "Clothing Co-Parsing pixel labels")
-    names = [
-        str(n[0])
-        for n in loadmat(require(root / "label_list.mat", "Clothing Co-Parsing label names"))["label_list"].ravel()
-    ]
+    cells = _matlab(require(root / "label_list.mat", "Clothing Co-Parsing label names"), "label_list")
+    names = [str(n[0]) for n in cells.ravel()]
     if split is None:
         ids = sorted(p.stem for p in labels.glob("*.mat"))
     else:
-        splits = json.loads(require(root / "splits.json", "Clothing Co-Parsing splits").read_text())
-        if split not in splits:
-            raise InputError(f"{root / 'splits.json'} has no split {split!r}: it has {', '.join(splits)}")
-        ids = splits[split]
+        ids = _ccp_split(require(root / "splits.json", "Clothing Co-Parsing splits"), split)
 
     def one(photo_id: str) -> PersonPhoto:
         rgb = _imread(root / "photos" / f"{photo_id}.jpg")
-        parsing = to_groups(loadmat(labels / f"{photo_id}.mat")["groundtruth"], names)
+        label = require(labels / f"{photo_id}.mat", "Clothing Co-Parsing label")
+        garments = _matlab(label, "groundtruth")
+        if garments.shape != rgb.shape[:2]:
+            raise InputError(f"{label}: labels must have the photo's size {rgb.shape[:2]} (HxW), got {garments.shape}")
+        parsing = to_groups(garments, names)
         return _person(f"ccp/{photo_id}", rgb, parsing > 0, max_px, parsing=parsing, has_background=True)
 
     return _ordered(one, (i for i in ids if i not in CCP_LEFT_OUT))
@@ -117,9 +116,31 @@ def read_layers(folder: Path, *, max_px: int | None = None) -> Iterator[Layer]:
 
 def read_backgrounds(folder: Path, *, max_px: int | None = None) -> Iterator[np.ndarray]:
     """Photos without people, (H, W, 3) uint8 RGB."""
-    return _ordered(
-        lambda p: _shrink((_imread(p),), *_imread(p).shape[1::-1], max_px)[0], image_files(folder, "backgrounds")
-    )
+
+    def one(path: Path) -> np.ndarray:
+        rgb = _imread(path)
+        return _shrink((rgb,), *rgb.shape[1::-1], max_px)[0]
+
+    return _ordered(one, image_files(folder, "backgrounds"))
+
+
+def _ccp_split(path: Path, split: str) -> list[str]:
+    """Ids of one split of splits.json."""
+    try:
+        splits = json.loads(path.read_text())
+    except ValueError as error:
+        raise InputError(f"{path}: not valid JSON: {error}") from error
+    if split not in splits:
+        raise InputError(f"{path} has no split {split!r}: it has {', '.join(splits)}")
+    return splits[split]
+
+
+def _matlab(path: Path, key: str) -> np.ndarray:
+    """One variable of a .mat file."""
+    try:
+        return loadmat(path)[key]
+    except (OSError, ValueError, KeyError, TypeError, MatReadError) as error:
+        raise InputError(f"{path}: not a readable .mat file with {key} ({type(error).__name__})") from error
 
 
 def _person(name: str, rgb: np.ndarray, mask: np.ndarray, max_px: int | None, *, parsing=None, **kinds) -> PersonPhoto:

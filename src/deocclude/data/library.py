@@ -63,4 +63,7 @@ def load_library(root: Path, split: str, weights: SourceWeights, *, max_px: int 
     occluders = [o for o in read_layers(root / "cutouts" / "objects", max_px=max_px) if mine(o.name)]
     files = read_backgrounds(root / "backgrounds", max_px=None if max_px is None else 2 * max_px)
     backgrounds = [b for i, b in enumerate(files) if held_out(f"background/{i}") == (split == "val")]
+    for what, found, folder in (("occluder", occluders, "cutouts/objects"), ("background", backgrounds, "backgrounds")):
+        if not found:
+            raise InputError(f"no {what} of split {split!r} in {root / folder}: a few dozen are needed for both splits")
     return Library(people, np.array(shares) / sum(shares), occluders, backgrounds, [p for p in people if p.whole])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 
 from deocclude.data.synthesis import Library, SynthesisConfig, plan_scene, render
+from deocclude.errors import InputError
 
 FRAME_SIGMAS = 8.0  # as in models/typical_poses.py, which a test holds to it
 FRAME_CELLS = 32
@@ -57,3 +60,35 @@ def typical_poses(
     kmeans = MiniBatchKMeans(count, init="k-means++", n_init=3, batch_size=1024, random_state=int(rng.integers(2**31)))
     centres = kmeans.fit(vectors).cluster_centers_.reshape(count, 2, FRAME_CELLS, FRAME_CELLS)
     return centres.clip(0, 1).astype(np.float32)
+
+
+def write_poses(path: Path, centres: np.ndarray) -> None:
+    """Centres as .npz, in place of a file of that name only once they are written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".tmp")
+    with part.open("wb") as file:
+        np.savez_compressed(file, centres=centres)
+    part.replace(path)
+
+
+def read_poses(path: Path) -> np.ndarray:
+    """Centres (K, 2, 32, 32) float32 of a file that `write_poses` wrote. Raises InputError naming the file."""
+    try:
+        with np.load(path) as file:
+            centres = file["centres"]
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path}: not a file of typical poses (.npz with `centres`)") from error
+    if centres.shape[1:] != (2, FRAME_CELLS, FRAME_CELLS):
+        raise InputError(f"{path}: typical poses must be (K, 2, {FRAME_CELLS}, {FRAME_CELLS}), got {centres.shape}")
+    return centres
+
+
+def draw_sheet(centres: np.ndarray, columns: int = 16, scale: int = 3) -> np.ndarray:
+    """(H, W, 3) uint8 picture of all centres: what is seen in blue over the whole body in orange."""
+    seen, whole = centres[:, 0, ..., None], centres[:, 1, ..., None]
+    tiles = (whole * np.array([240, 150, 60]) * (1 - seen) + seen * np.array([70, 140, 230])).astype(np.uint8)
+    rows = [
+        np.hstack([*tiles[i : i + columns], *[tiles[0] * 0] * max(0, i + columns - len(tiles))])
+        for i in range(0, len(tiles), columns)
+    ]
+    return np.vstack(rows).repeat(scale, axis=0).repeat(scale, axis=1)

@@ -76,7 +76,8 @@ class ContentRecoveryNet(nn.Module):
         self.decoder_attention = nn.ModuleDict({str(n): attention(n) for n in _ATTENTION_LEVELS})
         context = 5  # part colours, visible, amodal
         if config.patch_copy:
-            self.copy_attention = BodyAttention(widths[2], parts, config.key_channels)
+            # sharp from the start: patches averaged over many places are a blur
+            self.copy_attention = BodyAttention(widths[2], parts, config.key_channels, log_sharpness=3.0)
             context += 3 * (PATCH_PX // 2) ** 2 // 4  # the copied patches at 1/2 size
         self.context = conv_bn(context, widths[0])
         self.finish = nn.Sequential(ResidualBlock(widths[0], widths[0]), nn.Conv2d(widths[0], 12, 3, padding=1))

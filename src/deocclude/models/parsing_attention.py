@@ -64,11 +64,11 @@ class ParsingGuidedAttention(nn.Module):
 class BodyAttention(nn.Module):
     """Attention weights between the places of the whole body and the places that are seen."""
 
-    def __init__(self, channels: int, parts: int, key_channels: int):
+    def __init__(self, channels: int, parts: int, key_channels: int, log_sharpness: float = 2.0):
         super().__init__()
         self.whole = nn.Conv2d(channels + parts, key_channels, 1)
         self.seen = nn.Conv2d(channels + parts, key_channels, 1)
-        self.log_sharpness = nn.Parameter(torch.tensor(2.0))
+        self.log_sharpness = nn.Parameter(torch.tensor(log_sharpness))
 
     def forward(self, feature: Tensor, parsing: Parsing, seen: Tensor) -> tuple[Tensor, Tensor]:
         """Weights (B, hw, hw), rows sum to 1: for each place which seen places, and for each which of the whole."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -58,10 +59,12 @@ class Schedule(_Strict):
 class StageSection(_Strict):
     """One stage: its network, its losses, its schedule."""
 
-    network: dict[str, Any] = {}  # fields of the network's config
+    preset: Literal["base", "paper"] = "base"  # sizes of the network
+    network: dict[str, Any] = {}  # fields of the network's config that differ from the preset
     losses: dict[str, float] = {}  # weight of each term of the criterion
     schedule: Schedule
     init: Path | None = None  # .safetensors to start from
+    poses: Path | None = None  # stage 1: typical poses from `deocclude data poses`; none: computed at the start
     features: Path | None = None  # stage 1's .safetensors: parser of stage 2, encoder behind the perceptual terms
     perceptual: Path | None = None  # VGG-16 .safetensors for the perceptual terms instead of our own encoder
     data: DataSection | None = None  # where it differs from the common one
@@ -112,13 +115,14 @@ def describe(error: ValidationError) -> str:
     return f"{key}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first.get('input')!r}"
 
 
-def build(cls: type, values: dict[str, Any], where: str) -> Any:
-    """A frozen config dataclass from plain values; ConfigError names a key it does not have."""
+def build(base: Any, values: dict[str, Any], where: str) -> Any:
+    """A frozen config dataclass with some fields replaced by plain values; ConfigError names a key it does not have."""
+    cls = type(base)
     fields = cls.__dataclass_fields__
     unknown = sorted(set(values) - set(fields))
     if unknown:
         raise ConfigError(f"unknown key {where}.{unknown[0]}: {cls.__name__} has {', '.join(fields)}")
-    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    return replace(base, **{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 
 def _apply(raw: dict, override: str) -> None:

@@ -26,7 +26,7 @@ from deocclude.weights_io import load_into
 DEFAULT_LOSSES = {
     "hidden_l1": 1.0,
     "visible_l1": 0.1,
-    "texture": 0.4,
+    "texture": 0.5,
     "style": 30.0,
     "perceptual": 0.5,
     "adversarial": 0.02,
@@ -45,10 +45,10 @@ class ContentStage:
     def __init__(self, config: TrainConfig):
         section = config.content
         data = section.data or config.data
-        sources = build(SourceWeights, data.sources, "data.sources")
-        synthesis = build(SynthesisConfig, _SYNTHESIS | data.synthesis, "data.synthesis")
-        crop = build(CropConfig, _CROP | data.crop, "data.crop")
-        self.config = build(ContentRecoveryConfig, section.network, "content.network")
+        sources = build(SourceWeights(), data.sources, "data.sources")
+        synthesis = build(SynthesisConfig(), _SYNTHESIS | data.synthesis, "data.synthesis")
+        crop = build(CropConfig(), _CROP | data.crop, "data.crop")
+        self.config = build(getattr(ContentRecoveryConfig, section.preset)(), section.network, "content.network")
         self.losses = section.losses or DEFAULT_LOSSES
         if section.features is None:
             raise ConfigError("content.features: name stage 1's .safetensors (its parsing guides stage 2)")

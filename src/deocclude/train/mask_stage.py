@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from deocclude.data.dataset import CropConfig, SampleStream
 from deocclude.data.library import SourceWeights, load_library
-from deocclude.data.poses import typical_poses
-from deocclude.data.synthesis import SynthesisConfig
+from deocclude.data.poses import read_poses, typical_poses
+from deocclude.data.synthesis import Library, SynthesisConfig
+from deocclude.errors import ConfigError
 from deocclude.losses import MaskCriterion, discriminator_adversarial
 from deocclude.models.discriminators import PatchDiscriminator
 from deocclude.models.features import load_features
@@ -36,10 +37,10 @@ class MaskStage:
         """fresh: nothing will be resumed, so typical poses have to be computed."""
         section = config.mask
         data = section.data or config.data
-        sources = build(SourceWeights, data.sources, "data.sources")
-        synthesis = build(SynthesisConfig, data.synthesis, "data.synthesis")
-        crop = build(CropConfig, data.crop, "data.crop")
-        self.config = build(MaskCompletionConfig, section.network, "mask.network")
+        sources = build(SourceWeights(), data.sources, "data.sources")
+        synthesis = build(SynthesisConfig(), data.synthesis, "data.synthesis")
+        crop = build(CropConfig(), data.crop, "data.crop")
+        self.config = build(getattr(MaskCompletionConfig, section.preset)(), section.network, "mask.network")
         self.losses = section.losses or DEFAULT_LOSSES
         features = load_features(section.features) if section.features else None
         self.criterion = MaskCriterion(self.losses, features=features)
@@ -51,7 +52,11 @@ class MaskStage:
         if section.init is not None:
             load_into(self.network, section.init)
         elif fresh and self.config.pose_guidance:
-            centres = typical_poses(library, np.random.default_rng(config.seed), synthesis, count=self.config.templates)
+            centres = read_poses(section.poses) if section.poses else draw_poses(config, library)
+            if len(centres) != self.config.templates:
+                raise ConfigError(
+                    f"mask.network.templates is {self.config.templates}, {section.poses} has {len(centres)}"
+                )
             self.network.typical_poses.centres.copy_(torch.from_numpy(centres))
         held_out = SampleStream(load_library(data.root, "val", sources), synthesis, CropConfig(p_exact=0.6), seed=1)
         size = section.schedule.phases[-1].size_px
@@ -96,6 +101,17 @@ class MaskStage:
     def metadata(self) -> dict[str, Any]:
         """Network and configuration, as stored beside the weights."""
         return {"network": "mask_completion", "config": self.config.to_dict(), "losses": self.losses}
+
+
+def draw_poses(config: TrainConfig, library: Library | None = None) -> np.ndarray:
+    """Typical poses of the training people as the config draws them, (K, 2, 32, 32) float32."""
+    section = config.mask
+    data = section.data or config.data
+    if library is None:
+        library = load_library(data.root, "train", build(SourceWeights(), data.sources, "data.sources"))
+    synthesis = build(SynthesisConfig(), data.synthesis, "data.synthesis")
+    network = build(getattr(MaskCompletionConfig, section.preset)(), section.network, "mask.network")
+    return typical_poses(library, np.random.default_rng(config.seed), synthesis, count=network.templates)
 
 
 def _iou(a: Tensor, b: Tensor) -> Tensor:
