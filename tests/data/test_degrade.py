@@ -1,0 +1,112 @@
+"""Imperfect initial masks: each kind does what its name says, and none leaves nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from datafolder import draw_figure
+from deocclude.data.degrade import DEGRADATIONS, degrade_mask, draw_initial_mask
+
+
+@pytest.fixture(scope="module")
+def mask() -> np.ndarray:
+    """A figure of 84 x 36 px in a picture of 110 x 80."""
+    out = np.zeros((110, 80), bool)
+    out[10:100, 10:70] = draw_figure(np.random.default_rng(3)).mask
+    return out
+
+
+def degraded(mask: np.ndarray, kind: str, times: int = 12) -> list[np.ndarray]:
+    return [degrade_mask(mask, np.random.default_rng(seed), kind) for seed in range(times)]
+
+
+@pytest.mark.parametrize("kind", sorted(DEGRADATIONS))
+def test_same_seed_same_mask(mask: np.ndarray, kind: str) -> None:
+    before = mask.copy()
+    for first, second in zip(degraded(mask, kind, 4), degraded(mask, kind, 4), strict=True):
+        assert first.dtype == bool and first.shape == mask.shape
+        np.testing.assert_array_equal(first, second)
+    np.testing.assert_array_equal(mask, before)
+
+
+@pytest.mark.parametrize("kind", sorted(DEGRADATIONS))
+def test_no_kind_leaves_nothing(kind: str) -> None:
+    speck, corner = np.zeros((20, 30), bool), np.zeros((20, 30), bool)
+    speck[10, 15] = True
+    corner[0, 29] = True
+    bar = np.zeros((20, 30), bool)
+    bar[7] = True
+    for small in (speck, corner, bar, np.ones((20, 30), bool)):
+        assert all(m.any() for m in degraded(small, kind, 20))
+    empty = np.zeros((20, 30), bool)
+    assert not degrade_mask(empty, np.random.default_rng(0), kind).any()
+
+
+def test_exact_eroded_dilated(mask: np.ndarray) -> None:
+    assert all((m == mask).all() for m in degraded(mask, "exact"))
+    assert all((m <= mask).all() and m.sum() < mask.sum() for m in degraded(mask, "eroded"))
+    assert all((m >= mask).all() and m.sum() > mask.sum() for m in degraded(mask, "dilated"))
+
+
+def test_holes_and_blobs(mask: np.ndarray) -> None:
+    assert all((m <= mask).all() and m.sum() < mask.sum() for m in degraded(mask, "holes"))
+    assert all((m >= mask).all() and m.sum() > mask.sum() for m in degraded(mask, "blobs"))
+
+
+def test_a_coarse_mask_stays_near(mask: np.ndarray) -> None:
+    box = ndimage.find_objects(mask.astype(int))[0]
+    for m in degraded(mask, "coarse"):
+        outside = m.copy()
+        outside[box] = False
+        assert not outside.any()
+        assert 0.6 < (m & mask).sum() / (m | mask).sum() < 1
+
+
+def test_a_shifted_mask_is_the_mask_elsewhere(mask: np.ndarray) -> None:
+    moved = 0
+    for m in degraded(mask, "shifted"):
+        (y, x), (y0, x0) = np.argwhere(m).min(axis=0), np.argwhere(mask).min(axis=0)
+        assert max(abs(y - y0), abs(x - x0)) <= np.ceil(0.05 * 84)
+        np.testing.assert_array_equal(m, np.roll(mask, (y - y0, x - x0), (0, 1)))
+        moved += (y, x) != (y0, x0)
+    assert moved >= 8
+
+
+def test_a_box_is_a_filled_rectangle_about_the_mask(mask: np.ndarray) -> None:
+    ys, xs = np.nonzero(mask)
+    truth = np.array([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1])
+    reach = 0.05 * np.array([np.ptp(xs) + 1, np.ptp(ys) + 1] * 2) + 1
+    for m in degraded(mask, "box", 30):
+        rows, columns = np.flatnonzero(m.any(axis=1)), np.flatnonzero(m.any(axis=0))
+        assert m.sum() == len(rows) * len(columns)
+        assert m[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].all()
+        found = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
+        assert (abs(found - truth) <= reach).all()
+
+
+def test_an_unknown_kind_is_named(mask: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"kind must be one of exact, eroded, .*, got 'wobbly'"):
+        degrade_mask(mask, np.random.default_rng(0), "wobbly")
+
+
+def test_without_a_kind_an_imperfect_one_is_drawn(mask: np.ndarray) -> None:
+    ys, xs = np.nonzero(mask)
+    area = (np.ptp(ys) + 1) * (np.ptp(xs) + 1)
+    drawn = [degrade_mask(mask, np.random.default_rng(seed)) for seed in range(60)]
+    assert all(m.sum() < 0.95 * area for m in drawn), "a box never comes of itself"
+    assert np.mean([(m != mask).any() for m in drawn]) > 0.9
+
+
+def test_training_masks_come_in_the_shares_asked_for(mask: np.ndarray) -> None:
+    rng = np.random.default_rng(0)
+    drawn = [draw_initial_mask(mask, rng, p_exact=0.5, p_box=0.25) for _ in range(400)]
+    assert np.mean([(m == mask).all() for m in drawn]) == pytest.approx(0.5, abs=0.08)
+
+    def is_box(m: np.ndarray) -> bool:
+        rows, columns = m.any(axis=1), m.any(axis=0)
+        return bool(m.sum() == rows.sum() * columns.sum())
+
+    assert np.mean([is_box(m) for m in drawn]) == pytest.approx(0.25, abs=0.08)
+    assert all((draw_initial_mask(mask, rng, p_exact=1.0, p_box=0.0) == mask).all() for _ in range(5))
