@@ -26,14 +26,18 @@ def photometric(images: list[np.ndarray], rng: Rng) -> list[np.ndarray]:
     return out
 
 
-def camera(image: np.ndarray, rng: Rng) -> np.ndarray:
-    """Blur, noise and JPEG artefacts, each now and then. Hides the seams that pasting leaves."""
+def camera(images: list[np.ndarray], rng: Rng) -> list[np.ndarray]:
+    """The same blur, noise and JPEG artefacts, each now and then, on every (H, W, 3) uint8 image of the list.
+
+    Hides the seams that pasting leaves. What is behind an occluder goes through the same camera as what is in front.
+    """
     if rng.random() < 0.25:
-        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.1))
+        sigma = rng.uniform(0.4, 1.1)
+        images = [cv2.GaussianBlur(image, (0, 0), sigma) for image in images]
     if rng.random() < 0.15:
-        noise = rng.normal(0, rng.uniform(2, 8), image.shape).astype(np.float32)
-        image = (image + noise).clip(0, 255).astype(np.uint8)
+        noise = rng.normal(0, rng.uniform(2, 8), images[0].shape).astype(np.float32)
+        images = [(image + noise).clip(0, 255).astype(np.uint8) for image in images]
     if rng.random() < 0.3:
-        _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(35, 92))])
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR)
-    return image
+        quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(35, 92))]
+        images = [cv2.imdecode(cv2.imencode(".jpg", image, quality)[1], cv2.IMREAD_COLOR) for image in images]
+    return images

@@ -36,8 +36,7 @@ def draw_sample(
     """
     plan = plan_scene(library, rng, synthesis)
     scene = render(plan, draw_crop(plan, rng, crop, size_px), (size_px, size_px))
-    photo, truth = photometric([scene.photo, scene.truth], rng)
-    photo = camera(photo, rng)
+    photo, truth = camera(photometric([scene.photo, scene.truth], rng), rng)
     photo[~scene.inside] = 128
     initial = draw_initial_mask(scene.visible, rng, p_exact=crop.p_exact, p_box=crop.p_box) & scene.inside
     return {

@@ -1,0 +1,55 @@
+"""Every command that the documents show exists with the flags shown, and the README's `run` lines work as written."""
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from deocclude.cli.app import VERBS, app
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = ("README.md", "docs/data.md", "docs/training.md", "benchmarks/README.md")
+
+
+def shown_commands(name):
+    """(document, command) of each `deocclude ...` line in a fenced block."""
+    blocks = re.findall(r"^```\w*\n(.*?)^```", (ROOT / name).read_text(), flags=re.S | re.M)
+    lines = [line.split("  #")[0].strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line.startswith("deocclude ")]
+
+
+ALL = [(name, line) for name in DOCUMENTS for line in shown_commands(name)]
+
+
+def test_the_documents_show_commands():
+    assert len(ALL) >= 10
+
+
+@pytest.mark.parametrize(("name", "line"), ALL)
+def test_a_shown_command_exists_with_its_flags(name, line):
+    words = shlex.split(line)[1:]
+    assert words[0] in VERBS
+    verb = [words[0]]
+    if words[0] in ("train", "data", "models"):
+        verb.append(words[1])
+    shown = CliRunner().invoke(app, [*verb, "--help"], env={"COLUMNS": "200"})
+    assert shown.exit_code == 0, shown.output
+    for flag in (word for word in words if word.startswith("-")):
+        assert re.search(rf"(^|[\s,]){re.escape(flag)}\b", shown.output, flags=re.M), f"{name}: {flag}"
+
+
+@pytest.mark.parametrize("line", [line for line in shown_commands("README.md") if line.startswith("deocclude run")])
+def test_the_readmes_run_lines_work(line, tmp_path, monkeypatch, weights_dir):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (420, 220, 3), dtype=np.uint8)).save("photo.jpg")
+    mask = np.zeros((420, 220), np.uint8)
+    mask[60:300, 60:150] = 255
+    Image.fromarray(mask).save("person.png")
+    result = CliRunner().invoke(app, [*shlex.split(line)[1:], "--weights", str(weights_dir)])
+    assert result.exit_code == 0, result.output
+    assert list(tmp_path.rglob("photo*.png"))
