@@ -20,7 +20,7 @@ from deocclude.models.content_recovery import ContentRecoveryConfig, ContentReco
 from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet, to_probabilities
 from deocclude.runtime import MANIFEST_FORMAT, MANIFEST_NAME
 from deocclude.types import PARSING_NAMES
-from deocclude.weights_io import load_weights
+from deocclude.weights_io import rebuild
 
 OPSET = 18
 INPUT_SIZE = 256
@@ -106,20 +106,11 @@ def parity(network: nn.Module, path: Path, inputs: dict[str, Tensor]) -> float:
 
 def build_network(path: Path) -> tuple[nn.Module, dict[str, Any]]:
     """The network of a .safetensors file of ours, with its weights, and the file's metadata. Raises WeightsError."""
-    weights, metadata = load_weights(path)
     kinds = {
         "mask_completion": (MaskCompletionNet, MaskCompletionConfig),
         "content_recovery": (ContentRecoveryNet, ContentRecoveryConfig),
     }
-    if metadata.get("network") not in kinds:
-        raise WeightsError(
-            f"{path}: expected weights of {' or '.join(kinds)}, got {metadata.get('network', 'unknown')}"
-        )
-    net_type, config_type = kinds[metadata["network"]]
-    config = config_type(**{k: tuple(v) if isinstance(v, list) else v for k, v in metadata["config"].items()})
-    network = net_type(config)
-    network.load_state_dict(weights)
-    return network, metadata
+    return rebuild(path, kinds)
 
 
 def export_to_weights(source: Path, folder: Path, *, model: str = "base") -> dict[str, Any]:
@@ -133,8 +124,11 @@ def export_to_weights(source: Path, folder: Path, *, model: str = "base") -> dic
     folder.mkdir(parents=True, exist_ok=True)
     onnx_path, kept = folder / f"{name}_{model}.onnx", folder / f"{name}_{model}.safetensors"
     part = onnx_path.with_suffix(".onnx.tmp")
-    difference = export_onnx(network, part)
-    part.replace(onnx_path)
+    try:
+        difference = export_onnx(network, part)
+        part.replace(onnx_path)
+    finally:
+        part.unlink(missing_ok=True)
     if source.resolve() != kept.resolve():
         shutil.copyfile(source, kept)
     row = {
@@ -148,7 +142,7 @@ def export_to_weights(source: Path, folder: Path, *, model: str = "base") -> dic
     manifest_path = folder / MANIFEST_NAME
     manifest = {"format": MANIFEST_FORMAT, "parsing_names": list(PARSING_NAMES), "models": {}}
     if manifest_path.is_file():
-        manifest = json.loads(manifest_path.read_text())
+        manifest = _read_manifest(manifest_path)
     entry = manifest["models"].setdefault(
         model, {"input_size": INPUT_SIZE, "licence": LICENCE, "data": DATA, "networks": {}}
     )
@@ -157,6 +151,16 @@ def export_to_weights(source: Path, folder: Path, *, model: str = "base") -> dic
     temporary.write_text(json.dumps(manifest, indent=2) + "\n")
     temporary.replace(manifest_path)
     return row
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads(path.read_text())
+    except ValueError as error:
+        raise WeightsError(f"{path}: not a weights manifest: {error}") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != MANIFEST_FORMAT or "models" not in manifest:
+        raise WeightsError(f"{path}: expected a weights manifest of format {MANIFEST_FORMAT}")
+    return manifest
 
 
 def _sha256(path: Path) -> str:

@@ -46,12 +46,39 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         with safe_open(path, "pt") as file:
             names = file.keys()
             weights = {name: file.get_tensor(name) for name in names}
-            metadata = {k: json.loads(v) for k, v in (file.metadata() or {}).items()}
-    except (OSError, ValueError, RuntimeError) as error:
-        raise WeightsError(f"{path}: not a readable .safetensors file") from error
+            metadata = {k: _from_json(v) for k, v in (file.metadata() or {}).items()}
     except Exception as error:  # safetensors' own error type derives from Exception alone
         raise WeightsError(f"{path}: not a readable .safetensors file ({type(error).__name__})") from error
     return weights, metadata
+
+
+def _from_json(text: str) -> Any:
+    """What `save_weights` stored; other people's files hold plain words."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def rebuild(path: Path, kinds: dict[str, tuple[type[nn.Module], type]]) -> tuple[nn.Module, dict[str, Any]]:
+    """The network of a .safetensors file of ours, with its sizes and weights, and the file's metadata.
+
+    kinds: what may come, by the name stored in the file: its class and its config's class. Raises WeightsError.
+    """
+    weights, metadata = load_weights(path)
+    if metadata.get("network") not in kinds:
+        raise WeightsError(
+            f"{path}: expected weights of {' or '.join(kinds)} of ours, got {metadata.get('network', 'others')}"
+        )
+    network_type, config_type = kinds[metadata["network"]]
+    try:
+        config = config_type(**{k: tuple(v) if isinstance(v, list) else v for k, v in metadata["config"].items()})
+        network = network_type(config)
+        network.load_state_dict(weights)
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise WeightsError(f"{path}: weights do not fit {network_type.__name__}: {reason}") from error
+    return network, metadata
 
 
 def load_into(network: nn.Module, path: Path) -> dict[str, Any]:

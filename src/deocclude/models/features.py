@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from deocclude.errors import WeightsError
 from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet
-from deocclude.weights_io import load_weights
+from deocclude.weights_io import load_weights, rebuild
 
 
 class ParsingFeatures(nn.Module):
@@ -80,18 +80,15 @@ def load_features(path: Path) -> nn.Module:
     if metadata.get("network") == "mask_completion":
         return ParsingFeatures(load_mask_completion(path))
     if "features.0.weight" in weights:
-        return Vgg16Features(weights)
+        try:
+            return Vgg16Features(weights)
+        except (KeyError, RuntimeError) as error:
+            reason = str(error).splitlines()[-1].strip()
+            raise WeightsError(f"{path}: not the weights of VGG-16: {reason}") from error
     raise WeightsError(f"{path}: expected stage 1 weights of ours or VGG-16 (features.N.weight), got neither")
 
 
 def load_mask_completion(path: Path) -> MaskCompletionNet:
     """Stage 1 with the sizes and weights of a .safetensors file. Raises WeightsError."""
-    weights, metadata = load_weights(path)
-    if metadata.get("network") != "mask_completion":
-        raise WeightsError(
-            f"{path}: expected stage 1 weights of ours, got {metadata.get('network', 'weights of unknown kind')}"
-        )
-    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in metadata["config"].items()}
-    network = MaskCompletionNet(MaskCompletionConfig(**fields))
-    network.load_state_dict(weights)
+    network, _ = rebuild(path, {"mask_completion": (MaskCompletionNet, MaskCompletionConfig)})
     return network

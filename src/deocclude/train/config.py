@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from deocclude.errors import ConfigError
 
@@ -20,7 +19,8 @@ class DataSection(_Strict):
     """Where people, occluders and backgrounds come from, and how scenes and crops are drawn from them."""
 
     root: Path = Path("../shared/data")
-    sources: dict[Literal["ccp", "cutouts", "full", "upper"], float] = {
+    # share of each source; one that is not named is not read
+    sources: dict[Literal["ccp", "cutouts", "full", "upper"], Annotated[float, Field(ge=0)]] = {
         "ccp": 0.5, "cutouts": 0.35, "full": 0.1, "upper": 0.05,
     }  # fmt: skip
     synthesis: dict[str, Any] = {}  # fields of data.synthesis.SynthesisConfig
@@ -51,7 +51,7 @@ class Schedule(_Strict):
     @model_validator(mode="after")
     def _phases_in_order(self) -> Schedule:
         ends = [p.until for p in self.phases]
-        if ends != sorted(ends) or ends[-1] != 1.0:
+        if ends != sorted(set(ends)) or ends[-1:] != [1.0]:
             raise ValueError(f"phases must end in rising order, the last at 1.0, got {ends}")
         return self
 
@@ -73,10 +73,10 @@ class StageSection(_Strict):
 class TrainConfig(_Strict):
     """The whole file. `mask` and `content` are the two stages."""
 
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     device: str = "auto"  # auto, cpu, cuda
     precision: Literal["float32", "bfloat16"] = "bfloat16"
-    threads: int | None = None  # CPU threads; none: all cores
+    threads: int | None = Field(default=None, gt=0)  # CPU threads; none: all cores
     workers: int = Field(default=1, ge=0)  # processes that draw samples
     validate_every: int = Field(default=1000, gt=0)
     validation_samples: int = Field(default=96, gt=0)
@@ -93,8 +93,8 @@ def load_config(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> Trai
     if not path.is_file():
         raise ConfigError(f"config not found: looked for {path}")
     try:
-        raw = yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as error:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: expected a mapping at the top, got {type(raw).__name__}")
@@ -116,13 +116,24 @@ def describe(error: ValidationError) -> str:
 
 
 def build(base: Any, values: dict[str, Any], where: str) -> Any:
-    """A frozen config dataclass with some fields replaced by plain values; ConfigError names a key it does not have."""
+    """A frozen config dataclass with some fields replaced by plain values; ConfigError names the key that is wrong."""
     cls = type(base)
     fields = cls.__dataclass_fields__
     unknown = sorted(set(values) - set(fields))
     if unknown:
         raise ConfigError(f"unknown key {where}.{unknown[0]}: {cls.__name__} has {', '.join(fields)}")
-    return replace(base, **{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    try:
+        return TypeAdapter(cls).validate_python({name: getattr(base, name) for name in fields} | values)
+    except ValidationError as error:
+        raise ConfigError(f"{where}.{describe(error)}") from error
+
+
+def check_losses(losses: dict[str, float], terms: tuple[str, ...], where: str) -> dict[str, float]:
+    """`losses` as they are; ConfigError names one that is no term of the criterion."""
+    unknown = sorted(set(losses) - set(terms))
+    if unknown:
+        raise ConfigError(f"unknown key {where}.{unknown[0]}: the terms are {', '.join(terms)}")
+    return losses
 
 
 def _apply(raw: dict, override: str) -> None:
@@ -135,4 +146,7 @@ def _apply(raw: dict, override: str) -> None:
         at = at.setdefault(part, {})
         if not isinstance(at, dict):
             raise ConfigError(f"--set {key}: {part} is a value, not a section")
-    at[last] = yaml.safe_load(value)
+    try:
+        at[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {key}: {value!r} is not a YAML value") from error

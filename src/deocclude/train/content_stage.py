@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -19,7 +20,7 @@ from deocclude.models.content_recovery import ContentRecoveryConfig, ContentReco
 from deocclude.models.discriminators import PatchDiscriminator
 from deocclude.models.features import load_features, load_mask_completion
 from deocclude.models.mask_completion import to_probabilities
-from deocclude.train.config import TrainConfig, build
+from deocclude.train.config import TrainConfig, build, check_losses
 from deocclude.train.engine import Outcome, fit, to_float
 from deocclude.weights_io import load_into
 
@@ -45,11 +46,11 @@ class ContentStage:
     def __init__(self, config: TrainConfig):
         section = config.content
         data = section.data or config.data
-        sources = build(SourceWeights(), data.sources, "data.sources")
+        sources = build(SourceWeights(0, 0, 0, 0), data.sources, "data.sources")
         synthesis = build(SynthesisConfig(), _SYNTHESIS | data.synthesis, "data.synthesis")
         crop = build(CropConfig(), _CROP | data.crop, "data.crop")
         self.config = build(getattr(ContentRecoveryConfig, section.preset)(), section.network, "content.network")
-        self.losses = section.losses or DEFAULT_LOSSES
+        self.losses = check_losses(section.losses or DEFAULT_LOSSES, ContentCriterion.TERMS, "content.losses")
         if section.features is None:
             raise ConfigError("content.features: name stage 1's .safetensors (its parsing guides stage 2)")
         self.parser = load_mask_completion(section.features).eval().requires_grad_(False)
@@ -64,11 +65,11 @@ class ContentStage:
         size = section.schedule.phases[-1].size_px
         self.validation = [held_out.batch(i, 8, size) for i in range(-(-config.validation_samples // 8))]
 
-    def generator_terms(self, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
+    def generator_terms(self, batch: dict[str, Tensor], rng: np.random.Generator) -> tuple[dict[str, Tensor], Tensor]:
         """Terms of the criterion, and the composed person for the discriminator."""
         # a thin rim of the visible mask is dropped now and then, as inference does against the occluder's colours
-        source = batch["visible"] if torch.rand(()) < 0.5 else -F.max_pool2d(-batch["visible"], 3, 1, 1)
-        content = self.network(batch["photo"], source, batch["amodal"], *self._parsing(batch, mix=True)).float()
+        source = batch["visible"] if rng.random() < 0.5 else -F.max_pool2d(-batch["visible"], 3, 1, 1)
+        content = self.network(batch["photo"], source, batch["amodal"], *self._parsing(batch, rng)).float()
         terms = self.criterion(content, batch, self.discriminator)
         return terms, compose(content, batch["truth"], batch["visible"], batch["amodal"]).detach()
 
@@ -79,15 +80,15 @@ class ContentStage:
         return (real + masked_scores(F.softplus, self.discriminator, output, hidden)) / 2
 
     @torch.no_grad()
-    def _parsing(self, batch: dict[str, Tensor], *, mix: bool) -> tuple[Tensor, Tensor]:
-        """Visible and amodal parsing (B, P, S/4, S/4): stage 1's guess, or now and then the label."""
+    def _parsing(self, batch: dict[str, Tensor], rng: np.random.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Visible and amodal parsing (B, P, S/4, S/4): stage 1's guess; given an rng, now and then the label."""
         output = self.parser(batch["photo"], batch["visible"])
         found = to_probabilities(type(output)(*(t.float() for t in output)))
         visible, amodal = found.visible_parsing, found.amodal_parsing
-        if mix:
+        if rng is not None:
             labels = batch["parsing"][:, 2::4, 2::4]
             use = ((labels > 0) & (labels < 255)).flatten(1).any(1)  # this person has labels
-            use &= torch.rand(len(use), device=use.device) < _P_LABELS
+            use &= torch.from_numpy(rng.random(len(use)) < _P_LABELS).to(use.device)
             truth = one_hot(labels, self.config.parsing_classes)
             pick = use[:, None, None, None]
             visible, amodal = torch.where(pick, truth, visible), torch.where(pick, truth, amodal)
@@ -101,7 +102,7 @@ class ContentStage:
         for raw in self.validation:
             batch = to_float(raw, device)
             with torch.autocast(device.type, torch.bfloat16):
-                content = network(batch["photo"], batch["visible"], batch["amodal"], *self._parsing(batch, mix=False))
+                content = network(batch["photo"], batch["visible"], batch["amodal"], *self._parsing(batch))
             hidden = batch["amodal"] * (1 - batch["visible"])
             big = hidden.sum((1, 2, 3)) > 64
             error = (content.float() - batch["truth"]) * hidden

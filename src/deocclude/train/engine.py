@@ -5,18 +5,23 @@ from __future__ import annotations
 import copy
 import json
 import math
+import signal
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from deocclude.data.dataset import SampleStream
-from deocclude.errors import DeviceError, TrainingError
+from deocclude.errors import DeviceError, TrainingError, WeightsError
 from deocclude.train.config import Schedule, StageSection, TrainConfig
 from deocclude.weights_io import load_state, save_state, save_weights
 
@@ -32,8 +37,11 @@ class Stage(Protocol):
     discriminator: nn.Module | None
     stream: SampleStream
 
-    def generator_terms(self, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], Any]:
-        """Weighted loss terms of the network, and what `discriminator_loss` needs of the output."""
+    def generator_terms(self, batch: dict[str, Tensor], rng: np.random.Generator) -> tuple[dict[str, Tensor], Any]:
+        """Weighted loss terms of the network, and what `discriminator_loss` needs of the output.
+
+        rng: for what the stage draws itself; a step always gets the same one.
+        """
         ...
 
     def discriminator_loss(self, batch: dict[str, Tensor], output: Any) -> Tensor:
@@ -92,13 +100,17 @@ def fit(
     last = out / STATE_FILE
     if resume and last.is_file():
         state = load_state(last)
-        network.load_state_dict(state["network"])
-        ema.load_state_dict(state["ema"])
-        optimizer.load_state_dict(state["optimizer"])
-        if adversary is not None and state["discriminator"] is not None:
-            stage.discriminator.load_state_dict(state["discriminator"])
-            adversary.load_state_dict(state["adversary"])
-        start, best = state["step"], state["best"]
+        try:
+            network.load_state_dict(state["network"])
+            ema.load_state_dict(state["ema"])
+            optimizer.load_state_dict(state["optimizer"])
+            if adversary is not None and state["discriminator"] is not None:
+                stage.discriminator.load_state_dict(state["discriminator"])
+                adversary.load_state_dict(state["adversary"])
+            start, best = state["step"], state["best"]
+        except (KeyError, ValueError, RuntimeError) as error:
+            reason = str(error).splitlines()[-1].strip()
+            raise WeightsError(f"{last}: does not fit this config, so it cannot be resumed: {reason}") from error
 
     def save(step: int) -> None:
         save_state(
@@ -116,29 +128,32 @@ def fit(
         StepBatches(stage.stream, schedule), batch_size=None, sampler=steps, num_workers=config.workers,
         prefetch_factor=4 if config.workers else None, pin_memory=device.type == "cuda",
     )  # fmt: skip
-    log = (out / "log.jsonl").open("a")
+    log = (out / "log.jsonl").open("a" if start else "w")
     running: dict[str, float] = {}
-    seen, since = 0, time.monotonic()
-    step = start
+    counted, seen, since = 0, 0, time.monotonic()
+    done = start
     with log, _progress(quiet) as progress:
         bar = progress.add_task(stage.name, total=schedule.steps, completed=start, rate=0.0, note="")
         try:
             for step, raw in zip(steps, loader, strict=True):
                 rate = learning_rate(schedule, step)
-                _set_rate(optimizer, rate)
                 batch = to_float(raw, device)
-                terms = _step(stage, batch, optimizer, adversary, rate, schedule, device, config.precision)
-                ema.update(network, step)
+                rng = np.random.default_rng((config.seed, step, 1))  # not the one that drew the batch
+                with _put_off_interrupts():
+                    terms = _step(stage, batch, rng, optimizer, adversary, rate, schedule, device, config.precision)
+                    ema.update(network, step)
+                    done = step + 1
                 for name, value in terms.items():
                     running[name] = running.get(name, 0.0) + value
+                counted += 1
                 seen += batch["photo"].shape[0]
                 if (step + 1) % 50 == 0:
                     now = time.monotonic()
                     line = {"step": step + 1, "lr": rate, "samples_per_s": seen / (now - since)}
-                    line |= {k: v / 50 for k, v in running.items()}
+                    line |= {k: v / counted for k, v in running.items()}
                     _write(log, line)
                     progress.update(bar, completed=step + 1, rate=line["samples_per_s"])
-                    running, seen, since = {}, 0, now
+                    running, counted, seen, since = {}, 0, 0, now
                 if (step + 1) % config.validate_every == 0 or step + 1 == schedule.steps:
                     measures = stage.validate(ema.network)
                     _write(log, {"step": step + 1, "validation": measures})
@@ -150,22 +165,42 @@ def fit(
                     save(step + 1)
                     seen, since = 0, time.monotonic()
         except KeyboardInterrupt:
-            save(step)
+            save(done)
             raise
     return Outcome(schedule.steps, best, out / WEIGHTS_FILE)
 
 
+@contextmanager
+def _put_off_interrupts() -> Iterator[None]:
+    """Ctrl-C and a polite kill wait for the end of the block: what is saved then is the state after a whole step."""
+    came: list[int] = []
+    # handlers can be set in the main thread alone, which is the one that they interrupt
+    put_off = [s for s in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(s) is signal.default_int_handler]
+    if threading.current_thread() is not threading.main_thread():
+        put_off = []
+    for number in put_off:
+        signal.signal(number, lambda n, _: came.append(n))
+    try:
+        yield
+    finally:
+        for number in put_off:
+            signal.signal(number, signal.default_int_handler)
+    if came:
+        raise KeyboardInterrupt
+
+
 def _step(
-    stage: Stage, batch: dict[str, Tensor], optimizer: torch.optim.Optimizer, adversary: torch.optim.Optimizer | None,
-    rate: float, schedule: Schedule, device: torch.device, precision: str,
+    stage: Stage, batch: dict[str, Tensor], rng: np.random.Generator, optimizer: torch.optim.Optimizer,
+    adversary: torch.optim.Optimizer | None, rate: float, schedule: Schedule, device: torch.device, precision: str,
 ) -> dict[str, float]:  # fmt: skip
     """One step of the network, then one of its discriminator. Gradients of the two never mix."""
     stage.network.train()
+    _set_rate(optimizer, rate)
     bf16 = precision == "bfloat16"
     if adversary is not None:
         stage.discriminator.requires_grad_(False)
     with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-        terms, output = stage.generator_terms(batch)
+        terms, output = stage.generator_terms(batch, rng)
     total = torch.stack(list(terms.values())).sum()
     if not torch.isfinite(total):
         raise TrainingError(f"{stage.name}: the loss is {total.item()}: { ({k: v.item() for k, v in terms.items()}) }")

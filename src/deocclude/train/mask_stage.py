@@ -18,7 +18,7 @@ from deocclude.losses import MaskCriterion, discriminator_adversarial
 from deocclude.models.discriminators import PatchDiscriminator
 from deocclude.models.features import load_features
 from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet, to_probabilities
-from deocclude.train.config import TrainConfig, build
+from deocclude.train.config import TrainConfig, build, check_losses
 from deocclude.train.engine import STATE_FILE, Outcome, fit, to_float
 from deocclude.weights_io import load_into
 
@@ -37,11 +37,15 @@ class MaskStage:
         """fresh: nothing will be resumed, so typical poses have to be computed."""
         section = config.mask
         data = section.data or config.data
-        sources = build(SourceWeights(), data.sources, "data.sources")
+        sources = build(SourceWeights(0, 0, 0, 0), data.sources, "data.sources")
         synthesis = build(SynthesisConfig(), data.synthesis, "data.synthesis")
         crop = build(CropConfig(), data.crop, "data.crop")
         self.config = build(getattr(MaskCompletionConfig, section.preset)(), section.network, "mask.network")
-        self.losses = section.losses or DEFAULT_LOSSES
+        self.losses = check_losses(section.losses or DEFAULT_LOSSES, MaskCriterion.TERMS, "mask.losses")
+        if self.losses.get("perceptual") and section.features is None:
+            raise ConfigError(
+                "mask.features: name stage 1's .safetensors of an earlier run, or VGG-16's, for perceptual"
+            )
         features = load_features(section.features) if section.features else None
         self.criterion = MaskCriterion(self.losses, features=features)
         torch.manual_seed(config.seed)
@@ -62,7 +66,7 @@ class MaskStage:
         size = section.schedule.phases[-1].size_px
         self.validation = [held_out.batch(i, 8, size) for i in range(-(-config.validation_samples // 8))]
 
-    def generator_terms(self, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
+    def generator_terms(self, batch: dict[str, Tensor], rng: np.random.Generator) -> tuple[dict[str, Tensor], Tensor]:
         """Terms of the criterion, and the soft amodal mask."""
         output = self.network(batch["photo"], batch["initial"])
         output = type(output)(*(t.float() for t in output))
@@ -95,8 +99,10 @@ class MaskStage:
             labels = batch["parsing"][:, 2::4, 2::4]
             body = (labels > 0) & (labels < 255)
             rows["parsing"].append((found.amodal_parsing.argmax(1) == labels)[body].float())
-        means = {k: torch.cat(v).mean().item() for k, v in rows.items()}
-        return means | {"score": means["full_iou"] + means["invisible_iou"]}
+        joined = {k: torch.cat(v) for k, v in rows.items()}
+        # a small validation set may hold nobody unoccluded, or nobody with labels: that measure is left out
+        means = {k: v.mean().item() for k, v in joined.items() if len(v)}
+        return means | {"score": means["full_iou"] + means.get("invisible_iou", 0.0)}
 
     def metadata(self) -> dict[str, Any]:
         """Network and configuration, as stored beside the weights."""
@@ -108,7 +114,7 @@ def draw_poses(config: TrainConfig, library: Library | None = None) -> np.ndarra
     section = config.mask
     data = section.data or config.data
     if library is None:
-        library = load_library(data.root, "train", build(SourceWeights(), data.sources, "data.sources"))
+        library = load_library(data.root, "train", build(SourceWeights(0, 0, 0, 0), data.sources, "data.sources"))
     synthesis = build(SynthesisConfig(), data.synthesis, "data.synthesis")
     network = build(getattr(MaskCompletionConfig, section.preset)(), section.network, "mask.network")
     return typical_poses(library, np.random.default_rng(config.seed), synthesis, count=network.templates)
