@@ -1,0 +1,162 @@
+"""Configs: what is right is read with types, what is wrong is named by its key."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from deocclude.data.dataset import CropConfig
+from deocclude.data.library import SourceWeights
+from deocclude.data.synthesis import SynthesisConfig
+from deocclude.errors import ConfigError
+from deocclude.losses import ContentCriterion, MaskCriterion
+from deocclude.models.content_recovery import ContentRecoveryConfig
+from deocclude.models.mask_completion import MaskCompletionConfig
+from deocclude.train import content_stage, mask_stage
+from deocclude.train.config import Phase, Schedule, build, check_losses, load_config
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    return path
+
+
+def refused(path: Path, *overrides: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, overrides)
+    assert caught.value.exit_code == 2
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda p: p.name)
+def test_every_config_is_valid_to_the_last_key(path: Path) -> None:
+    config = load_config(path)
+    stages = {
+        "mask": (MaskCompletionConfig, MaskCriterion, mask_stage),
+        "content": (ContentRecoveryConfig, ContentCriterion, content_stage),
+    }
+    assert config.mask is not None or config.content is not None
+    for name, (network, criterion, stage) in stages.items():
+        section = getattr(config, name)
+        if section is None:
+            continue
+        build(getattr(network, section.preset)(), section.network, f"{name}.network")
+        check_losses(section.losses or stage.DEFAULT_LOSSES, criterion.TERMS, f"{name}.losses")
+        data = section.data or config.data
+        build(SourceWeights(), data.sources, "data.sources")
+        build(SynthesisConfig(), data.synthesis, "data.synthesis")
+        build(CropConfig(), data.crop, "data.crop")
+
+
+def test_values_and_defaults(tmp_path: Path) -> None:
+    text = """
+seed: 4
+mask:
+  schedule:
+    steps: 100
+    phases:
+      - {until: 0.5, size_px: 64, batch_size: 2}
+      - {until: 1, size_px: 96, batch_size: 1}
+"""
+    config = load_config(written(tmp_path, text))
+    assert (config.seed, config.device, config.precision, config.content) == (4, "auto", "bfloat16", None)
+    assert config.mask.schedule.phases == (
+        Phase(until=0.5, size_px=64, batch_size=2), Phase(until=1.0, size_px=96, batch_size=1),
+    )  # fmt: skip
+    assert config.mask.schedule.learning_rate == 2e-3
+
+
+def test_overrides(tmp_path: Path) -> None:
+    path = written(tmp_path, "mask: {schedule: {steps: 100}}")
+    config = load_config(
+        path, ["mask.schedule.steps=7", "data.sources.ccp=0.25", "mask.network.widths=[8, 8]", "seed=3"]
+    )
+    assert config.mask.schedule.steps == 7 and config.seed == 3
+    assert config.data.sources == {"ccp": 0.25}
+    assert config.mask.network == {"widths": [8, 8]}
+    assert load_config(path, ["mask.init=null"]).mask.init is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sed: 1", "unknown key sed"),
+        ("mask: {schedule: {steps: 5, lr: 0.1}}", "unknown key mask.schedule.lr"),
+        ("mask: {network: {}}", "mask.schedule: field required"),
+        ("mask: {schedule: {steps: many}}", "mask.schedule.steps: input should be a valid integer"),
+        ("mask: {schedule: {steps: 0}}", "mask.schedule.steps: input should be greater than 0, got 0"),
+        ("seed: -1", "seed: input should be greater than or equal to 0, got -1"),
+        ("threads: 0", "threads: input should be greater than 0, got 0"),
+        ("precision: float16", "precision: input should be 'float32' or 'bfloat16', got 'float16'"),
+        ("data: {sources: {cpp: 1.0}}", "data.sources.cpp"),
+        ("data: {sources: {ccp: -1.0}}", "data.sources.ccp: input should be greater than or equal to 0"),
+        (
+            "mask: {schedule: {steps: 5, phases: [{until: 1, size_px: 50, batch_size: 1}]}}",
+            "mask.schedule.phases.0.size_px: input should be a multiple of 32, got 50",
+        ),
+        ("mask: {schedule: {steps: 5, phases: [{until: 1.0, size_px: 64}]}}", "phases.0.batch_size: field required"),
+        ("- 1", "expected a mapping at the top, got list"),
+        ("a: [1, ", "not valid YAML"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_named(tmp_path: Path, text: str, message: str) -> None:
+    said = refused(written(tmp_path, text))
+    assert message in said and str(tmp_path / "config.yaml") in said
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize("ends", [[0.5, 0.3, 1.0], [0.5], [0.5, 0.5, 1.0], []])
+def test_phases_must_rise_to_the_end(tmp_path: Path, ends: list[float]) -> None:
+    phases = ", ".join(f"{{until: {e}, size_px: 32, batch_size: 1}}" for e in ends)
+    said = refused(written(tmp_path, f"mask: {{schedule: {{steps: 5, phases: [{phases}]}}}}"))
+    assert "mask.schedule" in said and f"phases must end in rising order, the last at 1.0, got {ends}" in said
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    assert refused(tmp_path / "none.yaml") == f"config not found: looked for {tmp_path / 'none.yaml'}"
+    (tmp_path / "picture.yaml").write_bytes(b"\xff\xd8\xff\xe0")
+    assert "not valid YAML" in refused(tmp_path / "picture.yaml")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("seed", "--set expects a.b=c, got 'seed'"),
+        ("=3", "--set expects a.b=c, got '=3'"),
+        ("seed.deep=3", "--set seed.deep: seed is a value, not a section"),
+        ("mask.schedule.stepz=3", "unknown key mask.schedule.stepz"),
+        ("mask.network.widths=[8", "--set mask.network.widths: '[8' is not a YAML value"),
+    ],
+)
+def test_overrides_that_are_wrong(tmp_path: Path, override: str, message: str) -> None:
+    assert message in refused(written(tmp_path, "{seed: 1, mask: {schedule: {steps: 5}}}"), override)
+
+
+def test_fields_of_dataclasses_are_checked_too() -> None:
+    config = build(MaskCompletionConfig.base(), {"widths": [8, 16], "pose_guidance": False}, "mask.network")
+    assert config.widths == (8, 16) and not config.pose_guidance
+    assert config.stem_width == MaskCompletionConfig.base().stem_width
+    for values, message in (
+        ({"width": 8}, "unknown key mask.network.width: MaskCompletionConfig has stem_width, widths"),
+        ({"widths": 8}, "mask.network.widths: input should be a valid tuple, got 8"),
+        ({"blocks": "two"}, "mask.network.blocks: input should be a valid integer"),
+    ):
+        with pytest.raises(ConfigError, match=re.escape(message)):
+            build(MaskCompletionConfig.base(), values, "mask.network")
+    with pytest.raises(ConfigError, match=re.escape("data.crop.wide_scale.1: field required")):
+        build(CropConfig(), {"wide_scale": [1.5]}, "data.crop")
+
+
+def test_loss_terms_are_checked() -> None:
+    assert check_losses({"amodal_ce": 1.0}, MaskCriterion.TERMS, "mask.losses") == {"amodal_ce": 1.0}
+    with pytest.raises(ConfigError, match=r"unknown key mask\.losses\.amodal: the terms are visible_ce, "):
+        check_losses({"amodal": 1.0}, MaskCriterion.TERMS, "mask.losses")
+
+
+def test_a_schedule_has_one_phase_unless_told() -> None:
+    assert Schedule(steps=5).phases == (Phase(until=1.0, size_px=256, batch_size=16),)

@@ -1,0 +1,170 @@
+"""Stage 1 in training, on drawn people: it learns, it resumes exactly, and it measures what it says."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from deocclude.data.poses import write_poses
+from deocclude.errors import ConfigError, InputError
+from deocclude.export import build_network
+from deocclude.models.mask_completion import MaskCompletionNet, MaskOutput
+from deocclude.train import mask_stage
+from deocclude.train.config import load_config
+from deocclude.train.engine import fit, to_float
+from deocclude.train.mask_stage import DEFAULT_LOSSES, MaskStage
+from deocclude.weights_io import load_state
+
+
+class SameBatch:
+    """Always the first batch of a stream."""
+
+    def __init__(self, stream) -> None:
+        self.stream = stream
+
+    def batch(self, index: int, batch_size: int, size_px: int) -> dict[str, Tensor]:
+        return self.stream.batch(0, batch_size, size_px)
+
+
+def total_loss(stage, raw: dict[str, Tensor]) -> dict[str, float]:
+    stage.network.train()
+    with torch.no_grad():
+        terms, _ = stage.generator_terms(to_float(raw, torch.device("cpu")), np.random.default_rng(0))
+    return {name: value.item() for name, value in terms.items()}
+
+
+def test_a_handful_of_people_is_learned_by_heart(write_config, tmp_path: Path) -> None:
+    config = load_config(
+        write_config(), ["mask.schedule.steps=30", "mask.schedule.learning_rate=0.01", "precision=bfloat16"]
+    )
+    stage = MaskStage(config)
+    stage.stream = SameBatch(stage.stream)
+    raw = stage.stream.batch(0, 4, 32)
+    before = total_loss(stage, raw)
+    assert before.keys() == DEFAULT_LOSSES.keys()
+    outcome = fit(stage, config, config.mask, tmp_path / "run", quiet=True)
+    after = total_loss(stage, raw)
+    assert sum(after.values()) < 0.65 * sum(before.values())
+    assert all(after[name] < before[name] for name in ("visible_ce", "amodal_ce", "amodal_parsing_ce"))
+    network, metadata = build_network(outcome.best_weights)
+    assert isinstance(network, MaskCompletionNet) and network.config == stage.config
+    assert metadata["step"] == 30 and metadata["validation"]["score"] == outcome.best_score
+
+
+def test_an_interrupted_run_ends_with_the_same_weights(write_config, tmp_path: Path) -> None:
+    path = write_config()
+    settings = ["mask.losses={amodal_ce: 1.0, visible_ce: 1.0, adversarial: 0.1}"]
+    config = load_config(path, settings)
+    mask_stage.main(config, tmp_path / "straight", quiet=True)
+    broken = MaskStage(config)
+    terms_of, count = broken.generator_terms, iter(range(9))
+
+    def interrupted(batch, rng):
+        if next(count) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return terms_of(batch, rng)
+
+    broken.generator_terms = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        fit(broken, config, config.mask, tmp_path / "broken", quiet=True)
+    assert load_state(tmp_path / "broken" / "last.pt")["step"] == 4
+    mask_stage.main(config, tmp_path / "broken", quiet=True)
+    first, second = (load_state(tmp_path / name / "last.pt") for name in ("straight", "broken"))
+    for part in ("network", "ema", "discriminator"):
+        assert all(torch.equal(value, second[part][key]) for key, value in first[part].items()), part
+    assert first["best"] == second["best"]
+
+
+class Oracle(nn.Module):
+    """Says what it is told, batch after batch."""
+
+    def __init__(self, answers: list[MaskOutput]) -> None:
+        super().__init__()
+        self.here = nn.Parameter(torch.zeros(1))
+        self.answers = iter(answers)
+
+    def forward(self, image: Tensor, initial: Tensor) -> MaskOutput:
+        return next(self.answers)
+
+
+def logits(mask: Tensor) -> Tensor:
+    return mask.float() * 40 - 20
+
+
+def test_validation_of_perfect_and_of_timid_answers(write_config) -> None:
+    stage = MaskStage(load_config(write_config()))
+    perfect, timid = [], []
+    for batch in stage.validation:
+        labels = torch.where(batch["parsing"] == 255, 0, batch["parsing"])[:, 2::4, 2::4]
+        parsing = logits(nn.functional.one_hot(labels.long(), 12).permute(0, 3, 1, 2))
+        perfect.append(MaskOutput(logits(batch["visible"]), logits(batch["amodal"]), parsing, parsing))
+        timid.append(MaskOutput(logits(batch["visible"]), logits(batch["visible"]), parsing, parsing))
+    best = stage.validate(Oracle(perfect))
+    assert best["full_iou"] == best["invisible_iou"] == best["visible_iou"] == 1 and best["score"] == 2
+    assert best["false"] == 0 and best["parsing"] > 0.9  # cells on the outline are partly background
+    worse = stage.validate(Oracle(timid))
+    batch = to_float(stage.validation[0], torch.device("cpu"))
+    known = batch["known"]
+    overlap = (batch["visible"] * known).sum((1, 2, 3)) / (batch["amodal"] * known).sum((1, 2, 3))
+    assert worse["full_iou"] == pytest.approx(overlap.mean().item(), abs=1e-5)
+    assert worse["invisible_iou"] == 0 and worse["score"] == pytest.approx(worse["full_iou"])
+
+
+def test_a_measure_without_anybody_is_left_out(write_config) -> None:
+    stage = MaskStage(load_config(write_config(), ["data.synthesis.p_unoccluded=1.0", "data.sources={full: 1.0}"]))
+    found = stage.validate(stage.network.eval())
+    assert found.keys() == {"full_iou", "visible_iou", "false", "score"}
+    assert found["score"] == found["full_iou"] and np.isfinite(found["false"])
+
+
+def test_typical_poses_come_from_a_file_or_are_drawn(write_config, tmp_path: Path, monkeypatch) -> None:
+    centres = np.random.default_rng(0).random((4, 2, 32, 32)).astype(np.float32)
+    write_poses(tmp_path / "poses.npz", centres)
+    path = write_config()
+    stage = MaskStage(load_config(path, ["mask.init=null", f"mask.poses={tmp_path / 'poses.npz'}"]))
+    np.testing.assert_array_equal(stage.network.typical_poses.centres, centres)
+    with pytest.raises(ConfigError, match=r"mask\.network\.templates is 5, .*poses\.npz has 4"):
+        MaskStage(
+            load_config(path, ["mask.init=null", f"mask.poses={tmp_path / 'poses.npz'}", "mask.network.templates=5"])
+        )
+    asked = {}
+
+    def drawn(library, rng, synthesis, *, count):
+        asked.update(count=count, people=len(library.people))
+        return centres
+
+    monkeypatch.setattr(mask_stage, "typical_poses", drawn)
+    stage = MaskStage(load_config(path, ["mask.init=null"]))
+    assert asked == {"count": 4, "people": 8}
+    np.testing.assert_array_equal(stage.network.typical_poses.centres, centres)
+    asked.clear()
+    MaskStage(load_config(path, ["mask.init=null"]), fresh=False)
+    MaskStage(load_config(path, ["mask.init=null", "mask.network.pose_guidance=false"]))
+    assert asked == {}, "a resumed run has them, and so has one without pose guidance"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("mask.network.depth=3", "unknown key mask.network.depth"),
+        ("mask.losses.focal=1.0", "unknown key mask.losses.focal: the terms are visible_ce"),
+        ("mask.losses.perceptual=1.0", "mask.features: name stage 1's .safetensors"),
+        ("data.synthesis.p_low=often", "data.synthesis.p_low: input should be a valid number"),
+        ("data.crop.zoom=2", "unknown key data.crop.zoom"),
+    ],
+)
+def test_what_is_wrong_is_named(write_config, override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        MaskStage(load_config(write_config(), [override]))
+
+
+def test_a_missing_data_folder_is_named(write_config, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"data folder not found: looked for {tmp_path / 'nowhere'}"):
+        MaskStage(load_config(write_config(), [f"data.root={tmp_path / 'nowhere'}"]))
