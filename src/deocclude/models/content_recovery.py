@@ -42,7 +42,7 @@ class ContentRecoveryConfig:
     @classmethod
     def paper(cls) -> ContentRecoveryConfig:
         """About the reference's 55.6 M trainable parameters and 35.4 GMAC at 256x256; its kernels."""
-        return cls(widths=(128, 256, 384, 512, 640, 640, 640), kernels=(7, 5, 5, 3, 3, 3, 3), key_channels=64)
+        return cls(widths=(128, 256, 384, 640, 704, 704, 704), kernels=(7, 5, 5, 3, 3, 3, 3), key_channels=64)
 
     def to_dict(self) -> dict:
         """Plain values, for JSON."""

@@ -43,7 +43,7 @@ class MaskCompletionConfig:
     @classmethod
     def paper(cls) -> MaskCompletionConfig:
         """About the reference's 27.0 M parameters and 75.7 GMAC at 256x256."""
-        return cls(stem_width=128, widths=(256, 256, 256, 256), blocks=2, head_width=64)
+        return cls(stem_width=96, widths=(384, 224, 144, 144), blocks=2, head_width=96)
 
     def to_dict(self) -> dict:
         """Plain values, for JSON."""

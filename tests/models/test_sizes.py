@@ -1,0 +1,69 @@
+"""Sizes of the networks: what ships is small, and `paper` is about what the paper states."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from deocclude.models.blocks import count_parameters
+from deocclude.models.content_recovery import ContentRecoveryConfig, ContentRecoveryNet
+from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet
+
+
+class Multiplications(TorchDispatchMode):
+    """Counts multiply-accumulates of convolutions and matrix products."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        name = func.__name__.partition(".")[0]
+        if name == "convolution":
+            self.count += out.numel() * args[1][0].numel()
+        elif name in ("mm", "bmm"):
+            self.count += out.numel() * args[0].shape[-1]
+        elif name == "addmm":
+            self.count += out.numel() * args[1].shape[-1]
+        return out
+
+
+def size_of(kind: type[nn.Module], config: object) -> tuple[float, float]:
+    """Million parameters, and billion multiply-accumulates of one person at 256 x 256; nothing is computed."""
+    with FakeTensorMode():
+        network = kind(config).eval()
+        image, mask, parsing = torch.zeros(1, 3, 256, 256), torch.zeros(1, 1, 256, 256), torch.zeros(1, 12, 64, 64)
+        inputs = (image, mask) if kind is MaskCompletionNet else (image, mask, mask, parsing, parsing)
+        with torch.no_grad(), Multiplications() as counted:
+            network(*inputs)
+        return count_parameters(network) / 1e6, counted.count / 1e9
+
+
+def test_multiplications_by_hand() -> None:
+    with Multiplications() as counted:
+        nn.Conv2d(3, 5, 3, padding=1)(torch.zeros(2, 3, 4, 4))
+        torch.zeros(2, 3, 4) @ torch.zeros(2, 4, 5)
+    assert counted.count == 2 * 5 * 16 * 27 + 2 * 3 * 4 * 5
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "parameters", "multiplications"),
+    [
+        (MaskCompletionNet, MaskCompletionConfig, 27.0, 75.7),
+        (ContentRecoveryNet, ContentRecoveryConfig, 55.6, 35.4),
+    ],
+)
+def test_paper_sizes_are_about_the_references(kind, config, parameters: float, multiplications: float) -> None:
+    found = size_of(kind, config.paper())
+    assert found == pytest.approx((parameters, multiplications), rel=0.1)
+
+
+def test_what_ships_is_an_order_smaller() -> None:
+    mask = size_of(MaskCompletionNet, MaskCompletionConfig.base())
+    content = size_of(ContentRecoveryNet, ContentRecoveryConfig.base())
+    assert mask[0] < 5 and content[0] < 5
+    assert mask[1] + content[1] < (75.7 + 35.4) / 20
