@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from datafolder import draw_figure
 from deocclude.data import poses
-from deocclude.data.poses import frame_affine, into_frame, typical_poses
+from deocclude.data.poses import draw_sheet, frame_affine, into_frame, read_poses, typical_poses, write_poses
 from deocclude.data.synthesis import Library, SynthesisConfig
+from deocclude.errors import InputError
 from deocclude.models import typical_poses as model_side
 
 
@@ -71,6 +74,28 @@ def test_a_speck_has_a_frame() -> None:
     mask = np.zeros((9, 9), bool)
     mask[4, 4] = True
     np.testing.assert_allclose(frame_affine(mask), [[4, 0, 15.5 - 16], [0, 4, 15.5 - 16]])
+
+
+def test_centres_on_disk(tmp_path: Path) -> None:
+    centres = np.random.default_rng(0).random((5, 2, 32, 32)).astype(np.float32)
+    write_poses(tmp_path / "deep" / "poses.npz", centres)
+    np.testing.assert_array_equal(read_poses(tmp_path / "deep" / "poses.npz"), centres)
+    assert [p.name for p in (tmp_path / "deep").iterdir()] == ["poses.npz"]
+    (tmp_path / "broken.npz").write_bytes(b"PK")
+    for name in ("none.npz", "broken.npz"):
+        with pytest.raises(InputError, match=f"{tmp_path / name}: not a file of typical poses"):
+            read_poses(tmp_path / name)
+    write_poses(tmp_path / "old.npz", centres[:, 0])
+    with pytest.raises(InputError, match=r"must be \(K, 2, 32, 32\), got \(5, 32, 32\)"):
+        read_poses(tmp_path / "old.npz")
+
+
+def test_a_sheet_shows_every_centre() -> None:
+    centres = np.zeros((3, 2, 32, 32), np.float32)
+    centres[2, 1] = 1
+    sheet = draw_sheet(centres, columns=2, scale=2)
+    assert sheet.shape == (2 * 64, 2 * 64, 3) and sheet.dtype == np.uint8
+    assert (sheet[64:, :64] == (240, 150, 60)).all() and not sheet[:64].any() and not sheet[64:, 64:].any()
 
 
 def test_centres_are_pairs_of_masks(library: Library) -> None:

@@ -116,7 +116,8 @@ def test_phases_decide_size_and_number() -> None:
 
 def test_bytes_to_numbers() -> None:
     raw = {
-        "photo": torch.tensor([[[[0, 51, 255]]]], dtype=torch.uint8), "amodal": torch.tensor([[[[0, 1]]]], dtype=torch.uint8),
+        "photo": torch.tensor([[[[0, 51, 255]]]], dtype=torch.uint8),
+        "amodal": torch.tensor([[[[0, 1]]]], dtype=torch.uint8),
         "parsing": torch.tensor([[[255, 3]]], dtype=torch.uint8),
     }  # fmt: skip
     batch = to_float(raw, torch.device("cpu"))
@@ -131,7 +132,7 @@ def test_devices() -> None:
     with pytest.raises(DeviceError, match="device must be auto, cpu or cuda, got 'abacus'"):
         choose_device("abacus")
     if not torch.cuda.is_available():
-        with pytest.raises(DeviceError, match="device cuda was asked for, but torch .* sees no CUDA device"):
+        with pytest.raises(DeviceError, match=r"device cuda was asked for, but torch .* sees no CUDA device"):
             choose_device("cuda")
 
 

@@ -128,12 +128,11 @@ def test_typical_poses_come_from_a_file_or_are_drawn(write_config, tmp_path: Pat
     centres = np.random.default_rng(0).random((4, 2, 32, 32)).astype(np.float32)
     write_poses(tmp_path / "poses.npz", centres)
     path = write_config()
-    stage = MaskStage(load_config(path, ["mask.init=null", f"mask.poses={tmp_path / 'poses.npz'}"]))
+    from_file = ["mask.init=null", f"mask.poses={tmp_path / 'poses.npz'}"]
+    stage = MaskStage(load_config(path, from_file))
     np.testing.assert_array_equal(stage.network.typical_poses.centres, centres)
     with pytest.raises(ConfigError, match=r"mask\.network\.templates is 5, .*poses\.npz has 4"):
-        MaskStage(
-            load_config(path, ["mask.init=null", f"mask.poses={tmp_path / 'poses.npz'}", "mask.network.templates=5"])
-        )
+        MaskStage(load_config(path, [*from_file, "mask.network.templates=5"]))
     asked = {}
 
     def drawn(library, rng, synthesis, *, count):
