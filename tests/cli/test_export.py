@@ -1,0 +1,55 @@
+"""`deocclude export`: what it prints, where it writes, and its exit codes; test_export.py tests the export itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner, Result
+
+from deocclude import export as export_module
+from deocclude.cli.app import app
+from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet
+from deocclude.weights_io import save_weights
+
+
+def export(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["export", *map(str, arguments)])
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> Path:
+    config = MaskCompletionConfig(stem_width=8, widths=(8, 8), head_width=8, templates=4, template_channels=8)
+    path = tmp_path / "best.safetensors"
+    metadata = {"network": "mask_completion", "config": config.to_dict(), "step": 1}
+    torch.manual_seed(0)
+    save_weights(path, MaskCompletionNet(config).state_dict(), metadata)
+    return path
+
+
+def test_export_prints_a_line_or_json(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def quick(network: torch.nn.Module, path: Path) -> float:
+        path.write_bytes(b"onnx")
+        return 1.5e-5
+
+    monkeypatch.setattr(export_module, "export_onnx", quick)
+    out = tmp_path / "weights"
+    done = export(trained, "-o", out, "-m", "mine")
+    assert done.exit_code == 0, done.output
+    assert done.stdout == "mask_completion_mine.onnx: 0.02 M parameters, differs from torch by 1.5e-05\n"
+    row = json.loads(export(trained, "-o", out, "-m", "mine", "--json").stdout)
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert row == manifest["models"]["mine"]["networks"]["mask_completion"]
+    assert list(manifest["models"]) == ["mine"]
+
+
+def test_broken_weights_leave_with_3(trained: Path, tmp_path: Path) -> None:
+    missing = export(tmp_path / "none.safetensors", "-o", tmp_path / "weights")
+    assert (missing.exit_code, missing.stdout) == (3, "")
+    assert missing.stderr == f"error: weights not found: looked for {tmp_path / 'none.safetensors'}\n"
+    trained.write_bytes(trained.read_bytes()[:-20])
+    damaged = export(trained, "-o", tmp_path / "weights")
+    assert damaged.exit_code == 3 and "not a readable .safetensors file" in damaged.stderr
+    assert not (tmp_path / "weights").exists()

@@ -1,0 +1,196 @@
+"""Export: what `run` loads is what was trained, and what is broken is named."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+
+import deocclude
+from deocclude import export
+from deocclude.errors import DeoccludeError, WeightsError
+from deocclude.export import build_network, example_inputs, export_onnx, export_to_weights, parity
+from deocclude.models.blocks import count_parameters
+from deocclude.models.content_recovery import ContentRecoveryConfig, ContentRecoveryNet
+from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet, to_probabilities
+from deocclude.types import PARSING_NAMES
+from deocclude.weights_io import load_weights, save_weights
+
+NAMES = ("mask_completion", "content_recovery")
+
+
+def network_of(name: str) -> nn.Module:
+    """Tiny, and shallow as well: exporting takes time by the number of layers."""
+    torch.manual_seed(0)
+    if name == "mask_completion":
+        network: nn.Module = MaskCompletionNet(
+            MaskCompletionConfig(stem_width=8, widths=(8, 8), head_width=8, templates=4, template_channels=8)
+        )
+        network.typical_poses.centres.uniform_()
+    else:
+        network = ContentRecoveryNet(ContentRecoveryConfig(widths=(8,) * 5, kernels=(3,) * 5, key_channels=4))
+    return network.eval()
+
+
+def written(folder: Path, name: str) -> Path:
+    network = network_of(name)
+    path = folder / f"{name}.safetensors"
+    metadata = {"network": name, "config": network.config.to_dict(), "step": 9, "seed": 2, "validation": {"score": 0.5}}
+    save_weights(path, network.state_dict(), metadata)
+    return path
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, dict]]:
+    """A weights folder with both tiny networks, and their rows."""
+    source, folder = tmp_path_factory.mktemp("trained"), tmp_path_factory.mktemp("weights") / "deep"
+    return folder, {name: export_to_weights(written(source, name), folder, model="tiny") for name in NAMES}
+
+
+def test_the_folder_holds_what_the_manifest_says(exported: tuple[Path, dict[str, dict]]) -> None:
+    folder, rows = exported
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["format"] == 1 and manifest["parsing_names"] == list(PARSING_NAMES)
+    entry = manifest["models"]["tiny"]
+    assert entry["input_size"] == 256 and entry["licence"] and entry["data"]
+    assert entry["networks"] == rows
+    names = {"manifest.json", "typical_poses.npz"}
+    for name, row in rows.items():
+        assert (row["onnx"], row["safetensors"]) == (f"{name}_tiny.onnx", f"{name}_tiny.safetensors")
+        for kind in ("onnx", "safetensors"):
+            assert row["sha256"][kind] == hashlib.sha256((folder / row[kind]).read_bytes()).hexdigest()
+            names.add(row[kind])
+        assert row["parameters"] == count_parameters(network_of(name))
+        assert 0 <= row["parity"] < export.PARITY
+        assert (row["steps"], row["seed"], row["figures"]) == (9, 2, {"score": 0.5})
+        weights, _ = load_weights(folder / row["safetensors"])
+        assert all(torch.equal(v, weights[k]) for k, v in network_of(name).state_dict().items())
+    assert {p.name for p in folder.iterdir()} == names, "no temporary file is left"
+    with np.load(folder / "typical_poses.npz") as file:
+        np.testing.assert_array_equal(file["centres"], network_of("mask_completion").typical_poses.centres)
+
+
+def test_onnx_keeps_the_contract(exported: tuple[Path, dict[str, dict]]) -> None:
+    folder, rows = exported
+    sessions = {name: onnxruntime.InferenceSession(str(folder / row["onnx"])) for name, row in rows.items()}
+
+    def described(puts) -> dict[str, list]:
+        return {p.name: p.shape[1:] for p in puts}
+
+    mask, content = sessions["mask_completion"], sessions["content_recovery"]
+    assert described(mask.get_inputs()) == {"image": [3, 256, 256], "initial": [1, 256, 256]}
+    parsing = {"visible_parsing": [12, 64, 64], "amodal_parsing": [12, 64, 64]}
+    assert described(mask.get_outputs()) == {"visible": [1, 256, 256], "amodal": [1, 256, 256]} | parsing
+    masks = {"visible": [1, 256, 256], "amodal": [1, 256, 256]}
+    assert described(content.get_inputs()) == {"image": [3, 256, 256]} | masks | parsing
+    assert described(content.get_outputs()) == {"content": [3, 256, 256]}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_onnx_says_what_torch_says(exported: tuple[Path, dict[str, dict]], name: str) -> None:
+    folder, rows = exported
+    network = network_of(name)
+    inputs = example_inputs(network, 2, 256)
+    inputs["image"] = torch.rand(inputs["image"].shape, generator=torch.Generator().manual_seed(77))
+    found = onnxruntime.InferenceSession(str(folder / rows[name]["onnx"])).run(
+        None, {k: v.numpy() for k, v in inputs.items()}
+    )
+    with torch.no_grad():
+        wanted = network(*inputs.values())
+    wanted = to_probabilities(wanted) if name == "mask_completion" else (wanted,)
+    for a, b in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(a, b.numpy(), atol=export.PARITY)
+    if name == "mask_completion":
+        assert (found[1] >= found[0]).all()
+
+
+def test_the_package_runs_what_was_exported(exported: tuple[Path, dict[str, dict]], person) -> None:
+    folder, _ = exported
+    pipe = deocclude.load("tiny", device="cpu", weights_dir=folder, threads=1)
+    result = pipe(person.photo, masks=[person.visible])
+    (found,) = result.people
+    assert result.model == "tiny" and found.amodal_mask.shape == person.visible.shape
+    assert not (found.visible_mask & ~found.amodal_mask).any()
+    outside = ~found.invisible_mask
+    np.testing.assert_array_equal(found.content[outside], person.photo[outside])
+    damaged = folder.parent / "damaged"
+    damaged.mkdir()
+    for path in folder.iterdir():
+        data = path.read_bytes()
+        (damaged / path.name).write_bytes(data[:-1] + b"?" if path.name == "content_recovery_tiny.onnx" else data)
+    with pytest.raises(WeightsError, match=r"content_recovery_tiny\.onnx: damaged weights"):
+        deocclude.load("tiny", device="cpu", weights_dir=damaged)
+
+
+def test_example_inputs_are_a_person() -> None:
+    mask, content = (example_inputs(network_of(name), 3, 64) for name in NAMES)
+    assert {k: tuple(v.shape) for k, v in mask.items()} == {"image": (3, 3, 64, 64), "initial": (3, 1, 64, 64)}
+    assert list(content) == ["image", "visible", "amodal", "visible_parsing", "amodal_parsing"]
+    assert (content["visible"] <= content["amodal"]).all() and content["visible"].sum() < content["amodal"].sum()
+    torch.testing.assert_close(content["amodal_parsing"].sum(1), torch.ones(3, 16, 16))
+    assert torch.equal(example_inputs(network_of("mask_completion"), 3, 64)["image"], mask["image"])
+
+
+class Brighten(nn.Module):
+    """Not one of ours: exported as if it were content recovery."""
+
+    def __init__(self, by: float) -> None:
+        super().__init__()
+        self.by = nn.Parameter(torch.tensor(by))
+        self.config = ContentRecoveryConfig()
+
+    def forward(self, image, visible, amodal, visible_parsing, amodal_parsing):
+        parts = (visible_parsing + amodal_parsing).mean() * 0
+        return image * visible + self.by * amodal + parts
+
+
+def test_a_difference_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "net.onnx"
+    network = Brighten(0.5)
+    assert export_onnx(network, path, size_px=32) < 1e-6
+    # the same file against other weights
+    other = Brighten(0.75)
+    assert parity(other, path, example_inputs(other, 1, 32)) == pytest.approx(0.25, abs=1e-6)
+    monkeypatch.setattr(export, "parity", lambda *_: 0.25)
+    with pytest.raises(DeoccludeError, match=r"net\.onnx: ONNX Runtime differs from torch by 0\.25, allowed is 0\.002"):
+        export_onnx(network, path, size_px=32)
+
+
+def test_a_failed_export_leaves_the_folder_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = written(tmp_path, "mask_completion")
+
+    def failing(network: nn.Module, path: Path) -> float:
+        path.write_bytes(b"half")
+        raise DeoccludeError("differs")
+
+    monkeypatch.setattr(export, "export_onnx", failing)
+    with pytest.raises(DeoccludeError, match="differs"):
+        export_to_weights(source, tmp_path / "weights")
+    assert list((tmp_path / "weights").iterdir()) == []
+
+
+def test_what_is_broken_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = written(tmp_path, "mask_completion")
+    assert isinstance(build_network(source)[0], MaskCompletionNet)
+    with pytest.raises(WeightsError, match="weights not found: looked for"):
+        build_network(tmp_path / "none.safetensors")
+    save_weights(tmp_path / "other.safetensors", {"w": torch.zeros(1)}, {"network": "discriminator"})
+    with pytest.raises(WeightsError, match="expected weights of mask_completion or content_recovery of ours, got disc"):
+        build_network(tmp_path / "other.safetensors")
+    monkeypatch.setattr(export, "export_onnx", lambda network, path: path.write_bytes(b"onnx") * 0.0)
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    for text in ("{", "[]", '{"format": 2, "models": {}}'):
+        (folder / "manifest.json").write_text(text)
+        with pytest.raises(WeightsError, match=r"manifest\.json: (not|expected) a weights manifest"):
+            export_to_weights(source, folder)
+        assert (folder / "manifest.json").read_text() == text
+    source.write_bytes(source.read_bytes()[:200])
+    with pytest.raises(WeightsError, match=r"mask_completion\.safetensors: not a readable \.safetensors file"):
+        export_to_weights(source, folder)
