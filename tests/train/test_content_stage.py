@@ -36,9 +36,9 @@ class SameBatch:
 
 
 def test_a_handful_of_people_is_learned_by_heart(write_config, tmp_path: Path) -> None:
-    config = load_config(
-        write_config(), [SIZE, "content.schedule.steps=30", "content.schedule.learning_rate=0.01", "precision=bfloat16"]
-    )
+    shallow = "content.network={widths: [8, 8, 8, 8, 8], kernels: [3, 3, 3, 3, 3], key_channels: 4}"
+    settings = [SIZE, shallow, "precision=bfloat16", "content.schedule.steps=30", "content.schedule.learning_rate=0.01"]
+    config = load_config(write_config(), settings)
     stage = ContentStage(config)
     stage.stream = SameBatch(stage.stream)
     batch = to_float(stage.stream.batch(0, 4, 64), torch.device("cpu"))
@@ -151,6 +151,7 @@ def test_perceptual_terms_on_another_network(write_config, tmp_path: Path) -> No
     ("override", "message"),
     [
         ("content.network.depth=3", "unknown key content.network.depth"),
+        ("precision=bfloat16", "content.schedule.phases.0.size_px must be above 64 with precision bfloat16, got 32"),
         ("content.losses.l2=1.0", "unknown key content.losses.l2: the terms are hidden_l1"),
         ("content.features=null", "content.features: name stage 1's .safetensors"),
     ],

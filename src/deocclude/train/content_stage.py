@@ -50,6 +50,7 @@ class ContentStage:
         synthesis = build(SynthesisConfig(), _SYNTHESIS | data.synthesis, "data.synthesis")
         crop = build(CropConfig(), _CROP | data.crop, "data.crop")
         self.config = build(getattr(ContentRecoveryConfig, section.preset)(), section.network, "content.network")
+        _check_sizes(config, 2 ** (len(self.config.widths) - 1))
         self.losses = check_losses(section.losses or DEFAULT_LOSSES, ContentCriterion.TERMS, "content.losses")
         if section.features is None:
             raise ConfigError("content.features: name stage 1's .safetensors (its parsing guides stage 2)")
@@ -116,6 +117,20 @@ class ContentStage:
     def metadata(self) -> dict[str, Any]:
         """Network and configuration, as stored beside the weights."""
         return {"network": "content_recovery", "config": self.config.to_dict(), "losses": self.losses}
+
+
+def _check_sizes(config: TrainConfig, deepest_px: int) -> None:
+    """ConfigError for bfloat16 crops of which the deepest encoder level reads a single pixel (of `deepest_px`).
+
+    Of a 3x3 convolution of stride 2 on a 1x1 map, torch on a CPU leaves most of the bfloat16 weight gradient as it
+    found the memory (seen with 2.13): the loss is NaN one step later, or worse, is not.
+    """
+    for number, phase in enumerate(config.content.schedule.phases):
+        if config.precision == "bfloat16" and phase.size_px <= deepest_px:
+            raise ConfigError(
+                f"content.schedule.phases.{number}.size_px must be above {deepest_px} with precision bfloat16, "
+                f"got {phase.size_px}"
+            )
 
 
 def _gradient(image: Tensor, mask: Tensor) -> Tensor:
