@@ -70,7 +70,12 @@ def test_the_folder_holds_what_the_manifest_says(exported: tuple[Path, dict[str,
         assert 0 <= row["parity"] < export.PARITY
         assert (row["steps"], row["seed"], row["figures"]) == (9, 2, {"score": 0.5})
         weights, _ = load_weights(folder / row["safetensors"])
-        assert all(torch.equal(v, weights[k]) for k, v in network_of(name).state_dict().items())
+        for key, value in network_of(name).state_dict().items():
+            if value.ndim == 4 and key.endswith("weight"):  # convolutions are stored rounded, and only they
+                assert weights[key].dtype == torch.float16
+                torch.testing.assert_close(weights[key].float(), value, rtol=2**-11, atol=2**-24)
+            else:
+                assert torch.equal(weights[key], value), key
     assert {p.name for p in folder.iterdir()} == names, "no temporary file is left"
     with np.load(folder / "typical_poses.npz") as file:
         np.testing.assert_array_equal(file["centres"], network_of("mask_completion").typical_poses.centres)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from deocclude.models.content_recovery import ContentRecoveryConfig, ContentReco
 from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet, to_probabilities
 from deocclude.runtime import MANIFEST_FORMAT, MANIFEST_NAME
 from deocclude.types import PARSING_NAMES
-from deocclude.weights_io import rebuild
+from deocclude.weights_io import rebuild, save_weights
 
 OPSET = 18
 INPUT_SIZE = 256
@@ -120,6 +119,8 @@ def export_to_weights(source: Path, folder: Path, *, model: str = "base") -> dic
     by one, the manifest last.
     """
     network, metadata = build_network(source)
+    stored = halve(network.state_dict())
+    network.load_state_dict(stored)  # both files hold the same, rounded weights
     name = metadata["network"]
     folder.mkdir(parents=True, exist_ok=True)
     onnx_path, kept = folder / f"{name}_{model}.onnx", folder / f"{name}_{model}.safetensors"
@@ -129,8 +130,7 @@ def export_to_weights(source: Path, folder: Path, *, model: str = "base") -> dic
         part.replace(onnx_path)
     finally:
         part.unlink(missing_ok=True)
-    if source.resolve() != kept.resolve():
-        shutil.copyfile(source, kept)
+    save_weights(kept, stored, metadata)
     row = {
         "onnx": onnx_path.name, "safetensors": kept.name,
         "sha256": {"onnx": _sha256(onnx_path), "safetensors": _sha256(kept)},
@@ -151,6 +151,14 @@ def export_to_weights(source: Path, folder: Path, *, model: str = "base") -> dic
     temporary.write_text(json.dumps(manifest, indent=2) + "\n")
     temporary.replace(manifest_path)
     return row
+
+
+def halve(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Convolution weights in float16, which rounds them by at most 1 part in 2000; norms and buffers as they are."""
+    return {
+        k: v.half() if v.dtype == torch.float32 and k.endswith("weight") and v.ndim == 4 else v
+        for k, v in weights.items()
+    }
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+_CERTAIN = 20.0  # a logit that no hinge asks more of
+
 
 def weighted_bce(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """Two-class cross-entropy on one logit. All (B, 1, H, W); target in {0, 1}; averaged over the total weight."""
@@ -121,11 +123,17 @@ class MaskCriterion(nn.Module):
             "visible_parsing_ce": lambda: parsing_cross_entropy(
                 output.visible_parsing, torch.where(seen, labels, torch.zeros_like(labels))
             ),
-            "amodal_parsing_ce": lambda: parsing_cross_entropy(output.amodal_parsing, labels),
+            "amodal_parsing_ce": lambda: parsing_cross_entropy(
+                output.amodal_parsing, labels.masked_fill(known[:, 0, 2::4, 2::4] == 0, 255)
+            ),
             "visible_dice": lambda: dice_loss(torch.sigmoid(output.visible), visible),
             "amodal_dice": lambda: dice_loss(soft, amodal, known),
             "invisible_dice": lambda: dice_loss(soft, amodal, known * (1 - visible)),
-            "amodal_lovasz": lambda: lovasz_hinge(output.amodal, amodal),
+            "amodal_lovasz": lambda: lovasz_hinge(
+                # beyond what is known: certainly, and rightly, no body
+                output.amodal.masked_fill(known == 0, -_CERTAIN),
+                amodal * known,
+            ),
             "amodal_l1": lambda: (known * (soft - amodal).abs()).mean(),
             "perceptual": lambda: perceptual(
                 self.features(batch["truth"] * soft), self.features(batch["truth"] * amodal)

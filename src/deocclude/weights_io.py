@@ -35,6 +35,7 @@ def save_weights(path: Path, weights: dict[str, Tensor], metadata: dict[str, Any
     part = path.with_name(path.name + ".tmp")
     plain = {k: v.detach().cpu().contiguous() for k, v in weights.items()}
     save_file(plain, part, {k: json.dumps(v) for k, v in metadata.items()})
+    part.chmod(0o644)  # safetensors writes files that only their owner can read
     os.replace(part, path)
 
 

@@ -135,7 +135,10 @@ def plan_occlusion(
     window = (-1e6, -1e6, 1e6, 1e6)
     if background is None:
         h, w = subject.layer.rgb.shape[:2]
-        corners = np.array([[0, 0, 1], [w, 0, 1], [0, h, 1], [w, h, 1]]) @ subject.to_person.T
+        corners = (
+            np.array([[-0.5, -0.5, 1], [w - 0.5, -0.5, 1], [-0.5, h - 0.5, 1], [w - 0.5, h - 0.5, 1]])
+            @ subject.to_person.T
+        )
         window = (*corners.min(axis=0), *corners.max(axis=0))
     if rng.random() < config.p_cut_by_edge and kind is None:
         window = _cut_by_edge(window, rng)
@@ -351,8 +354,8 @@ def _box_of(mask: np.ndarray) -> tuple[float, float, float, float]:
 
 def _window_mask(window, to_frame: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
     """Bool (H, W): pixels whose middle lies within the photo's edges. to_frame must not rotate."""
-    xs = (np.arange(size_hw[1]) + 0.5 - to_frame[0, 2]) / to_frame[0, 0]
-    ys = (np.arange(size_hw[0]) + 0.5 - to_frame[1, 2]) / to_frame[1, 1]
+    xs = (np.arange(size_hw[1]) - to_frame[0, 2]) / to_frame[0, 0]
+    ys = (np.arange(size_hw[0]) - to_frame[1, 2]) / to_frame[1, 1]
     x0, y0, x1, y1 = window
     return ((ys >= y0) & (ys < y1))[:, None] & ((xs >= x0) & (xs < x1))[None, :]
 

@@ -45,6 +45,7 @@ class ContentStage:
 
     def __init__(self, config: TrainConfig):
         section = config.content
+        self.bf16 = config.precision == "bfloat16"
         data = section.data or config.data
         sources = build(SourceWeights(0, 0, 0, 0), data.sources, "data.sources")
         synthesis = build(SynthesisConfig(), _SYNTHESIS | data.synthesis, "data.synthesis")
@@ -102,7 +103,7 @@ class ContentStage:
         l1s, psnrs, sharps = [], [], []
         for raw in self.validation:
             batch = to_float(raw, device)
-            with torch.autocast(device.type, torch.bfloat16):
+            with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
                 content = network(batch["photo"], batch["visible"], batch["amodal"], *self._parsing(batch))
             hidden = batch["amodal"] * (1 - batch["visible"])
             big = hidden.sum((1, 2, 3)) > 64

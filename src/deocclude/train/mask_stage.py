@@ -36,6 +36,7 @@ class MaskStage:
     def __init__(self, config: TrainConfig, *, fresh: bool = True):
         """fresh: nothing will be resumed, so typical poses have to be computed."""
         section = config.mask
+        self.bf16 = config.precision == "bfloat16"
         data = section.data or config.data
         sources = build(SourceWeights(0, 0, 0, 0), data.sources, "data.sources")
         synthesis = build(SynthesisConfig(), data.synthesis, "data.synthesis")
@@ -86,7 +87,7 @@ class MaskStage:
         }
         for raw in self.validation:
             batch = to_float(raw, device)
-            with torch.autocast(device.type, torch.bfloat16):
+            with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
                 output = network(batch["photo"], batch["initial"])
             found = to_probabilities(type(output)(*(t.float() for t in output)))
             visible, known = batch["visible"] > 0, batch["known"] > 0
