@@ -282,7 +282,8 @@ def test_hidden_pixels_weigh_more_and_unknown_ones_nothing() -> None:
 
     def gradient(batch: dict[str, Tensor]) -> Tensor:
         logits = torch.zeros(1, 1, 32, 32, requires_grad=True)
-        MaskCriterion({"amodal_ce": 1.0})(MaskOutput(logits, logits, parsing, parsing), batch)["amodal_ce"].backward()
+        criterion = MaskCriterion({"amodal_ce": 1.0}, invisible_weight=2.0)
+        criterion(MaskOutput(logits, logits, parsing, parsing), batch)["amodal_ce"].backward()
         return logits.grad.abs()[0, 0]
 
     usual = gradient(batch)

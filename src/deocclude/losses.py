@@ -102,7 +102,7 @@ class MaskCriterion(nn.Module):
         "invisible_dice", "amodal_lovasz", "amodal_l1", "perceptual", "adversarial",
     )  # fmt: skip
 
-    def __init__(self, weights: dict[str, float], invisible_weight: float = 2.0, features: nn.Module | None = None):
+    def __init__(self, weights: dict[str, float], invisible_weight: float = 1.0, features: nn.Module | None = None):
         super().__init__()
         self.weights = {name: w for name, w in weights.items() if w}
         self.invisible_weight = invisible_weight

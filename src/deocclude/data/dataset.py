@@ -23,8 +23,8 @@ class CropConfig:
     wide_scale: tuple[float, float] = (1.7, 2.9)  # of the visible box's longer side, around the visible box
     tight_scale: tuple[float, float] = (1.05, 1.6)  # of the amodal box's longer side, around the amodal box
     shift: float = 0.1  # of the crop's side
-    p_exact: float = 0.35
-    p_box: float = 0.17
+    p_exact: float = 0.3
+    p_box: float = 0.25
 
 
 def draw_sample(

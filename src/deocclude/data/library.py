@@ -20,10 +20,10 @@ PERSON_MAX_PX = 360  # longest side of a person kept in memory for training at u
 class SourceWeights:
     """Share of training subjects from each source; a source of weight 0 is not read."""
 
-    ccp: float = 0.5
-    cutouts: float = 0.35
-    full: float = 0.1
-    upper: float = 0.05
+    ccp: float = 0.42
+    cutouts: float = 0.3
+    full: float = 0.12
+    upper: float = 0.16
 
 
 def held_out(name: str, one_in: int = 6) -> bool:

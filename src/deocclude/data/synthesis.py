@@ -23,7 +23,7 @@ _TO_COARSE = np.array([[_COARSE / 2, 0, _COARSE / 2], [0, _COARSE / 2, _COARSE /
 class SynthesisConfig:
     """How scenes are drawn. Probabilities are shares of scenes."""
 
-    p_unoccluded: float = 0.2
+    p_unoccluded: float = 0.28
     # hidden fraction ~ hidden_min + (hidden_max - hidden_min) * Beta(hidden_alpha, hidden_beta)
     hidden_min: float = 0.03
     hidden_max: float = 0.8
@@ -36,7 +36,7 @@ class SynthesisConfig:
     p_slab: float = 0.13
     p_clutter: float = 0.45  # objects or people behind the person
     p_new_background: float = 0.45  # for people who have a photo of their own
-    p_cut_by_edge: float = 0.2
+    p_cut_by_edge: float = 0.28
     max_rotation_deg: float = 10.0
     p_large_rotation: float = 0.08  # up to 60 degrees, for people on new backgrounds
     attempts: int = 7  # placements tried for one occluder; the nearest to the wanted hidden fraction is kept

@@ -21,7 +21,7 @@ class DataSection(_Strict):
     root: Path = Path("../shared/data")
     # share of each source; one that is not named is not read
     sources: dict[Literal["ccp", "cutouts", "full", "upper"], Annotated[float, Field(ge=0)]] = {
-        "ccp": 0.5, "cutouts": 0.35, "full": 0.1, "upper": 0.05,
+        "ccp": 0.42, "cutouts": 0.3, "full": 0.12, "upper": 0.16,
     }  # fmt: skip
     synthesis: dict[str, Any] = {}  # fields of data.synthesis.SynthesisConfig
     crop: dict[str, Any] = {}  # fields of data.dataset.CropConfig
