@@ -68,6 +68,7 @@ def test_every_person_gets_a_file() -> None:
         ({"output": "y.png", "kinds": ["rgba"], "boxes_xyxy": [(0, 0, 1, 1)] * 2}, "2 people"),
         ({"output": "-", "kinds": ["content", "overlay"]}, "standard output"),
         ({"output": "a.jpg"}, "is an input"),
+        ({"output": "m.png", "boxes_xyxy": [], "masks": ["m.png"]}, "m.png is an input"),
         ({"inputs": ["a.jpg", "b.jpg"]}, "--box"),
         ({"inputs": ["a.jpg", "b.jpg"], "boxes_xyxy": [], "masks": ["m.png"]}, "m.png"),
         ({"inputs": ["a.jpg", "b.jpg"], "boxes_xyxy": [], "masks": ["m.png"], "output": "y.png"}, "y.png"),

@@ -1,6 +1,7 @@
 import io
 import os
 import stat
+import threading
 
 import numpy as np
 import pytest
@@ -61,6 +62,16 @@ def test_grey_palette_and_cmyk():
 
 
 @pytest.mark.parametrize(
+    "mode", ["1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "HSV", "I", "F"]
+)
+def test_every_mode_of_pillow_is_read(mode):
+    # Pillow reaches premultiplied grey by way of grey with alpha alone.
+    picture = Image.new("RGB", (6, 5), "white").convert("LA" if mode == "La" else mode).convert(mode)
+    photo = load_image(picture)
+    assert photo.shape == (5, 6, 3) and photo.min() >= 253
+
+
+@pytest.mark.parametrize(
     ("values", "expected"),
     [
         (np.array([[0, 257, 65535]], np.uint16), [0, 1, 255]),
@@ -111,6 +122,24 @@ def test_missing_files_and_folders(tmp_path):
         load_image(tmp_path)
     with pytest.raises(InputError, match="got int"):
         load_image(7)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"x\.png: cannot be read: Not a directory"):
+        load_image(tmp_path / "file" / "x.png")
+    with pytest.raises(InputError, match="cannot be read: File name too long") as raised:
+        load_image("a" * 5000 + ".png")
+    assert len(str(raised.value)) < 300
+    with pytest.raises(InputError, match=r"'a\\x00\.png': not the name of a file"):
+        load_image("a\0.png")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes of POSIX")
+def test_a_pipe_is_read(picture, tmp_path):
+    content = encoded(Image.fromarray(picture), "PNG")
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(content,))
+    writer.start()
+    np.testing.assert_array_equal(load_image(tmp_path / "pipe"), picture)
+    writer.join()
 
 
 @pytest.mark.parametrize("shape", [(4, 4), (4, 4, 4), (0, 4, 3)])

@@ -269,6 +269,7 @@ def _masks_of(source: str, relative: Path, single: bool, masks: Sequence[str]) -
 def _refuse_collisions(jobs: Sequence[Job]) -> None:
     written: dict[str, str] = {}
     inputs = {os.path.realpath(job.source): job.source for job in jobs if job.source != STREAM}
+    inputs |= {os.path.realpath(path): str(path) for job in jobs for path in job.mask_paths}
     for job in jobs:
         for _, _, path in job.outputs if not job.to_stdout else ():
             real = os.path.realpath(path)
@@ -365,6 +366,8 @@ def _names(job: Job) -> tuple[str, ...]:
 
 
 def _recover(job: Job, pipe: Deoccluder, seed: int) -> Result:
+    if job.source == STREAM and sys.stdin is None:
+        raise InputError("standard input is closed: expected a picture")
     photo = load_image(sys.stdin.buffer.read() if job.source == STREAM else job.source)
     masks = []
     for path in job.mask_paths:

@@ -95,7 +95,10 @@ def _write_whole(path: Path, write: Callable[[BinaryIO], object]) -> Path:
     """Let `write` fill a temporary file, then rename it: beside `path`, since only on one disk renaming is one step."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            raise DeoccludeError(f"cannot write {path}: {path.parent} is not a folder") from error
         try:
             with open(temporary, "xb") as file:
                 write(file)
@@ -127,13 +130,18 @@ def _open_upright(source: ImageSource) -> Image.Image:
         if not isinstance(source, (str, os.PathLike)):
             raise InputError(f"a photo must be a path, bytes, a Pillow image or an array, got {type(source).__name__}")
         with open(source, "rb") as file:
-            return _decode_file(file, name)
+            # A pipe, such as a shell's <(...), cannot be read twice.
+            return _decode_file(file if file.seekable() else io.BytesIO(file.read()), name)
     except FileNotFoundError as error:
         raise InputError(f"{name}: no such file") from error
     except IsADirectoryError as error:
         raise InputError(f"{name}: expected a picture, got a folder") from error
     except PermissionError as error:
         raise InputError(f"{name}: no permission to read it") from error
+    except OSError as error:
+        raise InputError(f"{_shortened(name)}: cannot be read: {error.strerror or error}") from error
+    except ValueError as error:  # a path with a null byte
+        raise InputError(f"{name!r}: not the name of a file: {error}") from error
 
 
 def _decode_file(file: BinaryIO, name: str) -> Image.Image:
@@ -167,7 +175,8 @@ def _decode(image: Image.Image, name: str) -> Image.Image:
         upright = image if image.getexif().get(_ORIENTATION_TAG, 1) == 1 else ImageOps.exif_transpose(image)
     except (*_DAMAGED, Image.DecompressionBombError) as error:
         raise InputError(f"{name}: damaged or cut short picture ({_one_line(error)})") from error
-    return upright
+    # Pillow turns premultiplied grey into nothing but straight grey.
+    return upright.convert("LA") if upright.mode == "La" else upright
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -191,7 +200,7 @@ def _to_8_bit(values: np.ndarray) -> np.ndarray:
 
 
 def _has_alpha(image: Image.Image) -> bool:
-    return image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
+    return image.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in image.info
 
 
 def _upper_half(values: np.ndarray) -> np.ndarray:
@@ -203,6 +212,10 @@ def _upper_half(values: np.ndarray) -> np.ndarray:
 
 def _too_large(name: str, width: int, height: int) -> str:
     return f"{name}: {width}x{height} is over the limit of {MAX_PIXELS // 1_000_000} megapixels"
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= 300 else f"{name[:100]}...{name[-50:]}"
 
 
 def _one_line(error: Exception) -> str:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +100,15 @@ def test_stdin_to_a_file_and_a_file_to_stdout(desk: Desk) -> None:
     streamed = desk.run(desk.photo, "--mask", desk.mask, "-o", "-")
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(streamed.stdout_bytes))), np.asarray(Image.open(out)))
     assert "--json" in desk.fails(2, desk.photo, "--mask", desk.mask, "-o", "-", "--json")
+
+
+def test_closed_streams_are_named(desk: Desk) -> None:
+    command = [sys.executable, "-m", "deocclude", "run", "--weights", str(desk.weights), "--mask", str(desk.mask)]
+    for arguments, closed, code in ((["-", "-o", "x.png"], "<&-", 1), ([str(desk.photo), "-o", "-"], ">&-", 2)):
+        line = f"{shlex.join([*command, *arguments])} {closed}"
+        done = subprocess.run(["sh", "-c", line], cwd=desk.folder, stderr=subprocess.PIPE, text=True)
+        assert done.returncode == code
+        assert done.stderr.startswith("error: standard") and done.stderr.count("\n") == 1
 
 
 def test_damaged_stdin_is_named(desk: Desk) -> None:
@@ -200,6 +212,15 @@ def test_output_that_cannot_be_written(desk: Desk) -> None:
     (desk.folder / "taken").touch()
     line = desk.fails(1, desk.photo, "--mask", desk.mask, "-o", f"{desk.folder}/taken/out/")
     assert "cannot write" in line and "taken" in line
+    line = desk.fails(1, desk.photo, "--mask", desk.mask, "-o", f"{desk.folder}/taken/")
+    assert line.endswith("taken is not a folder")
+
+
+def test_the_given_mask_is_never_written_over(desk: Desk) -> None:
+    before = desk.mask.read_bytes()
+    line = desk.fails(2, desk.photo, "--mask", desk.mask, "-o", desk.mask, "--overwrite")
+    assert "mask.png is an input" in line
+    assert desk.mask.read_bytes() == before
 
 
 def test_two_photos_one_output(desk: Desk, person) -> None:

@@ -80,6 +80,8 @@ def app(
     streaming = any(job.to_stdout for job in plan)
     if streaming and json:
         raise UsageError("--json and the picture would both go to standard output: name a file with -o")
+    if streaming and sys.stdout is None:
+        raise UsageError("standard output is closed: name a file with -o")
     if streaming and sys.stdout.isatty() and kinds != ["json"]:
         raise UsageError("a picture would be printed on the terminal: redirect it, or name a file with -o")
 
