@@ -165,6 +165,15 @@ def test_a_single_prompt_without_its_list(pipe, person):
         pipe(person.photo, masks=person.visible)
     with pytest.raises(InputError, match="boxes_xyxy must be a list"):
         pipe(person.photo, boxes_xyxy=(1, 2, 30, 40))
+    with pytest.raises(InputError, match="masks must be a list with one entry a person, got Image"):
+        pipe(person.photo, masks=Image.fromarray(person.visible))
+    with pytest.raises(InputError, match="boxes_xyxy must be a list with one entry a person, got int"):
+        pipe(person.photo, boxes_xyxy=5)
+
+
+def test_prompts_may_come_one_by_one(pipe, person):
+    boxes = [(265, 60, 375, 230), (0, 0, 50, 60)]
+    assert len(pipe(person.photo, masks=iter([person.visible]), boxes_xyxy=iter(boxes)).people) == 3
 
 
 def test_boxes_may_be_arrays_and_a_hair_outside(pipe, person):

@@ -159,6 +159,7 @@ def test_save_writes_what_was_asked_for(result, tmp_path):
         *(f"a.person{i}.{kind}.png" for i in (1, 2) for kind in ("rgba", "amodal", "visible", "invisible", "parsing")),
     }
     assert {path.name for path in (tmp_path / "out").iterdir()} == {path.name for path in paths}
+    assert len(result.save(tmp_path / "again", what=(kind for kind in SAVE_KINDS))) == len(paths)
     person = result.people[1]
     for kind, expected in [
         ("rgba", person.rgba),

@@ -214,11 +214,15 @@ def _listed(prompts: Sequence | None, name: str) -> list:
     """Prompts as a list; a single mask or box in place of a list is a slip that deserves a clear word."""
     if prompts is None:
         return []
+    try:
+        entries = list(prompts)
+    except TypeError as error:
+        raise InputError(f"{name} must be a list with one entry a person, got {type(prompts).__name__}") from error
     single_mask = isinstance(prompts, np.ndarray) and prompts.ndim == 2 and name == "masks"
-    single_box = name == "boxes_xyxy" and len(prompts) == 4 and all(np.isscalar(edge) for edge in prompts)
+    single_box = name == "boxes_xyxy" and len(entries) == 4 and all(np.isscalar(edge) for edge in entries)
     if single_mask or single_box:
         raise InputError(f"{name} must be a list with one entry a person, got a single one: put it in a list")
-    return list(prompts)
+    return entries
 
 
 class _Clock:

@@ -134,7 +134,7 @@ class Person:
     @property
     def hidden_fraction(self) -> float:
         """Invisible pixels over amodal pixels, 0 to 1."""
-        return 1 - np.count_nonzero(self.visible_part) / np.count_nonzero(self.amodal_part)
+        return float(1 - np.count_nonzero(self.visible_part) / np.count_nonzero(self.amodal_part))
 
     def paint_onto(self, picture: np.ndarray) -> None:
         """Paint the hidden part, and nothing else, into an (H, W, 3) uint8 picture of the photo's size, in place."""
@@ -232,8 +232,7 @@ class Result:
         labels). Each file is complete or absent. Raises UsageError for an unknown kind, DeoccludeError when a file
         cannot be written.
         """
-        if isinstance(what, str):
-            what = (what,)
+        what = (what,) if isinstance(what, str) else tuple(what)
         unknown = [kind for kind in what if kind not in SAVE_KINDS]
         if unknown:
             raise UsageError(f"cannot save {', '.join(map(repr, unknown))}: choose from {', '.join(SAVE_KINDS)}")
