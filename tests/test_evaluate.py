@@ -326,6 +326,10 @@ def test_typical_poses_from_a_file(tmp_path: Path, frozen: FrozenSet) -> None:
     (tmp_path / "text.npz").write_text("no")
     with pytest.raises(InputError, match=r"text\.npz must be"):
         TypicalPoses.read(tmp_path / "text.npz")
+    for content in (b"", b"PK\3\4 cut short"):
+        (tmp_path / "cut.npz").write_bytes(content)
+        with pytest.raises(InputError, match=r"cut\.npz must be"):
+            TypicalPoses.read(tmp_path / "cut.npz")
 
 
 def test_mean_colour_is_of_the_visible_body_alone() -> None:

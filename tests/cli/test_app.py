@@ -65,6 +65,7 @@ def test_run_module_is_light_until_it_is_called() -> None:
         (ConfigError("key"), 2),
         (WeightsError("file"), 3),
         (DeviceError("cuda"), 4),
+        (OSError("no space left"), 1),
     ],
 )
 def test_errors_become_one_line_and_their_code(monkeypatch: pytest.MonkeyPatch, error: Exception, code: int) -> None:
@@ -75,6 +76,15 @@ def test_errors_become_one_line_and_their_code(monkeypatch: pytest.MonkeyPatch, 
     result = CliRunner().invoke(app, ["eval"])
     assert result.exit_code == code
     assert result.stderr == f"error: {error}\n"
+
+
+def test_an_error_of_the_disk_names_its_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    def verb() -> None:
+        raise OSError(28, "No space left on device", "log.jsonl")
+
+    install(monkeypatch, "train", verb)
+    result = CliRunner().invoke(app, ["train"])
+    assert (result.exit_code, result.stderr) == (1, "error: log.jsonl: No space left on device\n")
 
 
 @pytest.mark.parametrize("package", sorted(EXTRA_OF))

@@ -58,6 +58,26 @@ def test_what_is_wrong_is_one_line_and_a_code(root: Path, tmp_path: Path) -> Non
     assert done.stderr == f"error: data folder not found: looked for {tmp_path / 'nowhere'}\n"
     done = data("build", "--data", root, "-o", tmp_path / "val", "--people", "dogs")
     assert (done.exit_code, done.stderr) == (2, "error: --people must be ccp, cutouts or full, got 'dogs'\n")
+    done = data("build", "--data", root, "-o", tmp_path / "val", "--seed", "-1")
+    assert done.exit_code == 2 and "--seed" in done.stderr
+
+
+def test_outputs_that_cannot_be_written_are_named_before_the_work(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_) -> None:
+        raise AssertionError("the work had begun")
+
+    monkeypatch.setattr(mask_stage, "draw_poses", never)
+    config, taken = tmp_path / "config.yaml", tmp_path / "taken"
+    config.write_text(f"{{data: {{root: {root}}}, mask: {{schedule: {{steps: 1}}}}}}")
+    taken.touch()
+    done = data("poses", "-c", config, "-o", taken / "poses.npz")
+    assert (done.exit_code, done.stderr) == (1, f"error: cannot write to the folder {taken}: {taken} is a file\n")
+    done = data("poses", "-c", config, "-o", tmp_path / "poses.npz", "--sheet", "poses.xyz")
+    assert (done.exit_code, done.stderr) == (2, "error: --sheet must name a .png file, got poses.xyz\n")
+    done = data("build", "--data", root, "-o", taken / "val")
+    assert (done.exit_code, done.stderr) == (1, f"error: cannot write to the folder {taken}: {taken} is a file\n")
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "mine.txt").write_text("keep")
     done = data("build", "--data", root, "-o", tmp_path / "notes", "--overwrite")

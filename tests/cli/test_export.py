@@ -53,3 +53,9 @@ def test_broken_weights_leave_with_3(trained: Path, tmp_path: Path) -> None:
     damaged = export(trained, "-o", tmp_path / "weights")
     assert damaged.exit_code == 3 and "not a readable .safetensors file" in damaged.stderr
     assert not (tmp_path / "weights").exists()
+
+
+def test_an_output_that_cannot_be_a_folder_is_named(trained: Path) -> None:
+    done = export(trained, "-o", trained)
+    assert done.exit_code == 1
+    assert done.stderr == f"error: cannot write to the folder {trained}: {trained} is a file\n"

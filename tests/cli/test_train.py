@@ -88,6 +88,14 @@ def test_what_is_wrong_is_one_line_and_a_code(
     assert done.stderr.startswith(message.replace("CONFIG", str(config))) and done.stderr.count("\n") == 1
 
 
+def test_an_output_that_cannot_be_a_folder_is_named_before_the_work(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "taken").touch()
+    done = train("mask", "-c", folder / "config.yaml", "-o", tmp_path / "taken", "--set", "data.root=/nowhere")
+    assert (done.exit_code, done.stdout) == (1, "")
+    taken = tmp_path / "taken"
+    assert done.stderr == f"error: cannot write to the folder {taken}: {taken} is a file\n"
+
+
 def test_a_missing_config_and_a_missing_source_are_named(folder: Path, tmp_path: Path) -> None:
     done = train("content", "-c", tmp_path / "none.yaml", "-o", tmp_path / "run")
     assert (done.exit_code, done.stderr) == (2, f"error: config not found: looked for {tmp_path / 'none.yaml'}\n")

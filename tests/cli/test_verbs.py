@@ -71,6 +71,21 @@ def test_doctor_finds_damaged_weights(weights_dir: Path, tmp_path: Path) -> None
     assert "FAIL weights" in result.stdout and "content_recovery_base.onnx" in result.stdout
 
 
+def test_doctor_finds_a_manifest_without_models(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text('{"format": 1, "models": {}}')
+    result = invoke("doctor", "--weights", tmp_path)
+    assert result.exit_code == 3
+    assert "FAIL weights" in result.stdout and "lists no model" in result.stdout
+
+
+def test_bench_says_before_the_work_what_is_missing(weights_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deocclude.bench.measure_big_photo", lambda *_: pytest.fail("the work had begun"))
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    result = invoke("bench", "--weights", weights_dir)
+    assert result.exit_code == 4
+    assert "--no-paper" in result.stderr and 'pip install "deocclude[train]"' in result.stderr
+
+
 def test_doctor_finds_an_absent_device(weights_dir: Path) -> None:
     assert invoke("doctor", "--weights", weights_dir, "--device", "cuda").exit_code == 4
 

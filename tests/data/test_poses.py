@@ -82,7 +82,10 @@ def test_centres_on_disk(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_poses(tmp_path / "deep" / "poses.npz"), centres)
     assert [p.name for p in (tmp_path / "deep").iterdir()] == ["poses.npz"]
     (tmp_path / "broken.npz").write_bytes(b"PK")
-    for name in ("none.npz", "broken.npz"):
+    (tmp_path / "cut.npz").write_bytes(b"PK\3\4 cut short")
+    (tmp_path / "empty.npz").touch()
+    np.save(tmp_path / "array.npy", centres)
+    for name in ("none.npz", "broken.npz", "cut.npz", "empty.npz", "array.npy"):
         with pytest.raises(InputError, match=f"{tmp_path / name}: not a file of typical poses"):
             read_poses(tmp_path / name)
     write_poses(tmp_path / "old.npz", centres[:, 0])

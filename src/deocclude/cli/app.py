@@ -99,6 +99,12 @@ class VerbGroup(TyperGroup):
             if package not in EXTRA_OF:
                 raise
             fail(MissingExtraError(f"`deocclude {ctx.invoked_subcommand}` needs {package}, which", EXTRA_OF[package]))
+        except BrokenPipeError:
+            raise  # `main` leaves quietly
+        except OSError as error:
+            # A full disk or a folder that cannot be written to, where nothing nearer knew better.
+            name = f"{error.filename}: " if error.filename else ""
+            fail(DeoccludeError(f"{name}{error.strerror or error}"))
         except KeyboardInterrupt:
             typer.echo("interrupted", err=True)
             raise typer.Exit(EXIT_INTERRUPTED) from None

@@ -31,8 +31,14 @@ def app(
     12-megapixel photo is recovered in a process of its own, for its time and peak memory, and `deocclude run` is timed
     as a whole process on one megapixel. Prints a Markdown table, or JSON with --json.
     """
+    from importlib.util import find_spec
+
     from deocclude.bench import BenchReport, export_paper_pair, measure_big_photo, measure_process, time_pairs
+    from deocclude.errors import MissingExtraError
     from deocclude.runtime import find_model
+
+    if paper and find_spec("torch") is None:  # before the first measurement, not after
+        raise MissingExtraError("the paper-size pair (--no-paper leaves it out)", "train")
 
     def say(what: str) -> None:
         if not quiet:

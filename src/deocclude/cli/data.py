@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from deocclude.cli.options import Quiet
+from deocclude.cli.options import Quiet, check_folder
 
 app = typer.Typer(
     add_completion=False, rich_markup_mode=None, no_args_is_help=True, help="Build what training and evaluation read."
@@ -26,7 +26,7 @@ def build(
         Path, typer.Option("--data", metavar="DIR", help="The data folder; docs/data.md has its layout.")
     ] = Path("../shared/data"),
     people: Annotated[str, typer.Option(help="Whose held-out people: ccp, cutouts or full.")] = "ccp",
-    seed: Annotated[int, typer.Option("--seed", help="Same seed, same pictures.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Same seed, same pictures.")] = 0,
     unoccluded: Annotated[bool, typer.Option(help="Add each person with nothing in front.")] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a frozen set that is there.")] = False,
     quiet: Quiet = False,
@@ -36,6 +36,7 @@ def build(
 
     if people not in ("ccp", "cutouts", "full"):
         raise UsageError(f"--people must be ccp, cutouts or full, got {people!r}")
+    check_folder(output.parent)
     from deocclude.data.build import build_frozen_set
 
     frozen = build_frozen_set(output, root, seed=seed, people=people, unoccluded=unoccluded, overwrite=overwrite)
@@ -56,8 +57,11 @@ def poses(
     quiet: Quiet = False,
 ) -> None:
     """Compute the typical pose masks: k-means centres of synthetically occluded training silhouettes."""
-    from deocclude.errors import ConfigError
+    from deocclude.errors import ConfigError, UsageError
     from deocclude.train.config import load_config
+
+    if sheet is not None and sheet.suffix.lower() != ".png":
+        raise UsageError(f"--sheet must name a .png file, got {sheet}")
 
     loaded = load_config(config, settings or [])
     if loaded.mask is None:
@@ -66,6 +70,10 @@ def poses(
     from deocclude.image_io import save_image
     from deocclude.train.mask_stage import draw_poses
 
+    # Before minutes of work, not after.
+    for path in (output, sheet):
+        if path is not None:
+            check_folder(path.parent)
     centres = draw_poses(loaded)
     write_poses(output, centres)
     if sheet is not None:

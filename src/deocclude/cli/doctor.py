@@ -93,6 +93,8 @@ def _weights(folder: Path | None) -> list[Check]:
         models = list_models(folder)
     except DeoccludeError as error:
         return [Check("weights", False, str(error), error.exit_code)]
+    if not models:
+        return [Check("weights", False, f"{folder or 'the package'} has a manifest that lists no model", 3)]
     checks = []
     for model in models.values():
         checks += _guarded("weights", partial(_verify, model))

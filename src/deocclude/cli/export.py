@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from deocclude.cli.options import AsJson, print_json
+from deocclude.cli.options import AsJson, check_folder, print_json
 
 
 def app(
@@ -25,8 +25,10 @@ def app(
     from deocclude.export import export_to_weights
     from deocclude.runtime import BUNDLED_WEIGHTS
 
+    folder = output or BUNDLED_WEIGHTS
+    check_folder(folder)
     for source in sources:
-        row = export_to_weights(source, output or BUNDLED_WEIGHTS, model=model)
+        row = export_to_weights(source, folder, model=model)
         if as_json:
             print_json(row)
         else:

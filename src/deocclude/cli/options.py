@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +21,17 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print results as JSON on s
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Print more, on stderr.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Never use the network; bundled models never do.")]
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse an output folder that cannot be made or written to, before the work and not after. Makes nothing."""
+    from deocclude.errors import DeoccludeError
+
+    nearest = next(path for path in (folder, *folder.parents) if path.exists())
+    if not nearest.is_dir():
+        raise DeoccludeError(f"cannot write to the folder {folder}: {nearest} is a file")
+    if not os.access(nearest, os.W_OK):
+        raise DeoccludeError(f"cannot write to the folder {folder}: no permission to write to {nearest}")
 
 
 def print_json(values: Mapping[str, Any]) -> None:

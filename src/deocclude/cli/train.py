@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from deocclude.cli.options import Quiet
+from deocclude.cli.options import Quiet, check_folder
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True, help="Train a network.")
 
@@ -42,6 +42,7 @@ def _train(stage: str, path: Path, output: Path, settings: list[str] | None, ove
     config = load_config(path, settings or [])
     if getattr(config, stage) is None:
         raise ConfigError(f"{path}: no section {stage}")
+    check_folder(output)
     from deocclude.train import content_stage, mask_stage
 
     main = {"mask": mask_stage.main, "content": content_stage.main}[stage]

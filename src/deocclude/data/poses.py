@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from zipfile import BadZipFile
 
 import cv2
 import numpy as np
@@ -76,7 +77,7 @@ def read_poses(path: Path) -> np.ndarray:
     try:
         with np.load(path) as file:
             centres = file["centres"]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, EOFError, TypeError, BadZipFile) as error:
         raise InputError(f"{path}: not a file of typical poses (.npz with `centres`)") from error
     if centres.shape[1:] != (2, FRAME_CELLS, FRAME_CELLS):
         raise InputError(f"{path}: typical poses must be (K, 2, {FRAME_CELLS}, {FRAME_CELLS}), got {centres.shape}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,8 +72,8 @@ class TypicalPoses:
         try:
             with np.load(path, allow_pickle=False) as stored:
                 centres = stored["centres"]
-        except (OSError, ValueError, KeyError) as error:
-            raise InputError(f"{path} must be an .npz file with an array centres: {error}") from error
+        except (OSError, ValueError, KeyError, EOFError, TypeError, BadZipFile) as error:
+            raise InputError(f"{path} must be an .npz file with an array centres ({type(error).__name__})") from error
         if centres.ndim != 4 or centres.shape[1] != 2 or centres.shape[2] != centres.shape[3]:
             raise InputError(f"{path}: centres must be (K, 2, S, S), got {centres.shape}")
         return cls(centres.astype(np.float32))
