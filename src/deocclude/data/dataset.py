@@ -81,7 +81,7 @@ class SampleStream:
         self.library, self.synthesis, self.crop, self.seed = library, synthesis, crop, seed
         cv2.setNumThreads(0)
 
-    def batch(self, index: int, batch_size: int, size_px: int) -> dict[str, Any]:
-        """Batch number `index`; the same arguments always give the same batch."""
-        rng = np.random.default_rng((self.seed, index))
+    def batch(self, index: int, batch_size: int, size_px: int, *, part: int = 0) -> dict[str, Any]:
+        """Batch number `index`, or one part of it; the same arguments always give the same batch."""
+        rng = np.random.default_rng((self.seed, index, part) if part else (self.seed, index))
         return to_batch([draw_sample(self.library, rng, self.synthesis, self.crop, size_px) for _ in range(batch_size)])

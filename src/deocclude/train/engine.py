@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+import os
 import signal
 import threading
 import time
@@ -23,6 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 from deocclude.data.dataset import SampleStream
 from deocclude.errors import DeviceError, TrainingError, WeightsError
 from deocclude.train.config import Schedule, StageSection, TrainConfig
+from deocclude.train.parallel import Team
 from deocclude.weights_io import load_state, save_state, save_weights
 
 STATE_FILE = "last.pt"  # everything that a run needs to go on
@@ -69,15 +71,16 @@ class Outcome:
 class StepBatches(Dataset):
     """Batch number `step` of the schedule; the same step always gives the same batch, which makes resuming exact."""
 
-    def __init__(self, stream: SampleStream, schedule: Schedule):
-        self.stream, self.schedule = stream, schedule
+    def __init__(self, stream: SampleStream, schedule: Schedule, team: Team):
+        self.stream, self.schedule, self.team = stream, schedule, team
 
     def __len__(self) -> int:
         return self.schedule.steps
 
     def __getitem__(self, step: int) -> dict[str, Tensor]:
         phase = next(p for p in self.schedule.phases if step < p.until * self.schedule.steps)
-        return self.stream.batch(step, phase.batch_size, phase.size_px)
+        share = max(1, phase.batch_size // self.team.size)
+        return self.stream.batch(step, share, phase.size_px, part=self.team.rank)
 
 
 def fit(
@@ -88,6 +91,7 @@ def fit(
     device = choose_device(config.device)
     if config.threads:
         torch.set_num_threads(config.threads)
+    team = Team.join(device)
     schedule = section.schedule
     network = stage.network.to(device, memory_format=torch.channels_last)
     ema = Ema(network, schedule.ema_decay)
@@ -113,6 +117,8 @@ def fit(
             raise WeightsError(f"{last}: does not fit this config, so it cannot be resumed: {reason}") from error
 
     def save(step: int) -> None:
+        if not team.leads:
+            return
         save_state(
             last,
             {
@@ -125,14 +131,14 @@ def fit(
 
     steps = range(start, schedule.steps)
     loader = DataLoader(
-        StepBatches(stage.stream, schedule), batch_size=None, sampler=steps, num_workers=config.workers,
+        StepBatches(stage.stream, schedule, team), batch_size=None, sampler=steps, num_workers=config.workers,
         prefetch_factor=4 if config.workers else None, pin_memory=device.type == "cuda",
     )  # fmt: skip
-    log = (out / "log.jsonl").open("a" if start else "w")
+    log = (out / "log.jsonl" if team.leads else Path(os.devnull)).open("a" if start else "w")
     running: dict[str, float] = {}
     counted, seen, since = 0, 0, time.monotonic()
     done = start
-    with log, _progress(quiet) as progress:
+    with log, _progress(quiet or not team.leads) as progress:
         bar = progress.add_task(stage.name, total=schedule.steps, completed=start, rate=0.0, note="")
         try:
             for step, raw in zip(steps, loader, strict=True):
@@ -140,13 +146,13 @@ def fit(
                 batch = to_float(raw, device)
                 rng = np.random.default_rng((config.seed, step, 1))  # not the one that drew the batch
                 with _put_off_interrupts():
-                    terms = _step(stage, batch, rng, optimizer, adversary, rate, schedule, device, config.precision)
+                    terms = _step(stage, batch, rng, optimizer, adversary, rate, schedule, config.precision, team)
                     ema.update(network, step)
                     done = step + 1
                 for name, value in terms.items():
                     running[name] = running.get(name, 0.0) + value
                 counted += 1
-                seen += batch["photo"].shape[0]
+                seen += batch["photo"].shape[0] * team.size
                 if (step + 1) % 50 == 0:
                     now = time.monotonic()
                     line = {"step": step + 1, "lr": rate, "samples_per_s": seen / (now - since)}
@@ -154,7 +160,7 @@ def fit(
                     _write(log, line)
                     progress.update(bar, completed=step + 1, rate=line["samples_per_s"])
                     running, counted, seen, since = {}, 0, 0, now
-                if (step + 1) % config.validate_every == 0 or step + 1 == schedule.steps:
+                if team.leads and ((step + 1) % config.validate_every == 0 or step + 1 == schedule.steps):
                     measures = stage.validate(ema.network)
                     _write(log, {"step": step + 1, "validation": measures})
                     progress.update(bar, note=f"score {measures['score']:.4f}")
@@ -191,12 +197,12 @@ def _put_off_interrupts() -> Iterator[None]:
 
 def _step(
     stage: Stage, batch: dict[str, Tensor], rng: np.random.Generator, optimizer: torch.optim.Optimizer,
-    adversary: torch.optim.Optimizer | None, rate: float, schedule: Schedule, device: torch.device, precision: str,
+    adversary: torch.optim.Optimizer | None, rate: float, schedule: Schedule, precision: str, team: Team,
 ) -> dict[str, float]:  # fmt: skip
     """One step of the network, then one of its discriminator. Gradients of the two never mix."""
     stage.network.train()
     _set_rate(optimizer, rate)
-    bf16 = precision == "bfloat16"
+    device, bf16 = batch["photo"].device, precision == "bfloat16"
     if adversary is not None:
         stage.discriminator.requires_grad_(False)
     with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
@@ -206,6 +212,7 @@ def _step(
         raise TrainingError(f"{stage.name}: the loss is {total.item()}: { ({k: v.item() for k, v in terms.items()}) }")
     optimizer.zero_grad(set_to_none=True)
     total.backward()
+    team.average_gradients(stage.network)
     nn.utils.clip_grad_norm_(stage.network.parameters(), schedule.clip_norm)
     optimizer.step()
     values = {k: v.item() for k, v in terms.items()}
@@ -216,6 +223,7 @@ def _step(
             loss = stage.discriminator_loss(batch, output)
         adversary.zero_grad(set_to_none=True)
         loss.backward()
+        team.average_gradients(stage.discriminator)
         adversary.step()
         values["discriminator"] = loss.item()
     return values
