@@ -87,6 +87,7 @@ def test_overrides(tmp_path: Path) -> None:
     [
         ("sed: 1", "unknown key sed"),
         ("mask: {schedule: {steps: 5, lr: 0.1}}", "unknown key mask.schedule.lr"),
+        ("mask: {schedul: {steps: 5}}", "unknown key mask.schedul"),
         ("mask: {network: {}}", "mask.schedule: field required"),
         ("mask: {schedule: {steps: many}}", "mask.schedule.steps: input should be a valid integer"),
         ("mask: {schedule: {steps: 0}}", "mask.schedule.steps: input should be greater than 0, got 0"),

@@ -31,7 +31,7 @@ class SameBatch:
     def __init__(self, stream) -> None:
         self.stream = stream
 
-    def batch(self, index: int, batch_size: int, size_px: int) -> dict[str, Tensor]:
+    def batch(self, index: int, batch_size: int, size_px: int, part: int = 0) -> dict[str, Tensor]:
         return self.stream.batch(0, batch_size, size_px)
 
 

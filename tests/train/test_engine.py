@@ -23,7 +23,7 @@ from deocclude.weights_io import load_state, load_weights
 class Numbers:
     """A stream whose batches are known by step, batch size and picture size."""
 
-    def batch(self, index: int, batch_size: int, size_px: int) -> dict[str, Tensor]:
+    def batch(self, index: int, batch_size: int, size_px: int, part: int = 0) -> dict[str, Tensor]:
         rng = np.random.default_rng(index)
         photo = rng.integers(0, 256, (size_px, size_px, 3)).astype(np.uint8)
         return to_batch([{"photo": photo, "visible": photo[..., 0] > 99} for _ in range(batch_size)])

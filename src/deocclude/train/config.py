@@ -108,7 +108,9 @@ def load_config(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> Trai
 
 def describe(error: ValidationError) -> str:
     """The first fault of a pydantic error as one line that names the key."""
-    first = error.errors()[0]
+    # a misspelt key comes with "field required" for the right one; the misspelt one is what to name
+    faults = sorted(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
+    first = faults[0]
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         return f"unknown key {key}"

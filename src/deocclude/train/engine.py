@@ -71,7 +71,7 @@ class Outcome:
 class StepBatches(Dataset):
     """Batch number `step` of the schedule; the same step always gives the same batch, which makes resuming exact."""
 
-    def __init__(self, stream: SampleStream, schedule: Schedule, team: Team):
+    def __init__(self, stream: SampleStream, schedule: Schedule, team: Team = Team()):
         self.stream, self.schedule, self.team = stream, schedule, team
 
     def __len__(self) -> int:
