@@ -14,7 +14,7 @@ from torch import nn
 
 import deocclude
 from deocclude import export
-from deocclude.errors import DeoccludeError, WeightsError
+from deocclude.errors import DeoccludeError, UsageError, WeightsError
 from deocclude.export import build_network, example_inputs, export_onnx, export_to_weights, parity
 from deocclude.models.blocks import count_parameters
 from deocclude.models.content_recovery import ContentRecoveryConfig, ContentRecoveryNet
@@ -199,3 +199,17 @@ def test_what_is_broken_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     source.write_bytes(source.read_bytes()[:200])
     with pytest.raises(WeightsError, match=r"mask_completion\.safetensors: not a readable \.safetensors file"):
         export_to_weights(source, folder)
+
+
+def test_the_threshold_moves_the_decision_and_nothing_else() -> None:
+    network = network_of("mask_completion").eval()
+    inputs = export.example_inputs(network, 1, 64).values()
+    with torch.no_grad():
+        before = network(*inputs)
+        export.shift_threshold(network, 0.7)
+        after = network(*inputs)
+    # a probability of 0.7 has become one of 0.5
+    assert torch.equal(before.visible, after.visible) and torch.equal(before.amodal_parsing, after.amodal_parsing)
+    torch.testing.assert_close(torch.sigmoid(before.amodal) >= 0.7, after.amodal >= 0)
+    with pytest.raises(UsageError, match="between 0 and 1, got 1"):
+        export.shift_threshold(network, 1.0)

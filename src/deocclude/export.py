@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import warnings
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from deocclude.errors import DeoccludeError, WeightsError
+from deocclude.errors import DeoccludeError, UsageError, WeightsError
 from deocclude.models.blocks import count_parameters
 from deocclude.models.content_recovery import ContentRecoveryConfig, ContentRecoveryNet
 from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet, to_probabilities
@@ -112,13 +113,19 @@ def build_network(path: Path) -> tuple[nn.Module, dict[str, Any]]:
     return rebuild(path, kinds)
 
 
-def export_to_weights(source: Path, folder: Path, *, model: str = "base") -> dict[str, Any]:
+def export_to_weights(
+    source: Path, folder: Path, *, model: str = "base", amodal_threshold: float = 0.5
+) -> dict[str, Any]:
     """Export one stage's .safetensors into a weights folder and enter it in the manifest.
 
     Stage 1 also writes typical_poses.npz, its pose centres. Returns the network's manifest row. Files are replaced one
-    by one, the manifest last.
+    by one, the manifest last. amodal_threshold: stage 1's probability from which a hidden pixel is body, chosen on
+    held-out people; it is folded into the last bias, so that what ships decides at 0.5.
     """
     network, metadata = build_network(source)
+    if isinstance(network, MaskCompletionNet):
+        shift_threshold(network, amodal_threshold)
+        metadata = metadata | {"amodal_threshold": amodal_threshold}
     stored = halve(network.state_dict())
     network.load_state_dict(stored)  # both files hold the same, rounded weights
     name = metadata["network"]
@@ -151,6 +158,14 @@ def export_to_weights(source: Path, folder: Path, *, model: str = "base") -> dic
     temporary.write_text(json.dumps(manifest, indent=2) + "\n")
     temporary.replace(manifest_path)
     return row
+
+
+def shift_threshold(network: MaskCompletionNet, threshold: float) -> None:
+    """Make the amodal probability 0.5 where it was `threshold`, in (0, 1), in place. Raises UsageError."""
+    if not 0 < threshold < 1:
+        raise UsageError(f"the amodal threshold must lie between 0 and 1, got {threshold}")
+    with torch.no_grad():
+        network.amodal_head.mask[-1].bias -= math.log(threshold / (1 - threshold))
 
 
 def halve(weights: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -19,6 +19,9 @@ def app(
         typer.Option("-o", "--output", metavar="DIR", help="Weights folder; the package's own if not given."),
     ] = None,
     model: Annotated[str, typer.Option("-m", "--model", help="Name of the model in the manifest.")] = "base",
+    amodal_threshold: Annotated[
+        float, typer.Option("--amodal-threshold", help="Stage 1: probability from which a hidden pixel is body.")
+    ] = 0.5,
     as_json: AsJson = False,
 ) -> None:
     """Export trained weights to ONNX, check them against torch, and enter them in the manifest."""
@@ -28,7 +31,7 @@ def app(
     folder = output or BUNDLED_WEIGHTS
     check_folder(folder)
     for source in sources:
-        row = export_to_weights(source, folder, model=model)
+        row = export_to_weights(source, folder, model=model, amodal_threshold=amodal_threshold)
         if as_json:
             print_json(row)
         else:
