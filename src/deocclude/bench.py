@@ -125,13 +125,20 @@ class BenchReport:
 # --- networks against networks ---------------------------------------------------------------------------------------
 
 
+_PAUSE_S = 0.2
+
+
 def time_in_turn(tasks: Mapping[K, Callable[[], object]], rounds: int) -> dict[K, float]:
-    """Median seconds of each task; every round runs each once, so that all meet the same load of the machine."""
-    for task in tasks.values():
-        task()
+    """Median seconds of each task; every round times each once, so that all meet the same load of the machine.
+
+    A pause and a call that is not timed come before each: the threads of the task before spin on for a while after its
+    end, and would take a core from a short task that follows a long one.
+    """
     seconds: dict[K, list[float]] = {name: [] for name in tasks}
     for _ in range(rounds):
         for name, task in tasks.items():
+            time.sleep(_PAUSE_S)
+            task()
             started = time.perf_counter()
             task()
             seconds[name].append(time.perf_counter() - started)
