@@ -80,7 +80,7 @@ def channel_correlation(feature_a: Tensor, feature_b: Tensor) -> Tensor:
 
 def generator_adversarial(fake_scores: Tensor) -> Tensor:
     """Non-saturating generator loss (Goodfellow et al. 2014) on discriminator logits of fakes."""
-    return F.softplus(-fake_scores).mean()
+    return generator_softplus(fake_scores).mean()
 
 
 def discriminator_adversarial(real_scores: Tensor, fake_scores: Tensor) -> Tensor:
@@ -209,7 +209,7 @@ def compose(content: Tensor, truth: Tensor, visible: Tensor, amodal: Tensor) -> 
 
 
 def generator_softplus(scores: Tensor) -> Tensor:
-    """Per-patch non-saturating generator loss."""
+    """Per-patch loss of scores that should say "real": the generator's on fakes, the discriminator's on the truth."""
     return F.softplus(-scores)
 
 

@@ -83,11 +83,6 @@ def count_parameters(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters() if p.requires_grad)
 
 
-def to_device_of(tensor: Tensor, network: nn.Module) -> Tensor:
-    """`tensor` on the device of the network's first parameter."""
-    return tensor.to(next(network.parameters()).device)
-
-
 def one_hot(labels: Tensor, classes: int) -> Tensor:
     """(B, H, W) integer labels -> (B, classes, H, W) float32; labels outside 0..classes-1 give all zeros."""
     known = labels < classes

@@ -14,7 +14,7 @@ from deocclude.data.dataset import CropConfig, SampleStream
 from deocclude.data.library import SourceWeights, load_library
 from deocclude.data.synthesis import SynthesisConfig
 from deocclude.errors import ConfigError
-from deocclude.losses import ContentCriterion, compose, masked_scores
+from deocclude.losses import ContentCriterion, compose, generator_softplus, masked_scores
 from deocclude.models.blocks import one_hot
 from deocclude.models.content_recovery import ContentRecoveryConfig, ContentRecoveryNet
 from deocclude.models.discriminators import PatchDiscriminator
@@ -78,7 +78,7 @@ class ContentStage:
     def discriminator_loss(self, batch: dict[str, Tensor], output: Tensor) -> Tensor:
         """On (person, hidden mask): the true person against the composed one."""
         hidden = batch["amodal"] * (1 - batch["visible"])
-        real = masked_scores(lambda s: F.softplus(-s), self.discriminator, batch["truth"] * batch["amodal"], hidden)
+        real = masked_scores(generator_softplus, self.discriminator, batch["truth"] * batch["amodal"], hidden)
         return (real + masked_scores(F.softplus, self.discriminator, output, hidden)) / 2
 
     @torch.no_grad()
