@@ -138,3 +138,24 @@ def test_boxes_map_back():
 def test_region_growth_stops_at_the_photo():
     assert Region(1, 2, 5, 6).grow(3, (7, 100)) == Region(0, 0, 7, 9)
     assert Region(0, 0, 4, 4).intersect(Region(4, 0, 8, 4)).is_empty
+
+
+def test_a_crisp_paste_keeps_more_detail_and_joins_strips(monkeypatch):
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[:, ::4] = stripes[:, 1::4] = 200
+    crop = SquareCrop((150, 150), 160, 64)
+    kept = {}
+    for crisp in (False, True):
+        region, grown = crop.to_photo(stripes, (300, 300), crisp=crisp)
+        kept[crisp] = np.abs(np.diff(crop.extract(grown_in(grown, region)).astype(int), axis=1))[8:-8, 8:-8].mean()
+    assert kept[True] > 1.05 * kept[False]
+    _, whole = crop.to_photo(stripes, (300, 300), crisp=True)
+    monkeypatch.setattr("deocclude.crop._STRIP_PX", 160 * 7)
+    _, stripped = crop.to_photo(stripes, (300, 300), crisp=True)
+    assert np.abs(whole.astype(int) - stripped).max() <= 1
+
+
+def grown_in(grown, region):
+    picture = np.zeros((300, 300, 3), np.uint8)
+    picture[region.slices] = grown
+    return picture

@@ -11,7 +11,7 @@ from deocclude.runtime import Network
 
 # Colours are carried this far out of the body in the crop: growing it to photo size then never mixes in what lies
 # outside.
-_EXTEND_PX = 2
+_EXTEND_PX = 3
 
 
 class ContentRecovery:
@@ -58,4 +58,4 @@ def hidden_on_photo(
         return Region(0, 0, 0, 0), np.zeros((0, 0, 3), dtype=np.uint8)
     x0, y0, x1, y1 = mask_to_box_xyxy(invisible_part)
     box = Region(region.top + y0, region.left + x0, region.top + y1, region.left + x1)
-    return crop.to_photo(content, size_hw, box)
+    return crop.to_photo(content, size_hw, box, crisp=True)

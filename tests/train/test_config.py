@@ -64,7 +64,7 @@ mask:
       - {until: 1, size_px: 96, batch_size: 1}
 """
     config = load_config(written(tmp_path, text))
-    assert (config.seed, config.device, config.precision, config.content) == (4, "auto", "bfloat16", None)
+    assert (config.seed, config.device, config.precision, config.content) == (4, "auto", "auto", None)
     assert config.mask.schedule.phases == (
         Phase(until=0.5, size_px=64, batch_size=2), Phase(until=1.0, size_px=96, batch_size=1),
     )  # fmt: skip
@@ -93,7 +93,7 @@ def test_overrides(tmp_path: Path) -> None:
         ("mask: {schedule: {steps: 0}}", "mask.schedule.steps: input should be greater than 0, got 0"),
         ("seed: -1", "seed: input should be greater than or equal to 0, got -1"),
         ("threads: 0", "threads: input should be greater than 0, got 0"),
-        ("precision: float16", "precision: input should be 'float32' or 'bfloat16', got 'float16'"),
+        ("precision: float16", "precision: input should be 'auto', 'float32' or 'bfloat16', got 'float16'"),
         ("data: {sources: {cpp: 1.0}}", "data.sources.cpp"),
         ("data: {sources: {ccp: -1.0}}", "data.sources.ccp: input should be greater than or equal to 0"),
         (

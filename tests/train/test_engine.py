@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from deocclude.data.dataset import to_batch
 from deocclude.errors import DeviceError, TrainingError, WeightsError
 from deocclude.train.config import Phase, Schedule, StageSection, TrainConfig
-from deocclude.train.engine import Ema, StepBatches, choose_device, fit, learning_rate, to_float
+from deocclude.train.engine import Ema, StepBatches, choose_device, fit, learning_rate, to_float, use_bfloat16
 from deocclude.weights_io import load_state, load_weights
 
 
@@ -104,6 +104,14 @@ def test_average_by_hand() -> None:
     assert ema.network.weight.item() == pytest.approx((2.8 + 3) / 2)
     assert not ema.network.training and not any(p.requires_grad for p in ema.network.parameters())
     assert network.weight.item() == 3.0 and network.weight.requires_grad
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_auto_computes_in_bfloat16_where_the_cpu_has_it(monkeypatch, has: bool) -> None:
+    monkeypatch.setattr("deocclude.train.engine._cpu_has_bfloat16", lambda: has)
+    cpu = torch.device("cpu")
+    wanted = {p: use_bfloat16(config(precision=p)[0], cpu) for p in ("auto", "bfloat16", "float32")}
+    assert wanted == {"auto": has, "bfloat16": True, "float32": False}
 
 
 def test_phases_decide_size_and_number() -> None:

@@ -75,7 +75,7 @@ class TrainConfig(_Strict):
 
     seed: int = Field(default=0, ge=0)
     device: str = "auto"  # auto, cpu, cuda
-    precision: Literal["float32", "bfloat16"] = "bfloat16"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 where the device computes in it
     threads: int | None = Field(default=None, gt=0)  # CPU threads; none: all cores
     workers: int = Field(default=1, ge=0)  # processes that draw samples
     validate_every: int = Field(default=1000, gt=0)

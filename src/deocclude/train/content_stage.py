@@ -20,8 +20,8 @@ from deocclude.models.content_recovery import ContentRecoveryConfig, ContentReco
 from deocclude.models.discriminators import PatchDiscriminator
 from deocclude.models.features import load_features, load_mask_completion
 from deocclude.models.mask_completion import to_probabilities
-from deocclude.train.config import TrainConfig, build, check_losses
-from deocclude.train.engine import Outcome, fit, to_float
+from deocclude.train.config import Schedule, TrainConfig, build, check_losses
+from deocclude.train.engine import Outcome, choose_device, fit, to_float, use_bfloat16
 from deocclude.weights_io import load_into
 
 DEFAULT_LOSSES = {
@@ -45,13 +45,14 @@ class ContentStage:
 
     def __init__(self, config: TrainConfig):
         section = config.content
-        self.bf16 = config.precision == "bfloat16"
+        self.bf16 = use_bfloat16(config, choose_device(config.device))
         data = section.data or config.data
         sources = build(SourceWeights(0, 0, 0, 0), data.sources, "data.sources")
         synthesis = build(SynthesisConfig(), _SYNTHESIS | data.synthesis, "data.synthesis")
         crop = build(CropConfig(), _CROP | data.crop, "data.crop")
         self.config = build(getattr(ContentRecoveryConfig, section.preset)(), section.network, "content.network")
-        _check_sizes(config, 2 ** (len(self.config.widths) - 1))
+        if self.bf16:
+            _check_sizes(config.content.schedule, 2 ** (len(self.config.widths) - 1))
         self.losses = check_losses(section.losses or DEFAULT_LOSSES, ContentCriterion.TERMS, "content.losses")
         if section.features is None:
             raise ConfigError("content.features: name stage 1's .safetensors (its parsing guides stage 2)")
@@ -120,14 +121,14 @@ class ContentStage:
         return {"network": "content_recovery", "config": self.config.to_dict(), "losses": self.losses}
 
 
-def _check_sizes(config: TrainConfig, deepest_px: int) -> None:
+def _check_sizes(schedule: Schedule, deepest_px: int) -> None:
     """ConfigError for bfloat16 crops of which the deepest encoder level reads a single pixel (of `deepest_px`).
 
     Of a 3x3 convolution of stride 2 on a 1x1 map, torch on a CPU leaves most of the bfloat16 weight gradient as it
     found the memory (seen with 2.13): the loss is NaN one step later, or worse, is not.
     """
-    for number, phase in enumerate(config.content.schedule.phases):
-        if config.precision == "bfloat16" and phase.size_px <= deepest_px:
+    for number, phase in enumerate(schedule.phases):
+        if phase.size_px <= deepest_px:
             raise ConfigError(
                 f"content.schedule.phases.{number}.size_px must be above {deepest_px} with precision bfloat16, "
                 f"got {phase.size_px}"

@@ -19,7 +19,7 @@ from deocclude.models.discriminators import PatchDiscriminator
 from deocclude.models.features import load_features
 from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet, to_probabilities
 from deocclude.train.config import TrainConfig, build, check_losses
-from deocclude.train.engine import STATE_FILE, Outcome, fit, to_float
+from deocclude.train.engine import STATE_FILE, Outcome, choose_device, fit, to_float, use_bfloat16
 from deocclude.weights_io import load_into
 
 DEFAULT_LOSSES = {
@@ -36,7 +36,7 @@ class MaskStage:
     def __init__(self, config: TrainConfig, *, fresh: bool = True):
         """fresh: nothing will be resumed, so typical poses have to be computed."""
         section = config.mask
-        self.bf16 = config.precision == "bfloat16"
+        self.bf16 = use_bfloat16(config, choose_device(config.device))
         data = section.data or config.data
         sources = build(SourceWeights(0, 0, 0, 0), data.sources, "data.sources")
         synthesis = build(SynthesisConfig(), data.synthesis, "data.synthesis")
