@@ -5,11 +5,11 @@ import threading
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from deocclude import image_io
 from deocclude.errors import DeoccludeError, InputError
-from deocclude.image_io import load_image, load_mask, save_image, save_text
+from deocclude.image_io import load_image, load_mask, load_photo, save_image, save_text
 
 
 @pytest.fixture
@@ -235,3 +235,21 @@ def test_new_files_have_the_usual_permissions(tmp_path):
     path = save_text("é", tmp_path / "x.json")
     assert path.read_text(encoding="utf-8") == "é"
     assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE((tmp_path / "plain").stat().st_mode)
+
+
+def srgb_profile() -> bytes:
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def test_a_colour_profile_is_kept_where_it_speaks_of_rgb(tmp_path):
+    profile = srgb_profile()
+    Image.new("RGB", (4, 4), "red").save(tmp_path / "red.jpg", icc_profile=profile)
+    pixels, kept = load_photo(tmp_path / "red.jpg")
+    assert kept == profile and pixels.shape == (4, 4, 3) and not pixels.flags.writeable
+    for name in ("copy.png", "copy.jpg", "copy.webp", "copy.tif"):
+        with Image.open(save_image(pixels, tmp_path / name, icc_profile=kept)) as copy:
+            assert copy.info["icc_profile"] == profile, name
+    of_inks = profile[:16] + b"CMYK" + profile[20:]
+    Image.new("CMYK", (4, 4)).save(tmp_path / "inks.jpg", icc_profile=of_inks)
+    assert load_photo(tmp_path / "inks.jpg").icc_profile is None
+    assert load_photo(np.zeros((2, 2, 3), np.uint8)).icc_profile is None

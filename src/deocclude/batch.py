@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,7 +24,7 @@ from PIL import Image
 
 from deocclude.composite import PARSING_PALETTE
 from deocclude.errors import DeoccludeError, InputError, UsageError
-from deocclude.image_io import load_image, load_mask, save_image, save_text
+from deocclude.image_io import load_mask, load_photo, save_image, save_text
 from deocclude.masks import BoxXyxy
 from deocclude.types import SAVE_KINDS, Result
 
@@ -172,6 +172,8 @@ def _find_photos(inputs: Sequence[str], recursive: bool, not_photos: Sequence[Pa
     Left out of a folder: hidden files, our own earlier outputs, and `not_photos`, the folders of masks and of outputs.
     """
     for name in inputs:
+        if not name:
+            raise UsageError("a photo's name is empty: expected a file, a folder, or - for standard input")
         root = Path(name)
         if name == STREAM or not root.is_dir():
             # A file that is missing is reported as that photo's failure, not as the batch's.
@@ -368,7 +370,7 @@ def _names(job: Job) -> tuple[str, ...]:
 def _recover(job: Job, pipe: Deoccluder, seed: int) -> Result:
     if job.source == STREAM and sys.stdin is None:
         raise InputError("standard input is closed: expected a picture")
-    photo = load_image(sys.stdin.buffer.read() if job.source == STREAM else job.source)
+    photo, icc_profile = load_photo(sys.stdin.buffer.read() if job.source == STREAM else job.source)
     masks = []
     for path in job.mask_paths:
         mask = load_mask(path)
@@ -381,7 +383,8 @@ def _recover(job: Job, pipe: Deoccluder, seed: int) -> Result:
         if not mask.any():
             raise InputError(f"{path}: mask is empty, expected at least one pixel of the person to be white")
         masks.append(mask)
-    return pipe(photo, masks=masks or None, boxes_xyxy=list(job.boxes_xyxy) or None, seed=seed)
+    result = pipe(photo, masks=masks or None, boxes_xyxy=list(job.boxes_xyxy) or None, seed=seed)
+    return replace(result, icc_profile=icc_profile)
 
 
 def _write(job: Job, result: Result) -> None:
@@ -393,12 +396,20 @@ def _write(job: Job, result: Result) -> None:
             else:
                 save_text(text, path)
         elif job.to_stdout:
+            profile = _profile(result, kind)
             with io.BytesIO() as png:
-                Image.fromarray(_pixels(result, kind, number)).save(png, "PNG", compress_level=_STREAM_PNG_LEVEL)
+                picture = Image.fromarray(_pixels(result, kind, number))
+                picture.save(png, "PNG", compress_level=_STREAM_PNG_LEVEL, icc_profile=profile)
                 sys.stdout.buffer.write(png.getvalue())
                 sys.stdout.buffer.flush()
         else:
-            save_image(_pixels(result, kind, number), path, palette=PARSING_PALETTE if kind == "parsing" else None)
+            palette = PARSING_PALETTE if kind == "parsing" else None
+            save_image(_pixels(result, kind, number), path, palette, _profile(result, kind))
+
+
+def _profile(result: Result, kind: str) -> bytes | None:
+    """The photo's colour profile, for what shows the photo's colours; masks and labels have none."""
+    return result.icc_profile if kind in ("content", "rgba", "overlay") else None
 
 
 def _pixels(result: Result, kind: str, number: int) -> np.ndarray:

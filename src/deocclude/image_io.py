@@ -9,7 +9,7 @@ import struct
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -27,6 +27,25 @@ _ORIENTATION_TAG = 0x0112
 _open_lock = threading.Lock()
 
 
+class Photo(NamedTuple):
+    """A photo's pixels, and the ICC profile that says what colours they are; None: sRGB is meant."""
+
+    pixels: np.ndarray  # (H, W, 3) uint8, upright, read-only
+    icc_profile: bytes | None = None
+
+
+def load_photo(source: ImageSource) -> Photo:
+    """`load_image` with the colour profile, so that what is written can look as the photo does."""
+    if isinstance(source, np.ndarray):
+        return Photo(load_image(source))
+    image = _open_upright(source)
+    pixels = np.asarray(_to_rgb(image))
+    pixels.flags.writeable = False
+    profile = image.info.get("icc_profile")
+    # bytes 16 to 19 name the colours that a profile describes: one of CMYK or grey means nothing for RGB pixels
+    return Photo(pixels, profile if profile and profile[16:20] == b"RGB " else None)
+
+
 def load_image(source: ImageSource) -> np.ndarray:
     """A photo as an upright (H, W, 3) uint8 RGB array, read-only.
 
@@ -35,8 +54,9 @@ def load_image(source: ImageSource) -> np.ndarray:
     animated one the first frame is taken. Raises InputError, naming the file, for what cannot be read or has more
     than MAX_PIXELS pixels.
     """
-    is_array = isinstance(source, np.ndarray)
-    photo = _check_array(source).copy() if is_array else np.asarray(_to_rgb(_open_upright(source)))
+    if not isinstance(source, np.ndarray):
+        return load_photo(source).pixels
+    photo = _check_array(source).copy()
     photo.flags.writeable = False
     return photo
 
@@ -63,12 +83,14 @@ def load_mask(source: ImageSource) -> np.ndarray:
     return _upper_half(np.asarray(image.convert("RGB")).max(axis=2))
 
 
-def save_image(pixels: np.ndarray, path: str | Path, palette: np.ndarray | None = None) -> Path:
+def save_image(
+    pixels: np.ndarray, path: str | Path, palette: np.ndarray | None = None, icc_profile: bytes | None = None
+) -> Path:
     """Write pixels to `path` in the format of its ending; missing folders are made. Returns the path.
 
     `pixels`: (H, W) bool or uint8, (H, W, 3) or (H, W, 4) uint8. `palette`: (N, 3) uint8 colours to store (H, W)
-    uint8 as labels. The file appears whole or not at all. Raises DeoccludeError, naming the file, when it cannot be
-    written.
+    uint8 as labels. `icc_profile`: what colours RGB pixels are. The file appears whole or not at all. Raises
+    DeoccludeError, naming the file, when it cannot be written.
     """
     path = Path(path)
     file_format = Image.registered_extensions().get(path.suffix.lower())
@@ -83,6 +105,8 @@ def save_image(pixels: np.ndarray, path: str | Path, palette: np.ndarray | None 
         image.putpalette(palette.tobytes())
     # Photos hardly shrink with more effort, and at 12 megapixels the default level of PNG takes seconds.
     options = {"PNG": {"compress_level": 1}, "JPEG": {"quality": 95}, "WEBP": {"quality": 95}}.get(file_format, {})
+    if icc_profile:
+        options["icc_profile"] = icc_profile
     return _write_whole(path, lambda file: image.save(file, format=file_format, **options))
 
 

@@ -13,7 +13,7 @@ from deocclude.completion import CompletionOutput, MaskCompletion
 from deocclude.composite import paste_hidden
 from deocclude.crop import Region
 from deocclude.errors import InputError, UsageError
-from deocclude.image_io import ImageSource, load_image
+from deocclude.image_io import ImageSource, load_image, load_photo
 from deocclude.masks import BoxXyxy, box_to_mask
 from deocclude.recovery import ContentRecovery, hidden_on_photo
 from deocclude.runtime import find_model, open_networks
@@ -96,7 +96,7 @@ class Deoccluder:
         """
         clock = _Clock()
         with clock.stage("load"):
-            photo = load_image(image)
+            photo, icc_profile = load_photo(image)
             initial_masks = _initial_masks(photo.shape[:2], masks, boxes_xyxy)
 
         people = []
@@ -119,7 +119,7 @@ class Deoccluder:
                     hidden_rgb=hidden_rgb,
                 )
             )
-        return Result(photo, tuple(people), clock.timings(), self.device, self.model)
+        return Result(photo, tuple(people), clock.timings(), self.device, self.model, icc_profile)
 
     def recover(self, image: ImageSource, visible_mask: np.ndarray, amodal_mask: np.ndarray) -> np.ndarray:
         """Recover appearance alone, for a body whose masks are known.

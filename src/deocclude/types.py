@@ -168,6 +168,7 @@ class Result:
     timings: Mapping[str, float]  # seconds by stage, and "total"
     device: str  # "cpu" or "cuda": where the networks ran
     model: str
+    icc_profile: bytes | None = field(default=None, repr=False)  # of the photo's file; pictures are saved with it
 
     def __post_init__(self) -> None:
         if self.image.dtype != np.uint8 or self.image.ndim != 3 or self.image.shape[2] != 3:
@@ -240,9 +241,9 @@ class Result:
         paths: list[Path] = []
         for kind in (kind for kind in SAVE_KINDS if kind in what):
             if kind == "content":
-                paths.append(save_image(self.content, folder / f"{stem}.content.png"))
+                paths.append(save_image(self.content, folder / f"{stem}.content.png", icc_profile=self.icc_profile))
             elif kind == "overlay":
-                paths.append(save_image(self.overlay(), folder / f"{stem}.overlay.png"))
+                paths.append(save_image(self.overlay(), folder / f"{stem}.overlay.png", icc_profile=self.icc_profile))
             elif kind == "json":
                 paths.append(save_text(json.dumps(self.to_coco(), indent=1) + "\n", folder / f"{stem}.json"))
             else:
@@ -252,7 +253,7 @@ class Result:
     def _save_person(self, person: Person, kind: str, folder: Path, stem: str) -> Path:
         path = folder / f"{stem}.person{person.id}.{kind}.png"
         if kind == "rgba":
-            return save_image(person.rgba, path)
+            return save_image(person.rgba, path, icc_profile=self.icc_profile)
         if kind == "parsing":
             return save_image(person.parsing, path, palette=PARSING_PALETTE)
         return save_image(getattr(person, f"{kind}_mask"), path)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 from typer.testing import CliRunner
 
 from deocclude.cli.app import app
@@ -274,3 +274,16 @@ def test_interrupted_is_130(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None
     assert result.exit_code == 130
     assert result.stderr.strip() == "interrupted"
     assert not list(desk.folder.glob("*.deoccluded.png"))
+
+
+def test_what_is_written_has_the_photos_colours(desk: Desk) -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    with Image.open(desk.photo) as photo:
+        photo.save(desk.photo, icc_profile=profile)
+    folder = desk.photo.parent / "out"
+    assert desk.run(desk.photo, "--mask", desk.mask, "-o", folder, "--save", "content,rgba,amodal").exit_code == 0
+    kept = {path.name.split(".")[-2]: Image.open(path).info.get("icc_profile") for path in folder.iterdir()}
+    assert kept == {"deoccluded": profile, "rgba": profile, "amodal": None}
+    streamed = desk.run("-", "--mask", desk.mask, stdin=desk.photo.read_bytes())
+    assert Image.open(io.BytesIO(streamed.stdout_bytes)).info["icc_profile"] == profile
+    assert "a photo's name is empty" in desk.fails(2, "", "--mask", desk.mask)
