@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from deocclude.losses import (
     ContentCriterion,
     MaskCriterion,
+    brightness_gradient,
     channel_correlation,
     compose,
     dice_loss,
@@ -28,6 +29,7 @@ from deocclude.losses import (
     texture_l1,
     weighted_bce,
 )
+from deocclude.metrics import mean_gradient
 from deocclude.models.content_recovery import ContentRecoveryConfig, ContentRecoveryNet
 from deocclude.models.discriminators import PatchDiscriminator
 from deocclude.models.features import ParsingFeatures
@@ -143,19 +145,41 @@ def test_patches_without_hidden_pixels_do_not_count() -> None:
     assert masked_scores(generator_softplus, Mean(), person, hidden).item() == pytest.approx(expected, rel=1e-5)
 
 
+def stripes_of(size: int, period_px: int = 4) -> Tensor:
+    return (torch.arange(size) % period_px < period_px // 2).float().expand(1, 3, size, size).contiguous()
+
+
+def test_brightness_gradient_is_what_the_metric_measures() -> None:
+    image = torch.rand(1, 3, 20, 24, generator=torch.Generator().manual_seed(0))
+    mask = torch.zeros(1, 1, 20, 24)
+    mask[..., 3:15, 4:20] = 1
+    length, inside = brightness_gradient(image, mask)
+    picture, region = image[0].permute(1, 2, 0).numpy() * 255, mask[0, 0].bool().numpy()
+    assert 255 * length[inside > 0].mean().item() == pytest.approx(mean_gradient(picture, region), rel=1e-4)
+
+
 def test_texture_is_how_much_not_where() -> None:
-    mask = torch.ones(1, 1, 33, 33)
-    stripes = (torch.arange(33) % 4 < 2).float().expand(1, 3, 33, 33).contiguous()
+    mask, stripes = torch.ones(1, 1, 36, 36), stripes_of(36)
     energy = local_gradient_energy(stripes, mask)
-    # an edge in every second column
     torch.testing.assert_close(energy, torch.full_like(energy, 0.5), atol=2e-3, rtol=0)
-    assert texture_l1(stripes.roll(1, 3)[..., :33], stripes, mask) < 0.04
-    assert texture_l1(torch.zeros_like(stripes), stripes, mask).item() == pytest.approx(0.5, abs=2e-3)
+    assert texture_l1(stripes.roll(2, 3), stripes, mask) < 0.01
+    # at half size a period is two pixels, which central differences do not see: half of the two scales' 0.5 and 0
+    assert texture_l1(torch.zeros_like(stripes), stripes, mask).item() == pytest.approx(0.25, abs=2e-3)
+    broad = stripes_of(36, 8)  # at half size what the others are at full size
+    assert texture_l1(torch.zeros_like(broad), broad, mask).item() == pytest.approx((0.25 + 0.5) / 2, abs=0.02)
     assert texture_l1(stripes, stripes, mask) == 0
 
 
+def test_noise_of_a_pixels_width_or_of_colour_alone_is_no_texture() -> None:
+    mask, checks = torch.ones(1, 1, 32, 32), stripes_of(32, 2)
+    assert local_gradient_energy(checks, mask).max() < 0.001
+    colours = torch.zeros(1, 3, 32, 32)
+    colours[:, 0], colours[:, 1] = stripes_of(32)[:, 0], 1 - stripes_of(32)[:, 0]
+    assert local_gradient_energy(colours, mask).max() < 0.001
+
+
 def test_texture_is_averaged_over_the_windows_that_matter() -> None:
-    stripes = (torch.arange(65) % 4 < 2).float().expand(1, 3, 65, 65).contiguous()
+    stripes = stripes_of(65)
     whole, corner = torch.ones(1, 1, 65, 65), torch.zeros(1, 1, 65, 65)
     corner[..., :33, :33] = 1
     fog = torch.zeros_like(stripes)
