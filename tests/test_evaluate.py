@@ -313,23 +313,11 @@ def test_a_typical_pose_may_reach_beyond_the_photo() -> None:
     assert not typical_bodies().complete(np.zeros((60, 60), bool)).any()
 
 
-def test_typical_poses_from_a_file(tmp_path: Path, frozen: FrozenSet) -> None:
-    np.savez(tmp_path / "poses.npz", centres=typical_bodies().centres)
-    poses = TypicalPoses.read(tmp_path / "poses.npz")
-    np.testing.assert_array_equal(poses.centres, typical_bodies().centres)
+def test_typical_poses_are_measured_beside(frozen: FrozenSet) -> None:
+    poses = typical_bodies()
     evaluation = evaluate(frozen, Repeater(), initial_kinds=["exact"], typical_poses=poses, content=False)
     assert "nearest typical pose" in summarise(evaluation)["masks"]["exact"]
     assert evaluation.notes == []
-    np.savez(tmp_path / "wrong.npz", centres=np.zeros((3, 32, 32)))
-    with pytest.raises(InputError, match=r"wrong\.npz: centres must be \(K, 2, S, S\), got \(3, 32, 32\)"):
-        TypicalPoses.read(tmp_path / "wrong.npz")
-    (tmp_path / "text.npz").write_text("no")
-    with pytest.raises(InputError, match=r"text\.npz must be"):
-        TypicalPoses.read(tmp_path / "text.npz")
-    for content in (b"", b"PK\3\4 cut short"):
-        (tmp_path / "cut.npz").write_bytes(content)
-        with pytest.raises(InputError, match=r"cut\.npz must be"):
-            TypicalPoses.read(tmp_path / "cut.npz")
 
 
 def test_mean_colour_is_of_the_visible_body_alone() -> None:

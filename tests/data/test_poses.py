@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from datafolder import draw_figure
-from deocclude.data import poses
-from deocclude.data.poses import draw_sheet, frame_affine, into_frame, read_poses, typical_poses, write_poses
+from deocclude.data.poses import draw_sheet, frame_affine, into_frame, typical_poses, write_poses
 from deocclude.data.synthesis import Library, SynthesisConfig
 from deocclude.errors import InputError
 from deocclude.models import typical_poses as model_side
+from deocclude.person_frame import FRAME_CELLS, read_poses
 
 
 def figure_in(size_hw: tuple[int, int], y: int, x: int) -> np.ndarray:
@@ -27,16 +27,12 @@ def as_tensor(mask: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(mask.astype(np.float32))[None, None]
 
 
-def test_both_sides_hold_the_same_constants() -> None:
-    assert (poses.FRAME_SIGMAS, poses.FRAME_CELLS) == (model_side.FRAME_SIGMAS, model_side.FRAME_CELLS)
-
-
 @pytest.mark.parametrize(("y", "x"), [(10, 20), (37, 76), (0, 0)])
 def test_both_sides_put_the_frame_in_the_same_place(y: int, x: int) -> None:
     mask = figure_in((120, 120), y, x)
     affine = frame_affine(mask)
     centre, side = model_side.person_frame(as_tensor(mask))
-    s = poses.FRAME_CELLS / float(side[0])
+    s = FRAME_CELLS / float(side[0])
     np.testing.assert_allclose(affine[0, 0], s, rtol=1e-5)
     # the centroid lies in the middle of the frame: between cells 15 and 16
     np.testing.assert_allclose(affine @ [*centre[0].tolist(), 1], [15.5, 15.5], atol=1e-3)

@@ -109,11 +109,12 @@ def _initial_kinds(text: str) -> tuple[str, ...]:
 def _typical_poses(weights: Path | None) -> TypicalPoses | None:
     """The typical poses beside the weights in use, else the bundled ones, else None."""
     from deocclude.evaluation import TypicalPoses
+    from deocclude.person_frame import read_poses
     from deocclude.runtime import BUNDLED_WEIGHTS
 
     for folder in (weights, BUNDLED_WEIGHTS):
         if folder is not None and (folder / "typical_poses.npz").is_file():
-            return TypicalPoses.read(folder / "typical_poses.npz")
+            return TypicalPoses(read_poses(folder / "typical_poses.npz"))
     return None
 
 

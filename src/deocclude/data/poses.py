@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from zipfile import BadZipFile
 
 import cv2
 import numpy as np
 
 from deocclude.data.synthesis import Library, SynthesisConfig, plan_scene, render
-from deocclude.errors import InputError
-
-FRAME_SIGMAS = 8.0  # as in models/typical_poses.py, which a test holds to it
-FRAME_CELLS = 32
+from deocclude.person_frame import FRAME_CELLS, FRAME_SIGMAS
 
 
 def frame_affine(visible: np.ndarray) -> np.ndarray:
     """2x3 affine from pixels of a (H, W) mask to the 32x32 person frame.
 
-    The frame is the square around the visible mask's centroid whose side is 8 standard deviations
-    (8 * sqrt(var_x + var_y)): about 2.3 times the height of a standing person.
+    The frame is the square around the visible mask's centroid whose side is FRAME_SIGMAS
+    (times sqrt(var_x + var_y)): about 2.3 times the height of a standing person.
     """
     ys, xs = np.nonzero(visible)
     side = FRAME_SIGMAS * max(1.0, np.sqrt(xs.var() + ys.var()))
@@ -70,18 +66,6 @@ def write_poses(path: Path, centres: np.ndarray) -> None:
     with part.open("wb") as file:
         np.savez_compressed(file, centres=centres)
     part.replace(path)
-
-
-def read_poses(path: Path) -> np.ndarray:
-    """Centres (K, 2, 32, 32) float32 of a file that `write_poses` wrote. Raises InputError naming the file."""
-    try:
-        with np.load(path) as file:
-            centres = file["centres"]
-    except (OSError, ValueError, KeyError, EOFError, TypeError, BadZipFile) as error:
-        raise InputError(f"{path}: not a file of typical poses (.npz with `centres`)") from error
-    if centres.shape[1:] != (2, FRAME_CELLS, FRAME_CELLS):
-        raise InputError(f"{path}: typical poses must be (K, 2, {FRAME_CELLS}, {FRAME_CELLS}), got {centres.shape}")
-    return centres
 
 
 def draw_sheet(centres: np.ndarray, columns: int = 16, scale: int = 3) -> np.ndarray:

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deocclude.errors import InputError, MissingExtraError
+from deocclude.errors import MissingExtraError
+from deocclude.person_frame import FRAME_SIGMAS
 
 BoolArray = NDArray[np.bool_]
 
 # Cells are averaged from this many samples a side, as a small person's edge would otherwise alias.
 _SAMPLES_A_CELL = 4
-# The frame's side in units of the visible part's spread; the typical poses were gathered in the same frame.
-_FRAME_SPREADS = 8.0
 
 
 def convex_hull(mask: BoolArray) -> BoolArray:
@@ -62,22 +59,6 @@ class TypicalPoses:
 
     centres: NDArray[np.float32]
 
-    @classmethod
-    def read(cls, path: Path) -> TypicalPoses:
-        """Read the `centres` array of an .npz file.
-
-        Raises:
-            InputError: the file cannot be read or holds something else.
-        """
-        try:
-            with np.load(path, allow_pickle=False) as stored:
-                centres = stored["centres"]
-        except (OSError, ValueError, KeyError, EOFError, TypeError, BadZipFile) as error:
-            raise InputError(f"{path} must be an .npz file with an array centres ({type(error).__name__})") from error
-        if centres.ndim != 4 or centres.shape[1] != 2 or centres.shape[2] != centres.shape[3]:
-            raise InputError(f"{path}: centres must be (K, 2, S, S), got {centres.shape}")
-        return cls(centres.astype(np.float32))
-
     def complete(self, visible: BoolArray) -> BoolArray:
         """The visible mask and the whole body of the pose whose visible part is most like it (cosine similarity)."""
         if not visible.any():
@@ -103,7 +84,7 @@ class _PoseFrame:
     def around(cls, visible: BoolArray) -> _PoseFrame:
         y, x = np.nonzero(visible)
         # A single pixel has no spread; a frame needs some size all the same.
-        side = _FRAME_SPREADS * max(1.0, float(np.sqrt(x.var() + y.var())))
+        side = FRAME_SIGMAS * max(1.0, float(np.sqrt(x.var() + y.var())))
         return cls(float(y.mean()) + 0.5 - side / 2, float(x.mean()) + 0.5 - side / 2, side)
 
     def sample(self, mask: BoolArray, cells: int) -> NDArray[np.float32]:

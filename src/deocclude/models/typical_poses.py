@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-FRAME_SIGMAS = 8.0  # side of the person frame, in standard deviations of the visible mask
-FRAME_CELLS = 32  # the paper's resolution of silhouettes
+from deocclude.person_frame import FRAME_CELLS, FRAME_SIGMAS
 
 
 class TypicalPoses(nn.Module):

@@ -11,13 +11,14 @@ from torch import Tensor, nn
 
 from deocclude.data.dataset import CropConfig, SampleStream
 from deocclude.data.library import SourceWeights, load_library
-from deocclude.data.poses import read_poses, typical_poses
+from deocclude.data.poses import typical_poses
 from deocclude.data.synthesis import Library, SynthesisConfig
 from deocclude.errors import ConfigError
 from deocclude.losses import MaskCriterion, discriminator_adversarial
 from deocclude.models.discriminators import PatchDiscriminator
 from deocclude.models.features import load_features
 from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet, to_probabilities
+from deocclude.person_frame import read_poses
 from deocclude.train.config import TrainConfig, build, check_losses
 from deocclude.train.engine import STATE_FILE, Outcome, choose_device, fit, to_float, use_bfloat16
 from deocclude.weights_io import load_into
