@@ -73,3 +73,11 @@ def test_an_existing_set_is_kept_unless_asked(ccp_set: FrozenSet, data_root: Pat
     with pytest.raises(InputError, match=f"looked for {tmp_path / 'nowhere'}"):
         build_frozen_set(tmp_path / "set", tmp_path / "nowhere")
     assert not (tmp_path / "set").exists()
+
+
+def test_a_person_whom_nothing_can_hide_is_an_error_not_a_wait(data_root: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("deocclude.data.build._MIN_HIDDEN", 1.1)
+    monkeypatch.setattr("deocclude.data.build._MAX_DRAWS", 3)
+    with pytest.raises(InputError, match=r"ccp/\d+: in 3 scenes no occluder \(object\)"):
+        build_frozen_set(tmp_path / "set", data_root)
+    assert not (tmp_path / "set").exists()

@@ -21,12 +21,14 @@ from deocclude.data.synthesis import (
     plan_occlusion,
     render,
 )  # fmt: skip
+from deocclude.errors import InputError
 
 Rng = np.random.Generator
 
 KINDS = ("object", "person", "low")  # one record a person of each
 _CONFIG = SynthesisConfig(attempts=40, p_second_occluder=0.15)
 _MIN_HIDDEN = 0.03
+_MAX_DRAWS = 200  # scenes of one person; a set whose occluders cannot hide anybody is an error, not a wait
 _NEW_PHOTO_PX = 512  # side of the photo made for a person who has none
 
 
@@ -73,7 +75,7 @@ def _scene(person: PersonPhoto, library: Library, rng: Rng, kind: str, backgroun
         h, w = background.shape[:2]
         b = 2.5 / min(h, w)
         cover = np.array([[b, 0, -b * w / 2], [0, b, -b * h / 2]])
-    while True:
+    for _ in range(_MAX_DRAWS):
         wanted = 0.0
         if kind != "none":
             span = _CONFIG.hidden_max - _CONFIG.hidden_min
@@ -83,3 +85,4 @@ def _scene(person: PersonPhoto, library: Library, rng: Rng, kind: str, backgroun
         hidden = 1 - scene.visible.sum() / max(1, scene.amodal.sum())
         if kind == "none" or (hidden >= _MIN_HIDDEN and scene.visible.any()):
             return scene
+    raise InputError(f"{person.name}: in {_MAX_DRAWS} scenes no occluder ({kind}) hid {_MIN_HIDDEN:.0%} of this person")
