@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 
 from deocclude.batch import Job, exit_code, plan_jobs, run_jobs
 from deocclude.errors import UsageError, WeightsError
+from deocclude.image_io import load_photo
 
 
 @pytest.fixture
@@ -40,10 +42,10 @@ def make_files(root: Path, *names: str) -> Path:
         ("out.v2", ["content"], ["out.v2/photo.deoccluded.png"]),
         ("out.png/", ["content"], ["out.png/photo.deoccluded.png"]),
         ("x/y.jpg", ["content"], ["x/y.jpg"]),
-        ("x/y.png", ["content", "overlay", "json"], ["x/y.png", "x/y.overlay.png", "x/y.json"]),
+        ("x/y.png", ["content", "overlay", "json"], ["x/y.png", "x/y.overlay.png", "x/y.deoccluded.json"]),
         ("y.json", ["json"], ["y.json"]),
         (None, ["rgba", "amodal"], ["in/photo.person1.rgba.png", "in/photo.person1.amodal.png"]),
-        ("cut.png", ["rgba", "json"], ["cut.png", "cut.json"]),
+        ("cut.png", ["rgba", "json"], ["cut.png", "cut.deoccluded.json"]),
     ],
 )
 def test_names_of_outputs(output: str | None, kinds: list[str], expected: list[str]) -> None:
@@ -129,7 +131,7 @@ def test_outputs_hold_what_the_result_holds(photo: Path, person, pipe) -> None:
     np.testing.assert_array_equal(read("person1.visible") > 0, whole.visible_mask)
     np.testing.assert_array_equal(read("person1.invisible") > 0, whole.invisible_mask)
     np.testing.assert_array_equal(read("person1.parsing"), whole.parsing)
-    coco = json.loads(photo.with_suffix(".json").read_text())
+    coco = json.loads(photo.with_suffix(".deoccluded.json").read_text())
     assert coco["images"][0]["file_name"] == "photo.png"
     assert coco["annotations"][0]["area"] == whole.amodal_mask.sum()
 
@@ -147,8 +149,55 @@ def test_done_work_is_skipped_and_no_model_is_loaded_for_it(photo: Path, pipe) -
     assert output.read_bytes() == b"mine"
     assert [report.status for report in run_jobs(jobs, lambda: pipe, overwrite=True)] == ["done"]
     assert output.read_bytes() != b"mine"
-    photo.with_suffix(".json").unlink()
+    photo.with_suffix(".deoccluded.json").unlink()
     assert [report.status for report in run_jobs(jobs, lambda: pipe)] == ["done"], "half of the files is not done"
+    output.unlink()
+    output.mkdir()
+    (report,) = run_jobs(jobs, lambda: pipe)
+    assert report.status == "failed", "a folder of that name is no picture"
+
+
+def test_a_photo_that_is_gone_is_not_done(photo: Path, pipe) -> None:
+    boxes = [(0, 0, 9, 9)]
+    assert [r.status for r in run_jobs(plan_jobs([str(photo)], boxes_xyxy=boxes), lambda: pipe)] == ["done"]
+    (report,) = run_jobs(plan_jobs([str(photo.with_suffix(".jpg"))], boxes_xyxy=boxes), lambda: pipe)
+    assert report.status == "failed" and "photo.jpg" in report.error
+
+
+def test_a_users_own_json_stays(photo: Path, pipe) -> None:
+    photo.with_suffix(".json").write_text("mine")
+    jobs = plan_jobs([str(photo)], boxes_xyxy=[(0, 0, 9, 9)], kinds=["content", "json"])
+    assert [report.status for report in run_jobs(jobs, lambda: pipe)] == ["done"]
+    assert photo.with_suffix(".json").read_text() == "mine"
+
+
+def test_a_numbered_mask_belongs_to_the_photo_of_that_name(tmp_path: Path) -> None:
+    names = ("a.jpg", "a_1.jpg", "masks/a.png", "masks/a_1.png", "masks/a_2.png", "masks/a_1_1.png")
+    root = make_files(tmp_path, *names)
+    jobs = plan_jobs([str(root)], masks=[str(root / "masks")])
+    found = {Path(job.source).name: [path.name for path in job.mask_paths] for job in jobs}
+    assert found == {"a.jpg": ["a.png", "a_2.png"], "a_1.jpg": ["a_1.png", "a_1_1.png"]}
+
+
+def test_a_network_that_fails_is_one_photos_failure(photo: Path, pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken:
+        def run(self, *_):
+            raise RuntimeError("out of memory\nat line 7")
+
+    monkeypatch.setattr(pipe._complete._network, "_session", Broken())
+    (report,) = run_jobs(plan_jobs([str(photo)], boxes_xyxy=[(0, 0, 9, 9)]), lambda: pipe)
+    assert report.status == "failed"
+    assert report.error.endswith("a network failed on this photo: out of memory")
+
+
+def test_reading_the_photo_is_part_of_the_time(photo: Path, pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(source):
+        time.sleep(0.2)
+        return load_photo(source)
+
+    monkeypatch.setattr("deocclude.batch.load_photo", slow)
+    (report,) = run_jobs(plan_jobs([str(photo)], boxes_xyxy=[(0, 0, 9, 9)]), lambda: pipe)
+    assert 0.2 <= report.timings["load"] < report.timings["total"]
 
 
 @pytest.mark.parametrize("workers", [1, 3])

@@ -2,7 +2,6 @@ import numpy as np
 
 from deocclude.composite import (
     PARSING_PALETTE,
-    colour_parsing,
     cut_out,
     extend_colours,
     paste_hidden,
@@ -77,5 +76,3 @@ def test_tint_leaves_the_rest_alone():
 
 def test_every_part_has_its_own_colour():
     assert len({tuple(colour) for colour in PARSING_PALETTE}) == len(PARSING_NAMES)
-    labels = np.arange(12, dtype=np.uint8).reshape(3, 4)
-    assert np.array_equal(colour_parsing(labels).reshape(-1, 3), PARSING_PALETTE)

@@ -6,8 +6,9 @@ import pytest
 from PIL import Image
 
 import deocclude
+from deocclude.composite import soft_edge
 from deocclude.errors import DeviceError, InputError, UsageError, WeightsError
-from deocclude.masks import box_to_mask, mask_to_box_xyxy
+from deocclude.masks import box_to_mask, mask_iou, mask_to_box_xyxy
 from deocclude.pipeline import load
 
 
@@ -44,7 +45,7 @@ def test_the_gap_is_closed_with_the_shirts_colour(result, person):
     assert one.invisible_mask[gap].all()
     assert np.abs(one.content[gap].astype(int) - (200, 30, 40)).max() < 12
     assert (one.rgba[gap][:, 3] == 255).all()
-    assert one.score == pytest.approx(0.9, abs=0.01)
+    assert one.score == pytest.approx(0.9, abs=0.03)
     assert 0 < one.hidden_fraction < 0.7
 
 
@@ -202,13 +203,27 @@ def test_load_reports_what_is_wrong(weights_dir, tmp_path, monkeypatch):
         load(weights_dir=weights_dir, device="cuda")
 
 
-def test_without_mirroring(weights_dir, person, result):
-    plain = load(weights_dir=weights_dir, device="cpu", mirror=False, threads=1)(person.photo, masks=[person.visible])
-    # The tiny network has no side: mirrored or not, it says the same.
-    assert np.abs(plain.people[0].amodal_prob - result.people[0].amodal_prob).max() < 0.02
+def test_without_averaging(weights_dir, person, result):
+    plain = load(weights_dir=weights_dir, device="cpu", average=False, threads=1)(person.photo, masks=[person.visible])
+    # The tiny network has no side and reaches a little further in a look from further away.
+    assert mask_iou(plain.people[0].amodal_mask, result.people[0].amodal_mask) > 0.95
+    assert not np.array_equal(plain.people[0].amodal_prob, result.people[0].amodal_prob)
 
 
 def test_run_is_load_and_one_call(weights_dir, person, result, monkeypatch):
     monkeypatch.setattr("deocclude.runtime.BUNDLED_WEIGHTS", weights_dir)
     once = deocclude.run(person.photo, masks=[person.visible], device="cpu")
     assert np.array_equal(once.content, result.content)
+
+
+def test_recovering_alone_paints_as_a_whole_run_does(pipe, person, result):
+    """The same masks give the same pixels, soft edge and all, at the rim of the hidden box too."""
+    (one,) = result.people
+    alone = pipe.recover(person.photo, one.visible_mask, one.amodal_mask)
+    differs = (alone != one.content).any(axis=-1)
+    assert not differs[~one.invisible_mask].any()
+    weight = soft_edge(one.amodal_mask)
+    rim = one.invisible_mask & (weight < 255)
+    paint = np.abs(alone.astype(int) - person.photo)[rim].max(axis=-1)
+    inside = np.abs(alone.astype(int) - person.photo)[one.invisible_mask & (weight == 255)].max()
+    assert rim.any() and (paint <= np.ceil(weight[rim] / 255 * inside)).all()

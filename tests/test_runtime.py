@@ -134,3 +134,15 @@ def test_threads_may_share_a_network(weights_dir):
     levels = [i / 20 for i in range(20)]
     with ThreadPoolExecutor(4) as pool:
         assert np.allclose(list(pool.map(run, levels)), levels, atol=1e-4)
+
+
+def test_a_model_with_one_stage_is_named_and_leaves_the_others_alone(folder):
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    half = json.loads(json.dumps(manifest["models"]["base"]))
+    del half["networks"]["content_recovery"]
+    path.write_text(json.dumps(manifest | {"models": manifest["models"] | {"mine": half}}))
+    assert list(list_models(folder)["mine"].networks) == ["mask_completion"]
+    assert set(find_model("base", folder).networks) == {"mask_completion", "content_recovery"}
+    with pytest.raises(WeightsError, match="model 'mine' is not complete: content_recovery has not been exported yet"):
+        find_model("mine", folder)

@@ -1,4 +1,5 @@
 import json
+import pickle
 from dataclasses import FrozenInstanceError, replace
 
 import numpy as np
@@ -129,6 +130,14 @@ def test_timings_cannot_be_changed(result):
         result.timings["total"] = 0
 
 
+def test_results_travel_between_processes(result):
+    copy = pickle.loads(pickle.dumps(result))
+    assert np.array_equal(copy.content, result.content) and copy.timings == result.timings
+    assert np.array_equal(copy.people[0].rgba, result.people[0].rgba)
+    with pytest.raises(TypeError):
+        copy.timings["total"] = 0
+
+
 def test_overlay_marks_people_only(result, photo):
     overlay = result.overlay()
     bodies = np.logical_or.reduce([person.amodal_mask for person in result.people])
@@ -153,9 +162,9 @@ def test_coco_masks_decode_to_the_masks(result):
 def test_save_writes_what_was_asked_for(result, tmp_path):
     paths = result.save(tmp_path / "out", what=SAVE_KINDS, stem="a")
     assert {path.name for path in paths} == {
-        "a.content.png",
+        "a.deoccluded.png",
         "a.overlay.png",
-        "a.json",
+        "a.deoccluded.json",
         *(f"a.person{i}.{kind}.png" for i in (1, 2) for kind in ("rgba", "amodal", "visible", "invisible", "parsing")),
     }
     assert {path.name for path in (tmp_path / "out").iterdir()} == {path.name for path in paths}
@@ -168,8 +177,8 @@ def test_save_writes_what_was_asked_for(result, tmp_path):
         ("parsing", person.parsing),
     ]:
         assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / f"a.person2.{kind}.png")), expected)
-    assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / "a.content.png")), result.content)
-    assert json.loads((tmp_path / "out" / "a.json").read_text())["info"]["model"] == "base"
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / "a.deoccluded.png")), result.content)
+    assert json.loads((tmp_path / "out" / "a.deoccluded.json").read_text())["info"]["model"] == "base"
 
 
 def test_save_refuses_what_it_does_not_know(result, tmp_path):

@@ -26,7 +26,7 @@ from deocclude.composite import PARSING_PALETTE
 from deocclude.errors import DeoccludeError, InputError, UsageError
 from deocclude.image_io import load_mask, load_photo, save_image, save_text
 from deocclude.masks import BoxXyxy
-from deocclude.types import SAVE_KINDS, Result
+from deocclude.types import SAVE_KINDS, Result, output_name
 
 if TYPE_CHECKING:
     from deocclude.pipeline import Deoccluder
@@ -61,8 +61,9 @@ class Job:
 
     @property
     def is_done(self) -> bool:
-        """Whether every file that this job would write is there already."""
-        return not self.to_stdout and not self.problem and all(path.exists() for _, _, path in self.outputs)
+        """Whether the photo is there, and every file that this job would write."""
+        there = not self.to_stdout and not self.problem and (self.source == STREAM or Path(self.source).is_file())
+        return there and all(path.is_file() for _, _, path in self.outputs)
 
 
 @dataclass(frozen=True)
@@ -109,9 +110,10 @@ def plan_jobs(
 ) -> list[Job]:
     """Decide what is read and written, before anything is.
 
-    Names: `photo.deoccluded.png` for content, `photo.overlay.png`, `photo.json`, and one file a person for the rest,
-    `photo.person1.rgba.png`; beside the photo, or under the folder `output` with the inputs' folders mirrored. An
-    `output` with a picture's suffix names the first kind's file when there is a single photo; "-" is standard output.
+    Names: `photo.deoccluded.png` for content, `photo.overlay.png`, `photo.deoccluded.json`, and one file a person for
+    the rest, `photo.person1.rgba.png`; beside the photo, or under the folder `output` with the inputs' folders
+    mirrored. An `output` with a picture's suffix names the first kind's file when there is a single photo; "-" is
+    standard output.
 
     Masks: files belong to the one photo given. A folder of masks is matched by name, the photo's folders mirrored:
     `sub/photo.jpg` takes `MASKS/sub/photo.png` and `MASKS/sub/photo_1.png`, `photo_2.png`, ... (one person each).
@@ -132,7 +134,13 @@ def plan_jobs(
         raise UsageError(f"--box belongs to one photo, but {len(photos)} photos were given")
     if not single and (target.file or output == STREAM):
         raise UsageError(f"-o {output} is one file, but {len(photos)} photos were given: name a folder")
-    jobs = [_plan_job(source, relative, single, target, masks, boxes_xyxy, kinds) for source, relative in photos]
+    beside: dict[Path, list[Path]] = {}
+    for _, relative in photos:
+        beside.setdefault(relative.parent, []).append(relative)
+    jobs = [
+        _plan_job(source, relative, single, target, masks, boxes_xyxy, kinds, beside[relative.parent])
+        for source, relative in photos
+    ]
     _refuse_collisions(jobs)
     return jobs
 
@@ -203,8 +211,9 @@ def _plan_job(
     masks: Sequence[str],
     boxes_xyxy: Sequence[BoxXyxy],
     kinds: Sequence[str],
+    siblings: Sequence[Path],
 ) -> Job:
-    mask_paths, problem = _masks_of(source, relative, single, masks)
+    mask_paths, problem = _masks_of(source, relative, single, masks, siblings)
     people = len(mask_paths) + len(boxes_xyxy)
     to_stdout = target.stdout or (source == STREAM and target == _Target())
     if to_stdout:
@@ -216,7 +225,7 @@ def _plan_job(
     else:
         base = (target.folder / relative if target.folder else Path(source)).with_suffix("")
     outputs = [
-        (kind, number, _output_path(base, kind, number))
+        (kind, number, base.with_name(output_name(base.name, kind, number)))
         for kind in kinds
         for number in (range(1, people + 1) if kind in PERSON_KINDS else (0,))
     ]
@@ -239,13 +248,13 @@ def _suffix(kind: str) -> str:
     return ".json" if kind == "json" else ".png"
 
 
-def _output_path(base: Path, kind: str, number: int) -> Path:
-    label = {"content": ".deoccluded", "json": ""}.get(kind, f".person{number}.{kind}" if number else f".{kind}")
-    return base.with_name(f"{base.name}{label}{_suffix(kind)}")
+def _masks_of(
+    source: str, relative: Path, single: bool, masks: Sequence[str], siblings: Sequence[Path]
+) -> tuple[tuple[Path, ...], str | None]:
+    """A photo's masks, and why it cannot be done where a folder of masks holds none for it.
 
-
-def _masks_of(source: str, relative: Path, single: bool, masks: Sequence[str]) -> tuple[tuple[Path, ...], str | None]:
-    """A photo's masks, and why it cannot be done where a folder of masks holds none for it."""
+    siblings: the photos beside it. Where there is a photo_1.jpg, photo_1.png is its mask, not a second of photo.jpg.
+    """
     found: list[Path] = []
     for name in masks:
         path = Path(name)
@@ -256,11 +265,12 @@ def _masks_of(source: str, relative: Path, single: bool, masks: Sequence[str]) -
             continue
         stem = relative.stem
         numbered = re.compile(re.escape(stem) + r"(_\d+)?", re.IGNORECASE)
+        of_others = {Path(other).stem.lower() for other in siblings} - {stem.lower()}
         folder = path / relative.parent
         matching = [
             p
             for p in (folder.iterdir() if folder.is_dir() else ())
-            if numbered.fullmatch(p.stem) and p.suffix.lower() in PHOTO_SUFFIXES
+            if numbered.fullmatch(p.stem) and p.suffix.lower() in PHOTO_SUFFIXES and p.stem.lower() not in of_others
         ]
         if not matching:
             return (), f"no mask for {source}: looked for {folder / stem}.png and {folder / stem}_1.png, _2.png, ..."
@@ -370,6 +380,7 @@ def _names(job: Job) -> tuple[str, ...]:
 def _recover(job: Job, pipe: Deoccluder, seed: int) -> Result:
     if job.source == STREAM and sys.stdin is None:
         raise InputError("standard input is closed: expected a picture")
+    started = time.perf_counter()
     photo, icc_profile = load_photo(sys.stdin.buffer.read() if job.source == STREAM else job.source)
     masks = []
     for path in job.mask_paths:
@@ -383,8 +394,10 @@ def _recover(job: Job, pipe: Deoccluder, seed: int) -> Result:
         if not mask.any():
             raise InputError(f"{path}: mask is empty, expected at least one pixel of the person to be white")
         masks.append(mask)
+    reading = time.perf_counter() - started
     result = pipe(photo, masks=masks or None, boxes_xyxy=list(job.boxes_xyxy) or None, seed=seed)
-    return replace(result, icc_profile=icc_profile)
+    timings = {name: s + (reading if name in ("load", "total") else 0.0) for name, s in result.timings.items()}
+    return replace(result, icc_profile=icc_profile, timings=timings)
 
 
 def _write(job: Job, result: Result) -> None:

@@ -6,6 +6,7 @@ detail.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -31,6 +32,8 @@ OUTSIDE_GREY = 128
 # side.
 WIDE_SCALE = 2.2
 TIGHT_SCALE = 1.25
+# The final look is averaged with one from further away, whose slips are others.
+SECOND_SCALE = 1.5
 # When the body reaches the wide window's edge there may be more of it: look again from further away, a few times at
 # most.
 WIDEN_BY = 1.6
@@ -90,10 +93,10 @@ class _Look:
 class MaskCompletion:
     """Completes one person at a time. Holds the network and nothing else."""
 
-    def __init__(self, network: Network, mirror: bool = True) -> None:
-        """`mirror`: average the final look with that at the mirrored crop: steadier edges for one more run."""
+    def __init__(self, network: Network, average: bool = True) -> None:
+        """`average`: the final look is the mean of four: near and further away, each as it is and mirrored."""
         self._network = network
-        self._mirror = mirror
+        self._average = average
 
     def __call__(self, photo: np.ndarray, initial_mask: np.ndarray) -> CompletionOutput:
         """Complete the person of an imperfect visible mask, or of a filled box.
@@ -103,8 +106,7 @@ class MaskCompletion:
         if not initial_mask.any():
             raise InputError("the initial mask is empty: it must mark at least one pixel of the person")
         body_box = self._estimate_extent(photo, initial_mask)
-        crop = SquareCrop.from_box_xyxy(body_box, TIGHT_SCALE, self._network.input_size)
-        look = self._look(photo, initial_mask, crop, self._mirror)
+        look = self._final_look(photo, initial_mask, body_box)
         return _settle(look, photo.shape[:2], initial_mask)
 
     def look_at(
@@ -115,9 +117,33 @@ class MaskCompletion:
         `photo`: (H, W, 3) uint8; masks: (H, W) bool, amodal not empty.
         Returns the crop, (S, S, 3) uint8, and the visible and amodal parsing, (12, S/4, S/4) float32 each.
         """
-        crop = SquareCrop.from_box_xyxy(mask_to_box_xyxy(amodal_mask), TIGHT_SCALE, self._network.input_size)
-        look = self._look(photo, visible_mask, crop, self._mirror)
-        return crop, look.image, look.visible_parsing, look.amodal_parsing
+        look = self._final_look(photo, visible_mask, mask_to_box_xyxy(amodal_mask))
+        return look.crop, look.image, look.visible_parsing, look.amodal_parsing
+
+    def _final_look(self, photo: np.ndarray, initial_mask: np.ndarray, body_box: Sequence[float]) -> _Look:
+        """The tight look at a body; its probabilities are the mean of all that is asked about it."""
+        crop = SquareCrop.from_box_xyxy(body_box, TIGHT_SCALE, self._network.input_size)
+        look = self._look(photo, initial_mask, crop, self._average)
+        if not self._average:
+            return look
+        further = replace(crop, side_px=crop.side_px * SECOND_SCALE / TIGHT_SCALE)
+        second = self._look(photo, initial_mask, further, self._average)
+        inside, inside_further = (c.inside_photo(photo.shape[:2]) for c in (crop, further))
+
+        def mean_mask(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+            # what lies outside the photo is 0 in a look; it must not fade what lies at the photo's edge
+            return (one + crop.resampled_from(further, _repeat_past_edge(other, inside_further)) * inside) / 2
+
+        def mean_parsing(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+            return (one + np.moveaxis(crop.resampled_from(further, np.moveaxis(other, 0, -1)), -1, 0)) / 2
+
+        return replace(
+            look,
+            visible=mean_mask(look.visible, second.visible),
+            amodal=mean_mask(look.amodal, second.amodal),
+            visible_parsing=mean_parsing(look.visible_parsing, second.visible_parsing),
+            amodal_parsing=mean_parsing(look.amodal_parsing, second.amodal_parsing),
+        )
 
     def _estimate_extent(self, photo: np.ndarray, initial_mask: np.ndarray) -> tuple[float, float, float, float]:
         """The box of the whole body in photo coordinates, from wide looks; it holds the initial mask."""

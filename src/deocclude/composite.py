@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageFilter
 
+from deocclude.crop import Region
 from deocclude.masks import dilate, erode
 
 # One colour a body part, in the order of PARSING_NAMES; background is black.
@@ -77,6 +78,22 @@ def paste_hidden(photo: np.ndarray, hidden_rgb: np.ndarray, invisible: np.ndarra
     photo[edge] = blend
 
 
+def paste_hidden_box(
+    photo: np.ndarray, box: Region, box_rgb: np.ndarray, invisible: np.ndarray, amodal: np.ndarray
+) -> None:
+    """`paste_hidden` for appearance that is held for the box of what is hidden alone, (h', w', 3) uint8.
+
+    A pixel more than the box is worked on, so that the soft edge knows what lies beside it. An empty box paints
+    nothing.
+    """
+    if box.is_empty:
+        return
+    work = box.grow(1, amodal.shape)
+    hidden = np.zeros((*work.size_hw, 3), dtype=np.uint8)
+    hidden[box.counted_from(work).slices] = box_rgb
+    paste_hidden(photo[work.slices], hidden, invisible[work.slices], amodal[work.slices])
+
+
 def cut_out(photo: np.ndarray, hidden_rgb: np.ndarray, invisible: np.ndarray, amodal: np.ndarray) -> np.ndarray:
     """(h, w, 4) uint8: the whole person on nothing, with straight (not premultiplied) alpha.
 
@@ -99,8 +116,3 @@ def tint_person(picture: np.ndarray, visible: np.ndarray, invisible: np.ndarray,
         picture[mask] = (pixels * (256 - share) + np.array(tint, dtype=np.uint16) * share) >> 8
     amodal = visible | invisible
     picture[amodal & ~erode(amodal, outline_px)] = _OUTLINE
-
-
-def colour_parsing(parsing: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 picture of an (H, W) uint8 parsing map."""
-    return PARSING_PALETTE[parsing]

@@ -56,6 +56,10 @@ class Region:
             min(self.right, other.right),
         )
 
+    def counted_from(self, whole: Region) -> Region:
+        """This rectangle in the pixels of an array that holds `whole` only."""
+        return Region(self.top - whole.top, self.left - whole.left, self.bottom - whole.top, self.right - whole.left)
+
     def grow(self, margin_px: int, size_hw: tuple[int, int]) -> Region:
         """The region with `margin_px` more on each side, cut at the picture's edge."""
         grown = Region(self.top - margin_px, self.left - margin_px, self.bottom + margin_px, self.right + margin_px)
@@ -135,6 +139,13 @@ class SquareCrop:
         x0, y0 = (left - source.left) / factor, (top - source.top) / factor
         side = self.side_px / factor
         return _resample(reduced, (self.size_px, self.size_px), (x0, y0, x0 + side, y0 + side))
+
+    def resampled_from(self, other: SquareCrop, array: np.ndarray) -> np.ndarray:
+        """What `array`, (S, S[, C]) over the window of `other`, shows in this window, which lies inside that one."""
+        scale = other.side_px / array.shape[0]
+        (left, top), (other_left, other_top) = self.left_top, other.left_top
+        x0, y0, side = (left - other_left) / scale, (top - other_top) / scale, self.side_px / scale
+        return _resample(array, array.shape[:2], (x0, y0, x0 + side, y0 + side))
 
     def to_photo(
         self, crop_array: np.ndarray, size_hw: tuple[int, int], within: Region | None = None, *, crisp: bool = False

@@ -157,14 +157,6 @@ def find_holes(mask: np.ndarray, max_share: float = 1.0) -> list[np.ndarray]:
     return [pieces.paint(np.arange(pieces.count) == label) for label in np.flatnonzero(inner)]
 
 
-def fill_holes(mask: np.ndarray, max_share: float = 1.0) -> np.ndarray:
-    """The mask with its holes of at most `max_share` of its area filled."""
-    filled = mask.copy()
-    for hole in find_holes(mask, max_share):
-        filled |= hole
-    return filled
-
-
 def encode_rle_counts(mask: np.ndarray) -> list[int]:
     """COCO run lengths of an (H, W) bool mask: down the columns, zeros first (a leading 0 when pixel (0, 0) is set)."""
     columns = np.ravel(mask, order="F").view(np.int8)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from deocclude.completion import CompletionOutput, MaskCompletion
-from deocclude.composite import paste_hidden
+from deocclude.composite import paste_hidden_box
 from deocclude.crop import Region
 from deocclude.errors import InputError, UsageError
 from deocclude.image_io import ImageSource, load_image, load_photo
@@ -28,7 +28,7 @@ def load(
     *,
     device: str = "auto",
     weights_dir: str | Path | None = None,
-    mirror: bool = True,
+    average: bool = True,
     threads: int | None = None,
 ) -> Deoccluder:
     """Open a model once, for any number of photos and threads. Nothing is downloaded.
@@ -37,7 +37,8 @@ def load(
         model: a name of the weights' manifest.
         device: "auto" (CUDA when ONNX Runtime offers it, else the CPU), "cpu" or "cuda".
         weights_dir: a folder with a manifest.json and its files; None for the weights in the package.
-        mirror: average the mask network with its run on the mirrored crop: a little better, a little slower.
+        average: let the mask network look at each person four times, mirrored and from further away: a little better,
+            a little slower.
         threads: CPU threads a network may use; None for one a core.
 
     Raises:
@@ -47,7 +48,7 @@ def load(
     info = find_model(model, weights_dir)
     networks, running_on = open_networks(info, device, threads)
     return Deoccluder(
-        MaskCompletion(networks["mask_completion"], mirror=mirror),
+        MaskCompletion(networks["mask_completion"], average=average),
         ContentRecovery(networks["content_recovery"]),
         device=running_on,
         model=model,
@@ -139,7 +140,7 @@ class Deoccluder:
             crop_amodal = crop.extract(amodal)
             content = self._recover(crop_image, crop.extract(visible) & crop_amodal, crop_amodal, *parsings)
             region, colours = hidden_on_photo(content, crop, invisible, Region(0, 0, *size_hw), size_hw)
-            paste_hidden(picture[region.slices], colours, invisible[region.slices], amodal[region.slices])
+            paste_hidden_box(picture, region, colours, invisible, amodal)
         return picture
 
     def _recover_hidden(self, body: CompletionOutput, size_hw: tuple[int, int]) -> tuple[Region, np.ndarray]:

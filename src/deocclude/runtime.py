@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from deocclude.errors import DeviceError, UsageError, WeightsError
+from deocclude.errors import DeoccludeError, DeviceError, UsageError, WeightsError
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -40,7 +40,10 @@ class NetworkFiles:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """One row of the manifest: a model that can be loaded, with where it comes from and what it reached."""
+    """One row of the manifest: a model, with where it comes from and what it reached.
+
+    It can be loaded once `networks` holds each of NETWORKS; stages are exported one by one.
+    """
 
     name: str
     input_size: int  # side of the networks' square input, pixels
@@ -58,9 +61,16 @@ class Network:
         self._output_names = [output.name for output in session.get_outputs()]
 
     def __call__(self, **inputs: np.ndarray) -> dict[str, np.ndarray]:
-        """Run once. Inputs and outputs go by the names in the exported file; inputs: (B, C, S, S) float32."""
+        """Run once. Inputs and outputs go by the names in the exported file; inputs: (B, C, S, S) float32.
+
+        Raises DeoccludeError when the device gives up, for want of memory say.
+        """
         contiguous = {name: np.ascontiguousarray(value, dtype=np.float32) for name, value in inputs.items()}
-        return dict(zip(self._output_names, self._session.run(self._output_names, contiguous), strict=True))
+        try:
+            outputs = self._session.run(self._output_names, contiguous)
+        except Exception as error:  # ONNX Runtime's errors have no common base below Exception
+            raise DeoccludeError(f"a network failed on this photo: {str(error).splitlines()[0]}") from error
+        return dict(zip(self._output_names, outputs, strict=True))
 
 
 def list_models(weights_dir: str | Path | None = None) -> dict[str, ModelInfo]:
@@ -88,6 +98,9 @@ def find_model(name: str, weights_dir: str | Path | None = None) -> ModelInfo:
         raise UsageError(
             f"no model {name!r}: choose from {', '.join(sorted(models)) or 'none (the manifest is empty)'}"
         )
+    missing = [network for network in NETWORKS if network not in models[name].networks]
+    if missing:
+        raise WeightsError(f"model {name!r} is not complete: {', '.join(missing)} has not been exported yet")
     return models[name]
 
 
@@ -138,7 +151,7 @@ def open_networks(
 
 def _read_model(name: str, row: Mapping[str, Any], folder: Path) -> ModelInfo:
     networks = {}
-    for network in NETWORKS:
+    for network in (n for n in NETWORKS if n in row["networks"]):
         info = row["networks"][network]
         networks[network] = NetworkFiles(network, folder / info["onnx"], info["sha256"]["onnx"], info)
     return ModelInfo(name, int(row["input_size"]), str(row["licence"]), str(row["data"]), networks)

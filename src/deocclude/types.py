@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from deocclude.composite import PARSING_PALETTE, cut_out, paste_hidden, tint_person
+from deocclude.composite import PARSING_PALETTE, cut_out, paste_hidden_box, tint_person
 from deocclude.crop import Region
 from deocclude.errors import DeoccludeError, UsageError
 from deocclude.image_io import save_image, save_text
@@ -38,6 +38,12 @@ PARSING_NAMES: tuple[str, ...] = (
 
 # What `Result.save` can write, in the order in which it does.
 SAVE_KINDS: tuple[str, ...] = ("content", "rgba", "amodal", "visible", "invisible", "parsing", "overlay", "json")
+
+
+def output_name(stem: str, kind: str, person: int = 0) -> str:
+    """The file that holds one kind of SAVE_KINDS: of person number `person`, or of the photo when 0."""
+    label = {"content": "deoccluded", "json": "deoccluded"}.get(kind, f"person{person}.{kind}" if person else kind)
+    return f"{stem}.{label}.{'json' if kind == 'json' else 'png'}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +127,7 @@ class Person:
         region = self.region
         hidden = np.zeros((*region.size_hw, 3), dtype=np.uint8)
         if not self.hidden_region.is_empty:
-            hidden[_inside(self.hidden_region, region).slices] = self.hidden_rgb
+            hidden[self.hidden_region.counted_from(region).slices] = self.hidden_rgb
         return self._spread(cut_out(self.photo[region.slices], hidden, self._invisible_part, self.amodal_part))
 
     @property
@@ -138,15 +144,10 @@ class Person:
 
     def paint_onto(self, picture: np.ndarray) -> None:
         """Paint the hidden part, and nothing else, into an (H, W, 3) uint8 picture of the photo's size, in place."""
-        if self.hidden_region.is_empty:
-            return
-        # One pixel more than the paint covers, so that the soft edge knows what lies beside it.
-        work = self.hidden_region.grow(1, self.photo.shape[:2]).intersect(self.region)
-        amodal = self.amodal_part[_inside(work, self.region).slices]
-        invisible = self._invisible_part[_inside(work, self.region).slices]
-        hidden = np.zeros((*work.size_hw, 3), dtype=np.uint8)
-        hidden[_inside(self.hidden_region, work).slices] = self.hidden_rgb
-        paste_hidden(picture[work.slices], hidden, invisible, amodal)
+        paste_hidden_box(
+            picture[self.region.slices], self.hidden_region.counted_from(self.region), self.hidden_rgb,
+            self._invisible_part, self.amodal_part,
+        )  # fmt: skip
 
     @property
     def _invisible_part(self) -> np.ndarray:
@@ -177,6 +178,13 @@ class Result:
             raise DeoccludeError("every person of a result must have the result's photo")
         object.__setattr__(self, "people", tuple(self.people))
         object.__setattr__(self, "timings", MappingProxyType(dict(self.timings)))
+
+    def __getstate__(self) -> dict[str, Any]:
+        # a read-only view of a dict cannot be pickled, which is how a pool of processes hands results back
+        return self.__dict__ | {"timings": dict(self.timings)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state | {"timings": MappingProxyType(state["timings"])})
 
     @property
     def content(self) -> np.ndarray:
@@ -228,10 +236,10 @@ class Result:
     def save(self, folder: str | Path, what: Sequence[str] = ("content", "rgba"), stem: str = "photo") -> list[Path]:
         """Write pictures of this result into `folder`, which is made when missing, and return their paths.
 
-        `what`: any of SAVE_KINDS. Names: `stem.content.png`, `stem.overlay.png`, `stem.json`, and for each person
-        `stem.person1.rgba.png` and so on with amodal, visible, invisible (black and white) and parsing (palette of
-        labels). Each file is complete or absent. Raises UsageError for an unknown kind, DeoccludeError when a file
-        cannot be written.
+        `what`: any of SAVE_KINDS. Names: `stem.deoccluded.png`, `stem.overlay.png`, `stem.deoccluded.json`, and for
+        each person `stem.person1.rgba.png` and so on with amodal, visible, invisible (black and white) and parsing
+        (palette of labels). Each file is complete or absent. Raises UsageError for an unknown kind, DeoccludeError
+        when a file cannot be written.
         """
         what = (what,) if isinstance(what, str) else tuple(what)
         unknown = [kind for kind in what if kind not in SAVE_KINDS]
@@ -240,25 +248,21 @@ class Result:
         folder = Path(folder)
         paths: list[Path] = []
         for kind in (kind for kind in SAVE_KINDS if kind in what):
+            path = folder / output_name(stem, kind)
             if kind == "content":
-                paths.append(save_image(self.content, folder / f"{stem}.content.png", icc_profile=self.icc_profile))
+                paths.append(save_image(self.content, path, icc_profile=self.icc_profile))
             elif kind == "overlay":
-                paths.append(save_image(self.overlay(), folder / f"{stem}.overlay.png", icc_profile=self.icc_profile))
+                paths.append(save_image(self.overlay(), path, icc_profile=self.icc_profile))
             elif kind == "json":
-                paths.append(save_text(json.dumps(self.to_coco(), indent=1) + "\n", folder / f"{stem}.json"))
+                paths.append(save_text(json.dumps(self.to_coco(), indent=1) + "\n", path))
             else:
                 paths.extend(self._save_person(person, kind, folder, stem) for person in self.people)
         return paths
 
     def _save_person(self, person: Person, kind: str, folder: Path, stem: str) -> Path:
-        path = folder / f"{stem}.person{person.id}.{kind}.png"
+        path = folder / output_name(stem, kind, person.id)
         if kind == "rgba":
             return save_image(person.rgba, path, icc_profile=self.icc_profile)
         if kind == "parsing":
             return save_image(person.parsing, path, palette=PARSING_PALETTE)
         return save_image(getattr(person, f"{kind}_mask"), path)
-
-
-def _inside(part: Region, whole: Region) -> Region:
-    """`part` counted from the top left of `whole`."""
-    return Region(part.top - whole.top, part.left - whole.left, part.bottom - whole.top, part.right - whole.left)

@@ -67,6 +67,23 @@ def test_streams(part: bool, place: bool) -> None:
     assert changed == (part or place), "the parsing matters through a stream alone"
 
 
+def test_pooled_places_share_what_they_read() -> None:
+    feature, parsing, seen = given(size=8)
+    seen[..., :4, :] = 1
+    module = ParsingGuidedAttention(6, 5, key_channels=4, part_stream=False, pool=2).eval()
+    found = module._places(feature, parsing, seen)
+    assert [f.shape for f in found] == [(2, 4, 8, 8)] * 2
+    for f in found:
+        assert torch.equal(f[..., ::2, ::2], f[..., 1::2, 1::2]), "the four places of a cell read the same"
+        assert not torch.equal(f[..., 0, 0], f[..., 2, 0])
+    coarse = ParsingGuidedAttention(6, 5, key_channels=4, part_stream=False).eval()
+    coarse.load_state_dict(module.state_dict())
+    cells = torch.nn.functional.avg_pool2d
+    direct = coarse._places(cells(feature, 2), parsing.at((4, 4)), cells(seen, 2))
+    for f, d in zip(found, direct, strict=True):
+        torch.testing.assert_close(f[..., ::2, ::2], d)
+
+
 def test_smaller_parsing_is_an_average() -> None:
     _, parsing, _ = given()
     small = parsing.at((2, 2))

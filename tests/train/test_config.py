@@ -161,3 +161,21 @@ def test_loss_terms_are_checked() -> None:
 
 def test_a_schedule_has_one_phase_unless_told() -> None:
     assert Schedule(steps=5).phases == (Phase(until=1.0, size_px=256, batch_size=16),)
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda p: p.name)
+def test_the_data_folder_reaches_both_stages(path: Path) -> None:
+    config = load_config(path, ["data.root=/my/data"])
+    assert {config.data_of(section).root for section in (config.mask, config.content)} == {Path("/my/data")}
+
+
+def test_a_stages_data_differ_only_in_what_they_name(tmp_path: Path) -> None:
+    text = """
+data: {root: /a, sources: {ccp: 1.0}, crop: {p_box: 0.5}}
+mask: {schedule: {steps: 1}}
+content: {schedule: {steps: 1}, data: {sources: {full: 1.0}}}
+"""
+    config = load_config(written(tmp_path, text))
+    assert config.data_of(config.mask) == config.data
+    content = config.data_of(config.content)
+    assert (content.root, content.sources, content.crop) == (Path("/a"), {"full": 1.0}, {"p_box": 0.5})

@@ -59,8 +59,8 @@ def app(
     """Recover the hidden part of people in photos.
 
     Each --mask or --box is one person. photo.jpg becomes photo.deoccluded.png beside it; the other kinds of --save are
-    photo.overlay.png, photo.json, and a file a person such as photo.person1.rgba.png. With -o FOLDER the files go
-    there, with the folders of the input mirrored. With -o NAME.png that name is given to the first kind saved.
+    photo.overlay.png, photo.deoccluded.json, and a file a person such as photo.person1.rgba.png. With -o FOLDER the
+    files go there, with the folders of the input mirrored. With -o NAME.png that name is given to the first kind saved.
 
     Several photos take a folder of masks: --mask MASKS matches by name, sub/photo.jpg with MASKS/sub/photo.png, and
     for several people MASKS/sub/photo_1.png, photo_2.png and so on. What is already there is not done again without

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -55,13 +57,19 @@ def _samples(library: Library, seed: int, unoccluded: bool) -> Iterator[FrozenSa
         others = replace(library, clutter_people=[p for p in library.people if p is not person])
         rng = np.random.default_rng((seed, number))
         background = None if person.has_background else library.backgrounds[rng.integers(len(library.backgrounds))]
-        person_id = person.name.replace("/", "-")
+        person_id = _as_id(person.name)
         for kind in (*KINDS, *(("none",) if unoccluded else ())):
             scene = _scene(person, others, rng, kind, background)
             yield FrozenSample(
                 id=f"{person_id}-{kind}", person_id=person_id, occluder_kind=kind, photo=scene.photo, truth=scene.truth,
                 visible=scene.visible, amodal=scene.amodal, parsing=scene.parsing,
             )  # fmt: skip
+
+
+def _as_id(name: str) -> str:
+    """A person's name as a folder's: a name with other characters than those keeps apart from its like by a digest."""
+    plain = re.sub(r"[^A-Za-z0-9._-]", "-", name)
+    return plain if plain == name.replace("/", "-") else f"{plain}-{zlib.crc32(name.encode()):08x}"
 
 
 def _scene(person: PersonPhoto, library: Library, rng: Rng, kind: str, background: np.ndarray | None) -> Scene:

@@ -30,14 +30,15 @@ class ContentRecoveryConfig:
     kernels: tuple[int, ...] = (5, 3, 3, 3, 3, 3, 3)
     parsing_classes: int = 12
     key_channels: int = 24
+    place_px: int = 1  # input pixels a place of parsing guided attention has at least
     part_stream: bool = True
     place_stream: bool = True
     patch_copy: bool = True
 
     @classmethod
     def base(cls) -> ContentRecoveryConfig:
-        """What ships."""
-        return cls()
+        """What ships: attention on 16 x 16 places at the most, a quarter of the reference's at level 3."""
+        return cls(place_px=16)
 
     @classmethod
     def paper(cls) -> ContentRecoveryConfig:
@@ -69,7 +70,7 @@ class ContentRecoveryNet(nn.Module):
         def attention(level: int) -> ParsingGuidedAttention:
             return ParsingGuidedAttention(
                 widths[level - 1], parts, key_channels=config.key_channels, part_stream=config.part_stream,
-                place_stream=config.place_stream,
+                place_stream=config.place_stream, pool=max(1, config.place_px // 2**level),
             )  # fmt: skip
 
         self.encoder_attention = nn.ModuleDict({str(n): attention(n) for n in _ATTENTION_LEVELS})

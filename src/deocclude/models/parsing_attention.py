@@ -27,13 +27,16 @@ class ParsingGuidedAttention(nn.Module):
 
     parts (a): the feature mapped to one channel a part, gated by the visible and by the amodal parsing, beside the
     feature, through squeeze-and-excitation. places (b): attention between feature + visible parsing and feature +
-    amodal parsing, read both ways.
+    amodal parsing, read both ways. Its maps have a row and a column for each place: with `pool` n, cells of n x n
+    places are one, which divides their cost by n^4 and reads as much, since a place is told apart by its part first.
     """
 
     def __init__(
-        self, channels: int, parts: int, *, key_channels: int = 24, part_stream: bool = True, place_stream: bool = True
-    ):
+        self, channels: int, parts: int, *, key_channels: int = 24, part_stream: bool = True, place_stream: bool = True,
+        pool: int = 1,
+    ):  # fmt: skip
         super().__init__()
+        self.pool = pool
         self.part_stream, self.place_stream = part_stream, place_stream
         fused = channels
         if part_stream:
@@ -55,10 +58,19 @@ class ParsingGuidedAttention(nn.Module):
             parts = [feature, mapped * parsing.visible[:, 1:], mapped * parsing.amodal[:, 1:]]
             streams.append(self.which(torch.cat(parts, 1)))
         if self.place_stream:
-            value = self.value(feature)
-            from_seen, to_whole = self.attention(feature, parsing, seen)
-            streams += [read(from_seen, value), read(to_whole, value)]
+            streams += self._places(feature, parsing, seen)
         return F.relu(feature + self.fuse(torch.cat(streams, 1)))
+
+    def _places(self, feature: Tensor, parsing: Parsing, seen: Tensor) -> list[Tensor]:
+        """What each place reads from the seen body, and from the whole one."""
+        size_hw = feature.shape[-2:]
+        if self.pool > 1:
+            cells_hw = size_hw[0] // self.pool, size_hw[1] // self.pool
+            feature, parsing = F.adaptive_avg_pool2d(feature, cells_hw), parsing.at(cells_hw)
+            seen = F.adaptive_avg_pool2d(seen, cells_hw)
+        value = self.value(feature)
+        found = [read(weights, value) for weights in self.attention(feature, parsing, seen)]
+        return found if self.pool == 1 else [F.interpolate(f, size_hw, mode="nearest") for f in found]
 
 
 class BodyAttention(nn.Module):

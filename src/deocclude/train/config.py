@@ -67,7 +67,7 @@ class StageSection(_Strict):
     poses: Path | None = None  # stage 1: typical poses from `deocclude data poses`; none: computed at the start
     features: Path | None = None  # stage 1's .safetensors: parser of stage 2, encoder behind the perceptual terms
     perceptual: Path | None = None  # VGG-16 .safetensors for the perceptual terms instead of our own encoder
-    data: DataSection | None = None  # where it differs from the common one
+    data: DataSection | None = None  # what differs from the common one; what it does not name is as there
 
 
 class TrainConfig(_Strict):
@@ -83,6 +83,11 @@ class TrainConfig(_Strict):
     data: DataSection = DataSection()
     mask: StageSection | None = None
     content: StageSection | None = None
+
+    def data_of(self, section: StageSection) -> DataSection:
+        """The data of a stage: the common section, with what the stage's own names in its place."""
+        own = section.data
+        return self.data.model_copy(update={key: getattr(own, key) for key in own.model_fields_set} if own else {})
 
 
 def load_config(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> TrainConfig:

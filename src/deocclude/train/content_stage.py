@@ -46,7 +46,7 @@ class ContentStage:
     def __init__(self, config: TrainConfig):
         section = config.content
         self.bf16 = use_bfloat16(config, choose_device(config.device))
-        data = section.data or config.data
+        data = config.data_of(section)
         sources = build(SourceWeights(0, 0, 0, 0), data.sources, "data.sources")
         synthesis = build(SynthesisConfig(), _SYNTHESIS | data.synthesis, "data.synthesis")
         crop = build(CropConfig(), _CROP | data.crop, "data.crop")

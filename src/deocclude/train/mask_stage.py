@@ -38,7 +38,7 @@ class MaskStage:
         """fresh: nothing will be resumed, so typical poses have to be computed."""
         section = config.mask
         self.bf16 = use_bfloat16(config, choose_device(config.device))
-        data = section.data or config.data
+        data = config.data_of(section)
         sources = build(SourceWeights(0, 0, 0, 0), data.sources, "data.sources")
         synthesis = build(SynthesisConfig(), data.synthesis, "data.synthesis")
         crop = build(CropConfig(), data.crop, "data.crop")
@@ -114,7 +114,7 @@ class MaskStage:
 def draw_poses(config: TrainConfig, library: Library | None = None) -> np.ndarray:
     """Typical poses of the training people as the config draws them, (K, 2, 32, 32) float32."""
     section = config.mask
-    data = section.data or config.data
+    data = config.data_of(section)
     if library is None:
         library = load_library(data.root, "train", build(SourceWeights(0, 0, 0, 0), data.sources, "data.sources"))
     synthesis = build(SynthesisConfig(), data.synthesis, "data.synthesis")

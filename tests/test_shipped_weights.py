@@ -1,0 +1,48 @@
+"""The weights in the package: whole, the same network in both files, and good enough for the demo's portrait."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+import deocclude
+from deocclude import demo
+from deocclude.runtime import BUNDLED_WEIGHTS, NETWORKS
+
+ROWS = json.loads((BUNDLED_WEIGHTS / "manifest.json").read_text())["models"]["base"]["networks"]
+
+
+@pytest.mark.parametrize("kind", ["onnx", "safetensors"])
+@pytest.mark.parametrize("network", NETWORKS)
+def test_files_are_what_the_manifest_says(network: str, kind: str) -> None:
+    row = ROWS[network]
+    assert hashlib.sha256((BUNDLED_WEIGHTS / row[kind]).read_bytes()).hexdigest() == row["sha256"][kind]
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_both_files_hold_the_same_network(network: str) -> None:
+    """A change of a definition that changes what trained weights mean must show here."""
+    from deocclude.export import PARITY, MaskCompletionExport, build_network, example_inputs, parity
+
+    trained, _ = build_network(BUNDLED_WEIGHTS / ROWS[network]["safetensors"])
+    trained.eval()
+    wrapped = MaskCompletionExport(trained).eval() if network == "mask_completion" else trained
+    inputs = example_inputs(trained, 2, 256)
+    assert parity(wrapped, BUNDLED_WEIGHTS / ROWS[network]["onnx"], inputs) <= PARITY
+
+
+def test_the_portrait_comes_back() -> None:
+    """Floors well under what the model card states: a broken path falls through them, new weights do not."""
+    scene = demo.make_scene()
+    (person,) = deocclude.load(device="cpu")(scene.photo, masks=[scene.visible]).people
+    score, baseline = demo.score(scene, person.amodal_mask, person.content), demo.mean_colour_baseline(scene)
+    assert score.full_iou > 0.93 and score.invisible_iou > 0.7
+    assert score.l1 < baseline.l1 + 5
+
+
+def test_no_file_is_left_over() -> None:
+    named = {Path(row[kind]).name for row in ROWS.values() for kind in ("onnx", "safetensors")}
+    assert {p.name for p in BUNDLED_WEIGHTS.iterdir()} == named | {"manifest.json", "typical_poses.npz"}
