@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 import deocclude
+from deocclude.completion import TIGHT_SCALE
 from deocclude.composite import soft_edge
 from deocclude.errors import DeviceError, InputError, UsageError, WeightsError
 from deocclude.masks import box_to_mask, mask_iou, mask_to_box_xyxy
@@ -208,6 +209,13 @@ def test_without_averaging(weights_dir, person, result):
     # The tiny network has no side and reaches a little further in a look from further away.
     assert mask_iou(plain.people[0].amodal_mask, result.people[0].amodal_mask) > 0.95
     assert not np.array_equal(plain.people[0].amodal_prob, result.people[0].amodal_prob)
+
+
+def test_mirroring_alone_changes_nothing_for_a_network_without_a_side(pipe, weights_dir, person, monkeypatch):
+    monkeypatch.setattr("deocclude.completion.SECOND_SCALE", TIGHT_SCALE)
+    plain = load(weights_dir=weights_dir, device="cpu", average=False, threads=1)(person.photo, masks=[person.visible])
+    mirrored = pipe(person.photo, masks=[person.visible])
+    assert np.abs(plain.people[0].amodal_prob - mirrored.people[0].amodal_prob).max() < 0.02
 
 
 def test_run_is_load_and_one_call(weights_dir, person, result, monkeypatch):

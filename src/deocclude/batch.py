@@ -19,14 +19,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 from PIL import Image
 
-from deocclude.composite import PARSING_PALETTE
 from deocclude.errors import DeoccludeError, InputError, UsageError
 from deocclude.image_io import load_mask, load_photo, save_image, save_text
 from deocclude.masks import BoxXyxy
-from deocclude.types import SAVE_KINDS, Result, output_name
+from deocclude.types import SAVE_KINDS, Picture, Result, output_name
 
 if TYPE_CHECKING:
     from deocclude.pipeline import Deoccluder
@@ -134,9 +132,9 @@ def plan_jobs(
         raise UsageError(f"--box belongs to one photo, but {len(photos)} photos were given")
     if not single and (target.file or output == STREAM):
         raise UsageError(f"-o {output} is one file, but {len(photos)} photos were given: name a folder")
-    beside: dict[Path, list[Path]] = {}
+    beside: dict[Path, set[str]] = {}
     for _, relative in photos:
-        beside.setdefault(relative.parent, []).append(relative)
+        beside.setdefault(relative.parent, set()).add(relative.stem.lower())
     jobs = [
         _plan_job(source, relative, single, target, masks, boxes_xyxy, kinds, beside[relative.parent])
         for source, relative in photos
@@ -211,7 +209,7 @@ def _plan_job(
     masks: Sequence[str],
     boxes_xyxy: Sequence[BoxXyxy],
     kinds: Sequence[str],
-    siblings: Sequence[Path],
+    siblings: set[str],
 ) -> Job:
     mask_paths, problem = _masks_of(source, relative, single, masks, siblings)
     people = len(mask_paths) + len(boxes_xyxy)
@@ -249,11 +247,12 @@ def _suffix(kind: str) -> str:
 
 
 def _masks_of(
-    source: str, relative: Path, single: bool, masks: Sequence[str], siblings: Sequence[Path]
+    source: str, relative: Path, single: bool, masks: Sequence[str], siblings: set[str]
 ) -> tuple[tuple[Path, ...], str | None]:
     """A photo's masks, and why it cannot be done where a folder of masks holds none for it.
 
-    siblings: the photos beside it. Where there is a photo_1.jpg, photo_1.png is its mask, not a second of photo.jpg.
+    siblings: stems, in small letters, of the photos in its folder. Where there is a photo_1.jpg, photo_1.png is its
+    mask, not a second of photo.jpg.
     """
     found: list[Path] = []
     for name in masks:
@@ -265,12 +264,13 @@ def _masks_of(
             continue
         stem = relative.stem
         numbered = re.compile(re.escape(stem) + r"(_\d+)?", re.IGNORECASE)
-        of_others = {Path(other).stem.lower() for other in siblings} - {stem.lower()}
         folder = path / relative.parent
         matching = [
             p
             for p in (folder.iterdir() if folder.is_dir() else ())
-            if numbered.fullmatch(p.stem) and p.suffix.lower() in PHOTO_SUFFIXES and p.stem.lower() not in of_others
+            if numbered.fullmatch(p.stem)
+            and p.suffix.lower() in PHOTO_SUFFIXES
+            and (p.stem.lower() == stem.lower() or p.stem.lower() not in siblings)
         ]
         if not matching:
             return (), f"no mask for {source}: looked for {folder / stem}.png and {folder / stem}_1.png, _2.png, ..."
@@ -409,26 +409,16 @@ def _write(job: Job, result: Result) -> None:
             else:
                 save_text(text, path)
         elif job.to_stdout:
-            profile = _profile(result, kind)
+            picture = _picture(result, kind, number)
             with io.BytesIO() as png:
-                picture = Image.fromarray(_pixels(result, kind, number))
-                picture.save(png, "PNG", compress_level=_STREAM_PNG_LEVEL, icc_profile=profile)
+                image = Image.fromarray(picture.pixels)
+                image.save(png, "PNG", compress_level=_STREAM_PNG_LEVEL, icc_profile=picture.icc_profile)
                 sys.stdout.buffer.write(png.getvalue())
                 sys.stdout.buffer.flush()
         else:
-            palette = PARSING_PALETTE if kind == "parsing" else None
-            save_image(_pixels(result, kind, number), path, palette, _profile(result, kind))
+            picture = _picture(result, kind, number)
+            save_image(picture.pixels, path, picture.palette, picture.icc_profile)
 
 
-def _profile(result: Result, kind: str) -> bytes | None:
-    """The photo's colour profile, for what shows the photo's colours; masks and labels have none."""
-    return result.icc_profile if kind in ("content", "rgba", "overlay") else None
-
-
-def _pixels(result: Result, kind: str, number: int) -> np.ndarray:
-    if kind == "content":
-        return result.content
-    if kind == "overlay":
-        return result.overlay()
-    person = result.people[number - 1]
-    return getattr(person, kind if kind in ("rgba", "parsing") else f"{kind}_mask")
+def _picture(result: Result, kind: str, number: int) -> Picture:
+    return result.picture(kind, result.people[number - 1] if number else None)

@@ -123,11 +123,11 @@ class MaskCompletion:
     def _final_look(self, photo: np.ndarray, initial_mask: np.ndarray, body_box: Sequence[float]) -> _Look:
         """The tight look at a body; its probabilities are the mean of all that is asked about it."""
         crop = SquareCrop.from_box_xyxy(body_box, TIGHT_SCALE, self._network.input_size)
-        look = self._look(photo, initial_mask, crop, self._average)
+        look = self._look(photo, initial_mask, crop, mirror=self._average)
         if not self._average:
             return look
         further = replace(crop, side_px=crop.side_px * SECOND_SCALE / TIGHT_SCALE)
-        second = self._look(photo, initial_mask, further, self._average)
+        second = self._look(photo, initial_mask, further, mirror=True)
         inside, inside_further = (c.inside_photo(photo.shape[:2]) for c in (crop, further))
 
         def mean_mask(one: np.ndarray, other: np.ndarray) -> np.ndarray:

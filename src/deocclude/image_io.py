@@ -36,12 +36,14 @@ class Photo(NamedTuple):
 
 def load_photo(source: ImageSource) -> Photo:
     """`load_image` with the colour profile, so that what is written can look as the photo does."""
+    profile = None
     if isinstance(source, np.ndarray):
-        return Photo(load_image(source))
-    image = _open_upright(source)
-    pixels = np.asarray(_to_rgb(image))
+        pixels = _check_array(source).copy()
+    else:
+        image = _open_upright(source)
+        pixels = np.asarray(_to_rgb(image))
+        profile = image.info.get("icc_profile")
     pixels.flags.writeable = False
-    profile = image.info.get("icc_profile")
     # bytes 16 to 19 name the colours that a profile describes: one of CMYK or grey means nothing for RGB pixels
     return Photo(pixels, profile if profile and profile[16:20] == b"RGB " else None)
 
@@ -54,11 +56,7 @@ def load_image(source: ImageSource) -> np.ndarray:
     animated one the first frame is taken. Raises InputError, naming the file, for what cannot be read or has more
     than MAX_PIXELS pixels.
     """
-    if not isinstance(source, np.ndarray):
-        return load_photo(source).pixels
-    photo = _check_array(source).copy()
-    photo.flags.writeable = False
-    return photo
+    return load_photo(source).pixels
 
 
 def load_mask(source: ImageSource) -> np.ndarray:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -38,6 +38,14 @@ PARSING_NAMES: tuple[str, ...] = (
 
 # What `Result.save` can write, in the order in which it does.
 SAVE_KINDS: tuple[str, ...] = ("content", "rgba", "amodal", "visible", "invisible", "parsing", "overlay", "json")
+
+
+class Picture(NamedTuple):
+    """Pixels to write; what their labels look like, or what colours they are. Masks have neither."""
+
+    pixels: np.ndarray
+    palette: np.ndarray | None = None
+    icc_profile: bytes | None = None
 
 
 def output_name(stem: str, kind: str, person: int = 0) -> str:
@@ -248,21 +256,21 @@ class Result:
         folder = Path(folder)
         paths: list[Path] = []
         for kind in (kind for kind in SAVE_KINDS if kind in what):
-            path = folder / output_name(stem, kind)
-            if kind == "content":
-                paths.append(save_image(self.content, path, icc_profile=self.icc_profile))
-            elif kind == "overlay":
-                paths.append(save_image(self.overlay(), path, icc_profile=self.icc_profile))
-            elif kind == "json":
-                paths.append(save_text(json.dumps(self.to_coco(), indent=1) + "\n", path))
-            else:
-                paths.extend(self._save_person(person, kind, folder, stem) for person in self.people)
+            if kind == "json":
+                paths.append(save_text(json.dumps(self.to_coco(), indent=1) + "\n", folder / output_name(stem, kind)))
+                continue
+            for person in (None,) if kind in ("content", "overlay") else self.people:
+                picture = self.picture(kind, person)
+                path = folder / output_name(stem, kind, person.id if person else 0)
+                paths.append(save_image(picture.pixels, path, picture.palette, picture.icc_profile))
         return paths
 
-    def _save_person(self, person: Person, kind: str, folder: Path, stem: str) -> Path:
-        path = folder / output_name(stem, kind, person.id)
+    def picture(self, kind: str, person: Person | None = None) -> Picture:
+        """What the file of a kind holds: of `person`, or of the photo for content and overlay. json is no picture."""
+        if person is None:
+            return Picture(self.content if kind == "content" else self.overlay(), icc_profile=self.icc_profile)
         if kind == "rgba":
-            return save_image(person.rgba, path, icc_profile=self.icc_profile)
+            return Picture(person.rgba, icc_profile=self.icc_profile)
         if kind == "parsing":
-            return save_image(person.parsing, path, palette=PARSING_PALETTE)
-        return save_image(getattr(person, f"{kind}_mask"), path)
+            return Picture(person.parsing, palette=PARSING_PALETTE)
+        return Picture(getattr(person, f"{kind}_mask"))

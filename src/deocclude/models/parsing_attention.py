@@ -28,7 +28,7 @@ class ParsingGuidedAttention(nn.Module):
     parts (a): the feature mapped to one channel a part, gated by the visible and by the amodal parsing, beside the
     feature, through squeeze-and-excitation. places (b): attention between feature + visible parsing and feature +
     amodal parsing, read both ways. Its maps have a row and a column for each place: with `pool` n, cells of n x n
-    places are one, which divides their cost by n^4 and reads as much, since a place is told apart by its part first.
+    places are one, which divides their cost by n^4.
     """
 
     def __init__(
