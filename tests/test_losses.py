@@ -19,8 +19,9 @@ from deocclude.losses import (
     discriminator_adversarial,
     generator_adversarial,
     generator_softplus,
+    gradient_length,
     gram,
-    local_gradient_energy,
+    local_texture,
     lovasz_hinge,
     masked_scores,
     parsing_cross_entropy,
@@ -153,29 +154,50 @@ def test_brightness_gradient_is_what_the_metric_measures() -> None:
     image = torch.rand(1, 3, 20, 24, generator=torch.Generator().manual_seed(0))
     mask = torch.zeros(1, 1, 20, 24)
     mask[..., 3:15, 4:20] = 1
-    length, inside = brightness_gradient(image, mask)
+    gradient, inside = brightness_gradient(image, mask)
+    length = gradient_length(gradient)
     picture, region = image[0].permute(1, 2, 0).numpy() * 255, mask[0, 0].bool().numpy()
     assert 255 * length[inside > 0].mean().item() == pytest.approx(mean_gradient(picture, region), rel=1e-4)
 
 
-def test_texture_is_how_much_not_where() -> None:
+def test_texture_is_how_much_and_which_way_not_where() -> None:
     mask, stripes = torch.ones(1, 1, 36, 36), stripes_of(36)
-    energy = local_gradient_energy(stripes, mask)
-    torch.testing.assert_close(energy, torch.full_like(energy, 0.5), atol=2e-3, rtol=0)
+    # every gradient is 0.5 across: pi / 2 of it across, none down, half of its root on both diagonals
+    expected = torch.tensor([math.pi / 4, 0.0, math.pi / 4 * math.sqrt(0.5), math.pi / 4 * math.sqrt(0.5), 0.5])
+    texture = local_texture(stripes, mask)
+    torch.testing.assert_close(texture, expected.view(1, 5, 1, 1).expand_as(texture), atol=2e-3, rtol=0)
     assert texture_l1(stripes.roll(2, 3), stripes, mask) < 0.01
-    # at half size a period is two pixels, which central differences do not see: half of the two scales' 0.5 and 0
-    assert texture_l1(torch.zeros_like(stripes), stripes, mask).item() == pytest.approx(0.25, abs=2e-3)
+    # at half size a period is two pixels, which central differences do not see: half of the two scales' mean and 0
+    mean = expected.mean().item()
+    assert texture_l1(torch.zeros_like(stripes), stripes, mask).item() == pytest.approx(mean / 2, abs=2e-3)
     broad = stripes_of(36, 8)  # at half size what the others are at full size
-    assert texture_l1(torch.zeros_like(broad), broad, mask).item() == pytest.approx((0.25 + 0.5) / 2, abs=0.02)
+    assert texture_l1(torch.zeros_like(broad), broad, mask).item() > 1.2 * mean / 2
     assert texture_l1(stripes, stripes, mask) == 0
+
+
+def test_stripes_the_other_way_are_another_texture() -> None:
+    mask, stripes = torch.ones(1, 1, 36, 36), stripes_of(36)
+    lying = stripes.transpose(2, 3).contiguous()
+    difference = (local_texture(stripes, mask) - local_texture(lying, mask)).abs().amax((0, 2, 3))
+    assert difference.tolist() == pytest.approx([math.pi / 4, math.pi / 4, 0, 0, 0], abs=2e-3)
+    assert texture_l1(lying, stripes, mask).item() == pytest.approx(math.pi / 20, abs=2e-3)
+
+
+def test_few_strong_edges_are_another_texture_than_many_weak_ones() -> None:
+    mask = torch.ones(1, 1, 32, 32)
+    weak, strong = stripes_of(32, 4) * 0.5, stripes_of(32, 8)  # an edge in two has twice the gradient
+    a, b = local_texture(weak, mask), local_texture(strong, mask)
+    inner = (slice(None), slice(None), slice(1, 2), slice(1, 2))
+    assert a[inner][:, 0].item() == pytest.approx(b[inner][:, 0].item(), rel=0.02)
+    assert b[inner][:, 4].item() > 1.3 * a[inner][:, 4].item()
 
 
 def test_noise_of_a_pixels_width_or_of_colour_alone_is_no_texture() -> None:
     mask, checks = torch.ones(1, 1, 32, 32), stripes_of(32, 2)
-    assert local_gradient_energy(checks, mask).max() < 0.001
+    assert local_texture(checks, mask).max() < 0.001
     colours = torch.zeros(1, 3, 32, 32)
     colours[:, 0], colours[:, 1] = stripes_of(32)[:, 0], 1 - stripes_of(32)[:, 0]
-    assert local_gradient_energy(colours, mask).max() < 0.001
+    assert local_texture(colours, mask).max() < 0.001
 
 
 def test_texture_is_averaged_over_the_windows_that_matter() -> None:
@@ -185,7 +207,7 @@ def test_texture_is_averaged_over_the_windows_that_matter() -> None:
     fog = torch.zeros_like(stripes)
     assert texture_l1(fog, stripes, corner).item() == pytest.approx(texture_l1(fog, stripes, whole).item(), abs=0.01)
     assert texture_l1(fog, stripes, 0 * corner) == 0
-    assert (local_gradient_energy(stripes, corner)[..., 5:, :] == 0).all()
+    assert (local_texture(stripes, corner)[..., 5:, :] == 0).all()
 
 
 def test_compose_by_hand() -> None:

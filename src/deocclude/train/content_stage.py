@@ -14,7 +14,14 @@ from deocclude.data.dataset import CropConfig, SampleStream
 from deocclude.data.library import SourceWeights, load_library
 from deocclude.data.synthesis import SynthesisConfig
 from deocclude.errors import ConfigError
-from deocclude.losses import ContentCriterion, brightness_gradient, compose, generator_softplus, masked_scores
+from deocclude.losses import (
+    ContentCriterion,
+    brightness_gradient,
+    compose,
+    generator_softplus,
+    gradient_length,
+    masked_scores,
+)  # fmt: skip
 from deocclude.models.blocks import one_hot
 from deocclude.models.content_recovery import ContentRecoveryConfig, ContentRecoveryNet
 from deocclude.models.discriminators import PatchDiscriminator
@@ -139,8 +146,8 @@ def _check_sizes(schedule: Schedule, deepest_px: int) -> None:
 
 def _mean_gradient(image: Tensor, mask: Tensor) -> Tensor:
     """Mean brightness gradient of each image inside its mask, (B,)."""
-    length, inside = brightness_gradient(image, mask)
-    return (length * inside).sum((1, 2, 3)) / inside.sum((1, 2, 3)).clamp(min=1)
+    gradient, inside = brightness_gradient(image, mask)
+    return (gradient_length(gradient) * inside).sum((1, 2, 3)) / inside.sum((1, 2, 3)).clamp(min=1)
 
 
 def main(config: TrainConfig, out: Path, *, resume: bool = True, quiet: bool = False) -> Outcome:
