@@ -64,6 +64,29 @@ def test_masks_come_first_then_boxes(pipe, person):
     assert x0 <= 10 and y0 <= 20 and x1 >= 90 and y1 >= 220 and x1 < 200
 
 
+def test_people_share_no_visible_pixel(pipe, person):
+    left, right = (box_to_mask(box, person.photo.shape[:2]) for box in ((100, 60, 200, 300), (180, 200, 280, 420)))
+    result = pipe(person.photo, masks=[left, right])
+    seen = [one.visible_mask for one in result.people]
+    assert not (seen[0] & seen[1]).any()
+    assert np.array_equal(seen[1] & right, right)  # the lower one is nearer
+    (pair,) = result.order
+    assert (pair.front, pair.behind) == (2, 1)
+    assert result.people[0].hidden_fraction > 0.05
+
+
+def test_a_body_that_loses_pixels_is_no_source_there(pipe, person):
+    body = pipe._complete(person.photo, person.visible)
+    less = body.visible.copy()
+    less[: less.shape[0] // 2] = False
+    changed = body.seeing_less(less, person.photo.shape[:2])
+    assert np.array_equal(changed.visible, less) and np.array_equal(changed.amodal, body.amodal)
+    assert not (changed.crop_visible & ~body.crop_visible).any()
+    kept = np.count_nonzero(changed.crop_visible) / np.count_nonzero(body.crop_visible)
+    assert kept == pytest.approx(np.count_nonzero(less) / np.count_nonzero(body.visible), abs=0.03)
+    assert body.seeing_less(body.visible, person.photo.shape[:2]) is body
+
+
 def test_bool_and_uint8_masks_are_the_same_prompt(pipe, person, result):
     one_bit = np.asarray(Image.fromarray(person.visible))
     assert one_bit.dtype == bool

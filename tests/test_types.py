@@ -112,6 +112,41 @@ def test_contradictions_are_refused(photo):
             replace(person, **change)
 
 
+def crossing(photo: np.ndarray) -> Result:
+    """Two people of whom the second, columns 8 to 14, hides the right of the first, columns 4 to 10."""
+    behind, front = make_person(photo, 1, left=4, hidden_from=14), make_person(photo, 2, left=8)
+    visible = behind.visible_part.copy()
+    visible[2:8, 6:8] = False  # where the one in front is seen
+    visible[8:14] = False  # and below row 8 both are hidden by something else
+    hidden = Region(2, 4, 14, 10)
+    behind = replace(
+        behind, visible_part=visible, hidden_region=hidden, hidden_rgb=np.full((*hidden.size_hw, 3), 50, np.uint8)
+    )
+    return Result(photo, (behind, front), {"total": 0.5}, "cpu", "base")
+
+
+def test_the_order_tells_who_hides_whom(photo, result):
+    (pair,) = crossing(photo).order
+    assert (pair.front, pair.behind, pair.area_px) == (2, 1, 12)
+    assert [person.id for person in crossing(photo).back_to_front] == [1, 2]
+    assert result.order == () and [person.id for person in result.back_to_front] == [1, 2]
+
+
+def test_content_composes_people_back_to_front(photo):
+    result = crossing(photo)
+    content, front = result.content, result.people[1]
+    assert np.array_equal(content[front.visible_mask], photo[front.visible_mask])
+    assert (content[10:12, 5:7] == 50).all()  # hidden by something that is nobody
+    assert (content[10:12, 9:13] == 100).all()  # of what both have there, the one in front
+    assert (result.people[0].content[4:7, 8:9] == 50).all()  # alone, behind the other one too
+
+
+def test_coco_holds_depth_and_who_hides_whom(photo):
+    coco = crossing(photo).to_coco()
+    assert coco["occlusions"] == [{"front": 2, "behind": 1, "area_px": 12}]
+    assert [annotation["depth"] for annotation in coco["annotations"]] == [0, 1]
+
+
 def test_result_content_holds_every_person(result, photo):
     hidden = np.logical_or.reduce([person.invisible_mask for person in result.people])
     assert np.array_equal(result.content[~hidden], photo[~hidden])

@@ -24,7 +24,8 @@ from PIL import Image
 from deocclude.errors import DeoccludeError, InputError, UsageError
 from deocclude.image_io import load_mask, load_photo, save_image, save_text
 from deocclude.masks import BoxXyxy
-from deocclude.types import SAVE_KINDS, Picture, Result, output_name
+from deocclude.order import Occlusion
+from deocclude.types import SAVE_KINDS, Person, Picture, Result, output_name
 
 if TYPE_CHECKING:
     from deocclude.pipeline import Deoccluder
@@ -66,12 +67,13 @@ class Job:
 
 @dataclass(frozen=True)
 class PersonReport:
-    """One person of a photo, in numbers."""
+    """One person of a photo, in numbers. hidden_by: ids of the people in front of this one."""
 
     id: int
     hidden_fraction: float
     score: float
     box_xyxy: tuple[float, ...]
+    hidden_by: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -344,21 +346,25 @@ def do_job(job: Job, pipe: Deoccluder, *, seed: int = 0) -> Report:
         return Report(job.source, "failed", error=message, exit_code=error.exit_code)
     except MemoryError:
         return Report(job.source, "failed", error=f"{job.source}: not enough memory for this photo", exit_code=1)
-    people = tuple(
-        PersonReport(
-            person.id, float(person.hidden_fraction), float(person.score), tuple(float(v) for v in person.box_xyxy)
-        )
-        for person in result.people
-    )
     return Report(
         job.source,
         "done",
-        people,
+        tuple(_report_person(person, result.order) for person in result.people),
         _names(job),
         time.perf_counter() - started,
         result.device,
         result.model,
         dict(result.timings),
+    )
+
+
+def _report_person(person: Person, order: Sequence[Occlusion]) -> PersonReport:
+    return PersonReport(
+        person.id,
+        float(person.hidden_fraction),
+        float(person.score),
+        tuple(float(v) for v in person.box_xyxy),
+        tuple(sorted(pair.front for pair in order if pair.behind == person.id)),
     )
 
 

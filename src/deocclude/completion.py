@@ -76,6 +76,16 @@ class CompletionOutput:
     crop_visible_parsing: np.ndarray  # (12, S/4, S/4) float32 probabilities
     crop_amodal_parsing: np.ndarray  # (12, S/4, S/4) float32 probabilities
 
+    def seeing_less(self, visible: np.ndarray, size_hw: tuple[int, int]) -> CompletionOutput:
+        """The same body when less of it is seen: `visible`, (h, w) bool, a subset of what was visible."""
+        lost = np.zeros(size_hw, dtype=bool)
+        lost[self.region.slices] = self.visible & ~visible
+        if not lost.any():
+            return self
+        # a crop pixel of which someone else owns a part is no source of this person's colours
+        crop_visible = self.crop_visible & (self.crop.extract(lost.view(np.uint8) * np.uint8(255)) == 0)
+        return replace(self, visible=visible, crop_visible=crop_visible)
+
 
 @dataclass(frozen=True)
 class _Look:

@@ -15,6 +15,7 @@ from deocclude.crop import Region
 from deocclude.errors import InputError, UsageError
 from deocclude.image_io import ImageSource, load_image, load_photo
 from deocclude.masks import BoxXyxy, box_to_mask
+from deocclude.order import Body, share_out_pixels
 from deocclude.recovery import ContentRecovery, hidden_on_photo
 from deocclude.runtime import find_model, open_networks
 from deocclude.types import Person, Result
@@ -100,10 +101,14 @@ class Deoccluder:
             photo, icc_profile = load_photo(image)
             initial_masks = _initial_masks(photo.shape[:2], masks, boxes_xyxy)
 
+        with clock.stage("complete"):
+            bodies = [self._complete(photo, initial_mask) for initial_mask in initial_masks]
+            # each pixel is one person's: who is in front
+            shared_out = share_out_pixels([Body(body.region, body.visible, body.amodal) for body in bodies])
+            bodies = [body.seeing_less(seen, photo.shape[:2]) for body, seen in zip(bodies, shared_out, strict=True)]
+
         people = []
-        for number, initial_mask in enumerate(initial_masks, start=1):
-            with clock.stage("complete"):
-                body = self._complete(photo, initial_mask)
+        for number, body in enumerate(bodies, start=1):
             with clock.stage("recover"):
                 hidden_region, hidden_rgb = self._recover_hidden(body, photo.shape[:2])
             people.append(

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ from deocclude.crop import Region
 from deocclude.errors import DeoccludeError, UsageError
 from deocclude.image_io import save_image, save_text
 from deocclude.masks import encode_rle, mask_to_box_xyxy
+from deocclude.order import Body, Occlusion, back_to_front, find_occlusions
 
 PARSING_NAMES: tuple[str, ...] = (
     "background",
@@ -194,12 +196,32 @@ class Result:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state | {"timings": MappingProxyType(state["timings"])})
 
+    @cached_property
+    def order(self) -> tuple[Occlusion, ...]:
+        """Who hides whom, for each pair of people at most once: `front` and `behind` are ids. Largest area first."""
+        bodies = [Body(person.region, person.visible_part, person.amodal_part) for person in self.people]
+        return find_occlusions(bodies, [person.id for person in self.people])
+
+    @cached_property
+    def back_to_front(self) -> tuple[Person, ...]:
+        """The people by depth, the furthest first; where people hide each other in a circle, the least of it yields."""
+        by_id = {person.id: person for person in self.people}
+        feet_y = [person.box_xyxy[3] for person in self.people]
+        return tuple(by_id[number] for number in back_to_front(list(by_id), self.order, feet_y))
+
     @property
     def content(self) -> np.ndarray:
-        """(H, W, 3) uint8: the photo with the hidden part of every person painted in, in the order of their ids."""
+        """(H, W, 3) uint8: the photo with everyone's hidden part painted in, the furthest person first.
+
+        What a person hides of another stays hidden, as it would be with the other occluders gone; `Person.content`
+        shows one person's hidden part whatever is in front of it.
+        """
         picture = self.image.copy()
-        for person in self.people:
+        for person in self.back_to_front:
             person.paint_onto(picture)
+            if len(self.people) > 1:  # who is nearer covers what was painted of those behind
+                seen = person.visible_part
+                picture[person.region.slices][seen] = self.image[person.region.slices][seen]
         return picture
 
     def overlay(self) -> np.ndarray:
@@ -214,8 +236,10 @@ class Result:
         """COCO's dictionary of this photo: one annotation a person, with the amodal mask as `segmentation`.
 
         Masks are compressed run lengths, `bbox` is (x, y, width, height) of the whole person, `area` its pixels.
-        Beside COCO's own keys: `visible_segmentation`, `hidden_fraction` and `score`.
+        Beside COCO's own keys: `visible_segmentation`, `hidden_fraction`, `score`, `depth` (0 is the furthest person)
+        and, for the photo, `occlusions`: who hides whom, by annotation ids.
         """
+        depth = {person.id: place for place, person in enumerate(self.back_to_front)}
         height, width = self.image.shape[:2]
         annotations = []
         for person in self.people:
@@ -232,6 +256,7 @@ class Result:
                     "visible_segmentation": encode_rle(person.visible_mask),
                     "hidden_fraction": round(person.hidden_fraction, 6),
                     "score": round(person.score, 6),
+                    "depth": depth[person.id],
                 }
             )
         return {
@@ -239,6 +264,7 @@ class Result:
             "images": [{"id": 1, "file_name": file_name, "width": width, "height": height}],
             "categories": [{"id": 1, "name": "person"}],
             "annotations": annotations,
+            "occlusions": [asdict(occlusion) for occlusion in self.order],
         }
 
     def save(self, folder: str | Path, what: Sequence[str] = ("content", "rgba"), stem: str = "photo") -> list[Path]:

@@ -60,6 +60,21 @@ def test_one_line_a_person_and_a_picture_beside_the_photo(desk: Desk, person) ->
     assert result.stderr == ""
 
 
+def test_says_who_is_behind_whom(desk: Desk) -> None:
+    result = desk.run(desk.photo, "--box", "100,60,200,300", "--box", "180,200,280,420", "--save", "json", "-v")
+    first, second = result.stdout.splitlines()
+    assert "% hidden (behind person 2), " in first
+    assert "(behind" not in second
+    coco = json.loads((desk.folder / "photo.deoccluded.json").read_text())
+    assert [(pair["front"], pair["behind"]) for pair in coco["occlusions"]] == [(2, 1)]
+    report = json.loads(
+        desk.run(
+            desk.photo, "--box", "100,60,200,300", "--box", "180,200,280,420", "--overwrite", "--json"
+        ).stdout
+    )  # fmt: skip
+    assert [person["hidden_by"] for person in report["people"]] == [[2], []]
+
+
 def test_without_a_prompt_says_so_and_exits_2(desk: Desk) -> None:
     line = desk.fails(2, desk.photo)
     assert "--mask" in line and "--box" in line

@@ -134,9 +134,10 @@ def _tell(report: Report, *, quiet: bool, to_stderr: bool, verbose: bool) -> Non
         typer.echo(f"{report.source}: already done, --overwrite does it again", err=True)
         return
     for person in report.people:
+        behind = " and ".join(f"person {number}" for number in person.hidden_by)
         typer.echo(
-            f"{report.source}: person {person.id}: {person.hidden_fraction:.0%} hidden, "
-            f"{report.seconds:.2f} s, {report.device}",
+            f"{report.source}: person {person.id}: {person.hidden_fraction:.0%} hidden"
+            f"{f' (behind {behind})' if behind else ''}, {report.seconds:.2f} s, {report.device}",
             err=to_stderr,
         )
     if verbose:
