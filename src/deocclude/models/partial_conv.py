@@ -27,7 +27,9 @@ class PartialConv(nn.Module):
         Returns the feature (B, c_out, H/stride, W/stride) and its validity (1 where any valid pixel was in reach).
         """
         covered = F.avg_pool2d(valid, self.kernel, self.stride, self.kernel // 2)  # beyond the edge nothing is valid
-        reached = (covered > 0).to(x.dtype)
+        reached = (covered > 0).to(covered.dtype)
         scale = reached / covered.clamp(min=0.5 / self.kernel**2)
-        out = F.leaky_relu(self.norm(self.conv(x) * scale.to(x.dtype)), self.slope, inplace=True)
-        return out * reached, reached
+        out = self.conv(x)
+        # in the convolution's type: under autocast one float32 factor would make all that follows float32
+        out = F.leaky_relu(self.norm(out * scale.to(out.dtype)), self.slope, inplace=True)
+        return out * reached.to(out.dtype), reached
