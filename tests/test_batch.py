@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deocclude.batch import Job, exit_code, plan_jobs, run_jobs
+from deocclude.batch import Finding, Job, exit_code, plan_jobs, run_jobs
+from deocclude.coco import CocoFile
 from deocclude.errors import UsageError, WeightsError
 from deocclude.image_io import load_photo
 
@@ -24,7 +25,7 @@ def photo(tmp_path: Path, person) -> Path:
 
 
 def outputs(job: Job) -> list[str]:
-    return [path.as_posix() for _, _, path in job.outputs]
+    return [path.as_posix() for path in job.paths(job.prompted)]
 
 
 def make_files(root: Path, *names: str) -> Path:
@@ -107,6 +108,73 @@ def test_folders_inside_are_left_alone_without_recursive(tmp_path: Path) -> None
     make_files(tmp_path, "in/sub/a.jpg", "masks/a.png")
     with pytest.raises(UsageError, match="--recursive"):
         plan_jobs([str(tmp_path / "in")], masks=[str(tmp_path / "masks")])
+
+
+@pytest.fixture
+def listed(photo: Path, person) -> CocoFile:
+    """A COCO file of the photo with two people, the right one listed first, and of an empty one."""
+    height, width = person.photo.shape[:2]
+    Image.fromarray(person.photo).save(photo.with_name("empty.png"))
+    names = ("photo.png", "empty.png")
+    document = {
+        "images": [{"id": i, "file_name": name, "width": width, "height": height} for i, name in enumerate(names)],
+        "annotations": [
+            {"id": 1, "image_id": 0, "category_id": 1, "bbox": [400, 60, 100, 300], "score": 0.4},
+            {"id": 2, "image_id": 0, "category_id": 1, "bbox": [40, 60, 100, 300], "score": 0.9},
+        ],
+    }
+    path = photo.with_name("people.json")
+    path.write_text(json.dumps(document))
+    return CocoFile.open(path)
+
+
+def test_people_of_a_coco_file_are_numbered_from_the_left(photo: Path, listed: CocoFile, pipe) -> None:
+    (job,) = plan_jobs([str(photo)], finding=Finding(listed), kinds=["amodal", "content"])
+    assert job.prompted is None and not job.is_done
+    (report,) = run_jobs([job], lambda: pipe)
+    assert [person.box_xyxy[0] < 200 for person in report.people] == [True, False]
+    assert sorted(Path(name).name for name in report.outputs) == [
+        "photo.deoccluded.png", "photo.person1.amodal.png", "photo.person2.amodal.png",
+    ]  # fmt: skip
+    assert all(Path(name).is_file() for name in report.outputs) and job.is_done
+
+
+def test_of_the_people_found_some_can_be_chosen(photo: Path, listed: CocoFile, pipe) -> None:
+    for finding, left in (
+        (Finding(listed, person="2"), False),
+        (Finding(listed, min_score=0.5), True),
+        (Finding(listed, person="90,100"), True),
+    ):
+        (report,) = run_jobs(plan_jobs([str(photo)], finding=finding), lambda: pipe, overwrite=True)
+        assert [person.box_xyxy[0] < 200 for person in report.people] == [left]
+
+
+def test_a_photo_without_people_is_written_as_it_is(photo: Path, listed: CocoFile, person, pipe) -> None:
+    empty = photo.with_name("empty.png")
+    (report,) = run_jobs(
+        plan_jobs([str(empty)], finding=Finding(listed), kinds=["content", "rgba", "layers"]), lambda: pipe
+    )
+    assert report.status == "done" and report.people == ()
+    assert [Path(name).name for name in report.outputs] == ["empty.deoccluded.png", "empty.deoccluded.ora"]
+    np.testing.assert_array_equal(np.asarray(Image.open(empty.with_name("empty.deoccluded.png"))), person.photo)
+
+
+def test_a_photo_that_the_file_does_not_list_fails_alone(photo: Path, listed: CocoFile, pipe) -> None:
+    Image.open(photo).save(photo.with_name("other.png"))
+    jobs = plan_jobs([str(photo), str(photo.with_name("other.png"))], finding=Finding(listed))
+    first, second = run_jobs(jobs, lambda: pipe)
+    assert first.status == "done" and second.status == "failed"
+    assert "people.json: does not list other.png" in second.error
+
+
+def test_finding_and_pointing_do_not_mix(photo: Path, listed: CocoFile) -> None:
+    with pytest.raises(UsageError, match="one or the other"):
+        plan_jobs([str(photo)], finding=Finding(listed), boxes_xyxy=[(0, 0, 9, 9)])
+    for output in ("-", "one.png"):
+        with pytest.raises(UsageError, match="one file"):
+            plan_jobs([str(photo)], finding=Finding(listed), kinds=["rgba"], output=output)
+    (job,) = plan_jobs([str(photo)], finding=Finding(listed, person="largest"), kinds=["rgba"], output="one.png")
+    assert job.paths(1) == [Path("one.png")] and job.paths(0) == []
 
 
 def test_outputs_hold_what_the_result_holds(photo: Path, person, pipe) -> None:

@@ -87,6 +87,33 @@ def test_a_body_that_loses_pixels_is_no_source_there(pipe, person):
     assert body.seeing_less(body.visible, person.photo.shape[:2]) is body
 
 
+def test_a_segmenter_finds_people_left_to_right(pipe, person, weights_dir):
+    size_hw = person.photo.shape[:2]
+    left, right, tiny = (box_to_mask(box, size_hw) for box in ((20, 60, 90, 300), (400, 60, 500, 300), (5, 5, 15, 12)))
+    seen = []
+
+    def find(image):
+        seen.append(image.shape)
+        return [(right, 0.9), (left, 0.5), (left.copy(), 0.4), tiny]
+
+    result = pipe(person.photo, segmenter=find, min_height_px=20)
+    assert seen == [person.photo.shape]
+    assert [one.box_xyxy[0] < 200 for one in result.people] == [True, False]  # the second left one is the same body
+    assert len(pipe(person.photo, segmenter=find, min_score=0.6, min_height_px=20).people) == 1
+    (one,) = pipe(person.photo, segmenter=find, person="450,100").people
+    assert one.visible_mask[100, 450]
+    always = load("base", device="cpu", weights_dir=weights_dir, threads=1, segmenter=find)
+    assert len(always(person.photo, person="2").people) == 1
+    assert len(always(person.photo, masks=[person.visible]).people) == 1  # prompts come first
+    assert len(seen) == 4
+
+
+def test_nobody_found_is_no_error(pipe, person):
+    result = pipe(person.photo, segmenter=lambda image: [])
+    assert result.people == () and np.array_equal(result.content, person.photo)
+    assert result.to_coco()["annotations"] == []
+
+
 def test_bool_and_uint8_masks_are_the_same_prompt(pipe, person, result):
     one_bit = np.asarray(Image.fromarray(person.visible))
     assert one_bit.dtype == bool
@@ -139,7 +166,7 @@ def test_a_person_of_one_pixel(pipe, person):
 
 
 def test_without_a_prompt_it_says_what_to_pass(pipe, person):
-    with pytest.raises(UsageError, match="not there yet: pass masks or boxes_xyxy") as caught:
+    with pytest.raises(UsageError, match="not there yet: pass masks, boxes_xyxy or a segmenter") as caught:
         pipe(person.photo)
     assert caught.value.exit_code == 2
     assert pipe(person.photo, masks=[]).people == ()

@@ -1,6 +1,8 @@
 import json
 import pickle
+import zipfile
 from dataclasses import FrozenInstanceError, replace
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -199,6 +201,7 @@ def test_save_writes_what_was_asked_for(result, tmp_path):
     assert {path.name for path in paths} == {
         "a.deoccluded.png",
         "a.overlay.png",
+        "a.deoccluded.ora",
         "a.deoccluded.json",
         *(f"a.person{i}.{kind}.png" for i in (1, 2) for kind in ("rgba", "amodal", "visible", "invisible", "parsing")),
     }
@@ -214,6 +217,21 @@ def test_save_writes_what_was_asked_for(result, tmp_path):
         assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / f"a.person2.{kind}.png")), expected)
     assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / "a.deoccluded.png")), result.content)
     assert json.loads((tmp_path / "out" / "a.deoccluded.json").read_text())["info"]["model"] == "base"
+
+
+def test_layers_are_the_background_and_each_person_by_depth(photo, tmp_path):
+    crossing(photo).save(tmp_path, what="layers")
+    with zipfile.ZipFile(tmp_path / "photo.deoccluded.ora") as archive:
+        stack = ElementTree.fromstring(archive.read("stack.xml"))
+        top = stack.find("stack/layer")
+        pixels = np.asarray(Image.open(archive.open(top.get("src"))))
+        merged = np.asarray(Image.open(archive.open("mergedimage.png")))
+    names = [layer.get("name") for layer in stack.iter("layer")]
+    assert names == ["person 2 (50 % hidden)", "person 1 (67 % hidden)", "background"]
+    front = crossing(photo).people[1]
+    assert (int(top.get("x")), int(top.get("y"))) == (front.region.left, front.region.top)
+    assert np.array_equal(pixels, front.rgba_part)
+    assert np.array_equal(merged, crossing(photo).content)
 
 
 def test_save_refuses_what_it_does_not_know(result, tmp_path):

@@ -22,20 +22,19 @@ from typing import TYPE_CHECKING, Any, Literal
 from PIL import Image
 
 from deocclude.errors import DeoccludeError, InputError, UsageError
-from deocclude.image_io import load_mask, load_photo, save_image, save_text
+from deocclude.image_io import load_mask, load_photo
 from deocclude.masks import BoxXyxy
 from deocclude.order import Occlusion
-from deocclude.types import SAVE_KINDS, Person, Picture, Result, output_name
+from deocclude.people import Choice
+from deocclude.types import PERSON_KINDS, SAVE_KINDS, Person, Result, output_name, suffix_of
 
 if TYPE_CHECKING:
+    from deocclude.coco import CocoFile
     from deocclude.pipeline import Deoccluder
-
-PERSON_KINDS = ("rgba", "amodal", "visible", "invisible", "parsing")
-"""What is saved once a person; the other kinds are saved once a photo."""
 
 PHOTO_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 """What a folder is searched for; a file named on the command line may have any suffix."""
-OUTPUT_SUFFIXES = frozenset({".jpeg", ".jpg", ".json", ".png", ".tif", ".tiff", ".webp"})
+OUTPUT_SUFFIXES = frozenset({".jpeg", ".jpg", ".json", ".ora", ".png", ".tif", ".tiff", ".webp"})
 """What makes -o the name of a file; with any other ending, or none, it is a folder."""
 
 STREAM = "-"
@@ -48,21 +47,69 @@ _STREAM_PNG_LEVEL = 1
 
 
 @dataclass(frozen=True)
+class Finding:
+    """Who is meant where no mask or box says so: people of a COCO file, as `Deoccluder.__call__` picks them."""
+
+    coco: CocoFile
+    person: str = "all"
+    min_score: float = 0.0
+    min_height_px: float = 0.0
+
+    @property
+    def at_most_one(self) -> bool:
+        """Whether a single person is asked for."""
+        return Choice.parse(self.person).how != "all"
+
+
+@dataclass(frozen=True)
+class Output:
+    """Files of one kind: `path` is the photo's; of kinds with a file a person, each has its own name beside it."""
+
+    kind: str
+    path: Path
+    stem: str | None = None  # of a person's files; None where `path` is the name of the only one
+
+    def paths(self, people: int) -> list[tuple[int, Path]]:
+        """(person number, or 0 for the photo, and file) for so many people."""
+        if self.kind not in PERSON_KINDS:
+            return [(0, self.path)]
+        if self.stem is None:
+            return [(1, self.path)][:people]
+        names = [(number, output_name(self.stem, self.kind, number)) for number in range(1, people + 1)]
+        return [(number, self.path.with_name(name)) for number, name in names]
+
+
+@dataclass(frozen=True)
 class Job:
-    """One photo and what becomes of it. `outputs`: (kind, person number or 0, path), known before any work."""
+    """One photo and what becomes of it, known before any work but for how many people are found in it."""
 
     source: str
+    relative: Path  # its place in the folder that was given
     mask_paths: tuple[Path, ...]
     boxes_xyxy: tuple[BoxXyxy, ...]
-    outputs: tuple[tuple[str, int, Path], ...]
+    outputs: tuple[Output, ...]
+    finding: Finding | None = None
     to_stdout: bool = False
     problem: str | None = None
 
     @property
+    def prompted(self) -> int | None:
+        """How many people the prompts point at; None where people are to be found."""
+        return None if self.finding else len(self.mask_paths) + len(self.boxes_xyxy)
+
+    def paths(self, people: int) -> list[Path]:
+        """Every file that is written for so many people."""
+        return [path for output in self.outputs for _, path in output.paths(people)]
+
+    @property
     def is_done(self) -> bool:
-        """Whether the photo is there, and every file that this job would write."""
+        """Whether the photo is there, and every file that this job would write.
+
+        Where people are to be found, those of the first person stand for all: how many there are is not known yet.
+        """
         there = not self.to_stdout and not self.problem and (self.source == STREAM or Path(self.source).is_file())
-        return there and all(path.is_file() for _, _, path in self.outputs)
+        people = 1 if self.prompted is None else self.prompted
+        return there and all(path.is_file() for path in self.paths(people))
 
 
 @dataclass(frozen=True)
@@ -105,6 +152,7 @@ def plan_jobs(
     output: str | None = None,
     masks: Sequence[str] = (),
     boxes_xyxy: Sequence[BoxXyxy] = (),
+    finding: Finding | None = None,
     kinds: Sequence[str] = ("content",),
     recursive: bool = False,
 ) -> list[Job]:
@@ -122,10 +170,13 @@ def plan_jobs(
         UsageError: nothing to do, prompts that do not fit the photos, or two photos with one output.
     """
     _check_kinds(kinds)
-    if not masks and not boxes_xyxy:
+    if not masks and not boxes_xyxy and not finding:
         raise UsageError(
-            "finding people by itself is not there yet: pass --mask FILE or --box x0,y0,x1,y1 for each person"
+            "finding people by itself is not there yet: pass --mask FILE or --box x0,y0,x1,y1 for each person, "
+            "or --segmenter coco:FILE.json"
         )
+    if finding and (masks or boxes_xyxy):
+        raise UsageError("--segmenter finds people where no --mask and no --box points at them: give one or the other")
     target = _Target.parse(output)
     not_photos = [Path(name) for name in masks if Path(name).is_dir()] + ([target.folder] if target.folder else [])
     photos = list(_find_photos(inputs, recursive, not_photos))
@@ -138,7 +189,7 @@ def plan_jobs(
     for _, relative in photos:
         beside.setdefault(relative.parent, set()).add(relative.stem.lower())
     jobs = [
-        _plan_job(source, relative, single, target, masks, boxes_xyxy, kinds, beside[relative.parent])
+        _plan_job(source, relative, single, target, masks, boxes_xyxy, finding, kinds, beside[relative.parent])
         for source, relative in photos
     ]
     _refuse_collisions(jobs)
@@ -210,42 +261,36 @@ def _plan_job(
     target: _Target,
     masks: Sequence[str],
     boxes_xyxy: Sequence[BoxXyxy],
+    finding: Finding | None,
     kinds: Sequence[str],
     siblings: set[str],
 ) -> Job:
     mask_paths, problem = _masks_of(source, relative, single, masks, siblings)
-    people = len(mask_paths) + len(boxes_xyxy)
+    several = not finding.at_most_one if finding else len(mask_paths) + len(boxes_xyxy) > 1
     to_stdout = target.stdout or (source == STREAM and target == _Target())
     if to_stdout:
-        if len(kinds) > 1 or (kinds[0] in PERSON_KINDS and people > 1):
+        if len(kinds) > 1 or (kinds[0] in PERSON_KINDS and several):
             raise UsageError("standard output takes one file: save one kind for one person, or name a folder with -o")
-        return Job(source, mask_paths, tuple(boxes_xyxy), ((kinds[0], _number(kinds[0]), Path(STREAM)),), True, problem)
-    if target.file is not None:
-        base = target.file.with_suffix("")
+        if kinds[0] == "layers":
+            raise UsageError("layers are written to a file: name it with -o")
+        outputs = [Output(kinds[0], Path(STREAM))]
     else:
-        base = (target.folder / relative if target.folder else Path(source)).with_suffix("")
-    outputs = [
-        (kind, number, base.with_name(output_name(base.name, kind, number)))
-        for kind in kinds
-        for number in (range(1, people + 1) if kind in PERSON_KINDS else (0,))
-    ]
+        if target.file is not None:
+            base = target.file.with_suffix("")
+        else:
+            base = (target.folder / relative if target.folder else Path(source)).with_suffix("")
+        outputs = [Output(kind, base.with_name(output_name(base.name, kind)), base.name) for kind in kinds]
     if target.file is not None:
-        kind, number, _ = outputs[0]
-        if kind in PERSON_KINDS and people > 1:
+        kind = kinds[0]
+        if kind in PERSON_KINDS and several:
+            people = "several" if finding else len(mask_paths) + len(boxes_xyxy)
             raise UsageError(f"-o {target.file} is one file, but {people} people are saved: name a folder")
         suffix = target.file.suffix.lower()
-        if (suffix == ".json") if kind == "content" else (suffix != _suffix(kind)):
-            raise UsageError(f"-o {target.file}: {kind} is written as {_suffix(kind)}")
-        outputs[0] = (kind, number, target.file)
-    return Job(source, mask_paths, tuple(boxes_xyxy), tuple(outputs), False, problem)
-
-
-def _number(kind: str) -> int:
-    return 1 if kind in PERSON_KINDS else 0
-
-
-def _suffix(kind: str) -> str:
-    return ".json" if kind == "json" else ".png"
+        # content is written as any kind of picture
+        if suffix in (".json", ".ora") if kind == "content" else suffix != suffix_of(kind):
+            raise UsageError(f"-o {target.file}: {kind} is written as {suffix_of(kind)}")
+        outputs[0] = Output(kind, target.file)
+    return Job(source, relative, mask_paths, tuple(boxes_xyxy), tuple(outputs), finding, to_stdout, problem)
 
 
 def _masks_of(
@@ -285,7 +330,8 @@ def _refuse_collisions(jobs: Sequence[Job]) -> None:
     inputs = {os.path.realpath(job.source): job.source for job in jobs if job.source != STREAM}
     inputs |= {os.path.realpath(path): str(path) for job in jobs for path in job.mask_paths}
     for job in jobs:
-        for _, _, path in job.outputs if not job.to_stdout else ():
+        people = 1 if job.prompted is None else job.prompted
+        for path in job.paths(people) if not job.to_stdout else ():
             real = os.path.realpath(path)
             if real in inputs:
                 raise UsageError(f"{path} is an input ({inputs[real]}): name another output with -o")
@@ -316,7 +362,7 @@ def run_jobs(
     def work(index: int) -> Report:
         job = jobs[index]
         if not todo[index] or pipe is None:
-            return Report(job.source, "skipped", outputs=_names(job))
+            return Report(job.source, "skipped", outputs=_names(job, job.prompted or 1))
         return do_job(job, pipe, seed=seed)
 
     with contextlib.ExitStack() as stack:
@@ -350,7 +396,7 @@ def do_job(job: Job, pipe: Deoccluder, *, seed: int = 0) -> Report:
         job.source,
         "done",
         tuple(_report_person(person, result.order) for person in result.people),
-        _names(job),
+        _names(job, len(result.people)),
         time.perf_counter() - started,
         result.device,
         result.model,
@@ -376,8 +422,8 @@ def exit_code(reports: Sequence[Report], photos: int) -> int:
     return failed[0].exit_code if photos == 1 else 5
 
 
-def _names(job: Job) -> tuple[str, ...]:
-    return tuple(str(path) for _, _, path in job.outputs)
+def _names(job: Job, people: int) -> tuple[str, ...]:
+    return tuple(str(path) for path in job.paths(people))
 
 
 # --- pixels ----------------------------------------------------------------------------------------------------------
@@ -401,30 +447,36 @@ def _recover(job: Job, pipe: Deoccluder, seed: int) -> Result:
             raise InputError(f"{path}: mask is empty, expected at least one pixel of the person to be white")
         masks.append(mask)
     reading = time.perf_counter() - started
-    result = pipe(photo, masks=masks or None, boxes_xyxy=list(job.boxes_xyxy) or None, seed=seed)
+    if job.finding:
+        find = job.finding
+        result = pipe(
+            photo,
+            segmenter=lambda image: find.coco.prompts_for(job.relative, image.shape[:2]),
+            person=find.person,
+            min_score=find.min_score,
+            min_height_px=find.min_height_px,
+            seed=seed,
+        )
+    else:
+        result = pipe(photo, masks=masks or None, boxes_xyxy=list(job.boxes_xyxy) or None, seed=seed)
     timings = {name: s + (reading if name in ("load", "total") else 0.0) for name, s in result.timings.items()}
     return replace(result, icc_profile=icc_profile, timings=timings)
 
 
 def _write(job: Job, result: Result) -> None:
-    for kind, number, path in job.outputs:
-        if kind == "json":
-            text = json.dumps(result.to_coco(file_name=Path(job.source).name), indent=1) + "\n"
-            if job.to_stdout:
-                sys.stdout.write(text)
-            else:
-                save_text(text, path)
-        elif job.to_stdout:
-            picture = _picture(result, kind, number)
+    files = [(output.kind, *place) for output in job.outputs for place in output.paths(len(result.people))]
+    if job.to_stdout and not files:
+        raise InputError("nobody was found, so there is nothing to write to standard output")
+    for kind, number, path in files:
+        person = result.people[number - 1] if number else None
+        if not job.to_stdout:
+            result.write(kind, path, person, file_name=Path(job.source).name)
+        elif kind == "json":
+            sys.stdout.write(json.dumps(result.to_coco(file_name=Path(job.source).name), indent=1) + "\n")
+        else:
+            picture = result.picture(kind, person)
             with io.BytesIO() as png:
                 image = Image.fromarray(picture.pixels)
                 image.save(png, "PNG", compress_level=_STREAM_PNG_LEVEL, icc_profile=picture.icc_profile)
                 sys.stdout.buffer.write(png.getvalue())
                 sys.stdout.buffer.flush()
-        else:
-            picture = _picture(result, kind, number)
-            save_image(picture.pixels, path, picture.palette, picture.icc_profile)
-
-
-def _picture(result: Result, kind: str, number: int) -> Picture:
-    return result.picture(kind, result.people[number - 1] if number else None)

@@ -105,15 +105,15 @@ def save_image(
     options = {"PNG": {"compress_level": 1}, "JPEG": {"quality": 95}, "WEBP": {"quality": 95}}.get(file_format, {})
     if icc_profile:
         options["icc_profile"] = icc_profile
-    return _write_whole(path, lambda file: image.save(file, format=file_format, **options))
+    return write_whole(path, lambda file: image.save(file, format=file_format, **options))
 
 
 def save_text(text: str, path: str | Path) -> Path:
     """Write text (UTF-8) to `path`, whole or not at all. Folders and errors as in `save_image`."""
-    return _write_whole(Path(path), lambda file: file.write(text.encode("utf-8")))
+    return write_whole(Path(path), lambda file: file.write(text.encode("utf-8")))
 
 
-def _write_whole(path: Path, write: Callable[[BinaryIO], object]) -> Path:
+def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> Path:
     """Let `write` fill a temporary file, then rename it: beside `path`, since only on one disk renaming is one step."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:

@@ -17,6 +17,30 @@ from deocclude.errors import InputError
 BoxXyxy = tuple[float, float, float, float]
 
 
+def check_mask(mask: Any, size_hw: tuple[int, int], name: str) -> np.ndarray:
+    """A mask from outside as (H, W) bool; `name` says in errors which one it is.
+
+    Raises InputError unless it is bool or 0/255 (or 0/1) uint8 and of that size. It may be empty.
+    """
+    if not isinstance(mask, np.ndarray) or mask.dtype not in (np.bool_, np.uint8):
+        kind = mask.dtype if isinstance(mask, np.ndarray) else type(mask).__name__
+        raise InputError(f"{name} must be a bool or 0/255 uint8 array, got {kind}")
+    if mask.ndim != 2:
+        raise InputError(f"{name} must have two dimensions (H, W), got shape {mask.shape}")
+    if mask.shape != tuple(size_hw):
+        raise InputError(
+            f"{name} must have the photo's size {size_hw[0]}x{size_hw[1]} (HxW), got {mask.shape[0]}x{mask.shape[1]}"
+        )
+    # For bool too: an array that Pillow made of a one-bit picture holds 255 for True, which breaks arithmetic on it.
+    values = mask.view(np.uint8)
+    top = int(values.max(initial=0))
+    if mask.dtype == np.bool_ and top <= 1:
+        return mask
+    if top not in (0, 1, 255) or ((values != 0) & (values != top)).any():
+        raise InputError(f"{name} must hold only 0 and 255, got other values up to {top}")
+    return values != 0
+
+
 def mask_iou(pred: np.ndarray, target: np.ndarray) -> float:
     """Intersection over union of two (H, W) bool masks, 0 to 1; two empty masks agree fully (1)."""
     union = np.count_nonzero(pred | target)

@@ -14,8 +14,9 @@ from deocclude.composite import paste_hidden_box
 from deocclude.crop import Region
 from deocclude.errors import InputError, UsageError
 from deocclude.image_io import ImageSource, load_image, load_photo
-from deocclude.masks import BoxXyxy, box_to_mask
+from deocclude.masks import BoxXyxy, box_to_mask, check_mask
 from deocclude.order import Body, share_out_pixels
+from deocclude.people import Choice, Segmenter, as_instances, keep, left_to_right, merge_duplicates
 from deocclude.recovery import ContentRecovery, hidden_on_photo
 from deocclude.runtime import find_model, open_networks
 from deocclude.types import Person, Result
@@ -31,6 +32,7 @@ def load(
     weights_dir: str | Path | None = None,
     average: bool = True,
     threads: int | None = None,
+    segmenter: Segmenter | None = None,
 ) -> Deoccluder:
     """Open a model once, for any number of photos and threads. Nothing is downloaded.
 
@@ -41,6 +43,8 @@ def load(
         average: let the mask network look at each person four times, mirrored and from further away: a little better,
             a little slower.
         threads: CPU threads a network may use; None for one a core.
+        segmenter: who finds people in photos that come without masks and boxes: any callable from (H, W, 3) uint8 RGB
+            to a list of masks, (mask, score) pairs or `people.Instance`.
 
     Raises:
         UsageError: an unknown model or device. DeviceError: a device that is not there.
@@ -53,6 +57,7 @@ def load(
         ContentRecovery(networks["content_recovery"]),
         device=running_on,
         model=model,
+        segmenter=segmenter,
     )
 
 
@@ -70,11 +75,20 @@ def run(
 
 
 class Deoccluder:
-    """Makes people whole. Holds the two stages and nothing of any photo, so threads may share one."""
+    """Makes people whole. Holds the stages and nothing of any photo, so threads may share one."""
 
-    def __init__(self, completion: MaskCompletion, recovery: ContentRecovery, *, device: str, model: str) -> None:
+    def __init__(
+        self,
+        completion: MaskCompletion,
+        recovery: ContentRecovery,
+        *,
+        device: str,
+        model: str,
+        segmenter: Segmenter | None = None,
+    ) -> None:
         self.device = device
         self.model = model
+        self._segmenter = segmenter
         self._complete = completion
         self._recover = recovery
 
@@ -84,22 +98,36 @@ class Deoccluder:
         masks: Sequence[np.ndarray] | None = None,
         boxes_xyxy: Sequence[BoxXyxy] | None = None,
         seed: int = 0,
+        *,
+        segmenter: Segmenter | None = None,
+        person: str = "all",
+        min_score: float = 0.0,
+        min_height_px: float = 0.0,
     ) -> Result:
         """Recover the people that the prompts point at; people are numbered from 1, masks first, then boxes.
+
+        Without prompts the segmenter finds people, who are numbered from left to right; nobody found is no error.
 
         Args:
             image: path, bytes, Pillow image or (H, W, 3) uint8 RGB array.
             masks: rough visible masks, (H, W) bool or 0/255 uint8 of the upright photo's size.
             boxes_xyxy: (x0, y0, x1, y1) in pixels around what is seen of a person, end excluded.
             seed: same photo, prompts and seed, same output. No stage draws random numbers so far.
+            segmenter: in place of the one given to `load`, for this photo.
+            person: of those found, "all", "largest", "N" (the N-th from the left) or "x,y" (who is at that pixel).
+            min_score, min_height_px: of those found, only people with this score (0 to 1) and height of the box.
 
         Raises:
-            UsageError: no prompt at all. InputError: a photo, mask or box that cannot be used.
+            UsageError: no prompt and no segmenter. InputError: a photo, mask or box that cannot be used.
         """
         clock = _Clock()
         with clock.stage("load"):
             photo, icc_profile = load_photo(image)
-            initial_masks = _initial_masks(photo.shape[:2], masks, boxes_xyxy)
+            if masks is None and boxes_xyxy is None:
+                finder = segmenter or self._segmenter
+                initial_masks = _found_masks(photo, finder, Choice.parse(person), min_score, min_height_px)
+            else:
+                initial_masks = _prompted_masks(photo.shape[:2], masks, boxes_xyxy)
 
         with clock.stage("complete"):
             bodies = [self._complete(photo, initial_mask) for initial_mask in initial_masks]
@@ -136,8 +164,8 @@ class Deoccluder:
         """
         photo = load_image(image)
         size_hw = photo.shape[:2]
-        amodal = check_mask(amodal_mask, size_hw, "the amodal mask")
-        visible = check_mask(visible_mask, size_hw, "the visible mask") & amodal
+        amodal = check_prompt(amodal_mask, size_hw, "the amodal mask")
+        visible = check_prompt(visible_mask, size_hw, "the visible mask") & amodal
         picture = photo.copy()
         invisible = amodal & ~visible
         if invisible.any():
@@ -163,23 +191,9 @@ class Deoccluder:
         return hidden_on_photo(content, body.crop, invisible, body.region, size_hw)
 
 
-def check_mask(mask: np.ndarray, size_hw: tuple[int, int], name: str) -> np.ndarray:
+def check_prompt(mask: np.ndarray, size_hw: tuple[int, int], name: str) -> np.ndarray:
     """A mask as (H, W) bool. Raises InputError unless it is bool or 0/255 (or 0/1) uint8, of that size, not empty."""
-    if not isinstance(mask, np.ndarray) or mask.dtype not in (np.bool_, np.uint8):
-        kind = mask.dtype if isinstance(mask, np.ndarray) else type(mask).__name__
-        raise InputError(f"{name} must be a bool or 0/255 uint8 array, got {kind}")
-    if mask.ndim != 2:
-        raise InputError(f"{name} must have two dimensions (H, W), got shape {mask.shape}")
-    if mask.shape != size_hw:
-        raise InputError(
-            f"{name} must have the photo's size {size_hw[0]}x{size_hw[1]} (HxW), got {mask.shape[0]}x{mask.shape[1]}"
-        )
-    if mask.dtype == np.uint8:
-        top = int(mask.max())
-        if top not in (0, 1, 255) or ((mask != 0) & (mask != top)).any():
-            raise InputError(f"{name} must hold only 0 and 255, got other values up to {top}")
-    # For bool too: an array that Pillow made of a one-bit picture holds 255 for True, which breaks arithmetic on it.
-    mask = mask.view(np.uint8) != 0
+    mask = check_mask(mask, size_hw, name)
     if not mask.any():
         raise InputError(f"{name} is empty: it must mark at least one pixel of the person")
     return mask
@@ -206,12 +220,21 @@ def check_box(box_xyxy: BoxXyxy, size_hw: tuple[int, int], name: str) -> np.ndar
     return mask
 
 
-def _initial_masks(
+def _found_masks(
+    photo: np.ndarray, segmenter: Segmenter | None, choice: Choice, min_score: float, min_height_px: float
+) -> list[np.ndarray]:
+    """Masks of the people found in a photo, left to right, one a body."""
+    if segmenter is None:
+        raise UsageError("finding people by itself is not there yet: pass masks, boxes_xyxy or a segmenter")
+    found = as_instances(segmenter(photo), photo.shape[:2])
+    people = left_to_right(merge_duplicates(keep(found, min_score, min_height_px)))
+    return [one.mask for one in choice.pick(people, photo.shape[:2])]
+
+
+def _prompted_masks(
     size_hw: tuple[int, int], masks: Sequence[np.ndarray] | None, boxes_xyxy: Sequence[BoxXyxy] | None
 ) -> list[np.ndarray]:
-    if masks is None and boxes_xyxy is None:
-        raise UsageError("finding people by itself is not there yet: pass masks or boxes_xyxy")
-    checked = [check_mask(mask, size_hw, f"mask {i}") for i, mask in enumerate(_listed(masks, "masks"), start=1)]
+    checked = [check_prompt(mask, size_hw, f"mask {i}") for i, mask in enumerate(_listed(masks, "masks"), start=1)]
     boxes = _listed(boxes_xyxy, "boxes_xyxy")
     return checked + [check_box(box, size_hw, f"box {i}") for i, box in enumerate(boxes, start=1)]
 

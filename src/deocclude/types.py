@@ -39,7 +39,12 @@ PARSING_NAMES: tuple[str, ...] = (
 )
 
 # What `Result.save` can write, in the order in which it does.
-SAVE_KINDS: tuple[str, ...] = ("content", "rgba", "amodal", "visible", "invisible", "parsing", "overlay", "json")
+SAVE_KINDS: tuple[str, ...] = (
+    "content", "rgba", "amodal", "visible", "invisible", "parsing", "overlay", "layers", "json",
+)  # fmt: skip
+PERSON_KINDS: tuple[str, ...] = ("rgba", "amodal", "visible", "invisible", "parsing")  # one file a person
+_SUFFIXES = {"layers": ".ora", "json": ".json"}  # of the others: .png
+_LABELS = {"content": "deoccluded", "layers": "deoccluded", "json": "deoccluded"}
 
 
 class Picture(NamedTuple):
@@ -50,10 +55,15 @@ class Picture(NamedTuple):
     icc_profile: bytes | None = None
 
 
+def suffix_of(kind: str) -> str:
+    """The ending of the file of a kind of SAVE_KINDS."""
+    return _SUFFIXES.get(kind, ".png")
+
+
 def output_name(stem: str, kind: str, person: int = 0) -> str:
     """The file that holds one kind of SAVE_KINDS: of person number `person`, or of the photo when 0."""
-    label = {"content": "deoccluded", "json": "deoccluded"}.get(kind, f"person{person}.{kind}" if person else kind)
-    return f"{stem}.{label}.{'json' if kind == 'json' else 'png'}"
+    label = f"person{person}.{kind}" if person else _LABELS.get(kind, kind)
+    return f"{stem}.{label}{suffix_of(kind)}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,11 +144,16 @@ class Person:
     @property
     def rgba(self) -> np.ndarray:
         """(H, W, 4) uint8: the whole person cut out with a soft edge, straight alpha; 0 everywhere else."""
+        return self._spread(self.rgba_part)
+
+    @property
+    def rgba_part(self) -> np.ndarray:
+        """(h, w, 4) uint8: `rgba` inside `region` alone."""
         region = self.region
         hidden = np.zeros((*region.size_hw, 3), dtype=np.uint8)
         if not self.hidden_region.is_empty:
             hidden[self.hidden_region.counted_from(region).slices] = self.hidden_rgb
-        return self._spread(cut_out(self.photo[region.slices], hidden, self._invisible_part, self.amodal_part))
+        return cut_out(self.photo[region.slices], hidden, self._invisible_part, self.amodal_part)
 
     @property
     def box_xyxy(self) -> tuple[int, int, int, int]:
@@ -270,29 +285,41 @@ class Result:
     def save(self, folder: str | Path, what: Sequence[str] = ("content", "rgba"), stem: str = "photo") -> list[Path]:
         """Write pictures of this result into `folder`, which is made when missing, and return their paths.
 
-        `what`: any of SAVE_KINDS. Names: `stem.deoccluded.png`, `stem.overlay.png`, `stem.deoccluded.json`, and for
-        each person `stem.person1.rgba.png` and so on with amodal, visible, invisible (black and white) and parsing
-        (palette of labels). Each file is complete or absent. Raises UsageError for an unknown kind, DeoccludeError
-        when a file cannot be written.
+        `what`: any of SAVE_KINDS. Names: `stem.deoccluded.png`, `stem.overlay.png`, `stem.deoccluded.ora` for layers,
+        `stem.deoccluded.json`, and for each person `stem.person1.rgba.png` and so on with amodal, visible, invisible
+        (black and white) and parsing (palette of labels). Each file is complete or absent. Raises UsageError for an
+        unknown kind, DeoccludeError when a file cannot be written.
         """
         what = (what,) if isinstance(what, str) else tuple(what)
         unknown = [kind for kind in what if kind not in SAVE_KINDS]
         if unknown:
             raise UsageError(f"cannot save {', '.join(map(repr, unknown))}: choose from {', '.join(SAVE_KINDS)}")
-        folder = Path(folder)
-        paths: list[Path] = []
-        for kind in (kind for kind in SAVE_KINDS if kind in what):
-            if kind == "json":
-                paths.append(save_text(json.dumps(self.to_coco(), indent=1) + "\n", folder / output_name(stem, kind)))
-                continue
-            for person in (None,) if kind in ("content", "overlay") else self.people:
-                picture = self.picture(kind, person)
-                path = folder / output_name(stem, kind, person.id if person else 0)
-                paths.append(save_image(picture.pixels, path, picture.palette, picture.icc_profile))
-        return paths
+        return [
+            self.write(kind, Path(folder) / output_name(stem, kind, person.id if person else 0), person)
+            for kind in SAVE_KINDS
+            if kind in what
+            for person in (self.people if kind in PERSON_KINDS else (None,))
+        ]
+
+    def write(self, kind: str, path: Path, person: Person | None = None, file_name: str = "") -> Path:
+        """Write one file of a kind of SAVE_KINDS, of `person` or of the photo, whole or not at all; returns its path.
+
+        `file_name`: the photo's, for json. Raises DeoccludeError when it cannot be written.
+        """
+        if kind == "json":
+            return save_text(json.dumps(self.to_coco(file_name), indent=1) + "\n", path)
+        if kind == "layers":
+            from deocclude.layers import person_layers, save_layers  # zip and XML are seldom needed
+
+            return save_layers(path, person_layers(self), self.image.shape[:2], self.content, self.icc_profile)
+        picture = self.picture(kind, person)
+        return save_image(picture.pixels, path, picture.palette, picture.icc_profile)
 
     def picture(self, kind: str, person: Person | None = None) -> Picture:
-        """What the file of a kind holds: of `person`, or of the photo for content and overlay. json is no picture."""
+        """What the file of a kind holds: of `person`, or of the photo for content and overlay.
+
+        layers and json are no pictures.
+        """
         if person is None:
             return Picture(self.content if kind == "content" else self.overlay(), icc_profile=self.icc_profile)
         if kind == "rgba":

@@ -75,6 +75,40 @@ def test_says_who_is_behind_whom(desk: Desk) -> None:
     assert [person["hidden_by"] for person in report["people"]] == [[2], []]
 
 
+def test_people_of_a_coco_file(desk: Desk, person) -> None:
+    height, width = person.photo.shape[:2]
+    image = {"id": 1, "file_name": "photo.png", "width": width, "height": height}
+    row = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [265, 60, 110, 370]}
+    people = desk.folder / "people.json"
+    people.write_text(json.dumps({"images": [image], "annotations": [row]}))
+    result = desk.run(desk.photo, "--segmenter", f"coco:{people}", "--person", "largest", "-o", desk.folder / "out")
+    assert result.exit_code == 0 and "person 1: " in result.stdout
+    people.write_text(json.dumps({"images": [image], "annotations": []}))
+    result = desk.run(desk.photo, "--segmenter", f"coco:{people}", "--overwrite", "-o", desk.folder / "out")
+    assert result.exit_code == 0 and "photo.png: nobody found, " in result.stdout
+
+
+def test_what_a_segmenter_may_be_is_said(desk: Desk) -> None:
+    assert "coco:FILE.json" in desk.fails(2, desk.photo, "--segmenter", "magic")
+    assert "no such file" in desk.fails(1, desk.photo, "--segmenter", f"coco:{desk.folder / 'none.json'}")
+    assert "--segmenter" in desk.fails(2, desk.photo, "--mask", desk.mask, "--person", "1")
+    assert "largest" in desk.fails(2, desk.photo, "--segmenter", "coco:x.json", "--person", "nobody")
+
+
+def test_layers_go_to_a_file_of_their_own(desk: Desk) -> None:
+    assert desk.run(desk.photo, "--mask", desk.mask, "--save", "layers").exit_code == 0
+    named = desk.folder / "out" / "mine.ora"
+    assert desk.run(desk.photo, "--mask", desk.mask, "--save", "layers", "-o", named).exit_code == 0
+    assert (desk.folder / "photo.deoccluded.ora").read_bytes() == named.read_bytes()
+
+
+def test_layers_are_no_picture_and_no_stream(desk: Desk) -> None:
+    assert ".ora" in desk.fails(2, desk.photo, "--mask", desk.mask, "--save", "layers", "-o", desk.folder / "x.png")
+    assert ".png" in desk.fails(2, desk.photo, "--mask", desk.mask, "--save", "overlay", "-o", desk.folder / "x.ora")
+    assert "content" in desk.fails(2, desk.photo, "--mask", desk.mask, "-o", desk.folder / "x.ora")
+    assert "file" in desk.fails(2, desk.photo, "--mask", desk.mask, "--save", "layers", "-o", "-")
+
+
 def test_without_a_prompt_says_so_and_exits_2(desk: Desk) -> None:
     line = desk.fails(2, desk.photo)
     assert "--mask" in line and "--box" in line

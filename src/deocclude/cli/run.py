@@ -14,7 +14,7 @@ from deocclude.cli.options import AsJson, Device, Model, Offline, Quiet, Seed, V
 from deocclude.errors import UsageError
 
 if TYPE_CHECKING:
-    from deocclude.batch import BoxXyxy, Job, Report
+    from deocclude.batch import BoxXyxy, Finding, Job, Report
 
 
 def app(
@@ -37,10 +37,19 @@ def app(
             "--box", metavar="X0,Y0,X1,Y1", help="A box around what is seen of one person, in pixels; repeatable."
         ),
     ] = None,
+    segmenter: Annotated[
+        str | None,
+        typer.Option("--segmenter", metavar="coco:FILE", help="Who finds people: a COCO file with masks or boxes."),
+    ] = None,
+    person: Annotated[
+        str, typer.Option("--person", metavar="WHO", help="Of those found: all, largest, N from the left, or x,y.")
+    ] = "all",
+    min_score: Annotated[float, typer.Option("--min-score", min=0, max=1, help="Of those found, only as sure.")] = 0.0,
+    min_height: Annotated[int, typer.Option("--min-height", min=0, help="Of those found, only as high, in px.")] = 0,
     save: Annotated[
         str,
         typer.Option(
-            "--save", metavar="KINDS", help="Any of content,rgba,amodal,visible,invisible,parsing,overlay,json."
+            "--save", metavar="KINDS", help="Any of content,rgba,amodal,visible,invisible,parsing,overlay,layers,json."
         ),
     ] = "content",
     model: Model = "base",
@@ -59,8 +68,12 @@ def app(
     """Recover the hidden part of people in photos.
 
     Each --mask or --box is one person. photo.jpg becomes photo.deoccluded.png beside it; the other kinds of --save are
-    photo.overlay.png, photo.deoccluded.json, and a file a person such as photo.person1.rgba.png. With -o FOLDER the
+    photo.overlay.png, photo.deoccluded.ora (layers for GIMP or Krita), photo.deoccluded.json, and a file a person such
+    as photo.person1.rgba.png. With -o FOLDER the
     files go there, with the folders of the input mirrored. With -o NAME.png that name is given to the first kind saved.
+
+    --segmenter coco:FILE.json takes people's masks, or boxes, from a COCO file that lists the photos by name; they are
+    numbered from left to right.
 
     Several photos take a folder of masks: --mask MASKS matches by name, sub/photo.jpg with MASKS/sub/photo.png, and
     for several people MASKS/sub/photo_1.png, photo_2.png and so on. What is already there is not done again without
@@ -74,6 +87,7 @@ def app(
         output=output,
         masks=mask or (),
         boxes_xyxy=[parse_box(text) for text in box or ()],
+        finding=parse_finding(segmenter, person, min_score, min_height),
         kinds=kinds,
         recursive=recursive,
     )
@@ -107,6 +121,27 @@ def app(
         raise typer.Exit(code)
 
 
+def parse_finding(segmenter: str | None, person: str, min_score: float, min_height_px: int) -> Finding | None:
+    """Who is found by `--segmenter`; None without it.
+
+    Raises:
+        UsageError: another segmenter than coco:FILE, or a choice among people where none are found.
+    """
+    from deocclude.batch import Finding
+    from deocclude.coco import CocoFile
+    from deocclude.people import Choice
+
+    Choice.parse(person)
+    if segmenter is None:
+        if person != "all" or min_score or min_height_px:
+            raise UsageError("--person, --min-score and --min-height choose among people found: name a --segmenter")
+        return None
+    kind, _, file = segmenter.partition(":")
+    if kind != "coco" or not file:
+        raise UsageError(f"--segmenter takes coco:FILE.json, got {segmenter}")
+    return Finding(CocoFile.open(file), person, min_score, min_height_px)
+
+
 def parse_box(text: str) -> BoxXyxy:
     """`x0,y0,x1,y1` in pixels, x1 and y1 excluded.
 
@@ -133,6 +168,8 @@ def _tell(report: Report, *, quiet: bool, to_stderr: bool, verbose: bool) -> Non
     if report.status == "skipped":
         typer.echo(f"{report.source}: already done, --overwrite does it again", err=True)
         return
+    if not report.people:
+        typer.echo(f"{report.source}: nobody found, {report.seconds:.2f} s, {report.device}", err=to_stderr)
     for person in report.people:
         behind = " and ".join(f"person {number}" for number in person.hidden_by)
         typer.echo(
