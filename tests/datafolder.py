@@ -31,6 +31,7 @@ OBJECTS = ("object1", "object2", "object3", "object4", "object5", "object7")  # 
 FULL = ("photo0", "photo1", "photo2")  # 0 and 2 are
 UPPER = ("photo3", "photo4", "photo5")  # 4 is
 BACKGROUNDS = 8  # number 7 is held out
+WILD = ("street0", "street1", "street2", "street5")  # 5 is held out, by one in three
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,31 @@ def draw_data_folder(root: Path, seed: int = 0) -> Path:
         write_photo_and_mask(root / "mixed_people" / "upper", name, figure.rgb[:60], figure.mask[:60])
     for number in range(BACKGROUNDS):
         write_picture(root / "backgrounds" / f"{number:02d}.png", draw_background(rng, (60, 80)))
+    draw_wild_folder(root / "wild", rng)
     return root
+
+
+def draw_wild_folder(folder: Path, rng: np.random.Generator) -> None:
+    """Photos of two people, the second before the first, in COCO's manner; a crowd in the corner of the first photo."""
+    people = []
+    for name in WILD:
+        rgb = draw_background(rng, (96, 128))
+        instances = np.zeros(rgb.shape[:2], np.uint8)
+        for number, (top, left) in enumerate(((2, 20), (6, 36)), start=1):
+            figure = draw_figure(rng)
+            here = (slice(top, top + 90), slice(left, left + 60))
+            rgb[here][figure.mask] = figure.rgb[figure.mask]
+            instances[here][figure.mask] = number
+        for number in (1, 2):
+            x, y, w, h = cv2.boundingRect((instances == number).astype(np.uint8))
+            people.append({"id": name, "inst": number, "bbox": [x, y, x + w, y + h]})
+        write_picture(folder / "images" / f"{name}.jpg", rgb)
+        write_picture(folder / "masks" / f"{name}.png", instances)
+        if name == WILD[0]:
+            crowd = np.zeros_like(instances)
+            crowd[:30, 100:] = 255
+            write_picture(folder / "ignore" / f"{name}.png", crowd)
+    (folder / "persons.json").write_text(json.dumps(people))
 
 
 def write_photo_and_mask(folder: Path, name: str, rgb: np.ndarray, mask: np.ndarray) -> None:

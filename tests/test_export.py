@@ -186,7 +186,7 @@ def test_what_is_broken_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(WeightsError, match="weights not found: looked for"):
         build_network(tmp_path / "none.safetensors")
     save_weights(tmp_path / "other.safetensors", {"w": torch.zeros(1)}, {"network": "discriminator"})
-    with pytest.raises(WeightsError, match="expected weights of mask_completion or content_recovery of ours, got disc"):
+    with pytest.raises(WeightsError, match="expected weights of mask_completion or content_recovery or people_det"):
         build_network(tmp_path / "other.safetensors")
     monkeypatch.setattr(export, "export_onnx", lambda network, path: path.write_bytes(b"onnx") * 0.0)
     folder = tmp_path / "weights"

@@ -18,15 +18,17 @@ from deocclude.errors import DeoccludeError, UsageError, WeightsError
 from deocclude.models.blocks import count_parameters
 from deocclude.models.content_recovery import ContentRecoveryConfig, ContentRecoveryNet
 from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet, to_probabilities
+from deocclude.models.people_detector import PeopleDetector, PeopleDetectorConfig, to_maps
 from deocclude.runtime import MANIFEST_FORMAT, MANIFEST_NAME
 from deocclude.types import PARSING_NAMES
 from deocclude.weights_io import rebuild, save_weights
 
 OPSET = 18
 INPUT_SIZE = 256
-PARITY = 2e-3  # largest difference of any output value, all of which lie in [0, 1]
+PARITY = 2e-3  # largest difference of any output value, all of which lie in [0, 1], but for sides, which are cells
 LICENCE = "research weights: trained on photos of other owners, see MODEL_CARD.md"
 DATA = "Clothing Co-Parsing, human cut-outs, mixed people, COCO and DAVIS occluders; see MODEL_CARD.md"
+PEOPLE_DATA = "scenes composed from the same, and COCO photos of people; see MODEL_CARD.md"
 
 
 class MaskCompletionExport(nn.Module):
@@ -41,17 +43,32 @@ class MaskCompletionExport(nn.Module):
         return tuple(to_probabilities(self.network(image, initial)))
 
 
+class PeopleDetectorExport(nn.Module):
+    """The people detector as inference wants it: probabilities and cells out."""
+
+    def __init__(self, network: PeopleDetector):
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """image: (B, 3, H, W) -> the three fields of PeopleMaps."""
+        return tuple(to_maps(self.network(image)))
+
+
 def export_onnx(network: nn.Module, path: Path, size_px: int = INPUT_SIZE) -> float:
-    """Write a network as ONNX with a dynamic batch and check it on random inputs.
+    """Write a network as ONNX with a dynamic batch and check it on random inputs. The detector's size is dynamic too.
 
     Returns the largest absolute difference to torch. Raises DeoccludeError when it is above PARITY.
     """
     network = network.eval()
-    mask = isinstance(network, MaskCompletionNet)
-    wrapped = MaskCompletionExport(network).eval() if mask else network
+    wrapped, outputs = _for_inference(network)
     inputs = example_inputs(network, 2, size_px)
-    outputs = ("visible", "amodal", "visible_parsing", "amodal_parsing") if mask else ("content",)
-    batch = torch.export.Dim("batch", min=1, max=64)
+    dynamic = {0: torch.export.Dim("batch", min=1, max=64)}
+    if isinstance(network, PeopleDetector):
+        dynamic |= {
+            2: 32 * torch.export.Dim("rows", min=1, max=256),
+            3: 32 * torch.export.Dim("columns", min=1, max=256),
+        }
     quiet = logging.getLogger("torch.onnx")
     level = quiet.level
     quiet.setLevel(logging.ERROR)
@@ -60,22 +77,36 @@ def export_onnx(network: nn.Module, path: Path, size_px: int = INPUT_SIZE) -> fl
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
                 wrapped, tuple(inputs.values()), input_names=list(inputs), output_names=list(outputs), dynamo=True,
-                opset_version=OPSET, dynamic_shapes=tuple({0: batch} for _ in inputs), verbose=False,
+                opset_version=OPSET, dynamic_shapes=tuple(dynamic for _ in inputs), verbose=False,
             )  # fmt: skip
     finally:
         quiet.setLevel(level)
     path.parent.mkdir(parents=True, exist_ok=True)
     program.save(str(path), external_data=False)
-    worst = max(parity(wrapped, path, example_inputs(network, b, size_px)) for b in (1, 3))
+    checks = [example_inputs(network, b, size_px) for b in (1, 3)]
+    if isinstance(network, PeopleDetector):
+        checks.append({"image": checks[0]["image"][..., 32:, 64:]})
+    worst = max(parity(wrapped, path, check) for check in checks)
     if worst > PARITY:
         raise DeoccludeError(f"{path}: ONNX Runtime differs from torch by {worst:.2g}, allowed is {PARITY}")
     return worst
+
+
+def _for_inference(network: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
+    """The module that is exported, and the names of its outputs."""
+    if isinstance(network, MaskCompletionNet):
+        return MaskCompletionExport(network).eval(), ("visible", "amodal", "visible_parsing", "amodal_parsing")
+    if isinstance(network, PeopleDetector):
+        return PeopleDetectorExport(network).eval(), ("centre", "sides", "mask")
+    return network, ("content",)
 
 
 def example_inputs(network: nn.Module, batch: int, size_px: int) -> dict[str, Tensor]:
     """Random inputs of a network by name; masks are blobs of plausible size, visible within amodal."""
     rng = torch.Generator().manual_seed(batch)
     image = torch.rand(batch, 3, size_px, size_px, generator=rng)
+    if isinstance(network, PeopleDetector):
+        return {"image": image}
     amodal, visible = torch.zeros(batch, 1, size_px, size_px), torch.zeros(batch, 1, size_px, size_px)
     a, b = size_px // 8, size_px * 7 // 8
     amodal[..., a:b, a * 2 : b - a] = 1
@@ -109,6 +140,7 @@ def build_network(path: Path) -> tuple[nn.Module, dict[str, Any]]:
     kinds = {
         "mask_completion": (MaskCompletionNet, MaskCompletionConfig),
         "content_recovery": (ContentRecoveryNet, ContentRecoveryConfig),
+        "people_detector": (PeopleDetector, PeopleDetectorConfig),
     }
     return rebuild(path, kinds)
 
@@ -116,7 +148,7 @@ def build_network(path: Path) -> tuple[nn.Module, dict[str, Any]]:
 def export_to_weights(
     source: Path, folder: Path, *, model: str = "base", amodal_threshold: float = 0.5
 ) -> dict[str, Any]:
-    """Export one stage's .safetensors into a weights folder and enter it in the manifest.
+    """Export one network's .safetensors into a weights folder and enter it in the manifest.
 
     Stage 1 also writes typical_poses.npz, its pose centres. Returns the network's manifest row. Files are replaced one
     by one, the manifest last. amodal_threshold: stage 1's probability from which a hidden pixel is body, chosen on
@@ -144,6 +176,8 @@ def export_to_weights(
         "parameters": count_parameters(network), "parity": difference, "opset": OPSET,
         "figures": metadata.get("validation", {}), "steps": metadata.get("step"), "seed": metadata.get("seed"),
     }  # fmt: skip
+    if isinstance(network, PeopleDetector):
+        row |= {"size_px": metadata.get("size_px"), "data": PEOPLE_DATA}
     if name == "mask_completion" and network.config.pose_guidance:
         np.savez_compressed(folder / "typical_poses.npz", centres=network.typical_poses.centres.numpy())
     manifest_path = folder / MANIFEST_NAME

@@ -23,6 +23,7 @@ MANIFEST_FORMAT = 1
 MANIFEST_NAME = "manifest.json"
 BUNDLED_WEIGHTS = Path(__file__).parent / "weights"
 NETWORKS = ("mask_completion", "content_recovery")
+EXTRA_NETWORKS = ("people_detector",)  # opened where a model has them
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _log = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ class NetworkFiles:
 class ModelInfo:
     """One row of the manifest: a model, with where it comes from and what it reached.
 
-    It can be loaded once `networks` holds each of NETWORKS; stages are exported one by one.
+    It can be loaded once `networks` holds each of NETWORKS; stages are exported one by one. It may hold EXTRA_NETWORKS.
     """
 
     name: str
@@ -61,7 +62,8 @@ class Network:
         self._output_names = [output.name for output in session.get_outputs()]
 
     def __call__(self, **inputs: np.ndarray) -> dict[str, np.ndarray]:
-        """Run once. Inputs and outputs go by the names in the exported file; inputs: (B, C, S, S) float32.
+        """Run once. Inputs and outputs go by the names in the exported file; inputs: (B, C, S, S) float32,
+        the people detector's (B, 3, H, W).
 
         Raises DeoccludeError when the device gives up, for want of memory say.
         """
@@ -151,7 +153,7 @@ def open_networks(
 
 def _read_model(name: str, row: Mapping[str, Any], folder: Path) -> ModelInfo:
     networks = {}
-    for network in (n for n in NETWORKS if n in row["networks"]):
+    for network in (n for n in (*NETWORKS, *EXTRA_NETWORKS) if n in row["networks"]):
         info = row["networks"][network]
         networks[network] = NetworkFiles(network, folder / info["onnx"], info["sha256"]["onnx"], info)
     return ModelInfo(name, int(row["input_size"]), str(row["licence"]), str(row["data"]), networks)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from deocclude.data.crowds import CrowdConfig
 from deocclude.data.dataset import CropConfig
 from deocclude.data.library import SourceWeights
 from deocclude.data.synthesis import SynthesisConfig
@@ -14,8 +15,10 @@ from deocclude.errors import ConfigError
 from deocclude.losses import ContentCriterion, MaskCriterion
 from deocclude.models.content_recovery import ContentRecoveryConfig
 from deocclude.models.mask_completion import MaskCompletionConfig
-from deocclude.train import content_stage, mask_stage
+from deocclude.models.people_detector import PeopleDetectorConfig
+from deocclude.train import content_stage, mask_stage, people_stage
 from deocclude.train.config import Phase, Schedule, build, check_losses, load_config
+from deocclude.train.people_targets import PeopleCriterion
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -39,8 +42,9 @@ def test_every_config_is_valid_to_the_last_key(path: Path) -> None:
     stages = {
         "mask": (MaskCompletionConfig, MaskCriterion, mask_stage),
         "content": (ContentRecoveryConfig, ContentCriterion, content_stage),
+        "people": (PeopleDetectorConfig, PeopleCriterion, people_stage),
     }
-    assert config.mask is not None or config.content is not None
+    assert any(getattr(config, name) is not None for name in stages)
     for name, (network, criterion, stage) in stages.items():
         section = getattr(config, name)
         if section is None:
@@ -51,6 +55,7 @@ def test_every_config_is_valid_to_the_last_key(path: Path) -> None:
         build(SourceWeights(), data.sources, "data.sources")
         build(SynthesisConfig(), data.synthesis, "data.synthesis")
         build(CropConfig(), data.crop, "data.crop")
+        build(CrowdConfig(), data.crowds, "data.crowds")
 
 
 def test_values_and_defaults(tmp_path: Path) -> None:
@@ -164,9 +169,10 @@ def test_a_schedule_has_one_phase_unless_told() -> None:
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda p: p.name)
-def test_the_data_folder_reaches_both_stages(path: Path) -> None:
+def test_the_data_folder_reaches_every_stage(path: Path) -> None:
     config = load_config(path, ["data.root=/my/data"])
-    assert {config.data_of(section).root for section in (config.mask, config.content)} == {Path("/my/data")}
+    sections = [section for section in (config.mask, config.content, config.people) if section is not None]
+    assert {config.data_of(section).root for section in sections} == {Path("/my/data")}
 
 
 def test_a_stages_data_differ_only_in_what_they_name(tmp_path: Path) -> None:

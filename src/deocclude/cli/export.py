@@ -12,7 +12,7 @@ from deocclude.cli.options import AsJson, check_folder, print_json
 
 def app(
     sources: Annotated[
-        list[Path], typer.Argument(metavar="BEST.safetensors...", help="Weights of one or both stages.")
+        list[Path], typer.Argument(metavar="BEST.safetensors...", help="Weights of one or more networks.")
     ],
     output: Annotated[
         Path | None,

@@ -1,4 +1,4 @@
-"""`deocclude train mask|content`: train one stage as a config says."""
+"""`deocclude train mask|content|people`: train one network as a config says."""
 
 from __future__ import annotations
 
@@ -35,6 +35,14 @@ def content(
     _train("content", config, output, settings, overwrite, quiet)
 
 
+@app.command()
+def people(
+    config: Config, output: Output, settings: Settings = None, overwrite: Fresh = False, quiet: Quiet = False
+) -> None:
+    """The people detector: a box and a score for everyone in a photo."""
+    _train("people", config, output, settings, overwrite, quiet)
+
+
 def _train(stage: str, path: Path, output: Path, settings: list[str] | None, overwrite: bool, quiet: bool) -> None:
     from deocclude.errors import ConfigError
     from deocclude.train.config import load_config
@@ -43,8 +51,8 @@ def _train(stage: str, path: Path, output: Path, settings: list[str] | None, ove
     if getattr(config, stage) is None:
         raise ConfigError(f"{path}: no section {stage}")
     check_folder(output)
-    from deocclude.train import content_stage, mask_stage
+    from deocclude.train import content_stage, mask_stage, people_stage
 
-    main = {"mask": mask_stage.main, "content": content_stage.main}[stage]
+    main = {"mask": mask_stage.main, "content": content_stage.main, "people": people_stage.main}[stage]
     outcome = main(config, output, resume=not overwrite, quiet=quiet)
     typer.echo(f"{outcome.best_weights} score {outcome.best_score:.4f} after {outcome.steps} steps")

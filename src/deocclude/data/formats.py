@@ -52,7 +52,7 @@ def read_ccp(root: Path, split: str | None = None, *, max_px: int | None = None)
         ids = _ccp_split(require(root / "splits.json", "Clothing Co-Parsing splits"), split)
 
     def one(photo_id: str) -> PersonPhoto:
-        rgb = _imread(root / "photos" / f"{photo_id}.jpg")
+        rgb = read_image(root / "photos" / f"{photo_id}.jpg")
         label = require(labels / f"{photo_id}.mat", "Clothing Co-Parsing label")
         garments = _matlab(label, "groundtruth")
         if garments.shape != rgb.shape[:2]:
@@ -84,7 +84,8 @@ def read_image_mask_folder(
     masks = require(root / "masks", "masks of an image + mask folder")
 
     def one(path: Path) -> PersonPhoto | None:
-        rgb, mask = _imread(path), _imread(require(masks / f"{path.stem}.png", "mask"), cv2.IMREAD_GRAYSCALE) >= 128
+        rgb = read_image(path)
+        mask = read_image(require(masks / f"{path.stem}.png", "mask"), cv2.IMREAD_GRAYSCALE) >= 128
         if rgb.shape[:2] != mask.shape:
             raise InputError(f"{path}: mask must have the photo's size {rgb.shape[:2]} (HxW), got {mask.shape}")
         _, _, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
@@ -118,7 +119,7 @@ def read_backgrounds(folder: Path, *, max_px: int | None = None) -> Iterator[np.
     """Photos without people, (H, W, 3) uint8 RGB."""
 
     def one(path: Path) -> np.ndarray:
-        rgb = _imread(path)
+        rgb = read_image(path)
         return _shrink((rgb,), *rgb.shape[1::-1], max_px)[0]
 
     return _ordered(one, image_files(folder, "backgrounds"))
@@ -159,7 +160,8 @@ def _shrink(arrays: Iterable[np.ndarray], width: int, height: int, max_px: int |
     return tuple(cv2.resize(a, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA) for a in arrays)
 
 
-def _imread(path: Path, flag: int = cv2.IMREAD_COLOR) -> np.ndarray:
+def read_image(path: Path, flag: int = cv2.IMREAD_COLOR) -> np.ndarray:
+    """(H, W, 3) uint8 RGB, or (H, W) uint8 with cv2.IMREAD_GRAYSCALE. Raises InputError naming the file."""
     image = cv2.imread(str(require(path, "image")), flag)
     if image is None:
         raise InputError(f"{path}: not a readable image")

@@ -172,7 +172,7 @@ def render(plan: Plan, to_frame: np.ndarray, size_hw: tuple[int, int], fill: int
     """
     inside = _window_mask(plan.window_xyxy, to_frame, size_hw)
     person = plan.person.layer
-    person_rgb, person_alpha = _warp_layer(plan.person, to_frame, size_hw)
+    person_rgb, person_alpha = warp_layer(plan.person, to_frame, size_hw)
     if plan.background is None:
         canvas = person_rgb.copy()
     else:
@@ -181,15 +181,15 @@ def render(plan: Plan, to_frame: np.ndarray, size_hw: tuple[int, int], fill: int
             flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101,
         )  # fmt: skip
     for placed in plan.behind:
-        _blend(canvas, *_warp_layer(placed, to_frame, size_hw))
+        blend(canvas, *warp_layer(placed, to_frame, size_hw))
     if plan.background is not None or plan.behind:
-        _blend(canvas, person_rgb, person_alpha)
+        blend(canvas, person_rgb, person_alpha)
     amodal = (person_alpha >= 128) & inside
     truth = canvas.copy()
     visible = amodal.copy()
     for placed in plan.in_front:
-        rgb, alpha = _warp_layer(placed, to_frame, size_hw)
-        _blend(canvas, rgb, alpha)
+        rgb, alpha = warp_layer(placed, to_frame, size_hw)
+        blend(canvas, rgb, alpha)
         visible &= alpha < 128
     canvas[~inside] = fill
     truth[~inside] = fill
@@ -289,7 +289,7 @@ def _candidate(kind: str, share: float, subject: Placed, library: Library, rng: 
         size = rng.uniform(0.65, 1.35)
         return _placed(layer, rng, size, px + rng.normal(0, 0.15), bottom - size / 2 + rng.uniform(-0.1, 0.35), 6.0)
     if kind == "slab":
-        return _placed(_slab(library, rng), rng, rng.uniform(0.5, 1.6), px, py, 12.0)
+        return _placed(draw_slab(library, rng), rng, rng.uniform(0.5, 1.6), px, py, 12.0)
     layer = library.occluders[rng.integers(len(library.occluders))]
     x0, y0, x1, y1 = layer.box_xyxy
     if kind == "low":
@@ -305,7 +305,7 @@ def _candidate(kind: str, share: float, subject: Placed, library: Library, rng: 
     return _placed(layer, rng, size, px + rng.normal(0, 0.1), py + rng.normal(0, 0.1), 30.0)
 
 
-def _slab(library: Library, rng: Rng) -> Layer:
+def draw_slab(library: Library, rng: Rng) -> Layer:
     """A straight-edged surface such as a wall, a door or a counter, textured by a piece of background."""
     source = library.backgrounds[rng.integers(len(library.backgrounds))]
     h, w = source.shape[:2]
@@ -377,14 +377,15 @@ def _warp_alpha(placed: Placed, to_frame: np.ndarray, size_hw: tuple[int, int]) 
     return cv2.warpAffine(placed.layer.pyramid[level][1], matrix, size_hw[::-1], flags=cv2.INTER_LINEAR, borderValue=0)
 
 
-def _warp_layer(placed: Placed, to_frame: np.ndarray, size_hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+def warp_layer(placed: Placed, to_frame: np.ndarray, size_hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """A placed layer in a frame: rgb (H, W, 3) uint8, its edge pixels drawn out beyond it, and alpha (H, W) uint8."""
     level, matrix = _level(placed, to_frame)
     rgb, alpha = placed.layer.pyramid[level]
     warped = cv2.warpAffine(rgb, matrix, size_hw[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return warped, cv2.warpAffine(alpha, matrix, size_hw[::-1], flags=cv2.INTER_LINEAR, borderValue=0)
 
 
-def _blend(canvas: np.ndarray, rgb: np.ndarray, alpha: np.ndarray) -> None:
+def blend(canvas: np.ndarray, rgb: np.ndarray, alpha: np.ndarray) -> None:
     """Alpha-composite `rgb` onto `canvas` in place, within the box that alpha touches."""
     x, y, w, h = cv2.boundingRect(alpha)
     if w == 0:

@@ -25,6 +25,8 @@ class DataSection(_Strict):
     }  # fmt: skip
     synthesis: dict[str, Any] = {}  # fields of data.synthesis.SynthesisConfig
     crop: dict[str, Any] = {}  # fields of data.dataset.CropConfig
+    crowds: dict[str, Any] = {}  # people detector: fields of data.crowds.CrowdConfig
+    p_wild: float = Field(default=0.35, ge=0, le=1)  # people detector: share of real photos; 0: `wild` is not read
 
 
 class Phase(_Strict):
@@ -71,7 +73,7 @@ class StageSection(_Strict):
 
 
 class TrainConfig(_Strict):
-    """The whole file. `mask` and `content` are the two stages."""
+    """The whole file. `mask` and `content` are the two stages, `people` is the detector."""
 
     seed: int = Field(default=0, ge=0)
     device: str = "auto"  # auto, cpu, cuda
@@ -83,6 +85,7 @@ class TrainConfig(_Strict):
     data: DataSection = DataSection()
     mask: StageSection | None = None
     content: StageSection | None = None
+    people: StageSection | None = None
 
     def data_of(self, section: StageSection) -> DataSection:
         """The data of a stage: the common section, with what the stage's own names in its place."""

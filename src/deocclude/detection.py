@@ -1,0 +1,108 @@
+"""Who is in the photo: boxes and scores from the people detector's maps. numpy and Pillow only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+SIZE_PX = 384  # longer side at which the detector looks
+MIN_SCORE = 0.3
+MAX_IOU = 0.6  # two boxes that share more are one person
+MAX_PEOPLE = 100  # bounds time and memory whatever the photo holds
+_MULTIPLE = 32  # the network halves its input five times
+_FILL = 128
+
+
+@dataclass(frozen=True)
+class Detection:
+    """A person found. box_xyxy: around what is visible, pixels of the photo, within it; score: 0 to 1."""
+
+    box_xyxy: tuple[float, float, float, float]
+    score: float
+
+
+def find_boxes(
+    network: Callable[..., dict[str, np.ndarray]], photo: np.ndarray, *, size_px: int = SIZE_PX,
+    min_score: float = MIN_SCORE, max_iou: float = MAX_IOU,
+) -> list[Detection]:  # fmt: skip
+    """Everyone in a photo, the surest first.
+
+    network: a runtime.Network of the people detector; photo: (H, W, 3) uint8 RGB. size_px: the photo's longer side for
+    the network; more finds smaller people and takes longer.
+    """
+    image, scale_xy = fit_photo(photo, size_px)
+    maps = network(image=image)
+    boxes, scores = decode(maps["centre"][0, 0], maps["sides"][0], image.shape[2] // maps["centre"].shape[2], min_score)
+    h, w = photo.shape[:2]
+    boxes = (boxes / np.tile(scale_xy, 2)).clip(0, (w, h, w, h))
+    kept = suppress(boxes, scores, max_iou)
+    return [Detection(tuple(map(float, boxes[i])), float(scores[i])) for i in kept if _has_area(boxes[i])]
+
+
+def fit_photo(photo: np.ndarray, size_px: int) -> tuple[np.ndarray, np.ndarray]:
+    """A photo as the detector takes it, and (x, y) input pixels a photo pixel.
+
+    photo: (H, W, 3) uint8 -> (1, 3, h, w) float32 in [0, 1], at the upper left, its longer side at `size_px`; grey
+    beyond it up to the next multiple of 32.
+    """
+    h, w = photo.shape[:2]
+    scale = size_px / max(h, w)
+    small_w, small_h = max(1, round(w * scale)), max(1, round(h * scale))
+    picture = Image.fromarray(np.ascontiguousarray(photo))
+    # the reduction in whole steps first makes large photos cheap and changes nothing to speak of
+    picture = picture.resize((small_w, small_h), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    padded_h, padded_w = (-(-side // _MULTIPLE) * _MULTIPLE for side in (small_h, small_w))
+    frame = np.full((padded_h, padded_w, 3), _FILL, np.uint8)
+    frame[:small_h, :small_w] = np.asarray(picture)
+    image = frame.transpose(2, 0, 1)[None].astype(np.float32) / 255
+    return image, np.array([small_w / w, small_h / h])
+
+
+def decode(
+    centre: np.ndarray, sides: np.ndarray, stride: int, min_score: float = MIN_SCORE
+) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes (N, 4) float32 in input pixels and scores (N,) from the network's maps, the surest first.
+
+    centre: (h, w) in [0, 1]; sides: (4, h, w), left, top, right, bottom in cells. A person is a cell that no
+    neighbour exceeds and that has at least `min_score`.
+    """
+    rows, columns = np.nonzero((centre >= min_score) & (centre >= _neighbourhood_max(centre)))
+    scores = centre[rows, columns]
+    order = np.argsort(-scores, kind="stable")[:MAX_PEOPLE]
+    rows, columns = rows[order], columns[order]
+    reach = sides[:, rows, columns].T
+    middle = np.stack([columns, rows], 1) + 0.5
+    boxes = np.concatenate([middle - reach[:, :2], middle + reach[:, 2:]], 1) * stride
+    return boxes.astype(np.float32), scores[order].astype(np.float32)
+
+
+def suppress(boxes_xyxy: np.ndarray, scores: np.ndarray, max_iou: float) -> list[int]:
+    """Indices of the boxes that stay, the surest first: one that shares more than `max_iou` with a surer one goes."""
+    iou = box_iou(boxes_xyxy, boxes_xyxy)
+    kept: list[int] = []
+    for i in np.argsort(-scores, kind="stable"):
+        if all(iou[i, j] <= max_iou for j in kept):
+            kept.append(int(i))
+    return kept
+
+
+def box_iou(a_xyxy: np.ndarray, b_xyxy: np.ndarray) -> np.ndarray:
+    """Intersection over union of each of (N, 4) with each of (M, 4) boxes: (N, M)."""
+    a, b = a_xyxy[:, None], b_xyxy[None]
+    shared = (np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])).clip(0).prod(-1)
+    areas = (a[..., 2:] - a[..., :2]).prod(-1) + (b[..., 2:] - b[..., :2]).prod(-1)
+    return shared / np.maximum(areas - shared, 1e-9)
+
+
+def _neighbourhood_max(values: np.ndarray) -> np.ndarray:
+    """Largest value of each cell's 3x3 neighbourhood, (h, w)."""
+    padded = np.pad(values, 1, constant_values=-np.inf)
+    across = np.maximum(np.maximum(padded[:, :-2], padded[:, 1:-1]), padded[:, 2:])
+    return np.maximum(np.maximum(across[:-2], across[1:-1]), across[2:])
+
+
+def _has_area(box_xyxy: np.ndarray) -> bool:
+    return bool(box_xyxy[2] > box_xyxy[0] and box_xyxy[3] > box_xyxy[1])

@@ -1,0 +1,140 @@
+"""The people detector in training: its data, its criterion and its validation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from deocclude.data.crowds import Cast, CrowdConfig
+from deocclude.data.library import SourceWeights, load_library
+from deocclude.data.people_sample import PeopleSample, to_batch
+from deocclude.data.people_stream import PeopleStream
+from deocclude.data.wild import read_wild, whole_wild
+from deocclude.detection import MAX_IOU, decode, suppress
+from deocclude.detection_metrics import Matched, f1, match_boxes, recall_precision
+from deocclude.errors import ConfigError
+from deocclude.models.people_detector import PeopleDetector, PeopleDetectorConfig, PeopleMaps, to_maps
+from deocclude.train.config import TrainConfig, build, check_losses
+from deocclude.train.engine import Outcome, choose_device, fit, to_float, use_bfloat16
+from deocclude.train.people_targets import PeopleCriterion, encode
+from deocclude.weights_io import load_into
+
+DEFAULT_LOSSES = {"centre": 1.0, "sides": 2.0, "mask": 1.0}
+THRESHOLDS = tuple(round(0.1 + 0.05 * i, 2) for i in range(15))  # tried in validation
+_COUNTED_SHARE = 0.15  # of the frame: 96 pixels of a photo of 640
+_BATCH = 8
+
+
+class PeopleStage:
+    """Implements engine.Stage for the people detector."""
+
+    name = "people"
+    discriminator = None
+
+    def __init__(self, config: TrainConfig):
+        section = config.people
+        self.bf16 = use_bfloat16(config, choose_device(config.device))
+        data = config.data_of(section)
+        sources = build(SourceWeights(0, 0, 0, 0), data.sources, "data.sources")
+        crowds = build(CrowdConfig(), data.crowds, "data.crowds")
+        if section.preset != "base":
+            raise ConfigError(f"people.preset: the detector has one size, base, got {section.preset!r}")
+        self.config = build(PeopleDetectorConfig.base(), section.network, "people.network")
+        self.losses = check_losses(section.losses or DEFAULT_LOSSES, PeopleCriterion.TERMS, "people.losses")
+        self.criterion = PeopleCriterion(self.losses)
+        torch.manual_seed(config.seed)
+        try:
+            self.network = PeopleDetector(self.config)
+        except ValueError as error:
+            raise ConfigError(f"people.network: {error}") from error
+        if section.init is not None:
+            load_into(self.network, section.init)
+
+        def stream(split: str, p_wild: float, seed: int) -> PeopleStream:
+            library = load_library(data.root, split, sources)
+            wild = read_wild(data.root / "wild", split) if p_wild else ()
+            return PeopleStream(Cast.of(library), wild, crowds, p_wild, seed=seed)
+
+        self.stream = stream("train", data.p_wild, config.seed)
+        self.size_px = section.schedule.phases[-1].size_px
+        held_out = stream("val", 0.0, 1)
+        rng = np.random.default_rng(1)
+        composed = [held_out.sample(rng, self.size_px) for _ in range(config.validation_samples)]
+        real = [whole_wild(p, self.size_px) for p in read_wild(data.root / "wild", "val")] if data.p_wild else []
+        # whole photos of a third of the real ones: as many as there are, at most as many as composed scenes
+        self.validation: dict[str, list[PeopleSample]] = {"composed": composed, "wild": real[: len(composed)]}
+
+    def generator_terms(self, batch: dict[str, Tensor], rng: np.random.Generator) -> tuple[dict[str, Tensor], None]:
+        """Terms of the criterion."""
+        output = self.network(batch["photo"])
+        output = type(output)(*(t.float() for t in output))
+        targets = encode(batch["boxes_xyxy"], batch["visible"], batch["ignore"], self.config.stride)
+        return self.criterion(output, targets), None
+
+    def discriminator_loss(self, batch: dict[str, Tensor], output: Any) -> Tensor:
+        """Never asked for: there is no discriminator."""
+        raise TypeError("the people detector has no discriminator")
+
+    @torch.no_grad()
+    def validate(self, network: nn.Module) -> dict[str, float]:
+        """Recall and precision at IoU 0.5 of people of at least 0.15 of the frame, composed and real.
+
+        Each at the one threshold at which their F1 scores, averaged, are best: that average is the score.
+        """
+        outcomes = {kind: self._match(network, samples) for kind, samples in self.validation.items() if samples}
+
+        def measured(threshold: float) -> dict[str, tuple[float, float]]:
+            return {kind: recall_precision(found, threshold) for kind, found in outcomes.items()}
+
+        def score(threshold: float) -> float:
+            return float(np.mean([f1(*pair) for pair in measured(threshold).values()]))
+
+        best = max(THRESHOLDS, key=score)
+        rows = {}
+        for kind, (recall, precision) in measured(best).items():
+            rows |= {f"{kind}_recall": float(recall), f"{kind}_precision": float(precision)}
+        return rows | {"threshold": best, "score": score(best)}
+
+    def _match(self, network: nn.Module, samples: list[PeopleSample]) -> list[Matched]:
+        device = next(network.parameters()).device
+        outcomes = []
+        for start in range(0, len(samples), _BATCH):
+            part = samples[start : start + _BATCH]
+            batch = to_float(to_batch(part), device)
+            with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
+                output = network(batch["photo"])
+            maps = to_maps(type(output)(*(t.float() for t in output)))
+            arrays = PeopleMaps(*(t.cpu().numpy() for t in maps))
+            for sample, centre, sides in zip(part, arrays.centre, arrays.sides, strict=True):
+                outcomes.append(self._match_one(sample, centre[0], sides))
+        return outcomes
+
+    def _match_one(self, sample: PeopleSample, centre: np.ndarray, sides: np.ndarray) -> Matched:
+        boxes, scores = decode(centre, sides, self.config.stride, THRESHOLDS[0])
+        boxes = boxes.clip(0, self.size_px)
+        kept = suppress(boxes, scores, MAX_IOU)
+        ignore = sample.ignore
+        if not sample.counted.all():
+            ignore = ignore.copy()
+            for x0, y0, x1, y1 in sample.boxes_xyxy[~sample.counted].astype(int):
+                ignore[y0:y1, x0:x1] = True
+        return match_boxes(
+            boxes[kept], scores[kept], sample.boxes_xyxy[sample.counted], ignore=ignore,
+            min_height_px=_COUNTED_SHARE * self.size_px,
+        )  # fmt: skip
+
+    def metadata(self) -> dict[str, Any]:
+        """Network and configuration, as stored beside the weights, and the size that it was finished at."""
+        return {
+            "network": "people_detector", "config": self.config.to_dict(), "losses": self.losses,
+            "size_px": self.size_px,
+        }  # fmt: skip
+
+
+def main(config: TrainConfig, out: Path, *, resume: bool = True, quiet: bool = False) -> Outcome:
+    """Train the people detector as the config says."""
+    return fit(PeopleStage(config), config, config.people, out, resume=resume, quiet=quiet)

@@ -1,0 +1,115 @@
+"""What the people detector is to say about a photo, and how far it is from saying so."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from deocclude.losses import weighted_bce
+from deocclude.models.people_detector import PeopleOutput, to_maps
+
+# Gaussians as wide and high as the box times this: TTFNet's (Liu et al. 2020, arXiv 1909.00700) 0.54 / 6
+_SIGMA_OF_SIDE = 0.09
+_SIGMA_MIN_CELLS = 0.5
+_NEAR = 0.3  # cells with this much of a Gaussian learn the sides as well: a peak one cell off still gives the box
+_INSIDE_CELLS = 0.1  # their middles lie at least so far within the box
+
+
+class PeopleTargets(NamedTuple):
+    """Truth on the maps, all float, (B, C, h, w).
+
+    heat: 1 at the cells of box centres, falling off as Gaussians; heat_weight, mask_weight: {0, 1}, 0 where unlabelled
+    people may be; sides: 4 channels, left, top, right, bottom, in cells; sides_weight: how much a cell's sides count;
+    coverage: share of the cell that is visible person.
+    """
+
+    heat: Tensor
+    heat_weight: Tensor
+    sides: Tensor
+    sides_weight: Tensor
+    coverage: Tensor
+    mask_weight: Tensor
+
+
+def encode(boxes_xyxy: Tensor, visible: Tensor, ignore: Tensor, stride: int) -> PeopleTargets:
+    """Targets of a batch.
+
+    boxes_xyxy: (B, N, 4) float in input pixels, rows of no area are nobody; visible, ignore: (B, 1, H, W) in {0, 1}.
+    A cell of which any pixel is ignored is not punished, unless a person's centre lies there.
+    """
+    h, w = (side // stride for side in visible.shape[2:])
+    boxes = boxes_xyxy / stride
+    size = boxes[..., 2:] - boxes[..., :2]
+    there = (size > 0).all(-1)
+    cell = ((boxes[..., :2] + boxes[..., 2:]) / 2).floor()
+    columns, rows = (torch.arange(n, device=boxes.device, dtype=boxes.dtype) for n in (w, h))
+    # boxes of a batch may reach the edge itself: their centres still lie in the map
+    cell = torch.minimum(cell, cell.new_tensor([w - 1, h - 1]))
+    sigma = (size * _SIGMA_OF_SIDE).clamp(min=_SIGMA_MIN_CELLS)
+    across = torch.exp(-((columns - cell[..., :1]) ** 2) / (2 * sigma[..., :1] ** 2))  # (B, N, w)
+    down = torch.exp(-((rows - cell[..., 1:]) ** 2) / (2 * sigma[..., 1:] ** 2))
+    each = down[..., :, None] * across[..., None, :] * there[..., None, None]  # (B, N, h, w)
+    heat = each.amax(1, keepdim=True)
+    # of two people who claim a cell alike, the smaller has it: the larger has others
+    area = size.prod(-1)[..., None, None]
+    owner = torch.where(each == heat, area, torch.inf).argmin(1, keepdim=True)  # (B, 1, h, w)
+    edges = boxes[..., None, None].expand(*boxes.shape, h, w)
+    edges = edges.gather(1, owner[:, :, None].expand(-1, -1, 4, -1, -1))[:, 0]  # (B, 4, h, w)
+    x, y = (columns + 0.5)[None, None, :].expand(1, h, w), (rows + 0.5)[None, :, None].expand(1, h, w)
+    sides = torch.stack([x - edges[:, 0], y - edges[:, 1], edges[:, 2] - x, edges[:, 3] - y], 1)
+    within = (sides >= _INSIDE_CELLS).all(1, keepdim=True)
+    sides_weight = heat * (within & (heat >= _NEAR))
+    known = 1 - F.max_pool2d(ignore, stride)
+    heat_weight = torch.maximum(known, (heat == 1).to(known))
+    return PeopleTargets(heat, heat_weight, sides, sides_weight, F.avg_pool2d(visible, stride), known)
+
+
+def focal_loss(logits: Tensor, heat: Tensor, weight: Tensor) -> Tensor:
+    """Penalty-reduced focal loss of a heatmap (Law and Deng 2018, arXiv 1808.01244), per person. All (B, 1, h, w)."""
+    p = torch.sigmoid(logits)
+    at_centre = (heat == 1).to(p)
+    hit = (1 - p) ** 2 * F.logsigmoid(logits) * at_centre
+    miss = (1 - heat) ** 4 * p**2 * F.logsigmoid(-logits) * (1 - at_centre)
+    return -((hit + miss) * weight).sum() / at_centre.sum().clamp(min=1)
+
+
+def sides_giou_loss(sides: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """1 - generalised IoU (Rezatofighi et al. 2019, arXiv 1902.09630) of boxes around the same cell's middle.
+
+    sides, target: (B, 4, h, w) left, top, right, bottom, target positive where weight is; weight: (B, 1, h, w).
+    """
+    target = torch.where(weight > 0, target, torch.ones_like(target))
+    least, most = torch.minimum(sides, target), torch.maximum(sides, target)
+
+    def area(s: Tensor) -> Tensor:
+        return (s[:, :1] + s[:, 2:3]) * (s[:, 1:2] + s[:, 3:])
+
+    shared, hull = area(least), area(most)
+    union = area(sides) + area(target) - shared
+    loss = 1 - shared / union + (hull - union) / hull
+    return (loss * weight).sum() / weight.sum().clamp(min=1)
+
+
+class PeopleCriterion(nn.Module):
+    """Terms of the detector; `weights` maps a term's name to its weight, 0 leaves it out.
+
+    centre: focal loss of the heatmap. sides: GIoU near the centres. mask: cross-entropy of the coarse visible mask.
+    """
+
+    TERMS = ("centre", "sides", "mask")
+
+    def __init__(self, weights: dict[str, float]):
+        super().__init__()
+        self.weights = {name: w for name, w in weights.items() if w}
+
+    def forward(self, output: PeopleOutput, targets: PeopleTargets) -> dict[str, Tensor]:
+        """-> {term: weighted scalar}."""
+        makers = {
+            "centre": lambda: focal_loss(output.centre, targets.heat, targets.heat_weight),
+            "sides": lambda: sides_giou_loss(to_maps(output).sides, targets.sides, targets.sides_weight),
+            "mask": lambda: weighted_bce(output.mask, targets.coverage, targets.mask_weight),
+        }
+        return {name: weight * makers[name]() for name, weight in self.weights.items()}

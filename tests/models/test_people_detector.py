@@ -1,0 +1,60 @@
+"""The people detector: shapes at any size, what it says before training, and what its numbers mean."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from test_sizes import Multiplications
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from deocclude.models.blocks import count_parameters
+from deocclude.models.people_detector import PeopleDetector, PeopleDetectorConfig, PeopleOutput, to_maps
+
+TINY = PeopleDetectorConfig(stem_width=8, widths=(8, 8, 8, 8), blocks=(0, 0, 0, 1))
+
+
+@pytest.mark.parametrize(("stride", "h", "w"), [(8, 64, 96), (4, 32, 160), (32, 96, 64)])
+def test_maps_have_the_stride_of_the_config(stride: int, h: int, w: int) -> None:
+    config = PeopleDetectorConfig(stem_width=8, widths=(8, 8, 8, 8), blocks=(0, 0, 0, 1), stride=stride)
+    output = PeopleDetector(config).eval()(torch.rand(2, 3, h, w))
+    assert [tuple(t.shape) for t in output] == [(2, c, h // stride, w // stride) for c in (1, 4, 1)]
+
+
+def test_an_untrained_network_sees_hardly_anybody() -> None:
+    torch.manual_seed(0)
+    with torch.no_grad():
+        maps = to_maps(PeopleDetector(TINY).eval()(torch.rand(1, 3, 64, 64)))
+    torch.testing.assert_close(maps.centre, torch.full_like(maps.centre, 0.01), atol=0.01, rtol=0)
+    torch.testing.assert_close(maps.mask, torch.full_like(maps.mask, 0.1), atol=0.05, rtol=0)
+    torch.testing.assert_close(maps.sides, torch.full_like(maps.sides, 4.0), atol=1.0, rtol=0)
+
+
+def test_probabilities_and_cells() -> None:
+    sides = torch.tensor([0.0, -1.0, 2.0, 99.0]).view(1, 4, 1, 1)
+    maps = to_maps(PeopleOutput(torch.zeros(1, 1, 1, 1), sides, torch.full((1, 1, 1, 1), 40.0)))
+    assert maps.centre.item() == 0.5 and maps.mask.item() == 1.0
+    torch.testing.assert_close(maps.sides.flatten(), torch.tensor([1.0, 0.3679, 7.3891, 148.4132]), atol=1e-4, rtol=0)
+
+
+def test_every_part_learns_from_every_head() -> None:
+    network = PeopleDetector(TINY)
+    for name, head in (("centre", 0), ("log_sides", 1), ("mask", 2)):
+        network.zero_grad()
+        network(torch.rand(2, 3, 64, 64))[head].square().mean().backward()
+        reached = {key.split(".")[0] for key, p in network.named_parameters() if p.grad is not None and p.grad.any()}
+        assert reached == {"stem", "down", "reduce", "up", "shared", name}
+
+
+def test_what_ships_is_small() -> None:
+    assert 1.5e6 < count_parameters(PeopleDetector()) < 2.6e6
+    with FakeTensorMode():
+        network = PeopleDetector().eval()
+        with torch.no_grad(), Multiplications() as counted:
+            network(torch.zeros(1, 3, 384, 384))
+    assert 1.0e9 < counted.count < 1.5e9
+
+
+@pytest.mark.parametrize("wrong", [{"stride": 2}, {"stride": 64}, {"blocks": (1, 1)}])
+def test_a_config_that_cannot_be_built_is_named(wrong: dict) -> None:
+    with pytest.raises(ValueError, match=r"stride must be one of \[4, 8, 16, 32\] and blocks one number a width"):
+        PeopleDetector(PeopleDetectorConfig(**wrong))

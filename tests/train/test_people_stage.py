@@ -1,0 +1,229 @@
+"""The detector in training: targets by hand, losses that reach what they should, and people learned by heart."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from typer.testing import CliRunner
+
+from deocclude.cli.app import app
+from deocclude.errors import ConfigError, InputError
+from deocclude.export import build_network
+from deocclude.models.people_detector import PeopleDetector, PeopleDetectorConfig, PeopleOutput
+from deocclude.train.config import load_config
+from deocclude.train.engine import fit
+from deocclude.train.people_stage import DEFAULT_LOSSES, PeopleStage
+from deocclude.train.people_targets import PeopleCriterion, PeopleTargets, encode, focal_loss, sides_giou_loss
+
+NETWORK = {"stem_width": 8, "widths": [8, 16, 16], "blocks": [0, 0, 0]}
+
+
+def mask_of(*boxes: tuple[int, int, int, int], size: int = 64) -> Tensor:
+    mask = torch.zeros(1, 1, size, size)
+    for x0, y0, x1, y1 in boxes:
+        mask[..., y0:y1, x0:x1] = 1
+    return mask
+
+
+def targets_of(*boxes: tuple[float, ...], ignore: Tensor | None = None, size: int = 64) -> PeopleTargets:
+    padded = torch.tensor([[*boxes, (0.0, 0, 0, 0)]], dtype=torch.float32)
+    empty = torch.zeros(1, 1, size, size)
+    return encode(padded, empty, empty if ignore is None else ignore, 8)
+
+
+def test_a_person_is_a_peak_with_sides() -> None:
+    targets = targets_of((8, 4, 40, 60))  # middle (24, 32): cell (3, 4)
+    assert (targets.heat == 1).nonzero().tolist() == [[0, 0, 4, 3]]
+    # sigmas of 0.5 (32 px are 4 cells, 0.36 is too little) across and 0.63 (7 cells) down
+    assert targets.heat[0, 0, 4, 4].item() == pytest.approx(math.exp(-1 / (2 * 0.5**2)))
+    assert targets.heat[0, 0, 5, 3].item() == pytest.approx(math.exp(-1 / (2 * 0.63**2)))
+    assert targets.heat[0, 0, 5, 4].item() == pytest.approx(
+        targets.heat[0, 0, 4, 4].item() * targets.heat[0, 0, 5, 3].item()
+    )
+    torch.testing.assert_close(targets.sides[0, :, 4, 3] * 8, torch.tensor([28.0 - 8, 36.0 - 4, 40 - 28.0, 60 - 36.0]))
+    assert targets.sides_weight[0, 0, 4, 3] == 1
+    assert (targets.sides_weight > 0).sum() == 1, "neighbours have less than 0.3 of the peak"
+    assert torch.equal(targets.heat_weight, torch.ones(1, 1, 8, 8))
+
+
+def test_large_people_teach_their_sides_around_the_peak() -> None:
+    targets = targets_of((0, 0, 192, 192), size=192)  # sigma 2.16 cells
+    known = targets.sides_weight[0, 0] > 0
+    assert known.sum() == (targets.heat[0, 0] >= 0.3).sum() > 9
+    ys, xs = known.nonzero().T
+    torch.testing.assert_close(targets.sides[0, 0][known], xs + 0.5)
+    torch.testing.assert_close(targets.sides[0, 3][known], 24 - (ys + 0.5))
+
+
+def test_two_at_one_place_give_it_to_the_smaller() -> None:
+    targets = targets_of((0, 0, 64, 64), (24, 22, 46, 48))  # both in cell (4, 4)
+    assert (targets.heat == 1).sum() == 1
+    torch.testing.assert_close(targets.sides[0, :, 4, 4] * 8, torch.tensor([12.0, 14, 10, 12]))
+    assert targets_of().heat.sum() == 0 and targets_of().sides_weight.sum() == 0
+
+
+def test_coverage_is_the_share_of_each_cell() -> None:
+    targets = encode(torch.zeros(1, 2, 4), mask_of((0, 0, 12, 8)), mask_of((0, 8, 1, 9)), 8)
+    assert targets.coverage[0, 0, 0, :3].tolist() == [1, 0.5, 0]
+    assert targets.mask_weight[0, 0, 1, 0] == 0 and targets.mask_weight.sum() == 63
+
+
+def test_ignored_places_cost_nothing_and_people_there_still_count() -> None:
+    ignore = mask_of((32, 0, 64, 64))
+    targets = targets_of((40, 8, 60, 56), ignore=ignore)  # the middle in cell (6, 4)
+    assert targets.heat_weight[0, 0, 4, 6] == 1
+    assert targets.heat_weight.sum() == 32 + 1 and targets.mask_weight.sum() == 32
+    free = targets_of(ignore=mask_of((0, 0, 64, 64)))
+    loud = PeopleOutput(torch.full((1, 1, 8, 8), 3.0), torch.zeros(1, 4, 8, 8), torch.full((1, 1, 8, 8), 3.0))
+    terms = PeopleCriterion(DEFAULT_LOSSES)(loud, free)
+    assert {name: term.item() for name, term in terms.items()} == {"centre": 0, "sides": 0, "mask": 0}
+
+
+def test_focal_loss_by_hand() -> None:
+    logits = torch.tensor([[[[0.0, math.log(3.0)]]]])  # probabilities 0.5, 0.75
+    heat, weight = torch.tensor([[[[1.0, 0.5]]]]), torch.ones(1, 1, 1, 2)
+    wanted = -(0.25 * math.log(0.5) + 0.5**4 * 0.75**2 * math.log(0.25))
+    assert focal_loss(logits, heat, weight).item() == pytest.approx(wanted)
+    assert focal_loss(logits, heat * 0, weight * 0).item() == 0
+
+
+def test_giou_by_hand() -> None:
+    target = torch.tensor([2.0, 2, 2, 2]).view(1, 4, 1, 1)
+    one = torch.ones(1, 1, 1, 1)
+    assert sides_giou_loss(target, target, one).item() == pytest.approx(0)
+    # half as wide: 8 of 16, no empty hull
+    assert sides_giou_loss(torch.tensor([1.0, 2, 1, 2]).view(1, 4, 1, 1), target, one).item() == pytest.approx(0.5)
+    # a cross of 2 x 8 and 4 x 4: 8 shared, 24 together, hull 4 x 8
+    crossed = sides_giou_loss(torch.tensor([1.0, 4, 1, 4]).view(1, 4, 1, 1), target, one).item()
+    assert crossed == pytest.approx(1 - 8 / 24 + (32 - 24) / 32)
+    assert sides_giou_loss(target * 3, -target, one * 0).item() == 0
+
+
+@pytest.mark.parametrize(("term", "head"), [("centre", "centre"), ("sides", "log_sides"), ("mask", "mask")])
+def test_each_term_reaches_its_head_alone(term: str, head: str) -> None:
+    network = PeopleDetector(PeopleDetectorConfig(stem_width=8, widths=(8, 16, 16), blocks=(0, 0, 0)))
+    targets = encode(
+        torch.tensor([[[8.0, 4, 40, 60]]] * 2), mask_of((8, 4, 40, 60)).repeat(2, 1, 1, 1), torch.zeros(2, 1, 64, 64), 8
+    )
+    terms = PeopleCriterion({term: 1.0})(network(torch.rand(2, 3, 64, 64)), targets)
+    assert list(terms) == [term]
+    terms[term].backward()
+    reached = {key.split(".")[0] for key, p in network.named_parameters() if p.grad is not None and p.grad.any()}
+    assert {"stem", "down"} < reached and reached & {"centre", "log_sides", "mask"} == {head}
+
+
+@pytest.fixture
+def people_config(write_config):
+    """`people_config(*overrides)` reads a config of a tiny detector on the drawn folder."""
+
+    def read(*overrides: str):
+        schedule = {
+            "steps": 4, "phases": [{"until": 1.0, "size_px": 64, "batch_size": 4}], "warmup_steps": 2,
+            "learning_rate": 0.01,
+        }  # fmt: skip
+        people = {"network": NETWORK, "schedule": schedule}
+        return load_config(write_config(people=people, mask=None, content=None, validation_samples=6), overrides)
+
+    return read
+
+
+class SameBatch:
+    """Always the same batch of a stream."""
+
+    def __init__(self, stream) -> None:
+        self.stream = stream
+
+    def batch(self, index: int, batch_size: int, size_px: int, part: int = 0) -> dict[str, Tensor]:
+        return self.stream.batch(1, batch_size, size_px)
+
+
+class Oracle(nn.Module):
+    """Says what it is told, batch after batch."""
+
+    def __init__(self, answers: list[PeopleOutput]) -> None:
+        super().__init__()
+        self.here = nn.Parameter(torch.zeros(1))
+        self.answers = iter(answers)
+
+    def forward(self, image: Tensor) -> PeopleOutput:
+        return next(self.answers)
+
+
+def test_a_handful_of_photos_is_learned_by_heart(people_config, tmp_path: Path) -> None:
+    config = people_config("people.schedule.steps=60")
+    stage = PeopleStage(config)
+    stage.stream = SameBatch(stage.stream)
+    outcome = fit(stage, config, config.people, tmp_path / "run", quiet=True)
+    raw = stage.stream.batch(1, 4, 64)
+    assert raw["boxes_xyxy"].any(), "somebody is to be found"
+    stage.network.train()
+    batch = {k: v.float() / 255 if k == "photo" else v.float() for k, v in raw.items()}
+    with torch.no_grad():
+        after, _ = stage.generator_terms(batch, None)
+        stage.network = PeopleDetector(stage.config)
+        before, _ = stage.generator_terms(batch, None)
+    assert before.keys() == DEFAULT_LOSSES.keys()
+    assert all(after[name] < 0.6 * before[name] for name in after), (before, after)
+    network, metadata = build_network(outcome.best_weights)
+    assert isinstance(network, PeopleDetector) and network.config == stage.config
+    assert metadata["size_px"] == 64 and metadata["validation"]["score"] == outcome.best_score
+
+
+def test_validation_of_perfect_and_of_silent_answers(people_config) -> None:
+    stage = PeopleStage(people_config("data.crowds.middle=[0.4, 0.9]"))
+    assert len(stage.validation["composed"]) == 6 and len(stage.validation["wild"]) == 1
+    perfect, silent = [], []
+    for samples in stage.validation.values():
+        boxes = torch.zeros(len(samples), 16, 4)
+        for row, sample in zip(boxes, samples, strict=True):
+            row[: len(sample.boxes_xyxy)] = torch.from_numpy(sample.boxes_xyxy)
+        empty = torch.zeros(len(samples), 1, 64, 64)
+        targets = encode(boxes, empty, empty, 8)
+        logits = torch.where(targets.heat == 1, 5.0, -5.0)
+        log_sides = targets.sides.clamp(min=0.01).log()
+        perfect.append(PeopleOutput(logits, log_sides, logits))
+        silent.append(PeopleOutput(logits * 0 - 5, log_sides, logits))
+    assert any(len(s.boxes_xyxy) for s in stage.validation["composed"])
+    found = stage.validate(Oracle(perfect))
+    assert found.keys() == {
+        "composed_recall", "composed_precision", "wild_recall", "wild_precision", "threshold", "score"
+    }  # fmt: skip
+    # two people whose middles share a cell of 8 pixels cannot both be said
+    assert found["composed_recall"] > 0.7 and found["composed_precision"] == 1.0
+    assert found["wild_recall"] == found["wild_precision"] == 1.0
+    assert stage.validate(Oracle(silent))["score"] == 0.0
+
+
+def test_without_wild_photos_none_are_read(people_config, tmp_path: Path) -> None:
+    stage = PeopleStage(people_config("data.p_wild=0"))
+    assert stage.validation["wild"] == [] and stage.stream.wild == []
+    assert set(stage.validate(stage.network)) == {"composed_recall", "composed_precision", "threshold", "score"}
+
+
+def test_the_verb_trains_it(write_config, tmp_path: Path) -> None:
+    schedule = {"steps": 1, "phases": [{"until": 1.0, "size_px": 32, "batch_size": 2}], "warmup_steps": 1}
+    path = write_config(people={"network": NETWORK, "schedule": schedule}, validation_samples=2)
+    done = CliRunner().invoke(app, ["train", "people", "-c", str(path), "-o", str(tmp_path / "run"), "-q"])
+    assert done.exit_code == 0, done.output
+    assert done.stdout.startswith(f"{tmp_path / 'run' / 'best.safetensors'} score ")
+
+
+@pytest.mark.parametrize(
+    ("override", "error", "message"),
+    [
+        ("people.preset=paper", ConfigError, "people.preset: the detector has one size, base, got 'paper'"),
+        ("people.network.depth=3", ConfigError, "unknown key people.network.depth"),
+        ("people.network.stride=6", ConfigError, "people.network: stride must be one of [4, 8, 16]"),
+        ("people.losses.offset=1", ConfigError, "unknown key people.losses.offset: the terms are centre, sides, mask"),
+        ("data.crowds.p_rain=1", ConfigError, "unknown key data.crowds.p_rain"),
+        ("data.root=/nowhere/at/all", InputError, "data folder not found"),
+    ],
+)
+def test_what_is_wrong_is_named(people_config, override: str, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=re.escape(message)):
+        PeopleStage(people_config(override))
