@@ -155,6 +155,20 @@ def test_a_crisp_paste_keeps_more_detail_and_joins_strips(monkeypatch):
     assert np.abs(whole.astype(int) - stripped).max() <= 1
 
 
+def test_a_crisp_paste_is_what_extract_gives_back():
+    """Waves of 8, 4 and 3 crop pixels a period keep their height; a cubic alone leaves 0.94, 0.73 and 0.55 of it."""
+    crop = SquareCrop((150, 150), 60 * 4.0, 60)
+    for period, least in ((8, 0.98), (4, 0.88), (3, 0.74)):
+        wave = np.rint(128 + 60 * np.sin(2 * np.pi * np.arange(60) / period)).astype(np.uint8)
+        colours = np.repeat(np.broadcast_to(wave, (60, 60))[..., None], 3, axis=2)
+        region, grown = crop.to_photo(colours, (300, 300), crisp=True)
+        again = crop.extract(grown_in(grown, region))[4:-4, 4:-4]
+        height = again.astype(float).std() / colours[4:-4, 4:-4].std()
+        assert least < height < 1.01, period
+    flat = np.full((60, 60, 3), 77, np.uint8)
+    assert (crop.to_photo(flat, (300, 300), crisp=True)[1] == 77).all()
+
+
 def grown_in(grown, region):
     picture = np.zeros((300, 300, 3), np.uint8)
     picture[region.slices] = grown

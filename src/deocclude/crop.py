@@ -169,6 +169,8 @@ class SquareCrop:
         if region.is_empty:
             return region, out
         scale = self.side_px / crop_array.shape[0]
+        if crisp and scale > 1:
+            crop_array = _before_cubic_growth(crop_array)
         left, top = self.left_top
         # Border photo pixels may reach past the window by half a pixel: repeat the crop's edge there.
         margin = math.ceil(0.5 / scale) + (2 if crisp else 1)
@@ -186,6 +188,25 @@ class SquareCrop:
                 Image.Resampling.BICUBIC if crisp else Image.Resampling.BILINEAR,
             )  # fmt: skip
         return region, out
+
+
+# What `extract` sees of a pixel and of its neighbours after growth by Pillow's cubic: the integral of that cubic
+# times the triangle that extract weighs with.
+_SEEN_AGAIN = np.array([-0.0167, 0.15, 0.7334, 0.15, -0.0167], dtype=np.float32)
+
+
+def _before_cubic_growth(colours: np.ndarray) -> np.ndarray:
+    """Colours that, grown by a cubic and extracted again, are about those given. (S, S, C) uint8.
+
+    A crop's pixel is a mean over photo pixels, but a cubic goes through it as a value at a point, which flattens
+    texture by a twelfth. One step of back-projection (Irani and Peleg 1991) makes up for it; more would ring.
+    """
+    exact = colours.astype(np.float32)
+    for _ in range(2):  # down the columns, then along the rows
+        padded = np.pad(exact, [(2, 2), (0, 0), (0, 0)], mode="edge")
+        again = sum(padded[shift : shift + len(exact)] * weight for shift, weight in enumerate(_SEEN_AGAIN))
+        exact = (2 * exact - again).swapaxes(0, 1)
+    return np.rint(exact).clip(0, 255).astype(np.uint8)
 
 
 def _reduce_blocks(array: np.ndarray, source: Region, factor: int, fill: float) -> np.ndarray:
