@@ -76,6 +76,39 @@ def pipe(weights_dir: Path) -> Deoccluder:
     return load("base", device="cpu", weights_dir=weights_dir, threads=1)
 
 
+@pytest.fixture(scope="session")
+def hf_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny Mask2Former of random weights that calls most of what it sees a person, the rest a dog."""
+    import torch
+    from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, SwinConfig
+    from transformers.models.mask2former.image_processing_pil_mask2former import Mask2FormerImageProcessorPil
+
+    folder = tmp_path_factory.mktemp("mask2former")
+    stages = {"depths": [1] * 4, "num_heads": [1] * 4, "out_features": [f"stage{i}" for i in range(1, 5)]}
+    config = Mask2FormerConfig(
+        backbone_config=SwinConfig(image_size=64, embed_dim=8, window_size=4, **stages),
+        feature_size=32,
+        mask_feature_size=32,
+        hidden_dim=32,
+        encoder_feedforward_dim=16,
+        dim_feedforward=16,
+        encoder_layers=1,
+        decoder_layers=2,
+        num_attention_heads=2,
+        num_queries=5,
+        id2label={0: "Person", 1: "dog"},
+        label2id={"Person": 0, "dog": 1},
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = Mask2FormerForUniversalSegmentation(config)
+    with torch.no_grad():
+        network.class_predictor.bias.copy_(torch.tensor([3.0, 0.0, 0.0]))  # person, dog, nothing
+    network.save_pretrained(folder)
+    Mask2FormerImageProcessorPil(size={"height": 64, "width": 64}).save_pretrained(folder)
+    return folder
+
+
 def _tiny_mask_completion():
     from onnx import TensorProto, helper, numpy_helper
 

@@ -167,6 +167,18 @@ def test_a_photo_that_the_file_does_not_list_fails_alone(photo: Path, listed: Co
     assert "people.json: does not list other.png" in second.error
 
 
+def test_a_segmenter_looks_at_the_pixels(photo: Path, person, pipe) -> None:
+    seen = []
+
+    def segmenter(image: np.ndarray) -> list[np.ndarray]:
+        seen.append(image)
+        return [person.visible]
+
+    (report,) = run_jobs(plan_jobs([str(photo)], finding=Finding(segmenter)), lambda: pipe)
+    assert report.status == "done" and len(report.people) == 1
+    np.testing.assert_array_equal(seen, [person.photo])
+
+
 def test_finding_and_pointing_do_not_mix(photo: Path, listed: CocoFile) -> None:
     with pytest.raises(UsageError, match="one or the other"):
         plan_jobs([str(photo)], finding=Finding(listed), boxes_xyxy=[(0, 0, 9, 9)])

@@ -21,15 +21,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from PIL import Image
 
+from deocclude.coco import CocoFile
 from deocclude.errors import DeoccludeError, InputError, UsageError
 from deocclude.image_io import load_mask, load_photo
 from deocclude.masks import BoxXyxy
 from deocclude.order import Occlusion
-from deocclude.people import Choice
+from deocclude.people import Choice, Segmenter
 from deocclude.types import PERSON_KINDS, SAVE_KINDS, Person, Result, output_name, suffix_of
 
 if TYPE_CHECKING:
-    from deocclude.coco import CocoFile
     from deocclude.pipeline import Deoccluder
 
 PHOTO_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
@@ -48,9 +48,9 @@ _STREAM_PNG_LEVEL = 1
 
 @dataclass(frozen=True)
 class Finding:
-    """Who is meant where no mask or box says so: people of a COCO file, as `Deoccluder.__call__` picks them."""
+    """Who is meant where no mask or box says so: people found, as `Deoccluder.__call__` picks them."""
 
-    coco: CocoFile
+    finder: CocoFile | Segmenter  # a file that lists photos by name, or whoever looks at their pixels
     person: str = "all"
     min_score: float = 0.0
     min_height_px: float = 0.0
@@ -59,6 +59,13 @@ class Finding:
     def at_most_one(self) -> bool:
         """Whether a single person is asked for."""
         return Choice.parse(self.person).how != "all"
+
+    def segmenter_for(self, relative: Path) -> Segmenter:
+        """Who finds people in the photo at this place in the folder that was given."""
+        finder = self.finder
+        if isinstance(finder, CocoFile):
+            return lambda image: finder.prompts_for(relative, image.shape[:2])
+        return finder
 
 
 @dataclass(frozen=True)
@@ -173,7 +180,7 @@ def plan_jobs(
     if not masks and not boxes_xyxy and not finding:
         raise UsageError(
             "finding people by itself is not there yet: pass --mask FILE or --box x0,y0,x1,y1 for each person, "
-            "or --segmenter coco:FILE.json"
+            "or --segmenter coco:FILE.json or hf:MODEL"
         )
     if finding and (masks or boxes_xyxy):
         raise UsageError("--segmenter finds people where no --mask and no --box points at them: give one or the other")
@@ -451,7 +458,7 @@ def _recover(job: Job, pipe: Deoccluder, seed: int) -> Result:
         find = job.finding
         result = pipe(
             photo,
-            segmenter=lambda image: find.coco.prompts_for(job.relative, image.shape[:2]),
+            segmenter=find.segmenter_for(job.relative),
             person=find.person,
             min_score=find.min_score,
             min_height_px=find.min_height_px,

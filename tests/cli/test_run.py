@@ -88,8 +88,40 @@ def test_people_of_a_coco_file(desk: Desk, person) -> None:
     assert result.exit_code == 0 and "photo.png: nobody found, " in result.stdout
 
 
+def test_people_of_a_transformers_model(desk: Desk, hf_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from deocclude import hf_segmenter
+
+    opened = []
+    read = hf_segmenter._open_model
+    monkeypatch.setattr(hf_segmenter, "_open_model", lambda *given: opened.append(given) or read(*given))
+    Image.open(desk.photo).save(desk.folder / "again.png")
+    found = ["--segmenter", f"hf:{hf_folder}", "--offline", "--person", "largest", "--min-score", 0.3]
+    out = desk.folder / "out"
+    result = desk.run(desk.photo, desk.folder / "again.png", *found, "-o", out, "-j", 2)
+    assert result.exit_code == 0, result.output
+    assert [line.partition(" person ")[0] for line in result.stdout.splitlines()] == [
+        f"{desk.photo}:", f"{desk.folder / 'again.png'}:",
+    ]  # fmt: skip
+    assert result.stderr.strip() == "2 photos: 2 done"
+    assert opened == [(str(hf_folder), "cpu", True)], "read once, on the device that was asked for"
+    assert "already done" in desk.run(desk.photo, *found, "-o", out).stderr
+    assert len(opened) == 1, "nothing to do, nothing to read"
+    # Without --min-score only those of whom it is sure; this one never is.
+    assert "nobody found" in desk.run(desk.photo, "--segmenter", f"hf:{hf_folder}", "-o", desk.folder / "sure").stdout
+
+
+def test_a_transformers_model_that_is_not_there_is_said_once(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.open(desk.photo).save(desk.folder / "again.png")
+    there = ["--segmenter", f"hf:{desk.folder / 'none'}"]
+    assert "none: no such folder" in desk.fails(3, desk.photo, desk.folder / "again.png", *there)
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    assert 'pip install "deocclude[segment]"' in desk.fails(4, desk.photo, *there)
+
+
 def test_what_a_segmenter_may_be_is_said(desk: Desk) -> None:
-    assert "coco:FILE.json" in desk.fails(2, desk.photo, "--segmenter", "magic")
+    for other in ("magic", "magic:x", "hf:", "coco:"):
+        line = desk.fails(2, desk.photo, "--segmenter", other)
+        assert line == f"error: --segmenter takes coco:FILE.json or hf:MODEL, got {other}"
     assert "no such file" in desk.fails(1, desk.photo, "--segmenter", f"coco:{desk.folder / 'none.json'}")
     assert "--segmenter" in desk.fails(2, desk.photo, "--mask", desk.mask, "--person", "1")
     assert "largest" in desk.fails(2, desk.photo, "--segmenter", "coco:x.json", "--person", "nobody")

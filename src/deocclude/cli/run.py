@@ -39,12 +39,19 @@ def app(
     ] = None,
     segmenter: Annotated[
         str | None,
-        typer.Option("--segmenter", metavar="coco:FILE", help="Who finds people: a COCO file with masks or boxes."),
+        typer.Option(
+            "--segmenter",
+            metavar="KIND:NAME",
+            help="Who finds people: coco:FILE.json with masks or boxes, or hf:MODEL of Hugging Face transformers.",
+        ),
     ] = None,
     person: Annotated[
         str, typer.Option("--person", metavar="WHO", help="Of those found: all, largest, N from the left, or x,y.")
     ] = "all",
-    min_score: Annotated[float, typer.Option("--min-score", min=0, max=1, help="Of those found, only as sure.")] = 0.0,
+    min_score: Annotated[
+        float | None,
+        typer.Option("--min-score", min=0, max=1, help="Of those found, only as sure; 0.5 for hf:, else 0."),
+    ] = None,
     min_height: Annotated[int, typer.Option("--min-height", min=0, help="Of those found, only as high, in px.")] = 0,
     save: Annotated[
         str,
@@ -73,21 +80,24 @@ def app(
     files go there, with the folders of the input mirrored. With -o NAME.png that name is given to the first kind saved.
 
     --segmenter coco:FILE.json takes people's masks, or boxes, from a COCO file that lists the photos by name; they are
-    numbered from left to right.
+    numbered from left to right. --segmenter hf:MODEL finds them with a Mask2Former, MaskFormer or OneFormer that knows
+    the class person: a folder, or a name in the cache or on the Hugging Face hub. It needs the extra [segment].
 
     Several photos take a folder of masks: --mask MASKS matches by name, sub/photo.jpg with MASKS/sub/photo.png, and
     for several people MASKS/sub/photo_1.png, photo_2.png and so on. What is already there is not done again without
     --overwrite. A photo that fails does not stop the others; the exit code is then 5.
     """
     from deocclude.batch import exit_code, plan_jobs, run_jobs
+    from deocclude.hf_segmenter import HfSegmenter
 
     kinds = list(dict.fromkeys(kind.strip() for kind in save.split(",") if kind.strip()))
+    finding = parse_finding(segmenter, person, min_score, min_height, device=device, offline=offline)
     plan = plan_jobs(
         inputs,
         output=output,
         masks=mask or (),
         boxes_xyxy=[parse_box(text) for text in box or ()],
-        finding=parse_finding(segmenter, person, min_score, min_height),
+        finding=finding,
         kinds=kinds,
         recursive=recursive,
     )
@@ -104,7 +114,10 @@ def app(
 
         # Photos at a time share the cores between them.
         threads = max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else None
-        return deocclude.load(model, device=device, weights_dir=weights, threads=threads)
+        pipe = deocclude.load(model, device=device, weights_dir=weights, threads=threads)
+        if finding and isinstance(finding.finder, HfSegmenter):
+            finding.finder.load()  # what is missing is said once, and not for each photo
+        return pipe
 
     reports: list[Report] = []
     with _progress(plan, shown=not quiet) as advance:
@@ -121,14 +134,23 @@ def app(
         raise typer.Exit(code)
 
 
-def parse_finding(segmenter: str | None, person: str, min_score: float, min_height_px: int) -> Finding | None:
-    """Who is found by `--segmenter`; None without it.
+def parse_finding(
+    segmenter: str | None,
+    person: str,
+    min_score: float | None,
+    min_height_px: int,
+    *,
+    device: str = "auto",
+    offline: bool = False,
+) -> Finding | None:
+    """Who is found by `--segmenter`; None without it. A COCO file is read, a model is not yet.
 
     Raises:
-        UsageError: another segmenter than coco:FILE, or a choice among people where none are found.
+        UsageError: another segmenter than coco:FILE or hf:MODEL, or a choice among people where none are found.
     """
     from deocclude.batch import Finding
     from deocclude.coco import CocoFile
+    from deocclude.hf_segmenter import HfSegmenter
     from deocclude.people import Choice
 
     Choice.parse(person)
@@ -136,10 +158,14 @@ def parse_finding(segmenter: str | None, person: str, min_score: float, min_heig
         if person != "all" or min_score or min_height_px:
             raise UsageError("--person, --min-score and --min-height choose among people found: name a --segmenter")
         return None
-    kind, _, file = segmenter.partition(":")
-    if kind != "coco" or not file:
-        raise UsageError(f"--segmenter takes coco:FILE.json, got {segmenter}")
-    return Finding(CocoFile.open(file), person, min_score, min_height_px)
+    kind, _, name = segmenter.partition(":")
+    if kind == "coco" and name:
+        return Finding(CocoFile.open(name), person, min_score or 0.0, min_height_px)
+    if kind == "hf" and name:
+        # A model gives a score to everything that it doubts; a COCO file lists whom somebody meant.
+        least = 0.5 if min_score is None else min_score
+        return Finding(HfSegmenter(name, device, least, offline), person, least, min_height_px)
+    raise UsageError(f"--segmenter takes coco:FILE.json or hf:MODEL, got {segmenter}")
 
 
 def parse_box(text: str) -> BoxXyxy:
