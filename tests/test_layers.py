@@ -1,48 +1,25 @@
 import io
 import xml.etree.ElementTree as ET
 import zipfile
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from deocclude.crop import Region
+from bodies import make_person
 from deocclude.errors import DeoccludeError
-from deocclude.layers import Layer, person_layers, save_layers
-from deocclude.types import Person
-
-
-def make_person(photo: np.ndarray, number: int, left: int, hidden_from: int) -> Person:
-    """A body of rows 2 to 14 and 6 columns from `left`, hidden from row `hidden_from` on, where it is all 100."""
-    region = Region(0, left - 2, 16, left + 8)
-    amodal = np.zeros(region.size_hw, bool)
-    amodal[2:14, 2:8] = True
-    visible = amodal.copy()
-    visible[hidden_from:] = False
-    hidden = Region(hidden_from, left, 14, left + 6) if hidden_from < 14 else Region(0, 0, 0, 0)
-    return Person(
-        id=number,
-        score=0.75,
-        photo=photo,
-        region=region,
-        visible_part=visible,
-        amodal_part=amodal,
-        amodal_prob_part=amodal * np.uint8(204),
-        parsing_part=amodal * np.uint8(6),
-        hidden_region=hidden,
-        hidden_rgb=np.full((*hidden.size_hw, 3), 100, np.uint8),
-    )
+from deocclude.layers import Layer, save_layers
+from deocclude.types import Result
 
 
 @pytest.fixture
-def result() -> SimpleNamespace:
-    """Two people of grey 200 on grey 40; the first stands behind a box of grey 70, and is the second from the back."""
+def result() -> Result:
+    """Two people of grey 200 on grey 40; the first stands behind a box of grey 70."""
     photo = np.full((20, 30, 3), 40, np.uint8)
     photo[2:14, 4:10] = photo[2:14, 18:24] = 200
     photo[10:14, 4:10] = 70
     first, second = make_person(photo, 1, 4, hidden_from=10), make_person(photo, 2, 18, hidden_from=14)
-    return SimpleNamespace(image=photo, people=(first, second), back_to_front=(second, first))
+    return Result(photo, (first, second), {}, "cpu", "base")
 
 
 def compose(layers: list[Layer], size_hw: tuple[int, int]) -> np.ndarray:
@@ -58,24 +35,24 @@ def open_png(archive: zipfile.ZipFile, name: str) -> Image.Image:
 
 
 def test_people_lie_on_a_background_in_order(result):
-    layers = person_layers(result)
-    assert [layer.name for layer in layers] == ["background", "person 2 (0 % hidden)", "person 1 (33 % hidden)"]
-    assert [layer.left_top for layer in layers] == [(0, 0), (16, 0), (2, 0)]
+    layers = result.layers()
+    assert [layer.name for layer in layers] == ["background", "person 1 (33 % hidden)", "person 2 (0 % hidden)"]
+    assert [layer.left_top for layer in layers] == [(0, 0), (2, 0), (16, 0)]
     assert (layers[0].pixels == 40).all()
     for layer, person in zip(layers[1:], result.back_to_front, strict=True):
         assert np.array_equal(layer.pixels, person.rgba[person.region.slices])
-    assert (layers[2].pixels[11, 5] == (100, 100, 100, 255)).all()
+    assert (layers[1].pixels[11, 5] == (100, 100, 100, 255)).all()
 
 
 def test_no_outline_of_a_person_stays_in_the_background(result):
     # a mask that misses a pixel of the person on each side
     result.image[1:15, 3:11] = result.image[1:15, 17:25] = 200
-    assert (person_layers(result)[0].pixels == 40).all()
+    assert (result.layers()[0].pixels == 40).all()
 
 
 def test_a_photo_without_people_is_its_background(result):
     photo = np.random.default_rng(1).integers(0, 256, (9, 7, 3), dtype=np.uint8)
-    (background,) = person_layers(SimpleNamespace(image=photo, back_to_front=()))
+    (background,) = Result(photo, (), {}, "cpu", "base").layers()
     assert np.array_equal(background.pixels, photo)
 
 
@@ -83,7 +60,7 @@ def test_the_layers_put_together_are_the_picture_with_people_whole(result):
     merged = result.image.copy()
     for person in result.people:
         person.paint_onto(merged)
-    composed = compose(person_layers(result), (20, 30)).astype(int)
+    composed = compose(result.layers(), (20, 30)).astype(int)
     soft = np.logical_or.reduce([person.rgba[..., 3] % 255 > 0 for person in result.people])
     assert np.array_equal(composed[~soft], merged[~soft])
     # At the soft edge the body lies on the background: on a side 1/3 of it a pixel outside, 2/3 a pixel inside.
@@ -110,7 +87,7 @@ def test_a_half_transparent_layer_is_laid_over(tmp_path):
 
 
 def test_the_file_is_laid_out_as_openraster_wants(result, tmp_path):
-    layers = person_layers(result)
+    layers = result.layers()
     path = save_layers(tmp_path / "new" / "a.ora", layers, (20, 30), result.image, icc_profile=b"profile")
     assert path == tmp_path / "new" / "a.ora"
     assert [entry.name for entry in path.parent.iterdir()] == ["a.ora"]
@@ -132,8 +109,8 @@ def test_the_file_is_laid_out_as_openraster_wants(result, tmp_path):
         assert image.tag == "image" and image.attrib == {"version": "0.0.3", "w": "30", "h": "20"}
         assert [child.tag for child in image] == ["stack"]
         assert [row.attrib for row in image[0]] == [
-            {"name": "person 1 (33 % hidden)", "src": "data/layer3.png", "x": "2", "y": "0"},
-            {"name": "person 2 (0 % hidden)", "src": "data/layer2.png", "x": "16", "y": "0"},
+            {"name": "person 2 (0 % hidden)", "src": "data/layer3.png", "x": "16", "y": "0"},
+            {"name": "person 1 (33 % hidden)", "src": "data/layer2.png", "x": "2", "y": "0"},
             {"name": "background", "src": "data/layer1.png", "x": "0", "y": "0"},
         ]
         for number, layer in enumerate(layers, start=1):
@@ -154,7 +131,7 @@ def test_a_thumbnail_has_256_pixels_at_most(tmp_path):
 
 
 def test_the_same_layers_give_the_same_bytes(result, tmp_path):
-    layers = person_layers(result)
+    layers = result.layers()
     first, second = (save_layers(tmp_path / name, layers, (20, 30), result.image) for name in ("a.ora", "b.ora"))
     assert first.read_bytes() == second.read_bytes()
     with zipfile.ZipFile(first) as archive:

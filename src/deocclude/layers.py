@@ -1,4 +1,4 @@
-"""A result as layers for an image editor: an OpenRaster file, which GIMP, Krita and MyPaint open."""
+"""Layers for an image editor: an OpenRaster file, which GIMP, Krita and MyPaint open."""
 
 from __future__ import annotations
 
@@ -8,18 +8,13 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
 
-from deocclude.background import fill_background, rim_px
 from deocclude.errors import DeoccludeError
 from deocclude.image_io import write_whole
-from deocclude.masks import dilate
-
-if TYPE_CHECKING:
-    from deocclude.types import Person, Result
 
 _THUMBNAIL_PX = 256
 # What XML 1.0 has no way to write, not even escaped.
@@ -36,22 +31,6 @@ class Layer:
 
     def __post_init__(self) -> None:
         _check_pixels(f"layer {self.name!r}", self.pixels)
-
-
-def person_layers(result: Result) -> list[Layer]:
-    """A photo taken apart, bottom to top: the background without people, then each person whole.
-
-    The background is the photo with all people filled in, together with the rim around them (`rim_px`), so that no
-    outline stays behind when a person is moved. People come in the order of `result.back_to_front`, each as
-    `Person.rgba` shows them but cropped to the person's region.
-    """
-    people = result.back_to_front
-    hole = np.zeros(result.image.shape[:2], dtype=bool)
-    for person in people:
-        hole[person.region.slices] |= person.amodal_part
-    # The rim belongs to the hole here, so that it needs no growing to be no source.
-    background = fill_background(result.image, dilate(hole, rim_px(hole.shape)), grow_px=0)
-    return [Layer("background", background), *(_person_layer(person) for person in people)]
 
 
 def save_layers(
@@ -89,11 +68,6 @@ def save_layers(
             _write_png(archive, "Thumbnails/thumbnail.png", picture, icc_profile)
 
     return write_whole(path, write)
-
-
-def _person_layer(person: Person) -> Layer:
-    name = f"person {person.id} ({100 * person.hidden_fraction:.0f} % hidden)"
-    return Layer(name, person.rgba_part, (person.region.left, person.region.top))
 
 
 def _stack_xml(layers: Sequence[Layer], sources: Sequence[str], size_hw: tuple[int, int]) -> bytes:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -20,8 +20,11 @@ from deocclude.composite import PARSING_PALETTE, cut_out, paste_hidden_box, tint
 from deocclude.crop import Region
 from deocclude.errors import DeoccludeError, UsageError
 from deocclude.image_io import save_image, save_text
-from deocclude.masks import encode_rle, mask_to_box_xyxy
+from deocclude.masks import dilate, encode_rle, mask_to_box_xyxy
 from deocclude.order import Body, Occlusion, back_to_front, find_occlusions
+
+if TYPE_CHECKING:
+    from deocclude.layers import Layer
 
 PARSING_NAMES: tuple[str, ...] = (
     "background",
@@ -247,6 +250,32 @@ class Result:
             tint_person(picture[person.region.slices], person.visible_part, person._invisible_part, outline_px)
         return picture
 
+    def layers(self) -> list[Layer]:
+        """The photo taken apart, bottom to top: the background without people, then each person whole, by depth.
+
+        The background is the photo with all people filled in, together with the rim around them (`rim_px`), so that no
+        outline stays behind when a person is moved. People are as in `Person.rgba`, cropped to their region.
+        """
+        from deocclude.background import fill_background, rim_px  # seldom needed
+        from deocclude.layers import Layer
+
+        hole = np.zeros(self.image.shape[:2], dtype=bool)
+        for person in self.people:
+            hole[person.region.slices] |= person.amodal_part
+        # The rim belongs to the hole here, so that it needs no growing to be no source.
+        background = fill_background(self.image, dilate(hole, rim_px(hole.shape)), grow_px=0)
+        return [
+            Layer("background", background),
+            *(
+                Layer(
+                    f"person {person.id} ({100 * person.hidden_fraction:.0f} % hidden)",
+                    person.rgba_part,
+                    (person.region.left, person.region.top),
+                )
+                for person in self.back_to_front
+            ),
+        ]
+
     def to_coco(self, file_name: str = "") -> dict[str, Any]:
         """COCO's dictionary of this photo: one annotation a person, with the amodal mask as `segmentation`.
 
@@ -309,9 +338,9 @@ class Result:
         if kind == "json":
             return save_text(json.dumps(self.to_coco(file_name), indent=1) + "\n", path)
         if kind == "layers":
-            from deocclude.layers import person_layers, save_layers  # zip and XML are seldom needed
+            from deocclude.layers import save_layers  # zip and XML are seldom needed
 
-            return save_layers(path, person_layers(self), self.image.shape[:2], self.content, self.icc_profile)
+            return save_layers(path, self.layers(), self.image.shape[:2], self.content, self.icc_profile)
         picture = self.picture(kind, person)
         return save_image(picture.pixels, path, picture.palette, picture.icc_profile)
 
