@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 from deocclude import export as export_module
 from deocclude.cli.app import app
 from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet
-from deocclude.weights_io import save_weights
+from deocclude.weights_io import load_weights, save_weights
 
 
 def export(*arguments: object) -> Result:
@@ -43,6 +43,25 @@ def test_export_prints_a_line_or_json(trained: Path, tmp_path: Path, monkeypatch
     manifest = json.loads((out / "manifest.json").read_text())
     assert row == manifest["models"]["mine"]["networks"]["mask_completion"]
     assert list(manifest["models"]) == ["mine"]
+
+
+def test_the_mean_of_two_checkpoints_is_exported(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export_module, "export_onnx", lambda network, path: path.write_bytes(b"onnx") * 0.0)
+    weights, metadata = load_weights(trained)
+    later = {k: v + 2 if v.is_floating_point() else v for k, v in weights.items()}
+    save_weights(tmp_path / "last.safetensors", later, metadata | {"step": 5})
+    done = export(trained, tmp_path / "last.safetensors", "--mean", "-o", tmp_path / "weights")
+    assert done.exit_code == 0, done.output
+    mean, told = load_weights(tmp_path / "mean.safetensors")
+    assert all(torch.allclose(v, weights[k] + 1) for k, v in mean.items() if v.is_floating_point())
+    assert (told["step"], told["mean_of_steps"]) == (5, [1, 5])
+    kept, _ = load_weights(tmp_path / "weights" / "mask_completion_base.safetensors")
+    torch.testing.assert_close(kept["stem.0.weight"].float(), mean["stem.0.weight"], rtol=1e-3, atol=1e-3)
+    save_weights(tmp_path / "other.safetensors", {"w": torch.zeros(1)}, {"network": "mask_completion"})
+    refused = export(tmp_path / "other.safetensors", trained, "--mean", "-o", tmp_path / "weights")
+    assert refused.exit_code == 3 and "other.safetensors: not the same network" in refused.stderr
 
 
 def test_broken_weights_leave_with_3(trained: Path, tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_a_stage_trains_and_resumes(folder: Path, tmp_path: Path, stage: str, ne
     done = train(stage, "-c", folder / "config.yaml", "-o", out, "-q")
     assert done.exit_code == 0, done.output
     assert done.stdout.startswith(f"{out / 'best.safetensors'} score ") and done.stdout.endswith("after 2 steps\n")
-    assert {p.name for p in out.iterdir()} == {"best.safetensors", "last.pt", "log.jsonl"}
+    assert {p.name for p in out.iterdir()} == {"best.safetensors", "last.pt", "last.safetensors", "log.jsonl"}
     assert load_weights(out / "best.safetensors")[1]["network"] == network
     more = train(stage, "-c", folder / "config.yaml", "-o", out, "-q", "--set", f"{stage}.schedule.steps=3")
     assert more.exit_code == 0 and more.stdout.endswith("after 3 steps\n")

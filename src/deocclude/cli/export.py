@@ -22,6 +22,9 @@ def app(
     amodal_threshold: Annotated[
         float, typer.Option("--amodal-threshold", help="Stage 1: probability from which a hidden pixel is body.")
     ] = 0.5,
+    mean: Annotated[
+        bool, typer.Option("--mean", help="Of checkpoints of one network their mean, kept as mean.safetensors.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Export trained weights to ONNX, check them against torch, and enter them in the manifest."""
@@ -30,6 +33,10 @@ def app(
 
     folder = output or BUNDLED_WEIGHTS
     check_folder(folder)
+    if mean:
+        from deocclude.weights_io import save_mean
+
+        sources = [save_mean(sources, sources[-1].with_name("mean.safetensors"))]
     for source in sources:
         row = export_to_weights(source, folder, model=model, amodal_threshold=amodal_threshold)
         if as_json:

@@ -13,7 +13,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=T
 
 Config = Annotated[Path, typer.Option("-c", "--config", metavar="FILE", help="A YAML file such as configs/base.yaml.")]
 Output = Annotated[
-    Path, typer.Option("-o", "--output", metavar="DIR", help="log.jsonl, last.pt and best.safetensors go here.")
+    Path, typer.Option("-o", "--output", metavar="DIR", help="log.jsonl, last.pt, best and last.safetensors go here.")
 ]
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="a.b=c", help="Override a key of the config.")]
 Fresh = Annotated[bool, typer.Option("--overwrite", help="Start anew instead of resuming from the folder's last.pt.")]

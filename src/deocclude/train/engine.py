@@ -29,6 +29,7 @@ from deocclude.weights_io import load_state, save_state, save_weights
 
 STATE_FILE = "last.pt"  # everything that a run needs to go on
 WEIGHTS_FILE = "best.safetensors"  # averaged weights of the best validation
+LAST_FILE = "last.safetensors"  # averaged weights of the last one
 
 
 class Stage(Protocol):
@@ -86,7 +87,10 @@ class StepBatches(Dataset):
 def fit(
     stage: Stage, config: TrainConfig, section: StageSection, out: Path, *, resume: bool = True, quiet: bool = False
 ) -> Outcome:
-    """Train a stage. Writes to `out`: log.jsonl, last.pt, best.safetensors. Resumes from last.pt where there is one."""
+    """Train a stage. Writes to `out`: log.jsonl, last.pt, best.safetensors and last.safetensors.
+
+    Resumes from last.pt where there is one.
+    """
     out.mkdir(parents=True, exist_ok=True)
     device = choose_device(config.device)
     if config.threads:
@@ -164,9 +168,10 @@ def fit(
                     measures = stage.validate(ema.network)
                     _write(log, {"step": step + 1, "validation": measures})
                     progress.update(bar, note=f"score {measures['score']:.4f}")
+                    meta = stage.metadata() | {"step": step + 1, "validation": measures, "seed": config.seed}
+                    save_weights(out / LAST_FILE, ema.network.state_dict(), meta)
                     if measures["score"] > best:
                         best = measures["score"]
-                        meta = stage.metadata() | {"step": step + 1, "validation": measures, "seed": config.seed}
                         save_weights(out / WEIGHTS_FILE, ema.network.state_dict(), meta)
                     save(step + 1)
                     seen, since = 0, time.monotonic()
