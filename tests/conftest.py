@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw
 
 from deocclude.pipeline import Deoccluder, load
 from deocclude.types import PARSING_NAMES
+from hf_models import TINY, tiny_swin
 
 REACH_PX = 20  # how far the tiny mask network grows a mask, in crop pixels
 SURE = 0.9  # the probability that it gives
@@ -80,22 +81,16 @@ def pipe(weights_dir: Path) -> Deoccluder:
 def hf_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a tiny Mask2Former of random weights that calls most of what it sees a person, the rest a dog."""
     import torch
-    from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, SwinConfig
+    from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation
     from transformers.models.mask2former.image_processing_pil_mask2former import Mask2FormerImageProcessorPil
 
     folder = tmp_path_factory.mktemp("mask2former")
-    stages = {"depths": [1] * 4, "num_heads": [1] * 4, "out_features": [f"stage{i}" for i in range(1, 5)]}
     config = Mask2FormerConfig(
-        backbone_config=SwinConfig(image_size=64, embed_dim=8, window_size=4, **stages),
+        backbone_config=tiny_swin(),
         feature_size=32,
         mask_feature_size=32,
         hidden_dim=32,
-        encoder_feedforward_dim=16,
-        dim_feedforward=16,
-        encoder_layers=1,
-        decoder_layers=2,
-        num_attention_heads=2,
-        num_queries=5,
+        **TINY,
         id2label={0: "Person", 1: "dog"},
         label2id={"Person": 0, "dog": 1},
     )

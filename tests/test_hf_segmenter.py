@@ -14,6 +14,7 @@ import pytest
 
 from deocclude.errors import DeoccludeError, DeviceError, InputError, MissingExtraError, UsageError, WeightsError
 from deocclude.hf_segmenter import HfSegmenter
+from hf_models import TINY, tiny_swin
 
 PHOTO = np.random.default_rng(0).integers(0, 255, (48, 80, 3), dtype=np.uint8)
 NAMES = {"id2label": {0: "person", 1: "dog"}, "label2id": {"person": 0, "dog": 1}}
@@ -104,12 +105,7 @@ def save_oneformer(folder: Path) -> None:
         hidden_dim=32,
         conv_dim=32,
         mask_dim=32,
-        encoder_feedforward_dim=16,
-        dim_feedforward=16,
-        encoder_layers=1,
-        decoder_layers=2,
-        num_attention_heads=2,
-        num_queries=5,
+        **TINY,
         is_training=False,
         **NAMES,
     )
@@ -122,13 +118,6 @@ def save_oneformer(folder: Path) -> None:
     saved = json.loads(path.read_text())
     saved["image_processor"] |= {"repo_path": "nobody/no-such-names", "class_info_file": "names.json"}
     path.write_text(json.dumps(saved))
-
-
-def tiny_swin():
-    from transformers import SwinConfig
-
-    stages = {"depths": [1] * 4, "num_heads": [1] * 4, "out_features": [f"stage{i}" for i in range(1, 5)]}
-    return SwinConfig(image_size=64, embed_dim=8, window_size=4, **stages)
 
 
 def save_sure(network_type: type, config: object, folder: Path) -> None:

@@ -109,14 +109,18 @@ class Job:
         return [path for output in self.outputs for _, path in output.paths(people)]
 
     @property
-    def is_done(self) -> bool:
-        """Whether the photo is there, and every file that this job would write.
+    def expected_paths(self) -> list[Path]:
+        """Every file that this job would write.
 
         Where people are to be found, those of the first person stand for all: how many there are is not known yet.
         """
+        return self.paths(1 if self.prompted is None else self.prompted)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the photo is there, and all of `expected_paths`."""
         there = not self.to_stdout and not self.problem and (self.source == STREAM or Path(self.source).is_file())
-        people = 1 if self.prompted is None else self.prompted
-        return there and all(path.is_file() for path in self.paths(people))
+        return there and all(path.is_file() for path in self.expected_paths)
 
 
 @dataclass(frozen=True)
@@ -337,8 +341,7 @@ def _refuse_collisions(jobs: Sequence[Job]) -> None:
     inputs = {os.path.realpath(job.source): job.source for job in jobs if job.source != STREAM}
     inputs |= {os.path.realpath(path): str(path) for job in jobs for path in job.mask_paths}
     for job in jobs:
-        people = 1 if job.prompted is None else job.prompted
-        for path in job.paths(people) if not job.to_stdout else ():
+        for path in job.expected_paths if not job.to_stdout else ():
             real = os.path.realpath(path)
             if real in inputs:
                 raise UsageError(f"{path} is an input ({inputs[real]}): name another output with -o")
@@ -369,7 +372,7 @@ def run_jobs(
     def work(index: int) -> Report:
         job = jobs[index]
         if not todo[index] or pipe is None:
-            return Report(job.source, "skipped", outputs=_names(job, job.prompted or 1))
+            return Report(job.source, "skipped", outputs=_names(job.expected_paths))
         return do_job(job, pipe, seed=seed)
 
     with contextlib.ExitStack() as stack:
@@ -403,7 +406,7 @@ def do_job(job: Job, pipe: Deoccluder, *, seed: int = 0) -> Report:
         job.source,
         "done",
         tuple(_report_person(person, result.order) for person in result.people),
-        _names(job, len(result.people)),
+        _names(job.paths(len(result.people))),
         time.perf_counter() - started,
         result.device,
         result.model,
@@ -429,8 +432,8 @@ def exit_code(reports: Sequence[Report], photos: int) -> int:
     return failed[0].exit_code if photos == 1 else 5
 
 
-def _names(job: Job, people: int) -> tuple[str, ...]:
-    return tuple(str(path) for path in job.paths(people))
+def _names(paths: Sequence[Path]) -> tuple[str, ...]:
+    return tuple(str(path) for path in paths)
 
 
 # --- pixels ----------------------------------------------------------------------------------------------------------
