@@ -25,7 +25,7 @@ def photo(tmp_path: Path, person) -> Path:
 
 
 def outputs(job: Job) -> list[str]:
-    return [path.as_posix() for path in job.paths(job.prompted)]
+    return [path.as_posix() for path in job.expected_paths]
 
 
 def make_files(root: Path, *names: str) -> Path:
@@ -62,7 +62,6 @@ def test_every_person_gets_a_file() -> None:
 @pytest.mark.parametrize(
     ("changes", "word"),
     [
-        ({"boxes_xyxy": []}, "--mask"),
         ({"kinds": ["content", "depth"]}, "depth"),
         ({"kinds": []}, "--save"),
         ({"output": "y.gif"}, ".gif"),
@@ -130,7 +129,7 @@ def listed(photo: Path, person) -> CocoFile:
 
 def test_people_of_a_coco_file_are_numbered_from_the_left(photo: Path, listed: CocoFile, pipe) -> None:
     (job,) = plan_jobs([str(photo)], finding=Finding(listed), kinds=["amodal", "content"])
-    assert job.prompted is None and not job.is_done
+    assert not job.is_done
     (report,) = run_jobs([job], lambda: pipe)
     assert [person.box_xyxy[0] < 200 for person in report.people] == [True, False]
     assert sorted(Path(name).name for name in report.outputs) == [
@@ -140,13 +139,16 @@ def test_people_of_a_coco_file_are_numbered_from_the_left(photo: Path, listed: C
 
 
 def test_of_the_people_found_some_can_be_chosen(photo: Path, listed: CocoFile, pipe) -> None:
-    for finding, left in (
-        (Finding(listed, person="2"), False),
-        (Finding(listed, min_score=0.5), True),
-        (Finding(listed, person="90,100"), True),
+    for finding, left, number in (
+        (Finding(listed, person="2"), False, 2),
+        (Finding(listed, min_score=0.5), True, 1),
+        (Finding(listed, person="90,100"), True, 1),
     ):
-        (report,) = run_jobs(plan_jobs([str(photo)], finding=finding), lambda: pipe, overwrite=True)
+        jobs = plan_jobs([str(photo)], finding=finding, kinds=["rgba"])
+        (report,) = run_jobs(jobs, lambda: pipe, overwrite=True)
         assert [person.box_xyxy[0] < 200 for person in report.people] == [left]
+        assert [person.id for person in report.people] == [number], "a number from the left is kept"
+        assert report.outputs == (str(photo.with_name(f"photo.person{number}.rgba.png")),) and jobs[0].is_done
 
 
 def test_a_photo_without_people_is_written_as_it_is(photo: Path, listed: CocoFile, person, pipe) -> None:
@@ -179,6 +181,11 @@ def test_a_segmenter_looks_at_the_pixels(photo: Path, person, pipe) -> None:
     np.testing.assert_array_equal(seen, [person.photo])
 
 
+def test_without_prompts_the_models_own_detector_finds_people(photo: Path) -> None:
+    (job,) = plan_jobs([str(photo)])
+    assert job.finding == Finding() and job.finding.segmenter_for(Path("photo.png")) is None
+
+
 def test_finding_and_pointing_do_not_mix(photo: Path, listed: CocoFile) -> None:
     with pytest.raises(UsageError, match="one or the other"):
         plan_jobs([str(photo)], finding=Finding(listed), boxes_xyxy=[(0, 0, 9, 9)])
@@ -186,7 +193,7 @@ def test_finding_and_pointing_do_not_mix(photo: Path, listed: CocoFile) -> None:
         with pytest.raises(UsageError, match="one file"):
             plan_jobs([str(photo)], finding=Finding(listed), kinds=["rgba"], output=output)
     (job,) = plan_jobs([str(photo)], finding=Finding(listed, person="largest"), kinds=["rgba"], output="one.png")
-    assert job.paths(1) == [Path("one.png")] and job.paths(0) == []
+    assert job.paths([3]) == [Path("one.png")] and job.paths([]) == []
 
 
 def test_outputs_hold_what_the_result_holds(photo: Path, person, pipe) -> None:

@@ -98,6 +98,36 @@ class Repeater:
         return image
 
 
+class Finder:
+    """Finds the people that it was given, whatever the photo."""
+
+    def __init__(self, *people: Person) -> None:
+        self.people = list(people)
+
+    def __call__(self, image, masks=None, boxes_xyxy=None) -> Answer:
+        assert masks is None and boxes_xyxy is None
+        return Answer(self.people)
+
+    def recover(self, image, visible_mask, amodal_mask) -> np.ndarray:
+        return image
+
+
+def test_from_the_photo_alone_the_likest_person_is_measured(frozen: FrozenSet) -> None:
+    sample = frozen.load(frozen.records[0])
+    other = np.zeros_like(sample.amodal)
+    other[:, 60:] = True
+    right = Person(sample.visible, sample.amodal, sample.photo)
+    found = evaluate(frozen, Finder(Person(other, other, sample.photo), right), initial_kinds=["photo"], content=False)
+    first = [s for s in found.masks if s.record_id == sample.id]
+    assert [s.method for s in first] == ["deocclude", "box of the whole photo", "GrabCut foreground"]
+    assert first[0].full_iou == 1 and first[1].full_iou == pytest.approx(80 * 24 / (HEIGHT * WIDTH))
+    for people in ((), (Person(other, other, sample.photo),)):
+        nobody = evaluate(frozen, Finder(*people), initial_kinds=["photo"], content=False)
+        assert [s.full_iou for s in nobody.masks if s.method == "deocclude"] == [0] * 4
+    tables = to_markdown(summarise(found))
+    assert "photo" in tables and "GrabCut" in tables
+
+
 def test_a_perfect_predictor_scores_perfectly(frozen: FrozenSet) -> None:
     oracle = Oracle(frozen)
     summary = summarise(evaluate(frozen, oracle))
@@ -200,7 +230,7 @@ def test_markdown_holds_every_method(frozen: FrozenSet) -> None:
 
 
 def test_an_unknown_kind_of_initial_mask(frozen: FrozenSet) -> None:
-    with pytest.raises(ValueError, match="exact, degraded, box, got scribble"):
+    with pytest.raises(ValueError, match="exact, degraded, box, photo, got scribble"):
         evaluate(frozen, Repeater(), initial_kinds=["scribble"])
 
 

@@ -1,5 +1,6 @@
 import io
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,9 +9,10 @@ from PIL import Image
 import deocclude
 from deocclude.completion import TIGHT_SCALE
 from deocclude.composite import soft_edge
+from deocclude.detection import Detection
 from deocclude.errors import DeviceError, InputError, UsageError, WeightsError
 from deocclude.masks import box_to_mask, mask_iou, mask_to_box_xyxy
-from deocclude.pipeline import load
+from deocclude.pipeline import Deoccluder, load
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +55,7 @@ def test_the_gap_is_closed_with_the_shirts_colour(result, person):
 def test_the_result_says_where_and_how_long(result):
     assert result.device == "cpu"
     assert result.model == "base"
-    assert set(result.timings) == {"load", "complete", "recover", "total"}
+    assert set(result.timings) == {"load", "find", "complete", "recover", "total"}
     assert 0 < result.timings["complete"] < result.timings["total"]
 
 
@@ -103,9 +105,57 @@ def test_a_segmenter_finds_people_left_to_right(pipe, person, weights_dir):
     (one,) = pipe(person.photo, segmenter=find, person="450,100").people
     assert one.visible_mask[100, 450]
     always = load("base", device="cpu", weights_dir=weights_dir, threads=1, segmenter=find)
-    assert len(always(person.photo, person="2").people) == 1
+    assert [one.id for one in always(person.photo, person="2").people] == [2]
     assert len(always(person.photo, masks=[person.visible]).people) == 1  # prompts come first
     assert len(seen) == 4
+
+
+class Boxes:
+    """A detector that always gives the same answer and notes what it was asked."""
+
+    def __init__(self, *found: Detection):
+        self.found, self.asked = found, []
+
+    def __call__(self, photo, *, min_score, min_height_px):
+        self.asked.append((photo.shape, min_score, min_height_px))
+        return list(self.found)
+
+
+def with_detector(pipe: Deoccluder, *found: Detection, unsure: bool = False) -> tuple[Deoccluder, Boxes]:
+    """`pipe` with such a detector; unsure: the mask network sees nobody anywhere."""
+    boxes = Boxes(*found)
+
+    def doubt(photo, mask):
+        return replace(pipe._complete(photo, mask), score=0.4)
+
+    complete = doubt if unsure else pipe._complete
+    return Deoccluder(complete, pipe._recover, device="cpu", model="base", finder=boxes), boxes
+
+
+RIGHT, LEFT = Detection((400, 60, 500, 300), 0.9), Detection((20.4, 60, 90, 300), 0.5)
+
+
+def test_the_detector_finds_people_left_to_right(pipe, person):
+    own, boxes = with_detector(pipe, RIGHT, LEFT, Detection((22, 64, 92, 300), 0.4))
+    result = own(person.photo, min_height_px=20)
+    assert boxes.asked == [((480, 640, 3), None, 20)]
+    assert [(one.id, one.box_xyxy[0] < 200) for one in result.people] == [(1, True), (2, False)], "merged by mask"
+    left, right = pipe(person.photo, boxes_xyxy=[LEFT.box_xyxy, RIGHT.box_xyxy]).people
+    assert [one.score for one in result.people] == pytest.approx([0.5 * left.score, 0.9 * right.score])
+    assert "find" in result.timings
+    (chosen,) = own(person.photo, person="largest", min_score=0.2).people
+    assert chosen.id == 2 and boxes.asked[-1][1] == 0.2
+    assert [one.id for one in own(person.photo, person="30,100").people] == [1]
+    assert len(own(person.photo, boxes_xyxy=[(0, 0, 9, 9)]).people) == 1 and len(boxes.asked) == 3, "prompts come first"
+    with pytest.raises(InputError, match="but 2 people were found"):
+        own(person.photo, person="3")
+
+
+def test_whom_the_mask_network_does_not_see_is_nobody(pipe, person):
+    doubting, _ = with_detector(pipe, RIGHT, LEFT, unsure=True)
+    assert doubting(person.photo).people == ()
+    assert len(doubting(person.photo, masks=[person.visible]).people) == 1, "whom a user points at is there"
+    assert len(doubting(person.photo, segmenter=lambda image: [person.visible]).people) == 1
 
 
 def test_nobody_found_is_no_error(pipe, person):
@@ -166,7 +216,7 @@ def test_a_person_of_one_pixel(pipe, person):
 
 
 def test_without_a_prompt_it_says_what_to_pass(pipe, person):
-    with pytest.raises(UsageError, match="not there yet: pass masks, boxes_xyxy or a segmenter") as caught:
+    with pytest.raises(UsageError, match="model base cannot find people: pass masks, boxes_xyxy or a segm") as caught:
         pipe(person.photo)
     assert caught.value.exit_code == 2
     assert pipe(person.photo, masks=[]).people == ()

@@ -50,9 +50,10 @@ _STREAM_PNG_LEVEL = 1
 class Finding:
     """Who is meant where no mask or box says so: people found, as `Deoccluder.__call__` picks them."""
 
-    finder: CocoFile | Segmenter  # a file that lists photos by name, or whoever looks at their pixels
+    # a file that lists photos by name, or whoever looks at their pixels; None for the model's own detector
+    finder: CocoFile | Segmenter | None = None
     person: str = "all"
-    min_score: float = 0.0
+    min_score: float | None = None
     min_height_px: float = 0.0
 
     @property
@@ -60,8 +61,13 @@ class Finding:
         """Whether a single person is asked for."""
         return Choice.parse(self.person).how != "all"
 
-    def segmenter_for(self, relative: Path) -> Segmenter:
-        """Who finds people in the photo at this place in the folder that was given."""
+    @property
+    def first_id(self) -> int:
+        """The lowest id that a person of the result can have: its number from the left, where that is asked for."""
+        return Choice.parse(self.person).number or 1
+
+    def segmenter_for(self, relative: Path) -> Segmenter | None:
+        """Who finds people in the photo at this place in the folder that was given; None for the model's detector."""
         finder = self.finder
         if isinstance(finder, CocoFile):
             return lambda image: finder.prompts_for(relative, image.shape[:2])
@@ -76,14 +82,13 @@ class Output:
     path: Path
     stem: str | None = None  # of a person's files; None where `path` is the name of the only one
 
-    def paths(self, people: int) -> list[tuple[int, Path]]:
-        """(person number, or 0 for the photo, and file) for so many people."""
+    def paths(self, ids: Sequence[int]) -> list[tuple[int, Path]]:
+        """(person's id, or 0 for the photo, and file) for the people of a result."""
         if self.kind not in PERSON_KINDS:
             return [(0, self.path)]
         if self.stem is None:
-            return [(1, self.path)][:people]
-        names = [(number, output_name(self.stem, self.kind, number)) for number in range(1, people + 1)]
-        return [(number, self.path.with_name(name)) for number, name in names]
+            return [(number, self.path) for number in ids[:1]]
+        return [(number, self.path.with_name(output_name(self.stem, self.kind, number))) for number in ids]
 
 
 @dataclass(frozen=True)
@@ -99,22 +104,19 @@ class Job:
     to_stdout: bool = False
     problem: str | None = None
 
-    @property
-    def prompted(self) -> int | None:
-        """How many people the prompts point at; None where people are to be found."""
-        return None if self.finding else len(self.mask_paths) + len(self.boxes_xyxy)
-
-    def paths(self, people: int) -> list[Path]:
-        """Every file that is written for so many people."""
-        return [path for output in self.outputs for _, path in output.paths(people)]
+    def paths(self, ids: Sequence[int]) -> list[Path]:
+        """Every file that is written for people of these ids."""
+        return [path for output in self.outputs for _, path in output.paths(ids)]
 
     @property
     def expected_paths(self) -> list[Path]:
         """Every file that this job would write.
 
-        Where people are to be found, those of the first person stand for all: how many there are is not known yet.
+        Where people are to be found, those of one person stand for all: how many there are is not known yet.
         """
-        return self.paths(1 if self.prompted is None else self.prompted)
+        if self.finding:
+            return self.paths([self.finding.first_id])
+        return self.paths(range(1, len(self.mask_paths) + len(self.boxes_xyxy) + 1))
 
     @property
     def is_done(self) -> bool:
@@ -174,6 +176,8 @@ def plan_jobs(
     mirrored. An `output` with a picture's suffix names the first kind's file when there is a single photo; "-" is
     standard output.
 
+    Without masks, boxes and `finding` the model's own detector finds everyone.
+
     Masks: files belong to the one photo given. A folder of masks is matched by name, the photo's folders mirrored:
     `sub/photo.jpg` takes `MASKS/sub/photo.png` and `MASKS/sub/photo_1.png`, `photo_2.png`, ... (one person each).
 
@@ -181,13 +185,11 @@ def plan_jobs(
         UsageError: nothing to do, prompts that do not fit the photos, or two photos with one output.
     """
     _check_kinds(kinds)
-    if not masks and not boxes_xyxy and not finding:
-        raise UsageError(
-            "finding people by itself is not there yet: pass --mask FILE or --box x0,y0,x1,y1 for each person, "
-            "or --segmenter coco:FILE.json or hf:MODEL"
-        )
-    if finding and (masks or boxes_xyxy):
-        raise UsageError("--segmenter finds people where no --mask and no --box points at them: give one or the other")
+    if masks or boxes_xyxy:
+        if finding:
+            raise UsageError("people are found where no --mask and no --box points at them: give one or the other")
+    else:
+        finding = finding or Finding()
     target = _Target.parse(output)
     not_photos = [Path(name) for name in masks if Path(name).is_dir()] + ([target.folder] if target.folder else [])
     photos = list(_find_photos(inputs, recursive, not_photos))
@@ -406,7 +408,7 @@ def do_job(job: Job, pipe: Deoccluder, *, seed: int = 0) -> Report:
         job.source,
         "done",
         tuple(_report_person(person, result.order) for person in result.people),
-        _names(job.paths(len(result.people))),
+        _names(job.paths([person.id for person in result.people])),
         time.perf_counter() - started,
         result.device,
         result.model,
@@ -474,11 +476,12 @@ def _recover(job: Job, pipe: Deoccluder, seed: int) -> Result:
 
 
 def _write(job: Job, result: Result) -> None:
-    files = [(output.kind, *place) for output in job.outputs for place in output.paths(len(result.people))]
+    by_id = {person.id: person for person in result.people}
+    files = [(output.kind, *place) for output in job.outputs for place in output.paths(list(by_id))]
     if job.to_stdout and not files:
         raise InputError("nobody was found, so there is nothing to write to standard output")
     for kind, number, path in files:
-        person = result.people[number - 1] if number else None
+        person = by_id.get(number)
         if not job.to_stdout:
             result.write(kind, path, person, file_name=Path(job.source).name)
         elif kind == "json":

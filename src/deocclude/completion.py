@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from PIL import Image
@@ -75,6 +76,23 @@ class CompletionOutput:
     crop_amodal: np.ndarray  # (S, S) bool
     crop_visible_parsing: np.ndarray  # (12, S/4, S/4) float32 probabilities
     crop_amodal_parsing: np.ndarray  # (12, S/4, S/4) float32 probabilities
+
+    @cached_property
+    def area_px(self) -> int:
+        """How many pixels of the photo are seen of the person."""
+        return int(np.count_nonzero(self.visible))
+
+    @cached_property
+    def box_xyxy(self) -> tuple[int, int, int, int]:
+        """The box around what is seen, in photo pixels. Raises InputError when nothing is."""
+        x0, y0, x1, y1 = mask_to_box_xyxy(self.visible)
+        left, top = self.region.left, self.region.top
+        return x0 + left, y0 + top, x1 + left, y1 + top
+
+    def seen_in(self, x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
+        """(y1 - y0, x1 - x0) bool: what is seen in a window of the photo that lies in `box_xyxy`."""
+        left, top = self.region.left, self.region.top
+        return self.visible[y0 - top : y1 - top, x0 - left : x1 - left]
 
     def seeing_less(self, visible: np.ndarray, size_hw: tuple[int, int]) -> CompletionOutput:
         """The same body when less of it is seen: `visible`, (h, w) bool, a subset of what was visible."""

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from deocclude.detection import MIN_SCORE, SIZE_PX
 from deocclude.errors import DeoccludeError, UsageError, WeightsError
 from deocclude.models.blocks import count_parameters
 from deocclude.models.content_recovery import ContentRecoveryConfig, ContentRecoveryNet
@@ -177,7 +178,8 @@ def export_to_weights(
         "figures": metadata.get("validation", {}), "steps": metadata.get("step"), "seed": metadata.get("seed"),
     }  # fmt: skip
     if isinstance(network, PeopleDetector):
-        row |= {"size_px": metadata.get("size_px"), "data": PEOPLE_DATA}
+        found_at = metadata.get("validation", {}).get("threshold", MIN_SCORE)
+        row |= {"size_px": metadata.get("size_px", SIZE_PX), "min_score": found_at, "data": PEOPLE_DATA}
     if name == "mask_completion" and network.config.pose_guidance:
         np.savez_compressed(folder / "typical_poses.npz", centres=network.typical_poses.centres.numpy())
     manifest_path = folder / MANIFEST_NAME

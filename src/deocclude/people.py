@@ -11,17 +11,43 @@ import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 
 from deocclude.errors import InputError, UsageError
-from deocclude.masks import check_mask, mask_to_box_xyxy
+from deocclude.masks import BoxXyxy, box_to_mask, check_mask, mask_to_box_xyxy
 
 # Two detections of one body: the smaller lies almost wholly in the larger, and is no mere part of it. A child held in
 # front of an adult lies in the adult's mask as well, but has less than half of its area.
 _CONTAINED_SHARE = 0.85
 _CONTAINED_AREA_RATIO = 0.5
+
+
+class Found(Protocol):
+    """Somebody found in a photo: what is asked of them to sort them, to tell them apart and to choose."""
+
+    @property
+    def score(self) -> float:
+        """0 to 1: how sure the finder is."""
+        ...
+
+    @property
+    def box_xyxy(self) -> tuple[int, int, int, int]:
+        """Around what is seen, in pixels of the photo, end excluded."""
+        ...
+
+    @property
+    def area_px(self) -> int:
+        """How many pixels are seen."""
+        ...
+
+    def seen_in(self, x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
+        """(y1 - y0, x1 - x0) bool: what is seen in a part of `box_xyxy`."""
+        ...
+
+
+F = TypeVar("F", bound=Found)
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,8 +78,25 @@ class Instance:
     @cached_property
     def area_px(self) -> int:
         """How many pixels the mask has."""
-        x0, y0, x1, y1 = self.box_xyxy
-        return int(np.count_nonzero(self.mask[y0:y1, x0:x1]))
+        return int(np.count_nonzero(self.seen_in(*self.box_xyxy)))
+
+    def seen_in(self, x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
+        """(y1 - y0, x1 - x0) bool: the mask in that window."""
+        return self.mask[y0:y1, x0:x1]
+
+
+@dataclass(frozen=True, eq=False)
+class Prompt:
+    """What is known of a person before stage 1: a rough visible mask, or a box. The mask of a box is made when needed,
+    so that many people in a large photo do not take much memory."""
+
+    area: np.ndarray | BoxXyxy = field(repr=False)  # (H, W) bool, or (x0, y0, x1, y1) in pixels
+    score: float = 1.0  # 0 to 1: how sure the finder is; 1 for what a user points at
+    doubtful: bool = False  # there may be nobody
+
+    def mask(self, size_hw: tuple[int, int]) -> np.ndarray:
+        """(H, W) bool: the rough mask, or the filled box."""
+        return self.area if isinstance(self.area, np.ndarray) else box_to_mask(self.area, size_hw)
 
 
 class Segmenter(Protocol):
@@ -97,30 +140,30 @@ def as_instances(found: Any, size_hw: tuple[int, int]) -> list[Instance]:
 # --- which of them, in which order -----------------------------------------------------------------------------------
 
 
-def left_to_right(instances: Sequence[Instance]) -> list[Instance]:
+def left_to_right(instances: Sequence[F]) -> list[F]:
     """Sorted by the centre of the box, x first, then y: the order in which people are numbered from 1.
 
     Boxes with one centre follow by their left and top edge; equal boxes keep the order given.
     """
 
-    def place(instance: Instance) -> tuple[int, ...]:
+    def place(instance: Found) -> tuple[int, ...]:
         x0, y0, x1, y1 = instance.box_xyxy
         return x0 + x1, y0 + y1, x0, y0
 
     return sorted(instances, key=place)
 
 
-def keep(instances: Sequence[Instance], min_score: float = 0.0, min_height_px: float = 0.0) -> list[Instance]:
+def keep(instances: Sequence[F], min_score: float = 0.0, min_height_px: float = 0.0) -> list[F]:
     """Those with at least this score (0 to 1) and at least this height of the box, in the order given."""
 
-    def is_kept(instance: Instance) -> bool:
+    def is_kept(instance: Found) -> bool:
         _, y0, _, y1 = instance.box_xyxy
         return instance.score >= min_score and y1 - y0 >= min_height_px
 
     return [instance for instance in instances if is_kept(instance)]
 
 
-def merge_duplicates(instances: Sequence[Instance], iou: float = 0.7) -> list[Instance]:
+def merge_duplicates(instances: Sequence[F], iou: float = 0.7) -> list[F]:
     """One instance a body: of duplicates the one with the highest score stays, as it is; the order given is kept.
 
     Two masks of one photo are duplicates when their IoU is at least `iou` (0 to 1), or when 85 % of the smaller lie
@@ -135,7 +178,7 @@ def merge_duplicates(instances: Sequence[Instance], iou: float = 0.7) -> list[In
     return [instances[i] for i in sorted(kept)]
 
 
-def _are_duplicates(one: Instance, other: Instance, iou: float) -> bool:
+def _are_duplicates(one: Found, other: Found, iou: float) -> bool:
     smaller, larger = sorted((one.area_px, other.area_px))
 
     def judge(shared_px: int) -> bool:
@@ -149,7 +192,7 @@ def _are_duplicates(one: Instance, other: Instance, iou: float) -> bool:
     # No more pixels than this can be shared; when that is not enough, the masks need not be read.
     if not judge(min(smaller, (x1 - x0) * (y1 - y0))):
         return False
-    return judge(int(np.count_nonzero(one.mask[y0:y1, x0:x1] & other.mask[y0:y1, x0:x1])))
+    return judge(int(np.count_nonzero(one.seen_in(x0, y0, x1, y1) & other.seen_in(x0, y0, x1, y1))))
 
 
 @dataclass(frozen=True)
@@ -182,8 +225,8 @@ class Choice:
             f"a person is chosen by all, largest, a number from the left (1, 2, ...) or a pixel x,y, got {shown(text)}"
         )
 
-    def pick(self, instances: Sequence[Instance], size_hw: tuple[int, int]) -> list[Instance]:
-        """The chosen people, left to right; masks must have the photo's size `size_hw`.
+    def pick(self, instances: Sequence[F], size_hw: tuple[int, int]) -> list[F]:
+        """The chosen people of a photo of `size_hw` (H, W), left to right.
 
         "largest" is the most pixels; at a pixel the smallest of the masks there is meant. All and the largest of
         nobody are nobody. Raises InputError when there are fewer people than `number`, or nobody at the pixel.
@@ -201,13 +244,18 @@ class Choice:
         height, width = size_hw
         if not (0 <= x < width and 0 <= y < height):
             raise InputError(f"pixel {x},{y} must lie in the photo of {width}x{height} pixels")
-        there = [one for one in ordered if one.mask[y, x]]
+        there = [one for one in ordered if _is_at(one, x, y)]
         if not there:
             raise InputError(f"nobody is at pixel {x},{y}: {_people(ordered)} found elsewhere in the photo")
         return [min(there, key=lambda one: one.area_px)]
 
 
-def _people(instances: Sequence[Instance]) -> str:
+def _is_at(one: Found, x: int, y: int) -> bool:
+    x0, y0, x1, y1 = one.box_xyxy
+    return x0 <= x < x1 and y0 <= y < y1 and bool(one.seen_in(x, y, x + 1, y + 1).any())
+
+
+def _people(instances: Sequence[Found]) -> str:
     return "1 person was" if len(instances) == 1 else f"{len(instances) or 'no'} people were"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +13,20 @@ import numpy as np
 from deocclude.completion import CompletionOutput, MaskCompletion
 from deocclude.composite import paste_hidden_box
 from deocclude.crop import Region
+from deocclude.detection import MIN_SCORE, SIZE_PX, PeopleFinder
 from deocclude.errors import InputError, UsageError
 from deocclude.image_io import ImageSource, load_image, load_photo
 from deocclude.masks import BoxXyxy, box_to_mask, check_mask
 from deocclude.order import Body, share_out_pixels
-from deocclude.people import Choice, Segmenter, as_instances, keep, left_to_right, merge_duplicates
+from deocclude.people import Choice, Prompt, Segmenter, as_instances, keep, left_to_right, merge_duplicates
 from deocclude.recovery import ContentRecovery, hidden_on_photo
 from deocclude.runtime import find_model, open_networks
 from deocclude.types import Person, Result
 
 # Detectors round a box past the photo's edge; more than this is a box of another photo.
 _BOX_SLACK_PX = 1.0
+# Somebody found by the detector whose visible part gets less from the mask network, on average, is nobody.
+_LEAST_SEEN = 0.5
 
 
 def load(
@@ -43,8 +47,8 @@ def load(
         average: let the mask network look at each person four times, mirrored and from further away: a little better,
             a little slower.
         threads: CPU threads a network may use; None for one a core.
-        segmenter: who finds people in photos that come without masks and boxes: any callable from (H, W, 3) uint8 RGB
-            to a list of masks, (mask, score) pairs or `people.Instance`.
+        segmenter: who finds people in photos that come without masks and boxes, in place of the model's own detector:
+            any callable from (H, W, 3) uint8 RGB to a list of masks, (mask, score) pairs or `people.Instance`.
 
     Raises:
         UsageError: an unknown model or device. DeviceError: a device that is not there.
@@ -52,11 +56,18 @@ def load(
     """
     info = find_model(model, weights_dir)
     networks, running_on = open_networks(info, device, threads)
+    finder = None
+    if detector := networks.get("people_detector"):
+        row = info.networks["people_detector"].info
+        finder = PeopleFinder(
+            detector, size_px=int(row.get("size_px", SIZE_PX)), min_score=float(row.get("min_score", MIN_SCORE))
+        )
     return Deoccluder(
         MaskCompletion(networks["mask_completion"], average=average),
         ContentRecovery(networks["content_recovery"]),
         device=running_on,
         model=model,
+        finder=finder,
         segmenter=segmenter,
     )
 
@@ -84,13 +95,20 @@ class Deoccluder:
         *,
         device: str,
         model: str,
+        finder: PeopleFinder | None = None,
         segmenter: Segmenter | None = None,
     ) -> None:
         self.device = device
         self.model = model
+        self._detect = finder
         self._segmenter = segmenter
         self._complete = completion
         self._recover = recovery
+
+    @property
+    def finds_people(self) -> bool:
+        """Whether photos may come without masks and boxes."""
+        return bool(self._segmenter or self._detect)
 
     def __call__(
         self,
@@ -101,44 +119,58 @@ class Deoccluder:
         *,
         segmenter: Segmenter | None = None,
         person: str = "all",
-        min_score: float = 0.0,
+        min_score: float | None = None,
         min_height_px: float = 0.0,
     ) -> Result:
         """Recover the people that the prompts point at; people are numbered from 1, masks first, then boxes.
 
-        Without prompts the segmenter finds people, who are numbered from left to right; nobody found is no error.
+        Without prompts people are found, and numbered from left to right; nobody found is no error.
 
         Args:
             image: path, bytes, Pillow image or (H, W, 3) uint8 RGB array.
             masks: rough visible masks, (H, W) bool or 0/255 uint8 of the upright photo's size.
             boxes_xyxy: (x0, y0, x1, y1) in pixels around what is seen of a person, end excluded.
             seed: same photo, prompts and seed, same output. No stage draws random numbers so far.
-            segmenter: in place of the one given to `load`, for this photo.
+            segmenter: who finds people in this photo, in place of the one given to `load` or the model's own detector.
             person: of those found, "all", "largest", "N" (the N-th from the left) or "x,y" (who is at that pixel).
-            min_score, min_height_px: of those found, only people with this score (0 to 1) and height of the box.
+            min_score: of those found, only people with this score, 0 to 1; None for the detector's own, 0 of a
+                segmenter's.
+            min_height_px: of those found, only people with this height of the box.
 
         Raises:
-            UsageError: no prompt and no segmenter. InputError: a photo, mask or box that cannot be used.
+            UsageError: no prompt, no segmenter and a model without a detector. InputError: a photo, mask or box that
+            cannot be used.
         """
         clock = _Clock()
+        choice = Choice.parse(person)
         with clock.stage("load"):
             photo, icc_profile = load_photo(image)
-            if masks is None and boxes_xyxy is None:
-                finder = segmenter or self._segmenter
-                initial_masks = _found_masks(photo, finder, Choice.parse(person), min_score, min_height_px)
+            size_hw = photo.shape[:2]
+
+        with clock.stage("find"):
+            prompted = masks is not None or boxes_xyxy is not None
+            if prompted:
+                prompts = _checked_prompts(size_hw, masks, boxes_xyxy)
             else:
-                initial_masks = _prompted_masks(photo.shape[:2], masks, boxes_xyxy)
+                prompts = self._find(photo, segmenter or self._segmenter, min_score, min_height_px)
 
         with clock.stage("complete"):
-            bodies = [self._complete(photo, initial_mask) for initial_mask in initial_masks]
+            bodies = [body for prompt in prompts if (body := self._complete_one(photo, prompt)) is not None]
+            if not prompted:
+                bodies = merge_duplicates(bodies)
             # each pixel is one person's: who is in front
             shared_out = share_out_pixels([Body(body.region, body.visible, body.amodal) for body in bodies])
-            bodies = [body.seeing_less(seen, photo.shape[:2]) for body, seen in zip(bodies, shared_out, strict=True)]
+            bodies = [body.seeing_less(seen, size_hw) for body, seen in zip(bodies, shared_out, strict=True)]
+            # people who are found keep their number from the left, whoever of them is chosen
+            numbered = dict(enumerate(bodies if prompted else left_to_right(bodies), start=1))
+            if not prompted:
+                chosen = choice.pick(list(numbered.values()), size_hw)
+                numbered = {number: body for number, body in numbered.items() if any(body is one for one in chosen)}
 
         people = []
-        for number, body in enumerate(bodies, start=1):
+        for number, body in numbered.items():
             with clock.stage("recover"):
-                hidden_region, hidden_rgb = self._recover_hidden(body, photo.shape[:2])
+                hidden_region, hidden_rgb = self._recover_hidden(body, size_hw)
             people.append(
                 Person(
                     id=number,
@@ -176,6 +208,25 @@ class Deoccluder:
             paste_hidden_box(picture, region, colours, invisible, amodal)
         return picture
 
+    def _find(
+        self, photo: np.ndarray, segmenter: Segmenter | None, min_score: float | None, min_height_px: float
+    ) -> list[Prompt]:
+        """Who is in the photo, by the segmenter's masks or, without one, by the detector's boxes."""
+        if segmenter:
+            found = keep(as_instances(segmenter(photo), photo.shape[:2]), min_score or 0.0, min_height_px)
+            return [Prompt(one.mask, one.score) for one in merge_duplicates(found)]
+        if self._detect is None:
+            raise UsageError(f"model {self.model} cannot find people: pass masks, boxes_xyxy or a segmenter")
+        detections = self._detect(photo, min_score=min_score, min_height_px=min_height_px)
+        return [Prompt(one.box_xyxy, one.score, doubtful=True) for one in detections]
+
+    def _complete_one(self, photo: np.ndarray, prompt: Prompt) -> CompletionOutput | None:
+        """The body of one prompt; None where the prompt is in doubt and the mask network sees nobody there either."""
+        body = self._complete(photo, prompt.mask(photo.shape[:2]))
+        if prompt.doubtful and body.score < _LEAST_SEEN:
+            return None
+        return replace(body, score=body.score * prompt.score)
+
     def _recover_hidden(self, body: CompletionOutput, size_hw: tuple[int, int]) -> tuple[Region, np.ndarray]:
         """The box of what is hidden and its colours; without running the network when nothing is."""
         invisible = body.amodal & ~body.visible
@@ -199,8 +250,8 @@ def check_prompt(mask: np.ndarray, size_hw: tuple[int, int], name: str) -> np.nd
     return mask
 
 
-def check_box(box_xyxy: BoxXyxy, size_hw: tuple[int, int], name: str) -> np.ndarray:
-    """The filled box as an (H, W) bool mask. Raises InputError for a box that is inverted or not in the photo."""
+def check_box(box_xyxy: BoxXyxy, size_hw: tuple[int, int], name: str) -> BoxXyxy:
+    """The box as four floats. Raises InputError for a box that is inverted or not in the photo."""
     try:
         box = tuple(float(edge) for edge in box_xyxy)
     except (TypeError, ValueError) as error:
@@ -214,29 +265,17 @@ def check_box(box_xyxy: BoxXyxy, size_hw: tuple[int, int], name: str) -> np.ndar
     height, width = size_hw
     if min(x0, y0) < -_BOX_SLACK_PX or x1 > width + _BOX_SLACK_PX or y1 > height + _BOX_SLACK_PX:
         raise InputError(f"{name} must lie in the photo, 0 to {width} wide and 0 to {height} high, got ({shown})")
-    mask = box_to_mask(box, size_hw)
-    if not mask.any():
+    if not box_to_mask(box, size_hw).any():
         raise InputError(f"{name} must hold at least one pixel's centre, got ({shown})")
-    return mask
+    return box
 
 
-def _found_masks(
-    photo: np.ndarray, segmenter: Segmenter | None, choice: Choice, min_score: float, min_height_px: float
-) -> list[np.ndarray]:
-    """Masks of the people found in a photo, left to right, one a body."""
-    if segmenter is None:
-        raise UsageError("finding people by itself is not there yet: pass masks, boxes_xyxy or a segmenter")
-    found = as_instances(segmenter(photo), photo.shape[:2])
-    people = left_to_right(merge_duplicates(keep(found, min_score, min_height_px)))
-    return [one.mask for one in choice.pick(people, photo.shape[:2])]
-
-
-def _prompted_masks(
+def _checked_prompts(
     size_hw: tuple[int, int], masks: Sequence[np.ndarray] | None, boxes_xyxy: Sequence[BoxXyxy] | None
-) -> list[np.ndarray]:
-    checked = [check_prompt(mask, size_hw, f"mask {i}") for i, mask in enumerate(_listed(masks, "masks"), start=1)]
-    boxes = _listed(boxes_xyxy, "boxes_xyxy")
-    return checked + [check_box(box, size_hw, f"box {i}") for i, box in enumerate(boxes, start=1)]
+) -> list[Prompt]:
+    drawn = [check_prompt(mask, size_hw, f"mask {i}") for i, mask in enumerate(_listed(masks, "masks"), start=1)]
+    boxes = [check_box(box, size_hw, f"box {i}") for i, box in enumerate(_listed(boxes_xyxy, "boxes_xyxy"), start=1)]
+    return [Prompt(area) for area in (*drawn, *boxes)]
 
 
 def _listed(prompts: Sequence | None, name: str) -> list:
@@ -259,7 +298,7 @@ class _Clock:
 
     def __init__(self) -> None:
         self._begun = time.perf_counter()
-        self._stages = {"load": 0.0, "complete": 0.0, "recover": 0.0}
+        self._stages = {"load": 0.0, "find": 0.0, "complete": 0.0, "recover": 0.0}
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

@@ -76,7 +76,7 @@ def test_quiet_prints_nothing(tmp_path: Path, frozen_dir: Path, weights_dir: Pat
         (
             ["SET", "--initial", "exact,scribble"],
             2,
-            "error: --initial takes any of exact, degraded, box, got 'scribble'",
+            "error: --initial takes any of exact, degraded, box, photo, got 'scribble'",
         ),
         (["SET", "--sheet", "sheet.jpg"], 2, "error: --sheet must name a .png file, got sheet.jpg"),
         (["SET", "--weights", "nowhere"], 3, "nowhere/manifest.json"),

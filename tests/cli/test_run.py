@@ -15,6 +15,7 @@ from PIL import Image, ImageCms
 from typer.testing import CliRunner
 
 from deocclude.cli.app import app
+from deocclude.people import Prompt
 
 
 class Desk:
@@ -141,9 +142,19 @@ def test_layers_are_no_picture_and_no_stream(desk: Desk) -> None:
     assert "file" in desk.fails(2, desk.photo, "--mask", desk.mask, "--save", "layers", "-o", "-")
 
 
-def test_without_a_prompt_says_so_and_exits_2(desk: Desk) -> None:
+def test_a_model_that_cannot_find_people_says_so_and_exits_2(desk: Desk) -> None:
     line = desk.fails(2, desk.photo)
-    assert "--mask" in line and "--box" in line
+    assert "cannot find people" in line and "masks" in line
+
+
+def test_everyone_is_found_without_a_prompt(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deocclude.pipeline.Deoccluder._find", lambda *_: [Prompt((400, 60, 500, 300), 0.8)])
+    result = desk.run(desk.photo, "--save", "rgba,content")
+    assert result.exit_code == 0 and "person 1:" in result.stdout
+    assert (desk.folder / "photo.person1.rgba.png").is_file() and (desk.folder / "photo.deoccluded.png").is_file()
+    monkeypatch.setattr("deocclude.pipeline.Deoccluder._find", lambda *_: [])
+    result = desk.run(desk.photo, "--save", "rgba", "--overwrite")
+    assert result.exit_code == 0 and "nobody found" in result.stdout
 
 
 def test_json_lines(desk: Desk) -> None:

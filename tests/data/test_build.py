@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from datafolder import CCP_VAL
-from deocclude.data.build import build_frozen_set
+from deocclude.data.build import build_frozen_set, build_scene_set
 from deocclude.data.frozen import FrozenSet
+from deocclude.data.wild import read_wild
 from deocclude.errors import InputError, UsageError
 
 
@@ -81,3 +82,20 @@ def test_a_person_whom_nothing_can_hide_is_an_error_not_a_wait(data_root: Path, 
     with pytest.raises(InputError, match=r"ccp/\d+: in 3 scenes no occluder \(object\)"):
         build_frozen_set(tmp_path / "set", data_root)
     assert not (tmp_path / "set").exists()
+
+
+def test_crowds_hold_everyone_and_the_order(data_root: Path, tmp_path: Path) -> None:
+    scenes = build_scene_set(tmp_path / "crowds", data_root, kind="crowds", count=6, seed=2)
+    again = build_scene_set(tmp_path / "again", data_root, kind="crowds", count=6, seed=2)
+    assert scenes.records == again.records and len(scenes.records) == 6
+    for record in scenes.records:
+        sample = scenes.load(record)
+        np.testing.assert_array_equal(sample.photo, again.load(record).photo)
+        assert max(sample.photo.shape) == 640 and (sample.visible.sum(0) <= 1).all(), "visible masks are disjoint"
+        assert not (sample.visible & ~sample.amodal).any()
+
+
+def test_wild_photos_are_the_held_out_ones(data_root: Path, tmp_path: Path) -> None:
+    scenes = build_scene_set(tmp_path / "wild", data_root, kind="wild")
+    assert [r.id for r in scenes.records] == [p.name.replace("/", "-") for p in read_wild(data_root / "wild", "val")]
+    assert scenes.records and not any(record.has_amodal for record in scenes.records)

@@ -25,20 +25,30 @@ def build(
     root: Annotated[
         Path, typer.Option("--data", metavar="DIR", help="The data folder; docs/data.md has its layout.")
     ] = Path("../shared/data"),
-    people: Annotated[str, typer.Option(help="Whose held-out people: ccp, cutouts or full.")] = "ccp",
+    people: Annotated[
+        str, typer.Option(help="Held-out people: ccp, cutouts, full; several at once: crowds, wild.")
+    ] = "ccp",
     seed: Annotated[int, typer.Option("--seed", min=0, help="Same seed, same pictures.")] = 0,
     unoccluded: Annotated[bool, typer.Option(help="Add each person with nothing in front.")] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a frozen set that is there.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Freeze a validation set: each held-out person hidden by an object, by a person, and by something low."""
+    """Freeze a validation set: each held-out person hidden by an object, by a person, and by something low.
+
+    crowds and wild are sets of whole photos with several people, for finding them.
+    """
     from deocclude.errors import UsageError
 
-    if people not in ("ccp", "cutouts", "full"):
-        raise UsageError(f"--people must be ccp, cutouts or full, got {people!r}")
+    if people not in ("ccp", "cutouts", "full", "crowds", "wild"):
+        raise UsageError(f"--people must be ccp, cutouts, full, crowds or wild, got {people!r}")
     check_folder(output.parent)
-    from deocclude.data.build import build_frozen_set
+    from deocclude.data.build import build_frozen_set, build_scene_set
 
+    if people in ("crowds", "wild"):
+        scenes = build_scene_set(output, root, kind=people, seed=seed, overwrite=overwrite)
+        if not quiet:
+            typer.echo(f"{output}: {len(scenes.records)} photos of {sum(r.people for r in scenes.records)} people")
+        return
     frozen = build_frozen_set(output, root, seed=seed, people=people, unoccluded=unoccluded, overwrite=overwrite)
     if not quiet:
         typer.echo(f"{output}: {len(frozen)} records of {len({r.person_id for r in frozen})} people")

@@ -33,8 +33,9 @@ def app(
     device: Device = "auto",
     weights: Weights = None,
     initial: Annotated[
-        str, typer.Option("--initial", metavar="KINDS", help="Initial masks to start from: any of exact,degraded,box.")
-    ] = "exact,degraded,box",
+        str | None,
+        typer.Option("--initial", metavar="KINDS", help="What to start from: any of exact,degraded,box,photo; all."),
+    ] = None,
     no_content: Annotated[bool, typer.Option("--no-content", help="Measure masks only.")] = False,
     limit: Annotated[
         int | None,
@@ -52,9 +53,10 @@ def app(
 ) -> None:
     """Measure a model on a frozen validation set, next to its baselines.
 
-    Prints Markdown tables: IoU of the whole body and of its hidden part, from exact, degraded and box initial masks,
-    and how true the recovered appearance is. How each figure is measured stands below the tables. eval.json also holds
-    every single score.
+    Prints Markdown tables: IoU of the whole body and of its hidden part, from exact, degraded and box initial masks and
+    from the photo alone, and how true the recovered appearance is. On a set of scenes (`data build --people crowds` or
+    wild): who is found, how good their masks are, and the order of depth. How each figure is measured stands below the
+    tables. eval.json also holds every single score.
     """
     kinds = _initial_kinds(initial)
     if sheet is not None and sheet.suffix.lower() != ".png":
@@ -64,27 +66,46 @@ def app(
 
     import deocclude
     from deocclude.data.frozen import FrozenSet
-    from deocclude.evaluation import draw_sheet, evaluate, summarise, to_markdown
+    from deocclude.data.frozen_scenes import SceneSet, is_scene_set
+    from deocclude.evaluation import (
+        INITIAL_KINDS,
+        PROMPTED_KINDS,
+        draw_scene_sheet,
+        draw_sheet,
+        evaluate,
+        evaluate_scenes,
+        scenes_to_markdown,
+        summarise,
+        summarise_scenes,
+        to_markdown,
+    )
     from deocclude.image_io import save_image, save_text
 
-    frozen = FrozenSet.open(frozen_dir)
+    of_scenes = is_scene_set(frozen_dir)
+    frozen = SceneSet.open(frozen_dir) if of_scenes else FrozenSet.open(frozen_dir)
     # Before minutes of work, not after.
     for folder in (output, sheet.parent if sheet is not None else None):
         if folder is not None:
             _make_folder(folder)
     predictor = deocclude.load(model, device=device, weights_dir=weights)
     with _progress(shown=not quiet) as on_record:
-        evaluation = evaluate(
-            frozen,
-            predictor,
-            initial_kinds=kinds,
-            typical_poses=_typical_poses(weights),
-            content=not no_content,
-            limit=limit,
-            on_record=on_record,
-        )
-    summary = summarise(evaluation, model=model)
-    markdown = to_markdown(summary)
+        if of_scenes:
+            summary = summarise_scenes(
+                evaluate_scenes(frozen, predictor, limit=limit, on_record=on_record), model=model
+            )
+            markdown = scenes_to_markdown(summary)
+        else:
+            evaluation = evaluate(
+                frozen,
+                predictor,
+                initial_kinds=kinds or (INITIAL_KINDS if predictor.finds_people else PROMPTED_KINDS),
+                typical_poses=_typical_poses(weights),
+                content=not no_content,
+                limit=limit,
+                on_record=on_record,
+            )
+            summary = summarise(evaluation, model=model)
+            markdown = to_markdown(summary)
     if output is not None:
         save_text(json.dumps(summary, indent=1) + "\n", output / "eval.json")
         save_text(markdown, output / "eval.md")
@@ -93,10 +114,18 @@ def app(
     elif not quiet:
         typer.echo(markdown, nl=False)
     if sheet is not None:
-        save_image(np.asarray(draw_sheet(evaluation, frozen, predictor, rows=sheet_rows)), sheet)
+        drawn = (
+            draw_scene_sheet(frozen, predictor, rows=sheet_rows)
+            if of_scenes
+            else draw_sheet(evaluation, frozen, predictor, rows=sheet_rows)
+        )
+        save_image(np.asarray(drawn), sheet)
 
 
-def _initial_kinds(text: str) -> tuple[str, ...]:
+def _initial_kinds(text: str | None) -> tuple[str, ...]:
+    """The kinds named; none where nothing is said."""
+    if text is None:
+        return ()
     from deocclude.evaluation import INITIAL_KINDS
 
     kinds = tuple(dict.fromkeys(part.strip() for part in text.split(",")))

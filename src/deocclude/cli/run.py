@@ -42,7 +42,7 @@ def app(
         typer.Option(
             "--segmenter",
             metavar="KIND:NAME",
-            help="Who finds people: coco:FILE.json with masks or boxes, or hf:MODEL of Hugging Face transformers.",
+            help="Who finds people in place of our own detector: coco:FILE.json with masks or boxes, or hf:MODEL.",
         ),
     ] = None,
     person: Annotated[
@@ -50,7 +50,7 @@ def app(
     ] = "all",
     min_score: Annotated[
         float | None,
-        typer.Option("--min-score", min=0, max=1, help="Of those found, only as sure; 0.5 for hf:, else 0."),
+        typer.Option("--min-score", min=0, max=1, help="Of those found, only as sure, 0 to 1."),
     ] = None,
     min_height: Annotated[int, typer.Option("--min-height", min=0, help="Of those found, only as high, in px.")] = 0,
     save: Annotated[
@@ -74,14 +74,15 @@ def app(
 ) -> None:
     """Recover the hidden part of people in photos.
 
-    Each --mask or --box is one person. photo.jpg becomes photo.deoccluded.png beside it; the other kinds of --save are
-    photo.overlay.png, photo.deoccluded.ora (layers for GIMP or Krita), photo.deoccluded.json, and a file a person such
-    as photo.person1.rgba.png. With -o FOLDER the
-    files go there, with the folders of the input mirrored. With -o NAME.png that name is given to the first kind saved.
+    Everyone in the photo is found, unless a --mask or --box points at each person meant. photo.jpg becomes
+    photo.deoccluded.png beside it; the other kinds of --save are photo.overlay.png, photo.deoccluded.ora (layers for
+    GIMP or Krita), photo.deoccluded.json, and a file a person such as photo.person1.rgba.png. With -o FOLDER the files
+    go there, with the folders of the input mirrored. With -o NAME.png that name is given to the first kind saved.
 
-    --segmenter coco:FILE.json takes people's masks, or boxes, from a COCO file that lists the photos by name; they are
-    numbered from left to right. --segmenter hf:MODEL finds them with a Mask2Former, MaskFormer or OneFormer that knows
-    the class person: a folder, or a name in the cache or on the Hugging Face hub. It needs the extra [segment].
+    People who are found are numbered from left to right. --segmenter coco:FILE.json takes their masks, or boxes, from a
+    COCO file that lists the photos by name. --segmenter hf:MODEL finds them with a Mask2Former, MaskFormer or OneFormer
+    that knows the class person: a folder, or a name in the cache or on the Hugging Face hub; it needs the extra
+    [segment], and a score of 0.5 where --min-score does not say otherwise.
 
     Several photos take a folder of masks: --mask MASKS matches by name, sub/photo.jpg with MASKS/sub/photo.png, and
     for several people MASKS/sub/photo_1.png, photo_2.png and so on. What is already there is not done again without
@@ -91,7 +92,8 @@ def app(
     from deocclude.hf_segmenter import HfSegmenter
 
     kinds = list(dict.fromkeys(kind.strip() for kind in save.split(",") if kind.strip()))
-    finding = parse_finding(segmenter, person, min_score, min_height, device=device, offline=offline)
+    pointed_at = bool(mask or box)
+    finding = parse_finding(segmenter, person, min_score, min_height, pointed_at, device=device, offline=offline)
     plan = plan_jobs(
         inputs,
         output=output,
@@ -139,11 +141,12 @@ def parse_finding(
     person: str,
     min_score: float | None,
     min_height_px: int,
+    pointed_at: bool,
     *,
     device: str = "auto",
     offline: bool = False,
 ) -> Finding | None:
-    """Who is found by `--segmenter`; None without it. A COCO file is read, a model is not yet.
+    """Who finds people; None where masks or boxes point at them. A COCO file is read, a model is not yet.
 
     Raises:
         UsageError: another segmenter than coco:FILE or hf:MODEL, or a choice among people where none are found.
@@ -154,10 +157,15 @@ def parse_finding(
     from deocclude.people import Choice
 
     Choice.parse(person)
-    if segmenter is None:
-        if person != "all" or min_score or min_height_px:
-            raise UsageError("--person, --min-score and --min-height choose among people found: name a --segmenter")
+    if pointed_at and (segmenter or person != "all" or min_score is not None or min_height_px):
+        raise UsageError(
+            "--segmenter, --person, --min-score and --min-height are for people who are found: "
+            "give them or --mask and --box, not both"
+        )
+    if pointed_at:
         return None
+    if segmenter is None:
+        return Finding(None, person, min_score, min_height_px)
     kind, _, name = segmenter.partition(":")
     if kind == "coco" and name:
         return Finding(CocoFile.open(name), person, min_score or 0.0, min_height_px)

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from deocclude.data.crowds import Cast, CrowdConfig, draw_crowd
 from deocclude.data.frozen import FrozenSample, FrozenSet, write_frozen_set
+from deocclude.data.frozen_scenes import SceneSample, SceneSet, write_scene_set
 from deocclude.data.library import SourceWeights, load_library
 from deocclude.data.records import PersonPhoto
 from deocclude.data.synthesis import (
@@ -23,6 +25,7 @@ from deocclude.data.synthesis import (
     plan_occlusion,
     render,
 )  # fmt: skip
+from deocclude.data.wild import read_wild
 from deocclude.errors import InputError
 
 Rng = np.random.Generator
@@ -31,6 +34,7 @@ KINDS = ("object", "person", "low")  # one record a person of each
 _CONFIG = SynthesisConfig(attempts=40, p_second_occluder=0.15)
 _MIN_HIDDEN = 0.03
 _MAX_DRAWS = 200  # scenes of one person; a set whose occluders cannot hide anybody is an error, not a wait
+_CROWD_PX = 640
 _NEW_PHOTO_PX = 512  # side of the photo made for a person who has none
 
 
@@ -50,6 +54,38 @@ def build_frozen_set(
         folder, _samples(library, seed, unoccluded), name=f"{people}-val", seed=seed,
         source=f"held-out people of {people}, occluders held out from training", overwrite=overwrite,
     )  # fmt: skip
+
+
+def build_scene_set(
+    folder: Path, root: Path, *, kind: str, count: int = 120, seed: int = 0, overwrite: bool = False
+) -> SceneSet:
+    """Write the frozen set that finding people is measured on.
+
+    kind: "crowds", `count` composed photos of 640 px of held-out people, things and places, with the truth about
+    everyone and the order; or "wild", the held-out third of the real photos, visible parts only.
+    """
+    if kind == "wild":
+        samples = (
+            SceneSample(
+                _as_id(photo.name), photo.rgb,
+                np.array([photo.instances == i for i in photo.boxes_xyxy], bool).reshape(-1, *photo.ignore.shape),
+                None, photo.ignore,
+            )
+            for photo in read_wild(root / "wild", "val")
+        )  # fmt: skip
+        source = "held-out real photos (COCO)"
+    else:
+        cast = Cast.of(load_library(root, "val", SourceWeights(ccp=0.4, cutouts=0.3, full=0.15, upper=0.15)))
+        samples = _crowds(cast, seed, count)
+        source = "photos composed from held-out people, things and places"
+    return write_scene_set(folder, samples, name=f"{kind}-val", seed=seed, source=source, overwrite=overwrite)
+
+
+def _crowds(cast: Cast, seed: int, count: int) -> Iterator[SceneSample]:
+    for number in range(count):
+        scene = draw_crowd(cast, np.random.default_rng((seed, number)), CrowdConfig(), _CROWD_PX)
+        there = scene.visible.any((1, 2))
+        yield SceneSample(f"{number:04d}", scene.photo, scene.visible[there], scene.amodal[there], scene.ignore)
 
 
 def _samples(library: Library, seed: int, unoccluded: bool) -> Iterator[FrozenSample]:

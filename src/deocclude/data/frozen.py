@@ -178,7 +178,7 @@ def write_frozen_set(
         ValueError: a sample breaks what FrozenSample states, or an id comes twice.
     """
     folder = Path(folder)
-    _check_target(folder, overwrite)
+    check_target(folder, overwrite)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         # A sibling, so that the last step is a rename within one disk.
@@ -214,7 +214,8 @@ def write_frozen_set(
     return FrozenSet.open(folder)
 
 
-def _check_target(folder: Path, overwrite: bool) -> None:
+def check_target(folder: Path, overwrite: bool) -> None:
+    """Raise UsageError unless a frozen set may be written to this folder."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     if not (folder / SET_FILE).is_file():

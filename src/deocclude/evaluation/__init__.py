@@ -1,17 +1,23 @@
 """The evaluation protocol: what is predicted, what it is compared with, and how the figures are told. No training."""
 
 from deocclude.evaluation.baselines import TypicalPoses
-from deocclude.evaluation.protocol import INITIAL_KINDS, Evaluation, Predictor, evaluate
+from deocclude.evaluation.protocol import INITIAL_KINDS, PROMPTED_KINDS, Evaluation, Predictor, evaluate
 from deocclude.evaluation.report import summarise, to_markdown
-from deocclude.evaluation.sheet import draw_sheet
+from deocclude.evaluation.scenes import evaluate_scenes, scenes_to_markdown, summarise_scenes
+from deocclude.evaluation.sheet import draw_scene_sheet, draw_sheet
 
 __all__ = [
     "INITIAL_KINDS",
+    "PROMPTED_KINDS",
     "Evaluation",
     "Predictor",
     "TypicalPoses",
+    "draw_scene_sheet",
     "draw_sheet",
     "evaluate",
+    "evaluate_scenes",
+    "scenes_to_markdown",
     "summarise",
+    "summarise_scenes",
     "to_markdown",
 ]

@@ -15,6 +15,8 @@ BoolArray = NDArray[np.bool_]
 
 # Cells are averaged from this many samples a side, as a small person's edge would otherwise alias.
 _SAMPLES_A_CELL = 4
+_GRABCUT_PX = 320  # longer side at which it works
+_GRABCUT_PIECE = 0.01  # of the photo
 
 
 def convex_hull(mask: BoolArray) -> BoolArray:
@@ -45,6 +47,34 @@ def _lower_envelope(at: NDArray[np.int64], values: NDArray[np.int64], where: NDA
             kept.pop()
         kept.append((x, y))
     return np.interp(where, [x for x, _ in kept], [y for _, y in kept])
+
+
+def whole_photo(photo: NDArray[np.uint8]) -> BoolArray:
+    """The largest box there is: everything is the person. photo: (H, W, 3) -> (H, W) bool."""
+    return np.ones(photo.shape[:2], bool)
+
+
+def grabcut_people(photo: NDArray[np.uint8]) -> list[BoolArray]:
+    """What a classical foreground extraction takes for people: the larger pieces of GrabCut (Rother et al. 2004),
+    started from everything but a tenth at each edge.
+
+    photo: (H, W, 3) uint8 -> (H, W) bool masks, the largest first. Raises MissingExtraError: OpenCV is not installed.
+    """
+    cv2 = require_cv2()
+    h, w = photo.shape[:2]
+    scale = min(1.0, _GRABCUT_PX / max(h, w))
+    small = cv2.resize(photo, (max(8, round(w * scale)), max(8, round(h * scale))), interpolation=cv2.INTER_AREA)
+    rows, columns = small.shape[:2]
+    labels = np.full((rows, columns), cv2.GC_BGD, np.uint8)
+    labels[rows // 10 : rows - rows // 10, columns // 10 : columns - columns // 10] = cv2.GC_PR_FGD
+    cv2.setRNGSeed(0)  # its mixtures start from random clusters
+    models = np.zeros((2, 1, 65))
+    cv2.grabCut(small, labels, None, models[0], models[1], 3, cv2.GC_INIT_WITH_MASK)
+    foreground = ((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)).astype(np.uint8)
+    count, pieces, stats, _ = cv2.connectedComponentsWithStats(foreground)
+    large = [i for i in range(1, count) if stats[i, cv2.CC_STAT_AREA] >= _GRABCUT_PIECE * foreground.size]
+    large.sort(key=lambda i: -stats[i, cv2.CC_STAT_AREA])
+    return [cv2.resize((pieces == i).astype(np.uint8), (w, h), interpolation=cv2.INTER_NEAREST) > 0 for i in large]
 
 
 # --- typical poses -------------------------------------------------------------------------------------------------

@@ -14,8 +14,16 @@ from numpy.typing import NDArray
 
 from deocclude.crop import SquareCrop
 from deocclude.data.frozen import FrozenRecord, FrozenSample, FrozenSet
-from deocclude.evaluation.baselines import TypicalPoses, convex_hull, inpaint_from_body, mean_colour, require_cv2
-from deocclude.masks import BoxXyxy, box_to_mask, mask_to_box_xyxy
+from deocclude.evaluation.baselines import (
+    TypicalPoses,
+    convex_hull,
+    grabcut_people,
+    inpaint_from_body,
+    mean_colour,
+    require_cv2,
+    whole_photo,
+)
+from deocclude.masks import BoxXyxy, box_to_mask, mask_iou, mask_to_box_xyxy
 from deocclude.metrics import (
     false_completion_share,
     intersection_union,
@@ -34,7 +42,8 @@ BoolArray = NDArray[np.bool_]
 WORKING_MARGIN = 1.25
 WORKING_PX = 256
 
-INITIAL_KINDS = ("exact", "degraded", "box")
+PROMPTED_KINDS = ("exact", "degraded", "box")
+INITIAL_KINDS = (*PROMPTED_KINDS, "photo")  # the last: nothing but the photo
 OURS = "deocclude"
 CONTENT_TRUE_MASKS = "deocclude, true masks"
 CONTENT_PREDICTED_MASKS = "deocclude, predicted masks"
@@ -52,7 +61,8 @@ class PredictedPerson(Protocol):
 
 
 class Prediction(Protocol):
-    """What is read of a prediction, as in `Result`: one person for the one mask or box that was given."""
+    """What is read of a prediction, as in `Result`: one person for the one mask or box that was given, or everyone
+    found where none was."""
 
     @property
     def people(self) -> Sequence[PredictedPerson]: ...
@@ -149,7 +159,7 @@ def evaluate(
     frozen: FrozenSet,
     predictor: Predictor,
     *,
-    initial_kinds: Sequence[str] = INITIAL_KINDS,
+    initial_kinds: Sequence[str] = PROMPTED_KINDS,
     typical_poses: TypicalPoses | None = None,
     content: bool = True,
     limit: int | None = None,
@@ -172,7 +182,7 @@ def evaluate(
     unknown = [kind for kind in initial_kinds if kind not in INITIAL_KINDS]
     if unknown or not initial_kinds:
         raise ValueError(f"initial kinds must be of {', '.join(INITIAL_KINDS)}, got {', '.join(unknown) or 'none'}")
-    if content or "degraded" in initial_kinds:
+    if content or {"degraded", "photo"} & set(initial_kinds):
         require_cv2()  # before the first record, not after some minutes
     records = draw_records(frozen.records, limit)
     result = Evaluation(
@@ -216,7 +226,10 @@ def draw_records(records: Sequence[FrozenRecord], limit: int | None) -> list[Fro
 
 @dataclass(frozen=True)
 class InitialPrompt:
-    """What the predictor is told of a person. mask: (H, W) bool; box_xyxy: set when it is told the box alone."""
+    """What the predictor is told of a person. mask: (H, W) bool; box_xyxy: set when it is told the box alone.
+
+    Of kind photo it is told nothing, and `mask` is what a person found is recognised by: the true visible mask.
+    """
 
     kind: str
     mask: BoolArray
@@ -241,9 +254,17 @@ class InitialPrompt:
 
 
 def predict(predictor: Predictor, sample: FrozenSample, prompt: InitialPrompt) -> PredictedPerson:
-    """The predictor's answer for one person. A prompt that shows nothing is answered with nothing."""
+    """The predictor's answer for one person. A prompt that shows nothing is answered with nothing.
+
+    Without a prompt, the person found whose visible mask is most like the true one; nobody where none shares a pixel.
+    """
     if not prompt.mask.any():
         return _Nobody(prompt.mask, prompt.mask, sample.photo)
+    if prompt.kind == "photo":
+        likeness = [(mask_iou(one.visible_mask, prompt.mask), one) for one in predictor(sample.photo).people]
+        best, person = max(likeness, key=lambda pair: pair[0], default=(0.0, None))
+        nothing = np.zeros_like(prompt.mask)
+        return person if best > 0 else _Nobody(nothing, nothing, sample.photo)
     if prompt.box_xyxy is not None:
         return predictor(sample.photo, boxes_xyxy=[prompt.box_xyxy]).people[0]
     return predictor(sample.photo, masks=[prompt.mask]).people[0]
@@ -266,14 +287,16 @@ def _is_hidden(sample: FrozenSample) -> bool:
 def _score_masks(
     sample: FrozenSample, prompt: InitialPrompt, person: PredictedPerson, poses: TypicalPoses | None
 ) -> list[MaskScore]:
+    answers = {OURS: (person.visible_mask, person.amodal_mask)}
     seen = prompt.mask  # the baselines take the initial mask for what is visible
-    answers = {
-        OURS: (person.visible_mask, person.amodal_mask),
-        "initial mask": (seen, seen),
-        "convex hull": (seen, convex_hull(seen)),
-    }
-    if poses is not None:
-        answers["nearest typical pose"] = (seen, poses.complete(seen))
+    if prompt.kind == "photo":
+        everything = whole_photo(sample.photo)
+        largest = next(iter(grabcut_people(sample.photo)), ~everything)
+        answers |= {"box of the whole photo": (everything, everything), "GrabCut foreground": (largest, largest)}
+    else:
+        answers |= {"initial mask": (seen, seen), "convex hull": (seen, convex_hull(seen))}
+        if poses is not None:
+            answers["nearest typical pose"] = (seen, poses.complete(seen))
     area = np.count_nonzero(sample.amodal)
     return [
         MaskScore(

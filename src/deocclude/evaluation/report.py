@@ -26,7 +26,8 @@ PROTOCOL = {
     ),
     "initial": (
         "exact: the true visible mask. degraded: the visible mask spoilt, the same way in every run. box: only the box "
-        "of the visible mask."
+        "of the visible mask. photo: nothing at all; of the people found, the one whose visible mask is most like the "
+        "true one is measured, and nobody found counts as an empty mask."
     ),
     "extra": "Pixels predicted outside the true body, as a share of the true body.",
     "false_completion": (
@@ -56,7 +57,6 @@ def summarise(evaluation: Evaluation, *, model: str = "", seed: int = 0) -> dict
     content_by_occluder, records (every score). `seed` draws the bootstrap.
     """
     rng = np.random.default_rng(seed)
-    mask_methods = _unique(score.method for score in evaluation.masks)
     content_methods = _unique(score.method for score in evaluation.content)
     ours = {
         initial: [score for score in evaluation.masks if score.initial == initial and score.method == OURS]
@@ -82,7 +82,7 @@ def summarise(evaluation: Evaluation, *, model: str = "", seed: int = 0) -> dict
                 method: _mask_figures(
                     [score for score in evaluation.masks if score.initial == initial and score.method == method], rng
                 )
-                for method in mask_methods
+                for method in _unique(s.method for s in evaluation.masks if s.initial == initial)
             }
             for initial in evaluation.initial_kinds
         },
@@ -110,7 +110,7 @@ def summarise(evaluation: Evaluation, *, model: str = "", seed: int = 0) -> dict
             "content": [{**asdict(s), "sharpness": s.sharpness} for s in evaluation.content],
         },
     }
-    return _json_ready(summary)
+    return json_ready(summary)
 
 
 # --- masks ---------------------------------------------------------------------------------------------------------
@@ -198,11 +198,12 @@ def _unique(names: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _json_ready(value: Any) -> Any:
+def json_ready(value: Any) -> Any:
+    """The same value with None for NaN and floats of six digits."""
     if isinstance(value, dict):
-        return {key: _json_ready(inner) for key, inner in value.items()}
+        return {key: json_ready(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_json_ready(inner) for inner in value]
+        return [json_ready(inner) for inner in value]
     if isinstance(value, float):
         return None if math.isnan(value) else round(value, 6)
     return value
@@ -235,10 +236,10 @@ def _mask_table(summary: dict[str, Any]) -> str:
             method,
             _with_interval(figures["full_iou"], figures["full_iou_interval"]),
             _with_interval(figures["invisible_iou"], figures["invisible_iou_interval"]),
-            f"{_number(figures['full_iou_pooled'])} / {_number(figures['invisible_iou_pooled'])}",
-            _number(figures["visible_iou"]),
-            _percent(figures["extra"]),
-            f"{_percent(figures['false_completion'])} / {_percent(figures['claimed_hidden'])}",
+            f"{number(figures['full_iou_pooled'])} / {number(figures['invisible_iou_pooled'])}",
+            number(figures["visible_iou"]),
+            percent(figures["extra"]),
+            f"{percent(figures['false_completion'])} / {percent(figures['claimed_hidden'])}",
         ]
         for initial, methods in summary["masks"].items()
         for method, figures in methods.items()
@@ -254,7 +255,7 @@ def _mask_table(summary: dict[str, Any]) -> str:
         "false completion / claimed",
     ]
     seconds = ", ".join(f"{initial} {value:.2f}" for initial, value in summary["seconds"].items() if value is not None)
-    return _table(header, rows) + f"\n\nSeconds a person, median, both stages: {seconds}."
+    return markdown_table(header, rows) + f"\n\nSeconds a person, median, both stages: {seconds}."
 
 
 def _visible_ratio_table(summary: dict[str, Any]) -> str:
@@ -264,9 +265,9 @@ def _visible_ratio_table(summary: dict[str, Any]) -> str:
         first = parts[0]
         cells = [f"{100 * first['visible_from']:.0f}-{100 * first['visible_to']:.0f} %", str(first["pictures"])]
         for part in parts:
-            cells.append(f"{_number(part['full_iou'])} / {_number(part['invisible_iou'])}")
+            cells.append(f"{number(part['full_iou'])} / {number(part['invisible_iou'])}")
         rows.append(cells)
-    return _table(["visible", "pictures", *(f"{initial}: full / inv." for initial in initials)], rows)
+    return markdown_table(["visible", "pictures", *(f"{initial}: full / inv." for initial in initials)], rows)
 
 
 def _occluder_table(summary: dict[str, Any]) -> str:
@@ -275,9 +276,9 @@ def _occluder_table(summary: dict[str, Any]) -> str:
     for kind in _unique(kind for parts in initials.values() for kind in parts):
         parts = [by_kind[kind] for by_kind in initials.values()]
         cells = [kind, str(parts[0]["pictures"])]
-        cells += [f"{_number(part['full_iou'])} / {_number(part['invisible_iou'])}" for part in parts]
+        cells += [f"{number(part['full_iou'])} / {number(part['invisible_iou'])}" for part in parts]
         rows.append(cells)
-    return _table(["occluder", "pictures", *(f"{initial}: full / inv." for initial in initials)], rows)
+    return markdown_table(["occluder", "pictures", *(f"{initial}: full / inv." for initial in initials)], rows)
 
 
 def _content_table(summary: dict[str, Any]) -> str:
@@ -287,14 +288,15 @@ def _content_table(summary: dict[str, Any]) -> str:
             _with_interval(figures["l1"], figures["l1_interval"], digits=1),
             _with_interval(figures["psnr_db"], figures["psnr_db_interval"], digits=2),
             _with_interval(figures["ssim"], figures["ssim_interval"]),
-            f"{_number(figures['sharpness'], 2)} / {_number(figures['sharpness_median'], 2)}",
+            f"{number(figures['sharpness'], 2)} / {number(figures['sharpness_median'], 2)}",
         ]
         for method, figures in summary["content"].items()
     ]
-    return _table(["method", "L1", "PSNR dB", "SSIM", "sharpness mean / median"], rows)
+    return markdown_table(["method", "L1", "PSNR dB", "SSIM", "sharpness mean / median"], rows)
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table whose columns line up."""
     widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
     lines = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
@@ -303,15 +305,17 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([head, "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines])
 
 
-def _number(value: float | None, digits: int = 3) -> str:
+def number(value: float | None, digits: int = 3) -> str:
+    """A figure, or a dash for none."""
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def _percent(value: float | None) -> str:
+def percent(value: float | None) -> str:
+    """A share in percent, or a dash for none."""
     return "-" if value is None else f"{100 * value:.1f} %"
 
 
 def _with_interval(value: float | None, interval: Sequence[float | None], digits: int = 3) -> str:
     if value is None or interval[0] is None:
-        return _number(value, digits)
+        return number(value, digits)
     return f"{value:.{digits}f} [{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]"

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from deocclude.crop import SquareCrop
 from deocclude.data.frozen import FrozenSample, FrozenSet
+from deocclude.data.frozen_scenes import SceneSet
 from deocclude.errors import InputError
 from deocclude.evaluation.protocol import OURS, Evaluation, InitialPrompt, MaskScore, Predictor, predict
 from deocclude.masks import mask_to_box_xyxy
+from deocclude.types import Result
 
 COLUMNS = ("photo", "initial mask", "prediction", "truth", "recovered", "without occluder")
 
 _TILE_WIDTH_PX = 186
 _TILE_HEIGHT_PX = 280
+_SCENE_PX = 320
 _GAP_PX = 4
 _CAPTION_PX = 18
 _TEXT_PX = 12
@@ -55,6 +60,33 @@ def draw_sheet(
         draw.text((_left(0), top + 2), caption(score), fill="black", font=font)
         for column, tile in enumerate(_tiles(sample, predictor, InitialPrompt.of(sample, initial, frozen.seed))):
             sheet.paste(Image.fromarray(tile), (_left(column), top + _CAPTION_PX))
+    return sheet
+
+
+def draw_scene_sheet(
+    scenes: SceneSet, predictor: Callable[[NDArray[np.uint8]], Result], *, rows: int = 12
+) -> Image.Image:
+    """Draw `rows` photos of a set of scenes, in even steps: as it is, with the true boxes, and what was found.
+
+    Blue is what is seen of a person, orange what is hidden; found people carry their number and score.
+    """
+    picked = sorted({round(i) for i in np.linspace(0, len(scenes.records) - 1, rows)})
+    font = ImageFont.load_default(_TEXT_PX)
+    sheet = Image.new("RGB", (3 * (_SCENE_PX + _GAP_PX) + _GAP_PX, len(picked) * (_SCENE_PX + _GAP_PX)), "white")
+    for row, index in enumerate(picked):
+        sample = scenes.load(scenes.records[index])
+        result = predictor(sample.photo)
+        truth, found = Image.fromarray(sample.photo), Image.fromarray(result.overlay())
+        for visible in sample.visible:
+            ImageDraw.Draw(truth).rectangle(mask_to_box_xyxy(visible), outline=_SEEN_RGB, width=2)
+        for person in result.people:
+            x0, y0, x1, y1 = person.box_xyxy
+            draw = ImageDraw.Draw(found)
+            draw.rectangle((x0, y0, x1, y1), outline="yellow")
+            draw.text((x0 + 2, y0 + 1), f"{person.id}: {person.score:.2f}", fill="yellow", font=font)
+        for column, picture in enumerate((Image.fromarray(sample.photo), truth, found)):
+            picture.thumbnail((_SCENE_PX, _SCENE_PX))
+            sheet.paste(picture, (_GAP_PX + column * (_SCENE_PX + _GAP_PX), row * (_SCENE_PX + _GAP_PX)))
     return sheet
 
 

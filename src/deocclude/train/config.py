@@ -67,7 +67,8 @@ class StageSection(_Strict):
     schedule: Schedule
     init: Path | None = None  # .safetensors to start from
     poses: Path | None = None  # stage 1: typical poses from `deocclude data poses`; none: computed at the start
-    features: Path | None = None  # stage 1's .safetensors: parser of stage 2, encoder behind the perceptual terms
+    # stage 1's .safetensors: parser of stage 2, trunk of the people detector, encoder behind the perceptual terms
+    features: Path | None = None
     perceptual: Path | None = None  # VGG-16 .safetensors for the perceptual terms instead of our own encoder
     data: DataSection | None = None  # what differs from the common one; what it does not name is as there
 

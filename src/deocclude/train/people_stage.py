@@ -17,6 +17,7 @@ from deocclude.data.wild import read_wild, whole_wild
 from deocclude.detection import MAX_IOU, decode, suppress
 from deocclude.detection_metrics import Matched, f1, match_boxes, recall_precision
 from deocclude.errors import ConfigError
+from deocclude.models.features import load_mask_completion
 from deocclude.models.people_detector import PeopleDetector, PeopleDetectorConfig, PeopleMaps, to_maps
 from deocclude.train.config import TrainConfig, build, check_losses
 from deocclude.train.engine import Outcome, choose_device, fit, to_float, use_bfloat16
@@ -49,6 +50,8 @@ class PeopleStage:
         torch.manual_seed(config.seed)
         try:
             self.network = PeopleDetector(self.config)
+            if section.features is not None:
+                self.network.start_from(load_mask_completion(section.features))
         except ValueError as error:
             raise ConfigError(f"people.network: {error}") from error
         if section.init is not None:
