@@ -77,13 +77,17 @@ def test_a_shifted_mask_is_the_mask_elsewhere(mask: np.ndarray) -> None:
 def test_a_box_is_a_filled_rectangle_about_the_mask(mask: np.ndarray) -> None:
     ys, xs = np.nonzero(mask)
     truth = np.array([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1])
-    reach = 0.05 * np.array([np.ptp(xs) + 1, np.ptp(ys) + 1] * 2) + 1
+    size = np.array([np.ptp(xs) + 1, np.ptp(ys) + 1] * 2)
+    by_hand = []
     for m in degraded(mask, "box", 30):
         rows, columns = np.flatnonzero(m.any(axis=1)), np.flatnonzero(m.any(axis=0))
         assert m.sum() == len(rows) * len(columns)
         assert m[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].all()
         found = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
-        assert (abs(found - truth) <= reach).all()
+        off = abs(found - truth)
+        assert (off <= 0.175 * size + 1).all()
+        by_hand.append((off <= 0.05 * size + 1).all())
+    assert 0.5 < np.mean(by_hand) < 1, "most boxes are near, some as far off as a detector's"
 
 
 def test_an_unknown_kind_is_named(mask: np.ndarray) -> None:

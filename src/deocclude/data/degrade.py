@@ -96,9 +96,10 @@ def _shifted(mask: np.ndarray, rng: Rng) -> np.ndarray:
 
 
 def _box(mask: np.ndarray, rng: Rng) -> np.ndarray:
-    """The filled box, its sides off by a few percent as a hand or a detector draws them."""
+    """The filled box, its sides off by a few percent as a hand draws it, or by more as a detector does."""
     x, y, w, h, _ = _size_px(mask)
-    jitter = rng.normal(0, 0.02, 4).clip(-0.05, 0.05) * (w, h, w, h)
+    spread = 0.02 if rng.random() < 0.65 else 0.07
+    jitter = rng.normal(0, spread, 4).clip(-2.5 * spread, 2.5 * spread) * (w, h, w, h)
     x0, y0, x1, y1 = (np.array([x, y, x + w, y + h]) + jitter).round().astype(int)
     out = np.zeros_like(mask)
     out[max(0, y0) : max(y1, y0 + 1), max(0, x0) : max(x1, x0 + 1)] = 1
