@@ -19,6 +19,7 @@ def make_person(photo: np.ndarray, number: int = 1, left: int = 4, hidden_from: 
     return Person(
         id=number,
         score=0.75,
+        hidden_probability=0.875,
         photo=photo,
         region=region,
         visible_part=visible,

@@ -51,6 +51,7 @@ class Person:
     visible_mask: np.ndarray
     amodal_mask: np.ndarray
     content: np.ndarray
+    hidden_probability: float = 1.0
 
 
 @dataclass

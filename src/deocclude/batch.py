@@ -23,6 +23,7 @@ from PIL import Image
 
 from deocclude.coco import CocoFile
 from deocclude.errors import DeoccludeError, InputError, UsageError
+from deocclude.hidden import check_complete
 from deocclude.image_io import load_mask, load_photo
 from deocclude.masks import BoxXyxy
 from deocclude.order import Occlusion
@@ -101,6 +102,7 @@ class Job:
     boxes_xyxy: tuple[BoxXyxy, ...]
     outputs: tuple[Output, ...]
     finding: Finding | None = None
+    complete: str = "auto"
     to_stdout: bool = False
     problem: str | None = None
 
@@ -131,6 +133,7 @@ class PersonReport:
 
     id: int
     hidden_fraction: float
+    hidden_probability: float
     score: float
     box_xyxy: tuple[float, ...]
     hidden_by: tuple[int, ...] = ()
@@ -166,6 +169,7 @@ def plan_jobs(
     masks: Sequence[str] = (),
     boxes_xyxy: Sequence[BoxXyxy] = (),
     finding: Finding | None = None,
+    complete: str = "auto",
     kinds: Sequence[str] = ("content",),
     recursive: bool = False,
 ) -> list[Job]:
@@ -185,6 +189,7 @@ def plan_jobs(
         UsageError: nothing to do, prompts that do not fit the photos, or two photos with one output.
     """
     _check_kinds(kinds)
+    check_complete(complete)
     if masks or boxes_xyxy:
         if finding:
             raise UsageError("people are found where no --mask and no --box points at them: give one or the other")
@@ -206,7 +211,7 @@ def plan_jobs(
         for source, relative in photos
     ]
     _refuse_collisions(jobs)
-    return jobs
+    return [replace(job, complete=complete) for job in jobs]
 
 
 @dataclass(frozen=True)
@@ -303,7 +308,9 @@ def _plan_job(
         if suffix in (".json", ".ora") if kind == "content" else suffix != suffix_of(kind):
             raise UsageError(f"-o {target.file}: {kind} is written as {suffix_of(kind)}")
         outputs[0] = Output(kind, target.file)
-    return Job(source, relative, mask_paths, tuple(boxes_xyxy), tuple(outputs), finding, to_stdout, problem)
+    return Job(
+        source, relative, mask_paths, tuple(boxes_xyxy), tuple(outputs), finding, to_stdout=to_stdout, problem=problem
+    )
 
 
 def _masks_of(
@@ -420,6 +427,7 @@ def _report_person(person: Person, order: Sequence[Occlusion]) -> PersonReport:
     return PersonReport(
         person.id,
         float(person.hidden_fraction),
+        float(person.hidden_probability),
         float(person.score),
         tuple(float(v) for v in person.box_xyxy),
         tuple(sorted(pair.front for pair in order if pair.behind == person.id)),
@@ -467,10 +475,12 @@ def _recover(job: Job, pipe: Deoccluder, seed: int) -> Result:
             person=find.person,
             min_score=find.min_score,
             min_height_px=find.min_height_px,
+            complete=job.complete,
             seed=seed,
         )
     else:
-        result = pipe(photo, masks=masks or None, boxes_xyxy=list(job.boxes_xyxy) or None, seed=seed)
+        boxes = list(job.boxes_xyxy)
+        result = pipe(photo, masks=masks or None, boxes_xyxy=boxes or None, complete=job.complete, seed=seed)
     timings = {name: s + (reading if name in ("load", "total") else 0.0) for name, s in result.timings.items()}
     return replace(result, icc_profile=icc_profile, timings=timings)
 

@@ -15,6 +15,7 @@ from PIL import Image
 
 from deocclude.crop import Region, SquareCrop
 from deocclude.errors import InputError
+from deocclude.hidden import probable_share
 from deocclude.masks import (
     connected_components,
     dilate,
@@ -69,6 +70,7 @@ class CompletionOutput:
     amodal_prob: np.ndarray  # (h, w) uint8, 255 = certainly the person
     parsing: np.ndarray  # (h, w) uint8 label of every amodal pixel, 0 elsewhere
     score: float  # mean probability of the visible pixels
+    probable_hidden: float  # share of the body that is hidden, by probability
 
     crop: SquareCrop  # the tight crop; S = crop.size_px
     crop_image: np.ndarray  # (S, S, 3) uint8
@@ -76,6 +78,8 @@ class CompletionOutput:
     crop_amodal: np.ndarray  # (S, S) bool
     crop_visible_parsing: np.ndarray  # (12, S/4, S/4) float32 probabilities
     crop_amodal_parsing: np.ndarray  # (12, S/4, S/4) float32 probabilities
+
+    hidden_probability: float = 1.0  # that more than 5 % is hidden; 1 until that has been judged
 
     @cached_property
     def area_px(self) -> int:
@@ -93,6 +97,23 @@ class CompletionOutput:
         """(y1 - y0, x1 - x0) bool: what is seen in a window of the photo that lies in `box_xyxy`."""
         left, top = self.region.left, self.region.top
         return self.visible[y0 - top : y1 - top, x0 - left : x1 - left]
+
+    @property
+    def hidden_fraction(self) -> float:
+        """Share of the body that is hidden, by the masks."""
+        return 1 - self.area_px / int(np.count_nonzero(self.amodal))
+
+    def as_seen(self) -> CompletionOutput:
+        """The same body when nothing of it is hidden: whole is what is seen. Itself where nothing is seen."""
+        if not self.area_px or not self.hidden_fraction:
+            return self
+        return replace(
+            self,
+            amodal=self.visible,
+            amodal_prob=np.where(self.visible, self.amodal_prob, np.minimum(self.amodal_prob, 127)),
+            parsing=self.parsing * self.visible,
+            crop_amodal=self.crop_visible,
+        )
 
     def seeing_less(self, visible: np.ndarray, size_hw: tuple[int, int]) -> CompletionOutput:
         """The same body when less of it is seen: `visible`, (h, w) bool, a subset of what was visible."""
@@ -276,6 +297,7 @@ def _settle(look: _Look, size_hw: tuple[int, int], initial_mask: np.ndarray) -> 
         amodal_prob=amodal_u8,
         parsing=_label_parts(look, region) * photo_amodal,
         score=float(score_map[visible].mean()) if visible.any() else 0.0,
+        probable_hidden=probable_share(look.visible, amodal_prob),
         crop=look.crop,
         crop_image=look.image,
         crop_visible=visible,

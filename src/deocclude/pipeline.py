@@ -15,6 +15,7 @@ from deocclude.composite import paste_hidden_box
 from deocclude.crop import Region
 from deocclude.detection import MIN_SCORE, SIZE_PX, PeopleFinder
 from deocclude.errors import InputError, UsageError
+from deocclude.hidden import UNCALIBRATED, Complete, HiddenCalibration, check_complete
 from deocclude.image_io import ImageSource, load_image, load_photo
 from deocclude.masks import BoxXyxy, box_to_mask, check_mask
 from deocclude.order import Body, share_out_pixels
@@ -69,6 +70,7 @@ def load(
         model=model,
         finder=finder,
         segmenter=segmenter,
+        calibration=HiddenCalibration(*info.networks["mask_completion"].info.get("hidden_calibration", UNCALIBRATED)),
     )
 
 
@@ -97,11 +99,13 @@ class Deoccluder:
         model: str,
         finder: PeopleFinder | None = None,
         segmenter: Segmenter | None = None,
+        calibration: HiddenCalibration = UNCALIBRATED,
     ) -> None:
         self.device = device
         self.model = model
         self._detect = finder
         self._segmenter = segmenter
+        self._calibration = calibration
         self._complete = completion
         self._recover = recovery
 
@@ -121,6 +125,7 @@ class Deoccluder:
         person: str = "all",
         min_score: float | None = None,
         min_height_px: float = 0.0,
+        complete: str = "auto",
     ) -> Result:
         """Recover the people that the prompts point at; people are numbered from 1, masks first, then boxes.
 
@@ -136,13 +141,15 @@ class Deoccluder:
             min_score: of those found, only people with this score, 0 to 1; None for the detector's own, 0 of a
                 segmenter's.
             min_height_px: of those found, only people with this height of the box.
+            complete: whose hidden parts are recovered: "auto", of people of whom more than 5 % is hidden as likely as
+                not; "always", whatever stage 1 takes for hidden; "never", which gives refined visible masks.
 
         Raises:
             UsageError: no prompt, no segmenter and a model without a detector. InputError: a photo, mask or box that
             cannot be used.
         """
         clock = _Clock()
-        choice = Choice.parse(person)
+        choice, complete = Choice.parse(person), check_complete(complete)
         with clock.stage("load"):
             photo, icc_profile = load_photo(image)
             size_hw = photo.shape[:2]
@@ -161,11 +168,11 @@ class Deoccluder:
             # each pixel is one person's: who is in front
             shared_out = share_out_pixels([Body(body.region, body.visible, body.amodal) for body in bodies])
             bodies = [body.seeing_less(seen, size_hw) for body, seen in zip(bodies, shared_out, strict=True)]
+            bodies = [self._judge(body, complete) for body in bodies]
             # people who are found keep their number from the left, whoever of them is chosen
-            numbered = dict(enumerate(bodies if prompted else left_to_right(bodies), start=1))
-            if not prompted:
-                chosen = choice.pick(list(numbered.values()), size_hw)
-                numbered = {number: body for number, body in numbered.items() if any(body is one for one in chosen)}
+            bodies = bodies if prompted else left_to_right(bodies)
+            chosen = bodies if prompted else choice.pick(bodies, size_hw)
+            numbered = {i: body for i, body in enumerate(bodies, start=1) if any(body is one for one in chosen)}
 
         people = []
         for number, body in numbered.items():
@@ -175,6 +182,7 @@ class Deoccluder:
                 Person(
                     id=number,
                     score=body.score,
+                    hidden_probability=body.hidden_probability,
                     photo=photo,
                     region=body.region,
                     visible_part=body.visible,
@@ -226,6 +234,12 @@ class Deoccluder:
         if prompt.doubtful and body.score < _LEAST_SEEN:
             return None
         return replace(body, score=body.score * prompt.score)
+
+    def _judge(self, body: CompletionOutput, complete: Complete) -> CompletionOutput:
+        """The body with the probability that something is hidden; as seen where nothing is to be made up."""
+        probability = self._calibration.probability(body.hidden_fraction, body.probable_hidden)
+        body = replace(body, hidden_probability=probability)
+        return body.as_seen() if complete == "never" or (complete == "auto" and probability < 0.5) else body
 
     def _recover_hidden(self, body: CompletionOutput, size_hw: tuple[int, int]) -> tuple[Region, np.ndarray]:
         """The box of what is hidden and its colours; without running the network when nothing is."""

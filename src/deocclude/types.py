@@ -77,7 +77,8 @@ class Person:
     """
 
     id: int  # 1 for the first prompt, then counting up
-    score: float  # 0 to 1: how sure the network is of the visible part
+    score: float  # 0 to 1: how sure the network is of the visible part, and whoever found the person of that
+    hidden_probability: float  # 0 to 1: that more than 5 % of the body is hidden
     photo: np.ndarray = field(repr=False)  # (H, W, 3) uint8
     region: Region = field(repr=False)
     visible_part: np.ndarray = field(repr=False)  # (h, w) bool
@@ -299,6 +300,7 @@ class Result:
                     "segmentation": encode_rle(person.amodal_mask),
                     "visible_segmentation": encode_rle(person.visible_mask),
                     "hidden_fraction": round(person.hidden_fraction, 6),
+                    "hidden_probability": round(person.hidden_probability, 6),
                     "score": round(person.score, 6),
                     "depth": depth[person.id],
                 }

@@ -128,6 +128,14 @@ def test_what_a_segmenter_may_be_is_said(desk: Desk) -> None:
     assert "largest" in desk.fails(2, desk.photo, "--segmenter", "coco:x.json", "--person", "nobody")
 
 
+def test_hidden_parts_are_recovered_on_demand(desk: Desk) -> None:
+    lines = [
+        desk.run(desk.photo, "--mask", desk.mask, "--overwrite", "--complete", c).stdout for c in ("always", "never")
+    ]
+    assert ": 0% hidden" not in lines[0] and ": 0% hidden" in lines[1]
+    assert "complete must be auto, always or never" in desk.fails(2, desk.photo, "--complete", "sometimes")
+
+
 def test_layers_go_to_a_file_of_their_own(desk: Desk) -> None:
     assert desk.run(desk.photo, "--mask", desk.mask, "--save", "layers").exit_code == 0
     named = desk.folder / "out" / "mine.ora"

@@ -33,10 +33,11 @@ VERBS: dict[str, str] = {
     "run": "Recover the hidden part of people in photos.",
     "demo": "Hide part of a bundled photo, recover it, and score that.",
     "models": "List the bundled models, or show one in full.",
-    "train": "Train the mask completion or the content recovery network.",
+    "train": "Train mask completion, content recovery or the people detector.",
     "data": "Build frozen validation sets and typical poses.",
     "eval": "Measure a model on a validation set, next to its baselines.",
     "export": "Turn a training checkpoint into the files that `run` loads.",
+    "calibrate": "Fit how likely it is that something of a person is hidden.",
     "bench": "Time the networks against the paper-size ones, and `run`.",
     "doctor": "Check versions, device, weights and optional packages.",
 }

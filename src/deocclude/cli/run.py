@@ -53,6 +53,12 @@ def app(
         typer.Option("--min-score", min=0, max=1, help="Of those found, only as sure, 0 to 1."),
     ] = None,
     min_height: Annotated[int, typer.Option("--min-height", min=0, help="Of those found, only as high, in px.")] = 0,
+    complete: Annotated[
+        str,
+        typer.Option(
+            "--complete", metavar="WHEN", help="Recover what is hidden: auto (where anything is), always, never."
+        ),
+    ] = "auto",
     save: Annotated[
         str,
         typer.Option(
@@ -100,6 +106,7 @@ def app(
         masks=mask or (),
         boxes_xyxy=[parse_box(text) for text in box or ()],
         finding=finding,
+        complete=complete,
         kinds=kinds,
         recursive=recursive,
     )

@@ -53,6 +53,8 @@ class PredictedPerson(Protocol):
     """What is read of one person in a prediction: masks (H, W) bool, content (H, W, 3) uint8, as in `Person`."""
 
     @property
+    def hidden_probability(self) -> float: ...
+    @property
     def visible_mask(self) -> BoolArray: ...
     @property
     def amodal_mask(self) -> BoolArray: ...
@@ -89,6 +91,7 @@ class MaskScore:
 
     full, invisible, visible: (intersection, union) in pixels. extra_share: pixels predicted outside the true body, as a
     share of the true body. claimed_hidden: pixels that the method itself calls hidden, as a share of the true body.
+    hidden_probability: that more than 5 % is hidden, as the model says; NaN for baselines.
     """
 
     record_id: str
@@ -102,6 +105,7 @@ class MaskScore:
     visible: tuple[int, int]
     extra_share: float
     claimed_hidden: float
+    hidden_probability: float = math.nan
 
     @property
     def full_iou(self) -> float:
@@ -275,6 +279,7 @@ class _Nobody:
     visible_mask: BoolArray
     amodal_mask: BoolArray
     content: NDArray[np.uint8]
+    hidden_probability: float = 0.0
 
 
 # --- scores --------------------------------------------------------------------------------------------------------
@@ -312,6 +317,7 @@ def _score_masks(
             visible=intersection_union(visible, sample.visible),
             extra_share=false_completion_share(amodal, sample.amodal),
             claimed_hidden=np.count_nonzero(amodal & ~visible) / area,
+            hidden_probability=person.hidden_probability if method == OURS else math.nan,
         )
         for method, (visible, amodal) in answers.items()
     ]

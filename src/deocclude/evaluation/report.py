@@ -11,6 +11,7 @@ import numpy as np
 
 from deocclude.data.frozen import OCCLUDER_KINDS
 from deocclude.evaluation.protocol import OURS, WORKING_MARGIN, WORKING_PX, ContentScore, Evaluation, MaskScore
+from deocclude.hidden import HIDDEN_SHARE
 from deocclude.metrics import PSNR_CAP_DB, bootstrap_interval, mean_of_known, pooled_iou, ratio_bin
 
 FORMAT = 1
@@ -33,6 +34,11 @@ PROTOCOL = {
     "false_completion": (
         "The same share, over people whom nothing hides. Claimed: pixels that the method calls hidden on these people, "
         "in or outside the true body, as a share of it."
+    ),
+    "is_hidden": (
+        f"Whether more than {HIDDEN_SHARE:.0%} of a person is hidden, over all pictures, unoccluded ones included; "
+        "called hidden at a probability of 0.5. Brier score: mean squared difference of probability and truth, 0.25 "
+        "for a coin."
     ),
     "intervals": "95 %, by drawing whole people with replacement.",
     "content": (
@@ -87,6 +93,7 @@ def summarise(evaluation: Evaluation, *, model: str = "", seed: int = 0) -> dict
             for initial in evaluation.initial_kinds
         },
         "by_visible_ratio": {initial: _by_visible_ratio(scores) for initial, scores in ours.items()},
+        "is_hidden": {initial: _decision(scores) for initial, scores in ours.items()},
         "by_occluder": {
             initial: {kind: _mask_means(part) for kind, part in _by_occluder(_occluded(scores)).items()}
             for initial, scores in ours.items()
@@ -143,6 +150,21 @@ def _mask_figures(scores: Sequence[MaskScore], rng: np.random.Generator) -> dict
         "false_completion": mean_of_known(score.extra_share for score in whole),
         "false_completion_interval": _interval(whole, lambda score: score.extra_share, rng),
         "claimed_hidden": mean_of_known(score.claimed_hidden for score in whole),
+    }
+
+
+def _decision(scores: Sequence[MaskScore]) -> dict[str, float]:
+    """Precision and recall of calling a person hidden, and how far the probabilities are from what came true."""
+    probability = np.array([score.hidden_probability for score in scores])
+    truth = np.array([1 - score.visible_ratio > HIDDEN_SHARE for score in scores])
+    called = probability >= 0.5
+    right = np.count_nonzero(called & truth)
+    return {
+        "pictures": len(scores),
+        "hidden": int(truth.sum()),
+        "precision": right / called.sum() if called.any() else math.nan,
+        "recall": right / truth.sum() if truth.any() else math.nan,
+        "brier": float(np.mean((probability - truth) ** 2)) if len(scores) else math.nan,
     }
 
 
@@ -219,6 +241,7 @@ def to_markdown(summary: dict[str, Any]) -> str:
         f"# {summary['model'] or 'Model'} on {about['name']}: {about['people']} people, {about['records']} pictures"
     ]
     parts.append("## The whole body's mask\n\n" + _mask_table(summary))
+    parts.append("## Is anything hidden?\n\n" + _decision_table(summary))
     parts.append("## By how much is visible\n\n" + _visible_ratio_table(summary))
     parts.append("## By what hides the person\n\n" + _occluder_table(summary))
     if summary["content"]:
@@ -256,6 +279,14 @@ def _mask_table(summary: dict[str, Any]) -> str:
     ]
     seconds = ", ".join(f"{initial} {value:.2f}" for initial, value in summary["seconds"].items() if value is not None)
     return markdown_table(header, rows) + f"\n\nSeconds a person, median, both stages: {seconds}."
+
+
+def _decision_table(summary: dict[str, Any]) -> str:
+    rows = [
+        [initial, f"{row['hidden']} of {row['pictures']}", *(number(row[k]) for k in ("precision", "recall", "brier"))]
+        for initial, row in summary["is_hidden"].items()
+    ]
+    return markdown_table(["initial", "hidden", "precision", "recall", "Brier score"], rows)
 
 
 def _visible_ratio_table(summary: dict[str, Any]) -> str:

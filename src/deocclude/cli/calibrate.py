@@ -1,0 +1,37 @@
+"""`deocclude calibrate`: how likely is it that something is hidden, learned from people of whom that is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deocclude.cli.options import Device, Model, Quiet, Weights, check_folder
+
+
+def app(
+    frozen_dirs: Annotated[
+        list[Path],
+        typer.Argument(metavar="FROZEN_DIR...", help="Frozen sets of `deocclude data build`, not those reported on."),
+    ],
+    model: Model = "base",
+    device: Device = "auto",
+    weights: Weights = None,
+    quiet: Quiet = False,
+) -> None:
+    """Fit the probability that something of a person is hidden, and write it into the weights' manifest.
+
+    `run --complete auto` recovers people for whom it is 0.5 or more. Do it after `deocclude export` of stage 1.
+    """
+    from deocclude.data.frozen import FrozenSet
+    from deocclude.evaluation.calibration import calibrate
+    from deocclude.runtime import BUNDLED_WEIGHTS
+
+    check_folder(weights or BUNDLED_WEIGHTS)
+    sets = [FrozenSet.open(folder) for folder in frozen_dirs]
+    fitted = calibrate(sets, model=model, weights_dir=weights, device=device)
+    if not quiet:
+        share = (0.01, 0.03, 0.05, 0.1, 0.2)
+        told = ", ".join(f"{s:.0%}: {fitted.probability(s, s):.2f}" for s in share)
+        typer.echo(f"{model}: probability that more than 5 % is hidden, where both shares are {told}")

@@ -1,0 +1,58 @@
+"""How a model's answer "is anything hidden" is calibrated: on people whose truth is known, kept in the manifest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from deocclude.completion import MaskCompletion
+from deocclude.data.frozen import FrozenSet
+from deocclude.evaluation.protocol import PROMPTED_KINDS, InitialPrompt
+from deocclude.hidden import HIDDEN_SHARE, HiddenCalibration, fit_calibration
+from deocclude.image_io import save_text
+from deocclude.metrics import visible_ratio
+from deocclude.runtime import BUNDLED_WEIGHTS, MANIFEST_NAME, find_model, open_networks
+
+
+def calibrate(
+    sets: Sequence[FrozenSet],
+    *,
+    model: str = "base",
+    weights_dir: Path | None = None,
+    device: str = "auto",
+    on_record: Callable[[int, int], None] | None = None,
+) -> HiddenCalibration:
+    """Fit a model's calibration on frozen sets, over exact, degraded and box initial masks, and write it down.
+
+    Other sets than those that are reported on, so that the figures mean something. It goes into the manifest's row of
+    stage 1, as hidden_calibration, with the sets' names; exporting stage 1 anew removes it. Raises UsageError for an
+    unknown model or sets in which everybody or nobody is hidden.
+    """
+    info = find_model(model, weights_dir)
+    networks, _ = open_networks(info, device)
+    complete = MaskCompletion(networks["mask_completion"])
+    rows = []
+    todo = [(frozen, record) for frozen in sets for record in frozen]
+    for done, (frozen, record) in enumerate(todo, start=1):
+        sample = frozen.load(record)
+        hidden = 1 - visible_ratio(sample.visible, sample.amodal) > HIDDEN_SHARE
+        for kind in PROMPTED_KINDS:
+            prompt = InitialPrompt.of(sample, kind, frozen.seed)
+            if prompt.mask.any():
+                body = complete(sample.photo, prompt.mask)
+                rows.append((body.hidden_fraction, body.probable_hidden, hidden))
+        if on_record is not None:
+            on_record(done, len(todo))
+    by_mask, by_probability, truth = np.array(rows, float).reshape(-1, 3).T
+    fitted = fit_calibration(by_mask, by_probability, truth > 0)
+    path = (weights_dir or BUNDLED_WEIGHTS) / MANIFEST_NAME
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    manifest["models"][model]["networks"]["mask_completion"] |= {
+        "hidden_calibration": [round(w, 4) for w in fitted],
+        "calibrated_on": [frozen.name for frozen in sets],
+    }
+    save_text(json.dumps(manifest, indent=2) + "\n", path)
+    return fitted
