@@ -103,6 +103,7 @@ class Job:
     outputs: tuple[Output, ...]
     finding: Finding | None = None
     complete: str = "auto"
+    uncrop: bool = False
     to_stdout: bool = False
     problem: str | None = None
 
@@ -129,7 +130,7 @@ class Job:
 
 @dataclass(frozen=True)
 class PersonReport:
-    """One person of a photo, in numbers. hidden_by: ids of the people in front of this one."""
+    """One person of a photo, in numbers. hidden_by: ids of the people in front; cut_by: edges of the picture."""
 
     id: int
     hidden_fraction: float
@@ -137,6 +138,7 @@ class PersonReport:
     score: float
     box_xyxy: tuple[float, ...]
     hidden_by: tuple[int, ...] = ()
+    cut_by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -170,6 +172,7 @@ def plan_jobs(
     boxes_xyxy: Sequence[BoxXyxy] = (),
     finding: Finding | None = None,
     complete: str = "auto",
+    uncrop: bool = False,
     kinds: Sequence[str] = ("content",),
     recursive: bool = False,
 ) -> list[Job]:
@@ -196,6 +199,15 @@ def plan_jobs(
     else:
         finding = finding or Finding()
     target = _Target.parse(output)
+    if (
+        uncrop
+        and target.file
+        and target.file.suffix.lower() in (".jpg", ".jpeg")
+        and kinds[0] in ("content", "overlay")
+    ):
+        raise UsageError(
+            f"-o {target.file}: --uncrop leaves transparent surroundings, which JPEG cannot hold: use .png"
+        )
     not_photos = [Path(name) for name in masks if Path(name).is_dir()] + ([target.folder] if target.folder else [])
     photos = list(_find_photos(inputs, recursive, not_photos))
     single = len(photos) == 1
@@ -211,7 +223,7 @@ def plan_jobs(
         for source, relative in photos
     ]
     _refuse_collisions(jobs)
-    return [replace(job, complete=complete) for job in jobs]
+    return [replace(job, complete=complete, uncrop=uncrop) for job in jobs]
 
 
 @dataclass(frozen=True)
@@ -431,6 +443,7 @@ def _report_person(person: Person, order: Sequence[Occlusion]) -> PersonReport:
         float(person.score),
         tuple(float(v) for v in person.box_xyxy),
         tuple(sorted(pair.front for pair in order if pair.behind == person.id)),
+        person.cut_by,
     )
 
 
@@ -476,11 +489,19 @@ def _recover(job: Job, pipe: Deoccluder, seed: int) -> Result:
             min_score=find.min_score,
             min_height_px=find.min_height_px,
             complete=job.complete,
+            uncrop=job.uncrop,
             seed=seed,
         )
     else:
         boxes = list(job.boxes_xyxy)
-        result = pipe(photo, masks=masks or None, boxes_xyxy=boxes or None, complete=job.complete, seed=seed)
+        result = pipe(
+            photo,
+            masks=masks or None,
+            boxes_xyxy=boxes or None,
+            complete=job.complete,
+            uncrop=job.uncrop,
+            seed=seed,
+        )
     timings = {name: s + (reading if name in ("load", "total") else 0.0) for name, s in result.timings.items()}
     return replace(result, icc_profile=icc_profile, timings=timings)
 

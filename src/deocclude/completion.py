@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 from PIL import Image
 
-from deocclude.crop import Region, SquareCrop
+from deocclude.crop import OUTSIDE_GREY, Region, SquareCrop
 from deocclude.errors import InputError
 from deocclude.hidden import probable_share
 from deocclude.masks import (
@@ -26,9 +26,6 @@ from deocclude.masks import (
     mask_to_box_xyxy,
 )  # fmt: skip
 from deocclude.runtime import Network
-
-# Photo pixels outside the photo: mid-grey, as in training.
-OUTSIDE_GREY = 128
 
 # A hidden body can be twice as tall as what is seen, hence the wide window; the tight one leaves an eighth on each
 # side.
@@ -113,6 +110,15 @@ class CompletionOutput:
             amodal_prob=np.where(self.visible, self.amodal_prob, np.minimum(self.amodal_prob, 127)),
             parsing=self.parsing * self.visible,
             crop_amodal=self.crop_visible,
+        )
+
+    def moved(self, right_px: int, down_px: int) -> CompletionOutput:
+        """The same body on a picture whose pixels are counted from elsewhere."""
+        r, (x, y) = self.region, self.crop.center_xy
+        return replace(
+            self,
+            region=Region(r.top + down_px, r.left + right_px, r.bottom + down_px, r.right + right_px),
+            crop=replace(self.crop, center_xy=(x + right_px, y + down_px)),
         )
 
     def seeing_less(self, visible: np.ndarray, size_hw: tuple[int, int]) -> CompletionOutput:

@@ -23,6 +23,12 @@ _STRIP_PX = 2_000_000
 _MARGIN = 2  # pixels that a bilinear kernel can reach beyond its window
 
 
+# What the networks see where there is no photo, as in training. Grey: the body ends there as the photo does. A colour
+# that photos hardly hold: the body goes on there, hidden.
+OUTSIDE_GREY = 128
+BEYOND_RGB = (255, 0, 255)
+
+
 @dataclass(frozen=True)
 class Region:
     """A rectangle of whole pixels, ends excluded."""

@@ -23,6 +23,7 @@ from deocclude.people import Choice, Prompt, Segmenter, as_instances, keep, left
 from deocclude.recovery import ContentRecovery, hidden_on_photo
 from deocclude.runtime import find_model, open_networks
 from deocclude.types import Person, Result
+from deocclude.uncrop import Canvas, find_cut
 
 # Detectors round a box past the photo's edge; more than this is a box of another photo.
 _BOX_SLACK_PX = 1.0
@@ -126,6 +127,7 @@ class Deoccluder:
         min_score: float | None = None,
         min_height_px: float = 0.0,
         complete: str = "auto",
+        uncrop: bool = False,
     ) -> Result:
         """Recover the people that the prompts point at; people are numbered from 1, masks first, then boxes.
 
@@ -143,6 +145,8 @@ class Deoccluder:
             min_height_px: of those found, only people with this height of the box.
             complete: whose hidden parts are recovered: "auto", of people of whom more than 5 % is hidden as likely as
                 not; "always", whatever stage 1 takes for hidden; "never", which gives refined visible masks.
+            uncrop: complete people beyond the photo's edge too, where it cuts them: `Result.image` is then the photo on
+                a canvas on which everyone fits, `Result.photo_region` its place there, `Result.alpha` what is filled.
 
         Raises:
             UsageError: no prompt, no segmenter and a model without a detector. InputError: a photo, mask or box that
@@ -165,35 +169,18 @@ class Deoccluder:
             bodies = [body for prompt in prompts if (body := self._complete_one(photo, prompt)) is not None]
             if not prompted:
                 bodies = merge_duplicates(bodies)
-            # each pixel is one person's: who is in front
-            shared_out = share_out_pixels([Body(body.region, body.visible, body.amodal) for body in bodies])
-            bodies = [body.seeing_less(seen, size_hw) for body, seen in zip(bodies, shared_out, strict=True)]
-            bodies = [self._judge(body, complete) for body in bodies]
+            bodies = self._settle(bodies, size_hw, complete)
             # people who are found keep their number from the left, whoever of them is chosen
             bodies = bodies if prompted else left_to_right(bodies)
             chosen = bodies if prompted else choice.pick(bodies, size_hw)
             numbered = {i: body for i, body in enumerate(bodies, start=1) if any(body is one for one in chosen)}
+            photo_region = None
+            if uncrop and complete != "never":
+                photo, photo_region, numbered = self._uncrop(photo, numbered)
 
-        people = []
-        for number, body in numbered.items():
-            with clock.stage("recover"):
-                hidden_region, hidden_rgb = self._recover_hidden(body, size_hw)
-            people.append(
-                Person(
-                    id=number,
-                    score=body.score,
-                    hidden_probability=body.hidden_probability,
-                    photo=photo,
-                    region=body.region,
-                    visible_part=body.visible,
-                    amodal_part=body.amodal,
-                    amodal_prob_part=body.amodal_prob,
-                    parsing_part=body.parsing,
-                    hidden_region=hidden_region,
-                    hidden_rgb=hidden_rgb,
-                )
-            )
-        return Result(photo, tuple(people), clock.timings(), self.device, self.model, icc_profile)
+        with clock.stage("recover"):
+            people = tuple(self._person(photo, number, body) for number, body in numbered.items())
+        return Result(photo, people, clock.timings(), self.device, self.model, icc_profile, photo_region)
 
     def recover(self, image: ImageSource, visible_mask: np.ndarray, amodal_mask: np.ndarray) -> np.ndarray:
         """Recover appearance alone, for a body whose masks are known.
@@ -234,6 +221,63 @@ class Deoccluder:
         if prompt.doubtful and body.score < _LEAST_SEEN:
             return None
         return replace(body, score=body.score * prompt.score)
+
+    def _settle(
+        self, bodies: Sequence[CompletionOutput], size_hw: tuple[int, int], complete: Complete
+    ) -> list[CompletionOutput]:
+        """Each pixel is one person's, whoever is in front; and whom nothing hides is as seen."""
+        shared_out = share_out_pixels([Body(body.region, body.visible, body.amodal) for body in bodies])
+        bodies = [body.seeing_less(seen, size_hw) for body, seen in zip(bodies, shared_out, strict=True)]
+        return [self._judge(body, complete) for body in bodies]
+
+    def _uncrop(
+        self, photo: np.ndarray, numbered: dict[int, CompletionOutput]
+    ) -> tuple[np.ndarray, Region | None, dict[int, CompletionOutput]]:
+        """Bodies beyond the edge that cuts them: the photo on a canvas, its place there, and the bodies on it."""
+        size_hw = photo.shape[:2]
+        cut = {number: find_cut(body.amodal, body.region, size_hw) for number, body in numbered.items()}
+        if not any(cut.values()):
+            return photo, None, numbered
+        canvas = Canvas.around([(body.visible, body.region, cut[i]) for i, body in numbered.items()], size_hw)
+        picture = canvas.lay_out(photo)
+        inside = canvas.lay_out(np.ones(size_hw, bool), fill=0)
+        bodies = {}
+        for number, body in numbered.items():
+            moved = body.moved(canvas.photo_region.left, canvas.photo_region.top)
+            if not cut[number]:
+                bodies[number] = moved
+                continue
+            seen = np.zeros(size_hw, bool)
+            seen[body.region.slices] = body.visible
+            whole = self._complete(picture, canvas.lay_out(seen, fill=0))
+            # what others own, and what lies beyond the photo, is not seen
+            least = whole.visible & inside[whole.region.slices] & canvas.lay_out(seen, fill=0)[whole.region.slices]
+            whole = replace(whole.seeing_less(least, canvas.size_hw), score=body.score)
+            bodies[number] = (
+                self._judge(whole, "always")
+                if least.any()
+                else body.moved(canvas.photo_region.left, canvas.photo_region.top)
+            )
+        trimmed, left, top = canvas.trimmed([body.region for body in bodies.values()], margin_px=2)
+        bodies = {number: body.moved(-left, -top) for number, body in bodies.items()}
+        return trimmed.lay_out(photo, fill=0), trimmed.photo_region, bodies
+
+    def _person(self, photo: np.ndarray, number: int, body: CompletionOutput) -> Person:
+        """A body with its hidden appearance recovered."""
+        hidden_region, hidden_rgb = self._recover_hidden(body, photo.shape[:2])
+        return Person(
+            id=number,
+            score=body.score,
+            hidden_probability=body.hidden_probability,
+            photo=photo,
+            region=body.region,
+            visible_part=body.visible,
+            amodal_part=body.amodal,
+            amodal_prob_part=body.amodal_prob,
+            parsing_part=body.parsing,
+            hidden_region=hidden_region,
+            hidden_rgb=hidden_rgb,
+        )
 
     def _judge(self, body: CompletionOutput, complete: Complete) -> CompletionOutput:
         """The body with the probability that something is hidden; as seen where nothing is to be made up."""

@@ -22,6 +22,7 @@ from deocclude.errors import DeoccludeError, UsageError
 from deocclude.image_io import save_image, save_text
 from deocclude.masks import dilate, encode_rle, mask_to_box_xyxy
 from deocclude.order import Body, Occlusion, back_to_front, find_occlusions
+from deocclude.uncrop import find_cut
 
 if TYPE_CHECKING:
     from deocclude.layers import Layer
@@ -167,6 +168,11 @@ class Person:
         return x0 + left, y0 + top, x1 + left, y1 + top
 
     @property
+    def cut_by(self) -> tuple[str, ...]:
+        """The edges of the picture that cut the body: any of top, left, bottom, right."""
+        return find_cut(self.amodal_part, self.region, self.photo.shape[:2]).edges
+
+    @property
     def hidden_fraction(self) -> float:
         """Invisible pixels over amodal pixels, 0 to 1."""
         return float(1 - np.count_nonzero(self.visible_part) / np.count_nonzero(self.amodal_part))
@@ -199,6 +205,8 @@ class Result:
     device: str  # "cpu" or "cuda": where the networks ran
     model: str
     icc_profile: bytes | None = field(default=None, repr=False)  # of the photo's file; pictures are saved with it
+    # where the photo lies in `image` when that was extended for people whom its edge cuts (uncrop), black beyond it
+    photo_region: Region | None = None
 
     def __post_init__(self) -> None:
         if self.image.dtype != np.uint8 or self.image.ndim != 3 or self.image.shape[2] != 3:
@@ -241,7 +249,29 @@ class Result:
             if len(self.people) > 1:  # who is nearer covers what was painted of those behind
                 seen = person.visible_part
                 picture[person.region.slices][seen] = self.image[person.region.slices][seen]
+        if self.photo_region is not None:
+            self._paint_beyond_photo(picture)
         return picture
+
+    def _paint_beyond_photo(self, picture: np.ndarray) -> None:
+        """Bodies beyond the photo, in place: colours as in cut-outs, not faded into a background that is not there."""
+        beyond = np.ones(picture.shape[:2], bool)
+        beyond[self.photo_region.slices] = False
+        for person in self.back_to_front:
+            cut_out_part, here = person.rgba_part, person.region.slices
+            painted = beyond[here] & (cut_out_part[..., 3] > 0)
+            picture[here][painted] = cut_out_part[..., :3][painted]
+
+    @property
+    def alpha(self) -> np.ndarray:
+        """(H, W) uint8: 255 where `content` is photo or body; 0 beyond the photo of an extended picture."""
+        if self.photo_region is None:
+            return np.full(self.image.shape[:2], 255, np.uint8)
+        alpha = np.zeros(self.image.shape[:2], np.uint8)
+        for person in self.people:
+            np.maximum(alpha[person.region.slices], person.rgba_part[..., 3], out=alpha[person.region.slices])
+        alpha[self.photo_region.slices] = 255
+        return alpha
 
     def overlay(self) -> np.ndarray:
         """(H, W, 3) uint8: the photo with each person tinted, blue where seen, orange where recovered."""
@@ -264,9 +294,11 @@ class Result:
         for person in self.people:
             hole[person.region.slices] |= person.amodal_part
         # The rim belongs to the hole here, so that it needs no growing to be no source.
-        background = fill_background(self.image, dilate(hole, rim_px(hole.shape)), grow_px=0)
+        photo = self.photo_region or Region(0, 0, *self.image.shape[:2])
+        hole = dilate(hole[photo.slices], rim_px(photo.size_hw))
+        background = fill_background(self.image[photo.slices], hole, grow_px=0)
         return [
-            Layer("background", background),
+            Layer("background", background, (photo.left, photo.top)),
             *(
                 Layer(
                     f"person {person.id} ({100 * person.hidden_fraction:.0f} % hidden)",
@@ -281,8 +313,9 @@ class Result:
         """COCO's dictionary of this photo: one annotation a person, with the amodal mask as `segmentation`.
 
         Masks are compressed run lengths, `bbox` is (x, y, width, height) of the whole person, `area` its pixels.
-        Beside COCO's own keys: `visible_segmentation`, `hidden_fraction`, `score`, `depth` (0 is the furthest person)
-        and, for the photo, `occlusions`: who hides whom, by annotation ids.
+        Beside COCO's own keys: `visible_segmentation`, `hidden_fraction`, `hidden_probability`, `cut_by` (edges),
+        `score`, `depth` (0 is the furthest person) and, for the photo, `occlusions`: who hides whom, by annotation ids;
+        `photo_bbox`, where the picture was extended: the photo's place in it.
         """
         depth = {person.id: place for place, person in enumerate(self.back_to_front)}
         height, width = self.image.shape[:2]
@@ -300,14 +333,19 @@ class Result:
                     "segmentation": encode_rle(person.amodal_mask),
                     "visible_segmentation": encode_rle(person.visible_mask),
                     "hidden_fraction": round(person.hidden_fraction, 6),
+                    "cut_by": list(person.cut_by),
                     "hidden_probability": round(person.hidden_probability, 6),
                     "score": round(person.score, 6),
                     "depth": depth[person.id],
                 }
             )
+        image = {"id": 1, "file_name": file_name, "width": width, "height": height}
+        if (photo := self.photo_region) is not None:
+            (photo_h, photo_w) = photo.size_hw
+            image["photo_bbox"] = [photo.left, photo.top, photo_w, photo_h]
         return {
             "info": {"description": "people made whole by deocclude", "model": self.model, "device": self.device},
-            "images": [{"id": 1, "file_name": file_name, "width": width, "height": height}],
+            "images": [image],
             "categories": [{"id": 1, "name": "person"}],
             "annotations": annotations,
             "occlusions": [asdict(occlusion) for occlusion in self.order],
@@ -342,7 +380,8 @@ class Result:
         if kind == "layers":
             from deocclude.layers import save_layers  # zip and XML are seldom needed
 
-            return save_layers(path, self.layers(), self.image.shape[:2], self.content, self.icc_profile)
+            merged = self.picture("content").pixels
+            return save_layers(path, self.layers(), self.image.shape[:2], merged, self.icc_profile)
         picture = self.picture(kind, person)
         return save_image(picture.pixels, path, picture.palette, picture.icc_profile)
 
@@ -352,7 +391,10 @@ class Result:
         layers and json are no pictures.
         """
         if person is None:
-            return Picture(self.content if kind == "content" else self.overlay(), icc_profile=self.icc_profile)
+            pixels = self.content if kind == "content" else self.overlay()
+            if self.photo_region is not None:
+                pixels = np.dstack([pixels, self.alpha])
+            return Picture(pixels, icc_profile=self.icc_profile)
         if kind == "rgba":
             return Picture(person.rgba, icc_profile=self.icc_profile)
         if kind == "parsing":

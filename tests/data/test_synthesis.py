@@ -9,6 +9,7 @@ import pytest
 from scipy import ndimage
 
 from datafolder import drawn_library
+from deocclude.crop import BEYOND_RGB
 from deocclude.data.records import PersonPhoto
 from deocclude.data.synthesis import (
     Library,
@@ -159,6 +160,22 @@ def test_people_cut_by_the_edge(library: Library) -> None:
         np.testing.assert_array_equal(free.amodal & scene.inside, scene.amodal)
         cut += free.amodal.sum() > scene.amodal.sum()
     assert cut >= 15
+
+
+def test_people_asked_for_beyond_the_edge(library: Library) -> None:
+    """The same people and edges, but the body counts beyond them, where a colour of its own says so."""
+    config = replace(DEFAULT, p_cut_by_edge=1.0, p_new_background=1.0, p_beyond_edge=1.0)
+    whole = replace(library, people=[p for p in library.people if p.whole], weights=np.full(6, 1 / 6))
+    longer = 0
+    for plan, scene in scenes(whole, 12, config):
+        outside = ~scene.inside
+        assert plan.beyond_edge and (scene.photo[outside] == BEYOND_RGB).all()
+        assert not scene.visible[outside].any() and scene.known.all()
+        free = render(replace(plan, window_xyxy=(-9, -9, 9, 9)), WHOLE_SCENE, (SIZE, SIZE))
+        np.testing.assert_array_equal(scene.amodal, free.amodal)
+        np.testing.assert_array_equal(scene.truth, free.truth)
+        longer += scene.amodal[outside].any()
+    assert longer >= 9
 
 
 def test_beyond_the_photo_of_a_cut_person_nothing_is_known(data_root) -> None:

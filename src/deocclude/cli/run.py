@@ -59,6 +59,9 @@ def app(
             "--complete", metavar="WHEN", help="Recover what is hidden: auto (where anything is), always, never."
         ),
     ] = "auto",
+    uncrop: Annotated[
+        bool, typer.Option("--uncrop", help="Extend the picture where its edge cuts people, transparent around them.")
+    ] = False,
     save: Annotated[
         str,
         typer.Option(
@@ -107,6 +110,7 @@ def app(
         boxes_xyxy=[parse_box(text) for text in box or ()],
         finding=finding,
         complete=complete,
+        uncrop=uncrop,
         kinds=kinds,
         recursive=recursive,
     )
@@ -213,9 +217,11 @@ def _tell(report: Report, *, quiet: bool, to_stderr: bool, verbose: bool) -> Non
         typer.echo(f"{report.source}: nobody found, {report.seconds:.2f} s, {report.device}", err=to_stderr)
     for person in report.people:
         behind = " and ".join(f"person {number}" for number in person.hidden_by)
+        cut = " and ".join(person.cut_by)
+        notes = (f" (behind {behind})" if behind else "") + (f", cut at the {cut}" if cut else "")
         typer.echo(
-            f"{report.source}: person {person.id}: {person.hidden_fraction:.0%} hidden"
-            f"{f' (behind {behind})' if behind else ''}, {report.seconds:.2f} s, {report.device}",
+            f"{report.source}: person {person.id}: {person.hidden_fraction:.0%} hidden{notes}, "
+            f"{report.seconds:.2f} s, {report.device}",
             err=to_stderr,
         )
     if verbose:

@@ -10,7 +10,7 @@ import numpy as np
 
 from deocclude.data.augment import camera, photometric
 from deocclude.data.degrade import draw_initial_mask
-from deocclude.data.synthesis import Library, Plan, SynthesisConfig, plan_scene, render
+from deocclude.data.synthesis import Library, Plan, SynthesisConfig, beyond_rgb, plan_scene, render
 
 Rng = np.random.Generator
 
@@ -37,7 +37,7 @@ def draw_sample(
     plan = plan_scene(library, rng, synthesis)
     scene = render(plan, draw_crop(plan, rng, crop, size_px), (size_px, size_px))
     photo, truth = camera(photometric([scene.photo, scene.truth], rng), rng)
-    photo[~scene.inside] = 128
+    photo[~scene.inside] = beyond_rgb(plan)
     initial = draw_initial_mask(scene.visible, rng, p_exact=crop.p_exact, p_box=crop.p_box) & scene.inside
     return {
         "photo": photo, "truth": truth, "initial": initial, "visible": scene.visible, "amodal": scene.amodal,

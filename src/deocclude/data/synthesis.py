@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
+from deocclude.crop import BEYOND_RGB, OUTSIDE_GREY
 from deocclude.data.records import Layer, PersonPhoto
 
 Rng = np.random.Generator
@@ -37,6 +38,7 @@ class SynthesisConfig:
     p_clutter: float = 0.45  # objects or people behind the person
     p_new_background: float = 0.45  # for people who have a photo of their own
     p_cut_by_edge: float = 0.28
+    p_beyond_edge: float = 0.0  # of whole people so cut: the body is asked for beyond the edge too (--uncrop)
     max_rotation_deg: float = 10.0
     p_large_rotation: float = 0.08  # up to 60 degrees, for people on new backgrounds
     attempts: int = 7  # placements tried for one occluder; the nearest to the wanted hidden fraction is kept
@@ -79,6 +81,7 @@ class Plan:
     visible_box_xyxy: tuple[float, float, float, float]
     amodal_box_xyxy: tuple[float, float, float, float]
     hidden_fraction: float
+    beyond_edge: bool = False  # the body counts beyond the photo's edges as well
 
 
 @dataclass(frozen=True)
@@ -86,8 +89,9 @@ class Scene:
     """A rendered scene, every array (H, W[, 3]).
 
     photo: uint8, what the camera sees; truth: uint8, the same without the occluders; visible, amodal: bool, within the
-    photo's edges; parsing: uint8 of the whole person, 255 = unknown; inside: bool, within the photo's edges;
-    known: bool, where `amodal` is truth (not beyond the edge of a photo that cuts its person).
+    photo's edges, amodal beyond them where the plan says so; parsing: uint8 of the whole person, 255 = unknown; inside:
+    bool, within the photo's edges; known: bool, where `amodal` is truth (not beyond the edge of a photo that cuts its
+    person).
     """
 
     photo: np.ndarray
@@ -132,7 +136,7 @@ def plan_occlusion(
 ) -> Plan:  # fmt: skip
     """Place occluders so that about the `wanted` fraction of the subject is hidden (0: none), and the photo's edges."""
     body = _coarse_mask(subject)
-    window = (-1e6, -1e6, 1e6, 1e6)
+    window, beyond = (-1e6, -1e6, 1e6, 1e6), False
     if background is None:
         h, w = subject.layer.rgb.shape[:2]
         corners = (
@@ -142,6 +146,10 @@ def plan_occlusion(
         window = (*corners.min(axis=0), *corners.max(axis=0))
     if rng.random() < config.p_cut_by_edge and kind is None:
         window = _cut_by_edge(window, rng)
+        # people cut by the edge of their own photo have no known rest
+        whole = getattr(subject.layer, "whole", False)
+        beyond = bool(config.p_beyond_edge and whole and rng.random() < config.p_beyond_edge)
+    whole_body = body.copy()
     body &= _coarse_window(window)
     chosen: list[Placed] = []
     hidden = np.zeros_like(body)
@@ -157,18 +165,20 @@ def plan_occlusion(
     visible = body & ~hidden
     if not visible.any():  # hidden wholly: nobody could know; show the person instead
         chosen, kinds, visible = [], [], body
+    if beyond:
+        body = whole_body
     fraction = 1 - visible.sum() / max(1, body.sum())
     box = _box_of(body)
     return Plan(
         subject, background, background_to_person, behind, tuple(chosen), kinds[0] if kinds else "none", window,
-        _box_of(visible), box, float(fraction),
+        _box_of(visible), box, float(fraction), beyond,
     )  # fmt: skip
 
 
-def render(plan: Plan, to_frame: np.ndarray, size_hw: tuple[int, int], fill: int = 128) -> Scene:
-    """The scene in a frame.
+def render(plan: Plan, to_frame: np.ndarray, size_hw: tuple[int, int]) -> Scene:
+    """The scene in a frame, grey 128 beyond the photo's edges, or BEYOND_RGB where the body counts there.
 
-    to_frame: 2x3 affine from person coordinates to frame pixels. fill: value of pixels beyond the photo's edges.
+    to_frame: 2x3 affine from person coordinates to frame pixels.
     """
     inside = _window_mask(plan.window_xyxy, to_frame, size_hw)
     person = plan.person.layer
@@ -184,15 +194,17 @@ def render(plan: Plan, to_frame: np.ndarray, size_hw: tuple[int, int], fill: int
         blend(canvas, *warp_layer(placed, to_frame, size_hw))
     if plan.background is not None or plan.behind:
         blend(canvas, person_rgb, person_alpha)
-    amodal = (person_alpha >= 128) & inside
+    body = person_alpha >= 128
+    visible = body & inside
+    amodal = body if plan.beyond_edge else visible.copy()
     truth = canvas.copy()
-    visible = amodal.copy()
     for placed in plan.in_front:
         rgb, alpha = warp_layer(placed, to_frame, size_hw)
         blend(canvas, rgb, alpha)
         visible &= alpha < 128
-    canvas[~inside] = fill
-    truth[~inside] = fill
+    canvas[~inside] = beyond_rgb(plan)
+    if not plan.beyond_edge:
+        truth[~inside] = beyond_rgb(plan)
     if isinstance(person, PersonPhoto) and person.parsing is not None:
         matrix = _compose(to_frame, plan.person.to_person)
         parsing = cv2.warpAffine(person.parsing, matrix, size_hw[::-1], flags=cv2.INTER_NEAREST, borderValue=0)
@@ -201,6 +213,11 @@ def render(plan: Plan, to_frame: np.ndarray, size_hw: tuple[int, int], fill: int
         parsing = np.where(amodal, 255, 0).astype(np.uint8)
     known = inside if isinstance(person, PersonPhoto) and not person.whole else np.ones_like(inside)
     return Scene(canvas, truth, visible, amodal, parsing, inside, known)
+
+
+def beyond_rgb(plan: Plan) -> tuple[int, int, int]:
+    """The colour of pixels beyond the photo's edges: it says whether the body is asked for there."""
+    return BEYOND_RGB if plan.beyond_edge else (OUTSIDE_GREY,) * 3
 
 
 def own_photo_frame(person: PersonPhoto) -> np.ndarray:
