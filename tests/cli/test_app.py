@@ -96,7 +96,7 @@ def test_a_missing_package_names_its_extra(monkeypatch: pytest.MonkeyPatch, pack
     result = CliRunner().invoke(app, ["train"])
     assert result.exit_code == 4
     (line,) = result.stderr.splitlines()
-    assert package in line and line.endswith('pip install "deocclude[train]"')
+    assert package in line and line.endswith(f'pip install "deocclude[{EXTRA_OF[package]}]"')
 
 
 def test_a_broken_import_of_ours_is_not_called_a_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:

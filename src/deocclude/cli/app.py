@@ -55,6 +55,7 @@ EXTRA_OF = {
     "sklearn": "train",
     "tensorboard": "train",
     "torch": "train",
+    "transformers": "segment",
     "yaml": "train",
 }
 """Optional top-level package: the extra that installs it."""
