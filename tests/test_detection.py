@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from deocclude import detection
-from deocclude.detection import Detection, box_iou, decode, find_boxes, fit_photo, suppress
+from deocclude.detection import Detection, box_iou, decode, find_boxes, fit_photo, group, suppress
 from deocclude.detection_metrics import Matched, f1, match_boxes, recall_precision
 from deocclude.export import export_to_weights
+from deocclude.masks import box_to_mask
 from deocclude.models.people_detector import PeopleDetector, PeopleDetectorConfig, to_maps
 from deocclude.runtime import EXTRA_NETWORKS, NETWORKS, ModelInfo, find_model, list_models, open_networks
 from deocclude.train.people_targets import encode
@@ -33,7 +34,7 @@ def test_boxes_by_hand() -> None:
 def test_decoding_undoes_encoding() -> None:
     truth = torch.tensor([[[8.0, 3, 60, 90], [70, 40, 96, 95], [33, 2, 47, 20], [0, 0, 0, 0]]])
     empty = torch.zeros(1, 1, 96, 96)
-    targets = encode(truth, empty, empty, 8)
+    targets = encode(truth, empty, empty, empty, 8)
     boxes, scores = decode(targets.heat[0, 0].numpy(), targets.sides[0].numpy(), 8, 0.9)
     np.testing.assert_allclose(scores, 1)
     order = np.argsort(boxes[:, 0])
@@ -80,7 +81,7 @@ def test_boxes_are_the_photos_and_stay_within_it() -> None:
     found = find_boxes(Answer(), photo, size_px=96)
     assert [round(d.score, 4) for d in found] == [0.9, 0.6]
     scale = 240 / 96
-    assert found[0] == Detection(tuple(scale * v for v in (20, 12, 36, 28)), found[0].score)
+    assert found[0].box_xyxy == tuple(scale * v for v in (20, 12, 36, 28))
     assert found[1].box_xyxy == (scale * 52, 0, 240, 120)
     assert len(find_boxes(Answer(), photo, size_px=96, min_score=0.7)) == 1
 
@@ -157,3 +158,35 @@ def test_recall_and_precision_by_hand() -> None:
     assert recall_precision(photos, 0.95) == (0.0, 1.0)
     assert recall_precision([]) == (1.0, 1.0)
     assert f1(0.5, 1.0) == pytest.approx(2 / 3) and f1(0, 0) == 0
+
+
+def test_cells_belong_to_whom_they_point_at() -> None:
+    """Two people whose boxes overlap: a wide one behind, a narrow one before it whose cells say so."""
+    boxes = np.array([[0, 0, 8, 10], [3, 2, 6, 10]], float)
+    owner = np.zeros((10, 10), int)
+    owner[:, :8] = 1
+    owner[2:, 3:6] = 2
+    middle = np.stack(np.meshgrid(np.arange(10) + 0.5, np.arange(10) + 0.5))
+    whose = boxes[np.maximum(owner - 1, 0)].transpose(2, 0, 1)
+    sides = np.concatenate([middle - whose[:2], whose[2:] - middle])
+    mask = np.where(owner > 0, 0.9, 0.0).astype(np.float32)
+    mask[9, 9] = 0.9  # a cell that points at nobody
+    sides[:, 9, 9] = 0.2
+    behind, before = group(boxes, sides, mask)
+    np.testing.assert_array_equal(behind > 0, owner == 1)
+    np.testing.assert_array_equal(before > 0, owner == 2)
+    assert [g.any() for g in group(boxes[:1], sides, mask * 0)] == [False]
+    one = Detection((0.0, 0.0, 80.0, 100.0), 0.9, behind, (10.0, 10.0)).mask((120, 90))
+    assert one.shape == (120, 90) and one[50, 10] and one[5, 45] and not one[60, 45] and not one[110, 40]
+    expected = np.kron(owner == 1, np.ones((10, 10), bool))
+    found = np.pad(one, ((0, 0), (0, 10)))[:100]
+    assert (found & expected).sum() > 0.9 * (found | expected).sum()
+
+
+def test_a_coarse_mask_that_says_nothing_is_the_box() -> None:
+    box = (10.0, 20.0, 30.0, 60.0)
+    filled = box_to_mask(box, (80, 64))
+    np.testing.assert_array_equal(Detection(box, 0.5).mask((80, 64)), filled)
+    np.testing.assert_array_equal(Detection(box, 0.5, np.zeros((10, 8), np.float32), (8.0, 8.0)).mask((80, 64)), filled)
+    full = Detection(box, 0.5, np.ones((10, 8), np.float32), (8.0, 8.0)).mask((80, 64))
+    np.testing.assert_array_equal(full, filled)

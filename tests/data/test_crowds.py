@@ -111,7 +111,9 @@ def test_a_library_without_own_photos_or_whole_people_does(library: Library) -> 
 def test_who_is_not_counted_is_ignored_in_a_batch() -> None:
     boxes = np.array([[0, 0, 30, 40], [2, 2, 9, 40], [10.5, 10.5, 30, 60]], np.float32)
     empty = np.zeros((64, 64), bool)
-    sample = PeopleSample(np.zeros((64, 64, 3), np.uint8), boxes, np.array([True, True, False]), empty, empty)
+    owner = np.zeros((64, 64), np.uint8)
+    owner[20, 1:4] = 1, 2, 3
+    sample = PeopleSample(np.zeros((64, 64, 3), np.uint8), boxes, np.array([True, True, False]), owner, empty)
     batch = to_batch([sample])
     assert batch["photo"].shape == (1, 3, 64, 64) and batch["boxes_xyxy"].shape == (1, MAX_PEOPLE, 4)
     assert torch.equal(batch["boxes_xyxy"][0, 0], torch.tensor(boxes[0])) and not batch["boxes_xyxy"][0, 1:].any()
@@ -120,6 +122,7 @@ def test_who_is_not_counted_is_ignored_in_a_batch() -> None:
     wanted[10:60, 10:30] = 1
     assert torch.equal(batch["ignore"][0, 0].float(), wanted)
     assert not sample.ignore.any(), "the sample stays as it was"
+    assert batch["owner"][0, 0, 20, 1:4].tolist() == [1, 0, 0] and batch["visible"][0, 0, 20, 1:4].tolist() == [1, 1, 1]
 
 
 def test_a_sliver_is_not_asked_for() -> None:
@@ -131,7 +134,7 @@ def test_a_sliver_is_not_asked_for() -> None:
     sample = from_scene(scene, 64)
     assert sample.counted.tolist() == [False, True]
     assert sample.photo.shape == (64, 64, 3) and (sample.photo[40:] == 128).all()
-    assert sample.visible.sum() == 32 * 40
+    assert (sample.owner > 0).sum() == 32 * 40
 
 
 def test_the_stream_is_reproducible(library: Library) -> None:

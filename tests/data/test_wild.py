@@ -41,7 +41,7 @@ def test_a_whole_photo_as_inference_sees_it() -> None:
     sample = whole_wild(photo(), 160)
     assert sample.boxes_xyxy.tolist() == [[20, 10, 60, 72]] and sample.counted.tolist() == [True]
     assert sample.photo.shape == (160, 160, 3) and (sample.photo[80:] == 128).all()
-    assert sample.visible.sum() == 40 * 60 and sample.visible[10:70, 20:60].all()
+    assert sample.owner.sum() == 40 * 60 and (sample.owner[10:70, 20:60] == 1).all()
     assert sample.ignore.sum() == 80 * 40 and sample.ignore[:80, 120:].all()
 
 
@@ -49,10 +49,10 @@ def test_parts_of_a_photo_keep_its_truth() -> None:
     mirrored = cut = 0
     for seed in range(300):
         sample = crop_wild(photo(), np.random.default_rng(seed), 96)
-        assert sample.photo.shape == (96, 96, 3) and sample.visible.shape == (96, 96)
-        assert len(sample.boxes_xyxy) == (1 if sample.visible.any() else 0)
+        assert sample.photo.shape == (96, 96, 3) and sample.owner.shape == (96, 96)
+        assert len(sample.boxes_xyxy) == (1 if sample.owner.any() else 0)
         for x0, y0, x1, y1 in sample.boxes_xyxy.astype(int):
-            assert sample.visible[y0:y1, x0:x1].all() and sample.visible.sum() == (y1 - y0) * (x1 - x0)
+            assert sample.owner[y0:y1, x0:x1].all() and sample.owner.sum() == (y1 - y0) * (x1 - x0)
             cut += not sample.counted[0]
             if sample.ignore.any():  # the crowd is on the person's right, or the photo is mirrored
                 mirrored += np.flatnonzero(sample.ignore.any(0))[-1] < x0

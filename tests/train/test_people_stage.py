@@ -33,7 +33,7 @@ def mask_of(*boxes: tuple[int, int, int, int], size: int = 64) -> Tensor:
 def targets_of(*boxes: tuple[float, ...], ignore: Tensor | None = None, size: int = 64) -> PeopleTargets:
     padded = torch.tensor([[*boxes, (0.0, 0, 0, 0)]], dtype=torch.float32)
     empty = torch.zeros(1, 1, size, size)
-    return encode(padded, empty, empty if ignore is None else ignore, 8)
+    return encode(padded, empty, empty if ignore is None else ignore, empty, 8)
 
 
 def test_a_person_is_a_peak_with_sides() -> None:
@@ -67,8 +67,22 @@ def test_two_at_one_place_give_it_to_the_smaller() -> None:
     assert targets_of().heat.sum() == 0 and targets_of().sides_weight.sum() == 0
 
 
+def test_every_cell_of_a_person_tells_that_persons_box() -> None:
+    far, near = (0.0, 0, 64, 64), (32.0, 16, 64, 64)
+    owner = mask_of((0, 0, 64, 64))
+    owner[..., 16:, 32:] = 2
+    targets = encode(torch.tensor([[far, near]]), (owner > 0).float(), mask_of(), owner, 8)
+    counts = targets.own_weight[0, 0] > 0
+    assert not counts[4, 4] and targets.sides_weight[0, 0, 4, 4] == 1, "the middle of the person behind"
+    torch.testing.assert_close(targets.own_sides[0, :, 0, 7] * 8, torch.tensor([60.0, 4, 4, 60]))
+    torch.testing.assert_close(targets.own_sides[0, :, 7, 7] * 8, torch.tensor([28.0, 44, 4, 4]))
+    assert targets.own_weight[0, 0, 0, 0].item() == pytest.approx(1 / 40)
+    assert targets.own_weight[0, 0, 7, 7].item() == pytest.approx(1 / 24), "each person counts alike"
+    assert not targets_of(far).own_weight.any()
+
+
 def test_coverage_is_the_share_of_each_cell() -> None:
-    targets = encode(torch.zeros(1, 2, 4), mask_of((0, 0, 12, 8)), mask_of((0, 8, 1, 9)), 8)
+    targets = encode(torch.zeros(1, 2, 4), mask_of((0, 0, 12, 8)), mask_of((0, 8, 1, 9)), mask_of(), 8)
     assert targets.coverage[0, 0, 0, :3].tolist() == [1, 0.5, 0]
     assert targets.mask_weight[0, 0, 1, 0] == 0 and targets.mask_weight.sum() == 63
 
@@ -81,7 +95,7 @@ def test_ignored_places_cost_nothing_and_people_there_still_count() -> None:
     free = targets_of(ignore=mask_of((0, 0, 64, 64)))
     loud = PeopleOutput(torch.full((1, 1, 8, 8), 3.0), torch.zeros(1, 4, 8, 8), torch.full((1, 1, 8, 8), 3.0))
     terms = PeopleCriterion(DEFAULT_LOSSES)(loud, free)
-    assert {name: term.item() for name, term in terms.items()} == {"centre": 0, "sides": 0, "mask": 0}
+    assert {name: term.item() for name, term in terms.items()} == {"centre": 0, "sides": 0, "own": 0, "mask": 0}
 
 
 def test_focal_loss_by_hand() -> None:
@@ -104,12 +118,13 @@ def test_giou_by_hand() -> None:
     assert sides_giou_loss(target * 3, -target, one * 0).item() == 0
 
 
-@pytest.mark.parametrize(("term", "head"), [("centre", "centre"), ("sides", "log_sides"), ("mask", "mask")])
+@pytest.mark.parametrize(
+    ("term", "head"), [("centre", "centre"), ("sides", "log_sides"), ("own", "log_sides"), ("mask", "mask")]
+)
 def test_each_term_reaches_its_head_alone(term: str, head: str) -> None:
     network = PeopleDetector(PeopleDetectorConfig(stem_width=8, widths=(8, 16, 16), blocks=(0, 0, 0)))
-    targets = encode(
-        torch.tensor([[[8.0, 4, 40, 60]]] * 2), mask_of((8, 4, 40, 60)).repeat(2, 1, 1, 1), torch.zeros(2, 1, 64, 64), 8
-    )
+    body = mask_of((8, 4, 40, 60)).repeat(2, 1, 1, 1)
+    targets = encode(torch.tensor([[[8.0, 4, 40, 60]]] * 2), body, torch.zeros(2, 1, 64, 64), body, 8)
     terms = PeopleCriterion({term: 1.0})(network(torch.rand(2, 3, 64, 64)), targets)
     assert list(terms) == [term]
     terms[term].backward()
@@ -183,7 +198,7 @@ def test_validation_of_perfect_and_of_silent_answers(people_config) -> None:
         for row, sample in zip(boxes, samples, strict=True):
             row[: len(sample.boxes_xyxy)] = torch.from_numpy(sample.boxes_xyxy)
         empty = torch.zeros(len(samples), 1, 64, 64)
-        targets = encode(boxes, empty, empty, 8)
+        targets = encode(boxes, empty, empty, empty, 8)
         logits = torch.where(targets.heat == 1, 5.0, -5.0)
         log_sides = targets.sides.clamp(min=0.01).log()
         perfect.append(PeopleOutput(logits, log_sides, logits))
@@ -219,7 +234,11 @@ def test_the_verb_trains_it(write_config, tmp_path: Path) -> None:
         ("people.preset=paper", ConfigError, "people.preset: the detector has one size, base, got 'paper'"),
         ("people.network.depth=3", ConfigError, "unknown key people.network.depth"),
         ("people.network.stride=6", ConfigError, "people.network: stride must be one of [4, 8, 16]"),
-        ("people.losses.offset=1", ConfigError, "unknown key people.losses.offset: the terms are centre, sides, mask"),
+        (
+            "people.losses.offset=1",
+            ConfigError,
+            "people.losses.offset: the terms are centre, sides, own, mask",
+        ),
         ("data.crowds.p_rain=1", ConfigError, "unknown key data.crowds.p_rain"),
         ("data.root=/nowhere/at/all", InputError, "data folder not found"),
     ],

@@ -21,19 +21,19 @@ class PeopleSample:
     """A photo at the upper left of a square frame, grey 128 beyond it.
 
     photo: (S, S, 3) uint8; boxes_xyxy: (N, 4) float32, around what is visible of each person, pixels of the frame;
-    counted: (N,) bool, False for people whom nobody has to find and whom finding is no fault; visible: (S, S) bool,
-    anybody's pixel; ignore: (S, S) bool, where unlabelled people may be.
+    counted: (N,) bool, False for people whom nobody has to find and whom finding is no fault; owner: (S, S) uint8,
+    whose pixel it is, 1 for the first box, 0 for nobody's; ignore: (S, S) bool, where unlabelled people may be.
     """
 
     photo: np.ndarray
     boxes_xyxy: np.ndarray
     counted: np.ndarray
-    visible: np.ndarray
+    owner: np.ndarray
     ignore: np.ndarray
 
 
 def framed(
-    rgb: np.ndarray, boxes_xyxy: Sequence[Sequence[float]] | np.ndarray, counted: np.ndarray, visible: np.ndarray,
+    rgb: np.ndarray, boxes_xyxy: Sequence[Sequence[float]] | np.ndarray, counted: np.ndarray, owner: np.ndarray,
     ignore: np.ndarray, size_px: int,
 ) -> PeopleSample:  # fmt: skip
     """The sample of a photo, (H, W, 3), of at most `size_px` on either side."""
@@ -41,7 +41,7 @@ def framed(
     return PeopleSample(
         np.pad(rgb, (*beyond, (0, 0)), constant_values=128),
         np.array(boxes_xyxy, np.float32).reshape(-1, 4), np.asarray(counted, bool),
-        np.pad(visible, beyond), np.pad(ignore, beyond),
+        np.pad(owner.astype(np.uint8), beyond), np.pad(ignore, beyond),
     )  # fmt: skip
 
 
@@ -50,31 +50,38 @@ def from_scene(scene: CrowdScene, size_px: int) -> PeopleSample:
     seen = scene.visible.sum((1, 2))
     counted = seen >= _MIN_VISIBLE * scene.amodal.sum((1, 2))
     here = seen > 0
-    union = scene.visible.any(0)
-    return framed(scene.photo, scene.boxes_xyxy[here], counted[here], union, scene.ignore, size_px)
+    # visible masks are disjoint
+    owner = (scene.visible[here] * np.arange(1, here.sum() + 1)[:, None, None]).sum(0)
+    return framed(scene.photo, scene.boxes_xyxy[here], counted[here], owner, scene.ignore, size_px)
 
 
 def to_batch(samples: Sequence[PeopleSample]) -> dict[str, Any]:
     """Samples as torch tensors.
 
-    photo: (B, 3, S, S) uint8; boxes_xyxy: (B, MAX_PEOPLE, 4) float32, the people to be found, the rest zeros;
-    visible, ignore: (B, 1, S, S) uint8 in {0, 1}. The boxes of people who are not counted, too small or too many
+    photo: (B, 3, S, S) uint8; boxes_xyxy: (B, MAX_PEOPLE, 4) float32, the people to be found, the rest zeros; owner:
+    (B, 1, S, S) uint8, the row of a person to be found plus 1, 0 elsewhere; visible, ignore: (B, 1, S, S) uint8 in
+    {0, 1}. The boxes of people who are not counted, too small or too many
     are part of `ignore`.
     """
     import torch
 
     boxes = np.zeros((len(samples), MAX_PEOPLE, 4), np.float32)
+    owner = np.zeros((len(samples), *samples[0].owner.shape), np.uint8)
     ignore = np.stack([s.ignore for s in samples]).astype(np.uint8)
-    for sample, row, unsure in zip(samples, boxes, ignore, strict=True):
+    for sample, row, mine, unsure in zip(samples, boxes, owner, ignore, strict=True):
         wanted = sample.counted & ((sample.boxes_xyxy[:, 2:] - sample.boxes_xyxy[:, :2]).min(1) >= MIN_SIDE_PX)
         wanted &= np.cumsum(wanted) <= MAX_PEOPLE
         row[: wanted.sum()] = sample.boxes_xyxy[wanted]
+        rows = np.zeros(256, np.uint8)
+        rows[1 + np.flatnonzero(wanted)] = np.arange(1, wanted.sum() + 1)
+        mine[:] = rows[sample.owner]
         for x0, y0, x1, y1 in sample.boxes_xyxy[~wanted]:
             left, top = int(np.floor(x0)), int(np.floor(y0))
             cv2.rectangle(unsure, (left, top), (int(np.ceil(x1)) - 1, int(np.ceil(y1)) - 1), 1, -1)
     photo = torch.from_numpy(np.stack([s.photo for s in samples])).permute(0, 3, 1, 2)
-    visible = np.stack([s.visible for s in samples]).astype(np.uint8)
+    visible = np.stack([s.owner > 0 for s in samples]).astype(np.uint8)
     return {
         "photo": photo.contiguous(memory_format=torch.channels_last), "boxes_xyxy": torch.from_numpy(boxes),
-        "visible": torch.from_numpy(visible)[:, None], "ignore": torch.from_numpy(ignore)[:, None],
+        "owner": torch.from_numpy(owner)[:, None], "visible": torch.from_numpy(visible)[:, None],
+        "ignore": torch.from_numpy(ignore)[:, None],
     }  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,7 +83,8 @@ def crop_wild(photo: WildPhoto, rng: Rng, size_px: int) -> PeopleSample:
     (rgb,) = camera(photometric([rgb], rng), rng)
     numbers = np.unique(instances[instances > 0])
     boxes = [mask_to_box_xyxy(instances == number) for number in numbers]
-    return framed(rgb, boxes, areas[numbers] >= _MIN_LEFT * before[numbers], instances > 0, ignore, size_px)
+    seen_enough = areas[numbers] >= _MIN_LEFT * before[numbers]
+    return framed(rgb, boxes, seen_enough, _owners(instances, numbers), ignore, size_px)
 
 
 def whole_wild(photo: WildPhoto, size_px: int) -> PeopleSample:
@@ -91,7 +92,15 @@ def whole_wild(photo: WildPhoto, size_px: int) -> PeopleSample:
     rgb, instances, ignore = _scaled(photo.rgb, photo.instances, photo.ignore, size_px)
     sx, sy = rgb.shape[1] / photo.rgb.shape[1], rgb.shape[0] / photo.rgb.shape[0]
     boxes = [(x0 * sx, y0 * sy, x1 * sx, y1 * sy) for x0, y0, x1, y1 in photo.boxes_xyxy.values()]
-    return framed(rgb, boxes, np.ones(len(boxes), bool), instances > 0, ignore, size_px)
+    owner = _owners(instances, list(photo.boxes_xyxy))
+    return framed(rgb, boxes, np.ones(len(boxes), bool), owner, ignore, size_px)
+
+
+def _owners(instances: np.ndarray, numbers: Sequence[int] | np.ndarray) -> np.ndarray:
+    """(H, W) uint8: the place in `numbers` of each pixel's person, from 1; 0 for nobody's."""
+    places = np.zeros(256, np.uint8)
+    places[np.asarray(numbers, int)] = np.arange(1, len(numbers) + 1)
+    return places[instances]
 
 
 def _scaled(rgb: np.ndarray, instances: np.ndarray, ignore: np.ndarray, size_px: int) -> tuple[np.ndarray, ...]:

@@ -24,7 +24,7 @@ from deocclude.train.engine import Outcome, choose_device, fit, to_float, use_bf
 from deocclude.train.people_targets import PeopleCriterion, encode
 from deocclude.weights_io import load_into
 
-DEFAULT_LOSSES = {"centre": 1.0, "sides": 2.0, "mask": 1.0}
+DEFAULT_LOSSES = {"centre": 1.0, "sides": 2.0, "own": 1.0, "mask": 1.0}
 THRESHOLDS = tuple(round(0.1 + 0.05 * i, 2) for i in range(15))  # tried in validation
 _COUNTED_SHARE = 0.15  # of the frame: 96 pixels of a photo of 640
 _BATCH = 8
@@ -75,7 +75,7 @@ class PeopleStage:
         """Terms of the criterion."""
         output = self.network(batch["photo"])
         output = type(output)(*(t.float() for t in output))
-        targets = encode(batch["boxes_xyxy"], batch["visible"], batch["ignore"], self.config.stride)
+        targets = encode(batch["boxes_xyxy"], batch["visible"], batch["ignore"], batch["owner"], self.config.stride)
         return self.criterion(output, targets), None
 
     def discriminator_loss(self, batch: dict[str, Tensor], output: Any) -> Tensor:

@@ -23,21 +23,25 @@ class PeopleTargets(NamedTuple):
 
     heat: 1 at the cells of box centres, falling off as Gaussians; heat_weight, mask_weight: {0, 1}, 0 where unlabelled
     people may be; sides: 4 channels, left, top, right, bottom, in cells; sides_weight: how much a cell's sides count;
-    coverage: share of the cell that is visible person.
+    own_sides, own_weight: the same for every cell that shows a person, to that person's box, however far its middle is:
+    what groups pixels into people; coverage: share of the cell that is visible person.
     """
 
     heat: Tensor
     heat_weight: Tensor
     sides: Tensor
     sides_weight: Tensor
+    own_sides: Tensor
+    own_weight: Tensor
     coverage: Tensor
     mask_weight: Tensor
 
 
-def encode(boxes_xyxy: Tensor, visible: Tensor, ignore: Tensor, stride: int) -> PeopleTargets:
+def encode(boxes_xyxy: Tensor, visible: Tensor, ignore: Tensor, owner: Tensor, stride: int) -> PeopleTargets:
     """Targets of a batch.
 
-    boxes_xyxy: (B, N, 4) float in input pixels, rows of no area are nobody; visible, ignore: (B, 1, H, W) in {0, 1}.
+    boxes_xyxy: (B, N, 4) float in input pixels, rows of no area are nobody; visible, ignore: (B, 1, H, W) in {0, 1};
+    owner: (B, 1, H, W), the row of a pixel's person plus 1, 0 for nobody.
     A cell of which any pixel is ignored is not punished, unless a person's centre lies there.
     """
     h, w = (side // stride for side in visible.shape[2:])
@@ -55,16 +59,31 @@ def encode(boxes_xyxy: Tensor, visible: Tensor, ignore: Tensor, stride: int) -> 
     heat = each.amax(1, keepdim=True)
     # of two people who claim a cell alike, the smaller has it: the larger has others
     area = size.prod(-1)[..., None, None]
-    owner = torch.where(each == heat, area, torch.inf).argmin(1, keepdim=True)  # (B, 1, h, w)
-    edges = boxes[..., None, None].expand(*boxes.shape, h, w)
-    edges = edges.gather(1, owner[:, :, None].expand(-1, -1, 4, -1, -1))[:, 0]  # (B, 4, h, w)
+    nearest = torch.where(each == heat, area, torch.inf).argmin(1, keepdim=True)  # (B, 1, h, w)
     x, y = (columns + 0.5)[None, None, :].expand(1, h, w), (rows + 0.5)[None, :, None].expand(1, h, w)
-    sides = torch.stack([x - edges[:, 0], y - edges[:, 1], edges[:, 2] - x, edges[:, 3] - y], 1)
-    within = (sides >= _INSIDE_CELLS).all(1, keepdim=True)
+
+    def sides_to(whose: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 4, h, w) sides of each cell to the box of row `whose` (B, 1, h, w), and (B, 1, h, w) whether within."""
+        edges = boxes[..., None, None].expand(*boxes.shape, h, w)
+        edges = edges.gather(1, whose[:, :, None].expand(-1, -1, 4, -1, -1))[:, 0]
+        sides = torch.stack([x - edges[:, 0], y - edges[:, 1], edges[:, 2] - x, edges[:, 3] - y], 1)
+        return sides, (sides >= _INSIDE_CELLS).all(1, keepdim=True)
+
+    sides, within = sides_to(nearest)
     sides_weight = heat * (within & (heat >= _NEAR))
+    mine = owner[..., stride // 2 :: stride, stride // 2 :: stride].long()
+    own_sides, within = sides_to((mine - 1).clamp(min=0))
+    # each person counts alike, however large
+    cells = torch.zeros(len(boxes), boxes.shape[1] + 1, device=boxes.device).scatter_add_(
+        1, mine.flatten(1), torch.ones_like(mine.flatten(1), dtype=boxes.dtype)
+    )
+    # near a middle the sides of the person behind it come first, whoever stands in front there
+    contradicts = (sides_weight > 0) & (nearest != mine - 1)
+    own_weight = (within & (mine > 0) & ~contradicts) / cells.gather(1, mine.flatten(1)).view_as(mine)
     known = 1 - F.max_pool2d(ignore, stride)
     heat_weight = torch.maximum(known, (heat == 1).to(known))
-    return PeopleTargets(heat, heat_weight, sides, sides_weight, F.avg_pool2d(visible, stride), known)
+    coverage = F.avg_pool2d(visible, stride)
+    return PeopleTargets(heat, heat_weight, sides, sides_weight, own_sides, own_weight, coverage, known)
 
 
 def focal_loss(logits: Tensor, heat: Tensor, weight: Tensor) -> Tensor:
@@ -96,10 +115,11 @@ def sides_giou_loss(sides: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 class PeopleCriterion(nn.Module):
     """Terms of the detector; `weights` maps a term's name to its weight, 0 leaves it out.
 
-    centre: focal loss of the heatmap. sides: GIoU near the centres. mask: cross-entropy of the coarse visible mask.
+    centre: focal loss of the heatmap. sides: GIoU near the centres. own: GIoU wherever a person shows, to that person's
+    box. mask: cross-entropy of the coarse visible mask.
     """
 
-    TERMS = ("centre", "sides", "mask")
+    TERMS = ("centre", "sides", "own", "mask")
 
     def __init__(self, weights: dict[str, float]):
         super().__init__()
@@ -110,6 +130,7 @@ class PeopleCriterion(nn.Module):
         makers = {
             "centre": lambda: focal_loss(output.centre, targets.heat, targets.heat_weight),
             "sides": lambda: sides_giou_loss(to_maps(output).sides, targets.sides, targets.sides_weight),
+            "own": lambda: sides_giou_loss(to_maps(output).sides, targets.own_sides, targets.own_weight),
             "mask": lambda: weighted_bce(output.mask, targets.coverage, targets.mask_weight),
         }
         return {name: weight * makers[name]() for name, weight in self.weights.items()}
