@@ -61,9 +61,12 @@ class Detection:
 class PeopleFinder:
     """Finds everyone in a photo by boxes, for stage 1 to turn into masks. Holds the network and nothing else."""
 
-    def __init__(self, network: Callable[..., dict[str, np.ndarray]], *, size_px: int, min_score: float) -> None:
-        """`network`: a runtime.Network of the people detector; `size_px`, `min_score`: as `find_boxes` takes them."""
+    def __init__(
+        self, network: Callable[..., dict[str, np.ndarray]], *, size_px: int, min_score: float, average: bool = True
+    ) -> None:
+        """`network`: a runtime.Network of the people detector; the rest as `find_boxes` takes it."""
         self._network = network
+        self._average = average
         self._size_px = size_px
         self._min_score = min_score
 
@@ -72,26 +75,26 @@ class PeopleFinder:
     ) -> list[Detection]:
         """The people of a photo, (H, W, 3) uint8 RGB, the surest first; `min_score`: in place of the usual one."""
         least = self._min_score if min_score is None else min_score
-        found = find_boxes(self._network, photo, size_px=self._size_px, min_score=least)
+        found = find_boxes(self._network, photo, size_px=self._size_px, min_score=least, average=self._average)
         return [one for one in found if one.box_xyxy[3] - one.box_xyxy[1] >= min_height_px]
 
 
 def find_boxes(
     network: Callable[..., dict[str, np.ndarray]], photo: np.ndarray, *, size_px: int = SIZE_PX,
-    min_score: float = MIN_SCORE, max_iou: float = MAX_IOU,
+    min_score: float = MIN_SCORE, max_iou: float = MAX_IOU, average: bool = True,
 ) -> list[Detection]:  # fmt: skip
     """Everyone in a photo, the surest first.
 
     network: a runtime.Network of the people detector; photo: (H, W, 3) uint8 RGB. size_px: the photo's longer side for
-    the network; more finds smaller people and takes longer.
+    the network; more finds smaller people and takes longer. average: look at the photo's mirror image too.
     """
     image, scale_xy = fit_photo(photo, size_px)
-    maps = network(image=image)
-    stride = image.shape[2] // maps["centre"].shape[2]
-    boxes, scores = decode(maps["centre"][0, 0], maps["sides"][0], stride, min_score)
+    centre, sides, mask = _look(network, image, average)
+    stride = image.shape[2] // len(centre)
+    boxes, scores = decode(centre, sides, stride, min_score)
     kept = suppress(boxes, scores, max_iou)
     boxes, scores = boxes[kept], scores[kept]
-    cells = group(boxes / stride, maps["sides"][0], maps["mask"][0, 0])
+    cells = group(boxes / stride, sides, mask)
     h, w = photo.shape[:2]
     cell_px = tuple(float(stride / s) for s in scale_xy)
     boxes = (boxes / np.tile(scale_xy, 2)).clip(0, (w, h, w, h))
@@ -100,6 +103,20 @@ def find_boxes(
         for box, score, of_box in zip(boxes, scores, cells, strict=True)
         if _is_large_enough(box)
     ]
+
+
+def _look(
+    network: Callable[..., dict[str, np.ndarray]], image: np.ndarray, average: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Centre (h, w), sides (4, h, w) and mask (h, w) of an input (1, 3, H, W); the mean of it and its mirror image."""
+    maps = network(image=np.concatenate([image, image[..., ::-1]]) if average else image)
+    centre, sides, mask = maps["centre"][:, 0], maps["sides"], maps["mask"][:, 0]
+    if not average:
+        return centre[0], sides[0], mask[0]
+    left_right_swapped = sides[1, (2, 1, 0, 3), :, ::-1]
+    # sides are scales: their mean is the geometric one
+    mean_sides = np.sqrt(sides[0] * left_right_swapped)
+    return (centre[0] + centre[1, :, ::-1]) / 2, mean_sides, (mask[0] + mask[1, :, ::-1]) / 2
 
 
 def fit_photo(photo: np.ndarray, size_px: int) -> tuple[np.ndarray, np.ndarray]:

@@ -46,8 +46,8 @@ def load(
         model: a name of the weights' manifest.
         device: "auto" (CUDA when ONNX Runtime offers it, else the CPU), "cpu" or "cuda".
         weights_dir: a folder with a manifest.json and its files; None for the weights in the package.
-        average: let the mask network look at each person four times, mirrored and from further away: a little better,
-            a little slower.
+        average: let the mask network look at each person four times, mirrored and from further away, and the detector
+            at each photo twice: a little better, a little slower.
         threads: CPU threads a network may use; None for one a core.
         segmenter: who finds people in photos that come without masks and boxes, in place of the model's own detector:
             any callable from (H, W, 3) uint8 RGB to a list of masks, (mask, score) pairs or `people.Instance`.
@@ -62,7 +62,10 @@ def load(
     if detector := networks.get("people_detector"):
         row = info.networks["people_detector"].info
         finder = PeopleFinder(
-            detector, size_px=int(row.get("size_px", SIZE_PX)), min_score=float(row.get("min_score", MIN_SCORE))
+            detector,
+            size_px=int(row.get("size_px", SIZE_PX)),
+            min_score=float(row.get("min_score", MIN_SCORE)),
+            average=average,
         )
     return Deoccluder(
         MaskCompletion(networks["mask_completion"], average=average),
