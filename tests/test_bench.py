@@ -9,10 +9,12 @@ import pytest
 
 from deocclude.bench import (
     BenchReport,
+    CrowdCost,
     PairTimes,
     RunCost,
     make_feeds,
     measure_big_photo,
+    measure_crowd,
     time_in_turn,
     time_pairs,
     write_synthetic_photo,
@@ -38,9 +40,13 @@ def test_speed_up_is_of_the_sums() -> None:
         threads=1,
     )
     assert pairs.speed_up == pytest.approx(25.0)
-    report = BenchReport(pairs, COST, 1.0)
+    report = BenchReport(pairs, COST, 1.0, CrowdCost(0.05, 4.0))
     assert "| both networks, one person | 25.0x | at least 20x | yes |" in report.as_markdown()
+    assert "| finding people, 1 megapixel, warm | 50 ms | under 60 ms | yes |" in report.as_markdown()
+    assert "| ten people, 1 megapixel, warm | 4.00 s | under 3 s | no |" in report.as_markdown()
     assert report.as_dict()["pairs"]["speed_up"] == pytest.approx(25.0)
+    without = BenchReport(None, COST, 1.0, CrowdCost(None, 4.0)).as_markdown()
+    assert "finding people" not in without and "both networks" not in without
 
 
 def test_a_pair_against_itself_is_about_as_fast(weights_dir: Path) -> None:
@@ -70,6 +76,11 @@ def test_synthetic_photo_and_its_mask_fit(tmp_path: Path) -> None:
     person = load_mask(mask)
     assert person.shape == (300, 400)
     assert not person[200, 180] and person[100, 200], "the board hides the legs, not the chest"
+
+
+def test_a_crowd_is_ten_people(tmp_path: Path, weights_dir: Path) -> None:
+    cost = measure_crowd(tmp_path, weights_dir, "base", rounds=1)
+    assert cost.find_s is None and cost.ten_people_s > 0, "the tiny model has no detector"
 
 
 def test_cost_is_measured_in_a_process_of_its_own(

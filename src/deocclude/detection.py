@@ -6,8 +6,9 @@ own sides point at that box rather than at a neighbour's: it tells two people ap
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -69,6 +70,14 @@ class PeopleFinder:
         self._average = average
         self._size_px = size_px
         self._min_score = min_score
+
+    @classmethod
+    def of(
+        cls, network: Callable[..., dict[str, np.ndarray]], row: Mapping[str, Any], average: bool = True
+    ) -> PeopleFinder:
+        """The finder of a network and its row of the manifest."""
+        size_px, min_score = int(row.get("size_px", SIZE_PX)), float(row.get("min_score", MIN_SCORE))
+        return cls(network, size_px=size_px, min_score=min_score, average=average)
 
     def __call__(
         self, photo: np.ndarray, *, min_score: float | None = None, min_height_px: float = 0.0

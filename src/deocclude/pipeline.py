@@ -13,7 +13,7 @@ import numpy as np
 from deocclude.completion import CompletionOutput, MaskCompletion
 from deocclude.composite import paste_hidden_box
 from deocclude.crop import Region
-from deocclude.detection import MIN_SCORE, SIZE_PX, PeopleFinder
+from deocclude.detection import PeopleFinder
 from deocclude.errors import InputError, UsageError
 from deocclude.hidden import UNCALIBRATED, Complete, HiddenCalibration, check_complete
 from deocclude.image_io import ImageSource, load_image, load_photo
@@ -60,13 +60,7 @@ def load(
     networks, running_on = open_networks(info, device, threads)
     finder = None
     if detector := networks.get("people_detector"):
-        row = info.networks["people_detector"].info
-        finder = PeopleFinder(
-            detector,
-            size_px=int(row.get("size_px", SIZE_PX)),
-            min_score=float(row.get("min_score", MIN_SCORE)),
-            average=average,
-        )
+        finder = PeopleFinder.of(detector, info.networks["people_detector"].info, average)
     return Deoccluder(
         MaskCompletion(networks["mask_completion"], average=average),
         ContentRecovery(networks["content_recovery"]),

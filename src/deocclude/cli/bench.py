@@ -29,11 +29,19 @@ def app(
 
     Both pairs of networks take turns on ONNX Runtime, on the CPU, so that the ratio holds on a busy machine too. A
     12-megapixel photo is recovered in a process of its own, for its time and peak memory, and `deocclude run` is timed
-    as a whole process on one megapixel. Prints a Markdown table, or JSON with --json.
+    as a whole process on one megapixel; so are finding people and recovering ten. Prints a Markdown table, or JSON
+    with --json.
     """
     from importlib.util import find_spec
 
-    from deocclude.bench import BenchReport, export_paper_pair, measure_big_photo, measure_process, time_pairs
+    from deocclude.bench import (
+        BenchReport,
+        export_paper_pair,
+        measure_big_photo,
+        measure_crowd,
+        measure_process,
+        time_pairs,
+    )
     from deocclude.errors import MissingExtraError
     from deocclude.runtime import find_model
 
@@ -51,13 +59,15 @@ def app(
         big_photo = measure_big_photo(folder, weights, model)
         say("timing `deocclude run` as a whole process ...")
         process_s = measure_process(folder, weights, model)
+        say("finding people, and recovering ten ...")
+        crowd = measure_crowd(folder, weights, model)
         pairs = None
         if paper:
             say("exporting the paper-size networks ...")
             paper_pair = export_paper_pair(folder)
             say(f"timing both pairs, {rounds} rounds ...")
             pairs = time_pairs(base, paper_pair, rounds=rounds, threads=threads or os.cpu_count() or 1)
-    report = BenchReport(pairs, big_photo, process_s)
+    report = BenchReport(pairs, big_photo, process_s, crowd)
     if json:
         print_json(report.as_dict())
     else:
