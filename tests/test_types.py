@@ -12,7 +12,7 @@ from bodies import make_person
 from deocclude.crop import Region
 from deocclude.errors import DeoccludeError, UsageError
 from deocclude.masks import decode_rle
-from deocclude.types import PARSING_NAMES, SAVE_KINDS, Result
+from deocclude.types import PARSING_NAMES, SAVE_KINDS, Result, read_kinds
 
 
 @pytest.fixture
@@ -23,6 +23,12 @@ def photo() -> np.ndarray:
 @pytest.fixture
 def result(photo) -> Result:
     return Result(photo, (make_person(photo), make_person(photo, 2, left=18)), {"total": 0.5}, "cpu", "base")
+
+
+def test_the_json_goes_by_the_name_of_its_format_too():
+    assert read_kinds(["coco", "rgba", "json"]) == ["json", "rgba"]
+    with pytest.raises(UsageError, match=r"cannot save 'depth': choose from content, .*, coco"):
+        read_kinds(["content", "depth"])
 
 
 def test_names_are_the_twelve_groups_in_order():

@@ -28,7 +28,7 @@ from deocclude.image_io import load_mask, load_photo
 from deocclude.masks import BoxXyxy
 from deocclude.order import Occlusion
 from deocclude.people import Choice, Segmenter
-from deocclude.types import PERSON_KINDS, SAVE_KINDS, Person, Result, output_name, suffix_of
+from deocclude.types import PERSON_KINDS, SAVE_KINDS, Person, Result, output_name, read_kinds, suffix_of
 
 if TYPE_CHECKING:
     from deocclude.pipeline import Deoccluder
@@ -191,7 +191,9 @@ def plan_jobs(
     Raises:
         UsageError: nothing to do, prompts that do not fit the photos, or two photos with one output.
     """
-    _check_kinds(kinds)
+    kinds = read_kinds(kinds)
+    if not kinds:
+        raise UsageError(f"--save takes some of {','.join(SAVE_KINDS)}, got nothing")
     check_complete(complete)
     if masks or boxes_xyxy:
         if finding:
@@ -247,12 +249,6 @@ class _Target:
         if suffix not in OUTPUT_SUFFIXES:
             raise UsageError(f"-o {output}: expected a name in {', '.join(sorted(OUTPUT_SUFFIXES))}, got {suffix}")
         return cls(file=path)
-
-
-def _check_kinds(kinds: Sequence[str]) -> None:
-    unknown = [kind for kind in kinds if kind not in SAVE_KINDS]
-    if unknown or not kinds:
-        raise UsageError(f"--save takes some of {','.join(SAVE_KINDS)}, got {','.join(unknown) or 'nothing'}")
 
 
 def _find_photos(inputs: Sequence[str], recursive: bool, not_photos: Sequence[Path]) -> Iterator[tuple[str, Path]]:

@@ -46,6 +46,7 @@ PARSING_NAMES: tuple[str, ...] = (
 SAVE_KINDS: tuple[str, ...] = (
     "content", "rgba", "amodal", "visible", "invisible", "parsing", "overlay", "layers", "json",
 )  # fmt: skip
+KIND_ALIASES = {"coco": "json"}  # the JSON is COCO's
 PERSON_KINDS: tuple[str, ...] = ("rgba", "amodal", "visible", "invisible", "parsing")  # one file a person
 _SUFFIXES = {"layers": ".ora", "json": ".json"}  # of the others: .png
 _LABELS = {"content": "deoccluded", "layers": "deoccluded", "json": "deoccluded"}
@@ -57,6 +58,17 @@ class Picture(NamedTuple):
     pixels: np.ndarray
     palette: np.ndarray | None = None
     icc_profile: bytes | None = None
+
+
+def read_kinds(what: Sequence[str]) -> list[str]:
+    """Kinds of SAVE_KINDS, each once, from what a user asks for. Raises UsageError for an unknown one."""
+    kinds = list(dict.fromkeys(KIND_ALIASES.get(kind, kind) for kind in what))
+    unknown = [kind for kind in kinds if kind not in SAVE_KINDS]
+    if unknown:
+        raise UsageError(
+            f"cannot save {', '.join(map(repr, unknown))}: choose from {', '.join((*SAVE_KINDS, *KIND_ALIASES))}"
+        )
+    return kinds
 
 
 def suffix_of(kind: str) -> str:
@@ -354,15 +366,12 @@ class Result:
     def save(self, folder: str | Path, what: Sequence[str] = ("content", "rgba"), stem: str = "photo") -> list[Path]:
         """Write pictures of this result into `folder`, which is made when missing, and return their paths.
 
-        `what`: any of SAVE_KINDS. Names: `stem.deoccluded.png`, `stem.overlay.png`, `stem.deoccluded.ora` for layers,
-        `stem.deoccluded.json`, and for each person `stem.person1.rgba.png` and so on with amodal, visible, invisible
-        (black and white) and parsing (palette of labels). Each file is complete or absent. Raises UsageError for an
-        unknown kind, DeoccludeError when a file cannot be written.
+        `what`: any of SAVE_KINDS, or coco for json. Names: `stem.deoccluded.png`, `stem.overlay.png`,
+        `stem.deoccluded.ora` for layers, `stem.deoccluded.json`, and for each person `stem.person1.rgba.png` and so on
+        with amodal, visible, invisible (black and white) and parsing (palette of labels). Each file is complete or
+        absent. Raises UsageError for an unknown kind, DeoccludeError when a file cannot be written.
         """
-        what = (what,) if isinstance(what, str) else tuple(what)
-        unknown = [kind for kind in what if kind not in SAVE_KINDS]
-        if unknown:
-            raise UsageError(f"cannot save {', '.join(map(repr, unknown))}: choose from {', '.join(SAVE_KINDS)}")
+        what = read_kinds((what,) if isinstance(what, str) else what)
         return [
             self.write(kind, Path(folder) / output_name(stem, kind, person.id if person else 0), person)
             for kind in SAVE_KINDS

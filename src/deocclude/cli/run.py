@@ -65,7 +65,7 @@ def app(
     save: Annotated[
         str,
         typer.Option(
-            "--save", metavar="KINDS", help="Any of content,rgba,amodal,visible,invisible,parsing,overlay,layers,json."
+            "--save", metavar="KINDS", help="Any of content,rgba,amodal,visible,invisible,parsing,overlay,layers,coco."
         ),
     ] = "content",
     model: Model = "base",
