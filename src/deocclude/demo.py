@@ -22,6 +22,7 @@ PERSON, UNKNOWN = 255, 128
 _SUPERSAMPLING = 4
 _PLANT_ROOT_XY = (96.0, 456.0)
 _PLANT_SEED = 11
+_CROSSING_HW = (540, 790)
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,45 @@ def make_scene() -> Scene:
     whole = labels == PERSON
     # Any trace of the plant counts as hiding: a mixed pixel would tell its colour to the network.
     return Scene(original, photo, whole, whole & (plant[..., 3] == 0), labels == UNKNOWN)
+
+
+def make_crossing() -> tuple[NDArray[np.uint8], list[Scene]]:
+    """Two people crossing: the portrait, and its mirror image behind it, before a drawn wall.
+
+    Returns the photo, (H, W, 3) uint8, and a scene for each of them, from the left: what of them is there, what is seen.
+    The one behind is on the left.
+    """
+    assets = files("deocclude") / "assets"
+    with (assets / "astronaut.jpg").open("rb") as file:
+        portrait = Image.open(file).convert("RGB")
+    with (assets / "astronaut_mask.png").open("rb") as file:
+        labels = np.asarray(Image.open(file))
+    # she and the helmet that she holds, with the soft edge of a photo
+    cut_out = Image.fromarray(np.where(labels > 0, np.uint8(255), np.uint8(0))).filter(ImageFilter.GaussianBlur(1))
+    rows, columns = np.mgrid[: _CROSSING_HW[0], : _CROSSING_HW[1]]
+    light = 1.0 - 0.3 * rows / _CROSSING_HW[0] - 0.15 * np.abs(columns / _CROSSING_HW[1] - 0.4)
+    wall = (np.array([150.0, 158.0, 162.0]) * light[..., None]).astype(np.uint8)
+    layers = []
+    for mirrored, size_px, left in ((True, 470, 10), (False, 512, 262)):
+        rgb, alpha = (picture.resize((size_px, size_px), Image.Resampling.LANCZOS) for picture in (portrait, cut_out))
+        placed = Image.new("RGB", _CROSSING_HW[::-1]), Image.new("L", _CROSSING_HW[::-1])
+        for canvas, picture in zip(placed, (rgb, alpha), strict=True):
+            flipped = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else picture
+            canvas.paste(flipped, (left, _CROSSING_HW[0] - size_px))
+        layers.append((np.asarray(placed[0]), np.asarray(placed[1])))
+
+    def blend(below: NDArray[np.uint8], rgb: NDArray[np.uint8], alpha: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        share = alpha[..., None] / 255.0
+        return np.rint(rgb * share + below * (1 - share)).astype(np.uint8)
+
+    (far_rgb, far), (near_rgb, near) = layers
+    alone = blend(wall, far_rgb, far)
+    photo = blend(alone, near_rgb, near)
+    unknown = np.zeros(_CROSSING_HW, bool)
+    return photo, [
+        Scene(alone, photo, far >= 128, (far >= 128) & (near < 128), unknown),
+        Scene(photo, photo, near >= 128, near >= 128, unknown),
+    ]
 
 
 def draw_plant(size_hw: tuple[int, int]) -> NDArray[np.uint8]:

@@ -182,7 +182,9 @@ class _Stage:
         self.reserved = np.zeros(size_hw, bool) if host is None else host.mask(size_hw)
         if host is None:
             self.middle_px = longer * np.exp(rng.uniform(*np.log(config.middle)))
-            if rng.random() < 0.25:  # the photo ends somewhere on their bodies
+            if self.middle_px > 0.9 * h and rng.random() < 0.8:  # a close-up shows heads, not feet
+                feet = self.middle_px + rng.uniform(0.0, 0.4) * h
+            elif rng.random() < 0.25:  # the photo ends somewhere on their bodies
                 feet = h + rng.uniform(0.1, 0.5) * self.middle_px
             else:
                 feet = rng.uniform(min(max(0.5 * h, 0.95 * self.middle_px), h), 1.02 * h)
