@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,6 +73,23 @@ def weights_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def finding_weights_dir(weights_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with a people detector: who is red in the photo's red channel, a box of 6 x 10 cells around it."""
+    folder = tmp_path_factory.mktemp("finding") / "weights"
+    shutil.copytree(weights_dir, folder)
+    content = _tiny_people_detector().SerializeToString()
+    (folder / "people_detector_base.onnx").write_bytes(content)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["models"]["base"]["networks"]["people_detector"] = {
+        "onnx": "people_detector_base.onnx", "safetensors": "people_detector_base.safetensors", "size_px": 384,
+        "sha256": {"onnx": hashlib.sha256(content).hexdigest(), "safetensors": "0" * 64}, "parameters": 0,
+        "figures": {}, "min_score": 0.5,
+    }  # fmt: skip
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
+@pytest.fixture(scope="session")
 def pipe(weights_dir: Path) -> Deoccluder:
     """A Deoccluder on the tiny networks."""
     return load("base", device="cpu", weights_dir=weights_dir, threads=1)
@@ -135,6 +153,34 @@ def _tiny_mask_completion():
 
     stored = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
     return _model(helper.make_graph(nodes, "mask_completion", describe(inputs), describe(outputs), stored))
+
+
+def _tiny_people_detector():
+    from onnx import TensorProto, helper, numpy_helper
+
+    nodes = [
+        helper.make_node("AveragePool", ["image"], ["cells"], kernel_shape=[8, 8], strides=[8, 8]),
+        # the shirt is red: twice the red less green and blue, which is above 1 for it alone
+        helper.make_node("Conv", ["cells", "red_weight"], ["red"]),
+        helper.make_node("Clip", ["red", "zero", "one"], ["mask"]),
+        # the mean over the neighbourhood has its peak inside the body
+        helper.make_node("AveragePool", ["mask"], ["centre"], kernel_shape=[7, 7], pads=[3] * 4),
+        helper.make_node("Conv", ["cells", "side_weight", "side_bias"], ["sides"]),
+    ]
+    constants = {
+        "red_weight": np.array([2, -1, -1], np.float32).reshape(1, 3, 1, 1),
+        "zero": np.float32(0), "one": np.float32(1),
+        "side_weight": np.zeros((4, 3, 1, 1), np.float32),
+        "side_bias": np.array([3, 5, 3, 5], np.float32),
+    }  # fmt: skip
+
+    def describe(items):
+        return [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in items]
+
+    inputs = describe([("image", ["b", 3, "h", "w"])])
+    outputs = describe([(n, ["b", c, "y", "x"]) for n, c in (("centre", 1), ("sides", 4), ("mask", 1))])
+    stored = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
+    return _model(helper.make_graph(nodes, "people_detector", inputs, outputs, stored))
 
 
 def _tiny_content_recovery():

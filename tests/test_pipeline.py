@@ -151,6 +151,16 @@ def test_the_detector_finds_people_left_to_right(pipe, person):
         own(person.photo, person="3")
 
 
+def test_from_the_photo_alone(finding_weights_dir, person):
+    finding = load("base", device="cpu", weights_dir=finding_weights_dir, threads=1)
+    assert finding.finds_people
+    people = finding(person.photo).people
+    assert people, "the tiny detector sees red, some of it more than once"
+    assert all((one.visible_mask & person.amodal).sum() > 0.3 * one.visible_mask.sum() > 0 for one in people)
+    grey = np.full_like(person.photo, 90)
+    assert finding(grey).people == () and np.array_equal(finding(grey).content, grey)
+
+
 def test_whom_the_mask_network_does_not_see_is_nobody(pipe, person):
     doubting, _ = with_detector(pipe, RIGHT, LEFT, unsure=True)
     assert doubting(person.photo).people == ()

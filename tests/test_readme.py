@@ -43,13 +43,13 @@ def test_a_shown_command_exists_with_its_flags(name, line):
 
 
 @pytest.mark.parametrize("line", [line for line in shown_commands("README.md") if line.startswith("deocclude run")])
-def test_the_readmes_run_lines_work(line, tmp_path, monkeypatch, weights_dir):
+def test_the_readmes_run_lines_work(line, tmp_path, monkeypatch, finding_weights_dir):
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     Image.fromarray(rng.integers(0, 256, (420, 220, 3), dtype=np.uint8)).save("photo.jpg")
     mask = np.zeros((420, 220), np.uint8)
     mask[60:300, 60:150] = 255
     Image.fromarray(mask).save("person.png")
-    result = CliRunner().invoke(app, [*shlex.split(line)[1:], "--weights", str(weights_dir)])
+    result = CliRunner().invoke(app, [*shlex.split(line)[1:], "--weights", str(finding_weights_dir)])
     assert result.exit_code == 0, result.output
     assert list(tmp_path.rglob("photo*.png"))

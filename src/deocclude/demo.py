@@ -72,8 +72,8 @@ def make_scene() -> Scene:
 def make_crossing() -> tuple[NDArray[np.uint8], list[Scene]]:
     """Two people crossing: the portrait, and its mirror image behind it, before a drawn wall.
 
-    Returns the photo, (H, W, 3) uint8, and a scene for each of them, from the left: what of them is there, what is seen.
-    The one behind is on the left.
+    Returns the photo, (H, W, 3) uint8, and a scene for each of them, from the left: what of them is there, and what
+    is seen. The one behind is on the left.
     """
     assets = files("deocclude") / "assets"
     with (assets / "astronaut.jpg").open("rb") as file:
