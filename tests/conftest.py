@@ -161,14 +161,15 @@ def _tiny_people_detector():
     nodes = [
         helper.make_node("AveragePool", ["image"], ["cells"], kernel_shape=[8, 8], strides=[8, 8]),
         # the shirt is red: twice the red less green and blue, which is above 1 for it alone
-        helper.make_node("Conv", ["cells", "red_weight"], ["red"]),
+        helper.make_node("Conv", ["cells", "red_weight", "red_bias"], ["red"]),
         helper.make_node("Clip", ["red", "zero", "one"], ["mask"]),
         # the mean over the neighbourhood has its peak inside the body
         helper.make_node("AveragePool", ["mask"], ["centre"], kernel_shape=[7, 7], pads=[3] * 4),
         helper.make_node("Conv", ["cells", "side_weight", "side_bias"], ["sides"]),
     ]
     constants = {
-        "red_weight": np.array([2, -1, -1], np.float32).reshape(1, 3, 1, 1),
+        "red_weight": 8 * np.array([2, -1, -1], np.float32).reshape(1, 3, 1, 1),
+        "red_bias": np.array([-8], np.float32),
         "zero": np.float32(0), "one": np.float32(1),
         "side_weight": np.zeros((4, 3, 1, 1), np.float32),
         "side_bias": np.array([3, 5, 3, 5], np.float32),
