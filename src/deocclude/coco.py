@@ -20,9 +20,9 @@ from deocclude.people import Instance, kind_of, left_to_right, shown
 _FAR_PX = 1e9
 
 # What a value of a COCO file may be.
-_ID = (int, str)
-_NAME = (str,)
-_NUMBER = (int, float)
+ID = (int, str)
+NAME = (str,)
+NUMBER = (int, float)
 
 
 @dataclass(frozen=True)
@@ -50,29 +50,29 @@ class CocoFile:
         `iscrowd` are left out. Raises InputError, naming the file, for what cannot be read.
         """
         path = Path(path)
-        document = _read_json(path)
+        document = read_json(path)
         if not isinstance(document, dict):
             raise InputError(
                 f'{path}: expected a COCO file, an object with "images" and "annotations", got {kind_of(document)}'
             )
-        categories = _entries(document, "categories", path) if "categories" in document else []
+        categories = entries_of(document, "categories", path) if "categories" in document else []
         person_ids = [one.get("id") for one in categories if str(one.get("name", "")).strip().lower() == "person"]
         by_image: dict[int | str, list[dict[str, Any]]] = {}
-        for number, annotation in enumerate(_entries(document, "annotations", path)):
+        for number, annotation in enumerate(entries_of(document, "annotations", path)):
             where = f"{path}: annotations[{number}]"
-            image_id = _value(annotation, "image_id", _ID, where)
+            image_id = value_of(annotation, "image_id", ID, where)
             if annotation.get("iscrowd"):
                 continue
-            if person_ids and _value(annotation, "category_id", _ID, where) not in person_ids:
+            if person_ids and value_of(annotation, "category_id", ID, where) not in person_ids:
                 continue
             by_image.setdefault(image_id, []).append(annotation)
         images = []
-        for number, image in enumerate(_entries(document, "images", path)):
+        for number, image in enumerate(entries_of(document, "images", path)):
             where = f"{path}: images[{number}]"
-            file_name = _value(image, "file_name", _NAME, where)
-            width, height = (_value(image, key, _NUMBER, where) for key in ("width", "height"))
-            annotations = by_image.get(_value(image, "id", _ID, where), ())
-            images.append(CocoImage(_relative_path(file_name), width, height, tuple(annotations)))
+            file_name = value_of(image, "file_name", NAME, where)
+            width, height = (value_of(image, key, NUMBER, where) for key in ("width", "height"))
+            annotations = by_image.get(value_of(image, "id", ID, where), ())
+            images.append(CocoImage(relative_path(file_name), width, height, tuple(annotations)))
         return cls(path, tuple(images))
 
     def prompts_for(self, name: str | os.PathLike, size_hw: tuple[int, int]) -> list[Instance]:
@@ -111,7 +111,7 @@ class CocoFile:
         return index
 
     def _find(self, name: str | os.PathLike) -> CocoImage:
-        wanted = _relative_path(os.fspath(name))
+        wanted = relative_path(os.fspath(name))
         namesakes = self._by_base_name.get(PurePosixPath(wanted).name, [])
         matches = [image for image in namesakes if image.file_name == wanted] or namesakes
         if not matches:
@@ -167,6 +167,14 @@ def _annotated_mask(annotation: Mapping[str, Any], size_hw: tuple[int, int]) -> 
     segmentation = annotation.get("visible_segmentation") or annotation.get("segmentation")
     if not segmentation:
         return box_to_mask(_box_xyxy(annotation), size_hw)
+    return segmentation_to_mask(segmentation, size_hw)
+
+
+def segmentation_to_mask(segmentation: Any, size_hw: tuple[int, int]) -> np.ndarray:
+    """(H, W) bool mask, maybe empty, of a COCO segmentation: polygons, which are united, or run lengths.
+
+    Raises InputError saying what was expected and what came.
+    """
     if isinstance(segmentation, dict):
         return _run_length_mask(segmentation, size_hw)
     if isinstance(segmentation, list):
@@ -207,14 +215,15 @@ def _corners_xy(polygon: Any) -> np.ndarray:
 
 def _numbers(values: Any) -> np.ndarray | None:
     """(N,) float64 of a list of coordinates; None when it is anything else."""
-    if not isinstance(values, list) or not all(isinstance(value, _NUMBER) for value in values):
+    if not isinstance(values, list) or not all(isinstance(value, NUMBER) for value in values):
         return None
     if not all(abs(value) < _FAR_PX for value in values):  # false for NaN too
         return None
     return np.array(values, dtype=np.float64)
 
 
-def _read_json(path: Path) -> Any:
+def read_json(path: Path) -> Any:
+    """A JSON file as it is. Raises InputError naming the file."""
     try:
         return json.loads(path.read_bytes())
     except FileNotFoundError as error:
@@ -227,26 +236,28 @@ def _read_json(path: Path) -> Any:
         raise InputError(f"{path}: expected a COCO file, but it is not JSON ({str(error).splitlines()[0]})") from error
 
 
-def _entries(document: dict[str, Any], key: str, path: Path) -> list[dict[str, Any]]:
+def entries_of(document: Mapping[str, Any], key: str, where: str | os.PathLike) -> list[dict[str, Any]]:
+    """The list of objects under `key`. Raises InputError saying `where` it was looked for."""
     if key not in document:
-        raise InputError(f'{path}: expected a COCO file with "{key}", got {_keys(document)}')
+        raise InputError(f'{where}: expected a COCO file with "{key}", got {_keys(document)}')
     entries = document[key]
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise InputError(f'{path}: "{key}" must be a list of objects, got {shown(entries)}')
+        raise InputError(f'{where}: "{key}" must be a list of objects, got {shown(entries)}')
     return entries
 
 
-def _value(entry: Mapping[str, Any], key: str, kinds: tuple[type, ...], where: str) -> Any:
+def value_of(entry: Mapping[str, Any], key: str, kinds: tuple[type, ...], where: str) -> Any:
+    """An entry's value, of one of the `kinds`. Raises InputError saying `where` it was looked for."""
     if key not in entry:
         raise InputError(f'{where}: expected "{key}", got {_keys(entry)}')
     value = entry[key]
     if not isinstance(value, kinds) or value == "":
-        expected = {_ID: "a number or a name", _NAME: "a name", _NUMBER: "a number"}[kinds]
+        expected = {ID: "a number or a name", NAME: "a name", NUMBER: "a number"}[kinds]
         raise InputError(f'{where}: "{key}" must be {expected}, got {shown(value)}')
     return value
 
 
-def _relative_path(name: str) -> str:
+def relative_path(name: str) -> str:
     """A path with forward slashes and no "./", so that files written on Windows match too."""
     return PurePosixPath(name.replace("\\", "/")).as_posix()
 

@@ -34,7 +34,7 @@ VERBS: dict[str, str] = {
     "demo": "Hide part of a bundled photo, recover it, and score that.",
     "models": "List the bundled models, or show one in full.",
     "train": "Train mask completion, content recovery or the people detector.",
-    "data": "Build frozen validation sets and typical poses.",
+    "data": "Build validation sets and typical poses, convert datasets.",
     "eval": "Measure a model on a validation set, next to its baselines.",
     "export": "Turn a training checkpoint into the files that `run` loads.",
     "calibrate": "Fit how likely it is that something of a person is hidden.",

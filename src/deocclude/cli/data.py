@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from deocclude.cli.options import Quiet, check_folder
 
+if TYPE_CHECKING:
+    from deocclude.data.datasets.convert import Counts
+
 app = typer.Typer(
-    add_completion=False, rich_markup_mode=None, no_args_is_help=True, help="Build what training and evaluation read."
+    add_completion=False,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    help="Build and convert what training and evaluation read.",
 )
 
 
 @app.callback()
 def _group() -> None:
-    """Build what training and evaluation read."""
+    """Build and convert what training and evaluation read."""
 
 
 @app.command()
@@ -90,3 +99,66 @@ def poses(
         save_image(draw_sheet(centres), sheet)
     if not quiet:
         typer.echo(f"{output}: {len(centres)} typical poses")
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="FROM", help="A dataset: its folder, or its JSON file.")],
+    target: Annotated[Path, typer.Argument(metavar="TO", help="A file, or a folder for records.jsonl.")],
+    source_format: Annotated[
+        str | None, typer.Option("--from", metavar="FORMAT", help="Of FROM; guessed where that leaves no doubt.")
+    ] = None,
+    target_format: Annotated[
+        str, typer.Option("--to", metavar="FORMAT", help="Of TO: records or coco-amodal.")
+    ] = "records",
+    images: Annotated[
+        Path | None, typer.Option("--images", metavar="DIR", help="The photos that a JSON file lists.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Convert a dataset: who is in each photo, with visible, whole and parsing masks as far as they are known.
+
+    Formats: ahp, ccp, cihp, coco, coco-amodal, cutouts, kins, lip, masks, records, sbd, voc, whole-masks; docs/data.md
+    says what each is. Photos stay where they are: what is written names them relative to its own place.
+    """
+    from deocclude.data.datasets.convert import plan_conversion
+
+    conversion = plan_conversion(
+        source,
+        target,
+        source_format=source_format,
+        target_format=target_format,
+        images=images,
+        overwrite=overwrite,
+    )
+    check_folder(conversion.output.parent)
+    with _counting(shown=not quiet) as advance:
+        counts = conversion.run(advance)
+    if not quiet:
+        typer.echo(f"{conversion.output}: {describe_counts(counts)}")
+
+
+def describe_counts(counts: Counts) -> str:
+    """What went through a conversion, in words."""
+    parts = [f"{counts.people} people", f"{counts.whole} of them whole", f"{counts.parsed} with parsing"]
+    if counts.crowds:
+        parts.append(f"{counts.crowds} crowds")
+    if counts.left_out:
+        parts.append(f"{counts.left_out} left out: crowds, or the whole is not known")
+    return f"{counts.photos} photos, {', '.join(parts)}"
+
+
+@contextlib.contextmanager
+def _counting(shown: bool) -> Iterator[Callable[[], None]]:
+    """Photos so far on stderr, only where stderr is a terminal; how many there will be is not known before the end."""
+    if not shown or not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.completed} photos"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("photos", total=None)
+        yield lambda: bar.advance(task)

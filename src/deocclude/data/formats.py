@@ -44,8 +44,7 @@ def read_ccp(root: Path, split: str | None = None, *, max_px: int | None = None)
     """
     require(root / "photos", "Clothing Co-Parsing photos")
     labels = require(root / "annotations" / "pixel-level", "Clothing Co-Parsing pixel labels")
-    cells = _matlab(require(root / "label_list.mat", "Clothing Co-Parsing label names"), "label_list")
-    names = [str(n[0]) for n in cells.ravel()]
+    names = ccp_garments(root)
     if split is None:
         ids = sorted(p.stem for p in labels.glob("*.mat"))
     else:
@@ -54,13 +53,19 @@ def read_ccp(root: Path, split: str | None = None, *, max_px: int | None = None)
     def one(photo_id: str) -> PersonPhoto:
         rgb = read_image(root / "photos" / f"{photo_id}.jpg")
         label = require(labels / f"{photo_id}.mat", "Clothing Co-Parsing label")
-        garments = _matlab(label, "groundtruth")
+        garments = read_matlab(label, "groundtruth")
         if garments.shape != rgb.shape[:2]:
             raise InputError(f"{label}: labels must have the photo's size {rgb.shape[:2]} (HxW), got {garments.shape}")
         parsing = to_groups(garments, names)
         return _person(f"ccp/{photo_id}", rgb, parsing > 0, max_px, parsing=parsing, has_background=True)
 
     return _ordered(one, (i for i in ids if i not in CCP_LEFT_OUT))
+
+
+def ccp_garments(root: Path) -> list[str]:
+    """Names of Clothing Co-Parsing's garments; the place in the list is the label."""
+    cells = read_matlab(require(root / "label_list.mat", "Clothing Co-Parsing label names"), "label_list")
+    return [str(name[0]) for name in cells.ravel()]
 
 
 def read_cutout_people(folder: Path, *, max_px: int | None = None) -> Iterator[PersonPhoto]:
@@ -136,7 +141,7 @@ def _ccp_split(path: Path, split: str) -> list[str]:
     return splits[split]
 
 
-def _matlab(path: Path, key: str) -> np.ndarray:
+def read_matlab(path: Path, key: str) -> np.ndarray:
     """One variable of a .mat file."""
     try:
         return loadmat(path)[key]

@@ -1,0 +1,47 @@
+"""AHP: photos of one whole person each, as people that are wholly visible.
+
+Zhou et al., "Human De-occlusion: Invisible Perception and Recovery for Humans", CVPR 2021. The training split:
+JPEGImages/ID.jpg, Annotations/ID.png (more than 0 is the person), PseudoParsingAnnotations/ID.png (LIP's labels, by a
+network). Its occluded test photos are in another form and not read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from deocclude.data.datasets.files import (
+    photo_size_hw,
+    read_above_zero,
+    require_split_folders,
+    sorted_files,
+    split_folders,
+)
+from deocclude.data.datasets.record import Parsing, PhotoRecord, whole_person
+
+_MARKS = ("JPEGImages", "Annotations", "PseudoParsingAnnotations")
+
+
+def matches(path: Path) -> bool:
+    """Whether a folder, or one below it, has AHP's three folders."""
+    return path.is_dir() and bool(split_folders(path, *_MARKS))
+
+
+def read(path: Path) -> Iterator[PhotoRecord]:
+    """Every annotated photo of AHP/train. Raises InputError naming the folder or file that is wrong."""
+    for folder in require_split_folders(path, "AHP's training split", *_MARKS):
+        for label in sorted_files(folder / "Annotations", ".png"):
+            photo = folder / "JPEGImages" / f"{label.stem}.jpg"
+            parsing = folder / "PseudoParsingAnnotations" / label.name
+            size_hw = photo_size_hw(photo)
+            mask = read_above_zero(label, size_hw)
+            parts = Parsing(taxonomy="lip-20", file=str(parsing)) if parsing.is_file() else None
+            yield PhotoRecord(
+                image=str(photo),
+                size_hw=size_hw,
+                source="ahp",
+                id=label.stem,
+                split=folder.name,
+                licence="non-commercial",
+                people=(whole_person("1", mask, parts),) if mask.any() else (),
+            )

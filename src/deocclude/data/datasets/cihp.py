@@ -1,0 +1,43 @@
+"""CIHP: photos of several people, with 19 parts and who each pixel belongs to.
+
+Gong et al., "Instance-level Human Parsing via Part Grouping Network", ECCV 2018. In each of Training and Validation:
+Images/ID.jpg, Category_ids/ID.png (labels of parts), Human_ids/ID.png (number of the person).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from deocclude.data.datasets.files import photo_size_hw, read_labels, require_split_folders, sorted_files, split_folders
+from deocclude.data.datasets.record import Parsing, PersonRecord, PhotoRecord, Rle
+from deocclude.data.datasets.taxonomies import check_labels
+
+_MARKS = ("Images", "Category_ids", "Human_ids")
+_SPLITS = {"training": "train", "validation": "val"}
+
+
+def matches(path: Path) -> bool:
+    """Whether a folder, or one below it, has CIHP's three folders."""
+    return path.is_dir() and bool(split_folders(path, *_MARKS))
+
+
+def read(path: Path) -> Iterator[PhotoRecord]:
+    """Every labelled photo of all splits in the folder. Raises InputError naming the folder or file that is wrong."""
+    for folder in require_split_folders(path, "CIHP", *_MARKS):
+        split = _SPLITS.get(folder.name.lower(), folder.name.lower())
+        for label in sorted_files(folder / "Category_ids", ".png"):
+            photo = folder / "Images" / f"{label.stem}.jpg"
+            size_hw = photo_size_hw(photo)
+            check_labels(read_labels(label, size_hw), "cihp-20", str(label))
+            humans = read_labels(folder / "Human_ids" / label.name, size_hw)
+            parsing = Parsing(taxonomy="cihp-20", file=str(label))
+            people = (
+                PersonRecord(id=str(number), visible=Rle.of(humans == number), parsing=parsing)
+                for number in np.unique(humans[humans > 0])
+            )
+            yield PhotoRecord(
+                image=str(photo), size_hw=size_hw, source="cihp", id=label.stem, split=split, people=tuple(people)
+            )

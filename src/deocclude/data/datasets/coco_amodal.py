@@ -1,0 +1,163 @@
+"""COCO-amodal (COCOA): everything in a COCO photo as whole regions in order of depth.
+
+Zhu et al., "Semantic Amodal Segmentation", CVPR 2017. An annotation is a whole photo with `regions`; a region has one
+polygon of the whole in `segmentation` (x0, y0, x1, y1, ...), a free `name`, `order` (1 is nearest), and, only where
+something of it is hidden, `visible_mask` and `invisible_mask` as run lengths. `depth_constraint` lists pairs
+"front-back" of orders.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import numpy as np
+
+from deocclude.coco import entries_of
+from deocclude.data.datasets.coco_json import file_has, make_person, mask_of, open_document
+from deocclude.data.datasets.outline import outline
+from deocclude.data.datasets.record import PersonRecord, PhotoRecord
+from deocclude.data.datasets.records_file import relative_to
+from deocclude.errors import InputError
+from deocclude.image_io import write_whole
+from deocclude.masks import encode_rle
+from deocclude.people import shown
+
+_PEOPLE = frozenset((
+    "adult", "baby", "batter", "boy", "catcher", "child", "cyclist", "dancer", "girl", "guy", "human", "kid",
+    "lady", "man", "pedestrian", "person", "pitcher", "player", "rider", "skateboarder", "skater", "skier",
+    "snowboarder", "surfer", "swimmer", "toddler", "umpire", "woman",
+))  # fmt: skip
+_GROUPS = frozenset((
+    "audience", "boys", "children", "crowd", "girls", "kids", "men", "people", "persons", "players", "spectators",
+    "women",
+))  # fmt: skip
+# What follows the noun that a name is about: "man in black", "woman holding umbrella".
+_ENDS_NOUN = re.compile(r"\b(?:in|on|at|by|of|with|behind|near|wearing|\w{2,}ing)\b.*")
+
+
+def matches(path: Path) -> bool:
+    """Whether a JSON has annotations that are made of regions."""
+    return file_has(path, "regions", "depth_constraint")
+
+
+def read(path: Path, images: Path | None = None) -> Iterator[PhotoRecord]:
+    """The annotated photos of the file, one record an annotator, with the regions that are named as people.
+
+    Names are free text, so that people are told by the noun a name is about. Raises InputError naming the file.
+    """
+    document = open_document(path, images)
+    for photo in document.photos():
+        for number, (where, annotation) in enumerate(photo.annotations):
+            people = tuple(
+                person
+                for place, region in enumerate(entries_of(annotation, "regions", where))
+                if not region.get("isStuff") and (named := is_person(str(region.get("name", ""))))
+                if (person := _person(region, photo.size_hw, f"{where}.regions[{place}]", named == "group")) is not None
+            )
+            record = document.record(photo, "coco-amodal", people)
+            yield record.model_copy(update={"id": f"{photo.id}#{number + 1}"}) if number else record
+
+
+def is_person(name: str) -> Literal["one", "group"] | None:
+    """Whether a region's name is about one person, or about a group; None for the rest.
+
+    >>> is_person("Man in black"), is_person("person 2"), is_person("spectators"), is_person("man's hat")
+    ('one', 'one', 'group', None)
+    """
+    words = re.findall(r"[a-z']+", _ENDS_NOUN.sub("", name.lower()))
+    noun = words[-1] if words else ""
+    return "one" if noun in _PEOPLE else "group" if noun in _GROUPS else None
+
+
+def write(records: Iterable[PhotoRecord], path: Path) -> int:
+    """Write records as they come; photos are named relative to the file's folder. The file appears whole or not at all.
+
+    Polygons are exact, to the pixel. Returns how many people are left out: those of whom the whole is not known, crowds
+    and those to ignore, since the format has no way to say so. Raises DeoccludeError when it cannot be written.
+    """
+    left_out = 0
+    folder = path.parent.resolve()
+
+    def fill(file: BinaryIO) -> None:
+        nonlocal left_out
+        # Both lists grow at once, but stand one after the other in the file.
+        with tempfile.TemporaryFile(dir=path.parent) as annotations:
+            file.write(b'{"info": {"description": "people, written by deocclude"}, "images": [')
+            for number, record in enumerate(records, start=1):
+                kept = [p for p in record.people if p.amodal is not None and not p.iscrowd and not p.ignore]
+                left_out += len(record.people) - len(kept)
+                height, width = record.size_hw
+                name = relative_to(record.image, folder)
+                image = {"id": number, "file_name": name, "height": height, "width": width}
+                comma = b",\n" if number > 1 else b"\n"
+                file.write(comma + json.dumps(image).encode())
+                annotations.write(comma + json.dumps(_annotation(number, record.image, kept)).encode())
+            file.write(b'\n], "annotations": [')
+            annotations.seek(0)
+            shutil.copyfileobj(annotations, file)
+            file.write(b"\n]}\n")
+
+    write_whole(path, fill)
+    return left_out
+
+
+def _person(region: Mapping[str, Any], size_hw: tuple[int, int], where: str, is_group: bool) -> PersonRecord | None:
+    polygon = region.get("segmentation")
+    # One polygon as a flat list of numbers; other writers nest it, or use run lengths.
+    flat = isinstance(polygon, list) and not any(isinstance(part, list) for part in polygon)
+    whole = mask_of([polygon] if flat else polygon, size_hw, where)
+    visible = mask_of(region["visible_mask"], size_hw, where) if region.get("visible_mask") else whole
+    order = region.get("order")
+    if order is not None and (not isinstance(order, int) or isinstance(order, bool)):
+        raise InputError(f"{where}: order must be a whole number, got {shown(order)}")
+    person = make_person(where.rpartition("regions")[2].strip("[]"), visible, whole, order)
+    return person.model_copy(update={"iscrowd": True, "amodal": None}) if person and is_group else person
+
+
+def _annotation(number: int, name: str, people: Sequence[PersonRecord]) -> dict[str, Any]:
+    ordered = all(person.depth_order is not None for person in people)
+    if ordered:
+        people = sorted(people, key=lambda person: person.depth_order or 0)
+    masks = [_masks(person, name) for person in people]
+    wholes = [whole for _, whole in masks]
+    regions = [_region(visible, whole) for visible, whole in masks]
+    annotation: dict[str, Any] = {"id": number, "image_id": number, "regions": regions, "size": len(regions)}
+    if ordered:
+        for order, region in enumerate(regions, start=1):
+            region["order"] = order
+        pairs = [
+            f"{front + 1}-{back + 1}"
+            for back in range(len(wholes))
+            for front in range(back)
+            if (wholes[front] & wholes[back]).any()
+        ]
+        annotation["depth_constraint"] = ",".join(pairs)
+    return annotation
+
+
+def _masks(person: PersonRecord, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Visible and whole (H, W) bool masks of a person in the photo `name`."""
+    try:
+        visible = person.visible.mask()
+        whole = visible if person.amodal is None else person.amodal.mask() | visible
+    except InputError as error:
+        raise InputError(f"{name}: person {person.id}: {error}") from error
+    if not whole.any():
+        raise InputError(f"{name}: person {person.id} has no pixel")
+    return visible, whole
+
+
+def _region(visible: np.ndarray, whole: np.ndarray) -> dict[str, Any]:
+    hidden = whole & ~visible
+    area = int(np.count_nonzero(whole))
+    region: dict[str, Any] = {"name": "person", "isStuff": 0, "segmentation": outline(whole), "area": area}
+    region["occlude_rate"] = round(np.count_nonzero(hidden) / area, 6)
+    if hidden.any():
+        region |= {"visible_mask": encode_rle(visible), "invisible_mask": encode_rle(hidden)}
+    return region

@@ -1,0 +1,46 @@
+"""COCO instances, and files of its form that tell the visible part and the whole apart.
+
+Lin et al., "Microsoft COCO", ECCV 2014. In COCO's own files `segmentation` is what is seen. Where an annotation has
+`visible_segmentation` (what `deocclude run --save coco` writes) or `visible_mask` (Follmann et al., "Learning to See
+the Invisible", WACV 2019) as well, `segmentation` is the whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from deocclude.data.datasets import coco_amodal, kins
+from deocclude.data.datasets.coco_json import file_has, make_person, mask_of, read_people
+from deocclude.data.datasets.record import PersonRecord, PhotoRecord
+
+_VISIBLE_KEYS = ("visible_segmentation", "visible_mask")
+
+
+def matches(path: Path) -> bool:
+    """Whether a JSON has segmentations, and none of the keys of its relatives."""
+    return file_has(path, "segmentation") and not coco_amodal.matches(path) and not kins.matches(path)
+
+
+def read(path: Path, images: Path | None = None) -> Iterator[PhotoRecord]:
+    """Every photo of the file, with the annotations of the category person. Raises InputError naming the file."""
+    return read_people(path, images, "coco", frozenset({"person"}), _person)
+
+
+def _person(annotation: Mapping[str, Any], size_hw: tuple[int, int], where: str) -> PersonRecord | None:
+    visible_key = next((key for key in _VISIBLE_KEYS if annotation.get(key)), None)
+    whole = mask_of(annotation.get("segmentation"), size_hw, where)
+    visible = whole if visible_key is None else mask_of(annotation[visible_key], size_hw, where)
+    is_crowd = bool(annotation.get("iscrowd"))
+    depth = annotation.get("depth")
+    person = make_person(
+        str(annotation.get("id", "")),
+        visible,
+        whole if visible_key is not None and not is_crowd else None,
+        # `depth` counts from the furthest person on.
+        -depth if visible_key == "visible_segmentation" and isinstance(depth, int) else None,
+    )
+    if person is None:
+        return None
+    return person.model_copy(update={"iscrowd": is_crowd, "ignore": bool(annotation.get("ignore"))})

@@ -1,0 +1,175 @@
+"""What the formats of the COCO family share: a JSON with `images` that are listed once and `annotations` of them.
+
+Lin et al., "Microsoft COCO: Common Objects in Context", ECCV 2014; cocodataset.org, "Data format". Such a file is read
+into memory as a whole, since annotations stand in no order; the records made of it are not.
+"""
+
+from __future__ import annotations
+
+import mmap
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deocclude.coco import ID, NAME, NUMBER, entries_of, read_json, relative_path, segmentation_to_mask, value_of
+from deocclude.data.datasets.files import photo_size_hw
+from deocclude.data.datasets.record import PersonRecord, PhotoRecord, Rle
+from deocclude.errors import InputError
+from deocclude.people import kind_of
+
+_SPLIT = re.compile(r"(?<![a-z])(train|val|test)\d{0,4}(?![a-z])")
+
+
+@dataclass(frozen=True)
+class ListedPhoto:
+    """A photo that a file lists: where it is, what is said of it, and its annotations with their places in the file."""
+
+    path: Path
+    size_hw: tuple[int, int]
+    id: str
+    licence: str | None
+    annotations: tuple[tuple[str, Mapping[str, Any]], ...]
+
+
+@dataclass(frozen=True)
+class CocoDocument:
+    """A file's content, and its photos' folder."""
+
+    path: Path
+    content: dict[str, Any]
+    images: Path
+
+    @property
+    def split(self) -> str | None:
+        """train, val or test, if the file's name says so."""
+        found = _SPLIT.search(self.path.stem)
+        return found[1] if found else None
+
+    def photos(self) -> Iterator[ListedPhoto]:
+        """Every photo of the file, in its order. Raises InputError naming the file, or the photo that is not there."""
+        by_image: dict[int | str, list[tuple[str, Mapping[str, Any]]]] = {}
+        for number, annotation in enumerate(entries_of(self.content, "annotations", self.path)):
+            where = f"{self.path}: annotations[{number}]"
+            by_image.setdefault(value_of(annotation, "image_id", ID, where), []).append((where, annotation))
+        licences = {str(one.get("id")): str(one.get("name") or one.get("url")) for one in self._optional("licenses")}
+        for number, image in enumerate(entries_of(self.content, "images", self.path)):
+            where = f"{self.path}: images[{number}]"
+            path = self.images / relative_path(value_of(image, "file_name", NAME, where))
+            size_hw = photo_size_hw(path)
+            listed = tuple(value_of(image, key, NUMBER, where) for key in ("height", "width"))
+            if listed != size_hw:
+                raise InputError(f"{where}: {path} must have the size {list(listed)} (H, W), but has {list(size_hw)}")
+            image_id = value_of(image, "id", ID, where)
+            licence = licences.get(str(image.get("license")))
+            yield ListedPhoto(path, size_hw, str(image_id), licence, tuple(by_image.get(image_id, ())))
+
+    def record(self, photo: ListedPhoto, source: str, people: tuple[PersonRecord, ...]) -> PhotoRecord:
+        """The record of a photo and the people in it."""
+        return PhotoRecord(
+            image=str(photo.path),
+            size_hw=photo.size_hw,
+            source=source,
+            id=photo.id,
+            split=self.split,
+            licence=photo.licence,
+            people=people,
+        )
+
+    def category_ids(self, names: frozenset[str]) -> frozenset[int | str] | None:
+        """Ids of the categories with one of these names; None where a file has no categories: all it has are people."""
+        categories = self._optional("categories")
+        if not categories:
+            return None
+        found = frozenset(
+            value_of(one, "id", ID, f"{self.path}: categories")
+            for one in categories
+            if str(one.get("name", "")).strip().lower() in names
+        )
+        if not found:
+            others = ", ".join(str(one.get("name")) for one in categories[:8])
+            raise InputError(f"{self.path}: no category {' or '.join(sorted(names))}, only {others}")
+        return found
+
+    def _optional(self, key: str) -> list[dict[str, Any]]:
+        return entries_of(self.content, key, self.path) if key in self.content else []
+
+
+def open_document(path: Path, images: Path | None) -> CocoDocument:
+    """Read a file and find its photos: in `images`, else beside it, or as COCO's own folders lie.
+
+    Raises InputError, naming the file, when it is no COCO file or the photos' folder is not found.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected an object with images and annotations, got {kind_of(content)}")
+    listed = entries_of(content, "images", path)
+    if not listed:
+        raise InputError(f"{path}: lists no photo")
+    if images is not None:
+        return CocoDocument(path, content, images)
+    name = relative_path(value_of(listed[0], "file_name", NAME, f"{path}: images[0]"))
+    split = _SPLIT.search(path.stem)
+    # annotations/instances_val2017.json has its photos in val2017, beside annotations.
+    folders = [path.parent, path.parent / "images", *([path.parent.parent / split[0]] if split else [])]
+    for folder in folders:
+        if (folder / name).is_file():
+            return CocoDocument(path, content, folder)
+    looked = ", ".join(str(folder) for folder in folders)
+    raise InputError(f"{path}: its photo {name} was not found in {looked}: say where with --images")
+
+
+def read_people(
+    path: Path,
+    images: Path | None,
+    source: str,
+    categories: frozenset[str],
+    person_of: Callable[[Mapping[str, Any], tuple[int, int], str], PersonRecord | None],
+) -> Iterator[PhotoRecord]:
+    """Every photo of a file that has an annotation for each instance.
+
+    categories: names, in small letters, of those that are people. person_of: makes one of an annotation, the photo's
+    size and the annotation's place in the file. Raises InputError naming the file.
+    """
+    document = open_document(path, images)
+    category_ids = document.category_ids(categories)
+    for photo in document.photos():
+        people = tuple(
+            person
+            for where, annotation in photo.annotations
+            if category_ids is None or value_of(annotation, "category_id", ID, where) in category_ids
+            if (person := person_of(annotation, photo.size_hw, where)) is not None
+        )
+        yield document.record(photo, source, people)
+
+
+def mask_of(segmentation: Any, size_hw: tuple[int, int], where: str) -> np.ndarray:
+    """(H, W) bool mask of a segmentation in any of COCO's forms, maybe empty. Raises InputError saying `where`."""
+    try:
+        return segmentation_to_mask(segmentation, size_hw)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+
+
+def make_person(
+    person_id: str, visible: np.ndarray, amodal: np.ndarray | None, depth_order: int | None = None
+) -> PersonRecord | None:
+    """A person of (H, W) bool masks; None when they have no pixel.
+
+    Visible and amodal masks are drawn by hand and seldom agree at the edge: what is visible is part of the person.
+    """
+    if not visible.any() and (amodal is None or not amodal.any()):
+        return None
+    whole = None if amodal is None else Rle.of(amodal | visible)
+    return PersonRecord(id=person_id, visible=Rle.of(visible), amodal=whole, depth_order=depth_order)
+
+
+def file_has(path: Path, *keys: str) -> bool:
+    """Whether a JSON file has one of these keys somewhere; nothing is parsed, so that large files cost little."""
+    if path.suffix != ".json" or not path.is_file() or path.stat().st_size == 0:
+        return False
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return any(content.find(f'"{key}"'.encode()) >= 0 for key in keys)

@@ -1,0 +1,106 @@
+"""From one dataset format to another, a photo at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from deocclude.data.datasets.record import PhotoRecord
+from deocclude.data.datasets.registry import Format, Writer, reader, writer
+from deocclude.errors import InputError, UsageError
+
+
+@dataclass
+class Counts:
+    """What went through a conversion. whole: people whose amodal mask is known; left_out: those not written."""
+
+    photos: int = 0
+    people: int = 0
+    whole: int = 0
+    parsed: int = 0
+    crowds: int = 0
+    left_out: int = 0
+
+    def add(self, record: PhotoRecord) -> None:
+        """Count a photo and its people."""
+        self.photos += 1
+        for person in record.people:
+            self.people += not person.iscrowd
+            self.whole += person.amodal is not None
+            self.parsed += person.parsing is not None
+            self.crowds += person.iscrowd
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What is read and what is written, all checked that can be before the work."""
+
+    source: Path
+    reads: Format
+    output: Path
+    writes: Writer
+    images: Path | None = None
+
+    def run(self, advance: Callable[[], None] = lambda: None) -> Counts:
+        """Convert; `advance` is called for each photo. The output appears whole or not at all.
+
+        Raises:
+            InputError: the source is not as its format says, or has no photo or nobody in it.
+            DeoccludeError: the output cannot be written.
+        """
+        counts = Counts()
+        records = self.reads.read(self.source, self.images) if self.reads.takes_images else self.reads.read(self.source)
+        counts.left_out = self.writes.write(self._counted(records, counts, advance), self.output)
+        return counts
+
+    def _counted(
+        self, records: Iterator[PhotoRecord], counts: Counts, advance: Callable[[], None]
+    ) -> Iterator[PhotoRecord]:
+        try:
+            for record in records:
+                counts.add(record)
+                yield record
+                advance()
+        except OSError as error:
+            # The writer would take it for its own.
+            raise InputError(f"{error.filename or self.source}: cannot be read: {error.strerror or error}") from error
+        if not counts.photos:
+            raise InputError(f"{self.source}: no photo of the format {self.reads.name} in it")
+        if not counts.people + counts.crowds:
+            raise InputError(f"{self.source}: nobody in its {counts.photos} photos")
+
+
+def plan_conversion(
+    source: Path,
+    target: Path,
+    *,
+    source_format: str | None = None,
+    target_format: str = "records",
+    images: Path | None = None,
+    overwrite: bool = False,
+) -> Conversion:
+    """What a conversion will read and write. Reads little of the source, and writes nothing.
+
+    target: a file with the format's suffix, or a folder for a file of the format's own name. images: the photos'
+    folder, for formats that are a JSON file. source_format: guessed when None.
+
+    Raises:
+        InputError: the source is not there.
+        UsageError: an unknown format, one that cannot be told, a target of another format's suffix, one that is there
+            without `overwrite` or is the source itself, or `images` where the format knows them.
+    """
+    reads, writes = reader(source_format, source), writer(target_format)
+    if images is not None and not reads.takes_images:
+        raise UsageError(f"--images is for formats that are a JSON file, and {reads.name} has its photos in it")
+    if images is not None and not images.is_dir():
+        raise InputError(f"--images: no such folder: {images}")
+    suffix = Path(writes.file_name).suffix
+    output = target if target.suffix == suffix and not target.is_dir() else target / writes.file_name
+    if output != target and target.suffix in (".json", ".jsonl") and not target.is_dir():
+        raise UsageError(f"{target_format} is written to a {suffix} file or into a folder, got {target}")
+    if output.exists() and source.exists() and output.samefile(source):
+        raise UsageError(f"{output} would be written over itself: name another file")
+    if output.exists() and not overwrite:
+        raise UsageError(f"{output} is there already: --overwrite replaces it")
+    return Conversion(source, reads, output, writes, images)

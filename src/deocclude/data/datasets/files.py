@@ -1,0 +1,107 @@
+"""What readers of datasets share: sizes of photos, pictures of labels, and folders by their layout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from deocclude.data.formats import require
+from deocclude.errors import InputError
+
+# What Pillow raises for files that are damaged, cut short or too large.
+_UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+_ORIENTATION_TAG = 0x0112
+_EXIF = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}  # among what Pillow tells of a picture
+_TURNED = (5, 6, 7, 8)  # orientations by a quarter
+
+
+def photo_size_hw(path: Path) -> tuple[int, int]:
+    """(H, W) of a photo once it is upright, from its first bytes. Raises InputError naming the file."""
+    try:
+        with Image.open(require(path, "photo")) as image:
+            width, height = image.size
+            # Looked for only where it is announced: for a PNG without one, Pillow would decode all of it.
+            turned = bool(_EXIF & set(image.info)) and image.getexif().get(_ORIENTATION_TAG) in _TURNED
+    except _UNREADABLE as error:
+        raise InputError(f"{path}: not a readable photo ({_line(error)})") from error
+    return (width, height) if turned else (height, width)
+
+
+def read_labels(path: Path, size_hw: tuple[int, int]) -> np.ndarray:
+    """(H, W) integer labels of a grey or palette picture, of that size; of a palette the numbers, not the colours.
+
+    Raises InputError, naming the file, for other pictures and sizes.
+    """
+    labels = _pixels(path, size_hw)
+    if labels.ndim != 2 or labels.dtype.kind not in "ui":
+        raise InputError(f"{path}: labels must be whole numbers in a grey or palette picture, got {_kind(labels)}")
+    return labels
+
+
+def read_above_zero(path: Path, size_hw: tuple[int, int]) -> np.ndarray:
+    """(H, W) bool: where a picture of that size is more than 0, in whatever colour.
+
+    Raises InputError, naming the file, for other sizes and what cannot be read.
+    """
+    values = _pixels(path, size_hw)
+    return values > 0 if values.ndim == 2 else (values > 0).any(axis=2)
+
+
+def _pixels(path: Path, size_hw: tuple[int, int]) -> np.ndarray:
+    """(H, W) or (H, W, channels) of a picture as it is stored."""
+    try:
+        with Image.open(require(path, "labels")) as image:
+            pixels = np.asarray(image)
+    except _UNREADABLE as error:
+        raise InputError(f"{path}: not a readable picture of labels ({_line(error)})") from error
+    if pixels.shape[:2] != tuple(size_hw):
+        raise InputError(f"{path}: must have the photo's size {size_hw} (HxW), got {pixels.shape[:2]}")
+    return pixels
+
+
+def _kind(pixels: np.ndarray) -> str:
+    return f"{pixels.dtype} numbers" if pixels.ndim == 2 else f"{pixels.shape[2]} channels"
+
+
+def split_folders(root: Path, *marks: str) -> list[Path]:
+    """The folders, `root` itself or below it by one or two steps, that have all `marks` in them; sorted, maybe none."""
+    for pattern in ("", "*", "*/*"):
+        folders = [root] if not pattern else sorted(root.glob(pattern + "/"))
+        found = [folder for folder in folders if all((folder / mark).is_dir() for mark in marks)]
+        if found:
+            return found
+    return []
+
+
+def require_split_folders(root: Path, what: str, *marks: str) -> list[Path]:
+    """`split_folders`, or an InputError that says what was looked for."""
+    found = split_folders(root, *marks)
+    if not found:
+        raise InputError(f"{root}: not {what}: no folder with {' and '.join(marks)} in it")
+    return found
+
+
+def sorted_files(folder: Path, suffix: str) -> Iterator[Path]:
+    """Files of a folder with that suffix, by name."""
+    return iter(sorted(path for path in folder.iterdir() if path.suffix.lower() == suffix))
+
+
+def read_id_lists(folder: Path, names: tuple[str, ...]) -> dict[str, str]:
+    """Which split an id belongs to, from the lists `folder`/NAME.txt that are there, one id a line."""
+    splits: dict[str, str] = {}
+    for name in names:
+        path = folder / f"{name}.txt"
+        if path.is_file():
+            try:
+                lines = path.read_text().splitlines()
+            except (OSError, UnicodeDecodeError) as error:
+                raise InputError(f"{path}: not a readable list of ids ({_line(error)})") from error
+            splits |= {words[0]: name for line in lines if (words := line.split())}
+    return splits
+
+
+def _line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

@@ -1,0 +1,84 @@
+"""Photos in images/ with masks of the same name in masks/: NAME.png, or NAME_1.png, NAME_2.png, ... for several people.
+
+The same names as `deocclude run --mask FOLDER` takes. Nothing in such a folder says whether people are seen as a whole,
+so that there are two formats: `masks` for what is seen, `whole-masks` for people of whom nothing is hidden or cut off.
+A whole person is in one piece, so that there a mask of several pieces is a group of people whom nobody told apart.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from deocclude.data.datasets.files import photo_size_hw, split_folders
+from deocclude.data.datasets.record import PersonRecord, PhotoRecord, Rle, whole_person
+from deocclude.data.formats import IMAGE_SUFFIXES, image_files, require
+from deocclude.errors import InputError
+from deocclude.image_io import load_mask
+from deocclude.masks import connected_components
+
+_MARKS = ("images", "masks")
+_ONE_PIECE_SHARE = 0.97  # of a mask's pixels in its largest piece; the rest may be specks, as in `data.formats`
+_NUMBERED = re.compile(r"(.+)_(\d+)")
+
+
+def matches(path: Path) -> bool:
+    """Whether a folder has images and masks; one with persons.json has numbers of people in its masks."""
+    return path.is_dir() and split_folders(path, *_MARKS) == [path] and not (path / "persons.json").exists()
+
+
+def read(path: Path) -> Iterator[PhotoRecord]:
+    """Every photo with what is seen of its people. Raises InputError naming the photo or mask that is wrong."""
+    return _read(path, whole=False)
+
+
+def read_whole(path: Path) -> Iterator[PhotoRecord]:
+    """Every photo with its people, who are seen as a whole. Raises InputError as `read` does."""
+    return _read(path, whole=True)
+
+
+def _read(path: Path, *, whole: bool) -> Iterator[PhotoRecord]:
+    photos = image_files(path / "images", "images of an image + mask folder")
+    by_photo = _masks_by_photo(require(path / "masks", "masks of an image + mask folder"), {p.stem for p in photos})
+    for photo in photos:
+        masks = by_photo.get(photo.stem)
+        if not masks:
+            raise InputError(f"{photo}: has no mask: looked for {path / 'masks' / photo.stem}.png")
+        size_hw = photo_size_hw(photo)
+        found = ((name, _mask(file, size_hw)) for name, file in masks)
+        people = tuple(
+            whole_person(name, mask)
+            if whole and _in_one_piece(mask)
+            else PersonRecord(id=name, visible=Rle.of(mask), iscrowd=whole)
+            for name, mask in found
+            if mask.any()
+        )
+        source = "whole-masks" if whole else "masks"
+        yield PhotoRecord(image=str(photo), size_hw=size_hw, source=source, id=photo.stem, people=people)
+
+
+def _masks_by_photo(folder: Path, stems: set[str]) -> dict[str, list[tuple[str, Path]]]:
+    """(person's number, mask) of each photo, in order of the numbers."""
+    found: dict[str, list[tuple[int, Path]]] = {}
+    for file in (path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES):
+        numbered = _NUMBERED.fullmatch(file.stem)
+        # A photo's own name may end in a number as well.
+        if file.stem in stems:
+            found.setdefault(file.stem, []).append((1, file))
+        elif numbered and numbered[1] in stems:
+            found.setdefault(numbered[1], []).append((int(numbered[2]), file))
+    return {stem: [(str(number), file) for number, file in sorted(masks)] for stem, masks in found.items()}
+
+
+def _in_one_piece(mask: np.ndarray) -> bool:
+    return connected_components(mask).areas_px.max() >= _ONE_PIECE_SHARE * np.count_nonzero(mask)
+
+
+def _mask(path: Path, size_hw: tuple[int, int]) -> np.ndarray:
+    mask = load_mask(path)
+    if mask.shape != size_hw:
+        raise InputError(f"{path}: must have the photo's size {size_hw} (HxW), got {mask.shape}")
+    return mask

@@ -1,0 +1,41 @@
+"""KINS: people (and vehicles) of KITTI's streets with their whole outlines.
+
+Qi et al., "Amodal Instance Segmentation With KINS Dataset", CVPR 2019. COCO's form with further keys: the whole in
+`a_segm` and the visible part in `i_segm` (files of 2020), or in `segmentation` and `inmodal_seg` (the first ones).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from deocclude.data.datasets.coco_json import file_has, make_person, mask_of, read_people
+from deocclude.data.datasets.record import PersonRecord, PhotoRecord
+from deocclude.errors import InputError
+
+# Not cyclists: their outlines hold the bicycle.
+_PEOPLE = frozenset({"pedestrian", "person", "person-sitting", "person_sitting"})
+
+
+def matches(path: Path) -> bool:
+    """Whether a JSON has KINS's keys for visible parts."""
+    return file_has(path, "i_segm", "inmodal_seg")
+
+
+def read(path: Path, images: Path | None = None) -> Iterator[PhotoRecord]:
+    """Every photo of the file, with its pedestrians. Raises InputError naming the file."""
+    return read_people(path, images, "kins", _PEOPLE, _person)
+
+
+def _person(annotation: Mapping[str, Any], size_hw: tuple[int, int], where: str) -> PersonRecord | None:
+    whole = annotation.get("a_segm") or annotation.get("segmentation")
+    visible = annotation.get("i_segm") or annotation.get("inmodal_seg")
+    if not whole or not visible:
+        raise InputError(f"{where}: expected a_segm and i_segm, or segmentation and inmodal_seg")
+    person = make_person(
+        str(annotation.get("id", "")), mask_of(visible, size_hw, where), mask_of(whole, size_hw, where)
+    )
+    if person is not None and annotation.get("iscrowd"):
+        person = person.model_copy(update={"iscrowd": True, "amodal": None})
+    return person

@@ -1,0 +1,58 @@
+"""LIP: cut-outs of COCO photos around one person, with 19 parts of what is seen.
+
+Gong et al., "Look into Person: Self-supervised Structure-sensitive Learning and a New Benchmark for Human Parsing",
+CVPR 2017. SPLIT_images/ID.jpg and SPLIT_segmentations/ID.png, each in whatever folders its archive unpacks to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from deocclude.data.datasets.files import photo_size_hw, read_labels, sorted_files
+from deocclude.data.datasets.record import Parsing, PersonRecord, PhotoRecord, Rle
+from deocclude.data.datasets.taxonomies import check_labels
+from deocclude.errors import InputError
+
+_SPLITS = ("train", "val")
+_DEPTHS = ("", "*/", "*/*/", "*/*/*/")
+
+
+def matches(path: Path) -> bool:
+    """Whether a folder has one of LIP's folders of labels, at any of the depths that its archives unpack to."""
+    return path.is_dir() and any(_find(path, f"{split}_segmentations") for split in _SPLITS)
+
+
+def read(path: Path) -> Iterator[PhotoRecord]:
+    """Every labelled photo, training split first. Raises InputError naming the folder or file that is wrong."""
+    found = False
+    for split in _SPLITS:
+        labels = _find(path, f"{split}_segmentations")
+        if labels is None:
+            continue
+        found = True
+        photos = _find(path, f"{split}_images")
+        if photos is None:
+            raise InputError(f"{path}: {labels} is there, but no folder {split}_images")
+        for label in sorted_files(labels, ".png"):
+            yield _record(photos / f"{label.stem}.jpg", label, split)
+    if not found:
+        raise InputError(f"{path}: not LIP: no folder train_segmentations or val_segmentations in it")
+
+
+def _record(photo: Path, label: Path, split: str) -> PhotoRecord:
+    size_hw = photo_size_hw(photo)
+    mask = check_labels(read_labels(label, size_hw), "lip-20", str(label)) > 0
+    person = PersonRecord(id="1", visible=Rle.of(mask), parsing=Parsing(taxonomy="lip-20", file=str(label)))
+    return PhotoRecord(
+        image=str(photo),
+        size_hw=size_hw,
+        source="lip",
+        id=label.stem,
+        split=split,
+        people=(person,) if mask.any() else (),
+    )
+
+
+def _find(root: Path, name: str) -> Path | None:
+    return next((folder for depth in _DEPTHS for folder in sorted(root.glob(depth + name)) if folder.is_dir()), None)

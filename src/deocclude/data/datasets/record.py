@@ -1,0 +1,142 @@
+"""The one form that every dataset is read into: a photo, and for each person what is known of them.
+
+Nothing here holds pixels. Masks are run lengths in COCO's compressed form, of the upright photo's size; paths are as
+Python opens them, and relative to the file's own folder in a records file (`records_file.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+from deocclude.data.datasets.files import read_labels
+from deocclude.data.datasets.taxonomies import TAXONOMIES, Taxonomy, check_labels
+from deocclude.data.parsing_groups import UNKNOWN
+from deocclude.errors import InputError
+from deocclude.masks import decode_rle, encode_rle
+
+VERSION = 1
+
+SizeHw = tuple[PositiveInt, PositiveInt]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Rle(_Strict):
+    """A mask as COCO's compressed run lengths."""
+
+    size: SizeHw
+    counts: Annotated[str, Field(pattern="^[0-o]*$")]  # six bits a letter, from "0" on
+
+    @classmethod
+    def of(cls, mask: np.ndarray) -> Rle:
+        """Run lengths of an (H, W) bool mask."""
+        return cls(**encode_rle(mask))
+
+    def mask(self) -> np.ndarray:
+        """(H, W) bool. Raises InputError when the counts do not fit the size."""
+        try:
+            return np.ascontiguousarray(decode_rle(self.model_dump()))
+        except (ValueError, IndexError, OverflowError) as error:
+            raise InputError(f"counts of run lengths cannot be read: {error}") from error
+
+
+class Parsing(_Strict):
+    """Labels of a person's parts: a picture of labels, which may show other people too, or one mask a part."""
+
+    taxonomy: Taxonomy
+    file: str | None = None
+    parts: dict[str, Rle] | None = None  # by the part's name in the taxonomy
+
+    @model_validator(mode="after")
+    def _is_one_of_both(self) -> Parsing:
+        if (self.file is None) == (self.parts is None):
+            raise ValueError("parsing must have either a file or parts")
+        unknown = sorted(set(self.parts or ()) - set(TAXONOMIES[self.taxonomy][1:]))
+        if unknown:
+            raise ValueError(f"{self.taxonomy} has no part {unknown[0]!r}")
+        return self
+
+    @classmethod
+    def of(cls, labels: np.ndarray, taxonomy: Taxonomy) -> Parsing:
+        """Masks of the parts in (H, W) labels of a taxonomy."""
+        names = TAXONOMIES[taxonomy]
+        found = [int(label) for label in np.unique(labels) if 0 < label < len(names)]
+        return cls(taxonomy=taxonomy, parts={names[label]: Rle.of(labels == label) for label in found})
+
+
+class PersonRecord(_Strict):
+    """One person of a photo, or with `iscrowd` a group of people whom nobody told apart."""
+
+    id: str  # the person's in the dataset, or within the photo
+    visible: Rle  # empty for somebody who is wholly hidden
+    amodal: Rle | None = None  # the whole person, never less than what is visible; None where nobody knows
+    parsing: Parsing | None = None
+    iscrowd: bool = False
+    ignore: bool = False  # neither right nor wrong to find
+    depth_order: int | None = None  # among those of the photo, the lowest is nearest
+
+    def parsing_labels(self) -> np.ndarray:
+        """(H, W) uint8 labels into the taxonomy: 0 outside the person (the whole one, where known), 255 = unknown.
+
+        Raises InputError when there is no parsing, or it cannot be read, or has another size.
+        """
+        if self.parsing is None:
+            raise InputError(f"person {self.id} has no parsing")
+        person = (self.amodal or self.visible).mask()
+        labels = np.full(person.shape, UNKNOWN, np.uint8)
+        if self.parsing.file is not None:
+            found = read_labels(Path(self.parsing.file), person.shape)
+            found = check_labels(found, self.parsing.taxonomy, self.parsing.file)
+            labels[found > 0] = found[found > 0]
+        names = TAXONOMIES[self.parsing.taxonomy]
+        for name, part in (self.parsing.parts or {}).items():
+            labels[part.mask()] = names.index(name)
+        return np.where(person, labels, np.uint8(0))
+
+
+class PhotoRecord(_Strict):
+    """One photo with its people."""
+
+    version: Literal[1] = VERSION
+    image: str
+    size_hw: SizeHw
+    source: str  # the format that it was read from
+    id: str  # the photo's in its dataset
+    split: str | None = None  # the dataset's own
+    licence: str | None = None  # as the dataset states it
+    has_background: bool = True  # else a cut-out, whose colours mean nothing outside the person
+    people: tuple[PersonRecord, ...] = ()
+
+    @model_validator(mode="after")
+    def _fits_the_photo(self) -> PhotoRecord:
+        for person in self.people:
+            parts = (person.parsing.parts or {}) if person.parsing else {}
+            for mask in (person.visible, person.amodal, *parts.values()):
+                if mask is not None and mask.size != self.size_hw:
+                    raise ValueError(f"a mask of person {person.id} has not the photo's size {list(self.size_hw)}")
+        return self
+
+    def with_paths(self, change: Callable[[str], str]) -> PhotoRecord:
+        """The record with `change` done to each path in it."""
+
+        def changed(person: PersonRecord) -> PersonRecord:
+            if person.parsing is None or person.parsing.file is None:
+                return person
+            parsing = person.parsing.model_copy(update={"file": change(person.parsing.file)})
+            return person.model_copy(update={"parsing": parsing})
+
+        people = tuple(changed(person) for person in self.people)
+        return self.model_copy(update={"image": change(self.image), "people": people})
+
+
+def whole_person(person_id: str, mask: np.ndarray, parsing: Parsing | None = None) -> PersonRecord:
+    """Somebody of whom everything is seen. mask: (H, W) bool."""
+    rle = Rle.of(mask)
+    return PersonRecord(id=person_id, visible=rle, amodal=rle, parsing=parsing)

@@ -1,0 +1,72 @@
+"""records.jsonl: one photo a line, read and written one at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from deocclude.data.datasets.record import VERSION, PhotoRecord
+from deocclude.errors import DeoccludeError, InputError
+from deocclude.image_io import write_whole
+from deocclude.people import kind_of, shown
+
+
+def matches(path: Path) -> bool:
+    """Whether this is a records file, by its name."""
+    return path.is_file() and path.suffix == ".jsonl"
+
+
+def read(path: Path) -> Iterator[PhotoRecord]:
+    """Records of a file, with paths that open. Raises InputError naming the file and the line."""
+    try:
+        with open(path, encoding="utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    yield _parse(line, f"{path}: line {number}").with_paths(lambda name: str(path.parent / name))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as a records file: {getattr(error, 'strerror', error)}") from error
+
+
+def write(records: Iterable[PhotoRecord], path: Path) -> int:
+    """Write records as they come, with paths relative to the file's folder. The file appears whole or not at all.
+
+    Returns how many people could not be told in this format: none. Raises DeoccludeError when it cannot be written.
+    """
+    folder = path.parent.resolve()
+
+    def fill(file: Any) -> None:
+        for record in records:
+            file.write(record.with_paths(lambda name: relative_to(name, folder)).model_dump_json().encode() + b"\n")
+
+    write_whole(path, fill)
+    return 0
+
+
+def relative_to(name: str, folder: Path) -> str:
+    """A path as seen from a resolved folder, with forward slashes."""
+    try:
+        return Path(os.path.relpath(os.path.abspath(name), folder)).as_posix()
+    except ValueError as error:  # two drives of Windows
+        raise DeoccludeError(f"{name} has no path relative to {folder}: write the records to its drive") from error
+
+
+def _parse(line: str, where: str) -> PhotoRecord:
+    try:
+        content = json.loads(line)
+    except ValueError as error:
+        raise InputError(f"{where}: expected a record, but it is not JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{where}: expected a record, an object with version {VERSION}, got {kind_of(content)}")
+    if content.get("version") != VERSION:
+        raise InputError(f"{where}: expected a record of version {VERSION}, got {shown(content.get('version'))}")
+    try:
+        return PhotoRecord.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"{where}: {key + ': ' if key else ''}{first['msg']}") from error

@@ -1,0 +1,105 @@
+"""Every dataset format by its name: who reads it, who writes it, and how it is told from the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from deocclude.data.datasets import (
+    ahp,
+    cihp,
+    clothing,
+    coco_amodal,
+    coco_instances,
+    cutouts,
+    image_masks,
+    kins,
+    lip,
+    records_file,
+    sbd,
+    voc,
+)
+from deocclude.data.datasets.record import PhotoRecord
+from deocclude.errors import InputError, UsageError
+
+
+@dataclass(frozen=True)
+class Writer:
+    """How a format is written.
+
+    file_name: what such a file is called in a folder. write: puts records into a file as they come and returns how many
+    people the format cannot tell of.
+    """
+
+    file_name: str
+    write: Callable[[Iterable[PhotoRecord], Path], int]
+
+
+@dataclass(frozen=True)
+class Format:
+    """One format.
+
+    matches: whether a path looks like it. read: records of a path, one at a time; with `takes_images` the second
+    argument is the photos' folder, or None to look for it. writer: None where the format is only read.
+    """
+
+    name: str
+    matches: Callable[[Path], bool]
+    read: Callable[..., Iterator[PhotoRecord]]
+    takes_images: bool = False
+    writer: Writer | None = None
+
+
+_ROWS = (
+    Format("records", records_file.matches, records_file.read, writer=Writer("records.jsonl", records_file.write)),
+    Format("ahp", ahp.matches, ahp.read),
+    Format("ccp", clothing.matches, clothing.read),
+    Format("cihp", cihp.matches, cihp.read),
+    Format("coco", coco_instances.matches, coco_instances.read, takes_images=True),
+    Format(
+        "coco-amodal",
+        coco_amodal.matches,
+        coco_amodal.read,
+        takes_images=True,
+        writer=Writer("coco-amodal.json", coco_amodal.write),
+    ),
+    Format("cutouts", cutouts.matches, cutouts.read),
+    Format("kins", kins.matches, kins.read, takes_images=True),
+    Format("lip", lip.matches, lip.read),
+    Format("masks", image_masks.matches, image_masks.read),
+    Format("sbd", sbd.matches, sbd.read),
+    Format("voc", voc.matches, voc.read),
+    Format("whole-masks", image_masks.matches, image_masks.read_whole),
+)
+
+FORMATS: dict[str, Format] = {row.name: row for row in _ROWS}
+
+
+def reader(name: str | None, path: Path) -> Format:
+    """The format of that name, or the one that `path` looks like.
+
+    Raises:
+        InputError: nothing is there.
+        UsageError: no format has that name, or `path` looks like none of them, or like several.
+    """
+    if name is not None and name not in FORMATS:
+        raise UsageError(f"no format {name!r} to read: there are {', '.join(FORMATS)}")
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder")
+    if name is not None:
+        return FORMATS[name]
+    found = [row for row in _ROWS if row.matches(path)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UsageError(f"{path} may be {' or '.join(row.name for row in found)}: say which with --from")
+    raise UsageError(f"cannot tell the format of {path}: name it with --from, one of {', '.join(FORMATS)}")
+
+
+def writer(name: str) -> Writer:
+    """Who writes the format of that name. Raises UsageError when none has it, or it is only read."""
+    writers = {row.name: row.writer for row in _ROWS if row.writer is not None}
+    if name not in writers:
+        raise UsageError(f"no format {name!r} to write: there are {', '.join(writers)}")
+    return writers[name]

@@ -1,0 +1,66 @@
+"""SBD: segmented objects of 11 355 photos of PASCAL VOC 2011, of which the people are read.
+
+Hariharan et al., "Semantic Contours from Inverse Detectors", ICCV 2011: img/ID.jpg, inst/ID.mat (GTinst: Segmentation
+with numbers of objects, Categories with the class of each), train.txt, val.txt; all in benchmark_RELEASE/dataset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from deocclude.data.datasets.files import (
+    photo_size_hw,
+    read_id_lists,
+    require_split_folders,
+    sorted_files,
+    split_folders,
+)
+from deocclude.data.datasets.record import PersonRecord, PhotoRecord, Rle
+from deocclude.data.datasets.voc import PERSON
+from deocclude.data.formats import read_matlab
+from deocclude.errors import InputError
+
+_MARKS = ("img", "inst")
+
+
+def matches(path: Path) -> bool:
+    """Whether a folder, or one below it (benchmark_RELEASE/dataset), has SBD's photos and instances."""
+    return path.is_dir() and bool(split_folders(path, *_MARKS))
+
+
+def read(path: Path) -> Iterator[PhotoRecord]:
+    """Every segmented photo, with its people. Raises InputError naming the folder or file that is wrong."""
+    for folder in require_split_folders(path, "SBD", *_MARKS):
+        splits = read_id_lists(folder, ("train", "val"))
+        for label in sorted_files(folder / "inst", ".mat"):
+            photo = folder / "img" / f"{label.stem}.jpg"
+            size_hw = photo_size_hw(photo)
+            objects, classes = _instances(label, size_hw)
+            people = (
+                PersonRecord(id=str(number), visible=Rle.of(objects == number))
+                for number, kind in enumerate(classes, start=1)
+                if kind == PERSON and (objects == number).any()
+            )
+            yield PhotoRecord(
+                image=str(photo),
+                size_hw=size_hw,
+                source="sbd",
+                id=label.stem,
+                split=splits.get(label.stem),
+                people=tuple(people),
+            )
+
+
+def _instances(path: Path, size_hw: tuple[int, int]) -> tuple[np.ndarray, list[int]]:
+    """(H, W) numbers of objects from 1, and the class of each. MATLAB's struct is a (1, 1) array of fields."""
+    try:
+        truth = read_matlab(path, "GTinst")[0, 0]
+        objects, classes = truth["Segmentation"], [int(kind) for kind in truth["Categories"].ravel()]
+    except (IndexError, KeyError, ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: GTinst must have Segmentation and Categories ({type(error).__name__})") from error
+    if objects.shape != size_hw:
+        raise InputError(f"{path}: must have the photo's size {size_hw} (HxW), got {objects.shape}")
+    return objects, classes

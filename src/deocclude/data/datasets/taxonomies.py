@@ -1,0 +1,82 @@
+"""Which parts of a person datasets tell apart, and what they are among the project's own parsing groups.
+
+A taxonomy is a tuple of names; a part's label is its place in it, and 0 is background.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from deocclude.data.parsing_groups import UNKNOWN
+from deocclude.errors import InputError
+from deocclude.types import PARSING_NAMES
+
+_BEFORE_10 = (
+    "background", "hat", "hair", "glove", "sunglasses", "upper_clothes", "dress", "coat", "socks", "pants",
+)  # fmt: skip
+_AFTER_10 = (
+    "scarf", "skirt", "face", "left_arm", "right_arm", "left_leg", "right_leg", "left_shoe", "right_shoe",
+)  # fmt: skip
+
+# Gong et al., "Look into Person", CVPR 2017.
+LIP_20: tuple[str, ...] = (*_BEFORE_10, "jumpsuits", *_AFTER_10)
+# Gong et al., "Instance-level Human Parsing via Part Grouping Network", ECCV 2018: LIP's labels but for number 10.
+CIHP_20: tuple[str, ...] = (*_BEFORE_10, "torso_skin", *_AFTER_10)
+
+Taxonomy = Literal["lip-20", "cihp-20", "deocclude-12"]
+
+TAXONOMIES: dict[Taxonomy, tuple[str, ...]] = {"lip-20": LIP_20, "cihp-20": CIHP_20, "deocclude-12": PARSING_NAMES}
+
+# As Clothing Co-Parsing's garments are grouped: gloves with arms, sunglasses with headwear, socks with footwear.
+_SHARED_GROUPS = {
+    "background": "background",
+    "hat": "headwear",
+    "hair": "hair",
+    "glove": "arm",
+    "sunglasses": "headwear",
+    "upper_clothes": "upper_clothes",
+    "dress": "dress",
+    "coat": "outerwear",
+    "socks": "footwear",
+    "pants": "lower_clothes",
+    "scarf": "upper_clothes",
+    "skirt": "lower_clothes",
+    "face": "face",
+    "left_arm": "arm",
+    "right_arm": "arm",
+    "left_leg": "leg",
+    "right_leg": "leg",
+    "left_shoe": "footwear",
+    "right_shoe": "footwear",
+}
+
+GROUP_OF: dict[Taxonomy, dict[str, str]] = {
+    "lip-20": {**_SHARED_GROUPS, "jumpsuits": "dress"},
+    # Bare skin below the chin that is no leg counts as arm, as it does for Clothing Co-Parsing.
+    "cihp-20": {**_SHARED_GROUPS, "torso_skin": "arm"},
+    "deocclude-12": {name: name for name in PARSING_NAMES},
+}
+"""By taxonomy: a part's name -> the parsing group's name in PARSING_NAMES."""
+
+
+def check_labels(labels: np.ndarray, taxonomy: Taxonomy, where: str) -> np.ndarray:
+    """(H, W) labels as uint8. Raises InputError, saying `where`, for one not in the taxonomy; UNKNOWN may be."""
+    names = TAXONOMIES[taxonomy]
+    wrong = labels[(labels != UNKNOWN) & ((labels < 0) | (labels >= len(names)))]
+    if wrong.size:
+        raise InputError(f"{where}: labels of {taxonomy} are 0 to {len(names) - 1}, got {wrong.flat[0]}")
+    return labels.astype(np.uint8)
+
+
+def to_parsing_groups(labels: np.ndarray, taxonomy: Taxonomy) -> np.ndarray:
+    """Labels of a taxonomy as parsing groups.
+
+    labels: (H, W) uint8, UNKNOWN where nothing is known, which stays. Returns (H, W) uint8 labels into PARSING_NAMES.
+    Raises InputError for a label that the taxonomy does not have.
+    """
+    table = np.full(256, UNKNOWN, np.uint8)
+    groups = GROUP_OF[taxonomy]
+    table[: len(groups)] = [PARSING_NAMES.index(groups[name]) for name in TAXONOMIES[taxonomy]]
+    return table[check_labels(labels, taxonomy, "parsing")]

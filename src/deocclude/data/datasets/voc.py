@@ -1,0 +1,53 @@
+"""PASCAL VOC 2012: the people among its segmented objects.
+
+Everingham et al., "The PASCAL Visual Object Classes Challenge 2012", development kit, section 3.2: JPEGImages/ID.jpg,
+SegmentationClass/ID.png and SegmentationObject/ID.png (palette pictures of class and object numbers; 255 is an edge
+that is nobody's), ImageSets/Segmentation/{train,val}.txt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from deocclude.data.datasets.files import (
+    photo_size_hw,
+    read_id_lists,
+    read_labels,
+    require_split_folders,
+    sorted_files,
+    split_folders,
+)
+from deocclude.data.datasets.record import PersonRecord, PhotoRecord, Rle
+
+PERSON = 15  # among VOC's 20 classes
+_EDGE = 255
+_MARKS = ("JPEGImages", "SegmentationClass", "SegmentationObject")
+
+
+def matches(path: Path) -> bool:
+    """Whether a folder, or one below it (VOCdevkit/VOC2012), has VOC's folders of segmentations."""
+    return path.is_dir() and bool(split_folders(path, *_MARKS))
+
+
+def read(path: Path) -> Iterator[PhotoRecord]:
+    """Every segmented photo, with its people. Raises InputError naming the folder or file that is wrong."""
+    for folder in require_split_folders(path, "PASCAL VOC with segmentations", *_MARKS):
+        splits = read_id_lists(folder / "ImageSets" / "Segmentation", ("train", "val"))
+        for label in sorted_files(folder / "SegmentationObject", ".png"):
+            photo = folder / "JPEGImages" / f"{label.stem}.jpg"
+            size_hw = photo_size_hw(photo)
+            objects = read_labels(label, size_hw)
+            classes = read_labels(folder / "SegmentationClass" / label.name, size_hw)
+            numbers = np.unique(objects[(classes == PERSON) & (objects > 0) & (objects != _EDGE)])
+            people = (PersonRecord(id=str(number), visible=Rle.of(objects == number)) for number in numbers)
+            yield PhotoRecord(
+                image=str(photo),
+                size_hw=size_hw,
+                source="voc",
+                id=label.stem,
+                split=splits.get(label.stem),
+                people=tuple(people),
+            )

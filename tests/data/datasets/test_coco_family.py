@@ -1,0 +1,209 @@
+"""COCO, COCO-amodal and KINS: JSON files as their authors publish them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from datasetfolder import (
+    FIRST,
+    SECOND,
+    SECOND_WHOLE,
+    SIZE_HW,
+    box,
+    coco_image,
+    make_coco,
+    make_cocoa,
+    make_kins,
+    polygon,
+    write_json,
+    write_photo,
+)
+from deocclude.data.datasets import coco_amodal, coco_instances, kins
+from deocclude.data.datasets.record import PersonRecord, PhotoRecord, Rle
+from deocclude.errors import InputError
+from deocclude.masks import encode_rle
+
+
+def test_coco_gives_what_is_seen(tmp_path: Path) -> None:
+    one, nobody = coco_instances.read(make_coco(tmp_path))
+    assert (one.image, one.size_hw, one.source, one.id, one.split, one.licence) == (
+        str(tmp_path / "val2017" / "000000000009.jpg"), SIZE_HW, "coco", "9", "val", "Attribution License",
+    )  # fmt: skip
+    person, crowd = one.people
+    np.testing.assert_array_equal(person.visible.mask(), box(2, 1, 7, 4) | box(2, 6, 7, 11))
+    assert (person.id, person.amodal, person.parsing, person.depth_order) == ("501", None, None, None)
+    assert not person.iscrowd
+    np.testing.assert_array_equal(crowd.visible.mask(), box(13, 0, 16, 12))
+    assert crowd.iscrowd
+    assert (nobody.id, nobody.people) == ("25", ())
+
+
+@pytest.mark.parametrize("key", ["visible_segmentation", "visible_mask"])
+def test_coco_with_a_visible_part_gives_the_whole_too(tmp_path: Path, key: str) -> None:
+    path = make_coco(tmp_path)
+    content = json.loads(path.read_text())
+    front, back = content["annotations"][0], content["annotations"][1]
+    front |= {"segmentation": encode_rle(FIRST), key: encode_rle(FIRST), "depth": 1}
+    back |= {"category_id": 1, "segmentation": encode_rle(SECOND_WHOLE), key: encode_rle(SECOND), "depth": 0}
+    first, second, _ = next(coco_instances.read(write_json(path, content))).people
+    np.testing.assert_array_equal(second.visible.mask(), SECOND)
+    np.testing.assert_array_equal(second.amodal.mask(), SECOND_WHOLE)
+    assert first.visible == first.amodal
+    if key == "visible_segmentation":
+        assert first.depth_order < second.depth_order, "the lowest is nearest"
+
+
+def test_photos_of_a_json_may_lie_elsewhere(tmp_path: Path) -> None:
+    path = make_coco(tmp_path)
+    (tmp_path / "val2017").rename(tmp_path / "photos")
+    with pytest.raises(InputError, match=r"its photo 000000000009\.jpg was not found in .*val2017: say where with"):
+        list(coco_instances.read(path))
+    assert len(list(coco_instances.read(path, tmp_path / "photos"))) == 2
+    (tmp_path / "photos" / "000000000025.jpg").unlink()
+    with pytest.raises(InputError, match="000000000025"):
+        list(coco_instances.read(path, tmp_path / "photos"))
+
+
+def test_coco_that_is_wrong_is_named(tmp_path: Path) -> None:
+    path = make_coco(tmp_path)
+    content = json.loads(path.read_text())
+
+    def fails(match: str, **changes: object) -> None:
+        with pytest.raises(InputError, match=match) as caught:
+            list(coco_instances.read(write_json(path, content | changes)))
+        assert "\n" not in str(caught.value)
+
+    fails(r"no category person, only cat", categories=[{"id": 1, "name": "cat"}])
+    fails("lists no photo", images=[])
+    wide = [coco_image(9, "000000000009.jpg") | {"width": 17}]
+    fails(r"images\[0\].*must have the size \[12, 17\] \(H, W\), but has \[12, 16\]", images=wide)
+    broken = [{**content["annotations"][0], "segmentation": "abc"}]
+    fails(r"annotations\[0\]: segmentation must be a list of polygons", annotations=broken)
+    fails(r"annotations\[0\]: expected \"image_id\"", annotations=[{"id": 1}])
+    path.write_text("[1, 2]")
+    with pytest.raises(InputError, match="expected an object with images"):
+        list(coco_instances.read(path))
+
+
+def test_without_categories_everybody_is_a_person(tmp_path: Path) -> None:
+    path = make_coco(tmp_path)
+    content = json.loads(path.read_text())
+    del content["categories"]
+    assert [p.id for p in next(coco_instances.read(write_json(path, content))).people] == ["501", "502", "503"]
+
+
+def test_coco_amodal_gives_people_with_their_order(tmp_path: Path) -> None:
+    (photo,) = coco_amodal.read(make_cocoa(tmp_path))
+    assert (photo.id, photo.split, photo.source) == ("81", "train", "coco-amodal")
+    woman, man, group = photo.people
+    assert [p.depth_order for p in photo.people] == [1, 2, 4]
+    np.testing.assert_array_equal(woman.visible.mask(), FIRST)
+    assert woman.amodal == woman.visible, "nothing hidden: the format leaves the masks out"
+    np.testing.assert_array_equal(man.visible.mask(), SECOND)
+    np.testing.assert_array_equal(man.amodal.mask(), SECOND_WHOLE)
+    assert (group.iscrowd, group.amodal) == (True, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("Man in black", "one"), ("person1", "one"), ("little girl", "one"), ("man walking a dog", "one"),
+        ("people", "group"), ("three men", "group"), ("man's hat", None), ("hat of man", None), ("baby stroller", None),
+        ("painting of a woman", None), ("", None), ("tree", None),
+    ],
+)  # fmt: skip
+def test_names_of_regions(name: str, expected: str | None) -> None:
+    assert coco_amodal.is_person(name) == expected
+
+
+def test_each_annotator_of_coco_amodal_has_a_record(tmp_path: Path) -> None:
+    path = make_cocoa(tmp_path)
+    content = json.loads(path.read_text())
+    content["annotations"] *= 2
+    assert [photo.id for photo in coco_amodal.read(write_json(path, content))] == ["81", "81#2"]
+
+
+def test_what_is_visible_is_part_of_the_whole(tmp_path: Path) -> None:
+    """Drawn by hand, a visible mask may reach beyond the polygon of the whole."""
+    path = make_cocoa(tmp_path)
+    content = json.loads(path.read_text())
+    content["annotations"][0]["regions"][1]["segmentation"] = polygon(4, 3, 11, 10)
+    (photo,) = coco_amodal.read(write_json(path, content))
+    np.testing.assert_array_equal(photo.people[1].amodal.mask(), SECOND_WHOLE)
+
+
+def test_coco_amodal_is_written_and_read_back(tmp_path: Path) -> None:
+    ragged = np.random.default_rng(0).random(SIZE_HW) < 0.4
+    ragged_seen = ragged & box(0, 0, 8, 12)
+    photo = write_photo(tmp_path / "photos" / "x.jpg")
+    people = (
+        PersonRecord(id="far", visible=Rle.of(SECOND), amodal=Rle.of(SECOND_WHOLE), depth_order=7),
+        PersonRecord(id="near", visible=Rle.of(ragged_seen), amodal=Rle.of(ragged), depth_order=-2),
+        PersonRecord(id="crowd", visible=Rle.of(FIRST), iscrowd=True),
+    )
+    record = PhotoRecord(image=str(photo), size_hw=SIZE_HW, source="x", id="x", people=people)
+    unknown = record.model_copy(update={"people": (PersonRecord(id="seen", visible=Rle.of(FIRST)),)})
+    path = tmp_path / "out" / "amodal.json"
+    assert coco_amodal.write(iter([record, unknown]), path) == 2
+    assert [file.name for file in path.parent.iterdir()] == ["amodal.json"]
+    content = json.loads(path.read_text())
+    assert content["images"][0]["file_name"] == "../photos/x.jpg"
+    regions = content["annotations"][0]["regions"]
+    assert [region["order"] for region in regions] == [1, 2]
+    assert content["annotations"][0]["depth_constraint"] == "1-2"
+    assert regions[1]["occlude_rate"] == round((SECOND_WHOLE & FIRST).sum() / SECOND_WHOLE.sum(), 6)
+    assert all(isinstance(number, int) for number in regions[0]["segmentation"]), "one flat polygon"
+
+    near, far = next(coco_amodal.read(path)).people
+    assert (near.visible, near.amodal, near.depth_order) == (people[1].visible, people[1].amodal, 1)
+    assert (far.visible, far.amodal, far.depth_order) == (people[0].visible, people[0].amodal, 2)
+
+
+def test_without_an_order_none_is_made_up(tmp_path: Path) -> None:
+    photo = write_photo(tmp_path / "x.jpg")
+    people = (PersonRecord(id="1", visible=Rle.of(FIRST), amodal=Rle.of(FIRST)),)
+    record = PhotoRecord(image=str(photo), size_hw=SIZE_HW, source="x", id="x", people=people)
+    coco_amodal.write([record], tmp_path / "amodal.json")
+    annotation = json.loads((tmp_path / "amodal.json").read_text())["annotations"][0]
+    assert "depth_constraint" not in annotation
+    assert not {"order", "visible_mask", "invisible_mask"} & set(annotation["regions"][0])
+
+
+def test_masks_that_cannot_be_written_are_named(tmp_path: Path) -> None:
+    empty, short = Rle.of(np.zeros(SIZE_HW, bool)), Rle(size=SIZE_HW, counts="9")
+    for amodal, message in ((empty, "person 7 has no pixel"), (short, "person 7: run lengths must add up")):
+        people = (PersonRecord(id="7", visible=empty, amodal=amodal),)
+        record = PhotoRecord(image="x.jpg", size_hw=SIZE_HW, source="x", id="x", people=people)
+        with pytest.raises(InputError, match=rf"x\.jpg: {message}"):
+            coco_amodal.write([record], tmp_path / "amodal.json")
+        assert not list(tmp_path.iterdir())
+
+
+def test_a_wrong_order_is_named(tmp_path: Path) -> None:
+    path = make_cocoa(tmp_path)
+    content = json.loads(path.read_text())
+    content["annotations"][0]["regions"][0]["order"] = "first"
+    with pytest.raises(InputError, match=r"annotations\[0\]\.regions\[0\]: order must be a whole number, got 'first'"):
+        list(coco_amodal.read(write_json(path, content)))
+
+
+@pytest.mark.parametrize("keys", [("a_segm", "i_segm"), ("segmentation", "inmodal_seg")])
+def test_kins_gives_pedestrians_whole(tmp_path: Path, keys: tuple[str, str]) -> None:
+    path = make_kins(tmp_path, keys=keys)
+    (photo,) = kins.read(path, tmp_path / "image_2")
+    assert [person.id for person in photo.people] == ["1", "2"]
+    np.testing.assert_array_equal(photo.people[1].visible.mask(), SECOND)
+    np.testing.assert_array_equal(photo.people[1].amodal.mask(), SECOND_WHOLE)
+    assert kins.matches(path) and not coco_instances.matches(path)
+
+
+def test_kins_without_visible_parts_is_named(tmp_path: Path) -> None:
+    path = make_kins(tmp_path)
+    content = json.loads(path.read_text())
+    del content["annotations"][1]["i_segm"]
+    with pytest.raises(InputError, match=r"annotations\[1\]: expected a_segm and i_segm"):
+        list(kins.read(write_json(path, content), tmp_path / "image_2"))

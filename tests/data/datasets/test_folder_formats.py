@@ -1,0 +1,194 @@
+"""Datasets that are folders: AHP, LIP, CIHP, VOC, SBD, Clothing Co-Parsing, masks and cut-outs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.io import savemat
+
+from datafolder import CCP_TRAIN, CCP_VAL
+from datasetfolder import (
+    FIRST,
+    SECOND,
+    SECOND_WHOLE,
+    SIZE_HW,
+    box,
+    make_ahp,
+    make_cihp,
+    make_cutouts,
+    make_lip,
+    make_masks,
+    make_sbd,
+    make_voc,
+    part_labels,
+    people_numbers,
+    write_labels,
+    write_photo,
+)
+from deocclude.data.datasets import ahp, cihp, clothing, cutouts, image_masks, lip, sbd, voc
+from deocclude.data.datasets.taxonomies import CIHP_20, LIP_20
+from deocclude.data.formats import read_ccp
+from deocclude.errors import InputError
+from deocclude.types import PARSING_NAMES
+
+
+def test_ahp_gives_whole_people(tmp_path: Path) -> None:
+    for root in (make_ahp(tmp_path), tmp_path / "train"):
+        first, second = ahp.read(root)
+    assert (first.image, first.split) == (str(tmp_path / "train" / "JPEGImages" / "a1.jpg"), "train")
+    (person,) = first.people
+    assert person.visible == person.amodal
+    np.testing.assert_array_equal(person.visible.mask(), FIRST)
+    np.testing.assert_array_equal(person.parsing_labels(), FIRST * part_labels())
+    np.testing.assert_array_equal(second.people[0].amodal.mask(), SECOND_WHOLE)
+    assert second.people[0].parsing is None
+
+
+def test_ahps_people_may_be_of_any_colour(tmp_path: Path) -> None:
+    root = make_ahp(tmp_path)
+    label = root / "train" / "Annotations" / "a1.png"
+    for mode in ("1", "P", "RGB"):
+        Image.fromarray(FIRST.astype(np.uint8) * 255).convert(mode).save(label)
+        np.testing.assert_array_equal(next(ahp.read(root)).people[0].amodal.mask(), FIRST)
+
+
+def test_lip_gives_what_is_seen_with_parts(tmp_path: Path) -> None:
+    train, val = lip.read(make_lip(tmp_path))
+    assert (train.id, train.split, val.id, val.split) == ("77_1", "train", "78_2", "val")
+    (person,) = train.people
+    np.testing.assert_array_equal(person.visible.mask(), FIRST)
+    assert (person.amodal, person.parsing.taxonomy) == (None, "lip-20")
+    names = {LIP_20[label] for label in np.unique(person.parsing_labels())}
+    assert names == {"background", "face", "jumpsuits"}
+
+
+def test_lip_that_is_wrong_is_named(tmp_path: Path) -> None:
+    root = make_lip(tmp_path)
+    label = root / "TrainVal_parsing_annotations" / "val_segmentations" / "78_2.png"
+    write_labels(label, FIRST * 20)
+    with pytest.raises(InputError, match=r"78_2\.png: labels of lip-20 are 0 to 19, got 20"):
+        list(lip.read(root))
+    write_labels(label, np.zeros((5, 5)))
+    with pytest.raises(InputError, match=r"78_2\.png: must have the photo's size \(12, 16\) \(HxW\), got \(5, 5\)"):
+        list(lip.read(root))
+    Image.new("RGB", SIZE_HW[::-1]).save(label)
+    with pytest.raises(InputError, match=r"labels must be whole numbers .*, got 3 channels"):
+        list(lip.read(root))
+    label.write_bytes(b"\x89PNG\r\n\x1a\nshort")
+    with pytest.raises(InputError, match=r"78_2\.png: not a readable picture"):
+        list(lip.read(root))
+    with pytest.raises(InputError, match="not LIP"):
+        list(lip.read(tmp_path / "TrainVal_images"))
+
+
+def test_cihp_tells_people_apart(tmp_path: Path) -> None:
+    (photo,) = cihp.read(make_cihp(tmp_path))
+    assert (photo.id, photo.split) == ("0000001", "train")
+    assert [person.id for person in photo.people] == ["1", "2"]
+    for person, mask in zip(photo.people, (FIRST, SECOND), strict=True):
+        np.testing.assert_array_equal(person.visible.mask(), mask)
+        # The file has both people's parts; a person's own are within the mask.
+        np.testing.assert_array_equal(person.parsing_labels(), mask * part_labels())
+    assert CIHP_20[10] == "torso_skin" and photo.people[0].parsing.taxonomy == "cihp-20"
+
+
+def test_voc_gives_its_people(tmp_path: Path) -> None:
+    first, second = voc.read(make_voc(tmp_path))
+    assert (first.id, first.split, second.split) == ("2007_000032", "train", "val")
+    assert [person.id for person in first.people] == ["1", "2"]
+    np.testing.assert_array_equal(first.people[0].visible.mask(), FIRST)
+    np.testing.assert_array_equal(first.people[1].visible.mask(), SECOND)
+    assert first.people[0].amodal is None
+
+
+def test_sbd_gives_its_people(tmp_path: Path) -> None:
+    root = make_sbd(tmp_path)
+    (photo,) = sbd.read(root)
+    assert (photo.id, photo.split) == ("2008_000003", "val")
+    assert [person.id for person in photo.people] == ["1", "2"]
+    np.testing.assert_array_equal(photo.people[1].visible.mask(), SECOND)
+    label = root / "benchmark_RELEASE" / "dataset" / "inst" / "2008_000003.mat"
+    savemat(label, {"GTinst": people_numbers()})
+    with pytest.raises(InputError, match=r"2008_000003\.mat: GTinst must have Segmentation and Categories"):
+        list(sbd.read(root))
+    savemat(label, {"other": 1})
+    with pytest.raises(InputError, match=r"not a readable \.mat file with GTinst"):
+        list(sbd.read(root))
+
+
+def test_clothing_co_parsing_gives_parsing_groups(data_root: Path) -> None:
+    photos = list(clothing.read(data_root / "ccp"))
+    assert [(p.id, p.split) for p in photos] == [*((i, "train") for i in CCP_TRAIN), *((i, "val") for i in CCP_VAL)]
+    for photo, person in zip(photos, read_ccp(data_root / "ccp"), strict=True):
+        (record,) = photo.people
+        assert record.visible == record.amodal
+        np.testing.assert_array_equal(record.amodal.mask(), person.parsing > 0)
+        np.testing.assert_array_equal(record.parsing_labels(), person.parsing)
+    assert set(photos[0].people[0].parsing.parts) <= set(PARSING_NAMES)
+
+
+def test_notes_among_the_splits_of_clothing_co_parsing(tmp_path: Path, data_root: Path) -> None:
+    root = Path(shutil.copytree(data_root / "ccp", tmp_path / "ccp"))
+    (root / "splits.json").write_text(json.dumps({"train": [CCP_TRAIN[0]], "note": "bags count as the person"}))
+    assert [photo.split for photo in clothing.read(root)] == ["train", *[None] * (len(CCP_TRAIN + CCP_VAL) - 1)]
+    (root / "splits.json").write_text("[]")
+    with pytest.raises(InputError, match=r"splits\.json: expected an object with a list of ids for each split"):
+        list(clothing.read(root))
+
+
+def test_masks_by_name_and_number(tmp_path: Path) -> None:
+    root = make_masks(tmp_path)
+    (tmp_path / "masks" / "a_1.txt").write_text("notes")
+    first, second = image_masks.read(root)
+    assert [person.id for person in first.people] == ["1", "2"]
+    np.testing.assert_array_equal(first.people[1].visible.mask(), SECOND)
+    assert first.people[0].amodal is None
+    assert (second.id, len(second.people)) == ("b_2", 1), "a photo's own number is no person's"
+    for photo in image_masks.read_whole(root):
+        assert all(person.amodal == person.visible and not person.iscrowd for person in photo.people)
+    write_labels(root / "masks" / "b_2.png", (box(0, 0, 3, 9) | box(9, 0, 12, 9)) * 255)
+    (group,) = list(image_masks.read_whole(root))[1].people
+    assert group.iscrowd and group.amodal is None, "two pieces are two people"
+    assert not list(image_masks.read(root))[1].people[0].iscrowd, "what hides somebody may cut them in two"
+    write_photo(root / "images" / "c.jpg")
+    with pytest.raises(InputError, match=r"c\.jpg: has no mask: looked for .*c\.png"):
+        list(image_masks.read(root))
+    write_labels(root / "masks" / "c.png", np.ones((3, 3)) * 255)
+    with pytest.raises(InputError, match=r"c\.png: must have the photo's size \(12, 16\)"):
+        list(image_masks.read(root))
+
+
+def test_cutouts_are_whole_people_without_a_background(tmp_path: Path) -> None:
+    root = make_cutouts(tmp_path)
+    (photo,) = cutouts.read(root)
+    assert not photo.has_background
+    np.testing.assert_array_equal(photo.people[0].amodal.mask(), FIRST)
+    write_photo(root / "q2.png")
+    with pytest.raises(InputError, match=r"q2\.png: expected a picture with transparency"):
+        list(cutouts.read(root))
+
+
+def test_a_turned_photo_counts_upright(tmp_path: Path) -> None:
+    root = make_masks(tmp_path)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", SIZE_HW).save(root / "images" / "a.jpg", exif=exif)
+    assert next(image_masks.read(root)).size_hw == SIZE_HW
+
+
+@pytest.mark.parametrize("module", [ahp, cihp, voc, sbd])
+def test_a_folder_of_something_else_is_named(tmp_path: Path, module) -> None:
+    with pytest.raises(InputError, match=r"no folder with .* in it"):
+        list(module.read(tmp_path))
+
+
+def test_a_photo_that_is_missing_is_named(tmp_path: Path) -> None:
+    root = make_ahp(tmp_path)
+    (root / "train" / "JPEGImages" / "b2.jpg").unlink()
+    with pytest.raises(InputError, match=r"photo not found: looked for .*b2\.jpg"):
+        list(ahp.read(root))
