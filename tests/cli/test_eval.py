@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 
 from deocclude.cli.app import app
 from deocclude.data.frozen import FrozenSample, write_frozen_set
+from deocclude.data.frozen_scenes import SceneSample, write_scene_set
 
 
 @pytest.fixture(scope="module")
@@ -69,9 +70,50 @@ def test_quiet_prints_nothing(tmp_path: Path, frozen_dir: Path, weights_dir: Pat
     assert (tmp_path / "eval.md").is_file()
 
 
+def test_saved_predictions_score_what_the_run_scored(tmp_path: Path, frozen_dir: Path, weights_dir: Path) -> None:
+    common = ("--initial", "box", "-q")
+    run = deocclude(
+        frozen_dir, "--weights", weights_dir, *common, "--save-pred", tmp_path / "theirs", "-o", tmp_path / "run"
+    )
+    read = deocclude(frozen_dir, "--pred", tmp_path / "theirs", *common, "-o", tmp_path / "read")
+    assert (run.exit_code, read.exit_code) == (0, 0), run.stderr + read.stderr
+    ours, theirs = (json.loads((tmp_path / name / "eval.json").read_text()) for name in ("run", "read"))
+    assert theirs["model"] == "theirs"
+    assert theirs["masks"]["box"]["predictions"] == ours["masks"]["box"]["deocclude"]
+    predicted = ", predicted masks"
+    assert theirs["content"]["predictions" + predicted] == ours["content"]["deocclude" + predicted]
+
+
+def test_missing_predictions(tmp_path: Path, frozen_dir: Path, person) -> None:
+    Image.fromarray(person.amodal).save(tmp_path / "ann-low.amodal.png")
+    done = deocclude(frozen_dir, "--pred", tmp_path)
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "lacks 1 of 2 amodal pictures, the first ann-none.amodal.png; --allow-missing" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    done = deocclude(frozen_dir, "--pred", tmp_path, "--allow-missing", "--json")
+    assert done.exit_code == 0, done.stderr
+    figures = json.loads(done.stdout)["masks"]["exact"]["predictions"]
+    assert (figures["full_iou"], figures["invisible_iou"], figures["visible_iou"]) == (1.0, 1.0, None)
+
+
+def test_a_set_of_scenes_takes_no_predictions(tmp_path: Path) -> None:
+    nobody = np.zeros((0, 40, 50), bool)
+    sample = SceneSample("a", np.zeros((40, 50, 3), np.uint8), nobody, nobody, np.zeros((40, 50), bool))
+    write_scene_set(tmp_path / "set", [sample], name="scenes", seed=0, source="code")
+    done = deocclude(tmp_path / "set", "--pred", tmp_path)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "is a set of scenes: it takes no --pred" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("args", "code", "message"),
     [
+        (["SET", "--pred", "nowhere"], 1, "error: no predictions: looked for a folder nowhere"),
+        (["SET", "--pred", "WEIGHTS"], 1, "error: no predictions of this set: looked for "),
+        (["SET", "--pred", "WEIGHTS", "-m", "paper"], 2, "error: --pred reads another system's files: it takes no -m"),
+        (["SET", "--pred", "x", "--initial", "exact,box"], 2, "one kind of initial mask, got exact, box"),
+        (["SET", "--allow-missing"], 2, "error: --allow-missing goes with --pred DIR"),
+        (["SET", "--save-pred", "WEIGHTS", "--weights", "WEIGHTS"], 2, "error: predictions go to a new or an empty"),
         (["nowhere"], 1, "error: no frozen validation set: looked for a folder nowhere"),
         (
             ["SET", "--initial", "exact,scribble"],

@@ -1,0 +1,20 @@
+"""A drawn frozen set."""
+
+from __future__ import annotations
+
+import pytest
+
+from deocclude.data.frozen import FrozenSet, write_frozen_set
+from drawn_set import draw_person
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> FrozenSet:
+    """Three occluded pictures of two people, and one that nothing hides."""
+    samples = [
+        draw_person("ann", "object", 20),
+        draw_person("ann", "low", 44),
+        draw_person("bob", "person", 60),
+        draw_person("bob", "none", 0),
+    ]
+    return write_frozen_set(tmp_path_factory.mktemp("drawn") / "set", samples, name="drawn", seed=3, source="code")
