@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 from deocclude.cli.app import app
 from deocclude.data.frozen import FrozenSample, write_frozen_set
 from deocclude.data.frozen_scenes import SceneSample, write_scene_set
+from tiny_judges import save_channel_means, save_mean_distance
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +97,21 @@ def test_missing_predictions(tmp_path: Path, frozen_dir: Path, person) -> None:
     assert (figures["full_iou"], figures["invisible_iou"], figures["visible_iou"]) == (1.0, 1.0, None)
 
 
+def test_networks_that_judge_pictures(tmp_path: Path, frozen_dir: Path, weights_dir: Path) -> None:
+    inception, lpips = save_channel_means(tmp_path / "features.onnx"), save_mean_distance(tmp_path / "distance.onnx")
+    run = (frozen_dir, "--weights", weights_dir, "--initial", "exact")
+    plain = deocclude(*run)
+    assert plain.stdout.count("not computed") == 6 * 4
+    judged = deocclude(*run, "--inception", inception, "--lpips", lpips, "-o", tmp_path / "out")
+    assert judged.exit_code == 0, judged.stderr
+    assert "not computed" not in judged.stdout
+    appearance = json.loads((tmp_path / "out" / "eval.json").read_text())["appearance"]
+    assert appearance["networks"]["inception"]["file"] == "features.onnx"
+    # One occluded picture: a distance to its truth, but no distribution.
+    assert appearance["fid"]["working crop"]["deocclude, true masks"] is None
+    assert appearance["lpips"]["working crop"]["deocclude, true masks"]["mean"] < 0.01
+
+
 def test_a_set_of_scenes_takes_no_predictions(tmp_path: Path) -> None:
     nobody = np.zeros((0, 40, 50), bool)
     sample = SceneSample("a", np.zeros((40, 50, 3), np.uint8), nobody, nobody, np.zeros((40, 50), bool))
@@ -114,6 +130,8 @@ def test_a_set_of_scenes_takes_no_predictions(tmp_path: Path) -> None:
         (["SET", "--pred", "x", "--initial", "exact,box"], 2, "one kind of initial mask, got exact, box"),
         (["SET", "--allow-missing"], 2, "error: --allow-missing goes with --pred DIR"),
         (["SET", "--save-pred", "WEIGHTS", "--weights", "WEIGHTS"], 2, "error: predictions go to a new or an empty"),
+        (["SET", "--no-content", "--lpips", "x.onnx"], 2, "--no-content measures masks only: it takes no --lpips"),
+        (["SET", "--inception", "nowhere.onnx"], 3, "error: nowhere.onnx: cannot read the network: No such file"),
         (["nowhere"], 1, "error: no frozen validation set: looked for a folder nowhere"),
         (
             ["SET", "--initial", "exact,scribble"],

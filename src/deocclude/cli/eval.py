@@ -61,6 +61,14 @@ def app(
             "--save-pred", metavar="DIR", help="Write the answers to the first of KINDS as --pred reads them."
         ),
     ] = None,
+    inception: Annotated[
+        Path | None,
+        typer.Option("--inception", metavar="FILE", help="ONNX or TorchScript, a picture to features: FID and KID."),
+    ] = None,
+    lpips: Annotated[
+        Path | None,
+        typer.Option("--lpips", metavar="FILE", help="ONNX or TorchScript, two pictures to their distance: LPIPS."),
+    ] = None,
     sheet: Annotated[
         Path | None, typer.Option("--sheet", metavar="FILE.png", help="Draw a contact sheet, easy people first.")
     ] = None,
@@ -88,6 +96,8 @@ def app(
         pred=pred,
         allow_missing=allow_missing,
         save_pred=save_pred,
+        inception=inception,
+        lpips=lpips,
     )
     if sheet is not None and sheet.suffix.lower() != ".png":
         raise UsageError(f"--sheet must name a .png file, got {sheet}")

@@ -42,6 +42,8 @@ class Request:
     pred: Path | None
     allow_missing: bool
     save_pred: Path | None
+    inception: Path | None
+    lpips: Path | None
 
     def check(self) -> None:
         """Raise UsageError for options that do not go together."""
@@ -53,6 +55,8 @@ class Request:
                 raise UsageError(f"--pred starts from one kind of initial mask, got {', '.join(self.initial)}")
         elif self.allow_missing:
             raise UsageError("--allow-missing goes with --pred DIR")
+        if not self.content:
+            refuse("--no-content measures masks only", {"--inception": self.inception, "--lpips": self.lpips})
 
     def measure(self, frozen: FrozenSet | SceneSet, on_record: OnRecord | None) -> Measured:
         """Run over the set and sum up. on_record: called with (done, all) after every picture."""
@@ -65,7 +69,9 @@ class Request:
     def _measure_scenes(self, scenes: SceneSet, on_record: OnRecord | None) -> Measured:
         from deocclude.evaluation import draw_scene_sheet, evaluate_scenes, scenes_to_markdown, summarise_scenes
 
-        refuse(f"{scenes.folder} is a set of scenes", {"--pred": self.pred, "--save-pred": self.save_pred})
+        others = {"--pred": self.pred, "--save-pred": self.save_pred}
+        others |= {"--inception": self.inception, "--lpips": self.lpips}
+        refuse(f"{scenes.folder} is a set of scenes", others)
         predictor = self._load()
         evaluation = evaluate_scenes(scenes, predictor, limit=self.limit, on_record=on_record)
         summary = summarise_scenes(evaluation, model=self.model)
@@ -77,6 +83,7 @@ class Request:
         from deocclude.evaluation import (
             INITIAL_KINDS,
             PROMPTED_KINDS,
+            Judges,
             PredictionWriter,
             StoredPredictions,
             draw_records,
@@ -85,7 +92,9 @@ class Request:
             summarise,
             to_markdown,
         )
+        from deocclude.evaluation.protocol import WORKING_PX
 
+        judges = Judges.open(self.inception, self.lpips, size_px=WORKING_PX)
         writer = PredictionWriter(self.save_pred, with_content=self.content) if self.save_pred is not None else None
         if self.pred is not None:
             records = draw_records(frozen.records, self.limit)
@@ -100,6 +109,7 @@ class Request:
             initial_kinds=kinds,
             typical_poses=_typical_poses(self.weights),
             content=self.content,
+            judges=judges,
             limit=self.limit,
             on_person=writer,
             on_record=on_record,

@@ -1,5 +1,6 @@
 """The evaluation protocol: what is predicted, what it is compared with, and how the figures are told. No training."""
 
+from deocclude.evaluation.appearance import Judges
 from deocclude.evaluation.baselines import TypicalPoses
 from deocclude.evaluation.predictions import PredictionWriter, StoredPredictions
 from deocclude.evaluation.protocol import (
@@ -20,6 +21,7 @@ __all__ = [
     "PROMPTED_KINDS",
     "Evaluation",
     "InitialPrompt",
+    "Judges",
     "PredictionWriter",
     "Predictor",
     "StoredPredictions",

@@ -12,8 +12,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from deocclude.crop import SquareCrop
+from deocclude.crop import OUTSIDE_GREY, SquareCrop
 from deocclude.data.frozen import FrozenRecord, FrozenSample, FrozenSet
+from deocclude.evaluation.appearance import CROP, PERSON, TRUTH, FeatureBank, Judges, on_grey
 from deocclude.evaluation.baselines import (
     TypicalPoses,
     convex_hull,
@@ -133,6 +134,7 @@ class ContentScore:
     """One method's recovered appearance of one person, inside the true hidden region of the working crop.
 
     gradient, true_gradient: mean gradient magnitude of the prediction and of the truth; NaN in a region too thin.
+    lpips, lpips_person: distance to the truth in the working crop and of the person alone; NaN without the network.
     """
 
     record_id: str
@@ -145,6 +147,8 @@ class ContentScore:
     ssim: float
     gradient: float
     true_gradient: float
+    lpips: float = math.nan
+    lpips_person: float = math.nan
 
     @property
     def sharpness(self) -> float:
@@ -156,7 +160,7 @@ class Evaluation:
     """Every score of a run.
 
     method: what the scores call whom they measure, beside the baselines. seconds_by_initial: seconds of each call of
-    the predictor, by kind of initial mask; none for predictions from files.
+    the predictor, by kind of initial mask; none for predictions from files. judge_files: see `Judges.files`.
     """
 
     set_name: str
@@ -167,6 +171,8 @@ class Evaluation:
     method: str = OURS
     masks: list[MaskScore] = field(default_factory=list)
     content: list[ContentScore] = field(default_factory=list)
+    features: FeatureBank = field(default_factory=FeatureBank)
+    judge_files: dict[str, dict[str, str] | None] = field(default_factory=dict)
     seconds_by_initial: dict[str, list[float]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -178,6 +184,7 @@ def evaluate(
     initial_kinds: Sequence[str] = PROMPTED_KINDS,
     typical_poses: TypicalPoses | None = None,
     content: bool = True,
+    judges: Judges | None = None,
     limit: int | None = None,
     on_person: Callable[[FrozenSample, PredictedPerson], None] | None = None,
     on_record: Callable[[int, int], None] | None = None,
@@ -189,6 +196,7 @@ def evaluate(
         initial_kinds: any of INITIAL_KINDS. Predicted masks for content come from the first one.
         typical_poses: centres for that baseline; None leaves it out.
         content: also score the recovered appearance.
+        judges: networks that score it too, beyond pixels; None for none.
         limit: at most this many records, see `draw_records`.
         on_person: called with every record and the answer to the first kind of initial mask.
         on_record: called with (done, all) after every record.
@@ -196,6 +204,7 @@ def evaluate(
     Raises:
         InputError: a picture of the set cannot be read.
         MissingExtraError: OpenCV is needed (degraded masks, inpainting) and not installed.
+        WeightsError: a judge does not run.
         ValueError: an unknown kind of initial mask, or several for predictions from files.
     """
     unknown = [kind for kind in initial_kinds if kind not in INITIAL_KINDS]
@@ -204,6 +213,7 @@ def evaluate(
     stored = isinstance(predictor, StoredPredictions)
     if stored and len(initial_kinds) != 1:
         raise ValueError(f"predictions from files start from one kind of initial mask, got {', '.join(initial_kinds)}")
+    judges = judges or Judges()
     if content or {"degraded", "photo"} & set(initial_kinds):
         require_cv2()  # before the first record, not after some minutes
     records = draw_records(frozen.records, limit)
@@ -214,6 +224,7 @@ def evaluate(
         records=len(records),
         people=len({record.person_id for record in records}),
         method=STORED if stored else OURS,
+        judge_files=judges.files(),
         seconds_by_initial={} if stored else {kind: [] for kind in initial_kinds},
     )
     if stored:
@@ -238,7 +249,7 @@ def evaluate(
                 if not stored:
                     by_true_masks = predictor.recover(sample.photo, sample.visible, sample.amodal)
                     recovered = {f"{result.method}{TRUE_MASKS}": by_true_masks} | recovered
-                result.content += _score_content(sample, recovered)
+                result.content += _score_content(sample, recovered, person.amodal_mask, judges, result.features)
         if on_record is not None:
             on_record(done, len(records))
     return result
@@ -370,8 +381,14 @@ def _score_masks(
     ]
 
 
-def _score_content(sample: FrozenSample, recovered: dict[str, NDArray[np.uint8]]) -> list[ContentScore]:
-    """Score photos with the hidden part recovered, by method, and the baselines."""
+def _score_content(
+    sample: FrozenSample,
+    recovered: dict[str, NDArray[np.uint8]],
+    predicted_amodal: BoolArray,
+    judges: Judges,
+    features: FeatureBank,
+) -> list[ContentScore]:
+    """Score photos with the hidden part recovered, by method, and the baselines. Adds to `features`."""
     crop = SquareCrop.from_box_xyxy(mask_to_box_xyxy(sample.amodal), WORKING_MARGIN, WORKING_PX)
     visible = crop.extract(sample.visible)
     # Only pixels that are hidden all over: at the region's edge resampling mixes in what lies beside it.
@@ -383,11 +400,22 @@ def _score_content(sample: FrozenSample, recovered: dict[str, NDArray[np.uint8]]
         "inpainting from the body": inpaint_from_body(photo, visible),
         "mean colour of the body": mean_colour(photo, visible),
     }
+    true_views = {CROP: truth, PERSON: _person_alone(crop, sample.truth, sample.amodal)}
+    features.add(judges.inception, TRUTH, true_views)
     scores = []
     true_gradient = mean_gradient(truth, hidden)
     for method, answer in answers.items():
         # The same surroundings in both pictures: SSIM windows at the region's edge must not see the occluder.
         composed = np.where(hidden[..., None], answer, truth)
+        if method in recovered:
+            # Whoever predicts the body too is judged by that body, with what is painted outside the true one.
+            body = predicted_amodal if method.endswith(PREDICTED_MASKS) else sample.amodal
+            alone = _person_alone(crop, recovered[method], body)
+        else:
+            alone = np.where(hidden[..., None], answer, true_views[PERSON])
+        views = {CROP: composed, PERSON: alone}
+        features.add(judges.inception, method, views)
+        distances = judges.distances(views, true_views)
         scores.append(
             ContentScore(
                 record_id=sample.id,
@@ -400,6 +428,13 @@ def _score_content(sample: FrozenSample, recovered: dict[str, NDArray[np.uint8]]
                 ssim=region_ssim(composed, truth, hidden),
                 gradient=mean_gradient(composed, hidden),
                 true_gradient=true_gradient,
+                lpips=distances[CROP],
+                lpips_person=distances[PERSON],
             )
         )
     return scores
+
+
+def _person_alone(crop: SquareCrop, photo: NDArray[np.uint8], person: BoolArray) -> NDArray[np.uint8]:
+    """The working crop with grey around the person, cut out at photo resolution: an occluder beside leaves no rim."""
+    return crop.extract(on_grey(photo, person), OUTSIDE_GREY)

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from deocclude.data.frozen import OCCLUDER_KINDS
+from deocclude.evaluation.appearance import CROP, PERSON, appearance_table
 from deocclude.evaluation.protocol import WORKING_MARGIN, WORKING_PX, ContentScore, Evaluation, MaskScore
 from deocclude.evaluation.tables import json_ready, markdown_table, number, percent, with_interval
 from deocclude.hidden import HIDDEN_SHARE
@@ -53,6 +54,13 @@ PROTOCOL = {
         "Mean gradient magnitude inside the hidden region over the truth's: the ratio of both means over pictures, and "
         "the median of the pictures' own ratios."
     ),
+    "appearance": (
+        "FID and KID over all recovered people against the same people in truth, LPIPS of each against its truth, by "
+        "the networks whose files are named in eval.json; lower is better. Working crop: the square above, the truth "
+        "outside the hidden region. Person alone: the whole body on grey; with predicted masks, the predicted body. "
+        "KID is the U-statistic of paired pictures and can be just below 0. Figures compare only with those of the "
+        "same network and of equally many pictures."
+    ),
 }
 
 
@@ -61,7 +69,8 @@ def summarise(evaluation: Evaluation, *, model: str = "", seed: int = 0) -> dict
 
     Keys: format, set, model, method (what the tables call the model), protocol, notes, seconds (median a person by kind
     of initial mask), masks (by initial, then method), by_visible_ratio, is_hidden and by_occluder (of the model, by
-    initial), content (by method), content_by_occluder, records (every score). `seed` draws the bootstrap.
+    initial), content (by method), content_by_occluder, appearance (fid, kid, lpips by view and method; None where
+    there is no network), records (every score). `seed` draws the bootstrap.
     """
     rng = np.random.default_rng(seed)
     content_methods = _unique(score.method for score in evaluation.content)
@@ -114,6 +123,11 @@ def summarise(evaluation: Evaluation, *, model: str = "", seed: int = 0) -> dict
                 for kind, part in _by_occluder([s for s in evaluation.content if s.method == method]).items()
             }
             for method in content_methods
+        },
+        "appearance": {
+            "networks": evaluation.judge_files,
+            **evaluation.features.figures(),
+            "lpips": _lpips(evaluation, content_methods, rng) if evaluation.judge_files.get("lpips") else None,
         },
         "records": {
             "masks": [
@@ -210,6 +224,19 @@ def _content_figures(scores: Sequence[ContentScore], rng: np.random.Generator) -
     }
 
 
+def _lpips(evaluation: Evaluation, methods: Sequence[str], rng: np.random.Generator) -> dict[str, Any]:
+    """{view: {method: {"mean", "interval"}}}."""
+    values: dict[str, Callable[[ContentScore], float]] = {CROP: lambda s: s.lpips, PERSON: lambda s: s.lpips_person}
+    by_method = {method: [s for s in evaluation.content if s.method == method] for method in methods}
+    return {
+        view: {
+            method: {"mean": mean_of_known(map(value, scores)), "interval": _interval(scores, value, rng)}
+            for method, scores in by_method.items()
+        }
+        for view, value in values.items()
+    }
+
+
 # --- both ----------------------------------------------------------------------------------------------------------
 
 
@@ -242,6 +269,7 @@ def to_markdown(summary: dict[str, Any]) -> str:
     parts.append("## By what hides the person\n\n" + _occluder_table(summary))
     if summary["content"]:
         parts.append("## The hidden appearance\n\n" + _content_table(summary))
+        parts.append("## How natural it looks\n\n" + _appearance_text(summary))
     lines = [f"- {name.replace('_', ' ')}: {text}" for name, text in summary["protocol"].items()]
     lines += [f"- note: {text}" for text in summary["notes"]]
     parts.append("## How it was measured\n\n" + "\n".join(lines))
@@ -321,3 +349,10 @@ def _content_table(summary: dict[str, Any]) -> str:
         for method, figures in summary["content"].items()
     ]
     return markdown_table(["method", "L1", "PSNR dB", "SSIM", "sharpness mean / median"], rows)
+
+
+def _appearance_text(summary: dict[str, Any]) -> str:
+    table = appearance_table(summary["appearance"], list(summary["content"]))
+    wanted = {"inception": "FID and KID need --inception FILE", "lpips": "LPIPS needs --lpips FILE"}
+    needed = [text for name, text in wanted.items() if summary["appearance"]["networks"].get(name) is None]
+    return f"{table}\n\n{'; '.join(needed)}." if needed else table
