@@ -83,6 +83,9 @@ def test_saved_predictions_score_what_the_run_scored(tmp_path: Path, frozen_dir:
     assert theirs["masks"]["box"]["predictions"] == ours["masks"]["box"]["deocclude"]
     predicted = ", predicted masks"
     assert theirs["content"]["predictions" + predicted] == ours["content"]["deocclude" + predicted]
+    compared = deocclude("--compare", tmp_path / "run" / "eval.json", tmp_path / "read" / "eval.json", "--json")
+    assert compared.exit_code == 0, compared.stderr
+    assert {(row["difference"], row["better"]) for row in json.loads(compared.stdout)["rows"]} == {(0.0, None)}
 
 
 def test_missing_predictions(tmp_path: Path, frozen_dir: Path, person) -> None:
@@ -112,6 +115,17 @@ def test_networks_that_judge_pictures(tmp_path: Path, frozen_dir: Path, weights_
     assert appearance["lpips"]["working crop"]["deocclude, true masks"]["mean"] < 0.01
 
 
+def test_compare_writes_its_own_files(tmp_path: Path, frozen_dir: Path, weights_dir: Path) -> None:
+    made = deocclude(frozen_dir, "--weights", weights_dir, "--initial", "exact", "--no-content", "-q", "-o", tmp_path)
+    assert made.exit_code == 0, made.stderr
+    result = tmp_path / "eval.json"
+    done = deocclude("--compare", result, result, "-o", tmp_path / "both")
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout.startswith("# A and B on drawn\n")
+    assert (tmp_path / "both" / "compare.md").read_text() == done.stdout
+    assert json.loads((tmp_path / "both" / "compare.json").read_text())["set"] == "drawn"
+
+
 def test_a_set_of_scenes_takes_no_predictions(tmp_path: Path) -> None:
     nobody = np.zeros((0, 40, 50), bool)
     sample = SceneSample("a", np.zeros((40, 50, 3), np.uint8), nobody, nobody, np.zeros((40, 50), bool))
@@ -124,6 +138,9 @@ def test_a_set_of_scenes_takes_no_predictions(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "code", "message"),
     [
+        ([], 2, "error: name a frozen validation set, or two eval.json with --compare"),
+        (["SET", "--compare", "a.json", "b.json"], 2, "error: --compare reads two eval.json: it takes no FROZEN_DIR"),
+        (["--compare", "a.json", "b.json"], 1, "error: a.json: cannot be read: No such file or directory"),
         (["SET", "--pred", "nowhere"], 1, "error: no predictions: looked for a folder nowhere"),
         (["SET", "--pred", "WEIGHTS"], 1, "error: no predictions of this set: looked for "),
         (["SET", "--pred", "WEIGHTS", "-m", "paper"], 2, "error: --pred reads another system's files: it takes no -m"),

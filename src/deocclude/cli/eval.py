@@ -1,4 +1,4 @@
-"""`deocclude eval`: measure a model, or predictions from files, on a frozen validation set."""
+"""`deocclude eval`: measure a model, or predictions from files, on a frozen validation set; compare two results."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deocclude.cli.eval_request import Measured, OnRecord, Request
+from deocclude.cli.eval_request import Measured, OnRecord, Request, refuse
 from deocclude.cli.options import AsJson, Device, Model, Offline, Quiet, Weights, print_json
 from deocclude.errors import DeoccludeError, UsageError
 
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 def app(
     frozen_dir: Annotated[
-        Path, typer.Argument(metavar="FROZEN_DIR", help="A frozen validation set, as `deocclude data build` makes it.")
-    ],
+        Path | None,
+        typer.Argument(metavar="FROZEN_DIR", help="A frozen validation set, as `deocclude data build` makes it."),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -69,6 +70,14 @@ def app(
         Path | None,
         typer.Option("--lpips", metavar="FILE", help="ONNX or TorchScript, two pictures to their distance: LPIPS."),
     ] = None,
+    compare: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(
+            "--compare",
+            metavar="A.json B.json",
+            help="Instead of measuring: how two eval.json of one set differ, and how surely.",
+        ),
+    ] = None,
     sheet: Annotated[
         Path | None, typer.Option("--sheet", metavar="FILE.png", help="Draw a contact sheet, easy people first.")
     ] = None,
@@ -84,7 +93,7 @@ def app(
     Prints Markdown tables: IoU of the whole body and of its hidden part, from exact, degraded and box initial masks and
     from the photo alone, and how true the recovered appearance is. On a set of scenes (`data build --people crowds` or
     wild): who is found, how good their masks are, and the order of depth. How each figure is measured stands below the
-    tables. eval.json also holds every single score.
+    tables. eval.json also holds every single score, from which --compare tells two models apart.
     """
     request = Request(
         model=model,
@@ -102,6 +111,17 @@ def app(
     if sheet is not None and sheet.suffix.lower() != ".png":
         raise UsageError(f"--sheet must name a .png file, got {sheet}")
     request.check()
+    if compare is not None:
+        others = {"FROZEN_DIR": frozen_dir, "--sheet": sheet, "--pred": pred, "--save-pred": save_pred}
+        others |= {"--inception": inception, "--lpips": lpips, "--initial": initial, "--limit": limit}
+        others["--weights"] = weights
+        refuse("--compare reads two eval.json", others)
+        if output is not None:
+            _make_folder(output)
+        _tell(_compared(*compare), "compare", output, as_json=as_json, quiet=quiet)
+        return
+    if frozen_dir is None:
+        raise UsageError("name a frozen validation set, or two eval.json with --compare")
     frozen = _open_set(frozen_dir)
     # Before minutes of work, not after.
     for folder in (output, sheet.parent if sheet is not None else None, save_pred):
@@ -109,7 +129,7 @@ def app(
             _make_folder(folder)
     with _progress(shown=not quiet) as on_record:
         measured = request.measure(frozen, on_record)
-    _tell(measured, output, as_json=as_json, quiet=quiet)
+    _tell(measured, "eval", output, as_json=as_json, quiet=quiet)
     if sheet is not None:
         import numpy as np
 
@@ -118,13 +138,20 @@ def app(
         save_image(np.asarray(measured.draw_sheet(sheet_rows)), sheet)
 
 
-def _tell(measured: Measured, output: Path | None, *, as_json: bool, quiet: bool) -> None:
-    """Write eval.json and eval.md to the output folder, and print the one or the other."""
+def _compared(path_a: Path, path_b: Path) -> Measured:
+    from deocclude.evaluation import compare, comparison_to_markdown
+
+    comparison = compare(path_a, path_b)
+    return Measured(comparison, comparison_to_markdown(comparison))
+
+
+def _tell(measured: Measured, name: str, output: Path | None, *, as_json: bool, quiet: bool) -> None:
+    """Write NAME.json and NAME.md to the output folder, and print the one or the other."""
     if output is not None:
         from deocclude.image_io import save_text
 
-        save_text(json.dumps(measured.summary, indent=1) + "\n", output / "eval.json")
-        save_text(measured.markdown, output / "eval.md")
+        save_text(json.dumps(measured.summary, indent=1) + "\n", output / f"{name}.json")
+        save_text(measured.markdown, output / f"{name}.md")
     if as_json:
         print_json(measured.summary)
     elif not quiet:

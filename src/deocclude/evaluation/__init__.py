@@ -2,6 +2,7 @@
 
 from deocclude.evaluation.appearance import Judges
 from deocclude.evaluation.baselines import TypicalPoses
+from deocclude.evaluation.comparison import compare, comparison_to_markdown
 from deocclude.evaluation.predictions import PredictionWriter, StoredPredictions
 from deocclude.evaluation.protocol import (
     INITIAL_KINDS,
@@ -26,6 +27,8 @@ __all__ = [
     "Predictor",
     "StoredPredictions",
     "TypicalPoses",
+    "compare",
+    "comparison_to_markdown",
     "draw_records",
     "draw_scene_sheet",
     "draw_sheet",
