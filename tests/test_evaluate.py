@@ -5,34 +5,18 @@ from __future__ import annotations
 import json
 import math
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from deocclude.data.frozen import FrozenSample, FrozenSet, write_frozen_set
+from deocclude.data.frozen import FrozenSet, write_frozen_set
 from deocclude.errors import InputError, MissingExtraError
 from deocclude.evaluation import TypicalPoses, draw_sheet, evaluate, summarise, to_markdown
 from deocclude.evaluation.baselines import convex_hull, inpaint_from_body, mean_colour
 from deocclude.evaluation.protocol import InitialPrompt, draw_records
 from deocclude.evaluation.sheet import COLUMNS, easy_to_hard
-
-HEIGHT, WIDTH = 96, 72
-
-
-def draw_person(person: str, kind: str, hidden_rows: int) -> FrozenSample:
-    """A striped body, rows 8-88 and columns 24-48, its lowest `hidden_rows` behind a green thing."""
-    truth = np.full((HEIGHT, WIDTH, 3), 200, np.uint8)
-    amodal = np.zeros((HEIGHT, WIDTH), bool)
-    amodal[8:88, 24:48] = True
-    stripes = np.where(np.arange(HEIGHT) // 4 % 2, 60, 140).astype(np.uint8)
-    truth[amodal] = np.broadcast_to(stripes[:, None, None], truth.shape)[amodal]
-    visible = amodal.copy()
-    visible[88 - hidden_rows :] = False
-    photo = truth.copy()
-    photo[88 - hidden_rows : 88, 12:60] = (0, 160, 0) if hidden_rows else photo[88:88, 12:60]
-    return FrozenSample(f"{person}-{kind}", person, kind, photo, truth, visible, amodal)
+from drawn_set import HEIGHT, WIDTH, Answer, Oracle, Person, draw_person
 
 
 @pytest.fixture(scope="module")
@@ -44,43 +28,6 @@ def frozen(tmp_path_factory: pytest.TempPathFactory) -> FrozenSet:
         draw_person("bob", "none", 0),
     ]
     return write_frozen_set(tmp_path_factory.mktemp("frozen") / "set", samples, name="drawn", seed=3, source="code")
-
-
-@dataclass
-class Person:
-    visible_mask: np.ndarray
-    amodal_mask: np.ndarray
-    content: np.ndarray
-    hidden_probability: float = 1.0
-
-
-@dataclass
-class Answer:
-    people: list[Person]
-
-
-class Oracle:
-    """Knows each truth by its photo; adds `grow` px on the body's right, fills what is hidden with one `colour`."""
-
-    def __init__(self, frozen: FrozenSet, *, grow: int = 0, colour: int | None = None) -> None:
-        self.samples = {frozen.load(record).photo.tobytes(): frozen.load(record) for record in frozen}
-        self.grow = grow
-        self.colour = colour
-        self.prompts: list[str] = []
-
-    def __call__(self, image, masks=None, boxes_xyxy=None) -> Answer:
-        self.prompts.append("box" if boxes_xyxy else "mask")
-        sample = self.samples[image.tobytes()]
-        amodal = sample.amodal.copy()
-        for step in range(1, self.grow + 1):
-            amodal |= np.roll(sample.amodal, step, axis=1)
-        return Answer([Person(sample.visible, amodal, self.recover(image, sample.visible, amodal))])
-
-    def recover(self, image, visible_mask, amodal_mask) -> np.ndarray:
-        content = image.copy()
-        hidden = amodal_mask & ~visible_mask
-        content[hidden] = self.samples[image.tobytes()].truth[hidden] if self.colour is None else self.colour
-        return content
 
 
 class Repeater:

@@ -192,10 +192,28 @@ def bootstrap_interval(
     level: float = 0.95,
     draws: int = 2000,
 ) -> tuple[float, float]:
-    """Confidence interval of the mean of `values`, by drawing people with replacement.
+    """Confidence interval of the mean of `values`, by drawing people with replacement: see `bootstrap_means`.
+
+    (NaN, NaN) when there is no value.
+
+    Raises:
+        ValueError: the two sequences differ in length.
+    """
+    means = bootstrap_means(values, people, rng, draws=draws)
+    if not means.size:
+        return math.nan, math.nan
+    tail = (1.0 - level) / 2.0
+    low, high = np.quantile(means, [tail, 1.0 - tail])
+    return float(low), float(high)
+
+
+def bootstrap_means(
+    values: Sequence[float], people: Sequence[str], rng: np.random.Generator, *, draws: int
+) -> FloatArray:
+    """(draws,) means of `values`, each over as many people as there are, drawn with replacement.
 
     `people[i]` names whom `values[i]` was measured on. Pictures of one person resemble each other, so whole people are
-    drawn, each with all their values. NaN values are left out. (NaN, NaN) when nothing is left.
+    drawn, each with all their values. NaN values are left out; (0,) when nothing is left.
 
     Raises:
         ValueError: the two sequences differ in length.
@@ -209,13 +227,11 @@ def bootstrap_interval(
             total[0] += value
             total[1] += 1.0
     if not sums:
-        return math.nan, math.nan
+        return np.empty(0)
     by_person = np.array(list(sums.values()))  # (people, 2): sum and count
     drawn = rng.integers(len(by_person), size=(draws, len(by_person)))
     totals = by_person[drawn].sum(axis=1)  # (draws, 2)
-    tail = (1.0 - level) / 2.0
-    low, high = np.quantile(totals[:, 0] / totals[:, 1], [tail, 1.0 - tail])
-    return float(low), float(high)
+    return totals[:, 0] / totals[:, 1]
 
 
 # --- checks --------------------------------------------------------------------------------------------------------

@@ -12,6 +12,8 @@ from typer.testing import CliRunner, Result
 
 from deocclude.cli.app import app
 from deocclude.data.frozen import FrozenSample, write_frozen_set
+from deocclude.data.frozen_scenes import SceneSample, write_scene_set
+from tiny_judges import save_channel_means, save_mean_distance
 
 
 @pytest.fixture(scope="module")
@@ -69,9 +71,84 @@ def test_quiet_prints_nothing(tmp_path: Path, frozen_dir: Path, weights_dir: Pat
     assert (tmp_path / "eval.md").is_file()
 
 
+def test_saved_predictions_score_what_the_run_scored(tmp_path: Path, frozen_dir: Path, weights_dir: Path) -> None:
+    common = ("--initial", "box", "-q")
+    run = deocclude(
+        frozen_dir, "--weights", weights_dir, *common, "--save-pred", tmp_path / "theirs", "-o", tmp_path / "run"
+    )
+    read = deocclude(frozen_dir, "--pred", tmp_path / "theirs", *common, "-o", tmp_path / "read")
+    assert (run.exit_code, read.exit_code) == (0, 0), run.stderr + read.stderr
+    ours, theirs = (json.loads((tmp_path / name / "eval.json").read_text()) for name in ("run", "read"))
+    assert theirs["model"] == "theirs"
+    assert theirs["masks"]["box"]["predictions"] == ours["masks"]["box"]["deocclude"]
+    predicted = ", predicted masks"
+    assert theirs["content"]["predictions" + predicted] == ours["content"]["deocclude" + predicted]
+    compared = deocclude("--compare", tmp_path / "run" / "eval.json", tmp_path / "read" / "eval.json", "--json")
+    assert compared.exit_code == 0, compared.stderr
+    assert {(row["difference"], row["better"]) for row in json.loads(compared.stdout)["rows"]} == {(0.0, None)}
+
+
+def test_missing_predictions(tmp_path: Path, frozen_dir: Path, person) -> None:
+    Image.fromarray(person.amodal).save(tmp_path / "ann-low.amodal.png")
+    done = deocclude(frozen_dir, "--pred", tmp_path)
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "lacks 1 of 2 amodal pictures, the first ann-none.amodal.png; --allow-missing" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    done = deocclude(frozen_dir, "--pred", tmp_path, "--allow-missing", "--json")
+    assert done.exit_code == 0, done.stderr
+    figures = json.loads(done.stdout)["masks"]["exact"]["predictions"]
+    assert (figures["full_iou"], figures["invisible_iou"], figures["visible_iou"]) == (1.0, 1.0, None)
+
+
+def test_networks_that_judge_pictures(tmp_path: Path, frozen_dir: Path, weights_dir: Path) -> None:
+    inception, lpips = save_channel_means(tmp_path / "features.onnx"), save_mean_distance(tmp_path / "distance.onnx")
+    run = (frozen_dir, "--weights", weights_dir, "--initial", "exact")
+    plain = deocclude(*run)
+    assert plain.stdout.count("not computed") == 6 * 4
+    judged = deocclude(*run, "--inception", inception, "--lpips", lpips, "-o", tmp_path / "out")
+    assert judged.exit_code == 0, judged.stderr
+    assert "not computed" not in judged.stdout
+    appearance = json.loads((tmp_path / "out" / "eval.json").read_text())["appearance"]
+    assert appearance["networks"]["inception"]["file"] == "features.onnx"
+    # One occluded picture: a distance to its truth, but no distribution.
+    assert appearance["fid"]["working crop"]["deocclude, true masks"] is None
+    assert appearance["lpips"]["working crop"]["deocclude, true masks"]["mean"] < 0.01
+
+
+def test_compare_writes_its_own_files(tmp_path: Path, frozen_dir: Path, weights_dir: Path) -> None:
+    made = deocclude(frozen_dir, "--weights", weights_dir, "--initial", "exact", "--no-content", "-q", "-o", tmp_path)
+    assert made.exit_code == 0, made.stderr
+    result = tmp_path / "eval.json"
+    done = deocclude("--compare", result, result, "-o", tmp_path / "both")
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout.startswith("# A and B on drawn\n")
+    assert (tmp_path / "both" / "compare.md").read_text() == done.stdout
+    assert json.loads((tmp_path / "both" / "compare.json").read_text())["set"] == "drawn"
+
+
+def test_a_set_of_scenes_takes_no_predictions(tmp_path: Path) -> None:
+    nobody = np.zeros((0, 40, 50), bool)
+    sample = SceneSample("a", np.zeros((40, 50, 3), np.uint8), nobody, nobody, np.zeros((40, 50), bool))
+    write_scene_set(tmp_path / "set", [sample], name="scenes", seed=0, source="code")
+    done = deocclude(tmp_path / "set", "--pred", tmp_path)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "is a set of scenes: it takes no --pred" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("args", "code", "message"),
     [
+        ([], 2, "error: name a frozen validation set, or two eval.json with --compare"),
+        (["SET", "--compare", "a.json", "b.json"], 2, "error: --compare reads two eval.json: it takes no FROZEN_DIR"),
+        (["--compare", "a.json", "b.json"], 1, "error: a.json: cannot be read: No such file or directory"),
+        (["SET", "--pred", "nowhere"], 1, "error: no predictions: looked for a folder nowhere"),
+        (["SET", "--pred", "WEIGHTS"], 1, "error: no predictions of this set: looked for "),
+        (["SET", "--pred", "WEIGHTS", "-m", "paper"], 2, "error: --pred reads another system's files: it takes no -m"),
+        (["SET", "--pred", "x", "--initial", "exact,box"], 2, "one kind of initial mask, got exact, box"),
+        (["SET", "--allow-missing"], 2, "error: --allow-missing goes with --pred DIR"),
+        (["SET", "--save-pred", "WEIGHTS", "--weights", "WEIGHTS"], 2, "error: predictions go to a new or an empty"),
+        (["SET", "--no-content", "--lpips", "x.onnx"], 2, "--no-content measures masks only: it takes no --lpips"),
+        (["SET", "--inception", "nowhere.onnx"], 3, "error: nowhere.onnx: cannot read the network: No such file"),
         (["nowhere"], 1, "error: no frozen validation set: looked for a folder nowhere"),
         (
             ["SET", "--initial", "exact,scribble"],

@@ -1,28 +1,31 @@
-"""`deocclude eval`: measure a model on a frozen validation set, next to what needs no network."""
+"""`deocclude eval`: measure a model, or predictions from files, on a frozen validation set; compare two results."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from deocclude.cli.eval_request import Measured, OnRecord, Request, refuse
 from deocclude.cli.options import AsJson, Device, Model, Offline, Quiet, Weights, print_json
 from deocclude.errors import DeoccludeError, UsageError
 
 if TYPE_CHECKING:
-    from deocclude.evaluation import TypicalPoses
+    from deocclude.data.frozen import FrozenSet
+    from deocclude.data.frozen_scenes import SceneSet
 
 
 def app(
     frozen_dir: Annotated[
-        Path, typer.Argument(metavar="FROZEN_DIR", help="A frozen validation set, as `deocclude data build` makes it.")
-    ],
+        Path | None,
+        typer.Argument(metavar="FROZEN_DIR", help="A frozen validation set, as `deocclude data build` makes it."),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -41,6 +44,40 @@ def app(
         int | None,
         typer.Option("--limit", min=1, metavar="N", help="At most N pictures of the set, the same N each time."),
     ] = None,
+    pred: Annotated[
+        Path | None,
+        typer.Option(
+            "--pred",
+            metavar="DIR",
+            help="Measure another system: ID.amodal.png for each picture, and ID.visible.png, ID.content.png if it has "
+            "them. --initial says what it started from; exact if nothing is said.",
+        ),
+    ] = None,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Of --pred: count missing files as empty masks.")
+    ] = False,
+    save_pred: Annotated[
+        Path | None,
+        typer.Option(
+            "--save-pred", metavar="DIR", help="Write the answers to the first of KINDS as --pred reads them."
+        ),
+    ] = None,
+    inception: Annotated[
+        Path | None,
+        typer.Option("--inception", metavar="FILE", help="ONNX or TorchScript, a picture to features: FID and KID."),
+    ] = None,
+    lpips: Annotated[
+        Path | None,
+        typer.Option("--lpips", metavar="FILE", help="ONNX or TorchScript, two pictures to their distance: LPIPS."),
+    ] = None,
+    compare: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(
+            "--compare",
+            metavar="A.json B.json",
+            help="Instead of measuring: how two eval.json of one set differ, and how surely.",
+        ),
+    ] = None,
     sheet: Annotated[
         Path | None, typer.Option("--sheet", metavar="FILE.png", help="Draw a contact sheet, easy people first.")
     ] = None,
@@ -56,70 +93,76 @@ def app(
     Prints Markdown tables: IoU of the whole body and of its hidden part, from exact, degraded and box initial masks and
     from the photo alone, and how true the recovered appearance is. On a set of scenes (`data build --people crowds` or
     wild): who is found, how good their masks are, and the order of depth. How each figure is measured stands below the
-    tables. eval.json also holds every single score.
+    tables. eval.json also holds every single score, from which --compare tells two models apart.
     """
-    kinds = _initial_kinds(initial)
+    request = Request(
+        model=model,
+        device=device,
+        weights=weights,
+        initial=_initial_kinds(initial),
+        content=not no_content,
+        limit=limit,
+        pred=pred,
+        allow_missing=allow_missing,
+        save_pred=save_pred,
+        inception=inception,
+        lpips=lpips,
+    )
     if sheet is not None and sheet.suffix.lower() != ".png":
         raise UsageError(f"--sheet must name a .png file, got {sheet}")
-
-    import numpy as np
-
-    import deocclude
-    from deocclude.data.frozen import FrozenSet
-    from deocclude.data.frozen_scenes import SceneSet, is_scene_set
-    from deocclude.evaluation import (
-        INITIAL_KINDS,
-        PROMPTED_KINDS,
-        draw_scene_sheet,
-        draw_sheet,
-        evaluate,
-        evaluate_scenes,
-        scenes_to_markdown,
-        summarise,
-        summarise_scenes,
-        to_markdown,
-    )
-    from deocclude.image_io import save_image, save_text
-
-    of_scenes = is_scene_set(frozen_dir)
-    frozen = SceneSet.open(frozen_dir) if of_scenes else FrozenSet.open(frozen_dir)
+    request.check()
+    if compare is not None:
+        others = {"FROZEN_DIR": frozen_dir, "--sheet": sheet, "--pred": pred, "--save-pred": save_pred}
+        others |= {"--inception": inception, "--lpips": lpips, "--initial": initial, "--limit": limit}
+        others["--weights"] = weights
+        refuse("--compare reads two eval.json", others)
+        if output is not None:
+            _make_folder(output)
+        _tell(_compared(*compare), "compare", output, as_json=as_json, quiet=quiet)
+        return
+    if frozen_dir is None:
+        raise UsageError("name a frozen validation set, or two eval.json with --compare")
+    frozen = _open_set(frozen_dir)
     # Before minutes of work, not after.
-    for folder in (output, sheet.parent if sheet is not None else None):
+    for folder in (output, sheet.parent if sheet is not None else None, save_pred):
         if folder is not None:
             _make_folder(folder)
-    predictor = deocclude.load(model, device=device, weights_dir=weights)
     with _progress(shown=not quiet) as on_record:
-        if of_scenes:
-            summary = summarise_scenes(
-                evaluate_scenes(frozen, predictor, limit=limit, on_record=on_record), model=model
-            )
-            markdown = scenes_to_markdown(summary)
-        else:
-            evaluation = evaluate(
-                frozen,
-                predictor,
-                initial_kinds=kinds or (INITIAL_KINDS if predictor.finds_people else PROMPTED_KINDS),
-                typical_poses=_typical_poses(weights),
-                content=not no_content,
-                limit=limit,
-                on_record=on_record,
-            )
-            summary = summarise(evaluation, model=model)
-            markdown = to_markdown(summary)
-    if output is not None:
-        save_text(json.dumps(summary, indent=1) + "\n", output / "eval.json")
-        save_text(markdown, output / "eval.md")
-    if as_json:
-        print_json(summary)
-    elif not quiet:
-        typer.echo(markdown, nl=False)
+        measured = request.measure(frozen, on_record)
+    _tell(measured, "eval", output, as_json=as_json, quiet=quiet)
     if sheet is not None:
-        drawn = (
-            draw_scene_sheet(frozen, predictor, rows=sheet_rows)
-            if of_scenes
-            else draw_sheet(evaluation, frozen, predictor, rows=sheet_rows)
-        )
-        save_image(np.asarray(drawn), sheet)
+        import numpy as np
+
+        from deocclude.image_io import save_image
+
+        save_image(np.asarray(measured.draw_sheet(sheet_rows)), sheet)
+
+
+def _compared(path_a: Path, path_b: Path) -> Measured:
+    from deocclude.evaluation import compare, comparison_to_markdown
+
+    comparison = compare(path_a, path_b)
+    return Measured(comparison, comparison_to_markdown(comparison))
+
+
+def _tell(measured: Measured, name: str, output: Path | None, *, as_json: bool, quiet: bool) -> None:
+    """Write NAME.json and NAME.md to the output folder, and print the one or the other."""
+    if output is not None:
+        from deocclude.image_io import save_text
+
+        save_text(json.dumps(measured.summary, indent=1) + "\n", output / f"{name}.json")
+        save_text(measured.markdown, output / f"{name}.md")
+    if as_json:
+        print_json(measured.summary)
+    elif not quiet:
+        typer.echo(measured.markdown, nl=False)
+
+
+def _open_set(folder: Path) -> FrozenSet | SceneSet:
+    from deocclude.data.frozen import FrozenSet
+    from deocclude.data.frozen_scenes import SceneSet, is_scene_set
+
+    return SceneSet.open(folder) if is_scene_set(folder) else FrozenSet.open(folder)
 
 
 def _initial_kinds(text: str | None) -> tuple[str, ...]:
@@ -135,20 +178,8 @@ def _initial_kinds(text: str | None) -> tuple[str, ...]:
     return kinds
 
 
-def _typical_poses(weights: Path | None) -> TypicalPoses | None:
-    """The typical poses beside the weights in use, else the bundled ones, else None."""
-    from deocclude.evaluation import TypicalPoses
-    from deocclude.person_frame import read_poses
-    from deocclude.runtime import BUNDLED_WEIGHTS
-
-    for folder in (weights, BUNDLED_WEIGHTS):
-        if folder is not None and (folder / "typical_poses.npz").is_file():
-            return TypicalPoses(read_poses(folder / "typical_poses.npz"))
-    return None
-
-
 @contextmanager
-def _progress(shown: bool) -> Iterator[Callable[[int, int], None] | None]:
+def _progress(shown: bool) -> Iterator[OnRecord | None]:
     """A callback that moves a bar on stderr, or None where nobody watches."""
     if not shown or not sys.stderr.isatty():
         yield None

@@ -1,7 +1,18 @@
 """The evaluation protocol: what is predicted, what it is compared with, and how the figures are told. No training."""
 
+from deocclude.evaluation.appearance import Judges
 from deocclude.evaluation.baselines import TypicalPoses
-from deocclude.evaluation.protocol import INITIAL_KINDS, PROMPTED_KINDS, Evaluation, Predictor, evaluate
+from deocclude.evaluation.comparison import compare, comparison_to_markdown
+from deocclude.evaluation.predictions import PredictionWriter, StoredPredictions
+from deocclude.evaluation.protocol import (
+    INITIAL_KINDS,
+    PROMPTED_KINDS,
+    Evaluation,
+    InitialPrompt,
+    Predictor,
+    draw_records,
+    evaluate,
+)
 from deocclude.evaluation.report import summarise, to_markdown
 from deocclude.evaluation.scenes import evaluate_scenes, scenes_to_markdown, summarise_scenes
 from deocclude.evaluation.sheet import draw_scene_sheet, draw_sheet
@@ -10,8 +21,15 @@ __all__ = [
     "INITIAL_KINDS",
     "PROMPTED_KINDS",
     "Evaluation",
+    "InitialPrompt",
+    "Judges",
+    "PredictionWriter",
     "Predictor",
+    "StoredPredictions",
     "TypicalPoses",
+    "compare",
+    "comparison_to_markdown",
+    "draw_records",
     "draw_scene_sheet",
     "draw_sheet",
     "evaluate",

@@ -12,8 +12,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from deocclude.crop import SquareCrop
+from deocclude.crop import OUTSIDE_GREY, SquareCrop
 from deocclude.data.frozen import FrozenRecord, FrozenSample, FrozenSet
+from deocclude.evaluation.appearance import CROP, PERSON, TRUTH, FeatureBank, Judges, on_grey
 from deocclude.evaluation.baselines import (
     TypicalPoses,
     convex_hull,
@@ -23,6 +24,7 @@ from deocclude.evaluation.baselines import (
     require_cv2,
     whole_photo,
 )
+from deocclude.evaluation.predictions import StoredPredictions
 from deocclude.masks import BoxXyxy, box_to_mask, mask_iou, mask_to_box_xyxy
 from deocclude.metrics import (
     false_completion_share,
@@ -45,21 +47,26 @@ WORKING_PX = 256
 PROMPTED_KINDS = ("exact", "degraded", "box")
 INITIAL_KINDS = (*PROMPTED_KINDS, "photo")  # the last: nothing but the photo
 OURS = "deocclude"
-CONTENT_TRUE_MASKS = "deocclude, true masks"
-CONTENT_PREDICTED_MASKS = "deocclude, predicted masks"
+STORED = "predictions"  # read from files, whosever they are
+# What stands behind a method's name where the appearance is measured.
+TRUE_MASKS = ", true masks"
+PREDICTED_MASKS = ", predicted masks"
 
 
 class PredictedPerson(Protocol):
-    """What is read of one person in a prediction: masks (H, W) bool, content (H, W, 3) uint8, as in `Person`."""
+    """What is read of one person in a prediction: masks (H, W) bool, content (H, W, 3) uint8, as in `Person`.
+
+    A visible mask or content of None is not predicted and not measured, as is a probability of NaN.
+    """
 
     @property
     def hidden_probability(self) -> float: ...
     @property
-    def visible_mask(self) -> BoolArray: ...
+    def visible_mask(self) -> BoolArray | None: ...
     @property
     def amodal_mask(self) -> BoolArray: ...
     @property
-    def content(self) -> NDArray[np.uint8]: ...
+    def content(self) -> NDArray[np.uint8] | None: ...
 
 
 class Prediction(Protocol):
@@ -91,7 +98,8 @@ class MaskScore:
 
     full, invisible, visible: (intersection, union) in pixels. extra_share: pixels predicted outside the true body, as a
     share of the true body. claimed_hidden: pixels that the method itself calls hidden, as a share of the true body.
-    hidden_probability: that more than 5 % is hidden, as the model says; NaN for baselines.
+    hidden_probability: that more than 5 % is hidden, as the model says; NaN for baselines. Without a predicted visible
+    mask, visible is (0, 0) and claimed_hidden NaN.
     """
 
     record_id: str
@@ -126,6 +134,7 @@ class ContentScore:
     """One method's recovered appearance of one person, inside the true hidden region of the working crop.
 
     gradient, true_gradient: mean gradient magnitude of the prediction and of the truth; NaN in a region too thin.
+    lpips, lpips_person: distance to the truth in the working crop and of the person alone; NaN without the network.
     """
 
     record_id: str
@@ -138,6 +147,8 @@ class ContentScore:
     ssim: float
     gradient: float
     true_gradient: float
+    lpips: float = math.nan
+    lpips_person: float = math.nan
 
     @property
     def sharpness(self) -> float:
@@ -146,46 +157,63 @@ class ContentScore:
 
 @dataclass
 class Evaluation:
-    """Every score of a run. seconds_by_initial: seconds of each call of the predictor, by kind of initial mask."""
+    """Every score of a run.
+
+    method: what the scores call whom they measure, beside the baselines. seconds_by_initial: seconds of each call of
+    the predictor, by kind of initial mask; none for predictions from files. judge_files: see `Judges.files`.
+    """
 
     set_name: str
     set_source: str
     initial_kinds: tuple[str, ...]
     records: int
     people: int
+    method: str = OURS
     masks: list[MaskScore] = field(default_factory=list)
     content: list[ContentScore] = field(default_factory=list)
+    features: FeatureBank = field(default_factory=FeatureBank)
+    judge_files: dict[str, dict[str, str] | None] = field(default_factory=dict)
     seconds_by_initial: dict[str, list[float]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
 def evaluate(
     frozen: FrozenSet,
-    predictor: Predictor,
+    predictor: Predictor | StoredPredictions,
     *,
     initial_kinds: Sequence[str] = PROMPTED_KINDS,
     typical_poses: TypicalPoses | None = None,
     content: bool = True,
+    judges: Judges | None = None,
     limit: int | None = None,
+    on_person: Callable[[FrozenSample, PredictedPerson], None] | None = None,
     on_record: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Score `predictor` and the baselines on a frozen set.
 
     Args:
+        predictor: a model, or predictions from files, which were made from the one kind in `initial_kinds`.
         initial_kinds: any of INITIAL_KINDS. Predicted masks for content come from the first one.
         typical_poses: centres for that baseline; None leaves it out.
         content: also score the recovered appearance.
+        judges: networks that score it too, beyond pixels; None for none.
         limit: at most this many records, see `draw_records`.
+        on_person: called with every record and the answer to the first kind of initial mask.
         on_record: called with (done, all) after every record.
 
     Raises:
         InputError: a picture of the set cannot be read.
         MissingExtraError: OpenCV is needed (degraded masks, inpainting) and not installed.
-        ValueError: an unknown kind of initial mask.
+        WeightsError: a judge does not run.
+        ValueError: an unknown kind of initial mask, or several for predictions from files.
     """
     unknown = [kind for kind in initial_kinds if kind not in INITIAL_KINDS]
     if unknown or not initial_kinds:
         raise ValueError(f"initial kinds must be of {', '.join(INITIAL_KINDS)}, got {', '.join(unknown) or 'none'}")
+    stored = isinstance(predictor, StoredPredictions)
+    if stored and len(initial_kinds) != 1:
+        raise ValueError(f"predictions from files start from one kind of initial mask, got {', '.join(initial_kinds)}")
+    judges = judges or Judges()
     if content or {"degraded", "photo"} & set(initial_kinds):
         require_cv2()  # before the first record, not after some minutes
     records = draw_records(frozen.records, limit)
@@ -195,8 +223,12 @@ def evaluate(
         initial_kinds=tuple(initial_kinds),
         records=len(records),
         people=len({record.person_id for record in records}),
-        seconds_by_initial={kind: [] for kind in initial_kinds},
+        method=STORED if stored else OURS,
+        judge_files=judges.files(),
+        seconds_by_initial={} if stored else {kind: [] for kind in initial_kinds},
     )
+    if stored:
+        result.notes += _notes_on_files(predictor, initial_kinds[0])
     if typical_poses is None:
         result.notes.append("the nearest typical pose is left out: there is no typical_poses.npz beside the weights")
     for done, record in enumerate(records, start=1):
@@ -205,13 +237,36 @@ def evaluate(
             prompt = InitialPrompt.of(sample, kind, frozen.seed)
             started = time.perf_counter()
             person = predict(predictor, sample, prompt)
-            result.seconds_by_initial[kind].append(time.perf_counter() - started)
-            result.masks += _score_masks(sample, prompt, person, typical_poses)
-            if content and number == 0 and _is_hidden(sample):
-                result.content += _score_content(sample, predictor, person)
+            if not stored:
+                result.seconds_by_initial[kind].append(time.perf_counter() - started)
+            result.masks += _score_masks(sample, prompt, result.method, person, typical_poses)
+            if number > 0:
+                continue
+            if on_person is not None:
+                on_person(sample, person)
+            if content and person.content is not None and _is_hidden(sample):
+                recovered = {f"{result.method}{PREDICTED_MASKS}": person.content}
+                if not stored:
+                    by_true_masks = predictor.recover(sample.photo, sample.visible, sample.amodal)
+                    recovered = {f"{result.method}{TRUE_MASKS}": by_true_masks} | recovered
+                result.content += _score_content(sample, recovered, person.amodal_mask, judges, result.features)
         if on_record is not None:
             on_record(done, len(records))
     return result
+
+
+def _notes_on_files(predictions: StoredPredictions, initial: str) -> list[str]:
+    """What a reader must know of predictions from files."""
+    notes = [f"the predictions are read from files and taken to start from this initial mask: {initial}"]
+    notes += [
+        f"no {kind} pictures, so not measured" for kind in ("visible", "content") if kind not in predictions.missing
+    ]
+    notes += [
+        f"{count} {kind} pictures are missing and counted as " + ("the photo" if kind == "content" else "empty masks")
+        for kind, count in predictions.missing.items()
+        if count
+    ]
+    return notes
 
 
 def draw_records(records: Sequence[FrozenRecord], limit: int | None) -> list[FrozenRecord]:
@@ -257,11 +312,14 @@ class InitialPrompt:
         return cls(kind, visible, None)
 
 
-def predict(predictor: Predictor, sample: FrozenSample, prompt: InitialPrompt) -> PredictedPerson:
+def predict(predictor: Predictor | StoredPredictions, sample: FrozenSample, prompt: InitialPrompt) -> PredictedPerson:
     """The predictor's answer for one person. A prompt that shows nothing is answered with nothing.
 
     Without a prompt, the person found whose visible mask is most like the true one; nobody where none shares a pixel.
+    Predictions from files are what they are, whatever the prompt.
     """
+    if isinstance(predictor, StoredPredictions):
+        return predictor.person(sample)
     if not prompt.mask.any():
         return _Nobody(prompt.mask, prompt.mask, sample.photo)
     if prompt.kind == "photo":
@@ -290,9 +348,9 @@ def _is_hidden(sample: FrozenSample) -> bool:
 
 
 def _score_masks(
-    sample: FrozenSample, prompt: InitialPrompt, person: PredictedPerson, poses: TypicalPoses | None
+    sample: FrozenSample, prompt: InitialPrompt, measured: str, person: PredictedPerson, poses: TypicalPoses | None
 ) -> list[MaskScore]:
-    answers = {OURS: (person.visible_mask, person.amodal_mask)}
+    answers = {measured: (person.visible_mask, person.amodal_mask)}
     seen = prompt.mask  # the baselines take the initial mask for what is visible
     if prompt.kind == "photo":
         everything = whole_photo(sample.photo)
@@ -314,16 +372,23 @@ def _score_masks(
             full=intersection_union(amodal, sample.amodal),
             # Whatever the initial mask was, what is hidden is what the true visible mask leaves over.
             invisible=invisible_intersection_union(amodal, sample.amodal, sample.visible),
-            visible=intersection_union(visible, sample.visible),
+            visible=(0, 0) if visible is None else intersection_union(visible, sample.visible),
             extra_share=false_completion_share(amodal, sample.amodal),
-            claimed_hidden=np.count_nonzero(amodal & ~visible) / area,
-            hidden_probability=person.hidden_probability if method == OURS else math.nan,
+            claimed_hidden=math.nan if visible is None else np.count_nonzero(amodal & ~visible) / area,
+            hidden_probability=person.hidden_probability if method == measured else math.nan,
         )
         for method, (visible, amodal) in answers.items()
     ]
 
 
-def _score_content(sample: FrozenSample, predictor: Predictor, person: PredictedPerson) -> list[ContentScore]:
+def _score_content(
+    sample: FrozenSample,
+    recovered: dict[str, NDArray[np.uint8]],
+    predicted_amodal: BoolArray,
+    judges: Judges,
+    features: FeatureBank,
+) -> list[ContentScore]:
+    """Score photos with the hidden part recovered, by method, and the baselines. Adds to `features`."""
     crop = SquareCrop.from_box_xyxy(mask_to_box_xyxy(sample.amodal), WORKING_MARGIN, WORKING_PX)
     visible = crop.extract(sample.visible)
     # Only pixels that are hidden all over: at the region's edge resampling mixes in what lies beside it.
@@ -331,17 +396,26 @@ def _score_content(sample: FrozenSample, predictor: Predictor, person: Predicted
     if not hidden.any():
         return []  # a sliver that the working resolution does not show
     truth, photo = crop.extract(sample.truth), crop.extract(sample.photo)
-    answers = {
-        CONTENT_TRUE_MASKS: crop.extract(predictor.recover(sample.photo, sample.visible, sample.amodal)),
-        CONTENT_PREDICTED_MASKS: crop.extract(person.content),
+    answers = {method: crop.extract(picture) for method, picture in recovered.items()} | {
         "inpainting from the body": inpaint_from_body(photo, visible),
         "mean colour of the body": mean_colour(photo, visible),
     }
+    true_views = {CROP: truth, PERSON: _person_alone(crop, sample.truth, sample.amodal)}
+    features.add(judges.inception, TRUTH, true_views)
     scores = []
     true_gradient = mean_gradient(truth, hidden)
     for method, answer in answers.items():
         # The same surroundings in both pictures: SSIM windows at the region's edge must not see the occluder.
         composed = np.where(hidden[..., None], answer, truth)
+        if method in recovered:
+            # Whoever predicts the body too is judged by that body, with what is painted outside the true one.
+            body = predicted_amodal if method.endswith(PREDICTED_MASKS) else sample.amodal
+            alone = _person_alone(crop, recovered[method], body)
+        else:
+            alone = np.where(hidden[..., None], answer, true_views[PERSON])
+        views = {CROP: composed, PERSON: alone}
+        features.add(judges.inception, method, views)
+        distances = judges.distances(views, true_views)
         scores.append(
             ContentScore(
                 record_id=sample.id,
@@ -354,6 +428,13 @@ def _score_content(sample: FrozenSample, predictor: Predictor, person: Predicted
                 ssim=region_ssim(composed, truth, hidden),
                 gradient=mean_gradient(composed, hidden),
                 true_gradient=true_gradient,
+                lpips=distances[CROP],
+                lpips_person=distances[PERSON],
             )
         )
     return scores
+
+
+def _person_alone(crop: SquareCrop, photo: NDArray[np.uint8], person: BoolArray) -> NDArray[np.uint8]:
+    """The working crop with grey around the person, cut out at photo resolution: an occluder beside leaves no rim."""
+    return crop.extract(on_grey(photo, person), OUTSIDE_GREY)

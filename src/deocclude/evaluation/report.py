@@ -10,7 +10,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from deocclude.data.frozen import OCCLUDER_KINDS
-from deocclude.evaluation.protocol import OURS, WORKING_MARGIN, WORKING_PX, ContentScore, Evaluation, MaskScore
+from deocclude.evaluation.appearance import CROP, PERSON, appearance_table
+from deocclude.evaluation.protocol import WORKING_MARGIN, WORKING_PX, ContentScore, Evaluation, MaskScore
+from deocclude.evaluation.tables import json_ready, markdown_table, number, percent, with_interval
 from deocclude.hidden import HIDDEN_SHARE
 from deocclude.metrics import PSNR_CAP_DB, bootstrap_interval, mean_of_known, pooled_iou, ratio_bin
 
@@ -52,20 +54,28 @@ PROTOCOL = {
         "Mean gradient magnitude inside the hidden region over the truth's: the ratio of both means over pictures, and "
         "the median of the pictures' own ratios."
     ),
+    "appearance": (
+        "FID and KID over all recovered people against the same people in truth, LPIPS of each against its truth, by "
+        "the networks whose files are named in eval.json; lower is better. Working crop: the square above, the truth "
+        "outside the hidden region. Person alone: the whole body on grey; with predicted masks, the predicted body. "
+        "KID is the U-statistic of paired pictures and can be just below 0. Figures compare only with those of the "
+        "same network and of equally many pictures."
+    ),
 }
 
 
 def summarise(evaluation: Evaluation, *, model: str = "", seed: int = 0) -> dict[str, Any]:
     """The figures of a run as a JSON-ready dictionary: NaN has become None, every number is a plain one.
 
-    Keys: format, set, model, protocol, notes, seconds (median a person by kind of initial mask), masks (by initial,
-    then method), by_visible_ratio and by_occluder (of the model, by initial), content (by method),
-    content_by_occluder, records (every score). `seed` draws the bootstrap.
+    Keys: format, set, model, method (what the tables call the model), protocol, notes, seconds (median a person by kind
+    of initial mask), masks (by initial, then method), by_visible_ratio, is_hidden and by_occluder (of the model, by
+    initial), content (by method), content_by_occluder, appearance (fid, kid, lpips by view and method; None where
+    there is no network), records (every score). `seed` draws the bootstrap.
     """
     rng = np.random.default_rng(seed)
     content_methods = _unique(score.method for score in evaluation.content)
     ours = {
-        initial: [score for score in evaluation.masks if score.initial == initial and score.method == OURS]
+        initial: [score for score in evaluation.masks if score.initial == initial and score.method == evaluation.method]
         for initial in evaluation.initial_kinds
     }
     summary = {
@@ -77,6 +87,7 @@ def summarise(evaluation: Evaluation, *, model: str = "", seed: int = 0) -> dict
             "people": evaluation.people,
         },
         "model": model,
+        "method": evaluation.method,
         "protocol": PROTOCOL,
         "notes": evaluation.notes,
         "seconds": {
@@ -93,7 +104,11 @@ def summarise(evaluation: Evaluation, *, model: str = "", seed: int = 0) -> dict
             for initial in evaluation.initial_kinds
         },
         "by_visible_ratio": {initial: _by_visible_ratio(scores) for initial, scores in ours.items()},
-        "is_hidden": {initial: _decision(scores) for initial, scores in ours.items()},
+        "is_hidden": {
+            initial: _decision(scores)
+            for initial, scores in ours.items()
+            if not all(math.isnan(score.hidden_probability) for score in scores)
+        },
         "by_occluder": {
             initial: {kind: _mask_means(part) for kind, part in _by_occluder(_occluded(scores)).items()}
             for initial, scores in ours.items()
@@ -108,6 +123,11 @@ def summarise(evaluation: Evaluation, *, model: str = "", seed: int = 0) -> dict
                 for kind, part in _by_occluder([s for s in evaluation.content if s.method == method]).items()
             }
             for method in content_methods
+        },
+        "appearance": {
+            "networks": evaluation.judge_files,
+            **evaluation.features.figures(),
+            "lpips": _lpips(evaluation, content_methods, rng) if evaluation.judge_files.get("lpips") else None,
         },
         "records": {
             "masks": [
@@ -204,6 +224,19 @@ def _content_figures(scores: Sequence[ContentScore], rng: np.random.Generator) -
     }
 
 
+def _lpips(evaluation: Evaluation, methods: Sequence[str], rng: np.random.Generator) -> dict[str, Any]:
+    """{view: {method: {"mean", "interval"}}}."""
+    values: dict[str, Callable[[ContentScore], float]] = {CROP: lambda s: s.lpips, PERSON: lambda s: s.lpips_person}
+    by_method = {method: [s for s in evaluation.content if s.method == method] for method in methods}
+    return {
+        view: {
+            method: {"mean": mean_of_known(map(value, scores)), "interval": _interval(scores, value, rng)}
+            for method, scores in by_method.items()
+        }
+        for view, value in values.items()
+    }
+
+
 # --- both ----------------------------------------------------------------------------------------------------------
 
 
@@ -220,17 +253,6 @@ def _unique(names: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def json_ready(value: Any) -> Any:
-    """The same value with None for NaN and floats of six digits."""
-    if isinstance(value, dict):
-        return {key: json_ready(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [json_ready(inner) for inner in value]
-    if isinstance(value, float):
-        return None if math.isnan(value) else round(value, 6)
-    return value
-
-
 # --- Markdown ------------------------------------------------------------------------------------------------------
 
 
@@ -241,11 +263,13 @@ def to_markdown(summary: dict[str, Any]) -> str:
         f"# {summary['model'] or 'Model'} on {about['name']}: {about['people']} people, {about['records']} pictures"
     ]
     parts.append("## The whole body's mask\n\n" + _mask_table(summary))
-    parts.append("## Is anything hidden?\n\n" + _decision_table(summary))
+    if summary["is_hidden"]:
+        parts.append("## Is anything hidden?\n\n" + _decision_table(summary))
     parts.append("## By how much is visible\n\n" + _visible_ratio_table(summary))
     parts.append("## By what hides the person\n\n" + _occluder_table(summary))
     if summary["content"]:
         parts.append("## The hidden appearance\n\n" + _content_table(summary))
+        parts.append("## How natural it looks\n\n" + _appearance_text(summary))
     lines = [f"- {name.replace('_', ' ')}: {text}" for name, text in summary["protocol"].items()]
     lines += [f"- note: {text}" for text in summary["notes"]]
     parts.append("## How it was measured\n\n" + "\n".join(lines))
@@ -257,8 +281,8 @@ def _mask_table(summary: dict[str, Any]) -> str:
         [
             initial,
             method,
-            _with_interval(figures["full_iou"], figures["full_iou_interval"]),
-            _with_interval(figures["invisible_iou"], figures["invisible_iou_interval"]),
+            with_interval(figures["full_iou"], figures["full_iou_interval"]),
+            with_interval(figures["invisible_iou"], figures["invisible_iou_interval"]),
             f"{number(figures['full_iou_pooled'])} / {number(figures['invisible_iou_pooled'])}",
             number(figures["visible_iou"]),
             percent(figures["extra"]),
@@ -278,7 +302,8 @@ def _mask_table(summary: dict[str, Any]) -> str:
         "false completion / claimed",
     ]
     seconds = ", ".join(f"{initial} {value:.2f}" for initial, value in summary["seconds"].items() if value is not None)
-    return markdown_table(header, rows) + f"\n\nSeconds a person, median, both stages: {seconds}."
+    table = markdown_table(header, rows)
+    return f"{table}\n\nSeconds a person, median, both stages: {seconds}." if seconds else table
 
 
 def _decision_table(summary: dict[str, Any]) -> str:
@@ -316,9 +341,9 @@ def _content_table(summary: dict[str, Any]) -> str:
     rows = [
         [
             method,
-            _with_interval(figures["l1"], figures["l1_interval"], digits=1),
-            _with_interval(figures["psnr_db"], figures["psnr_db_interval"], digits=2),
-            _with_interval(figures["ssim"], figures["ssim_interval"]),
+            with_interval(figures["l1"], figures["l1_interval"], digits=1),
+            with_interval(figures["psnr_db"], figures["psnr_db_interval"], digits=2),
+            with_interval(figures["ssim"], figures["ssim_interval"]),
             f"{number(figures['sharpness'], 2)} / {number(figures['sharpness_median'], 2)}",
         ]
         for method, figures in summary["content"].items()
@@ -326,27 +351,8 @@ def _content_table(summary: dict[str, Any]) -> str:
     return markdown_table(["method", "L1", "PSNR dB", "SSIM", "sharpness mean / median"], rows)
 
 
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table whose columns line up."""
-    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
-    lines = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
-    ]
-    head = "| " + " | ".join(cell.ljust(width) for cell, width in zip(header, widths, strict=True)) + " |"
-    return "\n".join([head, "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines])
-
-
-def number(value: float | None, digits: int = 3) -> str:
-    """A figure, or a dash for none."""
-    return "-" if value is None else f"{value:.{digits}f}"
-
-
-def percent(value: float | None) -> str:
-    """A share in percent, or a dash for none."""
-    return "-" if value is None else f"{100 * value:.1f} %"
-
-
-def _with_interval(value: float | None, interval: Sequence[float | None], digits: int = 3) -> str:
-    if value is None or interval[0] is None:
-        return number(value, digits)
-    return f"{value:.{digits}f} [{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]"
+def _appearance_text(summary: dict[str, Any]) -> str:
+    table = appearance_table(summary["appearance"], list(summary["content"]))
+    wanted = {"inception": "FID and KID need --inception FILE", "lpips": "LPIPS needs --lpips FILE"}
+    needed = [text for name, text in wanted.items() if summary["appearance"]["networks"].get(name) is None]
+    return f"{table}\n\n{'; '.join(needed)}." if needed else table

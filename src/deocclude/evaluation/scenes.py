@@ -15,7 +15,7 @@ from deocclude.data.frozen_scenes import SceneSample, SceneSet
 from deocclude.detection_metrics import Matched, match_boxes, recall_precision
 from deocclude.evaluation.baselines import grabcut_people, whole_photo
 from deocclude.evaluation.protocol import OURS, draw_records
-from deocclude.evaluation.report import json_ready, markdown_table, number, percent
+from deocclude.evaluation.tables import json_ready, markdown_table, number, percent
 from deocclude.masks import mask_iou, mask_to_box_xyxy
 from deocclude.metrics import mean_of_known
 

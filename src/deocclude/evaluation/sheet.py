@@ -12,7 +12,8 @@ from deocclude.crop import SquareCrop
 from deocclude.data.frozen import FrozenSample, FrozenSet
 from deocclude.data.frozen_scenes import SceneSet
 from deocclude.errors import InputError
-from deocclude.evaluation.protocol import OURS, Evaluation, InitialPrompt, MaskScore, Predictor, predict
+from deocclude.evaluation.predictions import StoredPredictions
+from deocclude.evaluation.protocol import Evaluation, InitialPrompt, MaskScore, Predictor, predict
 from deocclude.masks import mask_to_box_xyxy
 from deocclude.types import Result
 
@@ -32,7 +33,12 @@ _HIDDEN_RGB = (255, 120, 20)
 
 
 def draw_sheet(
-    evaluation: Evaluation, frozen: FrozenSet, predictor: Predictor, *, rows: int = 12, initial: str | None = None
+    evaluation: Evaluation,
+    frozen: FrozenSet,
+    predictor: Predictor | StoredPredictions,
+    *,
+    rows: int = 12,
+    initial: str | None = None,
 ) -> Image.Image:
     """Draw `rows` pictures of an evaluation, from the best full IoU to the worst in even steps.
 
@@ -95,7 +101,7 @@ def easy_to_hard(evaluation: Evaluation, initial: str, count: int) -> list[MaskS
     scores = [
         score
         for score in evaluation.masks
-        if score.initial == initial and score.method == OURS and score.visible_ratio < 1.0
+        if score.initial == initial and score.method == evaluation.method and score.visible_ratio < 1.0
     ]
     scores.sort(key=lambda score: (-score.full_iou, score.record_id))
     if len(scores) <= count:
@@ -115,9 +121,15 @@ def _left(column: int) -> int:
     return _GAP_PX + column * (_TILE_WIDTH_PX + _GAP_PX)
 
 
-def _tiles(sample: FrozenSample, predictor: Predictor, prompt: InitialPrompt) -> list[NDArray[np.uint8]]:
-    """One (_TILE_HEIGHT_PX, _TILE_WIDTH_PX, 3) picture for each of COLUMNS."""
+def _tiles(
+    sample: FrozenSample, predictor: Predictor | StoredPredictions, prompt: InitialPrompt
+) -> list[NDArray[np.uint8]]:
+    """One (_TILE_HEIGHT_PX, _TILE_WIDTH_PX, 3) picture for each of COLUMNS.
+
+    Where no visible mask is predicted the initial one stands for it, and for the content the photo.
+    """
     person = predict(predictor, sample, prompt)
+    seen_mask = prompt.mask if person.visible_mask is None else person.visible_mask
     crop = _square_around(sample.amodal)
     left = (_TILE_HEIGHT_PX - _TILE_WIDTH_PX) // 2
 
@@ -134,9 +146,9 @@ def _tiles(sample: FrozenSample, predictor: Predictor, prompt: InitialPrompt) ->
     return [
         photo,
         marked(prompt.mask, prompt.mask),
-        marked(person.visible_mask, person.amodal_mask),
+        marked(seen_mask, person.amodal_mask),
         marked(sample.visible, sample.amodal),
-        cut(person.content),
+        cut(sample.photo if person.content is None else person.content),
         cut(sample.truth),
     ]
 

@@ -1,0 +1,144 @@
+"""What `deocclude eval` is asked to measure: checked, run over the set, and summed up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deocclude.errors import UsageError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from deocclude.data.frozen import FrozenSet
+    from deocclude.data.frozen_scenes import SceneSet
+    from deocclude.evaluation import TypicalPoses
+    from deocclude.pipeline import Deoccluder
+
+OnRecord = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What is told: the figures, the same as Markdown, and how to draw a contact sheet of so many rows."""
+
+    summary: dict[str, Any]
+    markdown: str
+    draw_sheet: Callable[[int], Image.Image] | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to measure, and how: the options by their names. initial: empty where nothing was said."""
+
+    model: str
+    device: str
+    weights: Path | None
+    initial: tuple[str, ...]
+    content: bool
+    limit: int | None
+    pred: Path | None
+    allow_missing: bool
+    save_pred: Path | None
+    inception: Path | None
+    lpips: Path | None
+
+    def check(self) -> None:
+        """Raise UsageError for options that do not go together."""
+        if self.pred is not None:
+            others = {"--save-pred": self.save_pred, "--weights": self.weights}
+            others |= {"-m": self.model != "base", "--device": self.device != "auto"}
+            refuse("--pred reads another system's files", others)
+            if len(self.initial) > 1:
+                raise UsageError(f"--pred starts from one kind of initial mask, got {', '.join(self.initial)}")
+        elif self.allow_missing:
+            raise UsageError("--allow-missing goes with --pred DIR")
+        if not self.content:
+            refuse("--no-content measures masks only", {"--inception": self.inception, "--lpips": self.lpips})
+
+    def measure(self, frozen: FrozenSet | SceneSet, on_record: OnRecord | None) -> Measured:
+        """Run over the set and sum up. on_record: called with (done, all) after every picture."""
+        from deocclude.data.frozen_scenes import SceneSet
+
+        if isinstance(frozen, SceneSet):
+            return self._measure_scenes(frozen, on_record)
+        return self._measure_people(frozen, on_record)
+
+    def _measure_scenes(self, scenes: SceneSet, on_record: OnRecord | None) -> Measured:
+        from deocclude.evaluation import draw_scene_sheet, evaluate_scenes, scenes_to_markdown, summarise_scenes
+
+        others = {"--pred": self.pred, "--save-pred": self.save_pred}
+        others |= {"--inception": self.inception, "--lpips": self.lpips}
+        refuse(f"{scenes.folder} is a set of scenes", others)
+        predictor = self._load()
+        evaluation = evaluate_scenes(scenes, predictor, limit=self.limit, on_record=on_record)
+        summary = summarise_scenes(evaluation, model=self.model)
+        return Measured(
+            summary, scenes_to_markdown(summary), lambda rows: draw_scene_sheet(scenes, predictor, rows=rows)
+        )
+
+    def _measure_people(self, frozen: FrozenSet, on_record: OnRecord | None) -> Measured:
+        from deocclude.evaluation import (
+            INITIAL_KINDS,
+            PROMPTED_KINDS,
+            Judges,
+            PredictionWriter,
+            StoredPredictions,
+            draw_records,
+            draw_sheet,
+            evaluate,
+            summarise,
+            to_markdown,
+        )
+        from deocclude.evaluation.protocol import WORKING_PX
+
+        judges = Judges.open(self.inception, self.lpips, size_px=WORKING_PX)
+        writer = PredictionWriter(self.save_pred, with_content=self.content) if self.save_pred is not None else None
+        if self.pred is not None:
+            records = draw_records(frozen.records, self.limit)
+            predictor = StoredPredictions.open(self.pred, records, allow_missing=self.allow_missing)
+            name, kinds = self.pred.resolve().name, self.initial or PROMPTED_KINDS[:1]
+        else:
+            predictor = self._load()
+            name, kinds = self.model, self.initial or (INITIAL_KINDS if predictor.finds_people else PROMPTED_KINDS)
+        evaluation = evaluate(
+            frozen,
+            predictor,
+            initial_kinds=kinds,
+            typical_poses=_typical_poses(self.weights),
+            content=self.content,
+            judges=judges,
+            limit=self.limit,
+            on_person=writer,
+            on_record=on_record,
+        )
+        summary = summarise(evaluation, model=name)
+        return Measured(
+            summary, to_markdown(summary), lambda rows: draw_sheet(evaluation, frozen, predictor, rows=rows)
+        )
+
+    def _load(self) -> Deoccluder:
+        import deocclude
+
+        return deocclude.load(self.model, device=self.device, weights_dir=self.weights)
+
+
+def refuse(why: str, options: Mapping[str, object]) -> None:
+    """Raise UsageError when one of the options was given: neither None nor False."""
+    for name, value in options.items():
+        if value is not None and value is not False:
+            raise UsageError(f"{why}: it takes no {name}")
+
+
+def _typical_poses(weights: Path | None) -> TypicalPoses | None:
+    """The typical poses beside the weights in use, else the bundled ones, else None."""
+    from deocclude.evaluation import TypicalPoses
+    from deocclude.person_frame import read_poses
+    from deocclude.runtime import BUNDLED_WEIGHTS
+
+    for folder in (weights, BUNDLED_WEIGHTS):
+        if folder is not None and (folder / "typical_poses.npz").is_file():
+            return TypicalPoses(read_poses(folder / "typical_poses.npz"))
+    return None

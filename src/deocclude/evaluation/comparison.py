@@ -1,0 +1,260 @@
+"""Two models on one frozen set, person by person: from two eval.json to the differences and how sure they are."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deocclude.errors import InputError
+from deocclude.evaluation.protocol import OURS, PREDICTED_MASKS, TRUE_MASKS
+from deocclude.evaluation.significance import paired_bootstrap
+from deocclude.evaluation.tables import json_ready, markdown_table, number
+
+Row = Mapping[str, Any]  # one score in eval.json
+Key = tuple[str, str]  # of a score: what was measured (kind of initial mask, or method), record id
+
+SURE = 0.05  # a p-value below it is told as a difference
+FEW_PEOPLE = 20  # a rule of thumb: below it a percentile interval is clearly too narrow
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A figure that two models are compared by. key: of a score in eval.json; hidden: over people who are hidden."""
+
+    name: str
+    key: str
+    lower_is_better: bool = False
+    hidden: bool = True
+    digits: int = 3
+
+
+MASK_MEASURES = (
+    Measure("full IoU", "full_iou"),
+    Measure("invisible IoU", "invisible_iou"),
+    Measure("visible IoU", "visible_iou"),
+    Measure("extra", "extra_share", lower_is_better=True),
+    Measure("false completion", "extra_share", lower_is_better=True, hidden=False),
+)
+CONTENT_MEASURES = (
+    Measure("L1", "l1", lower_is_better=True, digits=2),
+    Measure("PSNR dB", "psnr_db", digits=2),
+    Measure("SSIM", "ssim"),
+)
+LPIPS_MEASURES = (
+    Measure("LPIPS, working crop", "lpips", lower_is_better=True),
+    Measure("LPIPS, person alone", "lpips_person", lower_is_better=True),
+)
+
+
+@dataclass(frozen=True)
+class ReadEvaluation:
+    """What is compared of an eval.json. masks: the model's scores by (initial, record); content by (masks, record).
+
+    The second's first part is TRUE_MASKS or PREDICTED_MASKS. first_initial: what predicted masks started from.
+    """
+
+    name: str
+    set_name: str
+    first_initial: str
+    masks: Mapping[Key, Row]
+    content: Mapping[Key, Row]
+    lpips_sha256: str | None
+
+    @classmethod
+    def read(cls, path: str | Path) -> ReadEvaluation:
+        """Read an eval.json of a set of people.
+
+        Raises:
+            InputError: the file cannot be read, or is something else.
+        """
+        path = Path(path)
+        try:
+            summary = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+        except ValueError as error:  # neither JSON nor text
+            raise InputError(f"{path}: cannot be read as JSON: {error}") from error
+        try:
+            return cls._of_summary(summary)
+        except (KeyError, TypeError, AttributeError, IndexError) as error:
+            raise InputError(f"{path}: expected an eval.json of a set of people, of `deocclude eval -o`") from error
+
+    @classmethod
+    def _of_summary(cls, summary: Mapping[str, Any]) -> ReadEvaluation:
+        method = summary.get("method", OURS)
+        masks = {
+            (row["initial"], row["record_id"]): row for row in summary["records"]["masks"] if row["method"] == method
+        }
+        content = {
+            (row["method"].removeprefix(method), row["record_id"]): row
+            for row in summary["records"]["content"]
+            if row["method"] in (f"{method}{TRUE_MASKS}", f"{method}{PREDICTED_MASKS}")
+        }
+        initials = list(summary["masks"])
+        network = summary.get("appearance", {}).get("networks", {}).get("lpips")
+        return cls(
+            name=summary["model"] or method,
+            set_name=summary["set"]["name"],
+            first_initial=initials[0],
+            masks=masks,
+            content=content,
+            lpips_sha256=None if network is None else network["sha256"],
+        )
+
+
+def compare(path_a: str | Path, path_b: str | Path, *, seed: int = 0) -> dict[str, Any]:
+    """The differences B - A of two eval.json of the same set, as a JSON-ready dictionary.
+
+    Keys: set, a and b (file and model), rows (measure, what it was measured from, both means, difference, interval,
+    p_value, pictures, people, and which is better: "A", "B", or None where the p-value is not below 0.05), notes.
+    Only what both files hold is compared. `seed` draws the bootstrap.
+
+    Raises:
+        InputError: a file is no eval.json, the two are not of the same set and pictures, or share no initial mask.
+    """
+    a, b = ReadEvaluation.read(path_a), ReadEvaluation.read(path_b)
+    _check_same_set(a, b, path_a, path_b)
+    rng = np.random.default_rng(seed)
+    notes = []
+    rows = [
+        _compared(measure, initial, _of_part(a.masks, initial), _of_part(b.masks, initial), rng)
+        for initial in _shared_parts(a.masks, b.masks)
+        for measure in MASK_MEASURES
+    ]
+    measures = CONTENT_MEASURES
+    if a.lpips_sha256 is not None and a.lpips_sha256 == b.lpips_sha256:
+        measures += LPIPS_MEASURES
+    elif a.lpips_sha256 or b.lpips_sha256:
+        notes.append("LPIPS is left out: it was not measured by the same network in both")
+    for part in _shared_parts(a.content, b.content):
+        if part == PREDICTED_MASKS and a.first_initial != b.first_initial:
+            notes.append(
+                f"the appearance with predicted masks is left out: they start from {a.first_initial} in A and "
+                f"{b.first_initial} in B"
+            )
+            continue
+        content_a, content_b = _of_part(a.content, part), _of_part(b.content, part)
+        rows += [_compared(measure, part.removeprefix(", "), content_a, content_b, rng) for measure in measures]
+    rows = [row for row in rows if row["pictures"]]
+    if any(row["people"] < FEW_PEOPLE for row in rows):
+        notes.append(f"with fewer than {FEW_PEOPLE} people intervals are too narrow and p-values too small")
+    return json_ready(
+        {
+            "set": a.set_name,
+            "a": {"file": str(path_a), "model": a.name},
+            "b": {"file": str(path_b), "model": b.name},
+            "rows": rows,
+            "notes": notes,
+        }
+    )
+
+
+def comparison_to_markdown(comparison: Mapping[str, Any]) -> str:
+    """The comparison as a Markdown table with its explanation. Ends with a line break."""
+    digits = {measure.name: measure.digits for measure in (*MASK_MEASURES, *CONTENT_MEASURES, *LPIPS_MEASURES)}
+    rows = [
+        [
+            row["from"],
+            row["measure"],
+            number(row["mean_a"], digits[row["measure"]]),
+            number(row["mean_b"], digits[row["measure"]]),
+            _signed(row["difference"], row["interval"], digits[row["measure"]]),
+            _p_value(row["p_value"]),
+            row["better"] or "-",
+            f"{row['pictures']} / {row['people']}",
+        ]
+        for row in comparison["rows"]
+    ]
+    header = ["from", "measure", "A", "B", "B - A, 95 % interval", "p", "better", "pictures / people"]
+    lines = [
+        "- Means: over the pictures that both were measured on. Lower is better: extra, false completion, L1, LPIPS.",
+        "- Interval and p-value: paired bootstrap of the mean difference, drawing whole people. Better: where p is "
+        f"below {SURE}; of twenty rows without any difference one is expected to be so by chance.",
+        *(f"- note: {note}" for note in comparison["notes"]),
+    ]
+    head = f"# A and B on {comparison['set']}"
+    names = "\n".join(f"- {key.upper()}: {comparison[key]['model']} ({comparison[key]['file']})" for key in ("a", "b"))
+    return "\n\n".join([head, names, markdown_table(header, rows), "\n".join(lines)]) + "\n"
+
+
+def _compared(
+    measure: Measure, source: str, a: Mapping[str, Row], b: Mapping[str, Row], rng: np.random.Generator
+) -> dict[str, Any]:
+    """One row of the comparison, from the scores of A and B by record."""
+    pairs = [
+        (a[record][measure.key], b[record][measure.key], a[record]["person_id"])
+        for record in a
+        if record in b and (a[record]["visible_ratio"] < 1.0) == measure.hidden
+    ]
+    known = [(one, other, person) for one, other, person in pairs if one is not None and other is not None]
+    found = paired_bootstrap([other - one for one, other, _ in known], [person for *_, person in known], rng)
+    better = None
+    if found.p_value < SURE:
+        better = "B" if (found.mean < 0) == measure.lower_is_better else "A"
+    return {
+        "measure": measure.name,
+        "from": source,
+        "mean_a": float(np.mean([one for one, *_ in known])) if known else math.nan,
+        "mean_b": float(np.mean([other for _, other, _ in known])) if known else math.nan,
+        "difference": found.mean,
+        "interval": [found.low, found.high],
+        "p_value": found.p_value,
+        "better": better,
+        "pictures": found.pairs,
+        "people": found.people,
+    }
+
+
+def _check_same_set(a: ReadEvaluation, b: ReadEvaluation, path_a: str | Path, path_b: str | Path) -> None:
+    """Raise InputError unless both measured the same pictures of the same set, from some initial mask in common."""
+    if a.set_name != b.set_name:
+        raise InputError(f"not of the same set: {path_a} is of {a.set_name}, {path_b} of {b.set_name}")
+    shared = _shared_parts(a.masks, b.masks)
+    if not shared:
+        kinds = [", ".join(dict.fromkeys(initial for initial, _ in one.masks)) for one in (a, b)]
+        raise InputError(f"no initial mask in common: {path_a} has {kinds[0]}, {path_b} has {kinds[1]}")
+    rows_a, rows_b = _of_part(a.masks, shared[0]), _of_part(b.masks, shared[0])
+    differing = sorted(rows_a.keys() ^ rows_b.keys())
+    if differing:
+        only = path_a if differing[0] in rows_a else path_b
+        raise InputError(
+            f"not of the same pictures: {path_a} has {len(rows_a)} and {path_b} {len(rows_b)}; {differing[0]} is in "
+            f"{only} alone"
+        )
+    for record, row in rows_a.items():
+        for key in ("person_id", "visible_ratio"):
+            if row[key] != rows_b[record][key]:
+                raise InputError(
+                    f"not of the same set: {key} of {record} is {row[key]} in {path_a} and {rows_b[record][key]} in "
+                    f"{path_b}"
+                )
+
+
+def _shared_parts(a: Mapping[Key, Row], b: Mapping[Key, Row]) -> list[str]:
+    """The first parts of the keys that both have, in A's order."""
+    in_b = {part for part, _ in b}
+    return [part for part in dict.fromkeys(part for part, _ in a) if part in in_b]
+
+
+def _of_part(rows: Mapping[Key, Row], part: str) -> dict[str, Row]:
+    return {record: row for (its_part, record), row in rows.items() if its_part == part}
+
+
+def _signed(value: float | None, interval: list[float | None], digits: int) -> str:
+    if value is None:
+        return "-"
+    if interval[0] is None:
+        return f"{value:+.{digits}f}"
+    return f"{value:+.{digits}f} [{interval[0]:+.{digits}f}, {interval[1]:+.{digits}f}]"
+
+
+def _p_value(p: float | None) -> str:
+    if p is None:
+        return "-"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
