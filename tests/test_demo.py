@@ -57,3 +57,12 @@ def test_side_by_side_keeps_every_pixel() -> None:
     assert sheet.shape == (16 + 20 + 4, 4 + 30 + 4 + 30 + 4, 3)
     np.testing.assert_array_equal(sheet[16:36, 4:34], red)
     np.testing.assert_array_equal(sheet[16:36, 38:68], blue)
+
+
+def test_two_people_cross_and_the_left_one_is_behind() -> None:
+    photo, (far, near) = demo.make_crossing()
+    assert photo.shape == (*far.whole.shape, 3) and near.visible.sum() == near.whole.sum()
+    assert 0.2 < far.hidden_fraction < 0.6
+    np.testing.assert_array_equal(far.whole & ~far.visible, far.whole & near.whole)
+    same = (photo == far.original).all(-1)
+    assert same[far.visible].mean() > 0.97, "but for the soft edge of the one in front"

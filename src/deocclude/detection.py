@@ -1,19 +1,13 @@
-"""Who is in the photo: boxes, coarse masks and scores from the people detector's maps. numpy and Pillow only.
-
-A box is a peak of the centre map with its four sides. A coarse mask is made of the cells that show a person and whose
-own sides point at that box rather than at a neighbour's: it tells two people apart whose boxes overlap.
-"""
+"""Who is in the photo: boxes and scores from the people detector's maps. numpy and Pillow only."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from PIL import Image
-
-from deocclude.masks import box_to_mask
 
 SIZE_PX = 384  # longer side at which the detector looks
 MIN_SCORE = 0.3
@@ -21,42 +15,15 @@ MAX_IOU = 0.6  # two boxes that share more are one person
 MAX_PEOPLE = 100  # bounds time and memory whatever the photo holds
 _MULTIPLE = 32  # the network halves its input five times
 _FILL = 128
-_LEAST_MASK = 0.3  # a cell with less person in it is nobody's
-_LEAST_LIKE = 0.25  # IoU of a cell's own box with a found one, for the cell to belong to it
-_LEAST_OF_BOX = 0.1  # a coarse mask with less of its box says nothing
 _LEAST_PX = 2.0  # of the photo, either way: a smaller box holds nothing to look at
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Detection:
-    """A person found. box_xyxy: around what is visible, pixels of the photo, within it; score: 0 to 1.
-
-    cells: (h, w) float32, how surely each cell of the detector's grid shows this person, and cell_px: a cell's width
-    and height in pixels of the photo, the first one's corner at the photo's.
-    """
+    """A person found. box_xyxy: around what is visible, pixels of the photo, within it; score: 0 to 1."""
 
     box_xyxy: tuple[float, float, float, float]
     score: float
-    cells: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32), repr=False)
-    cell_px: tuple[float, float] = (1.0, 1.0)
-
-    def mask(self, size_hw: tuple[int, int]) -> np.ndarray:
-        """(H, W) bool: the coarse mask, within the box, in a photo of that size; the filled box where it is too small.
-
-        The grid is read bilinearly between the middles of its cells.
-        """
-        filled = box_to_mask(self.box_xyxy, size_hw)
-        rows, columns = np.flatnonzero(filled.any(1)), np.flatnonzero(filled.any(0))
-        if not self.cells.size or not rows.size:
-            return filled
-        part = (
-            _bilinear(self.cells, (rows + 0.5) / self.cell_px[1] - 0.5, (columns + 0.5) / self.cell_px[0] - 0.5) >= 0.5
-        )
-        if part.mean() < _LEAST_OF_BOX:
-            return filled
-        mask = np.zeros(size_hw, bool)
-        mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = part
-        return mask
 
 
 class PeopleFinder:
@@ -98,34 +65,25 @@ def find_boxes(
     the network; more finds smaller people and takes longer. average: look at the photo's mirror image too.
     """
     image, scale_xy = fit_photo(photo, size_px)
-    centre, sides, mask = _look(network, image, average)
-    stride = image.shape[2] // len(centre)
-    boxes, scores = decode(centre, sides, stride, min_score)
-    kept = suppress(boxes, scores, max_iou)
-    boxes, scores = boxes[kept], scores[kept]
-    cells = group(boxes / stride, sides, mask)
+    centre, sides = _look(network, image, average)
+    boxes, scores = decode(centre, sides, image.shape[2] // len(centre), min_score)
     h, w = photo.shape[:2]
-    cell_px = tuple(float(stride / s) for s in scale_xy)
     boxes = (boxes / np.tile(scale_xy, 2)).clip(0, (w, h, w, h))
-    return [
-        Detection(tuple(map(float, box)), float(score), of_box, cell_px)
-        for box, score, of_box in zip(boxes, scores, cells, strict=True)
-        if _is_large_enough(box)
-    ]
+    kept = suppress(boxes, scores, max_iou)
+    return [Detection(tuple(map(float, boxes[i])), float(scores[i])) for i in kept if _is_large_enough(boxes[i])]
 
 
 def _look(
     network: Callable[..., dict[str, np.ndarray]], image: np.ndarray, average: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Centre (h, w), sides (4, h, w) and mask (h, w) of an input (1, 3, H, W); the mean of it and its mirror image."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Centre (h, w) and sides (4, h, w) of an input (1, 3, H, W); the mean of it and its mirror image."""
     maps = network(image=np.concatenate([image, image[..., ::-1]]) if average else image)
-    centre, sides, mask = maps["centre"][:, 0], maps["sides"], maps["mask"][:, 0]
+    centre, sides = maps["centre"][:, 0], maps["sides"]
     if not average:
-        return centre[0], sides[0], mask[0]
+        return centre[0], sides[0]
     left_right_swapped = sides[1, (2, 1, 0, 3), :, ::-1]
     # sides are scales: their mean is the geometric one
-    mean_sides = np.sqrt(sides[0] * left_right_swapped)
-    return (centre[0] + centre[1, :, ::-1]) / 2, mean_sides, (mask[0] + mask[1, :, ::-1]) / 2
+    return (centre[0] + centre[1, :, ::-1]) / 2, np.sqrt(sides[0] * left_right_swapped)
 
 
 def fit_photo(photo: np.ndarray, size_px: int) -> tuple[np.ndarray, np.ndarray]:
@@ -165,28 +123,6 @@ def decode(
     return boxes.astype(np.float32), scores[order].astype(np.float32)
 
 
-def group(boxes_xyxy: np.ndarray, sides: np.ndarray, mask: np.ndarray) -> list[np.ndarray]:
-    """(h, w) float32 in [0, 1] for each of N boxes, in cells: the cells' mask, where they point at this box.
-
-    sides: (4, h, w), left, top, right, bottom in cells; mask: (h, w) in [0, 1]. A cell belongs to the box that is most
-    like the one it points at, if that is like it at all.
-    """
-    h, w = mask.shape
-    rows, columns = np.nonzero(mask >= _LEAST_MASK)
-    if not len(boxes_xyxy) or not len(rows):
-        return [np.zeros((h, w), np.float32) for _ in boxes_xyxy]
-    reach, middle = sides[:, rows, columns].T, np.stack([columns, rows], 1) + 0.5
-    iou = box_iou(np.concatenate([middle - reach[:, :2], middle + reach[:, 2:]], 1), boxes_xyxy)
-    whose = np.where(iou.max(1) >= _LEAST_LIKE, iou.argmax(1), -1)
-    grids = []
-    for number in range(len(boxes_xyxy)):
-        grid = np.zeros((h, w), np.float32)
-        mine = whose == number
-        grid[rows[mine], columns[mine]] = mask[rows[mine], columns[mine]]
-        grids.append(grid)
-    return grids
-
-
 def suppress(boxes_xyxy: np.ndarray, scores: np.ndarray, max_iou: float) -> list[int]:
     """Indices of the boxes that stay, the surest first: one that shares more than `max_iou` with a surer one goes."""
     iou = box_iou(boxes_xyxy, boxes_xyxy)
@@ -203,18 +139,6 @@ def box_iou(a_xyxy: np.ndarray, b_xyxy: np.ndarray) -> np.ndarray:
     shared = (np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])).clip(0).prod(-1)
     areas = (a[..., 2:] - a[..., :2]).prod(-1) + (b[..., 2:] - b[..., :2]).prod(-1)
     return shared / np.maximum(areas - shared, 1e-9)
-
-
-def _bilinear(grid: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """(len(y), len(x)) values of a grid (h, w) between its cells, the edge ones going on beyond it."""
-
-    def along(values: np.ndarray, at: np.ndarray) -> np.ndarray:
-        at = at.clip(0, len(values) - 1)
-        low = np.floor(at).astype(int)
-        high, share = np.minimum(low + 1, len(values) - 1), (at - low)[:, None]
-        return values[low] * (1 - share) + values[high] * share
-
-    return along(along(grid, y).T, x).T
 
 
 def _neighbourhood_max(values: np.ndarray) -> np.ndarray:

@@ -15,7 +15,6 @@ from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 
-from deocclude.detection import Detection
 from deocclude.errors import InputError, UsageError
 from deocclude.masks import BoxXyxy, box_to_mask, check_mask, mask_to_box_xyxy
 
@@ -88,18 +87,16 @@ class Instance:
 
 @dataclass(frozen=True, eq=False)
 class Prompt:
-    """What is known of a person before stage 1: a rough visible mask, a box, or what the detector found. The last two
-    become masks when needed, so that many people in a large photo do not take much memory."""
+    """What is known of a person before stage 1: a rough visible mask, or a box. The mask of a box is made when needed,
+    so that many people in a large photo do not take much memory."""
 
-    area: np.ndarray | BoxXyxy | Detection = field(repr=False)  # (H, W) bool, or (x0, y0, x1, y1) in pixels
+    area: np.ndarray | BoxXyxy = field(repr=False)  # (H, W) bool, or (x0, y0, x1, y1) in pixels
     score: float = 1.0  # 0 to 1: how sure the finder is; 1 for what a user points at
     doubtful: bool = False  # there may be nobody
 
     def mask(self, size_hw: tuple[int, int]) -> np.ndarray:
-        """(H, W) bool: the rough mask, the filled box, or the detector's coarse mask."""
-        if isinstance(self.area, np.ndarray):
-            return self.area
-        return self.area.mask(size_hw) if isinstance(self.area, Detection) else box_to_mask(self.area, size_hw)
+        """(H, W) bool: the rough mask, or the filled box."""
+        return self.area if isinstance(self.area, np.ndarray) else box_to_mask(self.area, size_hw)
 
 
 class Segmenter(Protocol):

@@ -203,14 +203,14 @@ class Deoccluder:
     def _find(
         self, photo: np.ndarray, segmenter: Segmenter | None, min_score: float | None, min_height_px: float
     ) -> list[Prompt]:
-        """Who is in the photo, by the segmenter's masks or, without one, by the detector's coarse ones."""
+        """Who is in the photo, by the segmenter's masks or, without one, by the detector's boxes."""
         if segmenter:
             found = keep(as_instances(segmenter(photo), photo.shape[:2]), min_score or 0.0, min_height_px)
             return [Prompt(one.mask, one.score) for one in merge_duplicates(found)]
         if self._detect is None:
             raise UsageError(f"model {self.model} cannot find people: pass masks, boxes_xyxy or a segmenter")
         detections = self._detect(photo, min_score=min_score, min_height_px=min_height_px)
-        return [Prompt(one, one.score, doubtful=True) for one in detections]
+        return [Prompt(one.box_xyxy, one.score, doubtful=True) for one in detections]
 
     def _complete_one(self, photo: np.ndarray, prompt: Prompt) -> CompletionOutput | None:
         """The body of one prompt; None where the prompt is in doubt and the mask network sees nobody there either."""

@@ -25,10 +25,11 @@ def app(
     """Hide part of a bundled photo, recover it, and score that.
 
     A potted plant is drawn over part of a NASA portrait. The model gets the photo and the mask of what is still seen;
-    what it recovers is compared with what the plant hides. Pictures are written anew each time.
+    what it recovers is compared with what the plant hides. Then two people crossing, found without a mask, where the
+    model can find people. Pictures are written anew each time.
     """
     import deocclude
-    from deocclude.demo import make_scene, mean_colour_baseline, on_checkerboard, score, side_by_side
+    from deocclude.demo import make_crossing, make_scene, mean_colour_baseline, on_checkerboard, score, side_by_side
     from deocclude.image_io import save_image
 
     scene = make_scene()
@@ -48,6 +49,13 @@ def app(
         "recovered.png": content,
         "original.png": scene.original,
     }
+    crossing = None
+    if pipe.finds_people:
+        photo, _ = make_crossing()
+        crossing = pipe(photo, seed=seed)
+        shown = {"photo": photo, "overlay": crossing.overlay()}
+        shown |= {f"person {one.id}": on_checkerboard(one.rgba) for one in crossing.back_to_front}
+        pictures["crossing.png"] = side_by_side(shown)
     for name, pixels in pictures.items():
         save_image(pixels, output / name)
 
@@ -59,6 +67,7 @@ def app(
                 "found_hidden_fraction": person.hidden_fraction,
                 "score": recovered.as_dict(),
                 "mean_colour_baseline": baseline.as_dict(),
+                "found_crossing": None if crossing is None else len(crossing.people),
                 "seconds": seconds,
                 "device": result.device,
                 "model": result.model,
@@ -80,6 +89,12 @@ def app(
     typer.echo(f"{'':34}{'full IoU':>9}{'invisible IoU':>15}{'L1 (0-255)':>12}{'PSNR (dB)':>11}")
     for name, row in (("recovered", recovered), ("given mask, mean visible colour", baseline)):
         typer.echo(f"{name:34}{row.full_iou:9.3f}{row.invisible_iou:15.3f}{row.l1:12.1f}{row.psnr_db:11.1f}")
+    if crossing is not None:
+        behind = "; ".join(f"person {pair.behind} behind person {pair.front}" for pair in crossing.order)
+        typer.echo("")
+        typer.echo(
+            f"Two people crossing, no mask given: {len(crossing.people)} found{f': {behind}' if behind else ''}."
+        )
     typer.echo("")
     typer.echo(f"Pictures: {output / 'demo.png'} shows all, side by side.")
     typer.echo(f"One by one in {output}/: {', '.join(list(pictures)[1:])}")
