@@ -9,6 +9,9 @@ import numpy as np
 from deocclude.errors import UsageError
 
 HIDDEN_SHARE = 0.05  # of the body: with less of it hidden, a person counts as whole
+# Whoever is hidden less likely than this is left untouched. Not 0.5: of a hand or a foot that is hidden after all
+# nothing would come back, while a few pixels too many on somebody whole are hardly seen.
+UNTOUCHED_BELOW = 0.1
 Complete = Literal["auto", "always", "never"]
 _COMPLETE = ("auto", "always", "never")
 _LEAST_SHARE = 0.003  # logarithms of shares go no lower

@@ -15,7 +15,7 @@ from deocclude.composite import paste_hidden_box
 from deocclude.crop import Region
 from deocclude.detection import PeopleFinder
 from deocclude.errors import InputError, UsageError
-from deocclude.hidden import UNCALIBRATED, Complete, HiddenCalibration, check_complete
+from deocclude.hidden import UNCALIBRATED, UNTOUCHED_BELOW, Complete, HiddenCalibration, check_complete
 from deocclude.image_io import ImageSource, load_image, load_photo
 from deocclude.masks import BoxXyxy, box_to_mask, check_mask
 from deocclude.order import Body, share_out_pixels
@@ -140,8 +140,9 @@ class Deoccluder:
             min_score: of those found, only people with this score, 0 to 1; None for the detector's own, 0 of a
                 segmenter's.
             min_height_px: of those found, only people with this height of the box.
-            complete: whose hidden parts are recovered: "auto", of people of whom more than 5 % is hidden as likely as
-                not; "always", whatever stage 1 takes for hidden; "never", which gives refined visible masks.
+            complete: whose hidden parts are recovered: "auto", everyone's but of people of whom more than 5 % is hidden
+                with a probability below 0.1; "always", whatever stage 1 takes for hidden; "never", which gives refined
+                visible masks.
             uncrop: complete people beyond the photo's edge too, where it cuts them: `Result.image` is then the photo on
                 a canvas on which everyone fits, `Result.photo_region` its place there, `Result.alpha` what is filled.
 
@@ -280,7 +281,8 @@ class Deoccluder:
         """The body with the probability that something is hidden; as seen where nothing is to be made up."""
         probability = self._calibration.probability(body.hidden_fraction, body.probable_hidden)
         body = replace(body, hidden_probability=probability)
-        return body.as_seen() if complete == "never" or (complete == "auto" and probability < 0.5) else body
+        untouched = complete == "never" or (complete == "auto" and probability < UNTOUCHED_BELOW)
+        return body.as_seen() if untouched else body
 
     def _recover_hidden(self, body: CompletionOutput, size_hw: tuple[int, int]) -> tuple[Region, np.ndarray]:
         """The box of what is hidden and its colours; without running the network when nothing is."""

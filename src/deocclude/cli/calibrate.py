@@ -22,7 +22,7 @@ def app(
 ) -> None:
     """Fit the probability that something of a person is hidden, and write it into the weights' manifest.
 
-    `run --complete auto` recovers people for whom it is 0.5 or more. Do it after `deocclude export` of stage 1.
+    `run --complete auto` leaves people untouched for whom it is below 0.1. Do it after `deocclude export` of stage 1.
     """
     from deocclude.data.frozen import FrozenSet
     from deocclude.evaluation.calibration import calibrate
