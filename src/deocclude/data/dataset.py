@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from deocclude.data.augment import camera, photometric
-from deocclude.data.degrade import draw_initial_mask
+from deocclude.data.degrade import degrade_mask, draw_initial_mask
 from deocclude.data.synthesis import Library, Plan, SynthesisConfig, beyond_rgb, plan_scene, render
 
 Rng = np.random.Generator
@@ -38,10 +38,19 @@ def draw_sample(
     scene = render(plan, draw_crop(plan, rng, crop, size_px), (size_px, size_px))
     photo, truth = camera(photometric([scene.photo, scene.truth], rng), rng)
     photo[~scene.inside] = beyond_rgb(plan)
-    initial = draw_initial_mask(scene.visible, rng, p_exact=crop.p_exact, p_box=crop.p_box) & scene.inside
+    if plan.nobody:  # boxes alone are in doubt: whoever draws a mask means it
+        initial = degrade_mask(scene.visible, rng, "box") & scene.inside
+        visible, amodal, parsing = (
+            np.zeros_like(scene.visible),
+            np.zeros_like(scene.amodal),
+            np.zeros_like(scene.parsing),
+        )
+    else:
+        initial = draw_initial_mask(scene.visible, rng, p_exact=crop.p_exact, p_box=crop.p_box) & scene.inside
+        visible, amodal, parsing = scene.visible, scene.amodal, scene.parsing
     return {
-        "photo": photo, "truth": truth, "initial": initial, "visible": scene.visible, "amodal": scene.amodal,
-        "parsing": scene.parsing, "known": scene.known,
+        "photo": photo, "truth": truth, "initial": initial, "visible": visible, "amodal": amodal,
+        "parsing": parsing, "known": scene.known,
     }  # fmt: skip
 
 

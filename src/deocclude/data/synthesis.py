@@ -36,6 +36,8 @@ class SynthesisConfig:
     p_low: float = 0.25
     p_slab: float = 0.13
     p_clutter: float = 0.45  # objects or people behind the person
+    p_companion: float = 0.0  # one more person right behind the subject, of about the same height
+    p_nobody: float = 0.0  # a thing in the subject's place, prompted by its box: whoever completes it is wrong
     p_new_background: float = 0.45  # for people who have a photo of their own
     p_cut_by_edge: float = 0.28
     p_beyond_edge: float = 0.0  # of whole people so cut: the body is asked for beyond the edge too (--uncrop)
@@ -71,7 +73,7 @@ class Placed:
 class Plan:
     """A scene before rendering. Everything is in person coordinates."""
 
-    person: Placed
+    person: Placed  # a thing instead where `nobody` says so
     background: np.ndarray | None  # None: the person's own photo
     background_to_person: np.ndarray
     behind: tuple[Placed, ...]
@@ -82,6 +84,11 @@ class Plan:
     amodal_box_xyxy: tuple[float, float, float, float]
     hidden_fraction: float
     beyond_edge: bool = False  # the body counts beyond the photo's edges as well
+
+    @property
+    def nobody(self) -> bool:
+        """Whether the subject is a thing: there is no body to find in its place."""
+        return not isinstance(self.person.layer, PersonPhoto)
 
 
 @dataclass(frozen=True)
@@ -105,6 +112,8 @@ class Scene:
 
 def plan_scene(library: Library, rng: Rng, config: SynthesisConfig) -> Plan:
     """Draw a subject, its pose in the picture, a background, clutter, occluders and the photo's edges."""
+    if config.p_nobody and rng.random() < config.p_nobody:
+        return _plan_nobody(library, rng, config)
     person = library.people[rng.choice(len(library.people), p=library.weights)]
     own_photo = person.has_background and (not person.whole or rng.random() > config.p_new_background)
     if own_photo:
@@ -122,11 +131,22 @@ def plan_scene(library: Library, rng: Rng, config: SynthesisConfig) -> Plan:
     behind = ()
     if rng.random() < config.p_clutter:
         behind = tuple(_draw_clutter(library, rng) for _ in range(rng.integers(1, 3)))
+    if config.p_companion and rng.random() < config.p_companion:
+        behind += (_draw_companion(library, rng),)
     wanted = 0.0
     if rng.random() >= config.p_unoccluded:
         span = config.hidden_max - config.hidden_min
         wanted = config.hidden_min + span * rng.beta(config.hidden_alpha, config.hidden_beta)
     return plan_occlusion(subject, library, rng, config, wanted, background, background_to_person, behind)
+
+
+def _plan_nobody(library: Library, rng: Rng, config: SynthesisConfig) -> Plan:
+    """A thing on a background, among other things: what a detector may take for a person."""
+    thing = library.occluders[rng.integers(len(library.occluders))]
+    subject = _placed(thing, rng, rng.uniform(0.7, 1.0), 0.0, 0.0)
+    background = library.backgrounds[rng.integers(len(library.backgrounds))]
+    behind = tuple(_draw_clutter(library, rng, p_person=0.15) for _ in range(rng.integers(0, 3)))
+    return plan_occlusion(subject, library, rng, config, 0.0, background, _cover(background, rng), behind)
 
 
 def plan_occlusion(
@@ -260,9 +280,19 @@ def _draw_kind(rng: Rng, config: SynthesisConfig) -> str:
     return str(rng.choice(["person", "low", "slab", "object"], p=[*shares, 1 - sum(shares)]))
 
 
-def _draw_clutter(library: Library, rng: Rng) -> Placed:
+def _draw_companion(library: Library, rng: Rng) -> Placed:
+    """Somebody who stands right behind the subject: a box around the subject then holds two people."""
+    pool = library.passers_by
+    layer = pool[rng.integers(len(pool))]
+    size = rng.uniform(0.7, 1.15)
+    return _placed(
+        layer, rng, size, rng.choice([-1, 1]) * rng.uniform(0.08, 0.5), 0.5 - size / 2 + rng.normal(0, 0.05), 6.0
+    )
+
+
+def _draw_clutter(library: Library, rng: Rng, p_person: float = 0.35) -> Placed:
     """Something behind the person, beside or partly covered: what must not be taken for an occluder."""
-    pool = library.passers_by if rng.random() < 0.35 else library.occluders
+    pool = library.passers_by if rng.random() < p_person else library.occluders
     layer = pool[rng.integers(len(pool))]
     return _placed(layer, rng, rng.uniform(0.3, 1.1), rng.uniform(-0.7, 0.7), rng.uniform(-0.4, 0.5))
 
