@@ -76,6 +76,16 @@ def test_exact_initial_masks(library: Library) -> None:
         np.testing.assert_array_equal(s["initial"], s["visible"])
 
 
+def test_in_a_box_of_nobody_there_is_no_body(library: Library) -> None:
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        s = draw_sample(library, rng, SynthesisConfig(p_nobody=1.0), CropConfig(p_exact=1.0, p_box=0.0), SIZE)
+        rows, columns = s["initial"].any(axis=1), s["initial"].any(axis=0)
+        np.testing.assert_array_equal(s["initial"], rows[:, None] & columns[None, :])  # a filled box
+        assert s["initial"].any()
+        assert not s["visible"].any() and not s["amodal"].any() and not s["parsing"].any()
+
+
 @pytest.mark.parametrize("wide", [True, False])
 def test_crops_hold_their_box_at_the_scale_asked_for(library: Library, wide: bool) -> None:
     crop = CropConfig(p_wide=float(wide), shift=0.1)

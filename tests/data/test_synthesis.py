@@ -204,6 +204,28 @@ def test_clutter_stays_behind(library: Library) -> None:
     assert seen >= 8
 
 
+def test_a_companion_stands_behind_and_reaches_into_the_box_of_the_person(library: Library) -> None:
+    config = replace(DEFAULT, p_unoccluded=1.0, p_clutter=0.0, p_companion=1.0, p_new_background=0.0, p_cut_by_edge=0.0)
+    beside = 0
+    for plan, scene in scenes(library, 12, config):
+        (companion,) = plan.behind
+        assert companion.layer in library.passers_by
+        ys, xs = np.nonzero(scene.visible)
+        without = render(replace(plan, behind=()), WHOLE_SCENE, (SIZE, SIZE))
+        np.testing.assert_array_equal(scene.visible, without.visible)
+        box = (slice(ys.min(), ys.max() + 1), slice(xs.min(), xs.max() + 1))
+        changed = (scene.photo != without.photo).any(axis=2) & ~scene.visible
+        beside += bool(changed[box].any())
+    assert beside >= 6
+
+
+def test_a_thing_in_the_place_of_a_person(library: Library) -> None:
+    for plan, scene in scenes(library, 12, replace(DEFAULT, p_nobody=1.0)):
+        assert plan.nobody and plan.background is not None and plan.kind == "none"
+        assert plan.person.layer in library.occluders and scene.visible.any()
+    assert not any(plan.nobody for plan, _ in scenes(library, 12))
+
+
 def test_a_frame_at_half_the_size_shows_the_same_scene(library: Library) -> None:
     half = WHOLE_SCENE * 0.5 + np.array([[0, 0, -0.25], [0, 0, -0.25]])
     for plan, scene in scenes(library, 6):
