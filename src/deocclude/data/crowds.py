@@ -29,6 +29,7 @@ class CrowdConfig:
     people: tuple[float, ...] = (0.24, 0.22, 0.17, 0.13, 0.09, 0.06, 0.05, 0.04)
     p_own_photo: float = 0.3  # scenes in a person's own photo
     p_alone: float = 0.5  # of those: nobody is added
+    p_alone_things: float = 0.3  # of those in turn: things stand about, one of them before the person at times
     smallest: float = 0.0625  # 40 pixels of a photo of 640
     middle: tuple[float, float] = (0.12, 1.1)  # height about which a scene's people vary; log-uniform
     spread: float = 0.35  # standard deviation of log height within a scene
@@ -159,7 +160,7 @@ def draw_crowd(cast: Cast, rng: Rng, config: CrowdConfig, size_px: int) -> Crowd
         count = 1 + int(rng.choice(len(shares), p=shares / shares.sum()))
     stage = _Stage(cast, rng, config, canvas.shape[:2], host)
     # an own photo without additions stays as it was taken, but for a thing now and then
-    things = rng.integers(0, config.most_things + 1) if not alone or rng.random() < 0.3 else 0
+    things = rng.integers(0, config.most_things + 1) if not alone or rng.random() < config.p_alone_things else 0
     stage.fill(count, int(things))
     scene = compose(canvas, stage.layers, ignore)
     (photo,) = camera(photometric([scene.photo], rng), rng)
