@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import os
 import signal
 from collections.abc import Callable
@@ -29,7 +28,7 @@ from deocclude.train.engine import (
     to_float,
     use_bfloat16,
 )  # fmt: skip
-from deocclude.train.learner import Ema, Learner, learning_rate
+from deocclude.train.learner import Learner
 from deocclude.weights_io import load_state, load_weights, save_state
 
 
@@ -99,37 +98,6 @@ def with_stage1() -> TinyStage:
 
 def lines(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-
-
-def test_learning_rate_by_hand() -> None:
-    schedule = Schedule(steps=110, warmup_steps=10, learning_rate=0.2, final_share=0.1)
-    assert learning_rate(schedule, 0) == pytest.approx(0.02)
-    assert learning_rate(schedule, 4) == pytest.approx(0.1)
-    assert learning_rate(schedule, 9) == pytest.approx(0.2)
-    assert learning_rate(schedule, 10) == pytest.approx(0.2)
-    assert learning_rate(schedule, 60) == pytest.approx(0.2 * (0.1 + 0.9 * 0.5))
-    assert learning_rate(schedule, 35) == pytest.approx(0.2 * (0.1 + 0.9 * (1 + math.sqrt(0.5)) / 2))
-    assert learning_rate(schedule, 110) == pytest.approx(0.02)
-    rates = [learning_rate(schedule, i) for i in range(10, 110)]
-    assert rates == sorted(rates, reverse=True)
-    assert learning_rate(Schedule(steps=1, warmup_steps=0, learning_rate=0.2), 0) == pytest.approx(0.2)
-
-
-def test_average_by_hand() -> None:
-    network = nn.BatchNorm1d(1)
-    ema = Ema(network, decay=0.5)
-    with torch.no_grad():
-        network.weight.fill_(3.0)
-        network.running_mean.fill_(10.0)
-        network.num_batches_tracked.fill_(7)
-    ema.update(network, step=0)  # decay min(0.5, 1 / 10)
-    assert ema.network.weight.item() == pytest.approx(0.1 * 1 + 0.9 * 3)
-    assert ema.network.running_mean.item() == pytest.approx(9.0)
-    assert ema.network.num_batches_tracked.item() == 7
-    ema.update(network, step=1000)  # decay 0.5
-    assert ema.network.weight.item() == pytest.approx((2.8 + 3) / 2)
-    assert not ema.network.training and not any(p.requires_grad for p in ema.network.parameters())
-    assert network.weight.item() == 3.0 and network.weight.requires_grad
 
 
 @pytest.mark.parametrize("has", [True, False])
@@ -444,6 +412,17 @@ def test_a_finished_run_is_not_run_again_unless_asked(tmp_path: Path) -> None:
     fit(fresh, *config(steps=4), tmp_path, resume=False, quiet=True)
     assert len(fresh.drawn) == 4
     assert len(lines(tmp_path)) == 1, "the log of the former run is gone"
+
+
+def test_a_run_that_was_started_anew_and_broke_off_does_not_go_on_from_the_former(tmp_path: Path) -> None:
+    fit(TinyStage(), *config(steps=4), tmp_path, quiet=True)
+    broken = TinyStage()
+    broken.before_step = lambda step: 1 / (step != 2)
+    with pytest.raises(ZeroDivisionError):
+        fit(broken, *config(steps=4, seed=1), tmp_path, resume=False, quiet=True)
+    again = TinyStage()
+    fit(again, *config(steps=4, seed=1), tmp_path, quiet=True)
+    assert len(again.drawn) == 4
 
 
 def test_steps_leave_the_other_network_alone(tmp_path: Path) -> None:

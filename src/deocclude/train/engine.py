@@ -162,6 +162,8 @@ def fit(
             raise WeightsError(f"{last}: does not fit this config, so it cannot be resumed: {reason}") from error
     take_leaders_weights(accelerator, *(learner.network for learner in learners.values()), *averages)
     if leads:
+        if not resuming:
+            last.unlink(missing_ok=True)  # a former run's, which the new config must not be taken for
         save_config(out / CONFIG_FILE, config)
 
     def save(step: int) -> None:
@@ -186,7 +188,7 @@ def fit(
         for step, raw in zip(steps, loader, strict=True):
             done, rate = step + 1, learning_rate(schedule, step)
             # whatever draws at random, dropout too, draws the same in a step that is done again
-            torch.manual_seed(_seed(config.seed, step, 2, accelerator.process_index))
+            _seed(device, (config.seed, step, 2, accelerator.process_index))
             rng = np.random.default_rng((config.seed, step, 1))  # not the one that drew the batch
             batches = [to_float(part, device) for part in _split(raw, schedule.accumulate)]
             meter.add(_step(stage, learners, batches, rng, rate, accelerator, bf16))
@@ -336,8 +338,12 @@ def _split(raw: dict[str, Tensor], parts: int) -> list[dict[str, Tensor]]:
     return [{key: piece[i] for key, piece in pieces.items()} for i in range(parts)]
 
 
-def _seed(*key: int) -> int:
-    return int(np.random.SeedSequence(key).generate_state(1)[0])
+def _seed(device: torch.device, key: tuple[int, ...]) -> None:
+    """Seed torch on the CPU and on the device; `torch.manual_seed` takes a millisecond where there is no GPU."""
+    seed = int(np.random.SeedSequence(key).generate_state(1)[0])
+    torch.default_generator.manual_seed(seed)
+    if device.type != "cpu":
+        torch.get_device_module(device).manual_seed(seed)
 
 
 @contextmanager
