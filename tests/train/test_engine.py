@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import multiprocessing
 import os
 import signal
+import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -211,6 +214,29 @@ def test_a_run_killed_between_two_saves_goes_on_from_the_first(tmp_path: Path) -
     fit(resumed, *config(steps=10, log_every=1), tmp_path / "killed", quiet=True)
     told, again = ([drop_speed(line) for line in lines(tmp_path / name)] for name in ("straight", "killed"))
     assert told == again
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_of_all_processes_lets_the_step_end(tmp_path: Path, number: signal.Signals) -> None:
+    """A terminal, `timeout` and a cluster's queue tell the processes that draw samples as well."""
+    former = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    stage = TinyStage(adversarial=False)
+
+    def kill_all(step: int) -> None:
+        if step == 2:
+            for child in multiprocessing.active_children():
+                # not by their parent, of whom torch's workers take it politely
+                subprocess.run(["kill", f"-{int(number)}", str(child.pid)], check=True)
+                time.sleep(0.3)  # for its end to be noticed
+            os.kill(os.getpid(), number)
+
+    stage.before_step = kill_all
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            fit(stage, *config(steps=200, workers=1, validate_every=500), tmp_path, quiet=True)
+    finally:
+        signal.signal(signal.SIGTERM, former)
+    assert load_state(tmp_path / "last.pt")["step"] == 3
 
 
 def test_a_second_interrupt_is_not_waited_for(tmp_path: Path) -> None:

@@ -373,8 +373,9 @@ def _noted_interrupts() -> Iterator[list[int]]:
 
 
 def _leave_interrupts_to_the_parent(_: int) -> None:
-    """A terminal's Ctrl-C reaches the processes that draw samples too; they are needed until the step is over."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Ctrl-C and many a kill reach the processes that draw samples too, which are needed until the step is over."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def choose_device(name: str) -> torch.device:
