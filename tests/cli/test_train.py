@@ -53,7 +53,9 @@ def test_a_stage_trains_and_resumes(folder: Path, tmp_path: Path, stage: str, ne
     done = train(stage, "-c", folder / "config.yaml", "-o", out, "-q")
     assert done.exit_code == 0, done.output
     assert done.stdout.startswith(f"{out / 'best.safetensors'} score ") and done.stdout.endswith("after 2 steps\n")
-    assert {p.name for p in out.iterdir()} == {"best.safetensors", "last.pt", "last.safetensors", "log.jsonl"}
+    assert {p.name for p in out.iterdir()} == {
+        "best.safetensors", "config.yaml", "last.pt", "last.safetensors", "log.jsonl",
+    }  # fmt: skip
     assert load_weights(out / "best.safetensors")[1]["network"] == network
     more = train(stage, "-c", folder / "config.yaml", "-o", out, "-q", "--set", f"{stage}.schedule.steps=3")
     assert more.exit_code == 0 and more.stdout.endswith("after 3 steps\n")
@@ -61,6 +63,15 @@ def test_a_stage_trains_and_resumes(folder: Path, tmp_path: Path, stage: str, ne
     assert steps == [2, 3]
     assert train(stage, "-c", folder / "config.yaml", "-o", out, "-q", "--overwrite").exit_code == 0
     assert len((out / "log.jsonl").read_text().splitlines()) == 1
+    # what was saved trains as it is; what gives other numbers is refused
+    done = train(stage, "-c", out / "config.yaml", "-o", tmp_path / "again", "-q")
+    assert done.exit_code == 0, done.output
+    one, other = (load_weights(folder / "last.safetensors")[0] for folder in (out, tmp_path / "again"))
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
+    refused = train(stage, "-c", folder / "config.yaml", "-o", out, "-q", "--set", f"{stage}.schedule.weight_decay=0.5")
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert f"this run was started with {stage}.schedule.weight_decay 0.02, not 0.5" in refused.stderr
+    assert refused.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,16 @@ from deocclude.models.content_recovery import ContentRecoveryConfig
 from deocclude.models.mask_completion import MaskCompletionConfig
 from deocclude.models.people_detector import PeopleDetectorConfig
 from deocclude.train import content_stage, mask_stage, people_stage
-from deocclude.train.config import Phase, Schedule, build, check_losses, load_config
+from deocclude.train.config import (
+    Phase,
+    Schedule,
+    build,
+    check_losses,
+    check_resumable,
+    load_config,
+    plain_values,
+    save_config,
+)  # fmt: skip
 from deocclude.train.people_targets import PeopleCriterion
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -106,6 +115,12 @@ def test_overrides(tmp_path: Path) -> None:
             "mask.schedule.phases.0.size_px: input should be a multiple of 32, got 50",
         ),
         ("mask: {schedule: {steps: 5, phases: [{until: 1.0, size_px: 64}]}}", "phases.0.batch_size: field required"),
+        (
+            "mask: {schedule: {steps: 5, accumulate: 3}}",
+            "mask.schedule: value error, batch_size must be a multiple of accumulate 3, got 16",
+        ),
+        ("mask: {schedule: {steps: 5, accumulate: 0}}", "mask.schedule.accumulate: input should be greater than 0"),
+        ("content: {schedule: {steps: 5}, p_predicted: 1.5}", "content.p_predicted: input should be less than"),
         ("- 1", "expected a mapping at the top, got list"),
         ("a: [1, ", "not valid YAML"),
     ],
@@ -185,3 +200,56 @@ content: {schedule: {steps: 1}, data: {sources: {full: 1.0}}}
     assert config.data_of(config.mask) == config.data
     content = config.data_of(config.content)
     assert (content.root, content.sources, content.crop) == (Path("/a"), {"full": 1.0}, {"p_box": 0.5})
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda p: p.name)
+def test_what_is_saved_is_read_back(path: Path, tmp_path: Path) -> None:
+    """By every stage as it was, also by one whose own data name but a part."""
+    config = load_config(path)
+    save_config(tmp_path / "config.yaml", config)
+    again = load_config(tmp_path / "config.yaml")
+    assert again == config and plain_values(again) == plain_values(config)
+    for name in ("mask", "content", "people"):
+        section = getattr(config, name)
+        if section is not None:
+            assert again.data_of(getattr(again, name)) == config.data_of(section)
+            check_resumable(tmp_path / "config.yaml", config, name)
+
+
+def test_saved_defaults_are_written_out(tmp_path: Path) -> None:
+    save_config(tmp_path / "saved.yaml", load_config(written(tmp_path, "mask: {schedule: {steps: 5}}")))
+    text = (tmp_path / "saved.yaml").read_text()
+    assert "learning_rate: 0.002" in text and "accumulate: 1" in text and "ema_decay: 0.999" in text
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("mask.schedule.accumulate=2", "mask.schedule.accumulate 1, not 2"),
+        ("mask.schedule.phases=[{until: 1, size_px: 64, batch_size: 4}]", "mask.schedule.phases"),
+        ("mask.data.sources={ccp: 0.5}", "data.sources.ccp 1.0, not 0.5"),
+        ("mask.network.stem_width=8", "mask.network.stem_width null, not 8"),
+        ("validation_samples=7", "validation_samples 96, not 7"),
+    ],
+)
+def test_what_changes_the_numbers_of_a_run_is_named(tmp_path: Path, override: str, says: str) -> None:
+    text = "{data: {sources: {ccp: 1.0}}, mask: {schedule: {steps: 5}}, content: {schedule: {steps: 5}}}"
+    path = written(tmp_path, text)
+    with pytest.raises(ConfigError, match=re.escape(f"{path}: this run was started with {says}")) as caught:
+        check_resumable(path, load_config(path, [override]), "mask")
+    assert str(caught.value).endswith("set it back to resume, or start anew with --overwrite")
+    if override.startswith("mask"):
+        check_resumable(path, load_config(path, [override]), "content")
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["device=cuda", "workers=3", "tensorboard=true", "log_every=7", "validate_every=9", "data.root=/moved",
+     "mask.schedule.steps=9", "mask.init=null", "content.schedule.learning_rate=0.1", "people=null"],
+)  # fmt: skip
+def test_what_does_not_may_change(tmp_path: Path, override: str) -> None:
+    stages = ", ".join(
+        f"{name}: {{schedule: {{steps: 5}}, init: a.safetensors}}" for name in ("mask", "content", "people")
+    )
+    path = written(tmp_path, f"{{{stages}}}")
+    check_resumable(path, load_config(path, [override]), "mask")

@@ -1,48 +1,87 @@
-"""Two processes on one CPU: each draws its own share, and both step by the same, averaged gradients."""
+"""Two processes on one CPU: each draws its own share, both step by the same gradients, and both stop together."""
 
+from __future__ import annotations
+
+import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
+import pytest
+import shared_run
 import torch
 from torch import nn
 
-from deocclude.train.parallel import Team
-
-WORKER = """
-import torch
-from torch import nn
-from deocclude.train.parallel import Team
-
-team = Team.join(torch.device("cpu"))
-net = nn.Linear(3, 2)
-for p in net.parameters():
-    p.grad = torch.full_like(p, float(team.rank + 1))
-net.bias.grad += 4
-team.average_gradients(net)
-print(team.rank, team.size, team.leads, net.weight.grad.unique().tolist(), net.bias.grad.unique().tolist())
-"""
+from deocclude.errors import ConfigError, DeviceError
+from deocclude.train import parallel
+from deocclude.train.config import Phase, Schedule
+from deocclude.train.engine import _check_shares
+from deocclude.train.parallel import average_gradients, average_values, join, take_leaders_weights
+from deocclude.weights_io import load_state
 
 
-def test_two_processes_average_their_gradients() -> None:
+def test_two_processes_train_as_one_and_stop_and_resume_together(tmp_path: Path) -> None:
+    """Half of each batch in either process is the whole batch in one; Ctrl-C in one of them ends both at one step."""
     env = os.environ | {
         "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29677", "OMP_NUM_THREADS": "1",
     }  # fmt: skip
     started = [
         subprocess.Popen(
-            [sys.executable, "-c", WORKER], env=env | {"RANK": str(rank)}, stdout=subprocess.PIPE, text=True
+            [sys.executable, shared_run.__file__, tmp_path / "two"],
+            env=env | {"RANK": rank, "LOCAL_RANK": rank}, stdout=subprocess.PIPE, text=True,
         )
-        for rank in range(2)
-    ]
-    said = [process.communicate(timeout=120)[0].strip() for process in started]
-    assert said == ["0 2 True [1.5] [5.5]", "1 2 False [1.5] [5.5]"]
+        for rank in ("0", "1")
+    ]  # fmt: skip
+    first, second = (process.communicate(timeout=120)[0].splitlines() for process in started)
+    assert first == second, "both have the same weights after the same steps"
+    assert first[0].startswith("interrupted 2 ") and first[1].startswith("done 2 ")
+    assert shared_run.train(tmp_path / "one", seed=0).startswith("done 4 ")
+    one, two = (load_state(tmp_path / folder / "last.pt") for folder in ("one", "two"))
+    for name in ("network", "ema", "discriminator"):
+        for key, value in one[name].items():
+            torch.testing.assert_close(two[name][key], value, rtol=1e-4, atol=1e-5)
+    one, two = (
+        [json.loads(line) for line in (tmp_path / folder / "log.jsonl").read_text().splitlines()]
+        for folder in ("one", "two")
+    )
+    assert [line["step"] for line in two] == [1, 2, 3, 4, 4], "one of the two processes writes"
+    for a, b in zip(one[:4], two[:4], strict=True):
+        terms = ("l2", "adversarial", "discriminator")
+        assert [b[t] for t in terms] == pytest.approx([a[t] for t in terms], rel=1e-4), "means over both processes"
 
 
-def test_alone_nothing_is_averaged(monkeypatch) -> None:
-    monkeypatch.delenv("WORLD_SIZE", raising=False)
-    team = Team.join(torch.device("cpu"))
-    assert (team.rank, team.size, team.leads) == (0, 1, True)
+def test_alone_nothing_is_averaged() -> None:
+    accelerator, device = join(torch.device("cpu"))
+    assert (accelerator.process_index, accelerator.num_processes, accelerator.is_main_process) == (0, 1, True)
+    assert device == torch.device("cpu")
     net = nn.Linear(2, 1)
-    net.weight.grad = torch.tensor([[1.0, 2.0]])
-    team.average_gradients(net)
-    assert net.weight.grad.tolist() == [[1.0, 2.0]]
+    net.weight.grad = gradient = torch.tensor([[1.0, 2.0]])
+    average_gradients(accelerator, net)
+    assert net.weight.grad is gradient and gradient.tolist() == [[1.0, 2.0]]
+    before = net.weight.detach().clone()
+    take_leaders_weights(accelerator, net)
+    assert torch.equal(net.weight, before) and average_values(accelerator, {"a": 0.1}) == {"a": 0.1}
+
+
+def test_a_device_that_accelerate_was_not_started_for_is_named(monkeypatch) -> None:
+    join(torch.device("cpu"))  # from here on this process's accelerate is on the CPU
+    with pytest.raises(DeviceError, match="device cuda was asked for, but accelerate was started for cpu"):
+        join(torch.device("cuda"))
+
+    def refuses(**_: object) -> None:
+        raise ValueError("AcceleratorState has already been initialized")
+
+    monkeypatch.setattr(parallel, "Accelerator", refuses)
+    with pytest.raises(DeviceError, match="device cpu was asked for, but this process has used another: start a new"):
+        join(torch.device("cpu"))
+
+
+def test_batches_that_cannot_be_shared_evenly_are_named() -> None:
+    phases = (Phase(until=0.5, size_px=32, batch_size=8), Phase(until=1.0, size_px=32, batch_size=6))
+    schedule = Schedule(steps=2, phases=phases, accumulate=2)
+    _check_shares(schedule, 1, "mask")
+    with pytest.raises(ConfigError) as caught:
+        _check_shares(schedule, 2, "mask")
+    said = "mask.schedule.phases.1.batch_size must be a multiple of 4 (2 processes, 2 micro batches each), got 6"
+    assert str(caught.value) == said

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -15,10 +17,12 @@ from deocclude.cli.app import app
 from deocclude.errors import ConfigError, InputError
 from deocclude.export import build_network
 from deocclude.models.people_detector import PeopleDetector, PeopleDetectorConfig, PeopleOutput
+from deocclude.train import people_stage
 from deocclude.train.config import load_config
 from deocclude.train.engine import fit
 from deocclude.train.people_stage import DEFAULT_LOSSES, PeopleStage
 from deocclude.train.people_targets import PeopleCriterion, PeopleTargets, encode, focal_loss, sides_giou_loss
+from deocclude.weights_io import load_state
 
 NETWORK = {"stem_width": 8, "widths": [8, 16, 16], "blocks": [0, 0, 0]}
 
@@ -187,6 +191,29 @@ def test_a_handful_of_photos_is_learned_by_heart(people_config, tmp_path: Path) 
     network, metadata = build_network(outcome.best_weights)
     assert isinstance(network, PeopleDetector) and network.config == stage.config
     assert metadata["size_px"] == 64 and metadata["validation"]["score"] == outcome.best_score
+
+
+def test_an_interrupted_run_ends_with_the_same_losses_and_weights(people_config, tmp_path: Path) -> None:
+    config = people_config("log_every=1")
+    people_stage.main(config, tmp_path / "straight", quiet=True)
+    broken = PeopleStage(config)
+    terms_of, count = broken.generator_terms, iter(range(9))
+
+    def interrupted(batch, rng):
+        if next(count) == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        return terms_of(batch, rng)
+
+    broken.generator_terms = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        fit(broken, config, config.people, tmp_path / "broken", quiet=True)
+    people_stage.main(config, tmp_path / "broken", quiet=True)
+    first, second = (load_state(tmp_path / name / "last.pt") for name in ("straight", "broken"))
+    assert (first["step"], first["best"]) == (second["step"], second["best"])
+    for part in ("network", "ema"):
+        assert all(torch.equal(value, second[part][key]) for key, value in first[part].items()), part
+    one, other = ((tmp_path / name / "log.jsonl").read_text() for name in ("straight", "broken"))
+    assert re.sub(r'"samples_per_s": [\d.]+', "", one) == re.sub(r'"samples_per_s": [\d.]+', "", other)
 
 
 def test_validation_of_perfect_and_of_silent_answers(people_config) -> None:

@@ -13,7 +13,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=T
 
 Config = Annotated[Path, typer.Option("-c", "--config", metavar="FILE", help="A YAML file such as configs/base.yaml.")]
 Output = Annotated[
-    Path, typer.Option("-o", "--output", metavar="DIR", help="log.jsonl, last.pt, best and last.safetensors go here.")
+    Path, typer.Option("-o", "--output", metavar="DIR", help="Weights, log.jsonl, config.yaml and last.pt go here.")
 ]
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="a.b=c", help="Override a key of the config.")]
 Fresh = Annotated[bool, typer.Option("--overwrite", help="Start anew instead of resuming from the folder's last.pt.")]
@@ -55,4 +55,9 @@ def _train(stage: str, path: Path, output: Path, settings: list[str] | None, ove
 
     main = {"mask": mask_stage.main, "content": content_stage.main, "people": people_stage.main}[stage]
     outcome = main(config, output, resume=not overwrite, quiet=quiet)
-    typer.echo(f"{outcome.best_weights} score {outcome.best_score:.4f} after {outcome.steps} steps")
+    from accelerate import PartialState
+
+    run = PartialState()
+    if run.is_main_process:  # of several processes, the one that validated
+        typer.echo(f"{outcome.best_weights} score {outcome.best_score:.4f} after {outcome.steps} steps")
+    run.destroy_process_group()

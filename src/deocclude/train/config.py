@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,6 +12,13 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from deocclude.errors import ConfigError
+
+CONFIG_FILE = "config.yaml"  # beside the weights: the whole config that they are trained with
+# What may differ when a run goes on. The first do not change the numbers, or only by rounding; the last are read at the
+# start alone, name a place, or are how long the run is meant to be: a longer one's rate falls later from there on.
+_FREE = ("device", "threads", "workers", "validate_every", "log_every", "tensorboard")
+_FREE_IN_STAGE = ("init", "poses", "schedule.steps")
+_FREE_IN_DATA = ("root",)
 
 
 class _Strict(BaseModel):
@@ -42,6 +52,8 @@ class Schedule(_Strict):
 
     steps: int = Field(gt=0)
     phases: tuple[Phase, ...] = (Phase(until=1.0, size_px=256, batch_size=16),)
+    # micro batches in which a step's batch is computed, for a device that does not hold it whole
+    accumulate: int = Field(default=1, gt=0)
     learning_rate: float = Field(default=2e-3, gt=0)
     discriminator_share: float = Field(default=0.1, gt=0)  # of the learning rate, the parent project's 0.1
     warmup_steps: int = Field(default=300, ge=0)
@@ -55,6 +67,11 @@ class Schedule(_Strict):
         ends = [p.until for p in self.phases]
         if ends != sorted(set(ends)) or ends[-1:] != [1.0]:
             raise ValueError(f"phases must end in rising order, the last at 1.0, got {ends}")
+        for phase in self.phases:
+            if phase.batch_size % self.accumulate:
+                raise ValueError(
+                    f"batch_size must be a multiple of accumulate {self.accumulate}, got {phase.batch_size}"
+                )
         return self
 
 
@@ -70,6 +87,12 @@ class StageSection(_Strict):
     # stage 1's .safetensors: parser of stage 2, trunk of the people detector, encoder behind the perceptual terms
     features: Path | None = None
     perceptual: Path | None = None  # VGG-16 .safetensors for the perceptual terms instead of our own encoder
+    # stage 2 on what stage 1 predicts, as at inference, in this share of the batches
+    stage1: Path | None = None  # .safetensors of the stage 1 that predicts
+    p_predicted: float = Field(default=0.0, ge=0, le=1)
+    joint: bool = False  # stage 1 learns too: from its own losses and from stage 2's, through the masks
+    stage1_losses: dict[str, float] = {}  # joint: weight of each term of stage 1's criterion
+    stage1_share: float = Field(default=0.1, gt=0)  # joint: of the learning rate; it is trained already
     data: DataSection | None = None  # what differs from the common one; what it does not name is as there
 
 
@@ -83,6 +106,8 @@ class TrainConfig(_Strict):
     workers: int = Field(default=1, ge=0)  # processes that draw samples
     validate_every: int = Field(default=1000, gt=0)
     validation_samples: int = Field(default=96, gt=0)
+    log_every: int = Field(default=50, gt=0)  # steps whose mean losses are a line of log.jsonl
+    tensorboard: bool = False  # the same numbers, and pictures of held-out people, for TensorBoard
     data: DataSection = DataSection()
     mask: StageSection | None = None
     content: StageSection | None = None
@@ -113,6 +138,59 @@ def load_config(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> Trai
         return TrainConfig.model_validate(raw)
     except ValidationError as error:
         raise ConfigError(f"{path}: {describe(error)}") from error
+
+
+def plain_values(config: TrainConfig) -> dict[str, Any]:
+    """The whole config as plain values, defaults included; `TrainConfig.model_validate` takes them back."""
+    values = config.model_dump(mode="json")
+    for name, section in config:
+        # a stage's data are what differs from the common ones: what it does not name must stay unnamed
+        if isinstance(section, StageSection) and section.data is not None:
+            values[name]["data"] = section.data.model_dump(mode="json", exclude_unset=True)
+    return values
+
+
+def save_config(path: Path, config: TrainConfig) -> None:
+    """Write the whole config as YAML that `load_config` reads back; an interruption leaves the former file whole."""
+    part = path.with_name(path.name + ".tmp")
+    part.write_text(yaml.safe_dump(plain_values(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
+    os.replace(part, path)
+
+
+def check_resumable(path: Path, config: TrainConfig, stage: str) -> None:
+    """ConfigError naming the first key of a stage whose value gives other numbers than that of the config in `path`."""
+    before, now = (_what_counts(c, stage) for c in (load_config(path), config))
+    for key in {**before, **now}:
+        if before.get(key) != now.get(key):
+            was, got = (json.dumps(values.get(key)) for values in (before, now))
+            raise ConfigError(
+                f"{path}: this run was started with {key} {was}, not {got}: set it back to resume, or start anew with "
+                "--overwrite"
+            )
+
+
+def _what_counts(config: TrainConfig, stage: str) -> dict[str, Any]:
+    """Every value that a stage's numbers depend on, by its dotted key; unset ones are left out."""
+    values = plain_values(config)
+    section = getattr(config, stage)
+    common = {k: v for k, v in values.items() if k != "data" and not isinstance(getattr(config, k), StageSection)}
+    own = {k: v for k, v in values[stage].items() if k != "data"} if section else {}
+    data = config.data_of(section).model_dump(mode="json") if section else {}
+    parts = (("", common, _FREE), (f"{stage}.", own, _FREE_IN_STAGE), ("data.", data, _FREE_IN_DATA))
+    return {
+        prefix + key: value
+        for prefix, part, free in parts
+        for key, value in _flatten(part)
+        if key not in free and value is not None
+    }
+
+
+def _flatten(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
 
 
 def describe(error: ValidationError) -> str:

@@ -16,6 +16,7 @@ from deocclude.data.synthesis import SynthesisConfig
 from deocclude.errors import ConfigError
 from deocclude.losses import (
     ContentCriterion,
+    MaskCriterion,
     brightness_gradient,
     compose,
     generator_softplus,
@@ -27,8 +28,11 @@ from deocclude.models.content_recovery import ContentRecoveryConfig, ContentReco
 from deocclude.models.discriminators import PatchDiscriminator
 from deocclude.models.features import load_features, load_mask_completion
 from deocclude.models.mask_completion import to_probabilities
-from deocclude.train.config import Schedule, TrainConfig, build, check_losses
-from deocclude.train.engine import Outcome, choose_device, fit, to_float, use_bfloat16
+from deocclude.train.config import Schedule, StageSection, TrainConfig, build, check_losses
+from deocclude.train.engine import Companion, Outcome, Stage, choose_device, fit, to_float, use_bfloat16
+from deocclude.train.mask_stage import DEFAULT_LOSSES as STAGE1_LOSSES
+from deocclude.train.pictures import composed, first_people, in_a_row, named, to_rgb
+from deocclude.train.predicted_masks import MaskPredictor, predict
 from deocclude.weights_io import load_into
 
 DEFAULT_LOSSES = {
@@ -45,7 +49,7 @@ _CROP = {"p_wide": 0.0, "tight_scale": (1.1, 1.5), "shift": 0.05, "p_exact": 1.0
 _P_LABELS = 0.3  # share of labelled people whose parsing is their label, not stage 1's guess
 
 
-class ContentStage:
+class ContentStage(Stage):
     """Implements engine.Stage for stage 2."""
 
     name = "content"
@@ -65,6 +69,13 @@ class ContentStage:
             raise ConfigError("content.features: name stage 1's .safetensors (its parsing guides stage 2)")
         self.parser = load_mask_completion(section.features).eval().requires_grad_(False)
         self.criterion = ContentCriterion(self.losses, features=load_features(section.perceptual or section.features))
+        self.p_predicted = section.p_predicted
+        self.predictor = _load_predictor(section)
+        if section.joint:
+            about = {"network": "mask_completion", "config": self.predictor.network.config.to_dict()}
+            self.stage1 = Companion(
+                self.predictor.network, section.stage1_share, about | {"losses": self.predictor.criterion.weights}
+            )
         torch.manual_seed(config.seed)
         self.network = ContentRecoveryNet(self.config)
         self.discriminator = PatchDiscriminator(4, depth=3) if self.losses.get("adversarial") else None
@@ -76,11 +87,18 @@ class ContentStage:
         self.validation = [held_out.batch(i, 8, size) for i in range(-(-config.validation_samples // 8))]
 
     def generator_terms(self, batch: dict[str, Tensor], rng: np.random.Generator) -> tuple[dict[str, Tensor], Tensor]:
-        """Terms of the criterion, and the composed person for the discriminator."""
+        """Terms of the criterion, and the composed person for the discriminator.
+
+        Whatever masks the network was given, it is measured against the true person, where the true person is hidden.
+        """
+        predicted = self.p_predicted > 0 and rng.random() < self.p_predicted
+        found, terms = self.predictor(batch) if predicted or self.stage1 is not None else (None, {})
+        visible, amodal = (found.visible, found.amodal) if predicted else (batch["visible"], batch["amodal"])
         # a thin rim of the visible mask is dropped now and then, as inference does against the occluder's colours
-        source = batch["visible"] if rng.random() < 0.5 else -F.max_pool2d(-batch["visible"], 3, 1, 1)
-        content = self.network(batch["photo"], source, batch["amodal"], *self._parsing(batch, rng)).float()
-        terms = self.criterion(content, batch, self.discriminator)
+        source = visible if rng.random() < 0.5 else -F.max_pool2d(-visible, 3, 1, 1)
+        parsing = (found.visible_parsing, found.amodal_parsing) if predicted else self._parsing(batch, rng)
+        content = self.network(batch["photo"], source, amodal, *parsing).float()
+        terms = terms | self.criterion(content, batch, self.discriminator)
         return terms, compose(content, batch["truth"], batch["visible"], batch["amodal"]).detach()
 
     def discriminator_loss(self, batch: dict[str, Tensor], output: Tensor) -> Tensor:
@@ -105,14 +123,25 @@ class ContentStage:
         return visible, amodal
 
     @torch.no_grad()
-    def validate(self, network: nn.Module) -> dict[str, float]:
-        """L1 (0-255) and PSNR inside the hidden part, mean over people, and sharpness; score trades it against L1."""
+    def validate(self, network: nn.Module, stage1: nn.Module | None = None) -> dict[str, float]:
+        """L1 (0-255) and PSNR inside the hidden part, mean over people, and sharpness; score trades it against L1.
+
+        Given the true masks; where stage 1 predicts in training, the score is that of what it makes of its masks, and
+        the measures on those are told too, as `predicted_l1` and so on.
+        """
+        measures = self._measure(network, None)
+        if self.predictor is None:
+            return measures
+        predicted = self._measure(network, self.predictor.network if stage1 is None else stage1)
+        return measures | {f"predicted_{k}": v for k, v in predicted.items()} | {"score": predicted["score"]}
+
+    def _measure(self, network: nn.Module, stage1: nn.Module | None) -> dict[str, float]:
         device = next(network.parameters()).device
         l1s, psnrs, drawn, true = [], [], [], []
         for raw in self.validation:
             batch = to_float(raw, device)
             with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
-                content = network(batch["photo"], batch["visible"], batch["amodal"], *self._parsing(batch))
+                content = network(batch["photo"], *self._given(batch, stage1))
             hidden = batch["amodal"] * (1 - batch["visible"])
             big = hidden.sum((1, 2, 3)) > 64
             error = (content.float() - batch["truth"]) * hidden
@@ -125,9 +154,44 @@ class ContentStage:
         sharpness = (torch.cat(drawn).sum() / torch.cat(true).sum()).item()
         return {"l1": l1, "psnr": psnr, "sharpness": sharpness, "score": 20 * min(sharpness, 0.6) - l1}
 
+    def _given(self, batch: dict[str, Tensor], stage1: nn.Module | None) -> tuple[Tensor, ...]:
+        """Visible and amodal mask and parsing: the true masks, or what a stage 1 predicts."""
+        if stage1 is None:
+            return (batch["visible"], batch["amodal"], *self._parsing(batch))
+        return tuple(predict(stage1, batch))
+
+    @torch.no_grad()
+    def pictures(self, network: nn.Module, stage1: nn.Module | None = None) -> dict[str, np.ndarray]:
+        """Photo, visible person as given, recovered and true person of a few held-out people."""
+        batch = first_people(to_float(self.validation[0], next(network.parameters()).device))
+        if stage1 is None and self.predictor is not None:
+            stage1 = self.predictor.network
+        given = self._given(batch, stage1)
+        content, photo, (visible, amodal) = network(batch["photo"], *given), batch["photo"], given[:2]
+        rows = zip(
+            photo, composed(photo, content, visible, visible), composed(photo, content, visible, amodal),
+            composed(batch["truth"], batch["truth"], batch["amodal"], batch["amodal"]), strict=True,
+        )  # fmt: skip
+        return named([in_a_row(*(to_rgb(image) for image in row)) for row in rows])
+
     def metadata(self) -> dict[str, Any]:
         """Network and configuration, as stored beside the weights."""
         return {"network": "content_recovery", "config": self.config.to_dict(), "losses": self.losses}
+
+
+def _load_predictor(section: StageSection) -> MaskPredictor | None:
+    """The stage 1 whose predictions stage 2 is trained on; none where it never is. Raises ConfigError, WeightsError."""
+    if not section.p_predicted:
+        if section.joint:
+            raise ConfigError(
+                "content.joint: stage 1 learns from what stage 2 is given, so content.p_predicted must be > 0"
+            )
+        return None
+    if section.stage1 is None:
+        raise ConfigError("content.stage1: name stage 1's .safetensors (content.p_predicted asks for its predictions)")
+    terms = tuple(term for term in MaskCriterion.TERMS if term not in ("perceptual", "adversarial"))
+    losses = check_losses(section.stage1_losses or STAGE1_LOSSES, terms, "content.stage1_losses")
+    return MaskPredictor(load_mask_completion(section.stage1), losses if section.joint else None)
 
 
 def _check_sizes(schedule: Schedule, deepest_px: int) -> None:

@@ -1,63 +1,104 @@
-"""The training loop that both stages share: schedule, EMA, log, validation, checkpoints, resume."""
+"""The training loop that all stages share: schedule, averages, log, validation, checkpoints, exact resume."""
 
 from __future__ import annotations
 
-import copy
-import json
 import math
-import os
 import signal
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from deocclude.data.dataset import SampleStream
-from deocclude.errors import DeviceError, TrainingError, WeightsError
-from deocclude.train.config import Schedule, StageSection, TrainConfig
-from deocclude.train.parallel import Team
+from deocclude.errors import ConfigError, DeviceError, TrainingError, WeightsError
+from deocclude.train.config import (
+    CONFIG_FILE,
+    Schedule,
+    StageSection,
+    TrainConfig,
+    check_resumable,
+    plain_values,
+    save_config,
+)  # fmt: skip
+from deocclude.train.learner import Learner, learning_rate
+from deocclude.train.parallel import average_values, join, take_leaders_weights
+from deocclude.train.run_log import RunLog
 from deocclude.weights_io import load_state, save_state, save_weights
 
 STATE_FILE = "last.pt"  # everything that a run needs to go on
 WEIGHTS_FILE = "best.safetensors"  # averaged weights of the best validation
 LAST_FILE = "last.safetensors"  # averaged weights of the last one
+STAGE1_WEIGHTS_FILE = "best_stage1.safetensors"  # of stage 1, where it is trained beside stage 2
+STAGE1_LAST_FILE = "last_stage1.safetensors"
+# What each learner's parts are called in last.pt: its network, its optimiser, its average.
+_NAMES = {
+    "network": ("network", "optimizer", "ema"),
+    "stage1": ("stage1", "stage1_optimizer", "stage1_ema"),
+    "discriminator": ("discriminator", "adversary", None),
+}
 
 
-class Stage(Protocol):
-    """What one stage brings to the loop."""
+class Stream(Protocol):
+    """Endless batches; the same arguments always give the same one."""
 
-    name: str
+    def batch(self, index: int, batch_size: int, size_px: int, *, part: int = 0) -> dict[str, Tensor]:
+        """Part `part` of batch number `index`: tensors whose first dimension is batch_size."""
+        ...
+
+
+@dataclass(frozen=True)
+class Companion:
+    """Stage 1, trained beside stage 2. share: of the schedule's learning rate; metadata: stored beside its weights."""
+
     network: nn.Module
-    discriminator: nn.Module | None
-    stream: SampleStream
+    share: float
+    metadata: dict[str, Any]
 
+
+class Stage(ABC):
+    """What one stage brings to the loop. Modules that it holds as attributes are moved to the run's device."""
+
+    name: str  # of its section in the config
+    network: nn.Module
+    discriminator: nn.Module | None = None
+    stage1: Companion | None = None
+    stream: Stream
+
+    @abstractmethod
     def generator_terms(self, batch: dict[str, Tensor], rng: np.random.Generator) -> tuple[dict[str, Tensor], Any]:
         """Weighted loss terms of the network, and what `discriminator_loss` needs of the output.
 
         rng: for what the stage draws itself; a step always gets the same one.
         """
-        ...
 
+    @abstractmethod
     def discriminator_loss(self, batch: dict[str, Tensor], output: Any) -> Tensor:
         """Loss of the discriminator on a detached output."""
-        ...
 
-    def validate(self, network: nn.Module) -> dict[str, float]:
-        """Measures on held-out people; `score`, higher is better, picks the best checkpoint."""
-        ...
+    @abstractmethod
+    def validate(self, network: nn.Module, stage1: nn.Module | None = None) -> dict[str, float]:
+        """Measures on held-out people; `score`, higher is better, picks the best checkpoint.
 
+        stage1: the averaged weights of stage 1, where it is trained too.
+        """
+
+    @abstractmethod
+    def pictures(self, network: nn.Module, stage1: nn.Module | None = None) -> dict[str, np.ndarray]:
+        """A few held-out people by name, (H, W, 3) uint8 each: photo, what is given, what is predicted, the truth."""
+
+    @abstractmethod
     def metadata(self) -> dict[str, Any]:
         """What is stored beside the weights."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -70,203 +111,271 @@ class Outcome:
 
 
 class StepBatches(Dataset):
-    """Batch number `step` of the schedule; the same step always gives the same batch, which makes resuming exact."""
+    """Batch number `step` of the schedule; the same step always gives the same batch, which makes resuming exact.
 
-    def __init__(self, stream: SampleStream, schedule: Schedule, team: Team = Team()):
-        self.stream, self.schedule, self.team = stream, schedule, team
+    Of several processes each draws its own part. That is why accelerate does not prepare the loader: it would draw
+    every batch in every process and keep a share of it.
+    """
+
+    def __init__(self, stream: Stream, schedule: Schedule, rank: int = 0, processes: int = 1):
+        self.stream, self.schedule, self.rank, self.processes = stream, schedule, rank, processes
 
     def __len__(self) -> int:
         return self.schedule.steps
 
     def __getitem__(self, step: int) -> dict[str, Tensor]:
         phase = next(p for p in self.schedule.phases if step < p.until * self.schedule.steps)
-        share = max(1, phase.batch_size // self.team.size)
-        return self.stream.batch(step, share, phase.size_px, part=self.team.rank)
+        return self.stream.batch(step, phase.batch_size // self.processes, phase.size_px, part=self.rank)
 
 
 def fit(
     stage: Stage, config: TrainConfig, section: StageSection, out: Path, *, resume: bool = True, quiet: bool = False
 ) -> Outcome:
-    """Train a stage. Writes to `out`: log.jsonl, last.pt, best.safetensors and last.safetensors.
+    """Train a stage. Writes to `out`: config.yaml, log.jsonl, last.pt, best.safetensors and last.safetensors.
 
-    Resumes from last.pt where there is one.
+    Resumes from last.pt where there is one; ConfigError when that run's config gave other numbers.
     """
+    schedule, last = section.schedule, out / STATE_FILE
+    resuming = resume and last.is_file()
+    if resuming and (out / CONFIG_FILE).is_file():  # runs of before have none
+        check_resumable(out / CONFIG_FILE, config, stage.name)
     out.mkdir(parents=True, exist_ok=True)
-    device = choose_device(config.device)
+    asked = choose_device(config.device)
+    bf16 = use_bfloat16(config, asked)
+    accelerator, device = join(asked, schedule.accumulate)
+    _check_shares(schedule, accelerator.num_processes, stage.name)
     if config.threads:
         torch.set_num_threads(config.threads)
-    team = Team.join(device)
-    schedule, bf16 = section.schedule, use_bfloat16(config, device)
-    network = stage.network.to(device, memory_format=torch.channels_last)
-    ema = Ema(network, schedule.ema_decay)
-    optimizer = _optimizer(network, schedule, 1.0, (0.9, 0.999))
-    adversary = None
-    if stage.discriminator is not None:
-        stage.discriminator.to(device, memory_format=torch.channels_last)
-        adversary = _optimizer(stage.discriminator, schedule, schedule.discriminator_share, (0.5, 0.99))
-    start, best = 0, -math.inf
-    last = out / STATE_FILE
-    if resume and last.is_file():
+    leads = accelerator.is_main_process
+    to_device(stage, device)
+    learners = _learners(stage, schedule)
+    averages = [learner.ema.network for learner in learners.values() if learner.ema is not None]
+    start, best, meter = 0, -math.inf, Meter()
+    if resuming:
         state = load_state(last)
         try:
-            network.load_state_dict(state["network"])
-            ema.load_state_dict(state["ema"])
-            optimizer.load_state_dict(state["optimizer"])
-            if adversary is not None and state["discriminator"] is not None:
-                stage.discriminator.load_state_dict(state["discriminator"])
-                adversary.load_state_dict(state["adversary"])
-            start, best = state["step"], state["best"]
-        except (KeyError, ValueError, RuntimeError) as error:
+            for kind, learner in learners.items():
+                learner.load_state(_NAMES[kind], state)
+            start, best, meter = state["step"], state["best"], Meter(**state.get("meter", {}))
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
             reason = str(error).splitlines()[-1].strip()
             raise WeightsError(f"{last}: does not fit this config, so it cannot be resumed: {reason}") from error
+    take_leaders_weights(accelerator, *(learner.network for learner in learners.values()), *averages)
+    if leads:
+        if not resuming:
+            last.unlink(missing_ok=True)  # a former run's, which the new config must not be taken for
+        save_config(out / CONFIG_FILE, config)
 
     def save(step: int) -> None:
-        if not team.leads:
-            return
-        save_state(
-            last,
-            {
-                "network": network.state_dict(), "ema": ema.state_dict(), "optimizer": optimizer.state_dict(),
-                "discriminator": stage.discriminator.state_dict() if stage.discriminator is not None else None,
-                "adversary": adversary.state_dict() if adversary is not None else None,
-                "step": step, "best": best,
-            },
-        )  # fmt: skip
+        nonlocal meter
+        meter = Meter(average_values(accelerator, meter.sums), meter.count)
+        if leads:
+            state = {"discriminator": None, "adversary": None, "step": step, "best": best, "meter": vars(meter)}
+            for kind, learner in learners.items():
+                state |= learner.state(_NAMES[kind])
+            save_state(last, state)
 
     steps = range(start, schedule.steps)
     loader = DataLoader(
-        StepBatches(stage.stream, schedule, team), batch_size=None, sampler=steps, num_workers=config.workers,
-        prefetch_factor=4 if config.workers else None, pin_memory=device.type == "cuda",
+        StepBatches(stage.stream, schedule, accelerator.process_index, accelerator.num_processes), batch_size=None,
+        sampler=steps, num_workers=config.workers, prefetch_factor=4 if config.workers else None,
+        pin_memory=device.type == "cuda", worker_init_fn=_leave_interrupts_to_the_parent,
     )  # fmt: skip
-    log = (out / "log.jsonl" if team.leads else Path(os.devnull)).open("a" if start else "w")
-    running: dict[str, float] = {}
-    counted, seen, since = 0, 0, time.monotonic()
-    done = start
-    with log, _progress(quiet or not team.leads) as progress:
+    log = RunLog(out, start, tensorboard=config.tensorboard) if leads else nullcontext()
+    seen, since = 0, time.monotonic()
+    with log, _progress(quiet or not leads) as progress, _noted_interrupts() as interrupts:
         bar = progress.add_task(stage.name, total=schedule.steps, completed=start, rate=0.0, note="")
-        try:
-            for step, raw in zip(steps, loader, strict=True):
-                rate = learning_rate(schedule, step)
-                batch = to_float(raw, device)
-                rng = np.random.default_rng((config.seed, step, 1))  # not the one that drew the batch
-                with _put_off_interrupts():
-                    terms = _step(stage, batch, rng, optimizer, adversary, rate, schedule, bf16, team)
-                    ema.update(network, step)
-                    done = step + 1
-                for name, value in terms.items():
-                    running[name] = running.get(name, 0.0) + value
-                counted += 1
-                seen += batch["photo"].shape[0] * team.size
-                if (step + 1) % 50 == 0:
-                    now = time.monotonic()
-                    line = {"step": step + 1, "lr": rate, "samples_per_s": seen / (now - since)}
-                    line |= {k: v / counted for k, v in running.items()}
-                    _write(log, line)
-                    progress.update(bar, completed=step + 1, rate=line["samples_per_s"])
-                    running, counted, seen, since = {}, 0, 0, now
-                if team.leads and ((step + 1) % config.validate_every == 0 or step + 1 == schedule.steps):
-                    measures = stage.validate(ema.network)
-                    _write(log, {"step": step + 1, "validation": measures})
+        for step, raw in zip(steps, loader, strict=True):
+            done, rate = step + 1, learning_rate(schedule, step)
+            # whatever draws at random, dropout too, draws the same in a step that is done again
+            _seed(device, (config.seed, step, 2, accelerator.process_index))
+            rng = np.random.default_rng((config.seed, step, 1))  # not the one that drew the batch
+            batches = [to_float(part, device) for part in _split(raw, schedule.accumulate)]
+            meter.add(_step(stage, learners, batches, rng, rate, accelerator, bf16))
+            for learner in learners.values():
+                if learner.ema is not None:
+                    learner.ema.update(learner.network, step)
+            seen += len(raw["photo"]) * accelerator.num_processes
+            if done % config.log_every == 0:
+                means = average_values(accelerator, meter.means())
+                speed = seen / (time.monotonic() - since)
+                if leads:
+                    log.train(done, {"lr": rate, "samples_per_s": speed} | means)
+                progress.update(bar, completed=done, rate=speed)
+                meter, seen, since = Meter(), 0, time.monotonic()
+            if done % config.validate_every == 0 or done == schedule.steps:
+                if leads:
+                    measures = stage.validate(*averages)
+                    log.validation(done, measures)
+                    if log.wants_pictures:
+                        log.pictures(done, stage.pictures(*averages))
                     progress.update(bar, note=f"score {measures['score']:.4f}")
-                    meta = stage.metadata() | {"step": step + 1, "validation": measures, "seed": config.seed}
-                    save_weights(out / LAST_FILE, ema.network.state_dict(), meta)
-                    if measures["score"] > best:
-                        best = measures["score"]
-                        save_weights(out / WEIGHTS_FILE, ema.network.state_dict(), meta)
-                    save(step + 1)
-                    seen, since = 0, time.monotonic()
-        except KeyboardInterrupt:
-            save(done)
-            raise
+                    about = {
+                        "step": done, "validation": measures, "seed": config.seed,
+                        "train_config": plain_values(config),
+                    }  # fmt: skip
+                    _save_averages(stage, averages, about, out, is_best=measures["score"] > best)
+                    best = max(best, measures["score"])
+                save(done)
+                seen, since = 0, time.monotonic()
+            if interrupts:
+                accelerator.set_trigger()
+            if accelerator.check_trigger():  # in any process: all of them stop after the same step
+                save(done)
+                raise KeyboardInterrupt
     return Outcome(schedule.steps, best, out / WEIGHTS_FILE)
 
 
-@contextmanager
-def _put_off_interrupts() -> Iterator[None]:
-    """Ctrl-C and a polite kill wait for the end of the block: what is saved then is the state after a whole step."""
-    came: list[int] = []
-    # handlers can be set in the main thread alone, which is the one that they interrupt
-    put_off = [s for s in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(s) is signal.default_int_handler]
-    if threading.current_thread() is not threading.main_thread():
-        put_off = []
-    for number in put_off:
-        signal.signal(number, lambda n, _: came.append(n))
-    try:
-        yield
-    finally:
-        for number in put_off:
-            signal.signal(number, signal.default_int_handler)
-    if came:
-        raise KeyboardInterrupt
+@dataclass
+class Meter:
+    """Sums of loss terms over `count` steps."""
+
+    sums: dict[str, float] = field(default_factory=dict)
+    count: int = 0
+
+    def add(self, values: dict[str, float]) -> None:
+        """One step's values."""
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+        self.count += 1
+
+    def means(self) -> dict[str, float]:
+        """Mean of each term over the steps."""
+        return {name: value / self.count for name, value in self.sums.items()}
 
 
 def _step(
-    stage: Stage, batch: dict[str, Tensor], rng: np.random.Generator, optimizer: torch.optim.Optimizer,
-    adversary: torch.optim.Optimizer | None, rate: float, schedule: Schedule, bf16: bool, team: Team,
+    stage: Stage, learners: dict[str, Learner], batches: list[dict[str, Tensor]], rng: np.random.Generator, rate: float,
+    accelerator: Accelerator, bf16: bool,
 ) -> dict[str, float]:  # fmt: skip
-    """One step of the network, then one of its discriminator. Gradients of the two never mix."""
-    stage.network.train()
-    _set_rate(optimizer, rate)
-    device = batch["photo"].device
+    """One step of the network, of stage 1 where it learns too, then of the discriminator, whose gradients never mix.
+
+    batches: the micro batches whose mean gradient the step takes. Returns the mean value of each term.
+    """
+    device = batches[0]["photo"].device
+    adversary = learners.get("discriminator")
+    students = [learner for kind, learner in learners.items() if kind != "discriminator"]
+    for learner in students:
+        learner.network.train()
     if adversary is not None:
-        stage.discriminator.requires_grad_(False)
-    with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-        terms, output = stage.generator_terms(batch, rng)
-    total = torch.stack(list(terms.values())).sum()
-    if not torch.isfinite(total):
-        raise TrainingError(f"{stage.name}: the loss is {total.item()}: { ({k: v.item() for k, v in terms.items()}) }")
-    optimizer.zero_grad(set_to_none=True)
-    total.backward()
-    team.average_gradients(stage.network)
-    nn.utils.clip_grad_norm_(stage.network.parameters(), schedule.clip_norm)
-    optimizer.step()
-    values = {k: v.item() for k, v in terms.items()}
-    if adversary is not None:
-        _set_rate(adversary, rate * schedule.discriminator_share)
-        stage.discriminator.requires_grad_(True)
+        adversary.network.requires_grad_(False)
+    meter, outputs = Meter(), []
+    for batch in batches:
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            loss = stage.discriminator_loss(batch, output)
-        adversary.zero_grad(set_to_none=True)
-        loss.backward()
-        team.average_gradients(stage.discriminator)
-        adversary.step()
-        values["discriminator"] = loss.item()
-    return values
+            terms, output = stage.generator_terms(batch, rng)
+        total = torch.stack(list(terms.values())).sum()
+        values = {k: v.item() for k, v in terms.items()}
+        if not torch.isfinite(total):
+            raise TrainingError(f"{stage.name}: the loss is {total.item()}: {values}")
+        accelerator.backward(total)
+        outputs.append(output)
+        meter.add(values)
+    for learner in students:
+        learner.step(accelerator, rate)
+    means = meter.means()
+    if adversary is not None:
+        adversary.network.requires_grad_(True)
+        losses = []
+        for batch, output in zip(batches, outputs, strict=True):
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                loss = stage.discriminator_loss(batch, output)
+            accelerator.backward(loss)
+            losses.append(loss.item())
+        adversary.step(accelerator, rate)
+        means["discriminator"] = sum(losses) / len(losses)
+    return means
 
 
-class Ema:
-    """Exponential moving average of a network, buffers included; young averages forget faster."""
-
-    def __init__(self, network: nn.Module, decay: float):
-        self.network = copy.deepcopy(network).eval().requires_grad_(False)
-        self.decay = decay
-
-    def update(self, network: nn.Module, step: int) -> None:
-        """Take in the weights after `step`."""
-        decay = min(self.decay, (1 + step) / (10 + step))
-        with torch.no_grad():
-            for mine, theirs in zip(self.network.state_dict().values(), network.state_dict().values(), strict=True):
-                if mine.dtype.is_floating_point:
-                    mine.lerp_(theirs, 1 - decay)
-                else:
-                    mine.copy_(theirs)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """The averaged weights."""
-        return self.network.state_dict()
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Continue from averaged weights."""
-        self.network.load_state_dict(state)
+def _learners(stage: Stage, schedule: Schedule) -> dict[str, Learner]:
+    """Who learns, by kind; the network first, whose average comes first in what is validated."""
+    learners = {"network": Learner(stage.network, schedule)}
+    if stage.stage1 is not None:
+        learners["stage1"] = Learner(stage.stage1.network, schedule, share=stage.stage1.share)
+    if stage.discriminator is not None:
+        learners["discriminator"] = Learner(
+            stage.discriminator, schedule, share=schedule.discriminator_share, betas=(0.5, 0.99), average=False
+        )
+    return learners
 
 
-def learning_rate(schedule: Schedule, step: int) -> float:
-    """Linear warm-up, then half a cosine from learning_rate to final_share of it."""
-    if step < schedule.warmup_steps:
-        return schedule.learning_rate * (step + 1) / schedule.warmup_steps
-    share = (step - schedule.warmup_steps) / max(1, schedule.steps - schedule.warmup_steps)
-    cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
-    return schedule.learning_rate * (schedule.final_share + (1 - schedule.final_share) * cosine)
+def _save_averages(stage: Stage, averages: list[nn.Module], about: dict[str, Any], out: Path, *, is_best: bool) -> None:
+    """The averaged weights as .safetensors: last, and best where they are."""
+    kept = [(stage.metadata(), LAST_FILE, WEIGHTS_FILE)]
+    if stage.stage1 is not None:
+        kept.append((stage.stage1.metadata, STAGE1_LAST_FILE, STAGE1_WEIGHTS_FILE))
+    for network, (metadata, last, best) in zip(averages, kept, strict=True):
+        for name in (last, best) if is_best else (last,):
+            save_weights(out / name, network.state_dict(), metadata | about)
+
+
+def to_device(stage: Stage, device: torch.device) -> None:
+    """Move every network that the stage holds: those that learn, and those that its losses read."""
+    for module in vars(stage).values():
+        if isinstance(module, nn.Module):
+            module.to(device)
+    beside = stage.stage1.network if stage.stage1 is not None else None
+    for module in (stage.network, beside, stage.discriminator):
+        if module is not None:
+            module.to(device, memory_format=torch.channels_last)
+
+
+def _check_shares(schedule: Schedule, processes: int, name: str) -> None:
+    """ConfigError unless every process gets as many samples, in micro batches of one size."""
+    shares = processes * schedule.accumulate
+    for number, phase in enumerate(schedule.phases):
+        if phase.batch_size % shares:
+            raise ConfigError(
+                f"{name}.schedule.phases.{number}.batch_size must be a multiple of {shares} ({processes} processes, "
+                f"{schedule.accumulate} micro batches each), got {phase.batch_size}"
+            )
+
+
+def _split(raw: dict[str, Tensor], parts: int) -> list[dict[str, Tensor]]:
+    """A batch as micro batches of one size."""
+    if parts == 1:
+        return [raw]
+    pieces = {key: tensor.chunk(parts) for key, tensor in raw.items()}
+    return [{key: piece[i] for key, piece in pieces.items()} for i in range(parts)]
+
+
+def _seed(device: torch.device, key: tuple[int, ...]) -> None:
+    """Seed torch on the CPU and on the device; `torch.manual_seed` takes a millisecond where there is no GPU."""
+    seed = int(np.random.SeedSequence(key).generate_state(1)[0])
+    torch.default_generator.manual_seed(seed)
+    if device.type != "cpu":
+        torch.get_device_module(device).manual_seed(seed)
+
+
+@contextmanager
+def _noted_interrupts() -> Iterator[list[int]]:
+    """Ctrl-C and a polite kill are noted in the list, so that what is saved is the state after a whole step.
+
+    A second one is not waited for: nothing is saved then.
+    """
+    came: list[int] = []
+
+    def note(number: int, _: object) -> None:
+        if came:
+            raise KeyboardInterrupt
+        came.append(number)
+
+    # handlers can be set in the main thread alone, which is the one that they interrupt
+    noted = [s for s in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(s) is signal.default_int_handler]
+    if threading.current_thread() is not threading.main_thread():
+        noted = []
+    for number in noted:
+        signal.signal(number, note)
+    try:
+        yield came
+    finally:
+        for number in noted:
+            signal.signal(number, signal.default_int_handler)
+
+
+def _leave_interrupts_to_the_parent(_: int) -> None:
+    """Ctrl-C and many a kill reach the processes that draw samples too, which are needed until the step is over."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def choose_device(name: str) -> torch.device:
@@ -303,28 +412,6 @@ def to_float(raw: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
             tensor = tensor.float()
         out[key] = tensor
     return out
-
-
-def _optimizer(
-    network: nn.Module, schedule: Schedule, share: float, betas: tuple[float, float]
-) -> torch.optim.Optimizer:
-    """AdamW; norms and biases are not decayed."""
-    params = [p for p in network.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in params if p.ndim > 1], "weight_decay": schedule.weight_decay},
-        {"params": [p for p in params if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=schedule.learning_rate * share, betas=betas)
-
-
-def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-
-
-def _write(log, line: dict[str, Any]) -> None:
-    log.write(json.dumps(line) + "\n")
-    log.flush()
 
 
 def _progress(quiet: bool) -> Progress:

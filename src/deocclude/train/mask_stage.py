@@ -20,7 +20,8 @@ from deocclude.models.features import load_features
 from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet, to_probabilities
 from deocclude.person_frame import read_poses
 from deocclude.train.config import TrainConfig, build, check_losses
-from deocclude.train.engine import STATE_FILE, Outcome, choose_device, fit, to_float, use_bfloat16
+from deocclude.train.engine import STATE_FILE, Outcome, Stage, choose_device, fit, to_float, use_bfloat16
+from deocclude.train.pictures import first_people, in_a_row, mask_rgb, named, to_rgb
 from deocclude.weights_io import load_into
 
 DEFAULT_LOSSES = {
@@ -29,7 +30,7 @@ DEFAULT_LOSSES = {
 }  # fmt: skip
 
 
-class MaskStage:
+class MaskStage(Stage):
     """Implements engine.Stage for stage 1."""
 
     name = "mask"
@@ -80,7 +81,7 @@ class MaskStage:
         return discriminator_adversarial(real, self.discriminator(torch.cat([batch["photo"], output], 1)))
 
     @torch.no_grad()
-    def validate(self, network: nn.Module) -> dict[str, float]:
+    def validate(self, network: nn.Module, stage1: nn.Module | None = None) -> dict[str, float]:
         """Mean full and invisible IoU, refined visible IoU, parsing accuracy, false completion share."""
         device = next(network.parameters()).device
         rows: dict[str, list[Tensor]] = {
@@ -105,6 +106,27 @@ class MaskStage:
         # a small validation set may hold nobody unoccluded, or nobody with labels: that measure is left out
         means = {k: v.mean().item() for k, v in joined.items() if len(v)}
         return means | {"score": means["full_iou"] + means.get("invisible_iou", 0.0)}
+
+    @torch.no_grad()
+    def pictures(self, network: nn.Module, stage1: nn.Module | None = None) -> dict[str, np.ndarray]:
+        """Photo, initial mask, predicted and true masks of a few held-out people; hidden parts are orange."""
+        batch = first_people(to_float(self.validation[0], next(network.parameters()).device))
+        found = to_probabilities(network(batch["photo"], batch["initial"]))
+        rows = zip(
+            batch["photo"],
+            batch["initial"],
+            found.visible,
+            found.amodal,
+            batch["visible"],
+            batch["amodal"],
+            strict=True,
+        )
+        return named(
+            [
+                in_a_row(to_rgb(photo), mask_rgb(initial, initial), mask_rgb(seen, whole), mask_rgb(visible, amodal))
+                for photo, initial, seen, whole, visible, amodal in rows
+            ]
+        )
 
     def metadata(self) -> dict[str, Any]:
         """Network and configuration, as stored beside the weights."""

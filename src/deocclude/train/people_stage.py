@@ -20,21 +20,22 @@ from deocclude.errors import ConfigError
 from deocclude.models.features import load_mask_completion
 from deocclude.models.people_detector import PeopleDetector, PeopleDetectorConfig, PeopleMaps, to_maps
 from deocclude.train.config import TrainConfig, build, check_losses
-from deocclude.train.engine import Outcome, choose_device, fit, to_float, use_bfloat16
+from deocclude.train.engine import Outcome, Stage, choose_device, fit, to_float, use_bfloat16
 from deocclude.train.people_targets import PeopleCriterion, encode
+from deocclude.train.pictures import PEOPLE, boxes_rgb, in_a_row, named
 from deocclude.weights_io import load_into
 
 DEFAULT_LOSSES = {"centre": 1.0, "sides": 2.0, "own": 1.0, "mask": 1.0}
 THRESHOLDS = tuple(round(0.1 + 0.05 * i, 2) for i in range(15))  # tried in validation
 _COUNTED_SHARE = 0.15  # of the frame: 96 pixels of a photo of 640
 _BATCH = 8
+_SHOWN_SCORE = 0.3  # of the boxes in a validation's pictures
 
 
-class PeopleStage:
+class PeopleStage(Stage):
     """Implements engine.Stage for the people detector."""
 
     name = "people"
-    discriminator = None
 
     def __init__(self, config: TrainConfig):
         section = config.people
@@ -83,7 +84,7 @@ class PeopleStage:
         raise TypeError("the people detector has no discriminator")
 
     @torch.no_grad()
-    def validate(self, network: nn.Module) -> dict[str, float]:
+    def validate(self, network: nn.Module, stage1: nn.Module | None = None) -> dict[str, float]:
         """Recall and precision at IoU 0.5 of people of at least 0.15 of the frame, composed and real.
 
         Each at the one threshold at which their F1 scores, averaged, are best: that average is the score.
@@ -102,31 +103,46 @@ class PeopleStage:
             rows |= {f"{kind}_recall": float(recall), f"{kind}_precision": float(precision)}
         return rows | {"threshold": best, "score": score(best)}
 
+    @torch.no_grad()
+    def pictures(self, network: nn.Module, stage1: nn.Module | None = None) -> dict[str, np.ndarray]:
+        """Photos with the boxes that are found beside those that are asked for."""
+        samples = self.validation["composed"][:PEOPLE]
+        rows = []
+        for sample, (boxes, scores) in zip(samples, self._find(network, samples), strict=True):
+            photo = torch.from_numpy(sample.photo).permute(2, 0, 1) / 255
+            wanted = sample.boxes_xyxy[sample.counted]
+            rows.append(in_a_row(boxes_rgb(photo, boxes[scores >= _SHOWN_SCORE]), boxes_rgb(photo, wanted)))
+        return named(rows)
+
     def _match(self, network: nn.Module, samples: list[PeopleSample]) -> list[Matched]:
+        found = self._find(network, samples)
+        return [self._match_one(sample, *boxes) for sample, boxes in zip(samples, found, strict=True)]
+
+    def _find(self, network: nn.Module, samples: list[PeopleSample]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Boxes (N, 4) in pixels of the frame and their scores (N,), from the lowest threshold up, for each sample."""
         device = next(network.parameters()).device
-        outcomes = []
+        found = []
         for start in range(0, len(samples), _BATCH):
-            part = samples[start : start + _BATCH]
-            batch = to_float(to_batch(part), device)
+            batch = to_float(to_batch(samples[start : start + _BATCH]), device)
             with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
                 output = network(batch["photo"])
             maps = to_maps(type(output)(*(t.float() for t in output)))
             arrays = PeopleMaps(*(t.cpu().numpy() for t in maps))
-            for sample, centre, sides in zip(part, arrays.centre, arrays.sides, strict=True):
-                outcomes.append(self._match_one(sample, centre[0], sides))
-        return outcomes
+            for centre, sides in zip(arrays.centre, arrays.sides, strict=True):
+                boxes, scores = decode(centre[0], sides, self.config.stride, THRESHOLDS[0])
+                boxes = boxes.clip(0, self.size_px)
+                kept = suppress(boxes, scores, MAX_IOU)
+                found.append((boxes[kept], scores[kept]))
+        return found
 
-    def _match_one(self, sample: PeopleSample, centre: np.ndarray, sides: np.ndarray) -> Matched:
-        boxes, scores = decode(centre, sides, self.config.stride, THRESHOLDS[0])
-        boxes = boxes.clip(0, self.size_px)
-        kept = suppress(boxes, scores, MAX_IOU)
+    def _match_one(self, sample: PeopleSample, boxes: np.ndarray, scores: np.ndarray) -> Matched:
         ignore = sample.ignore
         if not sample.counted.all():
             ignore = ignore.copy()
             for x0, y0, x1, y1 in sample.boxes_xyxy[~sample.counted].astype(int):
                 ignore[y0:y1, x0:x1] = True
         return match_boxes(
-            boxes[kept], scores[kept], sample.boxes_xyxy[sample.counted], ignore=ignore,
+            boxes, scores, sample.boxes_xyxy[sample.counted], ignore=ignore,
             min_height_px=_COUNTED_SHARE * self.size_px,
         )  # fmt: skip
 
