@@ -1,4 +1,4 @@
-"""Stage 2 in training: ContentRecoveryNet, its criterion and its validation."""
+"""Stage 2 in training: ContentRecoveryNet or a baseline, its criterion and its validation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from deocclude.data.dataset import CropConfig, SampleStream
-from deocclude.data.library import SourceWeights, load_library
+from deocclude.data.library import SourceWeights
 from deocclude.data.synthesis import SynthesisConfig
 from deocclude.errors import ConfigError
 from deocclude.losses import (
@@ -23,22 +23,17 @@ from deocclude.losses import (
     masked_scores,
 )  # fmt: skip
 from deocclude.models.blocks import one_hot
-from deocclude.models.content_recovery import ContentRecoveryConfig, ContentRecoveryNet
 from deocclude.models.discriminators import PatchDiscriminator
 from deocclude.models.features import load_features, load_mask_completion
 from deocclude.models.mask_completion import to_probabilities
-from deocclude.train.config import Schedule, TrainConfig, build, check_losses
+from deocclude.models.registry import CONTENT_METHODS, find_method
+from deocclude.train.config import Schedule, TrainConfig, build
 from deocclude.train.engine import Outcome, choose_device, fit, to_float, use_bfloat16
+from deocclude.train.libraries import open_library
 from deocclude.weights_io import load_into
 
-DEFAULT_LOSSES = {
-    "hidden_l1": 1.0,
-    "visible_l1": 0.1,
-    "texture": 0.5,
-    "style": 30.0,
-    "perceptual": 0.5,
-    "adversarial": 0.02,
-}
+DEFAULT_LOSSES = CONTENT_METHODS["ours"].losses
+_FEATURE_TERMS = ("perceptual", "style", "channel_correlation")
 # stage 2 works on the tight crop, on people of whom something is hidden
 _SYNTHESIS = {"p_unoccluded": 0.0, "hidden_min": 0.08, "p_cut_by_edge": 0.1}
 _CROP = {"p_wide": 0.0, "tight_scale": (1.1, 1.5), "shift": 0.05, "p_exact": 1.0, "p_box": 0.0}
@@ -57,30 +52,42 @@ class ContentStage:
         sources = build(SourceWeights(0, 0, 0, 0), data.sources, "data.sources")
         synthesis = build(SynthesisConfig(), _SYNTHESIS | data.synthesis, "data.synthesis")
         crop = build(CropConfig(), _CROP | data.crop, "data.crop")
-        self.config = build(getattr(ContentRecoveryConfig, section.preset)(), section.network, "content.network")
+        self.method = find_method("content", section.model)
+        self.config = build(self.method.preset(section.preset, "content.preset"), section.network, "content.network")
         if self.bf16:
             _check_sizes(config.content.schedule, 2 ** (len(self.config.widths) - 1))
-        self.losses = check_losses(section.losses or DEFAULT_LOSSES, ContentCriterion.TERMS, "content.losses")
-        if section.features is None:
-            raise ConfigError("content.features: name stage 1's .safetensors (its parsing guides stage 2)")
-        self.parser = load_mask_completion(section.features).eval().requires_grad_(False)
-        self.criterion = ContentCriterion(self.losses, features=load_features(section.perceptual or section.features))
+        self.losses = self.method.check_losses(section.losses, "content.losses")
+        self.parser, features = None, None
+        if self.method.parsing:
+            if section.features is None:
+                raise ConfigError("content.features: name stage 1's .safetensors (its parsing guides stage 2)")
+            self.parser = load_mask_completion(section.features).eval().requires_grad_(False)
+        if wanted := [name for name in _FEATURE_TERMS if self.losses.get(name)]:
+            if section.features is None and section.perceptual is None:
+                raise ConfigError(f"content.features: name stage 1's .safetensors for {', '.join(wanted)}")
+            features = load_features(section.perceptual or section.features)
+        shared = {name: weight for name, weight in self.losses.items() if name in self.method.terms}
+        self.criterion = ContentCriterion(shared, features=features)
         torch.manual_seed(config.seed)
-        self.network = ContentRecoveryNet(self.config)
+        self.network = self.method.network(self.config)
         self.discriminator = PatchDiscriminator(4, depth=3) if self.losses.get("adversarial") else None
         if section.init is not None:
             load_into(self.network, section.init)
-        self.stream = SampleStream(load_library(data.root, "train", sources), synthesis, crop, seed=config.seed)
-        held_out = SampleStream(load_library(data.root, "val", sources), synthesis, crop, seed=1)
+        self.stream = SampleStream(open_library(data.root, "train", sources), synthesis, crop, seed=config.seed)
+        held_out = SampleStream(open_library(data.root, "val", sources), synthesis, crop, seed=1)
         size = section.schedule.phases[-1].size_px
         self.validation = [held_out.batch(i, 8, size) for i in range(-(-config.validation_samples // 8))]
 
     def generator_terms(self, batch: dict[str, Tensor], rng: np.random.Generator) -> tuple[dict[str, Tensor], Tensor]:
         """Terms of the criterion, and the composed person for the discriminator."""
+        batch = self.method.targets(self.config, batch, rng)
         # a thin rim of the visible mask is dropped now and then, as inference does against the occluder's colours
         source = batch["visible"] if rng.random() < 0.5 else -F.max_pool2d(-batch["visible"], 3, 1, 1)
-        content = self.network(batch["photo"], source, batch["amodal"], *self._parsing(batch, rng)).float()
+        inputs = (batch["photo"], source, batch["amodal"], *self._parsing(batch, rng))
+        content, own = self.method.run(self.network, batch, inputs)
+        content = content.float()
         terms = self.criterion(content, batch, self.discriminator)
+        terms |= {name: self.losses[name] * value for name, value in own.items() if self.losses.get(name)}
         return terms, compose(content, batch["truth"], batch["visible"], batch["amodal"]).detach()
 
     def discriminator_loss(self, batch: dict[str, Tensor], output: Tensor) -> Tensor:
@@ -90,8 +97,13 @@ class ContentStage:
         return (real + masked_scores(F.softplus, self.discriminator, output, hidden)) / 2
 
     @torch.no_grad()
-    def _parsing(self, batch: dict[str, Tensor], rng: np.random.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """Visible and amodal parsing (B, P, S/4, S/4): stage 1's guess; given an rng, now and then the label."""
+    def _parsing(self, batch: dict[str, Tensor], rng: np.random.Generator | None = None) -> tuple[Tensor, ...]:
+        """Visible and amodal parsing (B, P, S/4, S/4): stage 1's guess; given an rng, now and then the label.
+
+        Nothing for a network that reads no parts.
+        """
+        if self.parser is None:
+            return ()
         output = self.parser(batch["photo"], batch["visible"])
         found = to_probabilities(type(output)(*(t.float() for t in output)))
         visible, amodal = found.visible_parsing, found.amodal_parsing
@@ -127,7 +139,7 @@ class ContentStage:
 
     def metadata(self) -> dict[str, Any]:
         """Network and configuration, as stored beside the weights."""
-        return {"network": "content_recovery", "config": self.config.to_dict(), "losses": self.losses}
+        return {"network": self.method.kind, "config": self.config.to_dict(), "losses": self.losses}
 
 
 def _check_sizes(schedule: Schedule, deepest_px: int) -> None:
