@@ -37,7 +37,7 @@ from deocclude.weights_io import rebuild
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 _STAGES = {"mask": MaskStage, "content": ContentStage, "single": SingleStage}
 _TIGHT_CROP = "tight_crop"  # the one key of a row that is not the training config's
-# where a run was computed says nothing about what it is
+# where a run is computed, and where its data lie, says nothing about what it is
 _NOT_THE_RUN = {"device", "threads", "workers", *STAGES, "people"}
 
 Rows = dict[str, dict[str, Any]]
@@ -106,7 +106,7 @@ class Ablation:
                 if not _NAME.fullmatch(name) or name in {row.name for row in rows}:
                     raise ConfigError(f"{path}: {stage}.{name}: names are unlike, of a-z, 0-9 and -, for folders")
                 try:
-                    rows.append(_row(name, stage, path.parent / told.config, told.set, changes or {}, settings))
+                    rows.append(_row(name, stage, path.parent / told.config, told.set, changes, settings))
                 except ConfigError as error:
                     raise ConfigError(f"{path}: {stage}.{name}: {error}") from error
         if not rows:
@@ -147,6 +147,7 @@ def _row(
     if stage == "content" and section.features is None:
         raise ConfigError("content.features: name stage 1's .safetensors, whose masks and parts it is measured with")
     kept = config.model_dump(mode="json", exclude=_NOT_THE_RUN - {stage})
+    kept["data"].pop("root")
     digest = hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
     return Row(name, stage, changes, config, method, tight_crop, digest)
 
