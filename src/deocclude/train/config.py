@@ -99,21 +99,6 @@ class TrainConfig(_Strict):
         return self.data.model_copy(update={key: getattr(own, key) for key in own.model_fields_set} if own else {})
 
 
-def load_config(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> TrainConfig:
-    """Read a YAML file, apply `a.b=c` overrides, check everything.
-
-    A file may name another with `base: FILE`, relative to itself: it is as that one, with what it says itself in place.
-    Raises ConfigError naming the file and the key that is wrong.
-    """
-    raw = read_yaml(path)
-    for override in overrides:
-        _apply(raw, override)
-    try:
-        return TrainConfig.model_validate(raw)
-    except ValidationError as error:
-        raise ConfigError(f"{path}: {describe(error)}") from error
-
-
 def read_yaml(path: Path, _from: tuple[Path, ...] = ()) -> dict[str, Any]:
     """The mapping of a YAML file, merged key by key into that of its `base` where it names one. Raises ConfigError."""
     if not path.is_file():
@@ -139,9 +124,25 @@ def read_yaml(path: Path, _from: tuple[Path, ...] = ()) -> dict[str, Any]:
 
 def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     """`over` laid on `under`; where both hold a mapping, key by key."""
-    both = {key: _merged(under[key], over[key]) for key in under.keys() & over.keys()
-            if isinstance(under[key], dict) and isinstance(over[key], dict)}  # fmt: skip
-    return under | over | both
+    return under | {
+        key: _merged(under[key], value) if isinstance(value, dict) and isinstance(under.get(key), dict) else value
+        for key, value in over.items()
+    }
+
+
+def load_config(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> TrainConfig:
+    """Read a YAML file, apply `a.b=c` overrides, check everything.
+
+    A file may name another with `base: FILE`, relative to itself: it is as that one, with what it says itself in place.
+    Raises ConfigError naming the file and the key that is wrong.
+    """
+    raw = read_yaml(path)
+    for override in overrides:
+        _apply(raw, override)
+    try:
+        return TrainConfig.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {describe(error)}") from error
 
 
 def describe(error: ValidationError) -> str:

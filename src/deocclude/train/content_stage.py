@@ -29,7 +29,7 @@ from deocclude.models.mask_completion import to_probabilities
 from deocclude.models.registry import CONTENT_METHODS, find_method
 from deocclude.train.config import Schedule, TrainConfig, build
 from deocclude.train.engine import Outcome, choose_device, fit, to_float, use_bfloat16
-from deocclude.train.libraries import open_library
+from deocclude.train.libraries import load_library
 from deocclude.weights_io import load_into
 
 DEFAULT_LOSSES = CONTENT_METHODS["ours"].losses
@@ -73,8 +73,8 @@ class ContentStage:
         self.discriminator = PatchDiscriminator(4, depth=3) if self.losses.get("adversarial") else None
         if section.init is not None:
             load_into(self.network, section.init)
-        self.stream = SampleStream(open_library(data.root, "train", sources), synthesis, crop, seed=config.seed)
-        held_out = SampleStream(open_library(data.root, "val", sources), synthesis, crop, seed=1)
+        self.stream = SampleStream(load_library(data.root, "train", sources), synthesis, crop, seed=config.seed)
+        held_out = SampleStream(load_library(data.root, "val", sources), synthesis, crop, seed=1)
         size = section.schedule.phases[-1].size_px
         self.validation = [held_out.batch(i, 8, size) for i in range(-(-config.validation_samples // 8))]
 

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from pathlib import Path
 
-from deocclude.data.library import SourceWeights, load_library
-from deocclude.data.synthesis import Library
+from deocclude.data import library
 
-
-@lru_cache(maxsize=2)  # both splits of one choice of sources
-def open_library(root: Path, split: str, weights: SourceWeights) -> Library:
-    """As `load_library`; the same arguments give the same object, which nobody may change."""
-    return load_library(root, split, weights)
+# both splits of one choice of sources; the same arguments give the same object, which nobody may change
+load_library = lru_cache(maxsize=2)(library.load_library)

@@ -22,7 +22,7 @@ from deocclude.models.registry import MASK_METHODS, find_method
 from deocclude.person_frame import read_poses
 from deocclude.train.config import TrainConfig, build
 from deocclude.train.engine import STATE_FILE, Outcome, choose_device, fit, to_float, use_bfloat16
-from deocclude.train.libraries import open_library
+from deocclude.train.libraries import load_library
 from deocclude.weights_io import load_into
 
 DEFAULT_LOSSES = MASK_METHODS["ours"].losses
@@ -54,7 +54,7 @@ class MaskStage:
         torch.manual_seed(config.seed)
         self.network = self.method.network(self.config)
         self.discriminator = PatchDiscriminator(4) if self.losses.get("adversarial") else None
-        library = open_library(data.root, "train", sources)
+        library = load_library(data.root, "train", sources)
         self.stream = SampleStream(library, synthesis, crop, seed=config.seed)
         if section.init is not None:
             load_into(self.network, section.init)
@@ -65,7 +65,7 @@ class MaskStage:
                     f"mask.network.templates is {self.config.templates}, {section.poses} has {len(centres)}"
                 )
             self.network.typical_poses.centres.copy_(torch.from_numpy(centres))
-        held_out = SampleStream(open_library(data.root, "val", sources), synthesis, CropConfig(p_exact=0.6), seed=1)
+        held_out = SampleStream(load_library(data.root, "val", sources), synthesis, CropConfig(p_exact=0.6), seed=1)
         size = section.schedule.phases[-1].size_px
         self.validation = [held_out.batch(i, 8, size) for i in range(-(-config.validation_samples // 8))]
 
@@ -121,7 +121,7 @@ def draw_poses(config: TrainConfig, library: Library | None = None) -> np.ndarra
     section = config.mask
     data = config.data_of(section)
     if library is None:
-        library = open_library(data.root, "train", build(SourceWeights(0, 0, 0, 0), data.sources, "data.sources"))
+        library = load_library(data.root, "train", build(SourceWeights(0, 0, 0, 0), data.sources, "data.sources"))
     synthesis = build(SynthesisConfig(), data.synthesis, "data.synthesis")
     network = build(MASK_METHODS["ours"].preset(section.preset, "mask.preset"), section.network, "mask.network")
     return typical_poses(library, np.random.default_rng(config.seed), synthesis, count=network.templates)

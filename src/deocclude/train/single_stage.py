@@ -20,14 +20,14 @@ from deocclude.models.features import load_features
 from deocclude.models.mask_completion import to_probabilities
 from deocclude.models.registry import find_method
 from deocclude.train.config import TrainConfig, build
-from deocclude.train.engine import Outcome, choose_device, fit, to_float, use_bfloat16
-from deocclude.train.libraries import open_library
+from deocclude.train.engine import Outcome, Stage, choose_device, fit, to_float, use_bfloat16
+from deocclude.train.libraries import load_library
 from deocclude.weights_io import load_into
 
 _FEATURE_TERMS = ("perceptual", "style", "channel_correlation")
 
 
-class SingleStage:
+class SingleStage(Stage):
     """Implements engine.Stage for a network of both stages. Crops and initial masks are those of stage 1."""
 
     name = "single"
@@ -55,8 +55,8 @@ class SingleStage:
         self.discriminator = PatchDiscriminator(4, depth=3) if self.losses.get("adversarial") else None
         if section.init is not None:
             load_into(self.network, section.init)
-        self.stream = SampleStream(open_library(data.root, "train", sources), synthesis, crop, seed=config.seed)
-        held_out = SampleStream(open_library(data.root, "val", sources), synthesis, CropConfig(p_exact=0.6), seed=1)
+        self.stream = SampleStream(load_library(data.root, "train", sources), synthesis, crop, seed=config.seed)
+        held_out = SampleStream(load_library(data.root, "val", sources), synthesis, CropConfig(p_exact=0.6), seed=1)
         size = section.schedule.phases[-1].size_px
         self.validation = [held_out.batch(i, 8, size) for i in range(-(-config.validation_samples // 8))]
 
