@@ -123,8 +123,11 @@ def test_stage_2_reads_the_visible_body_alone(name: str, batch: dict[str, Tensor
 def test_weights_are_of_terms_that_there_are(method) -> None:
     assert method.check_losses({}, "x") == method.losses
     assert set(method.losses) <= {*method.terms, *method.own_terms}
-    own_targets = method.targets is not MASK_METHODS["ours"].targets
-    assert not (own_targets and "adversarial" in method.terms), "the discriminator judges by the true target"
+    assert not (method.own_targets and "adversarial" in method.terms), "the discriminator judges by the true target"
+
+
+def test_who_makes_targets_of_its_own() -> None:
+    assert {m.kind for m in ALL if m.own_targets} == {"mask_pcnet_m", "mask_vae", "content_pcnet_c"}
 
 
 def test_a_term_or_a_name_that_there_is_not_is_named() -> None:

@@ -68,6 +68,11 @@ class Method:
     targets: Callable[[Any, Batch, np.random.Generator], Batch] = _truth
     run: Callable[..., tuple[Any, Terms]] = _run_mask
 
+    @property
+    def own_targets(self) -> bool:
+        """Whether it learns from something else than the truth that a batch holds."""
+        return self.targets is not _truth
+
     def preset(self, name: str, where: str) -> Any:
         """The config of a size; ConfigError names those there are."""
         if not hasattr(self.config, name):
