@@ -93,6 +93,18 @@ def test_the_windows_are_wide_then_tight_and_further_each_mirrored():
     assert 0 <= image.min() < image.max() <= 1
 
 
+def test_without_the_tight_crop_there_is_one_wide_look():
+    seen = box_to_mask((100, 150, 180, 230), SIZE_HW)
+    network = FakeNetwork(upwards(0.5))
+    complete = MaskCompletion(network, average=False, tight=False)
+    output = complete(PHOTO, seen)
+    assert len(network.asked) == 1
+    assert output.crop.side_px == pytest.approx(2.2 * 80) and output.crop.center_xy == (140, 190)
+    assert mask_iou(spread(output, output.amodal), box_to_mask((100, 110, 180, 230), SIZE_HW)) > 0.95
+    crop, *_ = complete.look_at(PHOTO, seen, box_to_mask((100, 110, 180, 230), SIZE_HW))
+    assert crop == output.crop, "of a body that is known it is around what is seen too"
+
+
 def test_mirrored_answers_are_turned_back_and_averaged(monkeypatch):
     monkeypatch.setattr("deocclude.completion.SECOND_SCALE", TIGHT_SCALE)  # the mirror's share alone
 

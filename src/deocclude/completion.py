@@ -148,10 +148,15 @@ class _Look:
 class MaskCompletion:
     """Completes one person at a time. Holds the network and nothing else."""
 
-    def __init__(self, network: Network, average: bool = True) -> None:
-        """`average`: the final look is the mean of four: near and further away, each as it is and mirrored."""
+    def __init__(self, network: Network, average: bool = True, *, tight: bool = True) -> None:
+        """`average`: the final look is the mean of four: near and further away, each as it is and mirrored.
+
+        `tight`: the final look is around the estimated body; else it is the first, wide one around what is seen, which
+        is what a single fixed crop would give.
+        """
         self._network = network
         self._average = average
+        self._tight = tight
 
     def __call__(self, photo: np.ndarray, initial_mask: np.ndarray) -> CompletionOutput:
         """Complete the person of an imperfect visible mask, or of a filled box.
@@ -160,7 +165,7 @@ class MaskCompletion:
         """
         if not initial_mask.any():
             raise InputError("the initial mask is empty: it must mark at least one pixel of the person")
-        body_box = self._estimate_extent(photo, initial_mask)
+        body_box = self._estimate_extent(photo, initial_mask) if self._tight else mask_to_box_xyxy(initial_mask)
         look = self._final_look(photo, initial_mask, body_box)
         return _settle(look, photo.shape[:2], initial_mask)
 
@@ -172,12 +177,14 @@ class MaskCompletion:
         `photo`: (H, W, 3) uint8; masks: (H, W) bool, amodal not empty.
         Returns the crop, (S, S, 3) uint8, and the visible and amodal parsing, (12, S/4, S/4) float32 each.
         """
-        look = self._final_look(photo, visible_mask, mask_to_box_xyxy(amodal_mask))
+        around = amodal_mask if self._tight or not visible_mask.any() else visible_mask
+        look = self._final_look(photo, visible_mask, mask_to_box_xyxy(around))
         return look.crop, look.image, look.visible_parsing, look.amodal_parsing
 
-    def _final_look(self, photo: np.ndarray, initial_mask: np.ndarray, body_box: Sequence[float]) -> _Look:
-        """The tight look at a body; its probabilities are the mean of all that is asked about it."""
-        crop = SquareCrop.from_box_xyxy(body_box, TIGHT_SCALE, self._network.input_size)
+    def _final_look(self, photo: np.ndarray, initial_mask: np.ndarray, box: Sequence[float]) -> _Look:
+        """The final look, around a box; its probabilities are the mean of all that is asked about it."""
+        scale = TIGHT_SCALE if self._tight else WIDE_SCALE
+        crop = SquareCrop.from_box_xyxy(box, scale, self._network.input_size)
         look = self._look(photo, initial_mask, crop, mirror=self._average)
         if not self._average:
             return look

@@ -42,8 +42,13 @@ class ContentRecovery:
             visible_parsing=visible_parsing[None],
             amodal_parsing=amodal_parsing[None],
         )
-        content = np.rint(outputs["content"][0].transpose(1, 2, 0).clip(0, 1) * 255).astype(np.uint8)
-        return extend_colours(content, amodal, _EXTEND_PX)
+        return as_colours(outputs["content"], amodal)
+
+
+def as_colours(content: np.ndarray, amodal: np.ndarray) -> np.ndarray:
+    """(1, 3, S, S) in about [0, 1] -> (S, S, 3) uint8, carried a little out of the body. amodal: (S, S) bool."""
+    rounded = np.rint(content[0].transpose(1, 2, 0).clip(0, 1) * 255).astype(np.uint8)
+    return extend_colours(rounded, amodal, _EXTEND_PX)
 
 
 def hidden_on_photo(

@@ -40,6 +40,24 @@ def test_ablations(parsing: bool, pose: bool) -> None:
     assert count_parameters(network) <= count_parameters(tiny())
 
 
+def test_one_hourglass_feeds_both_heads_and_is_the_one_that_others_read() -> None:
+    network = tiny(hourglasses=1)
+    assert network(*inputs(1, 32)).amodal.shape == (1, 1, 32, 32)
+    names = set(network.state_dict())
+    assert any(n.startswith("visible_hourglass.") for n in names), "the encoder behind the perceptual terms"
+    assert not any(n.startswith(("amodal_hourglass.", "join.")) for n in names)
+    assert count_parameters(network) < count_parameters(tiny())
+
+
+def test_without_parts_none_is_likelier() -> None:
+    mask = torch.zeros(1, 1, 8, 8)
+    mask[..., :4] = 20.0
+    found = to_probabilities(MaskOutput(mask - 10, mask - 10))
+    assert found.amodal_parsing.shape == (1, 12, 2, 2)
+    assert torch.allclose(found.amodal_parsing[:, 1:, :, 0], torch.tensor(1 / 11), atol=1e-4)
+    assert torch.allclose(found.amodal_parsing[:, 0, :, 1], torch.tensor(1.0), atol=1e-4)
+
+
 def test_typical_poses_reach_the_amodal_mask_alone() -> None:
     network, x = tiny(), inputs(1, 32)
     x[1].zero_()

@@ -36,6 +36,7 @@ VERBS: dict[str, str] = {
     "train": "Train mask completion, content recovery or the people detector.",
     "data": "Build validation sets and typical poses, convert datasets.",
     "eval": "Measure a model on a validation set, next to its baselines.",
+    "ablate": "Train and measure ablations and baselines, one table.",
     "export": "Turn a training checkpoint into the files that `run` loads.",
     "calibrate": "Fit how likely it is that something of a person is hidden.",
     "bench": "Time the networks against the paper-size ones, and `run`.",

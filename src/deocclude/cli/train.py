@@ -1,4 +1,4 @@
-"""`deocclude train mask|content|people`: train one network as a config says."""
+"""`deocclude train mask|content|people|single`: train one network as a config says."""
 
 from __future__ import annotations
 
@@ -43,6 +43,14 @@ def people(
     _train("people", config, output, settings, overwrite, quiet)
 
 
+@app.command()
+def single(
+    config: Config, output: Output, settings: Settings = None, overwrite: Fresh = False, quiet: Quiet = False
+) -> None:
+    """One network for both stages, to compare the two with (configs/baselines/one-stage.yaml)."""
+    _train("single", config, output, settings, overwrite, quiet)
+
+
 def _train(stage: str, path: Path, output: Path, settings: list[str] | None, overwrite: bool, quiet: bool) -> None:
     from deocclude.errors import ConfigError
     from deocclude.train.config import load_config
@@ -51,9 +59,10 @@ def _train(stage: str, path: Path, output: Path, settings: list[str] | None, ove
     if getattr(config, stage) is None:
         raise ConfigError(f"{path}: no section {stage}")
     check_folder(output)
-    from deocclude.train import content_stage, mask_stage, people_stage
+    from deocclude.train import content_stage, mask_stage, people_stage, single_stage
 
-    main = {"mask": mask_stage.main, "content": content_stage.main, "people": people_stage.main}[stage]
+    stages = {"mask": mask_stage, "content": content_stage, "people": people_stage, "single": single_stage}
+    main = stages[stage].main
     outcome = main(config, output, resume=not overwrite, quiet=quiet)
     from accelerate import PartialState
 

@@ -10,7 +10,7 @@ typical pose masks.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from deocclude.models.blocks import Hourglass, ResidualBlock, SqueezeExcitation, conv_bn
 from deocclude.models.typical_poses import TypicalPoses
+from deocclude.types import PARSING_NAMES
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,12 @@ class MaskCompletionConfig:
     template_channels: int = 32
     parsing_guidance: bool = True
     pose_guidance: bool = True
+    hourglasses: Literal[1, 2] = 2  # 1: the mask is not repaired first, both heads read one hourglass
+
+    @classmethod
+    def small(cls) -> MaskCompletionConfig:
+        """For comparisons on a small budget: about 0.8 M parameters."""
+        return cls(stem_width=16, widths=(24, 40, 56, 72), head_width=12, parsing_channels=16, template_channels=16)
 
     @classmethod
     def base(cls) -> MaskCompletionConfig:
@@ -51,12 +58,16 @@ class MaskCompletionConfig:
 
 
 class MaskOutput(NamedTuple):
-    """Logits of stage 1. Masks: (B, 1, S, S). Parsing: (B, classes, S/4, S/4)."""
+    """Logits of stage 1. Masks: (B, 1, S, S). Parsing: (B, classes, S/4, S/4), or None of a network without parts."""
 
     visible: Tensor
     amodal: Tensor
-    visible_parsing: Tensor
-    amodal_parsing: Tensor
+    visible_parsing: Tensor | None = None
+    amodal_parsing: Tensor | None = None
+
+    def float(self) -> MaskOutput:
+        """The same in float32."""
+        return MaskOutput(*(None if t is None else t.float() for t in self))
 
 
 class GuidedHead(nn.Module):
@@ -99,8 +110,9 @@ class MaskCompletionNet(nn.Module):
         self.enter = ResidualBlock(config.stem_width, width, stride=2)
         self.visible_hourglass = Hourglass(config.widths, config.blocks)
         self.visible_head = GuidedHead(config)
-        self.join = conv_bn(2 * width, width, 1)
-        self.amodal_hourglass = Hourglass(config.widths, config.blocks)
+        if config.hourglasses == 2:
+            self.join = conv_bn(2 * width, width, 1)
+            self.amodal_hourglass = Hourglass(config.widths, config.blocks)
         if config.pose_guidance:
             self.typical_poses = TypicalPoses(config.templates, config.template_channels)
         self.amodal_head = GuidedHead(config, config.template_channels if config.pose_guidance else 0)
@@ -111,7 +123,9 @@ class MaskCompletionNet(nn.Module):
         entered = self.enter(stem)
         seen = self.visible_hourglass(entered)
         visible, visible_parsing = self.visible_head(seen, stem)
-        whole = self.amodal_hourglass(self.join(torch.cat([entered, seen], 1)))
+        whole = seen
+        if self.config.hourglasses == 2:
+            whole = self.amodal_hourglass(self.join(torch.cat([entered, seen], 1)))
         extra = ()
         if self.config.pose_guidance:
             extra = (self.typical_poses(F.avg_pool2d(torch.sigmoid(visible.detach().float()), 4)).to(whole.dtype),)
@@ -129,7 +143,10 @@ class MaskProbabilities(NamedTuple):
 
 
 def to_probabilities(output: MaskOutput) -> MaskProbabilities:
-    """Amodal holds at least what is visible; each parsing is background outside its mask."""
+    """Amodal holds at least what is visible; each parsing is background outside its mask.
+
+    Of a network that knows no parts, no part is likelier than another.
+    """
     visible = torch.sigmoid(output.visible)
     amodal = torch.maximum(torch.sigmoid(output.amodal), visible)
     return MaskProbabilities(
@@ -140,6 +157,11 @@ def to_probabilities(output: MaskOutput) -> MaskProbabilities:
     )
 
 
-def _masked_parsing(logits: Tensor, mask: Tensor) -> Tensor:
-    parts = torch.softmax(logits[:, 1:], 1) * F.avg_pool2d(mask, 4)
+def _masked_parsing(logits: Tensor | None, mask: Tensor) -> Tensor:
+    share = F.avg_pool2d(mask, 4)
+    if logits is None:
+        count = len(PARSING_NAMES) - 1
+        parts = share.expand(-1, count, -1, -1) / count
+    else:
+        parts = torch.softmax(logits[:, 1:], 1) * share
     return torch.cat([1 - parts.sum(1, keepdim=True), parts], 1)

@@ -78,7 +78,8 @@ class Schedule(_Strict):
 class StageSection(_Strict):
     """One stage: its network, its losses, its schedule."""
 
-    preset: Literal["base", "paper"] = "base"  # sizes of the network
+    model: str | None = None  # which network and method, by a name of models/registry.py; none: its first
+    preset: Literal["small", "base", "paper"] = "base"  # sizes of the network
     network: dict[str, Any] = {}  # fields of the network's config that differ from the preset
     losses: dict[str, float] = {}  # weight of each term of the criterion
     schedule: Schedule
@@ -97,7 +98,10 @@ class StageSection(_Strict):
 
 
 class TrainConfig(_Strict):
-    """The whole file. `mask` and `content` are the two stages, `people` is the detector."""
+    """The whole file. `mask` and `content` are the two stages, `people` is the detector.
+
+    `single` is a network that does both stages at once, to compare with.
+    """
 
     seed: int = Field(default=0, ge=0)
     device: str = "auto"  # auto, cpu, cuda
@@ -112,6 +116,7 @@ class TrainConfig(_Strict):
     mask: StageSection | None = None
     content: StageSection | None = None
     people: StageSection | None = None
+    single: StageSection | None = None
 
     def data_of(self, section: StageSection) -> DataSection:
         """The data of a stage: the common section, with what the stage's own names in its place."""
@@ -119,19 +124,44 @@ class TrainConfig(_Strict):
         return self.data.model_copy(update={key: getattr(own, key) for key in own.model_fields_set} if own else {})
 
 
-def load_config(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> TrainConfig:
-    """Read a YAML file, apply `a.b=c` overrides, check everything.
-
-    Raises ConfigError naming the file and the key that is wrong.
-    """
+def read_yaml(path: Path, _from: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The mapping of a YAML file, merged key by key into that of its `base` where it names one. Raises ConfigError."""
     if not path.is_file():
-        raise ConfigError(f"config not found: looked for {path}")
+        named = f" (base of {_from[-1]})" if _from else ""
+        raise ConfigError(f"config not found: looked for {path}{named}")
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: expected a mapping at the top, got {type(raw).__name__}")
+    base = raw.pop("base", None)
+    if base is None:
+        return raw
+    if not isinstance(base, str):
+        raise ConfigError(f"{path}: base must name a file, got {base!r}")
+    chain = (*_from, path.resolve())
+    parent = path.parent / base
+    if parent.resolve() in chain:
+        raise ConfigError(f"{path}: base goes round in a circle by {parent}")
+    return _merged(read_yaml(parent, chain), raw)
+
+
+def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`over` laid on `under`; where both hold a mapping, key by key."""
+    return under | {
+        key: _merged(under[key], value) if isinstance(value, dict) and isinstance(under.get(key), dict) else value
+        for key, value in over.items()
+    }
+
+
+def load_config(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> TrainConfig:
+    """Read a YAML file, apply `a.b=c` overrides, check everything.
+
+    A file may name another with `base: FILE`, relative to itself: it is as that one, with what it says itself in place.
+    Raises ConfigError naming the file and the key that is wrong.
+    """
+    raw = read_yaml(path)
     for override in overrides:
         _apply(raw, override)
     try:

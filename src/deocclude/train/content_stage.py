@@ -1,4 +1,4 @@
-"""Stage 2 in training: ContentRecoveryNet, its criterion and its validation."""
+"""Stage 2 in training: ContentRecoveryNet or a baseline, its criterion and its validation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from deocclude.data.dataset import CropConfig, SampleStream
-from deocclude.data.library import SourceWeights, load_library
+from deocclude.data.library import SourceWeights
 from deocclude.data.synthesis import SynthesisConfig
 from deocclude.errors import ConfigError
 from deocclude.losses import (
@@ -24,25 +24,19 @@ from deocclude.losses import (
     masked_scores,
 )  # fmt: skip
 from deocclude.models.blocks import one_hot
-from deocclude.models.content_recovery import ContentRecoveryConfig, ContentRecoveryNet
 from deocclude.models.discriminators import PatchDiscriminator
 from deocclude.models.features import load_features, load_mask_completion
-from deocclude.models.mask_completion import to_probabilities
+from deocclude.models.mask_completion import MaskProbabilities, to_probabilities
+from deocclude.models.registry import CONTENT_METHODS, MASK_METHODS, find_method
 from deocclude.train.config import Schedule, StageSection, TrainConfig, build, check_losses
 from deocclude.train.engine import Companion, Outcome, Stage, choose_device, fit, to_float, use_bfloat16
-from deocclude.train.mask_stage import DEFAULT_LOSSES as STAGE1_LOSSES
+from deocclude.train.libraries import load_library
 from deocclude.train.pictures import composed, first_people, in_a_row, named, to_rgb
 from deocclude.train.predicted_masks import MaskPredictor, predict
 from deocclude.weights_io import load_into
 
-DEFAULT_LOSSES = {
-    "hidden_l1": 1.0,
-    "visible_l1": 0.1,
-    "texture": 0.5,
-    "style": 30.0,
-    "perceptual": 0.5,
-    "adversarial": 0.02,
-}
+DEFAULT_LOSSES = CONTENT_METHODS["ours"].losses
+_FEATURE_TERMS = ("perceptual", "style", "channel_correlation")
 # stage 2 works on the tight crop, on people of whom something is hidden
 _SYNTHESIS = {"p_unoccluded": 0.0, "hidden_min": 0.08, "p_cut_by_edge": 0.1}
 _CROP = {"p_wide": 0.0, "tight_scale": (1.1, 1.5), "shift": 0.05, "p_exact": 1.0, "p_box": 0.0}
@@ -61,23 +55,33 @@ class ContentStage(Stage):
         sources = build(SourceWeights(0, 0, 0, 0), data.sources, "data.sources")
         synthesis = build(SynthesisConfig(), _SYNTHESIS | data.synthesis, "data.synthesis")
         crop = build(CropConfig(), _CROP | data.crop, "data.crop")
-        self.config = build(getattr(ContentRecoveryConfig, section.preset)(), section.network, "content.network")
+        self.method = find_method("content", section.model)
+        self.config = build(self.method.preset(section.preset, "content.preset"), section.network, "content.network")
         if self.bf16:
             _check_sizes(config.content.schedule, 2 ** (len(self.config.widths) - 1))
-        self.losses = check_losses(section.losses or DEFAULT_LOSSES, ContentCriterion.TERMS, "content.losses")
-        if section.features is None:
-            raise ConfigError("content.features: name stage 1's .safetensors (its parsing guides stage 2)")
-        self.parser = load_mask_completion(section.features).eval().requires_grad_(False)
-        self.criterion = ContentCriterion(self.losses, features=load_features(section.perceptual or section.features))
+        self.losses = self.method.check_losses(section.losses, "content.losses")
+        self.parser, features = None, None
+        if self.method.parsing:
+            if section.features is None:
+                raise ConfigError("content.features: name stage 1's .safetensors (its parsing guides stage 2)")
+            self.parser = load_mask_completion(section.features).eval().requires_grad_(False)
+        if wanted := [name for name in _FEATURE_TERMS if self.losses.get(name)]:
+            if section.features is None and section.perceptual is None:
+                raise ConfigError(f"content.features: name stage 1's .safetensors for {', '.join(wanted)}")
+            features = load_features(section.perceptual or section.features)
+        shared = {name: weight for name, weight in self.losses.items() if name in self.method.terms}
+        self.criterion = ContentCriterion(shared, features=features)
         self.p_predicted = section.p_predicted
         self.predictor = _load_predictor(section)
+        if self.predictor is not None and self.method.own_targets:
+            raise ConfigError(f"content.p_predicted: {section.model} makes targets of its own and takes no predictions")
         if section.joint:
             about = {"network": "mask_completion", "config": self.predictor.network.config.to_dict()}
             self.stage1 = Companion(
                 self.predictor.network, section.stage1_share, about | {"losses": self.predictor.criterion.weights}
             )
         torch.manual_seed(config.seed)
-        self.network = ContentRecoveryNet(self.config)
+        self.network = self.method.network(self.config)
         self.discriminator = PatchDiscriminator(4, depth=3) if self.losses.get("adversarial") else None
         if section.init is not None:
             load_into(self.network, section.init)
@@ -91,14 +95,17 @@ class ContentStage(Stage):
 
         Whatever masks the network was given, it is measured against the true person, where the true person is hidden.
         """
+        batch = self.method.targets(self.config, batch, rng)
         predicted = self.p_predicted > 0 and rng.random() < self.p_predicted
         found, terms = self.predictor(batch) if predicted or self.stage1 is not None else (None, {})
         visible, amodal = (found.visible, found.amodal) if predicted else (batch["visible"], batch["amodal"])
         # a thin rim of the visible mask is dropped now and then, as inference does against the occluder's colours
         source = visible if rng.random() < 0.5 else -F.max_pool2d(-visible, 3, 1, 1)
-        parsing = (found.visible_parsing, found.amodal_parsing) if predicted else self._parsing(batch, rng)
-        content = self.network(batch["photo"], source, amodal, *parsing).float()
+        parsing = self._predicted_parsing(found) if predicted else self._parsing(batch, rng)
+        content, own = self.method.run(self.network, batch, (batch["photo"], source, amodal, *parsing))
+        content = content.float()
         terms = terms | self.criterion(content, batch, self.discriminator)
+        terms |= {name: self.losses[name] * value for name, value in own.items() if self.losses.get(name)}
         return terms, compose(content, batch["truth"], batch["visible"], batch["amodal"]).detach()
 
     def discriminator_loss(self, batch: dict[str, Tensor], output: Tensor) -> Tensor:
@@ -108,8 +115,13 @@ class ContentStage(Stage):
         return (real + masked_scores(F.softplus, self.discriminator, output, hidden)) / 2
 
     @torch.no_grad()
-    def _parsing(self, batch: dict[str, Tensor], rng: np.random.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """Visible and amodal parsing (B, P, S/4, S/4): stage 1's guess; given an rng, now and then the label."""
+    def _parsing(self, batch: dict[str, Tensor], rng: np.random.Generator | None = None) -> tuple[Tensor, ...]:
+        """Visible and amodal parsing (B, P, S/4, S/4): stage 1's guess; given an rng, now and then the label.
+
+        Nothing for a network that reads no parts.
+        """
+        if self.parser is None:
+            return ()
         output = self.parser(batch["photo"], batch["visible"])
         found = to_probabilities(type(output)(*(t.float() for t in output)))
         visible, amodal = found.visible_parsing, found.amodal_parsing
@@ -158,7 +170,12 @@ class ContentStage(Stage):
         """Visible and amodal mask and parsing: the true masks, or what a stage 1 predicts."""
         if stage1 is None:
             return (batch["visible"], batch["amodal"], *self._parsing(batch))
-        return tuple(predict(stage1, batch))
+        found = predict(stage1, batch)
+        return (found.visible, found.amodal, *self._predicted_parsing(found))
+
+    def _predicted_parsing(self, found: MaskProbabilities) -> tuple[Tensor, ...]:
+        """Visible and amodal parsing of a prediction; nothing for a network that reads no parts."""
+        return (found.visible_parsing, found.amodal_parsing) if self.method.parsing else ()
 
     @torch.no_grad()
     def pictures(self, network: nn.Module, stage1: nn.Module | None = None) -> dict[str, np.ndarray]:
@@ -176,7 +193,7 @@ class ContentStage(Stage):
 
     def metadata(self) -> dict[str, Any]:
         """Network and configuration, as stored beside the weights."""
-        return {"network": "content_recovery", "config": self.config.to_dict(), "losses": self.losses}
+        return {"network": self.method.kind, "config": self.config.to_dict(), "losses": self.losses}
 
 
 def _load_predictor(section: StageSection) -> MaskPredictor | None:
@@ -190,7 +207,7 @@ def _load_predictor(section: StageSection) -> MaskPredictor | None:
     if section.stage1 is None:
         raise ConfigError("content.stage1: name stage 1's .safetensors (content.p_predicted asks for its predictions)")
     terms = tuple(term for term in MaskCriterion.TERMS if term not in ("perceptual", "adversarial"))
-    losses = check_losses(section.stage1_losses or STAGE1_LOSSES, terms, "content.stage1_losses")
+    losses = check_losses(section.stage1_losses or MASK_METHODS["ours"].losses, terms, "content.stage1_losses")
     return MaskPredictor(load_mask_completion(section.stage1), losses if section.joint else None)
 
 

@@ -1,4 +1,4 @@
-"""Stage 1 in training: MaskCompletionNet, its criterion and its validation."""
+"""Stage 1 in training: MaskCompletionNet or a baseline, its criterion and its validation."""
 
 from __future__ import annotations
 
@@ -10,24 +10,23 @@ import torch
 from torch import Tensor, nn
 
 from deocclude.data.dataset import CropConfig, SampleStream
-from deocclude.data.library import SourceWeights, load_library
+from deocclude.data.library import SourceWeights
 from deocclude.data.poses import typical_poses
 from deocclude.data.synthesis import Library, SynthesisConfig
 from deocclude.errors import ConfigError
 from deocclude.losses import MaskCriterion, discriminator_adversarial
 from deocclude.models.discriminators import PatchDiscriminator
 from deocclude.models.features import load_features
-from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet, to_probabilities
+from deocclude.models.mask_completion import to_probabilities
+from deocclude.models.registry import MASK_METHODS, find_method
 from deocclude.person_frame import read_poses
-from deocclude.train.config import TrainConfig, build, check_losses
+from deocclude.train.config import TrainConfig, build
 from deocclude.train.engine import STATE_FILE, Outcome, Stage, choose_device, fit, to_float, use_bfloat16
+from deocclude.train.libraries import load_library
 from deocclude.train.pictures import first_people, in_a_row, mask_rgb, named, to_rgb
 from deocclude.weights_io import load_into
 
-DEFAULT_LOSSES = {
-    "visible_ce": 0.5, "amodal_ce": 0.5, "visible_parsing_ce": 0.1, "amodal_parsing_ce": 0.1,
-    "invisible_dice": 0.1, "amodal_dice": 0.1,
-}  # fmt: skip
+DEFAULT_LOSSES = MASK_METHODS["ours"].losses
 
 
 class MaskStage(Stage):
@@ -43,22 +42,24 @@ class MaskStage(Stage):
         sources = build(SourceWeights(0, 0, 0, 0), data.sources, "data.sources")
         synthesis = build(SynthesisConfig(), data.synthesis, "data.synthesis")
         crop = build(CropConfig(), data.crop, "data.crop")
-        self.config = build(getattr(MaskCompletionConfig, section.preset)(), section.network, "mask.network")
-        self.losses = check_losses(section.losses or DEFAULT_LOSSES, MaskCriterion.TERMS, "mask.losses")
+        self.method = find_method("mask", section.model)
+        self.config = build(self.method.preset(section.preset, "mask.preset"), section.network, "mask.network")
+        self.losses = self.method.check_losses(section.losses, "mask.losses")
         if self.losses.get("perceptual") and section.features is None:
             raise ConfigError(
                 "mask.features: name stage 1's .safetensors of an earlier run, or VGG-16's, for perceptual"
             )
         features = load_features(section.features) if section.features else None
-        self.criterion = MaskCriterion(self.losses, features=features)
+        shared = {name: weight for name, weight in self.losses.items() if name in self.method.terms}
+        self.criterion = MaskCriterion(shared, features=features)
         torch.manual_seed(config.seed)
-        self.network = MaskCompletionNet(self.config)
+        self.network = self.method.network(self.config)
         self.discriminator = PatchDiscriminator(4) if self.losses.get("adversarial") else None
         library = load_library(data.root, "train", sources)
         self.stream = SampleStream(library, synthesis, crop, seed=config.seed)
         if section.init is not None:
             load_into(self.network, section.init)
-        elif fresh and self.config.pose_guidance:
+        elif fresh and getattr(self.config, "pose_guidance", False):
             centres = read_poses(section.poses) if section.poses else draw_poses(config, library)
             if len(centres) != self.config.templates:
                 raise ConfigError(
@@ -71,9 +72,12 @@ class MaskStage(Stage):
 
     def generator_terms(self, batch: dict[str, Tensor], rng: np.random.Generator) -> tuple[dict[str, Tensor], Tensor]:
         """Terms of the criterion, and the soft amodal mask."""
-        output = self.network(batch["photo"], batch["initial"])
-        output = type(output)(*(t.float() for t in output))
-        return self.criterion(output, batch, self.discriminator), torch.sigmoid(output.amodal).detach()
+        batch = self.method.targets(self.config, batch, rng)
+        output, own = self.method.run(self.network, batch)
+        output = output.float()
+        terms = self.criterion(output, batch, self.discriminator)
+        terms |= {name: self.losses[name] * value for name, value in own.items() if self.losses.get(name)}
+        return terms, torch.sigmoid(output.amodal).detach()
 
     def discriminator_loss(self, batch: dict[str, Tensor], output: Tensor) -> Tensor:
         """On (photo, true amodal mask) against (photo, soft amodal mask)."""
@@ -82,27 +86,33 @@ class MaskStage(Stage):
 
     @torch.no_grad()
     def validate(self, network: nn.Module, stage1: nn.Module | None = None) -> dict[str, float]:
-        """Mean full and invisible IoU, refined visible IoU, parsing accuracy, false completion share."""
+        """Mean full and invisible IoU, refined visible IoU, parsing accuracy, false completion share; of boxes of
+        nobody, which count for nothing else, the share in which nobody is seen.
+        """
         device = next(network.parameters()).device
         rows: dict[str, list[Tensor]] = {
-            k: [] for k in ("full_iou", "invisible_iou", "visible_iou", "parsing", "false")
+            k: [] for k in ("full_iou", "invisible_iou", "visible_iou", "parsing", "false", "nobody")
         }
         for raw in self.validation:
             batch = to_float(raw, device)
             with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
                 output = network(batch["photo"], batch["initial"])
-            found = to_probabilities(type(output)(*(t.float() for t in output)))
+            found = to_probabilities(output.float())
             visible, known = batch["visible"] > 0, batch["known"] > 0
             truth, whole = (batch["amodal"] > 0) & known, (found.amodal > 0.5) & known
+            someone = truth.sum((1, 2, 3)) > 0
             occluded = (truth & ~visible).sum((1, 2, 3)) > 0.02 * truth.sum((1, 2, 3))
-            rows["full_iou"].append(_iou(whole, truth))
+            rows["nobody"].append(((found.visible > 0.5).sum((1, 2, 3)) == 0)[~someone].float())
+            rows["full_iou"].append(_iou(whole, truth)[someone])
             rows["invisible_iou"].append(_iou(whole & ~visible, truth & ~visible)[occluded])
-            rows["visible_iou"].append(_iou(found.visible > 0.5, visible))
-            rows["false"].append(((whole & ~truth).sum((1, 2, 3)) / truth.sum((1, 2, 3)).clamp(min=1))[~occluded])
+            rows["visible_iou"].append(_iou(found.visible > 0.5, visible)[someone])
+            added = (whole & ~truth).sum((1, 2, 3)) / truth.sum((1, 2, 3)).clamp(min=1)
+            rows["false"].append(added[someone & ~occluded])
             labels = batch["parsing"][:, 2::4, 2::4]
             body = (labels > 0) & (labels < 255)
-            rows["parsing"].append((found.amodal_parsing.argmax(1) == labels)[body].float())
-        joined = {k: torch.cat(v) for k, v in rows.items()}
+            if output.amodal_parsing is not None:
+                rows["parsing"].append((found.amodal_parsing.argmax(1) == labels)[body].float())
+        joined = {k: torch.cat(v) for k, v in rows.items() if v}
         # a small validation set may hold nobody unoccluded, or nobody with labels: that measure is left out
         means = {k: v.mean().item() for k, v in joined.items() if len(v)}
         return means | {"score": means["full_iou"] + means.get("invisible_iou", 0.0)}
@@ -130,7 +140,7 @@ class MaskStage(Stage):
 
     def metadata(self) -> dict[str, Any]:
         """Network and configuration, as stored beside the weights."""
-        return {"network": "mask_completion", "config": self.config.to_dict(), "losses": self.losses}
+        return {"network": self.method.kind, "config": self.config.to_dict(), "losses": self.losses}
 
 
 def draw_poses(config: TrainConfig, library: Library | None = None) -> np.ndarray:
@@ -140,7 +150,7 @@ def draw_poses(config: TrainConfig, library: Library | None = None) -> np.ndarra
     if library is None:
         library = load_library(data.root, "train", build(SourceWeights(0, 0, 0, 0), data.sources, "data.sources"))
     synthesis = build(SynthesisConfig(), data.synthesis, "data.synthesis")
-    network = build(getattr(MaskCompletionConfig, section.preset)(), section.network, "mask.network")
+    network = build(MASK_METHODS["ours"].preset(section.preset, "mask.preset"), section.network, "mask.network")
     return typical_poses(library, np.random.default_rng(config.seed), synthesis, count=network.templates)
 
 

@@ -1,0 +1,54 @@
+"""`deocclude ablate`: train and measure a list of variants on one budget, and write one table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deocclude.cli.options import AsJson, Quiet, check_folder, print_json
+
+EXIT_SOME_FAILED = 5
+
+
+def app(
+    config: Annotated[
+        Path, typer.Option("-c", "--config", metavar="FILE", help="A list of rows such as configs/ablations.yaml.")
+    ],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="DIR", help="ablation.md, ablation.json and a folder a row.")
+    ],
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="NAME", help="This row alone; may be given several times.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="DIR", help="The frozen set to measure on, instead of the file's.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="a.b=c", help="Override a key of every row's config.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Train and measure anew what is done.")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train and measure ablations and baselines on one budget; one table of all.
+
+    The file says what is trained and how long. What is done is skipped, what was interrupted goes on; ablation.md and
+    ablation.json are written after each row. A row that fails is named, the others go on, and the exit code is 5.
+    """
+    check_folder(output)
+    from deocclude.ablation import Ablation, run
+    from deocclude.evaluation.ablation_table import to_markdown
+
+    ablation = Ablation.read(config, settings or [], data)
+    table = run(
+        ablation, output, only=only or [], overwrite=overwrite, quiet=quiet,
+        tell=(lambda line: None) if quiet else (lambda line: typer.echo(line, err=True)),
+    )  # fmt: skip
+    if as_json:
+        print_json(table)
+    elif not quiet:
+        typer.echo(to_markdown(table), nl=False)
+    if any("error" in row for row in table["rows"]):
+        raise typer.Exit(EXIT_SOME_FAILED)

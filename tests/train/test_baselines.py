@@ -1,0 +1,149 @@
+"""Every baseline is trained by the command that trains ours, from its config to weights that open again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from deocclude.errors import ConfigError
+from deocclude.models.registry import STAGES, find_method, network_kinds
+from deocclude.train import content_stage, mask_stage, single_stage
+from deocclude.train.config import build, load_config
+from deocclude.train.content_stage import ContentStage
+from deocclude.train.engine import fit, to_float
+from deocclude.train.mask_stage import MaskStage
+from deocclude.train.single_stage import SingleStage
+from deocclude.weights_io import load_state, rebuild
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "baselines").glob("*.yaml"))
+MAINS = {"mask": mask_stage.main, "content": content_stage.main, "single": single_stage.main}
+TINY = {
+    ("mask", "unet"): "{widths: [4, 8]}", ("mask", "pcnet_m"): "{widths: [4, 8]}",
+    ("mask", "pix2pix"): "{widths: [4, 8, 8]}", ("mask", "vae"): "{widths: [4, 8, 8], latent: 6}",
+    ("content", "pconv_unet"): "{widths: [4, 8, 8], kernels: [3, 3, 3]}",
+    ("content", "pcnet_c"): "{widths: [4, 8, 8], kernels: [3, 3, 3]}", ("content", "pix2pix"): "{widths: [4, 8, 8]}",
+    ("content", "gated"): "{width: 4, dilations: [2]}", ("single", "one"): "{widths: [4, 8]}",
+    ("single", "segan"): "{widths: [4, 8], reduced: 2, mask_cells: 16, painter: [4, 8, 8]}",
+}  # fmt: skip
+
+
+def settings(stage: str, model: str, steps: int = 2, rate: float = 0.003) -> list[str]:
+    own = [f"{stage}.model={model}", f"{stage}.network={TINY[stage, model]}", f"{stage}.preset=small", "mask.init=null"]
+    schedule = f"{{steps: {steps}, phases: [{{until: 1.0, size_px: 32, batch_size: 4}}], warmup_steps: 1"
+    return [*own, f"{stage}.schedule={schedule}, learning_rate: {rate}}}"]
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_every_config_trains_on_the_data_and_schedule_of_what_ships(path: Path) -> None:
+    config, ships = load_config(path), load_config(path.parents[1] / "base.yaml")
+    named = [stage for stage in STAGES if (section := getattr(config, stage)) and section.model]
+    assert named or path.stem == "one-stage"
+    assert config.data == ships.data and config.seed == ships.seed
+    for stage in ("mask", "content"):
+        assert getattr(config, stage).schedule == getattr(ships, stage).schedule
+    if config.single:
+        assert config.single.schedule == ships.mask.schedule
+    for stage in named:
+        section = getattr(config, stage)
+        method = find_method(stage, section.model)
+        build(method.preset(section.preset, stage), section.network, stage)
+        method.check_losses(section.losses, stage)
+
+
+def test_every_baseline_has_a_config() -> None:
+    configs = [load_config(path) for path in CONFIGS]
+    told = {(stage, s.model or "one") for c in configs for stage in STAGES if (s := getattr(c, stage)) is not None}
+    assert TINY.keys() <= told
+
+
+@pytest.mark.parametrize(("stage", "model"), TINY, ids=["-".join(key) for key in TINY])
+def test_it_trains_and_opens_again(write_config, tmp_path: Path, stage: str, model: str) -> None:
+    config = load_config(write_config(), settings(stage, model) + ([f"single.features={_features(write_config)}"]
+                         if stage == "single" else []))  # fmt: skip
+    outcome = MAINS[stage](config, tmp_path / "run", quiet=True)
+    assert np.isfinite(outcome.best_score)
+    network, metadata = rebuild(outcome.best_weights, network_kinds())
+    assert metadata["network"] == find_method(stage, model).kind and metadata["step"] == 2
+    assert network.config == type(network.config)(**{
+        k: tuple(v) if isinstance(v, list) else v for k, v in metadata["config"].items()
+    })  # fmt: skip
+
+
+def _features(write_config) -> str:
+    return load_config(write_config()).content.features
+
+
+class SameBatch:
+    """Always the first batch of a stream."""
+
+    def __init__(self, stream) -> None:
+        self.stream = stream
+
+    def batch(self, index: int, batch_size: int, size_px: int, part: int = 0) -> dict[str, Tensor]:
+        return self.stream.batch(0, batch_size, size_px)
+
+
+@pytest.mark.parametrize(
+    ("kind", "stage", "model", "term"),
+    [
+        (MaskStage, "mask", "vae", "whole_ce"),
+        (ContentStage, "content", "pconv_unet", "hidden_l1"),
+        (SingleStage, "single", "one", "amodal_ce"),
+    ],
+)
+def test_a_handful_of_people_is_learned_by_heart(
+    write_config, tmp_path: Path, kind, stage: str, model: str, term: str
+) -> None:
+    config = load_config(write_config(), settings(stage, model, steps=30, rate=0.02))
+    training = kind(config)
+    training.stream = SameBatch(training.stream)
+    batch = to_float(training.stream.batch(0, 4, 32), torch.device("cpu"))
+
+    def value() -> float:
+        training.network.train()
+        with torch.no_grad():
+            return training.generator_terms(batch, np.random.default_rng(0))[0][term].item()
+
+    before = value()
+    fit(training, config, getattr(config, stage), tmp_path / "run", quiet=True)
+    assert value() < 0.7 * before
+
+
+def test_what_a_method_draws_itself_is_the_same_after_an_interruption(write_config, tmp_path: Path) -> None:
+    """PCNet-M draws erasers, the VAE noise: by the step's own generator."""
+    for model in ("pcnet_m", "vae"):
+        whole = load_config(write_config(), settings("mask", model, steps=4))
+        mask_stage.main(whole, tmp_path / model / "whole", quiet=True)
+        broken = MaskStage(whole)
+        terms_of, count = broken.generator_terms, iter(range(9))
+
+        def interrupted(batch, rng, terms_of=terms_of, count=count):
+            if next(count) == 2:
+                raise KeyboardInterrupt
+            return terms_of(batch, rng)
+
+        broken.generator_terms = interrupted
+        with pytest.raises(KeyboardInterrupt):
+            fit(broken, whole, whole.mask, tmp_path / model / "broken", quiet=True)
+        mask_stage.main(whole, tmp_path / model / "broken", quiet=True)
+        one, two = (load_state(tmp_path / model / name / "last.pt") for name in ("whole", "broken"))
+        assert all(torch.equal(value, two["network"][key]) for key, value in one["network"].items()), model
+
+
+def test_a_baseline_without_parts_needs_no_stage_1(write_config) -> None:
+    plain = [*settings("content", "pix2pix"), "content.features=null"]
+    assert ContentStage(load_config(write_config(), plain)).parser is None
+    with pytest.raises(ConfigError, match=r"content\.features: name stage 1's \.safetensors for perceptual, style"):
+        ContentStage(load_config(write_config(), [*settings("content", "pconv_unet"), "content.features=null"]))
+    with pytest.raises(ConfigError, match=r"single\.features: name stage 1's \.safetensors for style"):
+        SingleStage(load_config(write_config(), [*settings("single", "one"), "single.losses={style: 1.0}"]))
+
+
+def test_terms_that_a_network_has_nothing_for_are_named(write_config) -> None:
+    wrong = [*settings("mask", "vae"), "mask.losses={visible_ce: 1.0}"]
+    with pytest.raises(ConfigError, match=r"unknown key mask\.losses\.visible_ce: the terms are .* with ShapeVae"):
+        MaskStage(load_config(write_config(), wrong))
