@@ -92,9 +92,12 @@ class Stage(ABC):
         stage1: the averaged weights of stage 1, where it is trained too.
         """
 
-    @abstractmethod
     def pictures(self, network: nn.Module, stage1: nn.Module | None = None) -> dict[str, np.ndarray]:
-        """A few held-out people by name, (H, W, 3) uint8 each: photo, what is given, what is predicted, the truth."""
+        """A few held-out people by name, (H, W, 3) uint8 each: photo, what is given, what is predicted, the truth.
+
+        None for a stage that has none to show.
+        """
+        return {}
 
     @abstractmethod
     def metadata(self) -> dict[str, Any]:
