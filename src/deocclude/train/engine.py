@@ -177,6 +177,7 @@ def fit(
             for kind, learner in learners.items():
                 state |= learner.state(_NAMES[kind])
             save_state(last, state)
+        accelerator.wait_for_everyone()  # whoever goes on, or starts again, finds the files written
 
     steps = range(start, schedule.steps)
     loader = DataLoader(
