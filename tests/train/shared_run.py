@@ -56,9 +56,6 @@ class ConvolutionStage(Stage):
     def validate(self, network: nn.Module, stage1: nn.Module | None = None) -> dict[str, float]:
         return {"score": 1.0}
 
-    def pictures(self, network: nn.Module, stage1: nn.Module | None = None) -> dict[str, np.ndarray]:
-        return {}
-
     def metadata(self) -> dict[str, object]:
         return {"network": "tiny"}
 

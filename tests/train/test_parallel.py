@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -23,8 +24,10 @@ from deocclude.weights_io import load_state
 
 def test_two_processes_train_as_one_and_stop_and_resume_together(tmp_path: Path) -> None:
     """Half of each batch in either process is the whole batch in one; Ctrl-C in one of them ends both at one step."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])  # free a moment ago
     env = os.environ | {
-        "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29677", "OMP_NUM_THREADS": "1",
+        "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1",
     }  # fmt: skip
     started = [
         subprocess.Popen(

@@ -92,9 +92,12 @@ class Stage(ABC):
         stage1: the averaged weights of stage 1, where it is trained too.
         """
 
-    @abstractmethod
     def pictures(self, network: nn.Module, stage1: nn.Module | None = None) -> dict[str, np.ndarray]:
-        """A few held-out people by name, (H, W, 3) uint8 each: photo, what is given, what is predicted, the truth."""
+        """A few held-out people by name, (H, W, 3) uint8 each: photo, what is given, what is predicted, the truth.
+
+        None for a stage that has none to show.
+        """
+        return {}
 
     @abstractmethod
     def metadata(self) -> dict[str, Any]:
@@ -174,6 +177,7 @@ def fit(
             for kind, learner in learners.items():
                 state |= learner.state(_NAMES[kind])
             save_state(last, state)
+        accelerator.wait_for_everyone()  # whoever goes on, or starts again, finds the files written
 
     steps = range(start, schedule.steps)
     loader = DataLoader(
