@@ -17,13 +17,14 @@ from torch import Tensor, nn
 from deocclude.detection import MIN_SCORE, SIZE_PX
 from deocclude.errors import DeoccludeError, UsageError, WeightsError
 from deocclude.models.blocks import count_parameters
-from deocclude.models.content_recovery import ContentRecoveryConfig, ContentRecoveryNet
-from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet, to_probabilities
-from deocclude.models.people_detector import PeopleDetector, PeopleDetectorConfig, to_maps
+from deocclude.models.content_recovery import ContentRecoveryNet
+from deocclude.models.mask_completion import MaskCompletionNet, to_probabilities
+from deocclude.models.people_detector import PeopleDetector, to_maps
 from deocclude.runtime import MANIFEST_FORMAT, MANIFEST_NAME
 from deocclude.types import PARSING_NAMES
 from deocclude.weights_io import rebuild, save_weights
 
+NETWORKS = (MaskCompletionNet, ContentRecoveryNet, PeopleDetector)
 OPSET = 18
 INPUT_SIZE = 256
 PARITY = 2e-3  # largest difference of any output value, all of which lie in [0, 1], but for sides, which are cells
@@ -137,13 +138,11 @@ def parity(network: nn.Module, path: Path, inputs: dict[str, Tensor]) -> float:
 
 
 def build_network(path: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """The network of a .safetensors file of ours, with its weights, and the file's metadata. Raises WeightsError."""
-    kinds = {
-        "mask_completion": (MaskCompletionNet, MaskCompletionConfig),
-        "content_recovery": (ContentRecoveryNet, ContentRecoveryConfig),
-        "people_detector": (PeopleDetector, PeopleDetectorConfig),
-    }
-    return rebuild(path, kinds)
+    """The network of a .safetensors file or a folder of ours, with its weights, and the file's metadata.
+
+    Raises WeightsError.
+    """
+    return rebuild(path, {c.network_name: (c, c.config_type) for c in NETWORKS})
 
 
 def export_to_weights(

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from deocclude.errors import WeightsError
 
+WEIGHTS_NAME = "model.safetensors"  # of the weights in a folder, as everyone on the Hugging Face hub names them
+
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
     """Write a resumable state; an interruption leaves the former file as it was."""
@@ -41,7 +43,9 @@ def save_weights(path: Path, weights: dict[str, Tensor], metadata: dict[str, Any
 
 
 def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """(weights, metadata) of a .safetensors file. Raises WeightsError naming the file."""
+    """(weights, metadata) of a .safetensors file, or of the one in a folder. Raises WeightsError naming the file."""
+    if path.is_dir():
+        path = path / WEIGHTS_NAME
     if not path.is_file():
         raise WeightsError(f"weights not found: looked for {path}")
     try:

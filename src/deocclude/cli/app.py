@@ -46,6 +46,7 @@ VERBS: dict[str, str] = {
 EXTRA_OF = {
     "accelerate": "train",
     "cv2": "train",
+    "huggingface_hub": "train",
     "onnx": "train",
     "onnxscript": "train",
     "pydantic": "train",

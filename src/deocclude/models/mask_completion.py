@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from deocclude.models.blocks import Hourglass, ResidualBlock, SqueezeExcitation, conv_bn
 from deocclude.models.typical_poses import TypicalPoses
+from deocclude.pretrained import Pretrained
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,10 @@ class GuidedHead(nn.Module):
         return mask, self.parsing(parsing_feature)
 
 
-class MaskCompletionNet(nn.Module):
+class MaskCompletionNet(Pretrained, nn.Module):
     """Two stacked hourglasses; `net(image, initial) -> MaskOutput`."""
+
+    network_name, config_type = "mask_completion", MaskCompletionConfig
 
     def __init__(self, config: MaskCompletionConfig | None = None):
         super().__init__()

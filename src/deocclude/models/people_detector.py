@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from deocclude.models.blocks import ResidualBlock, conv_bn
 from deocclude.models.mask_completion import MaskCompletionNet
+from deocclude.pretrained import Pretrained
 
 # of cells; beyond it exp would overflow long before a photo has such a person (148 cells of 8 pixels)
 _MAX_LOG_SIDE = 5.0
@@ -67,8 +68,10 @@ class PeopleMaps(NamedTuple):
     mask: Tensor
 
 
-class PeopleDetector(nn.Module):
+class PeopleDetector(Pretrained, nn.Module):
     """Encoder to 1/32, light decoder to 1/stride, three heads; `net(image) -> PeopleOutput`."""
+
+    network_name, config_type = "people_detector", PeopleDetectorConfig
 
     def __init__(self, config: PeopleDetectorConfig | None = None):
         super().__init__()
