@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from deocclude.models.blocks import Hourglass, ResidualBlock, SqueezeExcitation, conv_bn
+from deocclude.models.blocks import BACKBONES, ResidualBlock, SqueezeExcitation, conv_bn
 from deocclude.models.typical_poses import TypicalPoses
 from deocclude.pretrained import Pretrained
 
@@ -35,6 +35,11 @@ class MaskCompletionConfig:
     template_channels: int = 32
     parsing_guidance: bool = True
     pose_guidance: bool = True
+    backbone: str = "hourglass"  # one of blocks.BACKBONES
+
+    def __post_init__(self) -> None:
+        if self.backbone not in BACKBONES:
+            raise ValueError(f"backbone must be one of {', '.join(BACKBONES)}, got {self.backbone!r}")
 
     @classmethod
     def base(cls) -> MaskCompletionConfig:
@@ -100,10 +105,10 @@ class MaskCompletionNet(Pretrained, nn.Module):
         width = config.widths[0]
         self.stem = conv_bn(4, config.stem_width, 3, 2)
         self.enter = ResidualBlock(config.stem_width, width, stride=2)
-        self.visible_hourglass = Hourglass(config.widths, config.blocks)
+        self.visible_hourglass = BACKBONES[config.backbone](config.widths, config.blocks)
         self.visible_head = GuidedHead(config)
         self.join = conv_bn(2 * width, width, 1)
-        self.amodal_hourglass = Hourglass(config.widths, config.blocks)
+        self.amodal_hourglass = BACKBONES[config.backbone](config.widths, config.blocks)
         if config.pose_guidance:
             self.typical_poses = TypicalPoses(config.templates, config.template_channels)
         self.amodal_head = GuidedHead(config, config.template_channels if config.pose_guidance else 0)

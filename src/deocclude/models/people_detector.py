@@ -108,9 +108,14 @@ class PeopleDetector(Pretrained, nn.Module):
 
         That trunk knows people, their parts and their clothes from far more samples than a few real photos give. Its
         fourth channel, the initial mask, is held at "person everywhere", as for a box around the whole photo. Blocks
-        that stage 1 lacks start as their shortcuts; the heads are new. Raises ValueError for other widths.
+        that stage 1 lacks start as their shortcuts; the heads are new. Raises ValueError for other widths, or another
+        backbone.
         """
         theirs, mine = stage1.config, self.config
+        if theirs.backbone != "hourglass":
+            raise ValueError(
+                f"the people detector starts from an hourglass, stage 1 has the backbone {theirs.backbone}"
+            )
         if (theirs.stem_width, theirs.widths) != (mine.stem_width, mine.widths) or theirs.blocks != 1:
             raise ValueError(
                 f"stage 1 has a stem of {theirs.stem_width}, widths {theirs.widths} and {theirs.blocks} blocks, "
