@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 
@@ -59,6 +60,15 @@ def test_a_folder_gives_back_config_weights_and_metadata(kind: type[nn.Module], 
     as_json = json.loads(json.dumps(asdict(TINY[kind])))
     assert json.loads((tmp_path / "second" / "config.json").read_text()) == as_json
     assert "library_name: deocclude" in (tmp_path / "second" / "README.md").read_text()
+
+
+def test_the_documents_example_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    document = (Path(__file__).parent.parent / "docs" / "weights.md").read_text()
+    (code,) = re.findall(r"^```python\n(.*?)^```", document, flags=re.S | re.M)
+    names: dict[str, nn.Module] = {}
+    exec(code, names)
+    assert names["again"].metadata == {"step": 100} and same(names["again"], names["network"])
 
 
 def test_export_and_training_read_the_folder(tmp_path: Path) -> None:
