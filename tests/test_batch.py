@@ -244,6 +244,47 @@ def test_done_work_is_skipped_and_no_model_is_loaded_for_it(photo: Path, pipe) -
     assert report.status == "failed", "a folder of that name is no picture"
 
 
+def test_a_changed_request_is_done_again(photo: Path, pipe) -> None:
+    mask = photo.with_name("mask.png")
+    kinds = ["content", "json", "amodal"]
+
+    def status(model: str = "", seed: int = 0, **options) -> str:
+        jobs = plan_jobs([str(photo)], kinds=kinds, **({"masks": [str(mask)]} | options))
+        return next(run_jobs(jobs, lambda: pipe, seed=seed, model=model)).status
+
+    assert [status(), status()] == ["done", "skipped"]
+    with Image.open(mask) as image:
+        smaller = np.array(image)
+    smaller[: smaller.shape[0] // 4] = 0
+    Image.fromarray(smaller).save(mask)
+    assert [status(), status()] == ["done", "skipped"], "another mask under the same name"
+    for change in (
+        {"complete": "always"},
+        {"seed": 3},
+        {"model": "other"},
+        {"masks": [], "boxes_xyxy": [(9, 9, 90, 90)]},
+    ):
+        assert [status(**change), status(**change)] == ["done", "skipped"], change
+    with Image.open(photo) as image:
+        image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(photo)
+    assert [status(), status()] == ["done", "skipped"], "another photo under the same name"
+    # what was written by hand says nothing of a request, and stays
+    for name in ("photo.deoccluded.png", "photo.deoccluded.json", "photo.person1.amodal.png"):
+        photo.with_name(name).write_bytes(b"mine")
+    assert status(complete="never") == "skipped"
+
+
+def test_who_is_to_be_found_is_part_of_the_request(photo: Path, listed: CocoFile, pipe) -> None:
+    def status(finding: Finding) -> str:
+        return next(run_jobs(plan_jobs([str(photo)], finding=finding), lambda: pipe)).status
+
+    assert [status(Finding(listed)), status(Finding(listed))] == ["done", "skipped"]
+    assert status(Finding(listed, min_score=0.5)) == "done"
+    assert status(Finding(listed, person="2")) == "done"
+    listed.path.write_text(listed.path.read_text() + "\n")
+    assert [status(Finding(listed, person="2")), status(Finding(listed, person="2"))] == ["done", "skipped"]
+
+
 def test_a_photo_that_is_gone_is_not_done(photo: Path, pipe) -> None:
     boxes = [(0, 0, 9, 9)]
     assert [r.status for r in run_jobs(plan_jobs([str(photo)], boxes_xyxy=boxes), lambda: pipe)] == ["done"]

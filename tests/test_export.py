@@ -19,6 +19,7 @@ from deocclude.export import build_network, example_inputs, export_onnx, export_
 from deocclude.models.blocks import count_parameters
 from deocclude.models.content_recovery import ContentRecoveryConfig, ContentRecoveryNet
 from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet, to_probabilities
+from deocclude.models.people_detector import PeopleDetector
 from deocclude.types import PARSING_NAMES
 from deocclude.weights_io import load_weights, save_weights
 
@@ -68,6 +69,8 @@ def test_the_folder_holds_what_the_manifest_says(exported: tuple[Path, dict[str,
             names.add(row[kind])
         assert row["parameters"] == count_parameters(network_of(name))
         assert 0 <= row["parity"] < export.PARITY
+        assert row["opset"] == 18 and row["sizes"] == "any"
+        assert row["size_step_px"] == {"mask_completion": 8, "content_recovery": 32}[name]
         assert (row["steps"], row["seed"], row["figures"]) == (9, 2, {"score": 0.5})
         weights, _ = load_weights(folder / row["safetensors"])
         for key, value in network_of(name).state_dict().items():
@@ -85,23 +88,26 @@ def test_onnx_keeps_the_contract(exported: tuple[Path, dict[str, dict]]) -> None
     folder, rows = exported
     sessions = {name: onnxruntime.InferenceSession(str(folder / row["onnx"])) for name, row in rows.items()}
 
-    def described(puts) -> dict[str, list]:
-        return {p.name: p.shape[1:] for p in puts}
+    def channels(puts) -> dict[str, int]:
+        assert all(isinstance(size, str) for p in puts for size in (p.shape[0], *p.shape[2:])), "all else is dynamic"
+        return {p.name: p.shape[1] for p in puts}
 
     mask, content = sessions["mask_completion"], sessions["content_recovery"]
-    assert described(mask.get_inputs()) == {"image": [3, 256, 256], "initial": [1, 256, 256]}
-    parsing = {"visible_parsing": [12, 64, 64], "amodal_parsing": [12, 64, 64]}
-    assert described(mask.get_outputs()) == {"visible": [1, 256, 256], "amodal": [1, 256, 256]} | parsing
-    masks = {"visible": [1, 256, 256], "amodal": [1, 256, 256]}
-    assert described(content.get_inputs()) == {"image": [3, 256, 256]} | masks | parsing
-    assert described(content.get_outputs()) == {"content": [3, 256, 256]}
+    assert channels(mask.get_inputs()) == {"image": 3, "initial": 1}
+    parsing = {"visible_parsing": 12, "amodal_parsing": 12}
+    assert channels(mask.get_outputs()) == {"visible": 1, "amodal": 1} | parsing
+    assert channels(content.get_inputs()) == {"image": 3, "visible": 1, "amodal": 1} | parsing
+    assert channels(content.get_outputs()) == {"content": 3}
 
 
+@pytest.mark.parametrize("batch_and_size", [(2, (256, 256)), (1, (64, 96)), (5, (32, 32)), (1, (160, 32))])
 @pytest.mark.parametrize("name", NAMES)
-def test_onnx_says_what_torch_says(exported: tuple[Path, dict[str, dict]], name: str) -> None:
+def test_onnx_says_what_torch_says(
+    exported: tuple[Path, dict[str, dict]], name: str, batch_and_size: tuple[int, tuple[int, int]]
+) -> None:
     folder, rows = exported
     network = network_of(name)
-    inputs = example_inputs(network, 2, 256)
+    inputs = example_inputs(network, *batch_and_size)
     inputs["image"] = torch.rand(inputs["image"].shape, generator=torch.Generator().manual_seed(77))
     found = onnxruntime.InferenceSession(str(folder / rows[name]["onnx"])).run(
         None, {k: v.numpy() for k, v in inputs.items()}
@@ -134,12 +140,12 @@ def test_the_package_runs_what_was_exported(exported: tuple[Path, dict[str, dict
 
 
 def test_example_inputs_are_a_person() -> None:
-    mask, content = (example_inputs(network_of(name), 3, 64) for name in NAMES)
+    mask, content = (example_inputs(network_of(name), 3, (64, 64)) for name in NAMES)
     assert {k: tuple(v.shape) for k, v in mask.items()} == {"image": (3, 3, 64, 64), "initial": (3, 1, 64, 64)}
     assert list(content) == ["image", "visible", "amodal", "visible_parsing", "amodal_parsing"]
     assert (content["visible"] <= content["amodal"]).all() and content["visible"].sum() < content["amodal"].sum()
     torch.testing.assert_close(content["amodal_parsing"].sum(1), torch.ones(3, 16, 16))
-    assert torch.equal(example_inputs(network_of("mask_completion"), 3, 64)["image"], mask["image"])
+    assert torch.equal(example_inputs(network_of("mask_completion"), 3, (64, 64))["image"], mask["image"])
 
 
 class Brighten(nn.Module):
@@ -158,19 +164,21 @@ class Brighten(nn.Module):
 def test_a_difference_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "net.onnx"
     network = Brighten(0.5)
-    assert export_onnx(network, path, size_px=32) < 1e-6
+    assert export_onnx(network, path, size_px=128, sizes="fixed") < 1e-6
+    shapes = {tuple(i.shape[1:]) for i in onnxruntime.InferenceSession(str(path)).get_inputs()}
+    assert shapes == {(3, 128, 128), (1, 128, 128), (12, 32, 32)}
     # the same file against other weights
     other = Brighten(0.75)
-    assert parity(other, path, example_inputs(other, 1, 32)) == pytest.approx(0.25, abs=1e-6)
+    assert parity(other, path, example_inputs(other, 1, (128, 128))) == pytest.approx(0.25, abs=1e-6)
     monkeypatch.setattr(export, "parity", lambda *_: 0.25)
     with pytest.raises(DeoccludeError, match=r"net\.onnx: ONNX Runtime differs from torch by 0\.25, allowed is 0\.002"):
-        export_onnx(network, path, size_px=32)
+        export_onnx(network, path, size_px=128, sizes="fixed")
 
 
 def test_a_failed_export_leaves_the_folder_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = written(tmp_path, "mask_completion")
 
-    def failing(network: nn.Module, path: Path) -> float:
+    def failing(network: nn.Module, path: Path, *, sizes: str) -> float:
         path.write_bytes(b"half")
         raise DeoccludeError("differs")
 
@@ -188,7 +196,7 @@ def test_what_is_broken_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     save_weights(tmp_path / "other.safetensors", {"w": torch.zeros(1)}, {"network": "discriminator"})
     with pytest.raises(WeightsError, match="expected weights of mask_completion or content_recovery or people_det"):
         build_network(tmp_path / "other.safetensors")
-    monkeypatch.setattr(export, "export_onnx", lambda network, path: path.write_bytes(b"onnx") * 0.0)
+    monkeypatch.setattr(export, "export_onnx", lambda network, path, sizes: path.write_bytes(b"onnx") * 0.0)
     folder = tmp_path / "weights"
     folder.mkdir()
     for text in ("{", "[]", '{"format": 2, "models": {}}'):
@@ -203,7 +211,7 @@ def test_what_is_broken_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_the_threshold_moves_the_decision_and_nothing_else() -> None:
     network = network_of("mask_completion").eval()
-    inputs = export.example_inputs(network, 1, 64).values()
+    inputs = export.example_inputs(network, 1, (64, 64)).values()
     with torch.no_grad():
         before = network(*inputs)
         export.shift_threshold(network, 0.7)
@@ -213,3 +221,15 @@ def test_the_threshold_moves_the_decision_and_nothing_else() -> None:
     torch.testing.assert_close(torch.sigmoid(before.amodal) >= 0.7, after.amodal >= 0)
     with pytest.raises(UsageError, match="between 0 and 1, got 1"):
         export.shift_threshold(network, 1.0)
+
+
+def test_sizes_are_in_steps_of_the_smallest_feature() -> None:
+    steps = {MaskCompletionNet: 32, ContentRecoveryNet: 128, PeopleDetector: 32}
+    with torch.device("meta"):
+        assert {kind: export.size_step_px(kind()) for kind in steps} == steps
+
+
+def test_sizes_are_any_or_fixed(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="sizes must be any or fixed, got 'all'"):
+        export_to_weights(written(tmp_path, "mask_completion"), tmp_path / "out", sizes="all")
+    assert not (tmp_path / "out").exists()

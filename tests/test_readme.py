@@ -18,6 +18,7 @@ DOCUMENTS = (
     "docs/data.md",
     "docs/evaluation.md",
     "docs/training.md",
+    "docs/extending.md",
     "benchmarks/README.md",
 )
 

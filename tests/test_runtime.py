@@ -146,3 +146,15 @@ def test_a_model_with_one_stage_is_named_and_leaves_the_others_alone(folder):
     assert set(find_model("base", folder).networks) == {"mask_completion", "content_recovery"}
     with pytest.raises(WeightsError, match="model 'mine' is not complete: content_recovery has not been exported yet"):
         find_model("mine", folder)
+
+
+def test_the_digest_is_of_all_that_a_model_computes_with(weights_dir, folder):
+    assert find_model("base", folder).digest == find_model("base", weights_dir).digest, "wherever the files lie"
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    digests = {find_model("base", folder).digest}
+    for change in ({"sha256": {"onnx": "0" * 64}}, {"hidden_calibration": [1.0, 2.0, 3.0]}):
+        manifest["models"]["base"]["networks"]["mask_completion"] |= change
+        path.write_text(json.dumps(manifest))
+        digests.add(find_model("base", folder).digest)
+    assert len(digests) == 3

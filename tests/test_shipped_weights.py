@@ -31,7 +31,7 @@ def test_both_files_hold_the_same_network(network: str) -> None:
     trained, _ = build_network(BUNDLED_WEIGHTS / ROWS[network]["safetensors"])
     trained.eval()
     wrapped = MaskCompletionExport(trained).eval() if network == "mask_completion" else trained
-    inputs = example_inputs(trained, 2, 256)
+    inputs = example_inputs(trained, 2, (256, 256))
     assert parity(wrapped, BUNDLED_WEIGHTS / ROWS[network]["onnx"], inputs) <= PARITY
 
 

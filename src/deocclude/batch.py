@@ -28,6 +28,7 @@ from deocclude.image_io import load_mask, load_photo
 from deocclude.masks import BoxXyxy
 from deocclude.order import Occlusion
 from deocclude.people import Choice, Segmenter
+from deocclude.stamp import file_digest, make_stamp, read_stamp
 from deocclude.types import PERSON_KINDS, SAVE_KINDS, Person, Result, output_name, read_kinds, suffix_of
 
 if TYPE_CHECKING:
@@ -66,6 +67,18 @@ class Finding:
     def first_id(self) -> int:
         """The lowest id that a person of the result can have: its number from the left, where that is asked for."""
         return Choice.parse(self.person).number or 1
+
+    @property
+    def request(self) -> list[Any]:
+        """What of it changes who is found, as plain values. Of a segmenter of one's own that is its name alone."""
+        finder: str | None = None
+        if isinstance(self.finder, CocoFile):
+            finder = file_digest(self.finder.path)
+        elif self.finder is not None:
+            finder = str(
+                getattr(self.finder, "model", getattr(self.finder, "__qualname__", type(self.finder).__name__))
+            )
+        return [finder, self.person, self.min_score, self.min_height_px]
 
     def segmenter_for(self, relative: Path) -> Segmenter | None:
         """Who finds people in the photo at this place in the folder that was given; None for the model's detector."""
@@ -126,6 +139,25 @@ class Job:
         """Whether the photo is there, and all of `expected_paths`."""
         there = not self.to_stdout and not self.problem and (self.source == STREAM or Path(self.source).is_file())
         return there and all(path.is_file() for path in self.expected_paths)
+
+    def stamp(self, seed: int, model: str) -> str:
+        """Of all that the outputs are made from: the photo and prompts by their contents, options, seed and model."""
+        return make_stamp(
+            {
+                "photo": None if self.source == STREAM else file_digest(Path(self.source)),
+                "masks": [file_digest(path) for path in self.mask_paths],
+                "boxes": self.boxes_xyxy,
+                "finding": self.finding.request if self.finding else None,
+                "complete": self.complete,
+                "uncrop": self.uncrop,
+                "seed": seed,
+                "model": model,
+            }
+        )
+
+    def is_outdated(self, stamp: str) -> bool:
+        """Whether an output that is there says that it was made from something else."""
+        return any(read_stamp(path) not in (None, stamp) for path in self.expected_paths)
 
 
 @dataclass(frozen=True)
@@ -378,19 +410,23 @@ def run_jobs(
     workers: int = 1,
     overwrite: bool = False,
     fail_fast: bool = False,
+    model: str = "",
 ) -> Iterator[Report]:
     """Do the jobs and yield their reports in order; `load` is called once, and only when there is work left.
 
-    `workers`: photos at a time. `fail_fast`: stop after the first failure. Errors of `load` are raised.
+    A job is done when its outputs are there and none says that it was made from another photo, prompt, option or model.
+    `workers`: photos at a time. `fail_fast`: stop after the first failure. `model`: what `load` loads, told from others
+    by any text that differs (`runtime.ModelInfo.digest`). Errors of `load` are raised.
     """
-    todo = [overwrite or not job.is_done for job in jobs]
+    stamps = [job.stamp(seed, model) for job in jobs]
+    todo = [overwrite or not job.is_done or job.is_outdated(s) for job, s in zip(jobs, stamps, strict=True)]
     pipe = load() if any(todo) else None
 
     def work(index: int) -> Report:
         job = jobs[index]
         if not todo[index] or pipe is None:
             return Report(job.source, "skipped", outputs=_names(job.expected_paths))
-        return do_job(job, pipe, seed=seed)
+        return do_job(job, pipe, seed=seed, stamp=stamps[index])
 
     with contextlib.ExitStack() as stack:
         reports: Iterable[Report] = map(work, range(len(jobs)))
@@ -405,14 +441,14 @@ def run_jobs(
                 return
 
 
-def do_job(job: Job, pipe: Deoccluder, *, seed: int = 0) -> Report:
+def do_job(job: Job, pipe: Deoccluder, *, seed: int = 0, stamp: str | None = None) -> Report:
     """Recover one photo and write its files; a photo or a disk that does not play along becomes a failed report."""
     started = time.perf_counter()
     try:
         if job.problem:
             raise InputError(job.problem)
         result = _recover(job, pipe, seed)
-        _write(job, result)
+        _write(job, result, stamp)
     except DeoccludeError as error:
         name = "standard input" if job.source == STREAM else job.source
         message = str(error) if name in str(error) else f"{name}: {error}"
@@ -502,7 +538,7 @@ def _recover(job: Job, pipe: Deoccluder, seed: int) -> Result:
     return replace(result, icc_profile=icc_profile, timings=timings)
 
 
-def _write(job: Job, result: Result) -> None:
+def _write(job: Job, result: Result, stamp: str | None) -> None:
     by_id = {person.id: person for person in result.people}
     files = [(output.kind, *place) for output in job.outputs for place in output.paths(list(by_id))]
     if job.to_stdout and not files:
@@ -510,7 +546,7 @@ def _write(job: Job, result: Result) -> None:
     for kind, number, path in files:
         person = by_id.get(number)
         if not job.to_stdout:
-            result.write(kind, path, person, file_name=Path(job.source).name)
+            result.write(kind, path, person, file_name=Path(job.source).name, stamp=stamp)
         elif kind == "json":
             sys.stdout.write(json.dumps(result.to_coco(file_name=Path(job.source).name), indent=1) + "\n")
         else:

@@ -175,7 +175,7 @@ def export_paper_pair(folder: Path) -> ModelInfo:
     files = {}
     for name, net in nets.items():
         path = folder / f"{name}_paper.onnx"
-        export_onnx(net.eval(), path)
+        export_onnx(net.eval(), path, sizes="fixed")  # as what ships
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         files[name] = NetworkFiles(name, path, digest, {"parameters": sum(p.numel() for p in net.parameters())})
     return ModelInfo("paper", CROP_PX, "", "random weights, for timing only", files)

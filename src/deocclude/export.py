@@ -14,18 +14,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from deocclude.data.poses import write_poses
 from deocclude.detection import MIN_SCORE, SIZE_PX
 from deocclude.errors import DeoccludeError, UsageError, WeightsError
 from deocclude.models.blocks import count_parameters
 from deocclude.models.content_recovery import ContentRecoveryConfig, ContentRecoveryNet
-from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet, to_probabilities
-from deocclude.models.people_detector import PeopleDetector, PeopleDetectorConfig, to_maps
+from deocclude.models.mask_completion import MaskCompletionNet, to_probabilities
+from deocclude.models.people_detector import PeopleDetector, to_maps
 from deocclude.runtime import MANIFEST_FORMAT, MANIFEST_NAME
 from deocclude.types import PARSING_NAMES
 from deocclude.weights_io import rebuild, save_weights
 
+NETWORKS = (MaskCompletionNet, ContentRecoveryNet, PeopleDetector)
 OPSET = 18
 INPUT_SIZE = 256
+SIZES = ("any", "fixed")
 PARITY = 2e-3  # largest difference of any output value, all of which lie in [0, 1], but for sides, which are cells
 LICENCE = "research weights: trained on photos of other owners, see MODEL_CARD.md"
 DATA = "Clothing Co-Parsing, human cut-outs, mixed people, COCO and DAVIS occluders; see MODEL_CARD.md"
@@ -56,20 +59,26 @@ class PeopleDetectorExport(nn.Module):
         return tuple(to_maps(self.network(image)))
 
 
-def export_onnx(network: nn.Module, path: Path, size_px: int = INPUT_SIZE) -> float:
-    """Write a network as ONNX with a dynamic batch and check it on random inputs. The detector's size is dynamic too.
+def export_onnx(network: nn.Module, path: Path, size_px: int = INPUT_SIZE, *, sizes: str = "any") -> float:
+    """Write a network as ONNX and check it on random inputs of several batches and sizes.
 
-    Returns the largest absolute difference to torch. Raises DeoccludeError when it is above PARITY.
+    The batch is dynamic, and so are height and width, in steps of `size_step_px(network)`; sizes: "fixed" holds stages
+    1 and 2 to size_px, the detector's are dynamic always. Returns the largest absolute difference to torch. Raises
+    DeoccludeError when it is above PARITY.
     """
     network = network.eval()
     wrapped, outputs = _for_inference(network)
-    inputs = example_inputs(network, 2, size_px)
-    dynamic = {0: torch.export.Dim("batch", min=1, max=64)}
-    if isinstance(network, PeopleDetector):
-        dynamic |= {
-            2: 32 * torch.export.Dim("rows", min=1, max=256),
-            3: 32 * torch.export.Dim("columns", min=1, max=256),
-        }
+    step = size_step_px(network)
+    dynamic = sizes == "any" or isinstance(network, PeopleDetector)
+    traced_px = max(size_px, 2 * step) if dynamic else size_px  # a size of one step would be taken for a constant
+    inputs = example_inputs(network, 2, (traced_px, traced_px))
+    batch, rows, columns = (
+        torch.export.Dim(n, min=1, max=m) for n, m in (("batch", 64), ("rows", 256), ("columns", 256))
+    )
+    shapes = []
+    for tensor in inputs.values():
+        cells = step * tensor.shape[-1] // traced_px  # parsing is smaller than the image
+        shapes.append({0: batch} | ({2: cells * rows, 3: cells * columns} if dynamic else {}))
     quiet = logging.getLogger("torch.onnx")
     level = quiet.level
     quiet.setLevel(logging.ERROR)
@@ -78,19 +87,26 @@ def export_onnx(network: nn.Module, path: Path, size_px: int = INPUT_SIZE) -> fl
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
                 wrapped, tuple(inputs.values()), input_names=list(inputs), output_names=list(outputs), dynamo=True,
-                opset_version=OPSET, dynamic_shapes=tuple(dynamic for _ in inputs), verbose=False,
+                opset_version=OPSET, dynamic_shapes=tuple(shapes), verbose=False,
             )  # fmt: skip
     finally:
         quiet.setLevel(level)
     path.parent.mkdir(parents=True, exist_ok=True)
     program.save(str(path), external_data=False)
-    checks = [example_inputs(network, b, size_px) for b in (1, 3)]
-    if isinstance(network, PeopleDetector):
-        checks.append({"image": checks[0]["image"][..., 32:, 64:]})
-    worst = max(parity(wrapped, path, check) for check in checks)
+    checks = [(1, (size_px, size_px)), (3, (size_px, size_px))]
+    if dynamic:
+        up, down = (max(1, round(size_px * share / step)) * step for share in (1.5, 0.5))
+        checks += [(2, (down, up)), (1, (up, step))]
+    worst = max(parity(wrapped, path, example_inputs(network, *check)) for check in checks)
     if worst > PARITY:
         raise DeoccludeError(f"{path}: ONNX Runtime differs from torch by {worst:.2g}, allowed is {PARITY}")
     return worst
+
+
+def size_step_px(network: nn.Module) -> int:
+    """What a network's height and width must be multiples of: its smallest feature has one place for so many pixels."""
+    levels = len(network.config.widths)
+    return 2**levels if isinstance(network.config, ContentRecoveryConfig) else 2 ** (levels + 1)
 
 
 def _for_inference(network: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
@@ -102,21 +118,22 @@ def _for_inference(network: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
     return network, ("content",)
 
 
-def example_inputs(network: nn.Module, batch: int, size_px: int) -> dict[str, Tensor]:
+def example_inputs(network: nn.Module, batch: int, size_hw: tuple[int, int]) -> dict[str, Tensor]:
     """Random inputs of a network by name; masks are blobs of plausible size, visible within amodal."""
     rng = torch.Generator().manual_seed(batch)
-    image = torch.rand(batch, 3, size_px, size_px, generator=rng)
+    height, width = size_hw
+    image = torch.rand(batch, 3, height, width, generator=rng)
     if isinstance(network, PeopleDetector):
         return {"image": image}
-    amodal, visible = torch.zeros(batch, 1, size_px, size_px), torch.zeros(batch, 1, size_px, size_px)
-    a, b = size_px // 8, size_px * 7 // 8
-    amodal[..., a:b, a * 2 : b - a] = 1
-    visible[..., a : size_px // 2, a * 2 : b - a] = 1
+    amodal, visible = torch.zeros(batch, 1, height, width), torch.zeros(batch, 1, height, width)
+    columns = slice(width // 4, width * 3 // 4)
+    amodal[..., height // 8 : height * 7 // 8, columns] = 1
+    visible[..., height // 8 : height // 2, columns] = 1
     if isinstance(network, MaskCompletionNet):
         return {"image": image, "initial": visible}
     parts = network.config.parsing_classes
     parsing = [
-        torch.softmax(4 * torch.randn(batch, parts, size_px // 4, size_px // 4, generator=rng), 1) for _ in range(2)
+        torch.softmax(4 * torch.randn(batch, parts, height // 4, width // 4, generator=rng), 1) for _ in range(2)
     ]
     return {
         "image": image, "visible": visible, "amodal": amodal,
@@ -137,24 +154,24 @@ def parity(network: nn.Module, path: Path, inputs: dict[str, Tensor]) -> float:
 
 
 def build_network(path: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """The network of a .safetensors file of ours, with its weights, and the file's metadata. Raises WeightsError."""
-    kinds = {
-        "mask_completion": (MaskCompletionNet, MaskCompletionConfig),
-        "content_recovery": (ContentRecoveryNet, ContentRecoveryConfig),
-        "people_detector": (PeopleDetector, PeopleDetectorConfig),
-    }
-    return rebuild(path, kinds)
+    """The network of a .safetensors file or a folder of ours, with its weights, and the file's metadata.
+
+    Raises WeightsError.
+    """
+    return rebuild(path, {c.network_name: (c, c.config_type) for c in NETWORKS})
 
 
 def export_to_weights(
-    source: Path, folder: Path, *, model: str = "base", amodal_threshold: float = 0.5
+    source: Path, folder: Path, *, model: str = "base", amodal_threshold: float = 0.5, sizes: str = "any"
 ) -> dict[str, Any]:
     """Export one network's .safetensors into a weights folder and enter it in the manifest.
 
     Stage 1 also writes typical_poses.npz, its pose centres. Returns the network's manifest row. Files are replaced one
     by one, the manifest last. amodal_threshold: stage 1's probability from which a hidden pixel is body, chosen on
-    held-out people; it is folded into the last bias, so that what ships decides at 0.5.
+    held-out people; it is folded into the last bias, so that what ships decides at 0.5. sizes: as in `export_onnx`.
     """
+    if sizes not in SIZES:
+        raise UsageError(f"sizes must be {' or '.join(SIZES)}, got {sizes!r}")
     network, metadata = build_network(source)
     if isinstance(network, MaskCompletionNet):
         shift_threshold(network, amodal_threshold)
@@ -166,7 +183,7 @@ def export_to_weights(
     onnx_path, kept = folder / f"{name}_{model}.onnx", folder / f"{name}_{model}.safetensors"
     part = onnx_path.with_suffix(".onnx.tmp")
     try:
-        difference = export_onnx(network, part)
+        difference = export_onnx(network, part, sizes=sizes)
         part.replace(onnx_path)
     finally:
         part.unlink(missing_ok=True)
@@ -175,13 +192,14 @@ def export_to_weights(
         "onnx": onnx_path.name, "safetensors": kept.name,
         "sha256": {"onnx": _sha256(onnx_path), "safetensors": _sha256(kept)},
         "parameters": count_parameters(network), "parity": difference, "opset": OPSET,
+        "sizes": sizes, "size_step_px": size_step_px(network),
         "figures": metadata.get("validation", {}), "steps": metadata.get("step"), "seed": metadata.get("seed"),
     }  # fmt: skip
     if isinstance(network, PeopleDetector):
         found_at = metadata.get("validation", {}).get("threshold", MIN_SCORE)
         row |= {"size_px": metadata.get("size_px", SIZE_PX), "min_score": found_at, "data": PEOPLE_DATA}
     if name == "mask_completion" and network.config.pose_guidance:
-        np.savez_compressed(folder / "typical_poses.npz", centres=network.typical_poses.centres.numpy())
+        write_poses(folder / "typical_poses.npz", network.typical_poses.centres.numpy())
     manifest_path = folder / MANIFEST_NAME
     manifest = {"format": MANIFEST_FORMAT, "parsing_names": list(PARSING_NAMES), "models": {}}
     if manifest_path.is_file():

@@ -82,13 +82,14 @@ def load_mask(source: ImageSource) -> np.ndarray:
 
 
 def save_image(
-    pixels: np.ndarray, path: str | Path, palette: np.ndarray | None = None, icc_profile: bytes | None = None
-) -> Path:
+    pixels: np.ndarray, path: str | Path, palette: np.ndarray | None = None, icc_profile: bytes | None = None,
+    exif: Image.Exif | None = None,
+) -> Path:  # fmt: skip
     """Write pixels to `path` in the format of its ending; missing folders are made. Returns the path.
 
     `pixels`: (H, W) bool or uint8, (H, W, 3) or (H, W, 4) uint8. `palette`: (N, 3) uint8 colours to store (H, W)
-    uint8 as labels. `icc_profile`: what colours RGB pixels are. The file appears whole or not at all. Raises
-    DeoccludeError, naming the file, when it cannot be written.
+    uint8 as labels. `icc_profile`: what colours RGB pixels are. `exif`: what to say of the file. The file
+    appears whole or not at all. Raises DeoccludeError, naming the file, when it cannot be written.
     """
     path = Path(path)
     file_format = Image.registered_extensions().get(path.suffix.lower())
@@ -105,6 +106,8 @@ def save_image(
     options = {"PNG": {"compress_level": 1}, "JPEG": {"quality": 95}, "WEBP": {"quality": 95}}.get(file_format, {})
     if icc_profile:
         options["icc_profile"] = icc_profile
+    if exif:
+        options["exif"] = exif
     return write_whole(path, lambda file: image.save(file, format=file_format, **options))
 
 

@@ -39,13 +39,14 @@ def save_layers(
     size_hw: tuple[int, int],
     merged: np.ndarray,
     icc_profile: bytes | None = None,
+    comment: str = "",
 ) -> Path:
     """Write layers to one OpenRaster file (https://www.openraster.org/baseline/), usually .ora. Returns the path.
 
     `layers`: bottom to top; `size_hw`: the whole picture's size; `merged`: (H, W, 3) or (H, W, 4) uint8, what viewers
-    without layers show. `icc_profile`: what colours the pixels are. The same input gives the same bytes. Missing
-    folders are made, and the file appears whole or not at all. Raises DeoccludeError, naming the file, when it cannot
-    be written.
+    without layers show. `icc_profile`: what colours the pixels are. `comment`: kept with the archive, not shown. The
+    same input gives the same bytes. Missing folders are made, and the file appears whole or not at all. Raises
+    DeoccludeError, naming the file, when it cannot be written.
     """
     path = Path(path)
     _check_pixels("the merged picture", merged)
@@ -57,6 +58,7 @@ def save_layers(
 
     def write(file: BinaryIO) -> None:
         with zipfile.ZipFile(file, "w") as archive:
+            archive.comment = comment.encode()
             # Programs know the format by these first bytes, which is why they stand first and uncompressed.
             archive.writestr(_entry("mimetype"), b"image/openraster")
             archive.writestr(_entry("stack.xml"), _stack_xml(layers, sources, size_hw))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+Make = Callable[[], Tensor]
 
 _CERTAIN = 20.0  # a logit that no hinge asks more of
 
@@ -114,12 +117,17 @@ class MaskCriterion(nn.Module):
 
     def forward(self, output, batch: dict[str, Tensor], discriminator: nn.Module | None = None) -> dict[str, Tensor]:
         """output: MaskOutput; batch: float tensors of data.dataset.to_batch -> {term: weighted scalar}."""
+        makers = self.makers(output, batch, discriminator)
+        return {name: weight * makers[name]() for name, weight in self.weights.items()}
+
+    def makers(self, output, batch: dict[str, Tensor], discriminator: nn.Module | None) -> dict[str, Make]:
+        """How each of TERMS is computed; the place to add one."""
         visible, amodal, known = batch["visible"], batch["amodal"], batch["known"]
         labels = batch["parsing"][:, 2::4, 2::4]  # the middle of each 4x4 cell
         seen = visible[:, 0, 2::4, 2::4] > 0
         hidden = amodal * (1 - visible)
         soft = torch.sigmoid(output.amodal)
-        makers = {
+        return {
             "visible_ce": lambda: weighted_bce(output.visible, visible, torch.ones_like(visible)),
             "amodal_ce": lambda: weighted_bce(output.amodal, amodal, known * (1 + self.invisible_weight * hidden)),
             "visible_parsing_ce": lambda: parsing_cross_entropy(
@@ -142,7 +150,6 @@ class MaskCriterion(nn.Module):
             ),
             "adversarial": lambda: generator_adversarial(discriminator(torch.cat([batch["photo"], soft], 1))),
         }
-        return {name: weight * makers[name]() for name, weight in self.weights.items()}
 
 
 def brightness_gradient(image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -221,6 +228,11 @@ class ContentCriterion(nn.Module):
         self, content: Tensor, batch: dict[str, Tensor], discriminator: nn.Module | None = None
     ) -> dict[str, Tensor]:
         """content: (B, 3, S, S) in [0, 1]; batch: float truth, visible, amodal -> {term: weighted scalar}."""
+        makers = self.makers(content, batch, discriminator)
+        return {name: weight * makers[name]() for name, weight in self.weights.items()}
+
+    def makers(self, content: Tensor, batch: dict[str, Tensor], discriminator: nn.Module | None) -> dict[str, Make]:
+        """How each of TERMS is computed; the place to add one."""
         truth, visible, amodal = batch["truth"], batch["visible"], batch["amodal"]
         hidden = amodal * (1 - visible)
         whole = compose(content, truth, visible, amodal)
@@ -228,7 +240,7 @@ class ContentCriterion(nn.Module):
         features: dict[str, list[Tensor]] = {}
         if self._FEATURE_TERMS & set(self.weights):
             features = {"whole": self.features(whole), "person": self.features(person)}
-        makers = {
+        return {
             "hidden_l1": lambda: _masked_l1(content, truth, hidden),
             "visible_l1": lambda: _masked_l1(content, truth, visible),
             "perceptual": lambda: perceptual(features["whole"], features["person"]),
@@ -237,7 +249,6 @@ class ContentCriterion(nn.Module):
             "texture": lambda: texture_l1(content, truth, hidden),
             "adversarial": lambda: masked_scores(generator_softplus, discriminator, whole, hidden),
         }
-        return {name: weight * makers[name]() for name, weight in self.weights.items()}
 
 
 def compose(content: Tensor, truth: Tensor, visible: Tensor, amodal: Tensor) -> Tensor:

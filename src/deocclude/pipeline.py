@@ -238,7 +238,6 @@ class Deoccluder:
             return photo, None, numbered
         canvas = Canvas.around([(body.visible, body.region, cut[i]) for i, body in numbered.items()], size_hw)
         picture = canvas.lay_out(photo)
-        inside = canvas.lay_out(np.ones(size_hw, bool), fill=0)
         bodies = {}
         for number, body in numbered.items():
             moved = body.moved(canvas.photo_region.left, canvas.photo_region.top)
@@ -247,15 +246,17 @@ class Deoccluder:
                 continue
             seen = np.zeros(size_hw, bool)
             seen[body.region.slices] = body.visible
-            whole = self._complete(picture, canvas.lay_out(seen, fill=0))
+            seen = canvas.lay_out(seen, fill=0)
+            whole = self._complete(picture, seen)
             # what others own, and what lies beyond the photo, is not seen
-            least = whole.visible & inside[whole.region.slices] & canvas.lay_out(seen, fill=0)[whole.region.slices]
+            least = whole.visible & seen[whole.region.slices]
             whole = replace(whole.seeing_less(least, canvas.size_hw), score=body.score)
             bodies[number] = (
                 self._judge(whole, "always")
                 if least.any()
                 else body.moved(canvas.photo_region.left, canvas.photo_region.top)
             )
+        del picture  # as large as what follows, which needs it no more
         trimmed, left, top = canvas.trimmed([body.region for body in bodies.values()], margin_px=2)
         bodies = {number: body.moved(-left, -top) for number, body in bodies.items()}
         return trimmed.lay_out(photo, fill=0), trimmed.photo_region, bodies

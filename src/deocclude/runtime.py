@@ -52,6 +52,12 @@ class ModelInfo:
     data: str
     networks: Mapping[str, NetworkFiles]
 
+    @property
+    def digest(self) -> str:
+        """sha256 of all that the model computes with: its networks' files and what the manifest says of them."""
+        rows = {name: dict(network.info) for name, network in self.networks.items()}
+        return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
+
 
 class Network:
     """A network on a device: named arrays in, named arrays out. Safe to call from several threads at once."""

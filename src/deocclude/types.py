@@ -22,6 +22,7 @@ from deocclude.errors import DeoccludeError, UsageError
 from deocclude.image_io import save_image, save_text
 from deocclude.masks import dilate, encode_rle, mask_to_box_xyxy
 from deocclude.order import Body, Occlusion, back_to_front, find_occlusions
+from deocclude.stamp import stamp_exif, stamp_text
 from deocclude.uncrop import find_cut
 
 if TYPE_CHECKING:
@@ -379,20 +380,28 @@ class Result:
             for person in (self.people if kind in PERSON_KINDS else (None,))
         ]
 
-    def write(self, kind: str, path: Path, person: Person | None = None, file_name: str = "") -> Path:
+    def write(
+        self, kind: str, path: Path, person: Person | None = None, file_name: str = "", stamp: str | None = None
+    ) -> Path:
         """Write one file of a kind of SAVE_KINDS, of `person` or of the photo, whole or not at all; returns its path.
 
-        `file_name`: the photo's, for json. Raises DeoccludeError when it cannot be written.
+        `file_name`: the photo's, for json. `stamp`: of the request, kept in the file. Raises DeoccludeError when it
+        cannot be written.
         """
         if kind == "json":
-            return save_text(json.dumps(self.to_coco(file_name), indent=1) + "\n", path)
+            document = self.to_coco(file_name)
+            if stamp:
+                document["info"]["software"] = stamp_text(stamp)
+            return save_text(json.dumps(document, indent=1) + "\n", path)
         if kind == "layers":
             from deocclude.layers import save_layers  # zip and XML are seldom needed
 
             merged = self.picture("content").pixels
-            return save_layers(path, self.layers(), self.image.shape[:2], merged, self.icc_profile)
+            comment = stamp_text(stamp) if stamp else ""
+            return save_layers(path, self.layers(), self.image.shape[:2], merged, self.icc_profile, comment)
         picture = self.picture(kind, person)
-        return save_image(picture.pixels, path, picture.palette, picture.icc_profile)
+        exif = stamp_exif(stamp) if stamp else None
+        return save_image(picture.pixels, path, picture.palette, picture.icc_profile, exif)
 
     def picture(self, kind: str, person: Person | None = None) -> Picture:
         """What the file of a kind holds: of `person`, or of the photo for content and overlay.

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from deocclude.errors import WeightsError
 
+WEIGHTS_NAME = "model.safetensors"  # of the weights in a folder, as everyone on the Hugging Face hub names them
+
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
     """Write a resumable state; an interruption leaves the former file as it was."""
@@ -31,6 +33,21 @@ def load_state(path: Path) -> dict[str, Any]:
         raise WeightsError(f"{path}: not a readable checkpoint ({type(error).__name__})") from error
 
 
+def load_foreign_state(path: Path) -> dict[str, Tensor]:
+    """The tensors of someone else's torch checkpoint: a state dict, or one under the key `state_dict`.
+
+    Only tensors and plain values are unpickled, never code. Raises WeightsError.
+    """
+    if not path.is_file():
+        raise WeightsError(f"weights not found: looked for {path}")
+    state = load_state(path)
+    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+        state = state["state_dict"]
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise WeightsError(f"{path}: expected a state dict, tensors by name, or a checkpoint with one as state_dict")
+    return dict(state)
+
+
 def save_weights(path: Path, weights: dict[str, Tensor], metadata: dict[str, Any]) -> None:
     """Weights as .safetensors; metadata values are stored as JSON."""
     part = path.with_name(path.name + ".tmp")
@@ -41,7 +58,9 @@ def save_weights(path: Path, weights: dict[str, Tensor], metadata: dict[str, Any
 
 
 def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """(weights, metadata) of a .safetensors file. Raises WeightsError naming the file."""
+    """(weights, metadata) of a .safetensors file, or of the one in a folder. Raises WeightsError naming the file."""
+    if path.is_dir():
+        path = path / WEIGHTS_NAME
     if not path.is_file():
         raise WeightsError(f"weights not found: looked for {path}")
     try:

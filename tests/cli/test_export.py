@@ -30,7 +30,7 @@ def trained(tmp_path: Path) -> Path:
 
 
 def test_export_prints_a_line_or_json(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def quick(network: torch.nn.Module, path: Path) -> float:
+    def quick(network: torch.nn.Module, path: Path, *, sizes: str) -> float:
         path.write_bytes(b"onnx")
         return 1.5e-5
 
@@ -48,7 +48,7 @@ def test_export_prints_a_line_or_json(trained: Path, tmp_path: Path, monkeypatch
 def test_the_mean_of_two_checkpoints_is_exported(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(export_module, "export_onnx", lambda network, path: path.write_bytes(b"onnx") * 0.0)
+    monkeypatch.setattr(export_module, "export_onnx", lambda network, path, sizes: path.write_bytes(b"onnx") * 0.0)
     weights, metadata = load_weights(trained)
     later = {k: v + 2 if v.is_floating_point() else v for k, v in weights.items()}
     save_weights(tmp_path / "last.safetensors", later, metadata | {"step": 5})

@@ -183,6 +183,9 @@ def test_skips_what_is_done(desk: Desk) -> None:
     assert output.stat().st_mtime_ns == stamp
     assert desk.run(desk.photo, "--mask", desk.mask, "--overwrite").exit_code == 0
     assert output.stat().st_mtime_ns > stamp
+    changed = desk.run(desk.photo, "--mask", desk.mask, "--complete", "always")
+    assert changed.exit_code == 0 and "already done" not in changed.stderr
+    assert "already done" in desk.run(desk.photo, "--mask", desk.mask, "--complete", "always").stderr
 
 
 def test_stdin_to_stdout(desk: Desk) -> None:

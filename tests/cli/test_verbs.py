@@ -78,6 +78,16 @@ def test_doctor_finds_a_manifest_without_models(tmp_path: Path) -> None:
     assert "FAIL weights" in result.stdout and "lists no model" in result.stdout
 
 
+def test_doctor_finds_a_model_of_one_stage(weights_dir: Path, tmp_path: Path) -> None:
+    shutil.copytree(weights_dir, tmp_path / "weights")
+    manifest = json.loads((tmp_path / "weights" / "manifest.json").read_text())
+    del manifest["models"]["base"]["networks"]["content_recovery"]
+    (tmp_path / "weights" / "manifest.json").write_text(json.dumps(manifest))
+    result = invoke("doctor", "--weights", tmp_path / "weights")
+    assert result.exit_code == 3
+    assert "FAIL weights      model 'base' is not complete: content_recovery has not been exported" in result.stdout
+
+
 def test_bench_says_before_the_work_what_is_missing(weights_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("deocclude.bench.measure_big_photo", lambda *_: pytest.fail("the work had begun"))
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)

@@ -32,7 +32,7 @@ EXIT_INTERRUPTED = 130
 VERBS: dict[str, str] = {
     "run": "Recover the hidden part of people in photos.",
     "demo": "Hide part of a bundled photo, recover it, and score that.",
-    "models": "List the bundled models, or show one in full.",
+    "models": "List the bundled models, show one, or convert weights of others.",
     "train": "Train mask completion, content recovery or the people detector.",
     "data": "Build validation sets and typical poses, convert datasets.",
     "eval": "Measure a model on a validation set, next to its baselines.",
@@ -47,6 +47,7 @@ VERBS: dict[str, str] = {
 EXTRA_OF = {
     "accelerate": "train",
     "cv2": "train",
+    "huggingface_hub": "train",
     "onnx": "train",
     "onnxscript": "train",
     "pydantic": "train",

@@ -10,16 +10,12 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import typer
 
 from deocclude.cli.app import EXTRA_OF, __version__
 from deocclude.cli.options import AsJson, Device, Weights, print_json
 from deocclude.errors import DeoccludeError
-
-if TYPE_CHECKING:
-    from deocclude.runtime import ModelInfo
 
 
 @dataclass(frozen=True)
@@ -96,14 +92,15 @@ def _weights(folder: Path | None) -> list[Check]:
     if not models:
         return [Check("weights", False, f"{folder or 'the package'} has a manifest that lists no model", 3)]
     checks = []
-    for model in models.values():
-        checks += _guarded("weights", partial(_verify, model))
+    for name in models:
+        checks += _guarded("weights", partial(_verify, name, folder))
     return checks
 
 
-def _verify(model: ModelInfo) -> str:
-    from deocclude.runtime import open_networks
+def _verify(name: str, folder: Path | None) -> str:
+    from deocclude.runtime import find_model, open_networks
 
+    model = find_model(name, folder)  # which a model of one stage alone does not get through
     # Opening reads each file and compares its sha256 with the manifest's.
     open_networks(model, "cpu")
     size_mb = sum(files.onnx_path.stat().st_size for files in model.networks.values()) / 2**20

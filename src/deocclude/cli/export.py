@@ -12,7 +12,7 @@ from deocclude.cli.options import AsJson, check_folder, print_json
 
 def app(
     sources: Annotated[
-        list[Path], typer.Argument(metavar="BEST.safetensors...", help="Weights of one or more networks.")
+        list[Path], typer.Argument(metavar="BEST.safetensors...", help="Weights of one or more networks, or folders.")
     ],
     output: Annotated[
         Path | None,
@@ -25,6 +25,9 @@ def app(
     mean: Annotated[
         bool, typer.Option("--mean", help="Of checkpoints of one network their mean, kept as mean.safetensors.")
     ] = False,
+    sizes: Annotated[
+        str, typer.Option("--sizes", help="Pictures that stages 1 and 2 take: any, in steps, or fixed to 256x256.")
+    ] = "any",
     as_json: AsJson = False,
 ) -> None:
     """Export trained weights to ONNX, check them against torch, and enter them in the manifest."""
@@ -38,7 +41,7 @@ def app(
 
         sources = [save_mean(sources, sources[-1].with_name("mean.safetensors"))]
     for source in sources:
-        row = export_to_weights(source, folder, model=model, amodal_threshold=amodal_threshold)
+        row = export_to_weights(source, folder, model=model, amodal_threshold=amodal_threshold, sizes=sizes)
         if as_json:
             print_json(row)
         else:

@@ -1,17 +1,25 @@
-"""`deocclude models`: what can be loaded, and where it comes from."""
+"""`deocclude models`: what can be loaded, where it comes from, and what can be taken over from elsewhere."""
 
 from __future__ import annotations
 
+import json as json_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deocclude.cli.options import AsJson, Weights, print_json
+from deocclude.cli.options import AsJson, Weights, check_folder, print_json
 
 if TYPE_CHECKING:
+    from deocclude.models.reference_weights import ConversionReport
     from deocclude.runtime import ModelInfo
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List the bundled models, or show one in full.")
+REPORT_NAME = "conversion.json"
+
+
+app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="List the bundled models, show one, or convert weights of others."
+)
 
 
 @app.command("list")
@@ -50,6 +58,61 @@ def info(
         typer.echo(f"  weights   {network.info.get('parameters', 'unknown')} parameters")
         for figure, value in network.info.get("figures", {}).items():
             typer.echo(f"  {figure}: {value}")
+
+
+@app.command("convert")
+def convert(
+    state_dict: Annotated[Path, typer.Argument(metavar="STATE_DICT", help="A torch file in the reference's layout.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for weights and report.")],
+    sizes: Annotated[str, typer.Option("--sizes", help="Widths: those of the file, or of our paper network.")] = "file",
+    report: Annotated[bool, typer.Option("--report", help="Print what became of every tensor.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Start a `paper` network of ours from a state dict laid out like the published reference definitions.
+
+    What agrees in shape is taken, the rest keeps its first values: a start for training, not a finished model. The
+    folder can be given as mask.init or content.init; conversion.json in it says what became of every tensor.
+    """
+    check_folder(output)
+    from torch import from_numpy
+
+    from deocclude.errors import WeightsError
+    from deocclude.models import reference_weights
+    from deocclude.person_frame import read_poses
+    from deocclude.runtime import BUNDLED_WEIGHTS
+    from deocclude.weights_io import load_foreign_state
+
+    network, found = reference_weights.convert(load_foreign_state(state_dict), sizes)
+    if not found.taken:
+        raise WeightsError(f"{state_dict}: nothing agrees with {found.network} at the sizes of {sizes!r}")
+    if found.network == "mask_completion":
+        # theirs are of another kind; training computes poses only for a network that starts from nothing
+        network.typical_poses.centres.copy_(from_numpy(read_poses(BUNDLED_WEIGHTS / "typical_poses.npz")))
+    network.metadata = {"converted_from": state_dict.name, "parameters_taken": found.parameters_taken}
+    network.save_pretrained(output)
+    (output / REPORT_NAME).write_text(json_module.dumps(found.to_dict(), indent=2) + "\n")
+    if json:
+        print_json(found.to_dict())
+        return
+    typer.echo(found.summary())
+    if report:
+        for line in _lines(found):
+            typer.echo(line)
+
+
+def _lines(report: ConversionReport) -> list[str]:
+    """One line a tensor."""
+
+    def shapes(row: dict[str, list[int]]) -> str:
+        return ", ".join(f"{name} {'x'.join(map(str, shape)) or 'number'}" for name, shape in row.items())
+
+    return [
+        *(f"taken    {ours} <- {', '.join(theirs)}" for ours, theirs in report.taken.items()),
+        *(f"differs  {ours}: {shapes(row)}" for ours, row in report.differs.items()),
+        *(f"ours     {name}" for name in report.missing_in_theirs),
+        *(f"theirs   {name}" for name in report.missing_in_ours),
+        *(f"constant {name}" for name in report.unneeded),
+    ]
 
 
 def _parameters(model: ModelInfo) -> str:

@@ -95,10 +95,12 @@ def app(
 
     Several photos take a folder of masks: --mask MASKS matches by name, sub/photo.jpg with MASKS/sub/photo.png, and
     for several people MASKS/sub/photo_1.png, photo_2.png and so on. What is already there is not done again without
-    --overwrite. A photo that fails does not stop the others; the exit code is then 5.
+    --overwrite, unless the photo, a mask, an option or the model has changed since. A photo that fails does not stop
+    the others; the exit code is then 5.
     """
     from deocclude.batch import exit_code, plan_jobs, run_jobs
     from deocclude.hf_segmenter import HfSegmenter
+    from deocclude.runtime import find_model
 
     kinds = list(dict.fromkeys(kind.strip() for kind in save.split(",") if kind.strip()))
     pointed_at = bool(mask or box)
@@ -134,7 +136,11 @@ def app(
 
     reports: list[Report] = []
     with _progress(plan, shown=not quiet) as advance:
-        for report in run_jobs(plan, load, seed=seed, workers=jobs, overwrite=overwrite, fail_fast=fail_fast):
+        todo = run_jobs(
+            plan, load, seed=seed, workers=jobs, overwrite=overwrite, fail_fast=fail_fast,
+            model=find_model(model, weights).digest,
+        )  # fmt: skip
+        for report in todo:
             reports.append(report)
             if json:
                 print_json(report.as_dict())

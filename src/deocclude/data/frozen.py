@@ -12,10 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path, PurePosixPath
@@ -24,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from deocclude.errors import DeoccludeError, InputError, UsageError
+from deocclude.data.frozen_folder import SET_FILE, new_set, write_index, write_picture
+from deocclude.errors import InputError
 
-SET_FILE = "set.json"
 FORMAT = 1
 OCCLUDER_KINDS = ("object", "person", "low", "none")
 UNKNOWN_PART = 255
@@ -178,14 +175,7 @@ def write_frozen_set(
         ValueError: a sample breaks what FrozenSample states, or an id comes twice.
     """
     folder = Path(folder)
-    check_target(folder, overwrite)
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        # A sibling, so that the last step is a rename within one disk.
-        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    except OSError as error:
-        raise DeoccludeError(f"cannot write a frozen validation set to {folder}: {error.strerror}") from error
-    try:
+    with new_set(folder, overwrite=overwrite) as partial:
         shared: dict[tuple[str, str, str], str] = {}
         records: dict[str, FrozenRecord] = {}
         for sample in samples:
@@ -195,33 +185,9 @@ def write_frozen_set(
             records[sample.id] = _write_sample(partial, sample, shared)
         if not records:
             raise ValueError("a frozen validation set needs at least one sample, got none")
-        index = {
-            "format": FORMAT,
-            "name": name,
-            "seed": seed,
-            "source": source,
-            "records": [asdict(record) for record in records.values()],
-        }
-        (partial / SET_FILE).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
-        partial.chmod(0o755)  # mkdtemp makes it private
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(partial, folder)
-    except OSError as error:
-        raise DeoccludeError(f"cannot write a frozen validation set to {folder}: {error.strerror}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        listed = [asdict(record) for record in records.values()]
+        write_index(partial, {"format": FORMAT, "name": name, "seed": seed, "source": source, "records": listed})
     return FrozenSet.open(folder)
-
-
-def check_target(folder: Path, overwrite: bool) -> None:
-    """Raise UsageError unless a frozen set may be written to this folder."""
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return
-    if not (folder / SET_FILE).is_file():
-        raise UsageError(f"{folder} holds something else than a frozen validation set and is left as it is")
-    if not overwrite:
-        raise UsageError(f"{folder} is a frozen validation set already; ask to overwrite it to replace it")
 
 
 def _write_sample(root: Path, sample: FrozenSample, shared: dict[tuple[str, str, str], str]) -> FrozenRecord:
@@ -232,9 +198,9 @@ def _write_sample(root: Path, sample: FrozenSample, shared: dict[tuple[str, str,
     of_record = f"records/{sample.id}"
     files = {
         "photo": _write_png(root, f"{of_record}/photo.png", sample.photo),
-        "visible": _write_png(root, f"{of_record}/visible.png", _mask_bytes(sample.visible)),
+        "visible": _write_png(root, f"{of_record}/visible.png", sample.visible),
     }
-    for kind, array in (("truth", sample.truth), ("amodal", _mask_bytes(sample.amodal)), ("parsing", parsing)):
+    for kind, array in (("truth", sample.truth), ("amodal", sample.amodal), ("parsing", parsing)):
         key = (sample.person_id, kind, _digest(array))
         if key not in shared:
             relative = f"people/{sample.person_id}/{kind}.png"
@@ -280,18 +246,12 @@ def _check_sample(sample: FrozenSample) -> None:
         )
 
 
-def _write_png(root: Path, relative: str, array: NDArray[np.uint8]) -> str:
-    path = root / relative
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(array).save(path, format="PNG", compress_level=4)
+def _write_png(root: Path, relative: str, array: NDArray) -> str:
+    write_picture(root / relative, array)
     return relative
 
 
-def _mask_bytes(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    return mask.astype(np.uint8) * 255
-
-
-def _digest(array: NDArray[np.uint8]) -> str:
+def _digest(array: NDArray) -> str:
     return hashlib.sha256(repr(array.shape).encode() + np.ascontiguousarray(array).tobytes()).hexdigest()
 
 

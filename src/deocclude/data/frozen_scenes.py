@@ -8,9 +8,6 @@ records/ID/amodal-1.png, ...   where the whole bodies are known
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from deocclude.data.frozen import SET_FILE, check_target
-from deocclude.errors import DeoccludeError, InputError
+from deocclude.data.frozen_folder import SET_FILE, new_set, write_index, write_picture
+from deocclude.errors import InputError
 
 FORMAT = 1
 KIND = "scenes"
@@ -111,38 +108,19 @@ def write_scene_set(
         UsageError: the folder is there already and not empty. DeoccludeError: it cannot be written.
     """
     folder = Path(folder)
-    check_target(folder, overwrite)
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    except OSError as error:
-        raise DeoccludeError(f"cannot write a frozen set to {folder}: {error.strerror}") from error
-    try:
+    with new_set(folder, overwrite=overwrite) as partial:
         records = [asdict(_write(partial, sample)) for sample in samples]
         index = {"format": FORMAT, "kind": KIND, "name": name, "seed": seed, "source": source, "records": records}
-        (partial / SET_FILE).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
-        partial.chmod(0o755)  # mkdtemp makes it private
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(partial, folder)
-    except OSError as error:
-        raise DeoccludeError(f"cannot write a frozen set to {folder}: {error.strerror}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        write_index(partial, index)
     return SceneSet.open(folder)
 
 
 def _write(root: Path, sample: SceneSample) -> SceneRecord:
     folder = root / "records" / sample.id
-    folder.mkdir(parents=True)
-
-    def save(name: str, array: NDArray) -> None:
-        pixels = array.astype(np.uint8) * 255 if array.dtype == np.bool_ else array
-        Image.fromarray(pixels).save(folder / name, compress_level=4)
-
-    save("photo.png", sample.photo)
-    save("ignore.png", sample.ignore)
+    folder.mkdir(parents=True)  # an id that comes twice would mix two photos
+    write_picture(folder / "photo.png", sample.photo)
+    write_picture(folder / "ignore.png", sample.ignore)
     for name, masks in (("visible", sample.visible), ("amodal", sample.amodal)):
         for number, mask in enumerate(masks if masks is not None else (), start=1):
-            save(f"{name}-{number}.png", mask)
+            write_picture(folder / f"{name}-{number}.png", mask)
     return SceneRecord(sample.id, len(sample.visible), sample.amodal is not None)

@@ -6,6 +6,7 @@ which is cheap, and then rendered into any frame: a training crop or the full ph
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import cv2
@@ -35,6 +36,7 @@ class SynthesisConfig:
     p_person: float = 0.22
     p_low: float = 0.25
     p_slab: float = 0.13
+    p_other: dict[str, float] = field(default_factory=dict)  # of further kinds of OCCLUDERS, by name
     p_clutter: float = 0.45  # objects or people behind the person
     p_companion: float = 0.0  # one more person right behind the subject, of about the same height
     p_nobody: float = 0.0  # a thing in the subject's place, prompted by its box: whoever completes it is wrong
@@ -44,6 +46,11 @@ class SynthesisConfig:
     max_rotation_deg: float = 10.0
     p_large_rotation: float = 0.08  # up to 60 degrees, for people on new backgrounds
     attempts: int = 7  # placements tried for one occluder; the nearest to the wanted hidden fraction is kept
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.p_other) - set(OCCLUDERS))
+        if unknown:
+            raise ValueError(f"p_other names no kind of occluder: {unknown[0]!r}, there are {', '.join(OCCLUDERS)}")
 
 
 @dataclass(frozen=True)
@@ -143,7 +150,7 @@ def plan_scene(library: Library, rng: Rng, config: SynthesisConfig) -> Plan:
 def _plan_nobody(library: Library, rng: Rng, config: SynthesisConfig) -> Plan:
     """A thing on a background, among other things: what a detector may take for a person."""
     thing = library.occluders[rng.integers(len(library.occluders))]
-    subject = _placed(thing, rng, rng.uniform(0.7, 1.0), 0.0, 0.0)
+    subject = placed_at(thing, rng, rng.uniform(0.7, 1.0), 0.0, 0.0)
     background = library.backgrounds[rng.integers(len(library.backgrounds))]
     behind = tuple(_draw_clutter(library, rng, p_person=0.15) for _ in range(rng.integers(0, 3)))
     return plan_occlusion(subject, library, rng, config, 0.0, background, _cover(background, rng), behind)
@@ -178,7 +185,7 @@ def plan_occlusion(
         both = rng.random() < config.p_second_occluder
         for share in (wanted * 0.6, wanted) if both else (wanted,):
             this_kind = kind or _draw_kind(rng, config)
-            placed, hidden = _place(body, hidden, share, this_kind, subject, library, rng, config)
+            placed, hidden = _place(body, hidden, share, this_kind, library, rng, config)
             if placed is not None:
                 chosen.append(placed)
                 kinds.append(this_kind)
@@ -276,8 +283,10 @@ def _cover(background: np.ndarray, rng: Rng) -> np.ndarray:
 
 
 def _draw_kind(rng: Rng, config: SynthesisConfig) -> str:
-    shares = [config.p_person, config.p_low, config.p_slab]
-    return str(rng.choice(["person", "low", "slab", "object"], p=[*shares, 1 - sum(shares)]))
+    shares = {"person": config.p_person, "low": config.p_low, "slab": config.p_slab}
+    rest = 1 - sum(shares.values()) - sum(config.p_other.values())
+    shares |= {"object": rest} | config.p_other
+    return str(rng.choice(list(shares), p=list(shares.values())))
 
 
 def _draw_companion(library: Library, rng: Rng) -> Placed:
@@ -285,7 +294,7 @@ def _draw_companion(library: Library, rng: Rng) -> Placed:
     pool = library.passers_by
     layer = pool[rng.integers(len(pool))]
     size = rng.uniform(0.7, 1.15)
-    return _placed(
+    return placed_at(
         layer, rng, size, rng.choice([-1, 1]) * rng.uniform(0.08, 0.5), 0.5 - size / 2 + rng.normal(0, 0.05), 6.0
     )
 
@@ -294,10 +303,10 @@ def _draw_clutter(library: Library, rng: Rng, p_person: float = 0.35) -> Placed:
     """Something behind the person, beside or partly covered: what must not be taken for an occluder."""
     pool = library.passers_by if rng.random() < p_person else library.occluders
     layer = pool[rng.integers(len(pool))]
-    return _placed(layer, rng, rng.uniform(0.3, 1.1), rng.uniform(-0.7, 0.7), rng.uniform(-0.4, 0.5))
+    return placed_at(layer, rng, rng.uniform(0.3, 1.1), rng.uniform(-0.7, 0.7), rng.uniform(-0.4, 0.5))
 
 
-def _placed(layer: Layer, rng: Rng, size: float, cx: float, cy: float, max_angle_deg: float = 15.0) -> Placed:
+def placed_at(layer: Layer, rng: Rng, size: float, cx: float, cy: float, max_angle_deg: float = 15.0) -> Placed:
     """`layer` with its longer side at `size`, its middle at (cx, cy), mirrored half of the time."""
     x0, y0, x1, y1 = layer.box_xyxy
     s = size / max(x1 - x0, y1 - y0)
@@ -308,14 +317,14 @@ def _placed(layer: Layer, rng: Rng, size: float, cx: float, cy: float, max_angle
 
 
 def _place(
-    body: np.ndarray, hidden: np.ndarray, share: float, kind: str, subject: Placed, library: Library, rng: Rng,
+    body: np.ndarray, hidden: np.ndarray, share: float, kind: str, library: Library, rng: Rng,
     config: SynthesisConfig,
 ) -> tuple[Placed | None, np.ndarray]:  # fmt: skip
     """The placement, of a few tried, that brings the hidden fraction nearest to `share`."""
     best, best_hidden, best_error = None, hidden, abs(hidden.sum() / body.sum() - share)
     ys, xs = np.nonzero(body)
     for _ in range(config.attempts):
-        candidate = _candidate(kind, share, subject, library, rng, (xs, ys))
+        candidate = _candidate(kind, share, library, rng, (xs, ys))
         union = hidden | (_coarse_mask(candidate) & body)
         error = abs(union.sum() / body.sum() - share)
         if error < best_error:
@@ -325,31 +334,63 @@ def _place(
     return best, best_hidden
 
 
-def _candidate(kind: str, share: float, subject: Placed, library: Library, rng: Rng, body_xy) -> Placed:
+def _candidate(kind: str, share: float, library: Library, rng: Rng, body_xy: tuple[np.ndarray, np.ndarray]) -> Placed:
     xs, ys = body_xy
     i = rng.integers(len(xs))
-    px, py = 2 * xs[i] / _COARSE - 1, 2 * ys[i] / _COARSE - 1  # a point of the body, in person coordinates
-    top, bottom = 2 * ys.min() / _COARSE - 1, 2 * ys.max() / _COARSE - 1
-    if kind == "person":
-        pool = library.passers_by
-        layer = pool[rng.integers(len(pool))]
-        size = rng.uniform(0.65, 1.35)
-        return _placed(layer, rng, size, px + rng.normal(0, 0.15), bottom - size / 2 + rng.uniform(-0.1, 0.35), 6.0)
-    if kind == "slab":
-        return _placed(draw_slab(library, rng), rng, rng.uniform(0.5, 1.6), px, py, 12.0)
+    numbers = (2 * v / _COARSE - 1 for v in (xs[i], ys[i], xs.mean(), ys.min(), ys.max()))
+    return OCCLUDERS[kind](Spot(share, *numbers), library, rng)
+
+
+@dataclass(frozen=True)
+class Spot:
+    """Where an occluder is wanted, in person coordinates: y points down, the body lies within [-0.5, 0.5]."""
+
+    share: float  # of the body that it should hide, about
+    x: float  # a point of the body, drawn at random
+    y: float
+    middle_x: float  # of the body's pixels
+    top: float  # of the body
+    bottom: float
+
+
+def _passer_by(spot: Spot, library: Library, rng: Rng) -> Placed:
+    pool = library.passers_by
+    layer = pool[rng.integers(len(pool))]
+    size = rng.uniform(0.65, 1.35)
+    cx = spot.x + rng.normal(0, 0.15)
+    return placed_at(layer, rng, size, cx, spot.bottom - size / 2 + rng.uniform(-0.1, 0.35), 6.0)
+
+
+def _slab(spot: Spot, library: Library, rng: Rng) -> Placed:
+    return placed_at(draw_slab(library, rng), rng, rng.uniform(0.5, 1.6), spot.x, spot.y, 12.0)
+
+
+def _low(spot: Spot, library: Library, rng: Rng) -> Placed:
+    """Stands on the ground before the person and reaches as high as the share asks for, legs being thin."""
     layer = library.occluders[rng.integers(len(library.occluders))]
     x0, y0, x1, y1 = layer.box_xyxy
-    if kind == "low":
-        # stands on the ground before the person and reaches as high as the share asks for, legs being thin
-        width = (x1 - x0) / max(x1 - x0, y1 - y0)
-        height = (y1 - y0) / max(x1 - x0, y1 - y0)
-        reach = (bottom - top) * np.clip(share * rng.uniform(0.9, 1.4), 0.1, 0.85)
-        size = np.clip(reach / max(height, 0.2), 0.25, 1.8) * rng.uniform(0.9, 1.2)
-        drop = rng.uniform(0.0, 0.12)
-        cx = (xs.mean() * 2 / _COARSE - 1) + rng.normal(0, 0.12) * max(width * size, 0.3)
-        return _placed(layer, rng, size, cx, bottom + drop - size * height / 2, 4.0)
-    size = np.clip(np.sqrt(share), 0.15, 1.0) * rng.uniform(0.5, 1.3)
-    return _placed(layer, rng, size, px + rng.normal(0, 0.1), py + rng.normal(0, 0.1), 30.0)
+    width = (x1 - x0) / max(x1 - x0, y1 - y0)
+    height = (y1 - y0) / max(x1 - x0, y1 - y0)
+    reach = (spot.bottom - spot.top) * np.clip(spot.share * rng.uniform(0.9, 1.4), 0.1, 0.85)
+    size = np.clip(reach / max(height, 0.2), 0.25, 1.8) * rng.uniform(0.9, 1.2)
+    drop = rng.uniform(0.0, 0.12)
+    cx = spot.middle_x + rng.normal(0, 0.12) * max(width * size, 0.3)
+    return placed_at(layer, rng, size, cx, spot.bottom + drop - size * height / 2, 4.0)
+
+
+def _object(spot: Spot, library: Library, rng: Rng) -> Placed:
+    layer = library.occluders[rng.integers(len(library.occluders))]
+    size = np.clip(np.sqrt(spot.share), 0.15, 1.0) * rng.uniform(0.5, 1.3)
+    return placed_at(layer, rng, size, spot.x + rng.normal(0, 0.1), spot.y + rng.normal(0, 0.1), 30.0)
+
+
+OCCLUDERS: dict[str, Callable[[Spot, Library, Rng], Placed]] = {
+    "person": _passer_by,
+    "low": _low,
+    "slab": _slab,
+    "object": _object,
+}
+"""Kinds of occluder by name; one that SynthesisConfig has no p_ for gets its share in `p_other`."""
 
 
 def draw_slab(library: Library, rng: Rng) -> Layer:

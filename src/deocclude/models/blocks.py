@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import torch
@@ -76,6 +77,10 @@ class Hourglass(nn.Module):
         for up, reduce, skip in zip(reversed(self.up), reversed(self.reduce), reversed(skips), strict=True):
             x = up(skip + F.interpolate(reduce(x), scale_factor=2.0, mode="nearest"))
         return x
+
+
+BACKBONES: dict[str, Callable[[tuple[int, ...], int], nn.Module]] = {"hourglass": Hourglass}
+"""Both backbones of stage 1 by name: made of (widths, blocks), they map (B, widths[0], H, W) to the same shape."""
 
 
 def count_parameters(network: nn.Module) -> int:

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from deocclude.models.blocks import ResidualBlock, conv_bn
 from deocclude.models.parsing_attention import BodyAttention, Parsing, ParsingGuidedAttention, read, unseen_penalty
 from deocclude.models.partial_conv import PartialConv
+from deocclude.pretrained import Pretrained
 
 PATCH_PX = 8  # side of a copied patch; attention at decoder level 3 has one place a patch
 _DECODER_SLOPE = 0.2
@@ -55,8 +56,10 @@ class ContentRecoveryConfig:
         return asdict(self)
 
 
-class ContentRecoveryNet(nn.Module):
+class ContentRecoveryNet(Pretrained, nn.Module):
     """`net(image, visible, amodal, parsing_visible, parsing_amodal) -> content`."""
+
+    network_name, config_type = "content_recovery", ContentRecoveryConfig
 
     def __init__(self, config: ContentRecoveryConfig | None = None):
         super().__init__()

@@ -78,7 +78,10 @@ def load_features(path: Path) -> nn.Module:
     """Frozen features from a .safetensors of ours (stage 1) or of VGG-16. Raises WeightsError."""
     weights, metadata = load_weights(path)
     if metadata.get("network") == "mask_completion":
-        return ParsingFeatures(load_mask_completion(path))
+        network = load_mask_completion(path)
+        if network.config.backbone != "hourglass":
+            raise WeightsError(f"{path}: features are those of an hourglass, this one has {network.config.backbone}")
+        return ParsingFeatures(network)
     if "features.0.weight" in weights:
         try:
             return Vgg16Features(weights)

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from deocclude.models.blocks import Hourglass, ResidualBlock, SqueezeExcitation, conv_bn
+from deocclude.models.blocks import BACKBONES, ResidualBlock, SqueezeExcitation, conv_bn
 from deocclude.models.typical_poses import TypicalPoses
+from deocclude.pretrained import Pretrained
 from deocclude.types import PARSING_NAMES
 
 
@@ -36,6 +37,11 @@ class MaskCompletionConfig:
     parsing_guidance: bool = True
     pose_guidance: bool = True
     hourglasses: Literal[1, 2] = 2  # 1: the mask is not repaired first, both heads read one hourglass
+    backbone: str = "hourglass"  # one of blocks.BACKBONES
+
+    def __post_init__(self) -> None:
+        if self.backbone not in BACKBONES:
+            raise ValueError(f"backbone must be one of {', '.join(BACKBONES)}, got {self.backbone!r}")
 
     @classmethod
     def small(cls) -> MaskCompletionConfig:
@@ -99,8 +105,10 @@ class GuidedHead(nn.Module):
         return mask, self.parsing(parsing_feature)
 
 
-class MaskCompletionNet(nn.Module):
+class MaskCompletionNet(Pretrained, nn.Module):
     """Two stacked hourglasses; `net(image, initial) -> MaskOutput`."""
+
+    network_name, config_type = "mask_completion", MaskCompletionConfig
 
     def __init__(self, config: MaskCompletionConfig | None = None):
         super().__init__()
@@ -108,11 +116,11 @@ class MaskCompletionNet(nn.Module):
         width = config.widths[0]
         self.stem = conv_bn(4, config.stem_width, 3, 2)
         self.enter = ResidualBlock(config.stem_width, width, stride=2)
-        self.visible_hourglass = Hourglass(config.widths, config.blocks)
+        self.visible_hourglass = BACKBONES[config.backbone](config.widths, config.blocks)
         self.visible_head = GuidedHead(config)
         if config.hourglasses == 2:
             self.join = conv_bn(2 * width, width, 1)
-            self.amodal_hourglass = Hourglass(config.widths, config.blocks)
+            self.amodal_hourglass = BACKBONES[config.backbone](config.widths, config.blocks)
         if config.pose_guidance:
             self.typical_poses = TypicalPoses(config.templates, config.template_channels)
         self.amodal_head = GuidedHead(config, config.template_channels if config.pose_guidance else 0)

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from deocclude.models.blocks import ResidualBlock, conv_bn
 from deocclude.models.mask_completion import MaskCompletionNet
+from deocclude.pretrained import Pretrained
 
 # of cells; beyond it exp would overflow long before a photo has such a person (148 cells of 8 pixels)
 _MAX_LOG_SIDE = 5.0
@@ -67,8 +68,10 @@ class PeopleMaps(NamedTuple):
     mask: Tensor
 
 
-class PeopleDetector(nn.Module):
+class PeopleDetector(Pretrained, nn.Module):
     """Encoder to 1/32, light decoder to 1/stride, three heads; `net(image) -> PeopleOutput`."""
+
+    network_name, config_type = "people_detector", PeopleDetectorConfig
 
     def __init__(self, config: PeopleDetectorConfig | None = None):
         super().__init__()
@@ -105,9 +108,14 @@ class PeopleDetector(nn.Module):
 
         That trunk knows people, their parts and their clothes from far more samples than a few real photos give. Its
         fourth channel, the initial mask, is held at "person everywhere", as for a box around the whole photo. Blocks
-        that stage 1 lacks start as their shortcuts; the heads are new. Raises ValueError for other widths.
+        that stage 1 lacks start as their shortcuts; the heads are new. Raises ValueError for other widths, or another
+        backbone.
         """
         theirs, mine = stage1.config, self.config
+        if theirs.backbone != "hourglass":
+            raise ValueError(
+                f"the people detector starts from an hourglass, stage 1 has the backbone {theirs.backbone}"
+            )
         if (theirs.stem_width, theirs.widths) != (mine.stem_width, mine.widths) or theirs.blocks != 1:
             raise ValueError(
                 f"stage 1 has a stem of {theirs.stem_width}, widths {theirs.widths} and {theirs.blocks} blocks, "

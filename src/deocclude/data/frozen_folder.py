@@ -1,0 +1,68 @@
+"""How both kinds of frozen set are written: a folder that appears whole or not at all, its set.json, its pictures."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from deocclude.errors import DeoccludeError, UsageError
+
+SET_FILE = "set.json"
+
+
+def check_target(folder: Path, overwrite: bool) -> None:
+    """Raise UsageError unless a frozen set may be written to this folder."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not (folder / SET_FILE).is_file():
+        raise UsageError(f"{folder} holds something else than a frozen validation set and is left as it is")
+    if not overwrite:
+        raise UsageError(f"{folder} is a frozen validation set already; ask to overwrite it to replace it")
+
+
+@contextmanager
+def new_set(folder: Path, *, overwrite: bool) -> Iterator[Path]:
+    """A folder to write a set into, which takes the place of `folder` at the end, and is gone after an error.
+
+    Raises:
+        UsageError: the folder is there already and not empty, or, with `overwrite`, not a frozen set.
+        DeoccludeError: something cannot be written.
+    """
+    check_target(folder, overwrite)
+    partial: Path | None = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # A sibling, so that the last step is a rename within one disk.
+        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        yield partial
+        partial.chmod(0o755)  # mkdtemp makes it private
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(partial, folder)
+    except OSError as error:
+        raise DeoccludeError(f"cannot write a frozen validation set to {folder}: {error.strerror or error}") from error
+    finally:
+        if partial is not None:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def write_index(folder: Path, content: dict[str, Any]) -> None:
+    """set.json of a set, its keys in the order given."""
+    (folder / SET_FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def write_picture(path: Path, array: NDArray) -> None:
+    """A PNG of (H, W) or (H, W, 3) uint8, or of a bool mask as 0 and 255; its folder is made."""
+    pixels = array.astype(np.uint8) * 255 if array.dtype == np.bool_ else array
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, format="PNG", compress_level=4)

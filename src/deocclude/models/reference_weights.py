@@ -1,0 +1,275 @@
+"""From a state dict laid out like the published reference definitions to a network of ours, as far as shapes agree.
+
+The reference's stage 1 is a pair of U-Nets at full size, its stage 2 a partial-convolution U-Net with parsing guided
+attention. Ours differ in more than names (strides, decoders, heads, attention), so that what comes out is a start for
+training and not a model that works: `MASK` and `CONTENT` say layer by layer what stands where, and the report says
+which of it was taken. Names and shapes alone are theirs; no weights of the reference are known to be published.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from deocclude.errors import UsageError, WeightsError
+from deocclude.models.blocks import count_parameters
+from deocclude.models.content_recovery import ContentRecoveryConfig, ContentRecoveryNet
+from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet
+
+Make = Callable[..., Tensor]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer of ours: name of each tensor in our state dict -> how it is made, and of which of theirs.
+
+    A layer is taken whole or not at all: a batch norm's statistics mean nothing behind another convolution.
+    """
+
+    tensors: Mapping[str, tuple[Make, tuple[str, ...]]]
+
+
+def _same(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+def _per_window(weight: Tensor) -> Tensor:
+    """Theirs divides by the number of valid inputs in the window, ours by their share of it (PartialConv)."""
+    return weight / weight[0].numel()
+
+
+def _pointwise(weight: Tensor) -> Tensor:
+    """A linear layer as a 1x1 convolution."""
+    return weight[:, :, None, None]
+
+
+def _no_bias(weight: Tensor) -> Tensor:
+    return weight.new_zeros(weight.shape[0])
+
+
+def _per_root(weight: Tensor) -> Tensor:
+    """Ours multiplies its K weighted pose masks by the root of K before the convolution."""
+    return weight / weight.shape[1] ** 0.5
+
+
+def _plain(ours: str, theirs: str, make: Make = _same) -> Layer:
+    """A convolution with a bias."""
+    return Layer(
+        {
+            f"{ours}.weight": (make, (f"{theirs}.weight",)),
+            f"{ours}.bias": (_same, (f"{theirs}.bias",)),
+        }
+    )
+
+
+def _normed(conv: str, norm: str, their_conv: str, their_norm: str, *, biased: bool, make: Make = _same) -> Layer:
+    """A convolution without bias and its batch norm; a bias of theirs goes into the running mean."""
+    tensors: dict[str, tuple[Make, tuple[str, ...]]] = {f"{conv}.weight": (make, (f"{their_conv}.weight",))}
+    for name in ("weight", "bias", "running_var", "num_batches_tracked"):
+        tensors[f"{norm}.{name}"] = (_same, (f"{their_norm}.{name}",))
+    mean = f"{their_norm}.running_mean"
+    tensors[f"{norm}.running_mean"] = (torch.sub, (mean, f"{their_conv}.bias")) if biased else (_same, (mean,))
+    return Layer(tensors)
+
+
+def _double(ours: str, theirs: str) -> list[Layer]:
+    """The body of a residual block: convolution, norm, ReLU, convolution, norm."""
+    return [
+        _normed(f"{ours}.body.0.0", f"{ours}.body.0.1", f"{theirs}.0", f"{theirs}.1", biased=True),
+        _normed(f"{ours}.body.1", f"{ours}.body.2", f"{theirs}.3", f"{theirs}.4", biased=True),
+    ]
+
+
+def _gate(ours: str, theirs: str) -> list[Layer]:
+    """Squeeze and excitation; theirs has no biases."""
+    return [
+        Layer(
+            {
+                f"{ours}.gate.{i}.weight": (_pointwise, (f"{theirs}.fc.{j}.weight",)),
+                f"{ours}.gate.{i}.bias": (_no_bias, (f"{theirs}.fc.{j}.weight",)),
+            }
+        )
+        for i, j in ((1, 0), (3, 2))
+    ]
+
+
+def _hourglass(ours: str, suffix: str, levels: int = 3) -> list[Layer]:
+    """Encoder and decoder of one hourglass; theirs starts at full size, ours two halvings later."""
+    layers = []
+    for level in range(levels):
+        layers += _double(f"{ours}.down.{level}", f"down{level + 2}{suffix}.mpconv.1.conv")
+        layers += _double(f"{ours}.up.{level}.0", f"up{levels - level}{suffix}.conv.conv")
+    return layers
+
+
+def _head(ours: str, mask: str) -> list[Layer]:
+    """Mask and parsing of one hourglass; mask: modal or amodal, as theirs calls visible and whole."""
+    return [
+        _plain(f"{ours}.parsing", f"parsing_{mask}_conv"),
+        *_gate(f"{ours}.excite", f"se_{mask}"),
+        Layer({f"{ours}.parsing_feature.0.weight": (_same, (f"parsing_{mask}_conv_pre.0.conv1.weight",))}),
+        Layer({f"{ours}.mix.0.0.weight": (_same, (f"{mask}_conv.0.weight",))}),
+        _plain(f"{ours}.mask.2", f"{mask}_conv.2"),
+    ]
+
+
+def _partial(ours: str, theirs: str) -> Layer:
+    names = f"{theirs}.conv.input_conv", f"{theirs}.bn"
+    return _normed(f"{ours}.conv", f"{ours}.norm", *names, biased=False, make=_per_window)
+
+
+def _attention(ours: str, theirs: str) -> list[Layer]:
+    """Theirs asks from what is seen (q) for the whole body (k); ours names the two by what they look at."""
+    pairs = {
+        "to_parts": "modal_parsing_conv", "attention.seen": "q_conv", "attention.whole": "k_conv", "value": "v_conv",
+    }  # fmt: skip
+    return [
+        *(_plain(f"{ours}.{mine}", f"{theirs}.{other}") for mine, other in pairs.items()),
+        *_gate(f"{ours}.which", f"{theirs}.selayer"),
+        Layer({f"{ours}.fuse.0.weight": (_same, (f"{theirs}.out_conv.weight",))}),
+    ]
+
+
+MASK: tuple[Layer, ...] = (
+    _normed("stem.0", "stem.1", "inc.conv.conv.0", "inc.conv.conv.1", biased=True),
+    *_double("enter", "down1.mpconv.1.conv"),
+    *_hourglass("visible_hourglass", ""),
+    *_head("visible_head", "modal"),
+    _normed("join.0", "join.1", "inc_hg2.conv.conv.0", "inc_hg2.conv.conv.1", biased=True),
+    *_hourglass("amodal_hourglass", "_hg2"),
+    *_head("amodal_head", "amodal"),
+    _plain("typical_poses.mix", "reweight_gate.anchor_conv", _per_root),
+    Layer({"typical_poses.centres": (_same, ("anchors",))}),
+)
+"""Stage 1: theirs are silhouettes over the crop (`anchors`), ours pairs in the person frame, so these never agree."""
+
+CONTENT: tuple[Layer, ...] = (
+    Layer({"encoder.0.conv.weight": (_per_window, ("enc_1.conv.input_conv.weight",))}),
+    *(_partial(f"encoder.{n - 1}", f"enc_{n}") for n in range(2, 8)),
+    *(_partial(f"decoder.{n - 2}", f"dec_{n}") for n in range(2, 8)),
+    *(
+        layer
+        for side, short in (("encoder", "enc"), ("decoder", "dec"))
+        for n in (3, 5)
+        for layer in _attention(f"{side}_attention.{n}", f"{short}_{n}_att")
+    ),
+)
+"""Stage 2: their decoder counts by the level it starts from, ours by the level it makes."""
+
+SIZES = ("file", "paper")
+UNNEEDED = ".mask_conv.weight"  # frozen convolutions with ones, which count valid inputs; ours takes a box mean
+_STAGE1_KEY, _STAGE2_KEY = "inc.conv.conv.0.weight", "enc_1.conv.input_conv.weight"
+
+
+@dataclass(frozen=True)
+class ConversionReport:
+    """What became of every tensor of ours and of theirs."""
+
+    network: str
+    taken: dict[str, tuple[str, ...]] = field(default_factory=dict)  # ours -> those of theirs that it is made of
+    differs: dict[str, dict[str, list[int]]] = field(default_factory=dict)  # ours -> {"ours": shape, theirs: shape}
+    missing_in_theirs: tuple[str, ...] = ()  # ours that have no counterpart: they keep their first values
+    missing_in_ours: tuple[str, ...] = ()  # theirs of which nothing was made, and that no line of `differs` names
+    unneeded: tuple[str, ...] = ()  # theirs that are constants
+    parameters_taken: int = 0
+    parameters: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+    def summary(self) -> str:
+        """One line."""
+        return (
+            f"{self.network}: {len(self.taken)} tensors taken, {self.parameters_taken / 1e6:.1f} M of "
+            f"{self.parameters / 1e6:.1f} M parameters; {len(self.differs)} differ, {len(self.missing_in_theirs)} have "
+            f"no counterpart; {len(self.missing_in_ours)} of theirs are left"
+        )
+
+
+def convert(
+    state: Mapping[str, Tensor], sizes: str = "file"
+) -> tuple[MaskCompletionNet | ContentRecoveryNet, ConversionReport]:
+    """A network of ours that starts from a state dict in the reference's layout, and what was taken of it.
+
+    sizes: "file", the `paper` network with the widths that the state dict has, or "paper", that network as it is.
+    Names may carry the prefixes `module.` and `model.` of wrappers. Raises WeightsError for another layout, UsageError
+    for other sizes.
+    """
+    if sizes not in SIZES:
+        raise UsageError(f"sizes must be {' or '.join(SIZES)}, got {sizes!r}")
+    state = {_bare(name): tensor for name, tensor in state.items()}
+    if _STAGE1_KEY in state:
+        network, layers = MaskCompletionNet(_mask_config(state, sizes)), MASK
+    elif _STAGE2_KEY in state:
+        network, layers = ContentRecoveryNet(_content_config(state, sizes)), CONTENT
+    else:
+        raise WeightsError(
+            f"not laid out like the reference definitions: looked for {_STAGE1_KEY} (stage 1) and {_STAGE2_KEY} "
+            f"(stage 2) among {len(state)} tensors, the first of which is {next(iter(state), 'none')}"
+        )
+    own = network.state_dict()
+    taken: dict[str, tuple[str, ...]] = {}
+    differs: dict[str, dict[str, list[int]]] = {}
+    named: set[str] = set()
+    for layer in layers:
+        if not all(name in state for _, sources in layer.tensors.values() for name in sources):
+            continue
+        named |= {name for _, sources in layer.tensors.values() for name in sources}
+        try:
+            made = {name: make(*(state[s] for s in sources)) for name, (make, sources) in layer.tensors.items()}
+        except (RuntimeError, IndexError) as error:
+            raise WeightsError(f"{next(iter(layer.tensors.values()))[1][0]}: not the shape of such a layer") from error
+        if any(own[name].shape != tensor.shape for name, tensor in made.items()):
+            differs |= {
+                name: {"ours": list(own[name].shape)} | {s: list(state[s].shape) for s in layer.tensors[name][1]}
+                for name in made
+            }
+            continue
+        own |= {name: tensor.to(own[name].dtype) for name, tensor in made.items()}
+        taken |= {name: sources for name, (_, sources) in layer.tensors.items()}
+    network.load_state_dict(own)
+    rest = [name for name in state if name not in named]
+    return network, ConversionReport(
+        network=network.network_name,
+        taken=taken,
+        differs=differs,
+        missing_in_theirs=tuple(name for name in own if name not in taken and name not in differs),
+        missing_in_ours=tuple(name for name in rest if not name.endswith(UNNEEDED)),
+        unneeded=tuple(name for name in rest if name.endswith(UNNEEDED)),
+        parameters_taken=sum(p.numel() for name, p in network.named_parameters() if name in taken),
+        parameters=count_parameters(network),
+    )
+
+
+def _bare(name: str) -> str:
+    for prefix in ("model.", "module."):  # a stage object's own, and a data parallel wrapper's
+        name = name.removeprefix(prefix)
+    return name
+
+
+def _mask_config(state: Mapping[str, Tensor], sizes: str) -> MaskCompletionConfig:
+    paper = MaskCompletionConfig.paper()
+    if sizes == "paper":
+        return paper
+    widths = tuple(_shape(state, f"down{n}.mpconv.1.conv.0.weight")[0] for n in range(1, 5))
+    # theirs has one pair of convolutions a scale, as ours with one block
+    return replace(paper, stem_width=_shape(state, _STAGE1_KEY)[0], widths=widths, blocks=1)
+
+
+def _content_config(state: Mapping[str, Tensor], sizes: str) -> ContentRecoveryConfig:
+    paper = ContentRecoveryConfig.paper()
+    if sizes == "paper":
+        return paper
+    shapes = [_shape(state, f"enc_{n}.conv.input_conv.weight") for n in range(1, 8)]
+    return replace(paper, widths=tuple(s[0] for s in shapes), kernels=tuple(s[-1] for s in shapes))
+
+
+def _shape(state: Mapping[str, Tensor], name: str) -> torch.Size:
+    if name not in state or state[name].ndim != 4:
+        raise WeightsError(f"{name}: no convolution of that name, so the sizes are not known")
+    return state[name].shape

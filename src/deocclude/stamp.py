@@ -1,0 +1,62 @@
+"""What an output was made from, kept in the output itself: so that a changed request is seen, and done again.
+
+A stamp is a short digest of the request. Pictures hold it as EXIF's Software, JSON under info, OpenRaster as the
+archive's comment. A file without one (written by hand, by an editor, by an earlier version) says nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+_SOFTWARE = 0x0131  # EXIF tag
+_WRITTEN = re.compile(r"deocclude, request ([0-9a-f]{16})")
+
+
+def make_stamp(request: dict[str, Any]) -> str:
+    """16 hexadecimal digits of a request given as plain values."""
+    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def file_digest(path: Path) -> str | None:
+    """sha256 of a file; None where it cannot be read, which whoever needs the file will say better."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return None
+
+
+def stamp_text(stamp: str) -> str:
+    """How a stamp is written into a file."""
+    return f"deocclude, request {stamp}"
+
+
+def stamp_exif(stamp: str) -> Image.Exif:
+    """EXIF that says it and nothing else."""
+    exif = Image.Exif()
+    exif[_SOFTWARE] = stamp_text(stamp)
+    return exif
+
+
+def read_stamp(path: Path) -> str | None:
+    """The stamp of an output; None for a file that has none, or that is nothing of ours."""
+    try:
+        if path.suffix.lower() == ".json":
+            text = json.loads(path.read_text(encoding="utf-8"))["info"]["software"]
+        elif path.suffix.lower() == ".ora":
+            with zipfile.ZipFile(path) as archive:
+                text = archive.comment.decode()
+        else:
+            with Image.open(path) as image:
+                # Pillow would decode all of a PNG to look for EXIF behind its pixels; ours stands before them
+                text = image.getexif().get(_SOFTWARE) if image.format != "PNG" or "exif" in image.info else None
+    except (OSError, SyntaxError, ValueError, KeyError, TypeError, zipfile.BadZipFile, Image.DecompressionBombError):
+        return None
+    found = _WRITTEN.fullmatch(text) if isinstance(text, str) else None
+    return found[1] if found else None

@@ -1,0 +1,96 @@
+"""`deocclude models convert`: a file in the reference's layout becomes a folder that training starts from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner, Result
+
+from deocclude.cli.app import app
+from deocclude.models.content_recovery import ContentRecoveryNet
+from deocclude.models.mask_completion import MaskCompletionNet
+from deocclude.runtime import BUNDLED_WEIGHTS
+from reference_layout import stage1, stage2
+
+
+def convert(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["models", "convert", *map(str, arguments)])
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    state = {f"module.{name}": tensor for name, tensor in stage2(4).items()}
+    torch.save({"step": 9, "state_dict": state, "optimizer": {"param_groups": []}}, tmp_path / "ckpt.pth.tar")
+    return tmp_path / "ckpt.pth.tar"
+
+
+def test_a_checkpoint_becomes_a_folder_with_a_report(checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "start"
+    done = convert(checkpoint, "-o", out)
+    assert done.exit_code == 0, done.output
+    report = json.loads((out / "conversion.json").read_text())
+    network = ContentRecoveryNet.from_pretrained(out)
+    assert network.config.widths == (4, 8, 16, 32, 32, 32, 32)
+    assert network.metadata == {"converted_from": "ckpt.pth.tar", "parameters_taken": report["parameters_taken"]}
+    theirs = torch.load(checkpoint)["state_dict"]["module.dec_4.bn.weight"]
+    assert torch.equal(network.decoder[2].norm.weight, theirs)
+    assert done.stdout == (
+        f"content_recovery: {len(report['taken'])} tensors taken, {report['parameters_taken'] / 1e6:.1f} M of "
+        f"{report['parameters'] / 1e6:.1f} M parameters; {len(report['differs'])} differ, "
+        f"{len(report['missing_in_theirs'])} have no counterpart; {len(report['missing_in_ours'])} of theirs are left\n"
+    )
+
+
+def test_the_report_is_a_line_a_tensor(checkpoint: Path, tmp_path: Path) -> None:
+    lines = convert(checkpoint, "-o", tmp_path / "a", "--report").stdout.splitlines()
+    assert "taken    decoder.2.conv.weight <- dec_4.conv.input_conv.weight" in lines
+    assert "differs  encoder.0.conv.weight: ours 4x3x7x7, enc_1.conv.input_conv.weight 4x5x7x7" in lines
+    assert "ours     context.0.weight" in lines and "theirs   dec_1.conv.input_conv.bias" in lines
+    assert "constant enc_2.conv.mask_conv.weight" in lines
+    told = json.loads(convert(checkpoint, "-o", tmp_path / "b", "--json").stdout)
+    assert told == json.loads((tmp_path / "b" / "conversion.json").read_text())
+    # a line each, and the summary
+    groups = ("taken", "differs", "missing_in_theirs", "missing_in_ours", "unneeded")
+    assert len(lines) == 1 + sum(len(told[name]) for name in groups)
+
+
+def test_stage_1_gets_the_typical_poses_of_the_package(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    torch.save(stage1(2), tmp_path / "m.pth")
+    assert convert(tmp_path / "m.pth", "-o", tmp_path / "start").exit_code == 0
+    network = MaskCompletionNet.from_pretrained(tmp_path / "start")
+    with np.load(BUNDLED_WEIGHTS / "typical_poses.npz") as poses:
+        np.testing.assert_array_equal(network.typical_poses.centres, poses["centres"])
+
+
+def test_what_cannot_be_converted_is_named(checkpoint: Path, tmp_path: Path) -> None:
+    def refused(path: Path, code: int, *more: str) -> str:
+        done = convert(path, "-o", tmp_path / "out", *more)
+        assert done.exit_code == code and not (tmp_path / "out").exists()
+        return done.stderr
+
+    assert "weights not found: looked for" in refused(tmp_path / "none.pth", 3)
+    (tmp_path / "text.pth").write_text("hello")
+    assert "text.pth: not a readable checkpoint" in refused(tmp_path / "text.pth", 3)
+    torch.save({"w": 3}, tmp_path / "numbers.pth")
+    assert "numbers.pth: expected a state dict, tensors by name" in refused(tmp_path / "numbers.pth", 3)
+    torch.save({"w": torch.zeros(1)}, tmp_path / "other.pth")
+    assert "not laid out like the reference definitions" in refused(tmp_path / "other.pth", 3)
+    assert "nothing agrees with content_recovery at the sizes of 'paper'" in refused(checkpoint, 3, "--sizes", "paper")
+    assert "sizes must be file or paper" in refused(checkpoint, 2, "--sizes", "huge")
+
+
+def test_code_in_a_file_is_not_run(tmp_path: Path) -> None:
+    class Touch:
+        def __reduce__(self) -> tuple:
+            return (Path.touch, (tmp_path / "touched",))
+
+    torch.save({"state_dict": Touch()}, tmp_path / "evil.pth")
+    done = convert(tmp_path / "evil.pth", "-o", tmp_path / "out")
+    assert done.exit_code == 3 and "not a readable checkpoint" in done.stderr
+    assert not (tmp_path / "touched").exists()
