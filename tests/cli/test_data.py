@@ -58,7 +58,7 @@ def test_what_is_wrong_is_one_line_and_a_code(root: Path, tmp_path: Path) -> Non
     assert done.stderr == f"error: data folder not found: looked for {tmp_path / 'nowhere'}\n"
     done = data("build", "--data", root, "-o", tmp_path / "val", "--people", "dogs")
     assert done.exit_code == 2
-    assert done.stderr == "error: --people must be ccp, cutouts, full, crowds or wild, got 'dogs'\n"
+    assert done.stderr == "error: --people must be ccp, cutouts, full, built, folder, crowds or wild, got 'dogs'\n"
     done = data("build", "--data", root, "-o", tmp_path / "val", "--seed", "-1")
     assert done.exit_code == 2 and "--seed" in done.stderr
 

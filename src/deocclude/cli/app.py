@@ -34,7 +34,7 @@ VERBS: dict[str, str] = {
     "demo": "Hide part of a bundled photo, recover it, and score that.",
     "models": "List the bundled models, or show one in full.",
     "train": "Train mask completion, content recovery or the people detector.",
-    "data": "Build validation sets and typical poses, convert datasets.",
+    "data": "Build sets to train and validate on; convert, check and show datasets.",
     "eval": "Measure a model on a validation set, next to its baselines.",
     "export": "Turn a training checkpoint into the files that `run` loads.",
     "calibrate": "Fit how likely it is that something of a person is hidden.",
@@ -46,6 +46,8 @@ VERBS: dict[str, str] = {
 EXTRA_OF = {
     "accelerate": "train",
     "cv2": "train",
+    "datasets": "data",
+    "fsspec": "data",
     "onnx": "train",
     "onnxscript": "train",
     "pydantic": "train",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from deocclude.data.formats import require
+from deocclude.data.storage import is_url, read_bytes
 from deocclude.errors import InputError
 
 # What Pillow raises for files that are damaged, cut short or too large.
@@ -30,7 +32,7 @@ def photo_size_hw(path: Path) -> tuple[int, int]:
     return (width, height) if turned else (height, width)
 
 
-def read_labels(path: Path, size_hw: tuple[int, int]) -> np.ndarray:
+def read_labels(path: Path | str, size_hw: tuple[int, int]) -> np.ndarray:
     """(H, W) integer labels of a grey or palette picture, of that size; of a palette the numbers, not the colours.
 
     Raises InputError, naming the file, for other pictures and sizes.
@@ -50,10 +52,11 @@ def read_above_zero(path: Path, size_hw: tuple[int, int]) -> np.ndarray:
     return values > 0 if values.ndim == 2 else (values > 0).any(axis=2)
 
 
-def _pixels(path: Path, size_hw: tuple[int, int]) -> np.ndarray:
-    """(H, W) or (H, W, channels) of a picture as it is stored."""
+def _pixels(path: Path | str, size_hw: tuple[int, int]) -> np.ndarray:
+    """(H, W) or (H, W, channels) of a picture as it is stored, on a disk or at a URL."""
     try:
-        with Image.open(require(path, "labels")) as image:
+        file = io.BytesIO(read_bytes(str(path))) if is_url(str(path)) else require(Path(path), "labels")
+        with Image.open(file) as image:
             pixels = np.asarray(image)
     except _UNREADABLE as error:
         raise InputError(f"{path}: not a readable picture of labels ({_line(error)})") from error

@@ -7,7 +7,6 @@ Python opens them, and relative to the file's own folder in a records file (`rec
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
@@ -92,7 +91,7 @@ class PersonRecord(_Strict):
         person = (self.amodal or self.visible).mask()
         labels = np.full(person.shape, UNKNOWN, np.uint8)
         if self.parsing.file is not None:
-            found = read_labels(Path(self.parsing.file), person.shape)
+            found = read_labels(self.parsing.file, person.shape)
             found = check_labels(found, self.parsing.taxonomy, self.parsing.file)
             labels[found > 0] = found[found > 0]
         names = TAXONOMIES[self.parsing.taxonomy]
