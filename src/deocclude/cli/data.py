@@ -22,13 +22,13 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     no_args_is_help=True,
-    help="Build and convert what training and evaluation read.",
+    help="Build, convert, check and show what training and evaluation read.",
 )
 
 
 @app.callback()
 def _group() -> None:
-    """Build and convert what training and evaluation read."""
+    """Build, convert, check and show what training and evaluation read."""
 
 
 @app.command()
@@ -245,6 +245,63 @@ def convert(
         counts = conversion.run(lambda: advance(1))
     if not quiet:
         typer.echo(f"{conversion.output}: {describe_counts(counts)}")
+
+
+@app.command()
+def check(
+    place: Annotated[
+        str, typer.Argument(metavar="DATA", help="A built set, records file, photos with masks, dataset.")
+    ],
+    source_format: Annotated[
+        str | None, typer.Option("--from", metavar="FORMAT", help="Of DATA; guessed where that leaves no doubt.")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Find what is wrong with data; one line a fault, and exit code 1 where there is any.
+
+    Wrong sizes, empty masks, visible pixels outside the whole mask, photos that cannot be read or look alike across
+    splits, and licences that are not stated.
+    """
+    from collections import Counter
+
+    from deocclude.data.check import Check
+
+    found, checking = Counter(), Check(place, source_format)
+    for fault in checking.run():
+        found[fault.kind] += 1
+        typer.echo(str(fault))
+    if not quiet:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in found.most_common())
+        typer.echo(
+            f"{place}: {checking.photos} photos, {checking.people} people, "
+            + (f"{found.total()} faults: {kinds}" if found else "no faults")
+        )
+    if found:
+        raise typer.Exit(1)
+
+
+@app.command()
+def show(
+    place: Annotated[
+        str, typer.Argument(metavar="DATA", help="A built set, records file, photos with masks, dataset.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.html", help="The page.")],
+    source_format: Annotated[
+        str | None, typer.Option("--from", metavar="FORMAT", help="Of DATA; guessed where that leaves no doubt.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="No more pictures than that.")] = 100,
+    skip: Annotated[int, typer.Option("--skip", min=0, help="Leave out that many first: the next page.")] = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Write an HTML page with pictures of who is in data; it holds its pictures itself."""
+    from deocclude.data.show import show_page
+    from deocclude.image_io import save_text
+
+    check_folder(output.parent)
+    page, count = show_page(place, source_format=source_format, skip=skip, limit=limit)
+    save_text(page, output)
+    if not quiet:
+        typer.echo(f"{output}: {count} pictures")
 
 
 def describe_counts(counts: Counts) -> str:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 from deocclude.data.datasets.files import read_labels
 from deocclude.data.datasets.taxonomies import TAXONOMIES, Taxonomy, check_labels
 from deocclude.data.parsing_groups import UNKNOWN
+from deocclude.data.storage import join
 from deocclude.errors import InputError
 from deocclude.masks import decode_rle, encode_rle
 
@@ -133,6 +134,10 @@ class PhotoRecord(_Strict):
 
         people = tuple(changed(person) for person in self.people)
         return self.model_copy(update={"image": change(self.image), "people": people})
+
+    def below(self, folder: str) -> PhotoRecord:
+        """The record of a file in `folder`, a path or URL, with paths that open."""
+        return self.with_paths(lambda name: join(folder, name))
 
 
 def whole_person(person_id: str, mask: np.ndarray, parsing: Parsing | None = None) -> PersonRecord:

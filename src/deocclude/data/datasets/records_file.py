@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from deocclude.data.datasets.record import VERSION, PhotoRecord
-from deocclude.data.storage import is_url, join, read_lines
+from deocclude.data.storage import is_url, read_lines
 from deocclude.errors import DeoccludeError, InputError
 from deocclude.image_io import write_whole
 from deocclude.people import kind_of, shown
@@ -28,7 +28,7 @@ def read(path: Path | str) -> Iterator[PhotoRecord]:
     folder = place.rpartition("/")[0] if is_url(place) else str(Path(place).parent)
     for number, line in enumerate(read_lines(place), start=1):
         if line.strip():
-            yield parse_line(line, f"{place}: line {number}").with_paths(lambda name: join(folder, name))
+            yield parse_line(line, f"{place}: line {number}").below(folder)
 
 
 def write(records: Iterable[PhotoRecord], path: Path) -> int:
