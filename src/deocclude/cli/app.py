@@ -34,7 +34,7 @@ VERBS: dict[str, str] = {
     "demo": "Hide part of a bundled photo, recover it, and score that.",
     "models": "List the bundled models, or show one in full.",
     "train": "Train mask completion, content recovery or the people detector.",
-    "data": "Build sets to train and validate on; convert, check and show datasets.",
+    "data": "Build sets to train and validate on; convert, check, show.",
     "eval": "Measure a model on a validation set, next to its baselines.",
     "export": "Turn a training checkpoint into the files that `run` loads.",
     "calibrate": "Fit how likely it is that something of a person is hidden.",
