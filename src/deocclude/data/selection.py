@@ -30,7 +30,7 @@ class Thresholds:
     max_touched: float = 0.03  # of the outline: people side by side touch with a sleeve, who is occluded with far more
     min_side_px: int = 96  # longer side of the box: a training crop of 128 px shows it at about this size
     min_piece: float = 0.95  # of the mask in its largest piece; something in front cuts a body in two
-    # Area by that of the convex hull. Of 188 whole people 0.46 is the least and 0.92 the most, limbs spread or held.
+    # Area by that of the convex hull. Of 188 whole people 0.45 is the least and 0.89 the most, limbs spread or held.
     min_solid: float = 0.4
     max_solid: float = 0.95  # more is a box, or an ellipse, drawn in place of an outline
     # IoU with the most similar of the 64 typical poses: 0.53 is the least of 188 whole people, cut-outs of lying and
