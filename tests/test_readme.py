@@ -12,7 +12,14 @@ from typer.testing import CliRunner
 from deocclude.cli.app import VERBS, app
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = ("README.md", "docs/data.md", "docs/evaluation.md", "docs/first-training.md", "docs/training.md", "benchmarks/README.md")
+DOCUMENTS = (
+    "README.md",
+    "docs/data.md",
+    "docs/evaluation.md",
+    "docs/first-training.md",
+    "docs/training.md",
+    "benchmarks/README.md",
+)
 
 
 def shown_commands(name):
