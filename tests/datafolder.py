@@ -177,7 +177,7 @@ def write_picture(path: Path, picture: np.ndarray) -> None:
 
 def drawn_library(root: Path, split: str = "train", **weights: float) -> Library:
     """The library of a drawn folder; all four sources in equal shares unless weights are given."""
-    shares = {name: 0.0 for name in SourceWeights.__dataclass_fields__} | weights
+    shares = dict.fromkeys(("ccp", "cutouts", "full", "upper"), 0.0) | weights
     if not weights:
         shares = dict.fromkeys(shares, 0.25)
     return load_library(root, split, SourceWeights(**shares))

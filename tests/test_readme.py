@@ -17,8 +17,9 @@ DOCUMENTS = (
     "docs/ablations.md",
     "docs/data.md",
     "docs/evaluation.md",
-    "docs/training.md",
     "docs/extending.md",
+    "docs/first-training.md",
+    "docs/training.md",
     "benchmarks/README.md",
 )
 

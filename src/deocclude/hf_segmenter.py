@@ -6,18 +6,16 @@ wrote or by its name in the user's cache or on the hub. torchvision is not neede
 
 from __future__ import annotations
 
-import contextlib
-import re
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from PIL import Image
 
-from deocclude.errors import DeoccludeError, DeviceError, InputError, MissingExtraError, UsageError, WeightsError
+from deocclude.errors import DeoccludeError, DeviceError, InputError, MissingExtraError, UsageError
+from deocclude.hf_reading import check_complete, choose_device, quiet, read_config, reading, reason, source_of
 from deocclude.people import Instance, kind_of
 
 if TYPE_CHECKING:
@@ -31,7 +29,6 @@ _POST_PROCESS: dict[str, dict[str, Any]] = {
     "oneformer": {},
 }
 
-_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _LABELS_SHOWN = 8
 
 
@@ -85,7 +82,7 @@ class HfSegmenter:
             try:
                 found = opened.segment(image, self.min_score)
             except Exception as error:  # code of many models, on many devices
-                raise DeoccludeError(f"model {self.model} failed on this photo: {_reason(error)}") from error
+                raise DeoccludeError(f"model {self.model} failed on this photo: {reason(error)}") from error
         people = []
         for label_id, score, small in found:
             if label_id not in opened.person_ids or score < self.min_score:
@@ -156,63 +153,23 @@ def _open_model(model: str, device: str, offline: bool) -> _Opened:
     except ModuleNotFoundError as error:
         raise MissingExtraError("--segmenter hf:MODEL", "segment") from error
 
-    running_on = _choose_device(device)
-    is_folder = Path(model).is_dir()
-    # Code that comes with a model is never run.
-    source: dict[str, Any] = {"local_files_only": offline or is_folder, "trust_remote_code": False}
-    with _quiet():
-        config = _read_config(model, is_folder, offline, source)
+    running_on = choose_device(device, "--segmenter hf")
+    source = source_of(model, offline)
+    with quiet():
+        config = read_config(model, _POST_PROCESS, offline)
         # Asked of the config first: weights may be a download of a gigabyte.
         person_ids = _person_ids(model, config)
-        with _reading(model):
+        with reading(model):
             processor = _read_processor(model, config.model_type, source)
             network, report = transformers.AutoModelForUniversalSegmentation.from_pretrained(
                 model, config=config, dtype=torch.float32, output_loading_info=True, **source
             )
-    # transformers fills what a file lacks with random numbers. Buffers are its own affair.
-    missing = sorted(set(report["missing_keys"]) & {name for name, _ in network.named_parameters()})
-    if missing:
-        raise WeightsError(f"model {model}: its weights lack {len(missing)} tensors, {missing[0]} for one")
+    check_complete(model, network, report)
     try:
         network.eval().to(running_on)
     except RuntimeError as error:
-        raise DeviceError(f"model {model} does not start on {running_on}: {_reason(error)}") from error
+        raise DeviceError(f"model {model} does not start on {running_on}: {reason(error)}") from error
     return _Opened(config.model_type, network, processor, running_on, person_ids)
-
-
-def _choose_device(device: str) -> str:
-    """auto: CUDA where torch sees one. A device that is asked for and missing is an error, never a silent change."""
-    import torch
-
-    if device not in ("auto", "cpu", "cuda"):
-        raise UsageError(f"device must be auto, cpu or cuda, got {device!r}")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise DeviceError(f"device cuda is not available to --segmenter hf: torch {torch.__version__} sees no CUDA")
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return device
-
-
-def _read_config(model: str, is_folder: bool, offline: bool, source: dict[str, Any]) -> Any:
-    """The model's configuration, of a kind that is known here."""
-    import transformers
-
-    if is_folder and not (Path(model) / "config.json").is_file():
-        raise WeightsError(f"model {model}: no config.json in this folder, expected one that save_pretrained wrote")
-    if not is_folder and not _HUB_NAME.fullmatch(model):
-        raise WeightsError(f"model {model}: no such folder")
-    with _reading(model):
-        try:
-            config = transformers.AutoConfig.from_pretrained(model, **source)
-        except OSError as error:
-            if is_folder:
-                raise
-            where = "in the cache (nothing is fetched offline)" if offline else "found in the cache or on the hub"
-            reason = "" if offline else f": {_reason(error)}"
-            raise WeightsError(f"model {model} is neither a folder nor {where}{reason}") from error
-    if config.model_type not in _POST_PROCESS:
-        raise UsageError(f"model {model} is a {config.model_type}, expected one of {', '.join(_POST_PROCESS)}")
-    return config
 
 
 def _person_ids(model: str, config: Any) -> frozenset[int]:
@@ -237,37 +194,3 @@ def _read_processor(model: str, kind: str, source: dict[str, Any]) -> Any:
         "maskformer": transformers.MaskFormerImageProcessorPil,
     }
     return classes[kind].from_pretrained(model, local_files_only=source["local_files_only"])
-
-
-@contextlib.contextmanager
-def _reading(model: str) -> Iterator[None]:
-    """Turns what transformers raises while it reads a model into one line."""
-    try:
-        yield
-    except DeoccludeError:
-        raise
-    except ImportError as error:
-        raise UsageError(f"model {model} needs another package: {_reason(error)}") from error
-    except Exception as error:  # OSError, ValueError, RuntimeError, safetensors' own: whatever is wrong with a file
-        raise WeightsError(f"model {model} cannot be read: {_reason(error)}") from error
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the reports and bars of transformers, which are many lines. A download still shows its own bar."""
-    from transformers.utils import logging
-
-    level = logging.get_verbosity()
-    logging.set_verbosity(logging.CRITICAL)
-    hook = logging.set_tqdm_hook(lambda bar, args, options: bar(*args, **{**options, "disable": True}))
-    try:
-        yield
-    finally:
-        logging.set_tqdm_hook(hook)
-        logging.set_verbosity(level)
-
-
-def _reason(error: Exception) -> str:
-    """The first line of a foreign error, which may be a page long."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

@@ -214,11 +214,12 @@ class Deoccluder:
         return [Prompt(one.box_xyxy, one.score, doubtful=True) for one in detections]
 
     def _complete_one(self, photo: np.ndarray, prompt: Prompt) -> CompletionOutput | None:
-        """The body of one prompt; None where the prompt is in doubt and the mask network sees nobody there either."""
+        """The body of one prompt; None where the prompt is in doubt and both networks together are not sure enough."""
         body = self._complete(photo, prompt.mask(photo.shape[:2]))
-        if prompt.doubtful and body.score < _LEAST_SEEN:
+        score = body.score * prompt.score
+        if body.score < _LEAST_SEEN and prompt.doubtful or score < prompt.least_score:
             return None
-        return replace(body, score=body.score * prompt.score)
+        return replace(body, score=score)
 
     def _settle(
         self, bodies: Sequence[CompletionOutput], size_hw: tuple[int, int], complete: Complete

@@ -13,6 +13,7 @@ from datafolder import draw_data_folder
 from deocclude.cli.app import app
 from deocclude.data.frozen import FrozenSet
 from deocclude.train import mask_stage
+from drawn_photos import draw_photos
 
 
 def data(*arguments: object) -> Result:
@@ -58,7 +59,7 @@ def test_what_is_wrong_is_one_line_and_a_code(root: Path, tmp_path: Path) -> Non
     assert done.stderr == f"error: data folder not found: looked for {tmp_path / 'nowhere'}\n"
     done = data("build", "--data", root, "-o", tmp_path / "val", "--people", "dogs")
     assert done.exit_code == 2
-    assert done.stderr == "error: --people must be ccp, cutouts, full, crowds or wild, got 'dogs'\n"
+    assert done.stderr == "error: --people must be ccp, cutouts, full, built, folder, crowds or wild, got 'dogs'\n"
     done = data("build", "--data", root, "-o", tmp_path / "val", "--seed", "-1")
     assert done.exit_code == 2 and "--seed" in done.stderr
 
@@ -85,3 +86,58 @@ def test_outputs_that_cannot_be_written_are_named_before_the_work(
     assert done.exit_code == 2 and "something else" in done.stderr
     assert [p.name for p in (tmp_path / "notes").iterdir()] == ["mine.txt"]
     assert not (tmp_path / "val").exists()
+
+
+def test_people_are_built_checked_and_shown(tmp_path: Path) -> None:
+    photos, out = draw_photos(tmp_path / "photos", 6), tmp_path / "set"
+    built = ("build", photos, "--from", "masks", "-o", out, "--parser", "none", "-j", 1)
+    done = data(*built, "--rules", "no-shape", "--set", "min_side_px=50", "--licence", "CC0")
+    assert (done.exit_code, done.stdout) == (0, f"{out}: 6 people of 6 in 6 photos kept: 5 train, 1 val\n"), done.output
+    assert '"min_side_px": 50' in (out / "report.json").read_text()
+    other = data(*built)
+    assert other.exit_code == 2 and "--overwrite replaces it" in other.stderr
+    checked = data("check", out)
+    assert (checked.exit_code, checked.stdout) == (0, f"{out}: 12 photos, 6 people, no faults\n")
+    shown = data("show", out, "-o", tmp_path / "pages" / "set.html", "--limit", 4)
+    assert (shown.exit_code, shown.stdout) == (0, f"{tmp_path / 'pages' / 'set.html'}: 4 pictures\n")
+    frozen = data("build", "--people", "built", "--data", out, "-o", tmp_path / "val")
+    assert (frozen.exit_code, frozen.stdout) == (0, f"{tmp_path / 'val'}: 4 records of 1 people\n"), frozen.output
+
+
+def test_faults_are_lines_and_a_code(tmp_path: Path) -> None:
+    photos = draw_photos(tmp_path / "photos", 2)
+    mask = photos / "masks" / "photo00.png"
+    mask.unlink()
+    done = data("check", photos)
+    line = f"empty: {photos / 'images' / 'photo00.jpg'}: has no mask: looked for {mask}\n"
+    assert (done.exit_code, done.stdout) == (1, f"{line}{photos}: 2 photos, 1 people, 1 faults: 1 empty\n")
+
+
+def test_photos_that_cannot_be_used_are_told_and_the_code_is_5(tmp_path: Path) -> None:
+    photos = draw_photos(tmp_path / "photos", 3)
+    assert data("convert", photos, tmp_path, "--from", "masks").exit_code == 0
+    (photos / "images" / "photo01.jpg").write_bytes(b"no photo")
+    done = data("build", tmp_path / "records.jsonl", "-o", tmp_path / "set", "--parser", "none", "-j", 1)
+    assert done.exit_code == 5 and "2 people of 2 in 3 photos kept" in done.stdout
+    assert done.stderr.startswith("left out: ") and "photo01.jpg" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["DATASET", "--rules", "tall"], "--rules takes some of crowd, "),
+        (["DATASET", "--set", "tall=1"], "--set tall=1: the thresholds are edge_px, "),
+        (["DATASET", "--parser", "theirs"], "--parser must be own, none or hf:MODEL, got 'theirs'"),
+        (["DATASET", "--split", "test"], "--split must be auto, train or val, got 'test'"),
+        (["DATASET", "--images", "."], "--images is for formats that are a JSON file"),
+        (["s3://bucket/photos"], "s3://bucket/photos: of a URL only a records file"),
+        (["--rules", "all"], "--rules is for selecting people: name the dataset"),
+    ],
+)
+def test_a_build_that_is_asked_wrongly_is_one_line(tmp_path: Path, arguments: list[str], message: str) -> None:
+    photos = draw_photos(tmp_path / "photos", 1)
+    words = [str(photos) if word == "DATASET" else word for word in arguments]
+    more = ["--from", "masks"] if "DATASET" in arguments else []
+    done = data("build", *words, *more, "-o", tmp_path / "set")
+    assert done.exit_code == 2 and done.stderr.startswith(f"error: {message}") and done.stderr.count("\n") == 1
+    assert not (tmp_path / "set").exists()

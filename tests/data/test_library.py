@@ -9,8 +9,14 @@ import numpy as np
 import pytest
 
 from datafolder import CCP_TRAIN, CCP_VAL, OBJECTS, drawn_library
-from deocclude.data.library import SourceWeights, held_out, load_library
+from deocclude.data.building.build import build, open_records
+from deocclude.data.building.photo import BuildSettings
+from deocclude.data.crowds import Cast, CrowdConfig, draw_crowd
+from deocclude.data.dataset import CropConfig, SampleStream
+from deocclude.data.library import Places, SourceWeights, held_out, load_library
+from deocclude.data.synthesis import SynthesisConfig
 from deocclude.errors import InputError
+from drawn_photos import draw_photos
 
 
 def test_one_in_six_is_held_out_and_the_answer_never_changes() -> None:
@@ -72,3 +78,56 @@ def test_what_is_missing_is_named(data_root: Path, tmp_path: Path) -> None:
     shutil.copytree(data_root / "cutouts" / "objects", root / "cutouts" / "objects", dirs_exist_ok=True)
     with pytest.raises(InputError, match=f"no background of split 'val' in {root / 'backgrounds'}"):
         drawn_library(root, "val")
+
+
+@pytest.fixture(scope="module")
+def own_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return draw_photos(tmp_path_factory.mktemp("own") / "photos", 12)
+
+
+@pytest.fixture(scope="module")
+def built(own_photos: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    out = str(tmp_path_factory.mktemp("built") / "set")
+    build(open_records(str(own_photos), "masks"), out, BuildSettings(parser="none"), source=str(own_photos))
+    return out
+
+
+@pytest.mark.parametrize("source", ["built", "folder"])
+def test_photos_of_people_alone_are_enough(own_photos: Path, built: str, tmp_path: Path, source: str) -> None:
+    weights = SourceWeights(0, 0, 0, 0, **{source: 1.0})
+    places = Places(built=built) if source == "built" else Places(folder=own_photos)
+    train, val = (load_library(tmp_path / "no-data-folder", split, weights, places) for split in ("train", "val"))
+    assert [len(train.people), len(val.people)] == [10, 2], "every sixth is held out"
+    assert not {p.name for p in train.people} & {p.name for p in val.people}
+    assert train.weights == pytest.approx(np.full(10, 0.1))
+    assert {o.name.rstrip("0123456789") for o in train.occluders} == {"slab"}
+    # what is beside the people of 10 photos; of 2 photos that is little, so that 6 are drawn
+    assert [len(train.backgrounds), len(val.backgrounds)] == [10, 8]
+    samples = [SampleStream(train, SynthesisConfig(), CropConfig(), seed=0).batch(n, 4, 64) for n in (0, 0, 1)]
+    assert (samples[0]["photo"] == samples[1]["photo"]).all() and (samples[0]["photo"] != samples[2]["photo"]).any()
+    assert samples[0]["visible"].any()
+
+
+def test_sources_are_mixed_and_things_are_named(data_root: Path, built: str, tmp_path: Path) -> None:
+    mixed = load_library(data_root, "train", SourceWeights(0, 0.25, 0, 0, built=0.75), Places(built=built))
+    of_built = np.array([p.name.startswith("masks/") for p in mixed.people])
+    assert mixed.weights[of_built].sum() == pytest.approx(0.75) and of_built.sum() == 10
+    assert {o.name for o in mixed.occluders} <= set(OBJECTS), "the data folder has some"
+    places = Places(built=built, occluders=data_root / "cutouts" / "objects", backgrounds=data_root / "backgrounds")
+    named = load_library(tmp_path, "train", SourceWeights(0, 0, 0, 0, built=1), places)
+    assert {o.name for o in named.occluders} == {o.name for o in mixed.occluders} and len(named.backgrounds) == 7
+
+
+def test_sources_with_a_path_of_their_own_need_it(tmp_path: Path) -> None:
+    for source in ("built", "folder"):
+        with pytest.raises(InputError, match=f"data.{source}: name"):
+            load_library(tmp_path, "train", SourceWeights(0, 0, 0, 0, **{source: 1.0}))
+    with pytest.raises(InputError, match="is not a built set: looked for"):
+        load_library(tmp_path, "train", SourceWeights(0, 0, 0, 0, built=1), Places(built=str(tmp_path)))
+
+
+def test_a_cast_of_people_is_drawn_without_reading_them(built: str, tmp_path: Path) -> None:
+    library = load_library(tmp_path, "train", SourceWeights(0, 0, 0, 0, built=1), Places(built=built))
+    cast = Cast.of(library)
+    assert len(cast.people) == len(cast.hosts) == 10 and cast.people_shares.sum() == pytest.approx(1)
+    assert draw_crowd(cast, np.random.default_rng(0), CrowdConfig(), 128).photo.shape[2] == 3

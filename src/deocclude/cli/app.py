@@ -34,7 +34,7 @@ VERBS: dict[str, str] = {
     "demo": "Hide part of a bundled photo, recover it, and score that.",
     "models": "List the bundled models, show one, or convert weights of others.",
     "train": "Train mask completion, content recovery or the people detector.",
-    "data": "Build validation sets and typical poses, convert datasets.",
+    "data": "Build sets to train and validate on; convert, check, show.",
     "eval": "Measure a model on a validation set, next to its baselines.",
     "ablate": "Train and measure ablations and baselines, one table.",
     "export": "Turn a training checkpoint into the files that `run` loads.",
@@ -47,6 +47,8 @@ VERBS: dict[str, str] = {
 EXTRA_OF = {
     "accelerate": "train",
     "cv2": "train",
+    "datasets": "data",
+    "fsspec": "data",
     "huggingface_hub": "train",
     "onnx": "train",
     "onnxscript": "train",

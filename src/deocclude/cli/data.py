@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,52 +16,159 @@ from deocclude.cli.options import Quiet, check_folder
 if TYPE_CHECKING:
     from deocclude.data.datasets.convert import Counts
 
+_HELD_OUT = ("ccp", "cutouts", "full", "built", "folder", "crowds", "wild")
+
 app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     no_args_is_help=True,
-    help="Build and convert what training and evaluation read.",
+    help="Build, convert, check and show what training and evaluation read.",
 )
 
 
 @app.callback()
 def _group() -> None:
-    """Build and convert what training and evaluation read."""
+    """Build, convert, check and show what training and evaluation read."""
 
 
 @app.command()
 def build(
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder of the frozen set.")],
+    output: Annotated[str, typer.Option("-o", "--output", metavar="DIR", help="Folder of the set; a URL for people.")],
+    source: Annotated[
+        str | None,
+        typer.Argument(metavar="[DATASET]", help="Select people from this dataset, or records file; a URL too."),
+    ] = None,
+    rules: Annotated[
+        str | None,
+        typer.Option("--rules", metavar="LIST", help="all; or edge,size: these alone; or no-edge: all but these."),
+    ] = None,
+    limits: Annotated[
+        list[str] | None, typer.Option("--set", metavar="a=b", help="A rule's threshold, such as min_side_px=64.")
+    ] = None,
+    parser: Annotated[
+        str | None, typer.Option("--parser", help="Labels of body parts: own, none, or hf:MODEL, a SegFormer.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option("--split", help="auto (the dataset's, else every sixth photo is val), train or val.")
+    ] = None,
+    licence: Annotated[
+        str | None, typer.Option("--licence", metavar="TEXT", help="Of photos whose records state none.")
+    ] = None,
+    source_format: Annotated[
+        str | None, typer.Option("--from", metavar="FORMAT", help="Of DATASET; guessed where that leaves no doubt.")
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option("--images", metavar="DIR", help="The photos that a JSON file lists.")
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option("-j", "--jobs", min=1, help="Processes; as many as there are cores if not given.")
+    ] = None,
     root: Annotated[
-        Path, typer.Option("--data", metavar="DIR", help="The data folder; docs/data.md has its layout.")
-    ] = Path("../shared/data"),
+        str, typer.Option("--data", metavar="DIR", help="Without DATASET: the data folder (docs/data.md).")
+    ] = "../shared/data",
     people: Annotated[
-        str, typer.Option(help="Held-out people: ccp, cutouts, full; several at once: crowds, wild.")
+        str,
+        typer.Option(help="Without DATASET: held-out people: ccp, cutouts, full, built, folder; crowds, wild."),
     ] = "ccp",
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Same seed, same pictures.")] = 0,
-    unoccluded: Annotated[bool, typer.Option(help="Add each person with nothing in front.")] = True,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a frozen set that is there.")] = False,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Without DATASET: same seed, same pictures.")] = 0,
+    unoccluded: Annotated[bool, typer.Option(help="Without DATASET: add each person with nothing in front.")] = True,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="Without DATASET: no more people than that.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a set that is there.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Freeze a validation set: each held-out person hidden by an object, by a person, and by something low.
+    """With DATASET: select whole people from it into a set to train on. Without: freeze a validation set.
 
-    crowds and wild are sets of whole photos with several people, for finding them.
+    A set of whole people is parquet shards with a report. A build that was interrupted goes on where it was. Formats of
+    DATASET are those of `data convert`.
+
+    A validation set hides each held-out person by an object, by a person, and by something low. built and folder take
+    --data as the built set, or the folder of photos and masks. crowds and wild are sets of whole photos with several
+    people, for finding them.
     """
+    if source is not None:
+        if not _is_url(output):
+            check_folder(Path(output))
+        _build_people(
+            source, output, rules, limits or [], parser, split, licence, source_format, images, jobs, overwrite, quiet
+        )
+        return
     from deocclude.errors import UsageError
 
-    if people not in ("ccp", "cutouts", "full", "crowds", "wild"):
-        raise UsageError(f"--people must be ccp, cutouts, full, crowds or wild, got {people!r}")
-    check_folder(output.parent)
+    given = {
+        "--rules": rules, "--set": limits, "--parser": parser, "--split": split, "--licence": licence,
+        "--from": source_format, "--images": images, "-j": jobs,
+    }  # fmt: skip
+    for name, value in given.items():
+        if value:
+            raise UsageError(f"{name} is for selecting people: name the dataset, `data build DATASET -o {output}`")
+    if people not in _HELD_OUT:
+        raise UsageError(f"--people must be {', '.join(_HELD_OUT[:-1])} or {_HELD_OUT[-1]}, got {people!r}")
+    folder = Path(output)
+    check_folder(folder.parent)
     from deocclude.data.build import build_frozen_set, build_scene_set
 
     if people in ("crowds", "wild"):
-        scenes = build_scene_set(output, root, kind=people, seed=seed, overwrite=overwrite)
+        scenes = build_scene_set(folder, Path(root), kind=people, seed=seed, overwrite=overwrite)
         if not quiet:
-            typer.echo(f"{output}: {len(scenes.records)} photos of {sum(r.people for r in scenes.records)} people")
+            typer.echo(f"{folder}: {len(scenes.records)} photos of {sum(r.people for r in scenes.records)} people")
         return
-    frozen = build_frozen_set(output, root, seed=seed, people=people, unoccluded=unoccluded, overwrite=overwrite)
+    frozen = build_frozen_set(
+        folder, root, seed=seed, people=people, unoccluded=unoccluded, limit=limit, overwrite=overwrite
+    )
     if not quiet:
-        typer.echo(f"{output}: {len(frozen)} records of {len({r.person_id for r in frozen})} people")
+        typer.echo(f"{folder}: {len(frozen)} records of {len({r.person_id for r in frozen})} people")
+
+
+def _build_people(
+    source: str,
+    output: str,
+    rules: str | None,
+    limits: list[str],
+    parser: str | None,
+    split: str | None,
+    licence: str | None,
+    source_format: str | None,
+    images: Path | None,
+    jobs: int | None,
+    overwrite: bool,
+    quiet: bool,
+) -> None:
+    from deocclude.data.building.build import build, open_records
+    from deocclude.data.building.parsers import check_parser
+    from deocclude.data.building.photo import BuildSettings
+    from deocclude.data.selection import read_limits, read_rules
+    from deocclude.errors import UsageError
+
+    if split not in (None, "auto", "train", "val"):
+        raise UsageError(f"--split must be auto, train or val, got {split!r}")
+    settings = BuildSettings(
+        read_rules(rules or "all"), read_limits(limits), check_parser(parser or "own"), split or "auto", licence
+    )
+    records = open_records(source, source_format, images)
+    with _counting(shown=not quiet) as advance:
+        state = build(
+            records, output, settings, source=source, jobs=jobs or _cores(), overwrite=overwrite, advance=advance
+        )
+    tally = state.tally
+    for problem in tally.problems:
+        typer.echo(f"left out: {problem}", err=True)
+    if not quiet:
+        splits = ", ".join(f"{count} {name}" for name, count in sorted(tally.by_split.items()))
+        typer.echo(f"{output}: {tally.kept} people of {tally.people} in {tally.photos} photos kept: {splits}")
+    if tally.unusable_photos:
+        typer.echo(f"{tally.unusable_photos} of {tally.photos} photos could not be used", err=True)
+        raise typer.Exit(5)
+
+
+def _is_url(place: str) -> bool:
+    return "://" in place
+
+
+def _cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @app.command()
@@ -134,9 +242,66 @@ def convert(
     )
     check_folder(conversion.output.parent)
     with _counting(shown=not quiet) as advance:
-        counts = conversion.run(advance)
+        counts = conversion.run(lambda: advance(1))
     if not quiet:
         typer.echo(f"{conversion.output}: {describe_counts(counts)}")
+
+
+@app.command()
+def check(
+    place: Annotated[
+        str, typer.Argument(metavar="DATA", help="A built set, records file, photos with masks, dataset.")
+    ],
+    source_format: Annotated[
+        str | None, typer.Option("--from", metavar="FORMAT", help="Of DATA; guessed where that leaves no doubt.")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Find what is wrong with data; one line a fault, and exit code 1 where there is any.
+
+    Wrong sizes, empty masks, visible pixels outside the whole mask, photos that cannot be read or look alike across
+    splits, and licences that are not stated.
+    """
+    from collections import Counter
+
+    from deocclude.data.check import Check
+
+    found, checking = Counter(), Check(place, source_format)
+    for fault in checking.run():
+        found[fault.kind] += 1
+        typer.echo(str(fault))
+    if not quiet:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in found.most_common())
+        typer.echo(
+            f"{place}: {checking.photos} photos, {checking.people} people, "
+            + (f"{found.total()} faults: {kinds}" if found else "no faults")
+        )
+    if found:
+        raise typer.Exit(1)
+
+
+@app.command()
+def show(
+    place: Annotated[
+        str, typer.Argument(metavar="DATA", help="A built set, records file, photos with masks, dataset.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.html", help="The page.")],
+    source_format: Annotated[
+        str | None, typer.Option("--from", metavar="FORMAT", help="Of DATA; guessed where that leaves no doubt.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="No more pictures than that.")] = 100,
+    skip: Annotated[int, typer.Option("--skip", min=0, help="Leave out that many first: the next page.")] = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Write an HTML page with pictures of who is in data; it holds its pictures itself."""
+    from deocclude.data.show import show_page
+    from deocclude.image_io import save_text
+
+    check_folder(output.parent)
+    page, count = show_page(place, source_format=source_format, skip=skip, limit=limit)
+    save_text(page, output)
+    if not quiet:
+        typer.echo(f"{output}: {count} pictures")
 
 
 def describe_counts(counts: Counts) -> str:
@@ -150,10 +315,10 @@ def describe_counts(counts: Counts) -> str:
 
 
 @contextlib.contextmanager
-def _counting(shown: bool) -> Iterator[Callable[[], None]]:
+def _counting(shown: bool) -> Iterator[Callable[[int], None]]:
     """Photos so far on stderr, only where stderr is a terminal; how many there will be is not known before the end."""
     if not shown or not sys.stderr.isatty():
-        yield lambda: None
+        yield lambda _: None
         return
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -161,4 +326,4 @@ def _counting(shown: bool) -> Iterator[Callable[[], None]]:
     columns = (SpinnerColumn(), TextColumn("{task.completed} photos"), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("photos", total=None)
-        yield lambda: bar.advance(task)
+        yield lambda count: bar.advance(task, count)

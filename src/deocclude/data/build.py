@@ -13,7 +13,8 @@ import numpy as np
 from deocclude.data.crowds import Cast, CrowdConfig, draw_crowd
 from deocclude.data.frozen import FrozenSample, FrozenSet, write_frozen_set
 from deocclude.data.frozen_scenes import SceneSample, SceneSet, write_scene_set
-from deocclude.data.library import SourceWeights, load_library
+from deocclude.data.lazy import Picked
+from deocclude.data.library import Places, SourceWeights, load_library
 from deocclude.data.records import PersonPhoto
 from deocclude.data.synthesis import (
     Library,
@@ -39,19 +40,23 @@ _NEW_PHOTO_PX = 512  # side of the photo made for a person who has none
 
 
 def build_frozen_set(
-    folder: Path, root: Path, *, seed: int = 0, people: str = "ccp", unoccluded: bool = True, overwrite: bool = False
-) -> FrozenSet:
+    folder: Path, root: Path | str, *, seed: int = 0, people: str = "ccp", unoccluded: bool = True,
+    limit: int | None = None, overwrite: bool = False,
+) -> FrozenSet:  # fmt: skip
     """Write the frozen set of the held-out people of one source.
 
-    root: the data folder (docs/data.md). people: "ccp" (photos of their own), "cutouts" or "full". Each person is
+    root: the data folder (docs/data.md); of "built" the built set, a path or a URL, and of "folder" photos and masks.
+    people: "ccp" (photos of their own), "cutouts", "full", "built" or "folder". limit: no more people than
+    that, evenly among all. Each person is
     hidden three times: by an object, by another person, by something low in front; hidden fractions are drawn from
     0.03 + 0.77 * Beta(1.3, 1.9), and a scene in which less than 3 % is hidden is drawn again. unoccluded: a fourth
     record a person, of whom nothing is hidden. Occluders are held out too. Same seed, same pictures.
     """
     weights = SourceWeights(**{name: float(name == people) for name in SourceWeights.__dataclass_fields__})
-    library = load_library(root, "val", weights, max_px=None)
+    places = Places(built=str(root) if people == "built" else None, folder=Path(root) if people == "folder" else None)
+    library = load_library(Path(root), "val", weights, places, max_px=None)
     return write_frozen_set(
-        folder, _samples(library, seed, unoccluded), name=f"{people}-val", seed=seed,
+        folder, _samples(library, seed, unoccluded, limit), name=f"{people}-val", seed=seed,
         source=f"held-out people of {people}, occluders held out from training", overwrite=overwrite,
     )  # fmt: skip
 
@@ -88,10 +93,12 @@ def _crowds(cast: Cast, seed: int, count: int) -> Iterator[SceneSample]:
         yield SceneSample(f"{number:04d}", scene.photo, scene.visible[there], scene.amodal[there], scene.ignore)
 
 
-def _samples(library: Library, seed: int, unoccluded: bool) -> Iterator[FrozenSample]:
-    for number, person in enumerate(library.people):
-        others = replace(library, clutter_people=[p for p in library.people if p is not person])
-        rng = np.random.default_rng((seed, number))
+def _samples(library: Library, seed: int, unoccluded: bool, limit: int | None) -> Iterator[FrozenSample]:
+    count = len(library.people)
+    for number in np.arange(count) if limit is None or limit >= count else np.arange(limit) * count // limit:
+        person = library.people[number]
+        others = replace(library, clutter_people=Picked(library.people, np.delete(np.arange(count), number)))
+        rng = np.random.default_rng((seed, int(number)))
         background = None if person.has_background else library.backgrounds[rng.integers(len(library.backgrounds))]
         person_id = _as_id(person.name)
         for kind in (*KINDS, *(("none",) if unoccluded else ())):

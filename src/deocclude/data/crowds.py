@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from deocclude.data.augment import camera, photometric
+from deocclude.data.lazy import Picked, trait_of
 from deocclude.data.records import Layer, PersonPhoto
 from deocclude.data.synthesis import Library, Placed, blend, draw_slab, warp_layer
 
@@ -52,17 +53,16 @@ class Cast:
     people: whole people, pasted anywhere; hosts: people with a photo of their own, cut by its edge or not.
     """
 
-    people: list[PersonPhoto]
+    people: Sequence[PersonPhoto]
     people_shares: np.ndarray
-    hosts: list[PersonPhoto]
+    hosts: Sequence[PersonPhoto]
     host_shares: np.ndarray
     library: Library
 
     @classmethod
     def of(cls, library: Library) -> Cast:
         """The cast of a library, with the library's weights within each group."""
-        whole = np.array([p.whole for p in library.people])
-        hosting = np.array([p.has_background for p in library.people])
+        whole, hosting = (trait_of(library.people, trait) for trait in ("whole", "has_background"))
         (people, shares), (hosts, host_shares) = (_subset(library, mask) for mask in (whole, hosting))
         return cls(people, shares, hosts, host_shares, library)
 
@@ -373,7 +373,6 @@ def _sides(layer: Layer) -> tuple[int, int]:
     return x1 - x0, y1 - y0
 
 
-def _subset(library: Library, mask: np.ndarray) -> tuple[list[PersonPhoto], np.ndarray]:
-    people = [p for p, keep in zip(library.people, mask, strict=True) if keep]
+def _subset(library: Library, mask: np.ndarray) -> tuple[Sequence[PersonPhoto], np.ndarray]:
     shares = library.weights[mask]
-    return people, shares / max(1e-12, shares.sum())
+    return Picked(library.people, np.flatnonzero(mask)), shares / max(1e-12, shares.sum())

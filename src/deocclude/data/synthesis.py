@@ -6,7 +6,7 @@ which is cheap, and then rendered into any frame: a training crop or the full ph
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import cv2
@@ -57,15 +57,15 @@ class SynthesisConfig:
 class Library:
     """What scenes are made from. weights: relative frequency of each person as the subject."""
 
-    people: list[PersonPhoto]
+    people: Sequence[PersonPhoto]
     weights: np.ndarray
-    occluders: list[Layer]
-    backgrounds: list[np.ndarray]
-    clutter_people: list[Layer] = field(default_factory=list)  # in front or behind; the people themselves if empty
+    occluders: Sequence[Layer]
+    backgrounds: Sequence[np.ndarray]
+    clutter_people: Sequence[Layer] = ()  # in front or behind; the people themselves if empty
 
     @property
-    def passers_by(self) -> list[Layer]:
-        return self.clutter_people or list(self.people)
+    def passers_by(self) -> Sequence[Layer]:
+        return self.clutter_people or self.people
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
@@ -20,6 +20,9 @@ _FREE = ("device", "threads", "workers", "validate_every", "log_every", "tensorb
 _FREE_IN_STAGE = ("init", "poses", "schedule.steps")
 _FREE_IN_DATA = ("root",)
 
+if TYPE_CHECKING:
+    from deocclude.data.library import Places
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -30,13 +33,25 @@ class DataSection(_Strict):
 
     root: Path = Path("../shared/data")
     # share of each source; one that is not named is not read
-    sources: dict[Literal["ccp", "cutouts", "full", "upper"], Annotated[float, Field(ge=0)]] = {
-        "ccp": 0.42, "cutouts": 0.3, "full": 0.12, "upper": 0.16,
-    }  # fmt: skip
+    sources: dict[
+        Literal["ccp", "cutouts", "full", "upper", "built", "folder"], Annotated[float, Field(ge=0)]
+    ] = {"ccp": 0.42, "cutouts": 0.3, "full": 0.12, "upper": 0.16}  # fmt: skip
+    built: str | None = None  # source `built`: a set that `deocclude data build` wrote, a path or a URL
+    folder: Path | None = None  # source `folder`: photos in images/, masks of whole people in masks/
+    occluders: Path | None = None  # RGBA pictures of things; none: the data folder's, or made from the people's photos
+    backgrounds: Path | None = None  # photos without people; none: as for occluders
     synthesis: dict[str, Any] = {}  # fields of data.synthesis.SynthesisConfig
     crop: dict[str, Any] = {}  # fields of data.dataset.CropConfig
     crowds: dict[str, Any] = {}  # people detector: fields of data.crowds.CrowdConfig
     p_wild: float = Field(default=0.35, ge=0, le=1)  # people detector: share of real photos; 0: `wild` is not read
+
+    @property
+    def places(self) -> Places:
+        """Where the sources with a path of their own lie."""
+        # a config is read before anything heavy is imported
+        from deocclude.data.library import Places
+
+        return Places(self.built, self.folder, self.occluders, self.backgrounds)
 
 
 class Phase(_Strict):

@@ -55,7 +55,7 @@ class MaskStage(Stage):
         torch.manual_seed(config.seed)
         self.network = self.method.network(self.config)
         self.discriminator = PatchDiscriminator(4) if self.losses.get("adversarial") else None
-        library = load_library(data.root, "train", sources)
+        library = load_library(data.root, "train", sources, data.places)
         self.stream = SampleStream(library, synthesis, crop, seed=config.seed)
         if section.init is not None:
             load_into(self.network, section.init)
@@ -66,7 +66,9 @@ class MaskStage(Stage):
                     f"mask.network.templates is {self.config.templates}, {section.poses} has {len(centres)}"
                 )
             self.network.typical_poses.centres.copy_(torch.from_numpy(centres))
-        held_out = SampleStream(load_library(data.root, "val", sources), synthesis, CropConfig(p_exact=0.6), seed=1)
+        held_out = SampleStream(
+            load_library(data.root, "val", sources, data.places), synthesis, CropConfig(p_exact=0.6), seed=1
+        )
         size = section.schedule.phases[-1].size_px
         self.validation = [held_out.batch(i, 8, size) for i in range(-(-config.validation_samples // 8))]
 
@@ -148,7 +150,9 @@ def draw_poses(config: TrainConfig, library: Library | None = None) -> np.ndarra
     section = config.mask
     data = config.data_of(section)
     if library is None:
-        library = load_library(data.root, "train", build(SourceWeights(0, 0, 0, 0), data.sources, "data.sources"))
+        library = load_library(
+            data.root, "train", build(SourceWeights(0, 0, 0, 0), data.sources, "data.sources"), data.places
+        )
     synthesis = build(SynthesisConfig(), data.synthesis, "data.synthesis")
     network = build(MASK_METHODS["ours"].preset(section.preset, "mask.preset"), section.network, "mask.network")
     return typical_poses(library, np.random.default_rng(config.seed), synthesis, count=network.templates)

@@ -59,7 +59,7 @@ class PeopleStage(Stage):
             load_into(self.network, section.init)
 
         def stream(split: str, p_wild: float, seed: int) -> PeopleStream:
-            library = load_library(data.root, split, sources)
+            library = load_library(data.root, split, sources, data.places)
             wild = read_wild(data.root / "wild", split) if p_wild else ()
             return PeopleStream(Cast.of(library), wild, crowds, p_wild, seed=seed)
 

@@ -56,8 +56,12 @@ class SingleStage(Stage):
         self.discriminator = PatchDiscriminator(4, depth=3) if self.losses.get("adversarial") else None
         if section.init is not None:
             load_into(self.network, section.init)
-        self.stream = SampleStream(load_library(data.root, "train", sources), synthesis, crop, seed=config.seed)
-        held_out = SampleStream(load_library(data.root, "val", sources), synthesis, CropConfig(p_exact=0.6), seed=1)
+        self.stream = SampleStream(
+            load_library(data.root, "train", sources, data.places), synthesis, crop, seed=config.seed
+        )
+        held_out = SampleStream(
+            load_library(data.root, "val", sources, data.places), synthesis, CropConfig(p_exact=0.6), seed=1
+        )
         size = section.schedule.phases[-1].size_px
         self.validation = [held_out.batch(i, 8, size) for i in range(-(-config.validation_samples // 8))]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,10 +10,11 @@ import numpy as np
 from PIL import Image
 
 from deocclude.data.formats import require
+from deocclude.data.storage import is_url, read_bytes
 from deocclude.errors import InputError
 
 # What Pillow raises for files that are damaged, cut short or too large.
-_UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 _ORIENTATION_TAG = 0x0112
 _EXIF = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}  # among what Pillow tells of a picture
 _TURNED = (5, 6, 7, 8)  # orientations by a quarter
@@ -22,15 +24,20 @@ def photo_size_hw(path: Path) -> tuple[int, int]:
     """(H, W) of a photo once it is upright, from its first bytes. Raises InputError naming the file."""
     try:
         with Image.open(require(path, "photo")) as image:
-            width, height = image.size
-            # Looked for only where it is announced: for a PNG without one, Pillow would decode all of it.
-            turned = bool(_EXIF & set(image.info)) and image.getexif().get(_ORIENTATION_TAG) in _TURNED
-    except _UNREADABLE as error:
+            return upright_size_hw(image)
+    except UNREADABLE as error:
         raise InputError(f"{path}: not a readable photo ({_line(error)})") from error
+
+
+def upright_size_hw(image: Image.Image) -> tuple[int, int]:
+    """(H, W) of an opened picture once it is upright."""
+    width, height = image.size
+    # Looked for only where it is announced: for a PNG without one, Pillow would decode all of it.
+    turned = bool(_EXIF & set(image.info)) and image.getexif().get(_ORIENTATION_TAG) in _TURNED
     return (width, height) if turned else (height, width)
 
 
-def read_labels(path: Path, size_hw: tuple[int, int]) -> np.ndarray:
+def read_labels(path: Path | str, size_hw: tuple[int, int]) -> np.ndarray:
     """(H, W) integer labels of a grey or palette picture, of that size; of a palette the numbers, not the colours.
 
     Raises InputError, naming the file, for other pictures and sizes.
@@ -50,12 +57,13 @@ def read_above_zero(path: Path, size_hw: tuple[int, int]) -> np.ndarray:
     return values > 0 if values.ndim == 2 else (values > 0).any(axis=2)
 
 
-def _pixels(path: Path, size_hw: tuple[int, int]) -> np.ndarray:
-    """(H, W) or (H, W, channels) of a picture as it is stored."""
+def _pixels(path: Path | str, size_hw: tuple[int, int]) -> np.ndarray:
+    """(H, W) or (H, W, channels) of a picture as it is stored, on a disk or at a URL."""
     try:
-        with Image.open(require(path, "labels")) as image:
+        file = io.BytesIO(read_bytes(str(path))) if is_url(str(path)) else require(Path(path), "labels")
+        with Image.open(file) as image:
             pixels = np.asarray(image)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise InputError(f"{path}: not a readable picture of labels ({_line(error)})") from error
     if pixels.shape[:2] != tuple(size_hw):
         raise InputError(f"{path}: must have the photo's size {size_hw} (HxW), got {pixels.shape[:2]}")

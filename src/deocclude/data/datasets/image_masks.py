@@ -42,7 +42,7 @@ def read_whole(path: Path) -> Iterator[PhotoRecord]:
 
 def _read(path: Path, *, whole: bool) -> Iterator[PhotoRecord]:
     photos = image_files(path / "images", "images of an image + mask folder")
-    by_photo = _masks_by_photo(require(path / "masks", "masks of an image + mask folder"), {p.stem for p in photos})
+    by_photo = masks_by_photo(require(path / "masks", "masks of an image + mask folder"), {p.stem for p in photos})
     for photo in photos:
         masks = by_photo.get(photo.stem)
         if not masks:
@@ -60,7 +60,7 @@ def _read(path: Path, *, whole: bool) -> Iterator[PhotoRecord]:
         yield PhotoRecord(image=str(photo), size_hw=size_hw, source=source, id=photo.stem, people=people)
 
 
-def _masks_by_photo(folder: Path, stems: set[str]) -> dict[str, list[tuple[str, Path]]]:
+def masks_by_photo(folder: Path, stems: set[str]) -> dict[str, list[tuple[str, Path]]]:
     """(person's number, mask) of each photo, in order of the numbers."""
     found: dict[str, list[tuple[int, Path]]] = {}
     for file in (path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES):

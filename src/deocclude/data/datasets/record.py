@@ -7,7 +7,6 @@ Python opens them, and relative to the file's own folder in a records file (`rec
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
@@ -16,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 from deocclude.data.datasets.files import read_labels
 from deocclude.data.datasets.taxonomies import TAXONOMIES, Taxonomy, check_labels
 from deocclude.data.parsing_groups import UNKNOWN
+from deocclude.data.storage import join
 from deocclude.errors import InputError
 from deocclude.masks import decode_rle, encode_rle
 
@@ -92,7 +92,7 @@ class PersonRecord(_Strict):
         person = (self.amodal or self.visible).mask()
         labels = np.full(person.shape, UNKNOWN, np.uint8)
         if self.parsing.file is not None:
-            found = read_labels(Path(self.parsing.file), person.shape)
+            found = read_labels(self.parsing.file, person.shape)
             found = check_labels(found, self.parsing.taxonomy, self.parsing.file)
             labels[found > 0] = found[found > 0]
         names = TAXONOMIES[self.parsing.taxonomy]
@@ -134,6 +134,10 @@ class PhotoRecord(_Strict):
 
         people = tuple(changed(person) for person in self.people)
         return self.model_copy(update={"image": change(self.image), "people": people})
+
+    def below(self, folder: str) -> PhotoRecord:
+        """The record of a file in `folder`, a path or URL, with paths that open."""
+        return self.with_paths(lambda name: join(folder, name))
 
 
 def whole_person(person_id: str, mask: np.ndarray, parsing: Parsing | None = None) -> PersonRecord:

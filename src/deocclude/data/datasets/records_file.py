@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from deocclude.data.datasets.record import VERSION, PhotoRecord
+from deocclude.data.storage import is_url, read_lines
 from deocclude.errors import DeoccludeError, InputError
 from deocclude.image_io import write_whole
 from deocclude.people import kind_of, shown
@@ -21,15 +22,13 @@ def matches(path: Path) -> bool:
     return path.is_file() and path.suffix == ".jsonl"
 
 
-def read(path: Path) -> Iterator[PhotoRecord]:
-    """Records of a file, with paths that open. Raises InputError naming the file and the line."""
-    try:
-        with open(path, encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    yield _parse(line, f"{path}: line {number}").with_paths(lambda name: str(path.parent / name))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as a records file: {getattr(error, 'strerror', error)}") from error
+def read(path: Path | str) -> Iterator[PhotoRecord]:
+    """Records of a file, or of one at a URL, with paths that open. Raises InputError naming the file and the line."""
+    place = str(path)
+    folder = place.rpartition("/")[0] if is_url(place) else str(Path(place).parent)
+    for number, line in enumerate(read_lines(place), start=1):
+        if line.strip():
+            yield parse_line(line, f"{place}: line {number}").below(folder)
 
 
 def write(records: Iterable[PhotoRecord], path: Path) -> int:
@@ -55,7 +54,8 @@ def relative_to(name: str, folder: Path) -> str:
         raise DeoccludeError(f"{name} has no path relative to {folder}: write the records to its drive") from error
 
 
-def _parse(line: str, where: str) -> PhotoRecord:
+def parse_line(line: str, where: str) -> PhotoRecord:
+    """A record as its line in a file has it. Raises InputError, saying `where`, with what is wrong."""
     try:
         content = json.loads(line)
     except ValueError as error:

@@ -5,6 +5,8 @@ A taxonomy is a tuple of names; a part's label is its place in it, and 0 is back
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
@@ -25,9 +27,18 @@ LIP_20: tuple[str, ...] = (*_BEFORE_10, "jumpsuits", *_AFTER_10)
 # Gong et al., "Instance-level Human Parsing via Part Grouping Network", ECCV 2018: LIP's labels but for number 10.
 CIHP_20: tuple[str, ...] = (*_BEFORE_10, "torso_skin", *_AFTER_10)
 
-Taxonomy = Literal["lip-20", "cihp-20", "deocclude-12"]
+# Liang et al., "Deep Human Parsing with Active Template Regression", TPAMI 2015: what most public SegFormers of clothes
+# are trained on.
+ATR_18: tuple[str, ...] = (
+    "background", "hat", "hair", "sunglasses", "upper_clothes", "skirt", "pants", "dress", "belt", "left_shoe",
+    "right_shoe", "face", "left_leg", "right_leg", "left_arm", "right_arm", "bag", "scarf",
+)  # fmt: skip
 
-TAXONOMIES: dict[Taxonomy, tuple[str, ...]] = {"lip-20": LIP_20, "cihp-20": CIHP_20, "deocclude-12": PARSING_NAMES}
+Taxonomy = Literal["lip-20", "cihp-20", "atr-18", "deocclude-12"]
+
+TAXONOMIES: dict[Taxonomy, tuple[str, ...]] = {
+    "lip-20": LIP_20, "cihp-20": CIHP_20, "atr-18": ATR_18, "deocclude-12": PARSING_NAMES,
+}  # fmt: skip
 
 # As Clothing Co-Parsing's garments are grouped: gloves with arms, sunglasses with headwear, socks with footwear.
 _SHARED_GROUPS = {
@@ -56,9 +67,28 @@ GROUP_OF: dict[Taxonomy, dict[str, str]] = {
     "lip-20": {**_SHARED_GROUPS, "jumpsuits": "dress"},
     # Bare skin below the chin that is no leg counts as arm, as it does for Clothing Co-Parsing.
     "cihp-20": {**_SHARED_GROUPS, "torso_skin": "arm"},
+    "atr-18": {name: ({"belt": "lower_clothes", "bag": "carried"} | _SHARED_GROUPS)[name] for name in ATR_18},
     "deocclude-12": {name: name for name in PARSING_NAMES},
 }
 """By taxonomy: a part's name -> the parsing group's name in PARSING_NAMES."""
+
+
+def groups_of_names(names: Mapping[int, str], where: str) -> np.ndarray:
+    """(256,) uint8: the parsing group of each label of a network that calls its labels by names of a taxonomy.
+
+    names: by label, in any order and spelling of words: "Upper-clothes" is upper_clothes. Labels that it lacks become
+    UNKNOWN. Raises InputError, saying `where`, when no one taxonomy has all of the names.
+    """
+    plain = {label: re.sub(r"[^a-z]+", "_", name.lower()).strip("_") for label, name in names.items()}
+    for groups in GROUP_OF.values():
+        if set(plain.values()) <= set(groups):
+            table = np.full(256, UNKNOWN, np.uint8)
+            for label, name in plain.items():
+                table[label] = PARSING_NAMES.index(groups[name])
+            return table
+    known = set().union(*GROUP_OF.values())
+    strange = [names[label] for label, name in plain.items() if name not in known] or list(names.values())
+    raise InputError(f"{where}: labels must be those of {', '.join(GROUP_OF)}, got {', '.join(strange[:5])}")
 
 
 def check_labels(labels: np.ndarray, taxonomy: Taxonomy, where: str) -> np.ndarray:

@@ -1,0 +1,150 @@
+"""The build itself: records in, shards out, one shard in memory at a time; interrupted, it goes on where it was."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from deocclude.data.building.parallel import ordered_map
+from deocclude.data.building.photo import BuildSettings, build_photo, parser_of
+from deocclude.data.building.report import write_report
+from deocclude.data.building.rows import features
+from deocclude.data.building.state import CACHE_FOLDER, STATE_FILE, BuildState, Shard, read_state
+from deocclude.data.building.tally import Tally
+from deocclude.data.datasets import records_file
+from deocclude.data.datasets.record import PhotoRecord
+from deocclude.data.datasets.registry import reader
+from deocclude.data.storage import Folder, is_url
+from deocclude.errors import InputError, UsageError
+
+
+def open_records(source: str, source_format: str | None = None, images: Path | None = None) -> Iterator[PhotoRecord]:
+    """Records of a dataset by its path, or of a records file at a URL.
+
+    Raises InputError and UsageError as `registry.reader` does.
+    """
+    if is_url(source):
+        if not source.endswith(".jsonl") or source_format not in (None, "records"):
+            raise UsageError(f"{source}: of a URL only a records file, .jsonl, can be read: `data convert` writes one")
+        return records_file.read(source)
+    found = reader(source_format, Path(source))
+    if images is not None and not found.takes_images:
+        raise UsageError(f"--images is for formats that are a JSON file, and {found.name} has its photos in it")
+    return found.read(Path(source), images) if found.takes_images else found.read(Path(source))
+
+
+def build(
+    records: Iterable[PhotoRecord],
+    out: str,
+    settings: BuildSettings,
+    *,
+    source: str,
+    jobs: int = 1,
+    overwrite: bool = False,
+    advance: Callable[[int], None] = lambda _: None,
+) -> BuildState:
+    """Build a set of whole people from records, or finish one that was interrupted.
+
+    out: a path or URL. source: where the records come from, which a build that goes on compares. advance: called with
+    the number of photos done.
+
+    Raises:
+        UsageError: another set, or something else, is at `out`.
+        InputError: the records cannot be read, or nobody is kept.
+        DeoccludeError: the set cannot be written, or a process dies.
+    """
+    folder, began = Folder(out), time.monotonic()
+    state = _open_state(folder, _source(source), json.loads(json.dumps(asdict(settings))), overwrite)
+    if state.done:
+        return state
+    parser_of(settings.parser)  # what is wrong with it is wrong for every photo
+    folder.write(STATE_FILE, _json(state))
+    before = state.seconds
+    tally = state.tally.model_copy(deep=True)
+    advance(tally.photos)
+    rows: list[dict[str, Any]] = []
+
+    def finish_shard() -> None:
+        shard = Shard(file=f"people-{len(state.shards):05d}.parquet", rows=len(rows))
+        folder.write(shard.file, _parquet(rows))
+        rows.clear()
+        state.shards.append(shard)
+
+    def save(done: bool = False) -> None:
+        state.tally, state.done = tally.model_copy(deep=True), done
+        state.seconds = before + time.monotonic() - began
+        folder.write(STATE_FILE, _json(state))
+
+    rest = itertools.islice(enumerate(records), tally.photos, None)
+    with contextlib.closing(ordered_map(partial(build_photo, settings=settings), rest, jobs)) as outcomes:
+        for outcome in outcomes:
+            tally.add(outcome)
+            rows += outcome.rows
+            advance(1)
+            # after a whole photo, so that a build that goes on begins with the next one
+            if len(rows) >= settings.shard_rows:
+                finish_shard()
+                save()
+    if not tally.photos:
+        raise InputError(f"{source}: no photo in it")
+    if rows:
+        finish_shard()
+    if not tally.kept:
+        raise InputError(f"{source}: nobody of {tally.people} people in {tally.photos} photos is kept{_why(tally)}")
+    save()
+    write_report(folder, state)
+    save(done=True)
+    return state
+
+
+def _open_state(folder: Folder, source: dict[str, Any], settings: dict[str, Any], overwrite: bool) -> BuildState:
+    fresh = BuildState(source=source, settings=settings)
+    if not folder.has(STATE_FILE):
+        if not folder.is_empty():
+            raise UsageError(f"{folder.place} holds something else than a built set and is left as it is")
+        return fresh
+    state = read_state(folder)
+    if overwrite:
+        for shard in state.shards:
+            folder.remove(shard.file)
+        folder.remove_folder(CACHE_FOLDER)
+        return fresh
+    if (state.source, state.settings) != (source, settings):
+        raise UsageError(f"{folder.place} is built from other records or by other settings: --overwrite replaces it")
+    return state
+
+
+def _source(source: str) -> dict[str, Any]:
+    """What tells records apart that a build may go on with."""
+    if is_url(source):
+        return {"records": source}
+    path = Path(source).resolve()
+    return {"records": str(path), "bytes": path.stat().st_size if path.is_file() else None}
+
+
+def _json(state: BuildState) -> bytes:
+    return state.model_dump_json(indent=1).encode()
+
+
+def _parquet(rows: list[dict[str, Any]]) -> bytes:
+    import datasets
+
+    datasets.disable_progress_bars()
+    with io.BytesIO() as file:
+        datasets.Dataset.from_list(rows, features=features()).to_parquet(file)
+        return file.getvalue()
+
+
+def _why(tally: Tally) -> str:
+    if tally.unusable_photos:
+        return f": {tally.unusable_photos} photos cannot be used, {tally.problems[0]}"
+    worst = max(tally.refused, key=lambda rule: tally.refused[rule], default=None)
+    return f": most fail the rule {worst!r} ({tally.refused[worst]})" if worst else ""

@@ -1,0 +1,205 @@
+"""What is wrong with data, found before a training run finds it: each fault is told, and the check goes on."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from deocclude.data.building.build import open_records
+from deocclude.data.building.rows import decode, decode_rgb
+from deocclude.data.building.state import STATE_FILE
+from deocclude.data.built import ShardedRows
+from deocclude.data.datasets import image_masks
+from deocclude.data.datasets.files import UNREADABLE, upright_size_hw
+from deocclude.data.datasets.record import PersonRecord, PhotoRecord
+from deocclude.data.datasets.records_file import parse_line
+from deocclude.data.formats import image_files
+from deocclude.data.hashing import Lookalikes, dhash
+from deocclude.data.storage import Folder, is_url, read_bytes, read_lines
+from deocclude.errors import InputError
+from deocclude.image_io import load_mask
+
+FaultKind = Literal["unreadable", "size", "empty", "outside", "duplicate", "licence"]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong, and where."""
+
+    kind: FaultKind
+    where: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.where}: {self.what}"
+
+
+@dataclass
+class Check:
+    """A check of data at a path or URL. photos, people: met so far, counted while `run` is asked for faults."""
+
+    place: str
+    source_format: str | None = None
+    photos: int = 0
+    people: int = 0
+    _alike: Lookalikes = field(default_factory=Lookalikes)
+    _unlicensed: Counter[str] = field(default_factory=Counter)
+
+    def run(self) -> Iterator[Fault]:
+        """The faults of a built set, a records file, a folder of photos with masks, or any other dataset.
+
+        Readers of other datasets stop at the first thing that they cannot read. Raises InputError and UsageError when
+        nothing is there, or its format cannot be told.
+        """
+        yield from self._faults()
+        for source, count in sorted(self._unlicensed.items()):
+            yield Fault("licence", self.place, f"none is stated for {count} photos of {source}")
+
+    def _faults(self) -> Iterator[Fault]:
+        if self.source_format is None and Folder(self.place).has(STATE_FILE):
+            return self._rows()
+        if self.source_format in (None, "records") and self.place.endswith(".jsonl"):
+            return self._records()
+        masks = self.source_format in (None, "masks", "whole-masks") and not is_url(self.place)
+        if masks and image_masks.matches(Path(self.place)):
+            return self._folder(Path(self.place))
+        return self._dataset()
+
+    def _records(self) -> Iterator[Fault]:
+        folder = self.place.rpartition("/")[0] if is_url(self.place) else str(Path(self.place).parent)
+        for number, line in enumerate(read_lines(self.place), start=1):
+            if not line.strip():
+                continue
+            try:
+                photo = parse_line(line, f"line {number}").below(folder)
+            except InputError as error:
+                yield Fault("unreadable", self.place, str(error))
+            else:
+                yield from self._photo(photo)
+
+    def _dataset(self) -> Iterator[Fault]:
+        try:
+            for photo in open_records(self.place, self.source_format):
+                yield from self._photo(photo)
+        except InputError as error:
+            if not self.photos:
+                raise
+            yield Fault("unreadable", self.place, str(error))
+
+    def _photo(self, photo: PhotoRecord) -> Iterator[Fault]:
+        self.photos += 1
+        self.people += len(photo.people)
+        if photo.licence is None:
+            self._unlicensed[photo.source] += 1
+        try:
+            size_hw, code = _look(read_bytes(photo.image))
+        except InputError as error:
+            yield Fault("unreadable", photo.image, _without(photo.image, error))
+        else:
+            if size_hw != tuple(photo.size_hw):
+                yield Fault("size", photo.image, f"its record says {photo.size_hw} (HxW), the photo is {size_hw}")
+            yield from self._duplicate(code, photo.image, photo.split)
+        for person in photo.people:
+            yield from _person(person, f"{photo.image}: person {person.id}")
+
+    def _duplicate(self, code: int | None, name: str, split: str | None) -> Iterator[Fault]:
+        other = None if code is None else self._alike.add(code, name, split)
+        if other is not None:
+            yield Fault("duplicate", name, f"{split or 'of no'} split, looks like {other}")
+
+    def _folder(self, folder: Path) -> Iterator[Fault]:
+        photos = image_files(folder / "images", "images of an image + mask folder")
+        masks = image_masks.masks_by_photo(folder / "masks", {photo.stem for photo in photos})
+        for photo in photos:
+            self.photos += 1
+            size_hw = None
+            try:
+                size_hw, code = _look(photo.read_bytes())
+            except InputError as error:
+                yield Fault("unreadable", str(photo), str(error))
+            else:
+                yield from self._duplicate(code, str(photo), None)
+            if photo.stem not in masks:
+                yield Fault("empty", str(photo), f"has no mask: looked for {folder / 'masks' / photo.stem}.png")
+            for _, file in masks.get(photo.stem, ()):
+                self.people += 1
+                yield from _mask_file(file, size_hw)
+        used = {file for files in masks.values() for _, file in files}
+        for file in sorted(path for path in (folder / "masks").iterdir() if path.is_file() and path not in used):
+            yield Fault("unreadable", str(file), "no photo of its name")
+
+    def _rows(self) -> Iterator[Fault]:
+        rows = ShardedRows(self.place)
+        for number in range(len(rows)):
+            row = rows[number]
+            self.photos += 1
+            self.people += row["kind"] != "background"
+            if row["licence"] is None:
+                self._unlicensed[row["source"]] += 1
+            try:
+                yield from self._row(row)
+            except InputError as error:
+                kind: FaultKind = "size" if "must have the photo's size" in str(error) else "unreadable"
+                yield Fault(kind, row["id"], _without(row["id"], error))
+
+    def _row(self, row: dict[str, Any]) -> Iterator[Fault]:
+        if row["kind"] == "background":
+            decode_rgb(row)
+            return
+        cut = decode(row)
+        if not cut.mask.any():
+            yield Fault("empty", row["id"], "the mask is empty")
+        if cut.parsing is not None and (cut.parsing[~cut.mask] > 0).any():
+            yield Fault("outside", row["id"], "parsing labels reach outside the mask")
+        if row["kind"] == "person":
+            _, code = _look(row["photo"]["bytes"])
+            yield from self._duplicate(code, row["id"], row["split"])
+
+
+def _look(content: bytes) -> tuple[tuple[int, int], int | None]:
+    """A photo's upright (H, W) and its hash. Raises InputError when it cannot be read to its end."""
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            return upright_size_hw(image), dhash(image)
+    except UNREADABLE as error:
+        raise InputError(f"not a readable photo ({(str(error) or type(error).__name__).splitlines()[0]})") from error
+
+
+def _person(person: PersonRecord, where: str) -> Iterator[Fault]:
+    try:
+        visible = person.visible.mask()
+        amodal = person.amodal.mask() if person.amodal else None
+        if person.parsing is not None:
+            person.parsing_labels()
+    except InputError as error:
+        yield Fault("unreadable", where, str(error))
+        return
+    if not visible.any() and (amodal is None or not amodal.any()):
+        yield Fault("empty", where, "the mask is empty")
+    if amodal is not None and (visible & ~amodal).any():
+        outside = np.count_nonzero(visible & ~amodal)
+        yield Fault("outside", where, f"{outside} visible pixels lie outside the whole (amodal) mask")
+
+
+def _mask_file(file: Path, size_hw: tuple[int, int] | None) -> Iterator[Fault]:
+    try:
+        mask = load_mask(file)
+    except InputError as error:
+        yield Fault("unreadable", str(file), _without(str(file), error))
+        return
+    if size_hw is not None and mask.shape != size_hw:
+        yield Fault("size", str(file), f"must have the photo's size {size_hw} (HxW), got {mask.shape}")
+    if not mask.any():
+        yield Fault("empty", str(file), "the mask is empty")
+
+
+def _without(name: str, error: InputError) -> str:
+    """An error's message without the name that is told beside it."""
+    return str(error).removeprefix(f"{name}: ")

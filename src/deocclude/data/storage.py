@@ -1,0 +1,113 @@
+"""A folder on a disk or in an object store: whole files in, whole files out, through fsspec."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from deocclude.errors import DeoccludeError, InputError, UsageError
+from deocclude.image_io import write_whole
+
+
+def is_url(place: str) -> bool:
+    """Whether a place is a URL such as s3://bucket/people, and not a path."""
+    return "://" in place
+
+
+def join(place: str, name: str) -> str:
+    """A name below a place, or the name itself where it is a URL or an absolute path."""
+    if is_url(name) or not is_url(place):
+        return name if is_url(name) else str(Path(place) / name)
+    return name if name.startswith("/") else f"{place.rstrip('/')}/{name}"
+
+
+def read_bytes(place: str) -> bytes:
+    """A file of a disk or an object store. Raises InputError naming it."""
+    try:
+        if not is_url(place):
+            return Path(place).read_bytes()
+        file_system, path = _file_system(place)
+        return file_system.cat_file(path)
+    except OSError as error:
+        raise InputError(f"{place}: cannot be read: {error.strerror or 'no such file'}") from error
+
+
+def read_lines(place: str) -> Iterator[str]:
+    """Lines of a UTF-8 text file of a disk or an object store, as they come. Raises InputError naming it."""
+    try:
+        if not is_url(place):
+            with open(place, encoding="utf-8") as lines:
+                yield from lines
+            return
+        file_system, path = _file_system(place)
+        with file_system.open(path, "rb") as lines:
+            yield from io.TextIOWrapper(lines, encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{place}: cannot be read as a records file: {reason}") from error
+
+
+class Folder:
+    """A folder by its path or URL. Files appear whole or not at all: by renaming on a disk, by the store elsewhere."""
+
+    def __init__(self, place: str) -> None:
+        """Makes nothing yet. Raises UsageError for a URL that no installed package can open."""
+        self.place = place.rstrip("/") if is_url(place) else place
+        self._fs, self._root = _file_system(self.place) if is_url(place) else (None, place)
+
+    def at(self, name: str) -> str:
+        """The path or URL of a file in the folder."""
+        return join(self.place, name)
+
+    def has(self, name: str) -> bool:
+        """Whether a file of that name is there."""
+        return self._fs.isfile(f"{self._root}/{name}") if self._fs else Path(self.place, name).is_file()
+
+    def is_empty(self) -> bool:
+        """Whether nothing is there, the folder itself included."""
+        if self._fs:
+            return not self._fs.exists(self._root) or not self._fs.ls(self._root)
+        folder = Path(self.place)
+        return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+
+    def read(self, name: str) -> bytes:
+        """A file's content. Raises InputError naming it."""
+        return read_bytes(self.at(name))
+
+    def write(self, name: str, content: bytes) -> None:
+        """Put a file there. Raises DeoccludeError naming it."""
+        if self._fs is None:
+            write_whole(Path(self.place, name), lambda file: file.write(content))
+            return
+        try:
+            self._fs.makedirs(self._root, exist_ok=True)
+            self._fs.pipe_file(f"{self._root}/{name}", content)
+        except OSError as error:
+            raise DeoccludeError(f"cannot write {self.at(name)}: {error.strerror or error}") from error
+
+    def remove_folder(self, name: str) -> None:
+        """Remove a folder of a disk with all that is in it, where there is one."""
+        if self._fs is None:
+            shutil.rmtree(Path(self.place, name), ignore_errors=True)
+
+    def remove(self, name: str) -> None:
+        """Remove a file that is there."""
+        if self._fs:
+            self._fs.rm_file(f"{self._root}/{name}")
+        else:
+            Path(self.place, name).unlink()
+
+
+def _file_system(url: str) -> tuple[Any, str]:
+    """fsspec's file system of a URL, and the path in it."""
+    from fsspec.core import url_to_fs
+
+    try:
+        return url_to_fs(url)
+    except ImportError as error:
+        raise UsageError(f"{url}: needs another package: {error}") from error
+    except ValueError as error:
+        raise UsageError(f"{url}: {error}") from error

@@ -1,0 +1,138 @@
+"""Faults put into data, one of each kind, and found where they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from datafolder import draw_background, write_picture
+from datasetfolder import make_ahp
+from deocclude.data.building.rows import encode, features
+from deocclude.data.building.state import BuildState, Shard
+from deocclude.data.check import Check
+from deocclude.data.datasets.record import PersonRecord, PhotoRecord, Rle, whole_person
+from deocclude.data.datasets.records_file import write
+from deocclude.errors import InputError, UsageError
+from drawn_photos import draw_photos
+
+SIZE_HW = (40, 60)
+
+
+def box(x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
+    mask = np.zeros(SIZE_HW, bool)
+    mask[y0:y1, x0:x1] = True
+    return mask
+
+
+def textured(seed: int) -> np.ndarray:
+    """A photo that is like no other: cells of random brightness."""
+    cells = np.random.default_rng(seed).integers(0, 256, (8, 12), dtype=np.uint8)
+    return np.repeat(np.kron(cells, np.ones((5, 5), np.uint8))[..., None], 3, axis=2)
+
+
+def faults_of(place: object, **more) -> list[tuple[str, str]]:
+    """(kind, the rest of the line) of each fault."""
+    return [(fault.kind, str(fault).partition(": ")[2]) for fault in Check(str(place), **more).run()]
+
+
+def test_faults_of_records(tmp_path: Path) -> None:
+    for name, seed in (("a", 0), ("b", 1), ("c", 0), ("d", 2), ("e", 3)):
+        write_picture(tmp_path / f"{name}.png", textured(seed))
+    (tmp_path / "broken.png").write_bytes((tmp_path / "a.png").read_bytes()[:60])
+    good = whole_person("1", box(5, 5, 20, 30))
+    empty = PersonRecord(id="2", visible=Rle.of(box(0, 0, 0, 0)))
+    hidden = PersonRecord(id="3", visible=Rle.of(box(0, 0, 0, 0)), amodal=Rle.of(box(1, 1, 5, 5)))
+    outside = PersonRecord(id="4", visible=Rle.of(box(5, 5, 20, 30)), amodal=Rle.of(box(6, 5, 20, 30)))
+
+    def photo(name: str, *people: PersonRecord, split: str | None = "train", **more) -> PhotoRecord:
+        facts = {"image": str(tmp_path / name), "source": "test", "id": name, "split": split, "licence": "CC0"}
+        return PhotoRecord(**{"size_hw": SIZE_HW, "people": people, **facts, **more})
+
+    records = tmp_path / "records.jsonl"
+    half = Rle.of(np.ones((20, 30), bool))
+    write(
+        [
+            photo("a.png", good, hidden),
+            photo("b.png", empty, outside),
+            photo("c.png", good, split="val"),
+            photo("d.png", size_hw=(20, 30), people=(PersonRecord(id="1", visible=half),)),
+            photo("e.png", good, licence=None),
+            photo("broken.png", good),
+            photo("none.png"),
+        ],
+        records,
+    )
+    records.write_text(records.read_text() + '{"version": 1}\n')
+    assert faults_of(records) == [
+        ("empty", f"{tmp_path}/b.png: person 2: the mask is empty"),
+        ("outside", f"{tmp_path}/b.png: person 4: 25 visible pixels lie outside the whole (amodal) mask"),
+        ("duplicate", f"{tmp_path}/c.png: val split, looks like {tmp_path}/a.png"),
+        ("size", f"{tmp_path}/d.png: its record says (20, 30) (HxW), the photo is (40, 60)"),
+        (
+            "unreadable",
+            f"{tmp_path}/broken.png: not a readable photo (image file is truncated)",
+        ),
+        ("unreadable", f"{tmp_path}/none.png: cannot be read: No such file or directory"),
+        ("unreadable", f"{records}: line 8: image: Field required"),
+        ("licence", f"{records}: none is stated for 1 photos of test"),
+    ]
+
+
+def test_faults_of_photos_with_masks(tmp_path: Path) -> None:
+    folder = draw_photos(tmp_path / "photos", 3)
+    assert faults_of(folder) == []
+    images, masks = folder / "images", folder / "masks"
+    write_picture(masks / "photo00.png", np.zeros((20, 20), np.uint8))
+    (masks / "photo01.png").rename(masks / "other.png")
+    (images / "photo03.jpg").write_bytes((images / "photo02.jpg").read_bytes())
+    write_picture(masks / "photo03.png", np.full((180, 320), 255, np.uint8))
+    assert faults_of(folder) == [
+        ("size", f"{masks}/photo00.png: must have the photo's size (180, 320) (HxW), got (20, 20)"),
+        ("empty", f"{masks}/photo00.png: the mask is empty"),
+        ("empty", f"{images}/photo01.jpg: has no mask: looked for {masks}/photo01.png"),
+        ("duplicate", f"{images}/photo03.jpg: of no split, looks like {images}/photo02.jpg"),
+        ("unreadable", f"{masks}/other.png: no photo of its name"),
+    ]
+
+
+def test_faults_of_a_built_set(tmp_path: Path) -> None:
+    import datasets
+
+    def row(number: int, seed: int, mask: np.ndarray, split: str = "train", parsing: np.ndarray | None = None):
+        facts = {"photo_id": f"t/{number}", "source": "t", "split": split, "licence": "CC0", "whole": True}
+        return encode("person", f"t/{number}/1", textured(seed), mask, parsing, has_background=True, **facts)
+
+    body = box(5, 5, 20, 30)
+    rows = [
+        row(0, 0, body, parsing=body * np.uint8(3)),
+        row(1, 1, box(0, 0, 0, 0)),
+        row(2, 2, body, parsing=np.full(SIZE_HW, 3, np.uint8)),
+        row(3, 0, body, split="val"),
+        row(4, 4, np.ones((3, 3), bool)),
+        row(5, 5, body) | {"mask": {"bytes": b"no picture", "path": None}, "licence": None},
+    ]
+    datasets.Dataset.from_list(rows, features=features()).to_parquet(tmp_path / "people-00000.parquet")
+    state = BuildState(source={}, settings={}, shards=[Shard(file="people-00000.parquet", rows=6)], done=True)
+    (tmp_path / "build.json").write_text(state.model_dump_json())
+    assert faults_of(tmp_path) == [
+        ("empty", "t/1/1: the mask is empty"),
+        ("outside", "t/2/1: parsing labels reach outside the mask"),
+        ("duplicate", "t/3/1: val split, looks like t/0/1"),
+        ("size", "t/4/1: mask must have the photo's size (40, 60) (HxW), got (3, 3)"),
+        ("unreadable", "t/5/1: mask is not a readable picture"),
+        ("licence", f"{tmp_path}: none is stated for 1 photos of t"),
+    ]
+
+
+def test_other_datasets_are_read_as_far_as_they_go(tmp_path: Path) -> None:
+    root = make_ahp(tmp_path / "ahp")
+    assert faults_of(root) == [], "grey photos have no hash"
+    write_picture(root / "train" / "Annotations" / "b2.png", draw_background(np.random.default_rng(0), (5, 5))[..., 0])
+    ((kind, line),) = faults_of(root)
+    assert kind == "unreadable" and "b2.png: must have the photo's size (12, 16)" in line
+    with pytest.raises(InputError, match="no such file or folder"):
+        faults_of(tmp_path / "nowhere")
+    with pytest.raises(UsageError, match="cannot tell the format"):
+        faults_of(root / "train" / "Annotations")

@@ -1,0 +1,51 @@
+"""Files of a disk and of fsspec's store in memory: whole or not at all, and one line for what is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from deocclude.data.datasets import records_file
+from deocclude.data.datasets.record import PhotoRecord
+from deocclude.data.storage import Folder, is_url, join, read_bytes
+from deocclude.errors import InputError, UsageError
+
+
+@pytest.fixture(params=["disk", "store"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return str(tmp_path / "set") if request.param == "disk" else f"memory://{tmp_path.name}/set"
+
+
+def test_files_come_back(place: str) -> None:
+    folder = Folder(place)
+    assert folder.is_empty() and not folder.has("a.bin")
+    folder.write("a.bin", b"\x00one")
+    folder.write("a.bin", b"two")
+    assert folder.has("a.bin") and not folder.is_empty()
+    assert folder.read("a.bin") == read_bytes(folder.at("a.bin")) == b"two"
+    folder.remove("a.bin")
+    assert not folder.has("a.bin")
+    with pytest.raises(InputError, match=r"a\.bin: cannot be read"):
+        folder.read("a.bin")
+
+
+def test_paths_and_urls_are_joined() -> None:
+    assert is_url("s3://bucket/a") and not is_url("/a/b") and not is_url("a/b")
+    assert join("s3://bucket/sets", "a.jpg") == join("s3://bucket/sets/", "a.jpg") == "s3://bucket/sets/a.jpg"
+    assert join("folder", "a.jpg") == str(Path("folder/a.jpg"))
+    assert join("folder", "s3://bucket/a.jpg") == "s3://bucket/a.jpg"
+
+
+def test_a_url_that_nothing_opens_is_named() -> None:
+    with pytest.raises(UsageError, match="nosuch://x/y: Protocol not known"):
+        Folder("nosuch://x/y")
+
+
+def test_records_are_read_from_a_store_with_urls_of_their_photos() -> None:
+    record = PhotoRecord(image="photos/a.jpg", size_hw=(4, 6), source="test", id="a")
+    Folder("memory://records-test").write("records.jsonl", record.model_dump_json().encode() + b"\n\n")
+    (read,) = records_file.read("memory://records-test/records.jsonl")
+    assert read == record.model_copy(update={"image": "memory://records-test/photos/a.jpg"})
+    with pytest.raises(InputError, match=r"memory://records-test/none\.jsonl: cannot be read"):
+        list(records_file.read("memory://records-test/none.jsonl"))
