@@ -113,6 +113,8 @@ def test_a_segmenter_finds_people_left_to_right(pipe, person, weights_dir):
 class Boxes:
     """A detector that always gives the same answer and notes what it was asked."""
 
+    min_score = 0.1
+
     def __init__(self, *found: Detection):
         self.found, self.asked = found, []
 
@@ -138,7 +140,7 @@ RIGHT, LEFT = Detection((400, 60, 500, 300), 0.9), Detection((20.4, 60, 90, 300)
 def test_the_detector_finds_people_left_to_right(pipe, person):
     own, boxes = with_detector(pipe, RIGHT, LEFT, Detection((22, 64, 92, 300), 0.4))
     result = own(person.photo, min_height_px=20)
-    assert boxes.asked == [((480, 640, 3), None, 20)]
+    assert boxes.asked == [((480, 640, 3), 0.1, 20)]
     assert [(one.id, one.box_xyxy[0] < 200) for one in result.people] == [(1, True), (2, False)], "merged by mask"
     left, right = pipe(person.photo, boxes_xyxy=[LEFT.box_xyxy, RIGHT.box_xyxy]).people
     assert [one.score for one in result.people] == pytest.approx([0.5 * left.score, 0.9 * right.score])

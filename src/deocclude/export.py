@@ -196,8 +196,8 @@ def export_to_weights(
         "figures": metadata.get("validation", {}), "steps": metadata.get("step"), "seed": metadata.get("seed"),
     }  # fmt: skip
     if isinstance(network, PeopleDetector):
-        found_at = metadata.get("validation", {}).get("threshold", MIN_SCORE)
-        row |= {"size_px": metadata.get("size_px", SIZE_PX), "min_score": found_at, "data": PEOPLE_DATA}
+        # the threshold of validation is for boxes alone; at inference stage 1 looks at them too
+        row |= {"size_px": metadata.get("size_px", SIZE_PX), "min_score": MIN_SCORE, "data": PEOPLE_DATA}
     if name == "mask_completion" and network.config.pose_guidance:
         write_poses(folder / "typical_poses.npz", network.typical_poses.centres.numpy())
     manifest_path = folder / MANIFEST_NAME

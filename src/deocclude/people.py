@@ -93,6 +93,7 @@ class Prompt:
     area: np.ndarray | BoxXyxy = field(repr=False)  # (H, W) bool, or (x0, y0, x1, y1) in pixels
     score: float = 1.0  # 0 to 1: how sure the finder is; 1 for what a user points at
     doubtful: bool = False  # there may be nobody
+    least_score: float = 0.0  # whom stage 1 leaves with less is nobody
 
     def mask(self, size_hw: tuple[int, int]) -> np.ndarray:
         """(H, W) bool: the rough mask, or the filled box."""

@@ -210,14 +210,15 @@ class Deoccluder:
             return [Prompt(one.mask, one.score) for one in merge_duplicates(found)]
         if self._detect is None:
             raise UsageError(f"model {self.model} cannot find people: pass masks, boxes_xyxy or a segmenter")
-        detections = self._detect(photo, min_score=min_score, min_height_px=min_height_px)
-        return [Prompt(one.box_xyxy, one.score, doubtful=True) for one in detections]
+        least = self._detect.min_score if min_score is None else min_score
+        detections = self._detect(photo, min_score=least, min_height_px=min_height_px)
+        return [Prompt(one.box_xyxy, one.score, doubtful=True, least_score=least) for one in detections]
 
     def _complete_one(self, photo: np.ndarray, prompt: Prompt) -> CompletionOutput | None:
         """The body of one prompt; None where the prompt is in doubt and both networks together are not sure enough."""
         body = self._complete(photo, prompt.mask(photo.shape[:2]))
         score = body.score * prompt.score
-        if body.score < _LEAST_SEEN and prompt.doubtful or score < prompt.least_score:
+        if prompt.doubtful and (body.score < _LEAST_SEEN or score < prompt.least_score):
             return None
         return replace(body, score=score)
 

@@ -18,7 +18,7 @@ CONFIG_FILE = "config.yaml"  # beside the weights: the whole config that they ar
 # start alone, name a place, or are how long the run is meant to be: a longer one's rate falls later from there on.
 _FREE = ("device", "threads", "workers", "validate_every", "log_every", "tensorboard")
 _FREE_IN_STAGE = ("init", "poses", "schedule.steps")
-_FREE_IN_DATA = ("root",)
+_FREE_IN_DATA = ("root", "built", "folder", "occluders", "backgrounds")
 
 if TYPE_CHECKING:
     from deocclude.data.library import Places
