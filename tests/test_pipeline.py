@@ -10,7 +10,7 @@ import deocclude
 from deocclude.completion import TIGHT_SCALE
 from deocclude.composite import soft_edge
 from deocclude.detection import Detection
-from deocclude.errors import DeviceError, InputError, UsageError, WeightsError
+from deocclude.errors import DeviceError, InputError, NobodyThereError, UsageError, WeightsError
 from deocclude.masks import box_to_mask, mask_iou, mask_to_box_xyxy
 from deocclude.pipeline import Deoccluder, load
 
@@ -168,6 +168,26 @@ def test_whom_the_mask_network_does_not_see_is_nobody(pipe, person):
     assert doubting(person.photo).people == ()
     assert len(doubting(person.photo, masks=[person.visible]).people) == 1, "whom a user points at is there"
     assert len(doubting(person.photo, segmenter=lambda image: [person.visible]).people) == 1
+
+
+def test_whoever_vanishes_is_an_error_only_for_who_points_there(pipe, person):
+    def vanish(photo, mask):
+        raise NobodyThereError("the person is smaller than a pixel of the photo")
+
+    vanishing = Deoccluder(vanish, pipe._recover, device="cpu", model="base", finder=Boxes(RIGHT, LEFT))
+    assert vanishing(person.photo).people == ()
+    assert vanishing(person.photo, segmenter=lambda image: [person.visible]).people == ()
+    with pytest.raises(InputError, match="smaller than a pixel"):
+        vanishing(person.photo, masks=[person.visible])
+
+
+def test_a_find_needs_the_score_of_both_networks_together(pipe, person):
+    seen = pipe(person.photo, boxes_xyxy=[RIGHT.box_xyxy]).people[0].score
+    own, boxes = with_detector(pipe, RIGHT)
+    boxes.min_score = 0.9 * seen - 0.01
+    assert len(own(person.photo).people) == 1
+    boxes.min_score = 0.9 * seen + 0.01
+    assert own(person.photo).people == ()
 
 
 def test_nobody_found_is_no_error(pipe, person):

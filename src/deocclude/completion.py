@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from deocclude.crop import OUTSIDE_GREY, Region, SquareCrop
-from deocclude.errors import InputError
+from deocclude.errors import InputError, NobodyThereError
 from deocclude.hidden import probable_share
 from deocclude.masks import (
     connected_components,
@@ -292,7 +292,7 @@ def _settle(look: _Look, size_hw: tuple[int, int], initial_mask: np.ndarray) -> 
     _, visible_u8 = look.crop.to_photo(_repeat_past_edge(_to_u8(visible_prob), inside), size_hw, around)
     photo_amodal = amodal_u8 >= 128
     if not photo_amodal.any():
-        raise InputError("the person is smaller than a pixel of the photo: nothing to recover")
+        raise NobodyThereError("the person is smaller than a pixel of the photo: nothing to recover")
     photo_visible = (visible_u8 >= 128) & photo_amodal
     if trusted.any():
         drawn = initial_mask[region.slices]

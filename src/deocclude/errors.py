@@ -18,6 +18,10 @@ class InputError(DeoccludeError):
     exit_code = 1
 
 
+class NobodyThereError(InputError):
+    """A mask or box of which not a pixel of a person is left: an error for who points there, nobody for who searches."""
+
+
 class UsageError(DeoccludeError):
     """A call that asks for something that does not exist or does not fit together."""
 

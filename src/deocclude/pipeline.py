@@ -14,7 +14,7 @@ from deocclude.completion import CompletionOutput, MaskCompletion
 from deocclude.composite import paste_hidden_box
 from deocclude.crop import Region
 from deocclude.detection import PeopleFinder
-from deocclude.errors import InputError, UsageError
+from deocclude.errors import InputError, NobodyThereError, UsageError
 from deocclude.hidden import UNCALIBRATED, UNTOUCHED_BELOW, Complete, HiddenCalibration, check_complete
 from deocclude.image_io import ImageSource, load_image, load_photo
 from deocclude.masks import BoxXyxy, box_to_mask, check_mask
@@ -164,7 +164,8 @@ class Deoccluder:
                 prompts = self._find(photo, segmenter or self._segmenter, min_score, min_height_px)
 
         with clock.stage("complete"):
-            bodies = [body for prompt in prompts if (body := self._complete_one(photo, prompt)) is not None]
+            bodies = [self._complete_one(photo, prompt, pointed_at=prompted) for prompt in prompts]
+            bodies = [body for body in bodies if body is not None]
             if not prompted:
                 bodies = merge_duplicates(bodies)
             bodies = self._settle(bodies, size_hw, complete)
@@ -214,9 +215,14 @@ class Deoccluder:
         detections = self._detect(photo, min_score=least, min_height_px=min_height_px)
         return [Prompt(one.box_xyxy, one.score, doubtful=True, least_score=least) for one in detections]
 
-    def _complete_one(self, photo: np.ndarray, prompt: Prompt) -> CompletionOutput | None:
+    def _complete_one(self, photo: np.ndarray, prompt: Prompt, *, pointed_at: bool) -> CompletionOutput | None:
         """The body of one prompt; None where the prompt is in doubt and both networks together are not sure enough."""
-        body = self._complete(photo, prompt.mask(photo.shape[:2]))
+        try:
+            body = self._complete(photo, prompt.mask(photo.shape[:2]))
+        except NobodyThereError:
+            if pointed_at:
+                raise
+            return None
         score = body.score * prompt.score
         if prompt.doubtful and (body.score < _LEAST_SEEN or score < prompt.least_score):
             return None
