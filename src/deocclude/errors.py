@@ -19,7 +19,7 @@ class InputError(DeoccludeError):
 
 
 class NobodyThereError(InputError):
-    """A mask or box of which not a pixel of a person is left: an error for who points there, nobody for who searches."""
+    """A mask or box of which not a pixel of a person is left: an error for who points there, nobody for a finder."""
 
 
 class UsageError(DeoccludeError):
