@@ -91,6 +91,7 @@ def export_onnx(network: nn.Module, path: Path, size_px: int = INPUT_SIZE, *, si
             )  # fmt: skip
     finally:
         quiet.setLevel(level)
+    _forget_where_it_was_traced(program.model)
     path.parent.mkdir(parents=True, exist_ok=True)
     program.save(str(path), external_data=False)
     checks = [(1, (size_px, size_px)), (3, (size_px, size_px))]
@@ -101,6 +102,17 @@ def export_onnx(network: nn.Module, path: Path, size_px: int = INPUT_SIZE, *, si
     if worst > PARITY:
         raise DeoccludeError(f"{path}: ONNX Runtime differs from torch by {worst:.2g}, allowed is {PARITY}")
     return worst
+
+
+def _forget_where_it_was_traced(model) -> None:
+    """Take the exporter's notes off an onnxscript IR model: source lines with the paths of this computer."""
+    for graph in (model.graph, *model.functions.values()):
+        graph.metadata_props.clear()
+        for node in graph.all_nodes():
+            for holder in (node, *node.outputs):
+                holder.metadata_props.clear()
+    for value in (*model.graph.inputs, *model.graph.initializers.values()):
+        value.metadata_props.clear()
 
 
 def size_step_px(network: nn.Module) -> int:
