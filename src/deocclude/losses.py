@@ -215,13 +215,13 @@ class ContentCriterion(nn.Module):
     """
 
     TERMS = ("hidden_l1", "visible_l1", "perceptual", "style", "channel_correlation", "texture", "adversarial")
-    _FEATURE_TERMS = frozenset({"perceptual", "style", "channel_correlation"})
+    FEATURE_TERMS = ("perceptual", "style", "channel_correlation")  # need a frozen feature network
 
     def __init__(self, weights: dict[str, float], features: nn.Module | None = None):
         super().__init__()
         self.weights = {name: w for name, w in weights.items() if w}
         self.features = features
-        if self._FEATURE_TERMS & set(self.weights) and features is None:
+        if set(self.FEATURE_TERMS) & set(self.weights) and features is None:
             raise ValueError("perceptual, style and channel_correlation need a frozen feature network")
 
     def forward(
@@ -238,7 +238,7 @@ class ContentCriterion(nn.Module):
         whole = compose(content, truth, visible, amodal)
         person = truth * amodal
         features: dict[str, list[Tensor]] = {}
-        if self._FEATURE_TERMS & set(self.weights):
+        if set(self.FEATURE_TERMS) & set(self.weights):
             features = {"whole": self.features(whole), "person": self.features(person)}
         return {
             "hidden_l1": lambda: _masked_l1(content, truth, hidden),

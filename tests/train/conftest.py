@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,7 @@ import yaml
 
 from datafolder import draw_data_folder
 from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet
+from deocclude.train.engine import Stage
 from deocclude.weights_io import save_weights
 
 MASK_NETWORK = {"stem_width": 8, "widths": [8, 8, 8, 8], "head_width": 8, "templates": 4, "template_channels": 8}
@@ -31,6 +35,23 @@ def parser_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     weights = MaskCompletionNet(config).state_dict()
     save_weights(path, weights, {"network": "mask_completion", "config": config.to_dict()})
     return path
+
+
+@pytest.fixture
+def interrupt() -> Callable[[Stage, int], None]:
+    """`interrupt(stage, step)`: Ctrl-C comes in that step, counted from 0, before its terms are computed."""
+
+    def at(stage: Stage, step: int) -> None:
+        terms_of, count = stage.generator_terms, iter(range(9))
+
+        def interrupted(batch, rng):
+            if next(count) == step:
+                os.kill(os.getpid(), signal.SIGINT)
+            return terms_of(batch, rng)
+
+        stage.generator_terms = interrupted
+
+    return at
 
 
 @pytest.fixture

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
 from pathlib import Path
 
 import numpy as np
@@ -62,19 +60,12 @@ def test_a_handful_of_people_is_learned_by_heart(write_config, tmp_path: Path) -
     assert metadata["network"] == "content_recovery"
 
 
-def test_an_interrupted_run_ends_with_the_same_weights(write_config, tmp_path: Path) -> None:
+def test_an_interrupted_run_ends_with_the_same_weights(write_config, interrupt, tmp_path: Path) -> None:
     """Though the stage draws at random which rims it drops and which labels it shows."""
     config = load_config(write_config(), [SIZE])
     content_stage.main(config, tmp_path / "straight", quiet=True)
     broken = ContentStage(config)
-    terms_of, count = broken.generator_terms, iter(range(9))
-
-    def interrupted(batch, rng):
-        if next(count) == 2:
-            os.kill(os.getpid(), signal.SIGINT)
-        return terms_of(batch, rng)
-
-    broken.generator_terms = interrupted
+    interrupt(broken, 2)
     with pytest.raises(KeyboardInterrupt):
         fit(broken, config, config.content, tmp_path / "broken", quiet=True)
     torch.manual_seed(99)  # what else the process draws does not matter

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
 from pathlib import Path
 
 import numpy as np
@@ -58,20 +56,13 @@ def test_a_handful_of_people_is_learned_by_heart(write_config, tmp_path: Path) -
     assert metadata["step"] == 30 and metadata["validation"]["score"] == outcome.best_score
 
 
-def test_an_interrupted_run_ends_with_the_same_weights(write_config, tmp_path: Path) -> None:
+def test_an_interrupted_run_ends_with_the_same_weights(write_config, interrupt, tmp_path: Path) -> None:
     path = write_config()
     settings = ["mask.losses={amodal_ce: 1.0, visible_ce: 1.0, adversarial: 0.1}"]
     config = load_config(path, settings)
     mask_stage.main(config, tmp_path / "straight", quiet=True)
     broken = MaskStage(config)
-    terms_of, count = broken.generator_terms, iter(range(9))
-
-    def interrupted(batch, rng):
-        if next(count) == 3:
-            os.kill(os.getpid(), signal.SIGINT)
-        return terms_of(batch, rng)
-
-    broken.generator_terms = interrupted
+    interrupt(broken, 3)
     with pytest.raises(KeyboardInterrupt):
         fit(broken, config, config.mask, tmp_path / "broken", quiet=True)
     assert load_state(tmp_path / "broken" / "last.pt")["step"] == 4

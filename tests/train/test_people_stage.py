@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
 import re
-import signal
 from pathlib import Path
 
 import pytest
@@ -193,18 +191,11 @@ def test_a_handful_of_photos_is_learned_by_heart(people_config, tmp_path: Path) 
     assert metadata["size_px"] == 64 and metadata["validation"]["score"] == outcome.best_score
 
 
-def test_an_interrupted_run_ends_with_the_same_losses_and_weights(people_config, tmp_path: Path) -> None:
+def test_an_interrupted_run_ends_with_the_same_losses_and_weights(people_config, interrupt, tmp_path: Path) -> None:
     config = people_config("log_every=1")
     people_stage.main(config, tmp_path / "straight", quiet=True)
     broken = PeopleStage(config)
-    terms_of, count = broken.generator_terms, iter(range(9))
-
-    def interrupted(batch, rng):
-        if next(count) == 1:
-            os.kill(os.getpid(), signal.SIGINT)
-        return terms_of(batch, rng)
-
-    broken.generator_terms = interrupted
+    interrupt(broken, 1)
     with pytest.raises(KeyboardInterrupt):
         fit(broken, config, config.people, tmp_path / "broken", quiet=True)
     people_stage.main(config, tmp_path / "broken", quiet=True)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
 from pathlib import Path
 
 import numpy as np
@@ -157,21 +155,14 @@ def test_a_share_of_nought_changes_nothing(write_config, parser_weights: Path, t
 
 
 def test_a_joint_run_that_was_interrupted_ends_with_the_same_weights(
-    write_config, parser_weights: Path, tmp_path: Path
+    write_config, interrupt, parser_weights: Path, tmp_path: Path
 ) -> None:
     config = load_config(
         write_config(), joint(parser_weights, "content.p_predicted=0.6", "log_every=1", "content.schedule.steps=4")
     )
     content_stage.main(config, tmp_path / "straight", quiet=True)
     broken = ContentStage(config)
-    terms_of, count = broken.generator_terms, iter(range(9))
-
-    def interrupted(batch, rng):
-        if next(count) == 2:
-            os.kill(os.getpid(), signal.SIGINT)
-        return terms_of(batch, rng)
-
-    broken.generator_terms = interrupted
+    interrupt(broken, 2)
     with pytest.raises(KeyboardInterrupt):
         fit(broken, config, config.content, tmp_path / "broken", quiet=True)
     content_stage.main(config, tmp_path / "broken", quiet=True)

@@ -10,9 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from deocclude.data.dataset import CropConfig, SampleStream
-from deocclude.data.library import SourceWeights
-from deocclude.data.synthesis import SynthesisConfig
 from deocclude.errors import ConfigError
 from deocclude.losses import (
     ContentCriterion,
@@ -29,14 +26,13 @@ from deocclude.models.features import load_features, load_mask_completion
 from deocclude.models.mask_completion import MaskProbabilities, to_probabilities
 from deocclude.models.registry import CONTENT_METHODS, MASK_METHODS, find_method
 from deocclude.train.config import Schedule, StageSection, TrainConfig, build, check_losses
+from deocclude.train.crops import Crops
 from deocclude.train.engine import Companion, Outcome, Stage, choose_device, fit, to_float, use_bfloat16
-from deocclude.train.libraries import load_library
 from deocclude.train.pictures import composed, first_people, in_a_row, named, to_rgb
 from deocclude.train.predicted_masks import MaskPredictor, predict
 from deocclude.weights_io import load_into
 
 DEFAULT_LOSSES = CONTENT_METHODS["ours"].losses
-_FEATURE_TERMS = ("perceptual", "style", "channel_correlation")
 # stage 2 works on the tight crop, on people of whom something is hidden
 _SYNTHESIS = {"p_unoccluded": 0.0, "hidden_min": 0.08, "p_cut_by_edge": 0.1}
 _CROP = {"p_wide": 0.0, "tight_scale": (1.1, 1.5), "shift": 0.05, "p_exact": 1.0, "p_box": 0.0}
@@ -51,10 +47,7 @@ class ContentStage(Stage):
     def __init__(self, config: TrainConfig):
         section = config.content
         self.bf16 = use_bfloat16(config, choose_device(config.device))
-        data = config.data_of(section)
-        sources = build(SourceWeights(0, 0, 0, 0), data.sources, "data.sources")
-        synthesis = build(SynthesisConfig(), _SYNTHESIS | data.synthesis, "data.synthesis")
-        crop = build(CropConfig(), _CROP | data.crop, "data.crop")
+        crops = Crops.of(config.data_of(section), synthesis=_SYNTHESIS, crop=_CROP)
         self.method = find_method("content", section.model)
         self.config = build(self.method.preset(section.preset, "content.preset"), section.network, "content.network")
         if self.bf16:
@@ -65,7 +58,7 @@ class ContentStage(Stage):
             if section.features is None:
                 raise ConfigError("content.features: name stage 1's .safetensors (its parsing guides stage 2)")
             self.parser = load_mask_completion(section.features).eval().requires_grad_(False)
-        if wanted := [name for name in _FEATURE_TERMS if self.losses.get(name)]:
+        if wanted := [name for name in ContentCriterion.FEATURE_TERMS if self.losses.get(name)]:
             if section.features is None and section.perceptual is None:
                 raise ConfigError(f"content.features: name stage 1's .safetensors for {', '.join(wanted)}")
             features = load_features(section.perceptual or section.features)
@@ -85,12 +78,9 @@ class ContentStage(Stage):
         self.discriminator = PatchDiscriminator(4, depth=3) if self.losses.get("adversarial") else None
         if section.init is not None:
             load_into(self.network, section.init)
-        self.stream = SampleStream(
-            load_library(data.root, "train", sources, data.places), synthesis, crop, seed=config.seed
-        )
-        held_out = SampleStream(load_library(data.root, "val", sources, data.places), synthesis, crop, seed=1)
-        size = section.schedule.phases[-1].size_px
-        self.validation = [held_out.batch(i, 8, size) for i in range(-(-config.validation_samples // 8))]
+        self.stream = crops.stream(config.seed)
+        size_px = section.schedule.phases[-1].size_px
+        self.validation = crops.held_out(config.validation_samples, size_px)
 
     def generator_terms(self, batch: dict[str, Tensor], rng: np.random.Generator) -> tuple[dict[str, Tensor], Tensor]:
         """Terms of the criterion, and the composed person for the discriminator.

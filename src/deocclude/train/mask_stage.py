@@ -9,10 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from deocclude.data.dataset import CropConfig, SampleStream
-from deocclude.data.library import SourceWeights
+from deocclude.data.dataset import CropConfig
 from deocclude.data.poses import typical_poses
-from deocclude.data.synthesis import Library, SynthesisConfig
 from deocclude.errors import ConfigError
 from deocclude.losses import MaskCriterion, discriminator_adversarial
 from deocclude.models.discriminators import PatchDiscriminator
@@ -21,8 +19,8 @@ from deocclude.models.mask_completion import to_probabilities
 from deocclude.models.registry import MASK_METHODS, find_method
 from deocclude.person_frame import read_poses
 from deocclude.train.config import TrainConfig, build
+from deocclude.train.crops import Crops, iou_of_each
 from deocclude.train.engine import STATE_FILE, Outcome, Stage, choose_device, fit, to_float, use_bfloat16
-from deocclude.train.libraries import load_library
 from deocclude.train.pictures import first_people, in_a_row, mask_rgb, named, to_rgb
 from deocclude.weights_io import load_into
 
@@ -38,10 +36,7 @@ class MaskStage(Stage):
         """fresh: nothing will be resumed, so typical poses have to be computed."""
         section = config.mask
         self.bf16 = use_bfloat16(config, choose_device(config.device))
-        data = config.data_of(section)
-        sources = build(SourceWeights(0, 0, 0, 0), data.sources, "data.sources")
-        synthesis = build(SynthesisConfig(), data.synthesis, "data.synthesis")
-        crop = build(CropConfig(), data.crop, "data.crop")
+        crops = Crops.of(config.data_of(section))
         self.method = find_method("mask", section.model)
         self.config = build(self.method.preset(section.preset, "mask.preset"), section.network, "mask.network")
         self.losses = self.method.check_losses(section.losses, "mask.losses")
@@ -55,22 +50,18 @@ class MaskStage(Stage):
         torch.manual_seed(config.seed)
         self.network = self.method.network(self.config)
         self.discriminator = PatchDiscriminator(4) if self.losses.get("adversarial") else None
-        library = load_library(data.root, "train", sources, data.places)
-        self.stream = SampleStream(library, synthesis, crop, seed=config.seed)
+        self.stream = crops.stream(config.seed)
         if section.init is not None:
             load_into(self.network, section.init)
         elif fresh and getattr(self.config, "pose_guidance", False):
-            centres = read_poses(section.poses) if section.poses else draw_poses(config, library)
+            centres = read_poses(section.poses) if section.poses else draw_poses(config)
             if len(centres) != self.config.templates:
                 raise ConfigError(
                     f"mask.network.templates is {self.config.templates}, {section.poses} has {len(centres)}"
                 )
             self.network.typical_poses.centres.copy_(torch.from_numpy(centres))
-        held_out = SampleStream(
-            load_library(data.root, "val", sources, data.places), synthesis, CropConfig(p_exact=0.6), seed=1
-        )
-        size = section.schedule.phases[-1].size_px
-        self.validation = [held_out.batch(i, 8, size) for i in range(-(-config.validation_samples // 8))]
+        size_px = section.schedule.phases[-1].size_px
+        self.validation = crops.held_out(config.validation_samples, size_px, CropConfig(p_exact=0.6))
 
     def generator_terms(self, batch: dict[str, Tensor], rng: np.random.Generator) -> tuple[dict[str, Tensor], Tensor]:
         """Terms of the criterion, and the soft amodal mask."""
@@ -105,9 +96,9 @@ class MaskStage(Stage):
             someone = truth.sum((1, 2, 3)) > 0
             occluded = (truth & ~visible).sum((1, 2, 3)) > 0.02 * truth.sum((1, 2, 3))
             rows["nobody"].append(((found.visible > 0.5).sum((1, 2, 3)) == 0)[~someone].float())
-            rows["full_iou"].append(_iou(whole, truth)[someone])
-            rows["invisible_iou"].append(_iou(whole & ~visible, truth & ~visible)[occluded])
-            rows["visible_iou"].append(_iou(found.visible > 0.5, visible)[someone])
+            rows["full_iou"].append(iou_of_each(whole, truth)[someone])
+            rows["invisible_iou"].append(iou_of_each(whole & ~visible, truth & ~visible)[occluded])
+            rows["visible_iou"].append(iou_of_each(found.visible > 0.5, visible)[someone])
             added = (whole & ~truth).sum((1, 2, 3)) / truth.sum((1, 2, 3)).clamp(min=1)
             rows["false"].append(added[someone & ~occluded])
             labels = batch["parsing"][:, 2::4, 2::4]
@@ -145,21 +136,13 @@ class MaskStage(Stage):
         return {"network": self.method.kind, "config": self.config.to_dict(), "losses": self.losses}
 
 
-def draw_poses(config: TrainConfig, library: Library | None = None) -> np.ndarray:
+def draw_poses(config: TrainConfig) -> np.ndarray:
     """Typical poses of the training people as the config draws them, (K, 2, 32, 32) float32."""
     section = config.mask
-    data = config.data_of(section)
-    if library is None:
-        library = load_library(
-            data.root, "train", build(SourceWeights(0, 0, 0, 0), data.sources, "data.sources"), data.places
-        )
-    synthesis = build(SynthesisConfig(), data.synthesis, "data.synthesis")
+    crops = Crops.of(config.data_of(section))
     network = build(MASK_METHODS["ours"].preset(section.preset, "mask.preset"), section.network, "mask.network")
-    return typical_poses(library, np.random.default_rng(config.seed), synthesis, count=network.templates)
-
-
-def _iou(a: Tensor, b: Tensor) -> Tensor:
-    return (a & b).sum((1, 2, 3)) / (a | b).sum((1, 2, 3)).clamp(min=1)
+    rng = np.random.default_rng(config.seed)
+    return typical_poses(crops.library("train"), rng, crops.synthesis, count=network.templates)
 
 
 def main(config: TrainConfig, out: Path, *, resume: bool = True, quiet: bool = False) -> Outcome:

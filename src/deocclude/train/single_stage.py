@@ -10,9 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from deocclude.data.dataset import CropConfig, SampleStream
-from deocclude.data.library import SourceWeights
-from deocclude.data.synthesis import SynthesisConfig
+from deocclude.data.dataset import CropConfig
 from deocclude.errors import ConfigError
 from deocclude.losses import ContentCriterion, MaskCriterion, compose, generator_softplus, masked_scores
 from deocclude.models.discriminators import PatchDiscriminator
@@ -20,12 +18,10 @@ from deocclude.models.features import load_features
 from deocclude.models.mask_completion import to_probabilities
 from deocclude.models.registry import find_method
 from deocclude.train.config import TrainConfig, build
+from deocclude.train.crops import Crops, iou_of_each
 from deocclude.train.engine import Outcome, Stage, choose_device, fit, to_float, use_bfloat16
-from deocclude.train.libraries import load_library
 from deocclude.train.pictures import composed, first_people, in_a_row, mask_rgb, named, to_rgb
 from deocclude.weights_io import load_into
-
-_FEATURE_TERMS = ("perceptual", "style", "channel_correlation")
 
 
 class SingleStage(Stage):
@@ -36,15 +32,12 @@ class SingleStage(Stage):
     def __init__(self, config: TrainConfig):
         section = config.single
         self.bf16 = use_bfloat16(config, choose_device(config.device))
-        data = config.data_of(section)
-        sources = build(SourceWeights(0, 0, 0, 0), data.sources, "data.sources")
-        synthesis = build(SynthesisConfig(), data.synthesis, "data.synthesis")
-        crop = build(CropConfig(), data.crop, "data.crop")
+        crops = Crops.of(config.data_of(section))
         self.method = find_method("single", section.model)
         self.config = build(self.method.preset(section.preset, "single.preset"), section.network, "single.network")
         self.losses = self.method.check_losses(section.losses, "single.losses")
         features = section.perceptual or section.features
-        wanted = [name for name in _FEATURE_TERMS if self.losses.get(name)]
+        wanted = [name for name in ContentCriterion.FEATURE_TERMS if self.losses.get(name)]
         if wanted and features is None:
             raise ConfigError(f"single.features: name stage 1's .safetensors for {', '.join(wanted)}")
         # adversarial is the painted person's: the masks' criterion has a term of that name too
@@ -56,14 +49,9 @@ class SingleStage(Stage):
         self.discriminator = PatchDiscriminator(4, depth=3) if self.losses.get("adversarial") else None
         if section.init is not None:
             load_into(self.network, section.init)
-        self.stream = SampleStream(
-            load_library(data.root, "train", sources, data.places), synthesis, crop, seed=config.seed
-        )
-        held_out = SampleStream(
-            load_library(data.root, "val", sources, data.places), synthesis, CropConfig(p_exact=0.6), seed=1
-        )
-        size = section.schedule.phases[-1].size_px
-        self.validation = [held_out.batch(i, 8, size) for i in range(-(-config.validation_samples // 8))]
+        self.stream = crops.stream(config.seed)
+        size_px = section.schedule.phases[-1].size_px
+        self.validation = crops.held_out(config.validation_samples, size_px, CropConfig(p_exact=0.6))
 
     def generator_terms(self, batch: dict[str, Tensor], rng: np.random.Generator) -> tuple[dict[str, Tensor], Tensor]:
         """Terms of both criteria, and the composed person for the discriminator."""
@@ -96,8 +84,8 @@ class SingleStage(Stage):
             truth, whole = (batch["amodal"] > 0) & known, (found.amodal > 0.5) & known
             hidden = truth & ~visible
             occluded = hidden.sum((1, 2, 3)) > 0.02 * truth.sum((1, 2, 3)).clamp(min=1)
-            full.append(_iou(whole, truth)[occluded])
-            invisible.append(_iou(whole & ~visible, hidden)[occluded])
+            full.append(iou_of_each(whole, truth)[occluded])
+            invisible.append(iou_of_each(whole & ~visible, hidden)[occluded])
             error = ((output.content - batch["truth"]).abs() * hidden).sum((1, 2, 3))
             l1.append((255 * error / (3 * hidden.sum((1, 2, 3)).clamp(min=1)))[occluded])
         means = {
@@ -133,10 +121,6 @@ class SingleStage(Stage):
     def metadata(self) -> dict[str, Any]:
         """Network and configuration, as stored beside the weights."""
         return {"network": self.method.kind, "config": self.config.to_dict(), "losses": self.losses}
-
-
-def _iou(a: Tensor, b: Tensor) -> Tensor:
-    return (a & b).sum((1, 2, 3)) / (a | b).sum((1, 2, 3)).clamp(min=1)
 
 
 def main(config: TrainConfig, out: Path, *, resume: bool = True, quiet: bool = False) -> Outcome:

@@ -1,0 +1,56 @@
+"""The crops that both stages, and networks of both, are trained and validated on, as `data` of a config has them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from deocclude.data.dataset import CropConfig, SampleStream
+from deocclude.data.library import SourceWeights
+from deocclude.data.synthesis import Library, SynthesisConfig
+from deocclude.train.config import DataSection, build
+from deocclude.train.libraries import load_library
+
+_BATCH = 8  # of validation
+_VALIDATION_SEED = 1
+
+
+@dataclass(frozen=True)
+class Crops:
+    """Which people, in which scenes, cropped how. Nothing is read before a library or a stream is asked for."""
+
+    data: DataSection
+    sources: SourceWeights
+    synthesis: SynthesisConfig
+    crop: CropConfig
+
+    @classmethod
+    def of(
+        cls, data: DataSection, *, synthesis: dict[str, Any] | None = None, crop: dict[str, Any] | None = None
+    ) -> Crops:
+        """The section's values, over a stage's own where it says nothing. ConfigError names a wrong key."""
+        return cls(
+            data, build(SourceWeights(0, 0, 0, 0), data.sources, "data.sources"),
+            build(SynthesisConfig(), (synthesis or {}) | data.synthesis, "data.synthesis"),
+            build(CropConfig(), (crop or {}) | data.crop, "data.crop"),
+        )  # fmt: skip
+
+    def library(self, split: str) -> Library:
+        """The people of "train" or "val", read once a process."""
+        return load_library(self.data.root, split, self.sources, self.data.places)
+
+    def stream(self, seed: int) -> SampleStream:
+        """Training batches."""
+        return SampleStream(self.library("train"), self.synthesis, self.crop, seed=seed)
+
+    def held_out(self, samples: int, size_px: int, crop: CropConfig | None = None) -> list[dict[str, Tensor]]:
+        """Batches of at least `samples` crops of held-out people, always the same; crop: in place of the training's."""
+        stream = SampleStream(self.library("val"), self.synthesis, crop or self.crop, seed=_VALIDATION_SEED)
+        return [stream.batch(i, _BATCH, size_px) for i in range(-(-samples // _BATCH))]
+
+
+def iou_of_each(a: Tensor, b: Tensor) -> Tensor:
+    """IoU of each pair of (B, 1, H, W) bool masks, (B,); 0 where both are empty."""
+    return (a & b).sum((1, 2, 3)) / (a | b).sum((1, 2, 3)).clamp(min=1)
