@@ -276,3 +276,19 @@ def test_a_hole_in_an_otherwise_exact_mask_is_repaired():
 
     output = MaskCompletion(FakeNetwork(filled))(PHOTO, holed)
     assert np.array_equal(spread(output, output.visible), whole)
+
+
+def test_a_mask_whose_edge_is_off_all_along_is_not_taken_as_drawn():
+    # a coarse mask: in large parts right, its edge off by a pixel of the network everywhere
+    whole = box_to_mask((100, 80, 180, 240), SIZE_HW)
+    coarse = dilate(whole, 2)
+
+    def narrower(image, initial):
+        rows, columns = np.flatnonzero(initial.any(axis=1)), np.flatnonzero(initial.any(axis=0))
+        out = np.zeros_like(initial)
+        out[rows[0] + 2 : rows[-1] - 1, columns[0] + 2 : columns[-1] - 1] = 0.9
+        return out, out
+
+    flat = np.full_like(PHOTO, 90)
+    output = MaskCompletion(FakeNetwork(narrower))(flat, coarse)
+    assert mask_iou(spread(output, output.visible), whole) > 0.97 > mask_iou(coarse, whole)

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from deocclude.crop import OUTSIDE_GREY, Region, SquareCrop
+from deocclude.edges import follow_edges, grow
 from deocclude.errors import InputError, NobodyThereError
 from deocclude.hidden import probable_share
 from deocclude.masks import (
@@ -47,11 +48,17 @@ HOLE_SHARE = 0.02
 # A given mask this close to the refined one is meant as drawn: its edge, which has the photo's resolution, is kept
 # where the two differ by a hair. Below it the network repairs freely.
 TRUST_IOU = 0.9
+# ... and unless its edge is off all along, as that of a mask from a coarse grid: differing pixels, hair-thin ones, for
+# each pixel of the contour. True masks: 0.02 to 0.12, with holes or blobs up to 0.2; half the coarse ones: more.
+TRUST_HAIRS = 0.16
 
 # Parts are told apart at no more than this many pixels a side: they come from a grid of a quarter of the network's
 # input.
 _PARSING_PX = 1024
+# Edges are found at no more than this many pixels a side of the crop, from there on they are grown.
+_EDGES_PX = 768
 _MARGIN_PX = 2  # room for a cut-out's soft edge
+_MARGIN_CELLS = 2  # of the network's pixels: how far beyond a body its edge may be found
 
 
 @dataclass(frozen=True)
@@ -167,7 +174,7 @@ class MaskCompletion:
             raise InputError("the initial mask is empty: it must mark at least one pixel of the person")
         body_box = self._estimate_extent(photo, initial_mask) if self._tight else mask_to_box_xyxy(initial_mask)
         look = self._final_look(photo, initial_mask, body_box)
-        return _settle(look, photo.shape[:2], initial_mask)
+        return _settle(look, photo, initial_mask)
 
     def look_at(
         self, photo: np.ndarray, visible_mask: np.ndarray, amodal_mask: np.ndarray
@@ -260,8 +267,9 @@ def _runs_into_edge(body: np.ndarray) -> bool:
     return bool(body[0].any() or body[-1].any() or body[:, 0].any() or body[:, -1].any())
 
 
-def _settle(look: _Look, size_hw: tuple[int, int], initial_mask: np.ndarray) -> CompletionOutput:
+def _settle(look: _Look, photo: np.ndarray, initial_mask: np.ndarray) -> CompletionOutput:
     """Turn the tight look's probabilities into masks without specks, holes and slivers, and bring them to the photo."""
+    size_hw = photo.shape[:2]
     score_map = look.visible
     if not (look.visible >= 0.5).any():
         # The network sees nobody here. Whoever drew the mask does: keep it, with the low score that it got.
@@ -277,19 +285,13 @@ def _settle(look: _Look, size_hw: tuple[int, int], initial_mask: np.ndarray) -> 
     invisible = _drop_slivers(amodal & ~visible, amodal)
     visible = amodal & ~invisible
 
-    # Away from what is hidden the two contours must be one at photo resolution too, or hair-thin invisible rims
-    # appear between them: there, seen means the same as whole.
-    seam = visible & (look.visible >= 0.5) & dilate(invisible, 2)
-    visible_prob = np.where(seam, look.visible, amodal_prob)
-    visible_prob = np.where(invisible, np.minimum(look.visible, 0.49), visible_prob)
-
     box = mask_to_box_xyxy(amodal)
     x0, y0, x1, y1 = look.crop.to_photo_xyxy(box)
-    reach = int(look.crop.scale) + 1 + _MARGIN_PX  # bilinear growth reaches at most a crop pixel past the box
+    reach = int((_MARGIN_CELLS + 1) * look.crop.scale) + 1 + _MARGIN_PX
     around = Region(int(y0), int(x0), int(y1) + 1, int(x1) + 1).grow(reach, size_hw)
-    inside = look.crop.inside_photo(size_hw)
-    region, amodal_u8 = look.crop.to_photo(_repeat_past_edge(_to_u8(amodal_prob), inside), size_hw, around)
-    _, visible_u8 = look.crop.to_photo(_repeat_past_edge(_to_u8(visible_prob), inside), size_hw, around)
+    fine_amodal, fine_visible = _along_edges(look, photo, amodal_prob, invisible, sure=bool(trusted.any()))
+    region, amodal_u8 = look.crop.to_photo(fine_amodal, size_hw, around)
+    _, visible_u8 = look.crop.to_photo(fine_visible, size_hw, around)
     photo_amodal = amodal_u8 >= 128
     if not photo_amodal.any():
         raise NobodyThereError("the person is smaller than a pixel of the photo: nothing to recover")
@@ -320,12 +322,45 @@ def _settle(look: _Look, size_hw: tuple[int, int], initial_mask: np.ndarray) -> 
     )
 
 
+def _along_edges(
+    look: _Look, photo: np.ndarray, amodal_prob: np.ndarray, invisible: np.ndarray, *, sure: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """What is whole and what is seen, (T, T) uint8 each, T >= S, 255 = certainly, with edges where the photo has them.
+
+    amodal_prob: (S, S) float32; invisible: (S, S) bool, what is hidden of it; sure: from a mask that is trusted.
+    """
+    # Away from what is hidden both contours must be one at photo resolution too, or hair-thin invisible rims appear
+    # between them: there, seen means the same as whole.
+    seam = ~invisible & (amodal_prob >= 0.5) & (look.visible >= 0.5) & dilate(invisible, 2)
+    visible_prob = np.where(seam, look.visible, amodal_prob)
+    visible_prob = np.where(invisible, np.minimum(look.visible, 0.49), visible_prob)
+
+    side_px = max(look.crop.size_px, min(_EDGES_PX, round(look.crop.side_px)))
+    fine = replace(look.crop, size_px=side_px)
+    inside, fine_inside = (c.inside_photo(photo.shape[:2]) for c in (look.crop, fine))
+    maps = np.stack([_repeat_past_edge(p, inside) for p in (amodal_prob, visible_prob)])
+    image = _repeat_past_edge(look.image, inside)
+    fine_image = _repeat_past_edge(fine.extract(photo, fill=OUTSIDE_GREY), fine_inside)
+    amodal, visible = follow_edges(image, maps, fine_image)
+    rows = np.arange(side_px) * look.crop.size_px // side_px
+    near_hidden = dilate(invisible, 2)[rows][:, rows]
+    if sure:  # what is hidden there is hidden: the edges that the photo shows are somebody else's
+        amodal = np.where(near_hidden, grow(maps[0], (side_px, side_px)), amodal)
+    return _to_u8(amodal), _to_u8(np.where(near_hidden, np.minimum(visible, amodal), amodal))
+
+
 def _trusted(initial: np.ndarray, visible: np.ndarray) -> np.ndarray:
     """(S, S) bool: where the given mask stands as drawn. `initial`, `visible`: (S, S) bool, given and refined."""
+    nowhere = np.zeros_like(initial)
     if mask_iou(initial, visible) < TRUST_IOU:
-        return np.zeros_like(initial)
+        return nowhere
     # what differs by more than a hair is a hole, a blob or a piece of the occluder: repaired, with a margin
-    return ~dilate(erode(initial ^ visible, 1), 2)
+    differs = initial ^ visible
+    trusted = ~dilate(erode(differs, 1), 2)
+    rim = initial & ~erode(initial, 1) & trusted
+    if np.count_nonzero(differs & trusted) > TRUST_HAIRS * np.count_nonzero(rim):
+        return nowhere  # off by a little all along: its edge is a coarse one
+    return trusted
 
 
 def _clean_amodal(visible_prob: np.ndarray, amodal_prob: np.ndarray) -> np.ndarray:

@@ -1,0 +1,68 @@
+"""Probabilities follow the photo's edges where it has some, and are left alone where it has none."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deocclude.edges import follow_edges, grow
+from deocclude.masks import mask_iou
+
+S, T = 64, 192
+
+
+def slanted(size: int, shift: float = 0.0) -> np.ndarray:
+    """(size, size) bool: a half plane with a slanted edge; `shift` moves it, in shares of the side."""
+    y, x = (np.mgrid[:size, :size] + 0.5) / size
+    return x + 0.4 * y < 0.7 + shift
+
+
+def shrink(picture: np.ndarray) -> np.ndarray:
+    return np.asarray(Image.fromarray(picture).resize((S, S), Image.Resampling.BOX))
+
+
+def painted(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    photo = np.where(mask[..., None], [170, 60, 50], [60, 90, 160]) + rng.normal(0, 6, (*mask.shape, 3))
+    return photo.clip(0, 255).astype(np.uint8)
+
+
+def blurred_probability(mask: np.ndarray) -> np.ndarray:
+    """What a network gives of it: soft, on the coarse grid."""
+    coarse = shrink(mask.astype(np.uint8) * np.uint8(255)).astype(np.float32) / 255
+    padded = np.pad(coarse, 2, mode="edge")
+    return np.mean([padded[i : i + S, j : j + S] for i in range(5) for j in range(5)], axis=0, dtype=np.float32)
+
+
+def test_a_contour_that_is_off_moves_to_the_photos_edge():
+    truth = slanted(T)
+    finer = painted(truth, np.random.default_rng(0))
+    off = blurred_probability(slanted(T, shift=1.2 / S))  # more than a network pixel beside the edge
+    out = follow_edges(shrink(finer), off[None], finer)[0]
+    before, after = mask_iou(grow(off, (T, T)) >= 0.5, truth), mask_iou(out >= 0.5, truth)
+    assert before < 0.97
+    assert 1 - after < 0.4 * (1 - before)
+
+
+def test_where_the_photo_is_flat_nothing_is_changed():
+    # a limb of two network pixels: the mean of a window would wipe it out
+    limb = np.zeros((S, S), np.float32)
+    limb[:, 30:32] = 1
+    flat = np.full((T, T, 3), 90, np.uint8)
+    out = follow_edges(shrink(flat), limb[None], flat)[0]
+    np.testing.assert_allclose(out, grow(limb, (T, T)), atol=1e-3)
+
+
+def test_maps_do_not_touch_each_other():
+    truth = slanted(T)
+    finer = painted(truth, np.random.default_rng(1))
+    one, other = blurred_probability(truth), blurred_probability(~slanted(T, shift=-0.2))
+    both = follow_edges(shrink(finer), np.stack([one, other]), finer)
+    alone = follow_edges(shrink(finer), other[None], finer)
+    np.testing.assert_allclose(both[1], alone[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.3, 1.0])
+def test_a_constant_map_stays_constant_on_any_photo(value):
+    finer = np.random.default_rng(2).integers(0, 256, (T, T, 3), dtype=np.uint8)
+    out = follow_edges(shrink(finer), np.full((1, S, S), value, np.float32), finer)
+    np.testing.assert_allclose(out, value, atol=2e-3)
+    assert out.min() >= 0 and out.max() <= 1
