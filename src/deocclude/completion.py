@@ -6,15 +6,16 @@ detail.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from PIL import Image
 
 from deocclude.crop import OUTSIDE_GREY, Region, SquareCrop
-from deocclude.edges import follow_edges, grow
+from deocclude.edges import RADIUS_PX, follow_edges, grow
 from deocclude.errors import InputError, NobodyThereError
 from deocclude.hidden import probable_share
 from deocclude.masks import (
@@ -55,8 +56,9 @@ TRUST_HAIRS = 0.16
 # Parts are told apart at no more than this many pixels a side: they come from a grid of a quarter of the network's
 # input.
 _PARSING_PX = 1024
-# Edges are found at no more than this many pixels a side of the crop, from there on they are grown.
-_EDGES_PX = 768
+# Edges are found on a grid of up to this many times the network's pixels, from there on they are grown.
+_EDGES_FINER = 3
+_NOBODY = 0.02  # less than this probability is none
 _MARGIN_PX = 2  # room for a cut-out's soft edge
 _MARGIN_CELLS = 2  # of the network's pixels: how far beyond a body its edge may be found
 
@@ -335,18 +337,26 @@ def _along_edges(
     visible_prob = np.where(seam, look.visible, amodal_prob)
     visible_prob = np.where(invisible, np.minimum(look.visible, 0.49), visible_prob)
 
-    side_px = max(look.crop.size_px, min(_EDGES_PX, round(look.crop.side_px)))
-    fine = replace(look.crop, size_px=side_px)
+    finer = min(_EDGES_FINER, max(1, math.ceil(look.crop.scale)))
+    fine = replace(look.crop, size_px=finer * look.crop.size_px)
     inside, fine_inside = (c.inside_photo(photo.shape[:2]) for c in (look.crop, fine))
     maps = np.stack([_repeat_past_edge(p, inside) for p in (amodal_prob, visible_prob)])
     image = _repeat_past_edge(look.image, inside)
     fine_image = _repeat_past_edge(fine.extract(photo, fill=OUTSIDE_GREY), fine_inside)
-    amodal, visible = follow_edges(image, maps, fine_image)
-    rows = np.arange(side_px) * look.crop.size_px // side_px
-    near_hidden = dilate(invisible, 2)[rows][:, rows]
+
+    # the body's box alone: the rest of the crop is nobody's
+    x0, y0, x1, y1 = mask_to_box_xyxy(maps[0] >= _NOBODY)
+    box = Region(y0, x0, y1, x1).grow(2 * RADIUS_PX, maps.shape[1:])
+    fine_box = Region(*(finer * edge for edge in astuple(box)))
+    here = (slice(None), *box.slices)
+    amodal, visible = follow_edges(image[box.slices], maps[here], fine_image[fine_box.slices])
+    near_hidden = dilate(invisible, 2)[box.slices].repeat(finer, 0).repeat(finer, 1)
     if sure:  # what is hidden there is hidden: the edges that the photo shows are somebody else's
-        amodal = np.where(near_hidden, grow(maps[0], (side_px, side_px)), amodal)
-    return _to_u8(amodal), _to_u8(np.where(near_hidden, np.minimum(visible, amodal), amodal))
+        amodal = np.where(near_hidden, grow(maps[here][0], fine_box.size_hw), amodal)
+    whole, seen = np.zeros((2, fine.size_px, fine.size_px), np.uint8)
+    whole[fine_box.slices] = _to_u8(amodal)
+    seen[fine_box.slices] = _to_u8(np.where(near_hidden, np.minimum(visible, amodal), amodal))
+    return whole, seen
 
 
 def _trusted(initial: np.ndarray, visible: np.ndarray) -> np.ndarray:
