@@ -10,6 +10,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from datafolder import draw_data_folder
+from datasetfolder import make_kins
 from deocclude.cli.app import app
 from deocclude.data.frozen import FrozenSet
 from deocclude.train import mask_stage
@@ -111,6 +112,23 @@ def test_faults_are_lines_and_a_code(tmp_path: Path) -> None:
     done = data("check", photos)
     line = f"empty: {photos / 'images' / 'photo00.jpg'}: has no mask: looked for {mask}\n"
     assert (done.exit_code, done.stdout) == (1, f"{line}{photos}: 2 photos, 1 people, 1 faults: 1 empty\n")
+
+
+def test_photos_that_a_json_lists_are_found_where_images_says(tmp_path: Path) -> None:
+    source, page = make_kins(tmp_path / "kins"), tmp_path / "page.html"
+    images = ("--images", tmp_path / "elsewhere")
+    (tmp_path / "kins" / "image_2").rename(tmp_path / "elsewhere")
+    for verb, more in (("check", ()), ("show", ("-o", page))):
+        lost = data(verb, source, *more)
+        assert lost.exit_code == 1 and lost.stderr.endswith(": say where with --images\n")
+        nowhere = data(verb, source, *more, "--images", tmp_path / "none")
+        assert (nowhere.exit_code, nowhere.stderr) == (1, f"error: --images: no such folder: {tmp_path / 'none'}\n")
+        useless = data(verb, draw_photos(tmp_path / verb, 1), "--from", "masks", *more, *images)
+        assert useless.exit_code == 2 and "and masks has its photos in it" in useless.stderr
+    checked = data("check", source, *images)
+    assert checked.exit_code == 1 and checked.stdout.endswith("1 photos, 2 people, 1 faults: 1 licence\n")
+    shown = data("show", source, *images, "-o", page)
+    assert (shown.exit_code, shown.stdout) == (0, f"{page}: 1 pictures\n"), shown.output
 
 
 def test_photos_that_cannot_be_used_are_told_and_the_code_is_5(tmp_path: Path) -> None:

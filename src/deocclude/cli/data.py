@@ -255,6 +255,9 @@ def check(
     source_format: Annotated[
         str | None, typer.Option("--from", metavar="FORMAT", help="Of DATA; guessed where that leaves no doubt.")
     ] = None,
+    images: Annotated[
+        Path | None, typer.Option("--images", metavar="DIR", help="The photos that a JSON file lists.")
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Find what is wrong with data; one line a fault, and exit code 1 where there is any.
@@ -266,7 +269,7 @@ def check(
 
     from deocclude.data.check import Check
 
-    found, checking = Counter(), Check(place, source_format)
+    found, checking = Counter(), Check(place, source_format, images)
     for fault in checking.run():
         found[fault.kind] += 1
         typer.echo(str(fault))
@@ -289,6 +292,9 @@ def show(
     source_format: Annotated[
         str | None, typer.Option("--from", metavar="FORMAT", help="Of DATA; guessed where that leaves no doubt.")
     ] = None,
+    images: Annotated[
+        Path | None, typer.Option("--images", metavar="DIR", help="The photos that a JSON file lists.")
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="No more pictures than that.")] = 100,
     skip: Annotated[int, typer.Option("--skip", min=0, help="Leave out that many first: the next page.")] = 0,
     quiet: Quiet = False,
@@ -298,7 +304,7 @@ def show(
     from deocclude.image_io import save_text
 
     check_folder(output.parent)
-    page, count = show_page(place, source_format=source_format, skip=skip, limit=limit)
+    page, count = show_page(place, source_format=source_format, images=images, skip=skip, limit=limit)
     save_text(page, output)
     if not quiet:
         typer.echo(f"{output}: {count} pictures")

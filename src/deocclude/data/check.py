@@ -43,10 +43,14 @@ class Fault:
 
 @dataclass
 class Check:
-    """A check of data at a path or URL. photos, people: met so far, counted while `run` is asked for faults."""
+    """A check of data at a path or URL. photos, people: met so far, counted while `run` is asked for faults.
+
+    images: the folder of the photos that a JSON file lists; None looks for it.
+    """
 
     place: str
     source_format: str | None = None
+    images: Path | None = None
     photos: int = 0
     people: int = 0
     _alike: Lookalikes = field(default_factory=Lookalikes)
@@ -63,6 +67,8 @@ class Check:
             yield Fault("licence", self.place, f"none is stated for {count} photos of {source}")
 
     def _faults(self) -> Iterator[Fault]:
+        if self.images is not None:
+            return self._dataset()  # the reader refuses it where it has no use
         if self.source_format is None and Folder(self.place).has(STATE_FILE):
             return self._rows()
         if self.source_format in (None, "records") and self.place.endswith(".jsonl"):
@@ -86,7 +92,7 @@ class Check:
 
     def _dataset(self) -> Iterator[Fault]:
         try:
-            for photo in open_records(self.place, self.source_format):
+            for photo in open_records(self.place, self.source_format, self.images):
                 yield from self._photo(photo)
         except InputError as error:
             if not self.photos:

@@ -40,17 +40,20 @@ class Shown:
     pixels: np.ndarray
 
 
-def show_page(place: str, *, source_format: str | None = None, skip: int = 0, limit: int = 100) -> tuple[str, int]:
+def show_page(
+    place: str, *, source_format: str | None = None, images: Path | None = None, skip: int = 0, limit: int = 100
+) -> tuple[str, int]:
     """The page of `limit` photos or rows from number `skip` on, and how many pictures are on it.
 
+    images: the folder of the photos that a JSON file lists; None looks for it.
     Raises InputError and UsageError when nothing is there, its format cannot be told, or a picture cannot be read.
     """
-    if source_format is None and Folder(place).has(STATE_FILE):
+    if source_format is None and images is None and Folder(place).has(STATE_FILE):
         shown = _of_rows(ShardedRows(place), skip, limit)
     else:
-        if source_format is None and not is_url(place) and image_masks.matches(Path(place)):
+        if source_format is None and images is None and not is_url(place) and image_masks.matches(Path(place)):
             source_format = "masks"  # for the eye the same as whole-masks
-        shown = (_of_photo(photo) for photo in islice(open_records(place, source_format), skip, skip + limit))
+        shown = (_of_photo(photo) for photo in islice(open_records(place, source_format, images), skip, skip + limit))
     figures = [_figure(one) for one in shown]
     if not figures:
         raise InputError(f"{place}: nothing from number {skip} on")

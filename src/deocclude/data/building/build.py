@@ -27,17 +27,23 @@ from deocclude.errors import InputError, UsageError
 
 
 def open_records(source: str, source_format: str | None = None, images: Path | None = None) -> Iterator[PhotoRecord]:
-    """Records of a dataset by its path, or of a records file at a URL.
+    """Records of a dataset by its path, or of a records file at a URL. images: the photos that a JSON file lists.
 
     Raises InputError and UsageError as `registry.reader` does.
     """
     if is_url(source):
+        if images is not None:
+            raise UsageError(
+                f"{source}: --images is for formats that are a JSON file, and a records file names its photos"
+            )
         if not source.endswith(".jsonl") or source_format not in (None, "records"):
             raise UsageError(f"{source}: of a URL only a records file, .jsonl, can be read: `data convert` writes one")
         return records_file.read(source)
     found = reader(source_format, Path(source))
     if images is not None and not found.takes_images:
         raise UsageError(f"--images is for formats that are a JSON file, and {found.name} has its photos in it")
+    if images is not None and not images.is_dir():
+        raise InputError(f"--images: no such folder: {images}")
     return found.read(Path(source), images) if found.takes_images else found.read(Path(source))
 
 
