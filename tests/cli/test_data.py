@@ -149,6 +149,10 @@ def test_photos_that_cannot_be_used_are_told_and_the_code_is_5(tmp_path: Path) -
         (["DATASET", "--split", "test"], "--split must be auto, train or val, got 'test'"),
         (["DATASET", "--images", "."], "--images is for formats that are a JSON file"),
         (["s3://bucket/photos"], "s3://bucket/photos: of a URL only a records file"),
+        (["DATASET", "--people", "ccp"], "--people is for validation sets: leave it out, or leave out "),
+        (["DATASET", "--seed", "0"], "--seed is for validation sets"),
+        (["DATASET", "--data", "."], "--data is for validation sets"),
+        (["DATASET", "--no-unoccluded"], "--no-unoccluded is for validation sets"),
         (["--rules", "all"], "--rules is for selecting people: name the dataset"),
     ],
 )

@@ -64,16 +64,21 @@ def build(
         int | None, typer.Option("-j", "--jobs", min=1, help="Processes; as many as there are cores if not given.")
     ] = None,
     root: Annotated[
-        str, typer.Option("--data", metavar="DIR", help="Without DATASET: the data folder (docs/data.md).")
-    ] = "../shared/data",
+        str | None,
+        typer.Option("--data", metavar="DIR", help="Without DATASET: the data folder (docs/data.md); ../shared/data."),
+    ] = None,
     people: Annotated[
-        str,
+        str | None,
         typer.Option(help="Without DATASET: held-out people: ccp, cutouts, full, built, folder; crowds, wild."),
-    ] = "ccp",
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Without DATASET: same seed, same pictures.")] = 0,
-    unoccluded: Annotated[bool, typer.Option(help="Without DATASET: add each person with nothing in front.")] = True,
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, help="Without DATASET: same seed, same pictures; 0 if not given.")
+    ] = None,
+    unoccluded: Annotated[
+        bool | None, typer.Option(help="Without DATASET: add each person with nothing in front; done if not given.")
+    ] = None,
     limit: Annotated[
-        int | None, typer.Option("--limit", min=1, help="Without DATASET: no more people than that.")
+        int | None, typer.Option("--limit", min=1, help="The first photos of DATASET alone; without it, people.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a set that is there.")] = False,
     quiet: Quiet = False,
@@ -87,15 +92,22 @@ def build(
     --data as the built set, or the folder of photos and masks. crowds and wild are sets of whole photos with several
     people, for finding them.
     """
+    from deocclude.errors import UsageError
+
     if source is not None:
+        # What is not given is None, so that a default is told from a wish.
+        frozen_only = {"--data": root, "--people": people, "--seed": seed}
+        frozen_only["--unoccluded" if unoccluded else "--no-unoccluded"] = unoccluded
+        for name, value in frozen_only.items():
+            if value is not None:
+                raise UsageError(f"{name} is for validation sets: leave it out, or leave out {source}")
         if not _is_url(output):
             check_folder(Path(output))
         _build_people(
-            source, output, rules, limits or [], parser, split, licence, source_format, images, jobs, overwrite, quiet
-        )
+            source, output, rules, limits or [], parser, split, licence, source_format, images, limit, jobs, overwrite,
+            quiet,
+        )  # fmt: skip
         return
-    from deocclude.errors import UsageError
-
     given = {
         "--rules": rules, "--set": limits, "--parser": parser, "--split": split, "--licence": licence,
         "--from": source_format, "--images": images, "-j": jobs,
@@ -103,6 +115,7 @@ def build(
     for name, value in given.items():
         if value:
             raise UsageError(f"{name} is for selecting people: name the dataset, `data build DATASET -o {output}`")
+    people, root, seed = people or "ccp", root or "../shared/data", seed or 0
     if people not in _HELD_OUT:
         raise UsageError(f"--people must be {', '.join(_HELD_OUT[:-1])} or {_HELD_OUT[-1]}, got {people!r}")
     folder = Path(output)
@@ -115,7 +128,7 @@ def build(
             typer.echo(f"{folder}: {len(scenes.records)} photos of {sum(r.people for r in scenes.records)} people")
         return
     frozen = build_frozen_set(
-        folder, root, seed=seed, people=people, unoccluded=unoccluded, limit=limit, overwrite=overwrite
+        folder, root, seed=seed, people=people, unoccluded=unoccluded is not False, limit=limit, overwrite=overwrite
     )
     if not quiet:
         typer.echo(f"{folder}: {len(frozen)} records of {len({r.person_id for r in frozen})} people")
@@ -131,6 +144,7 @@ def _build_people(
     licence: str | None,
     source_format: str | None,
     images: Path | None,
+    limit: int | None,
     jobs: int | None,
     overwrite: bool,
     quiet: bool,
@@ -149,7 +163,14 @@ def _build_people(
     records = open_records(source, source_format, images)
     with _counting(shown=not quiet) as advance:
         state = build(
-            records, output, settings, source=source, jobs=jobs or _cores(), overwrite=overwrite, advance=advance
+            records,
+            output,
+            settings,
+            source=source,
+            limit=limit,
+            jobs=jobs or _cores(),
+            overwrite=overwrite,
+            advance=advance,
         )
     tally = state.tally
     for problem in tally.problems:

@@ -127,6 +127,26 @@ def test_an_interrupted_build_goes_on_to_the_same_set(built: Path, photos: Path,
     assert shards(tmp_path / "set") == shards(built)
 
 
+def test_a_limit_takes_the_first_photos_and_is_compared(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "set"
+    state = make(photos, out, limit=8)
+    assert (state.tally.photos, state.tally.kept, state.source["limit"]) == (8, 8, 8)
+    assert json.loads((out / "report.json").read_text())["limit"] == 8
+    assert make(photos, out, limit=8) == state
+    for other in (None, 9):
+        with pytest.raises(UsageError, match="other records or by other settings"):
+            make(photos, out, limit=other)
+
+    def stopped() -> Iterator[PhotoRecord]:
+        yield from islice(records(photos), 7)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build(stopped(), str(tmp_path / "again"), PLAIN, source=str(photos), limit=8)
+    make(photos, tmp_path / "again", limit=8)
+    assert shards(tmp_path / "again") == shards(out)
+
+
 def test_processes_make_the_same_set(built: Path, photos: Path, tmp_path: Path) -> None:
     make(photos, tmp_path / "set", jobs=2)
     assert shards(tmp_path / "set") == shards(built)

@@ -53,14 +53,15 @@ def build(
     settings: BuildSettings,
     *,
     source: str,
+    limit: int | None = None,
     jobs: int = 1,
     overwrite: bool = False,
     advance: Callable[[int], None] = lambda _: None,
 ) -> BuildState:
     """Build a set of whole people from records, or finish one that was interrupted.
 
-    out: a path or URL. source: where the records come from, which a build that goes on compares. advance: called with
-    the number of photos done.
+    out: a path or URL. source: where the records come from, which a build that goes on compares. limit: no more than so
+    many of the first photos; compared too. advance: called with the number of photos done.
 
     Raises:
         UsageError: another set, or something else, is at `out`.
@@ -68,7 +69,7 @@ def build(
         DeoccludeError: the set cannot be written, or a process dies.
     """
     folder, began = Folder(out), time.monotonic()
-    state = _open_state(folder, _source(source), json.loads(json.dumps(asdict(settings))), overwrite)
+    state = _open_state(folder, _source(source, limit), json.loads(json.dumps(asdict(settings))), overwrite)
     if state.done:
         return state
     parser_of(settings.parser)  # what is wrong with it is wrong for every photo
@@ -89,7 +90,7 @@ def build(
         state.seconds = before + time.monotonic() - began
         folder.write(STATE_FILE, _json(state))
 
-    rest = itertools.islice(enumerate(records), tally.photos, None)
+    rest = itertools.islice(enumerate(records), tally.photos, limit)
     with contextlib.closing(ordered_map(partial(build_photo, settings=settings), rest, jobs)) as outcomes:
         for outcome in outcomes:
             tally.add(outcome)
@@ -128,12 +129,13 @@ def _open_state(folder: Folder, source: dict[str, Any], settings: dict[str, Any]
     return state
 
 
-def _source(source: str) -> dict[str, Any]:
+def _source(source: str, limit: int | None) -> dict[str, Any]:
     """What tells records apart that a build may go on with."""
+    limited = {} if limit is None else {"limit": limit}
     if is_url(source):
-        return {"records": source}
+        return {"records": source, **limited}
     path = Path(source).resolve()
-    return {"records": str(path), "bytes": path.stat().st_size if path.is_file() else None}
+    return {"records": str(path), "bytes": path.stat().st_size if path.is_file() else None, **limited}
 
 
 def _json(state: BuildState) -> bytes:
