@@ -202,6 +202,28 @@ def test_a_dataset_with_nobody_to_keep_says_why(photos: Path, tmp_path: Path) ->
         build(iter(()), str(tmp_path / "other"), PLAIN, source="test")
 
 
+def test_a_build_that_keeps_nobody_leaves_nothing_in_the_way(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "set"
+    nobody = BuildSettings(parser="none", limits=Thresholds(min_side_px=500), shard_rows=6)
+    with pytest.raises(InputError, match="is kept"):
+        make(photos, out, nobody)
+    assert not list(out.iterdir())
+    assert make(photos, out).tally.kept == 11
+    (out / "mine.txt").write_text("keep")
+    with pytest.raises(InputError, match="is kept"):
+        make(photos, out, nobody, overwrite=True)
+    assert [path.name for path in out.iterdir()] == ["mine.txt"], "what others put there stays"
+
+
+def test_records_without_a_photo_leave_nothing_in_the_way(photos: Path, tmp_path: Path) -> None:
+    empty, out = tmp_path / "records.jsonl", tmp_path / "set"
+    empty.touch()
+    with pytest.raises(InputError, match=r"records\.jsonl: no photo in it"):
+        build(open_records(str(empty)), str(out), PLAIN, source=str(empty))
+    assert not list(out.iterdir())
+    assert make(photos, out, limit=1).tally.kept == 1
+
+
 def test_labels_splits_and_licences_of_a_dataset_are_kept(photos: Path, tmp_path: Path) -> None:
     """LIP's labels become the project's groups; photos of its validation split are held out."""
 

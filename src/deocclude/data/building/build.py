@@ -15,7 +15,7 @@ from typing import Any
 
 from deocclude.data.building.parallel import ordered_map
 from deocclude.data.building.photo import BuildSettings, build_photo, parser_of
-from deocclude.data.building.report import write_report
+from deocclude.data.building.report import REPORT_FILES, write_report
 from deocclude.data.building.rows import features
 from deocclude.data.building.state import CACHE_FOLDER, STATE_FILE, BuildState, Shard, read_state
 from deocclude.data.building.tally import Tally
@@ -91,21 +91,27 @@ def build(
         folder.write(STATE_FILE, _json(state))
 
     rest = itertools.islice(enumerate(records), tally.photos, limit)
-    with contextlib.closing(ordered_map(partial(build_photo, settings=settings), rest, jobs)) as outcomes:
-        for outcome in outcomes:
-            tally.add(outcome)
-            rows += outcome.rows
-            advance(1)
-            # after a whole photo, so that a build that goes on begins with the next one
-            if len(rows) >= settings.shard_rows:
-                finish_shard()
-                save()
-    if not tally.photos:
-        raise InputError(f"{source}: no photo in it")
+    try:
+        with contextlib.closing(ordered_map(partial(build_photo, settings=settings), rest, jobs)) as outcomes:
+            for outcome in outcomes:
+                tally.add(outcome)
+                rows += outcome.rows
+                advance(1)
+                # after a whole photo, so that a build that goes on begins with the next one
+                if len(rows) >= settings.shard_rows:
+                    finish_shard()
+                    save()
+        if not tally.photos:
+            raise InputError(f"{source}: no photo in it")
+        if not tally.kept:
+            raise InputError(f"{source}: nobody of {tally.people} people in {tally.photos} photos is kept{_why(tally)}")
+    except InputError:
+        # Nothing to go on with, so that nothing stands in the way of the corrected command.
+        if not tally.kept:
+            _discard(folder, state)
+        raise
     if rows:
         finish_shard()
-    if not tally.kept:
-        raise InputError(f"{source}: nobody of {tally.people} people in {tally.photos} photos is kept{_why(tally)}")
     save()
     write_report(folder, state)
     save(done=True)
@@ -120,13 +126,19 @@ def _open_state(folder: Folder, source: dict[str, Any], settings: dict[str, Any]
         return fresh
     state = read_state(folder)
     if overwrite:
-        for shard in state.shards:
-            folder.remove(shard.file)
-        folder.remove_folder(CACHE_FOLDER)
+        _discard(folder, state)
         return fresh
     if (state.source, state.settings) != (source, settings):
         raise UsageError(f"{folder.place} is built from other records or by other settings: --overwrite replaces it")
     return state
+
+
+def _discard(folder: Folder, state: BuildState) -> None:
+    """Remove what a build wrote, and nothing else; build.json last, as it says what the rest is."""
+    for name in (*(shard.file for shard in state.shards), *REPORT_FILES, STATE_FILE):
+        if folder.has(name):
+            folder.remove(name)
+    folder.remove_folder(CACHE_FOLDER)
 
 
 def _source(source: str, limit: int | None) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from deocclude.data.selection import RULES
 from deocclude.data.storage import Folder, read_bytes
 from deocclude.image_io import load_image
 
+REPORT_FILES = ("report.json", "report.md", "sheet.jpg")
+
 _TILE_PX = 128
 
 
