@@ -52,9 +52,12 @@ def test_ahp_gives_whole_people(tmp_path: Path) -> None:
 def test_ahps_people_may_be_of_any_colour(tmp_path: Path) -> None:
     root = make_ahp(tmp_path)
     label = root / "train" / "Annotations" / "a1.png"
-    for mode in ("1", "P", "RGB"):
+    for mode in ("1", "P", "RGB", "LA", "RGBA"):
         Image.fromarray(FIRST.astype(np.uint8) * 255).convert(mode).save(label)
         np.testing.assert_array_equal(next(ahp.read(root)).people[0].amodal.mask(), FIRST)
+    white = np.full((*SIZE_HW, 3), 255, np.uint8)
+    Image.fromarray(np.dstack([white, FIRST.astype(np.uint8) * 255])).save(label)
+    np.testing.assert_array_equal(next(ahp.read(root)).people[0].amodal.mask(), FIRST, "a cut-out")
 
 
 def test_lip_gives_what_is_seen_with_parts(tmp_path: Path) -> None:

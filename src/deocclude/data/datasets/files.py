@@ -49,12 +49,15 @@ def read_labels(path: Path | str, size_hw: tuple[int, int]) -> np.ndarray:
 
 
 def read_above_zero(path: Path, size_hw: tuple[int, int]) -> np.ndarray:
-    """(H, W) bool: where a picture of that size is more than 0, in whatever colour.
+    """(H, W) bool: where a picture of that size is more than 0, in whatever colour, and not transparent.
 
     Raises InputError, naming the file, for other sizes and what cannot be read.
     """
     values = _pixels(path, size_hw)
-    return values > 0 if values.ndim == 2 else (values > 0).any(axis=2)
+    if values.ndim == 2:
+        return values > 0
+    colours = values.shape[2] - 1 if values.shape[2] in (2, 4) else values.shape[2]  # the last of 2 and 4 is alpha
+    return (values > 0)[..., :colours].any(axis=2) & (values > 0)[..., colours:].all(axis=2)
 
 
 def _pixels(path: Path | str, size_hw: tuple[int, int]) -> np.ndarray:
