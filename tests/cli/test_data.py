@@ -140,6 +140,24 @@ def test_photos_that_cannot_be_used_are_told_and_the_code_is_5(tmp_path: Path) -
     assert done.stderr.startswith("left out: ") and "photo01.jpg" in done.stderr
 
 
+def test_a_dataset_with_a_lost_photo_is_built_of_the_others(tmp_path: Path) -> None:
+    photos = draw_photos(tmp_path / "photos", 3)
+    (photos / "masks" / "photo01.png").unlink()
+    for jobs in (1, 2):
+        out = tmp_path / f"set{jobs}"
+        done = data("build", photos, "--from", "masks", "-o", out, "--parser", "none", "-j", jobs)
+        assert done.exit_code == 5 and "2 people of 2 in 3 photos kept" in done.stdout, done.output
+        left_out, count = done.stderr.splitlines()
+        assert left_out.startswith(f"left out: {photos / 'images' / 'photo01.jpg'}: has no mask")
+        assert count == "1 of 3 photos could not be used"
+    stopped = data("convert", photos, tmp_path, "--from", "masks")
+    assert stopped.exit_code == 1 and "photo01.jpg: has no mask" in stopped.stderr
+    for photo in (photos / "images").iterdir():
+        photo.write_bytes(b"no photo")
+    nobody = data("build", photos, "--from", "masks", "-o", tmp_path / "none", "--parser", "none", "-j", 1)
+    assert nobody.exit_code == 1 and "3 photos cannot be used" in nobody.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

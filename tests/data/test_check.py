@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from datafolder import draw_background, write_picture
-from datasetfolder import make_ahp
+from datasetfolder import make_ahp, make_coco
 from deocclude.data.building.rows import encode, features
 from deocclude.data.building.state import BuildState, Shard
 from deocclude.data.check import Check
@@ -130,9 +130,22 @@ def test_other_datasets_are_read_as_far_as_they_go(tmp_path: Path) -> None:
     root = make_ahp(tmp_path / "ahp")
     assert faults_of(root) == [], "grey photos have no hash"
     write_picture(root / "train" / "Annotations" / "b2.png", draw_background(np.random.default_rng(0), (5, 5))[..., 0])
-    ((kind, line),) = faults_of(root)
-    assert kind == "unreadable" and "b2.png: must have the photo's size (12, 16)" in line
+    (root / "train" / "JPEGImages" / "a1.jpg").unlink()
+    photo, label = (root / "train" / name for name in ("JPEGImages/a1.jpg", "Annotations/b2.png"))
+    assert faults_of(root) == [
+        ("unreadable", f"{root}: photo not found: looked for {photo}"),
+        ("size", f"{root}: {label}: must have the photo's size (12, 16) (HxW), got (5, 5)"),
+    ]
     with pytest.raises(InputError, match="no such file or folder"):
         faults_of(tmp_path / "nowhere")
     with pytest.raises(UsageError, match="cannot tell the format"):
         faults_of(root / "train" / "Annotations")
+
+
+def test_where_a_reader_stops_the_rest_is_said_to_be_unchecked(tmp_path: Path) -> None:
+    source = make_coco(tmp_path)
+    lost = tmp_path / "val2017" / "000000000025.jpg"
+    lost.unlink()
+    assert faults_of(source) == [
+        ("unreadable", f"{source}: photo not found: looked for {lost}; photos after it are not checked")
+    ]

@@ -17,6 +17,7 @@ from deocclude.data.building.rows import decode, decode_rgb
 from deocclude.data.building.state import STATE_FILE
 from deocclude.data.built import ShardedRows
 from deocclude.data.datasets import image_masks
+from deocclude.data.datasets.each_photo import UnusablePhoto, with_unusable
 from deocclude.data.datasets.files import UNREADABLE, upright_size_hw
 from deocclude.data.datasets.record import PersonRecord, PhotoRecord
 from deocclude.data.datasets.records_file import parse_line
@@ -59,8 +60,8 @@ class Check:
     def run(self) -> Iterator[Fault]:
         """The faults of a built set, a records file, a folder of photos with masks, or any other dataset.
 
-        Readers of other datasets stop at the first thing that they cannot read. Raises InputError and UsageError when
-        nothing is there, or its format cannot be told.
+        The reader of a dataset that is one file stops at the first thing that is wrong, and the last fault says so.
+        Raises InputError and UsageError when nothing is there, or its format cannot be told.
         """
         yield from self._faults()
         for source, count in sorted(self._unlicensed.items()):
@@ -92,12 +93,16 @@ class Check:
 
     def _dataset(self) -> Iterator[Fault]:
         try:
-            for photo in open_records(self.place, self.source_format, self.images):
-                yield from self._photo(photo)
+            for photo in with_unusable(open_records(self.place, self.source_format, self.images)):
+                if isinstance(photo, UnusablePhoto):
+                    self.photos += 1
+                    yield Fault(_kind_of(photo.what), self.place, photo.what)
+                else:
+                    yield from self._photo(photo)
         except InputError as error:
             if not self.photos:
                 raise
-            yield Fault("unreadable", self.place, str(error))
+            yield Fault(_kind_of(str(error)), self.place, f"{error}; photos after it are not checked")
 
     def _photo(self, photo: PhotoRecord) -> Iterator[Fault]:
         self.photos += 1
@@ -152,8 +157,7 @@ class Check:
             try:
                 yield from self._row(row)
             except InputError as error:
-                kind: FaultKind = "size" if "must have the photo's size" in str(error) else "unreadable"
-                yield Fault(kind, row["id"], _without(row["id"], error))
+                yield Fault(_kind_of(str(error)), row["id"], _without(row["id"], error))
 
     def _row(self, row: dict[str, Any]) -> Iterator[Fault]:
         if row["kind"] == "background":
@@ -204,6 +208,13 @@ def _mask_file(file: Path, size_hw: tuple[int, int] | None) -> Iterator[Fault]:
         yield Fault("size", str(file), f"must have the photo's size {size_hw} (HxW), got {mask.shape}")
     if not mask.any():
         yield Fault("empty", str(file), "the mask is empty")
+
+
+def _kind_of(message: str) -> FaultKind:
+    """The kind of what a reader refuses, by its words."""
+    if "must have the photo's size" in message or "must have the size" in message:
+        return "size"
+    return "empty" if "wholly transparent" in message or "has no mask" in message else "unreadable"
 
 
 def _without(name: str, error: InputError) -> str:

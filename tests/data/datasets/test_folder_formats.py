@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,8 @@ from datasetfolder import (
     write_photo,
 )
 from deocclude.data.datasets import ahp, cihp, clothing, cutouts, image_masks, lip, sbd, voc
+from deocclude.data.datasets.each_photo import UnusablePhoto, with_unusable
+from deocclude.data.datasets.record import PhotoRecord
 from deocclude.data.datasets.taxonomies import CIHP_20, LIP_20
 from deocclude.data.formats import read_ccp
 from deocclude.errors import InputError
@@ -188,6 +191,45 @@ def test_a_turned_photo_counts_upright(tmp_path: Path) -> None:
 def test_a_folder_of_something_else_is_named(tmp_path: Path, module) -> None:
     with pytest.raises(InputError, match=r"no folder with .* in it"):
         list(module.read(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("make", "read"),
+    [
+        (make_ahp, ahp.read),
+        (make_cihp, cihp.read),
+        (make_cutouts, cutouts.read),
+        (make_lip, lip.read),
+        (make_masks, image_masks.read),
+        (make_masks, image_masks.read_whole),
+        (make_sbd, sbd.read),
+        (make_voc, voc.read),
+    ],
+)
+def test_a_photo_that_cannot_be_used_does_not_end_the_others(tmp_path: Path, make: Callable, read: Callable) -> None:
+    root = make(tmp_path)
+    good = list(read(root))
+    Path(good[0].image).write_bytes(b"no photo")
+    bad, *others = with_unusable(read(root))
+    assert isinstance(bad, UnusablePhoto) and "not a readable p" in bad.what and good[0].image in bad.what
+    assert others == good[1:]
+
+
+def test_one_garment_label_of_another_size_does_not_end_the_others(tmp_path: Path, data_root: Path) -> None:
+    root = Path(shutil.copytree(data_root / "ccp", tmp_path / "ccp"))
+    savemat(root / "annotations" / "pixel-level" / f"{CCP_TRAIN[0]}.mat", {"groundtruth": np.ones((3, 3), np.uint8)})
+    found = list(with_unusable(clothing.read(root)))
+    (bad,) = (one for one in found if isinstance(one, UnusablePhoto))
+    assert "labels must have the photo's size" in bad.what and len(found) == len(CCP_TRAIN + CCP_VAL)
+
+
+def test_a_dataset_that_is_wrong_as_a_whole_ends(tmp_path: Path) -> None:
+    root = make_lip(tmp_path)
+    shutil.rmtree(next(root.glob("**/val_images")))
+    reader = with_unusable(lip.read(root))
+    assert isinstance(next(reader), PhotoRecord)
+    with pytest.raises(InputError, match="no folder val_images"):
+        next(reader)
 
 
 def test_a_photo_that_is_missing_is_named(tmp_path: Path) -> None:

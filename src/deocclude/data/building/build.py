@@ -20,6 +20,7 @@ from deocclude.data.building.rows import features
 from deocclude.data.building.state import CACHE_FOLDER, STATE_FILE, BuildState, Shard, read_state
 from deocclude.data.building.tally import Tally
 from deocclude.data.datasets import records_file
+from deocclude.data.datasets.each_photo import with_unusable
 from deocclude.data.datasets.record import PhotoRecord
 from deocclude.data.datasets.registry import reader
 from deocclude.data.storage import Folder, is_url
@@ -65,7 +66,7 @@ def build(
 
     Raises:
         UsageError: another set, or something else, is at `out`.
-        InputError: the records cannot be read, or nobody is kept.
+        InputError: the records as a whole cannot be read, or nobody is kept.
         DeoccludeError: the set cannot be written, or a process dies.
     """
     folder, began = Folder(out), time.monotonic()
@@ -90,7 +91,7 @@ def build(
         state.seconds = before + time.monotonic() - began
         folder.write(STATE_FILE, _json(state))
 
-    rest = itertools.islice(enumerate(records), tally.photos, limit)
+    rest = itertools.islice(enumerate(with_unusable(records)), tally.photos, limit)
     try:
         with contextlib.closing(ordered_map(partial(build_photo, settings=settings), rest, jobs)) as outcomes:
             for outcome in outcomes:

@@ -12,6 +12,7 @@ import numpy as np
 from deocclude.data.building.parsers import Parser, open_parser
 from deocclude.data.building.rows import encode
 from deocclude.data.cutting import cut_out, place_without_people
+from deocclude.data.datasets.each_photo import UnusablePhoto
 from deocclude.data.datasets.record import PersonRecord, PhotoRecord
 from deocclude.data.datasets.taxonomies import to_parsing_groups
 from deocclude.data.library import PERSON_MAX_PX, every_sixth
@@ -61,20 +62,25 @@ class Judgement:
 
 @dataclass(frozen=True)
 class PhotoOutcome:
-    """What came of a photo. problem: why it could not be used, else None; then there are no rows."""
+    """What came of a photo. problem: why it could not be used, else None; then there are no rows.
 
-    photo: PhotoRecord
+    photo: None where not even its record could be read.
+    """
+
+    photo: PhotoRecord | None
     judgements: tuple[Judgement, ...] = ()
     rows: tuple[dict[str, Any], ...] = ()
     problem: str | None = None
 
 
-def build_photo(numbered: tuple[int, PhotoRecord], settings: BuildSettings) -> PhotoOutcome:
+def build_photo(numbered: tuple[int, PhotoRecord | UnusablePhoto], settings: BuildSettings) -> PhotoOutcome:
     """Judge everyone of a photo and cut out those who are kept. A photo that cannot be used becomes a problem.
 
     numbered: the photo and its place in the dataset, from 0.
     """
     number, photo = numbered
+    if isinstance(photo, UnusablePhoto):
+        return PhotoOutcome(None, problem=photo.what)
     cv2.setNumThreads(1)  # photos are what runs in parallel
     try:
         people = candidates(photo)

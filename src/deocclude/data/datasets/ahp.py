@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from deocclude.data.datasets.each_photo import EachPhoto
 from deocclude.data.datasets.files import (
     photo_size_hw,
     read_above_zero,
@@ -28,20 +29,27 @@ def matches(path: Path) -> bool:
 
 
 def read(path: Path) -> Iterator[PhotoRecord]:
-    """Every annotated photo of AHP/train. Raises InputError naming the folder or file that is wrong."""
-    for folder in require_split_folders(path, "AHP's training split", *_MARKS):
-        for label in sorted_files(folder / "Annotations", ".png"):
-            photo = folder / "JPEGImages" / f"{label.stem}.jpg"
-            parsing = folder / "PseudoParsingAnnotations" / label.name
-            size_hw = photo_size_hw(photo)
-            mask = read_above_zero(label, size_hw)
-            parts = Parsing(taxonomy="lip-20", file=str(parsing)) if parsing.is_file() else None
-            yield PhotoRecord(
-                image=str(photo),
-                size_hw=size_hw,
-                source="ahp",
-                id=label.stem,
-                split=folder.name,
-                licence="non-commercial",
-                people=(whole_person("1", mask, parts),) if mask.any() else (),
-            )
+    """Every annotated photo of AHP/train.
+
+    Raises InputError naming a folder that is wrong, and PhotoError naming a photo, after which the next one is read.
+    """
+    folders = require_split_folders(path, "AHP's training split", *_MARKS)
+    return EachPhoto((label for folder in folders for label in sorted_files(folder / "Annotations", ".png")), _record)
+
+
+def _record(label: Path) -> PhotoRecord:
+    folder = label.parent.parent
+    photo = folder / "JPEGImages" / f"{label.stem}.jpg"
+    parsing = folder / "PseudoParsingAnnotations" / label.name
+    size_hw = photo_size_hw(photo)
+    mask = read_above_zero(label, size_hw)
+    parts = Parsing(taxonomy="lip-20", file=str(parsing)) if parsing.is_file() else None
+    return PhotoRecord(
+        image=str(photo),
+        size_hw=size_hw,
+        source="ahp",
+        id=label.stem,
+        split=folder.name,
+        licence="non-commercial",
+        people=(whole_person("1", mask, parts),) if mask.any() else (),
+    )

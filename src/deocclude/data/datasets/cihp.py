@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from deocclude.data.datasets.each_photo import EachPhoto
 from deocclude.data.datasets.files import photo_size_hw, read_labels, require_split_folders, sorted_files, split_folders
 from deocclude.data.datasets.record import Parsing, PersonRecord, PhotoRecord, Rle
 from deocclude.data.datasets.taxonomies import check_labels
@@ -25,19 +26,26 @@ def matches(path: Path) -> bool:
 
 
 def read(path: Path) -> Iterator[PhotoRecord]:
-    """Every labelled photo of all splits in the folder. Raises InputError naming the folder or file that is wrong."""
-    for folder in require_split_folders(path, "CIHP", *_MARKS):
-        split = _SPLITS.get(folder.name.lower(), folder.name.lower())
-        for label in sorted_files(folder / "Category_ids", ".png"):
-            photo = folder / "Images" / f"{label.stem}.jpg"
-            size_hw = photo_size_hw(photo)
-            check_labels(read_labels(label, size_hw), "cihp-20", str(label))
-            humans = read_labels(folder / "Human_ids" / label.name, size_hw)
-            parsing = Parsing(taxonomy="cihp-20", file=str(label))
-            people = (
-                PersonRecord(id=str(number), visible=Rle.of(humans == number), parsing=parsing)
-                for number in np.unique(humans[humans > 0])
-            )
-            yield PhotoRecord(
-                image=str(photo), size_hw=size_hw, source="cihp", id=label.stem, split=split, people=tuple(people)
-            )
+    """Every labelled photo of all splits in the folder.
+
+    Raises InputError naming a folder that is wrong, and PhotoError naming a photo, after which the next one is read.
+    """
+    folders = require_split_folders(path, "CIHP", *_MARKS)
+    return EachPhoto((label for folder in folders for label in sorted_files(folder / "Category_ids", ".png")), _record)
+
+
+def _record(label: Path) -> PhotoRecord:
+    folder = label.parent.parent
+    split = _SPLITS.get(folder.name.lower(), folder.name.lower())
+    photo = folder / "Images" / f"{label.stem}.jpg"
+    size_hw = photo_size_hw(photo)
+    check_labels(read_labels(label, size_hw), "cihp-20", str(label))
+    humans = read_labels(folder / "Human_ids" / label.name, size_hw)
+    parsing = Parsing(taxonomy="cihp-20", file=str(label))
+    people = (
+        PersonRecord(id=str(number), visible=Rle.of(humans == number), parsing=parsing)
+        for number in np.unique(humans[humans > 0])
+    )
+    return PhotoRecord(
+        image=str(photo), size_hw=size_hw, source="cihp", id=label.stem, split=split, people=tuple(people)
+    )

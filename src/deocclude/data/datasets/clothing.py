@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from deocclude.coco import read_json
+from deocclude.data.datasets.each_photo import EachPhoto
 from deocclude.data.datasets.files import photo_size_hw, sorted_files
 from deocclude.data.datasets.record import Parsing, PhotoRecord, whole_person
 from deocclude.data.formats import CCP_LEFT_OUT, ccp_garments, read_matlab, require
@@ -23,19 +24,21 @@ def matches(path: Path) -> bool:
 
 
 def read(path: Path) -> Iterator[PhotoRecord]:
-    """Every labelled photo but the known doubles. Raises InputError naming the folder or file that is wrong."""
+    """Every labelled photo but the known doubles.
+
+    Raises InputError naming a folder that is wrong, and PhotoError naming a photo, after which the next one is read.
+    """
     labels = require(path / "annotations" / "pixel-level", "Clothing Co-Parsing pixel labels")
     names, splits = ccp_garments(path), _splits(path / "splits.json")
-    for label in sorted_files(labels, ".mat"):
-        if label.stem in CCP_LEFT_OUT:
-            continue
+
+    def record(label: Path) -> PhotoRecord:
         photo = path / "photos" / f"{label.stem}.jpg"
         size_hw = photo_size_hw(photo)
         garments = read_matlab(label, "groundtruth")
         if garments.shape != size_hw:
             raise InputError(f"{label}: labels must have the photo's size {size_hw} (HxW), got {garments.shape}")
         groups = to_groups(garments, names)
-        yield PhotoRecord(
+        return PhotoRecord(
             image=str(photo),
             size_hw=size_hw,
             source="ccp",
@@ -43,6 +46,8 @@ def read(path: Path) -> Iterator[PhotoRecord]:
             split=splits.get(label.stem),
             people=(whole_person("1", groups > 0, Parsing.of(groups, "deocclude-12")),) if groups.any() else (),
         )
+
+    return EachPhoto((label for label in sorted_files(labels, ".mat") if label.stem not in CCP_LEFT_OUT), record)
 
 
 def _splits(path: Path) -> dict[str, str]:

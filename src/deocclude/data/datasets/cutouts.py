@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from deocclude.data.datasets.each_photo import EachPhoto
 from deocclude.data.datasets.record import PhotoRecord, whole_person
 from deocclude.data.formats import IMAGE_SUFFIXES, image_files
 from deocclude.errors import InputError
@@ -27,23 +28,30 @@ def matches(path: Path) -> bool:
 
 
 def read(path: Path) -> Iterator[PhotoRecord]:
-    """Every picture as one wholly visible person. Raises InputError naming the picture that has no person in it."""
-    for file in image_files(path, "cut-out people"):
-        alpha = _alpha(file)
-        if alpha is None:
-            raise InputError(f"{file}: expected a picture with transparency")
-        mask = alpha >= _OPAQUE
-        if not mask.any():
-            raise InputError(f"{file}: the cut-out is wholly transparent")
-        height, width = mask.shape
-        yield PhotoRecord(
-            image=str(file),
-            size_hw=(height, width),
-            source="cutouts",
-            id=file.stem,
-            has_background=False,
-            people=(whole_person("1", mask),),
-        )
+    """Every picture as one wholly visible person.
+
+    Raises InputError where there is no picture, and PhotoError naming one that has no person in it, after which the
+    next one is read.
+    """
+    return EachPhoto(image_files(path, "cut-out people"), _record)
+
+
+def _record(file: Path) -> PhotoRecord:
+    alpha = _alpha(file)
+    if alpha is None:
+        raise InputError(f"{file}: expected a picture with transparency")
+    mask = alpha >= _OPAQUE
+    if not mask.any():
+        raise InputError(f"{file}: the cut-out is wholly transparent")
+    height, width = mask.shape
+    return PhotoRecord(
+        image=str(file),
+        size_hw=(height, width),
+        source="cutouts",
+        id=file.stem,
+        has_background=False,
+        people=(whole_person("1", mask),),
+    )
 
 
 def _alpha(path: Path) -> np.ndarray | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from deocclude.data.datasets.each_photo import EachPhoto
 from deocclude.data.datasets.files import photo_size_hw, split_folders
 from deocclude.data.datasets.record import PersonRecord, PhotoRecord, Rle, whole_person
 from deocclude.data.formats import IMAGE_SUFFIXES, image_files, require
@@ -31,19 +32,24 @@ def matches(path: Path) -> bool:
 
 
 def read(path: Path) -> Iterator[PhotoRecord]:
-    """Every photo with what is seen of its people. Raises InputError naming the photo or mask that is wrong."""
+    """Every photo with what is seen of its people.
+
+    Raises InputError naming a folder that is wrong, and PhotoError naming a photo or mask, after which the next one is
+    read.
+    """
     return _read(path, whole=False)
 
 
 def read_whole(path: Path) -> Iterator[PhotoRecord]:
-    """Every photo with its people, who are seen as a whole. Raises InputError as `read` does."""
+    """Every photo with its people, who are seen as a whole. Raises as `read` does."""
     return _read(path, whole=True)
 
 
 def _read(path: Path, *, whole: bool) -> Iterator[PhotoRecord]:
     photos = image_files(path / "images", "images of an image + mask folder")
     by_photo = masks_by_photo(require(path / "masks", "masks of an image + mask folder"), {p.stem for p in photos})
-    for photo in photos:
+
+    def record(photo: Path) -> PhotoRecord:
         masks = by_photo.get(photo.stem)
         if not masks:
             raise InputError(f"{photo}: has no mask: looked for {path / 'masks' / photo.stem}.png")
@@ -57,7 +63,9 @@ def _read(path: Path, *, whole: bool) -> Iterator[PhotoRecord]:
             if mask.any()
         )
         source = "whole-masks" if whole else "masks"
-        yield PhotoRecord(image=str(photo), size_hw=size_hw, source=source, id=photo.stem, people=people)
+        return PhotoRecord(image=str(photo), size_hw=size_hw, source=source, id=photo.stem, people=people)
+
+    return EachPhoto(photos, record)
 
 
 def masks_by_photo(folder: Path, stems: set[str]) -> dict[str, list[tuple[str, Path]]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from deocclude.data.datasets.each_photo import EachPhoto
 from deocclude.data.datasets.files import photo_size_hw, read_labels, sorted_files
 from deocclude.data.datasets.record import Parsing, PersonRecord, PhotoRecord, Rle
 from deocclude.data.datasets.taxonomies import check_labels
@@ -24,7 +25,15 @@ def matches(path: Path) -> bool:
 
 
 def read(path: Path) -> Iterator[PhotoRecord]:
-    """Every labelled photo, training split first. Raises InputError naming the folder or file that is wrong."""
+    """Every labelled photo, training split first.
+
+    Raises InputError naming a folder that is wrong, and PhotoError naming a photo, after which the next one is read.
+    """
+    return EachPhoto(_files(path), lambda files: _record(*files))
+
+
+def _files(path: Path) -> Iterator[tuple[Path, Path, str]]:
+    """(photo, label, split) of each. Raises InputError naming the folder that is not there."""
     found = False
     for split in _SPLITS:
         labels = _find(path, f"{split}_segmentations")
@@ -35,7 +44,7 @@ def read(path: Path) -> Iterator[PhotoRecord]:
         if photos is None:
             raise InputError(f"{path}: {labels} is there, but no folder {split}_images")
         for label in sorted_files(labels, ".png"):
-            yield _record(photos / f"{label.stem}.jpg", label, split)
+            yield photos / f"{label.stem}.jpg", label, split
     if not found:
         raise InputError(f"{path}: not LIP: no folder train_segmentations or val_segmentations in it")
 

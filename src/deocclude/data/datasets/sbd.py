@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from deocclude.data.datasets.each_photo import EachPhoto
 from deocclude.data.datasets.files import (
     photo_size_hw,
     read_id_lists,
@@ -32,26 +33,33 @@ def matches(path: Path) -> bool:
 
 
 def read(path: Path) -> Iterator[PhotoRecord]:
-    """Every segmented photo, with its people. Raises InputError naming the folder or file that is wrong."""
+    """Every segmented photo, with its people.
+
+    Raises InputError naming a folder that is wrong, and PhotoError naming a photo, after which the next one is read.
+    """
+    return EachPhoto(_labels(path), lambda label: _record(*label))
+
+
+def _labels(path: Path) -> Iterator[tuple[Path, str | None]]:
+    """(label, split) of each photo."""
     for folder in require_split_folders(path, "SBD", *_MARKS):
         splits = read_id_lists(folder, ("train", "val"))
         for label in sorted_files(folder / "inst", ".mat"):
-            photo = folder / "img" / f"{label.stem}.jpg"
-            size_hw = photo_size_hw(photo)
-            objects, classes = _instances(label, size_hw)
-            people = (
-                PersonRecord(id=str(number), visible=Rle.of(objects == number))
-                for number, kind in enumerate(classes, start=1)
-                if kind == PERSON and (objects == number).any()
-            )
-            yield PhotoRecord(
-                image=str(photo),
-                size_hw=size_hw,
-                source="sbd",
-                id=label.stem,
-                split=splits.get(label.stem),
-                people=tuple(people),
-            )
+            yield label, splits.get(label.stem)
+
+
+def _record(label: Path, split: str | None) -> PhotoRecord:
+    photo = label.parent.parent / "img" / f"{label.stem}.jpg"
+    size_hw = photo_size_hw(photo)
+    objects, classes = _instances(label, size_hw)
+    people = (
+        PersonRecord(id=str(number), visible=Rle.of(objects == number))
+        for number, kind in enumerate(classes, start=1)
+        if kind == PERSON and (objects == number).any()
+    )
+    return PhotoRecord(
+        image=str(photo), size_hw=size_hw, source="sbd", id=label.stem, split=split, people=tuple(people)
+    )
 
 
 def _instances(path: Path, size_hw: tuple[int, int]) -> tuple[np.ndarray, list[int]]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from deocclude.data.datasets.each_photo import EachPhoto
 from deocclude.data.datasets.files import (
     photo_size_hw,
     read_id_lists,
@@ -33,21 +34,29 @@ def matches(path: Path) -> bool:
 
 
 def read(path: Path) -> Iterator[PhotoRecord]:
-    """Every segmented photo, with its people. Raises InputError naming the folder or file that is wrong."""
+    """Every segmented photo, with its people.
+
+    Raises InputError naming a folder that is wrong, and PhotoError naming a photo, after which the next one is read.
+    """
+    return EachPhoto(_labels(path), lambda label: _record(*label))
+
+
+def _labels(path: Path) -> Iterator[tuple[Path, str | None]]:
+    """(label, split) of each photo."""
     for folder in require_split_folders(path, "PASCAL VOC with segmentations", *_MARKS):
         splits = read_id_lists(folder / "ImageSets" / "Segmentation", ("train", "val"))
         for label in sorted_files(folder / "SegmentationObject", ".png"):
-            photo = folder / "JPEGImages" / f"{label.stem}.jpg"
-            size_hw = photo_size_hw(photo)
-            objects = read_labels(label, size_hw)
-            classes = read_labels(folder / "SegmentationClass" / label.name, size_hw)
-            numbers = np.unique(objects[(classes == PERSON) & (objects > 0) & (objects != _EDGE)])
-            people = (PersonRecord(id=str(number), visible=Rle.of(objects == number)) for number in numbers)
-            yield PhotoRecord(
-                image=str(photo),
-                size_hw=size_hw,
-                source="voc",
-                id=label.stem,
-                split=splits.get(label.stem),
-                people=tuple(people),
-            )
+            yield label, splits.get(label.stem)
+
+
+def _record(label: Path, split: str | None) -> PhotoRecord:
+    folder = label.parent.parent
+    photo = folder / "JPEGImages" / f"{label.stem}.jpg"
+    size_hw = photo_size_hw(photo)
+    objects = read_labels(label, size_hw)
+    classes = read_labels(folder / "SegmentationClass" / label.name, size_hw)
+    numbers = np.unique(objects[(classes == PERSON) & (objects > 0) & (objects != _EDGE)])
+    people = (PersonRecord(id=str(number), visible=Rle.of(objects == number)) for number in numbers)
+    return PhotoRecord(
+        image=str(photo), size_hw=size_hw, source="voc", id=label.stem, split=split, people=tuple(people)
+    )
