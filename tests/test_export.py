@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,8 @@ from deocclude.export import build_network, example_inputs, export_onnx, export_
 from deocclude.models.blocks import count_parameters
 from deocclude.models.content_recovery import ContentRecoveryConfig, ContentRecoveryNet
 from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet, to_probabilities
-from deocclude.models.people_detector import PeopleDetector
+from deocclude.models.people_detector import PeopleDetector, PeopleDetectorConfig
+from deocclude.runtime import BUNDLED_WEIGHTS
 from deocclude.types import PARSING_NAMES
 from deocclude.weights_io import load_weights, save_weights
 
@@ -59,7 +61,7 @@ def test_the_folder_holds_what_the_manifest_says(exported: tuple[Path, dict[str,
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["format"] == 1 and manifest["parsing_names"] == list(PARSING_NAMES)
     entry = manifest["models"]["tiny"]
-    assert entry["input_size"] == 256 and entry["licence"] and entry["data"]
+    assert (entry["input_size"], entry["licence"], entry["data"]) == (256, "not stated", "not stated")
     assert entry["networks"] == rows
     names = {"manifest.json", "typical_poses.npz"}
     for name, row in rows.items():
@@ -174,6 +176,43 @@ def test_a_difference_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(export, "parity", lambda *_: 0.25)
     with pytest.raises(DeoccludeError, match=r"net\.onnx: ONNX Runtime differs from torch by 0\.25, allowed is 0\.002"):
         export_onnx(network, path, size_px=128, sizes="fixed")
+
+
+def test_data_and_licence_are_stated_by_who_exports_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "export_onnx", lambda network, path, sizes: path.write_bytes(b"onnx") * 0.0)
+    config = PeopleDetectorConfig(stem_width=8, widths=(8, 8, 8), blocks=(0, 0, 0))
+    meta = {"network": "people_detector", "config": config.to_dict()}
+    detector, stage_1, folder = (
+        tmp_path / "found.safetensors",
+        written(tmp_path, "mask_completion"),
+        tmp_path / "weights",
+    )
+    save_weights(detector, PeopleDetector(config).state_dict(), meta)
+
+    def stated(*sources: Path, **more: str) -> tuple[str, str, str]:
+        """The model's licence and data, and the detector's own data, after these exports."""
+        for source in sources:
+            export_to_weights(source, folder, **more)
+        entry = json.loads((folder / "manifest.json").read_text())["models"]["base"]
+        return entry["licence"], entry["data"], entry["networks"]["people_detector"]["data"]
+
+    assert stated(stage_1, detector) == ("not stated",) * 3
+    assert stated(stage_1, licence="CC0", data_note="my photos") == ("CC0", "my photos", "not stated")
+    assert stated(detector, data_note="my scenes") == ("CC0", "my photos", "my scenes")
+    assert stated(stage_1, detector) == ("CC0", "my photos", "my scenes"), "exported again, nothing is lost"
+
+
+def test_exporting_into_the_package_keeps_what_its_manifest_states(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "export_onnx", lambda network, path, sizes: path.write_bytes(b"onnx") * 0.0)
+    shipped = json.loads((BUNDLED_WEIGHTS / "manifest.json").read_text())["models"]["base"]
+    (tmp_path / "weights").mkdir()
+    shutil.copy(BUNDLED_WEIGHTS / "manifest.json", tmp_path / "weights")
+    export_to_weights(written(tmp_path, "mask_completion"), tmp_path / "weights")
+    after = json.loads((tmp_path / "weights" / "manifest.json").read_text())["models"]["base"]
+    assert (after["licence"], after["data"]) == (shipped["licence"], shipped["data"])
+    assert after["networks"]["people_detector"] == shipped["networks"]["people_detector"]
 
 
 def test_a_failed_export_leaves_the_folder_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

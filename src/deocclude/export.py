@@ -30,9 +30,7 @@ OPSET = 18
 INPUT_SIZE = 256
 SIZES = ("any", "fixed")
 PARITY = 2e-3  # largest difference of any output value, all of which lie in [0, 1], but for sides, which are cells
-LICENCE = "research weights: trained on photos of other owners, see MODEL_CARD.md"
-DATA = "Clothing Co-Parsing, human cut-outs, mixed people, COCO and DAVIS occluders; see MODEL_CARD.md"
-PEOPLE_DATA = "scenes composed from the same, and COCO photos of people; see MODEL_CARD.md"
+NOT_STATED = "not stated"
 
 
 class MaskCompletionExport(nn.Module):
@@ -174,13 +172,22 @@ def build_network(path: Path) -> tuple[nn.Module, dict[str, Any]]:
 
 
 def export_to_weights(
-    source: Path, folder: Path, *, model: str = "base", amodal_threshold: float = 0.5, sizes: str = "any"
+    source: Path,
+    folder: Path,
+    *,
+    model: str = "base",
+    amodal_threshold: float = 0.5,
+    sizes: str = "any",
+    data_note: str | None = None,
+    licence: str | None = None,
 ) -> dict[str, Any]:
     """Export one network's .safetensors into a weights folder and enter it in the manifest.
 
     Stage 1 also writes typical_poses.npz, its pose centres. Returns the network's manifest row. Files are replaced one
     by one, the manifest last. amodal_threshold: stage 1's probability from which a hidden pixel is body, chosen on
     held-out people; it is folded into the last bias, so that what ships decides at 0.5. sizes: as in `export_onnx`.
+    data_note: what the network was trained on; the detector, trained on other data than stages 1 and 2, has its own.
+    licence: of the whole model. Where they are None, what the manifest says stays, else it says "not stated".
     """
     if sizes not in SIZES:
         raise UsageError(f"sizes must be {' or '.join(SIZES)}, got {sizes!r}")
@@ -209,7 +216,7 @@ def export_to_weights(
     }  # fmt: skip
     if isinstance(network, PeopleDetector):
         # the threshold of validation is for boxes alone; at inference stage 1 looks at them too
-        row |= {"size_px": metadata.get("size_px", SIZE_PX), "min_score": MIN_SCORE, "data": PEOPLE_DATA}
+        row |= {"size_px": metadata.get("size_px", SIZE_PX), "min_score": MIN_SCORE}
     if name == "mask_completion" and network.config.pose_guidance:
         write_poses(folder / "typical_poses.npz", network.typical_poses.centres.numpy())
     manifest_path = folder / MANIFEST_NAME
@@ -217,8 +224,14 @@ def export_to_weights(
     if manifest_path.is_file():
         manifest = _read_manifest(manifest_path)
     entry = manifest["models"].setdefault(
-        model, {"input_size": INPUT_SIZE, "licence": LICENCE, "data": DATA, "networks": {}}
+        model, {"input_size": INPUT_SIZE, "licence": NOT_STATED, "data": NOT_STATED, "networks": {}}
     )
+    if licence is not None:
+        entry["licence"] = licence
+    if isinstance(network, PeopleDetector):
+        row["data"] = data_note if data_note is not None else entry["networks"].get(name, {}).get("data", NOT_STATED)
+    elif data_note is not None:
+        entry["data"] = data_note
     entry["networks"][name] = row
     temporary = manifest_path.with_suffix(".json.tmp")
     temporary.write_text(json.dumps(manifest, indent=2) + "\n")

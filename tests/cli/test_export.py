@@ -43,6 +43,9 @@ def test_export_prints_a_line_or_json(trained: Path, tmp_path: Path, monkeypatch
     manifest = json.loads((out / "manifest.json").read_text())
     assert row == manifest["models"]["mine"]["networks"]["mask_completion"]
     assert list(manifest["models"]) == ["mine"]
+    assert export(trained, "-o", out, "-m", "mine", "--licence", "CC0", "--data-note", "my photos").exit_code == 0
+    stated = json.loads((out / "manifest.json").read_text())["models"]["mine"]
+    assert (stated["licence"], stated["data"]) == ("CC0", "my photos")
 
 
 def test_the_mean_of_two_checkpoints_is_exported(

@@ -28,9 +28,18 @@ def app(
     sizes: Annotated[
         str, typer.Option("--sizes", help="Pictures that stages 1 and 2 take: any, in steps, or fixed to 256x256.")
     ] = "any",
+    data_note: Annotated[
+        str | None, typer.Option("--data-note", metavar="TEXT", help="What they were trained on, for the manifest.")
+    ] = None,
+    licence: Annotated[
+        str | None, typer.Option("--licence", metavar="TEXT", help="Of the model, for the manifest.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Export trained weights to ONNX, check them against torch, and enter them in the manifest."""
+    """Export trained weights to ONNX, check them against torch, and enter them in the manifest.
+
+    What --data-note and --licence do not say stays as the folder's manifest has it; in a new one it is "not stated".
+    """
     from deocclude.export import export_to_weights
     from deocclude.runtime import BUNDLED_WEIGHTS
 
@@ -41,7 +50,15 @@ def app(
 
         sources = [save_mean(sources, sources[-1].with_name("mean.safetensors"))]
     for source in sources:
-        row = export_to_weights(source, folder, model=model, amodal_threshold=amodal_threshold, sizes=sizes)
+        row = export_to_weights(
+            source,
+            folder,
+            model=model,
+            amodal_threshold=amodal_threshold,
+            sizes=sizes,
+            data_note=data_note,
+            licence=licence,
+        )
         if as_json:
             print_json(row)
         else:
