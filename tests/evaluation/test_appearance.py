@@ -69,6 +69,7 @@ def test_without_a_network_nothing_is_made_up(drawn: FrozenSet, inception: Path)
     }
     text = to_markdown(without)
     rows = [line for line in text.splitlines() if line.startswith(("| FID", "| KID", "| LPIPS"))]
+    assert [row.split("|")[1].strip() for row in rows[2:4]] == [f"KID, paired, {view}" for view in (CROP, PERSON)]
     assert len(rows) == 6 and all(row.count("not computed") == 4 for row in rows)
     assert "FID and KID need --inception FILE; LPIPS needs --lpips FILE." in text
     text = to_markdown(with_inception)

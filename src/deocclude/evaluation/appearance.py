@@ -98,6 +98,9 @@ def on_grey(picture: NDArray[np.uint8], person: NDArray[np.bool_]) -> NDArray[np
     return np.where(person[..., None], picture, np.uint8(OUTSIDE_GREY))
 
 
+_LABELS = {"fid": "FID", "kid": "KID, paired", "lpips": "LPIPS"}
+
+
 def appearance_table(appearance: Mapping[str, Any], methods: list[str]) -> str:
     """A row a measure and view, a column a method; rows say "not computed" where there is no network."""
     rows = []
@@ -105,7 +108,7 @@ def appearance_table(appearance: Mapping[str, Any], methods: list[str]) -> str:
         for view in VIEWS:
             figures = appearance[name]
             cells = [NOT_COMPUTED if figures is None else _cell(figures[view][method], digits) for method in methods]
-            rows.append([f"{name.upper()}, {view}", *cells])
+            rows.append([f"{_LABELS[name]}, {view}", *cells])
     return markdown_table(["measure", *methods], rows)
 
 

@@ -43,8 +43,9 @@ def kernel_distance(first: Features, second: Features) -> float:
     The kernel is (x . y / D + 1)^3 (Binkowski et al. 2018, "Demystifying MMD GANs"); the estimate is the U-statistic
     of Gretton et al. 2012, "A Kernel Two-Sample Test", Lemma 6: the mean over i != j of
     k(xi, xj) + k(yi, yj) - k(xi, yj) - k(xj, yi). A picture is never compared with its own counterpart, which keeps it
-    unbiased where row i of both is one person. 0 for equal collections; for alike ones it can be below 0. NaN below
-    two pictures.
+    unbiased where row i of both is one person. All pictures are taken at once, not the mean over subsets that KID is
+    mostly reported as: tables call it "KID, paired". 0 for equal collections; for alike ones it can be below 0. NaN
+    below two pictures.
 
     Raises:
         ValueError: not two matrices of one shape.

@@ -58,7 +58,8 @@ PROTOCOL = {
         "FID and KID over all recovered people against the same people in truth, LPIPS of each against its truth, by "
         "the networks whose files are named in eval.json; lower is better. Working crop: the square above, the truth "
         "outside the hidden region. Person alone: the whole body on grey; with predicted masks, the predicted body. "
-        "KID is the U-statistic of paired pictures and can be just below 0. Figures compare only with those of the "
+        "KID, paired, is the U-statistic over all pairs of pictures but a person's own, not the usual mean over "
+        "subsets, and can be just below 0. Figures compare only with those of the "
         "same network and of equally many pictures."
     ),
 }
