@@ -338,7 +338,8 @@ def describe_counts(counts: Counts) -> str:
         parts.append(f"{counts.crowds} crowds")
     if counts.left_out:
         parts.append(f"{counts.left_out} left out: crowds, or the whole is not known")
-    return f"{counts.photos} photos, {', '.join(parts)}"
+    dropped = f"; dropped, as the format cannot hold it: {', '.join(counts.dropped)}" if counts.dropped else ""
+    return f"{counts.photos} photos, {', '.join(parts)}{dropped}"
 
 
 @contextlib.contextmanager

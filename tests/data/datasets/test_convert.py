@@ -24,7 +24,8 @@ from datasetfolder import (
     write_labels,
 )
 from deocclude.cli.app import app
-from deocclude.data.datasets import records_file
+from deocclude.data.datasets import coco_amodal, records_file
+from deocclude.data.datasets.convert import DETAILS
 from deocclude.data.datasets.registry import FORMATS, reader
 from deocclude.errors import UsageError
 
@@ -84,7 +85,8 @@ def test_convert_to_coco_amodal_and_back(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert done.stdout == (
         f"{amodal}: 1 photos, 2 people, 2 of them whole, 0 with parsing, 1 crowds, "
-        "1 left out: crowds, or the whole is not known\n"
+        "1 left out: crowds, or the whole is not known; "
+        "dropped, as the format cannot hold it: split, photo ids, person ids\n"
     )
     assert convert(amodal, again, "--from", "coco-amodal").exit_code == 0
     (before,), (after,) = records_file.read(records), records_file.read(again)
@@ -92,6 +94,18 @@ def test_convert_to_coco_amodal_and_back(tmp_path: Path) -> None:
     assert [(p.visible, p.amodal, p.depth_order) for p in before.people[:2]] == [
         (p.visible, p.amodal, p.depth_order) for p in after.people
     ]
+
+
+def test_what_coco_amodal_cannot_hold_is_told(tmp_path: Path) -> None:
+    done = convert(make_ahp(tmp_path / "AHP"), tmp_path / "ahp.json", "--to", "coco-amodal")
+    line = "; dropped, as the format cannot hold it: parsing, licence, split, photo ids, person ids\n"
+    assert done.exit_code == 0 and done.stdout.endswith(f"1 with parsing{line}"), done.output
+    done = convert(make_cutouts(tmp_path / "cutouts"), tmp_path / "cutouts.json", "--to", "coco-amodal")
+    assert done.stdout.endswith(": cut-out, photo ids, person ids\n"), "what is not told is not dropped"
+    (photo,) = coco_amodal.read(tmp_path / "cutouts.json")
+    assert (photo.has_background, photo.licence, photo.people[0].parsing) == (True, None, None)
+    for name in FORMATS.values():
+        assert name.writer is None or set(name.writer.cannot_hold) <= set(DETAILS)
 
 
 def test_a_file_that_is_there_stays(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ _GROUPS = frozenset((
     "audience", "boys", "children", "crowd", "girls", "kids", "men", "people", "persons", "players", "spectators",
     "women",
 ))  # fmt: skip
+CANNOT_HOLD = ("parsing", "licence", "split", "cut-out", "photo ids", "person ids")
 # What follows the noun that a name is about: "man in black", "woman holding umbrella".
 _ENDS_NOUN = re.compile(r"\b(?:in|on|at|by|of|with|behind|near|wearing|\w{2,}ing)\b.*")
 
@@ -79,7 +80,8 @@ def write(records: Iterable[PhotoRecord], path: Path) -> int:
     """Write records as they come; photos are named relative to the file's folder. The file appears whole or not at all.
 
     Polygons are exact, to the pixel. Returns how many people are left out: those of whom the whole is not known, crowds
-    and those to ignore, since the format has no way to say so. Raises DeoccludeError when it cannot be written.
+    and those to ignore, since the format has no way to say so; nor has it for CANNOT_HOLD. Raises DeoccludeError when
+    it cannot be written.
     """
     left_out = 0
     folder = path.parent.resolve()

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from deocclude.data.datasets.record import PhotoRecord
 from deocclude.data.datasets.registry import Format, Writer, reader, writer
 from deocclude.errors import InputError, UsageError
 
+DETAILS: dict[str, Callable[[PhotoRecord], bool]] = {
+    "parsing": lambda photo: any(person.parsing is not None for person in photo.people),
+    "licence": lambda photo: photo.licence is not None,
+    "split": lambda photo: photo.split is not None,
+    "cut-out": lambda photo: not photo.has_background,
+    "photo ids": lambda photo: True,
+    "person ids": lambda photo: bool(photo.people),
+}
+"""What a record may tell and not every format can, by name: whether this one tells it."""
+
 
 @dataclass
 class Counts:
-    """What went through a conversion. whole: people whose amodal mask is known; left_out: those not written."""
+    """What went through a conversion. whole: people whose amodal mask is known; left_out: those not written.
+
+    told: names in `DETAILS` of what some photo tells; dropped: those that the format written cannot hold.
+    """
 
     photos: int = 0
     people: int = 0
@@ -21,10 +34,13 @@ class Counts:
     parsed: int = 0
     crowds: int = 0
     left_out: int = 0
+    told: set[str] = field(default_factory=set)
+    dropped: tuple[str, ...] = ()
 
     def add(self, record: PhotoRecord) -> None:
         """Count a photo and its people."""
         self.photos += 1
+        self.told |= {name for name, tells in DETAILS.items() if tells(record)}
         for person in record.people:
             self.people += not person.iscrowd
             self.whole += person.amodal is not None
@@ -52,6 +68,7 @@ class Conversion:
         counts = Counts()
         records = self.reads.read(self.source, self.images) if self.reads.takes_images else self.reads.read(self.source)
         counts.left_out = self.writes.write(self._counted(records, counts, advance), self.output)
+        counts.dropped = tuple(name for name in self.writes.cannot_hold if name in counts.told)
         return counts
 
     def _counted(

@@ -29,11 +29,12 @@ class Writer:
     """How a format is written.
 
     file_name: what such a file is called in a folder. write: puts records into a file as they come and returns how many
-    people the format cannot tell of.
+    people the format cannot tell of. cannot_hold: names in `convert.DETAILS` of what is dropped of the rest.
     """
 
     file_name: str
     write: Callable[[Iterable[PhotoRecord], Path], int]
+    cannot_hold: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ _ROWS = (
         coco_amodal.matches,
         coco_amodal.read,
         takes_images=True,
-        writer=Writer("coco-amodal.json", coco_amodal.write),
+        writer=Writer("coco-amodal.json", coco_amodal.write, coco_amodal.CANNOT_HOLD),
     ),
     Format("cutouts", cutouts.matches, cutouts.read),
     Format("kins", kins.matches, kins.read, takes_images=True),
