@@ -98,7 +98,7 @@ def test_people_are_built_checked_and_shown(tmp_path: Path) -> None:
     other = data(*built)
     assert other.exit_code == 2 and "--overwrite replaces it" in other.stderr
     checked = data("check", out)
-    assert (checked.exit_code, checked.stdout) == (0, f"{out}: 12 photos, 6 people, no faults\n")
+    assert (checked.exit_code, checked.stdout) == (0, f"{out}: 6 photos, 6 people, 6 backgrounds, no faults\n")
     shown = data("show", out, "-o", tmp_path / "pages" / "set.html", "--limit", 4)
     assert (shown.exit_code, shown.stdout) == (0, f"{tmp_path / 'pages' / 'set.html'}: 4 pictures\n")
     frozen = data("build", "--people", "built", "--data", out, "-o", tmp_path / "val")

@@ -296,8 +296,9 @@ def check(
         typer.echo(str(fault))
     if not quiet:
         kinds = ", ".join(f"{count} {kind}" for kind, count in found.most_common())
+        backgrounds = f"{checking.backgrounds} backgrounds, " if checking.backgrounds else ""
         typer.echo(
-            f"{place}: {checking.photos} photos, {checking.people} people, "
+            f"{place}: {checking.photos} photos, {checking.people} people, {backgrounds}"
             + (f"{found.total()} faults: {kinds}" if found else "no faults")
         )
     if found:
