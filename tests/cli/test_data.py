@@ -171,6 +171,8 @@ def test_a_dataset_with_a_lost_photo_is_built_of_the_others(tmp_path: Path) -> N
         (["DATASET", "--seed", "0"], "--seed is for validation sets"),
         (["DATASET", "--data", "."], "--data is for validation sets"),
         (["DATASET", "--no-unoccluded"], "--no-unoccluded is for validation sets"),
+        (["--people", "crowds", "--limit", "3"], "--limit is for sets of single people"),
+        (["--people", "wild", "--no-unoccluded"], "--unoccluded or --no-unoccluded is for sets of single people"),
         (["--rules", "all"], "--rules is for selecting people: name the dataset"),
     ],
 )

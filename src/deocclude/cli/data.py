@@ -78,7 +78,7 @@ def build(
         bool | None, typer.Option(help="Without DATASET: add each person with nothing in front; done if not given.")
     ] = None,
     limit: Annotated[
-        int | None, typer.Option("--limit", min=1, help="The first photos of DATASET alone; without it, people.")
+        int | None, typer.Option("--limit", min=1, help="The first photos of DATASET alone; without it so many people.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a set that is there.")] = False,
     quiet: Quiet = False,
@@ -123,6 +123,9 @@ def build(
     from deocclude.data.build import build_frozen_set, build_scene_set
 
     if people in ("crowds", "wild"):
+        for name, value in {"--limit": limit, "--unoccluded or --no-unoccluded": unoccluded}.items():
+            if value is not None:
+                raise UsageError(f"{name} is for sets of single people: leave it out with --people {people}")
         scenes = build_scene_set(folder, Path(root), kind=people, seed=seed, overwrite=overwrite)
         if not quiet:
             typer.echo(f"{folder}: {len(scenes.records)} photos of {sum(r.people for r in scenes.records)} people")
