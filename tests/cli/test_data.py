@@ -99,6 +99,8 @@ def test_people_are_built_checked_and_shown(tmp_path: Path) -> None:
     assert other.exit_code == 2 and "--overwrite replaces it" in other.stderr
     checked = data("check", out)
     assert (checked.exit_code, checked.stdout) == (0, f"{out}: 6 photos, 6 people, 6 backgrounds, no faults\n")
+    useless = data("check", out, "--images", photos)
+    assert useless.exit_code == 2 and f"the built set {out} has its photos in it" in useless.stderr
     shown = data("show", out, "-o", tmp_path / "pages" / "set.html", "--limit", 4)
     assert (shown.exit_code, shown.stdout) == (0, f"{tmp_path / 'pages' / 'set.html'}: 4 pictures\n")
     frozen = data("build", "--people", "built", "--data", out, "-o", tmp_path / "val")

@@ -40,6 +40,10 @@ def open_records(source: str, source_format: str | None = None, images: Path | N
         if not source.endswith(".jsonl") or source_format not in (None, "records"):
             raise UsageError(f"{source}: of a URL only a records file, .jsonl, can be read: `data convert` writes one")
         return records_file.read(source)
+    if images is not None and source_format is None and Folder(source).has(STATE_FILE):
+        raise UsageError(
+            f"--images is for formats that are a JSON file, and the built set {source} has its photos in it"
+        )
     found = reader(source_format, Path(source))
     if images is not None and not found.takes_images:
         raise UsageError(f"--images is for formats that are a JSON file, and {found.name} has its photos in it")
