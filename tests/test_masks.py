@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from pycocotools import mask as coco_mask
 
 from deocclude.errors import InputError
 from deocclude.masks import (
@@ -173,3 +174,14 @@ def test_rle_round_trip(seed):
 def test_rle_of_another_size_is_refused():
     with pytest.raises(InputError, match="2x2 pixels, got 5"):
         decode_rle_counts([2, 3], (2, 2))
+
+
+@pytest.mark.parametrize("size_hw", [(1, 1), (1, 7), (9, 1), (13, 21), (200, 150)])
+@pytest.mark.parametrize("share", [0, 0.01, 0.5, 1])
+def test_run_lengths_are_those_of_pycocotools(size_hw, share):
+    mask = np.random.default_rng(size_hw).random(size_hw) < share
+    theirs = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+    ours = encode_rle(mask)
+    assert ours == {"size": list(size_hw), "counts": theirs["counts"].decode()}
+    assert np.array_equal(coco_mask.decode(ours), mask)
+    assert np.array_equal(decode_rle(ours), mask)

@@ -7,6 +7,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from PIL import Image
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
 
 from bodies import make_person
 from deocclude.crop import Region
@@ -132,6 +134,22 @@ def test_coco_holds_depth_and_who_hides_whom(photo):
     coco = crossing(photo).to_coco()
     assert coco["occlusions"] == [{"front": 2, "behind": 1, "area_px": 12}]
     assert [annotation["depth"] for annotation in coco["annotations"]] == [0, 1]
+
+
+def test_pycocotools_opens_what_to_coco_gives(photo, tmp_path, capsys):
+    result = crossing(photo)
+    file = tmp_path / "photo.deoccluded.json"
+    file.write_text(json.dumps(result.to_coco("photo.png")))
+    coco = COCO(file)
+    capsys.readouterr()  # it tells what it does
+    assert coco.loadImgs(1)[0]["file_name"] == "photo.png"
+    annotations = coco.loadAnns(coco.getAnnIds(imgIds=1, catIds=coco.getCatIds(catNms=["person"])))
+    assert len(annotations) == len(result.people) == 2
+    for annotation, person in zip(annotations, result.people, strict=True):
+        assert np.array_equal(coco.annToMask(annotation), person.amodal_mask)
+        assert np.array_equal(coco_mask.decode(annotation["visible_segmentation"]), person.visible_mask)
+        assert annotation["area"] == coco_mask.area(annotation["segmentation"])
+        assert annotation["bbox"] == coco_mask.toBbox(annotation["segmentation"]).tolist()
 
 
 def test_result_content_holds_every_person(result, photo):
