@@ -33,6 +33,25 @@ def test_frechet_distance_is_that_of_the_matrix_root(pictures: int, others: int,
     assert frechet_distance(y, x) == pytest.approx(frechet_distance(x, y))
 
 
+def test_frechet_distance_is_that_of_torchmetrics() -> None:
+    """The reference that papers report, with the pictures' own pixels as features."""
+    import torch
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
+    class Pixels(torch.nn.Module):
+        num_features = 12
+
+        def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+            return pictures.flatten(1).float()
+
+    rng = np.random.default_rng(7)
+    real, made = rng.normal(size=(50, 12)), rng.normal(size=(40, 12)) * 1.4 + 0.2
+    fid = FrechetInceptionDistance(Pixels(), normalize=True)
+    fid.update(torch.from_numpy(real).reshape(50, 3, 2, 2), real=True)
+    fid.update(torch.from_numpy(made).reshape(40, 3, 2, 2), real=False)
+    assert frechet_distance(real, made) == pytest.approx(float(fid.compute()), rel=1e-3)
+
+
 def test_kernel_distance_by_hand() -> None:
     # One feature, k(a, b) = (ab + 1)^3, x = (0, 1), y = (2, 3): only the pairs of different rows count.
     x, y = np.array([[0.0], [1.0]]), np.array([[2.0], [3.0]])
