@@ -16,6 +16,11 @@ from deocclude.cli.options import Quiet, check_folder
 if TYPE_CHECKING:
     from deocclude.data.datasets.convert import Counts
 
+SourceFormat = Annotated[
+    str | None, typer.Option("--from", metavar="FORMAT", help="What is read; guessed where that leaves no doubt.")
+]
+Images = Annotated[Path | None, typer.Option("--images", metavar="DIR", help="The photos that a JSON file lists.")]
+
 _HELD_OUT = ("ccp", "cutouts", "full", "built", "folder", "crowds", "wild")
 
 app = typer.Typer(
@@ -54,12 +59,8 @@ def build(
     licence: Annotated[
         str | None, typer.Option("--licence", metavar="TEXT", help="Of photos whose records state none.")
     ] = None,
-    source_format: Annotated[
-        str | None, typer.Option("--from", metavar="FORMAT", help="Of DATASET; guessed where that leaves no doubt.")
-    ] = None,
-    images: Annotated[
-        Path | None, typer.Option("--images", metavar="DIR", help="The photos that a JSON file lists.")
-    ] = None,
+    source_format: SourceFormat = None,
+    images: Images = None,
     jobs: Annotated[
         int | None, typer.Option("-j", "--jobs", min=1, help="Processes; as many as there are cores if not given.")
     ] = None,
@@ -237,15 +238,11 @@ def poses(
 def convert(
     source: Annotated[Path, typer.Argument(metavar="FROM", help="A dataset: its folder, or its JSON file.")],
     target: Annotated[Path, typer.Argument(metavar="TO", help="A file, or a folder for records.jsonl.")],
-    source_format: Annotated[
-        str | None, typer.Option("--from", metavar="FORMAT", help="Of FROM; guessed where that leaves no doubt.")
-    ] = None,
+    source_format: SourceFormat = None,
     target_format: Annotated[
         str, typer.Option("--to", metavar="FORMAT", help="Of TO: records or coco-amodal.")
     ] = "records",
-    images: Annotated[
-        Path | None, typer.Option("--images", metavar="DIR", help="The photos that a JSON file lists.")
-    ] = None,
+    images: Images = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -276,12 +273,8 @@ def check(
     place: Annotated[
         str, typer.Argument(metavar="DATA", help="A built set, records file, photos with masks, dataset.")
     ],
-    source_format: Annotated[
-        str | None, typer.Option("--from", metavar="FORMAT", help="Of DATA; guessed where that leaves no doubt.")
-    ] = None,
-    images: Annotated[
-        Path | None, typer.Option("--images", metavar="DIR", help="The photos that a JSON file lists.")
-    ] = None,
+    source_format: SourceFormat = None,
+    images: Images = None,
     quiet: Quiet = False,
 ) -> None:
     """Find what is wrong with data; one line a fault, and exit code 1 where there is any.
@@ -314,12 +307,8 @@ def show(
         str, typer.Argument(metavar="DATA", help="A built set, records file, photos with masks, dataset.")
     ],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.html", help="The page.")],
-    source_format: Annotated[
-        str | None, typer.Option("--from", metavar="FORMAT", help="Of DATA; guessed where that leaves no doubt.")
-    ] = None,
-    images: Annotated[
-        Path | None, typer.Option("--images", metavar="DIR", help="The photos that a JSON file lists.")
-    ] = None,
+    source_format: SourceFormat = None,
+    images: Images = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="No more pictures than that.")] = 100,
     skip: Annotated[int, typer.Option("--skip", min=0, help="Leave out that many first: the next page.")] = 0,
     quiet: Quiet = False,
