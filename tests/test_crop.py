@@ -173,3 +173,11 @@ def grown_in(grown, region):
     picture = np.zeros((300, 300, 3), np.uint8)
     picture[region.slices] = grown
     return picture
+
+
+@pytest.mark.parametrize("side_px", [40.0, 90.5, 300.0])
+def test_a_part_of_the_window_is_that_part_of_the_crop(side_px):
+    crop, part = SquareCrop((250.3, 199.8), side_px, 64), Region(10, 20, 50, 33)
+    array = ramps(400, 500)
+    # to a thirtieth of a crop's pixel: averaged blocks may be counted from elsewhere
+    np.testing.assert_allclose(crop.extract(array, within=part), crop.extract(array)[part.slices], atol=crop.scale / 30)

@@ -342,14 +342,15 @@ def _along_edges(
     inside, fine_inside = (c.inside_photo(photo.shape[:2]) for c in (look.crop, fine))
     maps = np.stack([_repeat_past_edge(p, inside) for p in (amodal_prob, visible_prob)])
     image = _repeat_past_edge(look.image, inside)
-    fine_image = _repeat_past_edge(fine.extract(photo, fill=OUTSIDE_GREY), fine_inside)
 
     # the body's box alone: the rest of the crop is nobody's
     x0, y0, x1, y1 = mask_to_box_xyxy(maps[0] >= _NOBODY)
     box = Region(y0, x0, y1, x1).grow(2 * RADIUS_PX, maps.shape[1:])
     fine_box = Region(*(finer * edge for edge in astuple(box)))
     here = (slice(None), *box.slices)
-    amodal, visible = follow_edges(image[box.slices], maps[here], fine_image[fine_box.slices])
+    fine_image = fine.extract(photo, fill=OUTSIDE_GREY, within=fine_box)
+    fine_image = _repeat_past_edge(fine_image, fine_inside[fine_box.slices])
+    amodal, visible = follow_edges(image[box.slices], maps[here], fine_image)
     near_hidden = dilate(invisible, 2)[box.slices].repeat(finer, 0).repeat(finer, 1)
     if sure:  # what is hidden there is hidden: the edges that the photo shows are somebody else's
         amodal = np.where(near_hidden, grow(maps[here][0], fine_box.size_hw), amodal)
@@ -426,12 +427,12 @@ def _label_parts(look: _Look, region: Region) -> np.ndarray:
 
 
 def _repeat_past_edge(values: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """(S, S) with the photo's border values repeated outside it: a body cut by the photo's edge must not fade there."""
+    """(h, w) with the photo's border values repeated outside it: a body cut by the photo's edge must not fade there."""
     if not inside.any():  # a photo so thin that no crop pixel has its centre there
         return values
     rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
-    every = np.arange(len(values))
-    return values[every.clip(rows[0], rows[-1])][:, every.clip(columns[0], columns[-1])]
+    every_row, every_column = np.arange(len(values)), np.arange(values.shape[1])
+    return values[every_row.clip(rows[0], rows[-1])][:, every_column.clip(columns[0], columns[-1])]
 
 
 def _to_u8(probability: np.ndarray) -> np.ndarray:

@@ -123,28 +123,29 @@ class SquareCrop:
         rows, columns = top + centres * self.scale, left + centres * self.scale
         return ((rows >= 0) & (rows < size_hw[0]))[:, None] & ((columns >= 0) & (columns < size_hw[1]))[None, :]
 
-    def extract(self, array: np.ndarray, fill: float = 0) -> np.ndarray:
+    def extract(self, array: np.ndarray, fill: float = 0, *, within: Region | None = None) -> np.ndarray:
         """The window as (size_px, size_px) or (size_px, size_px, C) of the same type; `fill` where there is no photo.
 
-        `array`: (H, W) or (H, W, C), bool, uint8 or float32. Shrinking averages areas, growing is bilinear;
-        a bool mask is resampled as coverage and cut at one half.
+        `array`: (H, W) or (H, W, C), bool, uint8 or float32. `within`: only these of the crop's pixels. Shrinking
+        averages areas, growing is bilinear; a bool mask is resampled as coverage and cut at one half.
         """
         if array.dtype == bool:
-            return self.extract(np.where(array, np.uint8(255), np.uint8(0)), 255 * fill) >= 128
-        left, top = self.left_top
+            return self.extract(np.where(array, np.uint8(255), np.uint8(0)), 255 * fill, within=within) >= 128
+        wanted = within or Region(0, 0, self.size_px, self.size_px)
+        left, top, right, bottom = self.to_photo_xyxy((wanted.left, wanted.top, wanted.right, wanted.bottom))
         # Averaging whole blocks first makes the crop of a large photo cheap; a factor of 2 is left to the exact
         # resampling.
         factor = max(1, int(self.scale / 2))
         source = Region(
             math.floor(top) - _MARGIN * factor,
             math.floor(left) - _MARGIN * factor,
-            math.ceil(top + self.side_px) + _MARGIN * factor,
-            math.ceil(left + self.side_px) + _MARGIN * factor,
+            math.ceil(bottom) + _MARGIN * factor,
+            math.ceil(right) + _MARGIN * factor,
         )
         reduced = _reduce_blocks(array, source, factor, fill)
-        x0, y0 = (left - source.left) / factor, (top - source.top) / factor
-        side = self.side_px / factor
-        return _resample(reduced, (self.size_px, self.size_px), (x0, y0, x0 + side, y0 + side))
+        x0, x1 = ((edge - source.left) / factor for edge in (left, right))
+        y0, y1 = ((edge - source.top) / factor for edge in (top, bottom))
+        return _resample(reduced, wanted.size_hw, (x0, y0, x1, y1))
 
     def resampled_from(self, other: SquareCrop, array: np.ndarray) -> np.ndarray:
         """What `array`, (S, S[, C]) over the window of `other`, shows in this window, which lies inside that one."""
