@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,11 @@ from PIL import Image, ImageDraw
 from deocclude.pipeline import Deoccluder, load
 from deocclude.types import PARSING_NAMES
 from hf_models import TINY, tiny_swin
+
+# A shell gives its background jobs an ignored interrupt, and they pass it on to what they start: tests that interrupt
+# would wait for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REACH_PX = 20  # how far the tiny mask network grows a mask, in crop pixels
 SURE = 0.9  # the probability that it gives
