@@ -12,7 +12,6 @@ from dataclasses import astuple, dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from PIL import Image
 
 from deocclude.crop import OUTSIDE_GREY, Region, SquareCrop
 from deocclude.edges import RADIUS_PX, follow_edges, grow
@@ -415,7 +414,7 @@ def _label_parts(look: _Look, region: Region) -> np.ndarray:
     for label, part in enumerate(parts, start=1):
         if part.max() < 1e-3:
             continue
-        finer = np.asarray(Image.fromarray(part).resize((side, side), Image.Resampling.BILINEAR))
+        finer = grow(part, (side, side))
         better = finer > best
         labels[better] = label
         np.copyto(best, finer, where=better)
