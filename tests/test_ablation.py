@@ -159,6 +159,46 @@ def test_a_row_that_fails_is_told_and_the_others_go_on(folder: Path, tmp_path: P
     assert result.exit_code == 0 and "failed" not in result.stdout
 
 
+def test_a_row_that_its_stage_refuses_is_no_run_and_can_be_corrected(folder: Path, tmp_path: Path, monkeypatch) -> None:
+    losses = {"mask.losses": {"amodal_ce": 1.0, "perceptual": 0.1}}  # of no features: known when the stage is built
+    listed = {"config": str(folder / "base.yaml"), "data": str(folder / "set")}
+    path = tmp_path / "list.yaml"
+
+    def write(**rows: dict) -> None:
+        path.write_text(yaml.safe_dump(listed | {"mask": rows}, sort_keys=False))
+
+    write(wrong=ROWS["mask"]["ours"] | losses, unet=ROWS["mask"]["unet"])
+    result = ablate("-c", path, "-o", tmp_path / "out")
+    assert result.exit_code == 5 and "1/2 wrong: failed: mask.features: name stage 1's" in result.stderr
+    assert "| unet " in result.stdout
+    write(wrong=ROWS["mask"]["ours"], unet=ROWS["mask"]["unet"])
+    monkeypatch.setattr(ablation, "evaluate", out_of_memory)
+    result = ablate("-c", path, "-o", tmp_path / "out")
+    assert result.exit_code == 5, "trained, where nothing stands in the way any more, and then not measured"
+    assert "1/2 wrong: failed: out of memory" in result.stderr and "2/2 unet: done before" in result.stderr
+    assert (tmp_path / "out" / "wrong" / "best.safetensors").is_file()
+
+
+def out_of_memory(*_: object, **__: object) -> None:
+    raise RuntimeError("out of memory\nbacktrace")
+
+
+def test_rows_are_measured_anew_on_a_set_that_was_built_anew(folder: Path, tmp_path: Path) -> None:
+    def build(*people: str) -> None:
+        samples = [draw_person(name, "object", 20) for name in people]
+        write_frozen_set(tmp_path / "set", samples, name="drawn", seed=3, source="code", overwrite=True)
+
+    build("ann", "bob")
+    listed, told = Ablation.read(folder / "list.yaml", data=tmp_path / "set"), []
+    run(listed, tmp_path / "out", only=["ours", "unet"])
+    trained = (tmp_path / "out" / "unet" / "best.safetensors").stat().st_mtime_ns
+    build("cid", "dan", "eve")
+    anew = Ablation.read(folder / "list.yaml", data=tmp_path / "set")
+    table = run(anew, tmp_path / "out", only=["unet"], tell=told.append)
+    assert [row["name"] for row in table["rows"]] == ["unet"] and told[-1] == "1/1 unet: measuring"
+    assert (tmp_path / "out" / "unet" / "best.safetensors").stat().st_mtime_ns == trained, "and not trained again"
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -165,6 +165,8 @@ def test_bootstrap_of_nothing_and_of_unknown_values() -> None:
     rng = np.random.default_rng(0)
     assert all(math.isnan(x) for x in metrics.bootstrap_interval([], [], rng))
     assert all(math.isnan(x) for x in metrics.bootstrap_interval([math.nan], ["a"], rng))
-    assert metrics.bootstrap_interval([math.nan, 2.0], ["a", "b"], rng) == (2.0, 2.0)
+    assert all(math.isnan(x) for x in metrics.bootstrap_interval([math.nan, 2.0], ["a", "b"], rng))
+    assert all(math.isnan(x) for x in metrics.bootstrap_interval([1.0, 2.0], ["a", "a"], rng)), "one person"
+    assert metrics.bootstrap_interval([math.nan, 2.0, 2.0], ["a", "b", "c"], rng) == (2.0, 2.0)
     with pytest.raises(ValueError, match="2 values and 1 people"):
         metrics.bootstrap_interval([1.0, 2.0], ["a"], rng)

@@ -13,12 +13,14 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from deocclude.data.frozen import FrozenSet
+from deocclude.data.frozen_folder import SET_FILE
 from deocclude.data.poses import write_poses
 from deocclude.errors import ConfigError, DeoccludeError, UsageError
 from deocclude.evaluation import evaluate, summarise
@@ -41,6 +43,10 @@ _TIGHT_CROP = "tight_crop"  # the one key of a row that is not the training conf
 _NOT_THE_RUN = {"device", "threads", "workers", *STAGES, "people"}
 
 Rows = dict[str, dict[str, Any]]
+
+
+class _AnotherRunError(UsageError):
+    """A folder holds what another config trained: nothing may be lost, so the whole call stops."""
 
 
 class AblationFile(BaseModel):
@@ -115,6 +121,11 @@ class Ablation:
             raise ConfigError(f"{path}: data: name a frozen set to measure on, here or with --data")
         return cls(path, tuple(rows), data or told.data, told.limit, told.initial)
 
+    @cached_property
+    def set_digest(self) -> str:
+        """sha256 of the frozen set's list: a set that is built anew is another one."""
+        return hashlib.sha256((self.data / SET_FILE).read_bytes()).hexdigest()
+
     def pick(self, names: Sequence[str]) -> tuple[Row, ...]:
         """The rows of these names, all for none. Raises UsageError for a name that there is not."""
         known = {row.name for row in self.rows}
@@ -182,11 +193,12 @@ def run(
             started.add(trained_in)
             tell(f"{place}: measuring")
             _measure(ablation, row, run_folder, out / row.name, frozen)
-        except UsageError:
+        except _AnotherRunError:
             raise
-        except DeoccludeError as error:
-            tell(f"{place}: failed: {error}")
-            _write(out / row.name / "row.json", _head(ablation, row) | {"error": str(error)})
+        except (DeoccludeError, RuntimeError) as error:  # RuntimeError: what torch raises, out of memory above all
+            reason = str(error).partition("\n")[0]
+            tell(f"{place}: failed: {reason}")
+            _write(out / row.name / "row.json", _head(ablation, row) | {"error": reason})
         _write_table(ablation, out)
     return _write_table(ablation, out)
 
@@ -198,7 +210,7 @@ def _is_done(ablation: Ablation, row: Row, out: Path) -> bool:
 
 def _key(ablation: Ablation, row: Row) -> str:
     """What a row's figures hang on."""
-    measured = [row.fingerprint, row.tight_crop, str(ablation.data), ablation.limit, ablation.initial]
+    measured = [row.fingerprint, row.tight_crop, ablation.set_digest, ablation.limit, ablation.initial]
     return hashlib.sha256(json.dumps(measured).encode()).hexdigest()
 
 
@@ -206,14 +218,16 @@ def _train(row: Row, folder: Path, out: Path, *, anew: bool, quiet: bool) -> Non
     """Train a row in its folder, where that has not been done; run.json there says what it is, and whether it is."""
     known = _read(folder / "run.json")
     if known and known["fingerprint"] != row.fingerprint and not anew:
-        raise UsageError(f"{folder} was trained by another config: --overwrite does it anew, or name another folder")
+        raise _AnotherRunError(
+            f"{folder} was trained by another config: --overwrite does it anew, or name another folder"
+        )
     if known.get("done") and not anew:
         return
     resumed = not anew and (folder / STATE_FILE).is_file()
-    about = {"fingerprint": row.fingerprint, "done": False, "seconds": None}
-    _write(folder / "run.json", about)
     config = _with_poses(row, out)
     stage = _STAGES[row.stage](config)
+    about = {"fingerprint": row.fingerprint, "done": False, "seconds": None}
+    _write(folder / "run.json", about)  # after what a config can be wrong about: nothing is trained by that
     started = time.monotonic()
     fit(stage, config, row.section, folder, resume=not anew, quiet=quiet)
     seconds = None if resumed else round(time.monotonic() - started, 1)  # of a part nobody wants to know

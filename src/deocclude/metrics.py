@@ -194,13 +194,14 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Confidence interval of the mean of `values`, by drawing people with replacement: see `bootstrap_means`.
 
-    (NaN, NaN) when there is no value.
+    (NaN, NaN) when values of fewer than two people are known: one says nothing of how much people differ.
 
     Raises:
         ValueError: the two sequences differ in length.
     """
     means = bootstrap_means(values, people, rng, draws=draws)
-    if not means.size:
+    known = {person for value, person in zip(values, people, strict=True) if not math.isnan(value)}
+    if len(known) < 2:
         return math.nan, math.nan
     tail = (1.0 - level) / 2.0
     low, high = np.quantile(means, [tail, 1.0 - tail])
