@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -10,8 +11,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from deocclude.errors import WeightsError
-from deocclude.weights_io import load_into, load_state, load_weights, rebuild, save_state, save_weights
+from deocclude.errors import DeoccludeError, WeightsError
+from deocclude.weights_io import load_into, load_state, load_weights, rebuild, save_state, save_weights, start_from
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,23 @@ def test_a_network_is_filled_strictly(tmp_path: Path) -> None:
         load_into(Tiny(Sizes((3, 5))), path)
 
 
+def test_training_goes_on_where_a_part_of_the_network_is_new(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class Longer(Tiny):
+        def __init__(self) -> None:
+            super().__init__(Sizes())
+            self.tail = torch.nn.Linear(2, 1)
+
+    source, target = Tiny(Sizes()), Longer()
+    path, tail = write(tmp_path / "a.safetensors", source), target.tail.weight.clone()
+    assert start_from(target, path) == ["tail.weight", "tail.bias"]
+    assert torch.equal(target.conv.weight, source.conv.weight) and torch.equal(target.tail.weight, tail)
+    assert "a.safetensors: not in these weights and trained from new: tail.weight, tail.bias" in caplog.text
+    caplog.clear()
+    assert start_from(Tiny(Sizes()), path) == [] and not caplog.text
+    with pytest.raises(WeightsError, match=r"a\.safetensors: weights do not fit Linear: 0 of its \d+ values"):
+        start_from(torch.nn.Linear(9, 9), path)
+
+
 def test_a_network_is_rebuilt_with_its_sizes(tmp_path: Path) -> None:
     source = Tiny(Sizes((2, 6)))
     network, metadata = rebuild(write(tmp_path / "a.safetensors", source, step=3), KINDS)
@@ -118,3 +136,21 @@ def test_weights_that_do_not_fit_are_named(tmp_path: Path, changes: dict, messag
     path = write(tmp_path / "a.safetensors", Tiny(Sizes()), **changes)
     with pytest.raises(WeightsError, match=rf"a\.safetensors: {message}"):
         rebuild(path, KINDS)
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_former_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class FullDisk(io.BytesIO):
+        def write(self, *_: object) -> int:
+            raise OSError(28, "No space left on device")
+
+    for save in (
+        lambda path: save_state(path, {"step": 1}),
+        lambda path: save_weights(path, {"a": torch.zeros(2)}, {}),
+    ):
+        path = tmp_path / "kept"
+        path.write_bytes(b"former")
+        with monkeypatch.context() as patched:
+            patched.setattr("builtins.open", lambda *_, **__: FullDisk())
+            with pytest.raises(DeoccludeError, match=f"cannot write {path}: No space left on device"):
+                save(path)
+        assert [p.name for p in tmp_path.iterdir()] == ["kept"] and path.read_bytes() == b"former"

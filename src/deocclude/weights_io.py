@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import io
 import json
-import os
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from deocclude.errors import WeightsError
+from deocclude.image_io import write_whole
+
+_log = logging.getLogger(__name__)
 
 WEIGHTS_NAME = "model.safetensors"  # of the weights in a folder, as everyone on the Hugging Face hub names them
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Write a resumable state; an interruption leaves the former file as it was."""
-    part = path.with_name(path.name + ".tmp")
-    torch.save(state, part)
-    os.replace(part, path)
+    """Write a resumable state; an interruption or a full disk leaves the former file. Raises DeoccludeError."""
+    buffer = io.BytesIO()  # a file that torch writes itself fails in many ways
+    torch.save(state, buffer)
+    write_whole(path, lambda file: file.write(buffer.getbuffer()))
 
 
 def load_state(path: Path) -> dict[str, Any]:
@@ -49,12 +53,13 @@ def load_foreign_state(path: Path) -> dict[str, Tensor]:
 
 
 def save_weights(path: Path, weights: dict[str, Tensor], metadata: dict[str, Any]) -> None:
-    """Weights as .safetensors; metadata values are stored as JSON."""
-    part = path.with_name(path.name + ".tmp")
+    """Weights as .safetensors; metadata values are stored as JSON. The file appears whole or not at all.
+
+    Raises DeoccludeError.
+    """
     plain = {k: v.detach().cpu().contiguous() for k, v in weights.items()}
-    save_file(plain, part, {k: json.dumps(v) for k, v in metadata.items()})
-    part.chmod(0o644)  # safetensors writes files that only their owner can read
-    os.replace(part, path)
+    content = save(plain, {k: json.dumps(v) for k, v in metadata.items()})
+    write_whole(path, lambda file: file.write(content))
 
 
 def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -121,6 +126,27 @@ def rebuild(path: Path, kinds: dict[str, tuple[type[nn.Module], type]]) -> tuple
         reason = str(error).splitlines()[-1].strip()
         raise WeightsError(f"{path}: weights do not fit {network_type.__name__}: {reason}") from error
     return network, metadata
+
+
+def start_from(network: nn.Module, path: Path) -> list[str]:
+    """Begin training `network` with what fits of a .safetensors file; the rest is new. Returns the names of the rest.
+
+    So a network goes on from its own weights after a part of it was changed; a warning names the new part. Raises
+    WeightsError where less than half of the network would be taken: that is another one.
+    """
+    weights, _ = load_weights(path)
+    own = network.state_dict()
+    fitting = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
+    taken, whole = sum(value.numel() for value in fitting.values()), sum(value.numel() for value in own.values())
+    if 2 * taken < whole:
+        raise WeightsError(
+            f"{path}: weights do not fit {type(network).__name__}: {taken} of its {whole} values could be taken"
+        )
+    network.load_state_dict(fitting, strict=False)
+    fresh = [name for name in own if name not in fitting]
+    if fresh:
+        _log.warning("%s: not in these weights and trained from new: %s", path, ", ".join(fresh))
+    return fresh
 
 
 def load_into(network: nn.Module, path: Path) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from deocclude.train.crops import Crops
 from deocclude.train.engine import Companion, Outcome, Stage, choose_device, fit, to_float, use_bfloat16
 from deocclude.train.pictures import composed, first_people, in_a_row, named, to_rgb
 from deocclude.train.predicted_masks import MaskPredictor, predict
-from deocclude.weights_io import load_into
+from deocclude.weights_io import start_from
 
 DEFAULT_LOSSES = CONTENT_METHODS["ours"].losses
 # stage 2 works on the tight crop, on people of whom something is hidden
@@ -77,7 +77,7 @@ class ContentStage(Stage):
         self.network = self.method.network(self.config)
         self.discriminator = PatchDiscriminator(4, depth=3) if self.losses.get("adversarial") else None
         if section.init is not None:
-            load_into(self.network, section.init)
+            start_from(self.network, section.init)
         self.stream = crops.stream(config.seed)
         size_px = section.schedule.phases[-1].size_px
         self.validation = crops.held_out(config.validation_samples, size_px)

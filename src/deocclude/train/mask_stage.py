@@ -22,7 +22,7 @@ from deocclude.train.config import TrainConfig, build
 from deocclude.train.crops import Crops, iou_of_each
 from deocclude.train.engine import STATE_FILE, Outcome, Stage, choose_device, fit, to_float, use_bfloat16
 from deocclude.train.pictures import first_people, in_a_row, mask_rgb, named, to_rgb
-from deocclude.weights_io import load_into
+from deocclude.weights_io import start_from
 
 DEFAULT_LOSSES = MASK_METHODS["ours"].losses
 
@@ -52,7 +52,7 @@ class MaskStage(Stage):
         self.discriminator = PatchDiscriminator(4) if self.losses.get("adversarial") else None
         self.stream = crops.stream(config.seed)
         if section.init is not None:
-            load_into(self.network, section.init)
+            start_from(self.network, section.init)
         elif fresh and getattr(self.config, "pose_guidance", False):
             centres = read_poses(section.poses) if section.poses else draw_poses(config)
             if len(centres) != self.config.templates:
@@ -60,8 +60,8 @@ class MaskStage(Stage):
                     f"mask.network.templates is {self.config.templates}, {section.poses} has {len(centres)}"
                 )
             self.network.typical_poses.centres.copy_(torch.from_numpy(centres))
-        size_px = section.schedule.phases[-1].size_px
-        self.validation = crops.held_out(config.validation_samples, size_px, CropConfig(p_exact=0.6))
+        self.size_px = section.schedule.phases[-1].size_px
+        self.validation = crops.held_out(config.validation_samples, self.size_px, CropConfig(p_exact=0.6))
 
     def generator_terms(self, batch: dict[str, Tensor], rng: np.random.Generator) -> tuple[dict[str, Tensor], Tensor]:
         """Terms of the criterion, and the soft amodal mask."""
@@ -132,8 +132,10 @@ class MaskStage(Stage):
         )
 
     def metadata(self) -> dict[str, Any]:
-        """Network and configuration, as stored beside the weights."""
-        return {"network": self.method.kind, "config": self.config.to_dict(), "losses": self.losses}
+        """Network, configuration and size of crops, as stored beside the weights."""
+        return {
+            "network": self.method.kind, "config": self.config.to_dict(), "losses": self.losses, "size_px": self.size_px
+        }  # fmt: skip
 
 
 def draw_poses(config: TrainConfig) -> np.ndarray:

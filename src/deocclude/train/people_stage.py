@@ -23,7 +23,7 @@ from deocclude.train.config import TrainConfig, build, check_losses
 from deocclude.train.engine import Outcome, Stage, choose_device, fit, to_float, use_bfloat16
 from deocclude.train.people_targets import PeopleCriterion, encode
 from deocclude.train.pictures import PEOPLE, boxes_rgb, in_a_row, named
-from deocclude.weights_io import load_into
+from deocclude.weights_io import start_from
 
 DEFAULT_LOSSES = {"centre": 1.0, "sides": 2.0, "own": 1.0, "mask": 1.0}
 THRESHOLDS = tuple(round(0.1 + 0.05 * i, 2) for i in range(15))  # tried in validation
@@ -56,7 +56,7 @@ class PeopleStage(Stage):
         except ValueError as error:
             raise ConfigError(f"people.network: {error}") from error
         if section.init is not None:
-            load_into(self.network, section.init)
+            start_from(self.network, section.init)
 
         def stream(split: str, p_wild: float, seed: int) -> PeopleStream:
             library = load_library(data.root, split, sources, data.places)

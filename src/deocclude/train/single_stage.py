@@ -21,7 +21,7 @@ from deocclude.train.config import TrainConfig, build
 from deocclude.train.crops import Crops, iou_of_each
 from deocclude.train.engine import Outcome, Stage, choose_device, fit, to_float, use_bfloat16
 from deocclude.train.pictures import composed, first_people, in_a_row, mask_rgb, named, to_rgb
-from deocclude.weights_io import load_into
+from deocclude.weights_io import start_from
 
 
 class SingleStage(Stage):
@@ -48,7 +48,7 @@ class SingleStage(Stage):
         self.network = self.method.network(self.config)
         self.discriminator = PatchDiscriminator(4, depth=3) if self.losses.get("adversarial") else None
         if section.init is not None:
-            load_into(self.network, section.init)
+            start_from(self.network, section.init)
         self.stream = crops.stream(config.seed)
         size_px = section.schedule.phases[-1].size_px
         self.validation = crops.held_out(config.validation_samples, size_px, CropConfig(p_exact=0.6))
