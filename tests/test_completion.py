@@ -1,8 +1,10 @@
+import contextlib
+
 import numpy as np
 import pytest
 
 from deocclude.completion import MAX_WIDE_LOOKS, TIGHT_SCALE, MaskCompletion
-from deocclude.errors import InputError
+from deocclude.errors import InputError, NobodyThereError
 from deocclude.masks import box_to_mask, dilate, mask_iou
 
 SIZE_HW = (300, 400)
@@ -17,17 +19,19 @@ class FakeNetwork:
 
     input_size = 256
 
-    def __init__(self, answer):
+    def __init__(self, answer, fine_size=256):
         self.answer = answer
+        self.fine_size = fine_size
         self.asked = []
 
     def __call__(self, image, initial):
         self.asked.append((image, initial))
         pairs = [self.answer(one_image, one_initial[0]) for one_image, one_initial in zip(image, initial, strict=True)]
         visible, amodal = (np.stack(maps)[:, None].astype(np.float32) for maps in zip(*pairs, strict=True))
-        parsing = np.zeros((len(image), 12, 64, 64), np.float32)
+        cells = image.shape[-1] // 4
+        parsing = np.zeros((len(image), 12, cells, cells), np.float32)
         # The upper half of the crop is hair, the lower half leg; background is likelier still.
-        parsing[:, 0], parsing[:, 2, :32], parsing[:, 5, 32:] = 0.6, 0.4, 0.4
+        parsing[:, 0], parsing[:, 2, : cells // 2], parsing[:, 5, cells // 2 :] = 0.6, 0.4, 0.4
         return {"visible": visible, "amodal": amodal, "visible_parsing": parsing, "amodal_parsing": parsing}
 
 
@@ -91,6 +95,23 @@ def test_the_windows_are_wide_then_tight_and_further_each_mirrored():
     assert further.sum() == pytest.approx(tight.sum() * (1.25 / 1.5) ** 2, rel=0.03)
     assert image.dtype == np.float32
     assert 0 <= image.min() < image.max() <= 1
+
+
+def test_final_looks_are_finer_and_stage_2_gets_its_own_size():
+    seen = box_to_mask((100, 150, 180, 230), SIZE_HW)
+    coarse, fine = FakeNetwork(upwards(0.5)), FakeNetwork(upwards(0.5), fine_size=320)
+    usual, output = MaskCompletion(coarse)(PHOTO, seen), MaskCompletion(fine)(PHOTO, seen)
+    assert [image.shape[-1] for image, _ in fine.asked] == [256, 320, 320]
+    assert mask_iou(spread(output, output.amodal), box_to_mask((100, 110, 180, 230), SIZE_HW)) > 0.97
+    assert output.crop.size_px == 256 and output.crop.side_px == pytest.approx(usual.crop.side_px, abs=2)
+    assert output.crop_image.shape == (256, 256, 3)
+    assert output.crop_visible_parsing.shape == output.crop_amodal_parsing.shape == (12, 64, 64)
+    assert np.allclose(output.crop_amodal_parsing.sum(0), 1, atol=1e-3)
+    assert mask_iou(output.crop_amodal, usual.crop_amodal) > 0.97
+    assert mask_iou(output.crop_visible, usual.crop_visible) > 0.95
+    assert not (output.crop_visible & ~output.crop_amodal).any()
+    crop, image, *parsings = MaskCompletion(fine).look_at(PHOTO, seen, seen)
+    assert crop.size_px == len(image) == 256 and {p.shape for p in parsings} == {(12, 64, 64)}
 
 
 def test_without_the_tight_crop_there_is_one_wide_look():
@@ -220,6 +241,16 @@ def test_a_mask_thinner_than_a_crop_pixel_does_not_vanish():
     network = FakeNetwork(as_it_is)
     MaskCompletion(network)(photo, mask)
     assert all(initial.any() for _, initial in network.asked)
+
+
+def test_two_specks_far_apart_do_not_vanish():
+    # each is a ten-thousandth of a crop pixel, which the coverage rounds to nothing
+    mask = np.zeros((400, 20_000), bool)
+    mask[200, 10] = mask[200, 19_000] = True
+    network = FakeNetwork(as_it_is)
+    with contextlib.suppress(NobodyThereError):  # so small that nothing may be left of them in the end
+        MaskCompletion(network)(np.zeros((400, 20_000, 3), np.uint8), mask)
+    assert network.asked and all(initial.any() for _, initial in network.asked)
 
 
 def test_an_empty_mask_is_refused():

@@ -154,6 +154,12 @@ class SquareCrop:
         x0, y0, side = (left - other_left) / scale, (top - other_top) / scale, self.side_px / scale
         return _resample(array, array.shape[:2], (x0, y0, x0 + side, y0 + side))
 
+    def regridded(self, array: np.ndarray, size_px: int) -> np.ndarray:
+        """`array`, (S, S[, C]) over this window, as (size_px, size_px[, C]) of the same type over the same window."""
+        if array.dtype == bool:
+            return self.regridded(array.view(np.uint8) * np.uint8(255), size_px) >= 128
+        return _resample(array, (size_px, size_px), (0, 0, array.shape[1], array.shape[0]))
+
     def to_photo(
         self, crop_array: np.ndarray, size_hw: tuple[int, int], within: Region | None = None, *, crisp: bool = False
     ) -> tuple[Region, np.ndarray]:

@@ -217,7 +217,9 @@ def export_to_weights(
     if isinstance(network, PeopleDetector):
         # the threshold of validation is for boxes alone; at inference stage 1 looks at them too
         row |= {"size_px": metadata.get("size_px", SIZE_PX), "min_score": MIN_SCORE}
-    if name == "mask_completion" and network.config.pose_guidance:
+    if isinstance(network, MaskCompletionNet) and sizes == "any":
+        row["size_px"] = metadata.get("size_px", INPUT_SIZE)  # as it was trained, for looks where detail counts
+    if isinstance(network, MaskCompletionNet) and network.config.pose_guidance:
         write_poses(folder / "typical_poses.npz", network.typical_poses.centres.numpy())
     manifest_path = folder / MANIFEST_NAME
     manifest = {"format": MANIFEST_FORMAT, "parsing_names": list(PARSING_NAMES), "models": {}}

@@ -62,8 +62,10 @@ class ModelInfo:
 class Network:
     """A network on a device: named arrays in, named arrays out. Safe to call from several threads at once."""
 
-    def __init__(self, session: onnxruntime.InferenceSession, input_size: int) -> None:
+    def __init__(self, session: onnxruntime.InferenceSession, input_size: int, fine_size: int | None = None) -> None:
+        """Sides of the square input in pixels: `input_size` as a rule, `fine_size`, if given, where detail counts."""
         self.input_size = input_size
+        self.fine_size = fine_size or input_size
         self._session = session
         self._output_names = [output.name for output in session.get_outputs()]
 
@@ -137,16 +139,18 @@ def open_networks(
     `threads`: CPU threads a network may use; None leaves it to ONNX Runtime (one a core). A device that was asked for
     by name is used or DeviceError is raised; with "auto" a CUDA that is offered but does not start is logged and left.
     """
-    if threads is not None and threads < 1:
-        raise UsageError(f"threads must be 1 or more, got {threads}")
+    if threads is not None and not (isinstance(threads, int) and threads >= 1):
+        raise UsageError(f"threads must be a whole number of 1 or more, got {threads!r}")
     chosen = choose_device(device)
     contents = {name: _read_checked(files) for name, files in model.networks.items()}
 
+    def open_one(name: str, on: Literal["cpu", "cuda"]) -> Network:
+        files = model.networks[name]
+        session = _open_session(contents[name], files.onnx_path, on, threads)
+        return Network(session, model.input_size, files.info.get("size_px"))
+
     def open_all(on: Literal["cpu", "cuda"]) -> dict[str, Network]:
-        return {
-            name: Network(_open_session(content, model.networks[name].onnx_path, on, threads), model.input_size)
-            for name, content in contents.items()
-        }
+        return {name: open_one(name, on) for name in contents}
 
     try:
         return open_all(chosen), chosen

@@ -25,7 +25,7 @@ class TorchNetwork:
     """A torch function behind the interface of `runtime.Network`: named arrays in, named arrays out."""
 
     def __init__(self, forward: Callable[..., dict[str, Tensor]], input_size: int, device: torch.device) -> None:
-        self.input_size = input_size
+        self.input_size = self.fine_size = input_size
         self._forward, self._device = forward, device
 
     @torch.no_grad()
