@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 import time
 from pathlib import Path
 
@@ -12,8 +14,9 @@ from PIL import Image
 
 from deocclude.batch import Finding, Job, exit_code, plan_jobs, run_jobs
 from deocclude.coco import CocoFile
-from deocclude.errors import UsageError, WeightsError
+from deocclude.errors import DeoccludeError, UsageError, WeightsError
 from deocclude.image_io import load_photo
+from deocclude.types import Result
 
 
 @pytest.fixture
@@ -368,3 +371,70 @@ def test_a_disk_that_refuses_leaves_nothing_behind(photo: Path, pipe, monkeypatc
     assert report.status == "failed"
     assert "No space left on device" in report.error and "photo.deoccluded.png" in report.error
     assert sorted(photo.parent.iterdir()) == before
+
+
+def test_what_comes_down_a_pipe_is_never_done_before(photo: Path, pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    output = photo.with_name("piped.png")
+    (job,) = plan_jobs(["-"], boxes_xyxy=[(9, 9, 90, 90)], output=str(output))
+    output.write_bytes(photo.read_bytes())
+    assert not job.is_done
+    fifo = photo.with_name("fifo")
+    os.mkfifo(fifo)
+    writer = threading.Thread(target=lambda: fifo.write_bytes(photo.read_bytes()), daemon=True)
+    writer.start()
+    (report,) = run_jobs(plan_jobs([str(fifo)], boxes_xyxy=[(9, 9, 90, 90)], output=str(output)), lambda: pipe)
+    assert report.status == "done", "and it is read once"
+
+
+def test_people_found_are_done_when_all_are_written(
+    photo: Path, listed: CocoFile, pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = plan_jobs([str(photo)], finding=Finding(listed), kinds=["visible"])
+    write = Result.write
+
+    def full_disk(result: Result, kind: str, path: Path, person=None, **about):
+        if person.id == 2:
+            raise DeoccludeError(f"cannot write {path}: No space left on device")
+        return write(result, kind, path, person, **about)
+
+    monkeypatch.setattr(Result, "write", full_disk)
+    assert [report.status for report in run_jobs(jobs, lambda: pipe)] == ["failed"]
+    monkeypatch.setattr(Result, "write", write)
+    assert [report.status for report in run_jobs(jobs, lambda: pipe)] == ["done"]
+    assert photo.with_name("photo.person2.visible.png").is_file()
+
+
+def test_files_of_people_who_are_no_more_found_go(photo: Path, listed: CocoFile, pipe) -> None:
+    def names(finding: Finding) -> list[str]:
+        assert [r.status for r in run_jobs(plan_jobs([str(photo)], finding=finding, kinds=["rgba"]), lambda: pipe)]
+        return sorted(path.name for path in photo.parent.glob("photo.person*"))
+
+    assert names(Finding(listed)) == ["photo.person1.rgba.png", "photo.person2.rgba.png"]
+    photo.with_name("photo.person7.rgba.png").write_bytes(b"mine")
+    photo.with_name("photo.person2.amodal.png").write_bytes(b"of another kind")
+    left = ["photo.person1.rgba.png", "photo.person2.amodal.png", "photo.person7.rgba.png"]
+    assert names(Finding(listed, person="1")) == left, "but for what is none of ours"
+
+
+def test_an_empty_output_is_not_done(photo: Path, pipe) -> None:
+    jobs = plan_jobs([str(photo)], boxes_xyxy=[(9, 9, 90, 90)])
+    photo.with_name("photo.deoccluded.png").touch()
+    assert [report.status for report in run_jobs(jobs, lambda: pipe)] == ["done"]
+
+
+def test_a_photo_is_not_its_own_mask(photo: Path) -> None:
+    (job,) = plan_jobs([str(photo)], masks=[str(photo.parent)])
+    assert job.mask_paths == () and job.problem and job.problem.startswith(f"no mask for {photo}: looked for")
+    for options, named in (({"masks": [""]}, "--mask"), ({"output": ""}, "-o")):
+        with pytest.raises(UsageError, match=f"{named}: the name is empty"):
+            plan_jobs([str(photo)], **options)
+
+
+def test_photos_are_read_in_their_turn(tmp_path: Path, person, pipe) -> None:
+    for name in ("a.png", "b.png"):
+        Image.fromarray(person.photo).save(tmp_path / name)
+    jobs = plan_jobs([str(tmp_path)], output=str(tmp_path / "out"), finding=Finding(lambda image: []))
+    reports = run_jobs(jobs, lambda: pipe)
+    assert next(reports).status == "done"
+    (tmp_path / "b.png").write_bytes(b"damaged meanwhile")
+    assert next(reports).status == "failed"

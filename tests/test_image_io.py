@@ -253,3 +253,23 @@ def test_a_colour_profile_is_kept_where_it_speaks_of_rgb(tmp_path):
     Image.new("CMYK", (4, 4)).save(tmp_path / "inks.jpg", icc_profile=of_inks)
     assert load_photo(tmp_path / "inks.jpg").icc_profile is None
     assert load_photo(np.zeros((2, 2, 3), np.uint8)).icc_profile is None
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG"])
+def test_exif_that_cannot_be_read_leaves_the_photo_as_it_is(picture, file_format, recwarn):
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, file_format, exif=b"Exif\0\0garbage")
+    assert load_image(file.getvalue()).shape == picture.shape
+    assert not recwarn.list
+
+
+def test_a_name_may_be_as_long_as_names_can_be(tmp_path, picture):
+    path = tmp_path / ("x" * 251 + ".png")
+    assert np.array_equal(load_image(save_image(picture, path)), picture)
+
+
+def test_what_is_no_picture_is_not_written(tmp_path):
+    for pixels in (np.zeros((4, 4)), np.zeros((4, 4, 2), np.uint8), np.zeros((4, 4, 3), bool)):
+        with pytest.raises(InputError, match=r"a picture must be \(H, W\) bool or uint8"):
+            save_image(pixels, tmp_path / "a.png")
+    assert not any(tmp_path.iterdir())

@@ -367,3 +367,31 @@ def test_recovering_alone_paints_as_a_whole_run_does(pipe, person, result):
     paint = np.abs(alone.astype(int) - person.photo)[rim].max(axis=-1)
     inside = np.abs(alone.astype(int) - person.photo)[one.invisible_mask & (weight == 255)].max()
     assert rim.any() and (paint <= np.ceil(weight[rim] / 255 * inside)).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"min_score": "0.5"}, "min_score must be a number from 0 to 1, got '0.5'"),
+        ({"min_score": float("nan")}, "min_score must be a number from 0 to 1, got nan"),
+        ({"min_height_px": -1}, "min_height_px must be a number of pixels, got -1"),
+        ({"segmenter": 5}, "a segmenter is a function of an image, got int"),
+        ({"person": 0}, "a person is chosen by all, largest, a number from the left"),
+        ({"boxes_xyxy": [(0, 0, 9, 9)], "person": 1}, "give them or masks and boxes, not both"),
+        ({"boxes_xyxy": [(0, 0, 9, 9)], "min_score": 0.5}, "give them or masks and boxes, not both"),
+    ],
+)
+def test_options_of_finding_are_checked(pipe, options, message):
+    with pytest.raises(UsageError, match=message):
+        pipe(np.zeros((32, 32, 3), np.uint8), **options)
+
+
+def test_what_load_cannot_use_is_named(weights_dir):
+    for options, message in (
+        ({"model": ["base"]}, "a model is given by its name, got list"),
+        ({"segmenter": 5}, "a segmenter is a function of an image, got int"),
+        ({"threads": "2"}, "threads must be a whole number of 1 or more, got '2'"),
+        ({"threads": 1.5}, "threads must be a whole number of 1 or more, got 1.5"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            deocclude.load(**({"model": "base", "weights_dir": weights_dir} | options))

@@ -105,7 +105,7 @@ def test_a_cuda_that_does_not_start_is_never_replaced_silently(weights_dir, monk
 
 
 def test_threads_must_be_positive(weights_dir):
-    with pytest.raises(UsageError, match="threads must be 1 or more, got 0"):
+    with pytest.raises(UsageError, match="threads must be a whole number of 1 or more, got 0"):
         open_networks(find_model("base", weights_dir), "cpu", threads=0)
 
 

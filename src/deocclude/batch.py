@@ -12,6 +12,7 @@ import json
 import os
 import re
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,12 +20,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from PIL import Image
-
 from deocclude.coco import CocoFile
 from deocclude.errors import DeoccludeError, InputError, UsageError
 from deocclude.hidden import check_complete
-from deocclude.image_io import load_mask, load_photo
+from deocclude.image_io import load_mask, load_photo, to_image
 from deocclude.masks import BoxXyxy
 from deocclude.order import Occlusion
 from deocclude.people import Choice, Segmenter
@@ -136,9 +135,14 @@ class Job:
 
     @property
     def is_done(self) -> bool:
-        """Whether the photo is there, and all of `expected_paths`."""
-        there = not self.to_stdout and not self.problem and (self.source == STREAM or Path(self.source).is_file())
-        return there and all(path.is_file() for path in self.expected_paths)
+        """Whether photo and masks are there, and all of `expected_paths`.
+
+        What comes down a pipe may be another photo each time: that is never done.
+        """
+        if self.to_stdout or self.problem or self.source == STREAM:
+            return False
+        given = (Path(self.source), *self.mask_paths)
+        return all(path.is_file() for path in given) and all(map(_holds_something, self.expected_paths))
 
     def stamp(self, seed: int, model: str) -> str:
         """Of all that the outputs are made from: the photo and prompts by their contents, options, seed and model."""
@@ -232,6 +236,9 @@ def plan_jobs(
             raise UsageError("people are found where no --mask and no --box points at them: give one or the other")
     else:
         finding = finding or Finding()
+    for option, names in (("--mask", masks), ("-o", [output] if output is not None else [])):
+        if "" in names:
+            raise UsageError(f"{option}: the name is empty: expected a file or a folder")
     target = _Target.parse(output)
     if (
         uncrop
@@ -377,6 +384,7 @@ def _masks_of(
             for p in (folder.iterdir() if folder.is_dir() else ())
             if numbered.fullmatch(p.stem)
             and p.suffix.lower() in PHOTO_SUFFIXES
+            and os.path.realpath(p) != os.path.realpath(source)  # a photo is not its own mask
             and (p.stem.lower() == stem.lower() or p.stem.lower() not in siblings)
         ]
         if not matching:
@@ -418,23 +426,28 @@ def run_jobs(
     `workers`: photos at a time. `fail_fast`: stop after the first failure. `model`: what `load` loads, told from others
     by any text that differs (`runtime.ModelInfo.digest`). Errors of `load` are raised.
     """
-    stamps = [job.stamp(seed, model) for job in jobs]
-    todo = [overwrite or not job.is_done or job.is_outdated(s) for job, s in zip(jobs, stamps, strict=True)]
-    pipe = load() if any(todo) else None
+    opened: list[Deoccluder] = []
+    opening = threading.Lock()
 
-    def work(index: int) -> Report:
-        job = jobs[index]
-        if not todo[index] or pipe is None:
+    def pipe() -> Deoccluder:
+        with opening:
+            if not opened:
+                opened.append(load())
+        return opened[0]
+
+    def work(job: Job) -> Report:
+        stamp = job.stamp(seed, model)  # reads the photo, so each has its turn
+        if not overwrite and job.is_done and not job.is_outdated(stamp):
             return Report(job.source, "skipped", outputs=_names(job.expected_paths))
-        return do_job(job, pipe, seed=seed, stamp=stamps[index])
+        return do_job(job, pipe(), seed=seed, stamp=stamp)
 
     with contextlib.ExitStack() as stack:
-        reports: Iterable[Report] = map(work, range(len(jobs)))
+        reports: Iterable[Report] = map(work, jobs)
         if workers > 1 and len(jobs) > 1:
             pool = ThreadPoolExecutor(workers)
             # Leaving early, by a failure or by Ctrl-C, drops what has not begun and waits for what has.
             stack.callback(pool.shutdown, wait=True, cancel_futures=True)
-            reports = pool.map(work, range(len(jobs)))
+            reports = pool.map(work, jobs)
         for report in reports:
             yield report
             if fail_fast and report.status == "failed":
@@ -541,6 +554,8 @@ def _recover(job: Job, pipe: Deoccluder, seed: int) -> Result:
 def _write(job: Job, result: Result, stamp: str | None) -> None:
     by_id = {person.id: person for person in result.people}
     files = [(output.kind, *place) for output in job.outputs for place in output.paths(list(by_id))]
+    # a file that stands for all comes last: an interruption before it leaves the job undone
+    files.sort(key=lambda file: file[2] in job.expected_paths)
     if job.to_stdout and not files:
         raise InputError("nobody was found, so there is nothing to write to standard output")
     for kind, number, path in files:
@@ -552,7 +567,25 @@ def _write(job: Job, result: Result, stamp: str | None) -> None:
         else:
             picture = result.picture(kind, person)
             with io.BytesIO() as png:
-                image = Image.fromarray(picture.pixels)
+                image = to_image(picture.pixels, picture.palette)
                 image.save(png, "PNG", compress_level=_STREAM_PNG_LEVEL, icc_profile=picture.icc_profile)
                 sys.stdout.buffer.write(png.getvalue())
                 sys.stdout.buffer.flush()
+    if not job.to_stdout:
+        _remove_former(job, set(by_id))
+
+
+def _remove_former(job: Job, ids: set[int]) -> None:
+    """Remove what an earlier request wrote for people who are none of this result: they would be taken for its own."""
+    for output in job.outputs:
+        if output.stem is None or output.kind not in PERSON_KINDS:
+            continue
+        name = re.compile(re.escape(output.stem) + rf"\.person(\d+)\.{output.kind}\.png")
+        for path in output.path.parent.iterdir():
+            found = name.fullmatch(path.name)
+            if found and int(found[1]) not in ids and read_stamp(path) is not None:
+                path.unlink()
+
+
+def _holds_something(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > 0

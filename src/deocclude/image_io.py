@@ -7,6 +7,7 @@ import os
 import secrets
 import struct
 import threading
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -97,11 +98,7 @@ def save_image(
         raise InputError(
             f"cannot write {path}: an image name must end in .png, .jpg, .webp or the like, got '{path.suffix}'"
         )
-    if pixels.dtype == bool:
-        pixels = np.where(pixels, np.uint8(255), np.uint8(0))
-    image = Image.fromarray(np.ascontiguousarray(pixels))
-    if palette is not None:
-        image.putpalette(palette.tobytes())
+    image = to_image(pixels, palette)
     # Photos hardly shrink with more effort, and at 12 megapixels the default level of PNG takes seconds.
     options = {"PNG": {"compress_level": 1}, "JPEG": {"quality": 95}, "WEBP": {"quality": 95}}.get(file_format, {})
     if icc_profile:
@@ -111,6 +108,21 @@ def save_image(
     return write_whole(path, lambda file: image.save(file, format=file_format, **options))
 
 
+def to_image(pixels: np.ndarray, palette: np.ndarray | None = None) -> Image.Image:
+    """What `save_image` writes of these arrays, as a Pillow image. Raises InputError for another array."""
+    whole = pixels.dtype in (np.uint8, np.bool_) and pixels.ndim == 2
+    if not (whole or (pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[2] in (3, 4))):
+        raise InputError(
+            f"a picture must be (H, W) bool or uint8, or (H, W, 3 or 4) uint8, got {pixels.shape} {pixels.dtype}"
+        )
+    if pixels.dtype == bool:
+        pixels = np.where(pixels, np.uint8(255), np.uint8(0))
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    if palette is not None:
+        image.putpalette(palette.tobytes())
+    return image
+
+
 def save_text(text: str, path: str | Path) -> Path:
     """Write text (UTF-8) to `path`, whole or not at all. Folders and errors as in `save_image`."""
     return write_whole(Path(path), lambda file: file.write(text.encode("utf-8")))
@@ -118,7 +130,7 @@ def save_text(text: str, path: str | Path) -> Path:
 
 def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> Path:
     """Let `write` fill a temporary file, then rename it: beside `path`, since only on one disk renaming is one step."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")  # short: a file's name may be as long as names can be
     try:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -196,12 +208,22 @@ def _decode(image: Image.Image, name: str) -> Image.Image:
         raise InputError(_too_large(name, width, height))
     try:
         image.load()
-        # exif_transpose copies a photo even when there is nothing to turn.
-        upright = image if image.getexif().get(_ORIENTATION_TAG, 1) == 1 else ImageOps.exif_transpose(image)
     except (*_DAMAGED, Image.DecompressionBombError) as error:
         raise InputError(f"{name}: damaged or cut short picture ({_one_line(error)})") from error
+    upright = _turn_upright(image)
     # Pillow turns premultiplied grey into nothing but straight grey.
     return upright.convert("LA") if upright.mode == "La" else upright
+
+
+def _turn_upright(image: Image.Image) -> Image.Image:
+    """The picture as its EXIF says; as it is where that cannot be read, since the pixels are whole."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's, of half-broken EXIF
+        try:
+            # exif_transpose copies a photo even when there is nothing to turn.
+            return image if image.getexif().get(_ORIENTATION_TAG, 1) == 1 else ImageOps.exif_transpose(image)
+        except _DAMAGED:
+            return image
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -205,7 +205,7 @@ class Choice:
     pixel_xy: tuple[int, int] = (0, 0)  # column and row from 0; for "pixel"
 
     @classmethod
-    def parse(cls, text: str) -> Choice:
+    def parse(cls, text: str | int) -> Choice:
         """Read `all`, `largest`, `N` (the N-th from the left, from 1) or `x,y` (who is at that pixel).
 
         Raises UsageError for any other text.
@@ -213,7 +213,7 @@ class Choice:
         >>> Choice.parse("120,80").pixel_xy
         (120, 80)
         """
-        word = text.strip().lower()
+        word = str(text).strip().lower()
         if word == "all":
             return cls("all")
         if word == "largest":

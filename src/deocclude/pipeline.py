@@ -56,6 +56,10 @@ def load(
         UsageError: an unknown model or device. DeviceError: a device that is not there.
         WeightsError: weights that are missing or damaged.
     """
+    if not isinstance(model, str):
+        raise UsageError(f"a model is given by its name, got {type(model).__name__}")
+    if segmenter is not None and not callable(segmenter):
+        raise UsageError(f"a segmenter is a function of an image, got {type(segmenter).__name__}")
     info = find_model(model, weights_dir)
     networks, running_on = open_networks(info, device, threads)
     finder = None
@@ -147,17 +151,18 @@ class Deoccluder:
                 a canvas on which everyone fits, `Result.photo_region` its place there, `Result.alpha` what is filled.
 
         Raises:
-            UsageError: no prompt, no segmenter and a model without a detector. InputError: a photo, mask or box that
-            cannot be used.
+            UsageError: no prompt, no segmenter and a model without a detector; prompts and a choice of who is found;
+            an option that is none. InputError: a photo, mask or box that cannot be used.
         """
         clock = _Clock()
         choice, complete = Choice.parse(person), check_complete(complete)
+        prompted = masks is not None or boxes_xyxy is not None
+        _check_finding(prompted, choice, min_score, min_height_px, segmenter)
         with clock.stage("load"):
             photo, icc_profile = load_photo(image)
             size_hw = photo.shape[:2]
 
         with clock.stage("find"):
-            prompted = masks is not None or boxes_xyxy is not None
             if prompted:
                 prompts = _checked_prompts(size_hw, masks, boxes_xyxy)
             else:
@@ -306,6 +311,23 @@ class Deoccluder:
                 body.crop_amodal_parsing,
             )
         return hidden_on_photo(content, body.crop, invisible, body.region, size_hw)
+
+
+def _check_finding(
+    prompted: bool, choice: Choice, min_score: float | None, min_height_px: float, segmenter: Segmenter | None
+) -> None:
+    """Raises UsageError for options of finding people that are wrong, or that come with prompts."""
+    for name, value, top in (("min_score", min_score, 1.0), ("min_height_px", min_height_px, np.inf)):
+        number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+        if value is not None and not (number and 0 <= value <= top):
+            raise UsageError(f"{name} must be a number{' from 0 to 1' if top == 1 else ' of pixels'}, got {value!r}")
+    if segmenter is not None and not callable(segmenter):
+        raise UsageError(f"a segmenter is a function of an image, got {type(segmenter).__name__}")
+    if prompted and (choice.how != "all" or min_score is not None or min_height_px or segmenter is not None):
+        raise UsageError(
+            "person, min_score, min_height_px and segmenter are for people who are found: "
+            "give them or masks and boxes, not both"
+        )
 
 
 def check_prompt(mask: np.ndarray, size_hw: tuple[int, int], name: str) -> np.ndarray:

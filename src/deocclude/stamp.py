@@ -25,9 +25,12 @@ def make_stamp(request: dict[str, Any]) -> str:
 
 
 def file_digest(path: Path) -> str | None:
-    """sha256 of a file; None where it cannot be read, which whoever needs the file will say better."""
+    """sha256 of a file; None where it cannot be read, which whoever needs the file will say better.
+
+    None of a pipe too, a shell's <(...): what is read here, nobody could read again.
+    """
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
     except OSError:
         return None
 

@@ -7,7 +7,7 @@ photo's size when they are read. Read a property once and keep it when you use i
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -63,6 +63,8 @@ class Picture(NamedTuple):
 
 def read_kinds(what: Sequence[str]) -> list[str]:
     """Kinds of SAVE_KINDS, each once, from what a user asks for. Raises UsageError for an unknown one."""
+    if not isinstance(what, Iterable):
+        raise UsageError(f"what is saved is a list of {', '.join(SAVE_KINDS)}, got {what!r}")
     kinds = list(dict.fromkeys(KIND_ALIASES.get(kind, kind) for kind in what))
     unknown = [kind for kind in kinds if kind not in SAVE_KINDS]
     if unknown:

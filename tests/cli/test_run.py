@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -316,7 +317,7 @@ def test_output_that_cannot_be_written(desk: Desk) -> None:
     line = desk.fails(1, desk.photo, "--mask", desk.mask, "-o", f"{desk.folder}/taken/out/")
     assert "cannot write" in line and "taken" in line
     line = desk.fails(1, desk.photo, "--mask", desk.mask, "-o", f"{desk.folder}/taken/")
-    assert line.endswith("taken is not a folder")
+    assert line.endswith("taken is a file")
 
 
 def test_the_given_mask_is_never_written_over(desk: Desk) -> None:
@@ -390,3 +391,31 @@ def test_what_is_written_has_the_photos_colours(desk: Desk) -> None:
     streamed = desk.run("-", "--mask", desk.mask, stdin=desk.photo.read_bytes())
     assert Image.open(io.BytesIO(streamed.stdout_bytes)).info["icc_profile"] == profile
     assert "a photo's name is empty" in desk.fails(2, "", "--mask", desk.mask)
+
+
+@pytest.mark.parametrize("kind", ["parsing", "amodal"])
+def test_standard_output_gets_what_a_file_would_hold(desk: Desk, kind: str) -> None:
+    out = desk.folder / "named.png"
+    assert desk.run(desk.photo, "--mask", desk.mask, "--save", kind, "-o", out).exit_code == 0
+    streamed = desk.run(desk.photo, "--mask", desk.mask, "--save", kind, "-o", "-")
+    with Image.open(out) as file, Image.open(io.BytesIO(streamed.stdout_bytes)) as stream:
+        assert file.mode == stream.mode and file.getpalette() == stream.getpalette()
+        assert np.array_equal(np.asarray(file), np.asarray(stream))
+
+
+def test_a_name_that_the_terminal_does_not_know_stops_nothing(desk: Desk) -> None:
+    photo = desk.photo.rename(desk.folder / "名.png")
+    command = [
+        sys.executable,
+        "-m",
+        "deocclude",
+        "run",
+        "--weights",
+        str(desk.weights),
+        str(photo),
+        "--mask",
+        desk.mask,
+    ]
+    done = subprocess.run(command, env=os.environ | {"PYTHONIOENCODING": "latin-1"}, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert b"\\u540d.png: person 1: " in done.stdout and (desk.folder / "名.deoccluded.png").is_file()

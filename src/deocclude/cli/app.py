@@ -13,6 +13,7 @@ becomes the process's. A package that is not installed becomes a `MissingExtraEr
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import signal
 import sys
@@ -46,15 +47,15 @@ VERBS: dict[str, str] = {
 
 EXTRA_OF = {
     "accelerate": "train",
-    "cv2": "train",
+    "cv2": "data",
     "datasets": "data",
     "fsspec": "data",
     "huggingface_hub": "train",
     "onnx": "train",
     "onnxscript": "train",
-    "pydantic": "train",
+    "pydantic": "data",
     "safetensors": "train",
-    "scipy": "train",
+    "scipy": "data",
     "skimage": "train",
     "sklearn": "train",
     "tensorboard": "train",
@@ -156,6 +157,9 @@ def deocclude(
 def main() -> None:
     """The console entry point. A polite kill is an interruption, so that temporary files are cleaned up."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # none where it is closed
+            stream.reconfigure(errors="backslashreplace")  # a photo's name need not be one that the terminal knows
     try:
         app(prog_name="deocclude")
     except BrokenPipeError:

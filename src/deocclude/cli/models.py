@@ -77,6 +77,7 @@ def convert(
     from torch import from_numpy
 
     from deocclude.errors import WeightsError
+    from deocclude.image_io import save_text
     from deocclude.models import reference_weights
     from deocclude.person_frame import read_poses
     from deocclude.runtime import BUNDLED_WEIGHTS
@@ -90,7 +91,7 @@ def convert(
         network.typical_poses.centres.copy_(from_numpy(read_poses(BUNDLED_WEIGHTS / "typical_poses.npz")))
     network.metadata = {"converted_from": state_dict.name, "parameters_taken": found.parameters_taken}
     network.save_pretrained(output)
-    (output / REPORT_NAME).write_text(json_module.dumps(found.to_dict(), indent=2) + "\n")
+    save_text(json_module.dumps(found.to_dict(), indent=2) + "\n", output / REPORT_NAME)
     if json:
         print_json(found.to_dict())
         return

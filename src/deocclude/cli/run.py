@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deocclude.cli.options import AsJson, Device, Model, Offline, Quiet, Seed, Verbose, Weights, print_json
+from deocclude.cli.options import (
+    AsJson,
+    Device,
+    Model,
+    Offline,
+    Quiet,
+    Seed,
+    Verbose,
+    Weights,
+    check_folder,
+    print_json,
+)
 from deocclude.errors import UsageError
 
 if TYPE_CHECKING:
@@ -101,6 +112,7 @@ def app(
     from deocclude.batch import exit_code, plan_jobs, run_jobs
     from deocclude.hf_segmenter import HfSegmenter
     from deocclude.runtime import find_model
+    from deocclude.types import read_kinds
 
     kinds = list(dict.fromkeys(kind.strip() for kind in save.split(",") if kind.strip()))
     pointed_at = bool(mask or box)
@@ -121,8 +133,11 @@ def app(
         raise UsageError("--json and the picture would both go to standard output: name a file with -o")
     if streaming and sys.stdout is None:
         raise UsageError("standard output is closed: name a file with -o")
-    if streaming and sys.stdout.isatty() and kinds != ["json"]:
+    if streaming and sys.stdout.isatty() and read_kinds(kinds) != ["json"]:
         raise UsageError("a picture would be printed on the terminal: redirect it, or name a file with -o")
+
+    for folder in {path.parent for job in plan if not job.to_stdout for path in job.expected_paths}:
+        check_folder(folder)
 
     def load():
         import deocclude

@@ -13,7 +13,13 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=T
 
 Config = Annotated[Path, typer.Option("-c", "--config", metavar="FILE", help="A YAML file such as configs/base.yaml.")]
 Output = Annotated[
-    Path, typer.Option("-o", "--output", metavar="DIR", help="Weights, log.jsonl, config.yaml and last.pt go here.")
+    Path | None,
+    typer.Option(
+        "-o",
+        "--output",
+        metavar="DIR",
+        help="Weights, log.jsonl, config.yaml and last.pt go here; runs/STAGE if not given.",
+    ),
 ]
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="a.b=c", help="Override a key of the config.")]
 Fresh = Annotated[bool, typer.Option("--overwrite", help="Start anew instead of resuming from the folder's last.pt.")]
@@ -21,7 +27,7 @@ Fresh = Annotated[bool, typer.Option("--overwrite", help="Start anew instead of 
 
 @app.command()
 def mask(
-    config: Config, output: Output, settings: Settings = None, overwrite: Fresh = False, quiet: Quiet = False
+    config: Config, output: Output = None, settings: Settings = None, overwrite: Fresh = False, quiet: Quiet = False
 ) -> None:
     """Stage 1: repair the initial mask, complete it, parse it."""
     _train("mask", config, output, settings, overwrite, quiet)
@@ -29,7 +35,7 @@ def mask(
 
 @app.command()
 def content(
-    config: Config, output: Output, settings: Settings = None, overwrite: Fresh = False, quiet: Quiet = False
+    config: Config, output: Output = None, settings: Settings = None, overwrite: Fresh = False, quiet: Quiet = False
 ) -> None:
     """Stage 2: recover the hidden appearance. Needs stage 1's weights (content.features)."""
     _train("content", config, output, settings, overwrite, quiet)
@@ -37,7 +43,7 @@ def content(
 
 @app.command()
 def people(
-    config: Config, output: Output, settings: Settings = None, overwrite: Fresh = False, quiet: Quiet = False
+    config: Config, output: Output = None, settings: Settings = None, overwrite: Fresh = False, quiet: Quiet = False
 ) -> None:
     """The people detector: a box and a score for everyone in a photo."""
     _train("people", config, output, settings, overwrite, quiet)
@@ -45,19 +51,22 @@ def people(
 
 @app.command()
 def single(
-    config: Config, output: Output, settings: Settings = None, overwrite: Fresh = False, quiet: Quiet = False
+    config: Config, output: Output = None, settings: Settings = None, overwrite: Fresh = False, quiet: Quiet = False
 ) -> None:
     """One network for both stages, to compare the two with (configs/baselines/one-stage.yaml)."""
     _train("single", config, output, settings, overwrite, quiet)
 
 
-def _train(stage: str, path: Path, output: Path, settings: list[str] | None, overwrite: bool, quiet: bool) -> None:
+def _train(
+    stage: str, path: Path, output: Path | None, settings: list[str] | None, overwrite: bool, quiet: bool
+) -> None:
     from deocclude.errors import ConfigError
     from deocclude.train.config import load_config
 
     config = load_config(path, settings or [])
     if getattr(config, stage) is None:
         raise ConfigError(f"{path}: no section {stage}")
+    output = output or Path("runs") / stage
     check_folder(output)
     from deocclude.train import content_stage, mask_stage, people_stage, single_stage
 
