@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from datafolder import draw_background, write_picture
-from datasetfolder import make_ahp, make_coco
+from datasetfolder import make_ahp, make_coco, make_lip
 from deocclude.data.building.rows import encode, features
 from deocclude.data.building.state import BuildState, Shard
 from deocclude.data.check import Check
@@ -142,10 +143,22 @@ def test_other_datasets_are_read_as_far_as_they_go(tmp_path: Path) -> None:
         faults_of(root / "train" / "Annotations")
 
 
+def test_a_lost_photo_of_a_json_file_is_named_and_the_others_are_checked(tmp_path: Path) -> None:
+    for lost in ("000000000009.jpg", "000000000025.jpg"):  # the first and the last
+        source = make_coco(tmp_path / lost)
+        photo = tmp_path / lost / "val2017" / lost
+        photo.unlink()
+        checking = Check(str(source))
+        assert [str(fault) for fault in checking.run()] == [
+            f"unreadable: {source}: photo not found: looked for {photo}"
+        ]
+        assert checking.photos == 2
+
+
 def test_where_a_reader_stops_the_rest_is_said_to_be_unchecked(tmp_path: Path) -> None:
-    source = make_coco(tmp_path)
-    lost = tmp_path / "val2017" / "000000000025.jpg"
-    lost.unlink()
-    assert faults_of(source) == [
-        ("unreadable", f"{source}: photo not found: looked for {lost}; photos after it are not checked")
-    ]
+    root = make_lip(tmp_path)
+    photos = next(root.glob("**/val_images"))
+    shutil.rmtree(photos)
+    (fault, _) = faults_of(root)
+    assert fault[0] == "unreadable"
+    assert fault[1].endswith("is there, but no folder val_images; photos after it are not checked")

@@ -62,7 +62,7 @@ class Check:
     def run(self) -> Iterator[Fault]:
         """The faults of a built set, a records file, a folder of photos with masks, or any other dataset.
 
-        The reader of a dataset that is one file stops at the first thing that is wrong, and the last fault says so.
+        What is wrong with a dataset as a whole ends its reader, and the last fault says so.
         Raises InputError and UsageError when nothing is there, or its format cannot be told.
         """
         yield from self._faults()

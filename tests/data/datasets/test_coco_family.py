@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from datasetfolder import (
     FIRST,
@@ -23,6 +26,7 @@ from datasetfolder import (
     write_photo,
 )
 from deocclude.data.datasets import coco_amodal, coco_instances, kins
+from deocclude.data.datasets.each_photo import UnusablePhoto, with_unusable
 from deocclude.data.datasets.record import PersonRecord, PhotoRecord, Rle
 from deocclude.errors import InputError
 from deocclude.masks import encode_rle
@@ -66,6 +70,51 @@ def test_photos_of_a_json_may_lie_elsewhere(tmp_path: Path) -> None:
     (tmp_path / "photos" / "000000000025.jpg").unlink()
     with pytest.raises(InputError, match="000000000025"):
         list(coco_instances.read(path, tmp_path / "photos"))
+
+
+@pytest.mark.parametrize(
+    ("make", "module", "folder"),
+    [(make_coco, coco_instances, "val2017"), (make_cocoa, coco_amodal, "train2014"), (make_kins, kins, "image_2")],
+)
+def test_a_photo_that_cannot_be_used_does_not_end_the_others(
+    tmp_path: Path, make: Callable, module: ModuleType, folder: str
+) -> None:
+    path, images = make(tmp_path), tmp_path / folder
+    content = json.loads(path.read_text())
+    first, annotation = content["images"][0], content["annotations"][0]
+    write_photo(images / "more.jpg")
+    content["images"].append(coco_image(7, "more.jpg"))
+    content["annotations"].append({**annotation, "image_id": 7})
+    good = list(module.read(write_json(path, content), images))
+    assert len(good) == len(content["images"])
+    photo = images / first["file_name"]
+
+    def first_is_named(*words: str) -> None:
+        bad, *others = with_unusable(module.read(path, images))
+        assert isinstance(bad, UnusablePhoto) and all(word in bad.what for word in words), bad
+        assert others == good[1:]
+
+    photo.rename(tmp_path / "kept")
+    first_is_named("photo not found", first["file_name"])
+    photo.write_bytes(b"no photo")
+    first_is_named("not a readable photo", first["file_name"])
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", SIZE_HW[::-1]).save(photo, exif=exif)  # listed as it is stored, not as it is seen
+    first_is_named("images[0]", "must have the size [12, 16] (H, W), but has [16, 12] upright")
+    (tmp_path / "kept").rename(photo)
+    del first["height"]
+    write_json(path, content)
+    first_is_named("images[0]", 'expected "height"')
+
+
+def test_an_annotation_that_is_wrong_costs_its_photo_alone(tmp_path: Path) -> None:
+    path = make_coco(tmp_path)
+    content = json.loads(path.read_text())
+    content["annotations"][0]["segmentation"] = "abc"
+    bad, nobody = with_unusable(coco_instances.read(write_json(path, content)))
+    assert isinstance(bad, UnusablePhoto) and "annotations[0]: segmentation must be a list" in bad.what
+    assert nobody.id == "25"
 
 
 def test_coco_that_is_wrong_is_named(tmp_path: Path) -> None:

@@ -19,7 +19,8 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 
 from deocclude.coco import entries_of
-from deocclude.data.datasets.coco_json import file_has, make_person, mask_of, open_document
+from deocclude.data.datasets.coco_json import CocoDocument, Entry, file_has, make_person, mask_of, open_document
+from deocclude.data.datasets.each_photo import EachPhoto
 from deocclude.data.datasets.outline import outline
 from deocclude.data.datasets.record import PersonRecord, PhotoRecord
 from deocclude.data.datasets.records_file import relative_to
@@ -50,19 +51,16 @@ def matches(path: Path) -> bool:
 def read(path: Path, images: Path | None = None) -> Iterator[PhotoRecord]:
     """The annotated photos of the file, one record an annotator, with the regions that are named as people.
 
-    Names are free text, so that people are told by the noun a name is about. Raises InputError naming the file.
+    Names are free text, so that people are told by the noun a name is about. Raises InputError naming a file that is
+    wrong as a whole, and PhotoError naming a photo or a region, after which the next one is read.
     """
-    document = open_document(path, images)
-    for photo in document.photos():
-        for number, (where, annotation) in enumerate(photo.annotations):
-            people = tuple(
-                person
-                for place, region in enumerate(entries_of(annotation, "regions", where))
-                if not region.get("isStuff") and (named := is_person(str(region.get("name", ""))))
-                if (person := _person(region, photo.size_hw, f"{where}.regions[{place}]", named == "group")) is not None
-            )
-            record = document.record(photo, "coco-amodal", people)
-            yield record.model_copy(update={"id": f"{photo.id}#{number + 1}"}) if number else record
+
+    def annotated() -> Iterator[tuple[CocoDocument, Entry, int]]:
+        document = open_document(path, images)
+        for entry in document.entries():
+            yield from ((document, entry, number) for number in range(len(entry.annotations)))
+
+    return EachPhoto(annotated(), lambda item: _record(*item))
 
 
 def is_person(name: str) -> Literal["one", "group"] | None:
@@ -107,6 +105,19 @@ def write(records: Iterable[PhotoRecord], path: Path) -> int:
 
     write_whole(path, fill)
     return left_out
+
+
+def _record(document: CocoDocument, entry: Entry, number: int) -> PhotoRecord:
+    photo = document.photo(entry)
+    where, annotation = photo.annotations[number]
+    people = tuple(
+        person
+        for place, region in enumerate(entries_of(annotation, "regions", where))
+        if not region.get("isStuff") and (named := is_person(str(region.get("name", ""))))
+        if (person := _person(region, photo.size_hw, f"{where}.regions[{place}]", named == "group")) is not None
+    )
+    record = document.record(photo, "coco-amodal", people)
+    return record.model_copy(update={"id": f"{photo.id}#{number + 1}"}) if number else record
 
 
 def _person(region: Mapping[str, Any], size_hw: tuple[int, int], where: str, is_group: bool) -> PersonRecord | None:

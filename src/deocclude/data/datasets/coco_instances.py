@@ -24,7 +24,7 @@ def matches(path: Path) -> bool:
 
 
 def read(path: Path, images: Path | None = None) -> Iterator[PhotoRecord]:
-    """Every photo of the file, with the annotations of the category person. Raises InputError naming the file."""
+    """Every photo of the file, with the annotations of the category person. Raises as `read_people` does."""
     return read_people(path, images, "coco", frozenset({"person"}), _person)
 
 

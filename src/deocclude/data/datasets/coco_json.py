@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from deocclude.coco import ID, NAME, NUMBER, entries_of, read_json, relative_path, segmentation_to_mask, value_of
+from deocclude.data.datasets.each_photo import EachPhoto
 from deocclude.data.datasets.files import photo_size_hw
 from deocclude.data.datasets.record import PersonRecord, PhotoRecord, Rle
 from deocclude.errors import InputError
@@ -25,8 +26,18 @@ _SPLIT = re.compile(r"(?<![a-z])(train|val|test)\d{0,4}(?![a-z])")
 
 
 @dataclass(frozen=True)
+class Entry:
+    """One of a file's `images`, with its place in the file, and its annotations with theirs. No photo is opened yet."""
+
+    where: str
+    image: Mapping[str, Any]
+    licence: str | None
+    annotations: tuple[tuple[str, Mapping[str, Any]], ...]
+
+
+@dataclass(frozen=True)
 class ListedPhoto:
-    """A photo that a file lists: where it is, what is said of it, and its annotations with their places in the file."""
+    """A photo that a file lists, found and of the size that the file says."""
 
     path: Path
     size_hw: tuple[int, int]
@@ -49,23 +60,30 @@ class CocoDocument:
         found = _SPLIT.search(self.path.stem)
         return found[1] if found else None
 
-    def photos(self) -> Iterator[ListedPhoto]:
-        """Every photo of the file, in its order. Raises InputError naming the file, or the photo that is not there."""
+    def entries(self) -> Iterator[Entry]:
+        """Every photo that the file lists, in its order. Raises InputError naming the file and what is wrong in it."""
         by_image: dict[int | str, list[tuple[str, Mapping[str, Any]]]] = {}
         for number, annotation in enumerate(entries_of(self.content, "annotations", self.path)):
             where = f"{self.path}: annotations[{number}]"
             by_image.setdefault(value_of(annotation, "image_id", ID, where), []).append((where, annotation))
         licences = {str(one.get("id")): str(one.get("name") or one.get("url")) for one in self._optional("licenses")}
         for number, image in enumerate(entries_of(self.content, "images", self.path)):
-            where = f"{self.path}: images[{number}]"
-            path = self.images / relative_path(value_of(image, "file_name", NAME, where))
-            size_hw = photo_size_hw(path)
-            listed = tuple(value_of(image, key, NUMBER, where) for key in ("height", "width"))
-            if listed != size_hw:
-                raise InputError(f"{where}: {path} must have the size {list(listed)} (H, W), but has {list(size_hw)}")
-            image_id = value_of(image, "id", ID, where)
+            image_id = image.get("id")
+            annotations = by_image.get(image_id, ()) if isinstance(image_id, ID) else ()
             licence = licences.get(str(image.get("license")))
-            yield ListedPhoto(path, size_hw, str(image_id), licence, tuple(by_image.get(image_id, ())))
+            yield Entry(f"{self.path}: images[{number}]", image, licence, tuple(annotations))
+
+    def photo(self, entry: Entry) -> ListedPhoto:
+        """The photo of an entry. Raises InputError naming the entry, or the photo that is not there."""
+        path = self.images / relative_path(value_of(entry.image, "file_name", NAME, entry.where))
+        size_hw = photo_size_hw(path)
+        listed = tuple(value_of(entry.image, key, NUMBER, entry.where) for key in ("height", "width"))
+        if listed != size_hw:
+            raise InputError(
+                f"{entry.where}: {path} must have the size {list(listed)} (H, W), but has {list(size_hw)} upright"
+            )
+        image_id = value_of(entry.image, "id", ID, entry.where)
+        return ListedPhoto(path, size_hw, str(image_id), entry.licence, entry.annotations)
 
     def record(self, photo: ListedPhoto, source: str, people: tuple[PersonRecord, ...]) -> PhotoRecord:
         """The record of a photo and the people in it."""
@@ -111,15 +129,18 @@ def open_document(path: Path, images: Path | None) -> CocoDocument:
         raise InputError(f"{path}: lists no photo")
     if images is not None:
         return CocoDocument(path, content, images)
-    name = relative_path(value_of(listed[0], "file_name", NAME, f"{path}: images[0]"))
+    names = [relative_path(name) for image in listed if isinstance(name := image.get("file_name"), NAME) and name]
+    if not names:
+        raise InputError(f"{path}: no photo that it lists has a file_name")
     split = _SPLIT.search(path.stem)
     # annotations/instances_val2017.json has its photos in val2017, beside annotations.
     folders = [path.parent, path.parent / "images", *([path.parent.parent / split[0]] if split else [])]
-    for folder in folders:
-        if (folder / name).is_file():
-            return CocoDocument(path, content, folder)
-    looked = ", ".join(str(folder) for folder in folders)
-    raise InputError(f"{path}: its photo {name} was not found in {looked}: say where with --images")
+    # Any photo of the list tells the folder: the first one may be lost.
+    found = next((folder for name in names for folder in folders if (folder / name).is_file()), None)
+    if found is None:
+        looked = ", ".join(str(folder) for folder in folders)
+        raise InputError(f"{path}: its photo {names[0]} was not found in {looked}: say where with --images")
+    return CocoDocument(path, content, found)
 
 
 def read_people(
@@ -132,18 +153,26 @@ def read_people(
     """Every photo of a file that has an annotation for each instance.
 
     categories: names, in small letters, of those that are people. person_of: makes one of an annotation, the photo's
-    size and the annotation's place in the file. Raises InputError naming the file.
+    size and the annotation's place in the file. Raises InputError naming a file that is wrong as a whole, and
+    PhotoError naming a photo or an annotation, after which the next photo is read.
     """
-    document = open_document(path, images)
-    category_ids = document.category_ids(categories)
-    for photo in document.photos():
+
+    def entries() -> Iterator[tuple[CocoDocument, frozenset[int | str] | None, Entry]]:
+        document = open_document(path, images)
+        category_ids = document.category_ids(categories)
+        yield from ((document, category_ids, entry) for entry in document.entries())
+
+    def record(document: CocoDocument, category_ids: frozenset[int | str] | None, entry: Entry) -> PhotoRecord:
+        photo = document.photo(entry)
         people = tuple(
             person
             for where, annotation in photo.annotations
             if category_ids is None or value_of(annotation, "category_id", ID, where) in category_ids
             if (person := person_of(annotation, photo.size_hw, where)) is not None
         )
-        yield document.record(photo, source, people)
+        return document.record(photo, source, people)
+
+    return EachPhoto(entries(), lambda item: record(*item))
 
 
 def mask_of(segmentation: Any, size_hw: tuple[int, int], where: str) -> np.ndarray:
