@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.io import savemat
 
 from datafolder import draw_background, write_picture
-from datasetfolder import make_ahp, make_coco, make_lip
+from datasetfolder import (
+    make_ahp,
+    make_coco,
+    make_cocoa,
+    make_kins,
+    make_lip,
+    make_sbd,
+    people_numbers,
+    polygon,
+    write_json,
+    write_labels,
+)
 from deocclude.data.building.rows import encode, features
 from deocclude.data.building.state import BuildState, Shard
 from deocclude.data.check import Check
-from deocclude.data.datasets.record import PersonRecord, PhotoRecord, Rle, whole_person
+from deocclude.data.datasets.record import Parsing, PersonRecord, PhotoRecord, Rle, whole_person
 from deocclude.data.datasets.records_file import write
 from deocclude.errors import InputError, UsageError
 from drawn_photos import draw_photos
@@ -79,6 +93,56 @@ def test_faults_of_records(tmp_path: Path) -> None:
         ("unreadable", f"{records}: line 8: image: Field required"),
         ("licence", f"{records}: none is stated for 1 photos of test"),
     ]
+
+
+def test_parts_outside_the_body(tmp_path: Path) -> None:
+    write_picture(tmp_path / "a.png", textured(0))
+    body, whole = box(5, 5, 20, 30), box(5, 5, 25, 30)
+    labels = np.where(box(5, 5, 22, 30), np.uint8(3), np.uint8(0))  # two columns beyond what is seen
+    parts = Parsing.of(labels, "deocclude-12")
+    people = (
+        PersonRecord(id="1", visible=Rle.of(body), parsing=parts),
+        PersonRecord(id="2", visible=Rle.of(body), amodal=Rle.of(whole), parsing=parts),
+    )
+    photo = PhotoRecord(
+        image=str(tmp_path / "a.png"), size_hw=SIZE_HW, source="t", id="a", licence="CC0", people=people
+    )  # fmt: skip
+    write([photo], tmp_path / "records.jsonl")
+    assert faults_of(tmp_path / "records.jsonl") == [
+        ("outside", f"{tmp_path}/a.png: person 1: 50 pixels of body parts lie outside the mask")
+    ]
+
+
+def test_people_whom_a_folders_reader_leaves_out_are_told(tmp_path: Path) -> None:
+    nobody = np.zeros((12, 16), np.uint8)
+    ahp, lip, sbd = make_ahp(tmp_path / "ahp"), make_lip(tmp_path / "lip"), make_sbd(tmp_path / "sbd")
+    write_labels(ahp / "train" / "Annotations" / "b2.png", nobody)
+    write_labels(next(lip.glob("**/78_2.png")), nobody)
+    (objects,) = sbd.glob("**/2008_000003.mat")
+    savemat(objects, {"GTinst": {"Segmentation": people_numbers() % 2, "Categories": np.array([[15], [15]])}})
+    for root, name, person in ((ahp, "b2.jpg", 1), (lip, "78_2.jpg", 1), (sbd, "2008_000003.jpg", 2)):
+        (photo,) = root.glob(f"**/{name}")
+        assert ("empty", f"{photo}: person {person}: the mask is empty") in faults_of(root)
+
+
+def test_masks_that_a_json_files_reader_mends_are_told(tmp_path: Path) -> None:
+    coco, cocoa, kins = make_coco(tmp_path / "coco"), make_cocoa(tmp_path / "cocoa"), make_kins(tmp_path / "kins")
+    changes = {
+        coco: ("annotations", 0, {"visible_mask": [polygon(2, 1, 7, 11)]}),
+        cocoa: ("annotations", 0, "regions", 1, {"segmentation": polygon(4, 3, 11, 10)}),
+        kins: ("annotations", 1, {"a_segm": [polygon(4, 3, 10, 10)]}),
+    }
+    found = {}
+    for path, (*way, change) in changes.items():
+        content = json.loads(path.read_text())
+        reduce(lambda at, key: at[key], way, content).update(change)
+        write_json(path, content)
+        images = path.parent / "image_2" if path is kins else None
+        found[path] = [rest.partition("person ")[2] for _, rest in faults_of(path, images=images) if "person " in rest]
+    text = "visible pixels lie outside the whole (amodal) mask"
+    assert found == {
+        coco: [f"501: 10 {text}", "504: the mask is empty"], cocoa: [f"1: 7 {text}"], kins: [f"2: 14 {text}"],
+    }  # fmt: skip
 
 
 def test_faults_of_photos_with_masks(tmp_path: Path) -> None:
@@ -149,10 +213,9 @@ def test_a_lost_photo_of_a_json_file_is_named_and_the_others_are_checked(tmp_pat
         photo = tmp_path / lost / "val2017" / lost
         photo.unlink()
         checking = Check(str(source))
-        assert [str(fault) for fault in checking.run()] == [
-            f"unreadable: {source}: photo not found: looked for {photo}"
-        ]
-        assert checking.photos == 2
+        faults = [str(fault) for fault in checking.run()]
+        assert f"unreadable: {source}: photo not found: looked for {photo}" in faults
+        assert not any("not checked" in fault for fault in faults) and checking.photos == 2
 
 
 def test_where_a_reader_stops_the_rest_is_said_to_be_unchecked(tmp_path: Path) -> None:

@@ -21,6 +21,12 @@ SourceFormat = Annotated[
 ]
 Images = Annotated[Path | None, typer.Option("--images", metavar="DIR", help="The photos that a JSON file lists.")]
 
+# What a reader does to people whose masks no record may hold, by the kind of its note.
+_NOTED = {
+    "empty": "left out: the mask is empty",
+    "outside": "mended: visible pixels lie outside the whole (amodal) mask, which is grown by them",
+}
+
 _HELD_OUT = ("ccp", "cutouts", "full", "built", "folder", "crowds", "wild")
 
 app = typer.Typer(
@@ -264,6 +270,9 @@ def convert(
     check_folder(conversion.output.parent)
     with _counting(shown=not quiet) as advance:
         counts = conversion.run(lambda: advance(1))
+    for kind, words in _NOTED.items():
+        if counts.noted[kind]:
+            typer.echo(f"{counts.noted[kind]} people {words}; data check names them", err=True)
     if not quiet:
         typer.echo(f"{conversion.output}: {describe_counts(counts)}")
 

@@ -19,6 +19,7 @@ from deocclude.data.built import ShardedRows
 from deocclude.data.datasets import image_masks
 from deocclude.data.datasets.each_photo import UnusablePhoto, with_unusable
 from deocclude.data.datasets.files import UNREADABLE, upright_size_hw
+from deocclude.data.datasets.mend import note_on
 from deocclude.data.datasets.record import PersonRecord, PhotoRecord
 from deocclude.data.datasets.records_file import parse_line
 from deocclude.data.formats import image_files
@@ -119,6 +120,8 @@ class Check:
             if size_hw != tuple(photo.size_hw):
                 yield Fault("size", photo.image, f"its record says {photo.size_hw} (HxW), the photo is {size_hw}")
             yield from self._duplicate(code, photo.image, photo.split)
+        for note in photo.notes:
+            yield Fault(note.kind, f"{photo.image}: person {note.person}", note.what)
         for person in photo.people:
             yield from _person(person, f"{photo.image}: person {person.id}")
 
@@ -189,18 +192,24 @@ def _look(content: bytes) -> tuple[tuple[int, int], int | None]:
 
 def _person(person: PersonRecord, where: str) -> Iterator[Fault]:
     try:
-        visible = person.visible.mask()
-        amodal = person.amodal.mask() if person.amodal else None
+        note, beyond = note_on(person), _parts_beyond_px(person)
         if person.parsing is not None:
             person.parsing_labels()
     except InputError as error:
         yield Fault("unreadable", where, str(error))
         return
-    if not visible.any() and (amodal is None or not amodal.any()):
-        yield Fault("empty", where, "the mask is empty")
-    if amodal is not None and (visible & ~amodal).any():
-        outside = np.count_nonzero(visible & ~amodal)
-        yield Fault("outside", where, f"{outside} visible pixels lie outside the whole (amodal) mask")
+    if note is not None:
+        yield Fault(note.kind, where, note.what)
+    if beyond:
+        yield Fault("outside", where, f"{beyond} pixels of body parts lie outside the mask")
+
+
+def _parts_beyond_px(person: PersonRecord) -> int:
+    """How many pixels of a person's parts are not the person's. A file of labels may show other people too."""
+    if person.parsing is None or not person.parsing.parts:
+        return 0
+    parts = np.any([part.mask() for part in person.parsing.parts.values()], axis=0)
+    return np.count_nonzero(parts & ~(person.amodal or person.visible).mask())
 
 
 def _mask_file(file: Path, size_hw: tuple[int, int] | None) -> Iterator[Fault]:

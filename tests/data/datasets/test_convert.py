@@ -21,6 +21,8 @@ from datasetfolder import (
     make_masks,
     make_sbd,
     make_voc,
+    polygon,
+    write_json,
     write_labels,
 )
 from deocclude.cli.app import app
@@ -106,6 +108,20 @@ def test_what_coco_amodal_cannot_hold_is_told(tmp_path: Path) -> None:
     assert (photo.has_background, photo.licence, photo.people[0].parsing) == (True, None, None)
     for name in FORMATS.values():
         assert name.writer is None or set(name.writer.cannot_hold) <= set(DETAILS)
+
+
+def test_people_left_out_or_mended_are_counted(tmp_path: Path) -> None:
+    source = make_coco(tmp_path / "COCO")
+    content = json.loads(source.read_text())
+    content["annotations"][0]["visible_mask"] = [polygon(2, 1, 7, 11)]
+    done = convert(write_json(source, content), tmp_path / "r.jsonl")
+    assert done.exit_code == 0 and "1 people, 1 of them whole" in done.stdout, done.output
+    empty, outside = done.stderr.splitlines()
+    assert empty == "1 people left out: the mask is empty; data check names them"
+    assert outside.startswith("1 people mended: visible pixels lie outside the whole (amodal) mask")
+    (person, _), nobody = (record.people for record in records_file.read(tmp_path / "r.jsonl"))
+    assert (person.amodal, nobody) == (person.visible, ())
+    assert "notes" not in json.loads((tmp_path / "r.jsonl").read_text().splitlines()[0])
 
 
 def test_a_file_that_is_there_stays(tmp_path: Path) -> None:

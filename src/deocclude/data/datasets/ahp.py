@@ -51,5 +51,5 @@ def _record(label: Path) -> PhotoRecord:
         id=label.stem,
         split=folder.name,
         licence="non-commercial",
-        people=(whole_person("1", mask, parts),) if mask.any() else (),
+        people=(whole_person("1", mask, parts),),
     )

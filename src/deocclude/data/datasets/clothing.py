@@ -44,7 +44,7 @@ def read(path: Path) -> Iterator[PhotoRecord]:
             source="ccp",
             id=label.stem,
             split=splits.get(label.stem),
-            people=(whole_person("1", groups > 0, Parsing.of(groups, "deocclude-12")),) if groups.any() else (),
+            people=(whole_person("1", groups > 0, Parsing.of(groups, "deocclude-12")),),
         )
 
     return EachPhoto((label for label in sorted_files(labels, ".mat") if label.stem not in CCP_LEFT_OUT), record)

@@ -111,16 +111,15 @@ def _record(document: CocoDocument, entry: Entry, number: int) -> PhotoRecord:
     photo = document.photo(entry)
     where, annotation = photo.annotations[number]
     people = tuple(
-        person
+        _person(region, photo.size_hw, f"{where}.regions[{place}]", named == "group")
         for place, region in enumerate(entries_of(annotation, "regions", where))
         if not region.get("isStuff") and (named := is_person(str(region.get("name", ""))))
-        if (person := _person(region, photo.size_hw, f"{where}.regions[{place}]", named == "group")) is not None
     )
     record = document.record(photo, "coco-amodal", people)
     return record.model_copy(update={"id": f"{photo.id}#{number + 1}"}) if number else record
 
 
-def _person(region: Mapping[str, Any], size_hw: tuple[int, int], where: str, is_group: bool) -> PersonRecord | None:
+def _person(region: Mapping[str, Any], size_hw: tuple[int, int], where: str, is_group: bool) -> PersonRecord:
     polygon = region.get("segmentation")
     # One polygon as a flat list of numbers; other writers nest it, or use run lengths.
     flat = isinstance(polygon, list) and not any(isinstance(part, list) for part in polygon)
@@ -130,7 +129,7 @@ def _person(region: Mapping[str, Any], size_hw: tuple[int, int], where: str, is_
     if order is not None and (not isinstance(order, int) or isinstance(order, bool)):
         raise InputError(f"{where}: order must be a whole number, got {shown(order)}")
     person = make_person(where.rpartition("regions")[2].strip("[]"), visible, whole, order)
-    return person.model_copy(update={"iscrowd": True, "amodal": None}) if person and is_group else person
+    return person.model_copy(update={"iscrowd": True, "amodal": None}) if is_group else person
 
 
 def _annotation(number: int, name: str, people: Sequence[PersonRecord]) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def read(path: Path, images: Path | None = None) -> Iterator[PhotoRecord]:
     return read_people(path, images, "coco", frozenset({"person"}), _person)
 
 
-def _person(annotation: Mapping[str, Any], size_hw: tuple[int, int], where: str) -> PersonRecord | None:
+def _person(annotation: Mapping[str, Any], size_hw: tuple[int, int], where: str) -> PersonRecord:
     visible_key = next((key for key in _VISIBLE_KEYS if annotation.get(key)), None)
     whole = mask_of(annotation.get("segmentation"), size_hw, where)
     visible = whole if visible_key is None else mask_of(annotation[visible_key], size_hw, where)
@@ -41,6 +41,4 @@ def _person(annotation: Mapping[str, Any], size_hw: tuple[int, int], where: str)
         # `depth` counts from the furthest person on.
         -depth if visible_key == "visible_segmentation" and isinstance(depth, int) else None,
     )
-    if person is None:
-        return None
     return person.model_copy(update={"iscrowd": is_crowd, "ignore": bool(annotation.get("ignore"))})

@@ -148,7 +148,7 @@ def read_people(
     images: Path | None,
     source: str,
     categories: frozenset[str],
-    person_of: Callable[[Mapping[str, Any], tuple[int, int], str], PersonRecord | None],
+    person_of: Callable[[Mapping[str, Any], tuple[int, int], str], PersonRecord],
 ) -> Iterator[PhotoRecord]:
     """Every photo of a file that has an annotation for each instance.
 
@@ -165,10 +165,9 @@ def read_people(
     def record(document: CocoDocument, category_ids: frozenset[int | str] | None, entry: Entry) -> PhotoRecord:
         photo = document.photo(entry)
         people = tuple(
-            person
+            person_of(annotation, photo.size_hw, where)
             for where, annotation in photo.annotations
             if category_ids is None or value_of(annotation, "category_id", ID, where) in category_ids
-            if (person := person_of(annotation, photo.size_hw, where)) is not None
         )
         return document.record(photo, source, people)
 
@@ -185,14 +184,9 @@ def mask_of(segmentation: Any, size_hw: tuple[int, int], where: str) -> np.ndarr
 
 def make_person(
     person_id: str, visible: np.ndarray, amodal: np.ndarray | None, depth_order: int | None = None
-) -> PersonRecord | None:
-    """A person of (H, W) bool masks; None when they have no pixel.
-
-    Visible and amodal masks are drawn by hand and seldom agree at the edge: what is visible is part of the person.
-    """
-    if not visible.any() and (amodal is None or not amodal.any()):
-        return None
-    whole = None if amodal is None else Rle.of(amodal | visible)
+) -> PersonRecord:
+    """A person of (H, W) bool masks as the file has them: without a pixel perhaps, or with visible ones outside."""
+    whole = None if amodal is None else Rle.of(amodal)
     return PersonRecord(id=person_id, visible=Rle.of(visible), amodal=whole, depth_order=depth_order)
 
 

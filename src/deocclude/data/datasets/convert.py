@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +26,8 @@ DETAILS: dict[str, Callable[[PhotoRecord], bool]] = {
 class Counts:
     """What went through a conversion. whole: people whose amodal mask is known; left_out: those not written.
 
-    told: names in `DETAILS` of what some photo tells; dropped: those that the format written cannot hold.
+    told: names in `DETAILS` of what some photo tells; dropped: those that the format written cannot hold. noted: by the
+    kind of their `Note`, people whom the reader left out or mended.
     """
 
     photos: int = 0
@@ -36,11 +38,13 @@ class Counts:
     left_out: int = 0
     told: set[str] = field(default_factory=set)
     dropped: tuple[str, ...] = ()
+    noted: Counter[str] = field(default_factory=Counter)
 
     def add(self, record: PhotoRecord) -> None:
         """Count a photo and its people."""
         self.photos += 1
         self.told |= {name for name, tells in DETAILS.items() if tells(record)}
+        self.noted.update(note.kind for note in record.notes)
         for person in record.people:
             self.people += not person.iscrowd
             self.whole += person.amodal is not None

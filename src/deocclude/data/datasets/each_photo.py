@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from deocclude.data.datasets.mend import mended
 from deocclude.data.datasets.record import PhotoRecord
 from deocclude.errors import InputError
 
@@ -24,7 +25,7 @@ class UnusablePhoto:
 
 
 class EachPhoto(Iterator[PhotoRecord], Generic[T]):
-    """A record of each item, made when it is asked for.
+    """A record of each item, made when it is asked for, and mended: `record_of` gives people as the dataset has them.
 
     A generator is over once it has raised. This is not: it raises PhotoError where `record_of` raises InputError, and
     goes on with the next item if it is asked to. Errors of `items` are of the dataset as a whole and stay as they are.
@@ -36,7 +37,7 @@ class EachPhoto(Iterator[PhotoRecord], Generic[T]):
     def __next__(self) -> PhotoRecord:
         item = next(self._items)
         try:
-            return self._record_of(item)
+            return mended(self._record_of(item))
         except InputError as error:
             raise PhotoError(str(error)) from error
 

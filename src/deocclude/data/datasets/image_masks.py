@@ -60,7 +60,6 @@ def _read(path: Path, *, whole: bool) -> Iterator[PhotoRecord]:
             if whole and _in_one_piece(mask)
             else PersonRecord(id=name, visible=Rle.of(mask), iscrowd=whole)
             for name, mask in found
-            if mask.any()
         )
         source = "whole-masks" if whole else "masks"
         return PhotoRecord(image=str(photo), size_hw=size_hw, source=source, id=photo.stem, people=people)
@@ -82,7 +81,7 @@ def masks_by_photo(folder: Path, stems: set[str]) -> dict[str, list[tuple[str, P
 
 
 def _in_one_piece(mask: np.ndarray) -> bool:
-    return connected_components(mask).areas_px.max() >= _ONE_PIECE_SHARE * np.count_nonzero(mask)
+    return connected_components(mask).areas_px.max(initial=0) >= _ONE_PIECE_SHARE * np.count_nonzero(mask)
 
 
 def _mask(path: Path, size_hw: tuple[int, int]) -> np.ndarray:

@@ -28,7 +28,7 @@ def read(path: Path, images: Path | None = None) -> Iterator[PhotoRecord]:
     return read_people(path, images, "kins", _PEOPLE, _person)
 
 
-def _person(annotation: Mapping[str, Any], size_hw: tuple[int, int], where: str) -> PersonRecord | None:
+def _person(annotation: Mapping[str, Any], size_hw: tuple[int, int], where: str) -> PersonRecord:
     whole = annotation.get("a_segm") or annotation.get("segmentation")
     visible = annotation.get("i_segm") or annotation.get("inmodal_seg")
     if not whole or not visible:
@@ -36,6 +36,4 @@ def _person(annotation: Mapping[str, Any], size_hw: tuple[int, int], where: str)
     person = make_person(
         str(annotation.get("id", "")), mask_of(visible, size_hw, where), mask_of(whole, size_hw, where)
     )
-    if person is not None and annotation.get("iscrowd"):
-        person = person.model_copy(update={"iscrowd": True, "amodal": None})
-    return person
+    return person.model_copy(update={"iscrowd": True, "amodal": None}) if annotation.get("iscrowd") else person

@@ -59,7 +59,7 @@ def _record(photo: Path, label: Path, split: str) -> PhotoRecord:
         source="lip",
         id=label.stem,
         split=split,
-        people=(person,) if mask.any() else (),
+        people=(person,),
     )
 
 

@@ -101,6 +101,14 @@ class PersonRecord(_Strict):
         return np.where(person, labels, np.uint8(0))
 
 
+class Note(_Strict):
+    """What a dataset says of a person and no record may: they are left out, or their masks are mended."""
+
+    kind: Literal["empty", "outside"]
+    person: str  # the person's id
+    what: str
+
+
 class PhotoRecord(_Strict):
     """One photo with its people."""
 
@@ -113,6 +121,7 @@ class PhotoRecord(_Strict):
     licence: str | None = None  # as the dataset states it
     has_background: bool = True  # else a cut-out, whose colours mean nothing outside the person
     people: tuple[PersonRecord, ...] = ()
+    notes: Annotated[tuple[Note, ...], Field(exclude=True)] = ()  # by the reader, on what it mended; in no file
 
     @model_validator(mode="after")
     def _fits_the_photo(self) -> PhotoRecord:

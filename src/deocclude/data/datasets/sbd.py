@@ -55,7 +55,7 @@ def _record(label: Path, split: str | None) -> PhotoRecord:
     people = (
         PersonRecord(id=str(number), visible=Rle.of(objects == number))
         for number, kind in enumerate(classes, start=1)
-        if kind == PERSON and (objects == number).any()
+        if kind == PERSON
     )
     return PhotoRecord(
         image=str(photo), size_hw=size_hw, source="sbd", id=label.stem, split=split, people=tuple(people)
