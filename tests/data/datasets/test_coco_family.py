@@ -250,6 +250,24 @@ def test_kins_gives_pedestrians_whole(tmp_path: Path, keys: tuple[str, str]) -> 
     assert kins.matches(path) and not coco_instances.matches(path)
 
 
+def test_a_pedestrian_who_is_wholly_hidden_is_read(tmp_path: Path) -> None:
+    path = make_kins(tmp_path)
+    content = json.loads(path.read_text())
+    content["annotations"][1]["i_segm"] = []
+    (photo,) = kins.read(write_json(path, content), tmp_path / "image_2")
+    hidden = photo.people[1]
+    assert not hidden.visible.mask().any() and photo.notes == ()
+    np.testing.assert_array_equal(hidden.amodal.mask(), SECOND_WHOLE)
+
+
+def test_coco_of_somebody_wholly_hidden_does_not_show_them(tmp_path: Path) -> None:
+    path = make_coco(tmp_path)
+    content = json.loads(path.read_text())
+    content["annotations"][0] |= {"segmentation": encode_rle(FIRST), "visible_mask": []}
+    hidden, _ = next(coco_instances.read(write_json(path, content))).people
+    assert not hidden.visible.mask().any() and hidden.amodal == Rle.of(FIRST)
+
+
 def test_kins_without_visible_parts_is_named(tmp_path: Path) -> None:
     path = make_kins(tmp_path)
     content = json.loads(path.read_text())

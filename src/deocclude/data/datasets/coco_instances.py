@@ -29,7 +29,7 @@ def read(path: Path, images: Path | None = None) -> Iterator[PhotoRecord]:
 
 
 def _person(annotation: Mapping[str, Any], size_hw: tuple[int, int], where: str) -> PersonRecord:
-    visible_key = next((key for key in _VISIBLE_KEYS if annotation.get(key)), None)
+    visible_key = next((key for key in _VISIBLE_KEYS if annotation.get(key) is not None), None)
     whole = mask_of(annotation.get("segmentation"), size_hw, where)
     visible = whole if visible_key is None else mask_of(annotation[visible_key], size_hw, where)
     is_crowd = bool(annotation.get("iscrowd"))

@@ -29,9 +29,12 @@ def read(path: Path, images: Path | None = None) -> Iterator[PhotoRecord]:
 
 
 def _person(annotation: Mapping[str, Any], size_hw: tuple[int, int], where: str) -> PersonRecord:
-    whole = annotation.get("a_segm") or annotation.get("segmentation")
-    visible = annotation.get("i_segm") or annotation.get("inmodal_seg")
-    if not whole or not visible:
+    # Not by what is in them: an empty visible part is somebody who is wholly hidden.
+    whole, visible = (
+        next((annotation[key] for key in keys if annotation.get(key) is not None), None)
+        for keys in (("a_segm", "segmentation"), ("i_segm", "inmodal_seg"))
+    )
+    if whole is None or visible is None:
         raise InputError(f"{where}: expected a_segm and i_segm, or segmentation and inmodal_seg")
     person = make_person(
         str(annotation.get("id", "")), mask_of(visible, size_hw, where), mask_of(whole, size_hw, where)
