@@ -63,6 +63,17 @@ def test_ahps_people_may_be_of_any_colour(tmp_path: Path) -> None:
     np.testing.assert_array_equal(next(ahp.read(root)).people[0].amodal.mask(), FIRST, "a cut-out")
 
 
+def test_ahps_parsing_that_is_wrong_is_named(tmp_path: Path) -> None:
+    root = make_ahp(tmp_path)
+    label = root / "train" / "PseudoParsingAnnotations" / "a1.png"
+    write_labels(label, FIRST * 77)
+    with pytest.raises(InputError, match=r"Pseudo.*a1\.png: labels of lip-20 are 0 to 19, got 77"):
+        list(ahp.read(root))
+    write_labels(label, np.zeros((5, 5)))
+    with pytest.raises(InputError, match=r"Pseudo.*a1\.png: must have the photo's size \(12, 16\)"):
+        list(ahp.read(root))
+
+
 def test_lip_gives_what_is_seen_with_parts(tmp_path: Path) -> None:
     train, val = lip.read(make_lip(tmp_path))
     assert (train.id, train.split, val.id, val.split) == ("77_1", "train", "78_2", "val")

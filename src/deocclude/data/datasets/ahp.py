@@ -14,11 +14,13 @@ from deocclude.data.datasets.each_photo import EachPhoto
 from deocclude.data.datasets.files import (
     photo_size_hw,
     read_above_zero,
+    read_labels,
     require_split_folders,
     sorted_files,
     split_folders,
 )
 from deocclude.data.datasets.record import Parsing, PhotoRecord, whole_person
+from deocclude.data.datasets.taxonomies import check_labels
 
 _MARKS = ("JPEGImages", "Annotations", "PseudoParsingAnnotations")
 
@@ -43,7 +45,10 @@ def _record(label: Path) -> PhotoRecord:
     parsing = folder / "PseudoParsingAnnotations" / label.name
     size_hw = photo_size_hw(photo)
     mask = read_above_zero(label, size_hw)
-    parts = Parsing(taxonomy="lip-20", file=str(parsing)) if parsing.is_file() else None
+    parts = None
+    if parsing.is_file():
+        check_labels(read_labels(parsing, size_hw), "lip-20", str(parsing))
+        parts = Parsing(taxonomy="lip-20", file=str(parsing))
     return PhotoRecord(
         image=str(photo),
         size_hw=size_hw,
