@@ -138,6 +138,29 @@ def test_coco_that_is_wrong_is_named(tmp_path: Path) -> None:
         list(coco_instances.read(path))
 
 
+def test_coco_without_licences_or_segmentations_is_read(tmp_path: Path) -> None:
+    path = make_coco(tmp_path)
+    content = json.loads(path.read_text())
+    content["licenses"] = None
+    del content["annotations"][0]["segmentation"]
+    content["annotations"][3]["segmentation"] = None
+    one, nobody = coco_instances.read(write_json(path, content))
+    assert (one.licence, [person.id for person in one.people], nobody.people) == (None, ["503"], ())
+    assert [(note.kind, note.person) for note in (*one.notes, *nobody.notes)] == [("empty", "501"), ("empty", "504")]
+
+
+def test_annotations_of_photos_that_are_not_listed_are_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = make_coco(tmp_path)
+    content = json.loads(path.read_text())
+    assert len(list(coco_instances.read(path))) == 2 and not caplog.messages
+    for annotation, image_id in zip(content["annotations"], ("9", 9, 77, "9"), strict=True):
+        annotation["image_id"] = image_id
+    assert [photo.people for photo in coco_instances.read(write_json(path, content))] == [(), ()]
+    assert caplog.messages == [f"{path}: 3 annotations left out, of photos that it does not list: image_id '9'"]
+
+
 def test_without_categories_everybody_is_a_person(tmp_path: Path) -> None:
     path = make_coco(tmp_path)
     content = json.loads(path.read_text())

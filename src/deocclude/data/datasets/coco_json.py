@@ -6,6 +6,7 @@ into memory as a whole, since annotations stand in no order; the records made of
 
 from __future__ import annotations
 
+import logging
 import mmap
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -20,8 +21,9 @@ from deocclude.data.datasets.each_photo import EachPhoto
 from deocclude.data.datasets.files import photo_size_hw
 from deocclude.data.datasets.record import PersonRecord, PhotoRecord, Rle
 from deocclude.errors import InputError
-from deocclude.people import kind_of
+from deocclude.people import kind_of, shown
 
+_log = logging.getLogger(__name__)
 _SPLIT = re.compile(r"(?<![a-z])(train|val|test)\d{0,4}(?![a-z])")
 
 
@@ -67,11 +69,22 @@ class CocoDocument:
             where = f"{self.path}: annotations[{number}]"
             by_image.setdefault(value_of(annotation, "image_id", ID, where), []).append((where, annotation))
         licences = {str(one.get("id")): str(one.get("name") or one.get("url")) for one in self._optional("licenses")}
-        for number, image in enumerate(entries_of(self.content, "images", self.path)):
+        images = entries_of(self.content, "images", self.path)
+        self._tell_unlisted(by_image, images)
+        for number, image in enumerate(images):
             image_id = image.get("id")
             annotations = by_image.get(image_id, ()) if isinstance(image_id, ID) else ()
             licence = licences.get(str(image.get("license")))
             yield Entry(f"{self.path}: images[{number}]", image, licence, tuple(annotations))
+
+    def _tell_unlisted(self, by_image: Mapping[int | str, list[Any]], images: list[dict[str, Any]]) -> None:
+        """Warn of annotations whose photo is not in the list; a number and its text are two ids."""
+        listed = {image_id for image in images if isinstance(image_id := image.get("id"), ID)}
+        unlisted = [image_id for image_id in by_image if image_id not in listed]
+        if unlisted:
+            count = sum(len(by_image[image_id]) for image_id in unlisted)
+            told = f"{count} annotations left out, of photos that it does not list: image_id {shown(unlisted[0])}"
+            _log.warning("%s: %s", self.path, told)
 
     def photo(self, entry: Entry) -> ListedPhoto:
         """The photo of an entry. Raises InputError naming the entry, or the photo that is not there."""
@@ -113,7 +126,7 @@ class CocoDocument:
         return found
 
     def _optional(self, key: str) -> list[dict[str, Any]]:
-        return entries_of(self.content, key, self.path) if key in self.content else []
+        return entries_of(self.content, key, self.path) if self.content.get(key) is not None else []
 
 
 def open_document(path: Path, images: Path | None) -> CocoDocument:
@@ -175,9 +188,12 @@ def read_people(
 
 
 def mask_of(segmentation: Any, size_hw: tuple[int, int], where: str) -> np.ndarray:
-    """(H, W) bool mask of a segmentation in any of COCO's forms, maybe empty. Raises InputError saying `where`."""
+    """(H, W) bool mask of a segmentation in any of COCO's forms, maybe empty; None is empty too: nothing was drawn.
+
+    Raises InputError saying `where`.
+    """
     try:
-        return segmentation_to_mask(segmentation, size_hw)
+        return segmentation_to_mask([] if segmentation is None else segmentation, size_hw)
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
 
