@@ -27,7 +27,7 @@ from datasetfolder import (
 from deocclude.data.building.rows import encode, features
 from deocclude.data.building.state import BuildState, Shard
 from deocclude.data.check import Check
-from deocclude.data.datasets.record import Parsing, PersonRecord, PhotoRecord, Rle, whole_person
+from deocclude.data.datasets.record import Parsing, PersonRecord, PhotoRecord, Rle, ThingRecord, whole_person
 from deocclude.data.datasets.records_file import write
 from deocclude.errors import InputError, UsageError
 from drawn_photos import draw_photos
@@ -53,7 +53,7 @@ def faults_of(place: object, **more) -> list[tuple[str, str]]:
 
 
 def test_faults_of_records(tmp_path: Path) -> None:
-    for name, seed in (("a", 0), ("b", 1), ("c", 0), ("d", 2), ("e", 3)):
+    for name, seed in (("a", 0), ("b", 1), ("c", 0), ("d", 2), ("e", 3), ("f", 4)):
         write_picture(tmp_path / f"{name}.png", textured(seed))
     (tmp_path / "broken.png").write_bytes((tmp_path / "a.png").read_bytes()[:60])
     good = whole_person("1", box(5, 5, 20, 30))
@@ -76,6 +76,7 @@ def test_faults_of_records(tmp_path: Path) -> None:
             photo("e.png", good, licence=None),
             photo("broken.png", good),
             photo("none.png"),
+            photo("f.png", things=(ThingRecord(name="car", visible=Rle(size=SIZE_HW, counts="9")),)),
         ],
         records,
     )
@@ -90,7 +91,8 @@ def test_faults_of_records(tmp_path: Path) -> None:
             f"{tmp_path}/broken.png: not a readable photo (image file is truncated)",
         ),
         ("unreadable", f"{tmp_path}/none.png: cannot be read: No such file or directory"),
-        ("unreadable", f"{records}: line 8: image: Field required"),
+        ("unreadable", f"{tmp_path}/f.png: things[0]: run lengths must add up to 40x60 pixels, got 9"),
+        ("unreadable", f"{records}: line 9: image: Field required"),
         ("licence", f"{records}: none is stated for 1 photos of test"),
     ]
 

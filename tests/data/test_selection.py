@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from datafolder import draw_figure
-from deocclude.data.datasets.record import PersonRecord, PhotoRecord, Rle, whole_person
+from datasetfolder import write_json, write_photo
+from deocclude.data.datasets import coco_instances
+from deocclude.data.datasets.record import PersonRecord, PhotoRecord, Rle, ThingRecord, whole_person
 from deocclude.data.selection import (
     RULES,
     Thresholds,
@@ -17,6 +21,7 @@ from deocclude.data.selection import (
     read_rules,
 )
 from deocclude.errors import UsageError
+from deocclude.masks import encode_rle
 
 SIZE_HW = (200, 260)
 EVERY = tuple(RULES)
@@ -86,6 +91,34 @@ def test_overlap_is_told_by_depth_and_by_touch() -> None:
     corner = np.zeros(SIZE_HW, bool)
     corner[55:62, 118:160] = True  # a sleeve
     assert failed(seen(body()), seen(corner, "2")) == ()
+
+
+def test_a_thing_over_the_feet_is_an_overlap(tmp_path: Path) -> None:
+    car = np.zeros(SIZE_HW, bool)
+    car[140:180, 40:160] = True  # the figure ends at row 161
+    apart = np.roll(car, 30, axis=0)
+
+    def fails(depths: tuple[int | None, int | None], car: np.ndarray) -> tuple[str, ...]:
+        photo = PhotoRecord(
+            image="a.jpg", size_hw=SIZE_HW, source="t", id="a", people=(seen(body() & ~car, depth_order=depths[0]),),
+            things=(ThingRecord(name="car", visible=Rle.of(car), depth_order=depths[1]),),
+        )  # fmt: skip
+        return failed_rules(candidates(photo)[0], ("overlap",), Thresholds())
+
+    assert fails((None, None), car) == fails((2, 1), car) == ("overlap",)
+    assert fails((1, 2), car) == fails((None, None), apart) == ()
+    write_photo(tmp_path / "a.jpg", SIZE_HW)
+    image = {"id": 1, "file_name": "a.jpg", "height": SIZE_HW[0], "width": SIZE_HW[1]}
+    masks = {1: body() & ~car, 3: car}
+    content = {
+        "images": [image], "categories": [{"id": 1, "name": "person"}, {"id": 3, "name": "car"}],
+        "annotations": [
+            {"id": kind, "image_id": 1, "category_id": kind, "segmentation": encode_rle(mask)}
+            for kind, mask in masks.items()
+        ],
+    }  # fmt: skip
+    (photo,) = coco_instances.read(write_json(tmp_path / "coco.json", content))
+    assert failed_rules(candidates(photo)[0], ("overlap",), Thresholds()) == ("overlap",)
 
 
 def test_size() -> None:

@@ -124,6 +124,11 @@ class Check:
             yield Fault(note.kind, f"{photo.image}: person {note.person}", note.what)
         for person in photo.people:
             yield from _person(person, f"{photo.image}: person {person.id}")
+        for number, thing in enumerate(photo.things):
+            try:
+                thing.visible.mask()
+            except InputError as error:
+                yield Fault("unreadable", f"{photo.image}: things[{number}]", str(error))
 
     def _duplicate(self, code: int | None, name: str, split: str | None) -> Iterator[Fault]:
         other = None if code is None else self._alike.add(code, name, split)

@@ -14,7 +14,7 @@ from functools import cached_property, lru_cache
 import cv2
 import numpy as np
 
-from deocclude.data.datasets.record import PersonRecord, PhotoRecord
+from deocclude.data.datasets.record import PersonRecord, PhotoRecord, ThingRecord
 from deocclude.data.poses import frame_affine, into_frame
 from deocclude.errors import UsageError
 from deocclude.person_frame import read_poses
@@ -46,7 +46,8 @@ class Candidate:
     photo: PhotoRecord
     person: PersonRecord
     mask: np.ndarray
-    others: tuple[tuple[PersonRecord, np.ndarray], ...]  # of the same photo, crowds too, with what is seen of them
+    # of the same photo, crowds and things too, with what is seen of them
+    others: tuple[tuple[PersonRecord | ThingRecord, np.ndarray], ...]
 
     @cached_property
     def box_xywh(self) -> tuple[int, int, int, int]:
@@ -91,7 +92,7 @@ def is_inside(one: Candidate, limits: Thresholds) -> bool:
 
 
 def is_in_front(one: Candidate, limits: Thresholds) -> bool:
-    """No nearer instance lies over the person: none that touches more of the outline than neighbours do.
+    """No nearer person or thing lies over the person: none that touches more of the outline than neighbours do.
 
     Who is nearer is told by the depth order where the dataset has one. Where it has none, whoever touches may be.
     """
@@ -207,8 +208,10 @@ def candidates(photo: PhotoRecord) -> list[Candidate]:
     """Everyone of a photo, as the rules see them. Raises InputError for run lengths that cannot be read."""
     masks = [person.visible.mask() for person in photo.people]
     pairs = list(zip(photo.people, masks, strict=True))
+    things = [(thing, thing.visible.mask()) for thing in photo.things]
     return [
-        Candidate(photo, person, mask, tuple(pair for pair in pairs if pair[0] is not person)) for person, mask in pairs
+        Candidate(photo, person, mask, tuple(pair for pair in (*pairs, *things) if pair[0] is not person))
+        for person, mask in pairs
     ]
 
 
@@ -222,7 +225,7 @@ def is_occluder(failed: tuple[str, ...]) -> bool:
     return not set(failed) & set(OCCLUDER_RULES)
 
 
-def _may_be_nearer(other: PersonRecord, person: PersonRecord) -> bool:
+def _may_be_nearer(other: PersonRecord | ThingRecord, person: PersonRecord) -> bool:
     if other.depth_order is None or person.depth_order is None:
         return True
     return other.depth_order < person.depth_order

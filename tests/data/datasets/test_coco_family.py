@@ -43,7 +43,10 @@ def test_coco_gives_what_is_seen(tmp_path: Path) -> None:
     assert not person.iscrowd
     np.testing.assert_array_equal(crowd.visible.mask(), box(13, 0, 16, 12))
     assert crowd.iscrowd
-    assert (nobody.id, nobody.people) == ("25", ())
+    (dog,) = one.things
+    assert (dog.name, dog.depth_order) == ("dog", None)
+    np.testing.assert_array_equal(dog.visible.mask(), box(0, 0, 2, 2))
+    assert (nobody.id, nobody.people, nobody.things) == ("25", (), ())
 
 
 @pytest.mark.parametrize("key", ["visible_segmentation", "visible_mask"])
@@ -165,7 +168,8 @@ def test_without_categories_everybody_is_a_person(tmp_path: Path) -> None:
     path = make_coco(tmp_path)
     content = json.loads(path.read_text())
     del content["categories"]
-    assert [p.id for p in next(coco_instances.read(write_json(path, content))).people] == ["501", "502", "503"]
+    photo = next(coco_instances.read(write_json(path, content)))
+    assert ([p.id for p in photo.people], photo.things) == (["501", "502", "503"], ())
 
 
 def test_coco_amodal_gives_people_with_their_order(tmp_path: Path) -> None:
@@ -178,6 +182,7 @@ def test_coco_amodal_gives_people_with_their_order(tmp_path: Path) -> None:
     np.testing.assert_array_equal(man.visible.mask(), SECOND)
     np.testing.assert_array_equal(man.amodal.mask(), SECOND_WHOLE)
     assert (group.iscrowd, group.amodal) == (True, None)
+    assert [(thing.name, thing.depth_order) for thing in photo.things] == [("man's hat", 3)], "the sky is no thing"
 
 
 @pytest.mark.parametrize(
@@ -270,6 +275,9 @@ def test_kins_gives_pedestrians_whole(tmp_path: Path, keys: tuple[str, str]) -> 
     assert [person.id for person in photo.people] == ["1", "2"]
     np.testing.assert_array_equal(photo.people[1].visible.mask(), SECOND)
     np.testing.assert_array_equal(photo.people[1].amodal.mask(), SECOND_WHOLE)
+    (car,) = photo.things
+    assert car.name == "car"
+    np.testing.assert_array_equal(car.visible.mask(), box(0, 0, 2, 1))
     assert kins.matches(path) and not coco_instances.matches(path)
 
 

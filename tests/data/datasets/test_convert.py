@@ -88,7 +88,7 @@ def test_convert_to_coco_amodal_and_back(tmp_path: Path) -> None:
     assert done.stdout == (
         f"{amodal}: 1 photos, 2 people, 2 of them whole, 0 with parsing, 1 crowds, "
         "1 left out: crowds, or the whole is not known; "
-        "dropped, as the format cannot hold it: split, photo ids, person ids\n"
+        "dropped, as the format cannot hold it: things, split, photo ids, person ids\n"
     )
     assert convert(amodal, again, "--from", "coco-amodal").exit_code == 0
     (before,), (after,) = records_file.read(records), records_file.read(again)

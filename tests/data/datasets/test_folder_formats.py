@@ -121,6 +121,9 @@ def test_voc_gives_its_people(tmp_path: Path) -> None:
     np.testing.assert_array_equal(first.people[0].visible.mask(), FIRST)
     np.testing.assert_array_equal(first.people[1].visible.mask(), SECOND)
     assert first.people[0].amodal is None
+    (horse,) = first.things
+    assert horse.name == "horse"
+    np.testing.assert_array_equal(horse.visible.mask(), box(13, 0, 16, 1))
 
 
 def test_sbd_gives_its_people(tmp_path: Path) -> None:
@@ -129,6 +132,9 @@ def test_sbd_gives_its_people(tmp_path: Path) -> None:
     assert (photo.id, photo.split) == ("2008_000003", "val")
     assert [person.id for person in photo.people] == ["1", "2"]
     np.testing.assert_array_equal(photo.people[1].visible.mask(), SECOND)
+    (chair,) = photo.things
+    assert chair.name == "chair"
+    np.testing.assert_array_equal(chair.visible.mask(), box(13, 0, 16, 1))
     label = root / "benchmark_RELEASE" / "dataset" / "inst" / "2008_000003.mat"
     savemat(label, {"GTinst": people_numbers()})
     with pytest.raises(InputError, match=r"2008_000003\.mat: GTinst must have Segmentation and Categories"):

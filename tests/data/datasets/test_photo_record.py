@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from datasetfolder import FIRST, SECOND, SECOND_WHOLE, SIZE_HW, box, part_labels, write_labels
 from deocclude.data.datasets import records_file
-from deocclude.data.datasets.record import VERSION, Parsing, PersonRecord, PhotoRecord, Rle, whole_person
+from deocclude.data.datasets.record import VERSION, Parsing, PersonRecord, PhotoRecord, Rle, ThingRecord, whole_person
 from deocclude.data.parsing_groups import UNKNOWN
 from deocclude.errors import DeoccludeError, InputError
 
@@ -64,6 +64,8 @@ def test_what_a_record_refuses() -> None:
             Parsing(taxonomy="lip-20", **wrong)
     with pytest.raises(ValidationError, match="person a has not the photo's size"):
         PhotoRecord(image="x", size_hw=(3, 3), source="s", id="1", people=(PersonRecord(id="a", visible=rle),))
+    with pytest.raises(ValidationError, match="the mask of a car has not the photo's size"):
+        PhotoRecord(image="x", size_hw=(3, 3), source="s", id="1", things=(ThingRecord(name="car", visible=rle),))
 
 
 def test_a_file_of_records_comes_back(tmp_path: Path) -> None:
@@ -79,6 +81,19 @@ def test_a_file_of_records_comes_back(tmp_path: Path) -> None:
     assert [record.with_paths(lambda name: str(Path(name).resolve())) for record in back] == [
         record.with_paths(lambda name: str(Path(name).resolve())) for record in records
     ]
+
+
+def test_things_come_back_and_a_file_without_them_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    thing = ThingRecord(name="car", visible=Rle.of(FIRST), depth_order=1)
+    records_file.write([a_record(tmp_path).model_copy(update={"things": (thing,)})], path)
+    (record,) = records_file.read(path)
+    assert record.things == (thing,)
+    line = json.loads(path.read_text())
+    del line["things"]
+    path.write_text(json.dumps(line) + "\n")
+    (older,) = records_file.read(path)
+    assert older == record.model_copy(update={"things": ()})
 
 
 def test_records_are_read_and_written_one_at_a_time(tmp_path: Path) -> None:

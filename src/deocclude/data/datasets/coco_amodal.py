@@ -19,7 +19,15 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 
 from deocclude.coco import entries_of
-from deocclude.data.datasets.coco_json import CocoDocument, Entry, file_has, make_person, mask_of, open_document
+from deocclude.data.datasets.coco_json import (
+    CocoDocument,
+    Entry,
+    file_has,
+    make_person,
+    make_thing,
+    mask_of,
+    open_document,
+)
 from deocclude.data.datasets.each_photo import EachPhoto
 from deocclude.data.datasets.outline import outline
 from deocclude.data.datasets.record import PersonRecord, PhotoRecord
@@ -38,7 +46,7 @@ _GROUPS = frozenset((
     "audience", "boys", "children", "crowd", "girls", "kids", "men", "people", "persons", "players", "spectators",
     "women",
 ))  # fmt: skip
-CANNOT_HOLD = ("parsing", "licence", "split", "cut-out", "photo ids", "person ids")
+CANNOT_HOLD = ("parsing", "things", "licence", "split", "cut-out", "photo ids", "person ids")
 # What follows the noun that a name is about: "man in black", "woman holding umbrella".
 _ENDS_NOUN = re.compile(r"\b(?:in|on|at|by|of|with|behind|near|wearing|\w{2,}ing)\b.*")
 
@@ -110,12 +118,18 @@ def write(records: Iterable[PhotoRecord], path: Path) -> int:
 def _record(document: CocoDocument, entry: Entry, number: int) -> PhotoRecord:
     photo = document.photo(entry)
     where, annotation = photo.annotations[number]
-    people = tuple(
-        _person(region, photo.size_hw, f"{where}.regions[{place}]", named == "group")
-        for place, region in enumerate(entries_of(annotation, "regions", where))
-        if not region.get("isStuff") and (named := is_person(str(region.get("name", ""))))
-    )
-    record = document.record(photo, "coco-amodal", people)
+    people, things = [], []
+    for place, region in enumerate(entries_of(annotation, "regions", where)):
+        # What is no thing of its own, such as the sky, is left out.
+        if not region.get("isStuff"):
+            name = str(region.get("name", ""))
+            named = is_person(name)
+            found = _person(region, photo.size_hw, f"{where}.regions[{place}]", named == "group")
+            if named is None:
+                things.append(make_thing(name, found))
+            else:
+                people.append(found)
+    record = document.record(photo, "coco-amodal", tuple(people), tuple(things))
     return record.model_copy(update={"id": f"{photo.id}#{number + 1}"}) if number else record
 
 

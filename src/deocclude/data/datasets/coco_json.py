@@ -19,7 +19,7 @@ import numpy as np
 from deocclude.coco import ID, NAME, NUMBER, entries_of, read_json, relative_path, segmentation_to_mask, value_of
 from deocclude.data.datasets.each_photo import EachPhoto
 from deocclude.data.datasets.files import photo_size_hw
-from deocclude.data.datasets.record import PersonRecord, PhotoRecord, Rle
+from deocclude.data.datasets.record import PersonRecord, PhotoRecord, Rle, ThingRecord
 from deocclude.errors import InputError
 from deocclude.people import kind_of, shown
 
@@ -98,8 +98,10 @@ class CocoDocument:
         image_id = value_of(entry.image, "id", ID, entry.where)
         return ListedPhoto(path, size_hw, str(image_id), entry.licence, entry.annotations)
 
-    def record(self, photo: ListedPhoto, source: str, people: tuple[PersonRecord, ...]) -> PhotoRecord:
-        """The record of a photo and the people in it."""
+    def record(
+        self, photo: ListedPhoto, source: str, people: tuple[PersonRecord, ...], things: tuple[ThingRecord, ...]
+    ) -> PhotoRecord:
+        """The record of a photo, the people in it and what else is."""
         return PhotoRecord(
             image=str(photo.path),
             size_hw=photo.size_hw,
@@ -108,20 +110,22 @@ class CocoDocument:
             split=self.split,
             licence=photo.licence,
             people=people,
+            things=things,
         )
+
+    def categories(self) -> dict[int | str, str]:
+        """Names by their ids; none where the file has no categories."""
+        where = f"{self.path}: categories"
+        return {value_of(one, "id", ID, where): str(one.get("name", "")) for one in self._optional("categories")}
 
     def category_ids(self, names: frozenset[str]) -> frozenset[int | str] | None:
         """Ids of the categories with one of these names; None where a file has no categories: all it has are people."""
-        categories = self._optional("categories")
+        categories = self.categories()
         if not categories:
             return None
-        found = frozenset(
-            value_of(one, "id", ID, f"{self.path}: categories")
-            for one in categories
-            if str(one.get("name", "")).strip().lower() in names
-        )
+        found = frozenset(number for number, name in categories.items() if name.strip().lower() in names)
         if not found:
-            others = ", ".join(str(one.get("name")) for one in categories[:8])
+            others = ", ".join(list(categories.values())[:8])
             raise InputError(f"{self.path}: no category {' or '.join(sorted(names))}, only {others}")
         return found
 
@@ -165,26 +169,45 @@ def read_people(
 ) -> Iterator[PhotoRecord]:
     """Every photo of a file that has an annotation for each instance.
 
-    categories: names, in small letters, of those that are people. person_of: makes one of an annotation, the photo's
-    size and the annotation's place in the file. Raises InputError naming a file that is wrong as a whole, and
-    PhotoError naming a photo or an annotation, after which the next photo is read.
+    categories: names, in small letters, of those that are people; the others are things. person_of: reads either of an
+    annotation, the photo's size and the annotation's place in the file. Raises InputError naming a file that is wrong
+    as a whole, and PhotoError naming a photo or an annotation, after which the next photo is read.
     """
 
-    def entries() -> Iterator[tuple[CocoDocument, frozenset[int | str] | None, Entry]]:
+    def entries() -> Iterator[tuple[CocoDocument, _Kinds, Entry]]:
         document = open_document(path, images)
-        category_ids = document.category_ids(categories)
-        yield from ((document, category_ids, entry) for entry in document.entries())
+        kinds = _Kinds(document.categories(), document.category_ids(categories))
+        yield from ((document, kinds, entry) for entry in document.entries())
 
-    def record(document: CocoDocument, category_ids: frozenset[int | str] | None, entry: Entry) -> PhotoRecord:
+    def record(document: CocoDocument, kinds: _Kinds, entry: Entry) -> PhotoRecord:
         photo = document.photo(entry)
-        people = tuple(
-            person_of(annotation, photo.size_hw, where)
-            for where, annotation in photo.annotations
-            if category_ids is None or value_of(annotation, "category_id", ID, where) in category_ids
-        )
-        return document.record(photo, source, people)
+        people, others = [], []
+        for where, annotation in photo.annotations:
+            name = kinds.other_than_people(annotation, where)
+            if name is None:
+                people.append(person_of(annotation, photo.size_hw, where))
+            else:
+                others.append((name, where, annotation))
+        # Most photos of a dataset may have nobody in them, and their things are nobody's occluders.
+        things = (make_thing(name, person_of(found, photo.size_hw, where)) for name, where, found in others if people)
+        return document.record(photo, source, tuple(people), tuple(things))
 
     return EachPhoto(entries(), lambda item: record(*item))
+
+
+@dataclass(frozen=True)
+class _Kinds:
+    """Names of a file's categories by their ids, and which of them are people; None: there are none, all are people."""
+
+    names: Mapping[int | str, str]
+    people: frozenset[int | str] | None
+
+    def other_than_people(self, annotation: Mapping[str, Any], where: str) -> str | None:
+        """The name of an annotation's category, None for people. Raises InputError where it names none."""
+        if self.people is None:
+            return None
+        category = value_of(annotation, "category_id", ID, where)
+        return None if category in self.people else self.names.get(category, str(category))
 
 
 def mask_of(segmentation: Any, size_hw: tuple[int, int], where: str) -> np.ndarray:
@@ -204,6 +227,11 @@ def make_person(
     """A person of (H, W) bool masks as the file has them: without a pixel perhaps, or with visible ones outside."""
     whole = None if amodal is None else Rle.of(amodal)
     return PersonRecord(id=person_id, visible=Rle.of(visible), amodal=whole, depth_order=depth_order)
+
+
+def make_thing(name: str, instance: PersonRecord) -> ThingRecord:
+    """What is no person, though its annotation is read as theirs are."""
+    return ThingRecord(name=name, visible=instance.visible, depth_order=instance.depth_order)
 
 
 def file_has(path: Path, *keys: str) -> bool:

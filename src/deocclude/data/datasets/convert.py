@@ -13,6 +13,7 @@ from deocclude.errors import InputError, UsageError
 
 DETAILS: dict[str, Callable[[PhotoRecord], bool]] = {
     "parsing": lambda photo: any(person.parsing is not None for person in photo.people),
+    "things": lambda photo: bool(photo.things),
     "licence": lambda photo: photo.licence is not None,
     "split": lambda photo: photo.split is not None,
     "cut-out": lambda photo: not photo.has_background,

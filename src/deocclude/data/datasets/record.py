@@ -1,4 +1,4 @@
-"""The one form that every dataset is read into: a photo, and for each person what is known of them.
+"""The one form that every dataset is read into: a photo, for each person what is known of them, and other things.
 
 Nothing here holds pixels. Masks are run lengths in COCO's compressed form, of the upright photo's size; paths are as
 Python opens them, and relative to the file's own folder in a records file (`records_file.py`).
@@ -80,7 +80,7 @@ class PersonRecord(_Strict):
     parsing: Parsing | None = None
     iscrowd: bool = False
     ignore: bool = False  # neither right nor wrong to find
-    depth_order: int | None = None  # among those of the photo, the lowest is nearest
+    depth_order: int | None = None  # among the photo's people and things, the lowest is nearest
 
     def parsing_labels(self) -> np.ndarray:
         """(H, W) uint8 labels into the taxonomy: 0 outside the person (the whole one, where known), 255 = unknown.
@@ -99,6 +99,14 @@ class PersonRecord(_Strict):
         for name, part in (self.parsing.parts or {}).items():
             labels[part.mask()] = names.index(name)
         return np.where(person, labels, np.uint8(0))
+
+
+class ThingRecord(_Strict):
+    """Something else that the dataset tells apart, which may hide a person. Its parts and its whole are of no use."""
+
+    name: str  # as the dataset calls its kind
+    visible: Rle
+    depth_order: int | None = None  # among the photo's people and things, the lowest is nearest
 
 
 class Note(_Strict):
@@ -121,6 +129,7 @@ class PhotoRecord(_Strict):
     licence: str | None = None  # as the dataset states it
     has_background: bool = True  # else a cut-out, whose colours mean nothing outside the person
     people: tuple[PersonRecord, ...] = ()
+    things: tuple[ThingRecord, ...] = ()  # of photos with people, where the dataset has them
     notes: Annotated[tuple[Note, ...], Field(exclude=True)] = ()  # by the reader, on what it mended; in no file
 
     @model_validator(mode="after")
@@ -130,6 +139,9 @@ class PhotoRecord(_Strict):
             for mask in (person.visible, person.amodal, *parts.values()):
                 if mask is not None and mask.size != self.size_hw:
                     raise ValueError(f"a mask of person {person.id} has not the photo's size {list(self.size_hw)}")
+        for thing in self.things:
+            if thing.visible.size != self.size_hw:
+                raise ValueError(f"the mask of a {thing.name} has not the photo's size {list(self.size_hw)}")
         return self
 
     def with_paths(self, change: Callable[[str], str]) -> PhotoRecord:

@@ -1,4 +1,4 @@
-"""SBD: segmented objects of 11 355 photos of PASCAL VOC 2011, of which the people are read.
+"""SBD: segmented objects of 11 355 photos of PASCAL VOC 2011, the people and the other things.
 
 Hariharan et al., "Semantic Contours from Inverse Detectors", ICCV 2011: img/ID.jpg, inst/ID.mat (GTinst: Segmentation
 with numbers of objects, Categories with the class of each), train.txt, val.txt; all in benchmark_RELEASE/dataset.
@@ -19,8 +19,8 @@ from deocclude.data.datasets.files import (
     sorted_files,
     split_folders,
 )
-from deocclude.data.datasets.record import PersonRecord, PhotoRecord, Rle
-from deocclude.data.datasets.voc import PERSON
+from deocclude.data.datasets.record import PersonRecord, PhotoRecord, Rle, ThingRecord
+from deocclude.data.datasets.voc import PERSON, class_name
 from deocclude.data.formats import read_matlab
 from deocclude.errors import InputError
 
@@ -57,8 +57,19 @@ def _record(label: Path, split: str | None) -> PhotoRecord:
         for number, kind in enumerate(classes, start=1)
         if kind == PERSON
     )
+    things = (
+        ThingRecord(name=class_name(kind), visible=Rle.of(objects == number))
+        for number, kind in enumerate(classes, start=1)
+        if kind != PERSON
+    )
     return PhotoRecord(
-        image=str(photo), size_hw=size_hw, source="sbd", id=label.stem, split=split, people=tuple(people)
+        image=str(photo),
+        size_hw=size_hw,
+        source="sbd",
+        id=label.stem,
+        split=split,
+        people=tuple(people),
+        things=tuple(things),
     )
 
 

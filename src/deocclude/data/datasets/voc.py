@@ -1,4 +1,4 @@
-"""PASCAL VOC 2012: the people among its segmented objects.
+"""PASCAL VOC 2012: the people among its segmented objects, and the other objects as things.
 
 Everingham et al., "The PASCAL Visual Object Classes Challenge 2012", development kit, section 3.2: JPEGImages/ID.jpg,
 SegmentationClass/ID.png and SegmentationObject/ID.png (palette pictures of class and object numbers; 255 is an edge
@@ -21,9 +21,13 @@ from deocclude.data.datasets.files import (
     sorted_files,
     split_folders,
 )
-from deocclude.data.datasets.record import PersonRecord, PhotoRecord, Rle
+from deocclude.data.datasets.record import PersonRecord, PhotoRecord, Rle, ThingRecord
 
-PERSON = 15  # among VOC's 20 classes
+CLASSES = (
+    "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",
+    "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+)  # fmt: skip
+PERSON = CLASSES.index("person")
 _EDGE = 255
 _MARKS = ("JPEGImages", "SegmentationClass", "SegmentationObject")
 
@@ -55,8 +59,25 @@ def _record(label: Path, split: str | None) -> PhotoRecord:
     size_hw = photo_size_hw(photo)
     objects = read_labels(label, size_hw)
     classes = read_labels(folder / "SegmentationClass" / label.name, size_hw)
-    numbers = np.unique(objects[(classes == PERSON) & (objects > 0) & (objects != _EDGE)])
+    someones = (objects > 0) & (objects != _EDGE)
+    numbers = np.unique(objects[(classes == PERSON) & someones])
     people = (PersonRecord(id=str(number), visible=Rle.of(objects == number)) for number in numbers)
-    return PhotoRecord(
-        image=str(photo), size_hw=size_hw, source="voc", id=label.stem, split=split, people=tuple(people)
+    others = np.setdiff1d(objects[someones], numbers)
+    things = (
+        ThingRecord(name=class_name(classes[objects == number][0]), visible=Rle.of(objects == number))
+        for number in others
     )
+    return PhotoRecord(
+        image=str(photo),
+        size_hw=size_hw,
+        source="voc",
+        id=label.stem,
+        split=split,
+        people=tuple(people),
+        things=tuple(things),
+    )
+
+
+def class_name(number: int) -> str:
+    """What VOC calls a class; the number itself of one that it does not have."""
+    return CLASSES[number] if 0 <= number < len(CLASSES) else str(number)
