@@ -250,6 +250,23 @@ def test_without_an_order_none_is_made_up(tmp_path: Path) -> None:
     assert not {"order", "visible_mask", "invisible_mask"} & set(annotation["regions"][0])
 
 
+def test_one_without_an_order_does_not_cost_the_others_theirs(tmp_path: Path) -> None:
+    photo = write_photo(tmp_path / "x.jpg")
+    masks = {"unknown": FIRST, "far": SECOND_WHOLE, "near": FIRST}
+    orders = {"unknown": None, "far": 7, "near": -2}
+    people = tuple(
+        PersonRecord(id=name, visible=Rle.of(mask), amodal=Rle.of(mask), depth_order=orders[name])
+        for name, mask in masks.items()
+    )
+    record = PhotoRecord(image=str(photo), size_hw=SIZE_HW, source="x", id="x", people=people)
+    coco_amodal.write([record], tmp_path / "amodal.json")
+    annotation = json.loads((tmp_path / "amodal.json").read_text())["annotations"][0]
+    assert annotation["depth_constraint"] == "1-2"
+    (photo,) = coco_amodal.read(tmp_path / "amodal.json")
+    assert [person.depth_order for person in photo.people] == [1, 2, None]
+    assert [person.visible for person in photo.people] == [Rle.of(FIRST), Rle.of(SECOND_WHOLE), Rle.of(FIRST)]
+
+
 def test_masks_that_cannot_be_written_are_named(tmp_path: Path) -> None:
     empty, short = Rle.of(np.zeros(SIZE_HW, bool)), Rle(size=SIZE_HW, counts="9")
     for amodal, message in ((empty, "person 7 has no pixel"), (short, "person 7: run lengths must add up")):

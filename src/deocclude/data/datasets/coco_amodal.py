@@ -85,9 +85,9 @@ def is_person(name: str) -> Literal["one", "group"] | None:
 def write(records: Iterable[PhotoRecord], path: Path) -> int:
     """Write records as they come; photos are named relative to the file's folder. The file appears whole or not at all.
 
-    Polygons are exact, to the pixel. Returns how many people are left out: those of whom the whole is not known, crowds
-    and those to ignore, since the format has no way to say so; nor has it for CANNOT_HOLD. Raises DeoccludeError when
-    it cannot be written.
+    Polygons are exact, to the pixel. Orders are counted from 1 on, and who has none gets none. Returns how many people
+    are left out: those of whom the whole is not known, crowds and those to ignore, since the format has no way to say
+    so; nor has it for CANNOT_HOLD. Raises DeoccludeError when it cannot be written.
     """
     left_out = 0
     folder = path.parent.resolve()
@@ -147,19 +147,18 @@ def _person(region: Mapping[str, Any], size_hw: tuple[int, int], where: str, is_
 
 
 def _annotation(number: int, name: str, people: Sequence[PersonRecord]) -> dict[str, Any]:
-    ordered = all(person.depth_order is not None for person in people)
-    if ordered:
-        people = sorted(people, key=lambda person: person.depth_order or 0)
-    masks = [_masks(person, name) for person in people]
+    """A photo's annotation: those whose order is known first, the nearest of them before all."""
+    ordered = sorted((p for p in people if p.depth_order is not None), key=lambda person: person.depth_order)
+    masks = [_masks(person, name) for person in (*ordered, *(p for p in people if p.depth_order is None))]
     wholes = [whole for _, whole in masks]
     regions = [_region(visible, whole) for visible, whole in masks]
     annotation: dict[str, Any] = {"id": number, "image_id": number, "regions": regions, "size": len(regions)}
     if ordered:
-        for order, region in enumerate(regions, start=1):
+        for order, region in enumerate(regions[: len(ordered)], start=1):
             region["order"] = order
         pairs = [
             f"{front + 1}-{back + 1}"
-            for back in range(len(wholes))
+            for back in range(len(ordered))
             for front in range(back)
             if (wholes[front] & wholes[back]).any()
         ]
