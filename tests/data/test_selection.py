@@ -165,6 +165,11 @@ def test_nobody_is_refused_without_a_crash() -> None:
     assert failed(seen(np.zeros(SIZE_HW, bool))) == ("edge", "size", "pieces", "solid", "shape")
 
 
+def test_nobody_is_kept_of_whom_nothing_is_seen() -> None:
+    hidden = PersonRecord(id="1", visible=Rle.of(np.zeros(SIZE_HW, bool)), amodal=Rle.of(body()))
+    assert failed(hidden, rules=("crowd",)) == failed(hidden, rules=("crowd",), min_side_px=0) == ("size",)
+
+
 def test_who_is_refused_for_what_may_still_hide_others() -> None:
     assert is_occluder(("edge", "overlap", "shape", "hidden")) and is_occluder(())
     assert not any(is_occluder((rule, "edge")) for rule in ("crowd", "size", "pieces", "solid"))

@@ -116,7 +116,7 @@ def is_in_front(one: Candidate, limits: Thresholds) -> bool:
 
 def is_large(one: Candidate, limits: Thresholds) -> bool:
     """Large enough to learn from."""
-    return one.longer_side_px >= limits.min_side_px
+    return one.longer_side_px >= max(1, limits.min_side_px)
 
 
 def is_one_piece(one: Candidate, limits: Thresholds) -> bool:
@@ -216,8 +216,12 @@ def candidates(photo: PhotoRecord) -> list[Candidate]:
 
 
 def failed_rules(one: Candidate, rules: tuple[str, ...], limits: Thresholds) -> tuple[str, ...]:
-    """Which of the rules the person fails; none for whoever may serve as truth."""
-    return tuple(name for name in rules if not RULES[name](one, limits))
+    """Which of the rules the person fails; none for whoever may serve as truth.
+
+    Somebody of whom nothing is seen fails `size` even where it is not asked: there is nothing to cut out.
+    """
+    asked = rules if one.mask.any() else tuple(name for name in RULES if name in (*rules, "size"))
+    return tuple(name for name in asked if not RULES[name](one, limits))
 
 
 def is_occluder(failed: tuple[str, ...]) -> bool:
