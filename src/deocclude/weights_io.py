@@ -62,10 +62,14 @@ def save_weights(path: Path, weights: dict[str, Tensor], metadata: dict[str, Any
     write_whole(path, lambda file: file.write(content))
 
 
+def weights_file(path: Path) -> Path:
+    """The file itself, or the one in a folder."""
+    return path / WEIGHTS_NAME if path.is_dir() else path
+
+
 def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """(weights, metadata) of a .safetensors file, or of the one in a folder. Raises WeightsError naming the file."""
-    if path.is_dir():
-        path = path / WEIGHTS_NAME
+    path = weights_file(path)
     if not path.is_file():
         raise WeightsError(f"weights not found: looked for {path}")
     try:

@@ -14,7 +14,7 @@ from deocclude.models.baselines.one_stage import OneStageNet
 from deocclude.models.baselines.pix2pix import Pix2PixConfig, Pix2PixContent
 from deocclude.models.baselines.unet import MaskUNet, UNetConfig
 from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet
-from deocclude.weights_io import save_weights
+from fresh_networks import saying, stored
 
 CPU = torch.device("cpu")
 PHOTO = np.random.default_rng(0).integers(0, 256, (60, 40, 3), dtype=np.uint8)
@@ -22,19 +22,6 @@ VISIBLE = np.zeros((60, 40), bool)
 VISIBLE[20:40, 10:30] = True
 AMODAL = VISIBLE.copy()
 AMODAL[40:50, 10:30] = True
-
-
-def stored(path: Path, kind: str, network: torch.nn.Module) -> Path:
-    save_weights(path, network.state_dict(), {"network": kind, "config": network.config.to_dict()})
-    return path
-
-
-def saying(network, visible: float, amodal: float):
-    """A U-Net whose mask logits are these everywhere."""
-    with torch.no_grad():
-        network.unet.leave.weight.zero_()
-        network.unet.leave.bias[:2] = torch.tensor([visible, amodal])
-    return network
 
 
 def test_arrays_go_in_and_out_by_name() -> None:
@@ -50,6 +37,7 @@ def test_stage_1_says_what_its_network_says(tmp_path: Path) -> None:
     person = predict(flat, masks=[VISIBLE]).people[0]
     assert person.amodal_mask.mean() > 0.9, "everything is body, as the network says"
     assert np.array_equal(person.content, flat), "stage 1 alone paints nothing"
+    assert (predict.network, predict.size_px, predict.paints) == ("mask_unet", 32, False)
     boxed = predict(PHOTO, boxes_xyxy=[(10, 20, 30, 40)]).people[0]
     assert boxed.amodal_mask.mean() > 0.9
 
@@ -95,3 +83,18 @@ def test_other_weights_are_named(tmp_path: Path) -> None:
     path = stored(tmp_path / "x.safetensors", "people_detector", MaskUNet(UNetConfig((4, 8))))
     with pytest.raises(WeightsError, match=r"x\.safetensors: expected weights of mask_completion or mask_unet"):
         open_trained(path, size_px=32, device=CPU)
+
+
+def test_crops_are_as_large_as_the_file_says(tmp_path: Path) -> None:
+    network = MaskUNet(UNetConfig((4, 8)))
+    silent = stored(tmp_path / "silent.safetensors", "mask_unet", network)
+    telling = stored(tmp_path / "telling.safetensors", "mask_unet", network, size_px=64)
+    assert open_trained(silent, device=CPU).size_px == 256
+    assert open_trained(telling, device=CPU).size_px == 64
+    assert open_trained(telling, device=CPU, size_px=32).size_px == 32
+
+
+def test_who_finds_masks_takes_no_others(tmp_path: Path) -> None:
+    path = stored(tmp_path / "mask.safetensors", "mask_unet", MaskUNet(UNetConfig((4, 8))))
+    with pytest.raises(UsageError, match="mask_unet finds masks itself: it takes no other's"):
+        open_trained(path, device=CPU, parser=path)

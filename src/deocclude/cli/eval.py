@@ -35,6 +35,25 @@ def app(
     model: Model = "base",
     device: Device = "auto",
     weights: Weights = None,
+    trained: Annotated[
+        Path | None,
+        typer.Option(
+            "--trained",
+            metavar="BEST.safetensors",
+            help="Measure what a training wrote, a baseline too, in torch, without export: one look a crop, no "
+            "averaging. Of stage 1 alone masks are measured.",
+        ),
+    ] = None,
+    stage1: Annotated[
+        Path | None,
+        typer.Option(
+            "--stage1", metavar="STAGE1.safetensors", help="Of --trained stage 2: who finds the masks and parts."
+        ),
+    ] = None,
+    size: Annotated[
+        int | None,
+        typer.Option("--size", min=32, metavar="PX", help="Of --trained: side of its crops; the file's own, else 256."),
+    ] = None,
     initial: Annotated[
         str | None,
         typer.Option("--initial", metavar="KINDS", help="What to start from: any of exact,degraded,box,photo; all."),
@@ -99,6 +118,9 @@ def app(
         model=model,
         device=device,
         weights=weights,
+        trained=trained,
+        stage1=stage1,
+        size_px=size,
         initial=_initial_kinds(initial),
         content=not no_content,
         limit=limit,
@@ -114,7 +136,7 @@ def app(
     if compare is not None:
         others = {"FROZEN_DIR": frozen_dir, "--sheet": sheet, "--pred": pred, "--save-pred": save_pred}
         others |= {"--inception": inception, "--lpips": lpips, "--initial": initial, "--limit": limit}
-        others["--weights"] = weights
+        others |= {"--weights": weights, "--trained": trained}
         refuse("--compare reads two eval.json", others)
         if output is not None:
             _make_folder(output)

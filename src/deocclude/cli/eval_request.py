@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from deocclude.data.frozen import FrozenSet
     from deocclude.data.frozen_scenes import SceneSet
     from deocclude.evaluation import TypicalPoses
+    from deocclude.evaluation.trained import TrainedPredictor
     from deocclude.pipeline import Deoccluder
 
 OnRecord = Callable[[int, int], None]
@@ -36,6 +37,9 @@ class Request:
     model: str
     device: str
     weights: Path | None
+    trained: Path | None
+    stage1: Path | None
+    size_px: int | None
     initial: tuple[str, ...]
     content: bool
     limit: int | None
@@ -48,13 +52,21 @@ class Request:
     def check(self) -> None:
         """Raise UsageError for options that do not go together."""
         if self.pred is not None:
-            others = {"--save-pred": self.save_pred, "--weights": self.weights}
+            others = {"--save-pred": self.save_pred, "--weights": self.weights, "--trained": self.trained}
             others |= {"-m": self.model != "base", "--device": self.device != "auto"}
             refuse("--pred reads another system's files", others)
             if len(self.initial) > 1:
                 raise UsageError(f"--pred starts from one kind of initial mask, got {', '.join(self.initial)}")
         elif self.allow_missing:
             raise UsageError("--allow-missing goes with --pred DIR")
+        if self.trained is not None:
+            refuse("--trained measures one file", {"--weights": self.weights, "-m": self.model != "base"})
+            if "photo" in self.initial:
+                raise UsageError("--trained finds nobody in a photo: it takes no --initial photo")
+            if self.size_px is not None and self.size_px % 32:
+                raise UsageError(f"--size must be a multiple of 32, as in training, got {self.size_px}")
+        elif self.stage1 is not None or self.size_px is not None:
+            raise UsageError(f"{'--size' if self.stage1 is None else '--stage1'} goes with --trained BEST.safetensors")
         if not self.content:
             refuse("--no-content measures masks only", {"--inception": self.inception, "--lpips": self.lpips})
 
@@ -69,7 +81,7 @@ class Request:
     def _measure_scenes(self, scenes: SceneSet, on_record: OnRecord | None) -> Measured:
         from deocclude.evaluation import draw_scene_sheet, evaluate_scenes, scenes_to_markdown, summarise_scenes
 
-        others = {"--pred": self.pred, "--save-pred": self.save_pred}
+        others = {"--pred": self.pred, "--save-pred": self.save_pred, "--trained": self.trained}
         others |= {"--inception": self.inception, "--lpips": self.lpips}
         refuse(f"{scenes.folder} is a set of scenes", others)
         predictor = self._load()
@@ -92,32 +104,52 @@ class Request:
             summarise,
             to_markdown,
         )
-        from deocclude.evaluation.protocol import WORKING_PX
+        from deocclude.evaluation.protocol import OURS, TRAINED, WORKING_PX
 
-        judges = Judges.open(self.inception, self.lpips, size_px=WORKING_PX)
-        writer = PredictionWriter(self.save_pred, with_content=self.content) if self.save_pred is not None else None
+        content, notes, about = self.content, [], {}
         if self.pred is not None:
             records = draw_records(frozen.records, self.limit)
             predictor = StoredPredictions.open(self.pred, records, allow_missing=self.allow_missing)
             name, kinds = self.pred.resolve().name, self.initial or PROMPTED_KINDS[:1]
+        elif self.trained is not None:
+            from deocclude.cli.eval_trained import about_trained, name_of, note_on
+
+            predictor = self._open_trained(self.trained)
+            name, kinds = name_of(self.trained, predictor), self.initial or PROMPTED_KINDS
+            notes, about = [note_on(predictor)], {"trained": about_trained(self.trained, self.stage1, predictor)}
+            content = content and predictor.paints
         else:
             predictor = self._load()
             name, kinds = self.model, self.initial or (INITIAL_KINDS if predictor.finds_people else PROMPTED_KINDS)
+        judges = Judges.open(self.inception, self.lpips, size_px=WORKING_PX)
+        writer = PredictionWriter(self.save_pred, with_content=content) if self.save_pred is not None else None
         evaluation = evaluate(
             frozen,
             predictor,
             initial_kinds=kinds,
             typical_poses=_typical_poses(self.weights),
-            content=self.content,
+            content=content,
             judges=judges,
             limit=self.limit,
+            method=OURS if self.trained is None else TRAINED,
             on_person=writer,
             on_record=on_record,
         )
-        summary = summarise(evaluation, model=name)
+        evaluation.notes += notes
+        summary = summarise(evaluation, model=name) | about
         return Measured(
             summary, to_markdown(summary), lambda rows: draw_sheet(evaluation, frozen, predictor, rows=rows)
         )
+
+    def _open_trained(self, file: Path) -> TrainedPredictor:
+        from deocclude.evaluation.trained import open_trained
+        from deocclude.train.engine import choose_device
+
+        predictor = open_trained(file, device=choose_device(self.device), size_px=self.size_px, parser=self.stage1)
+        if not predictor.paints:
+            judges = {"--inception": self.inception, "--lpips": self.lpips}
+            refuse(f"{file} is stage 1 alone, whose masks are measured", judges)
+        return predictor
 
     def _load(self) -> Deoccluder:
         import deocclude

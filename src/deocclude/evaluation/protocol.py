@@ -48,6 +48,7 @@ PROMPTED_KINDS = ("exact", "degraded", "box")
 INITIAL_KINDS = (*PROMPTED_KINDS, "photo")  # the last: nothing but the photo
 OURS = "deocclude"
 STORED = "predictions"  # read from files, whosever they are
+TRAINED = "trained"  # a network fresh from training, ours or a baseline
 # What stands behind a method's name where the appearance is measured.
 TRUE_MASKS = ", true masks"
 PREDICTED_MASKS = ", predicted masks"
@@ -186,6 +187,7 @@ def evaluate(
     content: bool = True,
     judges: Judges | None = None,
     limit: int | None = None,
+    method: str = OURS,
     on_person: Callable[[FrozenSample, PredictedPerson], None] | None = None,
     on_record: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
@@ -198,6 +200,7 @@ def evaluate(
         content: also score the recovered appearance.
         judges: networks that score it too, beyond pixels; None for none.
         limit: at most this many records, see `draw_records`.
+        method: what the scores call a model; predictions from files are called STORED.
         on_person: called with every record and the answer to the first kind of initial mask.
         on_record: called with (done, all) after every record.
 
@@ -223,7 +226,7 @@ def evaluate(
         initial_kinds=tuple(initial_kinds),
         records=len(records),
         people=len({record.person_id for record in records}),
-        method=STORED if stored else OURS,
+        method=STORED if stored else method,
         judge_files=judges.files(),
         seconds_by_initial={} if stored else {kind: [] for kind in initial_kinds},
     )

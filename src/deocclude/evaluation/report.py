@@ -304,7 +304,7 @@ def _mask_table(summary: dict[str, Any]) -> str:
     ]
     seconds = ", ".join(f"{initial} {value:.2f}" for initial, value in summary["seconds"].items() if value is not None)
     table = markdown_table(header, rows)
-    return f"{table}\n\nSeconds a person, median, both stages: {seconds}." if seconds else table
+    return f"{table}\n\nSeconds a person, median, for the whole answer: {seconds}." if seconds else table
 
 
 def _decision_table(summary: dict[str, Any]) -> str:

@@ -20,6 +20,8 @@ from deocclude.recovery import ContentRecovery, as_colours
 from deocclude.types import Result
 from deocclude.weights_io import rebuild
 
+_SIZE_PX = 256  # of crops where the file does not say: what configs/base.yaml trains on last
+
 
 class TorchNetwork:
     """A torch function behind the interface of `runtime.Network`: named arrays in, named arrays out."""
@@ -54,10 +56,18 @@ class SingleRecovery:
 
 class TrainedPredictor:
     """What `evaluation.evaluate` asks. Everyone is completed, however little of them seems hidden: what is measured is
-    the network, not its calibration."""
+    the network, not its calibration.
 
-    def __init__(self, completion: MaskCompletion, recovery: Callable[..., np.ndarray], device: torch.device) -> None:
-        self._deoccluder = Deoccluder(completion, recovery, device=device.type, model="trained")
+    network: its name in stored weights. size_px: side of its crops. paints: whether it draws what is hidden; else that
+    keeps the photo's colours.
+    """
+
+    def __init__(
+        self, completion: MaskCompletion, recovery: Callable[..., np.ndarray] | None, device: torch.device, *,
+        network: str, size_px: int,
+    ) -> None:  # fmt: skip
+        self.network, self.size_px, self.paints = network, size_px, recovery is not None
+        self._deoccluder = Deoccluder(completion, recovery or _photo_itself, device=device.type, model="trained")
 
     def __call__(
         self, image: np.ndarray, masks: Sequence[np.ndarray] | None = None, boxes_xyxy: Sequence[BoxXyxy] | None = None
@@ -70,17 +80,24 @@ class TrainedPredictor:
         return self._deoccluder.recover(image, visible_mask, amodal_mask)
 
 
+def _photo_itself(image: np.ndarray, *_: np.ndarray) -> np.ndarray:
+    return image
+
+
 def open_trained(
-    weights: Path, *, size_px: int, device: torch.device, parser: Path | None = None, tight: bool = True
+    weights: Path, *, device: torch.device, size_px: int | None = None, parser: Path | None = None, tight: bool = True
 ) -> TrainedPredictor:
     """The predictor of a .safetensors of any method, its crops `size_px` a side, each looked at once.
 
-    parser: of stage 2, stage 1's weights, which find the parts and the body. tight: see `MaskCompletion`. Of stage 1
-    alone, what is hidden keeps the photo's colours. Raises WeightsError, and UsageError for stage 2 without a parser.
+    size_px: None takes the file's own, 256 where it has none. parser: of stage 2, stage 1's weights, which find the
+    parts and the body. tight: see `MaskCompletion`. Raises WeightsError, and UsageError for stage 2 without a parser or
+    another network with one.
     """
     network, metadata = rebuild(weights, network_kinds())
     network = network.to(device).eval()
-    stage = metadata["network"].partition("_")[0]
+    size_px = size_px or metadata.get("size_px", _SIZE_PX)
+    kind = metadata["network"]
+    stage = kind.partition("_")[0]
 
     def of_masks(masks_of: Callable[[Tensor, Tensor], MaskOutput]) -> MaskCompletion:
         def forward(image: Tensor, initial: Tensor) -> dict[str, Tensor]:
@@ -88,13 +105,20 @@ def open_trained(
 
         return MaskCompletion(TorchNetwork(forward, size_px, device), average=False, tight=tight)
 
+    def predictor(completion: MaskCompletion, recovery: Callable[..., np.ndarray] | None) -> TrainedPredictor:
+        return TrainedPredictor(completion, recovery, device, network=kind, size_px=size_px)
+
+    if stage != "content" and parser is not None:
+        raise UsageError(f"{weights}: {kind} finds masks itself: it takes no other's, {parser}")
     if stage == "mask":
-        return TrainedPredictor(of_masks(network), lambda image, *_: image, device)
+        return predictor(of_masks(network), None)
     if stage == "single":
         paint = TorchNetwork(lambda image, initial: {"content": network(image, initial).content}, size_px, device)
-        return TrainedPredictor(of_masks(lambda *inputs: network(*inputs).masks), SingleRecovery(paint), device)
+        return predictor(of_masks(lambda *inputs: network(*inputs).masks), SingleRecovery(paint))
     if parser is None:
-        raise UsageError(f"{weights}: stage 2 is measured with stage 1's masks and parts: name its .safetensors")
+        raise UsageError(
+            f"{weights}: stage 2 is measured with stage 1's masks and parts: name its .safetensors with --stage1"
+        )
     paint = TorchNetwork(lambda **inputs: {"content": network(**inputs)}, size_px, device)
     finder: nn.Module = load_mask_completion(parser).to(device).eval()
-    return TrainedPredictor(of_masks(finder), ContentRecovery(paint), device)
+    return predictor(of_masks(finder), ContentRecovery(paint))
