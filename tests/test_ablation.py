@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -231,6 +232,15 @@ def test_wrong_names_and_places_are_one_line(folder: Path, tmp_path: Path) -> No
         result = ablate("-c", folder / "list.yaml", "-o", tmp_path / "out", *options)
         assert (result.exit_code, result.stdout) == (code, "") and result.stderr.startswith(message)
         assert result.stderr.count("\n") == 1
+
+
+def test_stage_2_is_not_trained_for_a_set_that_cannot_measure_it(folder: Path, tmp_path: Path) -> None:
+    untold = replace(draw_person("ann", "unknown", 20), truth=None)
+    write_frozen_set(tmp_path / "set", [untold], name="annotated", seed=3, source="code")
+    result = ablate("-c", folder / "list.yaml", "-o", tmp_path / "out", "--data", tmp_path / "set")
+    assert (result.exit_code, result.stdout) == (1, "")
+    untold_line = f"error: {tmp_path / 'set'} has no unoccluded truth: rows of stage 2 cannot be measured on it\n"
+    assert result.stderr == untold_line and not (tmp_path / "out" / "ablation.md").exists()
 
 
 def test_what_ships_is_one_budget_for_all_rows() -> None:

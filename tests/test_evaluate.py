@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -155,6 +156,15 @@ def test_content_of_a_flat_colour(frozen: FrozenSet) -> None:
     assert content["mean colour of the body"]["l1"] == pytest.approx(flat["l1"], abs=3.0)
     assert {score.person_id for score in evaluation.content} == {"ann", "bob"}
     assert len(evaluation.content) == 3 * 4
+
+
+def test_only_whose_truth_is_known_is_scored_on_content(tmp_path: Path) -> None:
+    samples = [draw_person("ann", "object", 20), replace(draw_person("bob", "unknown", 44), truth=None)]
+    frozen = write_frozen_set(tmp_path / "set", samples, name="half", seed=0, source="code")
+    evaluation = evaluate(frozen, Repeater(), initial_kinds=["exact"])
+    assert {score.record_id for score in evaluation.content} == {"ann-object"}
+    assert "no unoccluded truth of 1 of 2 pictures: their appearance is not measured" in evaluation.notes
+    assert len({score.record_id for score in evaluation.masks}) == 2
 
 
 def test_the_summary_is_plain_json_and_the_same_each_time(frozen: FrozenSet) -> None:

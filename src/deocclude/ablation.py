@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from deocclude.data.frozen import FrozenSet
 from deocclude.data.frozen_folder import SET_FILE
 from deocclude.data.poses import write_poses
-from deocclude.errors import ConfigError, DeoccludeError, UsageError
+from deocclude.errors import ConfigError, DeoccludeError, InputError, UsageError
 from deocclude.evaluation import evaluate, summarise
 from deocclude.evaluation.ablation_table import summarise_rows, to_markdown
 from deocclude.evaluation.trained import open_trained
@@ -175,10 +175,12 @@ def run(
 
     Raises:
         UsageError: a folder in `out` holds a run of another config.
-        InputError: the frozen set cannot be read.
+        InputError: the frozen set cannot be read, or has no truth that rows of stage 2 are measured by.
     """
     frozen = FrozenSet.open(ablation.data)
     todo = ablation.pick(only)
+    if not frozen.has_truth and any(row.stage == "content" for row in todo):
+        raise InputError(f"{ablation.data} has no unoccluded truth: rows of stage 2 cannot be measured on it")
     started: set[str] = set()  # trained anew in this call
     for number, row in enumerate(todo, start=1):
         place = f"{number}/{len(todo)} {row.name}"

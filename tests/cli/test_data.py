@@ -60,7 +60,8 @@ def test_what_is_wrong_is_one_line_and_a_code(root: Path, tmp_path: Path) -> Non
     assert done.stderr == f"error: data folder not found: looked for {tmp_path / 'nowhere'}\n"
     done = data("build", "--data", root, "-o", tmp_path / "val", "--people", "dogs")
     assert done.exit_code == 2
-    assert done.stderr == "error: --people must be ccp, cutouts, full, built, folder, crowds or wild, got 'dogs'\n"
+    known = "ccp, cutouts, full, built, folder, records, crowds or wild"
+    assert done.stderr == f"error: --people must be {known}, got 'dogs'\n"
     done = data("build", "--data", root, "-o", tmp_path / "val", "--seed", "-1")
     assert done.exit_code == 2 and "--seed" in done.stderr
 
@@ -176,6 +177,9 @@ def test_a_dataset_with_a_lost_photo_is_built_of_the_others(tmp_path: Path) -> N
         (["--people", "crowds", "--limit", "3"], "--limit is for sets of single people"),
         (["--people", "wild", "--no-unoccluded"], "--unoccluded or --no-unoccluded is for sets of single people"),
         (["--rules", "all"], "--rules is for selecting people: name the dataset"),
+        (["--from", "kins"], "--from is for selecting people: name the dataset"),
+        (["--people", "records"], "--people records: name the dataset, or records file, with --data"),
+        (["--people", "records", "--data", ".", "--from", "mine"], "no format 'mine' to read: there are "),
     ],
 )
 def test_a_build_that_is_asked_wrongly_is_one_line(tmp_path: Path, arguments: list[str], message: str) -> None:

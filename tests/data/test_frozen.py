@@ -71,6 +71,22 @@ def test_without_labels_every_part_is_unknown(tmp_path: Path) -> None:
     assert (frozen.load(frozen.records[0]).parsing == 255).all()
 
 
+def test_a_truth_that_nobody_saw_is_none(tmp_path: Path) -> None:
+    frozen = write(tmp_path / "set", [replace(sample(), truth=None, occluder_kind="unknown")])
+    assert (frozen.has_truth, frozen.records[0].files.truth) == (False, None)
+    assert frozen.load(frozen.records[0]).truth is None
+    assert not list((tmp_path / "set").rglob("truth.png"))
+    assert json.loads((tmp_path / "set" / "set.json").read_text())["records"][0]["files"]["truth"] is None
+    assert write(tmp_path / "other").has_truth
+
+
+def test_a_photo_of_two_people_is_stored_once(tmp_path: Path) -> None:
+    first, second = sample(0), replace(sample(0, person="bob"), photo=sample(0).photo)
+    frozen = write(tmp_path / "set", [first, second])
+    assert frozen.records[1].files.photo == frozen.records[0].files.photo == "records/ann-0/photo.png"
+    np.testing.assert_array_equal(frozen.load(frozen.records[1]).photo, first.photo)
+
+
 def test_an_existing_folder_is_replaced_only_when_asked_and_only_a_set(tmp_path: Path) -> None:
     write(tmp_path / "set")
     with pytest.raises(UsageError, match="already"):
@@ -99,7 +115,7 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
     [
         ({"id": "ccp/0001"}, "so as to name a folder, got 'ccp/0001'"),
         ({"person_id": ".."}, "person_id must be"),
-        ({"occluder_kind": "tree"}, "occluder_kind must be one of object, person, low, none, got tree"),
+        ({"occluder_kind": "tree"}, "occluder_kind must be one of object, person, low, unknown, none, got tree"),
         ({"amodal": np.zeros((16, 12), bool), "visible": np.zeros((16, 12), bool)}, "amodal mask is empty"),
         ({"visible": np.ones((16, 12), bool)}, "reaches outside"),
         ({"visible": np.zeros((16, 11), bool)}, r"visible must be \(16, 12\) bool, got \(16, 11\) bool"),

@@ -27,7 +27,7 @@ _NOTED = {
     "outside": "mended: visible pixels lie outside the whole (amodal) mask, which is grown by them",
 }
 
-_HELD_OUT = ("ccp", "cutouts", "full", "built", "folder", "crowds", "wild")
+_VALIDATION = ("ccp", "cutouts", "full", "built", "folder", "records", "crowds", "wild")
 
 app = typer.Typer(
     add_completion=False,
@@ -72,11 +72,18 @@ def build(
     ] = None,
     root: Annotated[
         str | None,
-        typer.Option("--data", metavar="DIR", help="Without DATASET: the data folder (docs/data.md); ../shared/data."),
+        typer.Option(
+            "--data",
+            metavar="DIR",
+            help="Without DATASET: the data folder (docs/data.md); ../shared/data. For records: a dataset.",
+        ),
     ] = None,
     people: Annotated[
         str | None,
-        typer.Option(help="Without DATASET: held-out people: ccp, cutouts, full, built, folder; crowds, wild."),
+        typer.Option(
+            help="Without DATASET: held-out people: ccp, cutouts, full, built, folder; people really hidden: records; "
+            "whole photos: crowds, wild."
+        ),
     ] = None,
     seed: Annotated[
         int | None, typer.Option("--seed", min=0, help="Without DATASET: same seed, same pictures; 0 if not given.")
@@ -96,8 +103,9 @@ def build(
     DATASET are those of `data convert`.
 
     A validation set hides each held-out person by an object, by a person, and by something low. built and folder take
-    --data as the built set, or the folder of photos and masks. crowds and wild are sets of whole photos with several
-    people, for finding them.
+    --data as the built set, or the folder of photos and masks. records takes it as a dataset of --from FORMAT, and
+    everyone in it whose visible and whole masks are both known, as they are; nobody knows what is behind what hides
+    them, so masks alone are measured. crowds and wild are sets of whole photos with several people, for finding them.
     """
     from deocclude.errors import UsageError
 
@@ -116,15 +124,18 @@ def build(
         )  # fmt: skip
         return
     given = {
-        "--rules": rules, "--set": limits, "--parser": parser, "--split": split, "--licence": licence,
-        "--from": source_format, "--images": images, "-j": jobs,
+        "--rules": rules, "--set": limits, "--parser": parser, "--split": split, "--licence": licence, "-j": jobs,
     }  # fmt: skip
+    if people != "records":
+        given |= {"--from": source_format, "--images": images}
     for name, value in given.items():
         if value:
             raise UsageError(f"{name} is for selecting people: name the dataset, `data build DATASET -o {output}`")
+    if people == "records" and root is None:
+        raise UsageError("--people records: name the dataset, or records file, with --data")
     people, root, seed = people or "ccp", root or "../shared/data", seed or 0
-    if people not in _HELD_OUT:
-        raise UsageError(f"--people must be {', '.join(_HELD_OUT[:-1])} or {_HELD_OUT[-1]}, got {people!r}")
+    if people not in _VALIDATION:
+        raise UsageError(f"--people must be {', '.join(_VALIDATION[:-1])} or {_VALIDATION[-1]}, got {people!r}")
     folder = Path(output)
     check_folder(folder.parent)
     from deocclude.data.build import build_frozen_set, build_scene_set
@@ -137,9 +148,13 @@ def build(
         if not quiet:
             typer.echo(f"{folder}: {len(scenes.records)} photos of {sum(r.people for r in scenes.records)} people")
         return
-    frozen = build_frozen_set(
-        folder, root, seed=seed, people=people, unoccluded=unoccluded is not False, limit=limit, overwrite=overwrite
-    )
+    same = {"seed": seed, "unoccluded": unoccluded is not False, "limit": limit, "overwrite": overwrite}
+    if people == "records":
+        from deocclude.data.build_annotated import build_annotated_set
+
+        frozen = build_annotated_set(folder, root, source_format=source_format, images=images, **same)
+    else:
+        frozen = build_frozen_set(folder, root, people=people, **same)
     if not quiet:
         typer.echo(f"{folder}: {len(frozen)} records of {len({r.person_id for r in frozen})} people")
 

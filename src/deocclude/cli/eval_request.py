@@ -106,6 +106,9 @@ class Request:
         )
         from deocclude.evaluation.protocol import OURS, TRAINED, WORKING_PX
 
+        judging = {"--inception": self.inception, "--lpips": self.lpips}
+        if not frozen.has_truth:
+            refuse(f"{frozen.folder} has no unoccluded truth", judging)
         content, notes, about = self.content, [], {}
         if self.pred is not None:
             records = draw_records(frozen.records, self.limit)
@@ -115,6 +118,8 @@ class Request:
             from deocclude.cli.eval_trained import about_trained, name_of, note_on
 
             predictor = self._open_trained(self.trained)
+            if not predictor.paints:
+                refuse(f"{self.trained} is stage 1 alone, whose masks are measured", judging)
             name, kinds = name_of(self.trained, predictor), self.initial or PROMPTED_KINDS
             notes, about = [note_on(predictor)], {"trained": about_trained(self.trained, self.stage1, predictor)}
             content = content and predictor.paints
@@ -145,11 +150,7 @@ class Request:
         from deocclude.evaluation.trained import open_trained
         from deocclude.train.engine import choose_device
 
-        predictor = open_trained(file, device=choose_device(self.device), size_px=self.size_px, parser=self.stage1)
-        if not predictor.paints:
-            judges = {"--inception": self.inception, "--lpips": self.lpips}
-            refuse(f"{file} is stage 1 alone, whose masks are measured", judges)
-        return predictor
+        return open_trained(file, device=choose_device(self.device), size_px=self.size_px, parser=self.stage1)
 
     def _load(self) -> Deoccluder:
         import deocclude

@@ -72,7 +72,7 @@ def build_scene_set(
     if kind == "wild":
         samples = (
             SceneSample(
-                _as_id(photo.name), photo.rgb,
+                as_id(photo.name), photo.rgb,
                 np.array([photo.instances == i for i in photo.boxes_xyxy], bool).reshape(-1, *photo.ignore.shape),
                 None, photo.ignore,
             )
@@ -95,12 +95,12 @@ def _crowds(cast: Cast, seed: int, count: int) -> Iterator[SceneSample]:
 
 def _samples(library: Library, seed: int, unoccluded: bool, limit: int | None) -> Iterator[FrozenSample]:
     count = len(library.people)
-    for number in np.arange(count) if limit is None or limit >= count else np.arange(limit) * count // limit:
+    for number in evenly(count, limit):
         person = library.people[number]
         others = replace(library, clutter_people=Picked(library.people, np.delete(np.arange(count), number)))
         rng = np.random.default_rng((seed, int(number)))
         background = None if person.has_background else library.backgrounds[rng.integers(len(library.backgrounds))]
-        person_id = _as_id(person.name)
+        person_id = as_id(person.name)
         for kind in (*KINDS, *(("none",) if unoccluded else ())):
             scene = _scene(person, others, rng, kind, background)
             yield FrozenSample(
@@ -109,7 +109,12 @@ def _samples(library: Library, seed: int, unoccluded: bool, limit: int | None) -
             )  # fmt: skip
 
 
-def _as_id(name: str) -> str:
+def evenly(count: int, limit: int | None) -> np.ndarray:
+    """Numbers below `count`, all of them or `limit` in even steps."""
+    return np.arange(count) if limit is None or limit >= count else np.arange(limit) * count // limit
+
+
+def as_id(name: str) -> str:
     """A person's name as a folder's: a name with other characters than those keeps apart from its like by a digest."""
     plain = re.sub(r"[^A-Za-z0-9._-]", "-", name)
     return plain if plain == name.replace("/", "-") else f"{plain}-{zlib.crc32(name.encode()):08x}"

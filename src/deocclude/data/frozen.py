@@ -3,7 +3,9 @@ the same pixels.
 
     set.json                     format, name, seed, source, records
     people/PERSON/truth.png      the photo without the occluder; amodal.png, parsing.png beside it: one a person
-    records/ID/photo.png         the occluded photo; visible.png beside it
+    records/ID/photo.png         the occluded photo, once where records share it; visible.png beside it
+
+Of people whom something really hid there is no truth.png, and set.json has null for it.
 
 Initial masks are not stored: whoever evaluates derives them from `visible` with the set's seed.
 """
@@ -25,7 +27,7 @@ from deocclude.data.frozen_folder import SET_FILE, new_set, write_index, write_p
 from deocclude.errors import InputError
 
 FORMAT = 1
-OCCLUDER_KINDS = ("object", "person", "low", "none")
+OCCLUDER_KINDS = ("object", "person", "low", "unknown", "none")
 UNKNOWN_PART = 255
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -35,16 +37,17 @@ _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 class FrozenSample:
     """One occluded person, ready to be written. All arrays share one height and width.
 
-    photo, truth: (H, W, 3) uint8 RGB, with and without the occluder. visible, amodal: (H, W) bool, visible within
-    amodal. parsing: (H, W) uint8 part labels of the whole person, 255 = unknown; None when nothing is known.
-    occluder_kind: one of OCCLUDER_KINDS; "none" for a person whom nothing hides.
+    photo, truth: (H, W, 3) uint8 RGB, with and without the occluder; truth is None where nobody saw it. visible,
+    amodal: (H, W) bool, visible within amodal. parsing: (H, W) uint8 part labels of the whole person, 255 = unknown;
+    None when nothing is known. occluder_kind: one of OCCLUDER_KINDS; "unknown" where nobody noted what it is, "none"
+    for a person whom nothing hides.
     """
 
     id: str
     person_id: str
     occluder_kind: str
     photo: NDArray[np.uint8]
-    truth: NDArray[np.uint8]
+    truth: NDArray[np.uint8] | None
     visible: NDArray[np.bool_]
     amodal: NDArray[np.bool_]
     parsing: NDArray[np.uint8] | None = None
@@ -52,10 +55,10 @@ class FrozenSample:
 
 @dataclass(frozen=True)
 class FrozenFiles:
-    """Where a record's five PNG files lie, relative to the set's folder, with forward slashes."""
+    """Where a record's five PNG files lie, relative to the set's folder, with forward slashes. truth: None for none."""
 
     photo: str
-    truth: str
+    truth: str | None
     visible: str
     amodal: str
     parsing: str
@@ -102,9 +105,14 @@ class FrozenSet:
         frozen = cls(folder, *_parse_index(content, index))
         for record in frozen.records:
             for name, relative in asdict(record.files).items():
-                if not (folder / relative).is_file():
+                if relative is not None and not (folder / relative).is_file():
                     raise InputError(f"{index}: record {record.id} lacks its {name}: looked for {folder / relative}")
         return frozen
+
+    @property
+    def has_truth(self) -> bool:
+        """Whether any record has the photo without the occluder."""
+        return any(record.files.truth is not None for record in self.records)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -126,7 +134,7 @@ class FrozenSet:
             person_id=record.person_id,
             occluder_kind=record.occluder_kind,
             photo=photo,
-            truth=self._picture(files.truth, "RGB", size),
+            truth=None if files.truth is None else self._picture(files.truth, "RGB", size),
             visible=self._picture(files.visible, "L", size) > 127,
             amodal=self._picture(files.amodal, "L", size) > 127,
             parsing=self._picture(files.parsing, "L", size),
@@ -163,7 +171,7 @@ def write_frozen_set(
     Args:
         folder: where; its parents are made.
         samples: taken one at a time, so that they need not all lie in memory. Pictures that a person's records share
-            (truth, amodal, parsing) are stored once.
+            (truth, amodal, parsing) are stored once, as is a photo of several people.
         name: what reports call the set.
         seed: what the initial masks are derived from, beside each record's id.
         source: a line on where the people come from.
@@ -191,16 +199,25 @@ def write_frozen_set(
 
 
 def _write_sample(root: Path, sample: FrozenSample, shared: dict[tuple[str, str, str], str]) -> FrozenRecord:
-    """Write one sample's pictures below `root`. `shared` maps (person, kind of picture, digest) to a written file."""
+    """Write one sample's pictures below `root`.
+
+    `shared` maps (person, kind of picture, digest) to a written file; a photo is nobody's own, of person "".
+    """
     parsing = sample.parsing
     if parsing is None:
         parsing = np.full(sample.amodal.shape, UNKNOWN_PART, np.uint8)
     of_record = f"records/{sample.id}"
-    files = {
-        "photo": _write_png(root, f"{of_record}/photo.png", sample.photo),
+    photo_key = ("", "photo", _digest(sample.photo))
+    if photo_key not in shared:
+        shared[photo_key] = _write_png(root, f"{of_record}/photo.png", sample.photo)
+    files: dict[str, str | None] = {
+        "photo": shared[photo_key],
+        "truth": None,
         "visible": _write_png(root, f"{of_record}/visible.png", sample.visible),
     }
     for kind, array in (("truth", sample.truth), ("amodal", sample.amodal), ("parsing", parsing)):
+        if array is None:
+            continue
         key = (sample.person_id, kind, _digest(array))
         if key not in shared:
             relative = f"people/{sample.person_id}/{kind}.png"
@@ -227,11 +244,12 @@ def _check_sample(sample: FrozenSample) -> None:
         "truth": ((*size, 3), np.uint8),
         "visible": (size, np.bool_),
         "amodal": (size, np.bool_),
+        "parsing": (size, np.uint8),
     }
-    if sample.parsing is not None:
-        expected["parsing"] = (size, np.uint8)
     for what, (shape, dtype) in expected.items():
         array = getattr(sample, what)
+        if array is None and what in ("truth", "parsing"):
+            continue
         if array.shape != shape or array.dtype != dtype:
             raise ValueError(
                 f"record {sample.id}: {what} must be {shape} {np.dtype(dtype).name}, got {array.shape} {array.dtype}"
@@ -287,8 +305,13 @@ def _parse_record(content: object, where: str) -> FrozenRecord:
     if kind not in OCCLUDER_KINDS:
         raise InputError(f"{where}: occluder_kind must be one of {', '.join(OCCLUDER_KINDS)}, got {kind!r}")
     listed = _field(content, "files", dict, where)
-    files = {field.name: _field(listed, field.name, str, f"{where}: files") for field in fields(FrozenFiles)}
-    for relative in files.values():
+    files: dict[str, str | None] = {
+        field.name: _field(listed, field.name, str, f"{where}: files")
+        for field in fields(FrozenFiles)
+        if field.name != "truth" or listed.get("truth", "") is not None  # it alone may be null
+    }
+    files.setdefault("truth", None)
+    for relative in filter(None, files.values()):
         path = PurePosixPath(relative)
         if path.is_absolute() or ".." in path.parts:
             raise InputError(f"{where}: files must lie inside the set's folder, got {relative!r}")

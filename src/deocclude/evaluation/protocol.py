@@ -197,7 +197,7 @@ def evaluate(
         predictor: a model, or predictions from files, which were made from the one kind in `initial_kinds`.
         initial_kinds: any of INITIAL_KINDS. Predicted masks for content come from the first one.
         typical_poses: centres for that baseline; None leaves it out.
-        content: also score the recovered appearance.
+        content: also score the recovered appearance, of the people whose truth the set has.
         judges: networks that score it too, beyond pixels; None for none.
         limit: at most this many records, see `draw_records`.
         method: what the scores call a model; predictions from files are called STORED.
@@ -217,9 +217,11 @@ def evaluate(
     if stored and len(initial_kinds) != 1:
         raise ValueError(f"predictions from files start from one kind of initial mask, got {', '.join(initial_kinds)}")
     judges = judges or Judges()
+    records = draw_records(frozen.records, limit)
+    untold = sum(record.files.truth is None for record in records) if content else 0
+    content = content and untold < len(records)
     if content or {"degraded", "photo"} & set(initial_kinds):
         require_cv2()  # before the first record, not after some minutes
-    records = draw_records(frozen.records, limit)
     result = Evaluation(
         set_name=frozen.name,
         set_source=frozen.source,
@@ -232,6 +234,10 @@ def evaluate(
     )
     if stored:
         result.notes += _notes_on_files(predictor, initial_kinds[0])
+    if untold:
+        result.notes.append(
+            f"no unoccluded truth of {untold} of {len(records)} pictures: their appearance is not measured"
+        )
     if typical_poses is None:
         result.notes.append("the nearest typical pose is left out: there is no typical_poses.npz beside the weights")
     for done, record in enumerate(records, start=1):
@@ -247,7 +253,7 @@ def evaluate(
                 continue
             if on_person is not None:
                 on_person(sample, person)
-            if content and person.content is not None and _is_hidden(sample):
+            if content and sample.truth is not None and person.content is not None and _is_hidden(sample):
                 recovered = {f"{result.method}{PREDICTED_MASKS}": person.content}
                 if not stored:
                     by_true_masks = predictor.recover(sample.photo, sample.visible, sample.amodal)

@@ -126,7 +126,8 @@ def _tiles(
 ) -> list[NDArray[np.uint8]]:
     """One (_TILE_HEIGHT_PX, _TILE_WIDTH_PX, 3) picture for each of COLUMNS.
 
-    Where no visible mask is predicted the initial one stands for it, and for the content the photo.
+    Where no visible mask is predicted the initial one stands for it, and for the content the photo. The last is blank
+    where nobody saw the person without the occluder.
     """
     person = predict(predictor, sample, prompt)
     seen_mask = prompt.mask if person.visible_mask is None else person.visible_mask
@@ -149,7 +150,7 @@ def _tiles(
         marked(seen_mask, person.amodal_mask),
         marked(sample.visible, sample.amodal),
         cut(sample.photo if person.content is None else person.content),
-        cut(sample.truth),
+        np.full_like(photo, _BEYOND_PHOTO) if sample.truth is None else cut(sample.truth),
     ]
 
 
