@@ -24,6 +24,8 @@ from datasetfolder import (
     write_json,
     write_labels,
 )
+from deocclude.data.building.build import build, open_records
+from deocclude.data.building.photo import BuildSettings
 from deocclude.data.building.rows import encode, features
 from deocclude.data.building.state import BuildState, Shard
 from deocclude.data.check import Check
@@ -191,6 +193,15 @@ def test_faults_of_a_built_set(tmp_path: Path) -> None:
         ("unreadable", "t/5/1: mask is not a readable picture"),
         ("licence", f"{tmp_path}: none is stated for 1 photos of t"),
     ]
+
+
+def test_licences_are_counted_as_photos_and_backgrounds_are(tmp_path: Path) -> None:
+    photos = draw_photos(tmp_path / "photos", 6)
+    build(open_records(str(photos), "masks"), str(tmp_path / "set"), BuildSettings(parser="none"), source=str(photos))
+    checking = Check(str(tmp_path / "set"))
+    (fault,) = checking.run()
+    assert (checking.photos, checking.backgrounds) == (6, 6)
+    assert fault.what == "none is stated for 6 photos and 6 backgrounds of masks"
 
 
 def test_other_datasets_are_read_as_far_as_they_go(tmp_path: Path) -> None:

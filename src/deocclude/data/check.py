@@ -58,7 +58,7 @@ class Check:
     people: int = 0
     backgrounds: int = 0
     _alike: Lookalikes = field(default_factory=Lookalikes)
-    _unlicensed: Counter[str] = field(default_factory=Counter)
+    _unlicensed: dict[str, Counter[str]] = field(default_factory=dict)  # photos and backgrounds, by source
 
     def run(self) -> Iterator[Fault]:
         """The faults of a built set, a records file, a folder of photos with masks, or any other dataset.
@@ -67,8 +67,9 @@ class Check:
         Raises InputError and UsageError when nothing is there, or its format cannot be told.
         """
         yield from self._faults()
-        for source, count in sorted(self._unlicensed.items()):
-            yield Fault("licence", self.place, f"none is stated for {count} photos of {source}")
+        for source, counts in sorted(self._unlicensed.items()):
+            told = " and ".join(f"{counts[what]} {what}" for what in ("photos", "backgrounds") if counts[what])
+            yield Fault("licence", self.place, f"none is stated for {told} of {source}")
 
     def _faults(self) -> Iterator[Fault]:
         if self.images is not None:
@@ -111,7 +112,7 @@ class Check:
         self.photos += 1
         self.people += len(photo.people)
         if photo.licence is None:
-            self._unlicensed[photo.source] += 1
+            self._count_unlicensed(photo.source, "photos")
         try:
             size_hw, code = _look(read_bytes(photo.image))
         except InputError as error:
@@ -129,6 +130,9 @@ class Check:
                 thing.visible.mask()
             except InputError as error:
                 yield Fault("unreadable", f"{photo.image}: things[{number}]", str(error))
+
+    def _count_unlicensed(self, source: str, what: Literal["photos", "backgrounds"]) -> None:
+        self._unlicensed.setdefault(source, Counter())[what] += 1
 
     def _duplicate(self, code: int | None, name: str, split: str | None) -> Iterator[Fault]:
         other = None if code is None else self._alike.add(code, name, split)
@@ -160,13 +164,14 @@ class Check:
         rows = ShardedRows(self.place)
         for number in range(len(rows)):
             row = rows[number]
-            if row["kind"] == "background":
+            is_background = row["kind"] == "background"
+            if is_background:
                 self.backgrounds += 1
             else:
                 self.photos += 1
                 self.people += 1
             if row["licence"] is None:
-                self._unlicensed[row["source"]] += 1
+                self._count_unlicensed(row["source"], "backgrounds" if is_background else "photos")
             try:
                 yield from self._row(row)
             except InputError as error:
