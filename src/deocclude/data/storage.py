@@ -35,6 +35,17 @@ def read_bytes(place: str) -> bytes:
         raise InputError(f"{place}: cannot be read: {error.strerror or 'no such file'}") from error
 
 
+def size_of(place: str) -> int | None:
+    """Bytes of a file of a disk or an object store; None where it is not there, or a store does not say."""
+    try:
+        if not is_url(place):
+            return Path(place).stat().st_size
+        file_system, path = _file_system(place)
+        return file_system.info(path).get("size")
+    except OSError:
+        return None
+
+
 def read_lines(place: str) -> Iterator[str]:
     """Lines of a UTF-8 text file of a disk or an object store, as they come. Raises InputError naming it."""
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -125,6 +126,47 @@ def test_an_interrupted_build_goes_on_to_the_same_set(built: Path, photos: Path,
     assert asked == [6, 1, 1, 1, 1, 1, 1], "photos of finished shards are not worked on again"
     assert state.tally == read_state(Folder(str(built))).tally
     assert shards(tmp_path / "set") == shards(built)
+
+
+def test_a_folder_that_has_changed_is_refused(photos: Path, tmp_path: Path) -> None:
+    mine, inside = tmp_path / "photos", tmp_path / "photos" / "set"
+    shutil.copytree(photos, mine)
+    first = make(mine, inside, limit=6)
+    assert make(mine, inside, limit=6) == first, "what was built is no part of what it is built from"
+    rgb, mask = load_image(mine / "images" / "photo00.jpg"), load_mask(mine / "masks" / "photo00.png")
+    write_photo_and_mask(mine, "photo005", rgb, mask)
+    with pytest.raises(UsageError, match=r"photos has changed since .*set was begun: --overwrite builds it anew"):
+        make(mine, inside, limit=6)
+    assert make(mine, inside, overwrite=True).tally.photos == 13
+    with pytest.raises(UsageError, match="other records or by other settings"):
+        make(mine, inside, PLAIN, limit=6)
+
+
+def test_an_interrupted_build_does_not_go_on_over_another_folder(photos: Path, tmp_path: Path) -> None:
+    def stopped(folder: Path) -> Iterator[PhotoRecord]:
+        yield from islice(records(folder), 8)
+        raise KeyboardInterrupt
+
+    mine, out = tmp_path / "photos", tmp_path / "set"
+    shutil.copytree(photos, mine)
+    with pytest.raises(KeyboardInterrupt):
+        build(stopped(mine), str(out), PLAIN, source=str(mine))
+    for name in ("images/photo02.jpg", "masks/photo02.png"):
+        (mine / name).unlink()
+    with pytest.raises(UsageError, match="has changed since"):
+        make(mine, out)
+
+
+def test_a_records_file_in_a_store_is_compared_by_its_size(photos: Path, tmp_path: Path) -> None:
+    url = f"memory://{tmp_path.name}/records.jsonl"
+    stored = (photo.model_copy(update={"image": f"file://{photo.image}"}) for photo in records(photos))
+    content = "".join(photo.model_dump_json() + "\n" for photo in stored)
+    Folder(f"memory://{tmp_path.name}").write("records.jsonl", content.encode())
+    state = build(open_records(url), str(tmp_path / "set"), PLAIN, source=url, limit=6)
+    assert state.source == {"records": url, "bytes": len(content), "limit": 6} and state.tally.kept == 6
+    Folder(f"memory://{tmp_path.name}").write("records.jsonl", (content + "\n").encode())
+    with pytest.raises(UsageError, match="has changed since"):
+        build(open_records(url), str(tmp_path / "set"), PLAIN, source=url, limit=6)
 
 
 def test_a_limit_takes_the_first_photos_and_is_compared(photos: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from deocclude.data.building.listing import listing_digest
 from deocclude.data.building.parallel import ordered_map
 from deocclude.data.building.photo import BuildSettings, build_photo, parser_of
 from deocclude.data.building.report import REPORT_FILES, write_report
@@ -23,7 +24,7 @@ from deocclude.data.datasets import records_file
 from deocclude.data.datasets.each_photo import with_unusable
 from deocclude.data.datasets.record import PhotoRecord
 from deocclude.data.datasets.registry import reader
-from deocclude.data.storage import Folder, is_url
+from deocclude.data.storage import Folder, is_url, size_of
 from deocclude.errors import InputError, UsageError
 
 
@@ -133,9 +134,11 @@ def _open_state(folder: Folder, source: dict[str, Any], settings: dict[str, Any]
     if overwrite:
         _discard(folder, state)
         return fresh
-    if (state.source, state.settings) != (source, settings):
-        raise UsageError(f"{folder.place} is built from other records or by other settings: --overwrite replaces it")
-    return state
+    if (state.source, state.settings) == (source, settings):
+        return state
+    if state.settings == settings and all(state.source.get(key) == source.get(key) for key in ("records", "limit")):
+        raise UsageError(f"{source['records']} has changed since {folder.place} was begun: --overwrite builds it anew")
+    raise UsageError(f"{folder.place} is built from other records or by other settings: --overwrite replaces it")
 
 
 def _discard(folder: Folder, state: BuildState) -> None:
@@ -147,12 +150,13 @@ def _discard(folder: Folder, state: BuildState) -> None:
 
 
 def _source(source: str, limit: int | None) -> dict[str, Any]:
-    """What tells records apart that a build may go on with."""
+    """What tells records apart that a build may go on with: where they are, and how large or which files."""
     limited = {} if limit is None else {"limit": limit}
     if is_url(source):
-        return {"records": source, **limited}
+        return {"records": source, "bytes": size_of(source), **limited}
     path = Path(source).resolve()
-    return {"records": str(path), "bytes": path.stat().st_size if path.is_file() else None, **limited}
+    content = {"files": listing_digest(path)} if path.is_dir() else {"bytes": size_of(str(path))}
+    return {"records": str(path), **content, **limited}
 
 
 def _json(state: BuildState) -> bytes:
