@@ -148,7 +148,7 @@ def test_a_dataset_with_a_lost_photo_is_built_of_the_others(tmp_path: Path) -> N
     (photos / "masks" / "photo01.png").unlink()
     for jobs in (1, 2):
         out = tmp_path / f"set{jobs}"
-        done = data("build", photos, "--from", "masks", "-o", out, "--parser", "none", "-j", jobs)
+        done = data("build", photos, "--from", "masks", "-o", out, "--parser", "none", "-j", jobs, "--split", "train")
         assert done.exit_code == 5 and "2 people of 2 in 3 photos kept" in done.stdout, done.output
         left_out, count = done.stderr.splitlines()
         assert left_out.startswith(f"left out: {photos / 'images' / 'photo01.jpg'}: has no mask")
@@ -167,7 +167,7 @@ def test_a_dataset_with_a_lost_photo_is_built_of_the_others(tmp_path: Path) -> N
         (["DATASET", "--rules", "tall"], "--rules takes some of crowd, "),
         (["DATASET", "--set", "tall=1"], "--set tall=1: the thresholds are edge_px, "),
         (["DATASET", "--parser", "theirs"], "--parser must be own, none or hf:MODEL, got 'theirs'"),
-        (["DATASET", "--split", "test"], "--split must be auto, train or val, got 'test'"),
+        (["DATASET", "--split", "test"], "--split must be auto, keep, holdout, train or val, got 'test'"),
         (["DATASET", "--images", "."], "--images is for formats that are a JSON file"),
         (["s3://bucket/photos"], "s3://bucket/photos: of a URL only a records file"),
         (["DATASET", "--people", "ccp"], "--people is for validation sets: leave it out, or leave out "),

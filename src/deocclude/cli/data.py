@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
@@ -60,7 +60,12 @@ def build(
         str | None, typer.Option("--parser", help="Labels of body parts: own, none, or hf:MODEL, a SegFormer.")
     ] = None,
     split: Annotated[
-        str | None, typer.Option("--split", help="auto (the dataset's, else every sixth photo is val), train or val.")
+        str | None,
+        typer.Option(
+            "--split",
+            help="Who is val: keep (as the dataset has it), holdout (every sixth photo), auto (keep where it has val, "
+            "else holdout); or train or val for everyone.",
+        ),
     ] = None,
     licence: Annotated[
         str | None, typer.Option("--licence", metavar="TEXT", help="Of photos whose records state none.")
@@ -177,15 +182,20 @@ def _build_people(
     from deocclude.data.building.build import build, open_records
     from deocclude.data.building.parsers import check_parser
     from deocclude.data.building.photo import BuildSettings
+    from deocclude.data.building.splits import Split, choose_split, missing_splits
     from deocclude.data.selection import read_limits, read_rules
     from deocclude.errors import UsageError
 
-    if split not in (None, "auto", "train", "val"):
-        raise UsageError(f"--split must be auto, train or val, got {split!r}")
-    settings = BuildSettings(
-        read_rules(rules or "all"), read_limits(limits), check_parser(parser or "own"), split or "auto", licence
-    )
+    if split not in (None, "auto", *get_args(Split)):
+        raise UsageError(f"--split must be auto, keep, holdout, train or val, got {split!r}")
     records = open_records(source, source_format, images)
+    settings = BuildSettings(
+        read_rules(rules or "all"),
+        read_limits(limits),
+        check_parser(parser or "own"),
+        choose_split(source, source_format) if split in (None, "auto") else split,
+        licence,
+    )
     with _counting(shown=not quiet) as advance:
         state = build(
             records,
@@ -200,6 +210,8 @@ def _build_people(
     tally = state.tally
     for problem in tally.problems:
         typer.echo(f"left out: {problem}", err=True)
+    for line in missing_splits(tally.by_split, settings.split):
+        typer.echo(line, err=True)
     if not quiet:
         splits = ", ".join(f"{count} {name}" for name, count in sorted(tally.by_split.items()))
         typer.echo(f"{output}: {tally.kept} people of {tally.people} in {tally.photos} photos kept: {splits}")

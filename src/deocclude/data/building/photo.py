@@ -11,11 +11,12 @@ import numpy as np
 
 from deocclude.data.building.parsers import Parser, open_parser
 from deocclude.data.building.rows import encode
+from deocclude.data.building.splits import Split, split_of
 from deocclude.data.cutting import cut_out, place_without_people
 from deocclude.data.datasets.each_photo import UnusablePhoto
 from deocclude.data.datasets.record import PersonRecord, PhotoRecord
 from deocclude.data.datasets.taxonomies import to_parsing_groups
-from deocclude.data.library import PERSON_MAX_PX, every_sixth
+from deocclude.data.library import PERSON_MAX_PX
 from deocclude.data.selection import (
     RULES,
     Candidate,
@@ -29,8 +30,6 @@ from deocclude.data.storage import read_bytes
 from deocclude.errors import DeoccludeError, InputError
 from deocclude.image_io import load_image
 
-Split = Literal["auto", "train", "val"]
-
 _OCCLUDER_MARGIN = 0.02  # of the longer side: no more than the soft edge needs
 
 
@@ -38,15 +37,14 @@ _OCCLUDER_MARGIN = 0.02  # of the longer side: no more than the soft edge needs
 class BuildSettings:
     """What a built set is made by: with the same records and settings it comes out the same.
 
-    parser: own, none or hf:MODEL, for people of whom the dataset has no labels. split: train or val for everyone, or
-    auto: the dataset's own train or val, else val for every sixth photo. licence: of photos of
-    which the records state none. max_px: longest side of a stored person. shard_rows: rows a shard, about.
+    parser: own, none or hf:MODEL, for people of whom the dataset has no labels. split: who is held out. licence: of
+    photos of which the records state none. max_px: longest side of a stored person. shard_rows: rows a shard, about.
     """
 
     rules: tuple[str, ...] = tuple(RULES)
     limits: Thresholds = field(default_factory=Thresholds)
     parser: str = "own"
-    split: Split = "auto"
+    split: Split = "keep"
     licence: str | None = None
     max_px: int = PERSON_MAX_PX
     shard_rows: int = 500
@@ -136,15 +134,6 @@ def _person_row(
     if parsing is None and parser is not None:
         parsing = parser(cut)
     return encode(kind, row_id, cut.rgb, cut.mask, parsing, **more)
-
-
-def split_of(photo: PhotoRecord, number: int, split: Split) -> str:
-    """Which split photo `number` of its dataset belongs to, with all of its people: "train" or "val"."""
-    if split != "auto":
-        return split
-    own = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
-    known = own.get((photo.split or "").lower())
-    return known or ("val" if every_sixth(number) else "train")
 
 
 @lru_cache(maxsize=1)

@@ -39,6 +39,11 @@ def read(path: Path) -> Iterator[PhotoRecord]:
     return EachPhoto((label for folder in folders for label in sorted_files(folder / "Annotations", ".png")), _record)
 
 
+def splits(path: Path) -> Iterator[str]:
+    """The names of its folders."""
+    return (folder.name for folder in split_folders(path, *_MARKS))
+
+
 def _record(label: Path) -> PhotoRecord:
     folder = label.parent.parent
     photo = folder / "JPEGImages" / f"{label.stem}.jpg"

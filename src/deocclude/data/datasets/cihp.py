@@ -34,9 +34,17 @@ def read(path: Path) -> Iterator[PhotoRecord]:
     return EachPhoto((label for folder in folders for label in sorted_files(folder / "Category_ids", ".png")), _record)
 
 
+def splits(path: Path) -> Iterator[str]:
+    """The splits whose folders are there."""
+    return (_split(folder) for folder in split_folders(path, *_MARKS))
+
+
+def _split(folder: Path) -> str:
+    return _SPLITS.get(folder.name.lower(), folder.name.lower())
+
+
 def _record(label: Path) -> PhotoRecord:
     folder = label.parent.parent
-    split = _SPLITS.get(folder.name.lower(), folder.name.lower())
     photo = folder / "Images" / f"{label.stem}.jpg"
     size_hw = photo_size_hw(photo)
     check_labels(read_labels(label, size_hw), "cihp-20", str(label))
@@ -47,5 +55,5 @@ def _record(label: Path) -> PhotoRecord:
         for number in np.unique(humans[humans > 0])
     )
     return PhotoRecord(
-        image=str(photo), size_hw=size_hw, source="cihp", id=label.stem, split=split, people=tuple(people)
+        image=str(photo), size_hw=size_hw, source="cihp", id=label.stem, split=_split(folder), people=tuple(people)
     )

@@ -6,7 +6,7 @@ annotations/pixel-level/ID.mat (groundtruth), label_list.mat; and, where it is t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from deocclude.coco import read_json
@@ -48,6 +48,11 @@ def read(path: Path) -> Iterator[PhotoRecord]:
         )
 
     return EachPhoto((label for label in sorted_files(labels, ".mat") if label.stem not in CCP_LEFT_OUT), record)
+
+
+def splits(path: Path) -> Iterable[str]:
+    """The splits that splits.json has photos of."""
+    return _splits(path / "splits.json").values()
 
 
 def _splits(path: Path) -> dict[str, str]:

@@ -56,12 +56,6 @@ class CocoDocument:
     content: dict[str, Any]
     images: Path
 
-    @property
-    def split(self) -> str | None:
-        """train, val or test, if the file's name says so."""
-        found = _SPLIT.search(self.path.stem)
-        return found[1] if found else None
-
     def entries(self) -> Iterator[Entry]:
         """Every photo that the file lists, in its order. Raises InputError naming the file and what is wrong in it."""
         by_image: dict[int | str, list[tuple[str, Mapping[str, Any]]]] = {}
@@ -107,7 +101,7 @@ class CocoDocument:
             size_hw=photo.size_hw,
             source=source,
             id=photo.id,
-            split=self.split,
+            split=split_of(self.path),
             licence=photo.licence,
             people=people,
             things=things,
@@ -131,6 +125,17 @@ class CocoDocument:
 
     def _optional(self, key: str) -> list[dict[str, Any]]:
         return entries_of(self.content, key, self.path) if self.content.get(key) is not None else []
+
+
+def split_of(path: Path) -> str | None:
+    """train, val or test, if the file's name says so."""
+    found = _SPLIT.search(path.stem)
+    return found[1] if found else None
+
+
+def splits(path: Path) -> tuple[str | None]:
+    """The one split of all photos of a file."""
+    return (split_of(path),)
 
 
 def open_document(path: Path, images: Path | None) -> CocoDocument:

@@ -32,6 +32,11 @@ def read(path: Path) -> Iterator[PhotoRecord]:
     return EachPhoto(_files(path), lambda files: _record(*files))
 
 
+def splits(path: Path) -> Iterator[str]:
+    """The splits whose folders of labels are there."""
+    return (split for split in _SPLITS if _find(path, f"{split}_segmentations"))
+
+
 def _files(path: Path) -> Iterator[tuple[Path, Path, str]]:
     """(photo, label, split) of each. Raises InputError naming the folder that is not there."""
     found = False

@@ -31,6 +31,17 @@ def read(path: Path | str) -> Iterator[PhotoRecord]:
             yield parse_line(line, f"{place}: line {number}").below(folder)
 
 
+def splits(path: Path | str) -> Iterator[str | None]:
+    """What each line states as its photo's split. A line that is wrong states none: `read` says what is wrong."""
+    for line in read_lines(str(path)):
+        try:
+            content = json.loads(line)
+        except ValueError:
+            continue
+        stated = content.get("split") if isinstance(content, dict) else None
+        yield stated if isinstance(stated, str) else None
+
+
 def write(records: Iterable[PhotoRecord], path: Path) -> int:
     """Write records as they come, with paths relative to the file's folder. The file appears whole or not at all.
 

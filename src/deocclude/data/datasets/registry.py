@@ -12,6 +12,7 @@ from deocclude.data.datasets import (
     clothing,
     coco_amodal,
     coco_instances,
+    coco_json,
     cutouts,
     image_masks,
     kins,
@@ -42,7 +43,8 @@ class Format:
     """One format.
 
     matches: whether a path looks like it. read: records of a path, one at a time; with `takes_images` the second
-    argument is the photos' folder, or None to look for it. writer: None where the format is only read.
+    argument is the photos' folder, or None to look for it. writer: None where the format is only read. splits: which
+    splits the records of a path will state, told without opening a photo; None where that cannot be, or none is stated.
     """
 
     name: str
@@ -50,27 +52,35 @@ class Format:
     read: Callable[..., Iterator[PhotoRecord]]
     takes_images: bool = False
     writer: Writer | None = None
+    splits: Callable[[Path], Iterable[str | None]] | None = None
 
 
 _ROWS = (
-    Format("records", records_file.matches, records_file.read, writer=Writer("records.jsonl", records_file.write)),
-    Format("ahp", ahp.matches, ahp.read),
-    Format("ccp", clothing.matches, clothing.read),
-    Format("cihp", cihp.matches, cihp.read),
-    Format("coco", coco_instances.matches, coco_instances.read, takes_images=True),
+    Format(
+        "records",
+        records_file.matches,
+        records_file.read,
+        writer=Writer("records.jsonl", records_file.write),
+        splits=records_file.splits,
+    ),
+    Format("ahp", ahp.matches, ahp.read, splits=ahp.splits),
+    Format("ccp", clothing.matches, clothing.read, splits=clothing.splits),
+    Format("cihp", cihp.matches, cihp.read, splits=cihp.splits),
+    Format("coco", coco_instances.matches, coco_instances.read, takes_images=True, splits=coco_json.splits),
     Format(
         "coco-amodal",
         coco_amodal.matches,
         coco_amodal.read,
         takes_images=True,
         writer=Writer("coco-amodal.json", coco_amodal.write, coco_amodal.CANNOT_HOLD),
+        splits=coco_json.splits,
     ),
     Format("cutouts", cutouts.matches, cutouts.read),
-    Format("kins", kins.matches, kins.read, takes_images=True),
-    Format("lip", lip.matches, lip.read),
+    Format("kins", kins.matches, kins.read, takes_images=True, splits=coco_json.splits),
+    Format("lip", lip.matches, lip.read, splits=lip.splits),
     Format("masks", image_masks.matches, image_masks.read),
-    Format("sbd", sbd.matches, sbd.read),
-    Format("voc", voc.matches, voc.read),
+    Format("sbd", sbd.matches, sbd.read, splits=sbd.splits),
+    Format("voc", voc.matches, voc.read, splits=voc.splits),
     Format("whole-masks", image_masks.matches, image_masks.read_whole),
 )
 

@@ -45,6 +45,11 @@ def read(path: Path) -> Iterator[PhotoRecord]:
     return EachPhoto(_labels(path), lambda label: _record(*label))
 
 
+def splits(path: Path) -> Iterator[str | None]:
+    """Each photo's split, by the lists."""
+    return (split for _, split in _labels(path))
+
+
 def _labels(path: Path) -> Iterator[tuple[Path, str | None]]:
     """(label, split) of each photo."""
     for folder in require_split_folders(path, "PASCAL VOC with segmentations", *_MARKS):
