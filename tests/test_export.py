@@ -21,7 +21,7 @@ from deocclude.models.blocks import count_parameters
 from deocclude.models.content_recovery import ContentRecoveryConfig, ContentRecoveryNet
 from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet, to_probabilities
 from deocclude.models.people_detector import PeopleDetector, PeopleDetectorConfig
-from deocclude.runtime import BUNDLED_WEIGHTS
+from deocclude.runtime import BUNDLED_WEIGHTS, find_model, open_networks
 from deocclude.types import PARSING_NAMES
 from deocclude.weights_io import load_weights, save_weights
 
@@ -45,6 +45,7 @@ def written(folder: Path, name: str) -> Path:
     network = network_of(name)
     path = folder / f"{name}.safetensors"
     metadata = {"network": name, "config": network.config.to_dict(), "step": 9, "seed": 2, "validation": {"score": 0.5}}
+    metadata["size_px"] = 96  # that of its last crops in training
     save_weights(path, network.state_dict(), metadata)
     return path
 
@@ -54,6 +55,13 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
     """A weights folder with both tiny networks, and their rows."""
     source, folder = tmp_path_factory.mktemp("trained"), tmp_path_factory.mktemp("weights") / "deep"
     return folder, {name: export_to_weights(written(source, name), folder, model="tiny") for name in NAMES}
+
+
+def test_stage_1_looks_closely_at_the_size_that_it_was_trained_at(exported: tuple[Path, dict[str, dict]]) -> None:
+    folder, rows = exported
+    assert rows["mask_completion"]["size_px"] == 96 and "size_px" not in rows["content_recovery"]
+    networks, _ = open_networks(find_model("tiny", folder), "cpu")
+    assert [(networks[name].input_size, networks[name].fine_size) for name in NAMES] == [(256, 96), (256, 256)]
 
 
 def test_the_folder_holds_what_the_manifest_says(exported: tuple[Path, dict[str, dict]]) -> None:

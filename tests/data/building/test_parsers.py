@@ -15,7 +15,7 @@ from deocclude.runtime import Network
 class LeftAndRight:
     """A stand-in for stage 1's network: face on the left half of a crop, leg on the right one."""
 
-    input_size = 64
+    input_size = fine_size = 64
 
     def __call__(self, image: np.ndarray, initial: np.ndarray) -> dict[str, np.ndarray]:
         parts = np.zeros((len(image), 12, 16, 16), np.float32)
