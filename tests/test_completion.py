@@ -97,12 +97,13 @@ def test_the_windows_are_wide_then_tight_and_further_each_mirrored():
     assert 0 <= image.min() < image.max() <= 1
 
 
-def test_final_looks_are_finer_and_stage_2_gets_its_own_size():
+def test_a_final_look_is_finer_where_the_mask_is_not_kept_and_stage_2_gets_its_own_size():
     seen = box_to_mask((100, 150, 180, 230), SIZE_HW)
+    whole = box_to_mask((100, 110, 180, 230), SIZE_HW)
     coarse, fine = FakeNetwork(upwards(0.5)), FakeNetwork(upwards(0.5), fine_size=320)
     usual, output = MaskCompletion(coarse)(PHOTO, seen), MaskCompletion(fine)(PHOTO, seen)
-    assert [image.shape[-1] for image, _ in fine.asked] == [256, 320, 320]
-    assert mask_iou(spread(output, output.amodal), box_to_mask((100, 110, 180, 230), SIZE_HW)) > 0.97
+    assert [image.shape[-1] for image, _ in fine.asked] == [256, 320, 320], "a box: fine at once"
+    assert mask_iou(spread(output, output.amodal), whole) > 0.97
     assert output.crop.size_px == 256 and output.crop.side_px == pytest.approx(usual.crop.side_px, abs=2)
     assert output.crop_image.shape == (256, 256, 3)
     assert output.crop_visible_parsing.shape == output.crop_amodal_parsing.shape == (12, 64, 64)
@@ -110,7 +111,18 @@ def test_final_looks_are_finer_and_stage_2_gets_its_own_size():
     assert mask_iou(output.crop_amodal, usual.crop_amodal) > 0.97
     assert mask_iou(output.crop_visible, usual.crop_visible) > 0.95
     assert not (output.crop_visible & ~output.crop_amodal).any()
-    crop, image, *parsings = MaskCompletion(fine).look_at(PHOTO, seen, seen)
+
+    def sizes(mask, answer):
+        network = FakeNetwork(answer, fine_size=320)
+        MaskCompletion(network)(PHOTO, mask)
+        return [image.shape[-1] for image, _ in network.asked]
+
+    drawn = seen.copy()
+    drawn[150:160, 100:110] = False  # no box
+    assert sizes(drawn, as_it_is) == [256, 256, 256], "kept as drawn: its contour is known"
+    assert sizes(drawn, lambda image, initial: (dilate(initial > 0, 9) * 0.9,) * 2) == [256, 256, 320, 320]
+    known = FakeNetwork(as_it_is, fine_size=320)
+    crop, image, *parsings = MaskCompletion(known).look_at(PHOTO, seen, whole)
     assert crop.size_px == len(image) == 256 and {p.shape for p in parsings} == {(12, 64, 64)}
 
 

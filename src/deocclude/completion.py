@@ -1,7 +1,8 @@
 """Stage 1 at inference: from a rough mask in a photo to the whole body, numpy in and out.
 
 Two looks at the person: a wide window to see how far the body may reach, then a tight one around that estimate for
-detail, on a finer grid: a contour that is one of its pixels off costs several points of IoU.
+detail. Where the mask is no good as drawn the tight look is taken on a finer grid: a contour that is one of its pixels
+off costs several points of IoU.
 """
 
 from __future__ import annotations
@@ -55,8 +56,9 @@ TRUST_HAIRS = 0.16
 # Parts are told apart at no more than this many pixels a side: they come from a grid of a quarter of the network's
 # input.
 _PARSING_PX = 1024
-# Edges are found on a grid of up to this many times the network's pixels, from there on they are grown.
-_EDGES_FINER = 3
+# Edges are found on a grid of up to this many pixels a side, a whole number of times the network's; from there on they
+# are grown.
+_EDGES_PX = 768
 _NOBODY = 0.02  # less than this probability is none
 _MARGIN_PX = 2  # room for a cut-out's soft edge
 _MARGIN_CELLS = 2  # of the network's pixels: how far beyond a body its edge may be found
@@ -192,7 +194,7 @@ class MaskCompletion:
         if not initial_mask.any():
             raise InputError("the initial mask is empty: it must mark at least one pixel of the person")
         body_box = self._estimate_extent(photo, initial_mask) if self._tight else mask_to_box_xyxy(initial_mask)
-        look = self._final_look(photo, initial_mask, body_box)
+        look = self._final_look(photo, initial_mask, body_box, self._finest_for(initial_mask))
         return _settle(look, photo, initial_mask, self._network.input_size)
 
     def look_at(
@@ -204,15 +206,30 @@ class MaskCompletion:
         Returns the crop, (S, S, 3) uint8, and the visible and amodal parsing, (12, S/4, S/4) float32 each.
         """
         around = amodal_mask if self._tight or not visible_mask.any() else visible_mask
-        look = self._final_look(photo, visible_mask, mask_to_box_xyxy(around))
-        for_recovery = look.at_size(photo, self._network.input_size)
-        return for_recovery.crop, for_recovery.image, for_recovery.visible_parsing, for_recovery.amodal_parsing
+        look = self._final_look(photo, visible_mask, mask_to_box_xyxy(around), (self._network.input_size,))
+        return look.crop, look.image, look.visible_parsing, look.amodal_parsing
 
-    def _final_look(self, photo: np.ndarray, initial_mask: np.ndarray, box: Sequence[float]) -> _Look:
+    def _finest_for(self, initial_mask: np.ndarray) -> tuple[int, ...]:
+        """Sizes of the final look, the next one taken where the mask turns out to be none to be kept as drawn.
+
+        A mask that is kept has its contour; to guess what is hidden behind it, the usual size is as good. A filled box
+        is kept by nobody.
+        """
+        usual, fine = self._network.input_size, self._network.fine_size
+        x0, y0, x1, y1 = mask_to_box_xyxy(initial_mask)
+        is_box = initial_mask[y0:y1, x0:x1].all()
+        return (fine,) if is_box or fine == usual else (usual, fine)
+
+    def _final_look(
+        self, photo: np.ndarray, initial_mask: np.ndarray, box: Sequence[float], sizes_px: Sequence[int]
+    ) -> _Look:
         """The final look, around a box; its probabilities are the mean of all that is asked about it."""
         scale = TIGHT_SCALE if self._tight else WIDE_SCALE
-        crop = SquareCrop.from_box_xyxy(box, scale, self._network.fine_size)
-        look = self._look(photo, initial_mask, crop, mirror=self._average)
+        for size_px in sizes_px:
+            crop = SquareCrop.from_box_xyxy(box, scale, size_px)
+            look = self._look(photo, initial_mask, crop, mirror=self._average)
+            if _trusted(look.initial, look.visible >= 0.5).any():
+                break
         if not self._average:
             return look
         further = replace(crop, side_px=crop.side_px * SECOND_SCALE / TIGHT_SCALE)
@@ -316,7 +333,9 @@ def _settle(look: _Look, photo: np.ndarray, initial_mask: np.ndarray, recovery_p
     amodal = amodal_prob >= 0.5
     visible = (look.visible >= 0.5) & amodal
     visible = _drop_specks(visible, VISIBLE_SPECK_SHARE * np.count_nonzero(amodal))
-    trusted = _trusted(look.initial, visible)
+    # what is a hair was found at the usual size
+    usual = (look.crop.regridded(mask, recovery_px) for mask in (look.initial, visible))
+    trusted = look.crop.regridded(_trusted(*usual), look.crop.size_px)
     visible = np.where(trusted, look.initial & amodal, visible)
     invisible = _drop_slivers(amodal & ~visible, amodal)
     visible = amodal & ~invisible
@@ -373,7 +392,7 @@ def _along_edges(
     visible_prob = np.where(seam, look.visible, amodal_prob)
     visible_prob = np.where(invisible, np.minimum(look.visible, 0.49), visible_prob)
 
-    finer = min(_EDGES_FINER, max(1, math.ceil(look.crop.scale)))
+    finer = max(1, min(_EDGES_PX // look.crop.size_px, math.ceil(look.crop.scale)))
     fine = replace(look.crop, size_px=finer * look.crop.size_px)
     inside, fine_inside = (c.inside_photo(photo.shape[:2]) for c in (look.crop, fine))
     probs = (amodal_prob, visible_prob) if invisible.any() else (amodal_prob,)  # both are one where nothing is hidden

@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from deocclude.models.content_recovery import ContentRecoveryConfig, ContentRecoveryNet, _within, part_colours
+from deocclude.models.content_recovery import (
+    ContentRecoveryConfig,
+    ContentRecoveryNet,
+    PartialUp,
+    PlainUp,
+    _within,
+    part_colours,
+)
 from deocclude.models.parsing_attention import Parsing
 
 
@@ -32,10 +39,15 @@ def person(size: int = 64, batch: int = 1, parts: int = 12) -> dict[str, torch.T
     }  # fmt: skip
 
 
+# the finest levels as in the paper, and as in what ships
+LAST_LEVELS = [{}, {"plain_levels": 2, "finish_channels": 4}]
+
+
+@pytest.mark.parametrize("last", LAST_LEVELS)
 @pytest.mark.parametrize(("batch", "size"), [(2, 64), (1, 96), (1, 128), (1, 192)])
-def test_shapes(batch: int, size: int) -> None:
+def test_shapes(batch: int, size: int, last: dict) -> None:
     with torch.no_grad():
-        out = tiny()(**person(size, batch))
+        out = tiny(**last)(**person(size, batch))
     assert out.shape == (batch, 3, size, size) and out.dtype == torch.float32
     assert out.min() >= 0 and out.max() <= 1
 
@@ -49,11 +61,12 @@ def test_ablations(switch: str) -> None:
     assert tiny(part_stream=False, place_stream=False, patch_copy=False)(**person()).shape == (1, 3, 64, 64)
 
 
+@pytest.mark.parametrize("last", LAST_LEVELS)
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("seed", [0, 1])
-def test_nothing_but_the_visible_body_is_read(training: bool, seed: int) -> None:
+def test_nothing_but_the_visible_body_is_read(training: bool, seed: int, last: dict) -> None:
     """Occluder and background may have any colour: the result is the same to the last bit."""
-    network = tiny(seed).train(training)
+    network = tiny(seed, **last).train(training)
     given = person(batch=2)
     with torch.no_grad():
         out = network(**given)
@@ -74,8 +87,17 @@ def test_no_gradient_reaches_hidden_pixels() -> None:
     assert ((gradient.abs().sum(1, keepdim=True) > 0) == (given["visible"] > 0)).float().mean() > 0.99
 
 
-def test_the_whole_network_learns() -> None:
-    network = tiny().train()
+def test_plain_levels_are_those_below_attention() -> None:
+    kinds = [[type(level) for level in tiny(**last).decoder] for last in LAST_LEVELS]
+    assert kinds == [[PartialUp] * 6, [PlainUp] * 2 + [PartialUp] * 4]
+    for levels in (-1, 3):
+        with pytest.raises(ValueError, match=f"plain_levels must be 0 to 2, below the first attention, got {levels}"):
+            ContentRecoveryConfig(plain_levels=levels)
+
+
+@pytest.mark.parametrize("last", LAST_LEVELS)
+def test_the_whole_network_learns(last: dict) -> None:
+    network = tiny(**last).train()
     network(**person(batch=2)).square().sum().backward()
     dead = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert dead == []

@@ -30,6 +30,13 @@ def test_places_that_show_half_are_as_good_as_any() -> None:
     assert penalty.flatten().tolist() == [-12, -6, 0, 0]
 
 
+def test_scores_are_less_where_less_is_seen() -> None:
+    feature, parsing, seen = given()
+    attention = BodyAttention(6, 5, 4)
+    expected = attention.scores(feature, parsing) + unseen_penalty(seen)
+    torch.testing.assert_close(attention.scores(feature, parsing, seen), expected, atol=1e-4, rtol=1e-5)
+
+
 def test_reading_by_hand() -> None:
     value = torch.arange(8.0).view(1, 2, 2, 2)
     swap = torch.eye(4)[[3, 2, 1, 0]][None]

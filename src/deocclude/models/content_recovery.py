@@ -2,7 +2,8 @@
 
 A seven-level partial-convolution U-Net with parsing guided attention after encoder levels 3 and 5 and decoder levels
 5 and 3. Two things are ours, both to keep a garment's own colour and texture: a map of each part's mean visible colour,
-and patches of the visible body that attention copies to where the same part is hidden.
+and patches of the visible body that attention copies to where the same part is hidden. A third is for speed: the finest
+decoder levels, half of the cost, are plain and narrow (`plain_levels`), since attention has filled every place by then.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from deocclude.models.blocks import ResidualBlock, conv_bn
-from deocclude.models.parsing_attention import BodyAttention, Parsing, ParsingGuidedAttention, read, unseen_penalty
+from deocclude.models.parsing_attention import BodyAttention, Parsing, ParsingGuidedAttention, read
 from deocclude.models.partial_conv import PartialConv
 from deocclude.pretrained import Pretrained
 
@@ -35,6 +36,17 @@ class ContentRecoveryConfig:
     part_stream: bool = True
     place_stream: bool = True
     patch_copy: bool = True
+    # the finest decoder levels that add their skip to the feature and convolve plainly; 0, as in the paper: none, each
+    # joins both and counts what is valid
+    plain_levels: int = 0
+    finish_channels: int | None = None  # of the last feature; none: as wide as level 1, by a residual block
+
+    def __post_init__(self) -> None:
+        least = min(_ATTENTION_LEVELS)
+        if not 0 <= self.plain_levels < least:
+            raise ValueError(
+                f"plain_levels must be 0 to {least - 1}, below the first attention, got {self.plain_levels}"
+            )
 
     @classmethod
     def small(cls) -> ContentRecoveryConfig:
@@ -44,7 +56,7 @@ class ContentRecoveryConfig:
     @classmethod
     def base(cls) -> ContentRecoveryConfig:
         """What ships: attention on 16 x 16 places at the most, a quarter of the reference's at level 3."""
-        return cls(place_px=16)
+        return cls(place_px=16, plain_levels=2, finish_channels=16)
 
     @classmethod
     def paper(cls) -> ContentRecoveryConfig:
@@ -72,7 +84,8 @@ class ContentRecoveryNet(Pretrained, nn.Module):
         )
         # decoder level n makes the feature of encoder level n's size from level n + 1's and that level's skip
         self.decoder = nn.ModuleList(
-            PartialConv(widths[n] + widths[n - 1], widths[n - 1], slope=_DECODER_SLOPE) for n in range(1, len(widths))
+            PlainUp(widths[n], widths[n - 1]) if n <= config.plain_levels else PartialUp(widths[n], widths[n - 1])
+            for n in range(1, len(widths))
         )
 
         def attention(level: int) -> ParsingGuidedAttention:
@@ -83,13 +96,15 @@ class ContentRecoveryNet(Pretrained, nn.Module):
 
         self.encoder_attention = nn.ModuleDict({str(n): attention(n) for n in _ATTENTION_LEVELS})
         self.decoder_attention = nn.ModuleDict({str(n): attention(n) for n in _ATTENTION_LEVELS})
-        context = 5  # part colours, visible, amodal
+        context = 4  # part colours; what is seen and what is hidden
         if config.patch_copy:
             # sharp from the start: patches averaged over many places are a blur
             self.copy_attention = BodyAttention(widths[2], parts, config.key_channels, log_sharpness=3.0)
             context += 3 * (PATCH_PX // 2) ** 2 // 4  # the copied patches at 1/2 size
         self.context = conv_bn(context, widths[0])
-        self.finish = nn.Sequential(ResidualBlock(widths[0], widths[0]), nn.Conv2d(widths[0], 12, 3, padding=1))
+        last = config.finish_channels
+        refine = ResidualBlock(widths[0], widths[0]) if last is None else conv_bn(widths[0], last)
+        self.finish = nn.Sequential(refine, nn.Conv2d(last or widths[0], 12, 3, padding=1))
 
     def forward(
         self, image: Tensor, visible: Tensor, amodal: Tensor, visible_parsing: Tensor, amodal_parsing: Tensor
@@ -115,21 +130,12 @@ class ContentRecoveryNet(Pretrained, nn.Module):
             valids.append(valid)
         patches = None
         for level in range(len(features) - 1, 0, -1):
-            skip, skip_valid = features[level - 1], valids[level - 1]
-            up, up_valid = _double(x), _double(valid)
-            if up.shape[-2:] != skip.shape[-2:]:  # the smallest levels of odd sizes
-                up, up_valid = (
-                    up[..., : skip.shape[-2], : skip.shape[-1]],
-                    up_valid[..., : skip.shape[-2], : skip.shape[-1]],
-                )
-            c_up, c_skip = up.shape[1], skip.shape[1]
-            share = (up_valid * c_up + skip_valid * c_skip) / (c_up + c_skip)
-            x, valid = self.decoder[level - 1](torch.cat([up, skip], 1), share)
+            x, valid = self.decoder[level - 1](x, valid, features[level - 1], valids[level - 1])
             if level in _ATTENTION_LEVELS:
                 x = self.decoder_attention[str(level)](x, *_at(x, parsing, visible))
             if level == 3 and self.config.patch_copy:
                 patches = self._copied(x, source, visible, colours, parsing)
-        half = F.avg_pool2d(torch.cat([colours, visible, amodal], 1), 2)
+        half = F.avg_pool2d(torch.cat([colours, (visible + amodal) / 2], 1), 2)
         context = half if patches is None else torch.cat([half, patches], 1)
         residual = F.pixel_shuffle(self.finish(x + self.context(context.to(x.dtype))), 2)
         # the decoder draws what differs from the part's mean colour
@@ -138,9 +144,40 @@ class ContentRecoveryNet(Pretrained, nn.Module):
     def _copied(self, x: Tensor, source: Tensor, visible: Tensor, colours: Tensor, parsing: Parsing) -> Tensor:
         """Patches of the visible body, laid by attention where they belong: (B, 12, S/2, S/2), 0 = the part's mean."""
         here, seen = _at(x, parsing, visible)
-        weights = torch.softmax(self.copy_attention.scores(x, here) + unseen_penalty(seen), -1)
+        weights = torch.softmax(self.copy_attention.scores(x, here, seen), -1)
         detail = source - colours * visible  # what patches add to their part's mean colour; 0 where unseen
         return F.pixel_shuffle(read(weights, F.pixel_unshuffle(detail.float(), PATCH_PX)), PATCH_PX // 2)
+
+
+class PartialUp(PartialConv):
+    """A decoder level of the paper: feature and skip joined, each with its validity, and a partial convolution."""
+
+    def __init__(self, c_below: int, c_skip: int):
+        super().__init__(c_below + c_skip, c_skip, slope=_DECODER_SLOPE)
+
+    def forward(self, x: Tensor, valid: Tensor, skip: Tensor, skip_valid: Tensor) -> tuple[Tensor, Tensor]:
+        """x: (B, c_below, h, w), skip: (B, c_skip, 2h, 2w), one less at odd sizes -> as skip, and its validity."""
+        up, up_valid = _double_to(x, skip), _double_to(valid, skip)
+        c_up, c_skip = up.shape[1], skip.shape[1]
+        share = (up_valid * c_up + skip_valid * c_skip) / (c_up + c_skip)
+        return super().forward(torch.cat([up, skip], 1), share)
+
+
+class PlainUp(nn.Module):
+    """A decoder level after attention: nothing is invalid any more, so the skip is added and a convolution is enough.
+
+    What comes from below is narrowed where it is small, and only the skip's width is convolved: a third of the cost.
+    """
+
+    def __init__(self, c_below: int, c_skip: int):
+        super().__init__()
+        self.narrow = nn.Conv2d(c_below, c_skip, 1, bias=False)
+        self.mix = nn.Sequential(nn.Conv2d(c_skip, c_skip, 3, padding=1, bias=False), nn.BatchNorm2d(c_skip))
+
+    def forward(self, x: Tensor, valid: Tensor, skip: Tensor, skip_valid: Tensor) -> tuple[Tensor, Tensor]:
+        """As `PartialUp`; `skip` is zero where it is not valid."""
+        joined = skip + _double_to(self.narrow(x), skip)
+        return F.leaky_relu(self.mix(joined), _DECODER_SLOPE), torch.ones_like(skip_valid)
 
 
 def part_colours(source: Tensor, visible: Tensor, parsing: Parsing) -> Tensor:
@@ -178,5 +215,8 @@ def _at(x: Tensor, parsing: Parsing, visible: Tensor) -> tuple[Parsing, Tensor]:
     return Parsing(here.visible.to(x.dtype), here.amodal.to(x.dtype)), F.adaptive_avg_pool2d(visible, size)
 
 
-def _double(x: Tensor) -> Tensor:
-    return F.interpolate(x, scale_factor=2.0, mode="nearest")
+def _double_to(x: Tensor, like: Tensor) -> Tensor:
+    """Grown to twice the size, or to one less where `like` is: the smallest levels of odd sizes."""
+    up = F.interpolate(x, scale_factor=2.0, mode="nearest")
+    rows, columns = like.shape[-2:]
+    return up if up.shape[-2:] == (rows, columns) else up[..., :rows, :columns]

@@ -88,11 +88,17 @@ class BodyAttention(nn.Module):
         from_seen = scores + unseen_penalty(seen)
         return torch.softmax(from_seen, -1), torch.softmax(scores.transpose(1, 2), -1)
 
-    def scores(self, feature: Tensor, parsing: Parsing) -> Tensor:
-        """(B, hw of the whole body, hw of what is seen) scaled cosine similarities."""
+    def scores(self, feature: Tensor, parsing: Parsing, seen_share: Tensor | None = None) -> Tensor:
+        """(B, hw of the whole body, hw of what is seen) scaled cosine similarities; less by `unseen_penalty` if given
+        (B, 1, h, w), the share of each place that is seen."""
         whole = F.normalize(self.whole(torch.cat([feature, parsing.amodal], 1)).flatten(2).float(), dim=1)
         seen = F.normalize(self.seen(torch.cat([feature, parsing.visible], 1)).flatten(2).float(), dim=1)
-        return self.log_sharpness.exp() * whole.transpose(1, 2) @ seen
+        whole = self.log_sharpness.exp() * whole
+        if seen_share is not None:
+            # one more term of each product, instead of one more pass over all of them
+            whole = torch.cat([whole, torch.ones_like(whole[:, :1])], 1)
+            seen = torch.cat([seen, unseen_penalty(seen_share)], 1)
+        return whole.transpose(1, 2) @ seen
 
 
 def unseen_penalty(seen: Tensor) -> Tensor:
