@@ -438,3 +438,9 @@ def test_photos_are_read_in_their_turn(tmp_path: Path, person, pipe) -> None:
     assert next(reports).status == "done"
     (tmp_path / "b.png").write_bytes(b"damaged meanwhile")
     assert next(reports).status == "failed"
+
+
+def test_nobody_found_for_a_folder_that_is_not_there(photo: Path, pipe) -> None:
+    out = photo.parent / "new"
+    jobs = plan_jobs([str(photo)], output=str(out), finding=Finding(lambda image: []), kinds=["rgba"])
+    assert [report.status for report in run_jobs(jobs, lambda: pipe)] == ["done"] and not out.exists()

@@ -581,7 +581,7 @@ def _remove_former(job: Job, ids: set[int]) -> None:
         if output.stem is None or output.kind not in PERSON_KINDS:
             continue
         name = re.compile(re.escape(output.stem) + rf"\.person(\d+)\.{output.kind}\.png")
-        for path in output.path.parent.iterdir():
+        for path in output.path.parent.glob("*"):  # of a folder that nothing was written to there is none
             found = name.fullmatch(path.name)
             if found and int(found[1]) not in ids and read_stamp(path) is not None:
                 path.unlink()

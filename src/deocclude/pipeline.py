@@ -58,8 +58,7 @@ def load(
     """
     if not isinstance(model, str):
         raise UsageError(f"a model is given by its name, got {type(model).__name__}")
-    if segmenter is not None and not callable(segmenter):
-        raise UsageError(f"a segmenter is a function of an image, got {type(segmenter).__name__}")
+    _check_segmenter(segmenter)
     info = find_model(model, weights_dir)
     networks, running_on = open_networks(info, device, threads)
     finder = None
@@ -313,6 +312,11 @@ class Deoccluder:
         return hidden_on_photo(content, body.crop, invisible, body.region, size_hw)
 
 
+def _check_segmenter(segmenter: Segmenter | None) -> None:
+    if segmenter is not None and not callable(segmenter):
+        raise UsageError(f"a segmenter is a function of an image, got {type(segmenter).__name__}")
+
+
 def _check_finding(
     prompted: bool, choice: Choice, min_score: float | None, min_height_px: float, segmenter: Segmenter | None
 ) -> None:
@@ -321,8 +325,7 @@ def _check_finding(
         number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
         if value is not None and not (number and 0 <= value <= top):
             raise UsageError(f"{name} must be a number{' from 0 to 1' if top == 1 else ' of pixels'}, got {value!r}")
-    if segmenter is not None and not callable(segmenter):
-        raise UsageError(f"a segmenter is a function of an image, got {type(segmenter).__name__}")
+    _check_segmenter(segmenter)
     if prompted and (choice.how != "all" or min_score is not None or min_height_px or segmenter is not None):
         raise UsageError(
             "person, min_score, min_height_px and segmenter are for people who are found: "
