@@ -430,6 +430,19 @@ def test_a_photo_is_not_its_own_mask(photo: Path) -> None:
             plan_jobs([str(photo)], **options)
 
 
+def test_photos_and_their_masks_may_lie_in_one_folder(tmp_path: Path) -> None:
+    there = ("a.jpg", "a.png", "b.jpg", "b_1.png", "b_2.png", "c.png", "sub/d.jpeg", "sub/d.png")
+    root = make_files(tmp_path / "in", *there)
+    planned = {
+        job.source: [str(path) for path in job.mask_paths]
+        for job in plan_jobs([str(root)], masks=[str(root)], recursive=True, output=str(tmp_path / "out"))
+    }
+    masks = {"a.jpg": ["a.png"], "b.jpg": ["b_1.png", "b_2.png"], "c.png": [], "sub/d.jpeg": ["sub/d.png"]}
+    assert planned == {str(root / name): [str(root / mask) for mask in found] for name, found in masks.items()}
+    apart = make_files(tmp_path / "apart", "a.jpg", "a_1.png")
+    assert len(plan_jobs([str(apart)])) == 2, "without --mask, and so without masks, each is a photo"
+
+
 def test_photos_are_read_in_their_turn(tmp_path: Path, person, pipe) -> None:
     for name in ("a.png", "b.png"):
         Image.fromarray(person.photo).save(tmp_path / name)

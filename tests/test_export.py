@@ -37,7 +37,8 @@ def network_of(name: str) -> nn.Module:
         )
         network.typical_poses.centres.uniform_()
     else:
-        network = ContentRecoveryNet(ContentRecoveryConfig(widths=(8,) * 5, kernels=(3,) * 5, key_channels=4))
+        config = ContentRecoveryConfig(widths=(8,) * 5, kernels=(3,) * 5, key_channels=4, grain=True)
+        network = ContentRecoveryNet(config)
     return network.eval()
 
 

@@ -181,6 +181,19 @@ def test_soft_mask_is_cut_at_half():
     assert load_mask(encoded(Image.fromarray(values), "PNG")).tolist() == [[False, False, True, True]]
 
 
+@pytest.mark.parametrize(
+    ("values", "counts"),
+    [
+        (np.array([[0, 76, 127]], np.uint8), [False, False, False]),
+        (np.array([[0, 127, 128]], np.uint8), [False, False, True]),
+        (np.array([[0, 1, 1]], np.uint8), [False, True, True]),
+        (np.array([[0, 32767, 32768]], np.uint16), [False, False, True]),
+    ],
+)
+def test_a_mask_of_the_full_scale_that_is_sure_of_nothing_is_empty(values, counts):
+    assert load_mask(encoded(Image.fromarray(values), "PNG"), of_full_scale=True).tolist() == [counts]
+
+
 def test_mask_from_a_cut_out_palette_and_one_bit():
     rgba = np.full((3, 4, 4), 255, np.uint8)
     rgba[:, :2, 3] = 0

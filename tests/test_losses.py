@@ -26,6 +26,7 @@ from deocclude.losses import (
     masked_scores,
     parsing_cross_entropy,
     perceptual,
+    regularity_l1,
     style,
     texture_l1,
     weighted_bce,
@@ -198,6 +199,33 @@ def test_noise_of_a_pixels_width_or_of_colour_alone_is_no_texture() -> None:
     colours = torch.zeros(1, 3, 32, 32)
     colours[:, 0], colours[:, 1] = stripes_of(32)[:, 0], 1 - stripes_of(32)[:, 0]
     assert local_texture(colours, mask).max() < 0.001
+
+
+def woven(period: int, size: int = 64) -> torch.Tensor:
+    """A chequered cloth, (1, 3, S, S), repeating every `period` pixels."""
+    at = torch.arange(size) % period < period // 2
+    return (at[:, None] ^ at[None]).float().mul(0.2).add(0.4).expand(1, 3, size, size)
+
+
+def test_a_woven_pattern_repeats_itself_and_noise_of_the_same_strength_does_not() -> None:
+    mask = torch.ones(1, 1, 64, 64)
+    rng = torch.Generator().manual_seed(0)
+    noises = [torch.nn.functional.avg_pool2d(torch.rand(1, 3, 66, 66, generator=rng), 3, 1) for _ in range(2)]
+    alike, woven_4, woven_8 = (regularity_l1(image, noises[0], mask) for image in (noises[1], woven(4), woven(8)))
+    assert alike < 0.1 < 0.4 < min(woven_4, woven_8)
+    assert regularity_l1(noises[0], noises[0], mask) == 0
+
+
+def test_what_repeats_counts_where_the_mask_is() -> None:
+    flat, corner = torch.full((1, 3, 64, 64), 0.5), torch.zeros(1, 1, 64, 64)
+    corner[..., :32, :32] = 1
+    beside = flat.clone()
+    beside[..., 32:] = woven(4)[..., 32:]
+    assert regularity_l1(beside, flat, corner) == 0
+    whole = regularity_l1(woven(4), flat, torch.ones(1, 1, 64, 64))
+    # of a window that is a quarter of the crop, or of all of them: about the same mean
+    assert regularity_l1(woven(4), flat, corner).item() == pytest.approx(whole.item(), rel=0.2)
+    assert regularity_l1(woven(4), flat, 0 * corner) == 0
 
 
 def test_texture_is_averaged_over_the_windows_that_matter() -> None:

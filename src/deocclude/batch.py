@@ -223,6 +223,7 @@ def plan_jobs(
 
     Masks: files belong to the one photo given. A folder of masks is matched by name, the photo's folders mirrored:
     `sub/photo.jpg` takes `MASKS/sub/photo.png` and `MASKS/sub/photo_1.png`, `photo_2.png`, ... (one person each).
+    Where that folder is the photos' own, such a PNG beside a photo of another kind is a mask and no photo.
 
     Raises:
         UsageError: nothing to do, prompts that do not fit the photos, or two photos with one output.
@@ -250,7 +251,7 @@ def plan_jobs(
             f"-o {target.file}: --uncrop leaves transparent surroundings, which JPEG cannot hold: use .png"
         )
     not_photos = [Path(name) for name in masks if Path(name).is_dir()] + ([target.folder] if target.folder else [])
-    photos = list(_find_photos(inputs, recursive, not_photos))
+    photos = _without_masks(list(_find_photos(inputs, recursive, not_photos)), masks)
     single = len(photos) == 1
     if boxes_xyxy and not single:
         raise UsageError(f"--box belongs to one photo, but {len(photos)} photos were given")
@@ -317,6 +318,24 @@ def _find_photos(inputs: Sequence[str], recursive: bool, not_photos: Sequence[Pa
         if not found:
             hint = "" if recursive else " (its folders are searched with --recursive)"
             raise UsageError(f"no photos in {root}: looked for {', '.join(sorted(PHOTO_SUFFIXES))}{hint}")
+
+
+def _without_masks(photos: list[tuple[str, Path]], masks: Sequence[str]) -> list[tuple[str, Path]]:
+    """The photos without the PNG masks that lie among them, where a folder of photos is one of masks too."""
+    both = {Path(name).resolve() for name in masks if Path(name).is_dir()}
+
+    def stem(path: str | Path) -> Path:
+        return Path(path).resolve().with_suffix("")
+
+    others = {stem(source) for source, _ in photos if not source.lower().endswith(".png")}
+
+    def is_mask(source: str, relative: Path) -> bool:
+        shared = Path(source).resolve().parents[len(relative.parts) - 1] in both
+        own = stem(source)
+        names = {own, own.with_name(re.sub(r"_\d+$", "", own.name))}
+        return shared and source.lower().endswith(".png") and not names.isdisjoint(others)
+
+    return [photo for photo in photos if not is_mask(*photo)]
 
 
 def _plan_job(

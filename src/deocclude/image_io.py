@@ -60,12 +60,13 @@ def load_image(source: ImageSource) -> np.ndarray:
     return load_photo(source).pixels
 
 
-def load_mask(source: ImageSource) -> np.ndarray:
+def load_mask(source: ImageSource, *, of_full_scale: bool = False) -> np.ndarray:
     """A mask as an upright (H, W) bool array, True = person.
 
     Of a cut-out with transparency the alpha is taken, of any other picture the brightness; a pixel counts when it
-    has at least half of the picture's highest value, so that 0/255, 0/1 and soft masks all read well. Raises
-    InputError as `load_image` does.
+    has at least half of the picture's highest value, so that 0/255, 0/1 and soft masks all read well.
+    of_full_scale: half of 255 (65535 in 16 bits) instead, unless the picture holds 0 and 1 alone, so that a soft mask
+    that is sure of nothing is empty. Raises InputError as `load_image` does.
     """
     if isinstance(source, np.ndarray):
         raise InputError("load_mask reads files; pass a mask array as it is")
@@ -73,13 +74,13 @@ def load_mask(source: ImageSource) -> np.ndarray:
     if _has_alpha(image):
         alpha = np.asarray(image.convert("RGBA").getchannel("A"))
         if alpha.min() < 255:
-            return _upper_half(alpha)
+            return _upper_half(alpha, of_full_scale)
     if image.mode == "1":
         # Pillow's own bool array holds 255 for True, which breaks arithmetic on its bytes.
         return np.asarray(image.convert("L")) > 0
     if image.mode in ("L", "I", "F") or image.mode.startswith("I;16"):
-        return _upper_half(np.asarray(image))
-    return _upper_half(np.asarray(image.convert("RGB")).max(axis=2))
+        return _upper_half(np.asarray(image), of_full_scale)
+    return _upper_half(np.asarray(image.convert("RGB")).max(axis=2), of_full_scale)
 
 
 def save_image(
@@ -250,10 +251,12 @@ def _has_alpha(image: Image.Image) -> bool:
     return image.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in image.info
 
 
-def _upper_half(values: np.ndarray) -> np.ndarray:
+def _upper_half(values: np.ndarray, of_full_scale: bool) -> np.ndarray:
     top = values.max()
     if top <= 0:
         return np.zeros(values.shape, dtype=bool)
+    if of_full_scale and top > 1:
+        top = 255 if top <= 255 else 65535
     return values >= (top / 2 if values.dtype.kind == "f" else (int(top) + 1) // 2)
 
 

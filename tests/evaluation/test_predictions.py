@@ -77,6 +77,14 @@ def test_the_tables_say_what_is_read_and_nothing_of_what_is_not(saved: Path, dra
     assert "- note: the predictions are read from files and taken to start from this initial mask: exact" in text
 
 
+def test_a_soft_mask_that_is_sure_of_nothing_predicts_nobody(saved: Path, drawn: FrozenSet) -> None:
+    record = next(iter(drawn))
+    path = saved / f"{record.id}.amodal.png"
+    Image.fromarray(np.asarray(Image.open(path)) // 255 * np.uint8(76)).save(path)
+    stored = StoredPredictions.open(saved, drawn.records)
+    assert not stored.person(drawn.load(record)).amodal_mask.any()
+
+
 def test_masks_alone(saved: Path, drawn: FrozenSet) -> None:
     whole = score(drawn, saved)
     for path in [*saved.glob("*.visible.png"), *saved.glob("*.content.png")]:

@@ -40,7 +40,7 @@ def person(size: int = 64, batch: int = 1, parts: int = 12) -> dict[str, torch.T
 
 
 # the finest levels as in the paper, and as in what ships
-LAST_LEVELS = [{}, {"plain_levels": 2, "finish_channels": 4}]
+LAST_LEVELS = [{}, {"plain_levels": 2, "finish_channels": 4, "grain": True}]
 
 
 @pytest.mark.parametrize("last", LAST_LEVELS)
@@ -50,6 +50,19 @@ def test_shapes(batch: int, size: int, last: dict) -> None:
         out = tiny(**last)(**person(size, batch))
     assert out.shape == (batch, 3, size, size) and out.dtype == torch.float32
     assert out.min() >= 0 and out.max() <= 1
+
+
+def test_grain_starts_as_nothing_and_is_laid_alike_on_all_colours() -> None:
+    network, plain, given = tiny(grain=True), tiny(), person(batch=2)
+    assert {name.split(".")[0] for name in set(network.state_dict()) - set(plain.state_dict())} == {"grain"}
+    plain.load_state_dict({k: v for k, v in network.state_dict().items() if not k.startswith("grain")})
+    with torch.no_grad():
+        before = network(**given)
+        torch.testing.assert_close(before, plain(**given), atol=0, rtol=0)
+        network.grain.strength.bias.fill_(0.02)
+        added = network.train()(**given) - plain.train()(**given)  # in training nothing is clamped
+    assert added.abs().amax() > 0.02
+    torch.testing.assert_close(added[:, :1].expand_as(added), added, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("switch", ["part_stream", "place_stream", "patch_copy"])

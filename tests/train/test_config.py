@@ -77,12 +77,12 @@ mask:
     steps: 100
     phases:
       - {until: 0.5, size_px: 64, batch_size: 2}
-      - {until: 1, size_px: 96, batch_size: 1}
+      - {until: 1, size_px: 96, other_sizes_px: [64], batch_size: 1}
 """
     config = load_config(written(tmp_path, text))
     assert (config.seed, config.device, config.precision, config.content) == (4, "auto", "auto", None)
     assert config.mask.schedule.phases == (
-        Phase(until=0.5, size_px=64, batch_size=2), Phase(until=1.0, size_px=96, batch_size=1),
+        Phase(until=0.5, size_px=64, batch_size=2), Phase(until=1.0, size_px=96, other_sizes_px=(64,), batch_size=1),
     )  # fmt: skip
     assert config.mask.schedule.learning_rate == 2e-3
 

@@ -142,7 +142,10 @@ def test_perceptual_terms_on_another_network(write_config, tmp_path: Path) -> No
     ("override", "message"),
     [
         ("content.network.depth=3", "unknown key content.network.depth"),
-        ("precision=bfloat16", "content.schedule.phases.0.size_px must be above 64 with precision bfloat16, got 32"),
+        (
+            "precision=bfloat16",
+            "content.schedule.phases.0: every crop size must be above 64 px with precision bfloat16, got 32",
+        ),
         ("content.losses.l2=1.0", "unknown key content.losses.l2: the terms are hidden_l1"),
         ("content.features=null", "content.features: name stage 1's .safetensors"),
     ],

@@ -119,6 +119,15 @@ def test_phases_decide_size_and_number() -> None:
     assert shapes == [(3, 3, 32, 32)] * 3 + [(1, 3, 64, 64)] * 2
 
 
+def test_the_steps_of_a_phase_take_its_sizes_in_turn() -> None:
+    phases = (
+        Phase(until=0.5, size_px=64, other_sizes_px=(32, 96), batch_size=1),
+        Phase(until=1.0, size_px=32, batch_size=1),
+    )
+    batches = StepBatches(Numbers(), Schedule(steps=8, phases=phases))
+    assert [batches[i]["photo"].shape[-1] for i in range(8)] == [64, 32, 96, 64, 32, 32, 32, 32]
+
+
 def test_bytes_to_numbers() -> None:
     raw = {
         "photo": torch.tensor([[[[0, 51, 255]]]], dtype=torch.uint8),

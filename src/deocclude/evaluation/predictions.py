@@ -1,6 +1,6 @@
 """Predictions as files: what any system says of each person of a frozen set, and our own answers in the same layout.
 
-    DIR/ID.amodal.png      the whole person: 255, the rest 0
+    DIR/ID.amodal.png      the whole person: 255, the rest 0; of a soft mask what has 128 and more
     DIR/ID.visible.png     what can be seen of the person; may be left out for everyone
     DIR/ID.content.png     RGB, the photo with the hidden part recovered; may be left out for everyone
 
@@ -95,7 +95,10 @@ class StoredPredictions:
 
     def _mask(self, sample: FrozenSample, kind: str) -> NDArray[np.bool_]:
         path = _path(self.folder, sample.id, kind)
-        return _of_size(load_mask(path), sample, path) if path.is_file() else np.zeros_like(sample.amodal)
+        if not path.is_file():
+            return np.zeros_like(sample.amodal)
+        # a soft mask that is sure of nothing predicts nobody
+        return _of_size(load_mask(path, of_full_scale=True), sample, path)
 
     def _content(self, sample: FrozenSample) -> NDArray[np.uint8]:
         path = _path(self.folder, sample.id, "content")

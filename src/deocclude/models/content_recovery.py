@@ -4,6 +4,7 @@ A seven-level partial-convolution U-Net with parsing guided attention after enco
 5 and 3. Two things are ours, both to keep a garment's own colour and texture: a map of each part's mean visible colour,
 and patches of the visible body that attention copies to where the same part is hidden. A third is for speed: the finest
 decoder levels, half of the cost, are plain and narrow (`plain_levels`), since attention has filled every place by then.
+A fourth is noise (`grain`), of which the network makes the texture that it can't know.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from deocclude.models.blocks import ResidualBlock, conv_bn
+from deocclude.models.grain import Grain
 from deocclude.models.parsing_attention import BodyAttention, Parsing, ParsingGuidedAttention, read
 from deocclude.models.partial_conv import PartialConv
 from deocclude.pretrained import Pretrained
@@ -40,6 +42,7 @@ class ContentRecoveryConfig:
     # joins both and counts what is valid
     plain_levels: int = 0
     finish_channels: int | None = None  # of the last feature; none: as wide as level 1, by a residual block
+    grain: bool = False  # texture from bands of noise (models/grain.py)
 
     def __post_init__(self) -> None:
         least = min(_ATTENTION_LEVELS)
@@ -56,7 +59,7 @@ class ContentRecoveryConfig:
     @classmethod
     def base(cls) -> ContentRecoveryConfig:
         """What ships: attention on 16 x 16 places at the most, a quarter of the reference's at level 3."""
-        return cls(place_px=16, plain_levels=2, finish_channels=16)
+        return cls(place_px=16, plain_levels=2, finish_channels=16, grain=True)
 
     @classmethod
     def paper(cls) -> ContentRecoveryConfig:
@@ -105,6 +108,7 @@ class ContentRecoveryNet(Pretrained, nn.Module):
         last = config.finish_channels
         refine = ResidualBlock(widths[0], widths[0]) if last is None else conv_bn(widths[0], last)
         self.finish = nn.Sequential(refine, nn.Conv2d(last or widths[0], 12, 3, padding=1))
+        self.grain = Grain(widths[0]) if config.grain else None
 
     def forward(
         self, image: Tensor, visible: Tensor, amodal: Tensor, visible_parsing: Tensor, amodal_parsing: Tensor
@@ -137,7 +141,11 @@ class ContentRecoveryNet(Pretrained, nn.Module):
                 patches = self._copied(x, source, visible, colours, parsing)
         half = F.avg_pool2d(torch.cat([colours, (visible + amodal) / 2], 1), 2)
         context = half if patches is None else torch.cat([half, patches], 1)
-        residual = F.pixel_shuffle(self.finish(x + self.context(context.to(x.dtype))), 2)
+        x = x + self.context(context.to(x.dtype))
+        drawn = self.finish(x)
+        if self.grain is not None:
+            drawn = drawn + self.grain(x).repeat(1, 3, 1, 1)  # alike in red, green and blue
+        residual = F.pixel_shuffle(drawn, 2)
         # the decoder draws what differs from the part's mean colour
         return (colours + residual.float()).clamp(0, 1) if not self.training else colours + residual.float()
 

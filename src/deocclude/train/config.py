@@ -54,12 +54,25 @@ class DataSection(_Strict):
         return Places(self.built, self.folder, self.occluders, self.backgrounds)
 
 
+_SizePx = Annotated[int, Field(gt=0, multiple_of=32)]
+
+
 class Phase(_Strict):
-    """A part of the schedule at one crop size."""
+    """A part of the schedule at one crop size, or at several that its steps take in turn."""
 
     until: float = Field(gt=0, le=1)  # share of all steps at which the phase ends
-    size_px: int = Field(gt=0, multiple_of=32)
+    size_px: _SizePx  # the last phase's is what the network is validated at
+    other_sizes_px: tuple[_SizePx, ...] = ()
     batch_size: int = Field(gt=0)
+
+    @property
+    def sizes_px(self) -> tuple[int, ...]:
+        """Every crop size of the phase, in the order of their turns."""
+        return (self.size_px, *self.other_sizes_px)
+
+    def size_at(self, step: int) -> int:
+        """The crop size of a step of the run."""
+        return self.sizes_px[step % len(self.sizes_px)]
 
 
 class Schedule(_Strict):

@@ -210,10 +210,10 @@ def _check_sizes(schedule: Schedule, deepest_px: int) -> None:
     found the memory (seen with 2.13): the loss is NaN one step later, or worse, is not.
     """
     for number, phase in enumerate(schedule.phases):
-        if phase.size_px <= deepest_px:
+        if min(phase.sizes_px) <= deepest_px:
             raise ConfigError(
-                f"content.schedule.phases.{number}.size_px must be above {deepest_px} with precision bfloat16, "
-                f"got {phase.size_px}"
+                f"content.schedule.phases.{number}: every crop size must be above {deepest_px} px with precision "
+                f"bfloat16, got {min(phase.sizes_px)}"
             )
 
 

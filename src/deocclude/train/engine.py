@@ -128,7 +128,7 @@ class StepBatches(Dataset):
 
     def __getitem__(self, step: int) -> dict[str, Tensor]:
         phase = next(p for p in self.schedule.phases if step < p.until * self.schedule.steps)
-        return self.stream.batch(step, phase.batch_size // self.processes, phase.size_px, part=self.rank)
+        return self.stream.batch(step, phase.batch_size // self.processes, phase.size_at(step), part=self.rank)
 
 
 def fit(

@@ -1,0 +1,57 @@
+"""Irregular texture for stage 2: bands of noise, as strong as the network says.
+
+A network without chance in it, asked for texture where it knows none, weaves a regular pattern: the cheapest that has
+the truth's gradients. Given noise of several grains and directions it only has to say how much of each a cloth has.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+TILE_PX = 128  # side of a noise tile, which repeats without a seam
+_WAVES_PX = (4.0, 7.0, 12.0, 24.0)  # grains that run nowhere
+_STREAK_PX = 9.0  # across grains that run one way each
+_STREAKS_DEG = (0.0, 45.0, 90.0, 135.0)
+BANDS = len(_WAVES_PX) + len(_STREAKS_DEG)
+
+
+class Grain(nn.Module):
+    """`grain(x) -> (B, 4, h, w)`: what to add to the brightness of the four pixels of each place of a half-size map."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        tiles = F.pixel_unshuffle(torch.from_numpy(noise_bands())[:, None], 2)
+        self.register_buffer("tiles", tiles)  # (BANDS, 4, T/2, T/2)
+        self.strength = nn.Conv2d(channels, BANDS, 1)
+        for start in (self.strength.weight, self.strength.bias):
+            nn.init.zeros_(start)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (B, channels, h, w). In training the noise lies elsewhere in each batch, so that no place is learnt."""
+        (height, width), side, tiles = x.shape[-2:], self.tiles.shape[-1], self.tiles
+        if self.training:
+            tiles = tiles.roll(torch.randint(side, (2,)).tolist(), (2, 3))
+        tiles = tiles.repeat(1, 1, (height + side - 1) // side, (width + side - 1) // side)[..., :height, :width]
+        return (self.strength(x)[:, :, None] * tiles).sum(1)
+
+
+def noise_bands(seed: int = 0) -> np.ndarray:
+    """(BANDS, T, T) float32, each of mean 0 and standard deviation 1, periodic: white noise, one band of it each."""
+    rng = np.random.default_rng(seed)
+    down, across = np.meshgrid(np.fft.fftfreq(TILE_PX), np.fft.fftfreq(TILE_PX), indexing="ij")
+    length, direction = np.hypot(down, across), np.arctan2(down, across)
+
+    def ring(wave_px: float) -> np.ndarray:
+        octaves = np.log2(np.maximum(length, 1e-9) * wave_px)
+        return np.exp(-2 * octaves**2) * (length > 0)
+
+    filters = [ring(wave) for wave in _WAVES_PX]
+    for degrees in _STREAKS_DEG:
+        turned = np.sin(direction - np.deg2rad(degrees))  # 0 along the direction, either way
+        filters.append(ring(_STREAK_PX) * np.exp(-8 * turned**2))
+    white = np.fft.fft2(rng.standard_normal((len(filters), TILE_PX, TILE_PX)))
+    bands = np.fft.ifft2(white * np.stack(filters)).real
+    return (bands / bands.std((1, 2), keepdims=True)).astype(np.float32)
