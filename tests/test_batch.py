@@ -431,13 +431,13 @@ def test_a_photo_is_not_its_own_mask(photo: Path) -> None:
 
 
 def test_photos_and_their_masks_may_lie_in_one_folder(tmp_path: Path) -> None:
-    there = ("a.jpg", "a.png", "b.jpg", "b_1.png", "b_2.png", "c.png", "sub/d.jpeg", "sub/d.png")
+    there = ("A.JPG", "a.png", "b.jpg", "b_1.png", "b_2.png", "c.png", "sub/d.jpeg", "sub/d.png")
     root = make_files(tmp_path / "in", *there)
     planned = {
         job.source: [str(path) for path in job.mask_paths]
         for job in plan_jobs([str(root)], masks=[str(root)], recursive=True, output=str(tmp_path / "out"))
     }
-    masks = {"a.jpg": ["a.png"], "b.jpg": ["b_1.png", "b_2.png"], "c.png": [], "sub/d.jpeg": ["sub/d.png"]}
+    masks = {"A.JPG": ["a.png"], "b.jpg": ["b_1.png", "b_2.png"], "c.png": [], "sub/d.jpeg": ["sub/d.png"]}
     assert planned == {str(root / name): [str(root / mask) for mask in found] for name, found in masks.items()}
     apart = make_files(tmp_path / "apart", "a.jpg", "a_1.png")
     assert len(plan_jobs([str(apart)])) == 2, "without --mask, and so without masks, each is a photo"

@@ -324,16 +324,18 @@ def _without_masks(photos: list[tuple[str, Path]], masks: Sequence[str]) -> list
     """The photos without the PNG masks that lie among them, where a folder of photos is one of masks too."""
     both = {Path(name).resolve() for name in masks if Path(name).is_dir()}
 
-    def stem(path: str | Path) -> Path:
-        return Path(path).resolve().with_suffix("")
+    def place(source: str) -> tuple[Path, str]:
+        # upper and lower case are one in the names of masks
+        path = Path(source).resolve()
+        return path.parent, path.stem.lower()
 
-    others = {stem(source) for source, _ in photos if not source.lower().endswith(".png")}
+    others = {place(source) for source, _ in photos if not source.lower().endswith(".png")}
 
     def is_mask(source: str, relative: Path) -> bool:
-        shared = Path(source).resolve().parents[len(relative.parts) - 1] in both
-        own = stem(source)
-        names = {own, own.with_name(re.sub(r"_\d+$", "", own.name))}
-        return shared and source.lower().endswith(".png") and not names.isdisjoint(others)
+        if not source.lower().endswith(".png") or Path(source).resolve().parents[len(relative.parts) - 1] not in both:
+            return False
+        folder, stem = place(source)
+        return not others.isdisjoint({(folder, stem), (folder, re.sub(r"_\d+$", "", stem))})
 
     return [photo for photo in photos if not is_mask(*photo)]
 
