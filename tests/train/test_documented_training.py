@@ -28,7 +28,7 @@ def shown_trainings(stage: str) -> list[tuple[Path, TrainConfig]]:
 
 def test_each_run_of_the_people_detector_starts_from_the_one_before() -> None:
     runs = shown_trainings("people")
-    assert [out.name for out, _ in runs] == ["people", "people2", "people3", "people4", "people5"]
+    assert [out.name for out, _ in runs] == ["people", "people2", "people3", "people4", "people5", "people6"]
     for (before, _), (_, config) in pairwise(runs):
         assert config.people is not None and config.people.init == before / "best.safetensors"
 

@@ -43,6 +43,7 @@ class CrowdConfig:
     min_visible: float = 0.15  # of a body in the photo: whoever would hide more of somebody goes elsewhere
     max_enlarged: float = 1.6  # a cut-out is not blown up more: blur would tell who is pasted
     p_relit: float = 0.6
+    p_wild_covered: float = 0.0  # of real photos: cut-out people and things are pasted in front of whom they show
     attempts: int = 5
 
 

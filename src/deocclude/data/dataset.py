@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -83,14 +83,33 @@ def to_batch(samples: list[dict[str, np.ndarray]]) -> dict[str, Any]:
     return out
 
 
+class RealSubjects(Protocol):
+    """People who are not composed: data.real_people.RealPeople, say."""
+
+    def draw(self, rng: Rng, crop: CropConfig, size_px: int) -> dict[str, np.ndarray]:
+        """One training sample, as `draw_sample` gives them."""
+        ...
+
+
 class SampleStream:
     """Endless training batches, reproducible from (seed, worker, number of the batch)."""
 
-    def __init__(self, library: Library, synthesis: SynthesisConfig, crop: CropConfig, *, seed: int):
+    def __init__(
+        self, library: Library, synthesis: SynthesisConfig, crop: CropConfig, *, seed: int,
+        real: RealSubjects | None = None, p_real: float = 0.0,
+    ):  # fmt: skip
+        """p_real: share of samples that show people of `real`, of whom the visible part alone is known."""
         self.library, self.synthesis, self.crop, self.seed = library, synthesis, crop, seed
+        self.real, self.p_real = real, p_real if real is not None else 0.0
         cv2.setNumThreads(0)
 
     def batch(self, index: int, batch_size: int, size_px: int, *, part: int = 0) -> dict[str, Any]:
         """Batch number `index`, or one part of it; the same arguments always give the same batch."""
         rng = np.random.default_rng((self.seed, index, part) if part else (self.seed, index))
-        return to_batch([draw_sample(self.library, rng, self.synthesis, self.crop, size_px) for _ in range(batch_size)])
+        return to_batch([self._sample(rng, size_px) for _ in range(batch_size)])
+
+    def _sample(self, rng: Rng, size_px: int) -> dict[str, np.ndarray]:
+        # asked only where it can be: runs of before drew no number for it
+        if self.p_real and rng.random() < self.p_real:
+            return self.real.draw(rng, self.crop, size_px)
+        return draw_sample(self.library, rng, self.synthesis, self.crop, size_px)

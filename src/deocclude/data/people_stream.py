@@ -8,6 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from deocclude.data.cover import cover
 from deocclude.data.crowds import Cast, CrowdConfig, draw_crowd
 from deocclude.data.people_sample import PeopleSample, from_scene, to_batch
 from deocclude.data.wild import WildPhoto, crop_wild
@@ -27,8 +28,12 @@ class PeopleStream:
         rng = np.random.default_rng((self.seed, index, part) if part else (self.seed, index))
         return to_batch([self.sample(rng, size_px) for _ in range(batch_size)])
 
+    def _cover(self, rgb: np.ndarray, instances: np.ndarray, ignore: np.ndarray, rng: np.random.Generator):
+        return cover(rgb, instances, ignore, rng, self.cast)
+
     def sample(self, rng: np.random.Generator, size_px: int) -> PeopleSample:
         """One photo in a frame of `size_px`."""
         if rng.random() < self.p_wild:
-            return crop_wild(self.wild[rng.integers(len(self.wild))], rng, size_px)
+            covered = rng.random() < self.config.p_wild_covered
+            return crop_wild(self.wild[rng.integers(len(self.wild))], rng, size_px, self._cover if covered else None)
         return from_scene(draw_crowd(self.cast, rng, self.config, size_px), size_px)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,8 @@ from deocclude.errors import InputError
 from deocclude.masks import mask_to_box_xyxy
 
 Rng = np.random.Generator
+# (rgb, instances, ignore, rng) -> the three with layers pasted in front; people who are added get new numbers
+Cover = Callable[[np.ndarray, np.ndarray, np.ndarray, Rng], tuple[np.ndarray, np.ndarray, np.ndarray]]
 
 _ONE_IN = 3  # photos kept for validation
 _MIN_SIDE_SHARE = 0.4  # a training crop's sides, of the photo's
@@ -65,8 +67,11 @@ def read_wild(root: Path, split: str | None = None) -> Iterator[WildPhoto]:
         yield WildPhoto(f"wild/{path.stem}", rgb, instances, ignore, boxes)
 
 
-def crop_wild(photo: WildPhoto, rng: Rng, size_px: int) -> PeopleSample:
-    """A training sample: the photo or a part of it, mirrored half of the time, in a square frame."""
+def crop_wild(photo: WildPhoto, rng: Rng, size_px: int, cover: Cover | None = None) -> PeopleSample:
+    """A training sample: the photo or a part of it, mirrored half of the time, in a square frame.
+
+    cover: adds people and things in front of those who are there.
+    """
     h, w = photo.instances.shape
     if rng.random() < _P_WHOLE:
         x0, y0, x1, y1 = 0, 0, w, h
@@ -80,10 +85,15 @@ def crop_wild(photo: WildPhoto, rng: Rng, size_px: int) -> PeopleSample:
     if rng.random() < 0.5:
         rgb, instances, ignore = rgb[:, ::-1], instances[:, ::-1], ignore[:, ::-1]
     rgb, instances, ignore = _scaled(rgb, instances, ignore, size_px)
+    whole = np.bincount(instances.ravel(), minlength=256)
+    if cover is not None:
+        rgb, instances, ignore = cover(rgb, instances, ignore, rng)
     (rgb,) = camera(photometric([rgb], rng), rng)
     numbers = np.unique(instances[instances > 0])
     boxes = [mask_to_box_xyxy(instances == number) for number in numbers]
-    seen_enough = areas[numbers] >= _MIN_LEFT * before[numbers]
+    # of the visible part, what the crop leaves times what stays uncovered; whoever was added is in no photo of before
+    left = areas / np.maximum(before, 1) * np.bincount(instances.ravel(), minlength=256) / np.maximum(whole, 1)
+    seen_enough = (left[numbers] >= _MIN_LEFT) | (whole[numbers] == 0)
     return framed(rgb, boxes, seen_enough, _owners(instances, numbers), ignore, size_px)
 
 

@@ -40,10 +40,13 @@ class DataSection(_Strict):
     folder: Path | None = None  # source `folder`: photos in images/, masks of whole people in masks/
     occluders: Path | None = None  # RGBA pictures of things; none: the data folder's, or made from the people's photos
     backgrounds: Path | None = None  # photos without people; none: as for occluders
+    # longest side of a person in memory; none: 360. At sizes of 384 px and more people are blurred without more of them
+    person_max_px: int | None = Field(default=None, gt=0)
     synthesis: dict[str, Any] = {}  # fields of data.synthesis.SynthesisConfig
     crop: dict[str, Any] = {}  # fields of data.dataset.CropConfig
     crowds: dict[str, Any] = {}  # people detector: fields of data.crowds.CrowdConfig
     p_wild: float = Field(default=0.35, ge=0, le=1)  # people detector: share of real photos; 0: `wild` is not read
+    p_real: float = Field(default=0.0, ge=0, le=1)  # stage 1: share of people of `wild`, known where they are visible
 
     @property
     def places(self) -> Places:

@@ -8,8 +8,10 @@ from typing import Any
 from torch import Tensor
 
 from deocclude.data.dataset import CropConfig, SampleStream
-from deocclude.data.library import SourceWeights
+from deocclude.data.library import PERSON_MAX_PX, SourceWeights
+from deocclude.data.real_people import RealPeople
 from deocclude.data.synthesis import Library, SynthesisConfig
+from deocclude.data.wild import read_wild
 from deocclude.train.config import DataSection, build
 from deocclude.train.libraries import load_library
 
@@ -39,11 +41,15 @@ class Crops:
 
     def library(self, split: str) -> Library:
         """The people of "train" or "val", read once a process."""
-        return load_library(self.data.root, split, self.sources, self.data.places)
+        return load_library(
+            self.data.root, split, self.sources, self.data.places, max_px=self.data.person_max_px or PERSON_MAX_PX
+        )
 
     def stream(self, seed: int) -> SampleStream:
         """Training batches."""
-        return SampleStream(self.library("train"), self.synthesis, self.crop, seed=seed)
+        p_real = self.data.p_real
+        real = RealPeople(list(read_wild(self.data.root / "wild", "train"))) if p_real else None
+        return SampleStream(self.library("train"), self.synthesis, self.crop, seed=seed, real=real, p_real=p_real)
 
     def held_out(self, samples: int, size_px: int, crop: CropConfig | None = None) -> list[dict[str, Tensor]]:
         """Batches of at least `samples` crops of held-out people, always the same; crop: in place of the training's."""
