@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,16 @@ def build_network(path: Path) -> tuple[nn.Module, dict[str, Any]]:
     Raises WeightsError.
     """
     return rebuild(path, {c.network_name: (c, c.config_type) for c in NETWORKS})
+
+
+def check_distinct(sources: Sequence[Path]) -> None:
+    """UsageError where two files are of one network: only the last of them would be left. Raises WeightsError too."""
+    seen: dict[str, Path] = {}
+    for source in sources:
+        name = build_network(source)[1]["network"]
+        if name in seen:
+            raise UsageError(f"{seen[name]} and {source} are both {name}: name one of them, or --mean for their mean")
+        seen[name] = source
 
 
 def export_to_weights(

@@ -67,6 +67,17 @@ def test_the_mean_of_two_checkpoints_is_exported(
     assert refused.exit_code == 3 and "other.safetensors: not the same network" in refused.stderr
 
 
+def test_two_files_of_one_network_are_no_choice(trained: Path, tmp_path: Path) -> None:
+    last = tmp_path / "last.safetensors"
+    last.write_bytes(trained.read_bytes())
+    refused = export(trained, last, "-o", tmp_path / "weights")
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert refused.stderr == (
+        f"error: {trained} and {last} are both mask_completion: name one of them, or --mean for their mean\n"
+    )
+    assert not (tmp_path / "weights").exists()
+
+
 def test_broken_weights_leave_with_3(trained: Path, tmp_path: Path) -> None:
     missing = export(tmp_path / "none.safetensors", "-o", tmp_path / "weights")
     assert (missing.exit_code, missing.stdout) == (3, "")

@@ -43,6 +43,8 @@ def test_truth_shrinks_to_what_stays_visible(cast: Cast) -> None:
         for number in (1, 4):
             assert (new == number).sum() >= 0.15 * (instances == number).sum()
             assert not ((new == number) & (instances != number)).any()
+        sizes = np.bincount(new.ravel(), minlength=8)
+        assert not any(0 < sizes[n] < 20 for n in range(5, 8)), "nobody is added of whom next to nothing shows"
         added += (new >= 5).any()
         covered += ((instances > 0) & changed).any()
     assert added > 25 and covered > 50

@@ -76,6 +76,11 @@ def test_what_is_broken_is_named(data_root: Path, tmp_path: Path) -> None:
     root = folder("not-a-list")
     (root / "persons.json").write_text('[{"id": "street0"}]')
     assert "persons.json: expected a list of people with id, inst and bbox (KeyError('bbox'))" in refused(root)
+    root = folder("many")
+    people = json.loads((root / "persons.json").read_text())
+    people[0]["inst"] = 300
+    (root / "persons.json").write_text(json.dumps(people))
+    assert "inst must be from 1 to 255, got 300" in refused(root)
     root = folder("unlisted")
     people = json.loads((root / "persons.json").read_text())
     (root / "persons.json").write_text(json.dumps(people[1:]))

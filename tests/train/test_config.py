@@ -136,7 +136,7 @@ def test_overrides(tmp_path: Path) -> None:
         ("mask: {schedule: {steps: 5, phases: [{until: 1.0, size_px: 64}]}}", "phases.0.batch_size: field required"),
         (
             "mask: {schedule: {steps: 5, accumulate: 3}}",
-            "mask.schedule: value error, batch_size must be a multiple of accumulate 3, got 16",
+            "mask.schedule: batch_size must be a multiple of accumulate 3, got 16",
         ),
         ("mask: {schedule: {steps: 5, accumulate: 0}}", "mask.schedule.accumulate: input should be greater than 0"),
         ("content: {schedule: {steps: 5}, p_predicted: 1.5}", "content.p_predicted: input should be less than"),

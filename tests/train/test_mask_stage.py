@@ -16,6 +16,7 @@ from deocclude.export import build_network
 from deocclude.models.mask_completion import MaskCompletionNet, MaskOutput
 from deocclude.train import mask_stage
 from deocclude.train.config import load_config
+from deocclude.train.content_stage import ContentStage
 from deocclude.train.engine import fit, to_float
 from deocclude.train.mask_stage import DEFAULT_LOSSES, MaskStage
 from deocclude.weights_io import load_state
@@ -150,11 +151,43 @@ def test_typical_poses_come_from_a_file_or_are_drawn(write_config, tmp_path: Pat
         ("mask.losses.perceptual=1.0", "mask.features: name stage 1's .safetensors"),
         ("data.synthesis.p_low=often", "data.synthesis.p_low: input should be a valid number"),
         ("data.crop.zoom=2", "unknown key data.crop.zoom"),
+        ("data.crop.p_exact=30", "data.crop: p_exact is a share from 0 to 1, got 30"),
+        ("data.crop.wide_scale=[3, 1]", "wide_scale must rise from low to high, got [3.0, 1.0]"),
+        ("data.synthesis.p_nobody=-0.1", "p_nobody is a share from 0 to 1, got -0.1"),
     ],
 )
 def test_what_is_wrong_is_named(write_config, override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)):
         MaskStage(load_config(write_config(), [override]))
+
+
+def test_people_known_in_part_are_for_stage_1_and_terms_that_can_leave_the_rest_out(write_config) -> None:
+    stage = MaskStage(load_config(write_config(), ["mask.data.p_real=1.0"]))
+    batch = stage.stream.batch(0, 4, 64)
+    assert torch.equal(batch["known"], batch["visible"]) and all(np.isfinite(list(total_loss(stage, batch).values())))
+    for override in ("mask.losses.adversarial=0.1", "mask.losses.perceptual=0.1"):
+        term = override.split(".")[2].split("=")[0]
+        features = "mask.features=" + str(load_config(write_config()).content.features)
+        with pytest.raises(ConfigError, match=f"{term} judges whole bodies"):
+            MaskStage(load_config(write_config(), ["mask.data.p_real=0.1", override, features]))
+    with pytest.raises(ConfigError, match=r"data\.p_real is for stage 1 alone"):
+        ContentStage(load_config(write_config(), ["data.p_real=0.1"]))
+
+
+def test_the_size_of_people_in_memory_is_as_asked(write_config) -> None:
+    def largest(*overrides: str) -> int:
+        stage = MaskStage(load_config(write_config(), overrides))
+        return max(max(x1 - x0, y1 - y0) for x0, y0, x1, y1 in (p.box_xyxy for p in stage.stream.library.people))
+
+    assert largest("data.person_max_px=40") <= 42 < largest()
+    with pytest.raises(ConfigError, match=r"data\.person_max_px does not reach the source built"):
+        largest("data.person_max_px=40", "data.sources.built=1", "data.built=nowhere")
+
+
+def test_nobody_in_the_validation_people_is_no_score(write_config) -> None:
+    stage = MaskStage(load_config(write_config(), ["data.synthesis.p_nobody=1.0"]))
+    found = stage.validate(stage.network.eval())
+    assert found.keys() == {"nobody", "score"} and found["score"] == 0
 
 
 def test_a_missing_data_folder_is_named(write_config, tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def app(
 
     What --data-note and --licence do not say stays as the folder's manifest has it; in a new one it is "not stated".
     """
-    from deocclude.export import export_to_weights
+    from deocclude.export import check_distinct, export_to_weights
     from deocclude.runtime import BUNDLED_WEIGHTS
 
     folder = output or BUNDLED_WEIGHTS
@@ -49,6 +49,7 @@ def app(
         from deocclude.weights_io import save_mean
 
         sources = [save_mean(sources, sources[-1].with_name("mean.safetensors"))]
+    check_distinct(sources)
     for source in sources:
         row = export_to_weights(
             source,

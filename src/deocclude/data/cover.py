@@ -53,6 +53,10 @@ def cover(
         if pasted is None:
             continue
         here, covered = pasted.slices, pasted.alpha >= 128
+        # as in composed crowds: of whom less is in the photo, nobody asks
+        whole_px = np.count_nonzero(layer.alpha >= 128) * (size / max(x1 - x0, y1 - y0)) ** 2
+        if is_person and np.count_nonzero(covered) <= _LEAST_LEFT * whole_px:
+            continue
         lost = np.bincount(instances[here][covered], minlength=256)
         left = np.bincount(instances.ravel(), minlength=256) - lost
         number = int(instances.max()) + 1 if is_person else 0

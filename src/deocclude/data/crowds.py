@@ -15,6 +15,7 @@ import numpy as np
 
 from deocclude.data.augment import camera, photometric
 from deocclude.data.lazy import Picked, trait_of
+from deocclude.data.ranges import check_ranges
 from deocclude.data.records import Layer, PersonPhoto
 from deocclude.data.synthesis import Library, Placed, blend, draw_slab, warp_layer
 
@@ -45,6 +46,9 @@ class CrowdConfig:
     p_relit: float = 0.6
     p_wild_covered: float = 0.0  # of real photos: cut-out people and things are pasted in front of whom they show
     attempts: int = 5
+
+    def __post_init__(self) -> None:
+        check_ranges(self, rising=("middle", "camera_height"))
 
 
 @dataclass(frozen=True)

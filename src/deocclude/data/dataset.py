@@ -10,6 +10,7 @@ import numpy as np
 
 from deocclude.data.augment import camera, photometric
 from deocclude.data.degrade import degrade_mask, draw_initial_mask
+from deocclude.data.ranges import check_ranges
 from deocclude.data.synthesis import Library, Plan, SynthesisConfig, beyond_rgb, plan_scene, render
 
 Rng = np.random.Generator
@@ -25,6 +26,9 @@ class CropConfig:
     shift: float = 0.1  # of the crop's side
     p_exact: float = 0.3
     p_box: float = 0.25
+
+    def __post_init__(self) -> None:
+        check_ranges(self, rising=("wide_scale", "tight_scale"))
 
 
 def draw_sample(

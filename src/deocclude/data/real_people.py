@@ -63,7 +63,8 @@ class RealPeople:
         visible, inside = ids == number, ids != _BEYOND
         (rgb,) = camera(photometric([rgb], rng), rng)
         rgb[~inside] = OUTSIDE_GREY
-        p_box = crop.p_box / max(1e-6, 1 - crop.p_exact)
+        # of the masks that are not exact, as many boxes as there are of composed people
+        p_box = crop.p_box / (1 - crop.p_exact) if crop.p_exact < 1 else 0.0
         initial = draw_initial_mask(visible, rng, p_exact=0.0, p_box=p_box) & inside
         return {
             "photo": rgb, "truth": rgb.copy(), "initial": initial, "visible": visible, "amodal": visible.copy(),

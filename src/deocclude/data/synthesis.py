@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from deocclude.crop import BEYOND_RGB, OUTSIDE_GREY
+from deocclude.data.ranges import check_ranges
 from deocclude.data.records import Layer, PersonPhoto
 
 Rng = np.random.Generator
@@ -48,6 +49,7 @@ class SynthesisConfig:
     attempts: int = 7  # placements tried for one occluder; the nearest to the wanted hidden fraction is kept
 
     def __post_init__(self) -> None:
+        check_ranges(self)
         unknown = sorted(set(self.p_other) - set(OCCLUDERS))
         if unknown:
             raise ValueError(f"p_other names no kind of occluder: {unknown[0]!r}, there are {', '.join(OCCLUDERS)}")

@@ -130,6 +130,8 @@ def _read_people(path: Path) -> dict[str, dict[int, tuple[float, float, float, f
         people: dict[str, dict[int, tuple[float, float, float, float]]] = {}
         for row in json.loads(path.read_text()):
             x0, y0, x1, y1 = map(float, row["bbox"])
+            if not 1 <= int(row["inst"]) <= 255:
+                raise ValueError(f"inst must be from 1 to 255, got {row['inst']}")
             people.setdefault(str(row["id"]), {})[int(row["inst"])] = (x0, y0, x1, y1)
         return people
     except (ValueError, KeyError, TypeError) as error:

@@ -49,6 +49,17 @@ class DataSection(_Strict):
     p_real: float = Field(default=0.0, ge=0, le=1)  # stage 1: share of people of `wild`, known where they are visible
 
     @property
+    def max_px(self) -> int:
+        """Longest side of a person in memory. Raises ConfigError where that is asked for what it does not reach."""
+        from deocclude.data.library import PERSON_MAX_PX
+
+        if self.person_max_px is not None and self.sources.get("built"):
+            raise ConfigError(
+                "data.person_max_px does not reach the source built: its people are as large as `data build` made them"
+            )
+        return self.person_max_px or PERSON_MAX_PX
+
+    @property
     def places(self) -> Places:
         """Where the sources with a path of their own lie."""
         # a config is read before anything heavy is imported
@@ -254,14 +265,16 @@ def _flatten(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield prefix + key, value
 
 
-def describe(error: ValidationError) -> str:
-    """The first fault of a pydantic error as one line that names the key."""
+def describe(error: ValidationError, where: str = "") -> str:
+    """The first fault of a pydantic error as one line that names the key; where: the section that it was found in."""
     # a misspelt key comes with "field required" for the right one; the misspelt one is what to name
     faults = sorted(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
     first = faults[0]
-    key = ".".join(str(part) for part in first["loc"])
+    key = ".".join(str(part) for part in ((where, *first["loc"]) if where else first["loc"]))
     if first["type"] == "extra_forbidden":
         return f"unknown key {key}"
+    if first["type"] == "value_error":  # a check of ours, which says what it got
+        return f"{key}: {first['ctx']['error']}" if key else str(first["ctx"]["error"])
     return f"{key}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first.get('input')!r}"
 
 
@@ -275,7 +288,7 @@ def build(base: Any, values: dict[str, Any], where: str) -> Any:
     try:
         return TypeAdapter(cls).validate_python({name: getattr(base, name) for name in fields} | values)
     except ValidationError as error:
-        raise ConfigError(f"{where}.{describe(error)}") from error
+        raise ConfigError(describe(error, where)) from error
 
 
 def check_losses(losses: dict[str, float], terms: tuple[str, ...], where: str) -> dict[str, float]:

@@ -8,10 +8,11 @@ from typing import Any
 from torch import Tensor
 
 from deocclude.data.dataset import CropConfig, SampleStream
-from deocclude.data.library import PERSON_MAX_PX, SourceWeights
+from deocclude.data.library import SourceWeights
 from deocclude.data.real_people import RealPeople
 from deocclude.data.synthesis import Library, SynthesisConfig
 from deocclude.data.wild import read_wild
+from deocclude.errors import ConfigError
 from deocclude.train.config import DataSection, build
 from deocclude.train.libraries import load_library
 
@@ -41,13 +42,16 @@ class Crops:
 
     def library(self, split: str) -> Library:
         """The people of "train" or "val", read once a process."""
-        return load_library(
-            self.data.root, split, self.sources, self.data.places, max_px=self.data.person_max_px or PERSON_MAX_PX
-        )
+        return load_library(self.data.root, split, self.sources, self.data.places, max_px=self.data.max_px)
 
-    def stream(self, seed: int) -> SampleStream:
-        """Training batches."""
+    def stream(self, seed: int, *, known_in_part: bool = False) -> SampleStream:
+        """Training batches; known_in_part: whoever takes them can use people of whom the visible part alone is known.
+
+        Raises ConfigError where such people are asked for and cannot be used.
+        """
         p_real = self.data.p_real
+        if p_real and not known_in_part:
+            raise ConfigError("data.p_real is for stage 1 alone, which has use for visible parts: set mask.data.p_real")
         real = RealPeople(list(read_wild(self.data.root / "wild", "train"))) if p_real else None
         return SampleStream(self.library("train"), self.synthesis, self.crop, seed=seed, real=real, p_real=p_real)
 

@@ -50,7 +50,13 @@ class MaskStage(Stage):
         torch.manual_seed(config.seed)
         self.network = self.method.network(self.config)
         self.discriminator = PatchDiscriminator(4) if self.losses.get("adversarial") else None
-        self.stream = crops.stream(config.seed)
+        whole_alone = self._terms_of_whole_bodies()
+        if crops.data.p_real and whole_alone:
+            raise ConfigError(
+                "data.p_real shows people of whom only the visible part is known, and "
+                f"{whole_alone[0]} judges whole bodies: leave one of them out"
+            )
+        self.stream = crops.stream(config.seed, known_in_part=True)
         if section.init is not None:
             start_from(self.network, section.init)
         elif fresh and getattr(self.config, "pose_guidance", False):
@@ -62,6 +68,11 @@ class MaskStage(Stage):
             self.network.typical_poses.centres.copy_(torch.from_numpy(centres))
         self.size_px = section.schedule.phases[-1].size_px
         self.validation = crops.held_out(config.validation_samples, self.size_px, CropConfig(p_exact=0.6))
+
+    def _terms_of_whole_bodies(self) -> list[str]:
+        """Terms of the losses that cannot leave out what nobody knows of a body."""
+        own = set(self.losses) - set(self.method.terms)
+        return [name for name, weight in self.losses.items() if weight and name in {"perceptual", "adversarial", *own}]
 
     def generator_terms(self, batch: dict[str, Tensor], rng: np.random.Generator) -> tuple[dict[str, Tensor], Tensor]:
         """Terms of the criterion, and the soft amodal mask."""
@@ -108,7 +119,7 @@ class MaskStage(Stage):
         joined = {k: torch.cat(v) for k, v in rows.items() if v}
         # a small validation set may hold nobody unoccluded, or nobody with labels: that measure is left out
         means = {k: v.mean().item() for k, v in joined.items() if len(v)}
-        return means | {"score": means["full_iou"] + means.get("invisible_iou", 0.0)}
+        return means | {"score": means.get("full_iou", 0.0) + means.get("invisible_iou", 0.0)}
 
     @torch.no_grad()
     def pictures(self, network: nn.Module, stage1: nn.Module | None = None) -> dict[str, np.ndarray]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from deocclude.data.crowds import Cast, CrowdConfig
-from deocclude.data.library import PERSON_MAX_PX, SourceWeights, load_library
+from deocclude.data.library import SourceWeights, load_library
 from deocclude.data.people_sample import PeopleSample, to_batch
 from deocclude.data.people_stream import PeopleStream
 from deocclude.data.wild import read_wild, whole_wild
@@ -59,7 +59,7 @@ class PeopleStage(Stage):
             start_from(self.network, section.init)
 
         def stream(split: str, p_wild: float, seed: int) -> PeopleStream:
-            library = load_library(data.root, split, sources, data.places, max_px=data.person_max_px or PERSON_MAX_PX)
+            library = load_library(data.root, split, sources, data.places, max_px=data.max_px)
             wild = read_wild(data.root / "wild", split) if p_wild else ()
             return PeopleStream(Cast.of(library), wild, crowds, p_wild, seed=seed)
 
