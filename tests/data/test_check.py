@@ -149,6 +149,14 @@ def test_masks_that_a_json_files_reader_mends_are_told(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_photos_of_one_name_are_a_fault(tmp_path: Path) -> None:
+    images = draw_photos(tmp_path / "photos", 2) / "images"
+    write_picture(images / "photo00.png", np.random.default_rng(0).integers(0, 256, (180, 320, 3), np.uint8))
+    assert faults_of(tmp_path / "photos") == [
+        ("duplicate", f"{images}/photo00.png: has the name of {images}/photo00.jpg: nothing tells whose its masks are"),
+    ]
+
+
 def test_faults_of_photos_with_masks(tmp_path: Path) -> None:
     folder = draw_photos(tmp_path / "photos", 3)
     assert faults_of(folder) == []

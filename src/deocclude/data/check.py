@@ -141,6 +141,8 @@ class Check:
 
     def _folder(self, folder: Path) -> Iterator[Fault]:
         photos = image_files(folder / "images", "images of an image + mask folder")
+        for first, second in image_masks.namesakes(photos):
+            yield Fault("duplicate", str(second), f"has the name of {first}: nothing tells whose its masks are")
         masks = image_masks.masks_by_photo(folder / "masks", {photo.stem for photo in photos})
         for photo in photos:
             self.photos += 1

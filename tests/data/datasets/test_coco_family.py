@@ -164,6 +164,29 @@ def test_annotations_of_photos_that_are_not_listed_are_counted(
     assert caplog.messages == [f"{path}: 3 annotations left out, of photos that it does not list: image_id '9'"]
 
 
+def test_a_categorys_number_and_its_text_are_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = make_coco(tmp_path)
+    content = json.loads(path.read_text())
+    content["annotations"][0]["category_id"] = "1"
+    content["categories"][1]["id"] = "18"
+    photo = next(coco_instances.read(write_json(path, content)))
+    assert [person.id for person in photo.people] == ["501", "503"]
+    assert [thing.name for thing in photo.things] == ["dog"] and not caplog.messages
+    content["annotations"][0]["category_id"] = "person"
+    photo = next(coco_instances.read(write_json(path, content)))
+    assert [thing.name for thing in photo.things] == ["person", "dog"]
+    told = "1 annotations are taken for things, of categories that it does not list: category_id 'person'"
+    assert caplog.messages == [f"{path}: {told}"]
+
+
+def test_a_photo_that_is_listed_twice_is_named(tmp_path: Path) -> None:
+    path = make_coco(tmp_path)
+    content = json.loads(path.read_text())
+    content["images"].append(content["images"][0])
+    with pytest.raises(InputError, match=r"images\[0\] and images\[2\] have the id 9: a photo must be listed once"):
+        list(coco_instances.read(write_json(path, content)))
+
+
 def test_without_categories_everybody_is_a_person(tmp_path: Path) -> None:
     path = make_coco(tmp_path)
     content = json.loads(path.read_text())
@@ -285,6 +308,18 @@ def test_a_wrong_order_is_named(tmp_path: Path) -> None:
         list(coco_amodal.read(write_json(path, content)))
 
 
+def test_a_wrong_depth_constraint_is_named(tmp_path: Path) -> None:
+    path = make_cocoa(tmp_path)
+    content = json.loads(path.read_text())
+    for pairs in ("", "1-2", "1-2, 10-3", None):
+        content["annotations"][0]["depth_constraint"] = pairs
+        assert len(list(coco_amodal.read(write_json(path, content)))) == 1, pairs
+    for pairs in ("1-x", "1-2,3", "1-2 3-4", [[1, 2]]):
+        content["annotations"][0]["depth_constraint"] = pairs
+        with pytest.raises(InputError, match=r"annotations\[0\]: depth_constraint must be pairs of orders such as"):
+            list(coco_amodal.read(write_json(path, content)))
+
+
 @pytest.mark.parametrize("keys", [("a_segm", "i_segm"), ("segmentation", "inmodal_seg")])
 def test_kins_gives_pedestrians_whole(tmp_path: Path, keys: tuple[str, str]) -> None:
     path = make_kins(tmp_path, keys=keys)
@@ -320,5 +355,15 @@ def test_kins_without_visible_parts_is_named(tmp_path: Path) -> None:
     path = make_kins(tmp_path)
     content = json.loads(path.read_text())
     del content["annotations"][1]["i_segm"]
+    with pytest.raises(InputError, match=r"annotations\[1\]: expected a_segm and i_segm"):
+        list(kins.read(write_json(path, content), tmp_path / "image_2"))
+
+
+def test_kins_does_not_take_the_visible_part_for_the_whole(tmp_path: Path) -> None:
+    path = make_kins(tmp_path)
+    content = json.loads(path.read_text())
+    second = content["annotations"][1]
+    del second["a_segm"]
+    second["segmentation"] = second["i_segm"]
     with pytest.raises(InputError, match=r"annotations\[1\]: expected a_segm and i_segm"):
         list(kins.read(write_json(path, content), tmp_path / "image_2"))

@@ -146,6 +146,16 @@ def test_bad_input_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     assert not list((tmp_path / "out").iterdir())
 
 
+def test_a_record_whose_photo_is_missing_is_named(tmp_path: Path) -> None:
+    records, out = tmp_path / "records.jsonl", tmp_path / "out.jsonl"
+    assert convert(make_ahp(tmp_path / "AHP"), records).exit_code == 0
+    photo = tmp_path / "AHP" / "train" / "JPEGImages" / "b2.jpg"
+    photo.unlink()
+    done = convert(records, out)
+    assert (done.exit_code, done.stderr) == (1, f"error: photo not found: looked for {photo}\n")
+    assert not out.exists()
+
+
 def test_nobody_and_nothing_are_errors(tmp_path: Path) -> None:
     source = make_ahp(tmp_path / "AHP")
     for file in (source / "train" / "Annotations").iterdir():

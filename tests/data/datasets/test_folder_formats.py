@@ -186,6 +186,45 @@ def test_masks_by_name_and_number(tmp_path: Path) -> None:
         list(image_masks.read(root))
 
 
+def test_masks_without_a_photo_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = make_masks(tmp_path)
+    for name in ("z.png", "lost_1.png"):
+        write_labels(root / "masks" / name, FIRST * 255)
+    assert [photo.id for photo in image_masks.read(root)] == ["a", "b_2"]
+    told = "2 masks left out, without a photo of their name, such as lost_1.png"
+    assert caplog.messages == [f"{root / 'masks'}: {told}"]
+
+
+def test_photos_of_one_name_are_refused(tmp_path: Path) -> None:
+    root = make_masks(tmp_path)
+    write_photo(root / "images" / "a.png")
+    with pytest.raises(InputError, match=r"images/a\.jpg and .*images/a\.png have one name"):
+        list(image_masks.read(root))
+
+
+@pytest.mark.parametrize(("make", "module", "labels"), [(make_voc, voc, "Object"), (make_sbd, sbd, "inst")])
+def test_listed_photos_without_labels_are_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, make: Callable, module, labels: str
+) -> None:
+    root = make(tmp_path)
+    good = list(module.read(root))
+    assert not caplog.messages
+    names = next(root.glob("**/val.txt"))
+    names.write_text(f"{names.read_text()}2009_000007\n")
+    assert list(module.read(root)) == good
+    (message,) = caplog.messages
+    assert "1 photos of its lists left out, without labels in" in message and labels in message
+    assert message.endswith(", such as 2009_000007")
+
+
+def test_photos_of_ahp_without_an_annotation_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = make_ahp(tmp_path)
+    (root / "train" / "Annotations" / "b2.png").unlink()
+    assert [photo.id for photo in ahp.read(root)] == ["a1"]
+    photos = root / "train" / "JPEGImages"
+    assert caplog.messages == [f"{photos}: 1 photos left out, without an annotation, such as b2.jpg"]
+
+
 def test_cutouts_are_whole_people_without_a_background(tmp_path: Path) -> None:
     root = make_cutouts(tmp_path)
     (photo,) = cutouts.read(root)

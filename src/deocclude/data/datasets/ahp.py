@@ -18,6 +18,7 @@ from deocclude.data.datasets.files import (
     require_split_folders,
     sorted_files,
     split_folders,
+    tell_left_out,
 )
 from deocclude.data.datasets.record import Parsing, PhotoRecord, whole_person
 from deocclude.data.datasets.taxonomies import check_labels
@@ -31,11 +32,16 @@ def matches(path: Path) -> bool:
 
 
 def read(path: Path) -> Iterator[PhotoRecord]:
-    """Every annotated photo of AHP/train.
+    """Every annotated photo of AHP/train; of those that have no annotation a warning tells.
 
     Raises InputError naming a folder that is wrong, and PhotoError naming a photo, after which the next one is read.
     """
     folders = require_split_folders(path, "AHP's training split", *_MARKS)
+    for folder in folders:
+        annotated = {label.stem for label in sorted_files(folder / "Annotations", ".png")}
+        photos = sorted_files(folder / "JPEGImages", ".jpg")
+        unannotated = (photo.name for photo in photos if photo.stem not in annotated)
+        tell_left_out(folder / "JPEGImages", unannotated, "photos left out, without an annotation")
     return EachPhoto((label for folder in folders for label in sorted_files(folder / "Annotations", ".png")), _record)
 
 

@@ -47,6 +47,7 @@ _GROUPS = frozenset((
     "women",
 ))  # fmt: skip
 CANNOT_HOLD = ("parsing", "things", "licence", "split", "cut-out", "photo ids", "person ids")
+_PAIRS = re.compile(r"(?:\s*\d+\s*-\s*\d+\s*(?:,|$))*")  # "front-back" of orders, maybe none
 # What follows the noun that a name is about: "man in black", "woman holding umbrella".
 _ENDS_NOUN = re.compile(r"\b(?:in|on|at|by|of|with|behind|near|wearing|\w{2,}ing)\b.*")
 
@@ -118,6 +119,9 @@ def write(records: Iterable[PhotoRecord], path: Path) -> int:
 def _record(document: CocoDocument, entry: Entry, number: int) -> PhotoRecord:
     photo = document.photo(entry)
     where, annotation = photo.annotations[number]
+    pairs = annotation.get("depth_constraint")
+    if pairs is not None and not (isinstance(pairs, str) and _PAIRS.fullmatch(pairs)):
+        raise InputError(f'{where}: depth_constraint must be pairs of orders such as "1-2,1-3", got {shown(pairs)}')
     people, things = [], []
     for place, region in enumerate(entries_of(annotation, "regions", where)):
         # What is no thing of its own, such as the sky, is left out.

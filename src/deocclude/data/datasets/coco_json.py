@@ -64,12 +64,22 @@ class CocoDocument:
             by_image.setdefault(value_of(annotation, "image_id", ID, where), []).append((where, annotation))
         licences = {str(one.get("id")): str(one.get("name") or one.get("url")) for one in self._optional("licenses")}
         images = entries_of(self.content, "images", self.path)
+        self._check_listed_once(images)
         self._tell_unlisted(by_image, images)
         for number, image in enumerate(images):
             image_id = image.get("id")
             annotations = by_image.get(image_id, ()) if isinstance(image_id, ID) else ()
             licence = licences.get(str(image.get("license")))
             yield Entry(f"{self.path}: images[{number}]", image, licence, tuple(annotations))
+
+    def _check_listed_once(self, images: list[dict[str, Any]]) -> None:
+        """Raise InputError for two entries of one id, each of which would have all of its people."""
+        places: dict[int | str, int] = {}
+        for number, image in enumerate(images):
+            image_id = image.get("id")
+            if isinstance(image_id, ID) and (first := places.setdefault(image_id, number)) != number:
+                both = f"images[{first}] and images[{number}] have the id {shown(image_id)}"
+                raise InputError(f"{self.path}: {both}: a photo must be listed once")
 
     def _tell_unlisted(self, by_image: Mapping[int | str, list[Any]], images: list[dict[str, Any]]) -> None:
         """Warn of annotations whose photo is not in the list; a number and its text are two ids."""
@@ -107,12 +117,21 @@ class CocoDocument:
             things=things,
         )
 
-    def categories(self) -> dict[int | str, str]:
-        """Names by their ids; none where the file has no categories."""
+    def categories(self) -> dict[str, str]:
+        """Names by their ids as text, since files write 1 and "1" for one; none where the file has no categories."""
         where = f"{self.path}: categories"
-        return {value_of(one, "id", ID, where): str(one.get("name", "")) for one in self._optional("categories")}
+        return {str(value_of(one, "id", ID, where)): str(one.get("name", "")) for one in self._optional("categories")}
 
-    def category_ids(self, names: frozenset[str]) -> frozenset[int | str] | None:
+    def tell_uncategorised(self, categories: Mapping[str, str]) -> None:
+        """Warn of annotations whose category is not among the categories: they may be people under another name."""
+        annotations = entries_of(self.content, "annotations", self.path)
+        given = (one["category_id"] for one in annotations if "category_id" in one)
+        unknown = [category for category in given if str(category) not in categories]
+        if unknown:
+            told = f"{len(unknown)} annotations are taken for things, of categories that it does not list"
+            _log.warning("%s: %s: category_id %s", self.path, told, shown(unknown[0]))
+
+    def category_ids(self, names: frozenset[str]) -> frozenset[str] | None:
         """Ids of the categories with one of these names; None where a file has no categories: all it has are people."""
         categories = self.categories()
         if not categories:
@@ -182,6 +201,8 @@ def read_people(
     def entries() -> Iterator[tuple[CocoDocument, _Kinds, Entry]]:
         document = open_document(path, images)
         kinds = _Kinds(document.categories(), document.category_ids(categories))
+        if kinds.names:
+            document.tell_uncategorised(kinds.names)
         yield from ((document, kinds, entry) for entry in document.entries())
 
     def record(document: CocoDocument, kinds: _Kinds, entry: Entry) -> PhotoRecord:
@@ -204,15 +225,15 @@ def read_people(
 class _Kinds:
     """Names of a file's categories by their ids, and which of them are people; None: there are none, all are people."""
 
-    names: Mapping[int | str, str]
-    people: frozenset[int | str] | None
+    names: Mapping[str, str]
+    people: frozenset[str] | None
 
     def other_than_people(self, annotation: Mapping[str, Any], where: str) -> str | None:
         """The name of an annotation's category, None for people. Raises InputError where it names none."""
         if self.people is None:
             return None
-        category = value_of(annotation, "category_id", ID, where)
-        return None if category in self.people else self.names.get(category, str(category))
+        category = str(value_of(annotation, "category_id", ID, where))
+        return None if category in self.people else self.names.get(category, category)
 
 
 def mask_of(segmentation: Any, size_hw: tuple[int, int], where: str) -> np.ndarray:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from deocclude.data.datasets.record import PhotoRecord
 from deocclude.data.datasets.registry import Format, Writer, reader, writer
+from deocclude.data.formats import require
+from deocclude.data.storage import is_url
 from deocclude.errors import InputError, UsageError
 
 DETAILS: dict[str, Callable[[PhotoRecord], bool]] = {
@@ -67,7 +69,7 @@ class Conversion:
         """Convert; `advance` is called for each photo. The output appears whole or not at all.
 
         Raises:
-            InputError: the source is not as its format says, or has no photo or nobody in it.
+            InputError: the source is not as its format says, or has no photo or nobody in it, or a photo is missing.
             DeoccludeError: the output cannot be written.
         """
         counts = Counts()
@@ -81,6 +83,9 @@ class Conversion:
     ) -> Iterator[PhotoRecord]:
         try:
             for record in records:
+                # Whoever looks at the photo for its size knows; a records file states the size itself.
+                if not is_url(record.image):
+                    require(Path(record.image), "photo")
                 counts.add(record)
                 yield record
                 advance()

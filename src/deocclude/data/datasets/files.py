@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from PIL import Image
 from deocclude.data.formats import require
 from deocclude.data.storage import is_url, read_bytes
 from deocclude.errors import InputError
+
+_log = logging.getLogger(__name__)
 
 # What Pillow raises for files that are damaged, cut short or too large.
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
@@ -112,6 +115,13 @@ def read_id_lists(folder: Path, names: tuple[str, ...]) -> dict[str, str]:
                 raise InputError(f"{path}: not a readable list of ids ({_line(error)})") from error
             splits |= {words[0]: name for line in lines if (words := line.split())}
     return splits
+
+
+def tell_left_out(where: Path, names: Iterable[str], what: str) -> None:
+    """Warn of what is there and no record tells of: how many, `what` they are, and the first by name."""
+    found = sorted(names)
+    if found:
+        _log.warning("%s: %d %s, such as %s", where, len(found), what, found[0])
 
 
 def _line(error: Exception) -> str:

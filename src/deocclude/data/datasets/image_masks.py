@@ -8,13 +8,13 @@ A whole person is in one piece, so that there a mask of several pieces is a grou
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from deocclude.data.datasets.each_photo import EachPhoto
-from deocclude.data.datasets.files import photo_size_hw, split_folders
+from deocclude.data.datasets.files import photo_size_hw, split_folders, tell_left_out
 from deocclude.data.datasets.record import PersonRecord, PhotoRecord, Rle, whole_person
 from deocclude.data.formats import IMAGE_SUFFIXES, image_files, require
 from deocclude.errors import InputError
@@ -34,8 +34,8 @@ def matches(path: Path) -> bool:
 def read(path: Path) -> Iterator[PhotoRecord]:
     """Every photo with what is seen of its people.
 
-    Raises InputError naming a folder that is wrong, and PhotoError naming a photo or mask, after which the next one is
-    read.
+    Masks without a photo are left out, with a warning. Raises InputError naming a folder that is wrong or two photos of
+    one name, and PhotoError naming a photo or mask, after which the next one is read.
     """
     return _read(path, whole=False)
 
@@ -47,7 +47,13 @@ def read_whole(path: Path) -> Iterator[PhotoRecord]:
 
 def _read(path: Path, *, whole: bool) -> Iterator[PhotoRecord]:
     photos = image_files(path / "images", "images of an image + mask folder")
-    by_photo = masks_by_photo(require(path / "masks", "masks of an image + mask folder"), {p.stem for p in photos})
+    for first, second in namesakes(photos):
+        raise InputError(f"{first} and {second} have one name, so that nothing tells whose its masks are")
+    masks_folder = require(path / "masks", "masks of an image + mask folder")
+    by_photo = masks_by_photo(masks_folder, {photo.stem for photo in photos})
+    used = {file for masks in by_photo.values() for _, file in masks}
+    unused = (file.name for file in _pictures(masks_folder) if file not in used)
+    tell_left_out(masks_folder, unused, "masks left out, without a photo of their name")
 
     def record(photo: Path) -> PhotoRecord:
         masks = by_photo.get(photo.stem)
@@ -67,10 +73,19 @@ def _read(path: Path, *, whole: bool) -> Iterator[PhotoRecord]:
     return EachPhoto(photos, record)
 
 
+def namesakes(photos: Iterable[Path]) -> Iterator[tuple[Path, Path]]:
+    """Pairs of photos whose names differ in the suffix alone, as a.jpg and a.png do."""
+    by_stem: dict[str, Path] = {}
+    for photo in photos:
+        first = by_stem.setdefault(photo.stem, photo)
+        if first != photo:
+            yield first, photo
+
+
 def masks_by_photo(folder: Path, stems: set[str]) -> dict[str, list[tuple[str, Path]]]:
     """(person's number, mask) of each photo, in order of the numbers."""
     found: dict[str, list[tuple[int, Path]]] = {}
-    for file in (path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES):
+    for file in _pictures(folder):
         numbered = _NUMBERED.fullmatch(file.stem)
         # A photo's own name may end in a number as well.
         if file.stem in stems:
@@ -78,6 +93,10 @@ def masks_by_photo(folder: Path, stems: set[str]) -> dict[str, list[tuple[str, P
         elif numbered and numbered[1] in stems:
             found.setdefault(numbered[1], []).append((int(numbered[2]), file))
     return {stem: [(str(number), file) for number, file in sorted(masks)] for stem, masks in found.items()}
+
+
+def _pictures(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
 
 
 def _in_one_piece(mask: np.ndarray) -> bool:

@@ -14,6 +14,7 @@ from deocclude.data.datasets.coco_json import file_has, make_person, mask_of, re
 from deocclude.data.datasets.record import PersonRecord, PhotoRecord
 from deocclude.errors import InputError
 
+_KEYS = (("a_segm", "i_segm"), ("segmentation", "inmodal_seg"))  # of the whole and the visible part
 # Not cyclists: their outlines hold the bicycle.
 _PEOPLE = frozenset({"pedestrian", "person", "person-sitting", "person_sitting"})
 
@@ -29,11 +30,10 @@ def read(path: Path, images: Path | None = None) -> Iterator[PhotoRecord]:
 
 
 def _person(annotation: Mapping[str, Any], size_hw: tuple[int, int], where: str) -> PersonRecord:
-    # Not by what is in them: an empty visible part is somebody who is wholly hidden.
-    whole, visible = (
-        next((annotation[key] for key in keys if annotation.get(key) is not None), None)
-        for keys in (("a_segm", "segmentation"), ("i_segm", "inmodal_seg"))
-    )
+    # Both of one pair: files of 2020 have `segmentation` too, which is no whole there. And not by what is in them: an
+    # empty visible part is somebody who is wholly hidden.
+    pairs = ([annotation.get(key) for key in keys] for keys in _KEYS)
+    whole, visible = next((pair for pair in pairs if pair != [None, None]), (None, None))
     if whole is None or visible is None:
         raise InputError(f"{where}: expected a_segm and i_segm, or segmentation and inmodal_seg")
     person = make_person(

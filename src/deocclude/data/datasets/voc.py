@@ -20,6 +20,7 @@ from deocclude.data.datasets.files import (
     require_split_folders,
     sorted_files,
     split_folders,
+    tell_left_out,
 )
 from deocclude.data.datasets.record import PersonRecord, PhotoRecord, Rle, ThingRecord
 
@@ -38,10 +39,14 @@ def matches(path: Path) -> bool:
 
 
 def read(path: Path) -> Iterator[PhotoRecord]:
-    """Every segmented photo, with its people.
+    """Every segmented photo, with its people; of names in the lists that have no labels a warning tells.
 
     Raises InputError naming a folder that is wrong, and PhotoError naming a photo, after which the next one is read.
     """
+    for folder in split_folders(path, *_MARKS):
+        labelled = {label.stem for label in sorted_files(folder / "SegmentationObject", ".png")}
+        unlabelled = _lists(folder).keys() - labelled
+        tell_left_out(folder, unlabelled, "photos of its lists left out, without labels in SegmentationObject")
     return EachPhoto(_labels(path), lambda label: _record(*label))
 
 
@@ -53,9 +58,14 @@ def splits(path: Path) -> Iterator[str | None]:
 def _labels(path: Path) -> Iterator[tuple[Path, str | None]]:
     """(label, split) of each photo."""
     for folder in require_split_folders(path, "PASCAL VOC with segmentations", *_MARKS):
-        splits = read_id_lists(folder / "ImageSets" / "Segmentation", ("train", "val"))
+        splits = _lists(folder)
         for label in sorted_files(folder / "SegmentationObject", ".png"):
             yield label, splits.get(label.stem)
+
+
+def _lists(folder: Path) -> dict[str, str]:
+    """The split of each photo that the lists name."""
+    return read_id_lists(folder / "ImageSets" / "Segmentation", ("train", "val"))
 
 
 def _record(label: Path, split: str | None) -> PhotoRecord:
