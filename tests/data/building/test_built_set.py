@@ -211,6 +211,17 @@ def test_done_work_is_left_and_other_work_is_not_replaced(photos: Path, tmp_path
         make(photos, tmp_path / "notes", overwrite=True)
 
 
+def test_a_damaged_build_json_is_told_and_replaced(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "set"
+    make(photos, out)
+    (out / "build.json").write_text("{\n")
+    with pytest.raises(InputError, match=r"set/build\.json: not what a build writes there: Invalid JSON: EOF"):
+        make(photos, out)
+    assert len(shards(out)) == 4, "what cannot be understood stays until it is asked to be replaced"
+    make(photos, out, overwrite=True, limit=6)
+    assert read_state(Folder(str(out))).done and list(shards(out)) == ["people-00000.parquet", "people-00001.parquet"]
+
+
 def test_a_store_takes_a_set_and_gives_it_back(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
 

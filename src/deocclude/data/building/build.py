@@ -18,7 +18,7 @@ from deocclude.data.building.parallel import ordered_map
 from deocclude.data.building.photo import BuildSettings, build_photo, parser_of
 from deocclude.data.building.report import REPORT_FILES, write_report
 from deocclude.data.building.rows import features
-from deocclude.data.building.state import CACHE_FOLDER, STATE_FILE, BuildState, Shard, read_state
+from deocclude.data.building.state import CACHE_FOLDER, STATE_FILE, BuildState, Shard, read_state, shard_name
 from deocclude.data.building.tally import Tally
 from deocclude.data.datasets import records_file
 from deocclude.data.datasets.each_photo import with_unusable
@@ -86,7 +86,7 @@ def build(
     rows: list[dict[str, Any]] = []
 
     def finish_shard() -> None:
-        shard = Shard(file=f"people-{len(state.shards):05d}.parquet", rows=len(rows))
+        shard = Shard(file=shard_name(len(state.shards)), rows=len(rows))
         folder.write(shard.file, _parquet(rows))
         rows.clear()
         state.shards.append(shard)
@@ -114,7 +114,7 @@ def build(
     except InputError:
         # Nothing to go on with, so that nothing stands in the way of the corrected command.
         if not tally.kept:
-            _discard(folder, state)
+            _discard(folder)
         raise
     if rows:
         finish_shard()
@@ -130,10 +130,10 @@ def _open_state(folder: Folder, source: dict[str, Any], settings: dict[str, Any]
         if not folder.is_empty():
             raise UsageError(f"{folder.place} holds something else than a built set and is left as it is")
         return fresh
-    state = read_state(folder)
     if overwrite:
-        _discard(folder, state)
+        _discard(folder)
         return fresh
+    state = read_state(folder)
     if (state.source, state.settings) == (source, settings):
         return state
     if state.settings == settings and all(state.source.get(key) == source.get(key) for key in ("records", "limit")):
@@ -141,9 +141,14 @@ def _open_state(folder: Folder, source: dict[str, Any], settings: dict[str, Any]
     raise UsageError(f"{folder.place} is built from other records or by other settings: --overwrite replaces it")
 
 
-def _discard(folder: Folder, state: BuildState) -> None:
-    """Remove what a build wrote, and nothing else; build.json last, as it says what the rest is."""
-    for name in (*(shard.file for shard in state.shards), *REPORT_FILES, STATE_FILE):
+def _discard(folder: Folder) -> None:
+    """Remove what a build wrote, and nothing else; build.json last, as it says what the rest is.
+
+    It is not read, so that one that is damaged is replaced too.
+    """
+    shards = list(itertools.takewhile(folder.has, map(shard_name, itertools.count())))
+    # The last shard first: what an interruption leaves is numbered from 0 still.
+    for name in (*reversed(shards), *REPORT_FILES, STATE_FILE):
         if folder.has(name):
             folder.remove(name)
     folder.remove_folder(CACHE_FOLDER)

@@ -15,6 +15,11 @@ CACHE_FOLDER = ".cache"  # of what reads the shards, see `data/built.py`
 FORMAT = 1
 
 
+def shard_name(number: int) -> str:
+    """What the file of shard `number`, from 0, is called."""
+    return f"people-{number:05d}.parquet"
+
+
 class Shard(BaseModel):
     """A finished file of a set, and how many rows it has."""
 
@@ -42,7 +47,9 @@ def read_state(folder: Folder) -> BuildState:
         state = BuildState.model_validate_json(folder.read(STATE_FILE))
     except ValidationError as error:
         first = error.errors()[0]
-        raise InputError(f"{folder.at(STATE_FILE)}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        key = ".".join(map(str, first["loc"]))
+        told = f"{key + ': ' if key else ''}{first['msg']}"
+        raise InputError(f"{folder.at(STATE_FILE)}: not what a build writes there: {told}") from error
     if state.format != FORMAT:
         raise InputError(f"{folder.at(STATE_FILE)}: format must be {FORMAT}, got {state.format}")
     return state
