@@ -210,7 +210,7 @@ def _build_people(
     tally = state.tally
     for problem in tally.problems:
         typer.echo(f"left out: {problem}", err=True)
-    for line in missing_splits(tally.by_split, settings.split):
+    for line in missing_splits(tally.by_split, settings.split, tally.photos):
         typer.echo(line, err=True)
     if not quiet:
         splits = ", ".join(f"{count} {name}" for name, count in sorted(tally.by_split.items()))

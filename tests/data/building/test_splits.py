@@ -81,12 +81,15 @@ def test_whose_photos_are_held_out() -> None:
 
 
 def test_a_split_with_nobody_in_it_is_told() -> None:
-    assert missing_splits({"train": 5, "val": 1}, "keep") == []
-    assert missing_splits({"train": 5}, "train") == missing_splits({"val": 5}, "val") == []
-    (line,) = missing_splits({"val": 5}, "keep")
+    assert missing_splits({"train": 5, "val": 1}, "keep", 6) == []
+    assert missing_splits({"train": 5}, "train", 5) == missing_splits({"val": 5}, "val", 5) == []
+    (line,) = missing_splits({"val": 5}, "keep", 5)
     assert line.startswith("no train people: ") and "--split holdout" in line
-    (line,) = missing_splits({"train": 5}, "holdout")
+    (line,) = missing_splits({"train": 5}, "holdout", 6)
     assert line == "no val people: every sixth photo is val, the others train"
+    for split in ("keep", "holdout"):
+        (line,) = missing_splits({"train": 5}, split, 5)
+        assert line == "no val people: every sixth photo is held out, which takes 6 photos or more, got 5"
 
 
 def test_the_choice_is_written_down_and_the_lack_is_told(tmp_path: Path) -> None:
@@ -99,5 +102,6 @@ def test_the_choice_is_written_down_and_the_lack_is_told(tmp_path: Path) -> None
     kept = build_set(file, "-o", tmp_path / "kept", "--split", "keep")
     assert kept.exit_code == 0 and kept.stdout.endswith("kept: 6 train\n")
     assert kept.stderr.startswith("no val people: ") and "--split holdout" in kept.stderr
-    few = build_set(file, "-o", tmp_path / "few", "--limit", 3)
-    assert few.exit_code == 0 and few.stderr == "no val people: every sixth photo is val, the others train\n"
+    few = build_set(photos, "-o", tmp_path / "few", "--from", "masks", "--limit", 3)
+    told = "no val people: every sixth photo is held out, which takes 6 photos or more, got 3\n"
+    assert (few.exit_code, few.stderr) == (0, told)

@@ -16,6 +16,7 @@ from deocclude.data.storage import is_url
 # the dataset says. train, val: everyone.
 Split = Literal["keep", "holdout", "train", "val"]
 
+_HELD_OUT_OF = 6  # photos, of which `every_sixth` holds out the last
 _OWN = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
 
 
@@ -43,16 +44,20 @@ def split_of(photo: PhotoRecord, number: int, split: Split) -> str:
     return own or ("val" if every_sixth(number) else "train")
 
 
-def missing_splits(kept: Mapping[str, int], split: Split) -> list[str]:
+def missing_splits(kept: Mapping[str, int], split: Split, photos: int) -> list[str]:
     """A line for train and for val where nobody is in it: such a set does not train by itself.
 
-    kept: people by their split. Whoever asks for train or val alone knows.
+    kept: people by their split. photos: how many the build has looked at. Whoever asks for train or val alone knows.
     """
     why = {
         "keep": "the dataset's own splits are kept; --split holdout makes every sixth photo val, the others train",
         "holdout": "every sixth photo is val, the others train",
     }
-    return [f"no {name} people: {why[split]}" for name in ("train", "val") if split in why and not kept.get(name)]
+    missing = [name for name in ("train", "val") if split in why and not kept.get(name)]
+    if photos < _HELD_OUT_OF:
+        few = f"every sixth photo is held out, which takes {_HELD_OUT_OF} photos or more, got {photos}"
+        return [f"no {name} people: {few if name == 'val' else why[split]}" for name in missing]
+    return [f"no {name} people: {why[split]}" for name in missing]
 
 
 def _own(stated: str | None) -> str | None:
