@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,20 +38,17 @@ class ShardedRows:
         if not state.done:
             raise InputError(f"{folder.place}: its build was interrupted: run the same `data build` again to finish it")
         local = not is_url(folder.place) and os.access(folder.place, os.W_OK)
-        quiet = datasets.are_progress_bars_disabled()
-        datasets.disable_progress_bars()
         try:
-            self._table = datasets.load_dataset(
-                "parquet",
-                data_files=[folder.at(shard.file) for shard in state.shards],
-                split="train",
-                cache_dir=str(Path(folder.place, CACHE_FOLDER)) if local else None,
-            )
+            with _unheard():
+                self._table = datasets.load_dataset(
+                    "parquet",
+                    data_files=[folder.at(shard.file) for shard in state.shards],
+                    split="train",
+                    cache_dir=str(Path(folder.place, CACHE_FOLDER)) if local else None,
+                )
         except Exception as error:  # of many kinds, of many packages
-            raise InputError(f"{folder.place}: its shards cannot be read: {str(error).splitlines()[0]}") from error
-        finally:
-            if not quiet:
-                datasets.enable_progress_bars()
+            reason = str(error.__cause__ or error).splitlines()[0]  # `datasets` wraps what is wrong within a shard
+            raise InputError(f"{folder.place}: its shards cannot be read: {reason}") from error
         for name in ("photo", "mask", "parsing"):
             self._table = self._table.cast_column(name, datasets.Image(decode=False))
         self.place = folder.place
@@ -68,6 +68,22 @@ class ShardedRows:
         """(M,) numbers of the rows of a kind, of one split or of all."""
         chosen = self.column("kind") == kind
         return np.flatnonzero(chosen if split is None else chosen & (self.column("split") == split))
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Without the progress bars of `datasets`, and the errors that it logs before it raises them."""
+    import datasets
+
+    shown, level = not datasets.are_progress_bars_disabled(), datasets.logging.get_verbosity()
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        datasets.logging.set_verbosity(level)
+        if shown:
+            datasets.enable_progress_bars()
 
 
 class ShardedPeople(Lazy[PersonPhoto]):

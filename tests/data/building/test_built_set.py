@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Iterator
 from itertools import islice
@@ -220,6 +221,27 @@ def test_a_damaged_build_json_is_told_and_replaced(photos: Path, tmp_path: Path)
     assert len(shards(out)) == 4, "what cannot be understood stays until it is asked to be replaced"
     make(photos, out, overwrite=True, limit=6)
     assert read_state(Folder(str(out))).done and list(shards(out)) == ["people-00000.parquet", "people-00001.parquet"]
+
+
+def test_a_damaged_shard_is_told_once(
+    built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import datasets
+
+    logger = logging.getLogger("datasets")
+    monkeypatch.setattr(logger, "handlers", [*logger.handlers, caplog.handler])
+    level = datasets.logging.get_verbosity()
+    out = tmp_path / "set"
+    shutil.copytree(built, out, ignore=shutil.ignore_patterns(".cache"))
+    shard = out / "people-00000.parquet"
+    content = bytearray(shard.read_bytes())
+    content[4:2000] = b"\xff" * 1996  # what the file says of itself, at its end, stays
+    for damaged, message in ((b"no shard", "Parquet"), (bytes(content), "Couldn't deserialize")):
+        shard.write_bytes(damaged)
+        with pytest.raises(InputError, match=f"set: its shards cannot be read: .*{message}") as caught:
+            ShardedRows(out)
+        assert "\n" not in str(caught.value) and not caplog.messages
+    assert datasets.logging.get_verbosity() == level
 
 
 def test_a_store_takes_a_set_and_gives_it_back(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
