@@ -234,6 +234,10 @@ def test_a_failed_export_leaves_the_folder_as_it_was(tmp_path: Path, monkeypatch
     monkeypatch.setattr(export, "export_onnx", failing)
     with pytest.raises(DeoccludeError, match="differs"):
         export_to_weights(source, tmp_path / "weights")
+    assert not (tmp_path / "weights").exists()
+    (tmp_path / "weights").mkdir()
+    with pytest.raises(DeoccludeError, match="differs"):
+        export_to_weights(source, tmp_path / "weights")
     assert list((tmp_path / "weights").iterdir()) == []
 
 

@@ -209,14 +209,17 @@ def export_to_weights(
     stored = halve(network.state_dict())
     network.load_state_dict(stored)  # both files hold the same, rounded weights
     name = metadata["network"]
-    folder.mkdir(parents=True, exist_ok=True)
     onnx_path, kept = folder / f"{name}_{model}.onnx", folder / f"{name}_{model}.safetensors"
     part = onnx_path.with_suffix(".onnx.tmp")
+    new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
     try:
         difference = export_onnx(network, part, sizes=sizes)
         part.replace(onnx_path)
     finally:
         part.unlink(missing_ok=True)
+        if new and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()  # nothing came of it
     save_weights(kept, stored, metadata)
     row = {
         "onnx": onnx_path.name, "safetensors": kept.name,

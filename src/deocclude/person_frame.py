@@ -22,6 +22,8 @@ def read_poses(path: Path) -> NDArray[np.float32]:
     try:
         with np.load(path, allow_pickle=False) as file:
             centres = file["centres"]
+    except FileNotFoundError as error:
+        raise InputError(f"typical poses not found: looked for {path}") from error
     except (OSError, ValueError, KeyError, EOFError, TypeError, BadZipFile) as error:
         raise InputError(f"{path}: not a file of typical poses (.npz with `centres`)") from error
     if centres.ndim != 4 or centres.shape[1:] != (2, FRAME_CELLS, FRAME_CELLS):

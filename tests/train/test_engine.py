@@ -505,6 +505,17 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, value: float) -
     assert all(torch.isfinite(v).all() for v in state["network"].values())
 
 
+def test_a_run_of_another_stage_is_named(tmp_path: Path) -> None:
+    fit(TinyStage(), *config(steps=4), tmp_path, quiet=True)
+    other = TinyStage()
+    other.name = "content"
+    whole, section = config(steps=4)
+    both = whole.model_copy(update={"content": section})
+    (tmp_path / "config.yaml").unlink()
+    with pytest.raises(ConfigError, match="holds a run of mask, not of content: name another folder"):
+        fit(other, both, section, tmp_path, quiet=True)
+
+
 def test_a_state_that_does_not_fit_is_named(tmp_path: Path) -> None:
     fit(TinyStage(), *config(steps=4), tmp_path, quiet=True)
     other = TinyStage()

@@ -90,8 +90,10 @@ def load_library(
     def mine(name: str) -> bool:
         return held_out(name) == (split == "val")
 
+    if not (weights.of_root or weights.built or weights.folder):
+        raise InputError("data.sources: no source has a share above 0, so there is nobody to draw")
     found = _Found([], [], [])
-    if weights.of_root or not (weights.built or weights.folder):
+    if weights.of_root:
         found.groups += _groups_of_root(root, split, weights, mine, max_px)
     if weights.built:
         _add_built(found, split, weights.built, places)

@@ -156,6 +156,9 @@ def fit(
     start, best, meter = 0, -math.inf, Meter()
     if resuming:
         state = load_state(last)
+        held = state.get("stage", stage.name)  # runs of before do not say
+        if held != stage.name:
+            raise ConfigError(f"{out}: holds a run of {held}, not of {stage.name}: name another folder, or --overwrite")
         try:
             for kind, learner in learners.items():
                 learner.load_state(_NAMES[kind], state)
@@ -174,6 +177,7 @@ def fit(
         meter = Meter(average_values(accelerator, meter.sums), meter.count)
         if leads:
             state = {"discriminator": None, "adversary": None, "step": step, "best": best, "meter": vars(meter)}
+            state["stage"] = stage.name
             for kind, learner in learners.items():
                 state |= learner.state(_NAMES[kind])
             save_state(last, state)
