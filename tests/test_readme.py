@@ -1,5 +1,6 @@
 """Every command that the documents show exists with the flags shown, and the README's `run` lines work as written."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -12,6 +13,8 @@ from typer.testing import CliRunner
 from deocclude.cli.app import VERBS, app
 
 ROOT = Path(__file__).parent.parent
+RESULTS = (ROOT / "docs" / "results.md").read_text()
+WEIGHTS = ROOT / "src" / "deocclude" / "weights"
 DOCUMENTS = (
     "README.md",
     "docs/ablations.md",
@@ -32,6 +35,12 @@ def shown_commands(name):
 
 
 ALL = [(name, line) for name in DOCUMENTS for line in shown_commands(name)]
+
+
+def test_results_are_of_the_weights_that_ship():
+    told = dict(re.findall(r"(\w+) ([0-9a-f]{8})\b", re.search(r"^Weights measured.*$", RESULTS, flags=re.M).group()))
+    networks = json.loads((WEIGHTS / "manifest.json").read_text())["models"]["base"]["networks"]
+    assert told == {name: row["sha256"]["safetensors"][:8] for name, row in networks.items()}, "measure them again"
 
 
 def test_the_documents_show_commands():
