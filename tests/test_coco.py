@@ -152,6 +152,7 @@ def test_crowds_other_things_and_empty_masks_are_left_out(opened):
         return [one.box_xyxy for one in opened(*annotations, **more).prompts_for("photo.jpg", SIZE_HW)]
 
     assert boxes(categories=[*dogs, {"id": 1, "name": "Person"}]) == [(1, 0, 4, 5)]
+    assert boxes(categories=[*dogs, {"id": "1", "name": "person"}]) == [(1, 0, 4, 5)], "an id is the same as text"
     assert boxes(categories=[]) == [(1, 0, 4, 5), (5, 0, 8, 5)]
     assert boxes(categories=dogs) == [(1, 0, 4, 5), (5, 0, 8, 5)]
 

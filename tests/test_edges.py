@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from deocclude.crop import Region
 from deocclude.edges import follow_edges, grow
 from deocclude.masks import mask_iou
 
@@ -66,3 +67,12 @@ def test_a_constant_map_stays_constant_on_any_photo(value):
     out = follow_edges(shrink(finer), np.full((1, S, S), value, np.float32), finer)
     np.testing.assert_allclose(out, value, atol=2e-3)
     assert out.min() >= 0 and out.max() <= 1
+
+
+def test_a_part_grows_as_the_whole_does() -> None:
+    plane = np.random.default_rng(3).random((20, 20)).astype(np.float32)
+    whole, part = grow(plane, (130, 90)), Region(40, 15, 100, 80)
+    grown = grow(plane, (130, 90), within=part)
+    assert grown.shape == part.size_hw
+    rim = 7  # 130 / 20 pixels: as wide as a place
+    np.testing.assert_allclose(grown[rim:-rim, rim:-rim], whole[part.slices][rim:-rim, rim:-rim], atol=1e-5)

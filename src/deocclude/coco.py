@@ -56,14 +56,15 @@ class CocoFile:
                 f'{path}: expected a COCO file, an object with "images" and "annotations", got {kind_of(document)}'
             )
         categories = entries_of(document, "categories", path) if "categories" in document else []
-        person_ids = [one.get("id") for one in categories if str(one.get("name", "")).strip().lower() == "person"]
+        # ids as text: some files write "1" in one place and 1 in another
+        person_ids = {str(one.get("id")) for one in categories if str(one.get("name", "")).strip().lower() == "person"}
         by_image: dict[int | str, list[dict[str, Any]]] = {}
         for number, annotation in enumerate(entries_of(document, "annotations", path)):
             where = f"{path}: annotations[{number}]"
             image_id = value_of(annotation, "image_id", ID, where)
             if annotation.get("iscrowd"):
                 continue
-            if person_ids and value_of(annotation, "category_id", ID, where) not in person_ids:
+            if person_ids and str(value_of(annotation, "category_id", ID, where)) not in person_ids:
                 continue
             by_image.setdefault(image_id, []).append(annotation)
         images = []

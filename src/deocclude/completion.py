@@ -466,21 +466,22 @@ def _label_parts(look: _Look, region: Region) -> np.ndarray:
     """(h, w) uint8: the likeliest part of each pixel of `region`, never background: every body pixel is some part."""
     parts = look.amodal_parsing[1:]
     side = look.crop.size_px if look.crop.scale <= 1 else min(_PARSING_PX, round(look.crop.side_px))
-    # Every part's probability at this finer grid, one at a time, keeping the best so far.
-    best = np.full((side, side), -1, dtype=np.float32)
-    labels = np.ones((side, side), dtype=np.uint8)
-    for label, part in enumerate(parts, start=1):
-        if part.max() < 1e-3:
-            continue
-        finer = grow(part, (side, side))
-        better = finer > best
-        labels[better] = label
-        np.copyto(best, finer, where=better)
     left, top = look.crop.left_top
     scale = look.crop.side_px / side
     rows = ((np.arange(region.top, region.bottom) + 0.5 - top) / scale).astype(int).clip(0, side - 1)
     columns = ((np.arange(region.left, region.right) + 0.5 - left) / scale).astype(int).clip(0, side - 1)
-    return labels[rows][:, columns]
+    # Every part's probability at this finer grid, around the body alone, one at a time, keeping the best so far.
+    around = Region(rows[0], columns[0], rows[-1] + 1, columns[-1] + 1).grow(-(-side // parts.shape[-1]), (side, side))
+    best = np.full(around.size_hw, -1, dtype=np.float32)
+    labels = np.ones(around.size_hw, dtype=np.uint8)
+    for label, part in enumerate(parts, start=1):
+        if part.max() < 1e-3:
+            continue
+        finer = grow(part, (side, side), within=around)
+        better = finer > best
+        labels[better] = label
+        np.copyto(best, finer, where=better)
+    return labels[rows - around.top][:, columns - around.left]
 
 
 def _repeat_past_edge(values: np.ndarray, inside: np.ndarray) -> np.ndarray:

@@ -12,6 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from deocclude.crop import Region
+
 # Network pixels that a fit reaches to each side. More follows edges from further away, and loses thin limbs.
 RADIUS_PX = 4
 # Variance of colour, of 1, below which there is nothing to go by.
@@ -49,9 +51,17 @@ def follow_edges(image: np.ndarray, maps: np.ndarray, finer: np.ndarray) -> np.n
     return out.clip(0, 1)
 
 
-def grow(plane: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
-    """(S, S) float32 grown smoothly to (height, width), whatever the photo shows."""
-    picture = Image.fromarray(np.ascontiguousarray(plane)).resize(size_hw[::-1], Image.Resampling.BILINEAR)
+def grow(plane: np.ndarray, size_hw: tuple[int, int], within: Region | None = None) -> np.ndarray:
+    """(S, S) float32 grown smoothly to (height, width), whatever the photo shows; `within`: that part of it alone.
+
+    A part's outermost pixels, as far in as a place of `plane` is wide, know nothing of what lies beyond them.
+    """
+    box = None
+    if within is not None:
+        down, across = (small / large for small, large in zip(plane.shape, size_hw, strict=True))
+        box = (within.left * across, within.top * down, within.right * across, within.bottom * down)
+        size_hw = within.size_hw
+    picture = Image.fromarray(np.ascontiguousarray(plane)).resize(size_hw[::-1], Image.Resampling.BILINEAR, box=box)
     return np.array(picture)
 
 

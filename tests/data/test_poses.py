@@ -81,7 +81,9 @@ def test_centres_on_disk(tmp_path: Path) -> None:
     (tmp_path / "cut.npz").write_bytes(b"PK\3\4 cut short")
     (tmp_path / "empty.npz").touch()
     np.save(tmp_path / "array.npy", centres)
-    for name in ("none.npz", "broken.npz", "cut.npz", "empty.npz", "array.npy"):
+    with pytest.raises(InputError, match=f"typical poses not found: looked for {tmp_path / 'none.npz'}"):
+        read_poses(tmp_path / "none.npz")
+    for name in ("broken.npz", "cut.npz", "empty.npz", "array.npy"):
         with pytest.raises(InputError, match=f"{tmp_path / name}: not a file of typical poses"):
             read_poses(tmp_path / name)
     write_poses(tmp_path / "old.npz", centres[:, 0])
