@@ -80,7 +80,7 @@ def test_what_is_broken_is_named(data_root: Path, tmp_path: Path) -> None:
     people = json.loads((root / "persons.json").read_text())
     people[0]["inst"] = 300
     (root / "persons.json").write_text(json.dumps(people))
-    assert "inst must be from 1 to 255, got 300" in refused(root)
+    assert "inst must be from 1 to 254, got 300" in refused(root)
     root = folder("unlisted")
     people = json.loads((root / "persons.json").read_text())
     (root / "persons.json").write_text(json.dumps(people[1:]))

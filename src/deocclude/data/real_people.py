@@ -11,7 +11,7 @@ from deocclude.crop import OUTSIDE_GREY
 from deocclude.data.augment import camera, photometric
 from deocclude.data.dataset import CropConfig
 from deocclude.data.degrade import draw_initial_mask
-from deocclude.data.wild import WildPhoto
+from deocclude.data.wild import BEYOND, WildPhoto
 from deocclude.errors import InputError
 from deocclude.masks import mask_to_box_xyxy
 
@@ -19,7 +19,6 @@ Rng = np.random.Generator
 
 _MIN_PX = 32
 _TIGHT_SCALE = (1.05, 1.9)  # a tight crop's side, of the visible box's longer side: the amodal box is not known
-_BEYOND = 255  # in place of a person's number: beyond the photo
 
 
 class RealPeople:
@@ -56,11 +55,11 @@ class RealPeople:
         # -0.5 as in draw_crop
         to_crop = np.array([[flip * s, 0, size_px / 2 - flip * s * cx - 0.5], [0, s, size_px / 2 - s * cy - 0.5]])
         rgb = cv2.warpAffine(
-            photo.rgb, to_crop, (size_px, size_px), flags=cv2.INTER_AREA if s < 1 else cv2.INTER_LINEAR,
+            photo.rgb, to_crop, (size_px, size_px), flags=cv2.INTER_LINEAR,
             borderMode=cv2.BORDER_CONSTANT, borderValue=(OUTSIDE_GREY,) * 3,
         )  # fmt: skip
-        ids = cv2.warpAffine(photo.instances, to_crop, (size_px, size_px), flags=cv2.INTER_NEAREST, borderValue=_BEYOND)
-        visible, inside = ids == number, ids != _BEYOND
+        ids = cv2.warpAffine(photo.instances, to_crop, (size_px, size_px), flags=cv2.INTER_NEAREST, borderValue=BEYOND)
+        visible, inside = ids == number, ids != BEYOND
         (rgb,) = camera(photometric([rgb], rng), rng)
         rgb[~inside] = OUTSIDE_GREY
         # of the masks that are not exact, as many boxes as there are of composed people

@@ -21,6 +21,7 @@ Rng = np.random.Generator
 # (rgb, instances, ignore, rng) -> the three with layers pasted in front; people who are added get new numbers
 Cover = Callable[[np.ndarray, np.ndarray, np.ndarray, Rng], tuple[np.ndarray, np.ndarray, np.ndarray]]
 
+BEYOND = 255  # in a crop's instances, in place of a person's number: beyond the photo
 _ONE_IN = 3  # photos kept for validation
 _MIN_SIDE_SHARE = 0.4  # a training crop's sides, of the photo's
 _P_WHOLE = 0.35
@@ -130,8 +131,8 @@ def _read_people(path: Path) -> dict[str, dict[int, tuple[float, float, float, f
         people: dict[str, dict[int, tuple[float, float, float, float]]] = {}
         for row in json.loads(path.read_text()):
             x0, y0, x1, y1 = map(float, row["bbox"])
-            if not 1 <= int(row["inst"]) <= 255:
-                raise ValueError(f"inst must be from 1 to 255, got {row['inst']}")
+            if not 1 <= int(row["inst"]) < BEYOND:
+                raise ValueError(f"inst must be from 1 to {BEYOND - 1}, got {row['inst']}")
             people.setdefault(str(row["id"]), {})[int(row["inst"])] = (x0, y0, x1, y1)
         return people
     except (ValueError, KeyError, TypeError) as error:
