@@ -225,6 +225,14 @@ def test_photos_of_ahp_without_an_annotation_are_counted(tmp_path: Path, caplog:
     assert caplog.messages == [f"{photos}: 1 photos left out, without an annotation, such as b2.jpg"]
 
 
+def test_photos_of_cihp_without_labels_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = make_cihp(tmp_path)
+    (photos,) = root.rglob("Images")
+    (photos / "0000002.jpg").write_bytes((photos / "0000001.jpg").read_bytes())
+    assert [photo.id for photo in cihp.read(root)] == ["0000001"]
+    assert caplog.messages == [f"{photos}: 1 photos left out, without labels, such as 0000002.jpg"]
+
+
 def test_cutouts_are_whole_people_without_a_background(tmp_path: Path) -> None:
     root = make_cutouts(tmp_path)
     (photo,) = cutouts.read(root)

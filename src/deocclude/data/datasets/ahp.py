@@ -18,7 +18,7 @@ from deocclude.data.datasets.files import (
     require_split_folders,
     sorted_files,
     split_folders,
-    tell_left_out,
+    tell_unlabelled,
 )
 from deocclude.data.datasets.record import Parsing, PhotoRecord, whole_person
 from deocclude.data.datasets.taxonomies import check_labels
@@ -38,10 +38,7 @@ def read(path: Path) -> Iterator[PhotoRecord]:
     """
     folders = require_split_folders(path, "AHP's training split", *_MARKS)
     for folder in folders:
-        annotated = {label.stem for label in sorted_files(folder / "Annotations", ".png")}
-        photos = sorted_files(folder / "JPEGImages", ".jpg")
-        unannotated = (photo.name for photo in photos if photo.stem not in annotated)
-        tell_left_out(folder / "JPEGImages", unannotated, "photos left out, without an annotation")
+        tell_unlabelled(folder / "JPEGImages", folder / "Annotations", "without an annotation")
     return EachPhoto((label for folder in folders for label in sorted_files(folder / "Annotations", ".png")), _record)
 
 

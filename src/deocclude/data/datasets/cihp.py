@@ -12,7 +12,14 @@ from pathlib import Path
 import numpy as np
 
 from deocclude.data.datasets.each_photo import EachPhoto
-from deocclude.data.datasets.files import photo_size_hw, read_labels, require_split_folders, sorted_files, split_folders
+from deocclude.data.datasets.files import (
+    photo_size_hw,
+    read_labels,
+    require_split_folders,
+    sorted_files,
+    split_folders,
+    tell_unlabelled,
+)  # fmt: skip
 from deocclude.data.datasets.record import Parsing, PersonRecord, PhotoRecord, Rle
 from deocclude.data.datasets.taxonomies import check_labels
 
@@ -26,11 +33,13 @@ def matches(path: Path) -> bool:
 
 
 def read(path: Path) -> Iterator[PhotoRecord]:
-    """Every labelled photo of all splits in the folder.
+    """Every labelled photo of all splits in the folder; of those without labels a warning tells.
 
     Raises InputError naming a folder that is wrong, and PhotoError naming a photo, after which the next one is read.
     """
     folders = require_split_folders(path, "CIHP", *_MARKS)
+    for folder in folders:
+        tell_unlabelled(folder / "Images", folder / "Category_ids")
     return EachPhoto((label for folder in folders for label in sorted_files(folder / "Category_ids", ".png")), _record)
 
 

@@ -124,5 +124,12 @@ def tell_left_out(where: Path, names: Iterable[str], what: str) -> None:
         _log.warning("%s: %d %s, such as %s", where, len(found), what, found[0])
 
 
+def tell_unlabelled(photos: Path, labels: Path, what: str = "without labels") -> None:
+    """Warn of the .jpg photos of a folder that no .png of their name in `labels` speaks of."""
+    labelled = {label.stem for label in sorted_files(labels, ".png")}
+    unlabelled = (photo.name for photo in sorted_files(photos, ".jpg") if photo.stem not in labelled)
+    tell_left_out(photos, unlabelled, f"photos left out, {what}")
+
+
 def _line(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
