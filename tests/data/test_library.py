@@ -13,7 +13,8 @@ from deocclude.data.building.build import build, open_records
 from deocclude.data.building.photo import BuildSettings
 from deocclude.data.crowds import Cast, CrowdConfig, draw_crowd
 from deocclude.data.dataset import CropConfig, SampleStream
-from deocclude.data.library import Places, SourceWeights, held_out, load_library
+from deocclude.data.holding_out import held_out
+from deocclude.data.library import Places, SourceWeights, load_library
 from deocclude.data.synthesis import SynthesisConfig
 from deocclude.errors import InputError
 from drawn_photos import draw_photos

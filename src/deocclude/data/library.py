@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,13 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from deocclude.data.formats import read_backgrounds, read_ccp, read_cutout_people, read_image_mask_folder, read_layers
+from deocclude.data.holding_out import every_sixth, held_out
 from deocclude.data.lazy import Everyone, Joined, Picked, trait_of
-from deocclude.data.records import Layer, PersonPhoto
+from deocclude.data.records import PERSON_MAX_PX, Layer, PersonPhoto
 from deocclude.data.stand_ins import drawn_place, slabs
 from deocclude.data.synthesis import Library
 from deocclude.errors import InputError
-
-PERSON_MAX_PX = 360  # longest side of a person kept in memory for training at up to 256 px
 
 _MIN_PLACES = 8  # backgrounds of a source of its own; drawn ones fill up to it
 _SLABS = 48
@@ -60,16 +58,6 @@ class _Found:
     groups: list[tuple[float, Sequence[PersonPhoto]]]
     occluders: list[Sequence[Layer]]
     places: list[Sequence[np.ndarray]]
-
-
-def held_out(name: str, one_in: int = 6) -> bool:
-    """Whether a cut-out, photo or background is kept for validation: a fixed share, by a hash of its name."""
-    return zlib.crc32(name.encode()) % one_in == 0
-
-
-def every_sixth(number: int) -> bool:
-    """Whether photo `number` of a dataset, from 0 in its own order, is kept for validation: of few photos, some are."""
-    return number % 6 == 5
 
 
 def load_library(

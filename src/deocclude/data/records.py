@@ -8,6 +8,8 @@ from functools import cached_property
 import cv2
 import numpy as np
 
+PERSON_MAX_PX = 360  # longest side of a person kept in memory for training at up to 256 px
+
 
 @dataclass(frozen=True)
 class Layer:

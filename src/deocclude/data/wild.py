@@ -12,7 +12,7 @@ import numpy as np
 
 from deocclude.data.augment import camera, photometric
 from deocclude.data.formats import image_files, read_image, require
-from deocclude.data.library import held_out
+from deocclude.data.holding_out import held_out
 from deocclude.data.people_sample import PeopleSample, framed
 from deocclude.errors import InputError
 from deocclude.masks import mask_to_box_xyxy

@@ -51,7 +51,7 @@ class DataSection(_Strict):
     @property
     def max_px(self) -> int:
         """Longest side of a person in memory. Raises ConfigError where that is asked for what it does not reach."""
-        from deocclude.data.library import PERSON_MAX_PX
+        from deocclude.data.records import PERSON_MAX_PX
 
         if self.person_max_px is not None and self.sources.get("built"):
             raise ConfigError(

@@ -16,7 +16,7 @@ from deocclude.data.cutting import cut_out, place_without_people
 from deocclude.data.datasets.each_photo import UnusablePhoto
 from deocclude.data.datasets.record import PersonRecord, PhotoRecord
 from deocclude.data.datasets.taxonomies import to_parsing_groups
-from deocclude.data.library import PERSON_MAX_PX
+from deocclude.data.records import PERSON_MAX_PX
 from deocclude.data.selection import (
     RULES,
     Candidate,

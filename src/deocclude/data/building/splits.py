@@ -9,14 +9,13 @@ from typing import Literal
 from deocclude.data.datasets import records_file
 from deocclude.data.datasets.record import PhotoRecord
 from deocclude.data.datasets.registry import reader
-from deocclude.data.library import every_sixth
+from deocclude.data.holding_out import ONE_IN, every_sixth
 from deocclude.data.storage import is_url
 
 # keep: the dataset's own train and val, and every sixth photo that is in neither. holdout: every sixth photo, whatever
 # the dataset says. train, val: everyone.
 Split = Literal["keep", "holdout", "train", "val"]
 
-_HELD_OUT_OF = 6  # photos, of which `every_sixth` holds out the last
 _OWN = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
 
 
@@ -54,8 +53,8 @@ def missing_splits(kept: Mapping[str, int], split: Split, photos: int) -> list[s
         "holdout": "every sixth photo is val, the others train",
     }
     missing = [name for name in ("train", "val") if split in why and not kept.get(name)]
-    if photos < _HELD_OUT_OF:
-        few = f"every sixth photo is held out, which takes {_HELD_OUT_OF} photos or more, got {photos}"
+    if photos < ONE_IN:
+        few = f"every sixth photo is held out, which takes {ONE_IN} photos or more, got {photos}"
         return [f"no {name} people: {few if name == 'val' else why[split]}" for name in missing]
     return [f"no {name} people: {why[split]}" for name in missing]
 
