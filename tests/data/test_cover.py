@@ -32,7 +32,9 @@ def test_truth_shrinks_to_what_stays_visible(cast: Cast) -> None:
     for seed in range(80):
         rgb, instances, ignore = scene()
         given = rgb.copy(), instances.copy(), ignore.copy()
-        new_rgb, new, unsure = cover(rgb, instances, ignore, np.random.default_rng(seed), cast)
+        new_rgb, new, unsure = cover(
+            rgb, instances, ignore, np.random.default_rng(seed), cast=cast, config=CrowdConfig()
+        )
         for array, before in zip((rgb, instances, ignore), given, strict=True):
             np.testing.assert_array_equal(array, before, "what is given stays as it is")
         changed = new != instances
@@ -51,7 +53,7 @@ def test_truth_shrinks_to_what_stays_visible(cast: Cast) -> None:
 
 
 def test_the_same_draw_gives_the_same_photo(cast: Cast) -> None:
-    a, b = (cover(*scene(), np.random.default_rng(5), cast) for _ in range(2))
+    a, b = (cover(*scene(), np.random.default_rng(5), cast=cast, config=CrowdConfig()) for _ in range(2))
     for one, other in zip(a, b, strict=True):
         np.testing.assert_array_equal(one, other)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from deocclude.data.augment import photometric
-from deocclude.data.crowds import Cast, paste
+from deocclude.data.crowds import Cast, CrowdConfig, longer_side, paste, pixels_at
 from deocclude.data.synthesis import blend
 from deocclude.masks import mask_to_box_xyxy
 
@@ -21,21 +21,21 @@ _P_AT_SOMEBODY = 0.7  # of a layer: before one of the photo's people, of a size 
 _THING_SHARE = (0.25, 0.9)  # a thing's longer side, of the person's it is set before
 _PERSON_SHARE = (0.8, 1.7)  # a nearer person's, likewise
 _LOOSE_SHARE = (0.12, 0.9)  # of the photo's longer side, of a layer that is before nobody
-_LEAST_LEFT = 0.15  # of anybody's visible part: a layer that leaves less of somebody is not pasted
-_MAX_ENLARGED = 1.6  # as crowds has it
+_LEAST_SHOWN = 0.15  # of a body in the photo, as in composed crowds: of whom less is there, nobody asks
 _MOST_NUMBERS = 255
 
 
 def cover(
-    rgb: np.ndarray, instances: np.ndarray, ignore: np.ndarray, rng: Rng, cast: Cast
+    rgb: np.ndarray, instances: np.ndarray, ignore: np.ndarray, rng: Rng, *, cast: Cast, config: CrowdConfig
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The photo with up to three layers in front.
 
     rgb: (H, W, 3) uint8; instances: (H, W) uint8, number of a pixel's person, 0 = nobody's; ignore: (H, W) bool.
+    config: what of anybody stays visible (`min_visible`), and how far a cut-out is blown up (`max_enlarged`).
     Returns new arrays; people who are added have the next free numbers, up to 255.
     """
     rgb, instances, ignore = rgb.copy(), instances.copy(), ignore.copy()
-    least = _LEAST_LEFT * np.bincount(instances.ravel(), minlength=256)
+    least = config.min_visible * np.bincount(instances.ravel(), minlength=256)
     for _ in range(rng.integers(1, _MOST + 1)):
         is_person = bool(len(cast.people)) and rng.random() < _P_PERSON
         if is_person:
@@ -43,8 +43,7 @@ def cover(
         else:
             layer = cast.library.occluders[rng.integers(len(cast.library.occluders))]
         x, bottom, size = _place(instances, rng, is_person)
-        x0, y0, x1, y1 = layer.box_xyxy
-        if is_person and size > _MAX_ENLARGED * max(x1 - x0, y1 - y0):
+        if is_person and size > config.max_enlarged * longer_side(layer):
             continue
         pasted = paste(
             layer, rng, x, bottom, size, angle_deg=rng.uniform(-8, 8), mirrored=rng.random() < 0.5,
@@ -53,9 +52,7 @@ def cover(
         if pasted is None:
             continue
         here, covered = pasted.slices, pasted.alpha >= 128
-        # as in composed crowds: of whom less is in the photo, nobody asks
-        whole_px = np.count_nonzero(layer.alpha >= 128) * (size / max(x1 - x0, y1 - y0)) ** 2
-        if is_person and np.count_nonzero(covered) <= _LEAST_LEFT * whole_px:
+        if is_person and np.count_nonzero(covered) <= _LEAST_SHOWN * pixels_at(layer, size):
             continue
         lost = np.bincount(instances[here][covered], minlength=256)
         left = np.bincount(instances.ravel(), minlength=256) - lost
@@ -67,7 +64,7 @@ def cover(
         instances[here][covered] = number
         ignore[here][covered] = False
         if is_person:
-            least[number] = _LEAST_LEFT * covered.sum()
+            least[number] = config.min_visible * covered.sum()
     return rgb, instances, ignore
 
 

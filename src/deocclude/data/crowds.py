@@ -226,7 +226,7 @@ class _Stage:
         rng, config = self.rng, self.config
         for _ in range(config.attempts):
             layer = self.cast.people[rng.choice(len(self.cast.people), p=self.cast.people_shares)]
-            if height > config.max_enlarged * max(_sides(layer)):
+            if height > config.max_enlarged * longer_side(layer):
                 continue
             x = rng.uniform(0.0, 1.0) * self.size_hw[1]
             if self.middles and rng.random() < config.p_beside:
@@ -277,7 +277,7 @@ class _Stage:
 
     def _fits(self, pasted: Pasted, layer: Layer, height: float) -> bool:
         """Whether enough of a person is in the photo, and enough of everybody else stays visible."""
-        whole = (layer.alpha >= 128).sum() * (height / max(_sides(layer))) ** 2
+        whole = pixels_at(layer, height)
         body = pasted.alpha >= 128
         seen = np.count_nonzero(body & ~self.reserved[pasted.slices])
         enough = body.sum() > 0.15 * whole and seen >= self.config.min_visible * body.sum()
@@ -373,9 +373,15 @@ def _background(library: Library, rng: Rng, size_px: int) -> np.ndarray:
     return np.ascontiguousarray(out[:, ::-1]) if rng.random() < 0.5 else out
 
 
-def _sides(layer: Layer) -> tuple[int, int]:
+def longer_side(layer: Layer) -> int:
+    """Of its box, in its own pixels."""
     x0, y0, x1, y1 = layer.box_xyxy
-    return x1 - x0, y1 - y0
+    return max(x1 - x0, y1 - y0)
+
+
+def pixels_at(layer: Layer, size: float) -> float:
+    """How many pixels the whole silhouette has where its box's longer side is `size` pixels long."""
+    return (layer.alpha >= 128).sum() * (size / longer_side(layer)) ** 2
 
 
 def _subset(library: Library, mask: np.ndarray) -> tuple[Sequence[PersonPhoto], np.ndarray]:

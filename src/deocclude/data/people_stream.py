@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import cv2
@@ -28,12 +29,10 @@ class PeopleStream:
         rng = np.random.default_rng((self.seed, index, part) if part else (self.seed, index))
         return to_batch([self.sample(rng, size_px) for _ in range(batch_size)])
 
-    def _cover(self, rgb: np.ndarray, instances: np.ndarray, ignore: np.ndarray, rng: np.random.Generator):
-        return cover(rgb, instances, ignore, rng, self.cast)
-
     def sample(self, rng: np.random.Generator, size_px: int) -> PeopleSample:
         """One photo in a frame of `size_px`."""
         if rng.random() < self.p_wild:
             covered = rng.random() < self.config.p_wild_covered
-            return crop_wild(self.wild[rng.integers(len(self.wild))], rng, size_px, self._cover if covered else None)
+            before_them = partial(cover, cast=self.cast, config=self.config) if covered else None
+            return crop_wild(self.wild[rng.integers(len(self.wild))], rng, size_px, before_them)
         return from_scene(draw_crowd(self.cast, rng, self.config, size_px), size_px)

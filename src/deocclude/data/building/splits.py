@@ -53,10 +53,8 @@ def missing_splits(kept: Mapping[str, int], split: Split, photos: int) -> list[s
         "holdout": "every sixth photo is val, the others train",
     }
     missing = [name for name in ("train", "val") if split in why and not kept.get(name)]
-    if photos < ONE_IN:
-        few = f"every sixth photo is held out, which takes {ONE_IN} photos or more, got {photos}"
-        return [f"no {name} people: {few if name == 'val' else why[split]}" for name in missing]
-    return [f"no {name} people: {why[split]}" for name in missing]
+    few = f"every sixth photo is held out, which takes {ONE_IN} photos or more, got {photos}"
+    return [f"no {name} people: {few if name == 'val' and photos < ONE_IN else why[split]}" for name in missing]
 
 
 def _own(stated: str | None) -> str | None:
