@@ -92,6 +92,8 @@ def test_photos_of_several_people_and_empty_masks_are_skipped(tmp_path: Path) ->
     names = [p.name.partition("/")[2] for p in read_image_mask_folder(tmp_path, whole=True)]
     assert names == ["one", "speck"]
     assert len(list(read_image_mask_folder(tmp_path, whole=True, min_component_share=0.4))) == 3
+    others = read_image_mask_folder(tmp_path, whole=True, left_out={"one", "elsewhere"})
+    assert [p.name.partition("/")[2] for p in others] == ["speck"]
 
 
 def test_layers_lose_their_rim(data_root: Path) -> None:

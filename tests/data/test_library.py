@@ -13,6 +13,7 @@ from deocclude.data.building.build import build, open_records
 from deocclude.data.building.photo import BuildSettings
 from deocclude.data.crowds import Cast, CrowdConfig, draw_crowd
 from deocclude.data.dataset import CropConfig, SampleStream
+from deocclude.data.formats import MIXED_GROUPS
 from deocclude.data.holding_out import held_out
 from deocclude.data.library import Places, SourceWeights, load_library
 from deocclude.data.synthesis import SynthesisConfig
@@ -41,6 +42,17 @@ def test_splits_share_nothing(data_root: Path) -> None:
     assert not occluders[0] & occluders[1] and occluders[0] | occluders[1] == set(OBJECTS)
     backgrounds = [{b.tobytes() for b in library.backgrounds} for library in (train, val)]
     assert not backgrounds[0] & backgrounds[1] and [len(b) for b in backgrounds] == [7, 1]
+
+
+def test_groups_that_count_as_one_person_are_nobody(data_root: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(data_root, tmp_path / "data"))
+    folder = root / "mixed_people" / "upper"
+    group = min(MIXED_GROUPS["upper"])
+    for kind in ("images", "masks"):
+        (before,) = folder.glob(f"{kind}/photo3.*")
+        shutil.copy(before, before.with_stem(group))
+    names = {p.name for split in ("train", "val") for p in drawn_library(root, split).people}
+    assert "upper/photo3" in names and f"upper/{group}" not in names
 
 
 def test_each_source_has_its_share(data_root: Path) -> None:

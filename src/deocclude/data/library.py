@@ -8,7 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from deocclude.data.formats import read_backgrounds, read_ccp, read_cutout_people, read_image_mask_folder, read_layers
+from deocclude.data.formats import (
+    MIXED_GROUPS,
+    read_backgrounds,
+    read_ccp,
+    read_cutout_people,
+    read_image_mask_folder,
+    read_layers,
+)  # fmt: skip
 from deocclude.data.holding_out import every_sixth, held_out
 from deocclude.data.lazy import Everyone, Joined, Picked, trait_of
 from deocclude.data.records import PERSON_MAX_PX, Layer, PersonPhoto
@@ -118,7 +125,9 @@ def _groups_of_root(
         groups.append((weights.cutouts, of_split(people)))
     for weight, name in ((weights.full, "full"), (weights.upper, "upper")):
         if weight:
-            people = read_image_mask_folder(root / "mixed_people" / name, whole=name == "full", max_px=max_px)
+            people = read_image_mask_folder(
+                root / "mixed_people" / name, whole=name == "full", max_px=max_px, left_out=MIXED_GROUPS[name]
+            )
             groups.append((weight, of_split(people)))
     return groups
 
