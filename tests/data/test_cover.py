@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from deocclude.data.cover import cover
-from deocclude.data.crowds import Cast, CrowdConfig
+from deocclude.data.crowds import Cast, CrowdConfig, draw_crowd
 from deocclude.data.people_stream import PeopleStream
 from deocclude.data.synthesis import Library
 from deocclude.data.wild import WildPhoto, crop_wild
@@ -90,3 +90,33 @@ def test_how_often_is_configured(cast: Cast) -> None:
         return max(len(stream.sample(rng, 96).boxes_xyxy) for _ in range(30))
 
     assert people(0.0) == 2 and people(1.0) > 2
+
+
+def test_people_of_real_photos_join_the_cast(cast: Cast) -> None:
+    rgb, instances, ignore = scene()
+    photo = WildPhoto("wild/x", rgb, instances, ignore, {1: (20.0, 20.0, 60.0, 110.0), 4: (60.0, 20.0, 100.0, 110.0)})
+
+    def of(share: float) -> Cast:
+        return PeopleStream(cast, [photo], CrowdConfig(p_wild_people=share), 0.0, seed=1).cast
+
+    assert of(0.0) is cast
+    joined = of(0.25)
+    names = [layer.name for layer in joined.people]
+    assert names[-2:] == ["wild/x/1", "wild/x/4"] and len(names) == len(cast.people) + 2
+    assert joined.people_shares[-2:] == pytest.approx([0.125, 0.125]) and joined.people_shares.sum() == pytest.approx(1)
+    seen = set()
+    for seed in range(30):
+        seen.update(draw_crowd(joined, np.random.default_rng(seed), CrowdConfig(p_own_photo=0.0), 96).names)
+    assert {"wild/x/1", "wild/x/4"} & seen and seen - {"wild/x/1", "wild/x/4"}
+
+
+def test_four_real_photos_in_a_frame_as_often_as_configured(cast: Cast) -> None:
+    rgb, instances, ignore = scene()
+    photo = WildPhoto("wild/x", rgb, instances, ignore, {1: (20.0, 20.0, 60.0, 110.0), 4: (60.0, 20.0, 100.0, 110.0)})
+
+    def most(p_mosaic: float) -> int:
+        stream = PeopleStream(cast, [photo], CrowdConfig(p_wild_mosaic=p_mosaic), 1.0, seed=1)
+        rng = np.random.default_rng(0)
+        return max(len(stream.sample(rng, 96).boxes_xyxy) for _ in range(20))
+
+    assert most(0.0) == 2 and 4 < most(1.0) <= 8

@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from datafolder import draw_figure
-from deocclude.data.degrade import DEGRADATIONS, degrade_mask, draw_initial_mask
+from deocclude.data.degrade import DEGRADATIONS, degrade_mask, draw_box, draw_initial_mask
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +88,34 @@ def test_a_box_is_a_filled_rectangle_about_the_mask(mask: np.ndarray) -> None:
         assert (off <= 0.175 * size + 1).all()
         by_hand.append((off <= 0.05 * size + 1).all())
     assert 0.5 < np.mean(by_hand) < 1, "most boxes are near, some as far off as a detector's"
+
+
+def test_boxes_are_as_far_off_as_asked_for(mask: np.ndarray) -> None:
+    ys, xs = np.nonzero(mask)
+    truth = np.array([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1])
+    size = np.array([truth[2] - truth[0], truth[3] - truth[1]] * 2)
+
+    def off(spread: tuple[float, float]) -> np.ndarray:
+        found = []
+        for seed in range(200):
+            rows, columns = (np.flatnonzero(draw_box(mask, np.random.default_rng(seed), spread).any(i)) for i in (1, 0))
+            found.append((np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]) - truth) / size)
+        return np.abs(found)
+
+    near, far = off((0.001, 0.002)), off((0.05, 0.15))
+    assert (near * size <= 1).all() and 0.04 < far.mean() < 0.12 and far.max() > 0.15
+    assert not draw_box(np.zeros((20, 20), bool), np.random.default_rng(0), (0.01, 0.1)).any()
+    default = draw_box(mask, np.random.default_rng(3))
+    np.testing.assert_array_equal(default, degrade_mask(mask, np.random.default_rng(3), "box"))
+
+
+def test_training_boxes_follow_the_spread(mask: np.ndarray) -> None:
+    def drawn(spread: tuple[float, float] | None) -> list[np.ndarray]:
+        rng = np.random.default_rng(0)
+        return [draw_initial_mask(mask, rng, p_exact=0.0, p_box=1.0, box_spread=spread) for _ in range(60)]
+
+    sizes, loose = (np.std([m.sum() for m in drawn(spread)]) for spread in (None, (0.15, 0.16)))
+    assert loose > 1.5 * sizes
 
 
 def test_an_unknown_kind_is_named(mask: np.ndarray) -> None:

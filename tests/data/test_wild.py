@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from datafolder import WILD
-from deocclude.data.wild import WildPhoto, crop_wild, read_wild, whole_wild
+from deocclude.data.people_sample import MAX_PEOPLE, PeopleSample, mosaic, to_batch
+from deocclude.data.wild import WildPhoto, crop_wild, people_of, read_wild, whole_wild
 from deocclude.errors import InputError
 
 
@@ -59,6 +60,57 @@ def test_parts_of_a_photo_keep_its_truth() -> None:
     assert 60 < mirrored < 150 and cut >= 1
     a, b = (crop_wild(photo(), np.random.default_rng(1), 96) for _ in range(2))
     np.testing.assert_array_equal(a.photo, b.photo)
+
+
+def test_stretched_photos_keep_their_truth() -> None:
+    shapes = set()
+    for seed in range(60):
+        sample = crop_wild(photo(), np.random.default_rng(seed), 96, stretch=0.3)
+        for x0, y0, x1, y1 in sample.boxes_xyxy.astype(int):
+            assert sample.owner[y0:y1, x0:x1].all() and sample.owner.sum() == (y1 - y0) * (x1 - x0)
+            if sample.counted[0]:
+                shapes.add(round((x1 - x0) / (y1 - y0), 1))
+    assert min(shapes) < 0.6 and max(shapes) > 0.75, "a person of 20 x 30 is 0.67 as wide as high"
+
+
+def test_people_are_cut_out_of_real_photos_as_far_as_they_are_seen() -> None:
+    one = photo()
+    large = WildPhoto(
+        "wild/y",
+        *(np.kron(array, np.ones((3, 3, 1)[: array.ndim], array.dtype)) for array in (one.rgb, one.instances)),
+        np.kron(one.ignore, np.ones((3, 3), bool)),
+        {3: (30.0, 15.0, 90.0, 105.0)},
+    )
+    (layer,) = people_of([one, large])
+    assert layer.name == "wild/y/3", "whoever is small is left out"
+    x0, y0, x1, y1 = layer.box_xyxy
+    assert (x1 - x0, y1 - y0) == pytest.approx((58, 88), abs=1), "less a pixel of the rim"
+    assert (layer.rgb[layer.alpha >= 200] == 250).all()
+
+
+def test_four_samples_share_a_frame() -> None:
+    parts = [whole_wild(photo(), 40) for _ in range(3)]
+    nobody = WildPhoto("wild/n", photo().rgb, np.zeros((40, 80), np.uint8), np.zeros((40, 80), bool), {})
+    parts.insert(1, whole_wild(nobody, 40))
+    together = mosaic(parts)
+    assert together.photo.shape == (80, 80, 3) and together.counted.tolist() == [True] * 3
+    first = parts[0].boxes_xyxy[0]
+    np.testing.assert_allclose(together.boxes_xyxy - first, [[0, 0, 0, 0], [0, 40, 0, 40], [40, 40, 40, 40]])
+    for number, (x0, y0, x1, y1) in enumerate(together.boxes_xyxy.round().astype(int), start=1):
+        assert (together.owner[y0 + 1 : y1 - 1, x0 + 1 : x1 - 1] == number).all()
+    np.testing.assert_array_equal(together.ignore[40:, 40:], parts[3].ignore)
+    assert not together.ignore[:40, 40:].any()
+    assert to_batch([together])["boxes_xyxy"].shape == (1, MAX_PEOPLE, 4)
+
+
+def test_of_too_many_people_the_last_need_not_be_found() -> None:
+    count = 100
+    owner = np.zeros((10, 10), np.uint8)
+    owner.ravel()[:] = np.arange(1, count + 1)
+    boxes = np.array([[x, y, x + 1, y + 1] for y in range(10) for x in range(10)], np.float32)
+    part = PeopleSample(np.zeros((10, 10, 3), np.uint8), boxes, np.ones(count, bool), owner, np.zeros((10, 10), bool))
+    together = mosaic([part] * 4)
+    assert together.counted.sum() == 255 and together.owner.max() == 255 and (together.owner[10:, 10:] == 0).all()
 
 
 def test_what_is_broken_is_named(data_root: Path, tmp_path: Path) -> None:

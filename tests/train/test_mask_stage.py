@@ -153,6 +153,8 @@ def test_typical_poses_come_from_a_file_or_are_drawn(write_config, tmp_path: Pat
         ("data.crop.zoom=2", "unknown key data.crop.zoom"),
         ("data.crop.p_exact=30", "data.crop: p_exact is a share from 0 to 1, got 30"),
         ("data.crop.wide_scale=[3, 1]", "wide_scale must rise from low to high, got [3.0, 1.0]"),
+        ("data.crop.box_spread=[0.2, 0.1]", "box_spread must rise from low to high, got [0.2, 0.1]"),
+        ("data.crop.box_spread=[0, 0.1]", "box_spread must be above 0, got [0.0, 0.1]"),
         ("data.synthesis.p_nobody=-0.1", "p_nobody is a share from 0 to 1, got -0.1"),
     ],
 )

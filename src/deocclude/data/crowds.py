@@ -7,14 +7,14 @@ person's own photo, alone or with others pasted before and behind.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import cv2
 import numpy as np
 
 from deocclude.data.augment import camera, photometric
-from deocclude.data.lazy import Picked, trait_of
+from deocclude.data.lazy import Joined, Picked, trait_of
 from deocclude.data.ranges import check_ranges
 from deocclude.data.records import Layer, PersonPhoto
 from deocclude.data.synthesis import Library, Placed, blend, draw_slab, warp_layer
@@ -45,6 +45,9 @@ class CrowdConfig:
     max_enlarged: float = 1.6  # a cut-out is not blown up more: blur would tell who is pasted
     p_relit: float = 0.6
     p_wild_covered: float = 0.0  # of real photos: cut-out people and things are pasted in front of whom they show
+    p_wild_mosaic: float = 0.0  # of samples of real photos: four of them in one frame, half as large
+    p_wild_people: float = 0.0  # of people who are pasted: what is seen of somebody in a real photo
+    wild_stretch: float = 0.0  # real photos are made wider or narrower by a factor of up to e to this
     attempts: int = 5
 
     def __post_init__(self) -> None:
@@ -55,10 +58,11 @@ class CrowdConfig:
 class Cast:
     """Who and what scenes are composed from.
 
-    people: whole people, pasted anywhere; hosts: people with a photo of their own, cut by its edge or not.
+    people: who is pasted anywhere, whole people but for those of `joined_by`; hosts: people with a photo of their own,
+    cut by its edge or not.
     """
 
-    people: Sequence[PersonPhoto]
+    people: Sequence[Layer]
     people_shares: np.ndarray
     hosts: Sequence[PersonPhoto]
     host_shares: np.ndarray
@@ -70,6 +74,13 @@ class Cast:
         whole, hosting = (trait_of(library.people, trait) for trait in ("whole", "has_background"))
         (people, shares), (hosts, host_shares) = (_subset(library, mask) for mask in (whole, hosting))
         return cls(people, shares, hosts, host_shares, library)
+
+    def joined_by(self, others: Sequence[Layer], share: float) -> Cast:
+        """The cast with `others`, each alike, who are `share` of all whom one draws."""
+        if not others or not share:
+            return self
+        shares = np.concatenate([(1 - share) * self.people_shares, np.full(len(others), share / len(others))])
+        return replace(self, people=Joined([self.people, others]), people_shares=shares / shares.sum())
 
 
 @dataclass(frozen=True)

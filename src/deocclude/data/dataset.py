@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from deocclude.data.augment import camera, photometric
-from deocclude.data.degrade import degrade_mask, draw_initial_mask
+from deocclude.data.degrade import draw_box, draw_initial_mask
 from deocclude.data.ranges import check_ranges
 from deocclude.data.synthesis import Library, Plan, SynthesisConfig, beyond_rgb, plan_scene, render
 
@@ -26,9 +26,13 @@ class CropConfig:
     shift: float = 0.1  # of the crop's side
     p_exact: float = 0.3
     p_box: float = 0.25
+    # how far a box's sides are off, as degrade.draw_box takes it: a detector's are, the more so the more is hidden
+    box_spread: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        check_ranges(self, rising=("wide_scale", "tight_scale"))
+        check_ranges(self, rising=("wide_scale", "tight_scale", "box_spread"))
+        if self.box_spread is not None and self.box_spread[0] <= 0:
+            raise ValueError(f"box_spread must be above 0, got {list(self.box_spread)}")
 
 
 def draw_sample(
@@ -43,14 +47,17 @@ def draw_sample(
     photo, truth = camera(photometric([scene.photo, scene.truth], rng), rng)
     photo[~scene.inside] = beyond_rgb(plan)
     if plan.nobody:  # boxes alone are in doubt: whoever draws a mask means it
-        initial = degrade_mask(scene.visible, rng, "box") & scene.inside
+        initial = draw_box(scene.visible, rng, crop.box_spread) & scene.inside
         visible, amodal, parsing = (
             np.zeros_like(scene.visible),
             np.zeros_like(scene.amodal),
             np.zeros_like(scene.parsing),
         )
     else:
-        initial = draw_initial_mask(scene.visible, rng, p_exact=crop.p_exact, p_box=crop.p_box) & scene.inside
+        initial = draw_initial_mask(
+            scene.visible, rng, p_exact=crop.p_exact, p_box=crop.p_box, box_spread=crop.box_spread
+        )
+        initial &= scene.inside
         visible, amodal, parsing = scene.visible, scene.amodal, scene.parsing
     return {
         "photo": photo, "truth": truth, "initial": initial, "visible": visible, "amodal": amodal,

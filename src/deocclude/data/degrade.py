@@ -26,15 +26,33 @@ def degrade_mask(mask: np.ndarray, rng: Rng, kind: str | None = None) -> np.ndar
     return out if out.any() else mask.copy()
 
 
-def draw_initial_mask(mask: np.ndarray, rng: Rng, *, p_exact: float, p_box: float) -> np.ndarray:
-    """The initial mask of a training sample: exact, a box, or one or two imperfections on top of each other."""
+def draw_initial_mask(
+    mask: np.ndarray, rng: Rng, *, p_exact: float, p_box: float, box_spread: tuple[float, float] | None = None
+) -> np.ndarray:
+    """The initial mask of a training sample: exact, a box, or one or two imperfections on top of each other.
+
+    box_spread: as `draw_box` takes it.
+    """
     draw = rng.random()
     if draw < p_exact:
         return mask.copy()
     if draw < p_exact + p_box:
-        return degrade_mask(mask, rng, "box")
+        return draw_box(mask, rng, box_spread)
     out = degrade_mask(mask, rng)
     return degrade_mask(out, rng) if rng.random() < 0.35 else out
+
+
+def draw_box(mask: np.ndarray, rng: Rng, spread: tuple[float, float] | None = None) -> np.ndarray:
+    """The filled box around a mask, (H, W) bool, its sides off as whoever drew it, or found it, may be off.
+
+    spread: least and most standard deviation of a side, in shares of the box's width or height; each box draws its own,
+    log-uniform, so that most are nearly right and a few far off. None: 0.02 of most boxes and 0.07 of the others.
+    """
+    if not mask.any():
+        return mask.copy()
+    if spread is None:
+        return degrade_mask(mask, rng, "box")
+    return _loose_box(mask.astype(np.uint8), rng, float(np.exp(rng.uniform(*np.log(spread))))).astype(bool)
 
 
 def _size_px(mask: np.ndarray) -> tuple[int, int, int, int, float]:
@@ -97,8 +115,11 @@ def _shifted(mask: np.ndarray, rng: Rng) -> np.ndarray:
 
 def _box(mask: np.ndarray, rng: Rng) -> np.ndarray:
     """The filled box, its sides off by a few percent as a hand draws it, or by more as a detector does."""
+    return _loose_box(mask, rng, 0.02 if rng.random() < 0.65 else 0.07)
+
+
+def _loose_box(mask: np.ndarray, rng: Rng, spread: float) -> np.ndarray:
     x, y, w, h, _ = _size_px(mask)
-    spread = 0.02 if rng.random() < 0.65 else 0.07
     jitter = rng.normal(0, spread, 4).clip(-2.5 * spread, 2.5 * spread) * (w, h, w, h)
     x0, y0, x1, y1 = (np.array([x, y, x + w, y + h]) + jitter).round().astype(int)
     out = np.zeros_like(mask)

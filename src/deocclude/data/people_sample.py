@@ -13,6 +13,7 @@ from deocclude.data.crowds import CrowdScene
 
 MIN_SIDE_PX = 10  # of a box in the frame: what is smaller is nobody's fault
 MAX_PEOPLE = 32  # in a frame of a batch
+_MOST_NUMBERS = 255  # of people, in a byte
 _MIN_VISIBLE = 0.1  # of a body, to be asked for
 
 
@@ -53,6 +54,30 @@ def from_scene(scene: CrowdScene, size_px: int) -> PeopleSample:
     # visible masks are disjoint
     owner = (scene.visible[here] * np.arange(1, here.sum() + 1)[:, None, None]).sum(0)
     return framed(scene.photo, scene.boxes_xyxy[here], counted[here], owner, scene.ignore, size_px)
+
+
+def mosaic(parts: Sequence[PeopleSample]) -> PeopleSample:
+    """Four samples in one frame of twice their side, so that a few photos are never met in the same company again.
+
+    Of more than 255 people the last are nobody's pixels and need not be found.
+    """
+    side = parts[0].photo.shape[0]
+    before = np.cumsum([0, *(len(p.boxes_xyxy) for p in parts)])
+    owners = [np.where(p.owner > 0, p.owner + n, 0) for p, n in zip(parts, before, strict=False)]
+    numbered = np.arange(before[-1]) < _MOST_NUMBERS
+    corners = [(x, y, x, y) for y in (0, side) for x in (0, side)]
+    return PeopleSample(
+        _grid([p.photo for p in parts]),
+        np.concatenate([p.boxes_xyxy + np.float32(corner) for p, corner in zip(parts, corners, strict=True)]),
+        np.concatenate([p.counted for p in parts]) & numbered,
+        np.where(_grid(owners) <= _MOST_NUMBERS, _grid(owners), 0).astype(np.uint8),
+        _grid([p.ignore for p in parts]),
+    )
+
+
+def _grid(four: Sequence[np.ndarray]) -> np.ndarray:
+    """Two above two."""
+    return np.concatenate([np.concatenate(pair, 1) for pair in (four[:2], four[2:])])
 
 
 def to_batch(samples: Sequence[PeopleSample]) -> dict[str, Any]:

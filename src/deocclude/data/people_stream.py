@@ -11,8 +11,8 @@ import numpy as np
 
 from deocclude.data.cover import cover
 from deocclude.data.crowds import Cast, CrowdConfig, draw_crowd
-from deocclude.data.people_sample import PeopleSample, from_scene, to_batch
-from deocclude.data.wild import WildPhoto, crop_wild
+from deocclude.data.people_sample import PeopleSample, from_scene, mosaic, to_batch
+from deocclude.data.wild import WildPhoto, crop_wild, people_of
 
 
 class PeopleStream:
@@ -20,7 +20,8 @@ class PeopleStream:
 
     def __init__(self, cast: Cast, wild: Sequence[WildPhoto], config: CrowdConfig, p_wild: float, *, seed: int):
         """p_wild: share of samples that are crops of `wild`; none where it is empty."""
-        self.cast, self.wild, self.config, self.seed = cast, list(wild), config, seed
+        self.wild, self.config, self.seed = list(wild), config, seed
+        self.cast = cast.joined_by(people_of(self.wild), config.p_wild_people) if config.p_wild_people else cast
         self.p_wild = p_wild if self.wild else 0.0
         cv2.setNumThreads(0)
 
@@ -32,7 +33,14 @@ class PeopleStream:
     def sample(self, rng: np.random.Generator, size_px: int) -> PeopleSample:
         """One photo in a frame of `size_px`."""
         if rng.random() < self.p_wild:
-            covered = rng.random() < self.config.p_wild_covered
-            before_them = partial(cover, cast=self.cast, config=self.config) if covered else None
-            return crop_wild(self.wild[rng.integers(len(self.wild))], rng, size_px, before_them)
+            # asked only where it can be: runs of before drew no number for it
+            if self.config.p_wild_mosaic and rng.random() < self.config.p_wild_mosaic:
+                return mosaic([self._real(rng, size_px // 2) for _ in range(4)])
+            return self._real(rng, size_px)
         return from_scene(draw_crowd(self.cast, rng, self.config, size_px), size_px)
+
+    def _real(self, rng: np.random.Generator, size_px: int) -> PeopleSample:
+        covered = rng.random() < self.config.p_wild_covered
+        before_them = partial(cover, cast=self.cast, config=self.config) if covered else None
+        photo = self.wild[rng.integers(len(self.wild))]
+        return crop_wild(photo, rng, size_px, before_them, self.config.wild_stretch)

@@ -10,5 +10,5 @@ def check_ranges(config: Any, rising: tuple[str, ...] = ()) -> None:
     for name, value in vars(config).items():
         if name.startswith("p_") and isinstance(value, (int, float)) and not 0 <= value <= 1:
             raise ValueError(f"{name} is a share from 0 to 1, got {value:g}")
-        if name in rising and not value[0] <= value[1]:
+        if name in rising and value is not None and not value[0] <= value[1]:
             raise ValueError(f"{name} must rise from low to high, got {list(value)}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +11,11 @@ import cv2
 import numpy as np
 
 from deocclude.data.augment import camera, photometric
+from deocclude.data.cutting import cut_out
 from deocclude.data.formats import image_files, read_image, require
 from deocclude.data.holding_out import held_out
 from deocclude.data.people_sample import PeopleSample, framed
+from deocclude.data.records import Layer
 from deocclude.errors import InputError
 from deocclude.masks import mask_to_box_xyxy
 
@@ -25,6 +27,8 @@ BEYOND = 255  # in a crop's instances, in place of a person's number: beyond the
 _ONE_IN = 3  # photos kept for validation
 _MIN_SIDE_SHARE = 0.4  # a training crop's sides, of the photo's
 _P_WHOLE = 0.35
+_MIN_LAYER_PX = 1500  # of somebody cut out: what is smaller is a blur where it is pasted
+_RIM = 0.02  # around who is cut out: no more than a soft edge needs
 _MIN_LEFT = 0.15  # of a person's visible pixels: with less of them in a crop, nobody is asked to see a person
 
 
@@ -68,10 +72,26 @@ def read_wild(root: Path, split: str | None = None) -> Iterator[WildPhoto]:
         yield WildPhoto(f"wild/{path.stem}", rgb, instances, ignore, boxes)
 
 
-def crop_wild(photo: WildPhoto, rng: Rng, size_px: int, cover: Cover | None = None) -> PeopleSample:
+def people_of(photos: Iterable[WildPhoto]) -> list[Layer]:
+    """What is seen of everybody in real photos who is large enough to be pasted elsewhere."""
+    layers = []
+    for photo in photos:
+        for number in photo.boxes_xyxy:
+            seen = photo.instances == number
+            if np.count_nonzero(seen) < _MIN_LAYER_PX:
+                continue
+            cut = cut_out(photo.rgb, seen, max_px=None, surroundings=_RIM)
+            layers.append(cut.to_layer(f"{photo.name}/{number}"))
+    return layers
+
+
+def crop_wild(
+    photo: WildPhoto, rng: Rng, size_px: int, cover: Cover | None = None, stretch: float = 0.0
+) -> PeopleSample:
     """A training sample: the photo or a part of it, mirrored half of the time, in a square frame.
 
-    cover: adds people and things in front of those who are there.
+    cover: adds people and things in front of those who are there. stretch: the photo is made wider or narrower by a
+    factor of up to e to this.
     """
     h, w = photo.instances.shape
     if rng.random() < _P_WHOLE:
@@ -85,7 +105,8 @@ def crop_wild(photo: WildPhoto, rng: Rng, size_px: int, cover: Cover | None = No
     areas, before = (np.bincount(ids.ravel(), minlength=256) for ids in (instances, photo.instances))
     if rng.random() < 0.5:
         rgb, instances, ignore = rgb[:, ::-1], instances[:, ::-1], ignore[:, ::-1]
-    rgb, instances, ignore = _scaled(rgb, instances, ignore, size_px)
+    wider = float(np.exp(rng.uniform(-stretch, stretch))) if stretch else 1.0
+    rgb, instances, ignore = _scaled(rgb, instances, ignore, size_px, wider)
     whole = np.bincount(instances.ravel(), minlength=256)
     if cover is not None:
         rgb, instances, ignore = cover(rgb, instances, ignore, rng)
@@ -114,10 +135,13 @@ def _owners(instances: np.ndarray, numbers: Sequence[int] | np.ndarray) -> np.nd
     return places[instances]
 
 
-def _scaled(rgb: np.ndarray, instances: np.ndarray, ignore: np.ndarray, size_px: int) -> tuple[np.ndarray, ...]:
-    """The three arrays with `size_px` on their longer side."""
-    scale = size_px / max(rgb.shape[:2])
-    size = tuple(max(1, round(side * scale)) for side in rgb.shape[1::-1])
+def _scaled(
+    rgb: np.ndarray, instances: np.ndarray, ignore: np.ndarray, size_px: int, wider: float = 1.0
+) -> tuple[np.ndarray, ...]:
+    """The three arrays, `wider` times as wide as they were for their height, with `size_px` on their longer side."""
+    sides = rgb.shape[1] * wider, rgb.shape[0]
+    scale = size_px / max(sides)
+    size = tuple(max(1, round(side * scale)) for side in sides)
     return (
         cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR),
         cv2.resize(instances, size, interpolation=cv2.INTER_NEAREST),
