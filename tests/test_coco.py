@@ -155,6 +155,15 @@ def test_crowds_other_things_and_empty_masks_are_left_out(opened):
     assert boxes(categories=[*dogs, {"id": "1", "name": "person"}]) == [(1, 0, 4, 5)], "an id is the same as text"
     assert boxes(categories=[]) == [(1, 0, 4, 5), (5, 0, 8, 5)]
     assert boxes(categories=dogs) == [(1, 0, 4, 5), (5, 0, 8, 5)]
+    with pytest.raises(InputError, match=r"people.json: expected a category \"person\", got 'dog, cat'"):
+        boxes(categories=[*dogs, {"id": 1, "name": "cat"}])
+
+
+def test_ids_of_images_are_the_same_as_text(opened):
+    coco = opened(annotated(bbox=[1, 0, 3, 5]), images=[listed(image_id="1")])
+    assert len(coco.prompts_for("photo.jpg", SIZE_HW)) == 1
+    with pytest.raises(InputError, match=r"people.json: no annotation's image_id is an image's id, such as 7 of the"):
+        opened(annotated(bbox=[1, 0, 3, 5], image_id=7))
 
 
 def test_photos_are_matched_by_path_then_by_base_name(opened):
@@ -169,9 +178,13 @@ def test_photos_are_matched_by_path_then_by_base_name(opened):
     assert left_edges("b/x.jpg") == [1]
     assert left_edges("y.jpg") == left_edges("/elsewhere/y.jpg") == [2]
     assert left_edges("z.jpg") == [], "listed, and nobody is in it"
-    for name in ("x.jpg", "c/x.jpg"):
-        with pytest.raises(InputError, match=rf"people.json: {name} may be any of 2 images: a/x.jpg, b/x.jpg"):
-            coco.prompts_for(name, SIZE_HW)
+    assert left_edges("c/a/x.jpg") == [0], "a longer path that ends like the file's"
+    with pytest.raises(InputError, match=r"people.json: x.jpg may be any of 2 images: a/x.jpg, b/x.jpg"):
+        coco.prompts_for("x.jpg", SIZE_HW)
+    (one,) = coco.prompts_for("x.jpg", SIZE_HW, "home\\b\\x.jpg")
+    assert one.box_xyxy[0] == 1, "the whole path tells which"
+    with pytest.raises(InputError, match=r"people.json: does not list c/x.jpg, only 4 other images"):
+        coco.prompts_for("c/x.jpg", SIZE_HW)
     with pytest.raises(InputError, match=r"people.json: does not list w.jpg, only 4 other images such as a/x.jpg"):
         coco.prompts_for("w.jpg", SIZE_HW)
 

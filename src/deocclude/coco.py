@@ -46,8 +46,9 @@ class CocoFile:
     def open(cls, path: str | os.PathLike) -> CocoFile:
         """Read a file with `images` (id, file_name, width, height) and `annotations`.
 
-        Annotations of the category "person" are taken, or all of them when `categories` name no such; those with
-        `iscrowd` are left out. Raises InputError, naming the file, for what cannot be read.
+        Annotations of the category "person" are taken, or all of them when `categories` name none or a single one;
+        those with `iscrowd` are left out. Raises InputError, naming the file, for what cannot be read, for several
+        categories none of which is person, and for annotations that belong to none of the images.
         """
         path = Path(path)
         document = read_json(path)
@@ -56,9 +57,14 @@ class CocoFile:
                 f'{path}: expected a COCO file, an object with "images" and "annotations", got {kind_of(document)}'
             )
         categories = entries_of(document, "categories", path) if "categories" in document else []
+        names = [str(one.get("name", "")).strip() for one in categories]
         # ids as text: some files write "1" in one place and 1 in another
-        person_ids = {str(one.get("id")) for one in categories if str(one.get("name", "")).strip().lower() == "person"}
-        by_image: dict[int | str, list[dict[str, Any]]] = {}
+        person_ids = {
+            str(one.get("id")) for one, name in zip(categories, names, strict=True) if name.lower() == "person"
+        }
+        if len(set(filter(None, names))) > 1 and not person_ids:
+            raise InputError(f'{path}: expected a category "person", got {shown(", ".join(filter(None, names)))}')
+        by_image: dict[str, list[dict[str, Any]]] = {}
         for number, annotation in enumerate(entries_of(document, "annotations", path)):
             where = f"{path}: annotations[{number}]"
             image_id = value_of(annotation, "image_id", ID, where)
@@ -66,20 +72,30 @@ class CocoFile:
                 continue
             if person_ids and str(value_of(annotation, "category_id", ID, where)) not in person_ids:
                 continue
-            by_image.setdefault(image_id, []).append(annotation)
-        images = []
+            by_image.setdefault(str(image_id), []).append(annotation)
+        images: list[CocoImage] = []
+        image_ids: set[str] = set()
         for number, image in enumerate(entries_of(document, "images", path)):
             where = f"{path}: images[{number}]"
             file_name = value_of(image, "file_name", NAME, where)
             width, height = (value_of(image, key, NUMBER, where) for key in ("width", "height"))
-            annotations = by_image.get(value_of(image, "id", ID, where), ())
-            images.append(CocoImage(relative_path(file_name), width, height, tuple(annotations)))
+            image_id = str(value_of(image, "id", ID, where))
+            image_ids.add(image_id)
+            images.append(CocoImage(relative_path(file_name), width, height, tuple(by_image.get(image_id, ()))))
+        if images and by_image and image_ids.isdisjoint(by_image):
+            raise InputError(
+                f"{path}: no annotation's image_id is an image's id, such as {next(iter(by_image))} of the first"
+            )
         return cls(path, tuple(images))
 
-    def prompts_for(self, name: str | os.PathLike, size_hw: tuple[int, int]) -> list[Instance]:
+    def prompts_for(
+        self, name: str | os.PathLike, size_hw: tuple[int, int], source: str | os.PathLike | None = None
+    ) -> list[Instance]:
         """The people of one photo, left to right; none when the file lists the photo without people.
 
-        `name`: the photo's path, matched as a whole, else by its base name. `size_hw`: the upright photo's size.
+        `name`: the photo's path, as far as it is known. Where the file's name and this one differ in length, the
+        shorter has to be the end of the longer. `source`: its whole path, which tells several such apart. `size_hw`:
+        the upright photo's size.
         A mask is the annotation's `visible_segmentation` where there is one (`Result.to_coco` writes it), else its
         `segmentation`: polygons, which are united, or run lengths; else its filled `bbox`. A mask with no pixel in
         the photo is left out. Scores are the file's, or 1.
@@ -87,7 +103,7 @@ class CocoFile:
         Raises InputError, naming the file: a photo that is not listed, or more than once, or with another size; an
         annotation that cannot be read.
         """
-        image = self._find(name)
+        image = self._find(relative_path(os.fspath(name)), None if source is None else relative_path(os.fspath(source)))
         if (image.height, image.width) != tuple(size_hw):
             raise InputError(
                 f"{self.path}: lists {image.file_name} with {image.width}x{image.height} pixels, "
@@ -111,10 +127,13 @@ class CocoFile:
             index.setdefault(PurePosixPath(image.file_name).name, []).append(image)
         return index
 
-    def _find(self, name: str | os.PathLike) -> CocoImage:
-        wanted = relative_path(os.fspath(name))
+    def _find(self, wanted: str, source: str | None) -> CocoImage:
         namesakes = self._by_base_name.get(PurePosixPath(wanted).name, [])
-        matches = [image for image in namesakes if image.file_name == wanted] or namesakes
+        matches = [image for image in namesakes if image.file_name == wanted]
+        if not matches:
+            matches = [image for image in namesakes if _is_end_of_other(image.file_name, wanted)]
+        if len(matches) > 1 and source is not None:
+            matches = [image for image in matches if _is_end_of_other(image.file_name, source)] or matches
         if not matches:
             example = f" such as {self.images[0].file_name}" if self.images else ""
             raise InputError(f"{self.path}: does not list {wanted}, only {len(self.images)} other images{example}")
@@ -124,6 +143,13 @@ class CocoFile:
                 f"{matches[1].file_name}{', ...' if len(matches) > 2 else ''}"
             )
         return matches[0]
+
+
+def _is_end_of_other(one: str, other: str) -> bool:
+    """Whether two paths agree from the file's name up as far as the shorter goes: b/c.png and a/b/c.png do."""
+    return all(
+        mine == theirs for mine, theirs in zip(reversed(one.split("/")), reversed(other.split("/")), strict=False)
+    )
 
 
 def polygons_to_mask(polygons_xy: Sequence[np.ndarray], size_hw: tuple[int, int]) -> np.ndarray:
