@@ -154,6 +154,50 @@ def test_of_the_people_found_some_can_be_chosen(photo: Path, listed: CocoFile, p
         assert report.outputs == (str(photo.with_name(f"photo.person{number}.rgba.png")),) and jobs[0].is_done
 
 
+def test_of_people_found_nobodys_file_may_be_missing(photo: Path, listed: CocoFile, pipe) -> None:
+    def status(person: str = "all") -> str:
+        (job,) = plan_jobs([str(photo)], finding=Finding(listed, person=person), kinds=["amodal"])
+        return next(run_jobs([job], lambda: pipe)).status
+
+    assert [status(), status()] == ["done", "skipped"]
+    photo.with_name("photo.person2.amodal.png").unlink()
+    assert [status(), status()] == ["done", "skipped"]
+    assert [status("450,100"), status("450,100")] == ["done", "skipped"], "whose number nobody knew before"
+    assert not photo.with_name("photo.person1.amodal.png").exists()
+
+
+def test_what_was_found_before_does_not_pass_for_what_is_there_now(photo: Path, listed: CocoFile, pipe) -> None:
+    def run(person: str = "largest") -> None:
+        finding = Finding(listed, person=person)
+        jobs = plan_jobs([str(photo)], finding=finding, kinds=["rgba"], output=str(photo.with_name("one.png")))
+        assert [report.status for report in run_jobs(jobs, lambda: pipe, overwrite=True)] == ["done"]
+
+    run()
+    assert photo.with_name("one.png").is_file()
+    nobody = json.loads(listed.path.read_text()) | {"annotations": []}
+    listed.path.write_text(json.dumps(nobody))
+    listed = CocoFile.open(listed.path)
+    run()
+    assert not photo.with_name("one.png").exists()
+    photo.with_name("one.png").write_bytes(b"mine")
+    run()
+    assert photo.with_name("one.png").read_bytes() == b"mine"
+
+
+def test_another_model_in_the_same_folder_is_another_request(tmp_path: Path) -> None:
+    class OfFolder:
+        model = str(tmp_path)
+
+        def __call__(self, image: np.ndarray) -> list[np.ndarray]:
+            return []
+
+    (tmp_path / "model.safetensors").write_bytes(b"one")
+    before = Finding(OfFolder()).request
+    assert Finding(OfFolder()).request == before
+    (tmp_path / "model.safetensors").write_bytes(b"other")
+    assert Finding(OfFolder()).request != before
+
+
 def test_a_photo_without_people_is_written_as_it_is(photo: Path, listed: CocoFile, person, pipe) -> None:
     empty = photo.with_name("empty.png")
     (report,) = run_jobs(
@@ -186,7 +230,7 @@ def test_a_segmenter_looks_at_the_pixels(photo: Path, person, pipe) -> None:
 
 def test_without_prompts_the_models_own_detector_finds_people(photo: Path) -> None:
     (job,) = plan_jobs([str(photo)])
-    assert job.finding == Finding() and job.finding.segmenter_for(Path("photo.png")) is None
+    assert job.finding == Finding() and job.finding.segmenter_for(str(photo), Path("photo.png")) is None
 
 
 def test_finding_and_pointing_do_not_mix(photo: Path, listed: CocoFile) -> None:

@@ -51,8 +51,16 @@ def test_where_nothing_tells_the_lower_body_is_nearer():
 
 def test_one_person_given_twice_keeps_both_masks():
     once, again = body(5, 10, 40, 20), body(6, 10, 40, 20)
-    visible = share_out_pixels([once, again])
+    visible = share_out_pixels([once, again], may_repeat=True)
     assert np.array_equal(visible[0], once.visible) and np.array_equal(visible[1], again.visible)
+
+
+def test_of_people_found_nobody_is_there_twice():
+    one, other = body(5, 10, 40, 20), body(12, 10, 48, 20)  # an IoU of 0.65
+    assert all(visible.sum() > 300 for visible in share_out_pixels([one, other], may_repeat=True))
+    visible = share_out_pixels([one, other])
+    assert not (on_photo(one, visible[0]) & on_photo(other, visible[1])).any()
+    assert all(part.any() for part in visible)
 
 
 def test_nobody_loses_next_to_everything():

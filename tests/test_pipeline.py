@@ -77,6 +77,45 @@ def test_people_share_no_visible_pixel(pipe, person):
     assert result.people[0].hidden_fraction > 0.05
 
 
+def test_the_order_is_of_all_whoever_is_chosen_and_completed(pipe, person):
+    left, right = (box_to_mask(box, person.photo.shape[:2]) for box in ((100, 60, 200, 300), (180, 200, 280, 420)))
+    (pair,) = pipe(person.photo, masks=[left, right]).order
+    never = pipe(person.photo, masks=[left, right], complete="never")
+    assert never.order == (pair,) and all(one.hidden_fraction == 0 for one in never.people)
+    assert [one.id for one in never.back_to_front] == [1, 2]
+    chosen = pipe(person.photo, segmenter=lambda image: [left, right], person="1")
+    assert [one.id for one in chosen.people] == [1] and [(p.front, p.behind) for p in chosen.order] == [(2, 1)]
+    assert [one.id for one in chosen.back_to_front] == [1] and chosen.to_coco()["occlusions"] == []
+
+
+def test_people_found_share_no_pixel_however_alike(pipe, person):
+    columns = np.flatnonzero(person.amodal.any(0))
+    width = len(columns)
+    left, right = person.amodal.copy(), person.amodal.copy()
+    left[:, columns[round(0.8 * width)] :] = False
+    right[:, : columns[round(0.2 * width)]] = False
+    people = pipe(person.photo, segmenter=lambda image: [left, right]).people
+    assert len(people) == 1 or not (people[0].visible_mask & people[1].visible_mask).any()
+
+
+def test_of_whom_nothing_is_seen_is_nobody_unless_pointed_at(pipe, person):
+    def unseen(photo, mask):
+        body = pipe._complete(photo, mask)
+        return replace(body, visible=np.zeros_like(body.visible), score=0.0)
+
+    blind = Deoccluder(unseen, pipe._recover, device="cpu", model="base")
+    assert blind(person.photo, segmenter=lambda image: [person.visible, person.visible]).people == ()
+    assert len(blind(person.photo, masks=[person.visible]).people) == 1
+
+
+def test_the_least_score_is_of_what_is_reported(pipe, person):
+    (one,) = pipe(person.photo, segmenter=lambda image: [(person.visible, 0.8)]).people
+    assert one.score < 0.8
+    for least, count in ((one.score - 0.001, 1), (one.score + 0.001, 0)):
+        found = pipe(person.photo, segmenter=lambda image: [(person.visible, 0.8)], min_score=least)
+        assert len(found.people) == count
+
+
 def test_a_body_that_loses_pixels_is_no_source_there(pipe, person):
     body = pipe._complete(person.photo, person.visible)
     less = body.visible.copy()

@@ -56,6 +56,9 @@ def test_the_canvas_grows_beyond_the_edges_that_cut_alone() -> None:
     assert canvas.photo_region == Region(128, 128, 228, 208)
     trimmed, left, top = canvas.trimmed([Region(100, 140, 200, 160)], margin_px=2)
     assert (trimmed.photo_region, left, top) == (Region(30, 0, 130, 80), 128, 98)
+    canvas = Canvas.around([(body(region), region, Cut(top=True, bottom=True, left=True))], SIZE_HW)
+    assert canvas.photo_region == Region(64, 128, 164, 208), "beyond opposite edges half as far each"
+    assert canvas.size_hw == (228, 208)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +85,9 @@ def test_the_body_goes_on_beyond_the_edge(pipe, cut_photo, tmp_path: Path) -> No
     assert Image.open(path).mode == "RGBA"
     result.save(tmp_path, what=["layers"])
     record = result.to_coco("x.jpg")
-    assert record["images"][0]["photo_bbox"] == [0, 0, 640, 200] and record["annotations"][0]["cut_by"] == []
+    assert record["images"][0]["photo_bbox"] == [0, 0, 640, 200] and result.photo_bbox == (0, 0, 640, 200)
+    assert record["annotations"][0]["cut_by"] == ["bottom"], "the photo's edge, not the canvas's"
+    assert inside.photo_bbox is None
     json.dumps(record)
 
 
@@ -95,7 +100,10 @@ def test_only_people_who_are_cut_change(pipe, cut_photo, person) -> None:
     together = pipe(photo, masks=[mask, other], uncrop=True)
     alone = pipe(photo, masks=[other])
     np.testing.assert_array_equal(together.people[1].amodal_mask[:200], alone.people[0].amodal_mask)
-    assert pipe(photo, masks=[mask], uncrop=True, complete="never").photo_region is None
+    with pytest.raises(UsageError, match="complete never completes nobody"):
+        pipe(photo, masks=[mask], uncrop=True, complete="never")
+    with pytest.raises(UsageError, match="complete never completes nobody"):
+        plan_jobs(["a.jpg"], uncrop=True, complete="never")
 
 
 def test_transparent_surroundings_need_a_format_that_has_them() -> None:

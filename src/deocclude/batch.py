@@ -27,8 +27,9 @@ from deocclude.image_io import load_mask, load_photo, to_image
 from deocclude.masks import BoxXyxy
 from deocclude.order import Occlusion
 from deocclude.people import Choice, Segmenter
-from deocclude.stamp import file_digest, make_stamp, read_stamp
+from deocclude.stamp import file_digest, folder_state, make_stamp, read_ids, read_stamp
 from deocclude.types import PERSON_KINDS, SAVE_KINDS, Person, Result, output_name, read_kinds, suffix_of
+from deocclude.uncrop import check_uncrop
 
 if TYPE_CHECKING:
     from deocclude.pipeline import Deoccluder
@@ -70,20 +71,21 @@ class Finding:
     @property
     def request(self) -> list[Any]:
         """What of it changes who is found, as plain values. Of a segmenter of one's own that is its name alone."""
-        finder: str | None = None
+        finder: Any = None
         if isinstance(self.finder, CocoFile):
             finder = file_digest(self.finder.path)
         elif self.finder is not None:
-            finder = str(
-                getattr(self.finder, "model", getattr(self.finder, "__qualname__", type(self.finder).__name__))
-            )
+            model = getattr(self.finder, "model", None)
+            name = model or getattr(self.finder, "__qualname__", type(self.finder).__name__)
+            finder = (folder_state(Path(model)) if isinstance(model, str) else None) or str(name)
         return [finder, self.person, self.min_score, self.min_height_px]
 
-    def segmenter_for(self, relative: Path) -> Segmenter | None:
-        """Who finds people in the photo at this place in the folder that was given; None for the model's detector."""
+    def segmenter_for(self, source: str, relative: Path) -> Segmenter | None:
+        """Who finds people in a photo, at this place in the folder that was given; None for the model's detector."""
         finder = self.finder
         if isinstance(finder, CocoFile):
-            return lambda image: finder.prompts_for(relative, image.shape[:2])
+            whole = None if source == STREAM else source
+            return lambda image: finder.prompts_for(relative, image.shape[:2], whole)
         return finder
 
 
@@ -102,6 +104,14 @@ class Output:
         if self.stem is None:
             return [(number, self.path) for number in ids[:1]]
         return [(number, self.path.with_name(output_name(self.stem, self.kind, number))) for number in ids]
+
+    def written(self) -> list[tuple[int, Path]]:
+        """(person's id, or 0 where the name does not say, and file): the files that are there, whoever wrote them."""
+        if self.kind not in PERSON_KINDS or self.stem is None:
+            return [(0, self.path)] if self.path.is_file() else []
+        name = re.compile(re.escape(self.stem) + rf"\.person(\d+)\.{self.kind}\.png")
+        found = ((name.fullmatch(path.name), path) for path in self.path.parent.glob("*"))
+        return sorted((int(match[1]), path) for match, path in found if match)
 
 
 @dataclass(frozen=True)
@@ -134,15 +144,28 @@ class Job:
         return self.paths(range(1, len(self.mask_paths) + len(self.boxes_xyxy) + 1))
 
     @property
-    def is_done(self) -> bool:
-        """Whether photo and masks are there, and all of `expected_paths`.
+    def done_paths(self) -> list[Path]:
+        """What an earlier run wrote for this job, all of it; empty where it is not all there.
 
-        What comes down a pipe may be another photo each time: that is never done.
+        Of people who are found a file says which of them there were. What comes down a pipe may be another photo each
+        time: that is never done.
         """
         if self.to_stdout or self.problem or self.source == STREAM:
-            return False
+            return []
         given = (Path(self.source), *self.mask_paths)
-        return all(path.is_file() for path in given) and all(map(_holds_something, self.expected_paths))
+        if not all(path.is_file() for path in given):
+            return []
+        paths = self.expected_paths
+        if self.finding:
+            said = (read_ids(path) for output in self.outputs for _, path in output.written())
+            ids = next((ids for ids in said if ids is not None), None)
+            paths = paths if ids is None else self.paths(ids)
+        return paths if all(map(_holds_something, paths)) else []
+
+    @property
+    def is_done(self) -> bool:
+        """Whether an earlier run wrote all of it."""
+        return bool(self.done_paths)
 
     def stamp(self, seed: int, model: str) -> str:
         """Of all that the outputs are made from: the photo and prompts by their contents, options, seed and model."""
@@ -158,10 +181,6 @@ class Job:
                 "model": model,
             }
         )
-
-    def is_outdated(self, stamp: str) -> bool:
-        """Whether an output that is there says that it was made from something else."""
-        return any(read_stamp(path) not in (None, stamp) for path in self.expected_paths)
 
 
 @dataclass(frozen=True)
@@ -179,12 +198,17 @@ class PersonReport:
 
 @dataclass(frozen=True)
 class Report:
-    """What happened to one photo. `seconds` counts reading, recovering and writing."""
+    """What happened to one photo. `seconds` counts reading, recovering and writing.
+
+    size_wh: of the picture, in pixels; photo_bbox: the photo's place in an extended one (x, y, width, height).
+    """
 
     source: str
     status: Literal["done", "skipped", "failed"]
     people: tuple[PersonReport, ...] = ()
     outputs: tuple[str, ...] = ()
+    size_wh: tuple[int, int] | None = None
+    photo_bbox: tuple[int, int, int, int] | None = None
     seconds: float = 0.0
     device: str = ""
     model: str = ""
@@ -231,7 +255,7 @@ def plan_jobs(
     kinds = read_kinds(kinds)
     if not kinds:
         raise UsageError(f"--save takes some of {','.join(SAVE_KINDS)}, got nothing")
-    check_complete(complete)
+    check_uncrop(uncrop, check_complete(complete))
     if masks or boxes_xyxy:
         if finding:
             raise UsageError("people are found where no --mask and no --box points at them: give one or the other")
@@ -458,8 +482,9 @@ def run_jobs(
 
     def work(job: Job) -> Report:
         stamp = job.stamp(seed, model)  # reads the photo, so each has its turn
-        if not overwrite and job.is_done and not job.is_outdated(stamp):
-            return Report(job.source, "skipped", outputs=_names(job.expected_paths))
+        done = [] if overwrite else job.done_paths
+        if done and all(read_stamp(path) in (None, stamp) for path in done):
+            return Report(job.source, "skipped", outputs=_names(done))
         return do_job(job, pipe(), seed=seed, stamp=stamp)
 
     with contextlib.ExitStack() as stack:
@@ -494,6 +519,8 @@ def do_job(job: Job, pipe: Deoccluder, *, seed: int = 0, stamp: str | None = Non
         "done",
         tuple(_report_person(person, result.order) for person in result.people),
         _names(job.paths([person.id for person in result.people])),
+        (result.image.shape[1], result.image.shape[0]),
+        result.photo_bbox,
         time.perf_counter() - started,
         result.device,
         result.model,
@@ -550,7 +577,7 @@ def _recover(job: Job, pipe: Deoccluder, seed: int) -> Result:
         find = job.finding
         result = pipe(
             photo,
-            segmenter=find.segmenter_for(job.relative),
+            segmenter=find.segmenter_for(job.source, job.relative),
             person=find.person,
             min_score=find.min_score,
             min_height_px=find.min_height_px,
@@ -577,14 +604,12 @@ def _write(job: Job, result: Result, stamp: str | None) -> None:
     files = [(output.kind, *place) for output in job.outputs for place in output.paths(list(by_id))]
     # a file that stands for all comes last: an interruption before it leaves the job undone
     files.sort(key=lambda file: file[2] in job.expected_paths)
-    if job.to_stdout and not files:
-        raise InputError("nobody was found, so there is nothing to write to standard output")
     for kind, number, path in files:
         person = by_id.get(number)
         if not job.to_stdout:
-            result.write(kind, path, person, file_name=Path(job.source).name, stamp=stamp)
+            result.write(kind, path, person, file_name=job.relative.name, stamp=stamp)
         elif kind == "json":
-            sys.stdout.write(json.dumps(result.to_coco(file_name=Path(job.source).name), indent=1) + "\n")
+            sys.stdout.write(json.dumps(result.to_coco(file_name=job.relative.name), indent=1) + "\n")
         else:
             picture = result.picture(kind, person)
             with io.BytesIO() as png:
@@ -599,12 +624,10 @@ def _write(job: Job, result: Result, stamp: str | None) -> None:
 def _remove_former(job: Job, ids: set[int]) -> None:
     """Remove what an earlier request wrote for people who are none of this result: they would be taken for its own."""
     for output in job.outputs:
-        if output.stem is None or output.kind not in PERSON_KINDS:
+        if output.kind not in PERSON_KINDS or (output.stem is None and ids):
             continue
-        name = re.compile(re.escape(output.stem) + rf"\.person(\d+)\.{output.kind}\.png")
-        for path in output.path.parent.glob("*"):  # of a folder that nothing was written to there is none
-            found = name.fullmatch(path.name)
-            if found and int(found[1]) not in ids and read_stamp(path) is not None:
+        for number, path in output.written():
+            if number not in ids and read_stamp(path) is not None:
                 path.unlink()
 
 

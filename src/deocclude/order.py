@@ -35,12 +35,12 @@ class Occlusion:
     area_px: int
 
 
-def share_out_pixels(bodies: Sequence[Body]) -> list[np.ndarray]:
+def share_out_pixels(bodies: Sequence[Body], *, may_repeat: bool = False) -> list[np.ndarray]:
     """Visible masks that overlap nowhere: each pixel that two people claim goes to the one in front.
 
     In front is who is seen over more of the other's hidden body; where neither tells, whose body reaches lower in the
-    photo, which on a floor means nearer. Returns a visible mask for each body, (h, w) bool in its region; two prompts
-    for one person keep what they have.
+    photo, which on a floor means nearer. may_repeat: one person may be there twice, pointed at by two prompts; such two
+    keep what they have. Returns a visible mask for each body, (h, w) bool in its region.
     """
     visible = [body.visible.copy() for body in bodies]
     for i, one in enumerate(bodies):
@@ -50,7 +50,9 @@ def share_out_pixels(bodies: Sequence[Body]) -> list[np.ndarray]:
                 continue
             mine, theirs = (common.counted_from(body.region).slices for body in (one, other))
             contested = visible[i][mine] & visible[j][theirs]
-            if not contested.any() or _same_person(one, other, np.count_nonzero(contested)):
+            if not contested.any():
+                continue
+            if may_repeat and _same_person(one, other, np.count_nonzero(contested)):
                 continue
             first, second = (i, j) if _is_in_front(one, other) else (j, i)
             # who is behind yields; where that would leave them next to nothing, the other one does
@@ -67,6 +69,8 @@ def find_occlusions(bodies: Sequence[Body], ids: Sequence[int]) -> tuple[Occlusi
     found = []
     for i, one in enumerate(bodies):
         for j, other in enumerate(bodies[:i]):
+            if one.region.intersect(other.region).is_empty:
+                continue
             front, behind = (i, j) if _is_in_front(one, other) else (j, i)
             area_px = _hidden_by(bodies[front], bodies[behind])
             if area_px >= max(1, LEAST_HIDDEN_SHARE * np.count_nonzero(bodies[behind].amodal)):

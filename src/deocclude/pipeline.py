@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,12 +19,12 @@ from deocclude.errors import InputError, NobodyThereError, UsageError
 from deocclude.hidden import UNCALIBRATED, UNTOUCHED_BELOW, Complete, HiddenCalibration, check_complete
 from deocclude.image_io import ImageSource, load_image, load_photo
 from deocclude.masks import BoxXyxy, box_to_mask, check_mask
-from deocclude.order import Body, share_out_pixels
+from deocclude.order import Body, find_occlusions, share_out_pixels
 from deocclude.people import Choice, Prompt, Segmenter, as_instances, keep, left_to_right, merge_duplicates
 from deocclude.recovery import ContentRecovery, hidden_on_photo
 from deocclude.runtime import find_model, open_networks
 from deocclude.types import Person, Result
-from deocclude.uncrop import Canvas, find_cut
+from deocclude.uncrop import Canvas, Cut, check_uncrop, find_cut
 
 # Detectors round a box past the photo's edge; more than this is a box of another photo.
 _BOX_SLACK_PX = 1.0
@@ -83,9 +84,13 @@ def run(
     model: str = "base",
     device: str = "auto",
     seed: int = 0,
+    **options: Any,
 ) -> Result:
-    """Recover one photo: `load(model)` and one call. For several photos, load once and call the Deoccluder."""
-    return load(model, device=device)(image, masks=masks, boxes_xyxy=boxes_xyxy, seed=seed)
+    """Recover one photo: `load(model)` and one call. For several photos, load once and call the Deoccluder.
+
+    options: as the Deoccluder's call takes them: segmenter, person, min_score, min_height_px, complete, uncrop.
+    """
+    return load(model, device=device)(image, masks=masks, boxes_xyxy=boxes_xyxy, seed=seed, **options)
 
 
 class Deoccluder:
@@ -113,7 +118,7 @@ class Deoccluder:
     @property
     def finds_people(self) -> bool:
         """Whether photos may come without masks and boxes."""
-        return bool(self._segmenter or self._detect)
+        return self._segmenter is not None or self._detect is not None
 
     def __call__(
         self,
@@ -140,14 +145,15 @@ class Deoccluder:
             seed: same photo, prompts and seed, same output. No stage draws random numbers so far.
             segmenter: who finds people in this photo, in place of the one given to `load` or the model's own detector.
             person: of those found, "all", "largest", "N" (the N-th from the left) or "x,y" (who is at that pixel).
-            min_score: of those found, only people with this score, 0 to 1; None for the detector's own, 0 of a
-                segmenter's.
+            min_score: of those found, only people with this score (`Person.score`: the finder's times the mask
+                network's), 0 to 1; None for the detector's own least, 0 of a segmenter's.
             min_height_px: of those found, only people with this height of the box.
             complete: whose hidden parts are recovered: "auto", everyone's but of people of whom more than 5 % is hidden
                 with a probability below 0.1; "always", whatever stage 1 takes for hidden; "never", which gives refined
                 visible masks.
             uncrop: complete people beyond the photo's edge too, where it cuts them: `Result.image` is then the photo on
                 a canvas on which everyone fits, `Result.photo_region` its place there, `Result.alpha` what is filled.
+                Not with complete="never".
 
         Raises:
             UsageError: no prompt, no segmenter and a model without a detector; prompts and a choice of who is found;
@@ -155,6 +161,7 @@ class Deoccluder:
         """
         clock = _Clock()
         choice, complete = Choice.parse(person), check_complete(complete)
+        check_uncrop(uncrop, complete)
         prompted = masks is not None or boxes_xyxy is not None
         _check_finding(prompted, choice, min_score, min_height_px, segmenter)
         with clock.stage("load"):
@@ -165,25 +172,31 @@ class Deoccluder:
             if prompted:
                 prompts = _checked_prompts(size_hw, masks, boxes_xyxy)
             else:
-                prompts = self._find(photo, segmenter or self._segmenter, min_score, min_height_px)
+                finder = self._segmenter if segmenter is None else segmenter
+                prompts = self._find(photo, finder, min_score, min_height_px)
 
         with clock.stage("complete"):
             bodies = [self._complete_one(photo, prompt, pointed_at=prompted) for prompt in prompts]
             bodies = [body for body in bodies if body is not None]
             if not prompted:
                 bodies = merge_duplicates(bodies)
-            bodies = self._settle(bodies, size_hw, complete)
+            bodies = _share_out(bodies, size_hw, may_repeat=prompted)
             # people who are found keep their number from the left, whoever of them is chosen
             bodies = bodies if prompted else left_to_right(bodies)
+            # who hides whom is known of whoever is left as seen as well
+            occlusions = find_occlusions([_masks(body) for body in bodies], range(1, len(bodies) + 1))
+            bodies = [self._judge(body, complete) for body in bodies]
             chosen = bodies if prompted else choice.pick(bodies, size_hw)
             numbered = {i: body for i, body in enumerate(bodies, start=1) if any(body is one for one in chosen)}
+            cut = {i: find_cut(body.amodal, body.region, size_hw) for i, body in numbered.items()}
             photo_region = None
-            if uncrop and complete != "never":
-                photo, photo_region, numbered = self._uncrop(photo, numbered)
+            if uncrop and any(cut.values()):
+                photo, photo_region, numbered = self._uncrop(photo, numbered, cut)
 
         with clock.stage("recover"):
-            people = tuple(self._person(photo, number, body) for number, body in numbered.items())
-        return Result(photo, people, clock.timings(), self.device, self.model, icc_profile, photo_region)
+            people = tuple(self._person(photo, i, body, cut[i].edges) for i, body in numbered.items())
+        timings = clock.timings()
+        return Result(photo, people, timings, self.device, self.model, icc_profile, photo_region, occlusions)
 
     def recover(self, image: ImageSource, visible_mask: np.ndarray, amodal_mask: np.ndarray) -> np.ndarray:
         """Recover appearance alone, for a body whose masks are known.
@@ -210,9 +223,10 @@ class Deoccluder:
         self, photo: np.ndarray, segmenter: Segmenter | None, min_score: float | None, min_height_px: float
     ) -> list[Prompt]:
         """Who is in the photo, by the segmenter's masks or, without one, by the detector's boxes."""
-        if segmenter:
-            found = keep(as_instances(segmenter(photo), photo.shape[:2]), min_score or 0.0, min_height_px)
-            return [Prompt(one.mask, one.score) for one in merge_duplicates(found)]
+        if segmenter is not None:
+            least = min_score or 0.0
+            found = keep(as_instances(segmenter(photo), photo.shape[:2]), least, min_height_px)
+            return [Prompt(one.mask, one.score, least_score=least) for one in merge_duplicates(found)]
         if self._detect is None:
             raise UsageError(f"model {self.model} cannot find people: pass masks, boxes_xyxy or a segmenter")
         least = self._detect.min_score if min_score is None else min_score
@@ -220,7 +234,11 @@ class Deoccluder:
         return [Prompt(one.box_xyxy, one.score, doubtful=True, least_score=least) for one in detections]
 
     def _complete_one(self, photo: np.ndarray, prompt: Prompt, *, pointed_at: bool) -> CompletionOutput | None:
-        """The body of one prompt; None where the prompt is in doubt and both networks together are not sure enough."""
+        """The body of one prompt.
+
+        None for somebody found of whom nothing is seen after all, or of whom finder and mask network together are not
+        sure enough.
+        """
         try:
             body = self._complete(photo, prompt.mask(photo.shape[:2]))
         except NobodyThereError:
@@ -228,26 +246,16 @@ class Deoccluder:
                 raise
             return None
         score = body.score * prompt.score
-        if prompt.doubtful and (body.score < _LEAST_SEEN or score < prompt.least_score):
+        unsure = score < prompt.least_score or (prompt.doubtful and body.score < _LEAST_SEEN)
+        if not pointed_at and (unsure or not body.area_px):
             return None
         return replace(body, score=score)
 
-    def _settle(
-        self, bodies: Sequence[CompletionOutput], size_hw: tuple[int, int], complete: Complete
-    ) -> list[CompletionOutput]:
-        """Each pixel is one person's, whoever is in front; and whom nothing hides is as seen."""
-        shared_out = share_out_pixels([Body(body.region, body.visible, body.amodal) for body in bodies])
-        bodies = [body.seeing_less(seen, size_hw) for body, seen in zip(bodies, shared_out, strict=True)]
-        return [self._judge(body, complete) for body in bodies]
-
     def _uncrop(
-        self, photo: np.ndarray, numbered: dict[int, CompletionOutput]
-    ) -> tuple[np.ndarray, Region | None, dict[int, CompletionOutput]]:
-        """Bodies beyond the edge that cuts them: the photo on a canvas, its place there, and the bodies on it."""
+        self, photo: np.ndarray, numbered: dict[int, CompletionOutput], cut: Mapping[int, Cut]
+    ) -> tuple[np.ndarray, Region, dict[int, CompletionOutput]]:
+        """Bodies beyond the edges that cut them: the photo on a canvas, its place there, and the bodies on it."""
         size_hw = photo.shape[:2]
-        cut = {number: find_cut(body.amodal, body.region, size_hw) for number, body in numbered.items()}
-        if not any(cut.values()):
-            return photo, None, numbered
         canvas = Canvas.around([(body.visible, body.region, cut[i]) for i, body in numbered.items()], size_hw)
         picture = canvas.lay_out(photo)
         bodies = {}
@@ -273,7 +281,7 @@ class Deoccluder:
         bodies = {number: body.moved(-left, -top) for number, body in bodies.items()}
         return trimmed.lay_out(photo, fill=0), trimmed.photo_region, bodies
 
-    def _person(self, photo: np.ndarray, number: int, body: CompletionOutput) -> Person:
+    def _person(self, photo: np.ndarray, number: int, body: CompletionOutput, cut_edges: tuple[str, ...]) -> Person:
         """A body with its hidden appearance recovered."""
         hidden_region, hidden_rgb = self._recover_hidden(body, photo.shape[:2])
         return Person(
@@ -288,6 +296,7 @@ class Deoccluder:
             parsing_part=body.parsing,
             hidden_region=hidden_region,
             hidden_rgb=hidden_rgb,
+            cut_edges=cut_edges,
         )
 
     def _judge(self, body: CompletionOutput, complete: Complete) -> CompletionOutput:
@@ -310,6 +319,18 @@ class Deoccluder:
                 body.crop_amodal_parsing,
             )
         return hidden_on_photo(content, body.crop, invisible, body.region, size_hw)
+
+
+def _masks(body: CompletionOutput) -> Body:
+    return Body(body.region, body.visible, body.amodal)
+
+
+def _share_out(
+    bodies: Sequence[CompletionOutput], size_hw: tuple[int, int], *, may_repeat: bool
+) -> list[CompletionOutput]:
+    """The bodies with each pixel seen of one of them alone, whoever is in front."""
+    shared_out = share_out_pixels([_masks(body) for body in bodies], may_repeat=may_repeat)
+    return [body.seeing_less(seen, size_hw) for body, seen in zip(bodies, shared_out, strict=True)]
 
 
 def _check_segmenter(segmenter: Segmenter | None) -> None:

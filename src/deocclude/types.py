@@ -103,6 +103,8 @@ class Person:
     parsing_part: np.ndarray = field(repr=False)  # (h, w) uint8
     hidden_region: Region = field(repr=False)  # the box of what is hidden; empty when nothing is
     hidden_rgb: np.ndarray = field(repr=False)  # (h', w', 3) uint8 recovered appearance inside hidden_region
+    # the photo's edges that cut the body, where the picture was extended beyond them; None: the picture's own
+    cut_edges: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         size_hw = self.photo.shape[:2]
@@ -184,7 +186,9 @@ class Person:
 
     @property
     def cut_by(self) -> tuple[str, ...]:
-        """The edges of the picture that cut the body: any of top, left, bottom, right."""
+        """The edges of the photo that cut the body: any of top, left, bottom, right."""
+        if self.cut_edges is not None:
+            return self.cut_edges
         return find_cut(self.amodal_part, self.region, self.photo.shape[:2]).edges
 
     @property
@@ -222,6 +226,8 @@ class Result:
     icc_profile: bytes | None = field(default=None, repr=False)  # of the photo's file; pictures are saved with it
     # where the photo lies in `image` when that was extended for people whom its edge cuts (uncrop), black beyond it
     photo_region: Region | None = None
+    # who hides whom among all who were found, whether chosen, and completed, or not; None: as the people's masks say
+    occlusions: tuple[Occlusion, ...] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.image.dtype != np.uint8 or self.image.ndim != 3 or self.image.shape[2] != 3:
@@ -238,9 +244,21 @@ class Result:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state | {"timings": MappingProxyType(state["timings"])})
 
+    @property
+    def photo_bbox(self) -> tuple[int, int, int, int] | None:
+        """The photo's place in a picture that was extended: x, y, width, height in pixels; None in any other."""
+        if (photo := self.photo_region) is None:
+            return None
+        return photo.left, photo.top, *photo.size_hw[::-1]
+
     @cached_property
     def order(self) -> tuple[Occlusion, ...]:
-        """Who hides whom, for each pair of people at most once: `front` and `behind` are ids. Largest area first."""
+        """Who hides whom, for each pair of people at most once: `front` and `behind` are ids. Largest area first.
+
+        Of everybody found, those too who were not chosen (`person`), and are not in `people`.
+        """
+        if self.occlusions is not None:
+            return self.occlusions
         bodies = [Body(person.region, person.visible_part, person.amodal_part) for person in self.people]
         return find_occlusions(bodies, [person.id for person in self.people])
 
@@ -249,7 +267,13 @@ class Result:
         """The people by depth, the furthest first; where people hide each other in a circle, the least of it yields."""
         by_id = {person.id: person for person in self.people}
         feet_y = [person.box_xyxy[3] for person in self.people]
-        return tuple(by_id[number] for number in back_to_front(list(by_id), self.order, feet_y))
+        return tuple(by_id[number] for number in back_to_front(list(by_id), self._order_of_people, feet_y))
+
+    @property
+    def _order_of_people(self) -> list[Occlusion]:
+        """`order` of whom `people` holds."""
+        ids = {person.id for person in self.people}
+        return [pair for pair in self.order if {pair.front, pair.behind} <= ids]
 
     @property
     def content(self) -> np.ndarray:
@@ -355,15 +379,14 @@ class Result:
                 }
             )
         image = {"id": 1, "file_name": file_name, "width": width, "height": height}
-        if (photo := self.photo_region) is not None:
-            (photo_h, photo_w) = photo.size_hw
-            image["photo_bbox"] = [photo.left, photo.top, photo_w, photo_h]
+        if self.photo_bbox is not None:
+            image["photo_bbox"] = list(self.photo_bbox)
         return {
             "info": {"description": "people made whole by deocclude", "model": self.model, "device": self.device},
             "images": [image],
             "categories": [{"id": 1, "name": "person"}],
             "annotations": annotations,
-            "occlusions": [asdict(occlusion) for occlusion in self.order],
+            "occlusions": [asdict(occlusion) for occlusion in self._order_of_people],
         }
 
     def save(self, folder: str | Path, what: Sequence[str] = ("content", "rgba"), stem: str = "photo") -> list[Path]:
@@ -390,19 +413,20 @@ class Result:
         `file_name`: the photo's, for json. `stamp`: of the request, kept in the file. Raises DeoccludeError when it
         cannot be written.
         """
+        ids = [one.id for one in self.people]
         if kind == "json":
             document = self.to_coco(file_name)
             if stamp:
-                document["info"]["software"] = stamp_text(stamp)
+                document["info"]["software"] = stamp_text(stamp, ids)
             return save_text(json.dumps(document, indent=1) + "\n", path)
         if kind == "layers":
             from deocclude.layers import save_layers  # zip and XML are seldom needed
 
             merged = self.picture("content").pixels
-            comment = stamp_text(stamp) if stamp else ""
+            comment = stamp_text(stamp, ids) if stamp else ""
             return save_layers(path, self.layers(), self.image.shape[:2], merged, self.icc_profile, comment)
         picture = self.picture(kind, person)
-        exif = stamp_exif(stamp) if stamp else None
+        exif = stamp_exif(stamp, ids) if stamp else None
         return save_image(picture.pixels, path, picture.palette, picture.icc_profile, exif)
 
     def picture(self, kind: str, person: Person | None = None) -> Picture:

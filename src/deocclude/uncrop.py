@@ -8,11 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from deocclude.crop import BEYOND_RGB, Region
+from deocclude.errors import UsageError
 
 # A body that meets an edge along less than this share of its longer side may just stand at it.
 _LEAST_CONTACT = 0.06
-# How far a body may go on beyond the edge: this many times what is seen of it, along its longer side.
+# How far a body may go on beyond the edge: this many times what is seen of it, along its longer side; beyond two edges
+# that face each other half as far each.
 _REACH = 1.6
+
+
+def check_uncrop(uncrop: bool, complete: str) -> None:
+    """UsageError where people are to be completed beyond the photo's edge, and nobody is to be completed."""
+    if uncrop and complete == "never":
+        raise UsageError("uncrop completes people beyond the photo's edge, complete never completes nobody: drop one")
 
 
 @dataclass(frozen=True)
@@ -67,7 +75,8 @@ class Canvas:
             rows, columns = np.flatnonzero(body.any(1)), np.flatnonzero(body.any(0))
             far = round(_REACH * max(np.ptp(rows) + 1, np.ptp(columns) + 1)) if rows.size else 0
             for edge in cut.edges:
-                reach[edge] = max(reach[edge], far)
+                both = cut.top and cut.bottom if edge in ("top", "bottom") else cut.left and cut.right
+                reach[edge] = max(reach[edge], far // 2 if both else far)
         (h, w), top, left = size_hw, reach["top"], reach["left"]
         photo_region = Region(top, left, top + h, left + w)
         return cls(photo_region, (top + h + reach["bottom"], left + w + reach["right"]))

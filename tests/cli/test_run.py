@@ -88,6 +88,19 @@ def test_people_of_a_coco_file(desk: Desk, person) -> None:
     people.write_text(json.dumps({"images": [image], "annotations": []}))
     result = desk.run(desk.photo, "--segmenter", f"coco:{people}", "--overwrite", "-o", desk.folder / "out")
     assert result.exit_code == 0 and "photo.png: nobody found, " in result.stdout
+    found = ["--segmenter", f"coco:{people}", "--person", "largest", "--save", "rgba"]
+    result = desk.run(desk.photo, *found, "-o", "-")
+    assert result.exit_code == 0 and "nobody found" in result.stderr and result.stdout_bytes == b""
+
+
+def test_where_the_photo_lies_in_an_extended_picture_is_said(desk: Desk, person) -> None:
+    Image.fromarray(person.photo[:200]).save(desk.folder / "cut.png")
+    Image.fromarray(person.amodal[:200]).save(desk.folder / "cut-mask.png")
+    arguments = [desk.folder / "cut.png", "--mask", desk.folder / "cut-mask.png", "--uncrop", "-o", desk.folder / "out"]
+    result = desk.run(*arguments)
+    assert "cut at the bottom" in result.stdout and ", the photo at 0,0" in result.stdout
+    report = json.loads(desk.run(*arguments, "--overwrite", "--json").stdout)
+    assert report["photo_bbox"] == [0, 0, 640, 200] and report["size_wh"][0] == 640 and report["size_wh"][1] > 204
 
 
 def test_people_of_a_transformers_model(desk: Desk, hf_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -200,10 +201,12 @@ def parse_finding(
         return Finding(None, person, min_score, min_height_px)
     kind, _, name = segmenter.partition(":")
     if kind == "coco" and name:
-        return Finding(CocoFile.open(name), person, min_score or 0.0, min_height_px)
+        # no shell resolves a ~ that stands behind a colon
+        return Finding(CocoFile.open(Path(name).expanduser()), person, min_score or 0.0, min_height_px)
     if kind == "hf" and name:
         # A model gives a score to everything that it doubts; a COCO file lists whom somebody meant.
         least = 0.5 if min_score is None else min_score
+        name = str(Path(name).expanduser()) if name.startswith("~") else name
         return Finding(HfSegmenter(name, device, least, offline), person, least, min_height_px)
     raise UsageError(f"--segmenter takes coco:FILE.json or hf:MODEL, got {segmenter}")
 
@@ -245,6 +248,9 @@ def _tell(report: Report, *, quiet: bool, to_stderr: bool, verbose: bool) -> Non
             f"{report.seconds:.2f} s, {report.device}",
             err=to_stderr,
         )
+    if report.photo_bbox is not None:
+        (width, height), (x, y, _, _) = report.size_wh, report.photo_bbox
+        typer.echo(f"{report.source}: extended to {width}x{height}, the photo at {x},{y}", err=to_stderr)
     if verbose:
         stages = ", ".join(f"{name} {seconds:.3f} s" for name, seconds in report.timings.items())
         typer.echo(f"  {stages}", err=True)
