@@ -16,6 +16,7 @@ from PIL import Image, ImageCms
 from typer.testing import CliRunner
 
 from deocclude.cli.app import app
+from deocclude.cli.run import parse_finding
 from deocclude.people import Prompt
 
 
@@ -123,6 +124,13 @@ def test_people_of_a_transformers_model(desk: Desk, hf_folder: Path, monkeypatch
     assert len(opened) == 1, "nothing to do, nothing to read"
     # Without --min-score only those of whom it is sure; this one never is.
     assert "nobody found" in desk.run(desk.photo, "--segmenter", f"hf:{hf_folder}", "-o", desk.folder / "sure").stdout
+
+
+def test_a_models_own_least_score_is_its_own_alone() -> None:
+    unasked = parse_finding("hf:some/model", "all", None, 0, False)
+    assert (unasked.finder.min_score, unasked.min_score) == (0.5, 0.0)
+    asked = parse_finding("hf:some/model", "all", 0.3, 0, False)
+    assert (asked.finder.min_score, asked.min_score) == (0.3, 0.3)
 
 
 def test_a_transformers_model_that_is_not_there_is_said_once(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -207,7 +207,8 @@ def parse_finding(
         # A model gives a score to everything that it doubts; a COCO file lists whom somebody meant.
         least = 0.5 if min_score is None else min_score
         name = str(Path(name).expanduser()) if name.startswith("~") else name
-        return Finding(HfSegmenter(name, device, least, offline), person, least, min_height_px)
+        # what is not asked for is the model's own alone: times the mask network's score it would leave out more
+        return Finding(HfSegmenter(name, device, least, offline), person, min_score or 0.0, min_height_px)
     raise UsageError(f"--segmenter takes coco:FILE.json or hf:MODEL, got {segmenter}")
 
 
