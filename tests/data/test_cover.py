@@ -27,6 +27,17 @@ def scene() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.full((120, 160, 3), 77, np.uint8), instances, ignore
 
 
+@pytest.fixture
+def photo() -> WildPhoto:
+    return WildPhoto("wild/x", *scene(), {1: (20.0, 20.0, 60.0, 110.0), 4: (60.0, 20.0, 100.0, 110.0)})
+
+
+def most_people(cast: Cast, photo: WildPhoto, config: CrowdConfig, samples: int) -> int:
+    """In any of the first samples of that photo."""
+    stream, rng = PeopleStream(cast, [photo], config, 1.0, seed=1), np.random.default_rng(0)
+    return max(len(stream.sample(rng, 96).boxes_xyxy) for _ in range(samples))
+
+
 def test_truth_shrinks_to_what_stays_visible(cast: Cast) -> None:
     added = covered = 0
     for seed in range(80):
@@ -58,10 +69,7 @@ def test_the_same_draw_gives_the_same_photo(cast: Cast) -> None:
         np.testing.assert_array_equal(one, other)
 
 
-def test_boxes_are_of_what_stays_and_whoever_is_added_is_asked_for(cast: Cast) -> None:
-    rgb, instances, ignore = scene()
-    photo = WildPhoto("wild/x", rgb, instances, ignore, {1: (20.0, 20.0, 60.0, 110.0), 4: (60.0, 20.0, 100.0, 110.0)})
-
+def test_boxes_are_of_what_stays_and_whoever_is_added_is_asked_for(photo: WildPhoto) -> None:
     def hide_half(rgb, instances, ignore, rng):
         instances = instances.copy()
         below = np.arange(len(instances)) >= instances.nonzero()[0].mean()
@@ -80,22 +88,14 @@ def test_boxes_are_of_what_stays_and_whoever_is_added_is_asked_for(cast: Cast) -
             assert new_top == top and new_bottom < bottom
 
 
-def test_how_often_is_configured(cast: Cast) -> None:
-    rgb, instances, ignore = scene()
-    photo = WildPhoto("wild/x", rgb, instances, ignore, {1: (20.0, 20.0, 60.0, 110.0), 4: (60.0, 20.0, 100.0, 110.0)})
-
+def test_how_often_is_configured(cast: Cast, photo: WildPhoto) -> None:
     def people(p_covered: float) -> int:
-        stream = PeopleStream(cast, [photo], CrowdConfig(p_wild_covered=p_covered), 1.0, seed=1)
-        rng = np.random.default_rng(0)
-        return max(len(stream.sample(rng, 96).boxes_xyxy) for _ in range(30))
+        return most_people(cast, photo, CrowdConfig(p_wild_covered=p_covered), 30)
 
     assert people(0.0) == 2 and people(1.0) > 2
 
 
-def test_people_of_real_photos_join_the_cast(cast: Cast) -> None:
-    rgb, instances, ignore = scene()
-    photo = WildPhoto("wild/x", rgb, instances, ignore, {1: (20.0, 20.0, 60.0, 110.0), 4: (60.0, 20.0, 100.0, 110.0)})
-
+def test_people_of_real_photos_join_the_cast(cast: Cast, photo: WildPhoto) -> None:
     def of(share: float) -> Cast:
         return PeopleStream(cast, [photo], CrowdConfig(p_wild_people=share), 0.0, seed=1).cast
 
@@ -110,13 +110,8 @@ def test_people_of_real_photos_join_the_cast(cast: Cast) -> None:
     assert {"wild/x/1", "wild/x/4"} & seen and seen - {"wild/x/1", "wild/x/4"}
 
 
-def test_four_real_photos_in_a_frame_as_often_as_configured(cast: Cast) -> None:
-    rgb, instances, ignore = scene()
-    photo = WildPhoto("wild/x", rgb, instances, ignore, {1: (20.0, 20.0, 60.0, 110.0), 4: (60.0, 20.0, 100.0, 110.0)})
-
+def test_four_real_photos_in_a_frame_as_often_as_configured(cast: Cast, photo: WildPhoto) -> None:
     def most(p_mosaic: float) -> int:
-        stream = PeopleStream(cast, [photo], CrowdConfig(p_wild_mosaic=p_mosaic), 1.0, seed=1)
-        rng = np.random.default_rng(0)
-        return max(len(stream.sample(rng, 96).boxes_xyxy) for _ in range(20))
+        return most_people(cast, photo, CrowdConfig(p_wild_mosaic=p_mosaic), 20)
 
     assert most(0.0) == 2 and 4 < most(1.0) <= 8

@@ -77,7 +77,7 @@ class Cast:
 
     def joined_by(self, others: Sequence[Layer], share: float) -> Cast:
         """The cast with `others`, each alike, who are `share` of all whom one draws."""
-        if not others or not share:
+        if not others:
             return self
         shares = np.concatenate([(1 - share) * self.people_shares, np.full(len(others), share / len(others))])
         return replace(self, people=Joined([self.people, others]), people_shares=shares / shares.sum())

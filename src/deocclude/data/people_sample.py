@@ -63,14 +63,14 @@ def mosaic(parts: Sequence[PeopleSample]) -> PeopleSample:
     """
     side = parts[0].photo.shape[0]
     before = np.cumsum([0, *(len(p.boxes_xyxy) for p in parts)])
-    owners = [np.where(p.owner > 0, p.owner + n, 0) for p, n in zip(parts, before, strict=False)]
+    owner = _grid([np.where(p.owner > 0, p.owner + n, 0) for p, n in zip(parts, before, strict=False)])
     numbered = np.arange(before[-1]) < _MOST_NUMBERS
     corners = [(x, y, x, y) for y in (0, side) for x in (0, side)]
     return PeopleSample(
         _grid([p.photo for p in parts]),
         np.concatenate([p.boxes_xyxy + np.float32(corner) for p, corner in zip(parts, corners, strict=True)]),
         np.concatenate([p.counted for p in parts]) & numbered,
-        np.where(_grid(owners) <= _MOST_NUMBERS, _grid(owners), 0).astype(np.uint8),
+        np.where(owner <= _MOST_NUMBERS, owner, 0).astype(np.uint8),
         _grid([p.ignore for p in parts]),
     )
 

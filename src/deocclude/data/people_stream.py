@@ -21,7 +21,9 @@ class PeopleStream:
     def __init__(self, cast: Cast, wild: Sequence[WildPhoto], config: CrowdConfig, p_wild: float, *, seed: int):
         """p_wild: share of samples that are crops of `wild`; none where it is empty."""
         self.wild, self.config, self.seed = list(wild), config, seed
-        self.cast = cast.joined_by(people_of(self.wild), config.p_wild_people) if config.p_wild_people else cast
+        self.cast = cast
+        if config.p_wild_people:
+            self.cast = cast.joined_by(people_of(self.wild), config.p_wild_people)
         self.p_wild = p_wild if self.wild else 0.0
         cv2.setNumThreads(0)
 
