@@ -126,6 +126,36 @@ def test_a_final_look_is_finer_where_the_mask_is_not_kept_and_stage_2_gets_its_o
     assert crop.size_px == len(image) == 256 and {p.shape for p in parsings} == {(12, 64, 64)}
 
 
+def test_a_second_look_at_a_box_starts_from_the_mean_of_the_box_and_of_what_was_seen_in_it():
+    box = box_to_mask((100, 110, 180, 230), SIZE_HW)
+
+    def left_half(image, initial):
+        columns = np.flatnonzero((initial >= 0.5).any(axis=0))
+        seen = (initial >= 0.5).astype(np.float32)
+        seen[:, (columns[0] + columns[-1] + 1) // 2 :] = 0
+        return seen * 0.8, seen * 0.8
+
+    def asked(mask, **options):
+        network = FakeNetwork(left_half, fine_size=320)
+        MaskCompletion(network, **options)(PHOTO, mask)
+        return [initial[0, 0] for _, initial in network.asked]
+
+    first, *later = asked(box, second_look=True)
+    assert set(np.unique(first)) == {0, 1}, "nothing was seen before the first look"
+    assert len(later) == 2
+    for prompt in later:
+        rows, columns = np.nonzero(prompt > 0.25)
+        middle_row, width = rows.mean().astype(int), columns.max() + 1 - columns.min()
+        line = prompt[middle_row, columns.min() : columns.max() + 1]
+        assert np.allclose(line[width // 8 : width * 3 // 8], 0.9, atol=0.02), "the box, and what was seen"
+        assert np.allclose(line[width * 5 // 8 : width * 7 // 8], 0.5, atol=0.02), "the box alone"
+    assert all(set(np.unique(prompt)) == {0, 1} for prompt in asked(box)), "only of a network that has learned it"
+    drawn = box.copy()
+    drawn[110:130, 100:120] = False
+    assert all(set(np.unique(prompt)) == {0, 1} for prompt in asked(drawn, second_look=True)), "a mask says enough"
+    assert len(asked(box, second_look=True, tight=False)) == 2, "without a first look there is no second"
+
+
 def test_without_the_tight_crop_there_is_one_wide_look():
     seen = box_to_mask((100, 150, 180, 230), SIZE_HW)
     network = FakeNetwork(upwards(0.5))

@@ -181,3 +181,14 @@ def test_a_part_of_the_window_is_that_part_of_the_crop(side_px):
     array = ramps(400, 500)
     # to a thirtieth of a crop's pixel: averaged blocks may be counted from elsewhere
     np.testing.assert_allclose(crop.extract(array, within=part), crop.extract(array)[part.slices], atol=crop.scale / 30)
+
+
+def test_what_another_window_shows_is_seen_in_this_one_and_nothing_beyond_it():
+    values = np.random.default_rng(3).random((16, 16)).astype(np.float32)
+    one = SquareCrop((20.0, 30.0), 32.0, 16)
+    assert np.allclose(one.resampled_from(one, values), values, atol=1e-6)
+    right = SquareCrop((28.0, 30.0), 32.0, 16)  # 8 pixels of the photo are 4 of the crop
+    assert np.allclose(right.resampled_from(one, values)[:, :12], values[:, 4:], atol=1e-6)
+    assert not right.resampled_from(one, values)[:, 12:].any()
+    assert not SquareCrop((200.0, 30.0), 32.0, 16).resampled_from(one, values).any()
+    assert np.allclose(one.resampled_from(one, np.full((16, 16), 0.5, np.float32), 24), 0.5)

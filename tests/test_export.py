@@ -65,6 +65,16 @@ def test_stage_1_looks_closely_at_the_size_that_it_was_trained_at(exported: tupl
     assert [(networks[name].input_size, networks[name].fine_size) for name in NAMES] == [(256, 96), (256, 256)]
 
 
+def test_a_stage_1_that_has_learned_to_look_again_says_so(tmp_path: Path) -> None:
+    network = network_of("mask_completion")
+    path = tmp_path / "mask.safetensors"
+    for learned in (True, False):
+        metadata = {"network": "mask_completion", "config": network.config.to_dict(), "second_look": learned}
+        save_weights(path, network.state_dict(), metadata)
+        row = export_to_weights(path, tmp_path / "weights", model="tiny")
+        assert row.get("second_look", False) is learned
+
+
 def test_the_folder_holds_what_the_manifest_says(exported: tuple[Path, dict[str, dict]]) -> None:
     folder, rows = exported
     manifest = json.loads((folder / "manifest.json").read_text())

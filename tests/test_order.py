@@ -42,6 +42,35 @@ def test_contested_pixels_go_to_who_is_in_front_whatever_the_order_of_prompts():
         assert np.array_equal(front, on_photo(FRONT, FRONT.visible))
 
 
+def test_a_contested_pixel_goes_to_who_is_surer_to_be_seen_there():
+    greedy = body(5, 10, 40, 20, hidden=(20, 17, 40, 20))  # claims two columns of the front one's body
+
+    def with_probability(one: Body, of_column) -> Body:
+        columns = np.arange(one.region.left, one.region.right)
+        return one._replace(visible_prob=np.where(one.visible, of_column(columns), 0).astype(np.uint8))
+
+    # the front one is unsure of its own column 15, and as sure as the other of column 16
+    bodies = [
+        with_probability(greedy, lambda x: np.full_like(x, 200)),
+        with_probability(FRONT, lambda x: np.where(x == 15, 150, 200)),
+    ]
+    for pair in (bodies, bodies[::-1]):
+        visible = {one.region: on_photo(one, part) for one, part in zip(pair, share_out_pixels(pair), strict=True)}
+        behind, front = visible[greedy.region], visible[FRONT.region]
+        assert not (behind & front).any()
+        assert behind[20:40, 15].all() and not front[20:40, 15].any()
+        assert front[20:40, 16].all() and not behind[20:40, 16].any()
+
+
+def test_being_surer_leaves_nobody_next_to_nothing():
+    tall, child = body(5, 5, 50, 30), body(20, 10, 40, 20)
+    sure = tall._replace(visible_prob=np.where(tall.visible, 255, 0).astype(np.uint8))
+    unsure = child._replace(visible_prob=np.where(child.visible, 140, 0).astype(np.uint8))
+    visible = share_out_pixels([sure, unsure])
+    assert np.array_equal(visible[1], child.visible)
+    assert np.count_nonzero(visible[0]) == 45 * 25 - 200
+
+
 def test_where_nothing_tells_the_lower_body_is_nearer():
     high, low = body(5, 10, 30, 20), body(10, 15, 40, 25)
     visible = share_out_pixels([high, low])

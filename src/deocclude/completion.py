@@ -23,6 +23,7 @@ from deocclude.masks import (
     dilate,
     erode,
     find_holes,
+    is_filled_box,
     keep_large_components,
     mask_iou,
     mask_to_box_xyxy,
@@ -75,6 +76,7 @@ class CompletionOutput:
     visible: np.ndarray  # (h, w) bool
     amodal: np.ndarray  # (h, w) bool
     amodal_prob: np.ndarray  # (h, w) uint8, 255 = certainly the person
+    visible_prob: np.ndarray  # (h, w) uint8, 255 = certainly seen of the person; what is drawn by hand is certain
     parsing: np.ndarray  # (h, w) uint8 label of every amodal pixel, 0 elsewhere
     score: float  # mean probability of the visible pixels
     probable_hidden: float  # share of the body that is hidden, by probability
@@ -176,13 +178,17 @@ class _Look:
 class MaskCompletion:
     """Completes one person at a time. Holds the network and nothing else."""
 
-    def __init__(self, network: Network, average: bool = True, *, tight: bool = True) -> None:
+    def __init__(
+        self, network: Network, average: bool = True, *, tight: bool = True, second_look: bool = False
+    ) -> None:
         """`average`: the final look is the mean of four: near and further away, each as it is and mirrored.
 
         `tight`: the final look is around the estimated body; else it is the first, wide one around what is seen, which
-        is what a single fixed crop would give.
+        is what a single fixed crop would give. `second_look`: the network has learned to start from the mean of a box
+        and of what it saw there before (`mask.p_second_look` of its training), so that the final look at a box does.
         """
         self._network = network
+        self._second_look = second_look
         self._average = average
         self._tight = tight
 
@@ -193,8 +199,11 @@ class MaskCompletion:
         """
         if not initial_mask.any():
             raise InputError("the initial mask is empty: it must mark at least one pixel of the person")
-        body_box = self._estimate_extent(photo, initial_mask) if self._tight else mask_to_box_xyxy(initial_mask)
-        look = self._final_look(photo, initial_mask, body_box, self._finest_for(initial_mask))
+        body_box, first = mask_to_box_xyxy(initial_mask), None
+        if self._tight:
+            body_box, first = self._estimate_extent(photo, initial_mask)
+        known = first if self._second_look and is_filled_box(initial_mask) else None
+        look = self._final_look(photo, initial_mask, body_box, self._finest_for(initial_mask), known)
         return _settle(look, photo, initial_mask, self._network.input_size)
 
     def look_at(
@@ -216,24 +225,26 @@ class MaskCompletion:
         is kept by nobody.
         """
         usual, fine = self._network.input_size, self._network.fine_size
-        x0, y0, x1, y1 = mask_to_box_xyxy(initial_mask)
-        is_box = initial_mask[y0:y1, x0:x1].all()
-        return (fine,) if is_box or fine == usual else (usual, fine)
+        return (fine,) if fine == usual or is_filled_box(initial_mask) else (usual, fine)
 
     def _final_look(
-        self, photo: np.ndarray, initial_mask: np.ndarray, box: Sequence[float], sizes_px: Sequence[int]
-    ) -> _Look:
-        """The final look, around a box; its probabilities are the mean of all that is asked about it."""
+        self, photo: np.ndarray, initial_mask: np.ndarray, box: Sequence[float], sizes_px: Sequence[int],
+        first: _Look | None = None,
+    ) -> _Look:  # fmt: skip
+        """The final look, around a box; its probabilities are the mean of all that is asked about it.
+
+        first: a former look, for a network that starts from what it saw there.
+        """
         scale = TIGHT_SCALE if self._tight else WIDE_SCALE
         for size_px in sizes_px:
             crop = SquareCrop.from_box_xyxy(box, scale, size_px)
-            look = self._look(photo, initial_mask, crop, mirror=self._average)
+            look = self._look(photo, initial_mask, crop, mirror=self._average, first=first)
             if _trusted(look.initial, look.visible >= 0.5).any():
                 break
         if not self._average:
             return look
         further = replace(crop, side_px=crop.side_px * SECOND_SCALE / TIGHT_SCALE)
-        second = self._look(photo, initial_mask, further, mirror=True)
+        second = self._look(photo, initial_mask, further, mirror=True, first=None if first is None else look)
         inside, inside_further = (c.inside_photo(photo.shape[:2]) for c in (crop, further))
 
         def mean_mask(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -251,8 +262,10 @@ class MaskCompletion:
             amodal_parsing=mean_parsing(look.amodal_parsing, second.amodal_parsing),
         )
 
-    def _estimate_extent(self, photo: np.ndarray, initial_mask: np.ndarray) -> tuple[float, float, float, float]:
-        """The box of the whole body in photo coordinates, from wide looks; it holds the initial mask."""
+    def _estimate_extent(
+        self, photo: np.ndarray, initial_mask: np.ndarray
+    ) -> tuple[tuple[float, float, float, float], _Look]:
+        """The box of the whole body in photo coordinates, which holds the initial mask, and the wide look at it."""
         seen_box = mask_to_box_xyxy(initial_mask)
         scale = WIDE_SCALE
         for _ in range(MAX_WIDE_LOOKS):
@@ -263,17 +276,20 @@ class MaskCompletion:
                 break
             scale *= WIDEN_BY
         if not body.any():
-            return seen_box
+            return seen_box, look
         height, width = photo.shape[:2]
         x0, y0, x1, y1 = crop.to_photo_xyxy(mask_to_box_xyxy(body))
-        return (
+        body_box = (
             max(0.0, min(x0, seen_box[0])),
             max(0.0, min(y0, seen_box[1])),
             min(float(width), max(x1, seen_box[2])),
             min(float(height), max(y1, seen_box[3])),
         )
+        return body_box, look
 
-    def _look(self, photo: np.ndarray, initial_mask: np.ndarray, crop: SquareCrop, mirror: bool) -> _Look:
+    def _look(
+        self, photo: np.ndarray, initial_mask: np.ndarray, crop: SquareCrop, mirror: bool, first: _Look | None = None
+    ) -> _Look:
         image = crop.extract(photo, fill=OUTSIDE_GREY)
         coverage = crop.extract(initial_mask.view(np.uint8) * np.uint8(255))
         initial = coverage >= 128
@@ -283,6 +299,8 @@ class MaskCompletion:
 
         batch_image = image.transpose(2, 0, 1)[None].astype(np.float32) / 255
         batch_initial = initial[None, None].astype(np.float32)
+        if first is not None:  # as train.second_look has it
+            batch_initial = (batch_initial + crop.resampled_from(first.crop, first.visible, crop.size_px)) / 2
         if mirror:
             batch_image = np.concatenate([batch_image, batch_image[..., ::-1]])
             batch_initial = np.concatenate([batch_initial, batch_initial[..., ::-1]])
@@ -358,6 +376,7 @@ def _settle(look: _Look, photo: np.ndarray, initial_mask: np.ndarray, recovery_p
         as_drawn, near_hidden = as_drawn >= 128, near_hidden >= 128
         photo_amodal = np.where(as_drawn, drawn | (photo_amodal & near_hidden), photo_amodal)
         photo_visible = np.where(as_drawn, drawn, photo_visible & photo_amodal)
+        visible_u8 = np.where(as_drawn & drawn, 255, visible_u8)
         # the probability that the cut-out's soft edge is made from agrees with the contour
         amodal_u8 = np.where(photo_amodal, np.maximum(amodal_u8, 128), np.minimum(amodal_u8, 127))
     for_recovery = look.at_size(photo, recovery_px)
@@ -367,6 +386,7 @@ def _settle(look: _Look, photo: np.ndarray, initial_mask: np.ndarray, recovery_p
         visible=photo_visible,
         amodal=photo_amodal,
         amodal_prob=amodal_u8,
+        visible_prob=visible_u8.astype(np.uint8, copy=False),
         parsing=_label_parts(look, region) * photo_amodal,
         score=float(score_map[visible].mean()) if visible.any() else 0.0,
         probable_hidden=probable_share(look.visible, amodal_prob),

@@ -147,12 +147,20 @@ class SquareCrop:
         y0, y1 = ((edge - source.top) / factor for edge in (top, bottom))
         return _resample(reduced, wanted.size_hw, (x0, y0, x1, y1))
 
-    def resampled_from(self, other: SquareCrop, array: np.ndarray) -> np.ndarray:
-        """What `array`, (S, S[, C]) over the window of `other`, shows in this window, which lies inside that one."""
-        scale = other.side_px / array.shape[0]
+    def resampled_from(self, other: SquareCrop, array: np.ndarray, size_px: int | None = None) -> np.ndarray:
+        """What `array`, (S, S[, C]) over the window of `other`, shows in this window; 0 where it lies beyond that one.
+
+        size_px: side of what is returned; None for that of `array`.
+        """
+        cells = array.shape[0]
+        scale = other.side_px / cells
         (left, top), (other_left, other_top) = self.left_top, other.left_top
         x0, y0, side = (left - other_left) / scale, (top - other_top) / scale, self.side_px / scale
-        return _resample(array, array.shape[:2], (x0, y0, x0 + side, y0 + side))
+        beyond = math.ceil(max(0.0, -x0, -y0, x0 + side - array.shape[1], y0 + side - array.shape[0]))
+        if beyond:
+            array = np.pad(array, [(beyond, beyond)] * 2 + [(0, 0)] * (array.ndim - 2))
+            x0, y0 = x0 + beyond, y0 + beyond
+        return _resample(array, (size_px or cells,) * 2, (x0, y0, x0 + side, y0 + side))
 
     def regridded(self, array: np.ndarray, size_px: int) -> np.ndarray:
         """`array`, (S, S[, C]) over this window, as (size_px, size_px[, C]) of the same type over the same window."""

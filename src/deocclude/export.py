@@ -233,6 +233,8 @@ def export_to_weights(
         row |= {"size_px": metadata.get("size_px", SIZE_PX), "min_score": MIN_SCORE}
     if isinstance(network, MaskCompletionNet) and sizes == "any":
         row["size_px"] = metadata.get("size_px", INPUT_SIZE)  # as it was trained, for looks where detail counts
+    if isinstance(network, MaskCompletionNet) and metadata.get("second_look"):
+        row["second_look"] = True
     if isinstance(network, MaskCompletionNet) and network.config.pose_guidance:
         write_poses(folder / "typical_poses.npz", network.typical_poses.centres.numpy())
     manifest_path = folder / MANIFEST_NAME

@@ -66,6 +66,12 @@ def box_to_mask(box_xyxy: Sequence[float], size_hw: tuple[int, int]) -> np.ndarr
     return mask
 
 
+def is_filled_box(mask: np.ndarray) -> bool:
+    """Whether an (H, W) bool mask is a box and nothing else. Raises InputError when it is empty."""
+    x0, y0, x1, y1 = mask_to_box_xyxy(mask)
+    return bool(mask[y0:y1, x0:x1].all())
+
+
 def dilate(mask: np.ndarray, radius_px: int) -> np.ndarray:
     """Grow a bool mask by `radius_px` in all eight directions (a square of side 2 * radius + 1)."""
     return _grow_axis(_grow_axis(mask, radius_px, 0), radius_px, 1)

@@ -24,6 +24,7 @@ class Body(NamedTuple):
     region: Region
     visible: np.ndarray
     amodal: np.ndarray
+    visible_prob: np.ndarray | None = None  # (h, w) uint8, 255 = certainly seen; None: all that is visible alike
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ class Occlusion:
 
 
 def share_out_pixels(bodies: Sequence[Body], *, may_repeat: bool = False) -> list[np.ndarray]:
-    """Visible masks that overlap nowhere: each pixel that two people claim goes to the one in front.
+    """Visible masks that overlap nowhere: each pixel that two people claim goes to the one who is surer to be seen
+    there, and where both are alike sure, to the one in front.
 
     In front is who is seen over more of the other's hidden body; where neither tells, whose body reaches lower in the
     photo, which on a floor means nearer. may_repeat: one person may be there twice, pointed at by two prompts; such two
@@ -54,14 +56,31 @@ def share_out_pixels(bodies: Sequence[Body], *, may_repeat: bool = False) -> lis
                 continue
             if may_repeat and _same_person(one, other, np.count_nonzero(contested)):
                 continue
-            first, second = (i, j) if _is_in_front(one, other) else (j, i)
-            # who is behind yields; where that would leave them next to nothing, the other one does
-            for loser in (second, first):
-                left = np.count_nonzero(visible[loser]) - np.count_nonzero(contested)
-                if left >= LEAST_LEFT_SHARE * np.count_nonzero(bodies[loser].visible):
-                    visible[loser][mine if loser == i else theirs] &= ~contested
+            in_front = _is_in_front(one, other)
+            surer = _is_surer(one, other, mine, theirs, in_front)
+            # where that would leave somebody next to nothing, who is behind yields, or else the other one does
+            for mine_stays in (surer, np.full_like(surer, in_front), np.full_like(surer, not in_front)):
+                lost = contested & ~mine_stays, contested & mine_stays
+                if all(_keeps_enough(visible[k], bodies[k], gone) for k, gone in zip((i, j), lost, strict=True)):
+                    visible[i][mine] &= ~lost[0]
+                    visible[j][theirs] &= ~lost[1]
                     break
     return visible
+
+
+def _is_surer(
+    one: Body, other: Body, mine: tuple[slice, slice], theirs: tuple[slice, slice], in_front: bool
+) -> np.ndarray:
+    """(h, w) bool over what two regions share: where `one` is surer to be seen; `in_front`: who has what is level."""
+    if one.visible_prob is None or other.visible_prob is None:
+        return np.full(one.visible[mine].shape, in_front)
+    a, b = one.visible_prob[mine], other.visible_prob[theirs]
+    return a >= b if in_front else a > b
+
+
+def _keeps_enough(visible: np.ndarray, body: Body, lost: np.ndarray) -> bool:
+    gone = np.count_nonzero(lost)
+    return not gone or np.count_nonzero(visible) - gone >= LEAST_LEFT_SHARE * np.count_nonzero(body.visible)
 
 
 def find_occlusions(bodies: Sequence[Body], ids: Sequence[int]) -> tuple[Occlusion, ...]:

@@ -62,17 +62,20 @@ def load(
     _check_segmenter(segmenter)
     info = find_model(model, weights_dir)
     networks, running_on = open_networks(info, device, threads)
+    stage1 = info.networks["mask_completion"].info
     finder = None
     if detector := networks.get("people_detector"):
         finder = PeopleFinder.of(detector, info.networks["people_detector"].info, average)
     return Deoccluder(
-        MaskCompletion(networks["mask_completion"], average=average),
+        MaskCompletion(
+            networks["mask_completion"], average=average, second_look=bool(stage1.get("second_look", False))
+        ),
         ContentRecovery(networks["content_recovery"]),
         device=running_on,
         model=model,
         finder=finder,
         segmenter=segmenter,
-        calibration=HiddenCalibration(*info.networks["mask_completion"].info.get("hidden_calibration", UNCALIBRATED)),
+        calibration=HiddenCalibration(*stage1.get("hidden_calibration", UNCALIBRATED)),
     )
 
 
@@ -322,13 +325,13 @@ class Deoccluder:
 
 
 def _masks(body: CompletionOutput) -> Body:
-    return Body(body.region, body.visible, body.amodal)
+    return Body(body.region, body.visible, body.amodal, body.visible_prob)
 
 
 def _share_out(
     bodies: Sequence[CompletionOutput], size_hw: tuple[int, int], *, may_repeat: bool
 ) -> list[CompletionOutput]:
-    """The bodies with each pixel seen of one of them alone, whoever is in front."""
+    """The bodies with each pixel seen of one of them alone."""
     shared_out = share_out_pixels([_masks(body) for body in bodies], may_repeat=may_repeat)
     return [body.seeing_less(seen, size_hw) for body, seen in zip(bodies, shared_out, strict=True)]
 

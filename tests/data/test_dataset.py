@@ -43,6 +43,13 @@ def test_tensors(library: Library) -> None:
     assert ((batch["parsing"] > 0) == (batch["amodal"][:, 0] > 0)).all()
 
 
+def test_without_the_truth_the_rest_is_the_same(library: Library) -> None:
+    whole = stream(library).batch(4, 3, SIZE)
+    less = SampleStream(library, SynthesisConfig(), CropConfig(), seed=5, truth=False).batch(4, 3, SIZE)
+    assert whole.keys() - less.keys() == {"truth"}
+    assert all(torch.equal(whole[key], less[key]) for key in less)
+
+
 def test_to_batch_keeps_every_pixel_in_its_place() -> None:
     rng = np.random.default_rng(0)
     sample = {

@@ -103,7 +103,8 @@ def open_trained(
         def forward(image: Tensor, initial: Tensor) -> dict[str, Tensor]:
             return to_probabilities(masks_of(image, initial).float())._asdict()
 
-        return MaskCompletion(TorchNetwork(forward, size_px, device), average=False, tight=tight)
+        again = bool(metadata.get("second_look", False))
+        return MaskCompletion(TorchNetwork(forward, size_px, device), average=False, tight=tight, second_look=again)
 
     def predictor(completion: MaskCompletion, recovery: Callable[..., np.ndarray] | None) -> TrainedPredictor:
         return TrainedPredictor(completion, recovery, device, network=kind, size_px=size_px)

@@ -126,7 +126,9 @@ class MaskCompletionNet(Pretrained, nn.Module):
         self.amodal_head = GuidedHead(config, config.template_channels if config.pose_guidance else 0)
 
     def forward(self, image: Tensor, initial: Tensor) -> MaskOutput:
-        """image: (B, 3, S, S) RGB in [0, 1], 0.5 beyond the photo; initial: (B, 1, S, S) in {0, 1}; S % 32 == 0."""
+        """image: (B, 3, S, S) RGB in [0, 1], 0.5 beyond the photo; initial: (B, 1, S, S) in {0, 1},
+        or in [0, 1] in a second look at a box (train/second_look.py); S % 32 == 0.
+        """
         stem = self.stem(torch.cat([image * 2 - 1, initial * 2 - 1], 1))
         entered = self.enter(stem)
         seen = self.visible_hourglass(entered)

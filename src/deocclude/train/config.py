@@ -130,6 +130,8 @@ class StageSection(_Strict):
     # stage 1's .safetensors: parser of stage 2, trunk of the people detector, encoder behind the perceptual terms
     features: Path | None = None
     perceptual: Path | None = None  # VGG-16 .safetensors for the perceptual terms instead of our own encoder
+    # stage 1: share of boxes that come as in a second look, with what the network sees in them by itself
+    p_second_look: float = Field(default=0.0, ge=0, le=1)
     # stage 2 on what stage 1 predicts, as at inference, in this share of the batches
     stage1: Path | None = None  # .safetensors of the stage 1 that predicts
     p_predicted: float = Field(default=0.0, ge=0, le=1)

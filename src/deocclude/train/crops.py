@@ -44,8 +44,9 @@ class Crops:
         """The people of "train" or "val", read once a process."""
         return load_library(self.data.root, split, self.sources, self.data.places, max_px=self.data.max_px)
 
-    def stream(self, seed: int, *, known_in_part: bool = False) -> SampleStream:
-        """Training batches; known_in_part: whoever takes them can use people of whom the visible part alone is known.
+    def stream(self, seed: int, *, known_in_part: bool = False, truth: bool = True) -> SampleStream:
+        """Training batches; known_in_part: whoever takes them can use people of whom the visible part alone is known;
+        truth: and needs to see people unhidden.
 
         Raises ConfigError where such people are asked for and cannot be used.
         """
@@ -53,7 +54,9 @@ class Crops:
         if p_real and not known_in_part:
             raise ConfigError("data.p_real is for stage 1 alone, which has use for visible parts: set mask.data.p_real")
         real = RealPeople(list(read_wild(self.data.root / "wild", "train"))) if p_real else None
-        return SampleStream(self.library("train"), self.synthesis, self.crop, seed=seed, real=real, p_real=p_real)
+        return SampleStream(
+            self.library("train"), self.synthesis, self.crop, seed=seed, real=real, p_real=p_real, truth=truth
+        )
 
     def held_out(self, samples: int, size_px: int, crop: CropConfig | None = None) -> list[dict[str, Tensor]]:
         """Batches of at least `samples` crops of held-out people, always the same; crop: in place of the training's."""

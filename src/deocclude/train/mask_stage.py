@@ -22,6 +22,7 @@ from deocclude.train.config import TrainConfig, build
 from deocclude.train.crops import Crops, iou_of_each
 from deocclude.train.engine import STATE_FILE, Outcome, Stage, choose_device, fit, to_float, use_bfloat16
 from deocclude.train.pictures import first_people, in_a_row, mask_rgb, named, to_rgb
+from deocclude.train.second_look import look_again
 from deocclude.weights_io import start_from
 
 DEFAULT_LOSSES = MASK_METHODS["ours"].losses
@@ -56,7 +57,11 @@ class MaskStage(Stage):
                 "data.p_real shows people of whom only the visible part is known, and "
                 f"{whole_alone[0]} judges whole bodies: leave one of them out"
             )
-        self.stream = crops.stream(config.seed, known_in_part=True)
+        self.p_second_look = section.p_second_look
+        if self.p_second_look and self.method is not MASK_METHODS["ours"]:
+            raise ConfigError(f"mask.p_second_look is for our own network, model is {section.model!r}")
+        # of its terms the perceptual one alone looks at people unhidden
+        self.stream = crops.stream(config.seed, known_in_part=True, truth=bool(self.losses.get("perceptual")))
         if section.init is not None:
             start_from(self.network, section.init)
         elif fresh and getattr(self.config, "pose_guidance", False):
@@ -76,6 +81,8 @@ class MaskStage(Stage):
 
     def generator_terms(self, batch: dict[str, Tensor], rng: np.random.Generator) -> tuple[dict[str, Tensor], Tensor]:
         """Terms of the criterion, and the soft amodal mask."""
+        if self.p_second_look:
+            batch = batch | {"initial": look_again(self.network, batch, self.p_second_look, rng)}
         batch = self.method.targets(self.config, batch, rng)
         output, own = self.method.run(self.network, batch)
         output = output.float()
@@ -100,7 +107,9 @@ class MaskStage(Stage):
         for raw in self.validation:
             batch = to_float(raw, device)
             with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
-                output = network(batch["photo"], batch["initial"])
+                # as inference looks: at every box twice
+                initial = look_again(network, batch, 1.0) if self.p_second_look else batch["initial"]
+                output = network(batch["photo"], initial)
             found = to_probabilities(output.float())
             visible, known = batch["visible"] > 0, batch["known"] > 0
             truth, whole = (batch["amodal"] > 0) & known, (found.amodal > 0.5) & known
@@ -145,7 +154,8 @@ class MaskStage(Stage):
     def metadata(self) -> dict[str, Any]:
         """Network, configuration and size of crops, as stored beside the weights."""
         return {
-            "network": self.method.kind, "config": self.config.to_dict(), "losses": self.losses, "size_px": self.size_px
+            "network": self.method.kind, "config": self.config.to_dict(), "losses": self.losses,
+            "size_px": self.size_px, "second_look": bool(self.p_second_look),
         }  # fmt: skip
 
 
