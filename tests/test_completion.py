@@ -143,12 +143,18 @@ def test_a_second_look_at_a_box_starts_from_the_mean_of_the_box_and_of_what_was_
     first, *later = asked(box, second_look=True)
     assert set(np.unique(first)) == {0, 1}, "nothing was seen before the first look"
     assert len(later) == 2
-    for prompt in later:
+
+    def halves(prompt):
         rows, columns = np.nonzero(prompt > 0.25)
         middle_row, width = rows.mean().astype(int), columns.max() + 1 - columns.min()
         line = prompt[middle_row, columns.min() : columns.max() + 1]
-        assert np.allclose(line[width // 8 : width * 3 // 8], 0.9, atol=0.02), "the box, and what was seen"
-        assert np.allclose(line[width * 5 // 8 : width * 7 // 8], 0.5, atol=0.02), "the box alone"
+        return line[width // 8 : width * 3 // 8], line[width * 5 // 8 : width * 7 // 8]
+
+    left, right = halves(later[0])
+    assert np.allclose(left, 0.9, atol=0.02), "the box, and what was seen"
+    assert np.allclose(right, 0.5, atol=0.02), "the box alone"
+    # the tight look saw the left half of the person and of the mirror image: half as surely all of it
+    assert np.allclose(halves(later[1]), 0.7, atol=0.02), "a look starts from the one before"
     assert all(set(np.unique(prompt)) == {0, 1} for prompt in asked(box)), "only of a network that has learned it"
     drawn = box.copy()
     drawn[110:130, 100:120] = False

@@ -26,9 +26,9 @@ _PAIRS = [(0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)]  # of colour channels
 class _Fit(NamedTuple):
     """M maps around each place as functions of the colours there."""
 
-    slopes: np.ndarray  # (S, S, 3, M)
-    offsets: np.ndarray  # (S, S, M)
-    explained: np.ndarray  # (S, S, M) share of the map's variance, 0 to 1
+    slopes: np.ndarray  # (3, M, S, S)
+    offsets: np.ndarray  # (M, S, S)
+    explained: np.ndarray  # (M, S, S) share of the map's variance, 0 to 1
 
 
 def follow_edges(image: np.ndarray, maps: np.ndarray, finer: np.ndarray) -> np.ndarray:
@@ -37,16 +37,17 @@ def follow_edges(image: np.ndarray, maps: np.ndarray, finer: np.ndarray) -> np.n
     image: (S, S, 3) uint8; maps: (M, S, S) float32 in [0, 1], on the same grid; finer: (T, T, 3) uint8, T >= S.
     Returns (M, T, T) float32 in [0, 1].
     """
-    fit = _fit(image.astype(np.float32) / 255, np.moveaxis(maps, 0, -1))
-    pixels = np.moveaxis(finer, -1, 0).astype(np.float32) / 255
+    # plane by plane: numpy takes twice as long where the channels of a place lie side by side
+    colours, pixels = (np.moveaxis(one, -1, 0).astype(np.float32, order="C") / 255 for one in (image, finer))
+    fit = _fit(colours, maps)
     size_hw = finer.shape[:2]
     out = np.empty((len(maps), *size_hw), dtype=np.float32)
     for m, values in enumerate(maps):
-        by_colour = grow(fit.offsets[..., m], size_hw)
+        by_colour = grow(fit.offsets[m], size_hw)
         for c in range(3):
-            by_colour += grow(fit.slopes[..., c, m], size_hw) * pixels[c]
+            by_colour += grow(fit.slopes[c, m], size_hw) * pixels[c]
         smooth = grow(values, size_hw)
-        sure = (grow(fit.explained[..., m], size_hw) / _SURE_SHARE).clip(0, 1)
+        sure = (grow(fit.explained[m], size_hw) / _SURE_SHARE).clip(0, 1)
         out[m] = smooth + sure * (by_colour - smooth)
     return out.clip(0, 1)
 
@@ -68,49 +69,66 @@ def grow(plane: np.ndarray, size_hw: tuple[int, int], within: Region | None = No
 def _fit(colours: np.ndarray, values: np.ndarray) -> _Fit:
     """Least squares in every window, and the mean of the windows that a place lies in: equations 19 to 21 of 2013.
 
-    colours: (S, S, 3) in [0, 1]; values: (S, S, M).
+    colours: (3, S, S) in [0, 1]; values: (M, S, S).
     """
-    size_hw, count = colours.shape[:2], values.shape[-1]
-    products = np.stack([colours[..., a] * colours[..., b] for a, b in _PAIRS], -1)
-    crossed = (colours[..., :, None] * values[..., None, :]).reshape(*size_hw, 3 * count)
-    means = _mean_around(np.concatenate([colours, values, values**2, products, crossed], -1))
-    mean_colour, mean_value, mean_square, products, crossed = np.split(
-        means, np.cumsum([3, count, count, len(_PAIRS)]), axis=-1
-    )
-    shared = crossed.reshape(*size_hw, 3, count) - mean_colour[..., None] * mean_value[..., None, :]
+    size_hw, count = values.shape[1:], len(values)
+    products = np.stack([colours[a] * colours[b] for a, b in _PAIRS])
+    crossed = (colours[:, None] * values).reshape(3 * count, *size_hw)
+    means = _mean_around(np.concatenate([colours, values, values**2, products, crossed]))
+    mean_colour, mean_value, mean_square, products, crossed = np.split(means, np.cumsum([3, count, count, len(_PAIRS)]))
+    shared = crossed.reshape(3, count, *size_hw) - mean_colour[:, None] * mean_value
     spread = [
-        products[..., i] - mean_colour[..., a] * mean_colour[..., b] + (FLATNESS if a == b else 0)
-        for i, (a, b) in enumerate(_PAIRS)
+        product - mean_colour[a] * mean_colour[b] + (FLATNESS if a == b else 0)
+        for product, (a, b) in zip(products, _PAIRS, strict=True)
     ]
-    slopes = _inverse(*spread) @ shared
-    offsets = mean_value - (slopes * mean_colour[..., None]).sum(-2)
+    slopes = _solve(spread, shared)
+    offsets = mean_value - (slopes * mean_colour[:, None]).sum(0)
     variance = mean_square - mean_value**2
-    explained = ((slopes * shared).sum(-2) / (variance + 1e-4)).clip(0, 1)
-    every = _mean_around(np.concatenate([slopes.reshape(*size_hw, 3 * count), offsets, explained], -1))
-    slopes, offsets, explained = np.split(every, [3 * count, 4 * count], axis=-1)
-    return _Fit(slopes.reshape(*size_hw, 3, count), offsets, explained)
+    explained = ((slopes * shared).sum(0) / (variance + 1e-4)).clip(0, 1)
+    every = _mean_around(np.concatenate([slopes.reshape(3 * count, *size_hw), offsets, explained]))
+    slopes, offsets, explained = np.split(every, [3 * count, 4 * count])
+    return _Fit(slopes.reshape(3, count, *size_hw), offsets, explained)
 
 
-def _inverse(
-    rr: np.ndarray, rg: np.ndarray, rb: np.ndarray, gg: np.ndarray, gb: np.ndarray, bb: np.ndarray
-) -> np.ndarray:
-    """(S, S, 3, 3) inverses of symmetric matrices given by their six entries (S, S), by cofactors: far faster here."""
+def _solve(spread: list[np.ndarray], shared: np.ndarray) -> np.ndarray:
+    """(3, M, S, S) solutions of symmetric systems, given by their six entries (S, S) each and right sides (3, M, S, S):
+    by cofactors, far faster here than a general solver."""
+    rr, rg, rb, gg, gb, bb = spread
     c_rr, c_rg, c_rb = gg * bb - gb * gb, rb * gb - rg * bb, rg * gb - rb * gg
     c_gg, c_gb, c_bb = rr * bb - rb * rb, rg * rb - rr * gb, rr * gg - rg * rg
     determinant = rr * c_rr + rg * c_rg + rb * c_rb
-    cofactors = np.stack([c_rr, c_rg, c_rb, c_rg, c_gg, c_gb, c_rb, c_gb, c_bb], -1)
-    return (cofactors / determinant[..., None]).reshape(*rr.shape, 3, 3)
+    rows = (c_rr, c_rg, c_rb), (c_rg, c_gg, c_gb), (c_rb, c_gb, c_bb)
+    return (
+        np.stack([sum(cofactor * side for cofactor, side in zip(row, shared, strict=True)) for row in rows])
+        / determinant
+    )
 
 
 def _mean_around(planes: np.ndarray) -> np.ndarray:
-    """(S, S, C) means over squares of side 2 * RADIUS_PX + 1; the border is repeated beyond it."""
+    """(C, S, S) means over squares of side 2 * RADIUS_PX + 1; the border is repeated beyond it."""
     width = 2 * RADIUS_PX + 1
-    for axis in (0, 1):
-        padded = np.pad(planes, [(RADIUS_PX, RADIUS_PX) if a == axis else (0, 0) for a in range(3)], mode="edge")
-        padded = np.moveaxis(padded, axis, 0)
-        length = planes.shape[axis]
-        total = padded[:length].copy()
-        for shift in range(1, width):
-            total += padded[shift : shift + length]
-        planes = np.moveaxis(total / width, 0, axis)
+    for axis in (1, 2):
+        around = [(RADIUS_PX, RADIUS_PX) if a == axis else (0, 0) for a in range(3)]
+        planes = _sum_along(np.pad(planes, around, mode="edge"), width, axis)
+    planes /= width * width
     return planes
+
+
+def _sum_along(values: np.ndarray, width: int, axis: int) -> np.ndarray:
+    """Sums of `width` neighbours along an axis, `width` - 1 fewer than there are values: from sums of 1, 2, 4, ... of
+    them, which takes half the additions of one after the other."""
+
+    def part(of: np.ndarray, start: int, stop: int) -> np.ndarray:
+        return of[(slice(None),) * axis + (slice(start, stop),)]
+
+    length = values.shape[axis] - width + 1
+    total, taken, sums, span = None, 0, values, 1
+    while span <= width:
+        if width & span:
+            more = part(sums, taken, taken + length)
+            total = more.copy() if total is None else total + more
+            taken += span
+        count = sums.shape[axis]
+        sums = part(sums, 0, count - span) + part(sums, span, count)
+        span *= 2
+    return total
