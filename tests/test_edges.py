@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from deocclude.crop import Region
-from deocclude.edges import follow_edges, grow
+from deocclude.edges import RADIUS_PX, _mean_around, follow_edges, grow
 from deocclude.masks import mask_iou
 
 S, T = 64, 192
@@ -76,3 +76,12 @@ def test_a_part_grows_as_the_whole_does() -> None:
     assert grown.shape == part.size_hw
     rim = 7  # 130 / 20 pixels: as wide as a place
     np.testing.assert_allclose(grown[rim:-rim, rim:-rim], whole[part.slices][rim:-rim, rim:-rim], atol=1e-5)
+
+
+@pytest.mark.parametrize("size_hw", [(1, 1), (2, 40), (23, 9)])
+def test_means_are_those_of_the_square_around_with_the_border_repeated(size_hw):
+    planes = np.random.default_rng(0).random((3, *size_hw)).astype(np.float32)
+    padded = np.pad(planes, [(0, 0), (RADIUS_PX, RADIUS_PX), (RADIUS_PX, RADIUS_PX)], mode="edge")
+    side = 2 * RADIUS_PX + 1
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (side, side), axis=(1, 2))
+    assert np.allclose(_mean_around(planes), windows.mean(axis=(-2, -1)), atol=1e-6)

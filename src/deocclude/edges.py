@@ -122,13 +122,13 @@ def _sum_along(values: np.ndarray, width: int, axis: int) -> np.ndarray:
         return of[(slice(None),) * axis + (slice(start, stop),)]
 
     length = values.shape[axis] - width + 1
-    total, taken, sums, span = None, 0, values, 1
-    while span <= width:
+    total, taken, sums, span = np.zeros((), values.dtype), 0, values, 1
+    while True:
         if width & span:
-            more = part(sums, taken, taken + length)
-            total = more.copy() if total is None else total + more
+            total = total + part(sums, taken, taken + length)
             taken += span
+        if 2 * span > width:
+            return total
         count = sums.shape[axis]
         sums = part(sums, 0, count - span) + part(sums, span, count)
         span *= 2
-    return total
