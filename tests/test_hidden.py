@@ -11,8 +11,10 @@ import pytest
 from typer.testing import CliRunner
 
 from deocclude.cli.app import app
-from deocclude.data.frozen import FrozenSample, write_frozen_set
+from deocclude.completion import MaskCompletion
+from deocclude.data.frozen import FrozenSample, FrozenSet, write_frozen_set
 from deocclude.errors import UsageError
+from deocclude.evaluation.calibration import calibrate
 from deocclude.hidden import HIDDEN_SHARE, UNCALIBRATED, HiddenCalibration, fit_calibration, probable_share
 from deocclude.pipeline import load
 
@@ -72,19 +74,47 @@ def test_auto_goes_by_the_manifests_calibration(weights_dir: Path, tmp_path: Pat
     assert one.hidden_fraction == 0 and one.hidden_probability < 1e-6
 
 
-def test_calibrating_writes_into_the_manifest(weights_dir: Path, tmp_path: Path, person) -> None:
-    folder, frozen = tmp_path / "weights", tmp_path / "set"
-    shutil.copytree(weights_dir, folder)
+def write_hidden_and_whole(folder: Path, person) -> None:
+    """A frozen set of two pictures: a person of whom the lower part is hidden, and the same with nothing in front."""
     truth = np.where(person.amodal[..., None], np.uint8([200, 30, 40]), person.photo)
     upper = person.amodal & (np.arange(480) < 300)[:, None]
     samples = [
         FrozenSample("ann-low", "ann", "low", person.photo, truth, upper, person.amodal),
         FrozenSample("ann-none", "ann", "none", truth, truth, person.amodal, person.amodal),
     ]
-    write_frozen_set(frozen, samples, name="drawn", seed=1, source="code")
+    write_frozen_set(folder, samples, name="drawn", seed=1, source="code")
+
+
+def test_calibrating_writes_into_the_manifest(weights_dir: Path, tmp_path: Path, person) -> None:
+    folder, frozen = tmp_path / "weights", tmp_path / "set"
+    shutil.copytree(weights_dir, folder)
+    write_hidden_and_whole(frozen, person)
     done = CliRunner().invoke(app, ["calibrate", str(frozen), "--weights", str(folder), "--device", "cpu"])
     assert done.exit_code == 0, done.stderr
     row = json.loads((folder / "manifest.json").read_text())["models"]["base"]["networks"]["mask_completion"]
     assert len(row["hidden_calibration"]) == 3 and row["calibrated_on"] == ["drawn"]
     assert done.stdout.startswith("base: probability that more than 5 % is hidden")
     load("base", device="cpu", weights_dir=folder, threads=1)
+
+
+def test_boxes_are_looked_at_as_by_run_where_they_are_calibrated(
+    weights_dir: Path, tmp_path: Path, person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, frozen = tmp_path / "weights", tmp_path / "set"
+    shutil.copytree(weights_dir, folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["models"]["base"]["networks"]["mask_completion"]["second_look"] = True
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    write_hidden_and_whole(frozen, person)
+    look, again = MaskCompletion._look, []
+
+    def noted(self, *args, first=None, **options):
+        again.append(first is not None)
+        return look(self, *args, first=first, **options)
+
+    monkeypatch.setattr(MaskCompletion, "_look", noted)
+    calibrate([FrozenSet.open(frozen)], weights_dir=folder, device="cpu")
+    assert any(again) and not all(again)
+    again.clear()
+    load("base", device="cpu", weights_dir=folder, threads=1)(person.photo, boxes_xyxy=[(100, 60, 200, 300)])
+    assert again == [False, True, True]

@@ -8,9 +8,10 @@ off costs several points of IoU.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -192,6 +193,11 @@ class MaskCompletion:
         self._average = average
         self._tight = tight
 
+    @classmethod
+    def of(cls, network: Network, row: Mapping[str, Any], average: bool = True) -> MaskCompletion:
+        """The completion of a network and its row of the manifest."""
+        return cls(network, average, second_look=bool(row.get("second_look", False)))
+
     def __call__(self, photo: np.ndarray, initial_mask: np.ndarray) -> CompletionOutput:
         """Complete the person of an imperfect visible mask, or of a filled box.
 
@@ -199,11 +205,13 @@ class MaskCompletion:
         """
         if not initial_mask.any():
             raise InputError("the initial mask is empty: it must mark at least one pixel of the person")
-        body_box, first = mask_to_box_xyxy(initial_mask), None
+        is_box, first = is_filled_box(initial_mask), None
         if self._tight:
             body_box, first = self._estimate_extent(photo, initial_mask)
-        known = first if self._second_look and is_filled_box(initial_mask) else None
-        look = self._final_look(photo, initial_mask, body_box, self._finest_for(initial_mask), known)
+        else:
+            body_box = mask_to_box_xyxy(initial_mask)
+        known = first if self._second_look and is_box else None
+        look = self._final_look(photo, initial_mask, body_box, self._sizes_for(is_box), known)
         return _settle(look, photo, initial_mask, self._network.input_size)
 
     def look_at(
@@ -218,14 +226,14 @@ class MaskCompletion:
         look = self._final_look(photo, visible_mask, mask_to_box_xyxy(around), (self._network.input_size,))
         return look.crop, look.image, look.visible_parsing, look.amodal_parsing
 
-    def _finest_for(self, initial_mask: np.ndarray) -> tuple[int, ...]:
+    def _sizes_for(self, is_box: bool) -> tuple[int, ...]:
         """Sizes of the final look, the next one taken where the mask turns out to be none to be kept as drawn.
 
         A mask that is kept has its contour; to guess what is hidden behind it, the usual size is as good. A filled box
         is kept by nobody.
         """
         usual, fine = self._network.input_size, self._network.fine_size
-        return (fine,) if fine == usual or is_filled_box(initial_mask) else (usual, fine)
+        return (fine,) if fine == usual or is_box else (usual, fine)
 
     def _final_look(
         self, photo: np.ndarray, initial_mask: np.ndarray, box: Sequence[float], sizes_px: Sequence[int],

@@ -67,9 +67,7 @@ def load(
     if detector := networks.get("people_detector"):
         finder = PeopleFinder.of(detector, info.networks["people_detector"].info, average)
     return Deoccluder(
-        MaskCompletion(
-            networks["mask_completion"], average=average, second_look=bool(stage1.get("second_look", False))
-        ),
+        MaskCompletion.of(networks["mask_completion"], stage1, average),
         ContentRecovery(networks["content_recovery"]),
         device=running_on,
         model=model,
