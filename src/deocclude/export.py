@@ -22,6 +22,7 @@ from deocclude.models.blocks import count_parameters
 from deocclude.models.content_recovery import ContentRecoveryConfig, ContentRecoveryNet
 from deocclude.models.mask_completion import MaskCompletionNet, to_probabilities
 from deocclude.models.people_detector import PeopleDetector, to_maps
+from deocclude.onnx_storage import halve_losslessly
 from deocclude.runtime import MANIFEST_FORMAT, MANIFEST_NAME
 from deocclude.types import PARSING_NAMES
 from deocclude.weights_io import rebuild, save_weights
@@ -93,6 +94,7 @@ def export_onnx(network: nn.Module, path: Path, size_px: int = INPUT_SIZE, *, si
     _forget_where_it_was_traced(program.model)
     path.parent.mkdir(parents=True, exist_ok=True)
     program.save(str(path), external_data=False)
+    halve_losslessly(path)
     checks = [(1, (size_px, size_px)), (3, (size_px, size_px))]
     if dynamic:
         up, down = (max(1, round(size_px * share / step)) * step for share in (1.5, 0.5))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from test_sizes import Multiplications
@@ -53,6 +55,30 @@ def test_what_ships_is_small() -> None:
         with torch.no_grad(), Multiplications() as counted:
             network(torch.zeros(1, 3, 384, 384))
     assert 1.0e9 < counted.count < 2.5e9
+
+
+LITE = PeopleDetectorConfig(trunk="efficientnet_lite0", widths=(8, 8, 8, 8), blocks=(0, 0, 0, 1))
+
+
+@pytest.mark.parametrize(("stride", "h", "w"), [(8, 64, 96), (4, 32, 160)])
+def test_a_trunk_of_imagenet_gives_the_same_maps(stride: int, h: int, w: int) -> None:
+    output = PeopleDetector(replace(LITE, stride=stride)).eval()(torch.rand(2, 3, h, w))
+    assert [tuple(t.shape) for t in output] == [(2, c, h // stride, w // stride) for c in (1, 4, 1)]
+
+
+def test_a_trunk_of_imagenet_learns_from_every_head() -> None:
+    network = PeopleDetector(LITE)
+    for name, head in (("centre", 0), ("log_sides", 1), ("mask", 2)):
+        network.zero_grad()
+        network(torch.rand(2, 3, 64, 64))[head].square().mean().backward()
+        reached = {key.split(".")[0] for key, p in network.named_parameters() if p.grad is not None and p.grad.any()}
+        assert reached == {"trunk", "lateral", "reduce", "up", "shared", name}
+
+
+def test_stage_1_is_no_start_for_a_trunk_of_imagenet() -> None:
+    stage1 = MaskCompletionNet(MaskCompletionConfig(stem_width=8, widths=(8, 8, 8, 8), templates=4))
+    with pytest.raises(ValueError, match="a residual trunk starts from an hourglass, got the trunk efficientnet_lite0"):
+        PeopleDetector(LITE).start_from(stage1)
 
 
 @pytest.mark.parametrize("wrong", [{"stride": 2}, {"stride": 64}, {"blocks": (1, 1)}])

@@ -83,3 +83,23 @@ def test_a_state_without_a_part_is_named() -> None:
     learner.load_state(NAMES, state)
     with pytest.raises(ValueError, match="it holds no ema"):
         learner.load_state(NAMES, state | {"ema": None})
+
+
+def test_a_part_learns_at_its_share_of_the_rate() -> None:
+    """Adam's first step is the rate, whatever the gradient."""
+    network = nn.Sequential()
+    network.trunk, network.head = nn.Linear(1, 1), nn.Linear(1, 1)
+    learner = Learner(network, Schedule(steps=1, weight_decay=0.0), share=0.5, shares={"trunk": 0.1})
+    before = {name: p.detach().clone() for name, p in network.named_parameters()}
+    for p in network.parameters():
+        p.grad = torch.ones_like(p)
+    learner.step(join(torch.device("cpu"))[0], rate=0.2)
+    moved = {name: (before[name] - p).item() for name, p in network.named_parameters()}
+    assert moved == pytest.approx({"trunk.weight": 0.01, "trunk.bias": 0.01, "head.weight": 0.1, "head.bias": 0.1})
+
+
+def test_a_part_that_is_frozen_stays() -> None:
+    network = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1))
+    network[0].requires_grad_(False)
+    learner = Learner(network, Schedule(steps=1, weight_decay=0.5))
+    assert sum(len(group["params"]) for group in learner.optimizer.param_groups) == 2

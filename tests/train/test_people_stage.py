@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from deocclude.cli.app import app
-from deocclude.errors import ConfigError, InputError
+from deocclude.errors import ConfigError, InputError, MissingExtraError, WeightsError
 from deocclude.export import build_network
 from deocclude.models.people_detector import PeopleDetector, PeopleDetectorConfig, PeopleOutput
-from deocclude.train import people_stage
+from deocclude.train import imagenet, people_stage
 from deocclude.train.config import load_config
 from deocclude.train.engine import fit
+from deocclude.train.imagenet import imagenet_file
 from deocclude.train.people_stage import DEFAULT_LOSSES, PeopleStage
 from deocclude.train.people_targets import PeopleCriterion, PeopleTargets, encode, focal_loss, sides_giou_loss
 from deocclude.weights_io import load_state
@@ -238,6 +239,40 @@ def test_without_wild_photos_none_are_read(people_config, tmp_path: Path) -> Non
     assert set(stage.validate(stage.network)) == {"composed_recall", "composed_precision", "threshold", "score"}
 
 
+IMAGENET = ("people.network={trunk: efficientnet_lite0, widths: [8, 8, 8, 8], blocks: [0, 0, 0, 1]}",)
+
+
+def test_a_trunk_starts_from_what_imagenet_taught(people_config, tmp_path: Path) -> None:
+    """Its first stages stay so; the later ones go on learning, slower than the rest."""
+    config = people_config(*IMAGENET, "people.imagenet=true", "people.frozen_stages=3", "people.trunk_share=0.3")
+    stage = PeopleStage(config)
+    published = load_state(imagenet_file())
+    assert torch.equal(stage.network.trunk.stem[0].weight, published["_conv_stem.weight"])
+    assert stage.shares == {"trunk": 0.3}
+    outcome = fit(stage, config, config.people, tmp_path / "run", quiet=True)
+    trained = build_network(outcome.best_weights)[0].trunk
+    kept = {"0": "_blocks.0._project_conv.weight", "2": "_blocks.4._project_conv.weight"}
+    for s, name in kept.items():
+        assert torch.equal(trained.stages[int(s)][-1].project[0].weight, published[name]), name
+    assert not torch.equal(trained.stages[3][-1].project[0].weight, published["_blocks.7._project_conv.weight"])
+    torch.testing.assert_close(trained.stages[5][-1].project[1].running_mean, published["_blocks.14._bn2.running_mean"])
+
+
+def test_imagenet_comes_with_an_extra(people_config, monkeypatch) -> None:
+    monkeypatch.setattr(imagenet, "_PACKAGE", "not_installed_anywhere")
+    with pytest.raises(MissingExtraError, match=re.escape("people.imagenet needs the extra [train]")):
+        PeopleStage(people_config(*IMAGENET, "people.imagenet=true"))
+
+
+def test_a_file_that_is_not_imagenets_is_named(people_config, monkeypatch, tmp_path: Path) -> None:
+    torch.save({"_conv_stem.weight": torch.zeros(32, 3, 3, 3)}, tmp_path / "other.pth")
+    monkeypatch.setattr(imagenet, "imagenet_file", lambda: tmp_path / "other.pth")
+    with pytest.raises(
+        WeightsError, match=r"other\.pth: not the weights of .*Lite0: _bn0\.weight is missing"
+    ):
+        PeopleStage(people_config(*IMAGENET, "people.imagenet=true"))
+
+
 def test_the_verb_trains_it(write_config, tmp_path: Path) -> None:
     schedule = {"steps": 1, "phases": [{"until": 1.0, "size_px": 32, "batch_size": 2}], "warmup_steps": 1}
     path = write_config(people={"network": NETWORK, "schedule": schedule}, validation_samples=2)
@@ -257,6 +292,8 @@ def test_the_verb_trains_it(write_config, tmp_path: Path) -> None:
             ConfigError,
             "people.losses.offset: the terms are centre, sides, own, mask",
         ),
+        ("people.imagenet=true", ConfigError, "imagenet needs the trunk efficientnet_lite0, got residual"),
+        ("people.network.trunk=vit", ConfigError, "people.network: trunk must be residual, or efficientnet_lite0 with"),
         ("data.crowds.p_rain=1", ConfigError, "unknown key data.crowds.p_rain"),
         ("data.root=/nowhere/at/all", InputError, "data folder not found"),
     ],

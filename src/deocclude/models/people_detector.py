@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from deocclude.models.blocks import ResidualBlock, conv_bn
+from deocclude.models.efficientnet_lite import EfficientNetLite
 from deocclude.models.mask_completion import MaskCompletionNet
 from deocclude.pretrained import Pretrained
 
@@ -31,6 +32,9 @@ _FIRST_SIDE_CELLS = 4.0
 class PeopleDetectorConfig:
     """Sizes of PeopleDetector."""
 
+    # residual: stage 1's blocks, which nobody but a run of ours teaches; efficientnet_lite0: what ImageNet taught, its
+    # features brought to `widths` by one convolution each, `stem_width` unused
+    trunk: str = "residual"
     stem_width: int = 24
     widths: tuple[int, ...] = (40, 80, 128, 192)  # channels at 1/4, 1/8, 1/16, 1/32 of the input; stage 1's
     # further residual blocks of the encoder at each scale; most at 1/32, where they cost least and see farthest: the
@@ -82,13 +86,26 @@ class PeopleDetector(Pretrained, nn.Module):
                 f"stride must be one of {strides} and blocks one number a width, "
                 f"got {config.stride} and {config.blocks} for widths {config.widths}"
             )
-        self.stem = conv_bn(3, config.stem_width, 3, 2)
-        pairs = pairwise((config.stem_width, *config.widths))
-        self.down = nn.ModuleList(
-            nn.Sequential(ResidualBlock(a, b, stride=2), *(ResidualBlock(b, b) for _ in range(more)))
-            for (a, b), more in zip(pairs, config.blocks, strict=True)
-        )
         first = strides.index(config.stride)
+        if config.trunk == "residual":
+            self.stem = conv_bn(3, config.stem_width, 3, 2)
+            pairs = pairwise((config.stem_width, *config.widths))
+            self.down = nn.ModuleList(
+                nn.Sequential(ResidualBlock(a, b, stride=2), *(ResidualBlock(b, b) for _ in range(more)))
+                for (a, b), more in zip(pairs, config.blocks, strict=True)
+            )
+        elif config.trunk == "efficientnet_lite0" and len(strides) == len(EfficientNetLite.widths):
+            self.trunk = EfficientNetLite()
+            sizes = zip(EfficientNetLite.widths, config.widths, config.blocks, strict=True)
+            self.lateral = nn.ModuleList(
+                nn.Sequential(nn.Conv2d(a, b, 1), *(ResidualBlock(b, b) for _ in range(more)))
+                for a, b, more in list(sizes)[first:]
+            )
+        else:
+            raise ValueError(
+                f"trunk must be residual, or efficientnet_lite0 with {len(EfficientNetLite.widths)} widths, "
+                f"got {config.trunk!r} with {len(strides)}"
+            )
         self.reduce = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairwise(config.widths[first:]))
         self.up = nn.ModuleList(ResidualBlock(a, a) for a in config.widths[first:-1])
         width = config.widths[first]
@@ -112,9 +129,10 @@ class PeopleDetector(Pretrained, nn.Module):
         backbone.
         """
         theirs, mine = stage1.config, self.config
-        if theirs.backbone != "hourglass":
+        if theirs.backbone != "hourglass" or mine.trunk != "residual":
             raise ValueError(
-                f"the people detector starts from an hourglass, stage 1 has the backbone {theirs.backbone}"
+                "a residual trunk starts from an hourglass, "
+                f"got the trunk {mine.trunk} and a stage 1 with the backbone {theirs.backbone}"
             )
         if (theirs.stem_width, theirs.widths) != (mine.stem_width, mine.widths) or theirs.blocks != 1:
             raise ValueError(
@@ -137,15 +155,23 @@ class PeopleDetector(Pretrained, nn.Module):
 
     def forward(self, image: Tensor) -> PeopleOutput:
         """image: (B, 3, H, W) RGB in [0, 1], 128/255 beyond the photo; H and W divisible by 32."""
-        x = self.stem(image * 2 - 1)
-        features = []
-        for down in self.down:
-            x = down(x)
-            features.append(x)
+        features = self._features(image)
+        x = features[-1]
         for up, reduce, skip in zip(reversed(self.up), reversed(self.reduce), reversed(features[:-1]), strict=False):
             x = up(skip + F.interpolate(reduce(x), scale_factor=2.0, mode="nearest"))
         x = self.shared(x)
         return PeopleOutput(self.centre(x), self.log_sides(x), self.mask(x))
+
+    def _features(self, image: Tensor) -> list[Tensor]:
+        """Of the scales down to 1/32, the finest first; those that the decoder needs are the last."""
+        if self.config.trunk == "residual":
+            x, features = self.stem(image * 2 - 1), []
+            for down in self.down:
+                x = down(x)
+                features.append(x)
+            return features
+        features = self.trunk(image * 2 - 1)[-len(self.lateral) :]
+        return [lateral(x) for lateral, x in zip(self.lateral, features, strict=True)]
 
 
 def to_maps(output: PeopleOutput) -> PeopleMaps:

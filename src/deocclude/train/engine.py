@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,6 +72,7 @@ class Stage(ABC):
     network: nn.Module
     discriminator: nn.Module | None = None
     stage1: Companion | None = None
+    shares: Mapping[str, float] = {}  # of the learning rate, for children of the network by name; the others have all
     stream: Stream
 
     @abstractmethod
@@ -296,7 +297,7 @@ def _step(
 
 def _learners(stage: Stage, schedule: Schedule) -> dict[str, Learner]:
     """Who learns, by kind; the network first, whose average comes first in what is validated."""
-    learners = {"network": Learner(stage.network, schedule)}
+    learners = {"network": Learner(stage.network, schedule, shares=stage.shares)}
     if stage.stage1 is not None:
         learners["stage1"] = Learner(stage.stage1.network, schedule, share=stage.stage1.share)
     if stage.discriminator is not None:

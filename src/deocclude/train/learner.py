@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -19,14 +20,15 @@ class Learner:
 
     def __init__(
         self, network: nn.Module, schedule: Schedule, *, share: float = 1.0,
-        betas: tuple[float, float] = (0.9, 0.999), average: bool = True,
+        shares: Mapping[str, float] | None = None, betas: tuple[float, float] = (0.9, 0.999), average: bool = True,
     ):  # fmt: skip
-        """share: of the schedule's learning rate. average: whether its weights are averaged, and its gradient clipped.
+        """share: of the schedule's learning rate; shares: of that in turn, for children of the network by name.
+        average: whether its weights are averaged, and its gradient clipped.
 
         A discriminator has neither: only what it says now counts, and its spectral norms keep it tame.
         """
         self.network, self.share = network, share
-        self.optimizer = _adamw(network, schedule, betas)
+        self.optimizer = _adamw(network, schedule, shares or {}, betas)
         self.ema = Ema(network, schedule.ema_decay) if average else None
         self.clip_norm = schedule.clip_norm if average else None
 
@@ -36,7 +38,7 @@ class Learner:
         if self.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.clip_norm)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate * self.share
+            group["lr"] = rate * self.share * group.get("share", 1.0)  # runs of before have no such group
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 
@@ -90,11 +92,16 @@ def learning_rate(schedule: Schedule, step: int) -> float:
     return schedule.learning_rate * (schedule.final_share + (1 - schedule.final_share) * cosine)
 
 
-def _adamw(network: nn.Module, schedule: Schedule, betas: tuple[float, float]) -> torch.optim.Optimizer:
-    """AdamW; norms and biases are not decayed."""
-    params = [p for p in network.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in params if p.ndim > 1], "weight_decay": schedule.weight_decay},
-        {"params": [p for p in params if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+def _adamw(
+    network: nn.Module, schedule: Schedule, shares: Mapping[str, float], betas: tuple[float, float]
+) -> torch.optim.Optimizer:
+    """AdamW; norms and biases are not decayed. A group keeps its share of the learning rate."""
+    named = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
+    groups: list[dict[str, Any]] = []
+    for share in sorted({1.0, *shares.values()}, reverse=True):
+        params = [p for name, p in named if shares.get(name.split(".")[0], 1.0) == share]
+        groups += [
+            {"params": [p for p in params if p.ndim > 1], "weight_decay": schedule.weight_decay, "share": share},
+            {"params": [p for p in params if p.ndim <= 1], "weight_decay": 0.0, "share": share},
+        ]
     return torch.optim.AdamW(groups, lr=schedule.learning_rate, betas=betas)

@@ -21,6 +21,7 @@ from deocclude.models.features import load_mask_completion
 from deocclude.models.people_detector import PeopleDetector, PeopleDetectorConfig, PeopleMaps, to_maps
 from deocclude.train.config import TrainConfig, build, check_losses
 from deocclude.train.engine import Outcome, Stage, choose_device, fit, to_float, use_bfloat16
+from deocclude.train.imagenet import take_over_imagenet
 from deocclude.train.people_targets import PeopleCriterion, encode
 from deocclude.train.pictures import PEOPLE, boxes_rgb, in_a_row, named
 from deocclude.weights_io import start_from
@@ -53,6 +54,9 @@ class PeopleStage(Stage):
             self.network = PeopleDetector(self.config)
             if section.features is not None:
                 self.network.start_from(load_mask_completion(section.features))
+            if section.imagenet:
+                take_over_imagenet(self.network, section.frozen_stages)
+                self.shares = {"trunk": section.trunk_share}
         except ValueError as error:
             raise ConfigError(f"people.network: {error}") from error
         if section.init is not None:

@@ -1,0 +1,158 @@
+"""The trunk of EfficientNet-Lite (Tan and Le 2019, arXiv 1905.11946; Lite: no squeeze-excitation, ReLU6).
+
+It is here for what ImageNet taught it: features of real photos, which the few labelled ones that a run has do not give.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+_EPS = 1e-3  # of the norms, as the published weights were trained
+_STEM_WIDTH = 32
+
+
+class _Stage(NamedTuple):
+    """Blocks of one width. expand: how much wider a block is inside; stride: of the first one."""
+
+    expand: int
+    width: int
+    blocks: int
+    kernel: int
+    stride: int
+
+
+# EfficientNet-Lite0; what follows the six stages there, a wide last block and the classes' head, has no use here
+_STAGES = (
+    _Stage(1, 16, 1, 3, 1), _Stage(6, 24, 2, 3, 2), _Stage(6, 40, 2, 5, 2), _Stage(6, 80, 3, 3, 2),
+    _Stage(6, 112, 3, 5, 1), _Stage(6, 192, 4, 5, 2),
+)  # fmt: skip
+_LAST_OF_SCALE = (1, 2, 4, 5)  # the stages whose outputs are given
+
+
+class EfficientNetLite(nn.Module):
+    """`trunk(image) -> features` at 1/4, 1/8, 1/16 and 1/32 of the input; `widths` are their channels."""
+
+    widths = tuple(_STAGES[i].width for i in _LAST_OF_SCALE)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = _conv_norm(3, _STEM_WIDTH, 3, 2)
+        self._keeps_statistics = False
+        c_in, self.stages = _STEM_WIDTH, nn.ModuleList()
+        for stage in _STAGES:
+            blocks = []
+            for number in range(stage.blocks):
+                stride = stage.stride if number == 0 else 1
+                blocks.append(InvertedResidual(c_in, stage.width, stage.expand, stage.kernel, stride))
+                c_in = stage.width
+            self.stages.append(nn.Sequential(*blocks))
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """image: (B, 3, H, W) RGB in [-1, 1], H and W divisible by 32."""
+        x = F.relu6(self.stem(image), inplace=True)
+        features = []
+        for number, stage in enumerate(self.stages):
+            x = stage(x)
+            if number in _LAST_OF_SCALE:
+                features.append(x)
+        return features
+
+    def train(self, mode: bool = True) -> EfficientNetLite:
+        """Norms whose statistics were taken over keep them: those of a million photos, not of a small batch."""
+        super().train(mode)
+        if self._keeps_statistics:
+            for module in self.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        return self
+
+    def freeze(self, stages: int) -> None:
+        """The stem and the first stages learn nothing, and need no gradient. Raises ValueError beyond the last."""
+        if not 0 <= stages <= len(self.stages):
+            raise ValueError(f"frozen stages must be from 0 to {len(self.stages)}, got {stages}")
+        if stages:
+            for part in (self.stem, *self.stages[:stages]):
+                part.requires_grad_(False)
+
+    @torch.no_grad()
+    def take_over(self, published: dict[str, Tensor]) -> None:
+        """Take weights by the names under which those of EfficientNet-Lite0 are published for torch.
+
+        Raises ValueError where they do not fit.
+        """
+        names = {"stem.0": "_conv_stem", "stem.1": "_bn0"}
+        number = 0
+        for s, stage in enumerate(self.stages):
+            for b, block in enumerate(stage):
+                mine, theirs = f"stages.{s}.{b}", f"_blocks.{number}"
+                if block.expand is not None:
+                    names |= {f"{mine}.expand.0": f"{theirs}._expand_conv", f"{mine}.expand.1": f"{theirs}._bn0"}
+                names |= {
+                    f"{mine}.depthwise.0": f"{theirs}._depthwise_conv", f"{mine}.depthwise.1": f"{theirs}._bn1",
+                    f"{mine}.project.0": f"{theirs}._project_conv", f"{mine}.project.1": f"{theirs}._bn2",
+                }  # fmt: skip
+                number += 1
+        state = {}
+        for key in self.state_dict():
+            layer, _, part = key.rpartition(".")
+            theirs = f"{names[layer]}.{part}"
+            if part == "num_batches_tracked":
+                state[key] = torch.tensor(0)
+            elif theirs in published:
+                state[key] = published[theirs]
+            else:
+                raise ValueError(f"not the weights of EfficientNet-Lite0: {theirs} is missing")
+        try:
+            self.load_state_dict(state)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[-1].strip()
+            raise ValueError(f"not the weights of EfficientNet-Lite0: {reason}") from error
+        self._keeps_statistics = True
+        self.train(self.training)
+
+
+class InvertedResidual(nn.Module):
+    """1x1 to more channels, depthwise, 1x1 back, and a shortcut where sizes allow (Sandler et al. 2018)."""
+
+    def __init__(self, c_in: int, c_out: int, expand: int, kernel: int, stride: int):
+        super().__init__()
+        inner = c_in * expand
+        self.expand = _conv_norm(c_in, inner, 1) if expand > 1 else None
+        self.depthwise = _conv_norm(inner, inner, kernel, stride, groups=inner)
+        self.project = _conv_norm(inner, c_out, 1)
+        self.has_shortcut = stride == 1 and c_in == c_out
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (B, c_in, H, W) -> (B, c_out, H/stride, W/stride)."""
+        y = x if self.expand is None else F.relu6(self.expand(x), inplace=True)
+        if y.requires_grad:  # a CPU's gradients of depthwise convolutions take 4 to 15 times as long in bfloat16
+            with torch.autocast(y.device.type, enabled=False):
+                y = self.depthwise(y.float())
+        else:
+            y = self.depthwise(y)
+        y = self.project(F.relu6(y, inplace=True))
+        return x + y if self.has_shortcut else y
+
+
+class _SameConv(nn.Conv2d):
+    """Convolution whose output at stride 2 starts at the input's second pixel, not before its first.
+
+    TensorFlow's "SAME" padding of an even size, which the published weights were trained with.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        k, s = self.kernel_size[0], self.stride[0]
+        before = (k - s) // 2
+        return self._conv_forward(F.pad(x, (before, k - s - before) * 2), self.weight, None)
+
+
+def _conv_norm(c_in: int, c_out: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
+    if stride == 1:
+        conv = nn.Conv2d(c_in, c_out, kernel, 1, kernel // 2, groups=groups, bias=False)
+    else:
+        conv = _SameConv(c_in, c_out, kernel, stride, groups=groups, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(c_out, eps=_EPS))

@@ -1,0 +1,34 @@
+"""How .onnx files keep their numbers: in half the space wherever that loses nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+_WORTH_IT = 1024  # numbers; a smaller tensor stays as it is
+
+
+def halve_losslessly(path: Path) -> None:
+    """Rewrite a .onnx file: float32 weights that float16 holds exactly are kept as float16 and cast back.
+
+    ONNX Runtime does the cast once, when it opens the file: what it computes does not change by a bit.
+    """
+    model = onnx.load(str(path))
+    graph, casts = model.graph, []
+    for tensor in graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if values.dtype != np.float32 or values.size < _WORTH_IT:
+            continue
+        with np.errstate(over="ignore"):
+            half = values.astype(np.float16)
+        if np.array_equal(half.astype(np.float32), values):
+            name = tensor.name
+            tensor.CopyFrom(numpy_helper.from_array(half, f"{name}.half"))
+            casts.append(helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT))
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    onnx.save(model, str(path))
