@@ -11,26 +11,36 @@ import pytest
 import deocclude
 from deocclude import demo
 from deocclude.masks import dilate
-from deocclude.runtime import BUNDLED_WEIGHTS, NETWORKS
+from deocclude.runtime import BUNDLED_WEIGHTS, EXTRA_NETWORKS, NETWORKS
 
 ROWS = json.loads((BUNDLED_WEIGHTS / "manifest.json").read_text())["models"]["base"]["networks"]
 
+SHIPPED = (*NETWORKS, *EXTRA_NETWORKS)
+
 
 @pytest.mark.parametrize("kind", ["onnx", "safetensors"])
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", SHIPPED)
 def test_files_are_what_the_manifest_says(network: str, kind: str) -> None:
     row = ROWS[network]
     assert hashlib.sha256((BUNDLED_WEIGHTS / row[kind]).read_bytes()).hexdigest() == row["sha256"][kind]
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", SHIPPED)
 def test_both_files_hold_the_same_network(network: str) -> None:
     """A change of a definition that changes what trained weights mean must show here."""
-    from deocclude.export import PARITY, MaskCompletionExport, build_network, example_inputs, parity
+    from deocclude.export import (
+        PARITY,
+        MaskCompletionExport,
+        PeopleDetectorExport,
+        build_network,
+        example_inputs,
+        parity,
+    )
 
     trained, _ = build_network(BUNDLED_WEIGHTS / ROWS[network]["safetensors"])
     trained.eval()
-    wrapped = MaskCompletionExport(trained).eval() if network == "mask_completion" else trained
+    wrappers = {"mask_completion": MaskCompletionExport, "people_detector": PeopleDetectorExport}
+    wrapped = wrappers[network](trained).eval() if network in wrappers else trained
     inputs = example_inputs(trained, 2, (256, 256))
     assert parity(wrapped, BUNDLED_WEIGHTS / ROWS[network]["onnx"], inputs) <= PARITY
 
@@ -57,3 +67,7 @@ def test_a_gap_between_mask_and_occluder_is_bridged() -> None:
 def test_no_file_is_left_over() -> None:
     named = {Path(row[kind]).name for row in ROWS.values() for kind in ("onnx", "safetensors")}
     assert {p.name for p in BUNDLED_WEIGHTS.iterdir()} == named | {"manifest.json", "typical_poses.npz"}
+
+
+def test_the_weights_leave_room_in_a_package_of_60_mb() -> None:
+    assert sum(p.stat().st_size for p in BUNDLED_WEIGHTS.iterdir()) < 60_000_000

@@ -44,14 +44,18 @@ class DeviceError(DeoccludeError):
     exit_code = 4
 
 
-class MissingExtraError(DeoccludeError):
+class MissingPackageError(DeoccludeError):
+    """Something that needs a package which no extra of ours installs, as it belongs to where data or models lie."""
+
+    exit_code = 4
+
+
+class MissingExtraError(MissingPackageError):
     """A command that needs an optional part of the package.
 
     >>> str(MissingExtraError("training", "train"))
     'training needs the extra [train]: pip install "deocclude[train]"'
     """
-
-    exit_code = 4
 
     def __init__(self, purpose: str, extra: str) -> None:
         super().__init__(f'{purpose} needs the extra [{extra}]: pip install "deocclude[{extra}]"')

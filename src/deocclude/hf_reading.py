@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from deocclude.errors import DeoccludeError, DeviceError, UsageError, WeightsError
+from deocclude.errors import DeoccludeError, DeviceError, MissingPackageError, UsageError, WeightsError
 
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
@@ -75,7 +75,7 @@ def reading(model: str) -> Iterator[None]:
     except DeoccludeError:
         raise
     except ImportError as error:
-        raise UsageError(f"model {model} needs another package: {reason(error)}") from error
+        raise MissingPackageError(f"model {model} needs another package: {reason(error)}") from error
     except Exception as error:  # OSError, ValueError, RuntimeError, safetensors' own: whatever is wrong with a file
         raise WeightsError(f"model {model} cannot be read: {reason(error)}") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from deocclude.data.datasets import records_file
 from deocclude.data.datasets.record import PhotoRecord
 from deocclude.data.storage import Folder, is_url, join, read_bytes
-from deocclude.errors import InputError, UsageError
+from deocclude.errors import InputError, MissingPackageError, UsageError
 
 
 @pytest.fixture(params=["disk", "store"])
@@ -40,6 +41,13 @@ def test_paths_and_urls_are_joined() -> None:
 def test_a_url_that_nothing_opens_is_named() -> None:
     with pytest.raises(UsageError, match="nosuch://x/y: Protocol not known"):
         Folder("nosuch://x/y")
+
+
+def test_a_store_whose_package_is_missing_is_told_from_a_wrong_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    with pytest.raises(MissingPackageError, match=r"^s3://bucket/people: needs another package: .*s3fs") as raised:
+        Folder("s3://bucket/people")
+    assert raised.value.exit_code == 4
 
 
 def test_records_are_read_from_a_store_with_urls_of_their_photos() -> None:

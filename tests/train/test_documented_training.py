@@ -26,8 +26,9 @@ def shown_trainings(stage: str) -> list[tuple[Path, TrainConfig]]:
     return found
 
 
-def test_each_run_of_the_people_detector_starts_from_the_one_before() -> None:
-    runs = shown_trainings("people")
+def test_each_run_of_the_people_detector_but_the_last_starts_from_the_one_before() -> None:
+    (first, ships), *runs = shown_trainings("people")
+    assert first.name == "people7" and ships.people is not None and ships.people.imagenet and ships.people.init is None
     assert [out.name for out, _ in runs] == ["people", "people2", "people3", "people4", "people5", "people6"]
     for (before, _), (_, config) in pairwise(runs):
         assert config.people is not None and config.people.init == before / "best.safetensors"

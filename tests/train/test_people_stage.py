@@ -267,9 +267,7 @@ def test_imagenet_comes_with_an_extra(people_config, monkeypatch) -> None:
 def test_a_file_that_is_not_imagenets_is_named(people_config, monkeypatch, tmp_path: Path) -> None:
     torch.save({"_conv_stem.weight": torch.zeros(32, 3, 3, 3)}, tmp_path / "other.pth")
     monkeypatch.setattr(imagenet, "imagenet_file", lambda: tmp_path / "other.pth")
-    with pytest.raises(
-        WeightsError, match=r"other\.pth: not the weights of .*Lite0: _bn0\.weight is missing"
-    ):
+    with pytest.raises(WeightsError, match=r"other\.pth: not the weights of .*Lite0: _bn0\.weight is missing"):
         PeopleStage(people_config(*IMAGENET, "people.imagenet=true"))
 
 

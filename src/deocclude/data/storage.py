@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from deocclude.errors import DeoccludeError, InputError, UsageError
+from deocclude.errors import DeoccludeError, InputError, MissingPackageError, UsageError
 from deocclude.image_io import write_whole
 
 
@@ -119,6 +119,6 @@ def _file_system(url: str) -> tuple[Any, str]:
     try:
         return url_to_fs(url)
     except ImportError as error:
-        raise UsageError(f"{url}: needs another package: {error}") from error
+        raise MissingPackageError(f"{url}: needs another package: {error}") from error
     except ValueError as error:
         raise UsageError(f"{url}: {error}") from error
