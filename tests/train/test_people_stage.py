@@ -258,6 +258,23 @@ def test_a_trunk_starts_from_what_imagenet_taught(people_config, tmp_path: Path)
     torch.testing.assert_close(trained.stages[5][-1].project[1].running_mean, published["_blocks.14._bn2.running_mean"])
 
 
+def test_too_many_frozen_stages_are_refused(people_config) -> None:
+    with pytest.raises(ConfigError, match=r"people\.imagenet: frozen stages must be from 0 to 6, got 9"):
+        PeopleStage(people_config(*IMAGENET, "people.imagenet=true", "people.frozen_stages=9"))
+
+
+def test_a_run_that_goes_on_holds_the_trunk_as_it_was(people_config, tmp_path: Path) -> None:
+    config = people_config(*IMAGENET, "people.imagenet=true")
+    before = fit(PeopleStage(config), config, config.people, tmp_path / "run", quiet=True).best_weights
+    stage = PeopleStage(people_config(*IMAGENET, "people.imagenet=true", f"people.init={before}"))
+    trunk = stage.network.train().trunk
+    assert torch.equal(
+        trunk.stages[5][0].project[0].weight, build_network(before)[0].trunk.stages[5][0].project[0].weight
+    )
+    norms = [module for module in trunk.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert norms and not any(norm.training for norm in norms)
+
+
 def test_imagenet_comes_with_an_extra(people_config, monkeypatch) -> None:
     monkeypatch.setattr(imagenet, "_PACKAGE", "not_installed_anywhere")
     with pytest.raises(MissingExtraError, match=re.escape("people.imagenet needs the extra [train]")):
@@ -290,7 +307,9 @@ def test_the_verb_trains_it(write_config, tmp_path: Path) -> None:
             ConfigError,
             "people.losses.offset: the terms are centre, sides, own, mask",
         ),
-        ("people.imagenet=true", ConfigError, "imagenet needs the trunk efficientnet_lite0, got residual"),
+        ("people.imagenet=true", ConfigError, "people.imagenet: the trunk must be efficientnet_lite0, got residual"),
+        ("people.frozen_stages=2", ConfigError, "frozen_stages and trunk_share are of a trunk that ImageNet taught"),
+        ("people.trunk_share=0.3", ConfigError, "frozen_stages and trunk_share are of a trunk that ImageNet taught"),
         ("people.network.trunk=vit", ConfigError, "people.network: trunk must be residual, or efficientnet_lite0 with"),
         ("data.crowds.p_rain=1", ConfigError, "unknown key data.crowds.p_rain"),
         ("data.root=/nowhere/at/all", InputError, "data folder not found"),

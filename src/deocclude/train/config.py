@@ -129,10 +129,11 @@ class StageSection(_Strict):
     poses: Path | None = None  # stage 1: typical poses from `deocclude data poses`; none: computed at the start
     # stage 1's .safetensors: parser of stage 2, trunk of the people detector, encoder behind the perceptual terms
     features: Path | None = None
-    # people detector: its trunk, of a kind that has them, starts from published weights that ImageNet taught
+    # people detector: its trunk, of a kind that has them, starts from published weights that ImageNet taught; where
+    # `init` replaces these, the trunk is still held as the next two say
     imagenet: bool = False
     frozen_stages: int = Field(default=0, ge=0)  # imagenet: how many of the trunk's stages stay as they came
-    trunk_share: float = Field(default=1.0, gt=0)  # imagenet: of the learning rate, for those that do not
+    trunk_share: float = Field(default=1.0, gt=0, le=1)  # imagenet: of the learning rate, for those that do not
     perceptual: Path | None = None  # VGG-16 .safetensors for the perceptual terms instead of our own encoder
     # stage 1: share of boxes that come as in a second look, with what the network sees in them by itself
     p_second_look: float = Field(default=0.0, ge=0, le=1)
@@ -143,6 +144,12 @@ class StageSection(_Strict):
     stage1_losses: dict[str, float] = {}  # joint: weight of each term of stage 1's criterion
     stage1_share: float = Field(default=0.1, gt=0)  # joint: of the learning rate; it is trained already
     data: DataSection | None = None  # what differs from the common one; what it does not name is as there
+
+    @model_validator(mode="after")
+    def _trunk_is_imagenets(self) -> StageSection:
+        if not self.imagenet and (self.frozen_stages or self.trunk_share != 1.0):
+            raise ValueError("frozen_stages and trunk_share are of a trunk that ImageNet taught: set imagenet: true")
+        return self
 
 
 class TrainConfig(_Strict):

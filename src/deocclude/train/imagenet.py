@@ -26,7 +26,7 @@ def take_over_imagenet(network: PeopleDetector, frozen_stages: int) -> None:
     """Start the detector's trunk from them and freeze its first stages. Raises ValueError for another trunk."""
     trunk = getattr(network, "trunk", None)
     if not isinstance(trunk, EfficientNetLite):
-        raise ValueError(f"imagenet needs the trunk efficientnet_lite0, got {network.config.trunk}")
+        raise ValueError(f"the trunk must be efficientnet_lite0, got {network.config.trunk}")
     path = imagenet_file()
     try:
         trunk.take_over(load_state(path))

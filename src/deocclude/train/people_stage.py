@@ -54,11 +54,14 @@ class PeopleStage(Stage):
             self.network = PeopleDetector(self.config)
             if section.features is not None:
                 self.network.start_from(load_mask_completion(section.features))
-            if section.imagenet:
-                take_over_imagenet(self.network, section.frozen_stages)
-                self.shares = {"trunk": section.trunk_share}
         except ValueError as error:
             raise ConfigError(f"people.network: {error}") from error
+        if section.imagenet:
+            try:
+                take_over_imagenet(self.network, section.frozen_stages)
+            except ValueError as error:
+                raise ConfigError(f"people.imagenet: {error}") from error
+            self.shares = {"trunk": section.trunk_share}
         if section.init is not None:
             start_from(self.network, section.init)
 
