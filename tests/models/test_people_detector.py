@@ -9,17 +9,21 @@ import torch
 from test_sizes import Multiplications
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from deocclude.export import build_network
 from deocclude.models.blocks import count_parameters
 from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet
 from deocclude.models.people_detector import PeopleDetector, PeopleDetectorConfig, PeopleOutput, to_maps
+from deocclude.runtime import BUNDLED_WEIGHTS
 
+SHIPPED = BUNDLED_WEIGHTS / "people_detector_base.safetensors"
 TINY = PeopleDetectorConfig(stem_width=8, widths=(8, 8, 8, 8), blocks=(0, 0, 0, 1))
+LITE = PeopleDetectorConfig(trunk="efficientnet_lite0", widths=(8, 8, 8, 8), blocks=(0, 0, 0, 1))
 
 
+@pytest.mark.parametrize("config", [TINY, LITE], ids=["residual", "imagenet"])
 @pytest.mark.parametrize(("stride", "h", "w"), [(8, 64, 96), (4, 32, 160), (32, 96, 64)])
-def test_maps_have_the_stride_of_the_config(stride: int, h: int, w: int) -> None:
-    config = PeopleDetectorConfig(stem_width=8, widths=(8, 8, 8, 8), blocks=(0, 0, 0, 1), stride=stride)
-    output = PeopleDetector(config).eval()(torch.rand(2, 3, h, w))
+def test_maps_have_the_stride_of_the_config(config: PeopleDetectorConfig, stride: int, h: int, w: int) -> None:
+    output = PeopleDetector(replace(config, stride=stride)).eval()(torch.rand(2, 3, h, w))
     assert [tuple(t.shape) for t in output] == [(2, c, h // stride, w // stride) for c in (1, 4, 1)]
 
 
@@ -39,40 +43,33 @@ def test_probabilities_and_cells() -> None:
     torch.testing.assert_close(maps.sides.flatten(), torch.tensor([1.0, 0.3679, 7.3891, 148.4132]), atol=1e-4, rtol=0)
 
 
-def test_every_part_learns_from_every_head() -> None:
-    network = PeopleDetector(TINY)
+@pytest.mark.parametrize(
+    ("config", "trunk"), [(TINY, {"stem", "down"}), (LITE, {"trunk", "lateral"})], ids=["residual", "imagenet"]
+)
+def test_every_part_learns_from_every_head(config: PeopleDetectorConfig, trunk: set[str]) -> None:
+    network = PeopleDetector(config)
     for name, head in (("centre", 0), ("log_sides", 1), ("mask", 2)):
         network.zero_grad()
         network(torch.rand(2, 3, 64, 64))[head].square().mean().backward()
         reached = {key.split(".")[0] for key, p in network.named_parameters() if p.grad is not None and p.grad.any()}
-        assert reached == {"stem", "down", "reduce", "up", "shared", name}
+        assert reached == trunk | {"reduce", "up", "shared", name}
 
 
-def test_what_ships_is_small() -> None:
-    assert 3.0e6 < count_parameters(PeopleDetector()) < 3.4e6
+@pytest.mark.parametrize(
+    ("config", "least", "most"),
+    [
+        (PeopleDetectorConfig.base(), 3.0e6, 3.4e6),
+        (build_network(SHIPPED)[0].config, 3.4e6, 3.7e6),
+    ],
+    ids=["base", "ships"],
+)
+def test_it_is_small(config: PeopleDetectorConfig, least: float, most: float) -> None:
+    assert least < count_parameters(PeopleDetector(config)) < most
     with FakeTensorMode():
-        network = PeopleDetector().eval()
+        network = PeopleDetector(config).eval()
         with torch.no_grad(), Multiplications() as counted:
             network(torch.zeros(1, 3, 384, 384))
     assert 1.0e9 < counted.count < 2.5e9
-
-
-LITE = PeopleDetectorConfig(trunk="efficientnet_lite0", widths=(8, 8, 8, 8), blocks=(0, 0, 0, 1))
-
-
-@pytest.mark.parametrize(("stride", "h", "w"), [(8, 64, 96), (4, 32, 160)])
-def test_a_trunk_of_imagenet_gives_the_same_maps(stride: int, h: int, w: int) -> None:
-    output = PeopleDetector(replace(LITE, stride=stride)).eval()(torch.rand(2, 3, h, w))
-    assert [tuple(t.shape) for t in output] == [(2, c, h // stride, w // stride) for c in (1, 4, 1)]
-
-
-def test_a_trunk_of_imagenet_learns_from_every_head() -> None:
-    network = PeopleDetector(LITE)
-    for name, head in (("centre", 0), ("log_sides", 1), ("mask", 2)):
-        network.zero_grad()
-        network(torch.rand(2, 3, 64, 64))[head].square().mean().backward()
-        reached = {key.split(".")[0] for key, p in network.named_parameters() if p.grad is not None and p.grad.any()}
-        assert reached == {"trunk", "lateral", "reduce", "up", "shared", name}
 
 
 def test_stage_1_is_no_start_for_a_trunk_of_imagenet() -> None:
