@@ -14,7 +14,6 @@ from deocclude.masks import dilate
 from deocclude.runtime import BUNDLED_WEIGHTS, EXTRA_NETWORKS, NETWORKS
 
 ROWS = json.loads((BUNDLED_WEIGHTS / "manifest.json").read_text())["models"]["base"]["networks"]
-
 SHIPPED = (*NETWORKS, *EXTRA_NETWORKS)
 
 
@@ -28,19 +27,11 @@ def test_files_are_what_the_manifest_says(network: str, kind: str) -> None:
 @pytest.mark.parametrize("network", SHIPPED)
 def test_both_files_hold_the_same_network(network: str) -> None:
     """A change of a definition that changes what trained weights mean must show here."""
-    from deocclude.export import (
-        PARITY,
-        MaskCompletionExport,
-        PeopleDetectorExport,
-        build_network,
-        example_inputs,
-        parity,
-    )
+    from deocclude.export import PARITY, _for_inference, build_network, example_inputs, parity
 
     trained, _ = build_network(BUNDLED_WEIGHTS / ROWS[network]["safetensors"])
     trained.eval()
-    wrappers = {"mask_completion": MaskCompletionExport, "people_detector": PeopleDetectorExport}
-    wrapped = wrappers[network](trained).eval() if network in wrappers else trained
+    wrapped, _ = _for_inference(trained)
     inputs = example_inputs(trained, 2, (256, 256))
     assert parity(wrapped, BUNDLED_WEIGHTS / ROWS[network]["onnx"], inputs) <= PARITY
 

