@@ -162,6 +162,66 @@ def test_a_second_look_at_a_box_starts_from_the_mean_of_the_box_and_of_what_was_
     assert len(asked(box, second_look=True, tight=False)) == 2, "without a first look there is no second"
 
 
+class FakeBoxNetwork(FakeNetwork):
+    """The same, of a network that knows no parts."""
+
+    def __call__(self, image, initial):
+        found = super().__call__(image, initial)
+        return {name: found[name] for name in ("visible", "amodal")}
+
+
+def lower_half(image, initial):
+    """Of a box the lower half is seen, whole is all of it."""
+    rows = np.flatnonzero(initial.any(axis=1))
+    seen = initial.copy()
+    if len(rows):
+        seen[: (rows[0] + rows[-1] + 1) // 2] = 0
+    return seen * 0.8, initial * 0.7
+
+
+@pytest.mark.parametrize("average", [True, False])
+def test_of_a_box_stage_1_completes_what_the_network_for_boxes_sees_in_it(average):
+    box = box_to_mask((100, 110, 180, 230), SIZE_HW)
+    lower = box_to_mask((100, 170, 180, 230), SIZE_HW)
+    boxes, network = FakeBoxNetwork(lower_half, fine_size=320), FakeNetwork(upwards(1.0), fine_size=256)
+    output = MaskCompletion(network, average=average, second_look=True, box_network=boxes)(PHOTO, box)
+    sides = [(len(image), image.shape[-1]) for image, _ in boxes.asked]
+    assert sides == ([(1, 256), (2, 320), (2, 320)] if average else [(1, 256), (1, 320)])
+    assert [(len(image), image.shape[-1]) for image, _ in network.asked] == [(2, 320)] * 2 if average else [(1, 320)]
+    for _, initial in network.asked:
+        assert set(np.unique(initial)) == {0, 1}, "a mask, as anyone may draw it"
+    for (_, prompt), (_, given) in zip(boxes.asked[1:], network.asked, strict=True):
+        assert given.sum() == pytest.approx(prompt.sum() / 2, rel=0.05)
+    assert mask_iou(spread(output, output.visible), lower) > 0.95
+    assert mask_iou(spread(output, output.amodal), box) > 0.95
+    # stage 1 is sure by 0.9 of what it sees, the network for boxes by 0.8
+    assert output.score == pytest.approx((2 * 0.9 + 0.8) / 3 if average else (0.9 + 0.8) / 2, abs=0.02)
+    # the parts are those of stage 1 alone
+    assert set(np.unique(output.parsing[output.amodal])) == {2, 5}
+    assert output.crop_amodal_parsing.sum(0).max() == pytest.approx(1, abs=1e-3)
+
+
+def test_a_drawn_mask_is_none_of_the_network_for_boxes():
+    drawn = box_to_mask((100, 110, 180, 230), SIZE_HW)
+    drawn[110:150, 100:140] = False
+    boxes = FakeBoxNetwork(lower_half)
+    with_it, without = (
+        MaskCompletion(FakeNetwork(as_it_is), box_network=network)(PHOTO, drawn) for network in (boxes, None)
+    )
+    assert not boxes.asked
+    assert np.array_equal(with_it.amodal, without.amodal)
+
+
+def test_where_the_network_for_boxes_sees_nobody_stage_1_has_a_look_itself():
+    box = box_to_mask((100, 110, 180, 230), SIZE_HW)
+    nobody = FakeBoxNetwork(lambda image, initial: (initial * 0.3, initial * 0.4))
+    network = FakeNetwork(as_it_is)
+    output = MaskCompletion(network, box_network=nobody)(PHOTO, box)
+    alone = MaskCompletion(FakeNetwork(as_it_is))(PHOTO, box)
+    assert nobody.asked and network.asked
+    assert np.array_equal(output.amodal, alone.amodal) and output.score == alone.score
+
+
 def test_without_the_tight_crop_there_is_one_wide_look():
     seen = box_to_mask((100, 150, 180, 230), SIZE_HW)
     network = FakeNetwork(upwards(0.5))

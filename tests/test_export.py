@@ -18,6 +18,7 @@ from deocclude import export
 from deocclude.errors import DeoccludeError, UsageError, WeightsError
 from deocclude.export import build_network, example_inputs, export_onnx, export_to_weights, parity
 from deocclude.models.blocks import count_parameters
+from deocclude.models.box_masks import BoxMasksConfig, BoxMasksNet
 from deocclude.models.content_recovery import ContentRecoveryConfig, ContentRecoveryNet
 from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet, to_probabilities
 from deocclude.models.people_detector import PeopleDetector, PeopleDetectorConfig
@@ -73,6 +74,43 @@ def test_a_stage_1_that_has_learned_to_look_again_says_so(tmp_path: Path) -> Non
         save_weights(path, network.state_dict(), metadata)
         row = export_to_weights(path, tmp_path / "weights", model="tiny")
         assert row.get("second_look", False) is learned
+
+
+def test_the_network_for_boxes_goes_into_the_model_and_looks_at_boxes(exported, tmp_path: Path) -> None:
+    folder = tmp_path / "weights"
+    shutil.copytree(exported[0], folder)
+    torch.manual_seed(0)
+    network = BoxMasksNet(BoxMasksConfig(widths=(8, 8, 8, 8), blocks=(0, 0, 0, 1), head_width=8)).eval()
+    source = tmp_path / "box.safetensors"
+    metadata = {"network": "mask_box", "config": network.config.to_dict(), "size_px": 96}
+    save_weights(source, network.state_dict(), metadata)
+    row = export_to_weights(source, folder, model="tiny")
+    assert row["onnx"] == "mask_box_tiny.onnx" and row["size_px"] == 96 and "second_look" not in row
+    networks, _ = open_networks(find_model("tiny", folder), "cpu")
+    image, initial = example_inputs(network, 2, (96, 96)).values()
+    found = networks["mask_box"](image=image.numpy(), initial=initial.numpy())
+    with torch.no_grad():
+        wanted = to_probabilities(build_network(folder / row["safetensors"])[0].eval()(image, initial))
+    assert set(found) == {"visible", "amodal"}
+    for name, values in found.items():
+        np.testing.assert_allclose(values, getattr(wanted, name).numpy(), atol=1e-4)
+    photo = np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8)
+    asked = []
+    pipe = deocclude.load("tiny", device="cpu", weights_dir=folder)
+    box_network = pipe._complete._box_network
+
+    class Counted:
+        input_size, fine_size = box_network.input_size, box_network.fine_size
+
+        def __call__(self, **inputs):
+            asked.append(inputs["initial"])
+            return box_network(**inputs)
+
+    pipe._complete._box_network = Counted()
+    pipe(photo, masks=[np.arange(160) + 0 * np.arange(120)[:, None] < np.arange(120)[:, None]])
+    assert not asked, "a mask is stage 1's alone"
+    pipe(photo, boxes_xyxy=[(20, 20, 90, 110)])
+    assert asked
 
 
 def test_the_folder_holds_what_the_manifest_says(exported: tuple[Path, dict[str, dict]]) -> None:
@@ -287,7 +325,7 @@ def test_the_threshold_moves_the_decision_and_nothing_else() -> None:
 
 
 def test_sizes_are_in_steps_of_the_smallest_feature() -> None:
-    steps = {MaskCompletionNet: 32, ContentRecoveryNet: 128, PeopleDetector: 32}
+    steps = {MaskCompletionNet: 32, ContentRecoveryNet: 128, PeopleDetector: 32, BoxMasksNet: 32}
     with torch.device("meta"):
         assert {kind: export.size_step_px(kind()) for kind in steps} == steps
 

@@ -8,8 +8,12 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
+from torch import nn
 
+from deocclude.export import export_onnx, halve
+from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet
 from deocclude.onnx_storage import halve_losslessly
 
 EXACT = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float16).astype(np.float32)
@@ -51,3 +55,21 @@ def test_other_numbers_stay_as_they_are(tmp_path: Path, weights: np.ndarray) -> 
     (kept,) = onnx.load(str(path)).graph.initializer
     assert kept.name == "w"
     np.testing.assert_array_equal(numpy_helper.to_array(kept), weights)
+
+
+def test_norms_stay_beside_their_convolutions_whose_weights_are_then_halved(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = MaskCompletionConfig(stem_width=16, widths=(32, 64), head_width=16, templates=4, template_channels=8)
+    network = MaskCompletionNet(config).eval()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)  # folded into the weights, these could not be halved
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+    network.load_state_dict(halve(network.state_dict()))
+    path = tmp_path / "net.onnx"
+    assert export_onnx(network, path, 64) < 1e-4
+    graph = onnx.load(str(path)).graph
+    whole = [t.name for t in graph.initializer if t.data_type == TensorProto.FLOAT and np.prod(t.dims) >= 4096]
+    assert not whole, "every large weight is kept in half the space"
+    kinds = {node.op_type for node in graph.node}
+    assert "BatchNormalization" in kinds and not {"Constant", "CastLike", "Identity"} & kinds

@@ -14,6 +14,7 @@ from torch import nn
 from deocclude import pretrained
 from deocclude.errors import WeightsError
 from deocclude.export import NETWORKS, build_network
+from deocclude.models.box_masks import BoxMasksConfig, BoxMasksNet
 from deocclude.models.content_recovery import ContentRecoveryConfig, ContentRecoveryNet
 from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet
 from deocclude.models.people_detector import PeopleDetector, PeopleDetectorConfig
@@ -26,6 +27,7 @@ TINY = {
     ),
     ContentRecoveryNet: ContentRecoveryConfig(widths=(8,) * 5, kernels=(3,) * 5, key_channels=4, place_px=8),
     PeopleDetector: PeopleDetectorConfig(stem_width=8, widths=(8, 8, 8), blocks=(0, 1, 1)),
+    BoxMasksNet: BoxMasksConfig(widths=(8, 8, 8, 8), blocks=(0, 0, 0, 1), head_width=8),
 }
 
 
@@ -41,7 +43,9 @@ def same(a: nn.Module, b: nn.Module) -> bool:
 
 def test_all_that_can_be_exported_can_be_saved() -> None:
     assert set(NETWORKS) == set(TINY)
-    assert [c.network_name for c in NETWORKS] == ["mask_completion", "content_recovery", "people_detector"]
+    assert [c.network_name for c in NETWORKS] == [
+        "mask_completion", "content_recovery", "people_detector", "mask_box"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", TINY)

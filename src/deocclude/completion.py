@@ -11,7 +11,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -29,7 +28,7 @@ from deocclude.masks import (
     mask_iou,
     mask_to_box_xyxy,
 )  # fmt: skip
-from deocclude.runtime import Network
+from deocclude.runtime import ModelInfo, Network
 
 # A hidden body can be twice as tall as what is seen, hence the wide window; the tight one leaves an eighth on each
 # side.
@@ -154,8 +153,8 @@ class _Look:
     initial: np.ndarray  # (S, S) bool
     visible: np.ndarray  # (S, S) float32
     amodal: np.ndarray  # (S, S) float32, at least `visible`
-    visible_parsing: np.ndarray  # (12, S/4, S/4) float32
-    amodal_parsing: np.ndarray  # (12, S/4, S/4) float32
+    visible_parsing: np.ndarray | None  # (12, S/4, S/4) float32; None of a network that knows no parts
+    amodal_parsing: np.ndarray | None  # (12, S/4, S/4) float32
 
     def at_size(self, photo: np.ndarray, size_px: int) -> _Look:
         """The same window and what is known of it, `size_px` a side."""
@@ -180,23 +179,27 @@ class MaskCompletion:
     """Completes one person at a time. Holds the network and nothing else."""
 
     def __init__(
-        self, network: Network, average: bool = True, *, tight: bool = True, second_look: bool = False
-    ) -> None:
+        self, network: Network, average: bool = True, *, tight: bool = True, second_look: bool = False,
+        box_network: Network | None = None,
+    ) -> None:  # fmt: skip
         """`average`: the final look is the mean of four: near and further away, each as it is and mirrored.
 
         `tight`: the final look is around the estimated body; else it is the first, wide one around what is seen, which
         is what a single fixed crop would give. `second_look`: the network has learned to start from the mean of a box
         and of what it saw there before (`mask.p_second_look` of its training), so that the final look at a box does.
+        `box_network`: makes a mask of a box, from which the network then starts; both have their say in the end.
         """
         self._network = network
+        self._box_network = box_network
         self._second_look = second_look
         self._average = average
         self._tight = tight
 
     @classmethod
-    def of(cls, network: Network, row: Mapping[str, Any], average: bool = True) -> MaskCompletion:
-        """The completion of a network and its row of the manifest."""
-        return cls(network, average, second_look=bool(row.get("second_look", False)))
+    def of(cls, networks: Mapping[str, Network], model: ModelInfo, average: bool = True) -> MaskCompletion:
+        """The completion of a model and its opened networks."""
+        second_look = bool(model.networks["mask_completion"].info.get("second_look", False))
+        return cls(networks["mask_completion"], average, second_look=second_look, box_network=networks.get("mask_box"))
 
     def __call__(self, photo: np.ndarray, initial_mask: np.ndarray) -> CompletionOutput:
         """Complete the person of an imperfect visible mask, or of a filled box.
@@ -205,14 +208,40 @@ class MaskCompletion:
         """
         if not initial_mask.any():
             raise InputError("the initial mask is empty: it must mark at least one pixel of the person")
-        is_box, first = is_filled_box(initial_mask), None
+        is_box = is_filled_box(initial_mask)
+        look = self._look_at_box(photo, initial_mask) if is_box and self._box_network is not None else None
+        if look is None:
+            look = self._look_at_mask(photo, initial_mask, is_box)
+        return _settle(look, photo, initial_mask, self._network.input_size)
+
+    def _look_at_mask(self, photo: np.ndarray, initial_mask: np.ndarray, is_box: bool) -> _Look:
+        """The final look where the initial mask, or the box, is all that is known."""
+        first = None
         if self._tight:
-            body_box, first = self._estimate_extent(photo, initial_mask)
+            body_box, first = self._estimate_extent(self._network, photo, initial_mask)
         else:
             body_box = mask_to_box_xyxy(initial_mask)
         known = first if self._second_look and is_box else None
-        look = self._final_look(photo, initial_mask, body_box, self._sizes_for(is_box), known)
-        return _settle(look, photo, initial_mask, self._network.input_size)
+        return self._final_look(photo, initial_mask, body_box, self._sizes_for(is_box), known)
+
+    def _look_at_box(self, photo: np.ndarray, box: np.ndarray) -> _Look | None:
+        """The final look at a box: of the network for boxes, and of stage 1 from the mask that this one sees there.
+
+        None where it sees nobody.
+        """
+        network = self._box_network
+        body_box, _ = self._estimate_extent(network, photo, box)
+        near = SquareCrop.from_box_xyxy(body_box, TIGHT_SCALE, network.fine_size)
+        further = replace(near, side_px=near.side_px * SECOND_SCALE / TIGHT_SCALE)
+        crops = (near, further) if self._average else (near,)
+        seen = [self._look(network, photo, crop, _in_crop(box, crop), mirror=self._average) for crop in crops]
+        seen = [_mean_look([one, *(other for other in seen if other is not one)], photo.shape[:2]) for one in seen]
+        if not (seen[0].visible >= 0.5).any():
+            return None
+        completed = [
+            self._look(self._network, photo, one.crop, one.visible >= 0.5, mirror=self._average) for one in seen
+        ]
+        return replace(_mean_look([*completed, seen[0]], photo.shape[:2]), initial=seen[0].initial)
 
     def look_at(
         self, photo: np.ndarray, visible_mask: np.ndarray, amodal_mask: np.ndarray
@@ -246,39 +275,26 @@ class MaskCompletion:
         scale = TIGHT_SCALE if self._tight else WIDE_SCALE
         for size_px in sizes_px:
             crop = SquareCrop.from_box_xyxy(box, scale, size_px)
-            look = self._look(photo, initial_mask, crop, mirror=self._average, first=first)
+            initial = _in_crop(initial_mask, crop)
+            look = self._look(self._network, photo, crop, initial, mirror=self._average, first=first)
             if _trusted(look.initial, look.visible >= 0.5).any():
                 break
         if not self._average:
             return look
         further = replace(crop, side_px=crop.side_px * SECOND_SCALE / TIGHT_SCALE)
-        second = self._look(photo, initial_mask, further, mirror=True, first=None if first is None else look)
-        inside, inside_further = (c.inside_photo(photo.shape[:2]) for c in (crop, further))
-
-        def mean_mask(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-            # what lies outside the photo is 0 in a look; it must not fade what lies at the photo's edge
-            return (one + crop.resampled_from(further, _repeat_past_edge(other, inside_further)) * inside) / 2
-
-        def mean_parsing(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-            return (one + np.moveaxis(crop.resampled_from(further, np.moveaxis(other, 0, -1)), -1, 0)) / 2
-
-        return replace(
-            look,
-            visible=mean_mask(look.visible, second.visible),
-            amodal=mean_mask(look.amodal, second.amodal),
-            visible_parsing=mean_parsing(look.visible_parsing, second.visible_parsing),
-            amodal_parsing=mean_parsing(look.amodal_parsing, second.amodal_parsing),
-        )
+        known = None if first is None else look
+        second = self._look(self._network, photo, further, _in_crop(initial_mask, further), mirror=True, first=known)
+        return _mean_look([look, second], photo.shape[:2])
 
     def _estimate_extent(
-        self, photo: np.ndarray, initial_mask: np.ndarray
+        self, network: Network, photo: np.ndarray, initial_mask: np.ndarray
     ) -> tuple[tuple[float, float, float, float], _Look]:
         """The box of the whole body in photo coordinates, which holds the initial mask, and the wide look at it."""
         seen_box = mask_to_box_xyxy(initial_mask)
         scale = WIDE_SCALE
         for _ in range(MAX_WIDE_LOOKS):
-            crop = SquareCrop.from_box_xyxy(seen_box, scale, self._network.input_size)
-            look = self._look(photo, initial_mask, crop, mirror=False)
+            crop = SquareCrop.from_box_xyxy(seen_box, scale, network.input_size)
+            look = self._look(network, photo, crop, _in_crop(initial_mask, crop), mirror=False)
             body = keep_large_components(look.amodal >= 0.5, SPECK_SHARE)
             if not _runs_into_edge(body):
                 break
@@ -295,16 +311,13 @@ class MaskCompletion:
         )
         return body_box, look
 
+    @staticmethod
     def _look(
-        self, photo: np.ndarray, initial_mask: np.ndarray, crop: SquareCrop, mirror: bool, first: _Look | None = None
-    ) -> _Look:
+        network: Network, photo: np.ndarray, crop: SquareCrop, initial: np.ndarray, mirror: bool,
+        first: _Look | None = None,
+    ) -> _Look:  # fmt: skip
+        """What a network says of one crop of the photo; initial: (S, S) bool."""
         image = crop.extract(photo, fill=OUTSIDE_GREY)
-        coverage = crop.extract(initial_mask.view(np.uint8) * np.uint8(255))
-        initial = coverage >= 128
-        if not initial.any():
-            # a mask thinner than a crop pixel must not vanish
-            initial = coverage > 0 if coverage.any() else _touched(initial_mask, crop)
-
         batch_image = image.transpose(2, 0, 1)[None].astype(np.float32) / 255
         batch_initial = initial[None, None].astype(np.float32)
         if first is not None:  # as train.second_look has it
@@ -312,14 +325,57 @@ class MaskCompletion:
         if mirror:
             batch_image = np.concatenate([batch_image, batch_image[..., ::-1]])
             batch_initial = np.concatenate([batch_initial, batch_initial[..., ::-1]])
-        outputs = self._network(image=batch_image, initial=batch_initial)
-        visible, amodal, visible_parsing, amodal_parsing = (
-            _average_mirrored(outputs[name]) for name in ("visible", "amodal", "visible_parsing", "amodal_parsing")
+        outputs = network(image=batch_image, initial=batch_initial)
+        visible, amodal, *parsings = (
+            None if name not in outputs else _average_mirrored(outputs[name])
+            for name in ("visible", "amodal", "visible_parsing", "amodal_parsing")
         )
         inside = crop.inside_photo(photo.shape[:2])
         visible = visible[0] * inside
         amodal = np.maximum(amodal[0] * inside, visible)
-        return _Look(crop, image, initial, visible, amodal, visible_parsing, amodal_parsing)
+        return _Look(crop, image, initial, visible, amodal, *parsings)
+
+
+def _in_crop(mask: np.ndarray, crop: SquareCrop) -> np.ndarray:
+    """(S, S) bool: a mask of the photo as a crop sees it, at least one pixel of it."""
+    coverage = crop.extract(mask.view(np.uint8) * np.uint8(255))
+    covered = coverage >= 128
+    if covered.any():
+        return covered
+    # a mask thinner than a crop pixel must not vanish
+    return coverage > 0 if coverage.any() else _touched(mask, crop)
+
+
+def _mean_look(looks: Sequence[_Look], size_hw: tuple[int, int]) -> _Look:
+    """The first look with the mean of what all say in its crop; of the parts, of those that know any."""
+    look, crop = looks[0], looks[0].crop
+    inside = crop.inside_photo(size_hw)
+
+    def mean_mask(name: str) -> np.ndarray:
+        total = getattr(look, name)
+        for other in looks[1:]:
+            mask = getattr(other, name)
+            if other.crop != crop:
+                # what lies outside the photo is 0 in a look; it must not fade what lies at the photo's edge
+                mask = _repeat_past_edge(mask, other.crop.inside_photo(size_hw))
+                mask = crop.resampled_from(other.crop, mask, crop.size_px) * inside
+            total = total + mask
+        return total / len(looks)
+
+    def mean_parsing(name: str) -> np.ndarray | None:
+        known = [other for other in looks if getattr(other, name) is not None]
+        if not known:
+            return None
+        total = np.zeros((), np.float32)
+        for other in known:
+            parts = getattr(other, name)
+            if other.crop != crop:
+                parts = np.moveaxis(crop.resampled_from(other.crop, np.moveaxis(parts, 0, -1)), -1, 0)
+            total = total + parts
+        return total / len(known)
+
+    means = {name: mean_mask(name) for name in ("visible", "amodal")}
+    return replace(look, **means, **{name: mean_parsing(name) for name in ("visible_parsing", "amodal_parsing")})
 
 
 def _touched(mask: np.ndarray, crop: SquareCrop) -> np.ndarray:

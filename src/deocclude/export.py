@@ -19,15 +19,16 @@ from deocclude.data.poses import write_poses
 from deocclude.detection import MIN_SCORE, SIZE_PX
 from deocclude.errors import DeoccludeError, UsageError, WeightsError
 from deocclude.models.blocks import count_parameters
+from deocclude.models.box_masks import BoxMasksNet
 from deocclude.models.content_recovery import ContentRecoveryConfig, ContentRecoveryNet
 from deocclude.models.mask_completion import MaskCompletionNet, to_probabilities
 from deocclude.models.people_detector import PeopleDetector, to_maps
-from deocclude.onnx_storage import halve_losslessly
+from deocclude.onnx_storage import halve_losslessly, simplify
 from deocclude.runtime import MANIFEST_FORMAT, MANIFEST_NAME
 from deocclude.types import PARSING_NAMES
 from deocclude.weights_io import rebuild, save_weights
 
-NETWORKS = (MaskCompletionNet, ContentRecoveryNet, PeopleDetector)
+NETWORKS = (MaskCompletionNet, ContentRecoveryNet, PeopleDetector, BoxMasksNet)
 OPSET = 18
 INPUT_SIZE = 256
 SIZES = ("any", "fixed")
@@ -45,6 +46,19 @@ class MaskCompletionExport(nn.Module):
     def forward(self, image: Tensor, initial: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """image: (B, 3, S, S), initial: (B, 1, S, S) -> the four fields of MaskProbabilities."""
         return tuple(to_probabilities(self.network(image, initial)))
+
+
+class BoxMasksExport(nn.Module):
+    """The network for boxes as inference wants it: probabilities out."""
+
+    def __init__(self, network: BoxMasksNet):
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor, initial: Tensor) -> tuple[Tensor, Tensor]:
+        """image: (B, 3, S, S), initial: (B, 1, S, S) -> the visible and the amodal mask of MaskProbabilities."""
+        found = to_probabilities(self.network(image, initial))
+        return found.visible, found.amodal
 
 
 class PeopleDetectorExport(nn.Module):
@@ -87,8 +101,9 @@ def export_onnx(network: nn.Module, path: Path, size_px: int = INPUT_SIZE, *, si
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
                 wrapped, tuple(inputs.values()), input_names=list(inputs), output_names=list(outputs), dynamo=True,
-                opset_version=OPSET, dynamic_shapes=tuple(shapes), verbose=False,
+                opset_version=OPSET, dynamic_shapes=tuple(shapes), verbose=False, optimize=False,
             )  # fmt: skip
+            simplify(program.model)
     finally:
         quiet.setLevel(level)
     _forget_where_it_was_traced(program.model)
@@ -126,6 +141,8 @@ def _for_inference(network: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
     """The module that is exported, and the names of its outputs."""
     if isinstance(network, MaskCompletionNet):
         return MaskCompletionExport(network).eval(), ("visible", "amodal", "visible_parsing", "amodal_parsing")
+    if isinstance(network, BoxMasksNet):
+        return BoxMasksExport(network).eval(), ("visible", "amodal")
     if isinstance(network, PeopleDetector):
         return PeopleDetectorExport(network).eval(), ("centre", "sides", "mask")
     return network, ("content",)
@@ -142,7 +159,7 @@ def example_inputs(network: nn.Module, batch: int, size_hw: tuple[int, int]) -> 
     columns = slice(width // 4, width * 3 // 4)
     amodal[..., height // 8 : height * 7 // 8, columns] = 1
     visible[..., height // 8 : height // 2, columns] = 1
-    if isinstance(network, MaskCompletionNet):
+    if isinstance(network, (MaskCompletionNet, BoxMasksNet)):
         return {"image": image, "initial": visible}
     parts = network.config.parsing_classes
     parsing = [
@@ -233,7 +250,7 @@ def export_to_weights(
     if isinstance(network, PeopleDetector):
         # the threshold of validation is for boxes alone; at inference stage 1 looks at them too
         row |= {"size_px": metadata.get("size_px", SIZE_PX), "min_score": MIN_SCORE}
-    if isinstance(network, MaskCompletionNet) and sizes == "any":
+    if isinstance(network, (MaskCompletionNet, BoxMasksNet)) and sizes == "any":
         row["size_px"] = metadata.get("size_px", INPUT_SIZE)  # as it was trained, for looks where detail counts
     if isinstance(network, MaskCompletionNet) and metadata.get("second_look"):
         row["second_look"] = True

@@ -67,7 +67,7 @@ def load(
     if detector := networks.get("people_detector"):
         finder = PeopleFinder.of(detector, info.networks["people_detector"].info, average)
     return Deoccluder(
-        MaskCompletion.of(networks["mask_completion"], stage1, average),
+        MaskCompletion.of(networks, info, average),
         ContentRecovery(networks["content_recovery"]),
         device=running_on,
         model=model,

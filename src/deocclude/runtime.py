@@ -23,7 +23,7 @@ MANIFEST_FORMAT = 1
 MANIFEST_NAME = "manifest.json"
 BUNDLED_WEIGHTS = Path(__file__).parent / "weights"
 NETWORKS = ("mask_completion", "content_recovery")
-EXTRA_NETWORKS = ("people_detector",)  # opened where a model has them
+EXTRA_NETWORKS = ("people_detector", "mask_box")  # opened where a model has them
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _log = logging.getLogger(__name__)

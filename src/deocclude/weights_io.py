@@ -149,8 +149,15 @@ def start_from(network: nn.Module, path: Path) -> list[str]:
     network.load_state_dict(fitting, strict=False)
     fresh = [name for name in own if name not in fitting]
     if fresh:
-        _log.warning("%s: not in these weights and trained from new: %s", path, ", ".join(fresh))
+        _log.warning("%s: not in these weights and trained from new: %s", path, ", ".join(_parts(fresh, own)))
     return fresh
+
+
+def _parts(names: Sequence[str], among: Sequence[str]) -> list[str]:
+    """Names of parameters, those of a child of the network all of whose are among them as one."""
+    children = {name.partition(".")[0] for name in names}
+    whole = {child for child in children if {n for n in among if n.partition(".")[0] == child} <= set(names)}
+    return list(dict.fromkeys(child if (child := name.partition(".")[0]) in whole else name for name in names))
 
 
 def load_into(network: nn.Module, path: Path) -> dict[str, Any]:

@@ -41,8 +41,9 @@ def with_statistics() -> EfficientNetLite:
     return trunk.eval()
 
 
-def test_features_at_four_scales() -> None:
-    features = EfficientNetLite().eval()(torch.rand(2, 3, 64, 96))
+def test_features_at_five_scales() -> None:
+    half, *features = EfficientNetLite().eval()(torch.rand(2, 3, 64, 96))
+    assert half.shape == (2, EfficientNetLite.half_width, 32, 48)
     assert [tuple(f.shape) for f in features] == [(2, 24, 16, 24), (2, 40, 8, 12), (2, 112, 4, 6), (2, 192, 2, 3)]
     assert tuple(f.shape[1] for f in features) == EfficientNetLite.widths
 

