@@ -108,11 +108,11 @@ def test_boxes_are_looked_at_as_by_run_where_they_are_calibrated(
     write_hidden_and_whole(frozen, person)
     look, again = MaskCompletion._look, []
 
-    def noted(self, *args, first=None, **options):
+    def noted(*args, first=None, **options):
         again.append(first is not None)
-        return look(self, *args, first=first, **options)
+        return look(*args, first=first, **options)
 
-    monkeypatch.setattr(MaskCompletion, "_look", noted)
+    monkeypatch.setattr(MaskCompletion, "_look", staticmethod(noted))
     calibrate([FrozenSet.open(frozen)], weights_dir=folder, device="cpu")
     assert any(again) and not all(again)
     again.clear()

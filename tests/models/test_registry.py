@@ -135,7 +135,7 @@ def test_who_makes_targets_of_its_own() -> None:
 def test_a_term_or_a_name_that_there_is_not_is_named() -> None:
     with pytest.raises(ConfigError, match=r"mask\.losses\.amodal_parsing_ce: the terms are .* with MaskUNet"):
         MASK_METHODS["unet"].check_losses({"amodal_parsing_ce": 1.0}, "mask.losses")
-    with pytest.raises(ConfigError, match=r"mask\.model: choose from ours, box, unet, .*, got 'resnet'"):
+    with pytest.raises(ConfigError, match=r"mask\.model: choose from ours, unet, .*, got 'resnet'"):
         find_method("mask", "resnet")
     with pytest.raises(ConfigError, match=r"mask\.preset: ShapeVae comes as small, base, got 'paper'"):
         MASK_METHODS["vae"].preset("paper", "mask.preset")

@@ -108,11 +108,6 @@ MASK_METHODS: dict[str, Method] = {
         "mask_completion", MaskCompletionNet, MaskCompletionConfig, terms=MaskCriterion.TERMS,
         losses={"visible_ce": 0.5, "visible_parsing_ce": 0.1, "amodal_parsing_ce": 0.1} | _OVERLAP,
     ),
-    "box": Method(
-        "mask_box", BoxMasksNet, BoxMasksConfig,
-        {"visible_ce": 1.0, "visible_dice": 0.4, "amodal_ce": 0.5, "amodal_dice": 0.1, "invisible_dice": 0.25},
-        _without(MaskCriterion.TERMS, "parsing"), boxes_alone=True,
-    ),
     "unet": Method(
         "mask_unet", MaskUNet, UNetConfig, {"visible_ce": 0.5} | _OVERLAP, _without(MaskCriterion.TERMS, "parsing")
     ),
@@ -124,6 +119,11 @@ MASK_METHODS: dict[str, Method] = {
     "vae": Method(
         "mask_vae", ShapeVae, ShapeVaeConfig, {"amodal_ce": 1.0, "whole_ce": 1.0, "kl": 0.2, "match": 0.2},
         _without(_WHOLE_MASK, "adversarial"), ("whole_ce", "kl", "match"), targets=vae_targets, run=run_vae,
+    ),
+    "box": Method(
+        "mask_box", BoxMasksNet, BoxMasksConfig,
+        {"visible_ce": 1.0, "visible_dice": 0.4, "amodal_ce": 0.5, "amodal_dice": 0.1, "invisible_dice": 0.25},
+        _without(MaskCriterion.TERMS, "parsing"), boxes_alone=True,
     ),
 }  # fmt: skip
 
