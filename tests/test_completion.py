@@ -180,25 +180,46 @@ def lower_half(image, initial):
 
 
 @pytest.mark.parametrize("average", [True, False])
-def test_of_a_box_stage_1_completes_what_the_network_for_boxes_sees_in_it(average):
+@pytest.mark.parametrize("second_look", [True, False])
+def test_at_a_box_stage_1_goes_on_from_what_the_network_for_boxes_sees_and_looks_by_itself(average, second_look):
     box = box_to_mask((100, 110, 180, 230), SIZE_HW)
-    lower = box_to_mask((100, 170, 180, 230), SIZE_HW)
-    boxes, network = FakeBoxNetwork(lower_half, fine_size=320), FakeNetwork(upwards(1.0), fine_size=256)
-    output = MaskCompletion(network, average=average, second_look=True, box_network=boxes)(PHOTO, box)
-    sides = [(len(image), image.shape[-1]) for image, _ in boxes.asked]
-    assert sides == ([(1, 256), (2, 320), (2, 320)] if average else [(1, 256), (1, 320)])
-    assert [(len(image), image.shape[-1]) for image, _ in network.asked] == [(2, 320)] * 2 if average else [(1, 320)]
-    for _, initial in network.asked:
-        assert set(np.unique(initial)) == {0, 1}, "a mask, as anyone may draw it"
-    for (_, prompt), (_, given) in zip(boxes.asked[1:], network.asked, strict=True):
-        assert given.sum() == pytest.approx(prompt.sum() / 2, rel=0.05)
-    assert mask_iou(spread(output, output.visible), lower) > 0.95
+    boxes = FakeBoxNetwork(lower_half, fine_size=320)
+    network = FakeNetwork(lambda image, initial: ((initial > 0.75) * 0.9, (initial > 0.25) * 0.9), fine_size=288)
+    options = {"average": average, "second_look": second_look, "box_network": boxes}
+    output = MaskCompletion(network, **options)(PHOTO, box)
+    times = 2 if average else 1
+    assert [(len(image), image.shape[-1]) for image, _ in boxes.asked] == [(1, 256), (times, 320)], "wide, then near"
+    sizes = [(len(image), image.shape[-1]) for image, _ in network.asked]
+    assert sizes == [(times, 320), *([(1, 256)] if second_look else []), (times, 320)]
+    (_, given), *_, (_, own) = network.asked
+    assert set(np.unique(given)) == {0, 1}, "a mask, as anyone may draw it"
+    assert given.sum() == pytest.approx(boxes.asked[1][1].sum() / 2, rel=0.05), "the half that was seen"
+    # by itself it looks from further away, at the box and, where it has learned to, at what it saw there
+    reach = np.flatnonzero((own[0, 0] > 0.25).any(axis=1))
+    assert len(reach) == pytest.approx(320 / 1.5, abs=3)
+    assert (0.9 < own[0, 0].max() <= 0.95) == second_look, "the mean of 1, the box, and 0.9"
+    assert output.crop.side_px == pytest.approx(1.25 * 120, rel=0.03)
     assert mask_iou(spread(output, output.amodal), box) > 0.95
-    # stage 1 is sure by 0.9 of what it sees, the network for boxes by 0.8
-    assert output.score == pytest.approx((2 * 0.9 + 0.8) / 3 if average else (0.9 + 0.8) / 2, abs=0.02)
-    # the parts are those of stage 1 alone
-    assert set(np.unique(output.parsing[output.amodal])) == {2, 5}
+    assert set(np.unique(output.parsing[output.amodal])) == {2, 5}, "the parts are those of stage 1 alone"
     assert output.crop_amodal_parsing.sum(0).max() == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize(("own_say", "is_seen"), [(0.4, True), (0.3, False)])
+def test_what_is_seen_in_a_box_is_the_weighed_mean_of_all_three_looks(own_say, is_seen):
+    """The network for boxes says 0.9, stage 1 something twice: (0.9 + (1 + OWN_SAY) * something) / (2 + OWN_SAY)."""
+    box, right = box_to_mask((100, 110, 180, 230), SIZE_HW), box_to_mask((140, 110, 180, 230), SIZE_HW)
+    boxes = FakeBoxNetwork(lambda image, initial: (initial * 0.9,) * 2)
+
+    def less_on_the_right(image, initial):
+        columns = np.flatnonzero((initial >= 0.5).any(axis=0))
+        seen = 0.9 * (initial >= 0.5)
+        seen[:, (columns[0] + columns[-1] + 1) // 2 :] *= own_say / 0.9
+        return seen, seen
+
+    output = MaskCompletion(FakeNetwork(less_on_the_right), average=False, box_network=boxes)(PHOTO, box)
+    seen = spread(output, output.visible)
+    assert (np.count_nonzero(seen & right) > 0.9 * np.count_nonzero(right)) == is_seen
+    assert np.count_nonzero(seen & ~right) > 0.9 * np.count_nonzero(box & ~right)
 
 
 def test_a_drawn_mask_is_none_of_the_network_for_boxes():

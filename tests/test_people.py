@@ -1,9 +1,11 @@
 import pickle
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from deocclude.crop import Region
 from deocclude.errors import InputError, UsageError
 from deocclude.masks import box_to_mask
 from deocclude.people import (
@@ -12,6 +14,7 @@ from deocclude.people import (
     as_instances,
     keep,
     left_to_right,
+    merge_coincident,
     merge_duplicates,
 )
 
@@ -173,6 +176,28 @@ def test_of_equal_scores_the_larger_stays_and_the_order_is_kept():
 def test_overlapping_boxes_of_crossing_bodies_are_no_duplicates():
     square = np.eye(10, 20, dtype=bool)
     assert len(merge_duplicates([Instance(square), Instance(square[::-1].copy())])) == 2
+
+
+@dataclass(frozen=True)
+class Body:
+    region: Region
+    amodal: np.ndarray
+    score: float
+
+
+def body(top: int, left: int, height: int, width: int, score: float = 0.5) -> Body:
+    """A rectangle, with a margin of two pixels around it."""
+    amodal = np.pad(np.ones((height, width), bool), 2)
+    return Body(Region(top - 2, left - 2, top + height + 2, left + width + 2), amodal, score)
+
+
+def test_of_bodies_in_one_place_the_surest_stays() -> None:
+    first, same = body(10, 10, 100, 40, 0.4), body(12, 14, 100, 38, 0.6)
+    beside, far = body(10, 30, 100, 40, 0.9), body(10, 200, 100, 40, 0.1)
+    assert merge_coincident([first, beside, same, far]) == [beside, same, far], "half of a body is another's"
+    assert merge_coincident([first, beside, same, far], iou=0.3) == [beside, far]
+    twin = body(10, 10, 100, 40, 0.4)
+    assert merge_coincident([first, twin]) == [first] and merge_coincident([]) == []
 
 
 @pytest.mark.parametrize(

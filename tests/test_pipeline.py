@@ -229,6 +229,16 @@ def test_a_find_needs_the_score_of_both_networks_together(pipe, person):
     assert own(person.photo).people == ()
 
 
+def test_two_boxes_around_one_body_are_one_person_but_two_masks_of_a_segmenter_are_two(pipe, person):
+    """Of their visible masks 60 % are shared, of the bodies behind them 74 %."""
+    boxes = [(100.0, 60.0, 160.0, 260.0), (115.0, 60.0, 175.0, 260.0)]
+    finding, _ = with_detector(pipe, Detection(boxes[0], 0.8), Detection(boxes[1], 0.9))
+    (one,) = finding(person.photo).people
+    assert mask_to_box_xyxy(one.visible_mask) == pytest.approx(boxes[1], abs=3), "the surer one"
+    masks = [box_to_mask(box, person.photo.shape[:2]) for box in boxes]
+    assert len(finding(person.photo, segmenter=lambda image: masks).people) == 2
+
+
 def test_nobody_found_is_no_error(pipe, person):
     result = pipe(person.photo, segmenter=lambda image: [])
     assert result.people == () and np.array_equal(result.content, person.photo)

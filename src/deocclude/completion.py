@@ -41,6 +41,12 @@ SECOND_SCALE = 1.5
 WIDEN_BY = 1.6
 MAX_WIDE_LOOKS = 3
 
+# What stage 1 sees in a box by itself, against 1 for what the network for boxes sees there and 1 for what stage 1 makes
+# of that. Without it held-out cut-outs are better by 0.8 points of full IoU; among people who stand close the neighbour
+# is taken for the person more often. 0 to 2 were tried, on held-out cut-outs and street photos and on composed scenes
+# of another seed than those that are reported.
+OWN_SAY = 1.6
+
 # Shares of the body's area. Specks and small holes are slips of the network. Less is dropped of what is seen: a
 # hand that shows beside the occluder is small.
 SPECK_SHARE = 0.005
@@ -225,23 +231,26 @@ class MaskCompletion:
         return self._final_look(photo, initial_mask, body_box, self._sizes_for(is_box), known)
 
     def _look_at_box(self, photo: np.ndarray, box: np.ndarray) -> _Look | None:
-        """The final look at a box: of the network for boxes, and of stage 1 from the mask that this one sees there.
+        """The final look at a box: what the network for boxes sees there, what stage 1 makes of that, and what stage 1
+        sees there by itself.
 
-        None where it sees nobody.
+        None where the network for boxes sees nobody.
         """
-        network = self._box_network
-        body_box, _ = self._estimate_extent(network, photo, box)
-        near = SquareCrop.from_box_xyxy(body_box, TIGHT_SCALE, network.fine_size)
-        further = replace(near, side_px=near.side_px * SECOND_SCALE / TIGHT_SCALE)
-        crops = (near, further) if self._average else (near,)
-        seen = [self._look(network, photo, crop, _in_crop(box, crop), mirror=self._average) for crop in crops]
-        seen = [_mean_look([one, *(other for other in seen if other is not one)], photo.shape[:2]) for one in seen]
-        if not (seen[0].visible >= 0.5).any():
+        boxes, stage1, mirror = self._box_network, self._network, self._average
+        body_box, wide = self._estimate_extent(boxes, photo, box)
+        near = SquareCrop.from_box_xyxy(body_box, TIGHT_SCALE, boxes.fine_size)
+        seen = self._look(boxes, photo, near, _in_crop(box, near), mirror)
+        if not (seen.visible >= 0.5).any():
             return None
-        completed = [
-            self._look(self._network, photo, one.crop, one.visible >= 0.5, mirror=self._average) for one in seen
-        ]
-        return replace(_mean_look([*completed, seen[0]], photo.shape[:2]), initial=seen[0].initial)
+        completed = self._look(stage1, photo, near, seen.visible >= 0.5, mirror)
+        first = None
+        if self._second_look:
+            wide_crop = replace(wide.crop, size_px=stage1.input_size)
+            first = self._look(stage1, photo, wide_crop, _in_crop(box, wide_crop), mirror=False)
+        further = replace(near, side_px=near.side_px * SECOND_SCALE / TIGHT_SCALE)
+        own = self._look(stage1, photo, further, _in_crop(box, further), mirror, first)
+        # the box is what was given: no mask of ours is kept as drawn
+        return replace(_mean_look([completed, seen, own], photo.shape[:2], (1.0, 1.0, OWN_SAY)), initial=seen.initial)
 
     def look_at(
         self, photo: np.ndarray, visible_mask: np.ndarray, amodal_mask: np.ndarray
@@ -346,33 +355,37 @@ def _in_crop(mask: np.ndarray, crop: SquareCrop) -> np.ndarray:
     return coverage > 0 if coverage.any() else _touched(mask, crop)
 
 
-def _mean_look(looks: Sequence[_Look], size_hw: tuple[int, int]) -> _Look:
-    """The first look with the mean of what all say in its crop; of the parts, of those that know any."""
+def _mean_look(looks: Sequence[_Look], size_hw: tuple[int, int], weights: Sequence[float] | None = None) -> _Look:
+    """The first look with the mean of what all say in its crop; of the parts, what those say that know any.
+
+    weights: how much each has to say; None for all alike.
+    """
+    weights = weights or [1.0] * len(looks)
     look, crop = looks[0], looks[0].crop
     inside = crop.inside_photo(size_hw)
 
     def mean_mask(name: str) -> np.ndarray:
-        total = getattr(look, name)
-        for other in looks[1:]:
+        total = np.zeros((), np.float32)
+        for other, weight in zip(looks, weights, strict=True):
             mask = getattr(other, name)
             if other.crop != crop:
                 # what lies outside the photo is 0 in a look; it must not fade what lies at the photo's edge
                 mask = _repeat_past_edge(mask, other.crop.inside_photo(size_hw))
                 mask = crop.resampled_from(other.crop, mask, crop.size_px) * inside
-            total = total + mask
-        return total / len(looks)
+            total = total + np.float32(weight) * mask
+        return total / np.float32(sum(weights))
 
     def mean_parsing(name: str) -> np.ndarray | None:
-        known = [other for other in looks if getattr(other, name) is not None]
+        known = [pair for pair in zip(looks, weights, strict=True) if getattr(pair[0], name) is not None]
         if not known:
             return None
         total = np.zeros((), np.float32)
-        for other in known:
+        for other, weight in known:
             parts = getattr(other, name)
             if other.crop != crop:
                 parts = np.moveaxis(crop.resampled_from(other.crop, np.moveaxis(parts, 0, -1)), -1, 0)
-            total = total + parts
-        return total / len(known)
+            total = total + np.float32(weight) * parts
+        return total / np.float32(sum(weight for _, weight in known))
 
     means = {name: mean_mask(name) for name in ("visible", "amodal")}
     return replace(look, **means, **{name: mean_parsing(name) for name in ("visible_parsing", "amodal_parsing")})

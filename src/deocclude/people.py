@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 
+from deocclude.crop import Region
 from deocclude.errors import InputError, UsageError
 from deocclude.masks import BoxXyxy, box_to_mask, check_mask, mask_to_box_xyxy
 
@@ -194,6 +195,43 @@ def _are_duplicates(one: Found, other: Found, iou: float) -> bool:
     if not judge(min(smaller, (x1 - x0) * (y1 - y0))):
         return False
     return judge(int(np.count_nonzero(one.seen_in(x0, y0, x1, y1) & other.seen_in(x0, y0, x1, y1))))
+
+
+class Whole(Protocol):
+    """A whole body found in a photo: where it lies, its amodal mask there, (h, w) bool, and how sure the finder is."""
+
+    @property
+    def region(self) -> Region: ...
+    @property
+    def amodal(self) -> np.ndarray: ...
+    @property
+    def score(self) -> float: ...
+
+
+W = TypeVar("W", bound=Whole)
+
+
+def merge_coincident(bodies: Sequence[W], iou: float = 0.7) -> list[W]:
+    """One body a place: of those whose whole silhouettes have an IoU of at least `iou` the surest stays; order is kept.
+
+    Two boxes around parts of one person give masks that have little in common, and the same body behind them.
+    """
+    areas = [np.count_nonzero(body.amodal) for body in bodies]
+
+    def coincide(i: int, j: int) -> bool:
+        one, other = bodies[i], bodies[j]
+        common = one.region.intersect(other.region)
+        if common.is_empty:
+            return False
+        mine, theirs = (body.amodal[common.counted_from(body.region).slices] for body in (one, other))
+        shared = np.count_nonzero(mine & theirs)
+        return shared >= iou * (areas[i] + areas[j] - shared)
+
+    kept: list[int] = []
+    for candidate in sorted(range(len(bodies)), key=lambda i: (-bodies[i].score, i)):
+        if not any(coincide(candidate, other) for other in kept):
+            kept.append(candidate)
+    return [bodies[i] for i in sorted(kept)]
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,16 @@ from deocclude.hidden import UNCALIBRATED, UNTOUCHED_BELOW, Complete, HiddenCali
 from deocclude.image_io import ImageSource, load_image, load_photo
 from deocclude.masks import BoxXyxy, box_to_mask, check_mask
 from deocclude.order import Body, find_occlusions, share_out_pixels
-from deocclude.people import Choice, Prompt, Segmenter, as_instances, keep, left_to_right, merge_duplicates
+from deocclude.people import (
+    Choice,
+    Prompt,
+    Segmenter,
+    as_instances,
+    keep,
+    left_to_right,
+    merge_coincident,
+    merge_duplicates,
+)  # fmt: skip
 from deocclude.recovery import ContentRecovery, hidden_on_photo
 from deocclude.runtime import find_model, open_networks
 from deocclude.types import Person, Result
@@ -181,6 +190,8 @@ class Deoccluder:
             bodies = [body for body in bodies if body is not None]
             if not prompted:
                 bodies = merge_duplicates(bodies)
+                if any(prompt.doubtful for prompt in prompts):  # a segmenter's masks tell two in one place apart
+                    bodies = merge_coincident(bodies)
             bodies = _share_out(bodies, size_hw, may_repeat=prompted)
             # people who are found keep their number from the left, whoever of them is chosen
             bodies = bodies if prompted else left_to_right(bodies)
