@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from deocclude import completion
 from deocclude.cli.app import app
-from deocclude.completion import MaskCompletion
 from deocclude.data.frozen import FrozenSample, FrozenSet, write_frozen_set
 from deocclude.errors import UsageError
 from deocclude.evaluation.calibration import calibrate
@@ -106,13 +106,13 @@ def test_boxes_are_looked_at_as_by_run_where_they_are_calibrated(
     manifest["models"]["base"]["networks"]["mask_completion"]["second_look"] = True
     (folder / "manifest.json").write_text(json.dumps(manifest))
     write_hidden_and_whole(frozen, person)
-    look, again = MaskCompletion._look, []
+    look, again = completion.take_look, []
 
     def noted(*args, first=None, **options):
         again.append(first is not None)
         return look(*args, first=first, **options)
 
-    monkeypatch.setattr(MaskCompletion, "_look", staticmethod(noted))
+    monkeypatch.setattr(completion, "take_look", noted)
     calibrate([FrozenSet.open(frozen)], weights_dir=folder, device="cpu")
     assert any(again) and not all(again)
     again.clear()

@@ -1,8 +1,8 @@
 """Stage 1 at inference: from a rough mask in a photo to the whole body, numpy in and out.
 
 Two looks at the person: a wide window to see how far the body may reach, then a tight one around that estimate for
-detail. Where the mask is no good as drawn the tight look is taken on a finer grid: a contour that is one of its pixels
-off costs several points of IoU.
+detail. At a box a network of its own looks first, and says what in it is the person. Where the mask is no good as drawn
+the tight look is taken on a finer grid: a contour that is one of its pixels off costs several points of IoU.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from deocclude.crop import OUTSIDE_GREY, Region, SquareCrop
 from deocclude.edges import RADIUS_PX, follow_edges, grow
 from deocclude.errors import InputError, NobodyThereError
 from deocclude.hidden import probable_share
+from deocclude.looks import Look, in_crop, mean_look, repeat_past_edge, take_look
 from deocclude.masks import (
     connected_components,
     dilate,
@@ -150,37 +151,6 @@ class CompletionOutput:
         return replace(self, visible=visible, crop_visible=crop_visible)
 
 
-@dataclass(frozen=True)
-class _Look:
-    """What the network says of one crop; probabilities are 0 outside the photo."""
-
-    crop: SquareCrop
-    image: np.ndarray  # (S, S, 3) uint8
-    initial: np.ndarray  # (S, S) bool
-    visible: np.ndarray  # (S, S) float32
-    amodal: np.ndarray  # (S, S) float32, at least `visible`
-    visible_parsing: np.ndarray | None  # (12, S/4, S/4) float32; None of a network that knows no parts
-    amodal_parsing: np.ndarray | None  # (12, S/4, S/4) float32
-
-    def at_size(self, photo: np.ndarray, size_px: int) -> _Look:
-        """The same window and what is known of it, `size_px` a side."""
-        if size_px == self.crop.size_px:
-            return self
-        crop = replace(self.crop, size_px=size_px)
-
-        def parts(parsing: np.ndarray) -> np.ndarray:
-            fewer = crop.regridded(np.moveaxis(parsing, 0, -1), parsing.shape[-1] * size_px // self.crop.size_px)
-            return np.moveaxis(fewer, -1, 0)
-
-        return _Look(
-            crop,
-            crop.extract(photo, fill=OUTSIDE_GREY),
-            *(crop.regridded(mask, size_px) for mask in (self.initial, self.visible, self.amodal)),
-            parts(self.visible_parsing),
-            parts(self.amodal_parsing),
-        )
-
-
 class MaskCompletion:
     """Completes one person at a time. Holds the network and nothing else."""
 
@@ -220,7 +190,7 @@ class MaskCompletion:
             look = self._look_at_mask(photo, initial_mask, is_box)
         return _settle(look, photo, initial_mask, self._network.input_size)
 
-    def _look_at_mask(self, photo: np.ndarray, initial_mask: np.ndarray, is_box: bool) -> _Look:
+    def _look_at_mask(self, photo: np.ndarray, initial_mask: np.ndarray, is_box: bool) -> Look:
         """The final look where the initial mask, or the box, is all that is known."""
         first = None
         if self._tight:
@@ -230,7 +200,7 @@ class MaskCompletion:
         known = first if self._second_look and is_box else None
         return self._final_look(photo, initial_mask, body_box, self._sizes_for(is_box), known)
 
-    def _look_at_box(self, photo: np.ndarray, box: np.ndarray) -> _Look | None:
+    def _look_at_box(self, photo: np.ndarray, box: np.ndarray) -> Look | None:
         """The final look at a box: what the network for boxes sees there, what stage 1 makes of that, and what stage 1
         sees there by itself.
 
@@ -239,18 +209,18 @@ class MaskCompletion:
         boxes, stage1, mirror = self._box_network, self._network, self._average
         body_box, wide = self._estimate_extent(boxes, photo, box)
         near = SquareCrop.from_box_xyxy(body_box, TIGHT_SCALE, boxes.fine_size)
-        seen = self._look(boxes, photo, near, _in_crop(box, near), mirror)
+        seen = take_look(boxes, photo, near, in_crop(box, near), mirror)
         if not (seen.visible >= 0.5).any():
             return None
-        completed = self._look(stage1, photo, near, seen.visible >= 0.5, mirror)
+        completed = take_look(stage1, photo, near, seen.visible >= 0.5, mirror)
         first = None
         if self._second_look:
             wide_crop = replace(wide.crop, size_px=stage1.input_size)
-            first = self._look(stage1, photo, wide_crop, _in_crop(box, wide_crop), mirror=False)
+            first = take_look(stage1, photo, wide_crop, in_crop(box, wide_crop), mirror=False)
         further = replace(near, side_px=near.side_px * SECOND_SCALE / TIGHT_SCALE)
-        own = self._look(stage1, photo, further, _in_crop(box, further), mirror, first)
+        own = take_look(stage1, photo, further, in_crop(box, further), mirror, first)
         # the box is what was given: no mask of ours is kept as drawn
-        return replace(_mean_look([completed, seen, own], photo.shape[:2], (1.0, 1.0, OWN_SAY)), initial=seen.initial)
+        return replace(mean_look([completed, seen, own], photo.shape[:2], (1.0, 1.0, OWN_SAY)), initial=seen.initial)
 
     def look_at(
         self, photo: np.ndarray, visible_mask: np.ndarray, amodal_mask: np.ndarray
@@ -275,8 +245,8 @@ class MaskCompletion:
 
     def _final_look(
         self, photo: np.ndarray, initial_mask: np.ndarray, box: Sequence[float], sizes_px: Sequence[int],
-        first: _Look | None = None,
-    ) -> _Look:  # fmt: skip
+        first: Look | None = None,
+    ) -> Look:  # fmt: skip
         """The final look, around a box; its probabilities are the mean of all that is asked about it.
 
         first: a former look, for a network that starts from what it saw there.
@@ -284,26 +254,26 @@ class MaskCompletion:
         scale = TIGHT_SCALE if self._tight else WIDE_SCALE
         for size_px in sizes_px:
             crop = SquareCrop.from_box_xyxy(box, scale, size_px)
-            initial = _in_crop(initial_mask, crop)
-            look = self._look(self._network, photo, crop, initial, mirror=self._average, first=first)
+            initial = in_crop(initial_mask, crop)
+            look = take_look(self._network, photo, crop, initial, mirror=self._average, first=first)
             if _trusted(look.initial, look.visible >= 0.5).any():
                 break
         if not self._average:
             return look
         further = replace(crop, side_px=crop.side_px * SECOND_SCALE / TIGHT_SCALE)
         known = None if first is None else look
-        second = self._look(self._network, photo, further, _in_crop(initial_mask, further), mirror=True, first=known)
-        return _mean_look([look, second], photo.shape[:2])
+        second = take_look(self._network, photo, further, in_crop(initial_mask, further), mirror=True, first=known)
+        return mean_look([look, second], photo.shape[:2])
 
     def _estimate_extent(
         self, network: Network, photo: np.ndarray, initial_mask: np.ndarray
-    ) -> tuple[tuple[float, float, float, float], _Look]:
+    ) -> tuple[tuple[float, float, float, float], Look]:
         """The box of the whole body in photo coordinates, which holds the initial mask, and the wide look at it."""
         seen_box = mask_to_box_xyxy(initial_mask)
         scale = WIDE_SCALE
         for _ in range(MAX_WIDE_LOOKS):
             crop = SquareCrop.from_box_xyxy(seen_box, scale, network.input_size)
-            look = self._look(network, photo, crop, _in_crop(initial_mask, crop), mirror=False)
+            look = take_look(network, photo, crop, in_crop(initial_mask, crop), mirror=False)
             body = keep_large_components(look.amodal >= 0.5, SPECK_SHARE)
             if not _runs_into_edge(body):
                 break
@@ -320,99 +290,13 @@ class MaskCompletion:
         )
         return body_box, look
 
-    @staticmethod
-    def _look(
-        network: Network, photo: np.ndarray, crop: SquareCrop, initial: np.ndarray, mirror: bool,
-        first: _Look | None = None,
-    ) -> _Look:  # fmt: skip
-        """What a network says of one crop of the photo; initial: (S, S) bool."""
-        image = crop.extract(photo, fill=OUTSIDE_GREY)
-        batch_image = image.transpose(2, 0, 1)[None].astype(np.float32) / 255
-        batch_initial = initial[None, None].astype(np.float32)
-        if first is not None:  # as train.second_look has it
-            batch_initial = (batch_initial + crop.resampled_from(first.crop, first.visible, crop.size_px)) / 2
-        if mirror:
-            batch_image = np.concatenate([batch_image, batch_image[..., ::-1]])
-            batch_initial = np.concatenate([batch_initial, batch_initial[..., ::-1]])
-        outputs = network(image=batch_image, initial=batch_initial)
-        visible, amodal, *parsings = (
-            None if name not in outputs else _average_mirrored(outputs[name])
-            for name in ("visible", "amodal", "visible_parsing", "amodal_parsing")
-        )
-        inside = crop.inside_photo(photo.shape[:2])
-        visible = visible[0] * inside
-        amodal = np.maximum(amodal[0] * inside, visible)
-        return _Look(crop, image, initial, visible, amodal, *parsings)
-
-
-def _in_crop(mask: np.ndarray, crop: SquareCrop) -> np.ndarray:
-    """(S, S) bool: a mask of the photo as a crop sees it, at least one pixel of it."""
-    coverage = crop.extract(mask.view(np.uint8) * np.uint8(255))
-    covered = coverage >= 128
-    if covered.any():
-        return covered
-    # a mask thinner than a crop pixel must not vanish
-    return coverage > 0 if coverage.any() else _touched(mask, crop)
-
-
-def _mean_look(looks: Sequence[_Look], size_hw: tuple[int, int], weights: Sequence[float] | None = None) -> _Look:
-    """The first look with the mean of what all say in its crop; of the parts, what those say that know any.
-
-    weights: how much each has to say; None for all alike.
-    """
-    weights = weights or [1.0] * len(looks)
-    look, crop = looks[0], looks[0].crop
-    inside = crop.inside_photo(size_hw)
-
-    def mean_mask(name: str) -> np.ndarray:
-        total = np.zeros((), np.float32)
-        for other, weight in zip(looks, weights, strict=True):
-            mask = getattr(other, name)
-            if other.crop != crop:
-                # what lies outside the photo is 0 in a look; it must not fade what lies at the photo's edge
-                mask = _repeat_past_edge(mask, other.crop.inside_photo(size_hw))
-                mask = crop.resampled_from(other.crop, mask, crop.size_px) * inside
-            total = total + np.float32(weight) * mask
-        return total / np.float32(sum(weights))
-
-    def mean_parsing(name: str) -> np.ndarray | None:
-        known = [pair for pair in zip(looks, weights, strict=True) if getattr(pair[0], name) is not None]
-        if not known:
-            return None
-        total = np.zeros((), np.float32)
-        for other, weight in known:
-            parts = getattr(other, name)
-            if other.crop != crop:
-                parts = np.moveaxis(crop.resampled_from(other.crop, np.moveaxis(parts, 0, -1)), -1, 0)
-            total = total + np.float32(weight) * parts
-        return total / np.float32(sum(weight for _, weight in known))
-
-    means = {name: mean_mask(name) for name in ("visible", "amodal")}
-    return replace(look, **means, **{name: mean_parsing(name) for name in ("visible_parsing", "amodal_parsing")})
-
-
-def _touched(mask: np.ndarray, crop: SquareCrop) -> np.ndarray:
-    """(S, S) bool: every crop pixel that a pixel of the mask lies in, however little of it that is."""
-    rows, columns = np.nonzero(mask)
-    left, top = crop.left_top
-    v, u = (np.floor(at / crop.scale).astype(int) for at in (rows + 0.5 - top, columns + 0.5 - left))
-    inside = (v >= 0) & (v < crop.size_px) & (u >= 0) & (u < crop.size_px)
-    touched = np.zeros((crop.size_px, crop.size_px), bool)
-    touched[v[inside], u[inside]] = True
-    return touched
-
-
-def _average_mirrored(batch: np.ndarray) -> np.ndarray:
-    """(C, S, S) of a (1, C, S, S) output, or the mean of a (2, C, S, S) one whose second entry is mirrored."""
-    return batch[0] if len(batch) == 1 else (batch[0] + batch[1, ..., ::-1]) / 2
-
 
 def _runs_into_edge(body: np.ndarray) -> bool:
     """True when a body meets the crop's border. Outside the photo nothing is body, so there it never does."""
     return bool(body[0].any() or body[-1].any() or body[:, 0].any() or body[:, -1].any())
 
 
-def _settle(look: _Look, photo: np.ndarray, initial_mask: np.ndarray, recovery_px: int) -> CompletionOutput:
+def _settle(look: Look, photo: np.ndarray, initial_mask: np.ndarray, recovery_px: int) -> CompletionOutput:
     """Turn the tight look's probabilities into masks without specks, holes and slivers, and bring them to the photo.
 
     recovery_px: side of the crop that stage 2 gets.
@@ -477,7 +361,7 @@ def _settle(look: _Look, photo: np.ndarray, initial_mask: np.ndarray, recovery_p
 
 
 def _along_edges(
-    look: _Look, photo: np.ndarray, amodal_prob: np.ndarray, invisible: np.ndarray, *, sure: bool
+    look: Look, photo: np.ndarray, amodal_prob: np.ndarray, invisible: np.ndarray, *, sure: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """What is whole and what is seen, (T, T) uint8 each, T >= S, 255 = certainly, with edges where the photo has them.
 
@@ -493,8 +377,8 @@ def _along_edges(
     fine = replace(look.crop, size_px=finer * look.crop.size_px)
     inside, fine_inside = (c.inside_photo(photo.shape[:2]) for c in (look.crop, fine))
     probs = (amodal_prob, visible_prob) if invisible.any() else (amodal_prob,)  # both are one where nothing is hidden
-    maps = np.stack([_repeat_past_edge(p, inside) for p in probs])
-    image = _repeat_past_edge(look.image, inside)
+    maps = np.stack([repeat_past_edge(p, inside) for p in probs])
+    image = repeat_past_edge(look.image, inside)
 
     # the body's box alone: the rest of the crop is nobody's
     x0, y0, x1, y1 = mask_to_box_xyxy(maps[0] >= _NOBODY)
@@ -502,7 +386,7 @@ def _along_edges(
     fine_box = Region(*(finer * edge for edge in astuple(box)))
     here = (slice(None), *box.slices)
     fine_image = fine.extract(photo, fill=OUTSIDE_GREY, within=fine_box)
-    fine_image = _repeat_past_edge(fine_image, fine_inside[fine_box.slices])
+    fine_image = repeat_past_edge(fine_image, fine_inside[fine_box.slices])
     followed = follow_edges(image[box.slices], maps[here], fine_image)
     amodal, visible = followed[0], followed[-1]
     near_hidden = dilate(invisible, 2)[box.slices].repeat(finer, 0).repeat(finer, 1)
@@ -559,7 +443,7 @@ def _drop_slivers(invisible: np.ndarray, amodal: np.ndarray) -> np.ndarray:
     return invisible & (opened | ~dilate(~amodal, 2))
 
 
-def _label_parts(look: _Look, region: Region) -> np.ndarray:
+def _label_parts(look: Look, region: Region) -> np.ndarray:
     """(h, w) uint8: the likeliest part of each pixel of `region`, never background: every body pixel is some part."""
     parts = look.amodal_parsing[1:]
     side = look.crop.size_px if look.crop.scale <= 1 else min(_PARSING_PX, round(look.crop.side_px))
@@ -579,15 +463,6 @@ def _label_parts(look: _Look, region: Region) -> np.ndarray:
         labels[better] = label
         np.copyto(best, finer, where=better)
     return labels[rows - around.top][:, columns - around.left]
-
-
-def _repeat_past_edge(values: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """(h, w) with the photo's border values repeated outside it: a body cut by the photo's edge must not fade there."""
-    if not inside.any():  # a photo so thin that no crop pixel has its centre there
-        return values
-    rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
-    every_row, every_column = np.arange(len(values)), np.arange(values.shape[1])
-    return values[every_row.clip(rows[0], rows[-1])][:, every_column.clip(columns[0], columns[-1])]
 
 
 def _to_u8(probability: np.ndarray) -> np.ndarray:
