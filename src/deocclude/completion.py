@@ -152,7 +152,7 @@ class CompletionOutput:
 
 
 class MaskCompletion:
-    """Completes one person at a time. Holds the network and nothing else."""
+    """Completes one person at a time. Holds its networks and nothing else."""
 
     def __init__(
         self, network: Network, average: bool = True, *, tight: bool = True, second_look: bool = False,
@@ -217,7 +217,7 @@ class MaskCompletion:
         if self._second_look:
             wide_crop = replace(wide.crop, size_px=stage1.input_size)
             first = take_look(stage1, photo, wide_crop, in_crop(box, wide_crop), mirror=False)
-        further = replace(near, side_px=near.side_px * SECOND_SCALE / TIGHT_SCALE)
+        further = _from_further_away(near)
         own = take_look(stage1, photo, further, in_crop(box, further), mirror, first)
         # the box is what was given: no mask of ours is kept as drawn
         return replace(mean_look([completed, seen, own], photo.shape[:2], (1.0, 1.0, OWN_SAY)), initial=seen.initial)
@@ -260,7 +260,7 @@ class MaskCompletion:
                 break
         if not self._average:
             return look
-        further = replace(crop, side_px=crop.side_px * SECOND_SCALE / TIGHT_SCALE)
+        further = _from_further_away(crop)
         known = None if first is None else look
         second = take_look(self._network, photo, further, in_crop(initial_mask, further), mirror=True, first=known)
         return mean_look([look, second], photo.shape[:2])
@@ -289,6 +289,11 @@ class MaskCompletion:
             min(float(height), max(y1, seen_box[3])),
         )
         return body_box, look
+
+
+def _from_further_away(crop: SquareCrop) -> SquareCrop:
+    """The window of the second of two final looks."""
+    return replace(crop, side_px=crop.side_px * SECOND_SCALE / TIGHT_SCALE)
 
 
 def _runs_into_edge(body: np.ndarray) -> bool:

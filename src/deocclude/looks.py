@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -85,35 +85,34 @@ def mean_look(looks: Sequence[Look], size_hw: tuple[int, int], weights: Sequence
 
     weights: how much each has to say; None for all alike.
     """
-    weights = weights or [1.0] * len(looks)
     look, crop = looks[0], looks[0].crop
+    weights = weights or [1.0] * len(looks)
     inside = crop.inside_photo(size_hw)
 
-    def mean_mask(name: str) -> np.ndarray:
-        total = np.zeros((), np.float32)
-        for other, weight in zip(looks, weights, strict=True):
-            mask = getattr(other, name)
-            if other.crop != crop:
-                # what lies outside the photo is 0 in a look; it must not fade what lies at the photo's edge
-                mask = repeat_past_edge(mask, other.crop.inside_photo(size_hw))
-                mask = crop.resampled_from(other.crop, mask, crop.size_px) * inside
-            total = total + np.float32(weight) * mask
-        return total / np.float32(sum(weights))
+    def mask_here(mask: np.ndarray, there: SquareCrop) -> np.ndarray:
+        # what lies outside the photo is 0 in a look; it must not fade what lies at the photo's edge
+        mask = repeat_past_edge(mask, there.inside_photo(size_hw))
+        return crop.resampled_from(there, mask, crop.size_px) * inside
 
-    def mean_parsing(name: str) -> np.ndarray | None:
-        known = [pair for pair in zip(looks, weights, strict=True) if getattr(pair[0], name) is not None]
-        if not known:
-            return None
-        total = np.zeros((), np.float32)
-        for other, weight in known:
-            parts = getattr(other, name)
-            if other.crop != crop:
-                parts = np.moveaxis(crop.resampled_from(other.crop, np.moveaxis(parts, 0, -1)), -1, 0)
-            total = total + np.float32(weight) * parts
-        return total / np.float32(sum(weight for _, weight in known))
+    def parsing_here(parts: np.ndarray, there: SquareCrop) -> np.ndarray:
+        return np.moveaxis(crop.resampled_from(there, np.moveaxis(parts, 0, -1)), -1, 0)
 
-    means = {name: mean_mask(name) for name in ("visible", "amodal")}
-    return replace(look, **means, **{name: mean_parsing(name) for name in ("visible_parsing", "amodal_parsing")})
+    def mean(name: str, here: Callable[[np.ndarray, SquareCrop], np.ndarray]) -> np.ndarray | None:
+        said = [(getattr(one, name), one.crop, weight) for one, weight in zip(looks, weights, strict=True)]
+        known = [
+            (values if there == crop else here(values, there), np.float32(weight))
+            for values, there, weight in said
+            if values is not None
+        ]
+        return sum(weight * values for values, weight in known) / sum(weight for _, weight in known) if known else None
+
+    return replace(
+        look,
+        visible=mean("visible", mask_here),
+        amodal=mean("amodal", mask_here),
+        visible_parsing=mean("visible_parsing", parsing_here),
+        amodal_parsing=mean("amodal_parsing", parsing_here),
+    )
 
 
 def _touched(mask: np.ndarray, crop: SquareCrop) -> np.ndarray:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, Protocol, TypeVar
@@ -173,11 +173,17 @@ def merge_duplicates(instances: Sequence[F], iou: float = 0.7) -> list[F]:
     earlier one. Pixels are compared only where boxes and areas leave it open, and only inside both boxes.
     """
     best_first = sorted(range(len(instances)), key=lambda i: (-instances[i].score, -instances[i].area_px, i))
+    kept = _first_of_each(best_first, lambda i, j: _are_duplicates(instances[i], instances[j], iou))
+    return [instances[i] for i in kept]
+
+
+def _first_of_each(best_first: Sequence[int], are_same: Callable[[int, int], bool]) -> list[int]:
+    """Of those that are the same the first, as rising numbers."""
     kept: list[int] = []
     for candidate in best_first:
-        if not any(_are_duplicates(instances[candidate], instances[other], iou) for other in kept):
+        if not any(are_same(candidate, other) for other in kept):
             kept.append(candidate)
-    return [instances[i] for i in sorted(kept)]
+    return sorted(kept)
 
 
 def _are_duplicates(one: Found, other: Found, iou: float) -> bool:
@@ -227,11 +233,8 @@ def merge_coincident(bodies: Sequence[W], iou: float = 0.7) -> list[W]:
         shared = np.count_nonzero(mine & theirs)
         return shared >= iou * (areas[i] + areas[j] - shared)
 
-    kept: list[int] = []
-    for candidate in sorted(range(len(bodies)), key=lambda i: (-bodies[i].score, i)):
-        if not any(coincide(candidate, other) for other in kept):
-            kept.append(candidate)
-    return [bodies[i] for i in sorted(kept)]
+    best_first = sorted(range(len(bodies)), key=lambda i: (-bodies[i].score, i))
+    return [bodies[i] for i in _first_of_each(best_first, coincide)]
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -153,11 +154,14 @@ def start_from(network: nn.Module, path: Path) -> list[str]:
     return fresh
 
 
-def _parts(names: Sequence[str], among: Sequence[str]) -> list[str]:
+def _parts(names: Sequence[str], among: Iterable[str]) -> list[str]:
     """Names of parameters, those of a child of the network all of whose are among them as one."""
-    children = {name.partition(".")[0] for name in names}
-    whole = {child for child in children if {n for n in among if n.partition(".")[0] == child} <= set(names)}
-    return list(dict.fromkeys(child if (child := name.partition(".")[0]) in whole else name for name in names))
+    parts: list[str] = []
+    for child, group in groupby(among, key=lambda name: name.partition(".")[0]):
+        of_child = list(group)
+        those = [name for name in of_child if name in names]
+        parts += [child] if those == of_child else those
+    return parts
 
 
 def load_into(network: nn.Module, path: Path) -> dict[str, Any]:
