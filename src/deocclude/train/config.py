@@ -129,8 +129,8 @@ class StageSection(_Strict):
     poses: Path | None = None  # stage 1: typical poses from `deocclude data poses`; none: computed at the start
     # stage 1's .safetensors: parser of stage 2, trunk of the people detector, encoder behind the perceptual terms
     features: Path | None = None
-    # people detector, network for boxes: its trunk, of a kind that has them, starts from published weights that ImageNet
-    # taught; where `init` replaces these, the trunk is still held as the next two say
+    # people detector, network for boxes: its trunk, of a kind that has them, starts from published weights that
+    # ImageNet taught; where `init` replaces these, the trunk is still held as the next two say
     imagenet: bool = False
     frozen_stages: int = Field(default=0, ge=0)  # imagenet: how many of the trunk's stages stay as they came
     trunk_share: float = Field(default=1.0, gt=0, le=1)  # imagenet: of the learning rate, for those that do not
