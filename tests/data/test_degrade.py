@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from datafolder import draw_figure
-from deocclude.data.degrade import DEGRADATIONS, degrade_mask, draw_box, draw_initial_mask
+from deocclude.data.degrade import DEGRADATIONS, BoxErrors, degrade_mask, draw_box, draw_initial_mask
 
 
 @pytest.fixture(scope="module")
@@ -98,21 +98,55 @@ def test_boxes_are_as_far_off_as_asked_for(mask: np.ndarray) -> None:
     def off(spread: tuple[float, float]) -> np.ndarray:
         found = []
         for seed in range(200):
-            rows, columns = (np.flatnonzero(draw_box(mask, np.random.default_rng(seed), spread).any(i)) for i in (1, 0))
+            rows, columns = (
+                np.flatnonzero(draw_box(mask, np.random.default_rng(seed), BoxErrors(spread)).any(i)) for i in (1, 0)
+            )
             found.append((np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]) - truth) / size)
         return np.abs(found)
 
     near, far = off((0.001, 0.002)), off((0.05, 0.15))
     assert (near * size <= 1).all() and 0.04 < far.mean() < 0.12 and far.max() > 0.15
-    assert not draw_box(np.zeros((20, 20), bool), np.random.default_rng(0), (0.01, 0.1)).any()
+    assert not draw_box(np.zeros((20, 20), bool), np.random.default_rng(0), BoxErrors((0.01, 0.1))).any()
     default = draw_box(mask, np.random.default_rng(3))
     np.testing.assert_array_equal(default, degrade_mask(mask, np.random.default_rng(3), "box"))
+
+
+def _sides(box: np.ndarray) -> np.ndarray:
+    rows, columns = (np.flatnonzero(box.any(i)) for i in (1, 0))
+    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
+
+
+def test_boxes_are_less_far_off_above_and_below_where_asked_for(mask: np.ndarray) -> None:
+    errors = BoxErrors((0.08, 0.081), height_share=0.25)
+    off = np.array([_sides(draw_box(mask, np.random.default_rng(seed), errors)) for seed in range(300)]) - _sides(mask)
+    shares = np.abs(off).mean(0) / np.tile(_sides(mask)[2:] - _sides(mask)[:2], 2)
+    assert (shares[[0, 2]] > 0.05).all() and (shares[[1, 3]] < 0.025).all()
+
+
+def test_boxes_lean_towards_whoever_is_close(mask: np.ndarray) -> None:
+    near, far = np.zeros_like(mask), np.zeros_like(mask)
+    x0, y0, x1, y1 = _sides(mask)
+    near[y0 + 10 : y1, x0 + 10 : x1 + 8] = True  # shares much with the box, and goes on to the right
+    far[y0:y1, : x0 + 2] = True
+
+    def mean_off(*others: np.ndarray) -> np.ndarray:
+        errors = BoxErrors((0.01, 0.011), lean=0.5)
+        drawn = [_sides(draw_box(mask, np.random.default_rng(seed), errors, others)) for seed in range(300)]
+        return np.mean(drawn, 0) - (x0, y0, x1, y1)
+
+    left, top, right, bottom = mean_off(far, near)
+    # a normal number of deviation 0.5, cut to 0..1, is 0.19 in the mean
+    assert 0.12 * 8 < right < 0.26 * 8 and np.abs([left, top, bottom]).max() < 0.3
+    assert np.abs(mean_off()).max() < 0.3, "nobody there to lean to"
+    away = np.zeros_like(mask)
+    away[0:5, 0:5] = True
+    assert np.abs(mean_off(away, np.zeros_like(mask))).max() < 0.3, "nobody close, or nothing seen of them"
 
 
 def test_training_boxes_follow_the_spread(mask: np.ndarray) -> None:
     def drawn(spread: tuple[float, float] | None) -> list[np.ndarray]:
         rng = np.random.default_rng(0)
-        return [draw_initial_mask(mask, rng, p_exact=0.0, p_box=1.0, box_spread=spread) for _ in range(60)]
+        return [draw_initial_mask(mask, rng, p_exact=0.0, p_box=1.0, errors=BoxErrors(spread)) for _ in range(60)]
 
     sizes, loose = (np.std([m.sum() for m in drawn(spread)]) for spread in (None, (0.15, 0.16)))
     assert loose > 1.5 * sizes

@@ -53,6 +53,28 @@ def test_the_visible_part_is_all_that_is_known() -> None:
     assert boxes > 25 and exact < 20
 
 
+def test_boxes_lean_towards_the_neighbour() -> None:
+    together = photo()
+    ids = together.instances.copy()
+    ids[10:70, 45:50] = 2  # the neighbour's arm lies before the person, whose box ends at it
+    people = RealPeople([replace(together, instances=ids)])
+    people.people = people.people[:1]
+
+    def area(lean: float) -> float:
+        crop = CropConfig(p_wide=0.0, p_exact=0.0, p_box=1.0, box_spread=(0.001, 0.002), box_lean=lean)
+        shares = []
+        for seed in range(40):
+            sample = people.draw(np.random.default_rng(seed), crop, SIZE)
+            shares.append(sample["initial"].sum() / sample["visible"].sum())
+        return float(np.mean(shares))
+
+    # boxes that only touch share nothing: there is nothing to take one for the other
+    assert area(0.5) == pytest.approx(area(0.0), abs=0.05)
+    ids[20:30, 40:45] = 2
+    people.photos = [replace(together, instances=ids)]
+    assert area(0.5) > area(0.0) + 0.1
+
+
 def test_the_share_of_real_people_is_as_asked(library: Library, data_root: Path) -> None:
     people = RealPeople(list(read_wild(data_root / "wild", "train")))
     streams = {

@@ -219,6 +219,26 @@ def test_a_companion_stands_behind_and_reaches_into_the_box_of_the_person(librar
     assert beside >= 6
 
 
+def test_what_is_seen_of_the_other_people(library: Library) -> None:
+    config = replace(DEFAULT, p_unoccluded=0.0, p_person=1.0, p_low=0.0, p_slab=0.0, p_companion=1.0, p_clutter=0.0)
+    in_front = behind = 0
+    for plan, scene in scenes(library, 16, config):
+        assert len(scene.others) == len(plan.behind) + len(plan.in_front)
+        assert not (np.sum(scene.others, axis=0) + scene.visible > 1).any(), "a pixel shows one person"
+        people = [*((one, True) for one in plan.behind), *((one, False) for one in plan.in_front)]
+        for (placed, is_behind), seen in zip(people, scene.others, strict=True):
+            alone = replace(plan, behind=(placed,), in_front=())
+            body = render(alone, WHOLE_SCENE, (SIZE, SIZE)).others[0]
+            assert not (seen & ~scene.inside).any()
+            if is_behind:
+                assert not (seen & scene.amodal).any() and not (seen & ~body).any()
+                behind += seen.any()
+            else:
+                in_front += (seen & scene.amodal & ~scene.visible).any()
+    assert behind >= 8 and in_front >= 8
+    assert not any(scene.others for _, scene in scenes(library, 6, replace(config, p_person=0.0, p_companion=0.0)))
+
+
 def test_a_thing_in_the_place_of_a_person(library: Library) -> None:
     for plan, scene in scenes(library, 12, replace(DEFAULT, p_nobody=1.0)):
         assert plan.nobody and plan.background is not None and plan.kind == "none"

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from deocclude.data.augment import camera, photometric
-from deocclude.data.degrade import draw_box, draw_initial_mask
+from deocclude.data.degrade import BoxErrors, draw_box, draw_initial_mask
 from deocclude.data.ranges import check_ranges
 from deocclude.data.synthesis import Library, Plan, SynthesisConfig, beyond_rgb, plan_scene, render
 
@@ -26,13 +26,20 @@ class CropConfig:
     shift: float = 0.1  # of the crop's side
     p_exact: float = 0.3
     p_box: float = 0.25
-    # how far a box's sides are off, as degrade.draw_box takes it: a detector's are, the more so the more is hidden
+    # how far a box's sides are off, as degrade.BoxErrors has it: a detector's are, the more so the more is hidden
     box_spread: tuple[float, float] | None = None
+    box_height_share: float = 1.0
+    box_lean: float = 0.0
 
     def __post_init__(self) -> None:
         check_ranges(self, rising=("wide_scale", "tight_scale", "box_spread"))
         if self.box_spread is not None and self.box_spread[0] <= 0:
             raise ValueError(f"box_spread must be above 0, got {list(self.box_spread)}")
+
+    @property
+    def box_errors(self) -> BoxErrors:
+        """How far off boxes are."""
+        return BoxErrors(self.box_spread, self.box_height_share, self.box_lean)
 
 
 def draw_sample(
@@ -48,7 +55,7 @@ def draw_sample(
     photo, *true = camera(photometric([scene.photo, scene.truth] if truth else [scene.photo], rng), rng)
     photo[~scene.inside] = beyond_rgb(plan)
     if plan.nobody:  # boxes alone are in doubt: whoever draws a mask means it
-        initial = draw_box(scene.visible, rng, crop.box_spread) & scene.inside
+        initial = draw_box(scene.visible, rng, crop.box_errors) & scene.inside
         visible, amodal, parsing = (
             np.zeros_like(scene.visible),
             np.zeros_like(scene.amodal),
@@ -56,7 +63,7 @@ def draw_sample(
         )
     else:
         initial = draw_initial_mask(
-            scene.visible, rng, p_exact=crop.p_exact, p_box=crop.p_box, box_spread=crop.box_spread
+            scene.visible, rng, p_exact=crop.p_exact, p_box=crop.p_box, errors=crop.box_errors, others=scene.others
         )
         initial &= scene.inside
         visible, amodal, parsing = scene.visible, scene.amodal, scene.parsing

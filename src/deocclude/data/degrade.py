@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
+from deocclude.detection import box_iou
+from deocclude.masks import mask_to_box_xyxy
+
 Rng = np.random.Generator
+
+
+@dataclass(frozen=True)
+class BoxErrors:
+    """How far off the sides of a box are, in shares of its width and height.
+
+    spread: least and most standard deviation of a side; each box draws its own, log-uniform, so that most are nearly
+    right and a few far off. None: 0.02 of most boxes and 0.07 of the others. height_share: of that, above and below: a
+    detector is surer of heads and feet than of elbows. lean: sides that somebody close by reaches beyond are off
+    towards them half of the time, by the size of a normal number of this standard deviation, in shares of the way.
+    """
+
+    spread: tuple[float, float] | None = None
+    height_share: float = 1.0
+    lean: float = 0.0
 
 
 def degrade_mask(mask: np.ndarray, rng: Rng, kind: str | None = None) -> np.ndarray:
@@ -27,32 +46,49 @@ def degrade_mask(mask: np.ndarray, rng: Rng, kind: str | None = None) -> np.ndar
 
 
 def draw_initial_mask(
-    mask: np.ndarray, rng: Rng, *, p_exact: float, p_box: float, box_spread: tuple[float, float] | None = None
-) -> np.ndarray:
+    mask: np.ndarray, rng: Rng, *, p_exact: float, p_box: float, errors: BoxErrors = BoxErrors(),
+    others: Sequence[np.ndarray] = (),
+) -> np.ndarray:  # fmt: skip
     """The initial mask of a training sample: exact, a box, or one or two imperfections on top of each other.
 
-    box_spread: as `draw_box` takes it.
+    errors, others: as `draw_box` takes them.
     """
     draw = rng.random()
     if draw < p_exact:
         return mask.copy()
     if draw < p_exact + p_box:
-        return draw_box(mask, rng, box_spread)
+        return draw_box(mask, rng, errors, others)
     out = degrade_mask(mask, rng)
     return degrade_mask(out, rng) if rng.random() < 0.35 else out
 
 
-def draw_box(mask: np.ndarray, rng: Rng, spread: tuple[float, float] | None = None) -> np.ndarray:
+def draw_box(
+    mask: np.ndarray, rng: Rng, errors: BoxErrors = BoxErrors(), others: Sequence[np.ndarray] = ()
+) -> np.ndarray:
     """The filled box around a mask, (H, W) bool, its sides off as whoever drew it, or found it, may be off.
 
-    spread: least and most standard deviation of a side, in shares of the box's width or height; each box draws its own,
-    log-uniform, so that most are nearly right and a few far off. None: 0.02 of most boxes and 0.07 of the others.
+    others: what is seen of other people, (H, W) bool each; the box leans to the one whose own box shares most with it.
     """
     if not mask.any():
         return mask.copy()
-    if spread is None:
-        return degrade_mask(mask, rng, "box")
-    return _loose_box(mask.astype(np.uint8), rng, float(np.exp(rng.uniform(*np.log(spread))))).astype(bool)
+    if errors.spread is None:
+        spread = 0.02 if rng.random() < 0.65 else 0.07
+    else:
+        spread = float(np.exp(rng.uniform(*np.log(errors.spread))))
+    towards = _towards_neighbour(mask, rng, errors.lean, others) if errors.lean else np.zeros(4)
+    return _loose_box(mask.astype(np.uint8), rng, spread, errors.height_share, towards).astype(bool)
+
+
+def _towards_neighbour(mask: np.ndarray, rng: Rng, lean: float, others: Sequence[np.ndarray]) -> np.ndarray:
+    """How many pixels the sides of a mask's box, left, top, right, bottom, go towards those of whoever is closest."""
+    box = np.array(mask_to_box_xyxy(mask), np.float32)
+    theirs = np.array([mask_to_box_xyxy(other) for other in others if other.any()], np.float32).reshape(-1, 4)
+    shared = box_iou(box[None], theirs)[0]
+    if not shared.any():
+        return np.zeros(4)
+    close = theirs[shared.argmax()]
+    union = np.concatenate([np.minimum(box[:2], close[:2]), np.maximum(box[2:], close[2:])])
+    return (union - box) * rng.normal(0, lean, 4).clip(0, 1)
 
 
 def _size_px(mask: np.ndarray) -> tuple[int, int, int, int, float]:
@@ -115,13 +151,14 @@ def _shifted(mask: np.ndarray, rng: Rng) -> np.ndarray:
 
 def _box(mask: np.ndarray, rng: Rng) -> np.ndarray:
     """The filled box, its sides off by a few percent as a hand draws it, or by more as a detector does."""
-    return _loose_box(mask, rng, 0.02 if rng.random() < 0.65 else 0.07)
+    return draw_box(mask, rng)
 
 
-def _loose_box(mask: np.ndarray, rng: Rng, spread: float) -> np.ndarray:
+def _loose_box(mask: np.ndarray, rng: Rng, spread: float, height_share: float, towards: np.ndarray) -> np.ndarray:
     x, y, w, h, _ = _size_px(mask)
-    jitter = rng.normal(0, spread, 4).clip(-2.5 * spread, 2.5 * spread) * (w, h, w, h)
-    x0, y0, x1, y1 = (np.array([x, y, x + w, y + h]) + jitter).round().astype(int)
+    tall = h * height_share
+    jitter = rng.normal(0, spread, 4).clip(-2.5 * spread, 2.5 * spread) * (w, tall, w, tall)
+    x0, y0, x1, y1 = (np.array([x, y, x + w, y + h]) + jitter + towards).round().astype(int)
     out = np.zeros_like(mask)
     out[max(0, y0) : max(y1, y0 + 1), max(0, x0) : max(x1, x0 + 1)] = 1
     return out

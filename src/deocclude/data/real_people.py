@@ -64,7 +64,10 @@ class RealPeople:
         rgb[~inside] = OUTSIDE_GREY
         # of the masks that are not exact, as many boxes as there are of composed people
         p_box = crop.p_box / (1 - crop.p_exact) if crop.p_exact < 1 else 0.0
-        initial = draw_initial_mask(visible, rng, p_exact=0.0, p_box=p_box, box_spread=crop.box_spread) & inside
+        others = [ids == other for other in np.unique(ids) if other not in (0, number, BEYOND)]
+        initial = (
+            draw_initial_mask(visible, rng, p_exact=0.0, p_box=p_box, errors=crop.box_errors, others=others) & inside
+        )
         return {
             "photo": rgb, "truth": rgb.copy(), "initial": initial, "visible": visible, "amodal": visible.copy(),
             "parsing": np.where(visible, 255, 0).astype(np.uint8), "known": visible.copy(),

@@ -72,10 +72,11 @@ class Library:
 
 @dataclass(frozen=True)
 class Placed:
-    """A layer with its 2x3 affine from layer pixels to person coordinates."""
+    """A layer with its 2x3 affine from layer pixels to person coordinates. is_person: it shows somebody."""
 
     layer: Layer
     to_person: np.ndarray
+    is_person: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class Scene:
     photo: uint8, what the camera sees; truth: uint8, the same without the occluders; visible, amodal: bool, within the
     photo's edges, amodal beyond them where the plan says so; parsing: uint8 of the whole person, 255 = unknown; inside:
     bool, within the photo's edges; known: bool, where `amodal` is truth (not beyond the edge of a photo that cuts its
-    person).
+    person); others: bool, what is seen of each of the other people who were placed.
     """
 
     photo: np.ndarray
@@ -117,6 +118,7 @@ class Scene:
     parsing: np.ndarray
     inside: np.ndarray
     known: np.ndarray
+    others: tuple[np.ndarray, ...] = ()
 
 
 def plan_scene(library: Library, rng: Rng, config: SynthesisConfig) -> Plan:
@@ -219,17 +221,20 @@ def render(plan: Plan, to_frame: np.ndarray, size_hw: tuple[int, int]) -> Scene:
             plan.background, _compose(to_frame, plan.background_to_person), size_hw[::-1],
             flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101,
         )  # fmt: skip
+    others: list[np.ndarray] = []
     for placed in plan.behind:
-        blend(canvas, *warp_layer(placed, to_frame, size_hw))
+        _add_layer(canvas, others, placed, *warp_layer(placed, to_frame, size_hw))
     if plan.background is not None or plan.behind:
         blend(canvas, person_rgb, person_alpha)
     body = person_alpha >= 128
     visible = body & inside
+    for other in others:
+        other &= ~body
     amodal = body if plan.beyond_edge else visible.copy()
     truth = canvas.copy()
     for placed in plan.in_front:
         rgb, alpha = warp_layer(placed, to_frame, size_hw)
-        blend(canvas, rgb, alpha)
+        _add_layer(canvas, others, placed, rgb, alpha)
         visible &= alpha < 128
     canvas[~inside] = beyond_rgb(plan)
     if not plan.beyond_edge:
@@ -241,7 +246,20 @@ def render(plan: Plan, to_frame: np.ndarray, size_hw: tuple[int, int]) -> Scene:
     else:
         parsing = np.where(amodal, 255, 0).astype(np.uint8)
     known = inside if isinstance(person, PersonPhoto) and not person.whole else np.ones_like(inside)
-    return Scene(canvas, truth, visible, amodal, parsing, inside, known)
+    seen_of_others = tuple(other & inside for other in others)
+    return Scene(canvas, truth, visible, amodal, parsing, inside, known, seen_of_others)
+
+
+def _add_layer(
+    canvas: np.ndarray, others: list[np.ndarray], placed: Placed, rgb: np.ndarray, alpha: np.ndarray
+) -> None:
+    """Lay one more on the canvas, over what was seen of `others` so far, and add whomever it shows to them."""
+    blend(canvas, rgb, alpha)
+    covered = alpha >= 128
+    for other in others:
+        other &= ~covered
+    if placed.is_person:
+        others.append(covered)
 
 
 def beyond_rgb(plan: Plan) -> tuple[int, int, int]:
@@ -297,25 +315,30 @@ def _draw_companion(library: Library, rng: Rng) -> Placed:
     layer = pool[rng.integers(len(pool))]
     size = rng.uniform(0.7, 1.15)
     return placed_at(
-        layer, rng, size, rng.choice([-1, 1]) * rng.uniform(0.08, 0.5), 0.5 - size / 2 + rng.normal(0, 0.05), 6.0
-    )
+        layer, rng, size, rng.choice([-1, 1]) * rng.uniform(0.08, 0.5), 0.5 - size / 2 + rng.normal(0, 0.05), 6.0,
+        is_person=True,
+    )  # fmt: skip
 
 
 def _draw_clutter(library: Library, rng: Rng, p_person: float = 0.35) -> Placed:
     """Something behind the person, beside or partly covered: what must not be taken for an occluder."""
-    pool = library.passers_by if rng.random() < p_person else library.occluders
+    is_person = rng.random() < p_person
+    pool = library.passers_by if is_person else library.occluders
     layer = pool[rng.integers(len(pool))]
-    return placed_at(layer, rng, rng.uniform(0.3, 1.1), rng.uniform(-0.7, 0.7), rng.uniform(-0.4, 0.5))
+    size, cx, cy = rng.uniform(0.3, 1.1), rng.uniform(-0.7, 0.7), rng.uniform(-0.4, 0.5)
+    return placed_at(layer, rng, size, cx, cy, is_person=is_person)
 
 
-def placed_at(layer: Layer, rng: Rng, size: float, cx: float, cy: float, max_angle_deg: float = 15.0) -> Placed:
+def placed_at(
+    layer: Layer, rng: Rng, size: float, cx: float, cy: float, max_angle_deg: float = 15.0, *, is_person: bool = False
+) -> Placed:
     """`layer` with its longer side at `size`, its middle at (cx, cy), mirrored half of the time."""
     x0, y0, x1, y1 = layer.box_xyxy
     s = size / max(x1 - x0, y1 - y0)
     a = np.deg2rad(rng.uniform(-1, 1) * max_angle_deg)
     linear = s * np.array([[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]]) @ np.diag([rng.choice([-1.0, 1.0]), 1.0])
     offset = np.array([cx, cy]) - linear @ np.array([(x0 + x1) / 2, (y0 + y1) / 2])
-    return Placed(layer, np.column_stack([linear, offset]))
+    return Placed(layer, np.column_stack([linear, offset]), is_person)
 
 
 def _place(
@@ -360,7 +383,8 @@ def _passer_by(spot: Spot, library: Library, rng: Rng) -> Placed:
     layer = pool[rng.integers(len(pool))]
     size = rng.uniform(0.65, 1.35)
     cx = spot.x + rng.normal(0, 0.15)
-    return placed_at(layer, rng, size, cx, spot.bottom - size / 2 + rng.uniform(-0.1, 0.35), 6.0)
+    cy = spot.bottom - size / 2 + rng.uniform(-0.1, 0.35)
+    return placed_at(layer, rng, size, cx, cy, 6.0, is_person=True)
 
 
 def _slab(spot: Spot, library: Library, rng: Rng) -> Placed:
