@@ -93,6 +93,26 @@ def test_in_a_box_of_nobody_there_is_no_body(library: Library) -> None:
         assert not s["visible"].any() and not s["amodal"].any() and not s["parsing"].any()
 
 
+def test_whoever_is_known_is_taken_out_of_boxes(library: Library) -> None:
+    crop = CropConfig(p_wide=1.0, p_exact=0.0, p_box=1.0, p_taken=1.0)
+    scenes = {
+        companions: SynthesisConfig(p_clutter=0.0, p_unoccluded=1.0, p_cut_by_edge=0.0, p_companion=companions)
+        for companions in (0.0, 1.0)
+    }
+    nobody, holed = {}, {}
+    for companions, synthesis in scenes.items():
+        drawn = [draw_sample(library, np.random.default_rng(i), synthesis, crop, SIZE) for i in range(24)]
+        nobody[companions] = [not s["visible"].any() for s in drawn]
+        boxes = [s["initial"].any(1)[:, None] & s["initial"].any(0)[None, :] for s in drawn]
+        holed[companions] = [(box != s["initial"]).any() for box, s in zip(boxes, drawn, strict=True)]
+    assert np.mean(nobody[0.0]) > 0.9, "with nobody else there, nobody is left"
+    assert np.mean(nobody[1.0]) < 0.8 and np.mean(holed[1.0]) > 0.6
+    assert not any(
+        (draw_sample(library, np.random.default_rng(i), scenes[0.0], CropConfig(p_box=1.0), SIZE)["visible"]).sum() == 0
+        for i in range(6)
+    )
+
+
 @pytest.mark.parametrize("wide", [True, False])
 def test_crops_hold_their_box_at_the_scale_asked_for(library: Library, wide: bool) -> None:
     crop = CropConfig(p_wide=float(wide), shift=0.1)

@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from datafolder import draw_figure
-from deocclude.data.degrade import DEGRADATIONS, BoxErrors, degrade_mask, draw_box, draw_initial_mask
+from deocclude.data.degrade import DEGRADATIONS, BoxErrors, degrade_mask, draw_box, draw_initial_mask, take_somebody_out
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +141,37 @@ def test_boxes_lean_towards_whoever_is_close(mask: np.ndarray) -> None:
     away = np.zeros_like(mask)
     away[0:5, 0:5] = True
     assert np.abs(mean_off(away, np.zeros_like(mask))).max() < 0.3, "nobody close, or nothing seen of them"
+
+
+def test_somebody_else_is_taken_out_of_a_box(mask: np.ndarray) -> None:
+    box = draw_box(mask, np.random.default_rng(0), BoxErrors((0.001, 0.002)))
+    other, small = np.zeros_like(mask), np.zeros_like(mask)
+    other[60:100, 30:75] = True
+    small[12:16, 12:40] = True
+    other, small = other & ~mask, small & ~mask
+    for seed in range(20):
+        left, nobody = take_somebody_out(box, mask, [small, other], np.random.default_rng(seed))
+        assert not nobody and not (left & ~box).any()
+        gone = box & ~left
+        assert (gone & other).sum() > 0.5 * (box & other).sum() > 0.5 * (gone & ~other).sum()
+        assert (left & mask).sum() >= 0.5 * (box & mask).sum(), "whoever is meant is still there"
+
+
+def test_where_nobody_else_is_the_person_itself_is_taken_out(mask: np.ndarray) -> None:
+    box = draw_box(mask, np.random.default_rng(0), BoxErrors((0.001, 0.002)))
+    away = np.zeros_like(mask)
+    away[:6, :6] = True
+    lost = []
+    for seed in range(40):
+        left, nobody = take_somebody_out(box, mask, [away], np.random.default_rng(seed))
+        assert nobody and not (left & ~box).any() and left.any()
+        lost.append(1 - (left & mask).sum() / mask.sum())
+    # most of the person, or all that an inexact mask of it holds
+    assert min(lost) > 0.35 and np.mean(lost) > 0.75 and np.mean(np.array(lost) < 0.9) > 0.2
+    nothing = np.zeros_like(mask)
+    for empty in ((nothing, mask), (box, nothing)):
+        left, nobody = take_somebody_out(*empty, [away], np.random.default_rng(0))
+        assert not nobody and (left == empty[0]).all()
 
 
 def test_training_boxes_follow_the_spread(mask: np.ndarray) -> None:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from deocclude.data.augment import camera, photometric
-from deocclude.data.degrade import BoxErrors, draw_box, draw_initial_mask
+from deocclude.data.degrade import BoxErrors, draw_box, draw_initial_mask, take_somebody_out
 from deocclude.data.ranges import check_ranges
 from deocclude.data.synthesis import Library, Plan, SynthesisConfig, beyond_rgb, plan_scene, render
 
@@ -30,6 +30,9 @@ class CropConfig:
     box_spread: tuple[float, float] | None = None
     box_height_share: float = 1.0
     box_lean: float = 0.0
+    # of boxes in composed scenes: somebody who is known already is taken out of the box, another person, or, where
+    # nobody else is in it, its own, and then there is nobody left to find
+    p_taken: float = 0.0
 
     def __post_init__(self) -> None:
         check_ranges(self, rising=("wide_scale", "tight_scale", "box_spread"))
@@ -54,19 +57,20 @@ def draw_sample(
     scene = render(plan, draw_crop(plan, rng, crop, size_px), (size_px, size_px))
     photo, *true = camera(photometric([scene.photo, scene.truth] if truth else [scene.photo], rng), rng)
     photo[~scene.inside] = beyond_rgb(plan)
-    if plan.nobody:  # boxes alone are in doubt: whoever draws a mask means it
+    nobody = plan.nobody
+    if nobody:  # boxes alone are in doubt: whoever draws a mask means it
         initial = draw_box(scene.visible, rng, crop.box_errors) & scene.inside
-        visible, amodal, parsing = (
-            np.zeros_like(scene.visible),
-            np.zeros_like(scene.amodal),
-            np.zeros_like(scene.parsing),
-        )
+    elif crop.p_taken and rng.random() < crop.p_taken:
+        box = draw_box(scene.visible, rng, crop.box_errors, scene.others) & scene.inside
+        initial, nobody = take_somebody_out(box, scene.visible, scene.others, rng)
     else:
         initial = draw_initial_mask(
             scene.visible, rng, p_exact=crop.p_exact, p_box=crop.p_box, errors=crop.box_errors, others=scene.others
         )
         initial &= scene.inside
-        visible, amodal, parsing = scene.visible, scene.amodal, scene.parsing
+    visible, amodal, parsing = scene.visible, scene.amodal, scene.parsing
+    if nobody:
+        visible, amodal, parsing = (np.zeros_like(array) for array in (visible, amodal, parsing))
     sample = {
         "photo": photo, "initial": initial, "visible": visible, "amodal": amodal, "parsing": parsing,
         "known": scene.known,

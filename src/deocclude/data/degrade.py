@@ -13,6 +13,8 @@ from deocclude.masks import mask_to_box_xyxy
 
 Rng = np.random.Generator
 
+_IN_A_BOX = 0.05  # of a box: with less of it, somebody is not in it
+
 
 @dataclass(frozen=True)
 class BoxErrors:
@@ -77,6 +79,36 @@ def draw_box(
         spread = float(np.exp(rng.uniform(*np.log(errors.spread))))
     towards = _towards_neighbour(mask, rng, errors.lean, others) if errors.lean else np.zeros(4)
     return _loose_box(mask.astype(np.uint8), rng, spread, errors.height_share, towards).astype(bool)
+
+
+def take_somebody_out(
+    box: np.ndarray, mask: np.ndarray, others: Sequence[np.ndarray], rng: Rng
+) -> tuple[np.ndarray, bool]:
+    """The box of a person without somebody who is known already, and whether there is nobody left in it.
+
+    Taken out is the mask, not exact, of whoever else has most of the box; where nobody else is in it, the person's own,
+    or most of it: two boxes may be of one person. box, mask: (H, W) bool; others: what is seen of other people.
+    """
+    if not (box & mask).any():
+        return box, False
+    shares = [np.count_nonzero(other & box) / np.count_nonzero(box) for other in others]
+    if max(shares, default=0.0) < _IN_A_BOX:
+        taken = degrade_mask(mask, rng)
+        if rng.random() < 0.5:
+            taken &= _half_plane(mask, rng, keep=(0.6, 1.0))
+        left = box & ~taken
+        return (left, True) if left.any() else (box, False)
+    left = box & ~degrade_mask(others[int(np.argmax(shares))], rng)
+    return (left if np.count_nonzero(left & mask) >= 0.5 * np.count_nonzero(box & mask) else box), False
+
+
+def _half_plane(mask: np.ndarray, rng: Rng, keep: tuple[float, float]) -> np.ndarray:
+    """(H, W) bool: one side of a line across, that has a share of the mask's pixels from this range."""
+    rows, columns = np.nonzero(mask)
+    across, down = np.cos(angle := rng.uniform(0, 2 * np.pi)), np.sin(angle)
+    least = np.quantile(columns * across + rows * down, 1 - rng.uniform(*keep))
+    ys, xs = np.indices(mask.shape, sparse=True)
+    return xs * across + ys * down >= least
 
 
 def _towards_neighbour(mask: np.ndarray, rng: Rng, lean: float, others: Sequence[np.ndarray]) -> np.ndarray:
