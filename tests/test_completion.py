@@ -243,6 +243,40 @@ def test_where_the_network_for_boxes_sees_nobody_stage_1_has_a_look_itself():
     assert np.array_equal(output.amodal, alone.amodal) and output.score == alone.score
 
 
+def test_whoever_else_is_in_a_box_is_looked_for_without_who_is_known():
+    box = box_to_mask((100, 110, 180, 230), SIZE_HW)
+    known = MaskCompletion(FakeNetwork(as_it_is))(PHOTO, box_to_mask((80, 110, 140, 230), SIZE_HW))
+    boxes = FakeBoxNetwork(lambda image, initial: (initial * 0.9, initial * 0.9))
+    network = FakeNetwork(as_it_is)
+    complete = MaskCompletion(network, box_network=boxes, tells_apart=True)
+    rest = complete.complete_rest(PHOTO, box, known)
+    left = box & ~spread(known, known.visible)
+    assert mask_iou(spread(rest, rest.visible), left) > 0.95
+    assert [initial.max() for _, initial in boxes.asked] == [1, 1], "wide, then near: the box, not the known part of it"
+    scale = (boxes.asked[1][0].shape[-1] / rest.crop.side_px) ** 2
+    assert boxes.asked[1][1][0].sum() == pytest.approx(left.sum() * scale, rel=0.05)
+    assert len(network.asked) == 1, "stage 1 completes what was seen, and has no look at the box"
+
+
+def test_nobody_else_is_looked_for_in_vain():
+    box = box_to_mask((100, 110, 180, 230), SIZE_HW)
+    known, all_of_it = (
+        MaskCompletion(FakeNetwork(as_it_is))(PHOTO, box_to_mask(edges, SIZE_HW))
+        for edges in ((80, 110, 140, 230), (98, 110, 178, 230))
+    )
+    nobody = FakeBoxNetwork(lambda image, initial: (initial * 0.3, initial * 0.4))
+    assert (
+        MaskCompletion(FakeNetwork(as_it_is), box_network=nobody, tells_apart=True).complete_rest(PHOTO, box, known)
+        is None
+    )
+    assert nobody.asked
+    for options, who in (({"tells_apart": True}, all_of_it), ({}, known)):
+        boxes = FakeBoxNetwork(lambda image, initial: (initial * 0.9,) * 2)
+        rest = MaskCompletion(FakeNetwork(as_it_is), box_network=boxes, **options).complete_rest(PHOTO, box, who)
+        assert rest is None and not boxes.asked, "too little is left of the box, or the network has not learned it"
+    assert MaskCompletion(FakeNetwork(as_it_is), tells_apart=True).complete_rest(PHOTO, box, known) is None
+
+
 def test_without_the_tight_crop_there_is_one_wide_look():
     seen = box_to_mask((100, 150, 180, 230), SIZE_HW)
     network = FakeNetwork(upwards(0.5))

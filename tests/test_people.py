@@ -1,11 +1,9 @@
 import pickle
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from deocclude.crop import Region
 from deocclude.errors import InputError, UsageError
 from deocclude.masks import box_to_mask
 from deocclude.people import (
@@ -14,8 +12,6 @@ from deocclude.people import (
     as_instances,
     keep,
     left_to_right,
-    merge_coincident,
-    merge_duplicates,
 )
 
 SIZE_HW = (10, 20)
@@ -138,66 +134,6 @@ def test_keep_by_score_and_height():
     assert keep([small, unsure, good], min_score=0.5) == [small, good]
     assert keep([small, unsure, good], min_height_px=3) == [unsure, good]
     assert keep([small, unsure, good], 0.5, 3) == [good]
-
-
-def test_duplicates_by_iou():
-    # 10 wide bars: 1 px apart they share 9 of 11 (0.82), 2 px apart 8 of 12 (0.67), each 8 of 10 of the other.
-    first, near, far = boxed(0, 0, 10, 1, score=0.8), boxed(1, 0, 11, 1, score=0.9), boxed(2, 0, 12, 1, score=0.7)
-    assert merge_duplicates([first, near]) == [near]
-    assert merge_duplicates([first, far]) == [first, far]
-    assert merge_duplicates([first, far], iou=0.6) == [first]
-    assert merge_duplicates([first, near, far]) == [near], "the surest first: it is near both"
-    assert merge_duplicates([]) == []
-
-
-def test_duplicates_by_containment():
-    body, half, more = boxed(0, 0, 20, 10), boxed(0, 0, 10, 10), boxed(0, 0, 11, 10, score=0.5)
-    assert merge_duplicates([body, half]) == [body, half], "half the area in it: a child in front of an adult"
-    assert merge_duplicates([body, more]) == [body], "more than half: the same body, cut short"
-
-
-@pytest.mark.parametrize(("shared_px", "left"), [(17, 1), (16, 2)])
-def test_contained_means_85_percent_of_the_smaller(shared_px, left):
-    # The larger has 20 + 10 pixels in two rows; of the smaller's 20, `shared_px` lie in its first row.
-    larger = boxed(0, 0, 20, 1).mask | boxed(0, 1, 10, 2).mask
-    smaller = boxed(0, 0, shared_px, 1).mask | boxed(0, 5, 20 - shared_px, 6).mask
-    assert len(merge_duplicates([Instance(larger), Instance(smaller)], iou=0.9)) == left
-
-
-def test_of_equal_scores_the_larger_stays_and_the_order_is_kept():
-    one, two = boxed(0, 0, 10, 9), boxed(0, 0, 10, 10)
-    other = boxed(15, 0, 20, 5, score=0.1)
-    assert merge_duplicates([other, one, two]) == [other, two]
-    assert merge_duplicates([two, one, other]) == [two, other]
-    twin = boxed(0, 0, 10, 10)
-    assert merge_duplicates([two, twin]) == [two]
-
-
-def test_overlapping_boxes_of_crossing_bodies_are_no_duplicates():
-    square = np.eye(10, 20, dtype=bool)
-    assert len(merge_duplicates([Instance(square), Instance(square[::-1].copy())])) == 2
-
-
-@dataclass(frozen=True)
-class Body:
-    region: Region
-    amodal: np.ndarray
-    score: float
-
-
-def body(top: int, left: int, height: int, width: int, score: float = 0.5) -> Body:
-    """A rectangle, with a margin of two pixels around it."""
-    amodal = np.pad(np.ones((height, width), bool), 2)
-    return Body(Region(top - 2, left - 2, top + height + 2, left + width + 2), amodal, score)
-
-
-def test_of_bodies_in_one_place_the_surest_stays() -> None:
-    first, same = body(10, 10, 100, 40, 0.4), body(12, 14, 100, 38, 0.6)
-    beside, far = body(10, 30, 100, 40, 0.9), body(10, 200, 100, 40, 0.1)
-    assert merge_coincident([first, beside, same, far]) == [beside, same, far], "half of a body is another's"
-    assert merge_coincident([first, beside, same, far], iou=0.3) == [beside, far]
-    twin = body(10, 10, 100, 40, 0.4)
-    assert merge_coincident([first, twin]) == [first] and merge_coincident([]) == []
 
 
 @pytest.mark.parametrize(

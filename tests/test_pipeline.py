@@ -239,6 +239,41 @@ def test_two_boxes_around_one_body_are_one_person_but_two_masks_of_a_segmenter_a
     assert len(finding(person.photo, segmenter=lambda image: masks).people) == 2
 
 
+class OneMaskForTwo:
+    """A completion that takes two people for one at the box of the first of them, until it knows the second."""
+
+    def __init__(self, complete, first: np.ndarray, both: np.ndarray, rest_score: float):
+        self.complete, self.first, self.both, self.rest_score = complete, first, both, rest_score
+        self.known = None
+
+    def __call__(self, photo, mask):
+        return self.complete(photo, self.both if (mask == self.first).all() else mask)
+
+    def complete_rest(self, photo, box, known):
+        assert (box == self.first).all()
+        self.known = known
+        return replace(self.complete(photo, self.first), score=self.rest_score)
+
+
+@pytest.mark.parametrize(("rest_score", "people"), [(0.8, 2), (0.4, 1)])
+def test_two_people_in_the_mask_of_one_are_told_apart(pipe, person, rest_score, people):
+    boxes = [(100.0, 60.0, 140.0, 260.0), (140.0, 60.0, 190.0, 260.0)]
+    first, second = (box_to_mask(box, person.photo.shape[:2]) for box in boxes)
+    complete = OneMaskForTwo(pipe._complete, first, first | second, rest_score)
+    finder = Boxes(Detection(boxes[0], 0.9), Detection(boxes[1], 0.6))
+    finding = Deoccluder(complete, pipe._recover, device="cpu", model="base", finder=finder)
+    found = finding(person.photo).people
+    assert len(found) == people
+    assert complete.known.box_xyxy == pytest.approx(boxes[1], abs=3)
+    if people == 2:
+        seen = [mask_to_box_xyxy(one.visible_mask) for one in found]
+        assert seen == [pytest.approx(box, abs=3) for box in boxes]
+        assert found[0].score == pytest.approx(0.9 * rest_score)
+    else:
+        seen = mask_to_box_xyxy(found[0].visible_mask)
+        assert seen == pytest.approx((*boxes[0][:2], *boxes[1][2:]), abs=3), "nobody sure enough is left"
+
+
 def test_nobody_found_is_no_error(pipe, person):
     result = pipe(person.photo, segmenter=lambda image: [])
     assert result.people == () and np.array_equal(result.content, person.photo)

@@ -48,6 +48,9 @@ MAX_WIDE_LOOKS = 3
 # of another seed than those that are reported.
 OWN_SAY = 1.6
 
+# Of a box: with less of it left beside somebody who is known, there is nobody else in it.
+LEAST_REST = 0.05
+
 # Shares of the body's area. Specks and small holes are slips of the network. Less is dropped of what is seen: a
 # hand that shows beside the occluder is small.
 SPECK_SHARE = 0.005
@@ -156,7 +159,7 @@ class MaskCompletion:
 
     def __init__(
         self, network: Network, average: bool = True, *, tight: bool = True, second_look: bool = False,
-        box_network: Network | None = None,
+        box_network: Network | None = None, tells_apart: bool = False,
     ) -> None:  # fmt: skip
         """`average`: the final look is the mean of four: near and further away, each as it is and mirrored.
 
@@ -164,9 +167,11 @@ class MaskCompletion:
         is what a single fixed crop would give. `second_look`: the network has learned to start from the mean of a box
         and of what it saw there before (`mask.p_second_look` of its training), so that the final look at a box does.
         `box_network`: makes a mask of a box, from which the network then starts; both have their say in the end.
+        `tells_apart`: it has learned to find whoever is left in a box without somebody (`data.crop.p_taken`).
         """
         self._network = network
         self._box_network = box_network
+        self._tells_apart = tells_apart and box_network is not None
         self._second_look = second_look
         self._average = average
         self._tight = tight
@@ -175,7 +180,12 @@ class MaskCompletion:
     def of(cls, networks: Mapping[str, Network], model: ModelInfo, average: bool = True) -> MaskCompletion:
         """The completion of a model and its opened networks."""
         second_look = bool(model.networks["mask_completion"].info.get("second_look", False))
-        return cls(networks["mask_completion"], average, second_look=second_look, box_network=networks.get("mask_box"))
+        boxes = model.networks.get("mask_box")
+        tells_apart = boxes is not None and bool(boxes.info.get("tells_apart", False))
+        return cls(
+            networks["mask_completion"], average, second_look=second_look, box_network=networks.get("mask_box"),
+            tells_apart=tells_apart,
+        )  # fmt: skip
 
     def __call__(self, photo: np.ndarray, initial_mask: np.ndarray) -> CompletionOutput:
         """Complete the person of an imperfect visible mask, or of a filled box.
@@ -189,6 +199,23 @@ class MaskCompletion:
         if look is None:
             look = self._look_at_mask(photo, initial_mask, is_box)
         return _settle(look, photo, initial_mask, self._network.input_size)
+
+    def complete_rest(self, photo: np.ndarray, box: np.ndarray, known: CompletionOutput) -> CompletionOutput | None:
+        """Complete whoever is in a box beside somebody who is known.
+
+        `photo`: (H, W, 3) uint8 RGB; `box`: (H, W) bool, filled. None where nobody is left to be seen, and of a model
+        that has not learned to tell.
+        """
+        rest = box.copy()
+        rest[known.region.slices] &= ~known.visible
+        if not self._tells_apart or np.count_nonzero(rest) < LEAST_REST * np.count_nonzero(box):
+            return None
+        near, seen, _ = self._first_looks(photo, rest)
+        if not (seen.visible >= 0.5).any():
+            return None
+        completed = take_look(self._network, photo, near, seen.visible >= 0.5, self._average)
+        look = replace(mean_look([completed, seen], photo.shape[:2]), initial=in_crop(box, near))
+        return _settle(look, photo, box, self._network.input_size)
 
     def _look_at_mask(self, photo: np.ndarray, initial_mask: np.ndarray, is_box: bool) -> Look:
         """The final look where the initial mask, or the box, is all that is known."""
@@ -206,10 +233,8 @@ class MaskCompletion:
 
         None where the network for boxes sees nobody.
         """
-        boxes, stage1, mirror = self._box_network, self._network, self._average
-        body_box, wide = self._estimate_extent(boxes, photo, box)
-        near = SquareCrop.from_box_xyxy(body_box, TIGHT_SCALE, boxes.fine_size)
-        seen = take_look(boxes, photo, near, in_crop(box, near), mirror)
+        stage1, mirror = self._network, self._average
+        near, seen, wide = self._first_looks(photo, box)
         if not (seen.visible >= 0.5).any():
             return None
         completed = take_look(stage1, photo, near, seen.visible >= 0.5, mirror)
@@ -221,6 +246,13 @@ class MaskCompletion:
         own = take_look(stage1, photo, further, in_crop(box, further), mirror, first)
         # the box is what was given: no mask of ours is kept as drawn
         return replace(mean_look([completed, seen, own], photo.shape[:2], (1.0, 1.0, OWN_SAY)), initial=seen.initial)
+
+    def _first_looks(self, photo: np.ndarray, box: np.ndarray) -> tuple[SquareCrop, Look, Look]:
+        """The window around whoever is in a box, and what the network for boxes sees there and, wider, saw before."""
+        boxes = self._box_network
+        body_box, wide = self._estimate_extent(boxes, photo, box)
+        near = SquareCrop.from_box_xyxy(body_box, TIGHT_SCALE, boxes.fine_size)
+        return near, take_look(boxes, photo, near, in_crop(box, near), self._average), wide
 
     def look_at(
         self, photo: np.ndarray, visible_mask: np.ndarray, amodal_mask: np.ndarray

@@ -254,6 +254,8 @@ def export_to_weights(
         row["size_px"] = metadata.get("size_px", INPUT_SIZE)  # as it was trained, for looks where detail counts
     if isinstance(network, MaskCompletionNet) and metadata.get("second_look"):
         row["second_look"] = True
+    if isinstance(network, BoxMasksNet) and metadata.get("tells_apart"):
+        row["tells_apart"] = True
     if isinstance(network, MaskCompletionNet) and network.config.pose_guidance:
         write_poses(folder / "typical_poses.npz", network.typical_poses.centres.numpy())
     manifest_path = folder / MANIFEST_NAME

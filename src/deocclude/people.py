@@ -8,21 +8,15 @@ from __future__ import annotations
 
 import re
 import reprlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 
-from deocclude.crop import Region
 from deocclude.errors import InputError, UsageError
 from deocclude.masks import BoxXyxy, box_to_mask, check_mask, mask_to_box_xyxy
-
-# Two detections of one body: the smaller lies almost wholly in the larger, and is no mere part of it. A child held in
-# front of an adult lies in the adult's mask as well, but has less than half of its area.
-_CONTAINED_SHARE = 0.85
-_CONTAINED_AREA_RATIO = 0.5
 
 
 class Found(Protocol):
@@ -163,78 +157,6 @@ def keep(instances: Sequence[F], min_score: float = 0.0, min_height_px: float = 
         return instance.score >= min_score and y1 - y0 >= min_height_px
 
     return [instance for instance in instances if is_kept(instance)]
-
-
-def merge_duplicates(instances: Sequence[F], iou: float = 0.7) -> list[F]:
-    """One instance a body: of duplicates the one with the highest score stays, as it is; the order given is kept.
-
-    Two masks of one photo are duplicates when their IoU is at least `iou` (0 to 1), or when 85 % of the smaller lie
-    in the larger and it has more than half of the larger's area. Equal scores: the larger mask stays, then the
-    earlier one. Pixels are compared only where boxes and areas leave it open, and only inside both boxes.
-    """
-    best_first = sorted(range(len(instances)), key=lambda i: (-instances[i].score, -instances[i].area_px, i))
-    kept = _first_of_each(best_first, lambda i, j: _are_duplicates(instances[i], instances[j], iou))
-    return [instances[i] for i in kept]
-
-
-def _first_of_each(best_first: Sequence[int], are_same: Callable[[int, int], bool]) -> list[int]:
-    """Of those that are the same the first, as rising numbers."""
-    kept: list[int] = []
-    for candidate in best_first:
-        if not any(are_same(candidate, other) for other in kept):
-            kept.append(candidate)
-    return sorted(kept)
-
-
-def _are_duplicates(one: Found, other: Found, iou: float) -> bool:
-    smaller, larger = sorted((one.area_px, other.area_px))
-
-    def judge(shared_px: int) -> bool:
-        contained = shared_px >= _CONTAINED_SHARE * smaller and smaller > _CONTAINED_AREA_RATIO * larger
-        return contained or shared_px >= iou * (smaller + larger - shared_px)
-
-    x0, y0 = (max(one.box_xyxy[i], other.box_xyxy[i]) for i in (0, 1))
-    x1, y1 = (min(one.box_xyxy[i], other.box_xyxy[i]) for i in (2, 3))
-    if x0 >= x1 or y0 >= y1:
-        return False
-    # No more pixels than this can be shared; when that is not enough, the masks need not be read.
-    if not judge(min(smaller, (x1 - x0) * (y1 - y0))):
-        return False
-    return judge(int(np.count_nonzero(one.seen_in(x0, y0, x1, y1) & other.seen_in(x0, y0, x1, y1))))
-
-
-class Whole(Protocol):
-    """A whole body found in a photo: where it lies, its amodal mask there, (h, w) bool, and how sure the finder is."""
-
-    @property
-    def region(self) -> Region: ...
-    @property
-    def amodal(self) -> np.ndarray: ...
-    @property
-    def score(self) -> float: ...
-
-
-W = TypeVar("W", bound=Whole)
-
-
-def merge_coincident(bodies: Sequence[W], iou: float = 0.7) -> list[W]:
-    """One body a place: of those whose whole silhouettes have an IoU of at least `iou` the surest stays; order is kept.
-
-    Two boxes around parts of one person give masks that have little in common, and the same body behind them.
-    """
-    areas = [np.count_nonzero(body.amodal) for body in bodies]
-
-    def coincide(i: int, j: int) -> bool:
-        one, other = bodies[i], bodies[j]
-        common = one.region.intersect(other.region)
-        if common.is_empty:
-            return False
-        mine, theirs = (body.amodal[common.counted_from(body.region).slices] for body in (one, other))
-        shared = np.count_nonzero(mine & theirs)
-        return shared >= iou * (areas[i] + areas[j] - shared)
-
-    best_first = sorted(range(len(bodies)), key=lambda i: (-bodies[i].score, i))
-    return [bodies[i] for i in _first_of_each(best_first, coincide)]
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from deocclude.completion import CompletionOutput, MaskCompletion
 from deocclude.composite import paste_hidden_box
 from deocclude.crop import Region
 from deocclude.detection import PeopleFinder
+from deocclude.duplicates import merge_coincident, merge_duplicates, tell_apart
 from deocclude.errors import InputError, NobodyThereError, UsageError
 from deocclude.hidden import UNCALIBRATED, UNTOUCHED_BELOW, Complete, HiddenCalibration, check_complete
 from deocclude.image_io import ImageSource, load_image, load_photo
@@ -27,8 +28,6 @@ from deocclude.people import (
     as_instances,
     keep,
     left_to_right,
-    merge_coincident,
-    merge_duplicates,
 )  # fmt: skip
 from deocclude.recovery import ContentRecovery, hidden_on_photo
 from deocclude.runtime import find_model, open_networks
@@ -186,11 +185,16 @@ class Deoccluder:
                 prompts = self._find(photo, finder, min_score, min_height_px)
 
         with clock.stage("complete"):
-            bodies = [self._complete_one(photo, prompt, pointed_at=prompted) for prompt in prompts]
-            bodies = [body for body in bodies if body is not None]
+            found = [(prompt, self._complete_one(photo, prompt, pointed_at=prompted)) for prompt in prompts]
+            found = [(prompt, body) for prompt, body in found if body is not None]
+            bodies = [body for _, body in found]
             if not prompted:
+                # a segmenter's masks tell two in one place apart
+                from_boxes = any(prompt.doubtful for prompt in prompts)
+                if from_boxes:
+                    bodies = tell_apart(found, lambda prompt, known: self._complete_rest(photo, prompt, known))
                 bodies = merge_duplicates(bodies)
-                if any(prompt.doubtful for prompt in prompts):  # a segmenter's masks tell two in one place apart
+                if from_boxes:
                     bodies = merge_coincident(bodies)
             bodies = _share_out(bodies, size_hw, may_repeat=prompted)
             # people who are found keep their number from the left, whoever of them is chosen
@@ -257,11 +261,15 @@ class Deoccluder:
             if pointed_at:
                 raise
             return None
-        score = body.score * prompt.score
-        unsure = score < prompt.least_score or (prompt.doubtful and body.score < _LEAST_SEEN)
-        if not pointed_at and (unsure or not body.area_px):
+        return _scored(body, prompt, certain=pointed_at)
+
+    def _complete_rest(self, photo: np.ndarray, prompt: Prompt, known: CompletionOutput) -> CompletionOutput | None:
+        """Whoever is in a box beside somebody who is known, None where that is nobody."""
+        try:
+            rest = self._complete.complete_rest(photo, prompt.mask(photo.shape[:2]), known)
+        except NobodyThereError:
             return None
-        return replace(body, score=score)
+        return None if rest is None else _scored(rest, prompt, certain=False)
 
     def _uncrop(
         self, photo: np.ndarray, numbered: dict[int, CompletionOutput], cut: Mapping[int, Cut]
@@ -331,6 +339,15 @@ class Deoccluder:
                 body.crop_amodal_parsing,
             )
         return hidden_on_photo(content, body.crop, invisible, body.region, size_hw)
+
+
+def _scored(body: CompletionOutput, prompt: Prompt, *, certain: bool) -> CompletionOutput | None:
+    """The body with the score of finder and mask network together; None, unless `certain`, where that is too low."""
+    score = body.score * prompt.score
+    unsure = score < prompt.least_score or (prompt.doubtful and body.score < _LEAST_SEEN)
+    if not certain and (unsure or not body.area_px):
+        return None
+    return replace(body, score=score)
 
 
 def _masks(body: CompletionOutput) -> Body:

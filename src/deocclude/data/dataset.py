@@ -30,8 +30,8 @@ class CropConfig:
     box_spread: tuple[float, float] | None = None
     box_height_share: float = 1.0
     box_lean: float = 0.0
-    # of boxes in composed scenes: somebody who is known already is taken out of the box, another person, or, where
-    # nobody else is in it, its own, and then there is nobody left to find
+    # of samples of composed scenes: their initial mask is a box without somebody who is known already, another person
+    # or, where nobody else is in it, its own; then there is nobody left to find
     p_taken: float = 0.0
 
     def __post_init__(self) -> None:

@@ -61,6 +61,7 @@ class MaskStage(Stage):
                 f"{whole_alone[0]} judges whole bodies: leave one of them out"
             )
         self.p_second_look = section.p_second_look
+        self.tells_apart = self.method.boxes_alone and crops.crop.p_taken > 0
         if self.p_second_look and self.method is not MASK_METHODS["ours"]:
             raise ConfigError(f"mask.p_second_look is for our own network, model is {section.model!r}")
         # of its terms the perceptual one alone looks at people unhidden
@@ -160,6 +161,7 @@ class MaskStage(Stage):
         return {
             "network": self.method.kind, "config": self.config.to_dict(), "losses": self.losses,
             "size_px": self.size_px, "second_look": bool(self.p_second_look),
+            "tells_apart": self.tells_apart,
         }  # fmt: skip
 
 
