@@ -186,7 +186,7 @@ def test_at_a_box_stage_1_goes_on_from_what_the_network_for_boxes_sees_and_looks
     boxes = FakeBoxNetwork(lower_half, fine_size=320)
     network = FakeNetwork(lambda image, initial: ((initial > 0.75) * 0.9, (initial > 0.25) * 0.9), fine_size=288)
     options = {"average": average, "second_look": second_look, "box_network": boxes}
-    output = MaskCompletion(network, **options)(PHOTO, box)
+    output = MaskCompletion(network, **options)(PHOTO, box, crowded=True)
     times = 2 if average else 1
     assert [(len(image), image.shape[-1]) for image, _ in boxes.asked] == [(1, 256), (times, 320)], "wide, then near"
     sizes = [(len(image), image.shape[-1]) for image, _ in network.asked]
@@ -204,8 +204,10 @@ def test_at_a_box_stage_1_goes_on_from_what_the_network_for_boxes_sees_and_looks
     assert output.crop_amodal_parsing.sum(0).max() == pytest.approx(1, abs=1e-3)
 
 
-@pytest.mark.parametrize(("own_say", "is_seen"), [(0.4, True), (0.3, False)])
-def test_what_is_seen_in_a_box_is_the_weighed_mean_of_all_three_looks(own_say, is_seen):
+@pytest.mark.parametrize(
+    ("crowded", "says", "is_seen"), [(True, 0.4, True), (True, 0.3, False), (False, 0.3, True), (False, 0.25, False)]
+)
+def test_what_is_seen_in_a_box_is_the_weighed_mean_of_all_three_looks(crowded, says, is_seen):
     """The network for boxes says 0.9, stage 1 something twice: (0.9 + (1 + OWN_SAY) * something) / (2 + OWN_SAY)."""
     box, right = box_to_mask((100, 110, 180, 230), SIZE_HW), box_to_mask((140, 110, 180, 230), SIZE_HW)
     boxes = FakeBoxNetwork(lambda image, initial: (initial * 0.9,) * 2)
@@ -213,10 +215,11 @@ def test_what_is_seen_in_a_box_is_the_weighed_mean_of_all_three_looks(own_say, i
     def less_on_the_right(image, initial):
         columns = np.flatnonzero((initial >= 0.5).any(axis=0))
         seen = 0.9 * (initial >= 0.5)
-        seen[:, (columns[0] + columns[-1] + 1) // 2 :] *= own_say / 0.9
+        seen[:, (columns[0] + columns[-1] + 1) // 2 :] *= says / 0.9
         return seen, seen
 
-    output = MaskCompletion(FakeNetwork(less_on_the_right), average=False, box_network=boxes)(PHOTO, box)
+    complete = MaskCompletion(FakeNetwork(less_on_the_right), average=False, box_network=boxes)
+    output = complete(PHOTO, box, crowded=crowded)
     seen = spread(output, output.visible)
     assert (np.count_nonzero(seen & right) > 0.9 * np.count_nonzero(right)) == is_seen
     assert np.count_nonzero(seen & ~right) > 0.9 * np.count_nonzero(box & ~right)

@@ -99,7 +99,7 @@ def test_people_found_share_no_pixel_however_alike(pipe, person):
 
 
 def test_of_whom_nothing_is_seen_is_nobody_unless_pointed_at(pipe, person):
-    def unseen(photo, mask):
+    def unseen(photo, mask, crowded):
         body = pipe._complete(photo, mask)
         return replace(body, visible=np.zeros_like(body.visible), score=0.0)
 
@@ -166,7 +166,7 @@ def with_detector(pipe: Deoccluder, *found: Detection, unsure: bool = False) -> 
     """`pipe` with such a detector; unsure: the mask network sees nobody anywhere."""
     boxes = Boxes(*found)
 
-    def doubt(photo, mask):
+    def doubt(photo, mask, crowded):
         return replace(pipe._complete(photo, mask), score=0.4)
 
     complete = doubt if unsure else pipe._complete
@@ -210,7 +210,7 @@ def test_whom_the_mask_network_does_not_see_is_nobody(pipe, person):
 
 
 def test_whoever_vanishes_is_an_error_only_for_who_points_there(pipe, person):
-    def vanish(photo, mask):
+    def vanish(photo, mask, crowded):
         raise NobodyThereError("the person is smaller than a pixel of the photo")
 
     vanishing = Deoccluder(vanish, pipe._recover, device="cpu", model="base", finder=Boxes(RIGHT, LEFT))
@@ -242,36 +242,55 @@ def test_two_boxes_around_one_body_are_one_person_but_two_masks_of_a_segmenter_a
 class OneMaskForTwo:
     """A completion that takes two people for one at the box of the first of them, until it knows the second."""
 
-    def __init__(self, complete, first: np.ndarray, both: np.ndarray, rest_score: float):
-        self.complete, self.first, self.both, self.rest_score = complete, first, both, rest_score
+    def __init__(self, complete, asked: np.ndarray, first: np.ndarray, both: np.ndarray, rest_score: float):
+        self.complete, self.asked, self.first, self.both, self.rest_score = complete, asked, first, both, rest_score
         self.known = None
+        self.crowded: list[bool] = []
 
-    def __call__(self, photo, mask):
-        return self.complete(photo, self.both if (mask == self.first).all() else mask)
+    def __call__(self, photo, mask, *, crowded):
+        self.crowded.append(crowded)
+        return self.complete(photo, self.both if (mask == self.asked).all() else mask)
 
     def complete_rest(self, photo, box, known):
-        assert (box == self.first).all()
+        assert (box == self.asked).all()
         self.known = known
         return replace(self.complete(photo, self.first), score=self.rest_score)
 
 
-@pytest.mark.parametrize(("rest_score", "people"), [(0.8, 2), (0.4, 1)])
-def test_two_people_in_the_mask_of_one_are_told_apart(pipe, person, rest_score, people):
-    boxes = [(100.0, 60.0, 140.0, 260.0), (140.0, 60.0, 190.0, 260.0)]
-    first, second = (box_to_mask(box, person.photo.shape[:2]) for box in boxes)
-    complete = OneMaskForTwo(pipe._complete, first, first | second, rest_score)
-    finder = Boxes(Detection(boxes[0], 0.9), Detection(boxes[1], 0.6))
+@pytest.mark.parametrize(
+    ("rest_score", "right", "people"),
+    [
+        (0.8, 142.0, 2),
+        (0.4, 142.0, 1),  # nobody sure enough is left
+        (0.8, 180.0, 1),  # nor who fills the box: it is of both
+    ],
+)
+def test_two_people_in_the_mask_of_one_are_told_apart(pipe, person, rest_score, right, people):
+    one, other, asked = (100.0, 60.0, 140.0, 260.0), (140.0, 60.0, 220.0, 260.0), (100.0, 60.0, right, 260.0)
+    first, second, box = (box_to_mask(edges, person.photo.shape[:2]) for edges in (one, other, asked))
+    complete = OneMaskForTwo(pipe._complete, box, first, first | second, rest_score)
+    finder = Boxes(Detection(asked, 0.9), Detection(other, 0.6))
     finding = Deoccluder(complete, pipe._recover, device="cpu", model="base", finder=finder)
     found = finding(person.photo).people
-    assert len(found) == people
-    assert complete.known.box_xyxy == pytest.approx(boxes[1], abs=3)
+    assert complete.known.box_xyxy == pytest.approx(other, abs=3)
+    seen = [mask_to_box_xyxy(each.visible_mask) for each in found]
     if people == 2:
-        seen = [mask_to_box_xyxy(one.visible_mask) for one in found]
-        assert seen == [pytest.approx(box, abs=3) for box in boxes]
+        assert seen == [pytest.approx(one, abs=3), pytest.approx(other, abs=3)]
         assert found[0].score == pytest.approx(0.9 * rest_score)
     else:
-        seen = mask_to_box_xyxy(found[0].visible_mask)
-        assert seen == pytest.approx((*boxes[0][:2], *boxes[1][2:]), abs=3), "nobody sure enough is left"
+        assert seen == [pytest.approx((*one[:2], *other[2:]), abs=3)]
+
+
+def test_stage_1_is_told_whose_box_overlaps_with_another(pipe, person):
+    boxes = [(100.0, 60.0, 160.0, 260.0), (140.0, 60.0, 200.0, 260.0), (300.0, 60.0, 360.0, 260.0)]
+    nothing = np.zeros(person.photo.shape[:2], bool)
+    complete = OneMaskForTwo(pipe._complete, nothing, nothing, nothing, 0.0)
+    own = Deoccluder(complete, pipe._recover, device="cpu", model="base")
+    own(person.photo, boxes_xyxy=boxes)
+    assert complete.crowded == [True, True, False]
+    complete.crowded.clear()
+    own(person.photo, masks=[box_to_mask(boxes[0], nothing.shape)], boxes_xyxy=boxes[1:])
+    assert complete.crowded == [False] * 3
 
 
 def test_nobody_found_is_no_error(pipe, person):

@@ -15,8 +15,11 @@ from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 
+from deocclude.detection import box_iou
 from deocclude.errors import InputError, UsageError
 from deocclude.masks import BoxXyxy, box_to_mask, check_mask, mask_to_box_xyxy
+
+_CROWDED_IOU = 0.05
 
 
 class Found(Protocol):
@@ -93,6 +96,14 @@ class Prompt:
     def mask(self, size_hw: tuple[int, int]) -> np.ndarray:
         """(H, W) bool: the rough mask, or the filled box."""
         return self.area if isinstance(self.area, np.ndarray) else box_to_mask(self.area, size_hw)
+
+
+def in_crowds(prompts: Sequence[Prompt]) -> list[bool]:
+    """For each prompt whether it is a box that another one's overlaps by an IoU of 0.05 or more."""
+    boxes = [prompt.area if isinstance(prompt.area, tuple) else (0.0,) * 4 for prompt in prompts]
+    overlap = box_iou(*(np.array(boxes, np.float32).reshape(-1, 4),) * 2)
+    np.fill_diagonal(overlap, 0.0)
+    return (overlap >= _CROWDED_IOU).any(1).tolist()
 
 
 class Segmenter(Protocol):

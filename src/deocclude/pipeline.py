@@ -14,7 +14,7 @@ import numpy as np
 from deocclude.completion import CompletionOutput, MaskCompletion
 from deocclude.composite import paste_hidden_box
 from deocclude.crop import Region
-from deocclude.detection import PeopleFinder
+from deocclude.detection import PeopleFinder, box_iou
 from deocclude.duplicates import merge_coincident, merge_duplicates, tell_apart
 from deocclude.errors import InputError, NobodyThereError, UsageError
 from deocclude.hidden import UNCALIBRATED, UNTOUCHED_BELOW, Complete, HiddenCalibration, check_complete
@@ -26,6 +26,7 @@ from deocclude.people import (
     Prompt,
     Segmenter,
     as_instances,
+    in_crowds,
     keep,
     left_to_right,
 )  # fmt: skip
@@ -38,6 +39,8 @@ from deocclude.uncrop import Canvas, Cut, check_uncrop, find_cut
 _BOX_SLACK_PX = 1.0
 # Somebody found by the detector whose visible part gets less from the mask network, on average, is nobody.
 _LEAST_SEEN = 0.5
+# Whoever is left in a box beside somebody else has to have about that box.
+_FILLED_IOU = 0.6
 
 
 def load(
@@ -185,7 +188,10 @@ class Deoccluder:
                 prompts = self._find(photo, finder, min_score, min_height_px)
 
         with clock.stage("complete"):
-            found = [(prompt, self._complete_one(photo, prompt, pointed_at=prompted)) for prompt in prompts]
+            found = [
+                (prompt, self._complete_one(photo, prompt, pointed_at=prompted, crowded=crowded))
+                for prompt, crowded in zip(prompts, in_crowds(prompts), strict=True)
+            ]
             found = [(prompt, body) for prompt, body in found if body is not None]
             bodies = [body for _, body in found]
             if not prompted:
@@ -249,14 +255,16 @@ class Deoccluder:
         detections = self._detect(photo, min_score=least, min_height_px=min_height_px)
         return [Prompt(one.box_xyxy, one.score, doubtful=True, least_score=least) for one in detections]
 
-    def _complete_one(self, photo: np.ndarray, prompt: Prompt, *, pointed_at: bool) -> CompletionOutput | None:
+    def _complete_one(
+        self, photo: np.ndarray, prompt: Prompt, *, pointed_at: bool, crowded: bool
+    ) -> CompletionOutput | None:
         """The body of one prompt.
 
         None for somebody found of whom nothing is seen after all, or of whom finder and mask network together are not
         sure enough.
         """
         try:
-            body = self._complete(photo, prompt.mask(photo.shape[:2]))
+            body = self._complete(photo, prompt.mask(photo.shape[:2]), crowded=crowded)
         except NobodyThereError:
             if pointed_at:
                 raise
@@ -264,12 +272,17 @@ class Deoccluder:
         return _scored(body, prompt, certain=pointed_at)
 
     def _complete_rest(self, photo: np.ndarray, prompt: Prompt, known: CompletionOutput) -> CompletionOutput | None:
-        """Whoever is in a box beside somebody who is known, None where that is nobody."""
+        """Whoever is in a box beside somebody who is known; None where that is nobody, or does not fill the box."""
         try:
             rest = self._complete.complete_rest(photo, prompt.mask(photo.shape[:2]), known)
         except NobodyThereError:
             return None
-        return None if rest is None else _scored(rest, prompt, certain=False)
+        rest = None if rest is None else _scored(rest, prompt, certain=False)
+        if rest is None:
+            return None
+        (filled,) = box_iou(*np.array([[prompt.area], [rest.box_xyxy]], np.float32)).ravel()
+        # less of it is seen of the legs, say, of somebody whose upper body was taken for a person
+        return rest if filled >= _FILLED_IOU else None
 
     def _uncrop(
         self, photo: np.ndarray, numbered: dict[int, CompletionOutput], cut: Mapping[int, Cut]
