@@ -82,9 +82,12 @@ def test_the_network_for_boxes_goes_into_the_model_and_looks_at_boxes(exported, 
     torch.manual_seed(0)
     network = BoxMasksNet(BoxMasksConfig(widths=(8, 8, 8, 8), blocks=(0, 0, 0, 1), head_width=8)).eval()
     source = tmp_path / "box.safetensors"
-    metadata = {"network": "mask_box", "config": network.config.to_dict(), "size_px": 96}
-    save_weights(source, network.state_dict(), metadata)
-    row = export_to_weights(source, folder, model="tiny")
+    metadata = {"network": "mask_box", "config": network.config.to_dict(), "size_px": 96, "tells_apart": False}
+    for tells_apart in (True, False):
+        save_weights(source, network.state_dict(), metadata | {"tells_apart": tells_apart})
+        row = export_to_weights(source, folder, model="tiny")
+        assert row.get("tells_apart", False) == tells_apart
+        assert deocclude.load("tiny", device="cpu", weights_dir=folder)._complete._tells_apart == tells_apart
     assert row["onnx"] == "mask_box_tiny.onnx" and row["size_px"] == 96 and "second_look" not in row
     networks, _ = open_networks(find_model("tiny", folder), "cpu")
     image, initial = example_inputs(network, 2, (96, 96)).values()

@@ -97,8 +97,14 @@ def test_the_network_for_boxes_learns_on_a_trunk_that_imagenet_taught(write_conf
     assert all(after[name] < before[name] for name in ("visible_ce", "amodal_ce"))
     network, metadata = build_network(outcome.best_weights)
     assert isinstance(network, BoxMasksNet) and metadata["network"] == "mask_box"
+    assert not metadata["tells_apart"]
     assert torch.equal(network.trunk.stages[2][-1].project[0].weight, published["_blocks.4._project_conv.weight"])
     assert not torch.equal(network.trunk.stages[3][-1].project[0].weight, published["_blocks.7._project_conv.weight"])
+
+
+def test_a_network_that_saw_boxes_without_somebody_known_says_so(write_config) -> None:
+    config = load_config(write_config(), [*TINY_BOX, "mask.data.crop.p_taken=0.5"])
+    assert MaskStage(config).metadata()["tells_apart"]
 
 
 def test_the_network_for_boxes_is_validated_on_boxes(write_config) -> None:
@@ -194,6 +200,8 @@ def test_typical_poses_come_from_a_file_or_are_drawn(write_config, tmp_path: Pat
         ("data.crop.wide_scale=[3, 1]", "wide_scale must rise from low to high, got [3.0, 1.0]"),
         ("data.crop.box_spread=[0.2, 0.1]", "box_spread must rise from low to high, got [0.2, 0.1]"),
         ("data.crop.box_spread=[0, 0.1]", "box_spread must be above 0, got [0.0, 0.1]"),
+        ("data.crop.box_lean=-1", "box_lean must be at least 0, got -1"),
+        ("data.crop.box_height_share=-0.5", "box_height_share must be at least 0, got -0.5"),
         ("data.synthesis.p_nobody=-0.1", "p_nobody is a share from 0 to 1, got -0.1"),
     ],
 )

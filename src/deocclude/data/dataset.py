@@ -38,6 +38,9 @@ class CropConfig:
         check_ranges(self, rising=("wide_scale", "tight_scale", "box_spread"))
         if self.box_spread is not None and self.box_spread[0] <= 0:
             raise ValueError(f"box_spread must be above 0, got {list(self.box_spread)}")
+        for name in ("box_height_share", "box_lean"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name):g}")
 
     @property
     def box_errors(self) -> BoxErrors:
