@@ -54,21 +54,26 @@ def _are_duplicates(one: Found, other: Found, iou: float) -> bool:
         contained = shared_px >= _CONTAINED_SHARE * smaller and smaller > _CONTAINED_AREA_RATIO * larger
         return contained or shared_px >= iou * (smaller + larger - shared_px)
 
-    x0, y0 = (max(one.box_xyxy[i], other.box_xyxy[i]) for i in (0, 1))
-    x1, y1 = (min(one.box_xyxy[i], other.box_xyxy[i]) for i in (2, 3))
+    x0, y0, x1, y1 = _common_box(one, other)
     # No more pixels than this can be shared; when that is not enough, the masks need not be read.
-    if not judge(min(smaller, max(0, x1 - x0) * max(0, y1 - y0))):
+    if not judge(min(smaller, (x1 - x0) * (y1 - y0))):
         return False
     return judge(_shared_px(one, other))
 
 
 def _shared_px(one: Found, other: Found) -> int:
     """How many pixels are seen of both."""
-    x0, y0 = (max(one.box_xyxy[i], other.box_xyxy[i]) for i in (0, 1))
-    x1, y1 = (min(one.box_xyxy[i], other.box_xyxy[i]) for i in (2, 3))
-    if x0 >= x1 or y0 >= y1:
+    x0, y0, x1, y1 = _common_box(one, other)
+    if x0 == x1 or y0 == y1:
         return 0
     return int(np.count_nonzero(one.seen_in(x0, y0, x1, y1) & other.seen_in(x0, y0, x1, y1)))
+
+
+def _common_box(one: Found, other: Found) -> tuple[int, int, int, int]:
+    """What both boxes hold, without width or height where that is nothing."""
+    x0, y0 = (max(one.box_xyxy[i], other.box_xyxy[i]) for i in (0, 1))
+    x1, y1 = (min(one.box_xyxy[i], other.box_xyxy[i]) for i in (2, 3))
+    return x0, y0, max(x0, x1), max(y0, y1)
 
 
 class Whole(Protocol):

@@ -116,6 +116,13 @@ def _sides(box: np.ndarray) -> np.ndarray:
     return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
 
 
+def test_a_box_beyond_the_edge_is_none() -> None:
+    corner = np.zeros((20, 30), bool)
+    corner[0, 29] = True
+    boxes = [draw_box(corner, np.random.default_rng(seed), BoxErrors((1.9, 2.0))) for seed in range(60)]
+    assert all(box.any() for box in boxes) and any((box == corner).all() for box in boxes)
+
+
 def test_boxes_are_less_far_off_above_and_below_where_asked_for(mask: np.ndarray) -> None:
     errors = BoxErrors((0.08, 0.081), height_share=0.25)
     off = np.array([_sides(draw_box(mask, np.random.default_rng(seed), errors)) for seed in range(300)]) - _sides(mask)

@@ -78,7 +78,8 @@ def draw_box(
     else:
         spread = float(np.exp(rng.uniform(*np.log(errors.spread))))
     towards = _towards_neighbour(mask, rng, errors.lean, others) if errors.lean else np.zeros(4)
-    return _loose_box(mask.astype(np.uint8), rng, spread, errors.height_share, towards).astype(bool)
+    box = _loose_box(mask.astype(np.uint8), rng, spread, errors.height_share, towards).astype(bool)
+    return box if box.any() else mask.copy()  # of a speck at the picture's edge, all of it may lie beyond
 
 
 def take_somebody_out(
