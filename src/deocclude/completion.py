@@ -209,9 +209,11 @@ class MaskCompletion:
         `photo`: (H, W, 3) uint8 RGB; `box`: (H, W) bool, filled. None where nobody is left to be seen, and of a model
         that has not learned to tell.
         """
+        if not self._tells_apart:
+            return None
         rest = box.copy()
         rest[known.region.slices] &= ~known.visible
-        if not self._tells_apart or np.count_nonzero(rest) < LEAST_REST * np.count_nonzero(box):
+        if np.count_nonzero(rest) < LEAST_REST * np.count_nonzero(box):
             return None
         near, seen, _ = self._first_looks(photo, rest)
         if not (seen.visible >= 0.5).any():

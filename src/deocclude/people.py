@@ -100,8 +100,9 @@ class Prompt:
 
 def in_crowds(prompts: Sequence[Prompt]) -> list[bool]:
     """For each prompt whether it is a box that another one's overlaps by an IoU of 0.05 or more."""
-    boxes = [prompt.area if isinstance(prompt.area, tuple) else (0.0,) * 4 for prompt in prompts]
-    overlap = box_iou(*(np.array(boxes, np.float32).reshape(-1, 4),) * 2)
+    edges = [prompt.area if isinstance(prompt.area, tuple) else (0.0,) * 4 for prompt in prompts]
+    boxes = np.array(edges, np.float32).reshape(-1, 4)
+    overlap = box_iou(boxes, boxes)
     np.fill_diagonal(overlap, 0.0)
     return (overlap >= _CROWDED_IOU).any(1).tolist()
 

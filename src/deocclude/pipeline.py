@@ -281,7 +281,7 @@ class Deoccluder:
         if rest is None:
             return None
         (filled,) = box_iou(*np.array([[prompt.area], [rest.box_xyxy]], np.float32)).ravel()
-        # less of it is seen of the legs, say, of somebody whose upper body was taken for a person
+        # the legs, say, of somebody whose upper body is known fill less of it
         return rest if filled >= _FILLED_IOU else None
 
     def _uncrop(
