@@ -137,6 +137,9 @@ class StageSection(_Strict):
     perceptual: Path | None = None  # VGG-16 .safetensors for the perceptual terms instead of our own encoder
     # stage 1: share of boxes that come as in a second look, with what the network sees in them by itself
     p_second_look: float = Field(default=0.0, ge=0, le=1)
+    # stage 1: share of boxes that come as the masks that a network for boxes makes of them, before any second look
+    p_box_mask: float = Field(default=0.0, ge=0, le=1)
+    box_masks: Path | None = None  # .safetensors of that network (model: box)
     # stage 2 on what stage 1 predicts, as at inference, in this share of the batches
     stage1: Path | None = None  # .safetensors of the stage 1 that predicts
     p_predicted: float = Field(default=0.0, ge=0, le=1)

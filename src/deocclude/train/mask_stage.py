@@ -18,10 +18,11 @@ from deocclude.models.features import load_features
 from deocclude.models.mask_completion import to_probabilities
 from deocclude.models.registry import MASK_METHODS, find_method
 from deocclude.person_frame import read_poses
-from deocclude.train.config import TrainConfig, build
+from deocclude.train.config import StageSection, TrainConfig, build
 from deocclude.train.crops import Crops, iou_of_each
 from deocclude.train.engine import STATE_FILE, Outcome, Stage, choose_device, fit, to_float, use_bfloat16
 from deocclude.train.imagenet import take_over_imagenet
+from deocclude.train.masks_of_boxes import load_box_network, masks_of_boxes
 from deocclude.train.pictures import first_people, in_a_row, mask_rgb, named, to_rgb
 from deocclude.train.second_look import look_again
 from deocclude.weights_io import start_from
@@ -64,6 +65,8 @@ class MaskStage(Stage):
         self.tells_apart = self.method.boxes_alone and crops.crop.p_taken > 0
         if self.p_second_look and self.method is not MASK_METHODS["ours"]:
             raise ConfigError(f"mask.p_second_look is for our own network, model is {section.model!r}")
+        self.p_box_mask = section.p_box_mask
+        self.box_network = _load_box_network(section, self.method.boxes_alone)
         # of its terms the perceptual one alone looks at people unhidden
         self.stream = crops.stream(config.seed, known_in_part=True, truth=bool(self.losses.get("perceptual")))
         if section.init is not None:
@@ -86,6 +89,8 @@ class MaskStage(Stage):
 
     def generator_terms(self, batch: dict[str, Tensor], rng: np.random.Generator) -> tuple[dict[str, Tensor], Tensor]:
         """Terms of the criterion, and the soft amodal mask."""
+        if self.box_network is not None:
+            batch = batch | {"initial": masks_of_boxes(self.box_network, batch, self.p_box_mask, rng)}
         if self.p_second_look:
             batch = batch | {"initial": look_again(self.network, batch, self.p_second_look, rng)}
         batch = self.method.targets(self.config, batch, rng)
@@ -112,9 +117,7 @@ class MaskStage(Stage):
         for raw in self.validation:
             batch = to_float(raw, device)
             with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
-                # as inference looks: at every box twice
-                initial = look_again(network, batch, 1.0) if self.p_second_look else batch["initial"]
-                output = network(batch["photo"], initial)
+                output = network(batch["photo"], self._as_at_inference(network, batch))
             found = to_probabilities(output.float())
             visible, known = batch["visible"] > 0, batch["known"] > 0
             truth, whole = (batch["amodal"] > 0) & known, (found.amodal > 0.5) & known
@@ -134,6 +137,12 @@ class MaskStage(Stage):
         # a small validation set may hold nobody unoccluded, or nobody with labels: that measure is left out
         means = {k: v.mean().item() for k, v in joined.items() if len(v)}
         return means | {"score": means.get("full_iou", 0.0) + means.get("invisible_iou", 0.0)}
+
+    def _as_at_inference(self, network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        """The initial masks of a batch with every box looked at before, by whichever network does so at inference."""
+        if self.box_network is not None:
+            return masks_of_boxes(self.box_network, batch, 1.0)
+        return look_again(network, batch, 1.0) if self.p_second_look else batch["initial"]
 
     @torch.no_grad()
     def pictures(self, network: nn.Module, stage1: nn.Module | None = None) -> dict[str, np.ndarray]:
@@ -163,6 +172,16 @@ class MaskStage(Stage):
             "size_px": self.size_px, "second_look": bool(self.p_second_look),
             "tells_apart": self.tells_apart,
         }  # fmt: skip
+
+
+def _load_box_network(section: StageSection, boxes_alone: bool) -> nn.Module | None:
+    if not section.p_box_mask:
+        return None
+    if section.box_masks is None:
+        raise ConfigError("mask.box_masks: name the .safetensors of a network for boxes (mask.p_box_mask asks for it)")
+    if boxes_alone:
+        raise ConfigError(f"mask.p_box_mask is for networks that complete masks, model is {section.model!r}")
+    return load_box_network(section.box_masks)
 
 
 def draw_poses(config: TrainConfig) -> np.ndarray:
