@@ -205,10 +205,10 @@ def test_at_a_box_stage_1_goes_on_from_what_the_network_for_boxes_sees_and_looks
 
 
 @pytest.mark.parametrize(
-    ("crowded", "says", "is_seen"), [(True, 0.4, True), (True, 0.3, False), (False, 0.3, True), (False, 0.25, False)]
+    ("crowded", "says", "is_seen"), [(True, 0.41, True), (True, 0.34, False), (False, 0.34, True), (False, 0.29, False)]
 )
 def test_what_is_seen_in_a_box_is_the_weighed_mean_of_all_three_looks(crowded, says, is_seen):
-    """The network for boxes says 0.9, stage 1 something twice: (0.9 + (1 + OWN_SAY) * something) / (2 + OWN_SAY)."""
+    """0.9, says the network for boxes, stage 1 something twice: (0.9 + (REPAIRED_SAY + OWN_SAY) * it) / (1 + both)."""
     box, right = box_to_mask((100, 110, 180, 230), SIZE_HW), box_to_mask((140, 110, 180, 230), SIZE_HW)
     boxes = FakeBoxNetwork(lambda image, initial: (initial * 0.9,) * 2)
 
