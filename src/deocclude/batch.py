@@ -28,7 +28,7 @@ from deocclude.masks import BoxXyxy
 from deocclude.order import Occlusion
 from deocclude.people import Choice, Segmenter
 from deocclude.stamp import file_digest, folder_state, make_stamp, read_ids, read_stamp
-from deocclude.types import PERSON_KINDS, SAVE_KINDS, Person, Result, output_name, read_kinds, suffix_of
+from deocclude.types import KIND_ALIASES, PERSON_KINDS, SAVE_KINDS, Person, Result, output_name, read_kinds, suffix_of
 from deocclude.uncrop import check_uncrop
 
 if TYPE_CHECKING:
@@ -254,7 +254,7 @@ def plan_jobs(
     """
     kinds = read_kinds(kinds)
     if not kinds:
-        raise UsageError(f"--save takes some of {','.join(SAVE_KINDS)}, got nothing")
+        raise UsageError(f"--save takes some of {','.join((*SAVE_KINDS, *KIND_ALIASES))}, got nothing")
     check_uncrop(uncrop, check_complete(complete))
     if masks or boxes_xyxy:
         if finding:
