@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from deocclude.models.box_masks import BoxMasksConfig, BoxMasksNet
-from deocclude.train.second_look import are_boxes
+from deocclude.train.second_look import some_boxes
 from deocclude.weights_io import rebuild
 
 
@@ -34,9 +34,7 @@ def masks_of_boxes(
     batch: photo (B, 3, S, S), initial (B, 1, S, S) in {0, 1}. rng: picks the share; none is needed for all of them.
     """
     initial = batch["initial"]
-    asked = are_boxes(initial)
-    if share < 1:
-        asked &= torch.from_numpy(rng.random(len(initial)) < share).to(asked.device)
+    asked = some_boxes(initial, share, rng)
     if not asked.any():
         return initial
     seen = (network(batch["photo"][asked], initial[asked]).visible >= 0).to(initial)

@@ -26,9 +26,7 @@ def look_again(
     The first look is as at inference and trains nothing, whether or not the network is in training.
     """
     initial = batch["initial"]
-    again = are_boxes(initial)
-    if share < 1:
-        again &= torch.from_numpy(rng.random(len(initial)) < share).to(again.device)
+    again = some_boxes(initial, share, rng)
     if not again.any():
         return initial
     learns = network.training
@@ -40,6 +38,14 @@ def look_again(
     prompts = initial.clone()
     prompts[again] = (initial[again] + seen) / 2
     return prompts
+
+
+def some_boxes(masks: Tensor, share: float, rng: np.random.Generator | None) -> Tensor:
+    """(B,) bool: a share of the filled boxes among the masks (B, 1, S, S), which `rng` picks; of 1 all of them."""
+    boxes = are_boxes(masks)
+    if share < 1:
+        boxes &= torch.from_numpy(rng.random(len(masks)) < share).to(boxes.device)
+    return boxes
 
 
 def are_boxes(masks: Tensor) -> Tensor:
