@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from deocclude.crop import Region
-from deocclude.edges import RADIUS_PX, _mean_around, follow_edges, grow
+from deocclude.edges import FLATNESS, RADIUS_PX, _mean_around, _solve, follow_edges, grow
 from deocclude.masks import mask_iou
 
 S, T = 64, 192
@@ -85,3 +85,57 @@ def test_means_are_those_of_the_square_around_with_the_border_repeated(size_hw):
     side = 2 * RADIUS_PX + 1
     windows = np.lib.stride_tricks.sliding_window_view(padded, (side, side), axis=(1, 2))
     assert np.allclose(_mean_around(planes), windows.mean(axis=(-2, -1)), atol=1e-6)
+
+
+def plain_pictures(size: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Pictures that leave a fit little or nothing to go by, (size, size, 3) uint8 each."""
+    columns = np.arange(size)[None, :, None]
+    half, line = columns < size // 2, columns == size // 2
+    one, other = rng.integers(0, 256, (2, 3))
+    noise = rng.integers(0, 254, (size, size, 1))
+    walk = np.cumsum(rng.integers(-3, 4, (size, size, 1)), axis=1) % 256
+    off_by_one = rng.random((size, size, 3)) < 0.02
+    pictures = {
+        "black": np.zeros((1, 1, 3)), "white": np.full((1, 1, 3), 255), "flat": one[None, None],
+        "grey": noise, "smooth grey": walk, "nearly grey": (walk + off_by_one).clip(0, 255),
+        "tinted": noise + np.array([0, 1, 2]), "black and white": 255 * (noise > 127),
+        "nearly black and white": abs(255 * (noise > 127) - rng.integers(0, 2, (size, size, 3))),
+        "two colours": np.where(half, one, other), "one pixel wide": np.where(line, one, other),
+        "black beside white": 255 * half, "saturated": 255 * (rng.random((size, size, 3)) > 0.5),
+    }  # fmt: skip
+    return {name: np.broadcast_to(p, (size, size, 3)).astype(np.uint8) for name, p in pictures.items()}
+
+
+def plain_maps(size: int) -> np.ndarray:
+    """(4, size, size) float32: nobody, everybody, one pixel, one half."""
+    maps = np.zeros((4, size, size), np.float32)
+    maps[1], maps[2, size // 2, size // 2], maps[3, :, size // 2 :] = 1, 1, 1
+    return maps
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 128])
+def test_probabilities_stay_finite_where_colours_tell_next_to_nothing(size):
+    for seed in range(4):
+        for name, picture in plain_pictures(size, np.random.default_rng(seed)).items():
+            with np.errstate(over="raise", divide="raise", invalid="raise"):
+                out = follow_edges(picture, plain_maps(size), picture.repeat(2, 0).repeat(2, 1))
+            assert np.isfinite(out).all() and out.min() >= 0 and out.max() <= 1, (name, seed)
+
+
+@pytest.mark.parametrize("name", plain_pictures(2, np.random.default_rng(0)))
+def test_slopes_are_those_of_double_precision(name):
+    colours = np.moveaxis(plain_pictures(S, np.random.default_rng(4))[name], -1, 0).astype(np.float32) / 255
+    values = np.random.default_rng(5).random((2, S, S)).astype(np.float32)
+    mean_colour = _mean_around(colours)
+
+    def shared_with_colours(planes: np.ndarray) -> np.ndarray:
+        pairs = zip(colours, mean_colour, strict=True)
+        return np.stack([_mean_around(one * planes) - mean * _mean_around(planes) for one, mean in pairs])
+
+    spread = shared_with_colours(colours) + FLATNESS * np.eye(3, dtype=np.float32)[..., None, None]
+    shared = shared_with_colours(values)
+    slopes = _solve([spread[a, b] for a, b in [(0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)]], shared)
+    systems, sides = (np.moveaxis(terms.astype(np.float64), (0, 1), (-2, -1)) for terms in (spread, shared))
+    exact = np.moveaxis(np.linalg.solve(systems, sides), (-2, -1), (0, 1))
+    # float32's 6e-8 times the condition of the systems, up to 0.75 / FLATNESS, is 1.5e-3
+    np.testing.assert_allclose(slopes, exact, atol=1e-3 * max(1, np.abs(exact).max()))

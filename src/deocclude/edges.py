@@ -91,17 +91,23 @@ def _fit(colours: np.ndarray, values: np.ndarray) -> _Fit:
 
 
 def _solve(spread: list[np.ndarray], shared: np.ndarray) -> np.ndarray:
-    """(3, M, S, S) solutions of symmetric systems, given by their six entries (S, S) each and right sides (3, M, S, S):
-    by cofactors, far faster here than a general solver."""
+    """(3, M, S, S) solutions of symmetric systems, given by their six entries (S, S) each and right sides (3, M, S, S).
+
+    By the factors L D L^T (Golub and Van Loan, Matrix Computations, 4.1.2). The covariance of colours in [0, 1] with
+    FLATNESS on its diagonal has a D of at least FLATNESS, up to a hundredth that rounding takes: never 0. Its
+    determinant would be lost in float32's rounding where all is grey.
+    """
     rr, rg, rb, gg, gb, bb = spread
-    c_rr, c_rg, c_rb = gg * bb - gb * gb, rb * gb - rg * bb, rg * gb - rb * gg
-    c_gg, c_gb, c_bb = rr * bb - rb * rb, rg * rb - rr * gb, rr * gg - rg * rg
-    determinant = rr * c_rr + rg * c_rg + rb * c_rb
-    rows = (c_rr, c_rg, c_rb), (c_rg, c_gg, c_gb), (c_rb, c_gb, c_bb)
-    return (
-        np.stack([sum(cofactor * side for cofactor, side in zip(row, shared, strict=True)) for row in rows])
-        / determinant
-    )
+    g_of_r, b_of_r = rg / rr, rb / rr
+    gg, gb = gg - g_of_r * rg, gb - g_of_r * rb
+    b_of_g = gb / gg
+    bb = bb - b_of_r * rb - b_of_g * gb
+    r, g, b = shared
+    g = g - g_of_r * r
+    b = (b - b_of_r * r - b_of_g * g) / bb
+    g = g / gg - b_of_g * b
+    r = r / rr - g_of_r * g - b_of_r * b
+    return np.stack([r, g, b])
 
 
 def _mean_around(planes: np.ndarray) -> np.ndarray:
