@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import deocclude
 from deocclude import demo
-from deocclude.masks import dilate
+from deocclude.masks import box_to_mask, dilate
 from deocclude.runtime import BUNDLED_WEIGHTS, EXTRA_NETWORKS, NETWORKS
 
 ROWS = json.loads((BUNDLED_WEIGHTS / "manifest.json").read_text())["models"]["base"]["networks"]
@@ -53,6 +55,43 @@ def test_a_gap_between_mask_and_occluder_is_bridged() -> None:
     score = demo.score(scene, person.amodal_mask, person.content)
     assert person.amodal_mask[gap].mean() > 0.9
     assert score.full_iou > 0.9 and score.invisible_iou > 0.65
+
+
+def _plain_bodies() -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Photo, visible and amodal mask of bodies that give recovery next to nothing to go by."""
+    hw = (200, 150)
+    noise = np.random.default_rng(0).integers(0, 256, (*hw, 3), dtype=np.uint8)
+    grey = np.repeat(noise[..., :1], 3, axis=2)
+    whole, upper = box_to_mask((50, 40, 90, 160), hw), box_to_mask((50, 40, 90, 90), hw)
+    column, row, pixel = (box_to_mask(b, hw) for b in ((70, 50, 71, 150), (50, 50, 90, 51), (70, 90, 71, 91)))
+    corner, everywhere = box_to_mask((0, 0, 1, 1), hw), np.ones((800, 600), bool)
+    return {
+        "grey": (grey, upper, whole),
+        "one pixel wide": (noise, column, whole),
+        "one pixel high": (noise, row, whole),
+        "one pixel": (grey, pixel, whole),
+        "one pixel far from the rest": (noise, corner, whole | corner),
+        "black": (np.zeros_like(noise), upper, whole),
+        "white": (np.full_like(noise, 255), upper, whole),
+        "one colour": (np.full_like(noise, (30, 90, 200)), upper, whole),
+        "hidden part larger than the crop": (np.tile(grey, (4, 4, 1)), np.tile(pixel, (4, 4)), everywhere),
+        "photo of four pixels": (noise[:2, :2], corner[:2, :2], everywhere[:2, :2]),
+    }
+
+
+@pytest.fixture(scope="module")
+def shipped() -> deocclude.Deoccluder:
+    return deocclude.load("base", device="cpu", threads=1)
+
+
+@pytest.mark.parametrize("name", _plain_bodies())
+def test_recovery_has_no_use_for_values_that_are_not_finite(shipped: deocclude.Deoccluder, name: str) -> None:
+    photo, visible, amodal = _plain_bodies()[name]
+    with warnings.catch_warnings(), np.errstate(over="raise", divide="raise", invalid="raise"):
+        warnings.simplefilter("error")
+        picture = shipped.recover(photo, visible, amodal)  # a cast of what is not finite to uint8 raises too
+    hidden = amodal & ~visible
+    assert hidden.any() and np.array_equal(picture[~hidden], photo[~hidden])
 
 
 def test_no_file_is_left_over() -> None:
