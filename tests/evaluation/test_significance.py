@@ -1,4 +1,4 @@
-"""The paired bootstrap: what it must say of clear cases, and how often it is wrong where there is no difference."""
+"""The paired bootstrap and Wilson's interval: what they say of clear cases, and how often the bootstrap is wrong."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from deocclude.evaluation.significance import paired_bootstrap
+from deocclude.evaluation.significance import paired_bootstrap, wilson_interval
 
 
 def people(count: int) -> list[str]:
@@ -68,3 +68,19 @@ def test_too_little_to_say() -> None:
     assert some.mean == pytest.approx(0.2) and (some.pairs, some.people) == (2, 2)
     with pytest.raises(ValueError, match="2 values and 1 people"):
         paired_bootstrap([0.1, 0.2], ["ann"], rng)
+
+
+@pytest.mark.parametrize(
+    ("successes", "trials", "low", "high"),
+    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
+)
+def test_wilsons_interval_is_that_of_newcombes_table(successes: int, trials: int, low: float, high: float) -> None:
+    assert wilson_interval(successes, trials) == pytest.approx((low, high), abs=5e-5)
+    mirrored = wilson_interval(trials - successes, trials)
+    assert mirrored == pytest.approx((1 - high, 1 - low), abs=5e-5)
+
+
+def test_wilsons_interval_without_trials_and_of_impossible_counts() -> None:
+    assert all(math.isnan(edge) for edge in wilson_interval(0, 0))
+    with pytest.raises(ValueError, match="successes must be 0 to 3 trials, got 4"):
+        wilson_interval(4, 3)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from deocclude.cli.eval_blind import BlindRequest
 from deocclude.cli.eval_request import Measured, OnRecord, Request, refuse
 from deocclude.cli.options import AsJson, Device, Model, Offline, Quiet, Weights, print_json
 from deocclude.errors import DeoccludeError, UsageError
@@ -103,6 +104,46 @@ def app(
     sheet_rows: Annotated[
         int, typer.Option("--sheet-rows", min=1, metavar="N", help="Rows of the contact sheet.")
     ] = 12,
+    blind: Annotated[
+        Path | None,
+        typer.Option(
+            "--blind",
+            metavar="DIR",
+            help="Instead of measuring: pictures of two candidates in random order, and answers.csv for whoever judges "
+            "them. The key is DIR-key.json, beside DIR.",
+        ),
+    ] = None,
+    blind_against: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--blind-against",
+            metavar="OPPONENT",
+            help="Of --blind: inpainting (default), mean-colour, or a DIR of --save-recovered; repeatable.",
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, help="Of --blind: draws both orders; 0 if not given.")
+    ] = None,
+    save_recovered: Annotated[
+        Path | None,
+        typer.Option(
+            "--save-recovered",
+            metavar="DIR",
+            help="Instead of measuring: ID.png, recovered from the true masks, for --blind-against of another build.",
+        ),
+    ] = None,
+    blind_score: Annotated[
+        Path | None,
+        typer.Option(
+            "--blind-score", metavar="ANSWERS", help="Instead of measuring: whom a filled-in answers.csv prefers."
+        ),
+    ] = None,
+    blind_key: Annotated[
+        Path | None,
+        typer.Option(
+            "--blind-key", metavar="KEY", help="Of --blind-score: the key; else beside the folder of ANSWERS."
+        ),
+    ] = None,
     as_json: AsJson = False,
     offline: Offline = False,
     quiet: Quiet = False,
@@ -133,6 +174,13 @@ def app(
     if sheet is not None and sheet.suffix.lower() != ".png":
         raise UsageError(f"--sheet must name a .png file, got {sheet}")
     request.check()
+    blinded = BlindRequest(blind, tuple(blind_against or ()), seed, save_recovered, blind_score, blind_key)
+    blinded.check(request, {"FROZEN_DIR": frozen_dir, "-o": output, "--compare": compare, "--sheet": sheet})
+    if blinded.answers is not None:
+        if output is not None:
+            _make_folder(output)
+        _tell(blinded.score(), "blind", output, as_json=as_json, quiet=quiet)
+        return
     if compare is not None:
         others = {"FROZEN_DIR": frozen_dir, "--sheet": sheet, "--pred": pred, "--save-pred": save_pred}
         others |= {"--inception": inception, "--lpips": lpips, "--initial": initial, "--limit": limit}
@@ -145,6 +193,12 @@ def app(
     if frozen_dir is None:
         raise UsageError("name a frozen validation set, or two eval.json with --compare")
     frozen = _open_set(frozen_dir)
+    if blinded.target is not None:
+        _make_folder(blinded.target)
+        with _progress(shown=not quiet) as on_record:
+            written = blinded.write(frozen, request, on_record)
+        _tell(written, "blind", None, as_json=as_json, quiet=quiet)
+        return
     # Before minutes of work, not after.
     for folder in (output, sheet.parent if sheet is not None else None, save_pred):
         if folder is not None:

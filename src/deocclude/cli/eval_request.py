@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from deocclude.data.frozen import FrozenSet
     from deocclude.data.frozen_scenes import SceneSet
-    from deocclude.evaluation import TypicalPoses
+    from deocclude.evaluation import Predictor, TypicalPoses
     from deocclude.evaluation.trained import TrainedPredictor
     from deocclude.pipeline import Deoccluder
 
@@ -77,6 +77,17 @@ class Request:
         if isinstance(frozen, SceneSet):
             return self._measure_scenes(frozen, on_record)
         return self._measure_people(frozen, on_record)
+
+    def load_model(self) -> tuple[str, Predictor]:
+        """The model that recovers appearance, and its name. Raises UsageError for a training of stage 1 alone."""
+        if self.trained is None:
+            return self.model, self._load()
+        from deocclude.cli.eval_trained import name_of
+
+        predictor = self._open_trained(self.trained)
+        if not predictor.paints:
+            raise UsageError(f"{self.trained} is stage 1 alone, which recovers no appearance")
+        return name_of(self.trained, predictor), predictor
 
     def _measure_scenes(self, scenes: SceneSet, on_record: OnRecord | None) -> Measured:
         from deocclude.evaluation import draw_scene_sheet, evaluate_scenes, scenes_to_markdown, summarise_scenes

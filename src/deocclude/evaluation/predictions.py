@@ -98,11 +98,11 @@ class StoredPredictions:
         if not path.is_file():
             return np.zeros_like(sample.amodal)
         # a soft mask that is sure of nothing predicts nobody
-        return _of_size(load_mask(path, of_full_scale=True), sample, path)
+        return of_photo_size(load_mask(path, of_full_scale=True), sample, path)
 
     def _content(self, sample: FrozenSample) -> NDArray[np.uint8]:
         path = _path(self.folder, sample.id, "content")
-        return _of_size(load_image(path), sample, path) if path.is_file() else sample.photo
+        return of_photo_size(load_image(path), sample, path) if path.is_file() else sample.photo
 
 
 class PredictionWriter:
@@ -130,7 +130,8 @@ def _path(folder: Path, record_id: str, kind: str) -> Path:
     return folder / f"{record_id}.{kind}.png"
 
 
-def _of_size(picture: NDArray, sample: FrozenSample, path: Path) -> NDArray:
+def of_photo_size(picture: NDArray, sample: FrozenSample, path: Path) -> NDArray:
+    """The picture itself. Raises InputError, naming the file, unless it has its photo's height and width."""
     expected, got = sample.photo.shape[:2], picture.shape[:2]
     if got != expected:
         raise InputError(f"{path} must have its photo's size {expected[0]}x{expected[1]} (HxW), got {got[0]}x{got[1]}")

@@ -1,10 +1,11 @@
-"""Whether a difference between two models is more than the luck of the people drawn: a pure function on numbers."""
+"""Whether a difference between two models is more than the luck of the people drawn: pure functions on numbers."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 
@@ -56,3 +57,24 @@ def paired_bootstrap(
     fewer = min(np.count_nonzero(means <= 0.0), np.count_nonzero(means >= 0.0))
     p_value = min(1.0, 2.0 * (fewer + 1) / (draws + 1))
     return PairedDifference(mean, float(low), float(high), p_value, len(known), drawn)
+
+
+def wilson_interval(successes: int, trials: int, *, level: float = 0.95) -> tuple[float, float]:
+    """Score interval of a binomial share, within [0, 1]; NaN, NaN without trials.
+
+    Wilson 1927, "Probable inference, the law of succession, and statistical inference", without continuity correction:
+    Newcombe 1998, "Two-sided confidence intervals for the single proportion", method 3.
+
+    Raises:
+        ValueError: not 0 <= successes <= trials.
+    """
+    if not 0 <= successes <= trials:
+        raise ValueError(f"successes must be 0 to {trials} trials, got {successes}")
+    if trials == 0:
+        return math.nan, math.nan
+    z = NormalDist().inv_cdf((1.0 + level) / 2.0)
+    share = successes / trials
+    centre = share + z**2 / (2 * trials)
+    half = z * math.sqrt(share * (1 - share) / trials + (z / (2 * trials)) ** 2)
+    low, high = ((centre + sign * half) / (1 + z**2 / trials) for sign in (-1, 1))
+    return max(0.0, low), min(1.0, high)

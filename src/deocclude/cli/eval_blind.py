@@ -1,0 +1,85 @@
+"""What `deocclude eval` does without measuring: pictures for a blind comparison, and the count of a judge's answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deocclude.cli.eval_request import Measured, OnRecord, Request, refuse
+from deocclude.errors import UsageError
+
+if TYPE_CHECKING:
+    from deocclude.data.frozen import FrozenSet
+    from deocclude.data.frozen_scenes import SceneSet
+
+
+@dataclass(frozen=True)
+class BlindRequest:
+    """--blind, --blind-against, --seed, --save-recovered, --blind-score and --blind-key; None where not given."""
+
+    folder: Path | None
+    against: tuple[str, ...]
+    seed: int | None
+    recovered: Path | None
+    answers: Path | None
+    key: Path | None
+
+    @property
+    def target(self) -> Path | None:
+        """The folder that pictures go to; None when none are asked for."""
+        return self.recovered if self.folder is None else self.folder
+
+    def check(self, request: Request, others: Mapping[str, object]) -> None:
+        """Raise UsageError for options that do not go together. others: the options of `eval` that `request` lacks."""
+        verbs = {"--blind": self.folder, "--save-recovered": self.recovered, "--blind-score": self.answers}
+        if self.folder is None:
+            for name, value in {"--blind-against": self.against, "--seed": self.seed}.items():
+                if value not in ((), None):
+                    raise UsageError(f"{name} goes with --blind DIR")
+        if self.key is not None and self.answers is None:
+            raise UsageError("--blind-key goes with --blind-score ANSWERS")
+        asked = [name for name, value in verbs.items() if value is not None]
+        if not asked:
+            return
+        others = dict(others)
+        others |= {"--initial": request.initial or None, "--no-content": not request.content, "--pred": request.pred}
+        others |= {"--save-pred": request.save_pred, "--inception": request.inception, "--lpips": request.lpips}
+        others |= {name: verbs[name] for name in asked[1:]}
+        if self.answers is None:
+            others.pop("FROZEN_DIR")
+        else:
+            others.pop("-o")
+            others |= {"--weights": request.weights, "--trained": request.trained, "--limit": request.limit}
+            others |= {"-m": request.model != "base", "--device": request.device != "auto"}
+        refuse(f"{asked[0]} measures nothing", others)
+
+    def score(self) -> Measured:
+        """The answers counted."""
+        from deocclude.evaluation.blind import score_answers, score_to_markdown
+
+        score = score_answers(self.answers, self.key)
+        return Measured(score, score_to_markdown(score))
+
+    def write(self, frozen: FrozenSet | SceneSet, request: Request, on_record: OnRecord | None) -> Measured:
+        """The pictures of --blind or --save-recovered written. on_record: as in `Request.measure`."""
+        from deocclude.data.frozen_scenes import SceneSet
+        from deocclude.evaluation.blind import save_recovered, write_comparison
+
+        if isinstance(frozen, SceneSet):
+            refuse(f"{frozen.folder} is a set of scenes", {"--blind": self.folder, "--save-recovered": self.recovered})
+        model, predictor = request.load_model()
+        if self.folder is None:
+            done = save_recovered(frozen, predictor, self.recovered, limit=request.limit, on_record=on_record)
+            text = f"{self.recovered}: {done['people']} recovered photos"
+        else:
+            done = write_comparison(
+                frozen, predictor, self.folder, model=model, against=self.against or ("inpainting",),
+                seed=self.seed or 0, limit=request.limit, on_record=on_record,
+            )  # fmt: skip
+            text = f"{self.folder}: {done['pictures']} pictures, {model} against {', '.join(done['against'])}"
+            text += f"; the key, which judges must not see, is {done['key']}"
+        if done["skipped"]:
+            text += f"\n{done['skipped']} skipped: less than 5 % is hidden, or everything"
+        return Measured(done, f"{text}\n")
