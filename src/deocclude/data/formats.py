@@ -68,9 +68,9 @@ def read_ccp(root: Path, split: str | None = None, *, max_px: int | None = None)
         if garments.shape != rgb.shape[:2]:
             raise InputError(f"{label}: labels must have the photo's size {rgb.shape[:2]} (HxW), got {garments.shape}")
         parsing = to_groups(garments, names)
-        return _person(f"ccp/{photo_id}", rgb, parsing > 0, max_px, parsing=parsing, has_background=True)
+        return as_person(f"ccp/{photo_id}", rgb, parsing > 0, max_px, parsing=parsing, has_background=True)
 
-    return _ordered(one, (i for i in ids if i not in CCP_LEFT_OUT))
+    return ordered(one, (i for i in ids if i not in CCP_LEFT_OUT))
 
 
 def ccp_garments(root: Path) -> list[str]:
@@ -79,14 +79,16 @@ def ccp_garments(root: Path) -> list[str]:
     return [str(name[0]) for name in cells.ravel()]
 
 
-def read_cutout_people(folder: Path, *, max_px: int | None = None) -> Iterator[PersonPhoto]:
-    """Whole people as RGBA files without background."""
+def read_cutout_people(
+    folder: Path, *, max_px: int | None = None, kind: str = "cutout", left_out: Collection[str] = ()
+) -> Iterator[PersonPhoto]:
+    """Whole people as RGBA files without background, but for the stems of `left_out`. kind: what names begin with."""
 
     def one(path: Path) -> PersonPhoto:
         layer = read_layer(path, max_px=max_px, erode_px=0)
-        return PersonPhoto(f"cutout/{path.stem}", layer.rgb, layer.alpha)
+        return PersonPhoto(f"{kind}/{path.stem}", layer.rgb, layer.alpha)
 
-    return _ordered(one, image_files(folder, "cut-out people"))
+    return ordered(one, (path for path in image_files(folder, "cut-out people") if path.stem not in left_out))
 
 
 def read_image_mask_folder(
@@ -109,10 +111,10 @@ def read_image_mask_folder(
         _, _, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
         if not mask.any() or stats[1:, cv2.CC_STAT_AREA].max() < min_component_share * mask.sum():
             return None
-        return _person(f"{root.name}/{path.stem}", rgb, mask, max_px, has_background=True, whole=whole)
+        return as_person(f"{root.name}/{path.stem}", rgb, mask, max_px, has_background=True, whole=whole)
 
     files = (p for p in image_files(root / "images", "images of an image + mask folder") if p.stem not in left_out)
-    return (p for p in _ordered(one, files) if p is not None)
+    return (p for p in ordered(one, files) if p is not None)
 
 
 def read_layer(path: Path, *, max_px: int | None = None, erode_px: int = 1) -> Layer:
@@ -131,7 +133,7 @@ def read_layer(path: Path, *, max_px: int | None = None, erode_px: int = 1) -> L
 
 def read_layers(folder: Path, *, max_px: int | None = None) -> Iterator[Layer]:
     """RGBA occluders of a folder."""
-    return _ordered(lambda p: read_layer(p, max_px=max_px), image_files(folder, "cut-out objects"))
+    return ordered(lambda p: read_layer(p, max_px=max_px), image_files(folder, "cut-out objects"))
 
 
 def read_backgrounds(folder: Path, *, max_px: int | None = None) -> Iterator[np.ndarray]:
@@ -141,7 +143,7 @@ def read_backgrounds(folder: Path, *, max_px: int | None = None) -> Iterator[np.
         rgb = read_image(path)
         return _shrink((rgb,), *rgb.shape[1::-1], max_px)[0]
 
-    return _ordered(one, image_files(folder, "backgrounds"))
+    return ordered(one, image_files(folder, "backgrounds"))
 
 
 def _ccp_split(path: Path, split: str) -> list[str]:
@@ -163,7 +165,10 @@ def read_matlab(path: Path, key: str) -> np.ndarray:
         raise InputError(f"{path}: not a readable .mat file with {key} ({type(error).__name__})") from error
 
 
-def _person(name: str, rgb: np.ndarray, mask: np.ndarray, max_px: int | None, *, parsing=None, **kinds) -> PersonPhoto:
+def as_person(
+    name: str, rgb: np.ndarray, mask: np.ndarray, max_px: int | None, *, parsing=None, **kinds
+) -> PersonPhoto:
+    """Somebody in a photo, scaled down so that the longer side is at most `max_px`; kinds: fields of PersonPhoto."""
     _, _, w, h = cv2.boundingRect(mask.astype(np.uint8))
     rgb, alpha = _shrink((rgb, feather_alpha(mask, 0, 0.8)), w, h, max_px)
     if parsing is not None:
@@ -187,7 +192,7 @@ def read_image(path: Path, flag: int = cv2.IMREAD_COLOR) -> np.ndarray:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if image.ndim == 3 else image
 
 
-def _ordered(read: Callable, items: Iterable) -> Iterator:
+def ordered(read: Callable, items: Iterable) -> Iterator:
     """`read` over items, in order, on a few threads: decoding releases the interpreter's lock."""
     with ThreadPoolExecutor(4) as pool:
         yield from pool.map(read, items)

@@ -18,6 +18,7 @@ from deocclude.data.formats import (
 )  # fmt: skip
 from deocclude.data.holding_out import every_sixth, held_out
 from deocclude.data.lazy import Everyone, Joined, Picked, trait_of
+from deocclude.data.photo_sets import PHOTO_SETS
 from deocclude.data.records import PERSON_MAX_PX, Layer, PersonPhoto
 from deocclude.data.stand_ins import drawn_place, slabs
 from deocclude.data.synthesis import Library
@@ -37,11 +38,16 @@ class SourceWeights:
     upper: float = 0.16
     built: float = 0.0
     folder: float = 0.0
+    voc: float = 0.0
+    coco: float = 0.0
+    pelota: float = 0.0
+    teachers: float = 0.0
+    small: float = 0.0
 
     @property
     def of_root(self) -> float:
         """The share of the sources that lie in the data folder."""
-        return self.ccp + self.cutouts + self.full + self.upper
+        return self.ccp + self.cutouts + self.full + self.upper + sum(getattr(self, name) for name in PHOTO_SETS)
 
 
 @dataclass(frozen=True)
@@ -73,7 +79,8 @@ def load_library(
     """Everything that belongs to `split`, "train" or "val".
 
     root: the data folder (docs/data.md), not needed where its sources have no weight. Clothing Co-Parsing is split by
-    its splits.json, a built set as it was built, a folder by `every_sixth`, the other sources by `held_out`.
+    its splits.json, a built set as it was built, a folder by `every_sixth`, photo sets as
+    `PHOTO_SETS` says, the other sources by `held_out`.
 
     Occluders and backgrounds are those that `places` names, else the data folder's. Where no source of the data folder
     is read they come from the people's own photos: occluders are people who are no subjects, and slabs; backgrounds are
@@ -129,6 +136,10 @@ def _groups_of_root(
                 root / "mixed_people" / name, whole=name == "full", max_px=max_px, left_out=MIXED_GROUPS[name]
             )
             groups.append((weight, of_split(people)))
+    for name, photos in PHOTO_SETS.items():
+        if weight := getattr(weights, name):
+            people = photos.read(root / photos.folder, max_px)
+            groups.append((weight, [p for p in people if photos.is_held_out(p.name) == (split == "val")]))
     return groups
 
 

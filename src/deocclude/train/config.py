@@ -34,7 +34,8 @@ class DataSection(_Strict):
     root: Path = Path("../shared/data")
     # share of each source; one that is not named is not read
     sources: dict[
-        Literal["ccp", "cutouts", "full", "upper", "built", "folder"], Annotated[float, Field(ge=0)]
+        Literal["ccp", "cutouts", "full", "upper", "built", "folder", "voc", "coco", "pelota", "teachers", "small"],
+        Annotated[float, Field(ge=0)],
     ] = {"ccp": 0.42, "cutouts": 0.3, "full": 0.12, "upper": 0.16}  # fmt: skip
     built: str | None = None  # source `built`: a set that `deocclude data build` wrote, a path or a URL
     folder: Path | None = None  # source `folder`: photos in images/, masks of whole people in masks/
