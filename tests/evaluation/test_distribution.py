@@ -59,6 +59,18 @@ def test_kernel_distance_by_hand() -> None:
     assert kernel_distance(x, y) == pytest.approx(expected)
 
 
+def test_pairs_of_one_person_are_left_out() -> None:
+    # k(a, b) = (ab + 1)^3; x = (0, 1, 1), y = (1, 2, 0); rows 0 and 1 show one person.
+    x, y = np.array([[0.0], [1.0], [1.0]]), np.array([[1.0], [2.0], [0.0]])
+    first = (0 + 1) ** 3 + (0 + 1) ** 3 - (0 + 1) ** 3 - (1 + 1) ** 3  # rows 0 and 2
+    second = (1 + 1) ** 3 + (0 + 1) ** 3 - (0 + 1) ** 3 - (2 + 1) ** 3  # rows 1 and 2
+    assert kernel_distance(x, y, ["a", "a", "b"]) == pytest.approx((first + second) / 2)
+    assert kernel_distance(x, y, ["a", "b", "c"]) == pytest.approx(kernel_distance(x, y))
+    assert math.isnan(kernel_distance(x, y, ["a", "a", "a"]))
+    with pytest.raises(ValueError, match="got 2 names and 3 pictures"):
+        kernel_distance(x, y, ["a", "b"])
+
+
 def test_kernel_distance_is_the_sum_over_pairs() -> None:
     rng = np.random.default_rng(2)
     x, y = rng.normal(size=(5, 3)), rng.normal(size=(5, 3))

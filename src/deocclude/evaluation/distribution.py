@@ -6,6 +6,7 @@ Features are (N, D), a row a picture. Too few pictures to measure anything give 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,15 +38,16 @@ def frechet_distance(first: Features, second: Features) -> float:
     return max(0.0, float(distance))  # rounding alone brings it below
 
 
-def kernel_distance(first: Features, second: Features) -> float:
+def kernel_distance(first: Features, second: Features, people: Sequence[str] | None = None) -> float:
     """Squared maximum mean discrepancy of paired (N, D) features: KID, where an Inception network made them.
 
     The kernel is (x . y / D + 1)^3 (Binkowski et al. 2018, "Demystifying MMD GANs"); the estimate is the U-statistic
     of Gretton et al. 2012, "A Kernel Two-Sample Test", Lemma 6: the mean over i != j of
     k(xi, xj) + k(yi, yj) - k(xi, yj) - k(xj, yi). A picture is never compared with its own counterpart, which keeps it
-    unbiased where row i of both is one person. All pictures are taken at once, not the mean over subsets that KID is
-    mostly reported as: tables call it "KID, paired". 0 for equal collections; for alike ones it can be below 0. NaN
-    below two pictures.
+    unbiased where row i of both is one person. `people` names whom row i shows: pairs of one person are left out too,
+    as their errors are alike and would raise the estimate. All pictures are taken at once, not the mean over subsets
+    that KID is mostly reported as: tables call it "KID, paired". 0 for equal collections; for alike ones it can be
+    below 0. NaN below two pictures, or two people.
 
     Raises:
         ValueError: not two matrices of one shape.
@@ -53,10 +55,14 @@ def kernel_distance(first: Features, second: Features) -> float:
     x, y = _checked(first, second)
     if len(x) != len(y):
         raise ValueError(f"one counterpart a picture: got {len(x)} and {len(y)} pictures")
+    if people is not None and len(people) != len(x):
+        raise ValueError(f"one name a picture: got {len(people)} names and {len(x)} pictures")
     if len(x) < 2:
         return math.nan
     pairs = _kernel(x, x) + _kernel(y, y) - _kernel(x, y) - _kernel(y, x)
-    return float((pairs.sum() - np.trace(pairs)) / (len(x) * (len(x) - 1)))
+    names = np.arange(len(x)) if people is None else np.asarray(people)
+    apart = pairs[names[:, None] != names[None, :]]
+    return float(apart.mean()) if apart.size else math.nan
 
 
 def _kernel(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
