@@ -75,7 +75,7 @@ def test_l1_and_psnr_inside_the_region_only() -> None:
 def test_nothing_to_measure_is_nan() -> None:
     picture = np.zeros((4, 10, 3), np.uint8)
     nothing = bar(0, 0)
-    for measure in (metrics.region_l1, metrics.region_psnr, metrics.region_ssim, metrics.sharpness):
+    for measure in (metrics.region_l1, metrics.region_psnr, metrics.region_ssim, metrics.gradient_ratio):
         assert math.isnan(measure(picture, picture, nothing))
 
 
@@ -127,14 +127,36 @@ def test_gradient_of_a_ramp_and_the_border_left_out() -> None:
     assert metrics.mean_gradient(diagonal, np.ones((9, 12), bool)) == pytest.approx(5.0)
 
 
-def test_sharpness_is_a_ratio_and_a_flat_colour_has_none() -> None:
+def test_gradient_ratio_is_a_ratio_and_a_flat_colour_has_none() -> None:
     rng = np.random.default_rng(5)
     truth = rng.integers(0, 200, (20, 20, 3)).astype(np.float64)
     region = np.ones((20, 20), bool)
-    assert metrics.sharpness(truth, truth, region) == pytest.approx(1.0)
-    assert metrics.sharpness(truth * 0.25 + 9, truth, region) == pytest.approx(0.25)
-    assert metrics.sharpness(np.full_like(truth, 80), truth, region) == 0.0
-    assert math.isnan(metrics.sharpness(truth, np.full_like(truth, 80), region))
+    assert metrics.gradient_ratio(truth, truth, region) == pytest.approx(1.0)
+    assert metrics.gradient_ratio(truth * 0.25 + 9, truth, region) == pytest.approx(0.25)
+    assert metrics.gradient_ratio(np.full_like(truth, 80), truth, region) == 0.0
+    assert math.isnan(metrics.gradient_ratio(truth, np.full_like(truth, 80), region))
+
+
+def test_the_seam_of_a_drawn_edge() -> None:
+    picture = np.zeros((6, 8, 3), np.uint8)
+    picture[:, :4] = 100
+    picture[:, 4:] = (130, 100, 70)
+    body = np.zeros((6, 8), bool)
+    body[1:5, 1:7] = True
+    hidden = body.copy()
+    hidden[:, :4] = False
+    # Four pairs across columns 3 and 4: 30, 0 and 30 in the channels. What borders on the background is no pair.
+    assert metrics.seam_step(picture, hidden, body) == pytest.approx(20.0)
+    picture[2, 3] = (130, 100, 70)  # one of the four without a step
+    assert metrics.seam_step(picture, hidden, body) == pytest.approx(15.0)
+    assert metrics.seam_step(picture.swapaxes(0, 1), hidden.T, body.T) == pytest.approx(15.0)
+    assert math.isnan(metrics.seam_step(picture, body, body))
+
+
+def test_counts_of_labels() -> None:
+    predicted, truth = np.array([[1, 1, 2, 9]]), np.array([[1, 2, 2, 2]])
+    region = np.array([[True, True, True, False]])
+    assert metrics.label_counts(predicted, truth, region, 3).tolist() == [[0, 0, 0], [1, 2, 1], [1, 2, 2]]
 
 
 def test_mean_of_known() -> None:

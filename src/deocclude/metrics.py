@@ -166,13 +166,45 @@ def mean_gradient(picture: NDArray, region: BoolArray) -> float:
     return float(np.hypot(across, down)[inside].mean())
 
 
-def sharpness(predicted: NDArray, truth: NDArray, region: BoolArray) -> float:
-    """Mean gradient of the prediction over that of the truth inside the region: 1 as crisp, 0 a flat colour.
+def gradient_ratio(predicted: NDArray, truth: NDArray, region: BoolArray) -> float:
+    """Mean gradient of the prediction over that of the truth inside the region: 1 as much contrast, 0 a flat colour.
 
-    NaN when the region has no pixel with all its neighbours inside, or when the truth is perfectly flat there.
+    Noise reaches 1 as well as true detail does, so that the ratio is no goal. NaN when the region has no pixel
+    with all its neighbours inside, or when the truth is perfectly flat there.
     """
     true_gradient = mean_gradient(truth, region)
     return mean_gradient(predicted, region) / true_gradient if true_gradient > 0.0 else math.nan
+
+
+def seam_step(picture: NDArray, hidden: BoolArray, body: BoolArray) -> float:
+    """Mean step across the border of the hidden region: over all pairs of 4-neighbours of which one is hidden and the
+    other is body that is not, the absolute difference of the two pixels, mean over channels, on the 0-255 scale.
+
+    NaN where the hidden region has no such neighbour.
+    """
+    _region_check(picture, hidden)
+    _same_shape(hidden, body)
+    colours, seen = picture.astype(np.float64), body & ~hidden
+    total, pairs = 0.0, 0
+    for axis in (0, 1):
+        first, second = ((slice(None),) * axis + (part,) for part in (slice(None, -1), slice(1, None)))
+        across = (hidden[first] & seen[second]) | (seen[first] & hidden[second])
+        total += float(np.abs(colours[first] - colours[second])[across].mean(axis=-1).sum())
+        pairs += np.count_nonzero(across)
+    return total / pairs if pairs else math.nan
+
+
+def label_counts(predicted: NDArray, truth: NDArray, region: BoolArray, labels: int) -> NDArray[np.int64]:
+    """(labels, 3) pixels of each label inside the region: in both, in either, in the truth. Labels are integers below
+    `labels`; other values count as no label."""
+    _same_shape(predicted, truth)
+    _same_shape(truth, region)
+    one, other = predicted[region], truth[region]
+    counts = [
+        (np.count_nonzero(p & t), np.count_nonzero(p | t), np.count_nonzero(t))
+        for p, t in ((one == label, other == label) for label in range(labels))
+    ]
+    return np.array(counts, np.int64).reshape(labels, 3)
 
 
 # --- over people ---------------------------------------------------------------------------------------------------
