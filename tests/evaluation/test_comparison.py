@@ -18,6 +18,7 @@ from deocclude.evaluation import (
     evaluate,
     summarise,
 )
+from deocclude.evaluation.picture_network import PictureNetwork
 from drawn_set import Oracle, draw_person
 
 
@@ -103,7 +104,7 @@ def test_predicted_masks_compare_only_from_one_start(crowd: FrozenSet, tmp_path:
 
 
 def test_lpips_compares_only_by_one_network(drawn: FrozenSet, tmp_path: Path, lpips: Path) -> None:
-    judges = Judges.open(None, lpips, size_px=256)
+    judges = Judges(lpips=PictureNetwork.open(lpips, pictures=2, size_px=256))
     a = measure(drawn, tmp_path / "a.json", judges=judges, colour=0)
     b = measure(drawn, tmp_path / "b.json", judges=judges)
     assert row(compare(a, b), "true masks", "LPIPS, working crop")["difference"] < 0
@@ -111,6 +112,28 @@ def test_lpips_compares_only_by_one_network(drawn: FrozenSet, tmp_path: Path, lp
     found = compare(a, without)
     assert not [r for r in found["rows"] if r["measure"].startswith("LPIPS")]
     assert found["notes"][0] == "LPIPS is left out: it was not measured by the same network in both"
+
+
+def test_what_one_file_does_not_know_is_left_out(crowd: FrozenSet, tmp_path: Path) -> None:
+    """An eval.json of before the feature distance, with `sharpness`, is read and compared as before."""
+    path = measure(crowd, tmp_path / "new.json", colour=0)
+    summary = json.loads(path.read_text())
+    summary["appearance"]["networks"]["mobilenet"] = {"file": "x.pt", "sha256": "0" * 64}
+    for score in summary["records"]["content"]:
+        score["feature_distance"] = 0.5
+    save(path, summary)
+    feature = row(compare(path, path), "true masks", "feature distance")
+    assert (feature["mean_a"], feature["difference"], feature["pictures"]) == (0.5, 0.0, 8)
+    old = json.loads(path.read_text())
+    del old["parts"], old["records"]["parts"], old["appearance"]["networks"]["mobilenet"]
+    for figures in (*old["content"].values(), *old["records"]["content"]):
+        figures["sharpness"] = figures.pop("gradient_ratio")
+        for key in ("feature_distance", "seam", "true_seam", "seam_ratio"):
+            figures.pop(key, None)
+    found = compare(save(tmp_path / "old.json", old), path)
+    assert row(found, "true masks", "L1")["difference"] == 0
+    assert not [r for r in found["rows"] if r["measure"] == "feature distance"]
+    assert found["notes"][0] == "the feature distance is left out: it was not measured by the same network in both"
 
 
 def test_sets_that_differ(crowd: FrozenSet, drawn: FrozenSet, tmp_path: Path) -> None:

@@ -90,6 +90,15 @@ def app(
         Path | None,
         typer.Option("--lpips", metavar="FILE", help="ONNX or TorchScript, two pictures to their distance: LPIPS."),
     ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            "--against",
+            metavar="DIR",
+            help="Also score the recovery of these weights, a folder as --weights takes it, from true masks. The "
+            "code is the installed package's: of an older export only the weights are older.",
+        ),
+    ] = None,
     compare: Annotated[
         tuple[Path, Path] | None,
         typer.Option(
@@ -170,6 +179,7 @@ def app(
         save_pred=save_pred,
         inception=inception,
         lpips=lpips,
+        against=against,
     )
     if sheet is not None and sheet.suffix.lower() != ".png":
         raise UsageError(f"--sheet must name a .png file, got {sheet}")
@@ -184,7 +194,7 @@ def app(
     if compare is not None:
         others = {"FROZEN_DIR": frozen_dir, "--sheet": sheet, "--pred": pred, "--save-pred": save_pred}
         others |= {"--inception": inception, "--lpips": lpips, "--initial": initial, "--limit": limit}
-        others |= {"--weights": weights, "--trained": trained}
+        others |= {"--weights": weights, "--trained": trained, "--against": against}
         refuse("--compare reads two eval.json", others)
         if output is not None:
             _make_folder(output)

@@ -48,6 +48,7 @@ class Request:
     save_pred: Path | None
     inception: Path | None
     lpips: Path | None
+    against: Path | None
 
     def check(self) -> None:
         """Raise UsageError for options that do not go together."""
@@ -68,7 +69,16 @@ class Request:
         elif self.stage1 is not None or self.size_px is not None:
             raise UsageError(f"{'--size' if self.stage1 is None else '--stage1'} goes with --trained BEST.safetensors")
         if not self.content:
-            refuse("--no-content measures masks only", {"--inception": self.inception, "--lpips": self.lpips})
+            refuse("--no-content measures masks only", self._about_content())
+        if self.against is not None:
+            from deocclude.evaluation.protocol import OURS, STORED, TRAINED
+
+            if self.against.absolute().name in (OURS, STORED, TRAINED):
+                raise UsageError(f"--against: its row has the folder's name, but {self.against.name} names the model")
+
+    def _about_content(self) -> dict[str, Path | None]:
+        """The options that ask for more of the appearance."""
+        return {"--inception": self.inception, "--lpips": self.lpips, "--against": self.against}
 
     def measure(self, frozen: FrozenSet | SceneSet, on_record: OnRecord | None) -> Measured:
         """Run over the set and sum up. on_record: called with (done, all) after every picture."""
@@ -93,9 +103,8 @@ class Request:
         from deocclude.evaluation import draw_scene_sheet, evaluate_scenes, scenes_to_markdown, summarise_scenes
 
         others = {"--pred": self.pred, "--save-pred": self.save_pred, "--trained": self.trained}
-        others |= {"--inception": self.inception, "--lpips": self.lpips}
-        refuse(f"{scenes.folder} is a set of scenes", others)
-        predictor = self._load()
+        refuse(f"{scenes.folder} is a set of scenes", others | self._about_content())
+        predictor = self._load(self.weights)
         evaluation = evaluate_scenes(scenes, predictor, limit=self.limit, on_record=on_record)
         summary = summarise_scenes(evaluation, model=self.model)
         return Measured(
@@ -117,9 +126,8 @@ class Request:
         )
         from deocclude.evaluation.protocol import OURS, TRAINED, WORKING_PX
 
-        judging = {"--inception": self.inception, "--lpips": self.lpips}
         if not frozen.has_truth:
-            refuse(f"{frozen.folder} has no unoccluded truth", judging)
+            refuse(f"{frozen.folder} has no unoccluded truth", self._about_content())
         content, notes, about = self.content, [], {}
         if self.pred is not None:
             records = draw_records(frozen.records, self.limit)
@@ -130,12 +138,12 @@ class Request:
 
             predictor = self._open_trained(self.trained)
             if not predictor.paints:
-                refuse(f"{self.trained} is stage 1 alone, whose masks are measured", judging)
+                refuse(f"{self.trained} is stage 1 alone, whose masks are measured", self._about_content())
             name, kinds = name_of(self.trained, predictor), self.initial or PROMPTED_KINDS
             notes, about = [note_on(predictor)], {"trained": about_trained(self.trained, self.stage1, predictor)}
             content = content and predictor.paints
         else:
-            predictor = self._load()
+            predictor = self._load(self.weights)
             name, kinds = self.model, self.initial or (INITIAL_KINDS if predictor.finds_people else PROMPTED_KINDS)
         judges = Judges.open(self.inception, self.lpips, size_px=WORKING_PX)
         writer = PredictionWriter(self.save_pred, with_content=content) if self.save_pred is not None else None
@@ -146,6 +154,7 @@ class Request:
             typical_poses=_typical_poses(self.weights),
             content=content,
             judges=judges,
+            against={} if self.against is None else {self.against.absolute().name: self._load(self.against).recover},
             limit=self.limit,
             method=OURS if self.trained is None else TRAINED,
             on_person=writer,
@@ -163,10 +172,10 @@ class Request:
 
         return open_trained(file, device=choose_device(self.device), size_px=self.size_px, parser=self.stage1)
 
-    def _load(self) -> Deoccluder:
+    def _load(self, weights: Path | None) -> Deoccluder:
         import deocclude
 
-        return deocclude.load(self.model, device=self.device, weights_dir=self.weights)
+        return deocclude.load(self.model, device=self.device, weights_dir=weights)
 
 
 def refuse(why: str, options: Mapping[str, object]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from deocclude.evaluation.comparison import compare
-from deocclude.evaluation.protocol import OURS, TRUE_MASKS
+from deocclude.evaluation.protocol import BLURRED, OURS, TRUE_MASKS
 from deocclude.evaluation.tables import markdown_table, number, with_interval
 
 FORMAT = 1
@@ -51,7 +51,9 @@ def summarise_rows(rows: Sequence[tuple[Mapping[str, Any], Path]]) -> dict[str, 
             if row["stage"] != "mask":
                 known["content"] = summary["content"].get(f"{OURS}{TRUE_MASKS}")
                 table["no_network"]["content"] = {
-                    method: figures for method, figures in summary["content"].items() if not method.startswith(OURS)
+                    method: figures
+                    for method, figures in summary["content"].items()
+                    if not method.startswith(OURS) and method != BLURRED  # it is of each row's own recovery
                 }
             for what, found in references.items():
                 if found and found[1] != path and (known["masks"] if what == "masks" else known["content"]):
@@ -133,11 +135,11 @@ def _mask_table(table: Mapping[str, Any], kinds: Sequence[str]) -> str:
 def _content_table(table: Mapping[str, Any]) -> str:
     def cells(figures: Mapping[str, Any]) -> list[str]:
         found = [with_interval(figures[name], figures[f"{name}_interval"], _DIGITS[name]) for name in _CONTENT_FIGURES]
-        return [*found, number(figures["sharpness"], 2)]
+        return [*found, number(figures.get("gradient_ratio", figures.get("sharpness")), 2)]  # the older name
 
     rows = [[row["name"], *_training(row), *cells(row["content"])] for row in table["rows"] if row.get("content")]
     rows += [[method, "-", "-", "-", *cells(figures)] for method, figures in table["no_network"]["content"].items()]
-    return markdown_table(["row", *_training_header(), "L1", "PSNR dB", "SSIM", "sharpness"], rows)
+    return markdown_table(["row", *_training_header(), "L1", "PSNR dB", "SSIM", "gradient ratio"], rows)
 
 
 def _training_header() -> tuple[str, ...]:

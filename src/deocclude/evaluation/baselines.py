@@ -171,6 +171,29 @@ def inpaint_from_body(picture: NDArray[np.uint8], visible: BoolArray, radius_px:
     return cv2.inpaint(np.ascontiguousarray(picture), 1 - source, radius_px, cv2.INPAINT_TELEA)
 
 
+def blur_inside(
+    picture: NDArray[np.uint8], hidden: BoolArray, body: BoolArray, sigma_px: float = 4.0
+) -> NDArray[np.uint8]:
+    """The picture with its hidden part blurred by a Gaussian of the body alone; every other pixel as it was.
+
+    Weights outside the body are 0 and the rest is normalised, so that nothing from outside leaks in. picture: (H, W, 3)
+    uint8; hidden, body: (H, W) bool, hidden within body.
+
+    Raises:
+        MissingExtraError: OpenCV is not installed.
+    """
+    cv2 = require_cv2()
+    inside = body.astype(np.float32)
+
+    def blurred(array: NDArray[np.float32]) -> NDArray[np.float32]:
+        return cv2.GaussianBlur(array, (0, 0), sigma_px, borderType=cv2.BORDER_CONSTANT)
+
+    mean = blurred(picture * inside[..., None])[hidden] / blurred(inside)[hidden][:, None]
+    out = picture.copy()
+    out[hidden] = np.rint(mean)
+    return out
+
+
 def require_cv2() -> ModuleType:
     """The OpenCV module, which the base install does not have; MissingExtraError without it."""
     try:

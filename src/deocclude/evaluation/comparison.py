@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +47,15 @@ CONTENT_MEASURES = (
     Measure("PSNR dB", "psnr_db", digits=2),
     Measure("SSIM", "ssim"),
 )
-LPIPS_MEASURES = (
-    Measure("LPIPS, working crop", "lpips", lower_is_better=True),
-    Measure("LPIPS, person alone", "lpips_person", lower_is_better=True),
-)
+# By the network that makes them, as eval.json calls it: only one network's figures compare.
+NETWORK_MEASURES = {
+    "mobilenet": (Measure("feature distance", "feature_distance", lower_is_better=True),),
+    "lpips": (
+        Measure("LPIPS, working crop", "lpips", lower_is_better=True),
+        Measure("LPIPS, person alone", "lpips_person", lower_is_better=True),
+    ),
+}
+_LABELS = {"mobilenet": "the feature distance", "lpips": "LPIPS"}
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,7 @@ class ReadEvaluation:
     """What is compared of an eval.json. masks: the model's scores by (initial, record); content by (masks, record).
 
     The second's first part is TRUE_MASKS or PREDICTED_MASKS. first_initial: what predicted masks started from.
+    networks: the hash of each network of NETWORK_MEASURES, None for one that was not there or not yet known of.
     """
 
     name: str
@@ -64,7 +71,7 @@ class ReadEvaluation:
     first_initial: str
     masks: Mapping[Key, Row]
     content: Mapping[Key, Row]
-    lpips_sha256: str | None
+    networks: Mapping[str, str | None]
 
     @classmethod
     def read(cls, path: str | Path) -> ReadEvaluation:
@@ -97,14 +104,14 @@ class ReadEvaluation:
             if row["method"] in (f"{method}{TRUE_MASKS}", f"{method}{PREDICTED_MASKS}")
         }
         initials = list(summary["masks"])
-        network = summary.get("appearance", {}).get("networks", {}).get("lpips")
+        networks = summary.get("appearance", {}).get("networks", {})
         return cls(
             name=summary["model"] or method,
             set_name=summary["set"]["name"],
             first_initial=initials[0],
             masks=masks,
             content=content,
-            lpips_sha256=None if network is None else network["sha256"],
+            networks={name: (networks.get(name) or {}).get("sha256") for name in NETWORK_MEASURES},
         )
 
 
@@ -128,10 +135,11 @@ def compare(path_a: str | Path, path_b: str | Path, *, seed: int = 0) -> dict[st
         for measure in MASK_MEASURES
     ]
     measures = CONTENT_MEASURES
-    if a.lpips_sha256 is not None and a.lpips_sha256 == b.lpips_sha256:
-        measures += LPIPS_MEASURES
-    elif a.lpips_sha256 or b.lpips_sha256:
-        notes.append("LPIPS is left out: it was not measured by the same network in both")
+    for network, of_network in NETWORK_MEASURES.items():
+        if a.networks[network] is not None and a.networks[network] == b.networks[network]:
+            measures += of_network
+        elif a.networks[network] or b.networks[network]:
+            notes.append(f"{_LABELS[network]} is left out: it was not measured by the same network in both")
     for part in _shared_parts(a.content, b.content):
         if part == PREDICTED_MASKS and a.first_initial != b.first_initial:
             notes.append(
@@ -157,7 +165,8 @@ def compare(path_a: str | Path, path_b: str | Path, *, seed: int = 0) -> dict[st
 
 def comparison_to_markdown(comparison: Mapping[str, Any]) -> str:
     """The comparison as a Markdown table with its explanation. Ends with a line break."""
-    digits = {measure.name: measure.digits for measure in (*MASK_MEASURES, *CONTENT_MEASURES, *LPIPS_MEASURES)}
+    of_networks = chain.from_iterable(NETWORK_MEASURES.values())
+    digits = {measure.name: measure.digits for measure in (*MASK_MEASURES, *CONTENT_MEASURES, *of_networks)}
     rows = [
         [
             row["from"],
@@ -173,7 +182,8 @@ def comparison_to_markdown(comparison: Mapping[str, Any]) -> str:
     ]
     header = ["from", "measure", "A", "B", "B - A, 95 % interval", "p", "better", "pictures / people"]
     lines = [
-        "- Means: over the pictures that both were measured on. Lower is better: extra, false completion, L1, LPIPS.",
+        "- Means: over the pictures that both were measured on. Lower is better: extra, false completion, L1, "
+        "feature distance, LPIPS.",
         "- Interval and p-value: paired bootstrap of the mean difference, drawing whole people. Better: where p is "
         f"below {SURE}; of twenty rows without any difference one is expected to be so by chance.",
         *(f"- note: {note}" for note in comparison["notes"]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deocclude.crop import OUTSIDE_GREY, SquareCrop
-from deocclude.data.frozen import FrozenRecord, FrozenSample, FrozenSet
-from deocclude.evaluation.appearance import CROP, PERSON, TRUTH, FeatureBank, Judges, on_grey
+from deocclude.data.frozen import UNKNOWN_PART, FrozenRecord, FrozenSample, FrozenSet
+from deocclude.evaluation.appearance import CROP, INSTALL, PERSON, VIEWS, FeatureBank, Judges, on_grey
 from deocclude.evaluation.baselines import (
     TypicalPoses,
+    blur_inside,
     convex_hull,
     grabcut_people,
     inpaint_from_body,
@@ -30,13 +31,16 @@ from deocclude.metrics import (
     false_completion_share,
     intersection_union,
     invisible_intersection_union,
+    label_counts,
     mean_gradient,
     pooled_iou,
     region_l1,
     region_psnr,
     region_ssim,
+    seam_step,
     visible_ratio,
 )
+from deocclude.types import PARSING_NAMES
 
 BoolArray = NDArray[np.bool_]
 
@@ -52,12 +56,17 @@ TRAINED = "trained"  # a network fresh from training, ours or a baseline
 # What stands behind a method's name where the appearance is measured.
 TRUE_MASKS = ", true masks"
 PREDICTED_MASKS = ", predicted masks"
+# The method's own recovery with true masks, blurred inside the hidden region: what only a low frequency would score.
+BLURRED = "blurred recovery"
+
+Recover = Callable[[NDArray[np.uint8], BoolArray, BoolArray], NDArray[np.uint8]]  # as `Predictor.recover`
 
 
 class PredictedPerson(Protocol):
     """What is read of one person in a prediction: masks (H, W) bool, content (H, W, 3) uint8, as in `Person`.
 
-    A visible mask or content of None is not predicted and not measured, as is a probability of NaN.
+    A visible mask or content of None is not predicted and not measured, as is a probability of NaN. A person who also
+    has `parsing`, (H, W) uint8 labels into PARSING_NAMES, is measured by body parts too.
     """
 
     @property
@@ -135,7 +144,9 @@ class ContentScore:
     """One method's recovered appearance of one person, inside the true hidden region of the working crop.
 
     gradient, true_gradient: mean gradient magnitude of the prediction and of the truth; NaN in a region too thin.
-    lpips, lpips_person: distance to the truth in the working crop and of the person alone; NaN without the network.
+    seam, true_seam: mean step across the region's border, see `metrics.seam_step`; NaN where nothing visible borders.
+    feature_distance: see `mobilenet.feature_distance`, of the person alone; lpips, lpips_person: distance to the truth
+    in the working crop and of the person alone; NaN without the network.
     """
 
     record_id: str
@@ -148,12 +159,31 @@ class ContentScore:
     ssim: float
     gradient: float
     true_gradient: float
+    seam: float
+    true_seam: float
+    feature_distance: float = math.nan
     lpips: float = math.nan
     lpips_person: float = math.nan
 
     @property
-    def sharpness(self) -> float:
+    def gradient_ratio(self) -> float:
         return self.gradient / self.true_gradient if self.true_gradient > 0 else math.nan
+
+    @property
+    def seam_ratio(self) -> float:
+        return self.seam / self.true_seam if self.true_seam > 0 else math.nan
+
+
+@dataclass(frozen=True)
+class PartScore:
+    """Body parts of one person inside the true hidden region, from the exact mask.
+
+    counts: for each part that is predicted or true there, (intersection, union, true) in pixels of known truth.
+    """
+
+    record_id: str
+    person_id: str
+    counts: dict[str, tuple[int, int, int]]
 
 
 @dataclass
@@ -161,7 +191,8 @@ class Evaluation:
     """Every score of a run.
 
     method: what the scores call whom they measure, beside the baselines. seconds_by_initial: seconds of each call of
-    the predictor, by kind of initial mask; none for predictions from files. judge_files: see `Judges.files`.
+    the predictor, by kind of initial mask; none for predictions from files. judge_files: see `Judges.files`. features:
+    Inception's of both views; mobilenet: MobileNetV2's of the person alone. parts: of exact masks alone.
     """
 
     set_name: str
@@ -172,7 +203,9 @@ class Evaluation:
     method: str = OURS
     masks: list[MaskScore] = field(default_factory=list)
     content: list[ContentScore] = field(default_factory=list)
+    parts: list[PartScore] = field(default_factory=list)
     features: FeatureBank = field(default_factory=FeatureBank)
+    mobilenet: FeatureBank = field(default_factory=FeatureBank)
     judge_files: dict[str, dict[str, str] | None] = field(default_factory=dict)
     seconds_by_initial: dict[str, list[float]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -186,6 +219,7 @@ def evaluate(
     typical_poses: TypicalPoses | None = None,
     content: bool = True,
     judges: Judges | None = None,
+    against: Mapping[str, Recover] | None = None,
     limit: int | None = None,
     method: str = OURS,
     on_person: Callable[[FrozenSample, PredictedPerson], None] | None = None,
@@ -199,6 +233,7 @@ def evaluate(
         typical_poses: centres for that baseline; None leaves it out.
         content: also score the recovered appearance, of the people whose truth the set has.
         judges: networks that score it too, beyond pixels; None for none.
+        against: further recoveries by name, whose appearance from true masks is scored too.
         limit: at most this many records, see `draw_records`.
         method: what the scores call a model; predictions from files are called STORED.
         on_person: called with every record and the answer to the first kind of initial mask.
@@ -238,6 +273,8 @@ def evaluate(
         result.notes.append(
             f"no unoccluded truth of {untold} of {len(records)} pictures: their appearance is not measured"
         )
+    if content and judges.mobilenet is None:
+        result.notes.append(f"KID and the feature distance are left out without the MobileNetV2 weights: {INSTALL}")
     if typical_poses is None:
         result.notes.append("the nearest typical pose is left out: there is no typical_poses.npz beside the weights")
     for done, record in enumerate(records, start=1):
@@ -249,6 +286,8 @@ def evaluate(
             if not stored:
                 result.seconds_by_initial[kind].append(time.perf_counter() - started)
             result.masks += _score_masks(sample, prompt, result.method, person, typical_poses)
+            if kind == "exact":
+                result.parts += _score_parts(sample, getattr(person, "parsing", None))
             if number > 0:
                 continue
             if on_person is not None:
@@ -258,7 +297,9 @@ def evaluate(
                 if not stored:
                     by_true_masks = predictor.recover(sample.photo, sample.visible, sample.amodal)
                     recovered = {f"{result.method}{TRUE_MASKS}": by_true_masks} | recovered
-                result.content += _score_content(sample, recovered, person.amodal_mask, judges, result.features)
+                for name, recover in (against or {}).items():
+                    recovered[f"{name}{TRUE_MASKS}"] = recover(sample.photo, sample.visible, sample.amodal)
+                result.content += _score_content(sample, recovered, person.amodal_mask, judges, result)
         if on_record is not None:
             on_record(done, len(records))
     return result
@@ -390,29 +431,51 @@ def _score_masks(
     ]
 
 
+def _score_parts(sample: FrozenSample, parsing: NDArray[np.uint8] | None) -> list[PartScore]:
+    """The score of one person's predicted parts, (H, W) labels; none where there are no parts or no truth of them."""
+    if parsing is None or sample.parsing is None:
+        return []
+    region = sample.amodal & ~sample.visible & (sample.parsing != UNKNOWN_PART)
+    if not region.any():
+        return []
+    counts = label_counts(parsing, sample.parsing, region, len(PARSING_NAMES)).tolist()
+    named = {name: tuple(row) for name, row in zip(PARSING_NAMES, counts, strict=True) if row[1]}
+    return [PartScore(sample.id, sample.person_id, named)]
+
+
 def _score_content(
     sample: FrozenSample,
     recovered: dict[str, NDArray[np.uint8]],
     predicted_amodal: BoolArray,
     judges: Judges,
-    features: FeatureBank,
+    result: Evaluation,
 ) -> list[ContentScore]:
-    """Score photos with the hidden part recovered, by method, and the baselines. Adds to `features`."""
+    """Score photos with the hidden part recovered, by method, and the baselines. Adds features to `result`."""
     crop = SquareCrop.from_box_xyxy(mask_to_box_xyxy(sample.amodal), WORKING_MARGIN, WORKING_PX)
     visible = crop.extract(sample.visible)
     # Only pixels that are hidden all over: at the region's edge resampling mixes in what lies beside it.
     hidden = crop.extract((sample.amodal & ~sample.visible).astype(np.float32)) > 0.99
+    true_body = crop.extract(sample.amodal.astype(np.float32)) > 0.99
     if not hidden.any():
         return []  # a sliver that the working resolution does not show
     truth, photo = crop.extract(sample.truth), crop.extract(sample.photo)
-    answers = {method: crop.extract(picture) for method, picture in recovered.items()} | {
+    answers = {method: crop.extract(picture) for method, picture in recovered.items()}
+    if (ours := answers.get(f"{result.method}{TRUE_MASKS}")) is not None:
+        answers[BLURRED] = blur_inside(ours, hidden, true_body)
+    answers |= {
         "inpainting from the body": inpaint_from_body(photo, visible),
         "mean colour of the body": mean_colour(photo, visible),
     }
     true_views = {CROP: truth, PERSON: _person_alone(crop, sample.truth, sample.amodal)}
-    features.add(judges.inception, TRUTH, true_views)
+    if judges.inception is not None:
+        result.features.add_truth(sample.person_id, {view: judges.inception(true_views[view]) for view in VIEWS})
+    if judges.mobilenet is not None:
+        from deocclude.evaluation.mobilenet import feature_distance, region_shares  # needs torch
+
+        true_features, shares = judges.mobilenet(true_views[PERSON]), region_shares(hidden)
+        result.mobilenet.add_truth(sample.person_id, {PERSON: true_features.pooled})
     scores = []
-    true_gradient = mean_gradient(truth, hidden)
+    true_gradient, true_seam = mean_gradient(truth, hidden), seam_step(truth, hidden, true_body)
     for method, answer in answers.items():
         # The same surroundings in both pictures: SSIM windows at the region's edge must not see the occluder.
         composed = np.where(hidden[..., None], answer, truth)
@@ -423,7 +486,13 @@ def _score_content(
         else:
             alone = np.where(hidden[..., None], answer, true_views[PERSON])
         views = {CROP: composed, PERSON: alone}
-        features.add(judges.inception, method, views)
+        if judges.inception is not None:
+            result.features.add(method, {view: judges.inception(views[view]) for view in VIEWS})
+        distance = math.nan
+        if judges.mobilenet is not None:
+            features = judges.mobilenet(alone)
+            result.mobilenet.add(method, {PERSON: features.pooled})
+            distance = feature_distance(features.maps, true_features.maps, shares)
         distances = judges.distances(views, true_views)
         scores.append(
             ContentScore(
@@ -437,6 +506,9 @@ def _score_content(
                 ssim=region_ssim(composed, truth, hidden),
                 gradient=mean_gradient(composed, hidden),
                 true_gradient=true_gradient,
+                seam=seam_step(composed, hidden, true_body),
+                true_seam=true_seam,
+                feature_distance=distance,
                 lpips=distances[CROP],
                 lpips_person=distances[PERSON],
             )
