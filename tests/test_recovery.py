@@ -1,7 +1,7 @@
 import numpy as np
 
 from deocclude.crop import Region, SquareCrop
-from deocclude.recovery import ContentRecovery, hidden_on_photo
+from deocclude.recovery import Appearance, ContentRecovery, Copied, hidden_on_photo, join_seam, smooth, visible_in_crop
 
 
 class FakeNetwork:
@@ -23,7 +23,8 @@ def recovered():
     visible[:120] = False
     parsing = np.full((12, 64, 64), 1 / 12, np.float32)
     network = FakeNetwork()
-    return ContentRecovery(network)(image, visible, amodal, parsing, parsing), network.inputs, image, visible, amodal
+    found = ContentRecovery(network, exemplars=False)(image, visible, amodal, parsing, parsing)
+    return found.rgb, network.inputs, image, visible, amodal
 
 
 def test_only_visible_pixels_are_a_source():
@@ -54,7 +55,8 @@ def test_only_the_hidden_box_is_grown_to_photo_size():
     region = Region(60, 60, 140, 140)
     invisible = np.zeros((80, 80), bool)
     invisible[10:20, 30:50] = True
-    box, colours = hidden_on_photo(content, crop, invisible, region, (200, 200))
+    photo = np.zeros((200, 200, 3), np.uint8)
+    box, colours = hidden_on_photo(Appearance(content), crop, photo, np.zeros_like(invisible), invisible, region)
     assert box == Region(70, 90, 80, 110)
     assert colours.shape == (10, 20, 3)
     # Photo x = 90.5 lies at crop coordinate (90.5 - 36) / 2 = 27.25, that is 26.75 pixels from the first centre.
@@ -62,8 +64,153 @@ def test_only_the_hidden_box_is_grown_to_photo_size():
 
 
 def test_nothing_hidden_gives_an_empty_box():
+    nothing, photo = np.zeros((8, 8), bool), np.zeros((8, 8, 3), np.uint8)
     box, colours = hidden_on_photo(
-        np.zeros((8, 8, 3), np.uint8), SquareCrop((4, 4), 8, 8), np.zeros((8, 8), bool), Region(0, 0, 8, 8), (8, 8)
+        Appearance(photo), SquareCrop((4, 4), 8, 8), photo, ~nothing, nothing, Region(0, 0, 8, 8)
     )
     assert box.is_empty
     assert colours.size == 0
+
+
+def speckled_body(size=256):
+    """A body in two cloths, red above and blue below, hidden across the middle by something green: image, visible,
+    amodal."""
+    speckle = np.random.default_rng(1).integers(0, 2, (size // 4, size // 4)).repeat(4, 0).repeat(4, 1) * 80
+    image = np.zeros((size, size, 3), np.uint8)
+    image[:130, :, 0], image[130:, :, 2] = 120 + speckle[:130], 120 + speckle[130:]
+    amodal = np.zeros((size, size), bool)
+    amodal[20:236, 70:190] = True
+    visible = amodal.copy()
+    visible[90:170, 90:170] = False
+    image[~visible] = (0, 255, 0)
+    return image, visible, amodal
+
+
+def one_garment(size=256):
+    parsing = np.zeros((12, size // 4, size // 4), np.float32)
+    parsing[6] = 1
+    return parsing
+
+
+class Mean:
+    """A network that answers with one colour."""
+
+    def __init__(self, colour):
+        self.colour = np.float32(colour) / 255
+
+    def __call__(self, **inputs):
+        size = inputs["image"].shape[-1]
+        return {"content": np.broadcast_to(self.colour, (size, size, 3)).transpose(2, 0, 1)[None].copy()}
+
+
+def test_cloth_goes_on_behind_the_occluder():
+    image, visible, amodal = speckled_body()
+    network = Mean((160, 0, 0))
+    network.colour = np.where(np.arange(256)[:, None, None] < 130, (160, 0, 0), (0, 0, 160)).astype(np.float32) / 255
+    found = ContentRecovery(network)(image, visible, amodal, one_garment(), one_garment()).rgb
+    assert np.array_equal(found[visible], image[visible])
+    assert found[amodal][:, 1].max() == 0  # nothing green
+    for rows, cloth in ((slice(95, 120), 0), (slice(140, 165), 2)):
+        part = found[rows, 95:165].astype(float)
+        assert part[..., 2 - cloth].mean() < 10
+        assert abs(part[..., cloth].mean() - 160) < 12
+        assert 20 < part[..., cloth].std() < 45  # the cloth's own is 40, the network's 0
+
+
+def test_a_face_is_copied_from_nowhere():
+    image, visible, amodal = speckled_body()
+    face = np.roll(one_garment(), 3 - 6, axis=0)
+    found = ContentRecovery(Mean((200, 150, 120)))(image, visible, amodal, face, face)
+    middle = np.zeros_like(visible)
+    middle[100:160, 100:160] = True
+    assert (found.rgb[middle] == (200, 150, 120)).all()
+    assert found.copied.weight.max() == 0
+
+
+def test_a_part_that_is_not_seen_is_copied_from_no_other():
+    image, visible, amodal = speckled_body()
+    shoe = np.roll(one_garment(), 10 - 6, axis=0)
+    found = ContentRecovery(Mean((60, 40, 20)))(image, visible, amodal, one_garment(), shoe)
+    assert (found.rgb[100:160, 100:160] == (60, 40, 20)).all()
+
+
+def test_where_less_than_a_patch_is_visible_the_network_s_answer_stands():
+    image, _, amodal = speckled_body()
+    visible = np.zeros_like(amodal)
+    visible[30:34, 100:104] = True
+    found = ContentRecovery(Mean((9, 8, 7)))(image, visible, amodal, one_garment(), one_garment())
+    assert found.copied is None
+    assert (found.rgb[amodal] == (9, 8, 7)).all()
+
+
+def test_smoothing_takes_nothing_from_outside():
+    rgb = np.full((32, 32, 3), 40, np.uint8)
+    inside = np.zeros((32, 32), bool)
+    inside[8:24, 8:24] = True
+    rgb[~inside] = (255, 0, 255)
+    assert np.abs(smooth(rgb, inside, 4.0)[inside].astype(int) - 40).max() <= 2
+
+
+def test_the_seam_is_joined_and_fades():
+    rgb = np.zeros((1, 12, 3), np.float32)
+    known = np.zeros((1, 12), bool)
+    known[0, :4] = True
+    rgb[known] = 100
+    joined = join_seam(rgb, known, np.ones_like(known), reach_px=3)[0, :, 0]
+    # nine tenths of the step of 100, then two thirds and one third of that
+    assert np.allclose(joined, [100] * 4 + [90, 60, 30] + [0] * 5)
+
+
+def test_the_crop_holds_visible_pixels_alone_and_not_their_rim():
+    photo = np.full((80, 80, 3), (255, 0, 255), np.uint8)
+    visible = np.zeros((80, 80), bool)
+    visible[21:59, 21:59] = True
+    photo[visible] = (10, 200, 30)
+    photo[21, 21:59] = (255, 200, 255)  # the soft edge of what hides the person
+    crop = SquareCrop((40, 40), 64, 32)
+    image, seen = visible_in_crop(photo, visible, Region(0, 0, 80, 80), crop)
+    assert seen.sum() == 18 * 18
+    assert np.abs(image[seen].astype(int) - (10, 200, 30)).max() <= 1
+
+
+def test_a_body_thinner_than_the_crop_s_pixels_is_seen_all_the_same():
+    photo = np.zeros((400, 400, 3), np.uint8)
+    visible = np.zeros((400, 400), bool)
+    visible[100:300, 200] = True
+    photo[visible] = (250, 120, 10)
+    image, seen = visible_in_crop(photo, visible, Region(0, 0, 400, 400), SquareCrop((200, 200), 320, 64))
+    assert seen.any()
+    assert np.abs(image[seen].astype(int) - (250, 120, 10)).max() <= 12  # few of 8 bits are left of a thin thing
+
+
+def test_detail_of_the_photo_follows_the_copy():
+    scale, size = 4, 64
+    noise = np.random.default_rng(0).integers(-40, 41, (size * scale, size * scale))
+    photo = np.repeat((128 + noise)[..., None], 3, axis=2).astype(np.uint8)
+    crop = SquareCrop((size * scale / 2, size * scale / 2), size * scale, size)
+    visible = np.zeros(photo.shape[:2], bool)
+    visible[:, : 32 * scale] = True
+    hidden = ~visible
+    hidden[:, 52 * scale :] = False
+    source_yx = np.full((size, size, 2), -1, np.int32)
+    places = np.argwhere(np.ones((size, size), bool)).reshape(size, size, 2)
+    source_yx[:, 32:52] = places[:, 32:52] - (0, 26)
+    image = crop.extract(photo)
+    moved = image[:, (np.arange(size) - 26) % size]
+    mirrored = np.zeros((size, size), bool)
+    weight = (source_yx[..., 0] >= 0).astype(np.float32)
+    copied = Copied(image, source_yx, mirrored, weight)
+    box, colours = hidden_on_photo(
+        Appearance(moved, copied), crop, photo, visible, hidden, Region(0, 0, *photo.shape[:2])
+    )
+    expected = photo[box.top : box.bottom, box.left - 26 * scale : box.right - 26 * scale]
+    error = np.abs(colours.astype(int) - expected)[4:-4, 4:-4]
+    assert np.median(error) <= 1 and error.mean() < 2
+    plain = hidden_on_photo(Appearance(moved), crop, photo, visible, hidden, Region(0, 0, *photo.shape[:2]))[1]
+    assert np.abs(plain.astype(int) - expected).mean() > 10
+    # a pixel that is not visible gives no detail, whatever it is
+    photo[hidden], blind = 255, photo.copy()
+    box, colours = hidden_on_photo(Appearance(moved, copied), crop, blind, visible, hidden, Region(0, 0, 256, 256))
+    photo[hidden] = 0
+    again = hidden_on_photo(Appearance(moved, copied), crop, photo, visible, hidden, Region(0, 0, 256, 256))[1]
+    assert np.array_equal(colours, again)

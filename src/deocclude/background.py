@@ -1,4 +1,4 @@
-"""A photo without its people: holes filled from what lies around them, smooth, fast and without a network."""
+"""A photo without its people: holes filled with patches of what lies around them, without a network."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import math
 import numpy as np
 from PIL import Image
 
-from deocclude.crop import Region
+from deocclude.crop import Region, SquareCrop
 from deocclude.errors import InputError
-from deocclude.masks import dilate, mask_to_box_xyxy
+from deocclude.exemplar import compose
+from deocclude.masks import connected_components, dilate, mask_to_box_xyxy
+from deocclude.recovery import as_appearance, hidden_on_photo, visible_in_crop
 
 _MID_GREY = 128
 # What is filled is smooth: more pixels than these would cost time and show nothing more.
@@ -17,6 +19,12 @@ _WORK_PX = 500_000
 _STRIP_PX = 500_000
 # Enough to round the corners of the coarser level's cells off; twice as many make a ramp better by a third only.
 _SMOOTHING_STEPS = 4
+# Patches come from a square of this many times the hole's longer side, on a crop of at most so many pixels.
+_SURROUNDINGS = 1.6
+_LEAST_SURROUNDINGS_PX = 64
+_CROP_PX = 256
+_SEAM_REACH_PX = 24
+_GUIDE_WEIGHT = 0.2  # push-pull knows the mean colours and nothing more
 
 
 def rim_px(size_hw: tuple[int, int]) -> int:
@@ -34,9 +42,11 @@ def fill_background(photo: np.ndarray, hole: np.ndarray, grow_px: int | None = N
     source, since the rim of a cut-out still shows a little of the person. Default: `rim_px` of the photo's size. When
     the ring leaves no source at all, it is one after all. A hole that covers the whole photo becomes mid-grey, 128.
 
-    The method is push-pull (Gortler et al., The Lumigraph, SIGGRAPH 1996): averages of the known colours are pushed
-    down a pyramid until no cell is without one, and pulled up again into the cells that know none. The work is done on
-    the hole's surroundings, on at most about half a million cells, and by strips at the photo's own size.
+    Patches of the surroundings are laid by exemplar synthesis (`exemplar.py`), with the photo's own detail, around each
+    piece of the hole by itself. Their guide, and what stands where the surroundings hold no whole patch, is push-pull
+    (Gortler et al., The Lumigraph, SIGGRAPH 1996): averages of the known colours are pushed down a pyramid until no
+    cell is without one, and pulled up again into the cells that know none. That is done on the hole's surroundings, on
+    at most about half a million cells, and by strips at the photo's own size.
     """
     grow_px = _check(photo, hole, grow_px)
     filled = photo.copy()
@@ -47,14 +57,38 @@ def fill_background(photo: np.ndarray, hole: np.ndarray, grow_px: int | None = N
     work = box.grow(grow_px + max(8, max(box.size_hw) // 8), hole.shape)
     known = ~dilate(hole[work.slices], grow_px)
     if not known.any():
-        known = ~hole[work.slices]
+        grow_px, known = 0, ~hole[work.slices]
     if not known.any():
         filled[hole] = _MID_GREY
         return filled
     factor = math.ceil(math.sqrt(known.size / _WORK_PX))
     cells = _push_pull(_average_blocks(photo[work.slices], known, factor))
     _paste(filled[box.slices], hole[box.slices], np.rint(cells).astype(np.uint8), box.counted_from(work), factor)
+    pieces = connected_components(hole)
+    for number in range(pieces.count):
+        _lay_patches(filled, photo, pieces.paint(np.arange(pieces.count) == number), hole, grow_px)
     return filled
+
+
+def _lay_patches(filled: np.ndarray, photo: np.ndarray, piece: np.ndarray, hole: np.ndarray, grow_px: int) -> None:
+    """Lay patches of the surroundings over one piece of the hole, in place. filled: (H, W, 3), with the guide."""
+    x0, y0, x1, y1 = mask_to_box_xyxy(piece)
+    side = _SURROUNDINGS * max(x1 - x0, y1 - y0)
+    size_px = min(_CROP_PX, 32 * math.ceil(max(side, _LEAST_SURROUNDINGS_PX) / 32))
+    crop = SquareCrop(((x0 + x1) / 2, (y0 + y1) / 2), max(side, size_px), size_px)
+    region = crop.region(hole.shape)
+    known_part = ~dilate(hole[region.slices], grow_px)
+    source, known = visible_in_crop(photo, known_part, region, crop)
+    inside = crop.inside_photo(hole.shape)
+    known &= inside
+    guide = crop.extract(filled)
+    composed = compose(source, known, inside, guide, guide_weight=_GUIDE_WEIGHT)
+    if composed is None:
+        return  # push-pull stands
+    everywhere = np.ones(inside.shape, np.float32)
+    appearance = as_appearance(composed, source, known, inside, everywhere, guide, _SEAM_REACH_PX)
+    box, colours = hidden_on_photo(appearance, crop, photo, known_part, piece[region.slices], region)
+    np.copyto(filled[box.slices], colours, where=piece[box.slices][..., None])
 
 
 def _check(photo: np.ndarray, hole: np.ndarray, grow_px: int | None) -> int:

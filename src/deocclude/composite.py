@@ -47,20 +47,32 @@ def extend_colours(rgb: np.ndarray, known: np.ndarray, steps: int = 1) -> np.nda
     """
     out = rgb.copy()
     for _ in range(steps):
-        grown = dilate(known, 1)
-        rows, columns = np.nonzero(grown & ~known)
-        total = np.zeros((len(rows), 3), dtype=np.float32)
-        count = np.zeros((len(rows), 1), dtype=np.float32)
-        for dy, dx in _NEIGHBOURS:
-            y, x = rows + dy, columns + dx
-            inside = (y >= 0) & (y < known.shape[0]) & (x >= 0) & (x < known.shape[1])
-            y, x = y.clip(0, known.shape[0] - 1), x.clip(0, known.shape[1] - 1)
-            weight = (known[y, x] & inside)[:, None]
-            total += out[y, x] * weight
-            count += weight
-        out[rows, columns] = np.rint(total / np.maximum(count, 1)).astype(np.uint8)
-        known = grown
+        (rows, columns), means = neighbour_means(out, known, ~known)
+        out[rows, columns] = np.rint(means).astype(np.uint8)
+        known = known.copy()
+        known[rows, columns] = True
     return out
+
+
+def neighbour_means(
+    values: np.ndarray, known: np.ndarray, wanted: np.ndarray
+) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
+    """Pixels of `wanted` with a known one among their eight neighbours: (rows, columns), and (N, C) float32 means of
+    the known neighbours.
+
+    `values`: (H, W, C); `known`, `wanted`: (H, W) bool, disjoint.
+    """
+    rows, columns = np.nonzero(dilate(known, 1) & wanted)
+    total = np.zeros((len(rows), values.shape[2]), dtype=np.float32)
+    count = np.zeros((len(rows), 1), dtype=np.float32)
+    for dy, dx in _NEIGHBOURS:
+        y, x = rows + dy, columns + dx
+        inside = (y >= 0) & (y < known.shape[0]) & (x >= 0) & (x < known.shape[1])
+        y, x = y.clip(0, known.shape[0] - 1), x.clip(0, known.shape[1] - 1)
+        weight = (known[y, x] & inside)[:, None]
+        total += values[y, x] * weight
+        count += weight
+    return (rows, columns), total / np.maximum(count, 1)
 
 
 def paste_hidden(photo: np.ndarray, hidden_rgb: np.ndarray, invisible: np.ndarray, amodal: np.ndarray) -> None:

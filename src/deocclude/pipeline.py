@@ -30,7 +30,7 @@ from deocclude.people import (
     keep,
     left_to_right,
 )  # fmt: skip
-from deocclude.recovery import ContentRecovery, hidden_on_photo
+from deocclude.recovery import ContentRecovery, hidden_on_photo, visible_in_crop
 from deocclude.runtime import find_model, open_networks
 from deocclude.types import Person, Result
 from deocclude.uncrop import Canvas, Cut, check_uncrop, find_cut
@@ -234,10 +234,11 @@ class Deoccluder:
         picture = photo.copy()
         invisible = amodal & ~visible
         if invisible.any():
-            crop, crop_image, *parsings = self._complete.look_at(photo, visible, amodal)
-            crop_amodal = crop.extract(amodal)
-            content = self._recover(crop_image, crop.extract(visible) & crop_amodal, crop_amodal, *parsings)
-            region, colours = hidden_on_photo(content, crop, invisible, Region(0, 0, *size_hw), size_hw)
+            crop, _, *parsings = self._complete.look_at(photo, visible, amodal)
+            whole = Region(0, 0, *size_hw)
+            source, known = visible_in_crop(photo, visible, whole, crop)
+            appearance = self._recover(source, known, crop.extract(amodal) | known, *parsings)
+            region, colours = hidden_on_photo(appearance, crop, photo, visible, invisible, whole)
             paste_hidden_box(picture, region, colours, invisible, amodal)
         return picture
 
@@ -316,7 +317,7 @@ class Deoccluder:
 
     def _person(self, photo: np.ndarray, number: int, body: CompletionOutput, cut_edges: tuple[str, ...]) -> Person:
         """A body with its hidden appearance recovered."""
-        hidden_region, hidden_rgb = self._recover_hidden(body, photo.shape[:2])
+        hidden_region, hidden_rgb = self._recover_hidden(photo, body)
         return Person(
             id=number,
             score=body.score,
@@ -339,19 +340,16 @@ class Deoccluder:
         untouched = complete == "never" or (complete == "auto" and probability < UNTOUCHED_BELOW)
         return body.as_seen() if untouched else body
 
-    def _recover_hidden(self, body: CompletionOutput, size_hw: tuple[int, int]) -> tuple[Region, np.ndarray]:
+    def _recover_hidden(self, photo: np.ndarray, body: CompletionOutput) -> tuple[Region, np.ndarray]:
         """The box of what is hidden and its colours; without running the network when nothing is."""
         invisible = body.amodal & ~body.visible
-        content = body.crop_image
-        if invisible.any():
-            content = self._recover(
-                body.crop_image,
-                body.crop_visible,
-                body.crop_amodal,
-                body.crop_visible_parsing,
-                body.crop_amodal_parsing,
-            )
-        return hidden_on_photo(content, body.crop, invisible, body.region, size_hw)
+        if not invisible.any():
+            return Region(0, 0, 0, 0), np.zeros((0, 0, 3), dtype=np.uint8)
+        source, known = visible_in_crop(photo, body.visible, body.region, body.crop)
+        appearance = self._recover(
+            source, known, body.crop_amodal | known, body.crop_visible_parsing, body.crop_amodal_parsing
+        )
+        return hidden_on_photo(appearance, body.crop, photo, body.visible, invisible, body.region)
 
 
 def _scored(body: CompletionOutput, prompt: Prompt, *, certain: bool) -> CompletionOutput | None:

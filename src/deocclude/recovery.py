@@ -1,24 +1,73 @@
-"""Stage 2 at inference: the appearance of what is hidden, from the visible body alone. numpy in, numpy out."""
+"""Stage 2 at inference: the appearance of what is hidden, from the visible body alone. numpy in, numpy out.
+
+The network guesses colour, shading and borders between parts; exemplar synthesis (`exemplar.py`) puts patches of the
+visible body there. Both work on a crop; what the photo has beyond the crop's resolution is carried over at the end.
+"""
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
-from deocclude.composite import extend_colours
+import numpy as np
+from PIL import Image, ImageFilter
+
+from deocclude.composite import extend_colours, neighbour_means
 from deocclude.crop import Region, SquareCrop
-from deocclude.masks import mask_to_box_xyxy
+from deocclude.exemplar import Composed, compose, window_all
+from deocclude.masks import erode, mask_to_box_xyxy
+from deocclude.parts import copy_support
 from deocclude.runtime import Network
 
 # Colours are carried this far out of the body in the crop: growing it to photo size then never mixes in what lies
 # outside.
 _EXTEND_PX = 3
+# The guide of the search is this smooth, in pixels of the crop: patches bring the texture, the guide the colours.
+_GUIDE_SIGMA_PX = 4.0
+# How much of the step from a visible pixel to the hidden one beside it is taken back; less and less, as many pixels in.
+_SEAM_SHARE = 0.9
+_SEAM_REACH_PX = 5
+_SOFT_EDGE_PX = 1  # of the photo
+_STRIP_PX = 100_000
+
+
+@dataclass(frozen=True)
+class Copied:
+    """Where in its crop an appearance was copied from, so that detail of the photo can follow.
+
+    image: (S, S, 3) uint8, the crop that was copied from. source_yx: (S, S, 2) int32, -1 where nothing was copied;
+    mirrored: (S, S) bool. weight: (S, S) float32, 0 to 1, how much of the detail is wanted.
+    """
+
+    image: np.ndarray
+    source_yx: np.ndarray
+    mirrored: np.ndarray
+    weight: np.ndarray
+
+    @classmethod
+    def of(cls, composed: Composed, image: np.ndarray, known: np.ndarray, weight: np.ndarray) -> Copied:
+        """weight: what each pixel's copy counts. A source beside something unknown gives no detail: its colour may be
+        mixed."""
+        y, x = np.moveaxis(composed.source_yx, -1, 0)
+        clean = window_all(known, 1)[y, x] & (y >= 0)
+        return cls(image, composed.source_yx, composed.mirrored, np.where(clean, weight, np.float32(0)))
+
+
+@dataclass(frozen=True)
+class Appearance:
+    """Recovered appearance on a crop of S pixels. rgb: (S, S, 3) uint8. copied: None where nothing was copied."""
+
+    rgb: np.ndarray
+    copied: Copied | None = None
 
 
 class ContentRecovery:
     """Recovers one person's appearance on a crop. Holds the network and nothing else."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, exemplars: bool = True) -> None:
+        """exemplars: compose the hidden part of patches of the visible body; else the network's answer stands."""
         self._network = network
+        self._exemplars = exemplars
 
     def __call__(
         self,
@@ -27,11 +76,15 @@ class ContentRecovery:
         amodal: np.ndarray,
         visible_parsing: np.ndarray,
         amodal_parsing: np.ndarray,
-    ) -> np.ndarray:
-        """(S, S, 3) uint8: the body's appearance everywhere in `amodal`; values further out mean nothing.
+    ) -> Appearance:
+        """The body's appearance everywhere in `amodal`; values further out mean nothing.
 
         `image`: (S, S, 3) uint8, of which only visible pixels are read. `visible`, `amodal`: (S, S) bool.
         `visible_parsing`, `amodal_parsing`: (12, S/4, S/4) float32 probabilities.
+
+        Hidden pixels are patches of the visible body, as far as their parts are such that may be copied and are seen
+        (`parts.copy_support`); for the rest the network's own answer stands, as it does everywhere when less than a
+        patch of the body is visible.
         """
         # The occluder and the background are cut away here: neither can leak into the body.
         source = image.transpose(2, 0, 1).astype(np.float32) / 255 * visible
@@ -42,25 +95,162 @@ class ContentRecovery:
             visible_parsing=visible_parsing[None],
             amodal_parsing=amodal_parsing[None],
         )
-        return as_colours(outputs["content"], amodal)
+        guess = to_rgb(outputs["content"])
+        if not self._exemplars:
+            return plain_appearance(guess, amodal)
+        guide = smooth(np.where(visible[..., None], image, guess), amodal, _GUIDE_SIGMA_PX)
+        composed = compose(image, visible, amodal, guide, visible_parsing, amodal_parsing)
+        if composed is None:
+            return plain_appearance(guess, amodal)
+        support = copy_support(visible, visible_parsing, amodal_parsing)
+        share = np.asarray(Image.fromarray(support).resize(visible.shape[::-1], Image.Resampling.BILINEAR))
+        return as_appearance(composed, image, visible, amodal, share, guess)
 
 
-def as_colours(content: np.ndarray, amodal: np.ndarray) -> np.ndarray:
-    """(1, 3, S, S) in about [0, 1] -> (S, S, 3) uint8, carried a little out of the body. amodal: (S, S) bool."""
-    rounded = np.rint(content[0].transpose(1, 2, 0).clip(0, 1) * 255).astype(np.uint8)
-    return extend_colours(rounded, amodal, _EXTEND_PX)
+def as_appearance(
+    composed: Composed, image: np.ndarray, known: np.ndarray, region: np.ndarray, share: np.ndarray, guess: np.ndarray,
+    seam_reach_px: int = _SEAM_REACH_PX,
+) -> Appearance:  # fmt: skip
+    """The composed part of a region, mixed with a guess, joined to what is known around it.
+
+    share: (S, S) float32, 0 to 1, how much of each pixel is composed; guess: (S, S, 3) uint8, what the rest is;
+    seam_reach_px: see `join_seam`.
+    """
+    share = np.where(composed.source_yx[..., 0] >= 0, share, np.float32(0))
+    mixed = guess + share[..., None] * (composed.rgb - guess)
+    mixed[known] = image[known]
+    rgb = np.rint(join_seam(mixed, known, region, seam_reach_px).clip(0, 255)).astype(np.uint8)
+    return Appearance(extend_colours(rgb, region, _EXTEND_PX), Copied.of(composed, image, known, share))
+
+
+def plain_appearance(guess: np.ndarray, region: np.ndarray) -> Appearance:
+    """A guess, (S, S, 3) uint8, as it is within the region."""
+    return Appearance(extend_colours(guess, region, _EXTEND_PX))
+
+
+def to_rgb(content: np.ndarray) -> np.ndarray:
+    """(1, 3, S, S) in about [0, 1] -> (S, S, 3) uint8."""
+    return np.rint(content[0].transpose(1, 2, 0).clip(0, 1) * 255).astype(np.uint8)
+
+
+def smooth(rgb: np.ndarray, inside: np.ndarray, sigma_px: float) -> np.ndarray:
+    """(S, S, 3) uint8: Gaussian means over the pixels inside a mask alone; 0 where none is near."""
+    blur = ImageFilter.GaussianBlur(sigma_px)
+    total = np.asarray(Image.fromarray(rgb * inside[..., None]).filter(blur)).astype(np.float32)
+    share = np.asarray(Image.fromarray(np.where(inside, np.uint8(255), np.uint8(0))).filter(blur))
+    return np.rint((255 * total / np.maximum(share, 1)[..., None]).clip(0, 255)).astype(np.uint8)
+
+
+def join_seam(rgb: np.ndarray, known: np.ndarray, region: np.ndarray, reach_px: int) -> np.ndarray:
+    """(S, S, 3) float32: hidden colours led over to the known ones beside them, over `reach_px` pixels.
+
+    What each hidden pixel at the border is off from the mean of its known neighbours is taken back in part, there and,
+    as the mean of the pixels before, further in: the membrane of Poisson editing (Perez et al. 2003), ended early.
+    rgb: (S, S, 3) float32; known, region: (S, S) bool.
+    """
+    joined, left = rgb.copy(), region & ~known
+    steps, ring = np.zeros_like(rgb), known
+    for number in range(reach_px):
+        (y, x), means = neighbour_means(steps if number else rgb, ring, left)
+        steps[y, x] = means if number else means - rgb[y, x]
+        joined[y, x] += np.float32(_SEAM_SHARE * (1 - number / reach_px)) * steps[y, x]
+        ring = np.zeros_like(known)
+        ring[y, x] = True
+        left = left & ~ring
+    return joined
+
+
+def visible_in_crop(
+    photo: np.ndarray, visible_part: np.ndarray, region: Region, crop: SquareCrop
+) -> tuple[np.ndarray, np.ndarray]:
+    """The visible body on a crop: (S, S, 3) uint8, means over visible pixels of the photo alone, and (S, S) bool.
+
+    The outermost visible pixels are left out, since an edge in a photo is soft: they are part occluder. A crop's pixel
+    is visible where half of it is. A body too thin for that is taken with its edge, and wherever any of it is visible.
+    visible_part: (h, w) bool in `region` of the photo.
+    """
+    here = replace(crop, center_xy=(crop.center_xy[0] - region.left, crop.center_xy[1] - region.top))
+
+    def coverage_of(mask: np.ndarray) -> np.ndarray:
+        return here.extract(mask.view(np.uint8) * np.uint8(255))
+
+    source = erode(visible_part, _SOFT_EDGE_PX)
+    coverage = coverage_of(source)
+    visible = coverage >= 128
+    if not visible.any():
+        source = visible_part
+        coverage = coverage_of(source)
+        visible = coverage > 0
+    total = here.extract(photo[region.slices] * source[..., None])
+    means = (total * np.float32(255) / np.maximum(coverage, 1)[..., None]).clip(0, 255)
+    return np.rint(means).astype(np.uint8), visible
 
 
 def hidden_on_photo(
-    content: np.ndarray, crop: SquareCrop, invisible_part: np.ndarray, region: Region, size_hw: tuple[int, int]
-) -> tuple[Region, np.ndarray]:
-    """Grow recovered appearance to photo size, only for the box of what is hidden.
+    appearance: Appearance, crop: SquareCrop, photo: np.ndarray, visible_part: np.ndarray, invisible_part: np.ndarray,
+    region: Region,
+) -> tuple[Region, np.ndarray]:  # fmt: skip
+    """Recovered appearance at photo size, only for the box of what is hidden, with the photo's own detail.
 
-    `content`: (S, S, 3) uint8 on `crop`; `invisible_part`: (h, w) bool, the invisible mask inside `region`.
+    `photo`: (H, W, 3) uint8, read only where visible; `visible_part`, `invisible_part`: (h, w) bool in `region`.
     Returns the box and its (h', w', 3) uint8 colours; an empty box when nothing is hidden.
     """
     if not invisible_part.any():
         return Region(0, 0, 0, 0), np.zeros((0, 0, 3), dtype=np.uint8)
     x0, y0, x1, y1 = mask_to_box_xyxy(invisible_part)
     box = Region(region.top + y0, region.left + x0, region.top + y1, region.left + x1)
-    return crop.to_photo(content, size_hw, box, crisp=True)
+    box, colours = crop.to_photo(appearance.rgb, photo.shape[:2], box, crisp=True)
+    if appearance.copied is not None and crop.scale > 1:
+        _add_detail(colours, box, appearance.copied, crop, photo, visible_part, invisible_part, region)
+    return box, colours
+
+
+def _add_detail(
+    colours: np.ndarray, box: Region, copied: Copied, crop: SquareCrop, photo: np.ndarray, visible_part: np.ndarray,
+    invisible_part: np.ndarray, region: Region,
+) -> None:  # fmt: skip
+    """Add to copied pixels, in place, what the photo shows at their source beyond the crop's resolution.
+
+    The idea of contextual residual aggregation (Yi et al. 2020, arXiv 2005.09704): the photo minus the crop grown to
+    its size is carried from where a pixel was copied from. `colours`: (h', w', 3) uint8 of `box`.
+    """
+    wanted = copied.weight > 0
+    if not wanted.any():
+        return
+    rows, columns = copied.source_yx[wanted].T
+    edges = crop.to_photo_xyxy((columns.min(), rows.min(), columns.max() + 1, rows.max() + 1))
+    around = Region(int(edges[1]), int(edges[0]), int(edges[3]) + 1, int(edges[2]) + 1).intersect(region)
+    around, low = crop.to_photo(copied.image, photo.shape[:2], around, crisp=True)
+    if around.is_empty:
+        return
+    here, hidden = box.counted_from(region), invisible_part
+    for y, x in _strips(hidden[here.slices]):
+        v, cell_y = _cells(y + box.top, crop.left_top[1], crop)
+        u, cell_x = _cells(x + box.left, crop.left_top[0], crop)
+        source_y, source_x = copied.source_yx[cell_y, cell_x].T
+        within_y, within_x = v - cell_y, u - cell_x
+        within_x = np.where(copied.mirrored[cell_y, cell_x], 1 - within_x, within_x)
+        from_y = np.floor(crop.left_top[1] + (source_y + within_y) * crop.scale).astype(np.intp)
+        from_x = np.floor(crop.left_top[0] + (source_x + within_x) * crop.scale).astype(np.intp)
+        weight = copied.weight[cell_y, cell_x]
+        usable = (weight > 0) & (from_y >= around.top) & (from_y < around.bottom)
+        usable &= (from_x >= around.left) & (from_x < around.right)
+        y, x, from_y, from_x, weight = (values[usable] for values in (y, x, from_y, from_x, weight))
+        seen = visible_part[from_y - region.top, from_x - region.left]
+        y, x, from_y, from_x, weight = (values[seen] for values in (y, x, from_y, from_x, weight))
+        detail = photo[from_y, from_x].astype(np.float32) - low[from_y - around.top, from_x - around.left]
+        colours[y, x] = np.rint(colours[y, x] + detail * weight[:, None]).clip(0, 255).astype(np.uint8)
+
+
+def _strips(mask: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Rows and columns of a mask's pixels, a strip of the mask at a time."""
+    rows = max(1, _STRIP_PX // mask.shape[1])
+    for start in range(0, len(mask), rows):
+        y, x = np.nonzero(mask[start : start + rows])
+        yield y + start, x
+
+
+def _cells(at: np.ndarray, start: float, crop: SquareCrop) -> tuple[np.ndarray, np.ndarray]:
+    """Crop coordinates of photo pixels' centres along one axis, and the crop's pixels that they lie in."""
+    coordinates = (at + 0.5 - start) / crop.scale
+    return coordinates, np.floor(coordinates).astype(np.intp).clip(0, crop.size_px - 1)

@@ -34,7 +34,7 @@ from deocclude.evaluation.tables import json_ready, markdown_table, with_interva
 from deocclude.hidden import HIDDEN_SHARE
 from deocclude.image_io import load_image, save_image, save_text
 from deocclude.masks import mask_to_box_xyxy
-from deocclude.recovery import hidden_on_photo
+from deocclude.recovery import Appearance, hidden_on_photo
 
 FORMAT = 1
 ANSWERS_FILE = "answers.csv"
@@ -248,7 +248,8 @@ def _recovered_by(
     content = paint(crop.extract(sample.photo), crop.extract(sample.visible))
     hidden = sample.amodal & ~sample.visible
     picture = sample.photo.copy()
-    box, colours = hidden_on_photo(content, crop, hidden, Region(0, 0, *size_hw), size_hw)
+    whole = Region(0, 0, *size_hw)
+    box, colours = hidden_on_photo(Appearance(content), crop, sample.photo, sample.visible, hidden, whole)
     paste_hidden_box(picture, box, colours, hidden, sample.amodal)
     return picture
 

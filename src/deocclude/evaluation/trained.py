@@ -16,7 +16,7 @@ from deocclude.models.features import load_mask_completion
 from deocclude.models.mask_completion import MaskOutput, to_probabilities
 from deocclude.models.registry import network_kinds
 from deocclude.pipeline import Deoccluder
-from deocclude.recovery import ContentRecovery, as_colours
+from deocclude.recovery import Appearance, ContentRecovery, plain_appearance, to_rgb
 from deocclude.types import Result
 from deocclude.weights_io import rebuild
 
@@ -46,12 +46,12 @@ class SingleRecovery:
     def __init__(self, network: Callable[..., dict[str, np.ndarray]]) -> None:
         self._network = network
 
-    def __call__(self, image: np.ndarray, visible: np.ndarray, amodal: np.ndarray, *parsing: np.ndarray) -> np.ndarray:
+    def __call__(self, image: np.ndarray, visible: np.ndarray, amodal: np.ndarray, *parsing: np.ndarray) -> Appearance:
         """As `ContentRecovery`, but all of the image is read, and the parts are not."""
         outputs = self._network(
             image=image.transpose(2, 0, 1)[None].astype(np.float32) / 255, initial=visible[None, None]
         )
-        return as_colours(outputs["content"], amodal)
+        return plain_appearance(to_rgb(outputs["content"]), amodal)
 
 
 class TrainedPredictor:
@@ -63,7 +63,7 @@ class TrainedPredictor:
     """
 
     def __init__(
-        self, completion: MaskCompletion, recovery: Callable[..., np.ndarray] | None, device: torch.device, *,
+        self, completion: MaskCompletion, recovery: Callable[..., Appearance] | None, device: torch.device, *,
         network: str, size_px: int,
     ) -> None:  # fmt: skip
         self.network, self.size_px, self.paints = network, size_px, recovery is not None
@@ -80,8 +80,8 @@ class TrainedPredictor:
         return self._deoccluder.recover(image, visible_mask, amodal_mask)
 
 
-def _photo_itself(image: np.ndarray, *_: np.ndarray) -> np.ndarray:
-    return image
+def _photo_itself(image: np.ndarray, *_: np.ndarray) -> Appearance:
+    return Appearance(image)
 
 
 def open_trained(
@@ -106,7 +106,7 @@ def open_trained(
         again = bool(metadata.get("second_look", False))
         return MaskCompletion(TorchNetwork(forward, size_px, device), average=False, tight=tight, second_look=again)
 
-    def predictor(completion: MaskCompletion, recovery: Callable[..., np.ndarray] | None) -> TrainedPredictor:
+    def predictor(completion: MaskCompletion, recovery: Callable[..., Appearance] | None) -> TrainedPredictor:
         return TrainedPredictor(completion, recovery, device, network=kind, size_px=size_px)
 
     if stage != "content" and parser is not None:
@@ -122,4 +122,5 @@ def open_trained(
         )
     paint = TorchNetwork(lambda **inputs: {"content": network(**inputs)}, size_px, device)
     finder: nn.Module = load_mask_completion(parser).to(device).eval()
-    return predictor(of_masks(finder), ContentRecovery(paint))
+    # what is measured is the network: no patches of the photo over its answer
+    return predictor(of_masks(finder), ContentRecovery(paint, exemplars=False))

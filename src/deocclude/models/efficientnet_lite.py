@@ -55,11 +55,11 @@ class EfficientNetLite(nn.Module):
                 c_in = stage.width
             self.stages.append(nn.Sequential(*blocks))
 
-    def forward(self, image: Tensor) -> list[Tensor]:
-        """image: (B, 3, H, W) RGB in [-1, 1], H and W divisible by 32."""
+    def forward(self, image: Tensor, scales: int = len(_LAST_OF_SCALE)) -> list[Tensor]:
+        """image: (B, 3, H, W) RGB in [-1, 1], H and W divisible by 32. scales: how many features are wanted."""
         x = F.relu6(self.stem(image), inplace=True)
         features = []
-        for number, stage in enumerate(self.stages):
+        for number, stage in enumerate(self.stages[: _LAST_OF_SCALE[scales - 1] + 1]):
             x = stage(x)
             if number in _LAST_OF_SCALE:
                 features.append(x)

@@ -1,4 +1,4 @@
-"""Frozen features for perceptual and style terms: our own parsing encoder, or VGG-16 from a local file."""
+"""Frozen features for perceptual and style terms: of ImageNet networks, or of our parsing encoder."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from deocclude.errors import WeightsError
+from deocclude.models.efficientnet_lite import EfficientNetLite
 from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet
 from deocclude.weights_io import load_weights, rebuild
 
@@ -72,6 +74,32 @@ class Vgg16Features(nn.Module):
             x = stage(x)
             features.append(x)
         return features
+
+
+class ImageNetFeatures(nn.Module):
+    """EfficientNet-Lite0 as ImageNet taught it: features at 1/2, 1/4, 1/8 and 1/16 of the input.
+
+    Each place's feature is scaled to unit length over its channels (as in LPIPS, Zhang et al. 2018, arXiv 1801.03924),
+    so that no stage outweighs the others. Frozen, but gradients pass through to the image.
+    """
+
+    _STAGES = 4
+
+    def __init__(self, published: dict[str, Tensor]):
+        """published: the weights by the names of the published file. Raises ValueError where they do not fit."""
+        super().__init__()
+        self.backbone = EfficientNetLite()
+        self.backbone.take_over(published)
+        self.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> ImageNetFeatures:
+        """Stays in evaluation mode: the batch norms are frozen too."""
+        return super().train(False)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """image: (B, 3, H, W) RGB in [0, 1], H and W divisible by 32 -> features of unit length at each place."""
+        return [F.normalize(x, dim=1, eps=1e-3) for x in self.backbone(image * 2 - 1, self._STAGES)]
 
 
 def load_features(path: Path) -> nn.Module:

@@ -135,7 +135,8 @@ class StageSection(_Strict):
     imagenet: bool = False
     frozen_stages: int = Field(default=0, ge=0)  # imagenet: how many of the trunk's stages stay as they came
     trunk_share: float = Field(default=1.0, gt=0, le=1)  # imagenet: of the learning rate, for those that do not
-    perceptual: Path | None = None  # VGG-16 .safetensors for the perceptual terms instead of our own encoder
+    # encoder behind the perceptual terms instead of our own: VGG-16 .safetensors, or ImageNet's EfficientNet-Lite0
+    perceptual: Literal["imagenet"] | Path | None = None
     # stage 1: share of boxes that come as in a second look, with what the network sees in them by itself
     p_second_look: float = Field(default=0.0, ge=0, le=1)
     # stage 1: share of boxes that come as the masks that a network for boxes makes of them, before any second look

@@ -28,6 +28,7 @@ from deocclude.models.registry import CONTENT_METHODS, MASK_METHODS, find_method
 from deocclude.train.config import Schedule, StageSection, TrainConfig, build, check_losses
 from deocclude.train.crops import Crops
 from deocclude.train.engine import Companion, Outcome, Stage, choose_device, fit, to_float, use_bfloat16
+from deocclude.train.imagenet import imagenet_features
 from deocclude.train.pictures import composed, first_people, in_a_row, named, to_rgb
 from deocclude.train.predicted_masks import MaskPredictor, predict
 from deocclude.weights_io import start_from
@@ -61,7 +62,7 @@ class ContentStage(Stage):
         if wanted := [name for name in ContentCriterion.FEATURE_TERMS if self.losses.get(name)]:
             if section.features is None and section.perceptual is None:
                 raise ConfigError(f"content.features: name stage 1's .safetensors for {', '.join(wanted)}")
-            features = load_features(section.perceptual or section.features)
+            features = perceptual_features(section)
         shared = {name: weight for name, weight in self.losses.items() if name in self.method.terms}
         self.criterion = ContentCriterion(shared, features=features)
         self.p_predicted = section.p_predicted
@@ -128,7 +129,7 @@ class ContentStage(Stage):
 
     @torch.no_grad()
     def validate(self, network: nn.Module, stage1: nn.Module | None = None) -> dict[str, float]:
-        """L1 (0-255) and PSNR inside the hidden part, mean over people, and sharpness; score trades it against L1.
+        """L1 (0-255) and PSNR inside the hidden part, mean over people, and gradient ratio; score is minus L1.
 
         Given the true masks; where stage 1 predicts in training, the score is that of what it makes of its masks, and
         the measures on those are told too, as `predicted_l1` and so on.
@@ -155,8 +156,8 @@ class ContentStage(Stage):
             drawn.append(_mean_gradient(content.float(), hidden)[big])
             true.append(_mean_gradient(batch["truth"], hidden)[big])
         l1, psnr = (torch.cat(v).mean().item() for v in (l1s, psnrs))
-        sharpness = (torch.cat(drawn).sum() / torch.cat(true).sum()).item()
-        return {"l1": l1, "psnr": psnr, "sharpness": sharpness, "score": 20 * min(sharpness, 0.6) - l1}
+        gradient_ratio = (torch.cat(drawn).sum() / torch.cat(true).sum()).item()
+        return {"l1": l1, "psnr": psnr, "gradient_ratio": gradient_ratio, "score": -l1}
 
     def _given(self, batch: dict[str, Tensor], stage1: nn.Module | None) -> tuple[Tensor, ...]:
         """Visible and amodal mask and parsing: the true masks, or what a stage 1 predicts."""
@@ -186,6 +187,13 @@ class ContentStage(Stage):
     def metadata(self) -> dict[str, Any]:
         """Network and configuration, as stored beside the weights."""
         return {"network": self.method.kind, "config": self.config.to_dict(), "losses": self.losses}
+
+
+def perceptual_features(section: StageSection) -> nn.Module:
+    """The frozen features behind a section's perceptual terms. Raises WeightsError, MissingExtraError."""
+    if section.perceptual == "imagenet":
+        return imagenet_features()
+    return load_features(section.perceptual or section.features)
 
 
 def _load_predictor(section: StageSection) -> MaskPredictor | None:

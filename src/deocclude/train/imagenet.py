@@ -9,6 +9,7 @@ from torch import nn
 
 from deocclude.errors import ConfigError, MissingExtraError, WeightsError
 from deocclude.models.efficientnet_lite import EfficientNetLite
+from deocclude.models.features import ImageNetFeatures
 from deocclude.train.config import StageSection
 from deocclude.weights_io import load_foreign_state
 
@@ -22,6 +23,15 @@ def imagenet_file() -> Path:
     if spec is None or spec.origin is None:
         raise MissingExtraError("imagenet: true", "train")
     return Path(spec.origin).parent / _FILE
+
+
+def imagenet_features() -> ImageNetFeatures:
+    """Frozen features for perceptual terms, of the published weights. Raises MissingExtraError, WeightsError."""
+    path = imagenet_file()
+    try:
+        return ImageNetFeatures(load_foreign_state(path))
+    except ValueError as error:
+        raise WeightsError(f"{path}: {error}") from error
 
 
 def take_over_imagenet(network: nn.Module, section: StageSection, name: str) -> dict[str, float]:
