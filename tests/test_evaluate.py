@@ -357,9 +357,8 @@ def test_the_blurred_recovery_is_of_the_body_alone() -> None:
 
 def test_further_recoveries_are_rows_of_their_own(frozen: FrozenSet) -> None:
     older = Oracle(frozen, colour=100)
-    content = summarise(evaluate(frozen, Oracle(frozen), initial_kinds=["exact"], against={"v1": older.recover}))[
-        "content"
-    ]
+    against = {"v1": lambda sample: older.recover(sample.photo, sample.visible, sample.amodal)}
+    content = summarise(evaluate(frozen, Oracle(frozen), initial_kinds=["exact"], against=against))["content"]
     assert list(content)[:3] == ["deocclude, true masks", "deocclude, predicted masks", "v1, true masks"]
     assert content["deocclude, true masks"]["l1"] == 0 and content["v1, true masks"]["l1"] == pytest.approx(35, abs=2)
     assert content["blurred recovery"]["gradient_ratio"] < 0.7 < content["deocclude, true masks"]["gradient_ratio"]

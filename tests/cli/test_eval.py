@@ -124,6 +124,19 @@ def test_weights_that_the_run_is_held_against(tmp_path: Path, frozen_dir: Path, 
     assert content["older, true masks"]["l1"] == content["deocclude, true masks"]["l1"]
 
 
+def test_recovered_photos_that_the_run_is_held_against(tmp_path: Path, frozen_dir: Path, weights_dir: Path) -> None:
+    saved = tmp_path / "another-build"
+    assert deocclude(frozen_dir, "--weights", weights_dir, "--save-recovered", saved).exit_code == 0
+    run = (frozen_dir, "--weights", weights_dir, "--initial", "exact", "--against", saved, "--json")
+    done = deocclude(*run)
+    assert done.exit_code == 0, done.stderr
+    content = json.loads(done.stdout)["content"]
+    assert content["another-build, true masks"]["l1"] == content["deocclude, true masks"]["l1"]
+    next(saved.iterdir()).rename(saved / "stranger.png")
+    done = deocclude(*run)
+    assert done.exit_code == 1 and "lacks 1 of" in done.stderr
+
+
 def test_compare_writes_its_own_files(tmp_path: Path, frozen_dir: Path, weights_dir: Path) -> None:
     made = deocclude(frozen_dir, "--weights", weights_dir, "--initial", "exact", "--no-content", "-q", "-o", tmp_path)
     assert made.exit_code == 0, made.stderr

@@ -158,7 +158,7 @@ def test_people_of_whom_little_is_hidden_are_counted(tmp_path: Path, crowd: Froz
     limited = write(crowd, tmp_path / "some", against=["mean-colour"], limit=4)
     assert {row["record_id"] for row in limited} == drawn - {"sliver-low", "whole-none"}
     saved = save_recovered(crowd, Oracle(crowd), tmp_path / "saved", limit=4)
-    assert {path.stem for path in (tmp_path / "saved").iterdir()} == {row["record_id"] for row in limited}
+    assert {path.stem for path in (tmp_path / "saved").iterdir()} >= {row["record_id"] for row in limited}
     assert saved["people"] + saved["skipped"] == 4
 
 

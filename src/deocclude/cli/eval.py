@@ -95,8 +95,8 @@ def app(
         typer.Option(
             "--against",
             metavar="DIR",
-            help="Also score the recovery of these weights, a folder as --weights takes it, from true masks. The "
-            "code is the installed package's: of an older export only the weights are older.",
+            help="Also score another recovery from true masks: photos of another build, by its --save-recovered, or "
+            "weights, a folder as --weights takes it, of which the installed code recovers.",
         ),
     ] = None,
     compare: Annotated[
@@ -138,7 +138,8 @@ def app(
         typer.Option(
             "--save-recovered",
             metavar="DIR",
-            help="Instead of measuring: ID.png, recovered from the true masks, for --blind-against of another build.",
+            help="Instead of measuring: ID.png, recovered from the true masks, for --against and --blind-against of "
+            "another build.",
         ),
     ] = None,
     blind_score: Annotated[

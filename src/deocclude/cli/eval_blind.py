@@ -72,14 +72,16 @@ class BlindRequest:
         model, predictor = request.load_model()
         if self.folder is None:
             done = save_recovered(frozen, predictor, self.recovered, limit=request.limit, on_record=on_record)
+            why = "nothing is hidden"
             text = f"{self.recovered}: {done['people']} recovered photos"
         else:
             done = write_comparison(
                 frozen, predictor, self.folder, model=model, against=self.against or ("inpainting",),
                 seed=self.seed or 0, limit=request.limit, on_record=on_record,
             )  # fmt: skip
+            why = "less than 5 % is hidden, or everything"
             text = f"{self.folder}: {done['pictures']} pictures, {model} against {', '.join(done['against'])}"
             text += f"; the key, which judges must not see, is {done['key']}"
         if done["skipped"]:
-            text += f"\n{done['skipped']} skipped: less than 5 % is hidden, or everything"
+            text += f"\n{done['skipped']} skipped: {why}"
         return Measured(done, f"{text}\n")

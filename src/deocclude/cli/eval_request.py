@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 from deocclude.errors import UsageError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from PIL import Image
 
-    from deocclude.data.frozen import FrozenSet
+    from deocclude.data.frozen import FrozenSample, FrozenSet
     from deocclude.data.frozen_scenes import SceneSet
     from deocclude.evaluation import Predictor, TypicalPoses
     from deocclude.evaluation.trained import TrainedPredictor
@@ -91,7 +93,7 @@ class Request:
     def load_model(self) -> tuple[str, Predictor]:
         """The model that recovers appearance, and its name. Raises UsageError for a training of stage 1 alone."""
         if self.trained is None:
-            return self.model, self._load()
+            return self.model, self._load(self.weights)
         from deocclude.cli.eval_trained import name_of
 
         predictor = self._open_trained(self.trained)
@@ -154,7 +156,7 @@ class Request:
             typical_poses=_typical_poses(self.weights),
             content=content,
             judges=judges,
-            against={} if self.against is None else {self.against.absolute().name: self._load(self.against).recover},
+            against={} if self.against is None else {self.against.absolute().name: self._recovery_of(frozen)},
             limit=self.limit,
             method=OURS if self.trained is None else TRAINED,
             on_person=writer,
@@ -165,6 +167,17 @@ class Request:
         return Measured(
             summary, to_markdown(summary), lambda rows: draw_sheet(evaluation, frozen, predictor, rows=rows)
         )
+
+    def _recovery_of(self, frozen: FrozenSet) -> Callable[[FrozenSample], NDArray[np.uint8]]:
+        """What `against` recovers of a sample: a folder of recovered photos, or the weights that it holds."""
+        from deocclude.evaluation import draw_records
+        from deocclude.evaluation.blind import read_recovered
+
+        if any(self.against.glob("*.png")):
+            hidden = [record for record in draw_records(frozen.records, self.limit) if record.hidden_fraction > 0]
+            return read_recovered(self.against, hidden)
+        other = self._load(self.against)
+        return lambda sample: other.recover(sample.photo, sample.visible, sample.amodal)
 
     def _open_trained(self, file: Path) -> TrainedPredictor:
         from deocclude.evaluation.trained import open_trained

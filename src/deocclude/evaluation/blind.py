@@ -28,7 +28,7 @@ from deocclude.data.frozen import FrozenRecord, FrozenSample, FrozenSet
 from deocclude.errors import InputError, UsageError
 from deocclude.evaluation.baselines import inpaint_from_body, mean_colour, require_cv2
 from deocclude.evaluation.predictions import of_photo_size
-from deocclude.evaluation.protocol import WORKING_MARGIN, WORKING_PX, Predictor, draw_records
+from deocclude.evaluation.protocol import WORKING_MARGIN, WORKING_PX, Predictor, Recover, draw_records
 from deocclude.evaluation.significance import wilson_interval
 from deocclude.evaluation.tables import json_ready, markdown_table, with_interval
 from deocclude.hidden import HIDDEN_SHARE
@@ -40,7 +40,6 @@ FORMAT = 1
 ANSWERS_FILE = "answers.csv"
 TIE = "="
 
-Recover = Callable[[FrozenSample], NDArray[np.uint8]]
 _BASELINES = {"inpainting": inpaint_from_body, "mean-colour": mean_colour}
 
 _CANDIDATE_PX = 512  # longer side, at most
@@ -143,13 +142,15 @@ def save_recovered(
     limit: int | None = None,
     on_record: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """Write FOLDER/ID.png of everyone whom a comparison shows: the photo, recovered from the true masks, at its size.
+    """Write FOLDER/ID.png of everyone who is occluded: the photo, recovered from the true masks, at its size.
 
     Another build of the package compares itself with these. Arguments, errors and result as of `write_comparison`.
     """
     folder = Path(folder)
     _check_empty(folder)
-    records, skipped = _people_to_judge(frozen, limit)
+    drawn = draw_records(frozen.records, limit)
+    records = [record for record in drawn if record.hidden_fraction > 0]
+    skipped = len(drawn) - len(records)
     for done, record in enumerate(records, start=1):
         sample = frozen.load(record)
         save_image(predictor.recover(sample.photo, sample.visible, sample.amodal), _recovered(folder, record.id))
@@ -224,9 +225,13 @@ def _opponent(name: str, records: Sequence[FrozenRecord]) -> Recover:
         if name == "inpainting":
             require_cv2()  # before the first picture
         return lambda sample: _recovered_by(_BASELINES[name], sample)
-    folder = Path(name)
-    if not folder.is_dir():
+    if not Path(name).is_dir():
         raise InputError(f"an opponent is {', '.join(_BASELINES)} or a folder of recovered photos: no folder {name}")
+    return read_recovered(Path(name), records)
+
+
+def read_recovered(folder: Path, records: Sequence[FrozenRecord]) -> Recover:
+    """How a folder that `save_recovered` wrote recovers a sample. Raises InputError where it lacks a record's photo."""
     lacking = [record.id for record in records if not _recovered(folder, record.id).is_file()]
     if lacking:
         lacks = f"{len(lacking)} of {len(records)} recovered photos, the first {lacking[0]}.png"

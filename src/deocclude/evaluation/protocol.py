@@ -59,7 +59,7 @@ PREDICTED_MASKS = ", predicted masks"
 # The method's own recovery with true masks, blurred inside the hidden region: what only a low frequency would score.
 BLURRED = "blurred recovery"
 
-Recover = Callable[[NDArray[np.uint8], BoolArray, BoolArray], NDArray[np.uint8]]  # as `Predictor.recover`
+Recover = Callable[[FrozenSample], NDArray[np.uint8]]  # the photo, recovered from the true masks
 
 
 class PredictedPerson(Protocol):
@@ -233,7 +233,7 @@ def evaluate(
         typical_poses: centres for that baseline; None leaves it out.
         content: also score the recovered appearance, of the people whose truth the set has.
         judges: networks that score it too, beyond pixels; None for none.
-        against: further recoveries by name, whose appearance from true masks is scored too.
+        against: further recoveries by name, sample to (H, W, 3) uint8, scored as recovered from true masks too.
         limit: at most this many records, see `draw_records`.
         method: what the scores call a model; predictions from files are called STORED.
         on_person: called with every record and the answer to the first kind of initial mask.
@@ -298,7 +298,7 @@ def evaluate(
                     by_true_masks = predictor.recover(sample.photo, sample.visible, sample.amodal)
                     recovered = {f"{result.method}{TRUE_MASKS}": by_true_masks} | recovered
                 for name, recover in (against or {}).items():
-                    recovered[f"{name}{TRUE_MASKS}"] = recover(sample.photo, sample.visible, sample.amodal)
+                    recovered[f"{name}{TRUE_MASKS}"] = recover(sample)
                 result.content += _score_content(sample, recovered, person.amodal_mask, judges, result)
         if on_record is not None:
             on_record(done, len(records))
