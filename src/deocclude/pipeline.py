@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -35,6 +37,10 @@ from deocclude.runtime import find_model, open_networks
 from deocclude.types import Person, Result
 from deocclude.uncrop import Canvas, Cut, check_uncrop, find_cut
 
+T = TypeVar("T")
+
+# People of a photo who are worked on at once: more take memory, and the cores are busy with two.
+_MOST_WORKERS = 2
 # Detectors round a box past the photo's edge; more than this is a box of another photo.
 _BOX_SLACK_PX = 1.0
 # Somebody found by the detector whose visible part gets less from the mask network, on average, is nobody.
@@ -60,7 +66,7 @@ def load(
         weights_dir: a folder with a manifest.json and its files; None for the weights in the package.
         average: let the mask network look at each person four times, mirrored and from further away, and the detector
             at each photo twice: a little better, a little slower.
-        threads: CPU threads a network may use; None for one a core.
+        threads: CPU threads a network may use, and 1: no two people at once; None for one a core.
         segmenter: who finds people in photos that come without masks and boxes, in place of the model's own detector:
             any callable from (H, W, 3) uint8 RGB to a list of masks, (mask, score) pairs or `people.Instance`.
 
@@ -85,6 +91,7 @@ def load(
         finder=finder,
         segmenter=segmenter,
         calibration=HiddenCalibration(*stage1.get("hidden_calibration", UNCALIBRATED)),
+        workers=min(_MOST_WORKERS, threads or os.cpu_count() or 1),
     )
 
 
@@ -118,12 +125,15 @@ class Deoccluder:
         finder: PeopleFinder | None = None,
         segmenter: Segmenter | None = None,
         calibration: HiddenCalibration = UNCALIBRATED,
+        workers: int = 1,
     ) -> None:
+        """workers: how many people of a photo are worked on at once."""
         self.device = device
         self.model = model
         self._detect = finder
         self._segmenter = segmenter
         self._calibration = calibration
+        self._workers = workers
         self._complete = completion
         self._recover = recovery
 
@@ -188,11 +198,11 @@ class Deoccluder:
                 prompts = self._find(photo, finder, min_score, min_height_px)
 
         with clock.stage("complete"):
-            found = [
-                (prompt, self._complete_one(photo, prompt, pointed_at=prompted, crowded=crowded))
-                for prompt, crowded in zip(prompts, in_crowds(prompts), strict=True)
-            ]
-            found = [(prompt, body) for prompt, body in found if body is not None]
+            bodies = self._map(
+                lambda prompt, crowded: self._complete_one(photo, prompt, pointed_at=prompted, crowded=crowded),
+                prompts, in_crowds(prompts),
+            )  # fmt: skip
+            found = [(prompt, body) for prompt, body in zip(prompts, bodies, strict=True) if body is not None]
             bodies = [body for _, body in found]
             if not prompted:
                 # a segmenter's masks tell two in one place apart
@@ -216,9 +226,23 @@ class Deoccluder:
                 photo, photo_region, numbered = self._uncrop(photo, numbered, cut)
 
         with clock.stage("recover"):
-            people = tuple(self._person(photo, i, body, cut[i].edges) for i, body in numbered.items())
+            people = tuple(
+                self._map(
+                    lambda number, body: self._person(photo, number, body, cut[number].edges),
+                    numbered, numbered.values(),
+                )
+            )  # fmt: skip
         timings = clock.timings()
         return Result(photo, people, timings, self.device, self.model, icc_profile, photo_region, occlusions)
+
+    def _map(self, work: Callable[..., T], *arguments: Iterable) -> list[T]:
+        """The work on each person, in order, on as many threads as there are; numpy, Pillow and the networks release
+        the interpreter's lock, and no person's result depends on another's."""
+        everyone = list(zip(*arguments, strict=True))
+        if self._workers == 1 or len(everyone) < 2:
+            return [work(*one) for one in everyone]
+        with ThreadPoolExecutor(min(self._workers, len(everyone))) as pool:
+            return list(pool.map(lambda one: work(*one), everyone))
 
     def recover(self, image: ImageSource, visible_mask: np.ndarray, amodal_mask: np.ndarray) -> np.ndarray:
         """Recover appearance alone, for a body whose masks are known.

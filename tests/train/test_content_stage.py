@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from deocclude.errors import ConfigError, WeightsError
 from deocclude.export import build_network
 from deocclude.models.content_recovery import ContentRecoveryNet
-from deocclude.models.features import Vgg16Features
+from deocclude.models.features import ImageNetFeatures, Vgg16Features
 from deocclude.train import content_stage
 from deocclude.train.config import load_config
 from deocclude.train.content_stage import DEFAULT_LOSSES, ContentStage
@@ -61,8 +61,8 @@ def test_a_handful_of_people_is_learned_by_heart(write_config, tmp_path: Path) -
 
 
 def test_an_interrupted_run_ends_with_the_same_weights(write_config, interrupt, tmp_path: Path) -> None:
-    """Though the stage draws at random which rims it drops and which labels it shows."""
-    config = load_config(write_config(), [SIZE])
+    """Though the stage draws at random which rims it drops and which labels it shows; the discriminator too."""
+    config = load_config(write_config(), [SIZE, "content.losses={hidden_l1: 1.0, style: 30.0, adversarial: 0.02}"])
     content_stage.main(config, tmp_path / "straight", quiet=True)
     broken = ContentStage(config)
     interrupt(broken, 2)
@@ -93,11 +93,11 @@ def test_validation_of_the_truth_and_of_fog(write_config) -> None:
     truths = [to_float(raw, torch.device("cpu"))["truth"] for raw in stage.validation]
     best = stage.validate(Painter(truths))
     assert best["l1"] == 0 and best["psnr"] == pytest.approx(80)
-    assert best["sharpness"] == pytest.approx(1) and best["score"] == pytest.approx(20 * 0.6)
+    assert best["gradient_ratio"] == pytest.approx(1) and best["score"] == 0
     off = stage.validate(Painter([t + 0.1 for t in truths]))
     assert off["l1"] == pytest.approx(25.5, abs=1e-3) and off["psnr"] == pytest.approx(20, abs=1e-3)
     fog = stage.validate(Painter([torch.full_like(t, 0.5) for t in truths]))
-    assert fog["sharpness"] < 0.01 and fog["score"] == pytest.approx(-fog["l1"], abs=0.2)
+    assert fog["gradient_ratio"] < 0.01 and fog["score"] == -fog["l1"]
 
 
 def test_labels_stand_in_for_the_guess_now_and_then(write_config) -> None:
@@ -158,3 +158,17 @@ def test_what_is_wrong_is_named(write_config, override: str, message: str) -> No
 def test_missing_stage_1_weights_are_named(write_config, tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=f"weights not found: looked for {tmp_path / 'none'}"):
         ContentStage(load_config(write_config(), [f"content.features={tmp_path / 'none'}"]))
+
+
+def test_perceptual_terms_look_with_imagenet_s_eyes(write_config) -> None:
+    config = load_config(write_config(), [SIZE, "content.perceptual=imagenet"])
+    features = ContentStage(config).criterion.features
+    assert isinstance(features, ImageNetFeatures)
+    truth = torch.rand(2, 3, 64, 64, requires_grad=True)
+    found = features(truth)
+    assert [f.shape[-1] for f in found] == [32, 16, 8, 4]
+    for feature in found:
+        torch.testing.assert_close(feature.norm(dim=1), torch.ones_like(feature[:, 0]), atol=1e-3, rtol=0)
+    found[0].sum().backward()
+    assert truth.grad.abs().sum() > 0
+    assert not any(parameter.requires_grad for parameter in features.parameters())

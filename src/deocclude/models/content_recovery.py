@@ -4,7 +4,8 @@ A seven-level partial-convolution U-Net with parsing guided attention after enco
 5 and 3. Two things are ours, both to keep a garment's own colour and texture: a map of each part's mean visible colour,
 and patches of the visible body that attention copies to where the same part is hidden. A third is for speed: the finest
 decoder levels, half of the cost, are plain and narrow (`plain_levels`), since attention has filled every place by then.
-A fourth is noise (`grain`), of which the network makes the texture that it can't know.
+What ships is a guide: colour, shading and borders between parts, without texture, which exemplar synthesis adds at run
+time (`exemplar.py`). `grain`, texture made of noise, is kept for the weights that were trained with it.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class ContentRecoveryConfig:
     @classmethod
     def base(cls) -> ContentRecoveryConfig:
         """What ships: attention on 16 x 16 places at the most, a quarter of the reference's at level 3."""
-        return cls(place_px=16, plain_levels=2, finish_channels=16, grain=True)
+        return cls(place_px=16, plain_levels=2, finish_channels=16)
 
     @classmethod
     def paper(cls) -> ContentRecoveryConfig:

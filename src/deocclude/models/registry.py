@@ -130,7 +130,7 @@ MASK_METHODS: dict[str, Method] = {
 CONTENT_METHODS: dict[str, Method] = {
     "ours": Method(
         "content_recovery", ContentRecoveryNet, ContentRecoveryConfig, terms=ContentCriterion.TERMS, parsing=True,
-        losses=_INPAINTING | {"texture": 0.5, "adversarial": 0.02}, run=_run_content,
+        losses=_INPAINTING, run=_run_content,
     ),
     "pconv_unet": Method(
         "content_pconv_unet", PartialUNet, PartialUNetConfig, _INPAINTING, ContentCriterion.TERMS, run=_run_content

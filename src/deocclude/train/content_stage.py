@@ -22,13 +22,13 @@ from deocclude.losses import (
 )  # fmt: skip
 from deocclude.models.blocks import one_hot
 from deocclude.models.discriminators import PatchDiscriminator
-from deocclude.models.features import load_features, load_mask_completion
+from deocclude.models.features import load_mask_completion
 from deocclude.models.mask_completion import MaskProbabilities, to_probabilities
 from deocclude.models.registry import CONTENT_METHODS, MASK_METHODS, find_method
 from deocclude.train.config import Schedule, StageSection, TrainConfig, build, check_losses
 from deocclude.train.crops import Crops
 from deocclude.train.engine import Companion, Outcome, Stage, choose_device, fit, to_float, use_bfloat16
-from deocclude.train.imagenet import imagenet_features
+from deocclude.train.imagenet import perceptual_features
 from deocclude.train.pictures import composed, first_people, in_a_row, named, to_rgb
 from deocclude.train.predicted_masks import MaskPredictor, predict
 from deocclude.weights_io import start_from
@@ -187,13 +187,6 @@ class ContentStage(Stage):
     def metadata(self) -> dict[str, Any]:
         """Network and configuration, as stored beside the weights."""
         return {"network": self.method.kind, "config": self.config.to_dict(), "losses": self.losses}
-
-
-def perceptual_features(section: StageSection) -> nn.Module:
-    """The frozen features behind a section's perceptual terms. Raises WeightsError, MissingExtraError."""
-    if section.perceptual == "imagenet":
-        return imagenet_features()
-    return load_features(section.perceptual or section.features)
 
 
 def _load_predictor(section: StageSection) -> MaskPredictor | None:

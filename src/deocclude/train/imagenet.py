@@ -9,7 +9,7 @@ from torch import nn
 
 from deocclude.errors import ConfigError, MissingExtraError, WeightsError
 from deocclude.models.efficientnet_lite import EfficientNetLite
-from deocclude.models.features import ImageNetFeatures
+from deocclude.models.features import ImageNetFeatures, load_features
 from deocclude.train.config import StageSection
 from deocclude.weights_io import load_foreign_state
 
@@ -25,8 +25,13 @@ def imagenet_file() -> Path:
     return Path(spec.origin).parent / _FILE
 
 
-def imagenet_features() -> ImageNetFeatures:
-    """Frozen features for perceptual terms, of the published weights. Raises MissingExtraError, WeightsError."""
+def perceptual_features(section: StageSection) -> nn.Module:
+    """The frozen features behind a section's perceptual terms: ImageNet's, or those of a file that it names.
+
+    Raises MissingExtraError, WeightsError.
+    """
+    if section.perceptual != "imagenet":
+        return load_features(section.perceptual or section.features)
     path = imagenet_file()
     try:
         return ImageNetFeatures(load_foreign_state(path))

@@ -14,12 +14,12 @@ from deocclude.data.dataset import CropConfig
 from deocclude.errors import ConfigError
 from deocclude.losses import ContentCriterion, MaskCriterion, compose, generator_softplus, masked_scores
 from deocclude.models.discriminators import PatchDiscriminator
-from deocclude.models.features import load_features
 from deocclude.models.mask_completion import to_probabilities
 from deocclude.models.registry import find_method
 from deocclude.train.config import TrainConfig, build
 from deocclude.train.crops import Crops, iou_of_each
 from deocclude.train.engine import Outcome, Stage, choose_device, fit, to_float, use_bfloat16
+from deocclude.train.imagenet import perceptual_features
 from deocclude.train.pictures import composed, first_people, in_a_row, mask_rgb, named, to_rgb
 from deocclude.weights_io import start_from
 
@@ -36,14 +36,13 @@ class SingleStage(Stage):
         self.method = find_method("single", section.model)
         self.config = build(self.method.preset(section.preset, "single.preset"), section.network, "single.network")
         self.losses = self.method.check_losses(section.losses, "single.losses")
-        features = section.perceptual or section.features
         wanted = [name for name in ContentCriterion.FEATURE_TERMS if self.losses.get(name)]
-        if wanted and features is None:
+        if wanted and section.features is None and section.perceptual is None:
             raise ConfigError(f"single.features: name stage 1's .safetensors for {', '.join(wanted)}")
         # adversarial is the painted person's: the masks' criterion has a term of that name too
         of_content = {k: w for k, w in self.losses.items() if k in ContentCriterion.TERMS}
         self.mask_criterion = MaskCriterion({k: w for k, w in self.losses.items() if k not in of_content})
-        self.content_criterion = ContentCriterion(of_content, features=load_features(features) if wanted else None)
+        self.content_criterion = ContentCriterion(of_content, features=perceptual_features(section) if wanted else None)
         torch.manual_seed(config.seed)
         self.network = self.method.network(self.config)
         self.discriminator = PatchDiscriminator(4, depth=3) if self.losses.get("adversarial") else None
