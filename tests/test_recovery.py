@@ -114,7 +114,7 @@ def test_cloth_goes_on_behind_the_occluder():
         part = found[rows, 95:165].astype(float)
         assert part[..., 2 - cloth].mean() < 10
         assert abs(part[..., cloth].mean() - 160) < 12
-        assert 20 < part[..., cloth].std() < 45  # the cloth's own is 40, the network's 0
+        assert 12 < part[..., cloth].std() < 45  # the cloth's own is 40, the network's 0
 
 
 def test_a_face_is_copied_from_nowhere():

@@ -86,7 +86,9 @@ def _lay_patches(filled: np.ndarray, photo: np.ndarray, piece: np.ndarray, hole:
     if composed is None:
         return  # push-pull stands
     everywhere = np.ones(inside.shape, np.float32)
-    appearance = as_appearance(composed, source, known, inside, everywhere, guide, _SEAM_REACH_PX)
+    appearance = as_appearance(
+        composed, source, known, inside, everywhere, guide, copy_share=1.0, seam_reach_px=_SEAM_REACH_PX
+    )
     box, colours = hidden_on_photo(appearance, crop, photo, known_part, piece[region.slices], region)
     np.copyto(filled[box.slices], colours, where=piece[box.slices][..., None])
 

@@ -21,8 +21,8 @@ _HALVINGS = 3  # the pyramid's coarsest size is an eighth of the picture
 _ROUNDS = 2  # searches and votes at each size
 _LEAST_SOURCES = 30  # a size with fewer source patches is left out
 # The search is one matrix product: these bound its cost. Beyond them sources and targets are thinned out by a grid.
-_MOST_SOURCES = 3000
-_MOST_TARGETS = 1500
+_MOST_SOURCES = 1500
+_MOST_TARGETS = 3000
 _CHUNK = 256  # targets whose distances are held at once
 
 # What a patch is compared by. Colour of the guide: as much as the 147 colours of the patch together, so that a patch is
@@ -138,7 +138,7 @@ def _compose_level(
     if filled is not None:
         rgb[level.region] = filled[level.region]
     rgb[level.known] = level.image[level.known]
-    targets = _targets(level)
+    targets = _targets(level, _MOST_TARGETS)
     guide_part = _guide_descriptors(level.guide[targets.yx[:, 0], targets.yx[:, 1]], guide_weight)
     parts = None if region_parts is None else _part_descriptors(region_parts, targets.yx, level)
     for _ in range(_ROUNDS):
@@ -158,11 +158,11 @@ class _Targets:
     step: int
 
 
-def _targets(level: _Level) -> _Targets:
+def _targets(level: _Level, most: int) -> _Targets:
     """Centres of patches that hold hidden pixels, within the region, on a grid that keeps them few."""
     wanted = window_any(level.hidden, RADIUS_PX) & level.region
     step = 1
-    while np.count_nonzero(wanted[::step, ::step]) > _MOST_TARGETS and step < RADIUS_PX:
+    while np.count_nonzero(wanted[::step, ::step]) > most and step < RADIUS_PX:
         step += 1
     return _Targets(np.argwhere(wanted[::step, ::step]) * step, step)
 

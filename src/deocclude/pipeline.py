@@ -21,7 +21,7 @@ from deocclude.duplicates import merge_coincident, merge_duplicates, tell_apart
 from deocclude.errors import InputError, NobodyThereError, UsageError
 from deocclude.hidden import UNCALIBRATED, UNTOUCHED_BELOW, Complete, HiddenCalibration, check_complete
 from deocclude.image_io import ImageSource, load_image, load_photo
-from deocclude.masks import BoxXyxy, box_to_mask, check_mask
+from deocclude.masks import BoxXyxy, box_to_mask, check_mask, mask_to_box_xyxy
 from deocclude.order import Body, find_occlusions, share_out_pixels
 from deocclude.people import (
     Choice,
@@ -259,11 +259,13 @@ class Deoccluder:
         invisible = amodal & ~visible
         if invisible.any():
             crop, _, *parsings = self._complete.look_at(photo, visible, amodal)
-            whole = Region(0, 0, *size_hw)
-            source, known = visible_in_crop(photo, visible, whole, crop)
+            x0, y0, x1, y1 = mask_to_box_xyxy(amodal)
+            region = Region(y0, x0, y1, x1).grow(1, size_hw)  # so that the body's edge is one
+            here = visible[region.slices]
+            source, known = visible_in_crop(photo, here, region, crop)
             appearance = self._recover(source, known, crop.extract(amodal) | known, *parsings)
-            region, colours = hidden_on_photo(appearance, crop, photo, visible, invisible, whole)
-            paste_hidden_box(picture, region, colours, invisible, amodal)
+            box, colours = hidden_on_photo(appearance, crop, photo, here, invisible[region.slices], region)
+            paste_hidden_box(picture, box, colours, invisible, amodal)
         return picture
 
     def _find(

@@ -192,6 +192,8 @@ def _open_session(
     # The arena keeps the largest working set for ever; a photo's peak memory matters more here than the allocations
     # do.
     options.enable_cpu_mem_arena = False
+    # Threads that spin after a run, waiting for the next, take the cores from numpy, which comes next.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         session = onnxruntime.InferenceSession(content, options, providers=[_PROVIDERS[device]])
     except Exception as error:  # ONNX Runtime's errors have no common base below Exception
