@@ -342,10 +342,12 @@ def _vote(rgb: np.ndarray, hidden: np.ndarray, targets: _Targets, patches: np.nd
     cells = (targets.yx - first) // targets.step
     rows, columns = cells.max(axis=0) + 1
     places = _SIDE**2
-    weighted = np.zeros((places, rows, columns, 4), np.float32)
-    shares = (votes[:, None] * _window_weights()).T[..., None]
-    weighted[:, cells[:, 0], cells[:, 1], :3] = patches.transpose(1, 0, 2) * shares
-    weighted[:, cells[:, 0], cells[:, 1], 3:] = shares
+    ballots = np.empty((places, len(votes), 4), np.float32)
+    np.multiply(votes, _window_weights()[:, None], out=ballots[..., 3])
+    np.multiply(patches.transpose(1, 0, 2), ballots[..., 3:], out=ballots[..., :3])
+    weighted = np.zeros((places, rows * columns, 4), np.float32)
+    weighted[:, cells[:, 0] * columns + cells[:, 1]] = ballots
+    weighted = weighted.reshape(places, rows, columns, 4)
     total = np.zeros((rgb.shape[0] + 2 * RADIUS_PX, rgb.shape[1] + 2 * RADIUS_PX, 4), np.float32)
     for place in range(places):
         top, left = first + divmod(place, _SIDE)
