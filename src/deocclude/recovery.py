@@ -15,7 +15,7 @@ from PIL import Image, ImageFilter
 from deocclude.composite import extend_colours, neighbour_means
 from deocclude.crop import Region, SquareCrop
 from deocclude.exemplar import Composed, compose, window_all
-from deocclude.masks import erode, mask_to_box_xyxy
+from deocclude.masks import mask_to_box_xyxy
 from deocclude.parts import copy_support
 from deocclude.runtime import Network
 
@@ -29,9 +29,8 @@ _COPY_SHARE = 0.9
 # How much of what is smooth in the copy, of the guide's width, gives way to the guide: patches bring what is finer.
 _SMOOTH_SHARE = 0.6
 # How much of the step from a visible pixel to the hidden one beside it is taken back; less and less, as many pixels in.
-_SEAM_SHARE = 0.9
-_SEAM_REACH_PX = 5
-_SOFT_EDGE_PX = 1  # of the photo
+_SEAM_SHARE = 0.65
+_SEAM_REACH_PX = 2
 _STRIP_PX = 100_000
 
 
@@ -196,24 +195,16 @@ def visible_in_crop(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The visible body on a crop: (S, S, 3) uint8, means over visible pixels of the photo alone, and (S, S) bool.
 
-    The outermost visible pixels are left out, since an edge in a photo is soft: they are part occluder. A crop's pixel
-    is visible where half of it is. A body too thin for that is taken with its edge, and wherever any of it is visible.
-    visible_part: (h, w) bool in `region` of the photo.
+    At the body's edge the crop's own pixels would be means of the body and of what hides it. A crop's pixel is visible
+    where half of it is, and of a body too thin for that wherever any of it is. visible_part: (h, w) bool in `region`.
     """
     here = replace(crop, center_xy=(crop.center_xy[0] - region.left, crop.center_xy[1] - region.top))
-
-    def coverage_of(mask: np.ndarray) -> np.ndarray:
-        return here.extract(mask.view(np.uint8) * np.uint8(255))
-
-    source = erode(visible_part, _SOFT_EDGE_PX)
-    coverage = coverage_of(source)
+    coverage = here.extract(visible_part.view(np.uint8) * np.uint8(255))
     visible = coverage >= 128
     if not visible.any():
-        source = visible_part
-        coverage = coverage_of(source)
         visible = coverage > 0
     part = photo[region.slices].copy()
-    part[~source] = 0
+    part[~visible_part] = 0
     total = here.extract(part)
     means = (total * np.float32(255) / np.maximum(coverage, 1)[..., None]).clip(0, 255)
     return np.rint(means).astype(np.uint8), visible
