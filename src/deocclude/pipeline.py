@@ -258,11 +258,12 @@ class Deoccluder:
         picture = photo.copy()
         invisible = amodal & ~visible
         if invisible.any():
-            crop, _, *parsings = self._complete.look_at(photo, visible, amodal)
+            crop, crop_image, *parsings = self._complete.look_at(photo, visible, amodal)
             x0, y0, x1, y1 = mask_to_box_xyxy(amodal)
             region = Region(y0, x0, y1, x1).grow(1, size_hw)  # so that the body's edge is one
             here = visible[region.slices]
             source, known = visible_in_crop(photo, here, region, crop)
+            source = crop_image if self._recover.reads_all else source
             appearance = self._recover(source, known, crop.extract(amodal) | known, *parsings)
             box, colours = hidden_on_photo(appearance, crop, photo, here, invisible[region.slices], region)
             paste_hidden_box(picture, box, colours, invisible, amodal)
@@ -372,6 +373,7 @@ class Deoccluder:
         if not invisible.any():
             return Region(0, 0, 0, 0), np.zeros((0, 0, 3), dtype=np.uint8)
         source, known = visible_in_crop(photo, body.visible, body.region, body.crop)
+        source = body.crop_image if self._recover.reads_all else source
         appearance = self._recover(
             source, known, body.crop_amodal | known, body.crop_visible_parsing, body.crop_amodal_parsing
         )

@@ -67,6 +67,8 @@ class Appearance:
 class ContentRecovery:
     """Recovers one person's appearance on a crop. Holds the network and nothing else."""
 
+    reads_all = False  # of the crop: visible pixels are enough
+
     def __init__(self, network: Network, exemplars: bool = True) -> None:
         """exemplars: compose the hidden part of patches of the visible body; else the network's answer stands."""
         self._network = network

@@ -43,6 +43,8 @@ class TorchNetwork:
 class SingleRecovery:
     """The content of a network of both stages, which draws it with the masks; called as `ContentRecovery` is."""
 
+    reads_all = True
+
     def __init__(self, network: Callable[..., dict[str, np.ndarray]]) -> None:
         self._network = network
 
@@ -67,7 +69,7 @@ class TrainedPredictor:
         network: str, size_px: int,
     ) -> None:  # fmt: skip
         self.network, self.size_px, self.paints = network, size_px, recovery is not None
-        self._deoccluder = Deoccluder(completion, recovery or _photo_itself, device=device.type, model="trained")
+        self._deoccluder = Deoccluder(completion, recovery or _PhotoItself(), device=device.type, model="trained")
 
     def __call__(
         self, image: np.ndarray, masks: Sequence[np.ndarray] | None = None, boxes_xyxy: Sequence[BoxXyxy] | None = None
@@ -80,8 +82,13 @@ class TrainedPredictor:
         return self._deoccluder.recover(image, visible_mask, amodal_mask)
 
 
-def _photo_itself(image: np.ndarray, *_: np.ndarray) -> Appearance:
-    return Appearance(image)
+class _PhotoItself:
+    """What a network that paints nothing leaves: the photo's own colours."""
+
+    reads_all = True
+
+    def __call__(self, image: np.ndarray, *_: np.ndarray) -> Appearance:
+        return Appearance(image)
 
 
 def open_trained(
