@@ -15,6 +15,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 
+from deocclude.masks import dilate, erode
+
 RADIUS_PX = 3  # of a patch, at each size
 _SIDE = 2 * RADIUS_PX + 1
 _HALVINGS = 3  # the pyramid's coarsest size is an eighth of the picture
@@ -81,10 +83,12 @@ def compose(
     probabilities of body parts, of what is known and of the region; h, w divide S. None: parts do not matter.
     guide_weight: how much the guide's colour counts, against all colours of a patch together.
 
-    Returns None where nothing known is as large as a patch at any size. Equal distances are decided for the source
-    nearest to the top, then to the left, unmirrored first; distances are whole numbers, so that neither the number of
-    threads nor the order of a sum can change the result.
+    Returns None where nothing is hidden, or nothing known is as large as a patch at the picture's own size. Equal
+    distances are decided for the source nearest to the top, then to the left, unmirrored first; distances are whole
+    numbers, so that neither the number of threads nor the order of a sum can change the result.
     """
+    if not (region & ~known).any():
+        return None
     box = _aligned_box(region)
     parts = [None if one is None else _of_box(one, box, len(image)) for one in (known_parts, region_parts)]
     filled, composed, level = None, None, None
@@ -102,18 +106,16 @@ def compose(
 
 
 def _aligned_box(region: np.ndarray) -> tuple[slice, slice]:
-    """The region's box, in whole cells of the coarsest size, as slices; the whole picture where the region is empty."""
+    """The region's box, in whole cells of the coarsest size, as slices."""
     cell = 2**_HALVINGS
     rows, columns = (np.flatnonzero(region.any(axis=axis)) for axis in (1, 0))
-    if not len(rows):
-        return slice(None), slice(None)
     return tuple(slice(at[0] // cell * cell, (at[-1] // cell + 1) * cell) for at in (rows, columns))
 
 
 def _of_box(parts: np.ndarray, box: tuple[slice, slice], size: int) -> np.ndarray:
     """Parts of a picture of `size` pixels, (P, h, w), in a box of it."""
     pixels = size // parts.shape[1]
-    cells = (edge if edge.stop is None else slice(edge.start // pixels, edge.stop // pixels) for edge in box)
+    cells = (slice(edge.start // pixels, edge.stop // pixels) for edge in box)
     return parts[(slice(None), *cells)]
 
 
@@ -124,7 +126,7 @@ def _on_picture(
     rgb = np.where(known[..., None], image, guide).astype(np.float32)
     source_yx = np.full((*known.shape, 2), -1, np.int32)
     mirrored, error = np.zeros(known.shape, bool), np.full(known.shape, np.inf, np.float32)
-    moved = composed.source_yx + np.array([edge.start or 0 for edge in box], np.int32)
+    moved = composed.source_yx + np.array([edge.start for edge in box], np.int32)
     rgb[box], mirrored[box], error[box] = composed.rgb, composed.mirrored, composed.error
     source_yx[box] = np.where(composed.source_yx < 0, -1, moved)
     return Composed(rgb, source_yx, mirrored, error)
@@ -138,7 +140,7 @@ def _compose_level(
     if filled is not None:
         rgb[level.region] = filled[level.region]
     rgb[level.known] = level.image[level.known]
-    targets = _targets(level, _MOST_TARGETS)
+    targets = _targets(level)
     guide_part = _guide_descriptors(level.guide[targets.yx[:, 0], targets.yx[:, 1]], guide_weight)
     parts = None if region_parts is None else _part_descriptors(region_parts, targets.yx, level)
     for _ in range(_ROUNDS):
@@ -158,11 +160,11 @@ class _Targets:
     step: int
 
 
-def _targets(level: _Level, most: int) -> _Targets:
+def _targets(level: _Level) -> _Targets:
     """Centres of patches that hold hidden pixels, within the region, on a grid that keeps them few."""
-    wanted = window_any(level.hidden, RADIUS_PX) & level.region
+    wanted = dilate(level.hidden, RADIUS_PX) & level.region
     step = 1
-    while np.count_nonzero(wanted[::step, ::step]) > most and step < RADIUS_PX:
+    while np.count_nonzero(wanted[::step, ::step]) > _MOST_TARGETS and step < RADIUS_PX:
         step += 1
     return _Targets(np.argwhere(wanted[::step, ::step]) * step, step)
 
@@ -258,21 +260,9 @@ def _double(rgb: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(rgb).resize((2 * rgb.shape[1], 2 * rgb.shape[0]), Image.Resampling.BICUBIC))
 
 
-def _window_counts(mask: np.ndarray, radius: int) -> np.ndarray:
-    """How many pixels of the mask are in the window around each pixel; none beyond the edge."""
-    sums = np.pad(mask, [(radius + 1, radius)] * 2).cumsum(0, dtype=np.int32).cumsum(1, dtype=np.int32)
-    side = 2 * radius + 1
-    return sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
-
-
 def window_all(mask: np.ndarray, radius: int) -> np.ndarray:
     """Where the whole square window of `radius` around a pixel lies in the mask, (H, W) bool; beyond the edge none."""
-    return _window_counts(mask, radius) == (2 * radius + 1) ** 2
-
-
-def window_any(mask: np.ndarray, radius: int) -> np.ndarray:
-    """Where the square window of `radius` around a pixel holds a pixel of the mask, (H, W) bool."""
-    return _window_counts(mask, radius) > 0
+    return erode(np.pad(mask, radius), radius)[radius:-radius, radius:-radius]
 
 
 def _local_means(level: _Level, yx: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ import numpy as np
 
 from deocclude.completion import CompletionOutput, MaskCompletion
 from deocclude.composite import paste_hidden_box
-from deocclude.crop import Region
+from deocclude.crop import Region, SquareCrop
 from deocclude.detection import PeopleFinder, box_iou
 from deocclude.duplicates import merge_coincident, merge_duplicates, tell_apart
 from deocclude.errors import InputError, NobodyThereError, UsageError
@@ -261,11 +261,8 @@ class Deoccluder:
             crop, crop_image, *parsings = self._complete.look_at(photo, visible, amodal)
             x0, y0, x1, y1 = mask_to_box_xyxy(amodal)
             region = Region(y0, x0, y1, x1).grow(1, size_hw)  # so that the body's edge is one
-            here = visible[region.slices]
-            source, known = visible_in_crop(photo, here, region, crop)
-            source = crop_image if self._recover.reads_all else source
-            appearance = self._recover(source, known, crop.extract(amodal) | known, *parsings)
-            box, colours = hidden_on_photo(appearance, crop, photo, here, invisible[region.slices], region)
+            parts = visible[region.slices], invisible[region.slices]
+            box, colours = self._hidden_colours(photo, region, parts, crop, crop_image, crop.extract(amodal), parsings)
             paste_hidden_box(picture, box, colours, invisible, amodal)
         return picture
 
@@ -372,12 +369,22 @@ class Deoccluder:
         invisible = body.amodal & ~body.visible
         if not invisible.any():
             return Region(0, 0, 0, 0), np.zeros((0, 0, 3), dtype=np.uint8)
-        source, known = visible_in_crop(photo, body.visible, body.region, body.crop)
-        source = body.crop_image if self._recover.reads_all else source
-        appearance = self._recover(
-            source, known, body.crop_amodal | known, body.crop_visible_parsing, body.crop_amodal_parsing
-        )
-        return hidden_on_photo(appearance, body.crop, photo, body.visible, invisible, body.region)
+        return self._hidden_colours(
+            photo, body.region, (body.visible, invisible), body.crop, body.crop_image, body.crop_amodal,
+            (body.crop_visible_parsing, body.crop_amodal_parsing),
+        )  # fmt: skip
+
+    def _hidden_colours(
+        self, photo: np.ndarray, region: Region, parts: tuple[np.ndarray, np.ndarray], crop: SquareCrop,
+        crop_image: np.ndarray, crop_amodal: np.ndarray, parsings: Sequence[np.ndarray],
+    ) -> tuple[Region, np.ndarray]:  # fmt: skip
+        """As `hidden_on_photo`, of a body on its crop. parts: (h, w) bool in `region`, what is visible and what is
+        invisible; crop_image, crop_amodal, parsings: as `CompletionOutput` has them."""
+        visible, invisible = parts
+        source, known = visible_in_crop(photo, visible, region, crop)
+        source = crop_image if self._recover.reads_all else source
+        appearance = self._recover(source, known, crop_amodal | known, *parsings)
+        return hidden_on_photo(appearance, crop, photo, visible, invisible, region)
 
 
 def _scored(body: CompletionOutput, prompt: Prompt, *, certain: bool) -> CompletionOutput | None:

@@ -103,8 +103,7 @@ class ContentRecovery:
         guess = to_rgb(outputs["content"])
         if not self._exemplars:
             return plain_appearance(guess, amodal)
-        body, guide = _box_of(amodal, 0), guess.copy()
-        guide[body] = smooth(np.where(visible[..., None], image, guess)[body], amodal[body], _GUIDE_SIGMA_PX)
+        guide = _smooth_body(np.where(visible[..., None], image, guess), amodal)
         composed = compose(image, visible, amodal, guide, visible_parsing, amodal_parsing)
         if composed is None:
             return plain_appearance(guess, amodal)
@@ -118,12 +117,16 @@ def _led_by(
     guide: np.ndarray, rgb: np.ndarray, image: np.ndarray, visible: np.ndarray, amodal: np.ndarray
 ) -> np.ndarray:
     """(S, S, 3) float32: a composed body whose smooth part is in part the guide's, `_SMOOTH_SHARE` of it."""
-    body = _box_of(amodal, 0)
-    whole = np.where(visible[..., None], image, np.rint(rgb.clip(0, 255)).astype(np.uint8))[body]
-    off = guide[body].astype(np.float32) - smooth(whole, amodal[body], _GUIDE_SIGMA_PX)
-    led = rgb.copy()
-    led[body] += np.float32(_SMOOTH_SHARE) * off
-    return led.clip(0, 255)
+    whole = np.where(visible[..., None], image, np.rint(rgb.clip(0, 255)).astype(np.uint8))
+    off = guide.astype(np.float32) - _smooth_body(whole, amodal)
+    return (rgb + np.float32(_SMOOTH_SHARE) * off).clip(0, 255)
+
+
+def _smooth_body(rgb: np.ndarray, amodal: np.ndarray) -> np.ndarray:
+    """(S, S, 3) uint8, as smooth within the body as the guide is; outside its box as it was."""
+    body, smoothed = _box_of(amodal, 0), rgb.copy()
+    smoothed[body] = smooth(rgb[body], amodal[body], _GUIDE_SIGMA_PX)
+    return smoothed
 
 
 def as_appearance(

@@ -170,12 +170,10 @@ class Request:
 
     def _recovery_of(self, frozen: FrozenSet) -> Callable[[FrozenSample], NDArray[np.uint8]]:
         """What `against` recovers of a sample: a folder of recovered photos, or the weights that it holds."""
-        from deocclude.evaluation import draw_records
-        from deocclude.evaluation.blind import read_recovered
+        from deocclude.evaluation.blind import occluded_records, read_recovered
 
         if any(self.against.glob("*.png")):
-            hidden = [record for record in draw_records(frozen.records, self.limit) if record.hidden_fraction > 0]
-            return read_recovered(self.against, hidden)
+            return read_recovered(self.against, occluded_records(frozen, self.limit))
         other = self._load(self.against)
         return lambda sample: other.recover(sample.photo, sample.visible, sample.amodal)
 

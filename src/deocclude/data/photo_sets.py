@@ -19,6 +19,7 @@ from deocclude.coco import read_json, segmentation_to_mask
 from deocclude.data.formats import as_person, ordered, read_cutout_people, read_image, require
 from deocclude.data.holding_out import held_out
 from deocclude.data.records import PersonPhoto
+from deocclude.detection import box_iou
 from deocclude.errors import InputError
 from deocclude.masks import mask_to_box_xyxy
 
@@ -82,7 +83,10 @@ def read_voc(root: Path, max_px: int | None = None) -> Iterator[PersonPhoto]:
         share = np.bincount(pieces[in_box], minlength=count) / stats[:, cv2.CC_STAT_AREA]
         share[0] = 0  # nobody
         mask = (share > 0.5)[pieces]
-        if not mask.any() or _box_iou(mask_to_box_xyxy(mask), (x, y, x + w, y + h)) < _VOC_MIN_BOX_IOU:
+        if not mask.any():
+            return None
+        (iou,) = box_iou(*np.array([[mask_to_box_xyxy(mask)], [(x, y, x + w, y + h)]], float)).ravel()
+        if iou < _VOC_MIN_BOX_IOU:
             return None
         return _cropped(f"voc/{photo_id}", rgb, mask, max_px)
 
@@ -230,12 +234,6 @@ def _cropped(
 
 def _everyone(read: Callable[[str], PersonPhoto | None], ids: Iterable[str]) -> Iterator[PersonPhoto]:
     return (person for person in ordered(read, ids) if person is not None)
-
-
-def _box_iou(one: tuple[float, ...], other: tuple[float, ...]) -> float:
-    w, h = (max(0.0, min(one[i + 2], other[i + 2]) - max(one[i], other[i])) for i in (0, 1))
-    areas = [(b[2] - b[0]) * (b[3] - b[1]) for b in (one, other)]
-    return w * h / (sum(areas) - w * h)
 
 
 def _inside_letterbox(rgb: np.ndarray, mask: np.ndarray) -> tuple[slice, slice]:

@@ -148,15 +148,19 @@ def save_recovered(
     """
     folder = Path(folder)
     _check_empty(folder)
-    drawn = draw_records(frozen.records, limit)
-    records = [record for record in drawn if record.hidden_fraction > 0]
-    skipped = len(drawn) - len(records)
+    records = occluded_records(frozen, limit)
+    skipped = len(draw_records(frozen.records, limit)) - len(records)
     for done, record in enumerate(records, start=1):
         sample = frozen.load(record)
         save_image(predictor.recover(sample.photo, sample.visible, sample.amodal), _recovered(folder, record.id))
         if on_record is not None:
             on_record(done, len(records))
     return {"folder": str(folder), "people": len(records), "skipped": skipped}
+
+
+def occluded_records(frozen: FrozenSet, limit: int | None) -> list[FrozenRecord]:
+    """Of at most `limit` records, see `draw_records`, those of whom something is hidden: whose photos are saved."""
+    return [record for record in draw_records(frozen.records, limit) if record.hidden_fraction > 0]
 
 
 def key_of(folder: str | Path) -> Path:
