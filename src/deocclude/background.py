@@ -55,39 +55,38 @@ def fill_background(photo: np.ndarray, hole: np.ndarray, grow_px: int | None = N
     x0, y0, x1, y1 = mask_to_box_xyxy(hole)
     box = Region(y0, x0, y1, x1)
     work = box.grow(grow_px + max(8, max(box.size_hw) // 8), hole.shape)
-    known = ~dilate(hole[work.slices], grow_px)
-    if not known.any():
-        grow_px, known = 0, ~hole[work.slices]
+    known = ~dilate(hole, grow_px)
+    if not known[work.slices].any():
+        known = ~hole
     if not known.any():
         filled[hole] = _MID_GREY
         return filled
-    factor = math.ceil(math.sqrt(known.size / _WORK_PX))
-    cells = _push_pull(_average_blocks(photo[work.slices], known, factor))
+    factor = math.ceil(math.sqrt(known[work.slices].size / _WORK_PX))
+    cells = _push_pull(_average_blocks(photo[work.slices], known[work.slices], factor))
     _paste(filled[box.slices], hole[box.slices], np.rint(cells).astype(np.uint8), box.counted_from(work), factor)
     pieces = connected_components(hole)
     for number in range(pieces.count):
-        _lay_patches(filled, photo, pieces.paint(np.arange(pieces.count) == number), hole, grow_px)
+        _lay_patches(filled, photo, pieces.paint(np.arange(pieces.count) == number), known)
     return filled
 
 
-def _lay_patches(filled: np.ndarray, photo: np.ndarray, piece: np.ndarray, hole: np.ndarray, grow_px: int) -> None:
-    """Lay patches of the surroundings over one piece of the hole, in place. filled: (H, W, 3), with the guide."""
+def _lay_patches(filled: np.ndarray, photo: np.ndarray, piece: np.ndarray, known: np.ndarray) -> None:
+    """Lay patches of what is known over one piece of the hole, in place. filled: (H, W, 3), with the guide."""
     x0, y0, x1, y1 = mask_to_box_xyxy(piece)
     side = _SURROUNDINGS * max(x1 - x0, y1 - y0)
     size_px = min(_CROP_PX, 32 * math.ceil(max(side, _LEAST_SURROUNDINGS_PX) / 32))
     crop = SquareCrop(((x0 + x1) / 2, (y0 + y1) / 2), max(side, size_px), size_px)
-    region = crop.region(hole.shape)
-    known_part = ~dilate(hole[region.slices], grow_px)
-    source, known = visible_in_crop(photo, known_part, region, crop)
-    inside = crop.inside_photo(hole.shape)
-    known &= inside
+    region, inside = crop.region(known.shape), crop.inside_photo(known.shape)
+    known_part = known[region.slices]
+    source, sure = visible_in_crop(photo, known_part, region, crop)
+    sure &= inside
     guide = crop.extract(filled)
-    composed = compose(source, known, inside, guide, guide_weight=_GUIDE_WEIGHT)
+    composed = compose(source, sure, inside, guide, guide_weight=_GUIDE_WEIGHT)
     if composed is None:
         return  # push-pull stands
     everywhere = np.ones(inside.shape, np.float32)
     appearance = as_appearance(
-        composed, source, known, inside, everywhere, guide, copy_share=1.0, seam_reach_px=_SEAM_REACH_PX
+        composed, source, sure, inside, everywhere, guide, copy_share=1.0, seam_reach_px=_SEAM_REACH_PX
     )
     box, colours = hidden_on_photo(appearance, crop, photo, known_part, piece[region.slices], region)
     np.copyto(filled[box.slices], colours, where=piece[box.slices][..., None])
