@@ -22,6 +22,7 @@ from deocclude.weights_io import load_state
 
 SIZE = "content.schedule.phases=[{until: 1.0, size_px: 64, batch_size: 4}]"
 CONFIGS = Path(__file__).parents[2] / "configs"
+ADVERSARIAL = "content.losses.adversarial=0.02"
 OWN_TERMS_OFF = "content.stage1_losses={amodal_ce: 0.0}"
 
 
@@ -147,7 +148,7 @@ def test_the_share_of_predicted_batches(write_config, parser_weights: Path) -> N
 def test_a_share_of_nought_changes_nothing(write_config, parser_weights: Path, tmp_path: Path) -> None:
     path = write_config()
     for name, more in (("without", []), ("with", [f"content.stage1={parser_weights}", "content.p_predicted=0.0"])):
-        content_stage.main(load_config(path, [SIZE, "content.schedule.steps=3", *more]), tmp_path / name, quiet=True)
+        content_stage.main(load_config(path, [SIZE, ADVERSARIAL, "content.schedule.steps=3", *more]), tmp_path / name, quiet=True)
     first, second = (load_state(tmp_path / name / "last.pt") for name in ("without", "with"))
     assert first["best"] == second["best"] and second["step"] == 3
     for part in ("network", "ema", "discriminator"):
@@ -157,9 +158,8 @@ def test_a_share_of_nought_changes_nothing(write_config, parser_weights: Path, t
 def test_a_joint_run_that_was_interrupted_ends_with_the_same_weights(
     write_config, interrupt, parser_weights: Path, tmp_path: Path
 ) -> None:
-    config = load_config(
-        write_config(), joint(parser_weights, "content.p_predicted=0.6", "log_every=1", "content.schedule.steps=4")
-    )
+    settings = ["content.p_predicted=0.6", ADVERSARIAL, "log_every=1", "content.schedule.steps=4"]
+    config = load_config(write_config(), joint(parser_weights, *settings))
     content_stage.main(config, tmp_path / "straight", quiet=True)
     broken = ContentStage(config)
     interrupt(broken, 2)
