@@ -20,7 +20,7 @@ demo: $(RUN_STAMP)
 	$(BIN)/deocclude demo -o demo-out
 
 test: $(DEV_STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(DEV_STAMP)
 	$(BIN)/ruff check src tests

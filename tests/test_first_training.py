@@ -18,6 +18,7 @@ from drawn_photos import draw_photos
 
 ROOT = Path(__file__).parent.parent
 SHORT = ("device=cpu", "threads=1", "workers=0", "validation_samples=8")
+SHALLOW = ("mask.network.widths=[24, 48]",)  # exporting takes time by the number of layers
 PHASE = "[{until: 1.0, size_px: 32, batch_size: 4}]"
 
 
@@ -32,7 +33,8 @@ def as_run(command: str) -> list[str]:
     words = shlex.split(command)[1:]
     if words[0] == "train":
         stage = f"{words[1]}.schedule"
-        for setting in (*SHORT, f"{stage}.steps=2", f"{stage}.phases={PHASE}"):
+        own = SHALLOW if words[1] == "mask" else ()
+        for setting in (*SHORT, *own, f"{stage}.steps=2", f"{stage}.phases={PHASE}"):
             words += ["--set", setting]
     return words
 

@@ -108,8 +108,9 @@ def test_doctor_names_the_line_for_a_missing_extra(weights_dir: Path, monkeypatc
 
 
 def test_bench_prints_what_it_measures(weights_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from deocclude.bench import RunCost
+    from deocclude.bench import CrowdCost, RunCost
 
+    monkeypatch.setattr("deocclude.bench.measure_crowd", lambda *_: CrowdCost(0.05, 2.5))
     monkeypatch.setattr("deocclude.bench.measure_big_photo", lambda *_: RunCost(12.0, 0.2, 0.4, 0.321, 456.0))
     monkeypatch.setattr("deocclude.bench.measure_process", lambda *_: 1.75)
     result = invoke("bench", "--weights", weights_dir, "--no-paper")
@@ -117,5 +118,6 @@ def test_bench_prints_what_it_measures(weights_dir: Path, monkeypatch: pytest.Mo
     assert "| 0.32 s | under 0.5 s | yes |" in result.stdout
     assert "| 456 MB | under 600 MB | yes |" in result.stdout
     assert "| 1.75 s | under 1.5 s | no |" in result.stdout
+    assert "| 2.50 s | under 3 s | yes |" in result.stdout
     values = json.loads(invoke("bench", "--weights", weights_dir, "--no-paper", "--json").stdout)
     assert values["pairs"] is None and values["process_s"] == 1.75

@@ -148,7 +148,8 @@ def test_the_share_of_predicted_batches(write_config, parser_weights: Path) -> N
 def test_a_share_of_nought_changes_nothing(write_config, parser_weights: Path, tmp_path: Path) -> None:
     path = write_config()
     for name, more in (("without", []), ("with", [f"content.stage1={parser_weights}", "content.p_predicted=0.0"])):
-        content_stage.main(load_config(path, [SIZE, ADVERSARIAL, "content.schedule.steps=3", *more]), tmp_path / name, quiet=True)
+        config = load_config(path, [SIZE, ADVERSARIAL, "content.schedule.steps=3", *more])
+        content_stage.main(config, tmp_path / name, quiet=True)
     first, second = (load_state(tmp_path / name / "last.pt") for name in ("without", "with"))
     assert first["best"] == second["best"] and second["step"] == 3
     for part in ("network", "ema", "discriminator"):
