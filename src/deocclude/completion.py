@@ -432,14 +432,20 @@ def _along_edges(
     here = (slice(None), *box.slices)
     fine_image = fine.extract(photo, fill=OUTSIDE_GREY, within=fine_box)
     fine_image = repeat_past_edge(fine_image, fine_inside[fine_box.slices])
-    followed = follow_edges(image[box.slices], maps[here], fine_image)
-    amodal, visible = followed[0], followed[-1]
     near_hidden = dilate(invisible, 2)[box.slices].repeat(finer, 0).repeat(finer, 1)
+    near = Region(0, 0, 0, 0)  # the part of the box where what is seen may differ from what is whole
+    if near_hidden.any():
+        x0, y0, x1, y1 = mask_to_box_xyxy(near_hidden)
+        near = Region(y0, x0, y1, x1)
+    amodal, *visible = follow_edges(image[box.slices], maps[here], fine_image, [None, near][: len(maps)])
+    at_hidden = near_hidden[near.slices]
     if sure:  # what is hidden there is hidden: the edges that the photo shows are somebody else's
-        amodal = np.where(near_hidden, grow(maps[here][0], fine_box.size_hw), amodal)
+        np.copyto(amodal[near.slices], grow(maps[here][0], fine_box.size_hw, near), where=at_hidden)
     whole, seen = np.zeros((2, fine.size_px, fine.size_px), np.uint8)
-    whole[fine_box.slices] = _to_u8(amodal)
-    seen[fine_box.slices] = _to_u8(np.where(near_hidden, np.minimum(visible, amodal), amodal))
+    whole[fine_box.slices] = seen[fine_box.slices] = _to_u8(amodal)
+    for map_near in visible:
+        smaller = _to_u8(np.minimum(map_near, amodal[near.slices]))
+        np.copyto(seen[fine_box.slices][near.slices], smaller, where=at_hidden)
     return whole, seen
 
 
@@ -497,16 +503,24 @@ def _label_parts(look: Look, region: Region) -> np.ndarray:
     rows = ((np.arange(region.top, region.bottom) + 0.5 - top) / scale).astype(int).clip(0, side - 1)
     columns = ((np.arange(region.left, region.right) + 0.5 - left) / scale).astype(int).clip(0, side - 1)
     # Every part's probability at this finer grid, around the body alone, one at a time, keeping the best so far.
-    around = Region(rows[0], columns[0], rows[-1] + 1, columns[-1] + 1).grow(-(-side // parts.shape[-1]), (side, side))
+    cell = -(-side // parts.shape[-1])
+    around = Region(rows[0], columns[0], rows[-1] + 1, columns[-1] + 1).grow(cell, (side, side))
     best = np.full(around.size_hw, -1, dtype=np.float32)
     labels = np.ones(around.size_hw, dtype=np.uint8)
+    # the likeliest of n parts has at least an n-th of them all, so at no place around does it have less
+    least = parts.sum(axis=0) / np.float32(len(parts) + 1)
     for label, part in enumerate(parts, start=1):
-        if part.max() < 1e-3:
+        candidate = (part >= least) & (part >= 1e-3)
+        if not candidate.any():
             continue
-        finer = grow(part, (side, side), within=around)
-        better = finer > best
-        labels[better] = label
-        np.copyto(best, finer, where=better)
+        x0, y0, x1, y1 = (edge * side // parts.shape[-1] for edge in mask_to_box_xyxy(candidate))
+        where = Region(y0, x0, y1, x1).grow(2 * cell, (side, side)).intersect(around)
+        if where.is_empty:
+            continue
+        finer, here = grow(part, (side, side), within=where), where.counted_from(around).slices
+        better = finer > best[here]
+        labels[here][better] = label
+        np.copyto(best[here], finer, where=better)
     return labels[rows - around.top][:, columns - around.left]
 
 

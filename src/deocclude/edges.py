@@ -7,6 +7,7 @@ edges, where growth alone gives a smooth contour beside them. Where colours expl
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -31,25 +32,33 @@ class _Fit(NamedTuple):
     explained: np.ndarray  # (M, S, S) share of the map's variance, 0 to 1
 
 
-def follow_edges(image: np.ndarray, maps: np.ndarray, finer: np.ndarray) -> np.ndarray:
+def follow_edges(
+    image: np.ndarray, maps: np.ndarray, finer: np.ndarray, regions: Sequence[Region | None] | None = None
+) -> list[np.ndarray]:
     """Bring probability maps to a finer grid of the same window, along its edges.
 
     image: (S, S, 3) uint8; maps: (M, S, S) float32 in [0, 1], on the same grid; finer: (T, T, 3) uint8, T >= S.
-    Returns (M, T, T) float32 in [0, 1].
+    regions: one a map, the part of `finer` that is wanted; None: all of it.
+    Returns M times (T, T), or (h, w) of the region, float32 in [0, 1].
     """
     # plane by plane: numpy takes twice as long where the channels of a place lie side by side
     colours, pixels = (np.moveaxis(one, -1, 0).astype(np.float32, order="C") / 255 for one in (image, finer))
     fit = _fit(colours, maps)
-    size_hw = finer.shape[:2]
-    out = np.empty((len(maps), *size_hw), dtype=np.float32)
-    for m, values in enumerate(maps):
-        by_colour = grow(fit.offsets[m], size_hw)
+    out = []
+    for m, (values, region) in enumerate(zip(maps, regions or [None] * len(maps), strict=True)):
+        part = region or Region(0, 0, *finer.shape[:2])
+
+        def grown(plane: np.ndarray, part: Region = part) -> np.ndarray:
+            return grow(plane, finer.shape[:2], part)
+
+        # growing is linear: what colours say beyond the map itself
+        beyond = grown(fit.offsets[m] - values)
         for c in range(3):
-            by_colour += grow(fit.slopes[c, m], size_hw) * pixels[c]
-        smooth = grow(values, size_hw)
-        sure = (grow(fit.explained[m], size_hw) / _SURE_SHARE).clip(0, 1)
-        out[m] = smooth + sure * (by_colour - smooth)
-    return out.clip(0, 1)
+            beyond += grown(fit.slopes[c, m]) * pixels[c][part.slices]
+        beyond *= (grown(fit.explained[m]) / _SURE_SHARE).clip(0, 1)
+        beyond += grown(values)
+        out.append(beyond.clip(0, 1))
+    return out
 
 
 def grow(plane: np.ndarray, size_hw: tuple[int, int], within: Region | None = None) -> np.ndarray:

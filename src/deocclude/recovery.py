@@ -208,9 +208,9 @@ def visible_in_crop(
     visible = coverage >= 128
     if not visible.any():
         visible = coverage > 0
-    part = photo[region.slices].copy()
-    part[~visible_part] = 0
-    total = here.extract(part)
+    part = Image.fromarray(photo[region.slices])
+    part.paste((0, 0, 0), mask=Image.fromarray(~visible_part))
+    total = here.extract(np.asarray(part))
     means = (total * np.float32(255) / np.maximum(coverage, 1)[..., None]).clip(0, 255)
     return np.rint(means).astype(np.uint8), visible
 
