@@ -327,23 +327,29 @@ def _window_weights() -> np.ndarray:
 
 def _vote(rgb: np.ndarray, hidden: np.ndarray, targets: _Targets, patches: np.ndarray, votes: np.ndarray) -> np.ndarray:
     """Hidden colours as the weighted mean of all patches that cover them; others as they are. Returns a new picture."""
-    # All targets of the grid in the box of those that there are: then each place of the window is one sum of arrays.
-    first = targets.yx.min(axis=0)
-    cells = (targets.yx - first) // targets.step
+    # All targets of the grid in the box of those that there are, plane by plane: each place of the window is then one
+    # sum of arrays, and pixels that lie a step apart lie side by side.
+    first, step = targets.yx.min(axis=0), targets.step
+    cells = (targets.yx - first) // step
     rows, columns = cells.max(axis=0) + 1
-    places = _SIDE**2
-    ballots = np.empty((places, len(votes), 4), np.float32)
-    np.multiply(votes, _window_weights()[:, None], out=ballots[..., 3])
-    np.multiply(patches.transpose(1, 0, 2), ballots[..., 3:], out=ballots[..., :3])
-    weighted = np.zeros((places, rows * columns, 4), np.float32)
-    weighted[:, cells[:, 0] * columns + cells[:, 1]] = ballots
-    weighted = weighted.reshape(places, rows, columns, 4)
-    total = np.zeros((rgb.shape[0] + 2 * RADIUS_PX, rgb.shape[1] + 2 * RADIUS_PX, 4), np.float32)
-    for place in range(places):
-        top, left = first + divmod(place, _SIDE)
-        bottom, right = top + rows * targets.step, left + columns * targets.step
-        total[top : bottom : targets.step, left : right : targets.step] += weighted[place]
-    total = total[RADIUS_PX:-RADIUS_PX, RADIUS_PX:-RADIUS_PX]
+    ballots = np.empty((_SIDE**2, 4, len(votes)), np.float32)
+    np.multiply(_window_weights()[:, None], votes, out=ballots[:, 3])
+    np.multiply(patches.transpose(1, 2, 0), ballots[:, 3:], out=ballots[:, :3])
+    planes = np.zeros((_SIDE**2, 4, rows * columns), np.float32)
+    planes[..., cells[:, 0] * columns + cells[:, 1]] = ballots
+    planes = planes.reshape(-1, 4, rows, columns)
+    more = -(-_SIDE // step)
+    sums = np.zeros((step, step, 4, rows + more, columns + more), np.float32)
+    for place, plane in enumerate(planes):
+        (down, dy), (across, dx) = (divmod(at, step) for at in divmod(place, _SIDE))
+        sums[dy, dx, :, down : down + rows, across : across + columns] += plane
+    spread = sums.transpose(3, 0, 4, 1, 2).reshape((rows + more) * step, (columns + more) * step, 4)
+    # the first target's window begins a radius before it
+    total = np.zeros((*hidden.shape, 4), np.float32)
+    top, left = first - RADIUS_PX
+    seen = spread[max(0, -top) : hidden.shape[0] - top, max(0, -left) : hidden.shape[1] - left]
+    y, x = max(0, top), max(0, left)
+    total[y : y + seen.shape[0], x : x + seen.shape[1]] = seen
     voted = hidden & (total[..., 3] > 0)
     mixed = rgb.copy()
     mixed[voted] = total[voted, :3] / total[voted, 3:]

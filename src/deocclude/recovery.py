@@ -31,7 +31,7 @@ _SMOOTH_SHARE = 0.6
 # How much of the step from a visible pixel to the hidden one beside it is taken back; less and less, as many pixels in.
 _SEAM_SHARE = 0.65
 _SEAM_REACH_PX = 2
-_STRIP_PX = 100_000
+_STRIP_PX = 200_000
 
 
 @dataclass(frozen=True)
@@ -252,22 +252,29 @@ def _add_detail(
     around, low = crop.to_photo(copied.image, photo.shape[:2], around, crisp=True)
     if around.is_empty:
         return
-    picture, visible = photo[around.slices], visible_part[around.counted_from(region).slices]
+    # places are counted along the rows: one number a pixel is found several times as fast as two
+    height, width = around.size_hw
+    picture, low, visible = (
+        np.ascontiguousarray(whole).reshape(height * width, -1)
+        for whole in (photo[around.slices], low, visible_part[around.counted_from(region).slices])
+    )
     from_rows, signs, from_columns, weights = _sources_on_photo(copied, crop)
     cell_rows, cell_columns = _cells(box.top, box.bottom, crop, 1), _cells(box.left, box.right, crop, 0)
-    for y, x in _strips(invisible_part[box.counted_from(region).slices]):
-        cells = cell_rows[y] * crop.size_px + cell_columns[x]
-        weight = weights[cells]
-        from_y = y + from_rows[cells] + (box.top - around.top)
-        from_x = signs[cells] * (x + box.left) + from_columns[cells] - around.left
-        height, width = around.size_hw
-        usable = (weight > 0) & (from_y >= 0) & (from_y < height) & (from_x >= 0) & (from_x < width)
-        usable[usable] = visible[from_y[usable], from_x[usable]]
-        y, x, from_y, from_x = (values[usable] for values in (y, x, from_y, from_x))
-        detail = np.subtract(picture[from_y, from_x], low[from_y, from_x], dtype=np.float32)
-        detail *= weight[usable, None]
-        detail += colours[y, x]
-        colours[y, x] = np.rint(detail).clip(0, 255)
+    flat = colours.reshape(-1, 3)
+    for places in _strips(invisible_part[box.counted_from(region).slices]):
+        y, x = np.divmod(places, np.int32(colours.shape[1]))
+        cells = cell_rows.take(y) * np.int32(crop.size_px) + cell_columns.take(x)
+        weight = weights.take(cells)
+        y += from_rows.take(cells) + np.int32(box.top - around.top)
+        x = signs.take(cells) * (x + np.int32(box.left)) + from_columns.take(cells) - np.int32(around.left)
+        usable = (weight > 0) & (y >= 0) & (y < height) & (x >= 0) & (x < width)
+        source = np.where(usable, y * np.int32(width) + x, 0)
+        usable &= visible.take(source)
+        places, source, weight = (values[usable] for values in (places, source, weight))
+        detail = np.subtract(picture.take(source, axis=0), low.take(source, axis=0), dtype=np.float32)
+        detail *= weight[:, None]
+        detail += flat.take(places, axis=0)
+        flat[places] = np.rint(detail).clip(0, 255).astype(np.uint8)
 
 
 def _sources_on_photo(copied: Copied, crop: SquareCrop) -> tuple[np.ndarray, ...]:
@@ -288,12 +295,11 @@ def _sources_on_photo(copied: Copied, crop: SquareCrop) -> tuple[np.ndarray, ...
     return (*whole, copied.weight.ravel())
 
 
-def _strips(mask: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Rows and columns of a mask's pixels, a strip of the mask at a time."""
+def _strips(mask: np.ndarray) -> Iterator[np.ndarray]:
+    """Places of a mask's pixels, (N,) int32 counted along the rows, a strip of the mask at a time."""
     rows = max(1, _STRIP_PX // mask.shape[1])
     for start in range(0, len(mask), rows):
-        y, x = np.nonzero(mask[start : start + rows])
-        yield (y + start).astype(np.int32), x.astype(np.int32)
+        yield (np.flatnonzero(mask[start : start + rows]) + start * mask.shape[1]).astype(np.int32)
 
 
 def _cells(start: int, stop: int, crop: SquareCrop, axis: int) -> np.ndarray:
