@@ -61,10 +61,20 @@ def test_maps_do_not_touch_each_other():
     np.testing.assert_allclose(both[1], alone[0], atol=1e-5)
 
 
+def test_a_part_of_a_map_is_what_the_whole_has_there():
+    truth = slanted(T)
+    finer = painted(truth, np.random.default_rng(6))
+    maps = np.stack([blurred_probability(truth)] * 2)
+    part, rim = Region(30, 8, T - 20, T - 40), 2 * T // S
+    whole, there = follow_edges(shrink(finer), maps, finer, (None, part))
+    assert there.shape == part.size_hw
+    np.testing.assert_allclose(there[rim:-rim, rim:-rim], whole[part.slices][rim:-rim, rim:-rim], atol=1e-5)
+
+
 @pytest.mark.parametrize("value", [0.0, 0.3, 1.0])
 def test_a_constant_map_stays_constant_on_any_photo(value):
     finer = np.random.default_rng(2).integers(0, 256, (T, T, 3), dtype=np.uint8)
-    out = follow_edges(shrink(finer), np.full((1, S, S), value, np.float32), finer)
+    (out,) = follow_edges(shrink(finer), np.full((1, S, S), value, np.float32), finer)
     np.testing.assert_allclose(out, value, atol=2e-3)
     assert out.min() >= 0 and out.max() <= 1
 
@@ -118,7 +128,7 @@ def test_probabilities_stay_finite_where_colours_tell_next_to_nothing(size):
     for seed in range(4):
         for name, picture in plain_pictures(size, np.random.default_rng(seed)).items():
             with np.errstate(over="raise", divide="raise", invalid="raise"):
-                out = follow_edges(picture, plain_maps(size), picture.repeat(2, 0).repeat(2, 1))
+                out = np.stack(follow_edges(picture, plain_maps(size), picture.repeat(2, 0).repeat(2, 1)))
             assert np.isfinite(out).all() and out.min() >= 0 and out.max() <= 1, (name, seed)
 
 

@@ -421,8 +421,7 @@ def _along_edges(
     finer = max(1, min(_EDGES_PX // look.crop.size_px, math.ceil(look.crop.scale)))
     fine = replace(look.crop, size_px=finer * look.crop.size_px)
     inside, fine_inside = (c.inside_photo(photo.shape[:2]) for c in (look.crop, fine))
-    probs = (amodal_prob, visible_prob) if invisible.any() else (amodal_prob,)  # both are one where nothing is hidden
-    maps = np.stack([repeat_past_edge(p, inside) for p in probs])
+    maps = np.stack([repeat_past_edge(p, inside) for p in (amodal_prob, visible_prob)])
     image = repeat_past_edge(look.image, inside)
 
     # the body's box alone: the rest of the crop is nobody's
@@ -433,19 +432,20 @@ def _along_edges(
     fine_image = fine.extract(photo, fill=OUTSIDE_GREY, within=fine_box)
     fine_image = repeat_past_edge(fine_image, fine_inside[fine_box.slices])
     near_hidden = dilate(invisible, 2)[box.slices].repeat(finer, 0).repeat(finer, 1)
-    near = Region(0, 0, 0, 0)  # the part of the box where what is seen may differ from what is whole
-    if near_hidden.any():
-        x0, y0, x1, y1 = mask_to_box_xyxy(near_hidden)
-        near = Region(y0, x0, y1, x1)
-    amodal, *visible = follow_edges(image[box.slices], maps[here], fine_image, [None, near][: len(maps)])
-    at_hidden = near_hidden[near.slices]
-    if sure:  # what is hidden there is hidden: the edges that the photo shows are somebody else's
-        np.copyto(amodal[near.slices], grow(maps[here][0], fine_box.size_hw, near), where=at_hidden)
     whole, seen = np.zeros((2, fine.size_px, fine.size_px), np.uint8)
+    if not near_hidden.any():
+        (amodal,) = follow_edges(image[box.slices], maps[here][:1], fine_image)
+        whole[fine_box.slices] = seen[fine_box.slices] = _to_u8(amodal)
+        return whole, seen
+    # elsewhere what is seen is what is whole
+    x0, y0, x1, y1 = mask_to_box_xyxy(near_hidden)
+    near = Region(y0, x0, y1, x1).grow(2 * finer, fine_box.size_hw)  # its rim is not used
+    amodal, visible = follow_edges(image[box.slices], maps[here], fine_image, (None, near))
+    hidden = near_hidden[near.slices]
+    if sure:  # what is hidden there is hidden: the edges that the photo shows are somebody else's
+        np.copyto(amodal[near.slices], grow(maps[here][0], fine_box.size_hw, near), where=hidden)
     whole[fine_box.slices] = seen[fine_box.slices] = _to_u8(amodal)
-    for map_near in visible:
-        smaller = _to_u8(np.minimum(map_near, amodal[near.slices]))
-        np.copyto(seen[fine_box.slices][near.slices], smaller, where=at_hidden)
+    np.copyto(seen[fine_box.slices][near.slices], _to_u8(np.minimum(visible, amodal[near.slices])), where=hidden)
     return whole, seen
 
 
