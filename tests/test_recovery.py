@@ -1,6 +1,7 @@
 import numpy as np
 
 from deocclude.crop import Region, SquareCrop
+from deocclude.exemplar import Composed
 from deocclude.recovery import Appearance, ContentRecovery, Copied, hidden_on_photo, join_seam, smooth, visible_in_crop
 
 
@@ -180,6 +181,37 @@ def test_a_body_thinner_than_the_crop_s_pixels_is_seen_all_the_same():
     image, seen = visible_in_crop(photo, visible, Region(0, 0, 400, 400), SquareCrop((200, 200), 320, 64))
     assert seen.any()
     assert np.abs(image[seen].astype(int) - (250, 120, 10)).max() <= 12  # few of 8 bits are left of a thin thing
+
+
+def test_one_place_copied_everywhere_gives_its_surroundings_detail_block_by_block():
+    size = 64
+    image = np.random.default_rng(3).integers(100, 104, (size, size, 3)).astype(np.uint8)
+    known = np.zeros((size, size), bool)
+    known[:, :32] = True
+    source_yx = np.full((size, size, 2), -1, np.int32)
+    source_yx[:, 32:] = (20, 16)
+    composed = Composed(image.astype(np.float32), source_yx, np.zeros_like(known), np.zeros(known.shape, np.float32))
+    found = Copied.of(composed, image, known, (~known).astype(np.float32))
+    block = found.source_yx[16:24, 40:48]
+    assert (np.diff(block[..., 0], axis=0) == 1).all() and (np.diff(block[..., 1], axis=1) == 1).all()
+    assert abs(block - (20, 16)).max() <= 4
+    assert (found.source_yx[known] == -1).all() and found.weight[known].max() == 0
+    assert found.weight[~known].mean() > 0.5
+
+
+def test_a_fold_in_the_source_brings_no_detail_to_even_cloth():
+    size = 64
+    image = np.full((size, size, 3), 100, np.uint8)
+    image[20] = 160  # the fold
+    known = np.zeros((size, size), bool)
+    known[:, :32] = True
+    source_yx = np.full((size, size, 2), -1, np.int32)
+    source_yx[:, 32:] = (20, 16)
+    rgb = np.full((size, size, 3), 100, np.float32)
+    composed = Composed(rgb, source_yx, np.zeros_like(known), np.zeros(known.shape, np.float32))
+    found = Copied.of(composed, image, known, (~known).astype(np.float32))
+    from_fold = found.source_yx[..., 0] == 20
+    assert from_fold.any() and found.weight[from_fold].max() == 0
 
 
 def test_detail_of_the_photo_follows_the_copy():

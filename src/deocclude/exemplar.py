@@ -24,7 +24,7 @@ _ROUNDS = 2  # searches and votes at each size
 _LEAST_SOURCES = 30  # a size with fewer source patches is left out
 # The search is one matrix product: these bound its cost. Beyond them sources and targets are thinned out by a grid.
 _MOST_SOURCES = 1500
-_MOST_TARGETS = 3000
+_MOST_TARGETS = (3000, 16000)
 _CHUNK = 256  # targets whose distances are held at once
 
 # What a patch is compared by. Colour of the guide: as much as the 147 colours of the patch together, so that a patch is
@@ -89,7 +89,7 @@ def compose(
     """
     if not (region & ~known).any():
         return None
-    box = _aligned_box(region)
+    box = aligned_box(region)
     parts = [None if one is None else _of_box(one, box, len(image)) for one in (known_parts, region_parts)]
     filled, composed, level = None, None, None
     for level in _pyramid(*(array[box] for array in (image, known, region, guide))):
@@ -105,7 +105,7 @@ def compose(
     return _on_picture(composed, box, image, known, guide)
 
 
-def _aligned_box(region: np.ndarray) -> tuple[slice, slice]:
+def aligned_box(region: np.ndarray) -> tuple[slice, slice]:
     """The region's box, in whole cells of the coarsest size, as slices."""
     cell = 2**_HALVINGS
     rows, columns = (np.flatnonzero(region.any(axis=axis)) for axis in (1, 0))
@@ -140,12 +140,12 @@ def _compose_level(
     if filled is not None:
         rgb[level.region] = filled[level.region]
     rgb[level.known] = level.image[level.known]
-    targets = _targets(level)
-    guide_part = _guide_descriptors(level.guide[targets.yx[:, 0], targets.yx[:, 1]], guide_weight)
-    parts = None if region_parts is None else _part_descriptors(region_parts, targets.yx, level)
-    for _ in range(_ROUNDS):
+    for most in _MOST_TARGETS:
+        targets = _targets(level, most)
         patches = _describe(_patches(np.rint(rgb).astype(np.uint8), targets.yx))
-        numbers = [patches, guide_part] if parts is None else [patches, guide_part, parts]
+        numbers = [patches, _guide_descriptors(level.guide[targets.yx[:, 0], targets.yx[:, 1]], guide_weight)]
+        if region_parts is not None:
+            numbers.append(_part_descriptors(region_parts, targets.yx, level))
         nearest, error = sources.nearest(np.concatenate(numbers, axis=1), patches.shape[1] + 3)
         votes = np.exp(-_VOTE_FALLOFF * error)
         rgb = _vote(rgb, level.hidden, targets, sources.patches[nearest], votes)
@@ -160,11 +160,11 @@ class _Targets:
     step: int
 
 
-def _targets(level: _Level) -> _Targets:
+def _targets(level: _Level, most: int) -> _Targets:
     """Centres of patches that hold hidden pixels, within the region, on a grid that keeps them few."""
     wanted = dilate(level.hidden, RADIUS_PX) & level.region
     step = 1
-    while np.count_nonzero(wanted[::step, ::step]) > _MOST_TARGETS and step < RADIUS_PX:
+    while np.count_nonzero(wanted[::step, ::step]) > most and step < RADIUS_PX:
         step += 1
     return _Targets(np.argwhere(wanted[::step, ::step]) * step, step)
 
@@ -332,17 +332,19 @@ def _vote(rgb: np.ndarray, hidden: np.ndarray, targets: _Targets, patches: np.nd
     first, step = targets.yx.min(axis=0), targets.step
     cells = (targets.yx - first) // step
     rows, columns = cells.max(axis=0) + 1
-    ballots = np.empty((_SIDE**2, 4, len(votes)), np.float32)
-    np.multiply(_window_weights()[:, None], votes, out=ballots[:, 3])
-    np.multiply(patches.transpose(1, 2, 0), ballots[:, 3:], out=ballots[:, :3])
-    planes = np.zeros((_SIDE**2, 4, rows * columns), np.float32)
-    planes[..., cells[:, 0] * columns + cells[:, 1]] = ballots
-    planes = planes.reshape(-1, 4, rows, columns)
     more = -(-_SIDE // step)
     sums = np.zeros((step, step, 4, rows + more, columns + more), np.float32)
-    for place, plane in enumerate(planes):
-        (down, dy), (across, dx) = (divmod(at, step) for at in divmod(place, _SIDE))
-        sums[dy, dx, :, down : down + rows, across : across + columns] += plane
+    at = cells[:, 0] * columns + cells[:, 1]
+    planes = np.zeros((_SIDE, 4, rows * columns), np.float32)
+    ballots = np.empty((_SIDE, 4, len(votes)), np.float32)
+    for dy, weights in enumerate(_window_weights().reshape(_SIDE, _SIDE)):
+        np.multiply(weights[:, None], votes, out=ballots[:, 3])
+        np.multiply(patches[:, dy * _SIDE : (dy + 1) * _SIDE].transpose(1, 2, 0), ballots[:, 3:], out=ballots[:, :3])
+        planes[..., at] = ballots
+        down = dy // step
+        for dx, plane in enumerate(planes.reshape(_SIDE, 4, rows, columns)):
+            across = dx // step
+            sums[dy % step, dx % step, :, down : down + rows, across : across + columns] += plane
     spread = sums.transpose(3, 0, 4, 1, 2).reshape((rows + more) * step, (columns + more) * step, 4)
     # the first target's window begins a radius before it
     total = np.zeros((*hidden.shape, 4), np.float32)

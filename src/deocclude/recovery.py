@@ -14,8 +14,9 @@ from PIL import Image, ImageFilter
 
 from deocclude.composite import extend_colours, neighbour_means
 from deocclude.crop import Region, SquareCrop
-from deocclude.exemplar import Composed, compose, window_all
+from deocclude.exemplar import Composed, aligned_box, compose, window_all
 from deocclude.masks import mask_to_box_xyxy
+from deocclude.palette import draw_to_palette
 from deocclude.parts import copy_support
 from deocclude.runtime import Network
 
@@ -27,11 +28,15 @@ _GUIDE_SIGMA_PX = 6.0
 # How much of a copied pixel is the copy; the rest is the network's. Less is nearer to the truth and looks less natural.
 _COPY_SHARE = 0.9
 # How much of what is smooth in the copy, of the guide's width, gives way to the guide: patches bring what is finer.
-_SMOOTH_SHARE = 0.6
+_SMOOTH_SHARE = 0.4
+# How far the guide of the smooth part goes along with that of the search, which has the colours of the visible body.
+_PALETTE_SHARE = 0.5
 # How much of the step from a visible pixel to the hidden one beside it is taken back; less and less, as many pixels in.
 _SEAM_SHARE = 0.65
 _SEAM_REACH_PX = 2
 _STRIP_PX = 200_000
+_ALIKE = 8.0  # colours of 0 to 255 by which source and copy may run apart until no detail is carried over
+_BLOCK_PX = 8  # of the crop: detail of the photo is carried over in such blocks
 
 
 @dataclass(frozen=True)
@@ -49,11 +54,66 @@ class Copied:
 
     @classmethod
     def of(cls, composed: Composed, image: np.ndarray, known: np.ndarray, weight: np.ndarray) -> Copied:
-        """weight: what each pixel's copy counts. A source beside something unknown gives no detail: its colour may be
-        mixed."""
-        y, x = np.moveaxis(composed.source_yx, -1, 0)
-        clean = window_all(known, 1)[y, x] & (y >= 0)
-        return cls(image, composed.source_yx, composed.mirrored, np.where(clean, weight, np.float32(0)))
+        """weight: what each pixel's copy counts.
+
+        A source beside something unknown gives no detail, its colour may be mixed; nor does one whose colours run
+        otherwise than those that were composed, such as a fold beside even cloth.
+        """
+        found = composed.source_yx[..., 0] >= 0
+        source_yx, mirrored = composed.source_yx.copy(), composed.mirrored.copy()
+        wanted = np.zeros(found.shape, np.float32)
+        if not found.any():
+            return cls(image, source_yx, mirrored, wanted)
+        box = aligned_box(found)
+        source_yx[box], mirrored[box] = _in_blocks(composed, box)
+        inside = ((source_yx[box] >= 0) & (source_yx[box] < len(known))).all(axis=-1)
+        y, x = np.moveaxis(np.where(inside[..., None], source_yx[box], 0), -1, 0)
+        clean = inside & window_all(known, 1)[y, x]
+        off = composed.rgb[box] - image[y, x]
+        counted = clean[..., None].astype(np.float32)
+        total, count = _by_block(off * counted).sum(1), _by_block(counted).sum(1)
+        off -= _of_blocks(total / np.maximum(count, 1), clean.shape)  # a block may be lighter than its source
+        alike = np.clip(1 - np.abs(off).max(axis=-1) / _ALIKE, 0, 1)
+        wanted[box] = np.where(clean, weight[box] * alike, 0)
+        return cls(image, source_yx, mirrored, wanted)
+
+
+def _in_blocks(composed: Composed, box: tuple[slice, slice]) -> tuple[np.ndarray, np.ndarray]:
+    """Where the detail of each pixel of a box comes from, (h, w, 2) int32, -1 where nothing was copied, and (h, w)
+    bool, mirrored. The box holds whole blocks.
+
+    All of a block goes along with the copy nearest to its middle: neighbours are often copied from one place each, and
+    its detail beside itself would be a mesh, no cloth. The source may lie outside the picture.
+    """
+    source_y, source_x = np.moveaxis(composed.source_yx[box], -1, 0)
+    found = source_y >= 0
+    rows, columns = np.indices(found.shape, dtype=np.int32)
+    rows, columns = rows + np.int32(box[0].start), columns + np.int32(box[1].start)
+    from_middle = np.abs(np.indices((_BLOCK_PX, _BLOCK_PX)) - (_BLOCK_PX - 1) / 2).sum(0).ravel()
+    nearest = np.where(_by_block(found), from_middle, np.inf).argmin(axis=1)[:, None]
+    y, x, source_y, source_x, mirrored = (
+        np.take_along_axis(_by_block(values), nearest, axis=1)[:, 0]
+        for values in (rows, columns, source_y, source_x, composed.mirrored[box])
+    )
+    offset_y, offset_x, mirrored = (
+        _of_blocks(values, found.shape)
+        for values in (source_y - y, np.where(mirrored, source_x + x, source_x - x), mirrored)
+    )
+    sources = np.stack([rows + offset_y, np.where(mirrored, offset_x - columns, offset_x + columns)], axis=-1)
+    return np.where(found[..., None], sources, np.int32(-1)), mirrored
+
+
+def _by_block(values: np.ndarray) -> np.ndarray:
+    """(h, w, ...) as (N, B * B, ...): N blocks of B x B pixels."""
+    down, across = (size // _BLOCK_PX for size in values.shape[:2])
+    blocks = values.reshape(down, _BLOCK_PX, across, _BLOCK_PX, *values.shape[2:]).swapaxes(1, 2)
+    return blocks.reshape(down * across, _BLOCK_PX * _BLOCK_PX, *values.shape[2:])
+
+
+def _of_blocks(values: np.ndarray, size_hw: tuple[int, ...]) -> np.ndarray:
+    """(N, ...) as (h, w, ...): one value for all of a block."""
+    grid = values.reshape(size_hw[0] // _BLOCK_PX, size_hw[1] // _BLOCK_PX, *values.shape[1:])
+    return grid.repeat(_BLOCK_PX, 0).repeat(_BLOCK_PX, 1)
 
 
 @dataclass(frozen=True)
@@ -104,21 +164,26 @@ class ContentRecovery:
         if not self._exemplars:
             return plain_appearance(guess, amodal)
         guide = _smooth_body(np.where(visible[..., None], image, guess), amodal)
-        composed = compose(image, visible, amodal, guide, visible_parsing, amodal_parsing)
+        drawn = draw_to_palette(guide, visible, amodal, visible_parsing, amodal_parsing)
+        composed = compose(image, visible, amodal, drawn, visible_parsing, amodal_parsing)
         if composed is None:
             return plain_appearance(guess, amodal)
         support = copy_support(visible, visible_parsing, amodal_parsing)
         share = np.asarray(Image.fromarray(support).resize(visible.shape[::-1], Image.Resampling.BILINEAR))
-        composed = replace(composed, rgb=_led_by(guide, composed.rgb, image, visible, amodal))
+        smooth_guide = guide + np.float32(_PALETTE_SHARE) * (drawn.astype(np.float32) - guide)
+        composed = replace(composed, rgb=_led_by(smooth_guide, composed.rgb, image, visible, amodal))
         return as_appearance(composed, image, visible, amodal, share, guess)
 
 
 def _led_by(
     guide: np.ndarray, rgb: np.ndarray, image: np.ndarray, visible: np.ndarray, amodal: np.ndarray
 ) -> np.ndarray:
-    """(S, S, 3) float32: a composed body whose smooth part is in part the guide's, `_SMOOTH_SHARE` of it."""
+    """(S, S, 3) float32: a composed body whose smooth part is in part the guide's, `_SMOOTH_SHARE` of it.
+
+    guide: (S, S, 3) float32.
+    """
     whole = np.where(visible[..., None], image, np.rint(rgb.clip(0, 255)).astype(np.uint8))
-    off = guide.astype(np.float32) - _smooth_body(whole, amodal)
+    off = guide - _smooth_body(whole, amodal)
     return (rgb + np.float32(_SMOOTH_SHARE) * off).clip(0, 255)
 
 
