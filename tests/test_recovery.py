@@ -214,6 +214,22 @@ def test_a_fold_in_the_source_brings_no_detail_to_even_cloth():
     assert from_fold.any() and found.weight[from_fold].max() == 0
 
 
+def test_a_stitch_is_not_carried_over_with_the_cloth():
+    scale, size = 4, 64
+    photo = np.full((size * scale, size * scale, 3), 128, np.uint8)
+    photo += np.random.default_rng(0).integers(0, 5, photo.shape, dtype=np.uint8)
+    photo[::32, ::32] = 250
+    crop = SquareCrop((size * scale / 2, size * scale / 2), size * scale, size)
+    visible = np.zeros(photo.shape[:2], bool)
+    visible[:, : 32 * scale] = True
+    rows, columns = np.indices((size, size), dtype=np.int32)
+    source_yx = np.where(columns[..., None] >= 32, np.stack([rows, columns - 32], -1), np.int32(-1))
+    copied = Copied(crop.extract(photo), source_yx, np.zeros((size, size), bool), (columns >= 32).astype(np.float32))
+    even = Appearance(np.full((size, size, 3), 130, np.uint8), copied)
+    _, colours = hidden_on_photo(even, crop, photo, visible, ~visible, Region(0, 0, *photo.shape[:2]))
+    assert colours.std() > 0.5 and np.abs(colours.astype(int) - 130).max() <= 12
+
+
 def test_detail_of_the_photo_follows_the_copy():
     scale, size = 4, 64
     noise = np.random.default_rng(0).integers(-40, 41, (size * scale, size * scale))

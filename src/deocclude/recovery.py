@@ -36,6 +36,8 @@ _SEAM_SHARE = 0.65
 _SEAM_REACH_PX = 2
 _STRIP_PX = 200_000
 _ALIKE = 8.0  # colours of 0 to 255 by which source and copy may run apart until no detail is carried over
+# Detail is at most so many times its mean: a button or a stitch would else come back in every block.
+_MOST_DETAIL = 3.0
 _BLOCK_PX = 8  # of the crop: detail of the photo is carried over in such blocks
 
 
@@ -337,6 +339,9 @@ def _add_detail(
         usable &= visible.take(source)
         places, source, weight = (values[usable] for values in (places, source, weight))
         detail = np.subtract(picture.take(source, axis=0), low.take(source, axis=0), dtype=np.float32)
+        if len(detail):
+            most = _MOST_DETAIL * np.abs(detail).mean()
+            np.clip(detail, -most, most, out=detail)
         detail *= weight[:, None]
         detail += flat.take(places, axis=0)
         flat[places] = np.rint(detail).clip(0, 255).astype(np.uint8)
