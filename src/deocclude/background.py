@@ -52,8 +52,7 @@ def fill_background(photo: np.ndarray, hole: np.ndarray, grow_px: int | None = N
     filled = photo.copy()
     if not hole.any():
         return filled
-    x0, y0, x1, y1 = mask_to_box_xyxy(hole)
-    box = Region(y0, x0, y1, x1)
+    box = Region.of_mask(hole)
     work = box.grow(grow_px + max(8, max(box.size_hw) // 8), hole.shape)
     known = ~dilate(hole, grow_px)
     if not known[work.slices].any():

@@ -425,8 +425,7 @@ def _along_edges(
     image = repeat_past_edge(look.image, inside)
 
     # the body's box alone: the rest of the crop is nobody's
-    x0, y0, x1, y1 = mask_to_box_xyxy(maps[0] >= _NOBODY)
-    box = Region(y0, x0, y1, x1).grow(2 * RADIUS_PX, maps.shape[1:])
+    box = Region.of_mask(maps[0] >= _NOBODY).grow(2 * RADIUS_PX, maps.shape[1:])
     fine_box = Region(*(finer * edge for edge in astuple(box)))
     here = (slice(None), *box.slices)
     fine_image = fine.extract(photo, fill=OUTSIDE_GREY, within=fine_box)
@@ -438,8 +437,7 @@ def _along_edges(
         whole[fine_box.slices] = seen[fine_box.slices] = _to_u8(amodal)
         return whole, seen
     # elsewhere what is seen is what is whole
-    x0, y0, x1, y1 = mask_to_box_xyxy(near_hidden)
-    near = Region(y0, x0, y1, x1).grow(2 * finer, fine_box.size_hw)  # its rim is not used
+    near = Region.of_mask(near_hidden).grow(2 * finer, fine_box.size_hw)  # its rim is not used
     amodal, visible = follow_edges(image[box.slices], maps[here], fine_image, (None, near))
     hidden = near_hidden[near.slices]
     if sure:  # what is hidden there is hidden: the edges that the photo shows are somebody else's
@@ -507,7 +505,7 @@ def _label_parts(look: Look, region: Region) -> np.ndarray:
     around = Region(rows[0], columns[0], rows[-1] + 1, columns[-1] + 1).grow(cell, (side, side))
     best = np.full(around.size_hw, -1, dtype=np.float32)
     labels = np.ones(around.size_hw, dtype=np.uint8)
-    # the likeliest of n parts has at least an n-th of them all, so at no place around does it have less
+    # The likeliest of n parts has at least an n-th of them all, and so it has at one of the places it is grown from.
     least = parts.sum(axis=0) / np.float32(len(parts) + 1)
     for label, part in enumerate(parts, start=1):
         candidate = (part >= least) & (part >= 1e-3)

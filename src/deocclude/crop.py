@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from deocclude.errors import InputError
+from deocclude.masks import mask_to_box_xyxy
 
 # A person smaller than this gives too little to see; the window around it is kept at this side.
 MIN_SIDE_PX = 16.0
@@ -37,6 +38,12 @@ class Region:
     left: int
     bottom: int
     right: int
+
+    @classmethod
+    def of_mask(cls, mask: np.ndarray) -> Region:
+        """The smallest one around the True pixels of an (H, W) bool mask. Raises InputError when there are none."""
+        x0, y0, x1, y1 = mask_to_box_xyxy(mask)
+        return cls(y0, x0, y1, x1)
 
     @property
     def slices(self) -> tuple[slice, slice]:

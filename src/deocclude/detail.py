@@ -46,7 +46,7 @@ class Copied:
         wanted = np.zeros(found.shape, np.float32)
         if not found.any():
             return cls(image, source_yx, mirrored, wanted)
-        box = aligned_box(found)
+        box = aligned_box(found, _BLOCK_PX)
         source_yx[box], mirrored[box] = _in_blocks(composed, box)
         inside = ((source_yx[box] >= 0) & (source_yx[box] < len(known))).all(axis=-1)
         y, x = np.moveaxis(np.where(inside[..., None], source_yx[box], 0), -1, 0)

@@ -15,16 +15,15 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 
-from deocclude.masks import dilate, erode
+from deocclude.masks import dilate, erode, mask_to_box_xyxy
 
 RADIUS_PX = 3  # of a patch, at each size
 _SIDE = 2 * RADIUS_PX + 1
 _HALVINGS = 3  # the pyramid's coarsest size is an eighth of the picture
-_ROUNDS = 2  # searches and votes at each size
 _LEAST_SOURCES = 30  # a size with fewer source patches is left out
 # The search is one matrix product: these bound its cost. Beyond them sources and targets are thinned out by a grid.
 _MOST_SOURCES = 1500
-_MOST_TARGETS = (3000, 16000)
+_MOST_TARGETS = (3000, 16000)  # of each round, a search and a vote, at every size
 _CHUNK = 256  # targets whose distances are held at once
 
 # What a patch is compared by. Colour of the guide: as much as the 147 colours of the patch together, so that a patch is
@@ -89,7 +88,7 @@ def compose(
     """
     if not (region & ~known).any():
         return None
-    box = aligned_box(region)
+    box = aligned_box(region, 2**_HALVINGS)
     parts = [None if one is None else _of_box(one, box, len(image)) for one in (known_parts, region_parts)]
     filled, composed, level = None, None, None
     for level in _pyramid(*(array[box] for array in (image, known, region, guide))):
@@ -105,11 +104,10 @@ def compose(
     return _on_picture(composed, box, image, known, guide)
 
 
-def aligned_box(region: np.ndarray) -> tuple[slice, slice]:
-    """The region's box, in whole cells of the coarsest size, as slices."""
-    cell = 2**_HALVINGS
-    rows, columns = (np.flatnonzero(region.any(axis=axis)) for axis in (1, 0))
-    return tuple(slice(at[0] // cell * cell, (at[-1] // cell + 1) * cell) for at in (rows, columns))
+def aligned_box(region: np.ndarray, cell_px: int) -> tuple[slice, slice]:
+    """The region's box, in whole cells of the picture, as slices."""
+    x0, y0, x1, y1 = mask_to_box_xyxy(region)
+    return tuple(slice(a // cell_px * cell_px, -(-b // cell_px) * cell_px) for a, b in ((y0, y1), (x0, x1)))
 
 
 def _of_box(parts: np.ndarray, box: tuple[slice, slice], size: int) -> np.ndarray:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from deocclude.edges import grow
+from deocclude.parts import proportions
 
 _COLOURS = 10
 _ROUNDS = 6  # of Lloyd's algorithm
@@ -35,12 +36,12 @@ def draw_to_palette(
     colours, nearest = _main_colours(coarse[seen])
     shares = np.bincount(nearest, minlength=len(colours)) / np.float32(len(nearest))
     worn = np.zeros((len(colours), len(visible_parsing) - 1), np.float32)  # the parts that each colour is on
-    np.add.at(worn, nearest, _proportions(visible_parsing[1:, seen]).T)
+    np.add.at(worn, nearest, proportions(visible_parsing[:, seen])[1:].T)
     worn /= np.maximum(shares * len(nearest), 1)[:, None]
 
     hidden = (amodal & ~visible)[middle, middle]
-    off = ((coarse[hidden][:, None] - colours) ** 2).sum(-1)
-    agree = np.einsum("pn,kp->nk", _proportions(amodal_parsing[1:, hidden]), worn)
+    off = _squares(coarse[hidden], colours)
+    agree = np.einsum("pn,kp->nk", proportions(amodal_parsing[:, hidden])[1:], worn)
     likely = np.log(shares + 1e-6) + np.log(agree + _ANY_PART) - off / (2 * _REACH**2)
     weights = np.exp(_SHARPNESS * (likely - likely.max(axis=1, keepdims=True)))
     weights /= weights.sum(axis=1, keepdims=True)
@@ -60,13 +61,13 @@ def _main_colours(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         chosen.append(int(off.argmax()))
     colours = pixels[chosen]
     for _ in range(_ROUNDS):
-        nearest = ((pixels[:, None] - colours) ** 2).sum(-1).argmin(1)
+        nearest = _squares(pixels, colours).argmin(1)
         count = np.bincount(nearest, minlength=_COLOURS)
         sums = np.stack([np.bincount(nearest, pixels[:, c], _COLOURS) for c in range(3)], axis=1)
         colours = np.where(count[:, None] > 0, sums / np.maximum(count, 1)[:, None], colours).astype(np.float32)
-    return colours, ((pixels[:, None] - colours) ** 2).sum(-1).argmin(1)
+    return colours, _squares(pixels, colours).argmin(1)
 
 
-def _proportions(parts: np.ndarray) -> np.ndarray:
-    """(P, N) probabilities of parts, each place's summing to 1."""
-    return parts / np.maximum(parts.sum(axis=0), np.float32(1e-6))
+def _squares(pixels: np.ndarray, colours: np.ndarray) -> np.ndarray:
+    """(N, K) squared distances of (N, 3) pixels to (K, 3) colours."""
+    return ((pixels[:, None] - colours) ** 2).sum(-1)

@@ -40,13 +40,13 @@ def copy_support(visible: np.ndarray, visible_parsing: np.ndarray, amodal_parsin
     """
     cells = visible_parsing.shape[1:]
     blocks = visible.reshape(cells[0], visible.shape[0] // cells[0], cells[1], visible.shape[1] // cells[1])
-    seen = _proportions(visible_parsing) * blocks.mean(axis=(1, 3), dtype=np.float32)
+    seen = proportions(visible_parsing) * blocks.mean(axis=(1, 3), dtype=np.float32)
     supported = np.minimum(1, _COPYABLE @ seen.sum(axis=(1, 2)) / _ENOUGH_CELLS)
-    return np.einsum("p,phw->hw", supported, _proportions(amodal_parsing)).astype(np.float32)
+    return np.einsum("p,phw->hw", supported, proportions(amodal_parsing)).astype(np.float32)
 
 
-def _proportions(parsing: np.ndarray) -> np.ndarray:
-    """The parsing without background, each place's parts summing to 1."""
+def proportions(parsing: np.ndarray) -> np.ndarray:
+    """The parsing, (12, ...), without background, each place's parts summing to 1."""
     parts = parsing.copy()
     parts[0] = 0
     return parts / np.maximum(parts.sum(axis=0), np.float32(1e-6))

@@ -21,7 +21,7 @@ from deocclude.duplicates import merge_coincident, merge_duplicates, tell_apart
 from deocclude.errors import InputError, NobodyThereError, UsageError
 from deocclude.hidden import UNCALIBRATED, UNTOUCHED_BELOW, Complete, HiddenCalibration, check_complete
 from deocclude.image_io import ImageSource, load_image, load_photo
-from deocclude.masks import BoxXyxy, box_to_mask, check_mask, mask_to_box_xyxy
+from deocclude.masks import BoxXyxy, box_to_mask, check_mask
 from deocclude.order import Body, find_occlusions, share_out_pixels
 from deocclude.people import (
     Choice,
@@ -259,8 +259,7 @@ class Deoccluder:
         invisible = amodal & ~visible
         if invisible.any():
             crop, crop_image, *parsings = self._complete.look_at(photo, visible, amodal)
-            x0, y0, x1, y1 = mask_to_box_xyxy(amodal)
-            region = Region(y0, x0, y1, x1).grow(1, size_hw)  # so that the body's edge is one
+            region = Region.of_mask(amodal).grow(1, size_hw)  # so that the body's edge is one
             parts = visible[region.slices], invisible[region.slices]
             box, colours = self._hidden_colours(photo, region, parts, crop, crop_image, crop.extract(amodal), parsings)
             paste_hidden_box(picture, box, colours, invisible, amodal)

@@ -139,8 +139,7 @@ def _box_of(mask: np.ndarray, margin_px: int) -> tuple[slice, slice]:
     """The box of an (S, S) mask with a margin, as slices; empty for an empty mask."""
     if not mask.any():
         return slice(0, 0), slice(0, 0)
-    x0, y0, x1, y1 = mask_to_box_xyxy(mask)
-    return Region(y0, x0, y1, x1).grow(margin_px, mask.shape).slices
+    return Region.of_mask(mask).grow(margin_px, mask.shape).slices
 
 
 def plain_appearance(guess: np.ndarray, region: np.ndarray) -> Appearance:

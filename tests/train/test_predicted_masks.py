@@ -22,7 +22,7 @@ from deocclude.weights_io import load_state
 
 SIZE = "content.schedule.phases=[{until: 1.0, size_px: 64, batch_size: 4}]"
 CONFIGS = Path(__file__).parents[2] / "configs"
-ADVERSARIAL = "content.losses.adversarial=0.02"
+ADVERSARIAL = "content.losses={hidden_l1: 1.0, style: 30.0, adversarial: 0.02}"
 OWN_TERMS_OFF = "content.stage1_losses={amodal_ce: 0.0}"
 
 
