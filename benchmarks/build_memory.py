@@ -26,7 +26,7 @@ READS = 500
 
 READ_BACK = f"""
 import sys, time, numpy as np
-from deocclude.data.built import ShardedPeople, ShardedRows
+from deocclude.data.sources.shards import ShardedPeople, ShardedRows
 began = time.monotonic()
 people = ShardedPeople(ShardedRows(sys.argv[1]))
 opened = time.monotonic()

@@ -7,11 +7,11 @@ import pytest
 from PIL import Image
 
 import deocclude
-from deocclude.completion import TIGHT_SCALE
-from deocclude.composite import soft_edge
-from deocclude.detection import Detection
 from deocclude.errors import DeviceError, InputError, NobodyThereError, UsageError, WeightsError
-from deocclude.masks import box_to_mask, mask_iou, mask_to_box_xyxy
+from deocclude.imaging.compositing import soft_edge
+from deocclude.imaging.masks import box_to_mask, mask_iou, mask_to_box_xyxy
+from deocclude.inference.mask_completion import TIGHT_SCALE
+from deocclude.people.detector import Detection
 from deocclude.pipeline import Deoccluder, load
 
 
@@ -447,14 +447,14 @@ def test_without_averaging(weights_dir, person, result):
 
 
 def test_mirroring_alone_changes_nothing_for_a_network_without_a_side(pipe, weights_dir, person, monkeypatch):
-    monkeypatch.setattr("deocclude.completion.SECOND_SCALE", TIGHT_SCALE)
+    monkeypatch.setattr("deocclude.inference.mask_completion.SECOND_SCALE", TIGHT_SCALE)
     plain = load(weights_dir=weights_dir, device="cpu", average=False, threads=1)(person.photo, masks=[person.visible])
     mirrored = pipe(person.photo, masks=[person.visible])
     assert np.abs(plain.people[0].amodal_prob - mirrored.people[0].amodal_prob).max() < 0.02
 
 
 def test_run_is_load_and_one_call(weights_dir, person, result, monkeypatch):
-    monkeypatch.setattr("deocclude.runtime.BUNDLED_WEIGHTS", weights_dir)
+    monkeypatch.setattr("deocclude.inference.runtime.BUNDLED_WEIGHTS", weights_dir)
     once = deocclude.run(person.photo, masks=[person.visible], device="cpu")
     assert np.array_equal(once.content, result.content)
 

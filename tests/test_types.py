@@ -11,9 +11,9 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from bodies import make_person
-from deocclude.crop import Region
 from deocclude.errors import DeoccludeError, UsageError
-from deocclude.masks import decode_rle
+from deocclude.imaging.crop import Region
+from deocclude.imaging.masks import decode_rle
 from deocclude.types import PARSING_NAMES, SAVE_KINDS, Result, read_kinds
 
 

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
         UsageError,
         WeightsError,
     )
-    from deocclude.image_io import load_image, load_mask, save_image
+    from deocclude.inference.runtime import list_models
+    from deocclude.io.images import load_image, load_mask, save_image
     from deocclude.pipeline import Deoccluder, load, run
-    from deocclude.runtime import list_models
     from deocclude.types import PARSING_NAMES, Person, Result
 
 __all__ = [
@@ -63,12 +63,12 @@ _HOME_OF = {
     "Result": "types",
     "UsageError": "errors",
     "WeightsError": "errors",
-    "list_models": "runtime",
+    "list_models": "inference.runtime",
     "load": "pipeline",
-    "load_image": "image_io",
-    "load_mask": "image_io",
+    "load_image": "io.images",
+    "load_mask": "io.images",
     "run": "pipeline",
-    "save_image": "image_io",
+    "save_image": "io.images",
 }
 
 

@@ -13,17 +13,26 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from deocclude.completion import CompletionOutput, MaskCompletion
-from deocclude.composite import paste_hidden_box
-from deocclude.crop import Region, SquareCrop
-from deocclude.detection import PeopleFinder, box_iou
-from deocclude.duplicates import merge_coincident, merge_duplicates, tell_apart
 from deocclude.errors import InputError, NobodyThereError, UsageError
-from deocclude.hidden import UNCALIBRATED, UNTOUCHED_BELOW, Complete, HiddenCalibration, check_complete
-from deocclude.image_io import ImageSource, load_image, load_photo
-from deocclude.masks import BoxXyxy, box_to_mask, check_mask
-from deocclude.order import Body, find_occlusions, share_out_pixels
-from deocclude.people import (
+from deocclude.imaging.compositing import paste_hidden_box
+from deocclude.imaging.crop import Region, SquareCrop
+from deocclude.imaging.depth_order import Body, find_occlusions, share_out_pixels
+from deocclude.imaging.masks import BoxXyxy, box_to_mask, check_mask
+from deocclude.imaging.truncation import Canvas, Cut, check_uncrop, find_cut
+from deocclude.inference.content_recovery import ContentRecovery, hidden_on_photo, visible_in_crop
+from deocclude.inference.mask_completion import CompletionOutput, MaskCompletion
+from deocclude.inference.occlusion_probability import (
+    UNCALIBRATED,
+    UNTOUCHED_BELOW,
+    Complete,
+    HiddenCalibration,
+    check_complete,
+)
+from deocclude.inference.runtime import find_model, open_networks
+from deocclude.io.images import ImageSource, load_image, load_photo
+from deocclude.people.deduplicate import merge_coincident, merge_duplicates, tell_apart
+from deocclude.people.detector import PeopleFinder, box_iou
+from deocclude.people.instances import (
     Choice,
     Prompt,
     Segmenter,
@@ -32,10 +41,7 @@ from deocclude.people import (
     keep,
     left_to_right,
 )  # fmt: skip
-from deocclude.recovery import ContentRecovery, hidden_on_photo, visible_in_crop
-from deocclude.runtime import find_model, open_networks
 from deocclude.types import Person, Result
-from deocclude.uncrop import Canvas, Cut, check_uncrop, find_cut
 
 T = TypeVar("T")
 

@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from deocclude.composite import PARSING_PALETTE, cut_out, paste_hidden_box, tint_person
-from deocclude.crop import Region
 from deocclude.errors import DeoccludeError, UsageError
-from deocclude.image_io import save_image, save_text
-from deocclude.masks import dilate, encode_rle, mask_to_box_xyxy
-from deocclude.order import Body, Occlusion, back_to_front, find_occlusions
-from deocclude.stamp import stamp_exif, stamp_text
-from deocclude.uncrop import find_cut
+from deocclude.imaging.compositing import PARSING_PALETTE, cut_out, paste_hidden_box, tint_person
+from deocclude.imaging.crop import Region
+from deocclude.imaging.depth_order import Body, Occlusion, back_to_front, find_occlusions
+from deocclude.imaging.masks import dilate, encode_rle, mask_to_box_xyxy
+from deocclude.imaging.truncation import find_cut
+from deocclude.io.images import save_image, save_text
+from deocclude.io.request_stamp import stamp_exif, stamp_text
 
 if TYPE_CHECKING:
-    from deocclude.layers import Layer
+    from deocclude.io.openraster import Layer
 
 PARSING_NAMES: tuple[str, ...] = (
     "background",
@@ -326,8 +326,8 @@ class Result:
         The background is the photo with all people filled in, together with the rim around them (`rim_px`), so that no
         outline stays behind when a person is moved. People are as in `Person.rgba`, cropped to their region.
         """
-        from deocclude.background import fill_background, rim_px  # seldom needed
-        from deocclude.layers import Layer
+        from deocclude.imaging.background import fill_background, rim_px  # seldom needed
+        from deocclude.io.openraster import Layer
 
         hole = np.zeros(self.image.shape[:2], dtype=bool)
         for person in self.people:
@@ -420,7 +420,7 @@ class Result:
                 document["info"]["software"] = stamp_text(stamp, ids)
             return save_text(json.dumps(document, indent=1) + "\n", path)
         if kind == "layers":
-            from deocclude.layers import save_layers  # zip and XML are seldom needed
+            from deocclude.io.openraster import save_layers  # zip and XML are seldom needed
 
             merged = self.picture("content").pixels
             comment = stamp_text(stamp, ids) if stamp else ""

@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 from datafolder import draw_data_folder
 from datasetfolder import make_kins
 from deocclude.cli.app import app
-from deocclude.data.frozen import FrozenSet
+from deocclude.data.evalsets.persons import FrozenSet
 from deocclude.train import mask_stage
 from drawn_photos import draw_photos
 

@@ -11,8 +11,8 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from deocclude.cli.app import app
-from deocclude.data.frozen import FrozenSample, write_frozen_set
-from deocclude.data.frozen_scenes import SceneSample, write_scene_set
+from deocclude.data.evalsets.persons import FrozenSample, write_frozen_set
+from deocclude.data.evalsets.scenes import SceneSample, write_scene_set
 from tiny_judges import save_channel_means, save_mean_distance
 
 

@@ -13,8 +13,8 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from deocclude.cli.app import app
-from deocclude.data.frozen import write_frozen_set
-from deocclude.data.frozen_scenes import SceneSample, write_scene_set
+from deocclude.data.evalsets.persons import write_frozen_set
+from deocclude.data.evalsets.scenes import SceneSample, write_scene_set
 from deocclude.models.baselines.one_stage import OneStageNet
 from deocclude.models.baselines.pix2pix import Pix2PixConfig, Pix2PixContent
 from deocclude.models.baselines.unet import MaskUNet, UNetConfig

@@ -9,10 +9,10 @@ import pytest
 import torch
 from typer.testing import CliRunner, Result
 
-from deocclude import export as export_module
+from deocclude.checkpoints.files import load_weights, save_weights
 from deocclude.cli.app import app
+from deocclude.export import to_onnx as export_module
 from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet
-from deocclude.weights_io import load_weights, save_weights
 
 
 def export(*arguments: object) -> Result:

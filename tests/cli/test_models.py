@@ -11,9 +11,9 @@ import torch
 from typer.testing import CliRunner, Result
 
 from deocclude.cli.app import app
+from deocclude.inference.runtime import BUNDLED_WEIGHTS
 from deocclude.models.content_recovery import ContentRecoveryNet
 from deocclude.models.mask_completion import MaskCompletionNet
-from deocclude.runtime import BUNDLED_WEIGHTS
 from reference_layout import stage1, stage2
 
 

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from deocclude.cli.app import app
 from deocclude.cli.run import parse_finding
-from deocclude.people import Prompt
+from deocclude.people.instances import Prompt
 
 
 class Desk:
@@ -105,7 +105,7 @@ def test_where_the_photo_lies_in_an_extended_picture_is_said(desk: Desk, person)
 
 
 def test_people_of_a_transformers_model(desk: Desk, hf_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from deocclude import hf_segmenter
+    from deocclude.people import hf_segmenter
 
     opened = []
     read = hf_segmenter._open_model

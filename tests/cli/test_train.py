@@ -11,9 +11,9 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from datafolder import draw_data_folder
+from deocclude.checkpoints.files import load_weights, save_weights
 from deocclude.cli.app import app
 from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet
-from deocclude.weights_io import load_weights, save_weights
 
 NETWORK = {"stem_width": 8, "widths": [8, 8], "head_width": 8, "templates": 4, "template_channels": 8}
 

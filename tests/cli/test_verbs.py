@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from deocclude import demo as scene_of
 from deocclude.cli.app import app
+from deocclude.evaluation import demo_scene as scene_of
 
 
 def invoke(*arguments: object):
@@ -89,7 +89,7 @@ def test_doctor_finds_a_model_of_one_stage(weights_dir: Path, tmp_path: Path) ->
 
 
 def test_bench_says_before_the_work_what_is_missing(weights_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deocclude.bench.measure_big_photo", lambda *_: pytest.fail("the work had begun"))
+    monkeypatch.setattr("deocclude.evaluation.speed.measure_big_photo", lambda *_: pytest.fail("the work had begun"))
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     result = invoke("bench", "--weights", weights_dir)
     assert result.exit_code == 4
@@ -108,11 +108,13 @@ def test_doctor_names_the_line_for_a_missing_extra(weights_dir: Path, monkeypatc
 
 
 def test_bench_prints_what_it_measures(weights_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from deocclude.bench import CrowdCost, RunCost
+    from deocclude.evaluation.speed import CrowdCost, RunCost
 
-    monkeypatch.setattr("deocclude.bench.measure_crowd", lambda *_: CrowdCost(0.05, 2.5))
-    monkeypatch.setattr("deocclude.bench.measure_big_photo", lambda *_: RunCost(12.0, 0.2, 0.4, 0.321, 456.0))
-    monkeypatch.setattr("deocclude.bench.measure_process", lambda *_: 1.75)
+    monkeypatch.setattr("deocclude.evaluation.speed.measure_crowd", lambda *_: CrowdCost(0.05, 2.5))
+    monkeypatch.setattr(
+        "deocclude.evaluation.speed.measure_big_photo", lambda *_: RunCost(12.0, 0.2, 0.4, 0.321, 456.0)
+    )
+    monkeypatch.setattr("deocclude.evaluation.speed.measure_process", lambda *_: 1.75)
     result = invoke("bench", "--weights", weights_dir, "--no-paper")
     assert result.exit_code == 0, result.output
     assert "| 0.32 s | under 0.5 s | yes |" in result.stdout

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from datafolder import draw_data_folder, drawn_library
-from deocclude.data.synthesis import Library
+from deocclude.data.synthesis.single_person import Library
 
 
 @pytest.fixture(scope="session")

@@ -6,21 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from deocclude.data.frozen import FrozenSet, write_frozen_set
-from drawn_set import draw_person
+from deocclude.data.evalsets.persons import FrozenSet
+from drawn_set import write_drawn_set
 from tiny_judges import save_channel_means, save_mean_distance
 
 
 @pytest.fixture(scope="session")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> FrozenSet:
-    """Three occluded pictures of two people, and one that nothing hides."""
-    samples = [
-        draw_person("ann", "object", 20),
-        draw_person("ann", "low", 44),
-        draw_person("bob", "person", 60),
-        draw_person("bob", "none", 0),
-    ]
-    return write_frozen_set(tmp_path_factory.mktemp("drawn") / "set", samples, name="drawn", seed=3, source="code")
+    return write_drawn_set(tmp_path_factory.mktemp("drawn") / "set")
 
 
 @pytest.fixture(scope="session")

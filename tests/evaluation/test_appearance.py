@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deocclude.data.frozen import FrozenSet
+from deocclude.data.evalsets.persons import FrozenSet
 from deocclude.errors import WeightsError
 from deocclude.evaluation import Judges, evaluate, summarise, to_markdown
 from deocclude.evaluation.appearance import CROP, PERSON, VIEWS, on_grey

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deocclude.data.frozen import FrozenSet, write_frozen_set
+from deocclude.data.evalsets.persons import FrozenSet, write_frozen_set
 from deocclude.errors import InputError
 from deocclude.evaluation import (
     Judges,
@@ -18,7 +18,7 @@ from deocclude.evaluation import (
     evaluate,
     summarise,
 )
-from deocclude.evaluation.picture_network import PictureNetwork
+from deocclude.evaluation.image_metric_network import PictureNetwork
 from drawn_set import Oracle, draw_person
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from deocclude.data.frozen import FrozenSet
+from deocclude.data.evalsets.persons import FrozenSet
 from deocclude.errors import WeightsError
 from deocclude.evaluation import Judges, evaluate, summarise, to_markdown
 from deocclude.evaluation.appearance import INSTALL

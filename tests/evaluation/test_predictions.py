@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deocclude.data.frozen import FrozenSet
+from deocclude.data.evalsets.persons import FrozenSet
 from deocclude.errors import InputError, UsageError
 from deocclude.evaluation import (
     PredictionWriter,

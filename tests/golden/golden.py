@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
+sys.path.insert(0, str(HERE.parent / "helpers"))
 RECORD = HERE / "golden.json"
 SAMPLES = 500
 REAL_SOURCES = ("ccp", "cutouts", "full", "upper", "voc", "coco", "pelota", "teachers", "small")
@@ -52,7 +52,7 @@ class Digest:
 def of_runs() -> Iterator[tuple[str, str]]:
     """The bundled photos by mask, by box, alone, and beyond the photo's edge: content, rgba, JSON and layers."""
     import deocclude
-    from deocclude.demo import make_crossing, make_scene
+    from deocclude.evaluation.demo_scene import make_crossing, make_scene
 
     pipe = deocclude.load(device="cpu")
     portrait, (crossing, scenes) = make_scene(), make_crossing()
@@ -133,9 +133,9 @@ def _changes(key: str) -> bool:
 
 def of_samples(root: Path, sources: tuple[str, ...], label: str, size_px: int, count: int) -> Iterator[tuple[str, str]]:
     """Training samples of each source alone."""
-    from deocclude.data.dataset import CropConfig, SampleStream
-    from deocclude.data.library import SourceWeights, load_library
-    from deocclude.data.synthesis import SynthesisConfig
+    from deocclude.data.samples.person_samples import CropConfig, SampleStream
+    from deocclude.data.sources.library import SourceWeights, load_library
+    from deocclude.data.synthesis.single_person import SynthesisConfig
 
     none = dict.fromkeys(("ccp", "cutouts", "full", "upper"), 0.0)
     for source in sources:
@@ -150,12 +150,12 @@ def of_samples(root: Path, sources: tuple[str, ...], label: str, size_px: int, c
 
 def of_detector_samples(root: Path, label: str, size_px: int, count: int) -> Iterator[tuple[str, str]]:
     """Training samples of the people detector and of real people."""
-    from deocclude.data.crowds import Cast, CrowdConfig
-    from deocclude.data.dataset import CropConfig
-    from deocclude.data.library import SourceWeights, load_library
-    from deocclude.data.people_stream import PeopleStream
-    from deocclude.data.real_people import RealPeople
-    from deocclude.data.wild import read_wild
+    from deocclude.data.samples.detector_stream import PeopleStream
+    from deocclude.data.samples.person_samples import CropConfig
+    from deocclude.data.samples.real_people import RealPeople
+    from deocclude.data.sources.library import SourceWeights, load_library
+    from deocclude.data.sources.real_photos import read_wild
+    from deocclude.data.synthesis.multi_person import Cast, CrowdConfig
 
     library, wild = load_library(root, "train", SourceWeights()), list(read_wild(root / "wild", "train"))
     stream = PeopleStream(Cast.of(library), wild, CrowdConfig(), 0.4, seed=7)
@@ -178,8 +178,8 @@ def of_exports() -> Iterator[tuple[str, str]]:
     import torch
     from onnx import numpy_helper
 
-    from deocclude.export import example_inputs, export_onnx
-    from deocclude.models.box_masks import BoxMasksConfig, BoxMasksNet
+    from deocclude.export.to_onnx import example_inputs, export_onnx
+    from deocclude.models.box_segmenter import BoxMasksConfig, BoxMasksNet
     from deocclude.models.content_recovery import ContentRecoveryConfig, ContentRecoveryNet
     from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet
     from deocclude.models.people_detector import PeopleDetector, PeopleDetectorConfig

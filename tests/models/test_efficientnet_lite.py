@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from deocclude.demo import make_scene
+from deocclude.checkpoints.files import load_foreign_state
+from deocclude.evaluation.demo_scene import make_scene
 from deocclude.models.efficientnet_lite import EfficientNetLite
-from deocclude.train.imagenet import imagenet_file
-from deocclude.weights_io import load_foreign_state
+from deocclude.train.pretrained_backbone import imagenet_file
 
 
 def published_names(trunk: EfficientNetLite) -> dict[str, str]:

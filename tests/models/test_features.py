@@ -9,11 +9,11 @@ import torch
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
+from deocclude.checkpoints.files import save_weights
 from deocclude.errors import WeightsError
 from deocclude.models.discriminators import PatchDiscriminator
 from deocclude.models.features import ParsingFeatures, Vgg16Features, load_features, load_mask_completion
 from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet
-from deocclude.weights_io import save_weights
 
 # torchvision's VGG-16 up to ReLU 3_3: `features.N`, channels in and out; N 4 and 9 are poolings
 VGG_CONVS = ((0, 3, 64), (2, 64, 64), (5, 64, 128), (7, 128, 128), (10, 128, 256), (12, 256, 256), (14, 256, 256))

@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_sizes import Multiplications
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from deocclude.export import build_network
+from deocclude.export.to_onnx import build_network
+from deocclude.inference.runtime import BUNDLED_WEIGHTS
 from deocclude.models.blocks import count_parameters
 from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet
 from deocclude.models.people_detector import PeopleDetector, PeopleDetectorConfig, PeopleOutput, to_maps
-from deocclude.runtime import BUNDLED_WEIGHTS
+from multiplications import Multiplications
 
 SHIPPED = BUNDLED_WEIGHTS / "people_detector_base.safetensors"
 TINY = PeopleDetectorConfig(stem_width=8, widths=(8, 8, 8, 8), blocks=(0, 0, 0, 1))

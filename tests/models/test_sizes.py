@@ -6,30 +6,11 @@ import pytest
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from deocclude.models.blocks import count_parameters
 from deocclude.models.content_recovery import ContentRecoveryConfig, ContentRecoveryNet
 from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet
-
-
-class Multiplications(TorchDispatchMode):
-    """Counts multiply-accumulates of convolutions and matrix products."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.count = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        name = func.__name__.partition(".")[0]
-        if name == "convolution":
-            self.count += out.numel() * args[1][0].numel()
-        elif name in ("mm", "bmm"):
-            self.count += out.numel() * args[0].shape[-1]
-        elif name == "addmm":
-            self.count += out.numel() * args[1].shape[-1]
-        return out
+from multiplications import Multiplications
 
 
 def size_of(kind: type[nn.Module], config: object) -> tuple[float, float]:

@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from datafolder import draw_data_folder
+from deocclude.checkpoints.files import save_weights
 from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet
 from deocclude.train.engine import Stage
-from deocclude.weights_io import save_weights
 
 MASK_NETWORK = {"stem_width": 8, "widths": [8, 8, 8, 8], "head_width": 8, "templates": 4, "template_channels": 8}
 

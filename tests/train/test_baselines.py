@@ -9,17 +9,18 @@ import pytest
 import torch
 from torch import Tensor
 
+from deocclude.checkpoints.files import load_state, rebuild
 from deocclude.errors import ConfigError
-from deocclude.models.registry import STAGES, find_method, network_kinds
 from deocclude.train import content_stage, mask_stage, single_stage
 from deocclude.train.config import build, load_config
 from deocclude.train.content_stage import ContentStage
 from deocclude.train.engine import fit, to_float
 from deocclude.train.mask_stage import MaskStage
+from deocclude.train.methods import STAGES, find_method, network_kinds
 from deocclude.train.single_stage import SingleStage
-from deocclude.weights_io import load_state, rebuild
+from repository import ROOT
 
-CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "baselines").glob("*.yaml"))
+CONFIGS = sorted((ROOT / "configs" / "baselines").glob("*.yaml"))
 MAINS = {"mask": mask_stage.main, "content": content_stage.main, "single": single_stage.main}
 TINY = {
     ("mask", "unet"): "{widths: [4, 8]}", ("mask", "pcnet_m"): "{widths: [4, 8]}",

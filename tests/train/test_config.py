@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from deocclude.data.crowds import CrowdConfig
-from deocclude.data.dataset import CropConfig
-from deocclude.data.library import SourceWeights
-from deocclude.data.synthesis import SynthesisConfig
+from deocclude.data.samples.person_samples import CropConfig
+from deocclude.data.sources.library import SourceWeights
+from deocclude.data.synthesis.multi_person import CrowdConfig
+from deocclude.data.synthesis.single_person import SynthesisConfig
 from deocclude.errors import ConfigError
-from deocclude.losses import ContentCriterion, MaskCriterion
 from deocclude.models.content_recovery import ContentRecoveryConfig
 from deocclude.models.mask_completion import MaskCompletionConfig
 from deocclude.models.people_detector import PeopleDetectorConfig
@@ -27,9 +26,11 @@ from deocclude.train.config import (
     plain_values,
     save_config,
 )  # fmt: skip
+from deocclude.train.loss_terms import ContentCriterion, MaskCriterion
 from deocclude.train.people_targets import PeopleCriterion
+from repository import ROOT
 
-CONFIGS = Path(__file__).parents[2] / "configs"
+CONFIGS = ROOT / "configs"
 # ablations.yaml is a list of configs, checked in tests/test_ablation.py
 FILES = [path for path in sorted(CONFIGS.glob("*.yaml")) if path.name != "ablations.yaml"]
 

@@ -10,15 +10,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from deocclude.checkpoints.files import load_state
 from deocclude.errors import ConfigError, WeightsError
-from deocclude.export import build_network
+from deocclude.export.to_onnx import build_network
 from deocclude.models.content_recovery import ContentRecoveryNet
 from deocclude.models.features import ImageNetFeatures, Vgg16Features
 from deocclude.train import content_stage
 from deocclude.train.config import load_config
 from deocclude.train.content_stage import DEFAULT_LOSSES, ContentStage
 from deocclude.train.engine import fit, to_float
-from deocclude.weights_io import load_state
 
 SIZE = "content.schedule.phases=[{until: 1.0, size_px: 64, batch_size: 4}]"
 

@@ -18,7 +18,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from deocclude.data.dataset import to_batch
+from deocclude.checkpoints.files import load_state, load_weights, save_state
+from deocclude.data.samples.person_samples import to_batch
 from deocclude.errors import ConfigError, DeviceError, TrainingError, WeightsError
 from deocclude.train.config import Phase, Schedule, StageSection, TrainConfig, load_config
 from deocclude.train.engine import (
@@ -32,7 +33,6 @@ from deocclude.train.engine import (
     use_bfloat16,
 )  # fmt: skip
 from deocclude.train.learner import Learner
-from deocclude.weights_io import load_state, load_weights, save_state
 
 
 class Numbers:

@@ -10,19 +10,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from deocclude.data.poses import write_poses
+from deocclude.checkpoints.files import load_foreign_state, load_state
+from deocclude.data.samples.typical_poses import write_poses
 from deocclude.errors import ConfigError, InputError
-from deocclude.export import build_network
-from deocclude.models.box_masks import BoxMasksNet
+from deocclude.export.to_onnx import build_network
+from deocclude.models.box_segmenter import BoxMasksNet
 from deocclude.models.mask_completion import MaskCompletionNet, MaskOutput
 from deocclude.train import mask_stage
 from deocclude.train.config import load_config
 from deocclude.train.content_stage import ContentStage
 from deocclude.train.engine import fit, to_float
-from deocclude.train.imagenet import imagenet_file
 from deocclude.train.mask_stage import DEFAULT_LOSSES, MaskStage
-from deocclude.train.second_look import are_boxes
-from deocclude.weights_io import load_foreign_state, load_state
+from deocclude.train.pretrained_backbone import imagenet_file
+from deocclude.train.two_pass_prompts import are_boxes
 
 
 class SameBatch:

@@ -10,16 +10,16 @@ import sys
 from pathlib import Path
 
 import pytest
-import shared_run
 import torch
 from torch import nn
 
+import shared_run
+from deocclude.checkpoints.files import load_state
 from deocclude.errors import ConfigError, DeviceError
 from deocclude.train import parallel
 from deocclude.train.config import Phase, Schedule
 from deocclude.train.engine import _check_shares
 from deocclude.train.parallel import average_gradients, average_values, join, take_leaders_weights
-from deocclude.weights_io import load_state
 
 
 def test_two_processes_train_as_one_and_stop_and_resume_together(tmp_path: Path) -> None:

@@ -11,17 +11,17 @@ import torch
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
+from deocclude.checkpoints.files import load_foreign_state, load_state
 from deocclude.cli.app import app
 from deocclude.errors import ConfigError, InputError, MissingExtraError, WeightsError
-from deocclude.export import build_network
+from deocclude.export.to_onnx import build_network
 from deocclude.models.people_detector import PeopleDetector, PeopleDetectorConfig, PeopleOutput
-from deocclude.train import imagenet, people_stage
+from deocclude.train import people_stage, pretrained_backbone
 from deocclude.train.config import load_config
 from deocclude.train.engine import fit
-from deocclude.train.imagenet import imagenet_file
 from deocclude.train.people_stage import DEFAULT_LOSSES, PeopleStage
 from deocclude.train.people_targets import PeopleCriterion, PeopleTargets, encode, focal_loss, sides_giou_loss
-from deocclude.weights_io import load_foreign_state, load_state
+from deocclude.train.pretrained_backbone import imagenet_file
 
 NETWORK = {"stem_width": 8, "widths": [8, 16, 16], "blocks": [0, 0, 0]}
 
@@ -276,14 +276,14 @@ def test_a_run_that_goes_on_holds_the_trunk_as_it_was(people_config, tmp_path: P
 
 
 def test_imagenet_comes_with_an_extra(people_config, monkeypatch) -> None:
-    monkeypatch.setattr(imagenet, "_PACKAGE", "not_installed_anywhere")
+    monkeypatch.setattr(pretrained_backbone, "_PACKAGE", "not_installed_anywhere")
     with pytest.raises(MissingExtraError, match=re.escape("imagenet: true needs the extra [train]")):
         PeopleStage(people_config(*IMAGENET, "people.imagenet=true"))
 
 
 def test_a_file_that_is_not_imagenets_is_named(people_config, monkeypatch, tmp_path: Path) -> None:
     torch.save({"_conv_stem.weight": torch.zeros(32, 3, 3, 3)}, tmp_path / "other.pth")
-    monkeypatch.setattr(imagenet, "imagenet_file", lambda: tmp_path / "other.pth")
+    monkeypatch.setattr(pretrained_backbone, "imagenet_file", lambda: tmp_path / "other.pth")
     with pytest.raises(WeightsError, match=r"other\.pth: not the weights of .*Lite0: _bn0\.weight is missing"):
         PeopleStage(people_config(*IMAGENET, "people.imagenet=true"))
 

@@ -38,8 +38,8 @@ def app(
     ablation.json are written after each row. A row that fails is named, the others go on, and the exit code is 5.
     """
     check_folder(output)
-    from deocclude.ablation import Ablation, run
-    from deocclude.evaluation.ablation_table import to_markdown
+    from deocclude.ablation.run import Ablation, run
+    from deocclude.ablation.table import to_markdown
 
     ablation = Ablation.read(config, settings or [], data)
     table = run(

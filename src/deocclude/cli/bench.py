@@ -34,7 +34,8 @@ def app(
     """
     from importlib.util import find_spec
 
-    from deocclude.bench import (
+    from deocclude.errors import MissingExtraError
+    from deocclude.evaluation.speed import (
         BenchReport,
         export_paper_pair,
         measure_big_photo,
@@ -42,8 +43,7 @@ def app(
         measure_process,
         time_pairs,
     )
-    from deocclude.errors import MissingExtraError
-    from deocclude.runtime import find_model
+    from deocclude.inference.runtime import find_model
 
     if paper and find_spec("torch") is None:  # before the first measurement, not after
         raise MissingExtraError("the paper-size pair (--no-paper leaves it out)", "train")

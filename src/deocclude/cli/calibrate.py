@@ -24,9 +24,9 @@ def app(
 
     `run --complete auto` leaves people untouched for whom it is below 0.1. Do it after `deocclude export` of stage 1.
     """
-    from deocclude.data.frozen import FrozenSet
+    from deocclude.data.evalsets.persons import FrozenSet
     from deocclude.evaluation.calibration import calibrate
-    from deocclude.runtime import BUNDLED_WEIGHTS
+    from deocclude.inference.runtime import BUNDLED_WEIGHTS
 
     check_folder(weights or BUNDLED_WEIGHTS)
     sets = [FrozenSet.open(folder) for folder in frozen_dirs]

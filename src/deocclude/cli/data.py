@@ -143,7 +143,7 @@ def build(
         raise UsageError(f"--people must be {', '.join(_VALIDATION[:-1])} or {_VALIDATION[-1]}, got {people!r}")
     folder = Path(output)
     check_folder(folder.parent)
-    from deocclude.data.build import build_frozen_set, build_scene_set
+    from deocclude.data.evalsets.build import build_frozen_set, build_scene_set
 
     if people in ("crowds", "wild"):
         for name, value in {"--limit": limit, "--unoccluded or --no-unoccluded": unoccluded}.items():
@@ -155,7 +155,7 @@ def build(
         return
     same = {"seed": seed, "unoccluded": unoccluded is not False, "limit": limit, "overwrite": overwrite}
     if people == "records":
-        from deocclude.data.build_annotated import build_annotated_set
+        from deocclude.data.evalsets.build_annotated import build_annotated_set
 
         frozen = build_annotated_set(folder, root, source_format=source_format, images=images, **same)
     else:
@@ -179,11 +179,11 @@ def _build_people(
     overwrite: bool,
     quiet: bool,
 ) -> None:
-    from deocclude.data.building.build import build, open_records
-    from deocclude.data.building.parsers import check_parser
-    from deocclude.data.building.photo import BuildSettings
-    from deocclude.data.building.splits import Split, choose_split, missing_splits
-    from deocclude.data.selection import read_limits, read_rules
+    from deocclude.data.trainsets.build import build, open_records
+    from deocclude.data.trainsets.parsers import check_parser
+    from deocclude.data.trainsets.photo import BuildSettings
+    from deocclude.data.trainsets.selection import read_limits, read_rules
+    from deocclude.data.trainsets.splits import Split, choose_split, missing_splits
     from deocclude.errors import UsageError
 
     if split not in (None, "auto", *get_args(Split)):
@@ -251,8 +251,8 @@ def poses(
     loaded = load_config(config, settings or [])
     if loaded.mask is None:
         raise ConfigError(f"{config}: no section mask")
-    from deocclude.data.poses import draw_sheet, write_poses
-    from deocclude.image_io import save_image
+    from deocclude.data.samples.typical_poses import draw_sheet, write_poses
+    from deocclude.io.images import save_image
     from deocclude.train.mask_stage import draw_poses
 
     # Before minutes of work, not after.
@@ -320,7 +320,7 @@ def check(
     """
     from collections import Counter
 
-    from deocclude.data.check import Check
+    from deocclude.data.inspection.check import Check
 
     found, checking = Counter(), Check(place, source_format, images)
     for fault in checking.run():
@@ -350,8 +350,8 @@ def show(
     quiet: Quiet = False,
 ) -> None:
     """Write an HTML page with pictures of who is in data; it holds its pictures itself."""
-    from deocclude.data.show import show_page
-    from deocclude.image_io import save_text
+    from deocclude.data.inspection.html_page import show_page
+    from deocclude.io.images import save_text
 
     check_folder(output.parent)
     page, count = show_page(place, source_format=source_format, images=images, skip=skip, limit=limit)

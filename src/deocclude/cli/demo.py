@@ -29,8 +29,15 @@ def app(
     model can find people. Pictures are written anew each time.
     """
     import deocclude
-    from deocclude.demo import make_crossing, make_scene, mean_colour_baseline, on_checkerboard, score, side_by_side
-    from deocclude.image_io import save_image
+    from deocclude.evaluation.demo_scene import (
+        make_crossing,
+        make_scene,
+        mean_colour_baseline,
+        on_checkerboard,
+        score,
+        side_by_side,
+    )
+    from deocclude.io.images import save_image
 
     scene = make_scene()
     pipe = deocclude.load(model, device=device, weights_dir=weights)

@@ -76,14 +76,14 @@ def _machine() -> Check:
 def _device(device: str) -> str:
     import onnxruntime
 
-    from deocclude.runtime import choose_device
+    from deocclude.inference.runtime import choose_device
 
     offered = ", ".join(onnxruntime.get_available_providers())
     return f"{choose_device(device)} (onnxruntime offers {offered})"
 
 
 def _weights(folder: Path | None) -> list[Check]:
-    from deocclude.runtime import list_models
+    from deocclude.inference.runtime import list_models
 
     try:
         models = list_models(folder)
@@ -98,7 +98,7 @@ def _weights(folder: Path | None) -> list[Check]:
 
 
 def _verify(name: str, folder: Path | None) -> str:
-    from deocclude.runtime import find_model, open_networks
+    from deocclude.inference.runtime import find_model, open_networks
 
     model = find_model(name, folder)  # which a model of one stage alone does not get through
     # Opening reads each file and compares its sha256 with the manifest's.

@@ -18,8 +18,8 @@ from deocclude.cli.options import AsJson, Device, Model, Offline, Quiet, Weights
 from deocclude.errors import DeoccludeError, UsageError
 
 if TYPE_CHECKING:
-    from deocclude.data.frozen import FrozenSet
-    from deocclude.data.frozen_scenes import SceneSet
+    from deocclude.data.evalsets.persons import FrozenSet
+    from deocclude.data.evalsets.scenes import SceneSet
 
 
 def app(
@@ -220,7 +220,7 @@ def app(
     if sheet is not None:
         import numpy as np
 
-        from deocclude.image_io import save_image
+        from deocclude.io.images import save_image
 
         save_image(np.asarray(measured.draw_sheet(sheet_rows)), sheet)
 
@@ -235,7 +235,7 @@ def _compared(path_a: Path, path_b: Path) -> Measured:
 def _tell(measured: Measured, name: str, output: Path | None, *, as_json: bool, quiet: bool) -> None:
     """Write NAME.json and NAME.md to the output folder, and print the one or the other."""
     if output is not None:
-        from deocclude.image_io import save_text
+        from deocclude.io.images import save_text
 
         save_text(json.dumps(measured.summary, indent=1) + "\n", output / f"{name}.json")
         save_text(measured.markdown, output / f"{name}.md")
@@ -246,8 +246,8 @@ def _tell(measured: Measured, name: str, output: Path | None, *, as_json: bool, 
 
 
 def _open_set(folder: Path) -> FrozenSet | SceneSet:
-    from deocclude.data.frozen import FrozenSet
-    from deocclude.data.frozen_scenes import SceneSet, is_scene_set
+    from deocclude.data.evalsets.persons import FrozenSet
+    from deocclude.data.evalsets.scenes import SceneSet, is_scene_set
 
     return SceneSet.open(folder) if is_scene_set(folder) else FrozenSet.open(folder)
 

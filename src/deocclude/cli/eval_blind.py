@@ -11,8 +11,8 @@ from deocclude.cli.eval_request import Measured, OnRecord, Request, refuse
 from deocclude.errors import UsageError
 
 if TYPE_CHECKING:
-    from deocclude.data.frozen import FrozenSet
-    from deocclude.data.frozen_scenes import SceneSet
+    from deocclude.data.evalsets.persons import FrozenSet
+    from deocclude.data.evalsets.scenes import SceneSet
 
 
 @dataclass(frozen=True)
@@ -57,15 +57,15 @@ class BlindRequest:
 
     def score(self) -> Measured:
         """The answers counted."""
-        from deocclude.evaluation.blind import score_answers, score_to_markdown
+        from deocclude.evaluation.blind_comparison import score_answers, score_to_markdown
 
         score = score_answers(self.answers, self.key)
         return Measured(score, score_to_markdown(score))
 
     def write(self, frozen: FrozenSet | SceneSet, request: Request, on_record: OnRecord | None) -> Measured:
         """The pictures of --blind or --save-recovered written. on_record: as in `Request.measure`."""
-        from deocclude.data.frozen_scenes import SceneSet
-        from deocclude.evaluation.blind import save_recovered, write_comparison
+        from deocclude.data.evalsets.scenes import SceneSet
+        from deocclude.evaluation.blind_comparison import save_recovered, write_comparison
 
         if isinstance(frozen, SceneSet):
             refuse(f"{frozen.folder} is a set of scenes", {"--blind": self.folder, "--save-recovered": self.recovered})

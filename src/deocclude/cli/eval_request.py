@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-    from deocclude.data.frozen import FrozenSample, FrozenSet
-    from deocclude.data.frozen_scenes import SceneSet
+    from deocclude.data.evalsets.persons import FrozenSample, FrozenSet
+    from deocclude.data.evalsets.scenes import SceneSet
     from deocclude.evaluation import Predictor, TypicalPoses
-    from deocclude.evaluation.trained import TrainedPredictor
+    from deocclude.evaluation.torch_predictor import TrainedPredictor
     from deocclude.pipeline import Deoccluder
 
 OnRecord = Callable[[int, int], None]
@@ -84,7 +84,7 @@ class Request:
 
     def measure(self, frozen: FrozenSet | SceneSet, on_record: OnRecord | None) -> Measured:
         """Run over the set and sum up. on_record: called with (done, all) after every picture."""
-        from deocclude.data.frozen_scenes import SceneSet
+        from deocclude.data.evalsets.scenes import SceneSet
 
         if isinstance(frozen, SceneSet):
             return self._measure_scenes(frozen, on_record)
@@ -170,7 +170,7 @@ class Request:
 
     def _recovery_of(self, frozen: FrozenSet) -> Callable[[FrozenSample], NDArray[np.uint8]]:
         """What `against` recovers of a sample: a folder of recovered photos, or the weights that it holds."""
-        from deocclude.evaluation.blind import occluded_records, read_recovered
+        from deocclude.evaluation.blind_comparison import occluded_records, read_recovered
 
         if any(self.against.glob("*.png")):
             return read_recovered(self.against, occluded_records(frozen, self.limit))
@@ -178,7 +178,7 @@ class Request:
         return lambda sample: other.recover(sample.photo, sample.visible, sample.amodal)
 
     def _open_trained(self, file: Path) -> TrainedPredictor:
-        from deocclude.evaluation.trained import open_trained
+        from deocclude.evaluation.torch_predictor import open_trained
         from deocclude.train.engine import choose_device
 
         return open_trained(file, device=choose_device(self.device), size_px=self.size_px, parser=self.stage1)
@@ -199,8 +199,8 @@ def refuse(why: str, options: Mapping[str, object]) -> None:
 def _typical_poses(weights: Path | None) -> TypicalPoses | None:
     """The typical poses beside the weights in use, else the bundled ones, else None."""
     from deocclude.evaluation import TypicalPoses
-    from deocclude.person_frame import read_poses
-    from deocclude.runtime import BUNDLED_WEIGHTS
+    from deocclude.inference.runtime import BUNDLED_WEIGHTS
+    from deocclude.io.typical_poses import read_poses
 
     for folder in (weights, BUNDLED_WEIGHTS):
         if folder is not None and (folder / "typical_poses.npz").is_file():

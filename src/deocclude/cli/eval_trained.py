@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from deocclude.evaluation.trained import TrainedPredictor
+    from deocclude.evaluation.torch_predictor import TrainedPredictor
 
 
 def name_of(weights: Path, predictor: TrainedPredictor) -> str:
@@ -29,7 +29,7 @@ def about_trained(weights: Path, stage1: Path | None, predictor: TrainedPredicto
 
 
 def _file(weights: Path) -> dict[str, str | None]:
-    from deocclude.stamp import file_digest
-    from deocclude.weights_io import weights_file
+    from deocclude.checkpoints.files import weights_file
+    from deocclude.io.request_stamp import file_digest
 
     return {"file": str(weights), "sha256": file_digest(weights_file(weights))}

@@ -40,13 +40,13 @@ def app(
 
     What --data-note and --licence do not say stays as the folder's manifest has it; in a new one it is "not stated".
     """
-    from deocclude.export import check_distinct, export_to_weights
-    from deocclude.runtime import BUNDLED_WEIGHTS
+    from deocclude.export.to_onnx import check_distinct, export_to_weights
+    from deocclude.inference.runtime import BUNDLED_WEIGHTS
 
     folder = output or BUNDLED_WEIGHTS
     check_folder(folder)
     if mean:
-        from deocclude.weights_io import save_mean
+        from deocclude.checkpoints.files import save_mean
 
         sources = [save_mean(sources, sources[-1].with_name("mean.safetensors"))]
     check_distinct(sources)

@@ -11,8 +11,8 @@ import typer
 from deocclude.cli.options import AsJson, Weights, check_folder, print_json
 
 if TYPE_CHECKING:
-    from deocclude.models.reference_weights import ConversionReport
-    from deocclude.runtime import ModelInfo
+    from deocclude.export.from_reference import ConversionReport
+    from deocclude.inference.runtime import ModelInfo
 
 REPORT_NAME = "conversion.json"
 
@@ -25,7 +25,7 @@ app = typer.Typer(
 @app.command("list")
 def list_all(weights: Weights = None, json: AsJson = False) -> None:
     """One line a model: name, parameters, input size, licence."""
-    from deocclude.runtime import list_models
+    from deocclude.inference.runtime import list_models
 
     models = list_models(weights)
     if json:
@@ -40,7 +40,7 @@ def info(
     name: Annotated[str, typer.Argument(help="A model's name.")] = "base", weights: Weights = None, json: AsJson = False
 ) -> None:
     """All that the manifest says of one model: data, licence, files, figures."""
-    from deocclude.runtime import find_model
+    from deocclude.inference.runtime import find_model
 
     model = find_model(name, weights)
     if json:
@@ -76,14 +76,14 @@ def convert(
     check_folder(output)
     from torch import from_numpy
 
+    from deocclude.checkpoints.files import load_foreign_state
     from deocclude.errors import WeightsError
-    from deocclude.image_io import save_text
-    from deocclude.models import reference_weights
-    from deocclude.person_frame import read_poses
-    from deocclude.runtime import BUNDLED_WEIGHTS
-    from deocclude.weights_io import load_foreign_state
+    from deocclude.export import from_reference
+    from deocclude.inference.runtime import BUNDLED_WEIGHTS
+    from deocclude.io.images import save_text
+    from deocclude.io.typical_poses import read_poses
 
-    network, found = reference_weights.convert(load_foreign_state(state_dict), sizes)
+    network, found = from_reference.convert(load_foreign_state(state_dict), sizes)
     if not found.taken:
         raise WeightsError(f"{state_dict}: nothing agrees with {found.network} at the sizes of {sizes!r}")
     if found.network == "mask_completion":

@@ -3,6 +3,7 @@
 from deocclude.evaluation.appearance import Judges
 from deocclude.evaluation.baselines import TypicalPoses
 from deocclude.evaluation.comparison import compare, comparison_to_markdown
+from deocclude.evaluation.detection_protocol import evaluate_scenes, scenes_to_markdown, summarise_scenes
 from deocclude.evaluation.predictions import PredictionWriter, StoredPredictions
 from deocclude.evaluation.protocol import (
     INITIAL_KINDS,
@@ -14,7 +15,6 @@ from deocclude.evaluation.protocol import (
     evaluate,
 )
 from deocclude.evaluation.report import summarise, to_markdown
-from deocclude.evaluation.scenes import evaluate_scenes, scenes_to_markdown, summarise_scenes
 from deocclude.evaluation.sheet import draw_scene_sheet, draw_sheet
 
 __all__ = [

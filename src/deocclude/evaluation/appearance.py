@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deocclude.crop import OUTSIDE_GREY
 from deocclude.errors import WeightsError
-from deocclude.evaluation.distribution import frechet_distance, kernel_distance
-from deocclude.evaluation.picture_network import PictureNetwork
+from deocclude.evaluation.image_metric_network import PictureNetwork
 from deocclude.evaluation.tables import markdown_table, number, with_interval
+from deocclude.imaging.crop import OUTSIDE_GREY
+from deocclude.metrics.distribution import frechet_distance, kernel_distance
 
 if TYPE_CHECKING:
     from deocclude.evaluation.mobilenet import MobileNetFeatures

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deocclude.errors import MissingExtraError
-from deocclude.person_frame import FRAME_SIGMAS
+from deocclude.io.typical_poses import FRAME_SIGMAS
 
 BoolArray = NDArray[np.bool_]
 

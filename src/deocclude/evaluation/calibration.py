@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from deocclude.completion import MaskCompletion
-from deocclude.data.frozen import FrozenSet
+from deocclude.data.evalsets.persons import FrozenSet
 from deocclude.evaluation.protocol import PROMPTED_KINDS, InitialPrompt
-from deocclude.hidden import HIDDEN_SHARE, HiddenCalibration, fit_calibration
-from deocclude.image_io import save_text
-from deocclude.metrics import visible_ratio
-from deocclude.runtime import BUNDLED_WEIGHTS, MANIFEST_NAME, find_model, open_networks
+from deocclude.inference.mask_completion import MaskCompletion
+from deocclude.inference.occlusion_probability import HIDDEN_SHARE, HiddenCalibration, fit_calibration
+from deocclude.inference.runtime import BUNDLED_WEIGHTS, MANIFEST_NAME, find_model, open_networks
+from deocclude.io.images import save_text
+from deocclude.metrics.content import visible_ratio
 
 
 def calibrate(

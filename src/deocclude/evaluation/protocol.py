@@ -12,8 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from deocclude.crop import OUTSIDE_GREY, SquareCrop
-from deocclude.data.frozen import UNKNOWN_PART, FrozenRecord, FrozenSample, FrozenSet
+from deocclude.data.evalsets.persons import UNKNOWN_PART, FrozenRecord, FrozenSample, FrozenSet
 from deocclude.evaluation.appearance import CROP, INSTALL, PERSON, VIEWS, FeatureBank, Judges, on_grey
 from deocclude.evaluation.baselines import (
     TypicalPoses,
@@ -26,8 +25,9 @@ from deocclude.evaluation.baselines import (
     whole_photo,
 )
 from deocclude.evaluation.predictions import StoredPredictions
-from deocclude.masks import BoxXyxy, box_to_mask, mask_iou, mask_to_box_xyxy
-from deocclude.metrics import (
+from deocclude.imaging.crop import OUTSIDE_GREY, SquareCrop
+from deocclude.imaging.masks import BoxXyxy, box_to_mask, mask_iou, mask_to_box_xyxy
+from deocclude.metrics.content import (
     false_completion_share,
     intersection_union,
     invisible_intersection_union,
@@ -355,7 +355,7 @@ class InitialPrompt:
             box_xyxy = mask_to_box_xyxy(visible)
             return cls(kind, box_to_mask(box_xyxy, visible.shape), box_xyxy)
         if kind == "degraded":
-            from deocclude.data.degrade import degrade_mask  # needs OpenCV
+            from deocclude.data.synthesis.mask_corruption import degrade_mask  # needs OpenCV
 
             rng = np.random.default_rng([set_seed, zlib.crc32(sample.id.encode())])
             return cls(kind, degrade_mask(visible, rng, None), None)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from deocclude.data.frozen import OCCLUDER_KINDS
+from deocclude.data.evalsets.persons import OCCLUDER_KINDS
 from deocclude.evaluation.appearance import CROP, PERSON, appearance_table
 from deocclude.evaluation.protocol import (
     WORKING_MARGIN,
@@ -20,8 +20,8 @@ from deocclude.evaluation.protocol import (
     PartScore,
 )
 from deocclude.evaluation.tables import json_ready, markdown_table, number, percent, with_interval
-from deocclude.hidden import HIDDEN_SHARE
-from deocclude.metrics import PSNR_CAP_DB, bootstrap_interval, mean_of_known, pooled_iou, ratio_bin
+from deocclude.inference.occlusion_probability import HIDDEN_SHARE
+from deocclude.metrics.content import PSNR_CAP_DB, bootstrap_interval, mean_of_known, pooled_iou, ratio_bin
 from deocclude.types import PARSING_NAMES
 
 FORMAT = 1

@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from deocclude.crop import SquareCrop
-from deocclude.data.frozen import FrozenSample, FrozenSet
-from deocclude.data.frozen_scenes import SceneSet
+from deocclude.data.evalsets.persons import FrozenSample, FrozenSet
+from deocclude.data.evalsets.scenes import SceneSet
 from deocclude.errors import InputError
 from deocclude.evaluation.predictions import StoredPredictions
 from deocclude.evaluation.protocol import Evaluation, InitialPrompt, MaskScore, Predictor, predict
-from deocclude.masks import mask_to_box_xyxy
+from deocclude.imaging.crop import SquareCrop
+from deocclude.imaging.masks import mask_to_box_xyxy
 from deocclude.types import Result
 
 COLUMNS = ("photo", "initial mask", "prediction", "truth", "recovered", "without occluder")

@@ -5,7 +5,7 @@ A seven-level partial-convolution U-Net with parsing guided attention after enco
 and patches of the visible body that attention copies to where the same part is hidden. A third is for speed: the finest
 decoder levels, half of the cost, are plain and narrow (`plain_levels`), since attention has filled every place by then.
 What ships is a guide: colour, shading and borders between parts, without texture, which exemplar synthesis adds at run
-time (`exemplar.py`). `grain`, texture made of noise, is kept for the weights that were trained with it.
+time (`imaging/exemplar_synthesis.py`). `grain`, noise as texture, is kept for weights that were trained with it.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from deocclude.checkpoints.hub import Pretrained
 from deocclude.models.blocks import ResidualBlock, conv_bn
-from deocclude.models.grain import Grain
+from deocclude.models.noise_texture import Grain
 from deocclude.models.parsing_attention import BodyAttention, Parsing, ParsingGuidedAttention, read
 from deocclude.models.partial_conv import PartialConv
-from deocclude.pretrained import Pretrained
 
 PATCH_PX = 8  # side of a copied patch; attention at decoder level 3 has one place a patch
 _DECODER_SLOPE = 0.2
@@ -43,7 +43,7 @@ class ContentRecoveryConfig:
     # joins both and counts what is valid
     plain_levels: int = 0
     finish_channels: int | None = None  # of the last feature; none: as wide as level 1, by a residual block
-    grain: bool = False  # texture from bands of noise (models/grain.py)
+    grain: bool = False  # texture from bands of noise (models/noise_texture.py)
 
     def __post_init__(self) -> None:
         least = min(_ATTENTION_LEVELS)

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from deocclude.checkpoints.files import load_weights, rebuild
 from deocclude.errors import WeightsError
 from deocclude.models.efficientnet_lite import EfficientNetLite
 from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet
-from deocclude.weights_io import load_weights, rebuild
 
 
 class ParsingFeatures(nn.Module):

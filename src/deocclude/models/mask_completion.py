@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from deocclude.checkpoints.hub import Pretrained
 from deocclude.models.blocks import BACKBONES, ResidualBlock, SqueezeExcitation, conv_bn
 from deocclude.models.typical_poses import TypicalPoses
-from deocclude.pretrained import Pretrained
 from deocclude.types import PARSING_NAMES
 
 
@@ -127,7 +127,7 @@ class MaskCompletionNet(Pretrained, nn.Module):
 
     def forward(self, image: Tensor, initial: Tensor) -> MaskOutput:
         """image: (B, 3, S, S) RGB in [0, 1], 0.5 beyond the photo; initial: (B, 1, S, S) in {0, 1},
-        or in [0, 1] in a second look at a box (train/second_look.py); S % 32 == 0.
+        or in [0, 1] in a second look at a box (train/two_pass_prompts.py); S % 32 == 0.
         """
         stem = self.stem(torch.cat([image * 2 - 1, initial * 2 - 1], 1))
         entered = self.enter(stem)

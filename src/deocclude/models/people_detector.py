@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from deocclude.checkpoints.hub import Pretrained
 from deocclude.models.blocks import ResidualBlock, conv_bn
 from deocclude.models.efficientnet_lite import EfficientNetLite
 from deocclude.models.mask_completion import MaskCompletionNet
-from deocclude.pretrained import Pretrained
 
 # of cells; beyond it exp would overflow long before a photo has such a person (148 cells of 8 pixels)
 _MAX_LOG_SIDE = 5.0

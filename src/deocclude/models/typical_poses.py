@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from deocclude.person_frame import FRAME_CELLS, FRAME_SIGMAS
+from deocclude.io.typical_poses import FRAME_CELLS, FRAME_SIGMAS
 
 
 class TypicalPoses(nn.Module):

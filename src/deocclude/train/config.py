@@ -21,7 +21,7 @@ _FREE_IN_STAGE = ("init", "poses", "schedule.steps")
 _FREE_IN_DATA = ("root", "built", "folder", "occluders", "backgrounds")
 
 if TYPE_CHECKING:
-    from deocclude.data.library import Places
+    from deocclude.data.sources.library import Places
 
 
 class _Strict(BaseModel):
@@ -52,7 +52,7 @@ class DataSection(_Strict):
     @property
     def max_px(self) -> int:
         """Longest side of a person in memory. Raises ConfigError where that is asked for what it does not reach."""
-        from deocclude.data.records import PERSON_MAX_PX
+        from deocclude.data.sources.layers import PERSON_MAX_PX
 
         if self.person_max_px is not None and self.sources.get("built"):
             raise ConfigError(
@@ -64,7 +64,7 @@ class DataSection(_Strict):
     def places(self) -> Places:
         """Where the sources with a path of their own lie."""
         # a config is read before anything heavy is imported
-        from deocclude.data.library import Places
+        from deocclude.data.sources.library import Places
 
         return Places(self.built, self.folder, self.occluders, self.backgrounds)
 
@@ -121,7 +121,7 @@ class Schedule(_Strict):
 class StageSection(_Strict):
     """One stage: its network, its losses, its schedule."""
 
-    model: str | None = None  # which network and method, by a name of models/registry.py; none: its first
+    model: str | None = None  # which network and method, by a name of train/methods.py; none: its first
     preset: Literal["small", "base", "paper"] = "base"  # sizes of the network
     network: dict[str, Any] = {}  # fields of the network's config that differ from the preset
     losses: dict[str, float] = {}  # weight of each term of the criterion

@@ -10,8 +10,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from deocclude.checkpoints.files import start_from
 from deocclude.errors import ConfigError
-from deocclude.losses import (
+from deocclude.models.blocks import one_hot
+from deocclude.models.discriminators import PatchDiscriminator
+from deocclude.models.features import load_mask_completion
+from deocclude.models.mask_completion import MaskProbabilities, to_probabilities
+from deocclude.train.config import Schedule, StageSection, TrainConfig, build, check_losses
+from deocclude.train.crops import Crops
+from deocclude.train.engine import Companion, Outcome, Stage, choose_device, fit, to_float, use_bfloat16
+from deocclude.train.loss_terms import (
     ContentCriterion,
     MaskCriterion,
     brightness_gradient,
@@ -20,18 +28,10 @@ from deocclude.losses import (
     gradient_length,
     masked_scores,
 )  # fmt: skip
-from deocclude.models.blocks import one_hot
-from deocclude.models.discriminators import PatchDiscriminator
-from deocclude.models.features import load_mask_completion
-from deocclude.models.mask_completion import MaskProbabilities, to_probabilities
-from deocclude.models.registry import CONTENT_METHODS, MASK_METHODS, find_method
-from deocclude.train.config import Schedule, StageSection, TrainConfig, build, check_losses
-from deocclude.train.crops import Crops
-from deocclude.train.engine import Companion, Outcome, Stage, choose_device, fit, to_float, use_bfloat16
-from deocclude.train.imagenet import perceptual_features
+from deocclude.train.methods import CONTENT_METHODS, MASK_METHODS, find_method
 from deocclude.train.pictures import composed, first_people, in_a_row, named, to_rgb
-from deocclude.train.predicted_masks import MaskPredictor, predict
-from deocclude.weights_io import start_from
+from deocclude.train.pretrained_backbone import perceptual_features
+from deocclude.train.stage1_predictions import MaskPredictor, predict
 
 DEFAULT_LOSSES = CONTENT_METHODS["ours"].losses
 # stage 2 works on the tight crop, on people of whom something is hidden

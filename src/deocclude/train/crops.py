@@ -7,14 +7,14 @@ from typing import Any
 
 from torch import Tensor
 
-from deocclude.data.dataset import CropConfig, SampleStream
-from deocclude.data.library import SourceWeights
-from deocclude.data.real_people import RealPeople
-from deocclude.data.synthesis import Library, SynthesisConfig
-from deocclude.data.wild import read_wild
+from deocclude.data.samples.person_samples import CropConfig, SampleStream
+from deocclude.data.samples.real_people import RealPeople
+from deocclude.data.sources.library import SourceWeights
+from deocclude.data.sources.real_photos import read_wild
+from deocclude.data.synthesis.single_person import Library, SynthesisConfig
 from deocclude.errors import ConfigError
 from deocclude.train.config import DataSection, build
-from deocclude.train.libraries import load_library
+from deocclude.train.library_cache import load_library
 
 _BATCH = 8  # of validation
 _VALIDATION_SEED = 1

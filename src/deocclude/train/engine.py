@@ -20,6 +20,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from deocclude.checkpoints.files import load_state, save_state, save_weights
 from deocclude.errors import ConfigError, DeviceError, TrainingError, WeightsError
 from deocclude.train.config import (
     CONFIG_FILE,
@@ -33,7 +34,6 @@ from deocclude.train.config import (
 from deocclude.train.learner import Learner, learning_rate
 from deocclude.train.parallel import average_values, join, take_leaders_weights
 from deocclude.train.run_log import RunLog
-from deocclude.weights_io import load_state, save_state, save_weights
 
 STATE_FILE = "last.pt"  # everything that a run needs to go on
 WEIGHTS_FILE = "best.safetensors"  # averaged weights of the best validation

@@ -9,23 +9,23 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from deocclude.data.dataset import CropConfig
-from deocclude.data.poses import typical_poses
+from deocclude.checkpoints.files import start_from
+from deocclude.data.samples.person_samples import CropConfig
+from deocclude.data.samples.typical_poses import typical_poses
 from deocclude.errors import ConfigError
-from deocclude.losses import MaskCriterion, discriminator_adversarial
+from deocclude.io.typical_poses import read_poses
 from deocclude.models.discriminators import PatchDiscriminator
 from deocclude.models.features import load_features
 from deocclude.models.mask_completion import to_probabilities
-from deocclude.models.registry import MASK_METHODS, find_method
-from deocclude.person_frame import read_poses
+from deocclude.train.box_prompt_masks import load_box_network, masks_of_boxes
 from deocclude.train.config import StageSection, TrainConfig, build
 from deocclude.train.crops import Crops, iou_of_each
 from deocclude.train.engine import STATE_FILE, Outcome, Stage, choose_device, fit, to_float, use_bfloat16
-from deocclude.train.imagenet import take_over_imagenet
-from deocclude.train.masks_of_boxes import load_box_network, masks_of_boxes
+from deocclude.train.loss_terms import MaskCriterion, discriminator_adversarial
+from deocclude.train.methods import MASK_METHODS, find_method
 from deocclude.train.pictures import first_people, in_a_row, mask_rgb, named, to_rgb
-from deocclude.train.second_look import look_again
-from deocclude.weights_io import start_from
+from deocclude.train.pretrained_backbone import take_over_imagenet
+from deocclude.train.two_pass_prompts import look_again
 
 DEFAULT_LOSSES = MASK_METHODS["ours"].losses
 

@@ -9,22 +9,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from deocclude.data.crowds import Cast, CrowdConfig
-from deocclude.data.library import SourceWeights, load_library
-from deocclude.data.people_sample import PeopleSample, to_batch
-from deocclude.data.people_stream import PeopleStream
-from deocclude.data.wild import read_wild, whole_wild
-from deocclude.detection import MAX_IOU, decode, suppress
-from deocclude.detection_metrics import Matched, f1, match_boxes, recall_precision
+from deocclude.checkpoints.files import start_from
+from deocclude.data.samples.detector_samples import PeopleSample, to_batch
+from deocclude.data.samples.detector_stream import PeopleStream
+from deocclude.data.sources.library import SourceWeights, load_library
+from deocclude.data.sources.real_photos import read_wild, whole_wild
+from deocclude.data.synthesis.multi_person import Cast, CrowdConfig
 from deocclude.errors import ConfigError
+from deocclude.metrics.detection import Matched, f1, match_boxes, recall_precision
 from deocclude.models.features import load_mask_completion
 from deocclude.models.people_detector import PeopleDetector, PeopleDetectorConfig, PeopleMaps, to_maps
+from deocclude.people.detector import MAX_IOU, decode, suppress
 from deocclude.train.config import TrainConfig, build, check_losses
 from deocclude.train.engine import Outcome, Stage, choose_device, fit, to_float, use_bfloat16
-from deocclude.train.imagenet import take_over_imagenet
 from deocclude.train.people_targets import PeopleCriterion, encode
 from deocclude.train.pictures import PEOPLE, boxes_rgb, in_a_row, named
-from deocclude.weights_io import start_from
+from deocclude.train.pretrained_backbone import take_over_imagenet
 
 DEFAULT_LOSSES = {"centre": 1.0, "sides": 2.0, "own": 1.0, "mask": 1.0}
 THRESHOLDS = tuple(round(0.1 + 0.05 * i, 2) for i in range(15))  # tried in validation

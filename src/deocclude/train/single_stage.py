@@ -10,18 +10,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from deocclude.data.dataset import CropConfig
+from deocclude.checkpoints.files import start_from
+from deocclude.data.samples.person_samples import CropConfig
 from deocclude.errors import ConfigError
-from deocclude.losses import ContentCriterion, MaskCriterion, compose, generator_softplus, masked_scores
 from deocclude.models.discriminators import PatchDiscriminator
 from deocclude.models.mask_completion import to_probabilities
-from deocclude.models.registry import find_method
 from deocclude.train.config import TrainConfig, build
 from deocclude.train.crops import Crops, iou_of_each
 from deocclude.train.engine import Outcome, Stage, choose_device, fit, to_float, use_bfloat16
-from deocclude.train.imagenet import perceptual_features
+from deocclude.train.loss_terms import ContentCriterion, MaskCriterion, compose, generator_softplus, masked_scores
+from deocclude.train.methods import find_method
 from deocclude.train.pictures import composed, first_people, in_a_row, mask_rgb, named, to_rgb
-from deocclude.weights_io import start_from
+from deocclude.train.pretrained_backbone import perceptual_features
 
 
 class SingleStage(Stage):

@@ -35,7 +35,7 @@ from deocclude.data.datasets import ahp, cihp, clothing, cutouts, image_masks, l
 from deocclude.data.datasets.each_photo import UnusablePhoto, with_unusable
 from deocclude.data.datasets.record import PhotoRecord
 from deocclude.data.datasets.taxonomies import CIHP_20, LIP_20
-from deocclude.data.formats import read_ccp
+from deocclude.data.sources.readers import read_ccp
 from deocclude.errors import InputError
 from deocclude.types import PARSING_NAMES
 

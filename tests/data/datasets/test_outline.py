@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deocclude.coco import polygons_to_mask
 from deocclude.data.datasets.outline import outline
+from deocclude.people.coco_file import polygons_to_mask
 
 
 def filled(numbers: list[int], size_hw: tuple[int, int]) -> np.ndarray:

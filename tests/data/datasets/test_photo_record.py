@@ -12,8 +12,8 @@ from pydantic import ValidationError
 
 from datasetfolder import FIRST, SECOND, SECOND_WHOLE, SIZE_HW, box, part_labels, write_labels
 from deocclude.data.datasets import records_file
+from deocclude.data.datasets.parsing_groups import UNKNOWN
 from deocclude.data.datasets.record import VERSION, Parsing, PersonRecord, PhotoRecord, Rle, ThingRecord, whole_person
-from deocclude.data.parsing_groups import UNKNOWN
 from deocclude.errors import DeoccludeError, InputError
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from deocclude.data.datasets.parsing_groups import UNKNOWN, garment_table
 from deocclude.data.datasets.taxonomies import CIHP_20, GROUP_OF, LIP_20, TAXONOMIES, to_parsing_groups
-from deocclude.data.parsing_groups import UNKNOWN, garment_table
 from deocclude.errors import InputError
 from deocclude.types import PARSING_NAMES
 

@@ -18,7 +18,6 @@ from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
-from deocclude.coco import entries_of
 from deocclude.data.datasets.coco_json import (
     CocoDocument,
     Entry,
@@ -33,9 +32,10 @@ from deocclude.data.datasets.outline import outline
 from deocclude.data.datasets.record import PersonRecord, PhotoRecord
 from deocclude.data.datasets.records_file import relative_to
 from deocclude.errors import InputError
-from deocclude.image_io import write_whole
-from deocclude.masks import encode_rle
-from deocclude.people import shown
+from deocclude.imaging.masks import encode_rle
+from deocclude.io.images import write_whole
+from deocclude.people.coco_file import entries_of
+from deocclude.people.instances import shown
 
 _PEOPLE = frozenset((
     "adult", "baby", "batter", "boy", "catcher", "child", "cyclist", "dancer", "girl", "guy", "human", "kid",

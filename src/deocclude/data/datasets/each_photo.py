@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from deocclude.data.datasets.mend import mended
+from deocclude.data.datasets.mask_repair import mended
 from deocclude.data.datasets.record import PhotoRecord
 from deocclude.errors import InputError
 

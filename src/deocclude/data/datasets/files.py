@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from deocclude.data.formats import require
+from deocclude.data.sources.readers import require
 from deocclude.data.storage import is_url, read_bytes
 from deocclude.errors import InputError
 

@@ -16,10 +16,10 @@ import numpy as np
 from deocclude.data.datasets.each_photo import EachPhoto
 from deocclude.data.datasets.files import photo_size_hw, split_folders, tell_left_out
 from deocclude.data.datasets.record import PersonRecord, PhotoRecord, Rle, whole_person
-from deocclude.data.formats import IMAGE_SUFFIXES, image_files, require
+from deocclude.data.sources.readers import IMAGE_SUFFIXES, image_files, require
 from deocclude.errors import InputError
-from deocclude.image_io import load_mask
-from deocclude.masks import connected_components
+from deocclude.imaging.masks import connected_components
+from deocclude.io.images import load_mask
 
 _MARKS = ("images", "masks")
 _ONE_PIECE_SHARE = 0.97  # of a mask's pixels in its largest piece; the rest may be specks, as in `data.formats`

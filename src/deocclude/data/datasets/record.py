@@ -13,11 +13,11 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from deocclude.data.datasets.files import read_labels
+from deocclude.data.datasets.parsing_groups import UNKNOWN
 from deocclude.data.datasets.taxonomies import TAXONOMIES, Taxonomy, check_labels
-from deocclude.data.parsing_groups import UNKNOWN
 from deocclude.data.storage import join
 from deocclude.errors import InputError
-from deocclude.masks import decode_rle, encode_rle
+from deocclude.imaging.masks import decode_rle, encode_rle
 
 VERSION = 1
 

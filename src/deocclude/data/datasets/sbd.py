@@ -22,7 +22,7 @@ from deocclude.data.datasets.files import (
 )
 from deocclude.data.datasets.record import PersonRecord, PhotoRecord, Rle, ThingRecord
 from deocclude.data.datasets.voc import PERSON, class_name
-from deocclude.data.formats import read_matlab
+from deocclude.data.sources.readers import read_matlab
 from deocclude.errors import InputError
 
 _MARKS = ("img", "inst")

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from deocclude.data.parsing_groups import UNKNOWN
+from deocclude.data.datasets.parsing_groups import UNKNOWN
 from deocclude.errors import InputError
 from deocclude.types import PARSING_NAMES
 

@@ -1,0 +1,1 @@
+"""Several trainings, measured alike, in one table."""

@@ -1,0 +1,315 @@
+"""Many small trainings and one table: ablations of ours and baselines, on the same data, seed and number of steps.
+
+A YAML file names a config, what is set for all rows, and by stage the rows with what is set for each. A row is trained
+where it has not been, measured on one frozen set, and the table is written anew after it. Rows with the same training
+share it: a switch of inference costs no second one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from deocclude.ablation.table import summarise_rows, to_markdown
+from deocclude.checkpoints.files import rebuild
+from deocclude.data.evalsets.folder import SET_FILE
+from deocclude.data.evalsets.persons import FrozenSet
+from deocclude.data.samples.typical_poses import write_poses
+from deocclude.errors import ConfigError, DeoccludeError, InputError, UsageError
+from deocclude.evaluation import evaluate, summarise
+from deocclude.evaluation.torch_predictor import open_trained
+from deocclude.io.images import save_text
+from deocclude.models.blocks import count_parameters
+from deocclude.train.config import StageSection, TrainConfig, build, describe, load_config, read_yaml
+from deocclude.train.content_stage import ContentStage
+from deocclude.train.engine import STATE_FILE, WEIGHTS_FILE, choose_device, fit
+from deocclude.train.mask_stage import MaskStage, draw_poses
+from deocclude.train.methods import STAGES, Method, find_method, network_kinds
+from deocclude.train.single_stage import SingleStage
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
+_STAGES = {"mask": MaskStage, "content": ContentStage, "single": SingleStage}
+_TIGHT_CROP = "tight_crop"  # the one key of a row that is not the training config's
+# where a run is computed, and where its data lie, says nothing about what it is
+_NOT_THE_RUN = {"device", "threads", "workers", *STAGES, "people"}
+
+Rows = dict[str, dict[str, Any]]
+
+
+class _AnotherRunError(UsageError):
+    """A folder holds what another config trained: nothing may be lost, so the whole call stops."""
+
+
+class AblationFile(BaseModel):
+    """What the file says. Keys of `set` and of rows are those of `--set`: `mask.network.templates: 16`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    config: Path  # the training config that rows differ from; relative to the file
+    data: Path | None = None  # frozen set to measure on, as `deocclude data build` makes it
+    limit: int | None = Field(default=None, gt=0)  # at most this many of its pictures
+    initial: tuple[Literal["exact", "degraded", "box"], ...] = ("exact", "box")
+    set: dict[str, Any] = Field(default_factory=dict)  # for all rows
+    mask: Rows = Field(default_factory=dict)
+    content: Rows = Field(default_factory=dict)
+    single: Rows = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: a training, and how it is measured. fingerprint: of what is trained."""
+
+    name: str
+    stage: str
+    changes: Mapping[str, Any]
+    config: TrainConfig
+    method: Method
+    tight_crop: bool
+    fingerprint: str
+
+    @property
+    def section(self) -> StageSection:
+        return getattr(self.config, self.stage)
+
+    @property
+    def size_px(self) -> int:
+        """Side of the crops that it is measured at: those that it was trained on last."""
+        return self.section.schedule.phases[-1].size_px
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """A list of rows, every one of them checked, and what they are measured on."""
+
+    path: Path
+    rows: tuple[Row, ...]
+    data: Path
+    limit: int | None
+    initial: tuple[str, ...]
+
+    @classmethod
+    def read(cls, path: Path, settings: Sequence[str] = (), data: Path | None = None) -> Ablation:
+        """Read the file; `settings` (`a.b=c`) come last, over what every row says. data: instead of the file's.
+
+        Raises ConfigError naming the file, and the row and key that is wrong.
+        """
+        try:
+            told = AblationFile.model_validate(read_yaml(path))
+        except ValidationError as error:
+            raise ConfigError(f"{path}: {describe(error)}") from error
+        rows = []
+        for stage in STAGES:
+            for name, changes in getattr(told, stage).items():
+                if not _NAME.fullmatch(name) or name in {row.name for row in rows}:
+                    raise ConfigError(f"{path}: {stage}.{name}: names are unlike, of a-z, 0-9 and -, for folders")
+                try:
+                    rows.append(_row(name, stage, path.parent / told.config, told.set, changes, settings))
+                except ConfigError as error:
+                    raise ConfigError(f"{path}: {stage}.{name}: {error}") from error
+        if not rows:
+            raise ConfigError(f"{path}: no rows: name some under {', '.join(STAGES)}")
+        if (data or told.data) is None:
+            raise ConfigError(f"{path}: data: name a frozen set to measure on, here or with --data")
+        return cls(path, tuple(rows), data or told.data, told.limit, told.initial)
+
+    @cached_property
+    def set_digest(self) -> str:
+        """sha256 of the frozen set's list: a set that is built anew is another one."""
+        return hashlib.sha256((self.data / SET_FILE).read_bytes()).hexdigest()
+
+    def pick(self, names: Sequence[str]) -> tuple[Row, ...]:
+        """The rows of these names, all for none. Raises UsageError for a name that there is not."""
+        known = {row.name for row in self.rows}
+        for name in names:
+            if name not in known:
+                raise UsageError(f"--only {name}: {self.path} has {', '.join(row.name for row in self.rows)}")
+        return tuple(row for row in self.rows if not names or row.name in names)
+
+    def trains_in(self, row: Row) -> str:
+        """The name of the first row with the same training, whose folder holds it."""
+        return next(one.name for one in self.rows if one.fingerprint == row.fingerprint)
+
+
+def _row(
+    name: str, stage: str, config_path: Path, common: Mapping[str, Any], changes: Mapping[str, Any],
+    settings: Sequence[str],
+) -> Row:  # fmt: skip
+    trained = {key: value for key, value in changes.items() if key != _TIGHT_CROP}
+    tight_crop = changes.get(_TIGHT_CROP, True)
+    if not isinstance(tight_crop, bool):
+        raise ConfigError(f"{_TIGHT_CROP}: true or false, got {tight_crop!r}")
+    overrides = [f"{key}={json.dumps(value)}" for key, value in (*common.items(), *trained.items())]
+    config = load_config(config_path, [*overrides, *settings])
+    section = getattr(config, stage)
+    if section is None:
+        raise ConfigError(f"{config_path} has no section {stage}")
+    method = find_method(stage, section.model)
+    build(method.preset(section.preset, f"{stage}.preset"), section.network, f"{stage}.network")
+    method.check_losses(section.losses, f"{stage}.losses")
+    if stage == "content" and section.features is None:
+        raise ConfigError("content.features: name stage 1's .safetensors, whose masks and parts it is measured with")
+    kept = config.model_dump(mode="json", exclude=_NOT_THE_RUN - {stage})
+    kept["data"].pop("root")
+    digest = hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+    return Row(name, stage, changes, config, method, tight_crop, digest)
+
+
+def run(
+    ablation: Ablation, out: Path, *, only: Sequence[str] = (), overwrite: bool = False, quiet: bool = True,
+    tell: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:  # fmt: skip
+    """Train and measure the rows that are not done, and write ablation.json and ablation.md after each; returns the
+    table.
+
+    A row that fails is told and entered with its error, and the others go on. only: names of rows; overwrite: do them
+    anew; tell: called with a line a row. Interrupted, it goes on where it was when called again.
+
+    Raises:
+        UsageError: a folder in `out` holds a run of another config.
+        InputError: the frozen set cannot be read, or has no truth that rows of stage 2 are measured by.
+    """
+    frozen = FrozenSet.open(ablation.data)
+    todo = ablation.pick(only)
+    if not frozen.has_truth and any(row.stage == "content" for row in todo):
+        raise InputError(f"{ablation.data} has no unoccluded truth: rows of stage 2 cannot be measured on it")
+    started: set[str] = set()  # trained anew in this call
+    for number, row in enumerate(todo, start=1):
+        place = f"{number}/{len(todo)} {row.name}"
+        try:
+            if not overwrite and _is_done(ablation, row, out):
+                tell(f"{place}: done before")
+                continue
+            trained_in = ablation.trains_in(row)
+            tell(f"{place}: {row.section.schedule.steps} steps")
+            run_folder = out / trained_in
+            _train(row, run_folder, out, anew=overwrite and trained_in not in started, quiet=quiet)
+            started.add(trained_in)
+            tell(f"{place}: measuring")
+            _measure(ablation, row, run_folder, out / row.name, frozen)
+        except _AnotherRunError:
+            raise
+        except (DeoccludeError, RuntimeError) as error:  # RuntimeError: what torch raises, out of memory above all
+            reason = str(error).partition("\n")[0]
+            tell(f"{place}: failed: {reason}")
+            _write(out / row.name / "row.json", _head(ablation, row) | {"error": reason})
+        _write_table(ablation, out)
+    return _write_table(ablation, out)
+
+
+def _is_done(ablation: Ablation, row: Row, out: Path) -> bool:
+    known = _read(out / row.name / "row.json")
+    return "error" not in known and known.get("key") == _key(ablation, row)
+
+
+def _key(ablation: Ablation, row: Row) -> str:
+    """What a row's figures hang on."""
+    measured = [row.fingerprint, row.tight_crop, ablation.set_digest, ablation.limit, ablation.initial]
+    return hashlib.sha256(json.dumps(measured).encode()).hexdigest()
+
+
+def _train(row: Row, folder: Path, out: Path, *, anew: bool, quiet: bool) -> None:
+    """Train a row in its folder, where that has not been done; run.json there says what it is, and whether it is."""
+    known = _read(folder / "run.json")
+    if known and known["fingerprint"] != row.fingerprint and not anew:
+        raise _AnotherRunError(
+            f"{folder} was trained by another config: --overwrite does it anew, or name another folder"
+        )
+    if known.get("done") and not anew:
+        return
+    resumed = not anew and (folder / STATE_FILE).is_file()
+    config = _with_poses(row, out)
+    stage = _STAGES[row.stage](config)
+    about = {"fingerprint": row.fingerprint, "done": False, "seconds": None}
+    _write(folder / "run.json", about)  # after what a config can be wrong about: nothing is trained by that
+    started = time.monotonic()
+    fit(stage, config, row.section, folder, resume=not anew, quiet=quiet)
+    seconds = None if resumed else round(time.monotonic() - started, 1)  # of a part nobody wants to know
+    _write(folder / "run.json", about | {"done": True, "seconds": seconds})
+
+
+def _with_poses(row: Row, out: Path) -> TrainConfig:
+    """The row's config, with typical poses from a file that all rows of equal data and number of poses share."""
+    section = row.section
+    if row.stage != "mask" or section.poses or section.init:
+        return row.config
+    network = build(row.method.preset(section.preset, "mask.preset"), section.network, "mask.network")
+    if not getattr(network, "pose_guidance", False):
+        return row.config
+    data = row.config.data_of(section).model_dump_json()
+    digest = hashlib.sha256(f"{data} {row.config.seed}".encode()).hexdigest()[:8]
+    path = out / f"poses-{network.templates}-{digest}.npz"
+    if not path.is_file():
+        write_poses(path, draw_poses(row.config))
+    return row.config.model_copy(update={"mask": section.model_copy(update={"poses": path})})
+
+
+def _measure(ablation: Ablation, row: Row, run_folder: Path, folder: Path, frozen: FrozenSet) -> None:
+    """Score a trained row; eval.json is as `deocclude eval` writes it."""
+    weights, section = run_folder / WEIGHTS_FILE, row.section
+    predictor = open_trained(
+        weights, size_px=row.size_px, device=choose_device(row.config.device), tight=row.tight_crop,
+        parser=section.features if row.stage == "content" else None,
+    )  # fmt: skip
+    content = row.stage != "mask"
+    kinds = ablation.initial[:1] if row.stage == "content" else ablation.initial  # its masks are not its own
+    evaluation = evaluate(frozen, predictor, initial_kinds=kinds, content=content, limit=ablation.limit)
+    summary = summarise(evaluation, model=row.name)
+    save_text(json.dumps(summary) + "\n", folder / "eval.json")
+    network, metadata = rebuild(weights, network_kinds())
+    about = {
+        "parameters": count_parameters(network), "best_step": metadata.get("step"),
+        "seconds": _read(run_folder / "run.json").get("seconds"),
+    }  # fmt: skip
+    _write(folder / "row.json", _head(ablation, row) | about)
+
+
+def _head(ablation: Ablation, row: Row) -> dict[str, Any]:
+    return {
+        "name": row.name, "stage": row.stage, "model": row.section.model or "", "changes": dict(row.changes),
+        "key": _key(ablation, row), "steps": row.section.schedule.steps, "size_px": row.size_px,
+        "batch_size": row.section.schedule.phases[-1].batch_size,
+    }  # fmt: skip
+
+
+def _write_table(ablation: Ablation, out: Path) -> dict[str, Any]:
+    """ablation.json and ablation.md of all rows that are done, in the file's order."""
+    done = [(known, out / row.name / "eval.json") for row in ablation.rows if (known := _current(ablation, row, out))]
+    table = summarise_rows(done)
+    table |= {"file": ablation.path.name, "missing": _missing(ablation.rows, done)}
+    _write(out / "ablation.json", table)
+    save_text(to_markdown(table), out / "ablation.md")
+    return table
+
+
+def _current(ablation: Ablation, row: Row, out: Path) -> dict[str, Any]:
+    """What is known of a row as the file has it now; nothing of a row that was something else."""
+    known = _read(out / row.name / "row.json")
+    return known if known.get("key") == _key(ablation, row) else {}
+
+
+def _missing(rows: Iterable[Row], done: Sequence[tuple[dict[str, Any], Path]]) -> list[str]:
+    names = {known["name"] for known, _ in done}
+    return [row.name for row in rows if row.name not in names]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A JSON object of ours, or nothing where there is no file."""
+    if not path.is_file():
+        return {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UsageError(f"{path}: not what `deocclude ablate` wrote: {error}") from error
+
+
+def _write(path: Path, value: dict[str, Any]) -> None:
+    save_text(json.dumps(value, indent=1) + "\n", path)

@@ -1,0 +1,1 @@
+"""Many images: what is planned, and how it is done."""

@@ -1,0 +1,1 @@
+"""Weights files of training: .safetensors on disk and on the Hugging Face hub."""

@@ -1,0 +1,176 @@
+"""Checkpoints: a full state to resume from, and the best weights as .safetensors with their config."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from deocclude.errors import WeightsError
+from deocclude.io.images import write_whole
+
+_log = logging.getLogger(__name__)
+
+WEIGHTS_NAME = "model.safetensors"  # of the weights in a folder, as everyone on the Hugging Face hub names them
+
+
+def save_state(path: Path, state: dict[str, Any]) -> None:
+    """Write a resumable state; an interruption or a full disk leaves the former file. Raises DeoccludeError."""
+    buffer = io.BytesIO()  # a file that torch writes itself fails in many ways
+    torch.save(state, buffer)
+    write_whole(path, lambda file: file.write(buffer.getbuffer()))
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    """Read what `save_state` wrote. Raises WeightsError on a file that is not one."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a broken file
+        raise WeightsError(f"{path}: not a readable checkpoint ({type(error).__name__})") from error
+
+
+def load_foreign_state(path: Path) -> dict[str, Tensor]:
+    """The tensors of someone else's torch checkpoint: a state dict, or one under the key `state_dict`.
+
+    Only tensors and plain values are unpickled, never code. Raises WeightsError.
+    """
+    if not path.is_file():
+        raise WeightsError(f"weights not found: looked for {path}")
+    state = load_state(path)
+    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+        state = state["state_dict"]
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise WeightsError(f"{path}: expected a state dict, tensors by name, or a checkpoint with one as state_dict")
+    return dict(state)
+
+
+def save_weights(path: Path, weights: dict[str, Tensor], metadata: dict[str, Any]) -> None:
+    """Weights as .safetensors; metadata values are stored as JSON. The file appears whole or not at all.
+
+    Raises DeoccludeError.
+    """
+    plain = {k: v.detach().cpu().contiguous() for k, v in weights.items()}
+    content = save(plain, {k: json.dumps(v) for k, v in metadata.items()})
+    write_whole(path, lambda file: file.write(content))
+
+
+def weights_file(path: Path) -> Path:
+    """The file itself, or the one in a folder."""
+    return path / WEIGHTS_NAME if path.is_dir() else path
+
+
+def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """(weights, metadata) of a .safetensors file, or of the one in a folder. Raises WeightsError naming the file."""
+    path = weights_file(path)
+    if not path.is_file():
+        raise WeightsError(f"weights not found: looked for {path}")
+    try:
+        with safe_open(path, "pt") as file:
+            names = file.keys()
+            weights = {name: file.get_tensor(name) for name in names}
+            metadata = {k: _from_json(v) for k, v in (file.metadata() or {}).items()}
+    except Exception as error:  # safetensors' own error type derives from Exception alone
+        raise WeightsError(f"{path}: not a readable .safetensors file ({type(error).__name__})") from error
+    return weights, metadata
+
+
+def save_mean(paths: Sequence[Path], out: Path) -> Path:
+    """Average the weights of several checkpoints of one run into `out`, and return it.
+
+    Points of one descent lie in one valley, whose middle is often lower than its sides (Izmailov et al. 2018, arXiv
+    1803.05407). The metadata are the last one's, with `mean_of_steps`. Raises WeightsError unless all hold the same
+    network.
+    """
+    loaded = [load_weights(path) for path in paths]
+    weights, metadata = loaded[-1]
+    for path, (others, told) in zip(paths, loaded, strict=True):
+        same = {k: v.shape for k, v in others.items()} == {k: v.shape for k, v in weights.items()}
+        if not same or any(told.get(key) != metadata.get(key) for key in ("network", "config")):
+            raise WeightsError(f"{path}: not the same network as {paths[-1]}, so there is no mean of the two")
+    mean = {
+        name: torch.stack([others[name].double() for others, _ in loaded]).mean(0).to(tensor.dtype)
+        for name, tensor in weights.items()
+    }
+    save_weights(out, mean, metadata | {"mean_of_steps": [told.get("step") for _, told in loaded]})
+    return out
+
+
+def _from_json(text: str) -> Any:
+    """What `save_weights` stored; other people's files hold plain words."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def rebuild(path: Path, kinds: dict[str, tuple[type[nn.Module], type]]) -> tuple[nn.Module, dict[str, Any]]:
+    """The network of a .safetensors file of ours, with its sizes and weights, and the file's metadata.
+
+    kinds: what may come, by the name stored in the file: its class and its config's class. Raises WeightsError.
+    """
+    weights, metadata = load_weights(path)
+    if metadata.get("network") not in kinds:
+        raise WeightsError(
+            f"{path}: expected weights of {' or '.join(kinds)} of ours, got {metadata.get('network', 'others')}"
+        )
+    network_type, config_type = kinds[metadata["network"]]
+    try:
+        config = config_type(**{k: tuple(v) if isinstance(v, list) else v for k, v in metadata["config"].items()})
+        network = network_type(config)
+        network.load_state_dict(weights)
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise WeightsError(f"{path}: weights do not fit {network_type.__name__}: {reason}") from error
+    return network, metadata
+
+
+def start_from(network: nn.Module, path: Path) -> list[str]:
+    """Begin training `network` with what fits of a .safetensors file; the rest is new. Returns the names of the rest.
+
+    So a network goes on from its own weights after a part of it was changed; a warning names the new part. Raises
+    WeightsError where less than half of the network would be taken: that is another one.
+    """
+    weights, _ = load_weights(path)
+    own = network.state_dict()
+    fitting = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
+    taken, whole = sum(value.numel() for value in fitting.values()), sum(value.numel() for value in own.values())
+    if 2 * taken < whole:
+        raise WeightsError(
+            f"{path}: weights do not fit {type(network).__name__}: {taken} of its {whole} values could be taken"
+        )
+    network.load_state_dict(fitting, strict=False)
+    fresh = [name for name in own if name not in fitting]
+    if fresh:
+        _log.warning("%s: not in these weights and trained from new: %s", path, ", ".join(_parts(fresh, own)))
+    return fresh
+
+
+def _parts(names: Sequence[str], among: Iterable[str]) -> list[str]:
+    """Names of parameters, those of a child of the network all of whose are among them as one."""
+    parts: list[str] = []
+    for child, group in groupby(among, key=lambda name: name.partition(".")[0]):
+        of_child = list(group)
+        those = [name for name in of_child if name in names]
+        parts += [child] if those == of_child else those
+    return parts
+
+
+def load_into(network: nn.Module, path: Path) -> dict[str, Any]:
+    """Load a .safetensors file into `network`, strictly; returns its metadata."""
+    weights, metadata = load_weights(path)
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise WeightsError(
+            f"{path}: weights do not fit {type(network).__name__}: {str(error).splitlines()[-1].strip()}"
+        ) from error
+    return metadata

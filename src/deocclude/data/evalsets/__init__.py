@@ -1,0 +1,1 @@
+"""Evaluation sets: how they are built, stored and read."""

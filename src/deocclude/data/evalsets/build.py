@@ -1,0 +1,144 @@
+"""Building frozen validation sets: each held-out person, hidden by several occluders, as AHP's synthetic split does."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from deocclude.data.evalsets.persons import FrozenSample, FrozenSet, write_frozen_set
+from deocclude.data.evalsets.scenes import SceneSample, SceneSet, write_scene_set
+from deocclude.data.sources.layers import PersonPhoto
+from deocclude.data.sources.lazy import Picked
+from deocclude.data.sources.library import Places, SourceWeights, load_library
+from deocclude.data.sources.real_photos import read_wild
+from deocclude.data.synthesis.multi_person import Cast, CrowdConfig, draw_crowd
+from deocclude.data.synthesis.single_person import (
+    Library,
+    Placed,
+    Scene,
+    SynthesisConfig,
+    invert,
+    own_photo_frame,
+    plan_occlusion,
+    render,
+)  # fmt: skip
+from deocclude.errors import InputError
+
+Rng = np.random.Generator
+
+KINDS = ("object", "person", "low")  # one record a person of each
+_CONFIG = SynthesisConfig(attempts=40, p_second_occluder=0.15)
+_MIN_HIDDEN = 0.03
+_MAX_DRAWS = 200  # scenes of one person; a set whose occluders cannot hide anybody is an error, not a wait
+_CROWD_PX = 640
+_NEW_PHOTO_PX = 512  # side of the photo made for a person who has none
+
+
+def build_frozen_set(
+    folder: Path, root: Path | str, *, seed: int = 0, people: str = "ccp", unoccluded: bool = True,
+    limit: int | None = None, overwrite: bool = False,
+) -> FrozenSet:  # fmt: skip
+    """Write the frozen set of the held-out people of one source.
+
+    root: the data folder (docs/data.md); of "built" the built set, a path or a URL, and of "folder" photos and masks.
+    people: "ccp" (photos of their own), "cutouts", "full", "built" or "folder". limit: no more people than
+    that, evenly among all. Each person is
+    hidden three times: by an object, by another person, by something low in front; hidden fractions are drawn from
+    0.03 + 0.77 * Beta(1.3, 1.9), and a scene in which less than 3 % is hidden is drawn again. unoccluded: a fourth
+    record a person, of whom nothing is hidden. Occluders are held out too. Same seed, same pictures.
+    """
+    weights = SourceWeights(**{name: float(name == people) for name in SourceWeights.__dataclass_fields__})
+    places = Places(built=str(root) if people == "built" else None, folder=Path(root) if people == "folder" else None)
+    library = load_library(Path(root), "val", weights, places, max_px=None)
+    return write_frozen_set(
+        folder, _samples(library, seed, unoccluded, limit), name=f"{people}-val", seed=seed,
+        source=f"held-out people of {people}, occluders held out from training", overwrite=overwrite,
+    )  # fmt: skip
+
+
+def build_scene_set(
+    folder: Path, root: Path, *, kind: str, count: int = 120, seed: int = 0, overwrite: bool = False
+) -> SceneSet:
+    """Write the frozen set that finding people is measured on.
+
+    kind: "crowds", `count` composed photos of 640 px of held-out people, things and places, with the truth about
+    everyone and the order; or "wild", the held-out third of the real photos, visible parts only.
+    """
+    if kind == "wild":
+        samples = (
+            SceneSample(
+                as_id(photo.name), photo.rgb,
+                np.array([photo.instances == i for i in photo.boxes_xyxy], bool).reshape(-1, *photo.ignore.shape),
+                None, photo.ignore,
+            )
+            for photo in read_wild(root / "wild", "val")
+        )  # fmt: skip
+        source = "held-out real photos (COCO)"
+    else:
+        cast = Cast.of(load_library(root, "val", SourceWeights(ccp=0.4, cutouts=0.3, full=0.15, upper=0.15)))
+        samples = _crowds(cast, seed, count)
+        source = "photos composed from held-out people, things and places"
+    return write_scene_set(folder, samples, name=f"{kind}-val", seed=seed, source=source, overwrite=overwrite)
+
+
+def _crowds(cast: Cast, seed: int, count: int) -> Iterator[SceneSample]:
+    for number in range(count):
+        scene = draw_crowd(cast, np.random.default_rng((seed, number)), CrowdConfig(), _CROWD_PX)
+        there = scene.visible.any((1, 2))
+        yield SceneSample(f"{number:04d}", scene.photo, scene.visible[there], scene.amodal[there], scene.ignore)
+
+
+def _samples(library: Library, seed: int, unoccluded: bool, limit: int | None) -> Iterator[FrozenSample]:
+    count = len(library.people)
+    for number in evenly(count, limit):
+        person = library.people[number]
+        others = replace(library, clutter_people=Picked(library.people, np.delete(np.arange(count), number)))
+        rng = np.random.default_rng((seed, int(number)))
+        background = None if person.has_background else library.backgrounds[rng.integers(len(library.backgrounds))]
+        person_id = as_id(person.name)
+        for kind in (*KINDS, *(("none",) if unoccluded else ())):
+            scene = _scene(person, others, rng, kind, background)
+            yield FrozenSample(
+                id=f"{person_id}-{kind}", person_id=person_id, occluder_kind=kind, photo=scene.photo, truth=scene.truth,
+                visible=scene.visible, amodal=scene.amodal, parsing=scene.parsing,
+            )  # fmt: skip
+
+
+def evenly(count: int, limit: int | None) -> np.ndarray:
+    """Numbers below `count`, all of them or `limit` in even steps."""
+    return np.arange(count) if limit is None or limit >= count else np.arange(limit) * count // limit
+
+
+def as_id(name: str) -> str:
+    """A person's name as a folder's: a name with other characters than those keeps apart from its like by a digest."""
+    plain = re.sub(r"[^A-Za-z0-9._-]", "-", name)
+    return plain if plain == name.replace("/", "-") else f"{plain}-{zlib.crc32(name.encode()):08x}"
+
+
+def _scene(person: PersonPhoto, library: Library, rng: Rng, kind: str, background: np.ndarray | None) -> Scene:
+    frame = own_photo_frame(person)
+    if background is None:
+        to_frame, size_hw, cover = invert(frame), person.rgb.shape[:2], frame
+    else:
+        s = _NEW_PHOTO_PX / 2.4
+        middle = _NEW_PHOTO_PX / 2 - 0.5
+        to_frame, size_hw = np.array([[s, 0, middle], [0, s, middle]]), (_NEW_PHOTO_PX, _NEW_PHOTO_PX)
+        h, w = background.shape[:2]
+        b = 2.5 / min(h, w)
+        cover = np.array([[b, 0, -b * w / 2], [0, b, -b * h / 2]])
+    for _ in range(_MAX_DRAWS):
+        wanted = 0.0
+        if kind != "none":
+            span = _CONFIG.hidden_max - _CONFIG.hidden_min
+            wanted = _CONFIG.hidden_min + span * rng.beta(_CONFIG.hidden_alpha, _CONFIG.hidden_beta)
+        plan = plan_occlusion(Placed(person, frame), library, rng, _CONFIG, wanted, background, cover, kind=kind)
+        scene = render(plan, to_frame, size_hw)
+        hidden = 1 - scene.visible.sum() / max(1, scene.amodal.sum())
+        if kind == "none" or (hidden >= _MIN_HIDDEN and scene.visible.any()):
+            return scene
+    raise InputError(f"{person.name}: in {_MAX_DRAWS} scenes no occluder ({kind}) hid {_MIN_HIDDEN:.0%} of this person")

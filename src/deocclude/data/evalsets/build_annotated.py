@@ -1,0 +1,108 @@
+"""Freezing people as a dataset annotates them: really hidden, visible and whole masks known, and nothing pasted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from deocclude.data.datasets.record import PersonRecord, PhotoRecord
+from deocclude.data.datasets.taxonomies import to_parsing_groups
+from deocclude.data.evalsets.build import as_id, evenly
+from deocclude.data.evalsets.persons import FrozenSample, FrozenSet, write_frozen_set
+from deocclude.data.storage import read_bytes
+from deocclude.data.trainsets.build import open_records
+from deocclude.errors import InputError
+from deocclude.io.images import load_image
+
+Known = tuple[PersonRecord, np.ndarray, np.ndarray]
+"""Somebody with their visible and whole mask, (H, W) bool, the one within the other."""
+
+
+def build_annotated_set(
+    folder: Path, place: str, *, source_format: str | None = None, images: Path | None = None, seed: int = 0,
+    unoccluded: bool = True, limit: int | None = None, overwrite: bool = False,
+) -> FrozenSet:  # fmt: skip
+    """Write the frozen set of everyone in a dataset whose visible and whole masks are both known, as they are.
+
+    place, source_format, images: see `open_records`. Photos keep their size. What hides a person is not noted, and what
+    is behind it nobody saw: occluder_kind is "unknown", truth None. Crowds, people to ignore, people who are wholly
+    hidden, and cut-outs are left out, and without `unoccluded` those whom nothing hides. limit: no more people than
+    that, evenly among all. seed: of the initial masks.
+
+    Raises:
+        InputError: the dataset or a photo cannot be read, or has nobody like that. UsageError: see `open_records`; or
+            another folder is at `folder`.
+    """
+
+    def read() -> Iterator[PhotoRecord]:
+        try:
+            yield from open_records(place, source_format, images)
+        except OSError as error:
+            # The writer would take it for its own.
+            raise InputError(f"{error.filename or place}: cannot be read: {error.strerror or error}") from error
+
+    return write_frozen_set(
+        folder, _samples(read, place, unoccluded, limit), name=Path(place).resolve().stem, seed=seed,
+        source=f"people of {Path(place).name} as they are annotated, no unoccluded truth", overwrite=overwrite,
+    )  # fmt: skip
+
+
+def _samples(
+    read: Callable[[], Iterable[PhotoRecord]], place: str, unoccluded: bool, limit: int | None
+) -> Iterator[FrozenSample]:
+    # Twice through the records, so that they need not all lie in memory; photos are opened the second time alone.
+    photos = people = count = 0
+    for photo in read():
+        photos, people = photos + 1, people + len(photo.people)
+        count += sum(1 for _ in _known_people(photo, unoccluded))
+    if not count:
+        hidden = "" if unoccluded else " and is hidden in part"
+        raise InputError(
+            f"{place}: nobody of {people} people in {photos} photos has both a visible and a whole mask{hidden}"
+        )
+    wanted, number, taken = set(evenly(count, limit).tolist()), 0, set()
+    for photo in read():
+        pixels = None
+        for known in _known_people(photo, unoccluded):
+            if number in wanted:
+                pixels = _pixels(photo) if pixels is None else pixels
+                sample = _sample(photo, *known, pixels)
+                if sample.id in taken:
+                    raise InputError(f"{place}: person {known[0].id} of photo {photo.source}/{photo.id} comes twice")
+                taken.add(sample.id)
+                yield sample
+            number += 1
+
+
+def _known_people(photo: PhotoRecord, unoccluded: bool) -> Iterator[Known]:
+    for person in photo.people if photo.has_background else ():
+        if person.amodal is None or person.iscrowd or person.ignore:
+            continue
+        try:
+            visible = person.visible.mask()
+            amodal = person.amodal.mask() | visible
+        except InputError as error:
+            raise InputError(f"{photo.image}: person {person.id}: {error}") from error
+        if visible.any() and (unoccluded or (amodal & ~visible).any()):
+            yield person, visible, amodal
+
+
+def _sample(
+    photo: PhotoRecord, person: PersonRecord, visible: np.ndarray, amodal: np.ndarray, pixels: np.ndarray
+) -> FrozenSample:
+    parsing = None
+    if person.parsing is not None:
+        parsing = to_parsing_groups(person.parsing_labels(), person.parsing.taxonomy)
+    name = as_id(f"{photo.source}/{photo.id}/{person.id}")
+    kind = "unknown" if (amodal & ~visible).any() else "none"
+    return FrozenSample(name, name, kind, pixels, None, visible, amodal, parsing)
+
+
+def _pixels(photo: PhotoRecord) -> np.ndarray:
+    """(H, W, 3) uint8 RGB, of the size that the record says."""
+    pixels = load_image(read_bytes(photo.image))
+    if pixels.shape[:2] != tuple(photo.size_hw):
+        raise InputError(f"{photo.image}: its record says {photo.size_hw} (HxW), the photo is {pixels.shape[:2]}")
+    return pixels

@@ -1,0 +1,334 @@
+"""A frozen validation set: occluded photos with their truth on disk, written once, so that every figure is measured on
+the same pixels.
+
+    set.json                     format, name, seed, source, records
+    people/PERSON/truth.png      the photo without the occluder; amodal.png, parsing.png beside it: one a person
+    records/ID/photo.png         the occluded photo, once where records share it; visible.png beside it
+
+Of people whom something really hid there is no truth.png, and set.json has null for it.
+
+Initial masks are not stored: whoever evaluates derives them from `visible` with the set's seed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from deocclude.data.evalsets.folder import SET_FILE, new_set, write_index, write_picture
+from deocclude.errors import InputError
+
+FORMAT = 1
+OCCLUDER_KINDS = ("object", "person", "low", "unknown", "none")
+UNKNOWN_PART = 255
+
+_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class FrozenSample:
+    """One occluded person, ready to be written. All arrays share one height and width.
+
+    photo, truth: (H, W, 3) uint8 RGB, with and without the occluder; truth is None where nobody saw it. visible,
+    amodal: (H, W) bool, visible within amodal. parsing: (H, W) uint8 part labels of the whole person, 255 = unknown;
+    None when nothing is known. occluder_kind: one of OCCLUDER_KINDS; "unknown" where nobody noted what it is, "none"
+    for a person whom nothing hides.
+    """
+
+    id: str
+    person_id: str
+    occluder_kind: str
+    photo: NDArray[np.uint8]
+    truth: NDArray[np.uint8] | None
+    visible: NDArray[np.bool_]
+    amodal: NDArray[np.bool_]
+    parsing: NDArray[np.uint8] | None = None
+
+
+@dataclass(frozen=True)
+class FrozenFiles:
+    """Where a record's five PNG files lie, relative to the set's folder, with forward slashes. truth: None for none."""
+
+    photo: str
+    truth: str | None
+    visible: str
+    amodal: str
+    parsing: str
+
+
+@dataclass(frozen=True)
+class FrozenRecord:
+    """What set.json says of one occluded person. hidden_fraction = invisible pixels / amodal pixels."""
+
+    id: str
+    person_id: str
+    occluder_kind: str
+    hidden_fraction: float
+    files: FrozenFiles
+
+
+class FrozenSet:
+    """A frozen validation set opened for reading. Pictures are read from disk when asked for, and not kept."""
+
+    def __init__(self, folder: Path, name: str, seed: int, source: str, records: tuple[FrozenRecord, ...]) -> None:
+        self.folder = folder
+        self.name = name
+        self.seed = seed
+        self.source = source
+        self.records = records
+
+    @classmethod
+    def open(cls, folder: str | Path) -> FrozenSet:
+        """Read set.json and check that every file it names is there.
+
+        Raises:
+            InputError: the folder, set.json or a picture is missing, or set.json does not say what it should.
+        """
+        folder = Path(folder)
+        index = folder / SET_FILE
+        if not folder.is_dir():
+            raise InputError(f"no frozen validation set: looked for a folder {folder} with a {SET_FILE}")
+        if not index.is_file():
+            raise InputError(f"{folder} is not a frozen validation set: looked for {index}")
+        try:
+            content = json.loads(index.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise InputError(f"{index} cannot be read as JSON: {error}") from error
+        frozen = cls(folder, *_parse_index(content, index))
+        for record in frozen.records:
+            for name, relative in asdict(record.files).items():
+                if relative is not None and not (folder / relative).is_file():
+                    raise InputError(f"{index}: record {record.id} lacks its {name}: looked for {folder / relative}")
+        return frozen
+
+    @property
+    def has_truth(self) -> bool:
+        """Whether any record has the photo without the occluder."""
+        return any(record.files.truth is not None for record in self.records)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __iter__(self) -> Iterator[FrozenRecord]:
+        return iter(self.records)
+
+    def load(self, record: FrozenRecord) -> FrozenSample:
+        """The record's pictures.
+
+        Raises:
+            InputError: a file is not a readable PNG, the sizes differ, or visible is not within amodal.
+        """
+        files = record.files
+        photo = self._picture(files.photo, "RGB")
+        size = photo.shape[:2]
+        sample = FrozenSample(
+            id=record.id,
+            person_id=record.person_id,
+            occluder_kind=record.occluder_kind,
+            photo=photo,
+            truth=None if files.truth is None else self._picture(files.truth, "RGB", size),
+            visible=self._picture(files.visible, "L", size) > 127,
+            amodal=self._picture(files.amodal, "L", size) > 127,
+            parsing=self._picture(files.parsing, "L", size),
+        )
+        try:
+            _check_sample(sample)
+        except ValueError as error:
+            raise InputError(f"{self.folder / SET_FILE}: {error}") from error
+        return sample
+
+    def _picture(self, relative: str, mode: str, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+        path = self.folder / relative
+        try:
+            with Image.open(path) as image:
+                array = np.asarray(image.convert(mode))
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow raises
+            raise InputError(f"{path} cannot be read as a picture: {error}") from error
+        if size is not None and array.shape[:2] != size:
+            raise InputError(f"{path} must have its photo's size {_hw(size)} (HxW), got {_hw(array.shape[:2])}")
+        return array
+
+
+def write_frozen_set(
+    folder: str | Path,
+    samples: Iterable[FrozenSample],
+    *,
+    name: str,
+    seed: int,
+    source: str,
+    overwrite: bool = False,
+) -> FrozenSet:
+    """Write a frozen validation set and open it. The folder appears complete or not at all.
+
+    Args:
+        folder: where; its parents are made.
+        samples: taken one at a time, so that they need not all lie in memory. Pictures that a person's records share
+            (truth, amodal, parsing) are stored once, as is a photo of several people.
+        name: what reports call the set.
+        seed: what the initial masks are derived from, beside each record's id.
+        source: a line on where the people come from.
+        overwrite: replace a frozen set that is there already. Another kind of folder is never replaced.
+
+    Raises:
+        UsageError: the folder is there already and not empty.
+        DeoccludeError: it cannot be written.
+        ValueError: a sample breaks what FrozenSample states, or an id comes twice.
+    """
+    folder = Path(folder)
+    with new_set(folder, overwrite=overwrite) as partial:
+        shared: dict[tuple[str, str, str], str] = {}
+        records: dict[str, FrozenRecord] = {}
+        for sample in samples:
+            _check_sample(sample)
+            if sample.id in records:
+                raise ValueError(f"record id {sample.id} comes twice")
+            records[sample.id] = _write_sample(partial, sample, shared)
+        if not records:
+            raise ValueError("a frozen validation set needs at least one sample, got none")
+        listed = [asdict(record) for record in records.values()]
+        write_index(partial, {"format": FORMAT, "name": name, "seed": seed, "source": source, "records": listed})
+    return FrozenSet.open(folder)
+
+
+def _write_sample(root: Path, sample: FrozenSample, shared: dict[tuple[str, str, str], str]) -> FrozenRecord:
+    """Write one sample's pictures below `root`.
+
+    `shared` maps (person, kind of picture, digest) to a written file; a photo is nobody's own, of person "".
+    """
+    parsing = sample.parsing
+    if parsing is None:
+        parsing = np.full(sample.amodal.shape, UNKNOWN_PART, np.uint8)
+    of_record = f"records/{sample.id}"
+    photo_key = ("", "photo", _digest(sample.photo))
+    if photo_key not in shared:
+        shared[photo_key] = _write_png(root, f"{of_record}/photo.png", sample.photo)
+    files: dict[str, str | None] = {
+        "photo": shared[photo_key],
+        "truth": None,
+        "visible": _write_png(root, f"{of_record}/visible.png", sample.visible),
+    }
+    for kind, array in (("truth", sample.truth), ("amodal", sample.amodal), ("parsing", parsing)):
+        if array is None:
+            continue
+        key = (sample.person_id, kind, _digest(array))
+        if key not in shared:
+            relative = f"people/{sample.person_id}/{kind}.png"
+            # A person who was moved or scaled for this record has pictures of their own.
+            taken = (root / relative).exists()
+            shared[key] = _write_png(root, f"{of_record}/{kind}.png" if taken else relative, array)
+        files[kind] = shared[key]
+    hidden = np.count_nonzero(sample.amodal & ~sample.visible) / np.count_nonzero(sample.amodal)
+    return FrozenRecord(sample.id, sample.person_id, sample.occluder_kind, round(hidden, 6), FrozenFiles(**files))
+
+
+def _check_sample(sample: FrozenSample) -> None:
+    """Raise ValueError for a sample that breaks what FrozenSample states."""
+    for what, text in (("id", sample.id), ("person_id", sample.person_id)):
+        if not _SAFE_NAME.fullmatch(text):
+            raise ValueError(f"{what} must be letters, digits, '.', '_' or '-', so as to name a folder, got {text!r}")
+    if sample.occluder_kind not in OCCLUDER_KINDS:
+        raise ValueError(
+            f"record {sample.id}: occluder_kind must be one of {', '.join(OCCLUDER_KINDS)}, got {sample.occluder_kind}"
+        )
+    size = sample.photo.shape[:2]
+    expected = {
+        "photo": ((*size, 3), np.uint8),
+        "truth": ((*size, 3), np.uint8),
+        "visible": (size, np.bool_),
+        "amodal": (size, np.bool_),
+        "parsing": (size, np.uint8),
+    }
+    for what, (shape, dtype) in expected.items():
+        array = getattr(sample, what)
+        if array is None and what in ("truth", "parsing"):
+            continue
+        if array.shape != shape or array.dtype != dtype:
+            raise ValueError(
+                f"record {sample.id}: {what} must be {shape} {np.dtype(dtype).name}, got {array.shape} {array.dtype}"
+            )
+    if not sample.amodal.any():
+        raise ValueError(f"record {sample.id}: the amodal mask is empty")
+    if (sample.visible & ~sample.amodal).any():
+        raise ValueError(f"record {sample.id}: the visible mask reaches outside the amodal mask")
+    if sample.occluder_kind == "none" and not np.array_equal(sample.visible, sample.amodal):
+        raise ValueError(
+            f"record {sample.id}: nothing occludes the person, yet the visible mask is not the amodal mask"
+        )
+
+
+def _write_png(root: Path, relative: str, array: NDArray) -> str:
+    write_picture(root / relative, array)
+    return relative
+
+
+def _digest(array: NDArray) -> str:
+    return hashlib.sha256(repr(array.shape).encode() + np.ascontiguousarray(array).tobytes()).hexdigest()
+
+
+def _hw(size: tuple[int, ...]) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
+# --- set.json ------------------------------------------------------------------------------------------------------
+
+
+def _parse_index(content: object, index: Path) -> tuple[str, int, str, tuple[FrozenRecord, ...]]:
+    """(name, seed, source, records) from the parsed set.json; InputError names what is wrong in it."""
+    if not isinstance(content, dict):
+        raise InputError(f"{index} must hold a JSON object, got {type(content).__name__}")
+    if content.get("format") != FORMAT:
+        raise InputError(f"{index}: format must be {FORMAT}, got {content.get('format')!r}")
+    records = _field(content, "records", list, str(index))
+    if not records:
+        raise InputError(f"{index} lists no records")
+    parsed = tuple(_parse_record(record, f"{index}: record {number}") for number, record in enumerate(records))
+    return (
+        _field(content, "name", str, str(index)),
+        _field(content, "seed", int, str(index)),
+        _field(content, "source", str, str(index)),
+        parsed,
+    )
+
+
+def _parse_record(content: object, where: str) -> FrozenRecord:
+    if not isinstance(content, dict):
+        raise InputError(f"{where} must be a JSON object, got {type(content).__name__}")
+    kind = _field(content, "occluder_kind", str, where)
+    if kind not in OCCLUDER_KINDS:
+        raise InputError(f"{where}: occluder_kind must be one of {', '.join(OCCLUDER_KINDS)}, got {kind!r}")
+    listed = _field(content, "files", dict, where)
+    files: dict[str, str | None] = {
+        field.name: _field(listed, field.name, str, f"{where}: files")
+        for field in fields(FrozenFiles)
+        if field.name != "truth" or listed.get("truth", "") is not None  # it alone may be null
+    }
+    files.setdefault("truth", None)
+    for relative in filter(None, files.values()):
+        path = PurePosixPath(relative)
+        if path.is_absolute() or ".." in path.parts:
+            raise InputError(f"{where}: files must lie inside the set's folder, got {relative!r}")
+    return FrozenRecord(
+        id=_field(content, "id", str, where),
+        person_id=_field(content, "person_id", str, where),
+        occluder_kind=kind,
+        hidden_fraction=float(_field(content, "hidden_fraction", (int, float), where)),
+        files=FrozenFiles(**files),
+    )
+
+
+def _field(content: dict, key: str, kind: type | tuple[type, ...], where: str):
+    """content[key], or an InputError that says what was expected there."""
+    value = content.get(key)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        names = " or ".join(one.__name__ for one in (kind if isinstance(kind, tuple) else (kind,)))
+        got = "nothing" if key not in content else type(value).__name__
+        raise InputError(f"{where}: {key} must be {names}, got {got}")
+    return value

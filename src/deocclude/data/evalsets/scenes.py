@@ -1,0 +1,126 @@
+"""A frozen set of whole photos with several people, or nobody: what finding people is measured on.
+
+set.json                       format, kind "scenes", name, seed, source, records
+records/ID/photo.png           with visible-1.png, visible-2.png, ..., back to front, and ignore.png beside it
+records/ID/amodal-1.png, ...   where the whole bodies are known
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from deocclude.data.evalsets.folder import SET_FILE, new_set, write_index, write_picture
+from deocclude.errors import InputError
+
+FORMAT = 1
+KIND = "scenes"
+
+
+@dataclass(frozen=True)
+class SceneSample:
+    """One photo and everybody in it, back to front.
+
+    photo: (H, W, 3) uint8 RGB. visible: (N, H, W) bool. amodal: (N, H, W) bool, the bodies as far as the photo
+    reaches; None where nobody knows them. ignore: (H, W) bool, where people may be whom nobody labelled.
+    """
+
+    id: str
+    photo: NDArray[np.uint8]
+    visible: NDArray[np.bool_]
+    amodal: NDArray[np.bool_] | None
+    ignore: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class SceneRecord:
+    """What set.json says of one photo."""
+
+    id: str
+    people: int
+    has_amodal: bool
+
+
+class SceneSet:
+    """A frozen set of scenes opened for reading; pictures are read when asked for."""
+
+    def __init__(self, folder: Path, name: str, seed: int, source: str, records: tuple[SceneRecord, ...]) -> None:
+        self.folder, self.name, self.seed, self.source, self.records = folder, name, seed, source, records
+
+    @classmethod
+    def open(cls, folder: str | Path) -> SceneSet:
+        """Read set.json. Raises InputError when it is not there or does not describe a set of scenes."""
+        index = Path(folder) / SET_FILE
+        try:
+            content = json.loads(index.read_text(encoding="utf-8"))
+            if content["format"] != FORMAT or content["kind"] != KIND:
+                raise InputError(f"{index}: expected a set of scenes of format {FORMAT}")
+            records = tuple(
+                SceneRecord(str(r["id"]), int(r["people"]), bool(r["has_amodal"])) for r in content["records"]
+            )
+            return cls(Path(folder), str(content["name"]), int(content["seed"]), str(content["source"]), records)
+        except OSError as error:
+            raise InputError(f"{folder} is not a frozen set of scenes: looked for {index}") from error
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{index} does not describe a set of scenes ({error!r})") from error
+
+    def load(self, record: SceneRecord) -> SceneSample:
+        """A record's pictures. Raises InputError for one that is missing or has another size."""
+        photo = self._picture(record, "photo.png", "RGB")
+
+        def masks(name: str) -> NDArray[np.bool_]:
+            read = [self._picture(record, f"{name}-{i}.png", "L") > 127 for i in range(1, record.people + 1)]
+            return np.array(read, bool).reshape(-1, *photo.shape[:2])
+
+        amodal = masks("amodal") if record.has_amodal else None
+        ignore = self._picture(record, "ignore.png", "L") > 127
+        return SceneSample(record.id, photo, masks("visible"), amodal, ignore)
+
+    def _picture(self, record: SceneRecord, name: str, mode: str) -> NDArray[np.uint8]:
+        path = self.folder / "records" / record.id / name
+        try:
+            with Image.open(path) as image:
+                return np.asarray(image.convert(mode))
+        except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises
+            raise InputError(f"{path} cannot be read as a picture: {error}") from error
+
+
+def is_scene_set(folder: str | Path) -> bool:
+    """Whether a folder's set.json says that it is a set of scenes; False for whatever cannot be read."""
+    try:
+        return json.loads((Path(folder) / SET_FILE).read_text(encoding="utf-8")).get("kind") == KIND
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def write_scene_set(
+    folder: str | Path, samples: Iterable[SceneSample], *, name: str, seed: int, source: str, overwrite: bool = False
+) -> SceneSet:
+    """Write a frozen set of scenes and open it. The folder appears complete or not at all.
+
+    Raises:
+        UsageError: the folder is there already and not empty. DeoccludeError: it cannot be written.
+    """
+    folder = Path(folder)
+    with new_set(folder, overwrite=overwrite) as partial:
+        records = [asdict(_write(partial, sample)) for sample in samples]
+        index = {"format": FORMAT, "kind": KIND, "name": name, "seed": seed, "source": source, "records": records}
+        write_index(partial, index)
+    return SceneSet.open(folder)
+
+
+def _write(root: Path, sample: SceneSample) -> SceneRecord:
+    folder = root / "records" / sample.id
+    folder.mkdir(parents=True)  # an id that comes twice would mix two photos
+    write_picture(folder / "photo.png", sample.photo)
+    write_picture(folder / "ignore.png", sample.ignore)
+    for name, masks in (("visible", sample.visible), ("amodal", sample.amodal)):
+        for number, mask in enumerate(masks if masks is not None else (), start=1):
+            write_picture(folder / f"{name}-{number}.png", mask)
+    return SceneRecord(sample.id, len(sample.visible), sample.amodal is not None)

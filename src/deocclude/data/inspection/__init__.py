@@ -1,0 +1,1 @@
+"""What is in a set: checks, tiles, a page to look at."""

@@ -1,0 +1,248 @@
+"""What is wrong with data, found before a training run finds it: each fault is told, and the check goes on."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from deocclude.data.datasets import image_masks
+from deocclude.data.datasets.each_photo import UnusablePhoto, with_unusable
+from deocclude.data.datasets.files import UNREADABLE, upright_size_hw
+from deocclude.data.datasets.mask_repair import note_on
+from deocclude.data.datasets.record import PersonRecord, PhotoRecord
+from deocclude.data.datasets.records_file import parse_line
+from deocclude.data.sources.perceptual_hash import Lookalikes, dhash
+from deocclude.data.sources.readers import image_files
+from deocclude.data.sources.shards import ShardedRows
+from deocclude.data.storage import Folder, is_url, read_bytes, read_lines
+from deocclude.data.trainsets.build import open_records
+from deocclude.data.trainsets.rows import decode, decode_rgb
+from deocclude.data.trainsets.state import STATE_FILE
+from deocclude.errors import InputError
+from deocclude.io.images import load_mask
+
+FaultKind = Literal["unreadable", "size", "empty", "outside", "duplicate", "licence"]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong, and where."""
+
+    kind: FaultKind
+    where: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.where}: {self.what}"
+
+
+@dataclass
+class Check:
+    """A check of data at a path or URL. photos, people, backgrounds: met so far, counted as `run` is asked for faults.
+
+    A built set has a photo for each person, and backgrounds, which are no photos of people.
+    images: the folder of the photos that a JSON file lists; None looks for it.
+    """
+
+    place: str
+    source_format: str | None = None
+    images: Path | None = None
+    photos: int = 0
+    people: int = 0
+    backgrounds: int = 0
+    _alike: Lookalikes = field(default_factory=Lookalikes)
+    _unlicensed: dict[str, Counter[str]] = field(default_factory=dict)  # photos and backgrounds, by source
+
+    def run(self) -> Iterator[Fault]:
+        """The faults of a built set, a records file, a folder of photos with masks, or any other dataset.
+
+        What is wrong with a dataset as a whole ends its reader, and the last fault says so.
+        Raises InputError and UsageError when nothing is there, or its format cannot be told.
+        """
+        yield from self._faults()
+        for source, counts in sorted(self._unlicensed.items()):
+            told = " and ".join(f"{counts[what]} {what}" for what in ("photos", "backgrounds") if counts[what])
+            yield Fault("licence", self.place, f"none is stated for {told} of {source}")
+
+    def _faults(self) -> Iterator[Fault]:
+        if self.images is not None:
+            return self._dataset()  # the reader refuses it where it has no use
+        if self.source_format is None and Folder(self.place).has(STATE_FILE):
+            return self._rows()
+        if self.source_format in (None, "records") and self.place.endswith(".jsonl"):
+            return self._records()
+        masks = self.source_format in (None, "masks", "whole-masks") and not is_url(self.place)
+        if masks and image_masks.matches(Path(self.place)):
+            return self._folder(Path(self.place))
+        return self._dataset()
+
+    def _records(self) -> Iterator[Fault]:
+        folder = self.place.rpartition("/")[0] if is_url(self.place) else str(Path(self.place).parent)
+        for number, line in enumerate(read_lines(self.place), start=1):
+            if not line.strip():
+                continue
+            try:
+                photo = parse_line(line, f"line {number}").below(folder)
+            except InputError as error:
+                yield Fault("unreadable", self.place, str(error))
+            else:
+                yield from self._photo(photo)
+
+    def _dataset(self) -> Iterator[Fault]:
+        try:
+            for photo in with_unusable(open_records(self.place, self.source_format, self.images)):
+                if isinstance(photo, UnusablePhoto):
+                    self.photos += 1
+                    yield Fault(_kind_of(photo.what), self.place, photo.what)
+                else:
+                    yield from self._photo(photo)
+        except InputError as error:
+            if not self.photos:
+                raise
+            yield Fault(_kind_of(str(error)), self.place, f"{error}; photos after it are not checked")
+
+    def _photo(self, photo: PhotoRecord) -> Iterator[Fault]:
+        self.photos += 1
+        self.people += len(photo.people)
+        if photo.licence is None:
+            self._count_unlicensed(photo.source, "photos")
+        try:
+            size_hw, code = _look(read_bytes(photo.image))
+        except InputError as error:
+            yield Fault("unreadable", photo.image, _without(photo.image, error))
+        else:
+            if size_hw != tuple(photo.size_hw):
+                yield Fault("size", photo.image, f"its record says {photo.size_hw} (HxW), the photo is {size_hw}")
+            yield from self._duplicate(code, photo.image, photo.split)
+        for note in photo.notes:
+            yield Fault(note.kind, f"{photo.image}: person {note.person}", note.what)
+        for person in photo.people:
+            yield from _person(person, f"{photo.image}: person {person.id}")
+        for number, thing in enumerate(photo.things):
+            try:
+                thing.visible.mask()
+            except InputError as error:
+                yield Fault("unreadable", f"{photo.image}: things[{number}]", str(error))
+
+    def _count_unlicensed(self, source: str, what: Literal["photos", "backgrounds"]) -> None:
+        self._unlicensed.setdefault(source, Counter())[what] += 1
+
+    def _duplicate(self, code: int | None, name: str, split: str | None) -> Iterator[Fault]:
+        other = None if code is None else self._alike.add(code, name, split)
+        if other is not None:
+            yield Fault("duplicate", name, f"{split or 'of no'} split, looks like {other}")
+
+    def _folder(self, folder: Path) -> Iterator[Fault]:
+        photos = image_files(folder / "images", "images of an image + mask folder")
+        for first, second in image_masks.namesakes(photos):
+            yield Fault("duplicate", str(second), f"has the name of {first}: nothing tells whose its masks are")
+        masks = image_masks.masks_by_photo(folder / "masks", {photo.stem for photo in photos})
+        for photo in photos:
+            self.photos += 1
+            size_hw = None
+            try:
+                size_hw, code = _look(photo.read_bytes())
+            except InputError as error:
+                yield Fault("unreadable", str(photo), str(error))
+            else:
+                yield from self._duplicate(code, str(photo), None)
+            if photo.stem not in masks:
+                yield Fault("empty", str(photo), f"has no mask: looked for {folder / 'masks' / photo.stem}.png")
+            for _, file in masks.get(photo.stem, ()):
+                self.people += 1
+                yield from _mask_file(file, size_hw)
+        used = {file for files in masks.values() for _, file in files}
+        for file in sorted(path for path in (folder / "masks").iterdir() if path.is_file() and path not in used):
+            yield Fault("unreadable", str(file), "no photo of its name")
+
+    def _rows(self) -> Iterator[Fault]:
+        rows = ShardedRows(self.place)
+        for number in range(len(rows)):
+            row = rows[number]
+            is_background = row["kind"] == "background"
+            if is_background:
+                self.backgrounds += 1
+            else:
+                self.photos += 1
+                self.people += 1
+            if row["licence"] is None:
+                self._count_unlicensed(row["source"], "backgrounds" if is_background else "photos")
+            try:
+                yield from self._row(row)
+            except InputError as error:
+                yield Fault(_kind_of(str(error)), row["id"], _without(row["id"], error))
+
+    def _row(self, row: dict[str, Any]) -> Iterator[Fault]:
+        if row["kind"] == "background":
+            decode_rgb(row)
+            return
+        cut = decode(row)
+        if not cut.mask.any():
+            yield Fault("empty", row["id"], "the mask is empty")
+        if cut.parsing is not None and (cut.parsing[~cut.mask] > 0).any():
+            yield Fault("outside", row["id"], "parsing labels reach outside the mask")
+        if row["kind"] == "person":
+            _, code = _look(row["photo"]["bytes"])
+            yield from self._duplicate(code, row["id"], row["split"])
+
+
+def _look(content: bytes) -> tuple[tuple[int, int], int | None]:
+    """A photo's upright (H, W) and its hash. Raises InputError when it cannot be read to its end."""
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            return upright_size_hw(image), dhash(image)
+    except UNREADABLE as error:
+        raise InputError(f"not a readable photo ({(str(error) or type(error).__name__).splitlines()[0]})") from error
+
+
+def _person(person: PersonRecord, where: str) -> Iterator[Fault]:
+    try:
+        note, beyond = note_on(person), _parts_beyond_px(person)
+        if person.parsing is not None:
+            person.parsing_labels()
+    except InputError as error:
+        yield Fault("unreadable", where, str(error))
+        return
+    if note is not None:
+        yield Fault(note.kind, where, note.what)
+    if beyond:
+        yield Fault("outside", where, f"{beyond} pixels of body parts lie outside the mask")
+
+
+def _parts_beyond_px(person: PersonRecord) -> int:
+    """How many pixels of a person's parts are not the person's. A file of labels may show other people too."""
+    if person.parsing is None or not person.parsing.parts:
+        return 0
+    parts = np.any([part.mask() for part in person.parsing.parts.values()], axis=0)
+    return np.count_nonzero(parts & ~(person.amodal or person.visible).mask())
+
+
+def _mask_file(file: Path, size_hw: tuple[int, int] | None) -> Iterator[Fault]:
+    try:
+        mask = load_mask(file)
+    except InputError as error:
+        yield Fault("unreadable", str(file), _without(str(file), error))
+        return
+    if size_hw is not None and mask.shape != size_hw:
+        yield Fault("size", str(file), f"must have the photo's size {size_hw} (HxW), got {mask.shape}")
+    if not mask.any():
+        yield Fault("empty", str(file), "the mask is empty")
+
+
+def _kind_of(message: str) -> FaultKind:
+    """The kind of what a reader refuses, by its words."""
+    if "must have the photo's size" in message or "must have the size" in message:
+        return "size"
+    return "empty" if "wholly transparent" in message or "has no mask" in message else "unreadable"
+
+
+def _without(name: str, error: InputError) -> str:
+    """An error's message without the name that is told beside it."""
+    return str(error).removeprefix(f"{name}: ")

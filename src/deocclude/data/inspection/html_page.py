@@ -1,0 +1,106 @@
+"""One HTML page with pictures of who is in a dataset or a built set; the pictures are in the page itself."""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from deocclude.data.datasets import image_masks
+from deocclude.data.datasets.record import PhotoRecord
+from deocclude.data.inspection.tiles import outlined, shrunk
+from deocclude.data.sources.shards import ShardedRows
+from deocclude.data.storage import Folder, is_url, read_bytes
+from deocclude.data.trainsets.build import open_records
+from deocclude.data.trainsets.rows import decode, decode_rgb
+from deocclude.data.trainsets.state import STATE_FILE
+from deocclude.errors import InputError
+from deocclude.imaging.compositing import PARSING_PALETTE
+from deocclude.io.images import load_image
+
+_PICTURE_PX = 320
+_UNKNOWN_RGB = (120, 120, 120)
+_STYLE = (
+    "body{font:14px sans-serif;margin:1em}main{display:flex;flex-wrap:wrap;gap:8px}"
+    "figure{margin:0}img{height:220px}figcaption{font-size:12px;max-width:300px;overflow-wrap:anywhere}"
+)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A picture of the page. pixels: (H, W, 3) uint8."""
+
+    title: str
+    pixels: np.ndarray
+
+
+def show_page(
+    place: str, *, source_format: str | None = None, images: Path | None = None, skip: int = 0, limit: int = 100
+) -> tuple[str, int]:
+    """The page of `limit` photos or rows from number `skip` on, and how many pictures are on it.
+
+    images: the folder of the photos that a JSON file lists; None looks for it.
+    Raises InputError and UsageError when nothing is there, its format cannot be told, or a picture cannot be read.
+    """
+    if source_format is None and images is None and Folder(place).has(STATE_FILE):
+        shown = _of_rows(ShardedRows(place), skip, limit)
+    else:
+        if source_format is None and images is None and not is_url(place) and image_masks.matches(Path(place)):
+            source_format = "masks"  # for the eye the same as whole-masks
+        shown = (_of_photo(photo) for photo in islice(open_records(place, source_format, images), skip, skip + limit))
+    figures = [_figure(one) for one in shown]
+    if not figures:
+        raise InputError(f"{place}: nothing from number {skip} on")
+    title = html.escape(f"{place}: {skip + 1} to {skip + len(figures)}")
+    page = (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'
+        f"</head><body><h1>{title}</h1><main>\n" + "\n".join(figures) + "\n</main></body></html>\n"
+    )
+    return page, len(figures)
+
+
+def _of_photo(photo: PhotoRecord) -> Shown:
+    pixels = load_image(read_bytes(photo.image))
+    everyone = np.zeros(pixels.shape[:2], bool)
+    for person in photo.people:
+        mask = person.visible.mask()
+        if mask.shape != everyone.shape:
+            raise InputError(f"{photo.image}: its record says {photo.size_hw} (HxW), the photo is {everyone.shape}")
+        everyone |= mask
+    crowds = sum(person.iscrowd for person in photo.people)
+    people = len(photo.people) - crowds
+    facts = [f"{people} people", f"{crowds} crowds" if crowds else None, photo.split, photo.licence or "no licence"]
+    title = " · ".join([f"{photo.source}/{photo.id}", *(fact for fact in facts if fact)])
+    return Shown(title, outlined(*shrunk(pixels, everyone, _PICTURE_PX)))
+
+
+def _of_rows(rows: ShardedRows, skip: int, limit: int) -> Iterator[Shown]:
+    for number in range(skip, min(skip + limit, len(rows))):
+        row = rows[number]
+        title = " · ".join([row["kind"], row["id"], row["split"], row["licence"] or "no licence"])
+        if row["kind"] == "background":
+            yield Shown(title, decode_rgb(row))
+            continue
+        cut = decode(row)
+        pixels = outlined(cut.rgb, cut.mask)
+        if cut.parsing is not None:
+            parts = np.full((*cut.mask.shape, 3), _UNKNOWN_RGB, np.uint8)
+            known = cut.parsing < len(PARSING_PALETTE)
+            parts[known] = PARSING_PALETTE[cut.parsing[known]]
+            pixels = np.concatenate([pixels, parts], axis=1)
+        yield Shown(title, pixels)
+
+
+def _figure(one: Shown) -> str:
+    factor = min(1.0, _PICTURE_PX / one.pixels.shape[0])
+    smaller = cv2.resize(one.pixels, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+    content = cv2.imencode(".jpg", smaller[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])[1]
+    source = f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"
+    caption = html.escape(one.title)
+    return f'<figure><img src="{source}" alt="{caption}"><figcaption>{caption}</figcaption></figure>'

@@ -1,0 +1,147 @@
+"""Training samples: a scene, a crop around its person, an imperfect initial mask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+
+from deocclude.data.synthesis.config_checks import check_ranges
+from deocclude.data.synthesis.mask_corruption import BoxErrors, draw_box, draw_initial_mask, take_somebody_out
+from deocclude.data.synthesis.photometric import camera, photometric
+from deocclude.data.synthesis.single_person import Library, Plan, SynthesisConfig, beyond_rgb, plan_scene, render
+
+Rng = np.random.Generator
+
+
+@dataclass(frozen=True)
+class CropConfig:
+    """How training crops are drawn; they cover the wide and the tight crop of inference with room to spare."""
+
+    p_wide: float = 0.35
+    wide_scale: tuple[float, float] = (1.7, 2.9)  # of the visible box's longer side, around the visible box
+    tight_scale: tuple[float, float] = (1.05, 1.6)  # of the amodal box's longer side, around the amodal box
+    shift: float = 0.1  # of the crop's side
+    p_exact: float = 0.3
+    p_box: float = 0.25
+    # how far a box's sides are off, as degrade.BoxErrors has it: a detector's are, the more so the more is hidden
+    box_spread: tuple[float, float] | None = None
+    box_height_share: float = 1.0
+    box_lean: float = 0.0
+    # of samples of composed scenes: their initial mask is a box without somebody who is known already, another person
+    # or, where nobody else is in it, its own; then there is nobody left to find
+    p_taken: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_ranges(self, rising=("wide_scale", "tight_scale", "box_spread"))
+        if self.box_spread is not None and self.box_spread[0] <= 0:
+            raise ValueError(f"box_spread must be above 0, got {list(self.box_spread)}")
+        for name in ("box_height_share", "box_lean"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name):g}")
+
+    @property
+    def box_errors(self) -> BoxErrors:
+        """How far off boxes are."""
+        return BoxErrors(self.box_spread, self.box_height_share, self.box_lean)
+
+
+def draw_sample(
+    library: Library, rng: Rng, synthesis: SynthesisConfig, crop: CropConfig, size_px: int, *, truth: bool = True
+) -> dict[str, np.ndarray]:
+    """One training sample.
+
+    photo, truth: (S, S, 3) uint8; initial, visible, amodal, known: (S, S) bool; parsing: (S, S) uint8, 255 unknown.
+    truth: whether it is wanted; the rest is the same without it.
+    """
+    plan = plan_scene(library, rng, synthesis)
+    scene = render(plan, draw_crop(plan, rng, crop, size_px), (size_px, size_px))
+    photo, *true = camera(photometric([scene.photo, scene.truth] if truth else [scene.photo], rng), rng)
+    photo[~scene.inside] = beyond_rgb(plan)
+    nobody = plan.nobody
+    if nobody:  # boxes alone are in doubt: whoever draws a mask means it
+        initial = draw_box(scene.visible, rng, crop.box_errors) & scene.inside
+    elif crop.p_taken and rng.random() < crop.p_taken:
+        box = draw_box(scene.visible, rng, crop.box_errors, scene.others) & scene.inside
+        initial, nobody = take_somebody_out(box, scene.visible, scene.others, rng)
+    else:
+        initial = draw_initial_mask(
+            scene.visible, rng, p_exact=crop.p_exact, p_box=crop.p_box, errors=crop.box_errors, others=scene.others
+        )
+        initial &= scene.inside
+    visible, amodal, parsing = scene.visible, scene.amodal, scene.parsing
+    if nobody:
+        visible, amodal, parsing = (np.zeros_like(array) for array in (visible, amodal, parsing))
+    sample = {
+        "photo": photo, "initial": initial, "visible": visible, "amodal": amodal, "parsing": parsing,
+        "known": scene.known,
+    }  # fmt: skip
+    return sample | {"truth": true[0]} if truth else sample
+
+
+def draw_crop(plan: Plan, rng: Rng, crop: CropConfig, size_px: int) -> np.ndarray:
+    """2x3 affine from person coordinates to the pixels of a (size_px, size_px) crop."""
+    wide = rng.random() < crop.p_wide
+    x0, y0, x1, y1 = plan.visible_box_xyxy if wide else plan.amodal_box_xyxy
+    side = max(x1 - x0, y1 - y0, 0.06) * rng.uniform(*(crop.wide_scale if wide else crop.tight_scale))
+    cx, cy = np.array([x0 + x1, y0 + y1]) / 2 + rng.uniform(-1, 1, 2) * crop.shift * side * (0.5 if wide else 1.0)
+    s = size_px / side
+    # -0.5: pixel i covers [i, i + 1), warps address its middle as i
+    return np.array([[s, 0, size_px / 2 - s * cx - 0.5], [0, s, size_px / 2 - s * cy - 0.5]])
+
+
+def to_batch(samples: list[dict[str, np.ndarray]]) -> dict[str, Any]:
+    """Samples as torch tensors: uint8, images (B, 3, S, S), masks (B, 1, S, S), parsing (B, S, S)."""
+    import torch
+
+    out = {}
+    for key in samples[0]:
+        stack = np.stack([s[key] for s in samples])
+        if stack.dtype == bool:
+            stack = stack.astype(np.uint8)
+        tensor = torch.from_numpy(stack)
+        if key in ("photo", "truth"):
+            tensor = tensor.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
+        elif key != "parsing":
+            tensor = tensor[:, None]
+        out[key] = tensor
+    return out
+
+
+class RealSubjects(Protocol):
+    """People who are not composed: data.real_people.RealPeople, say."""
+
+    def draw(self, rng: Rng, crop: CropConfig, size_px: int) -> dict[str, np.ndarray]:
+        """One training sample, as `draw_sample` gives them."""
+        ...
+
+
+class SampleStream:
+    """Endless training batches, reproducible from (seed, worker, number of the batch)."""
+
+    def __init__(
+        self, library: Library, synthesis: SynthesisConfig, crop: CropConfig, *, seed: int,
+        real: RealSubjects | None = None, p_real: float = 0.0, truth: bool = True,
+    ):  # fmt: skip
+        """p_real: share of samples that show people of `real`, of whom the visible part alone is known.
+
+        truth: whether samples hold what the scene looks like unhidden, which takes a tenth of the time to draw.
+        """
+        self.library, self.synthesis, self.crop, self.seed = library, synthesis, crop, seed
+        self.real, self.p_real = real, p_real if real is not None else 0.0
+        self.truth = truth
+        cv2.setNumThreads(0)
+
+    def batch(self, index: int, batch_size: int, size_px: int, *, part: int = 0) -> dict[str, Any]:
+        """Batch number `index`, or one part of it; the same arguments always give the same batch."""
+        rng = np.random.default_rng((self.seed, index, part) if part else (self.seed, index))
+        return to_batch([self._sample(rng, size_px) for _ in range(batch_size)])
+
+    def _sample(self, rng: Rng, size_px: int) -> dict[str, np.ndarray]:
+        # asked only where it can be: runs of before drew no number for it
+        if self.p_real and rng.random() < self.p_real:
+            sample = self.real.draw(rng, self.crop, size_px)
+            return sample if self.truth else {key: array for key, array in sample.items() if key != "truth"}
+        return draw_sample(self.library, rng, self.synthesis, self.crop, size_px, truth=self.truth)

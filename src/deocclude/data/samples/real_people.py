@@ -1,0 +1,74 @@
+"""People of real photos as training samples of stage 1: what hides them is real, and so are their neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from deocclude.data.samples.person_samples import CropConfig
+from deocclude.data.sources.real_photos import BEYOND, WildPhoto
+from deocclude.data.synthesis.mask_corruption import draw_initial_mask
+from deocclude.data.synthesis.photometric import camera, photometric
+from deocclude.errors import InputError
+from deocclude.imaging.crop import OUTSIDE_GREY
+from deocclude.imaging.masks import mask_to_box_xyxy
+
+Rng = np.random.Generator
+
+_MIN_PX = 32
+_TIGHT_SCALE = (1.05, 1.9)  # a tight crop's side, of the visible box's longer side: the amodal box is not known
+
+
+class RealPeople:
+    """Everybody in real photos, one at a time, as training samples of stage 1.
+
+    Their bodies behind what hides them nobody knows, so `known` is the visible part. The outlines, loose
+    polygons, never come as exact initial masks.
+    """
+
+    def __init__(self, photos: Sequence[WildPhoto]):
+        """People of less than 32 pixels are left out. Raises InputError where nobody is left."""
+        self.photos = photos
+        self.people = [
+            (at, number)
+            for at, photo in enumerate(photos)
+            for number, (x0, y0, x1, y1) in photo.boxes_xyxy.items()
+            if max(x1 - x0, y1 - y0) >= _MIN_PX and (photo.instances == number).any()
+        ]
+        if not self.people:
+            raise InputError(f"nobody of at least {_MIN_PX} px in {len(photos)} real photos")
+
+    def __len__(self) -> int:
+        return len(self.people)
+
+    def draw(self, rng: Rng, crop: CropConfig, size_px: int) -> dict[str, np.ndarray]:
+        """One training sample, as draw_sample gives them."""
+        at, number = self.people[rng.integers(len(self.people))]
+        photo = self.photos[at]
+        x0, y0, x1, y1 = mask_to_box_xyxy(photo.instances == number)
+        side = max(x1 - x0, y1 - y0) * rng.uniform(*(crop.wide_scale if rng.random() < crop.p_wide else _TIGHT_SCALE))
+        cx, cy = np.array([x0 + x1, y0 + y1]) / 2 + rng.uniform(-1, 1, 2) * crop.shift * side * 0.5
+        s = size_px / side
+        flip = -1.0 if rng.random() < 0.5 else 1.0
+        # -0.5 as in draw_crop
+        to_crop = np.array([[flip * s, 0, size_px / 2 - flip * s * cx - 0.5], [0, s, size_px / 2 - s * cy - 0.5]])
+        rgb = cv2.warpAffine(
+            photo.rgb, to_crop, (size_px, size_px), flags=cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_CONSTANT, borderValue=(OUTSIDE_GREY,) * 3,
+        )  # fmt: skip
+        ids = cv2.warpAffine(photo.instances, to_crop, (size_px, size_px), flags=cv2.INTER_NEAREST, borderValue=BEYOND)
+        visible, inside = ids == number, ids != BEYOND
+        (rgb,) = camera(photometric([rgb], rng), rng)
+        rgb[~inside] = OUTSIDE_GREY
+        # of the masks that are not exact, as many boxes as there are of composed people
+        p_box = crop.p_box / (1 - crop.p_exact) if crop.p_exact < 1 else 0.0
+        others = [ids == other for other in np.unique(ids) if other not in (0, number, BEYOND)]
+        initial = (
+            draw_initial_mask(visible, rng, p_exact=0.0, p_box=p_box, errors=crop.box_errors, others=others) & inside
+        )
+        return {
+            "photo": rgb, "truth": rgb.copy(), "initial": initial, "visible": visible, "amodal": visible.copy(),
+            "parsing": np.where(visible, 255, 0).astype(np.uint8), "known": visible.copy(),
+        }  # fmt: skip

@@ -1,0 +1,79 @@
+"""Typical pose masks: k-means centres of training silhouettes, as (visible half, whole half) pairs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from deocclude.data.synthesis.single_person import Library, SynthesisConfig, plan_scene, render
+from deocclude.io.typical_poses import FRAME_CELLS, FRAME_SIGMAS
+
+
+def frame_affine(visible: np.ndarray) -> np.ndarray:
+    """2x3 affine from pixels of a (H, W) mask to the 32x32 person frame.
+
+    The frame is the square around the visible mask's centroid whose side is FRAME_SIGMAS
+    (times sqrt(var_x + var_y)): about 2.3 times the height of a standing person.
+    """
+    ys, xs = np.nonzero(visible)
+    side = FRAME_SIGMAS * max(1.0, np.sqrt(xs.var() + ys.var()))
+    s = FRAME_CELLS / side
+    middle = FRAME_CELLS / 2 - 0.5
+    return np.array([[s, 0, middle - s * xs.mean()], [0, s, middle - s * ys.mean()]])
+
+
+def into_frame(mask: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """(H, W) mask in {0, 1} -> (32, 32) float32 in [0, 1]: the share of each cell that is covered."""
+    over = 4  # cells are sampled 4x4 so that thin legs do not alias away
+    fine = affine.copy() * over
+    fine[:, 2] += (over - 1) / 2
+    sampled = cv2.warpAffine(mask.astype(np.float32), fine, (FRAME_CELLS * over,) * 2, flags=cv2.INTER_LINEAR)
+    return cv2.resize(sampled, (FRAME_CELLS, FRAME_CELLS), interpolation=cv2.INTER_AREA)
+
+
+def typical_poses(
+    library: Library, rng: np.random.Generator, config: SynthesisConfig, *, count: int = 64, samples: int = 6000
+) -> np.ndarray:
+    """Cluster centres (count, 2, 32, 32) float32 in [0, 1] of synthetically occluded people.
+
+    [:, 0] is what is seen, [:, 1] the whole silhouette, both in the person frame of what is seen.
+    MiniBatchKMeans with k-means++ starts, as the paper computes its 64 centres.
+    """
+    from sklearn.cluster import MiniBatchKMeans
+
+    size, reach = 128, 1.2
+    s = size / (2 * reach)
+    to_frame = np.array([[s, 0, size / 2 - 0.5], [0, s, size / 2 - 0.5]])
+    pairs = []
+    while len(pairs) < samples:
+        scene = render(plan_scene(library, rng, config), to_frame, (size, size))
+        if scene.visible.sum() < 30:
+            continue
+        affine = frame_affine(scene.visible)
+        pairs.append(np.stack([into_frame(scene.visible, affine), into_frame(scene.amodal, affine)]))
+    vectors = np.stack(pairs).reshape(len(pairs), -1)
+    kmeans = MiniBatchKMeans(count, init="k-means++", n_init=3, batch_size=1024, random_state=int(rng.integers(2**31)))
+    centres = kmeans.fit(vectors).cluster_centers_.reshape(count, 2, FRAME_CELLS, FRAME_CELLS)
+    return centres.clip(0, 1).astype(np.float32)
+
+
+def write_poses(path: Path, centres: np.ndarray) -> None:
+    """Centres as .npz, in place of a file of that name only once they are written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".tmp")
+    with part.open("wb") as file:
+        np.savez_compressed(file, centres=centres)
+    part.replace(path)
+
+
+def draw_sheet(centres: np.ndarray, columns: int = 16, scale: int = 3) -> np.ndarray:
+    """(H, W, 3) uint8 picture of all centres: what is seen in blue over the whole body in orange."""
+    seen, whole = centres[:, 0, ..., None], centres[:, 1, ..., None]
+    tiles = (whole * np.array([240, 150, 60]) * (1 - seen) + seen * np.array([70, 140, 230])).astype(np.uint8)
+    rows = [
+        np.hstack([*tiles[i : i + columns], *[tiles[0] * 0] * max(0, i + columns - len(tiles))])
+        for i in range(0, len(tiles), columns)
+    ]
+    return np.vstack(rows).repeat(scale, axis=0).repeat(scale, axis=1)

@@ -1,0 +1,1 @@
+"""Where training people, occluders and backgrounds come from; one form for all."""

@@ -1,0 +1,195 @@
+"""Which people, occluders and backgrounds a run trains on: from a data folder to a synthesis Library."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from deocclude.data.sources.holdout import every_sixth, held_out
+from deocclude.data.sources.layers import PERSON_MAX_PX, Layer, PersonPhoto
+from deocclude.data.sources.lazy import Everyone, Joined, Picked, trait_of
+from deocclude.data.sources.photo_sets import PHOTO_SETS
+from deocclude.data.sources.procedural import drawn_place, slabs
+from deocclude.data.sources.readers import (
+    MIXED_GROUPS,
+    read_backgrounds,
+    read_ccp,
+    read_cutout_people,
+    read_image_mask_folder,
+    read_layers,
+)  # fmt: skip
+from deocclude.data.synthesis.single_person import Library
+from deocclude.errors import InputError
+
+_MIN_PLACES = 8  # backgrounds of a source of its own; drawn ones fill up to it
+_SLABS = 48
+
+
+@dataclass(frozen=True)
+class SourceWeights:
+    """Share of training subjects from each source; a source of weight 0 is not read."""
+
+    ccp: float = 0.42
+    cutouts: float = 0.3
+    full: float = 0.12
+    upper: float = 0.16
+    built: float = 0.0
+    folder: float = 0.0
+    voc: float = 0.0
+    coco: float = 0.0
+    pelota: float = 0.0
+    teachers: float = 0.0
+    small: float = 0.0
+
+    @property
+    def of_root(self) -> float:
+        """The share of the sources that lie in the data folder."""
+        return self.ccp + self.cutouts + self.full + self.upper + sum(getattr(self, name) for name in PHOTO_SETS)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where sources lie that have a path of their own.
+
+    built: a built set, path or URL. folder: photos with masks. occluders: RGBA pictures of things, and backgrounds:
+    photos without people, in place of the data folder's, or of what is made from the people's own photos.
+    """
+
+    built: str | None = None
+    folder: Path | None = None
+    occluders: Path | None = None
+    backgrounds: Path | None = None
+
+
+@dataclass
+class _Found:
+    """What the sources gave: groups of people with their weights, and of the sources with a path of their own more."""
+
+    groups: list[tuple[float, Sequence[PersonPhoto]]]
+    occluders: list[Sequence[Layer]]
+    places: list[Sequence[np.ndarray]]
+
+
+def load_library(
+    root: Path, split: str, weights: SourceWeights, places: Places = Places(), *, max_px: int | None = PERSON_MAX_PX
+) -> Library:
+    """Everything that belongs to `split`, "train" or "val".
+
+    root: the data folder (docs/data.md), not needed where its sources have no weight. Clothing Co-Parsing is split by
+    its splits.json, a built set as it was built, a folder by `every_sixth`, photo sets as
+    `PHOTO_SETS` says, the other sources by `held_out`.
+
+    Occluders and backgrounds are those that `places` names, else the data folder's. Where no source of the data folder
+    is read they come from the people's own photos: occluders are people who are no subjects, and slabs; backgrounds are
+    what is beside the people, and drawn ones where that is little.
+
+    Raises InputError naming what is not there, or which split has nobody in it.
+    """
+
+    def mine(name: str) -> bool:
+        return held_out(name) == (split == "val")
+
+    if not (weights.of_root or weights.built or weights.folder):
+        raise InputError("data.sources: no source has a share above 0, so there is nobody to draw")
+    found = _Found([], [], [])
+    if weights.of_root:
+        found.groups += _groups_of_root(root, split, weights, mine, max_px)
+    if weights.built:
+        _add_built(found, split, weights.built, places)
+    if weights.folder:
+        _add_folder(found, split, weights.folder, places, max_px)
+    found.groups = [(weight, group) for weight, group in found.groups if len(group)]
+    if not found.groups:
+        named = [weights.of_root and root, weights.built and places.built, weights.folder and places.folder]
+        raise InputError(f"no person of split {split!r} in {' or '.join(str(n) for n in named if n) or root}")
+    people = Everyone([group for _, group in found.groups])
+    shares = np.concatenate([np.full(len(group), weight / len(group)) for weight, group in found.groups])
+    library = Library(people, shares / shares.sum(), (), ())
+    whole = np.flatnonzero(trait_of(people, "whole"))
+    clutter = Picked(people, whole) if len(whole) < len(people) else ()
+    backgrounds = _backgrounds(found, root, weights, places, split, max_px)
+    library = replace(library, backgrounds=backgrounds, clutter_people=clutter)
+    return replace(library, occluders=_occluders(found, library, root, weights, places, split, max_px))
+
+
+def _groups_of_root(
+    root: Path, split: str, weights: SourceWeights, mine: Callable[[str], bool], max_px: int | None
+) -> list[tuple[float, list[PersonPhoto]]]:
+    if not root.is_dir():
+        raise InputError(f"data folder not found: looked for {root}")
+
+    def of_split(people: Iterable[PersonPhoto]) -> list[PersonPhoto]:
+        return [person for person in people if mine(person.name)]
+
+    groups = []
+    if weights.ccp:
+        groups.append((weights.ccp, list(read_ccp(root / "ccp", split, max_px=max_px))))
+    if weights.cutouts:
+        people = read_cutout_people(root / "cutouts" / "people", max_px=max_px)
+        groups.append((weights.cutouts, of_split(people)))
+    for weight, name in ((weights.full, "full"), (weights.upper, "upper")):
+        if weight:
+            people = read_image_mask_folder(
+                root / "mixed_people" / name, whole=name == "full", max_px=max_px, left_out=MIXED_GROUPS[name]
+            )
+            groups.append((weight, of_split(people)))
+    for name, photos in PHOTO_SETS.items():
+        if weight := getattr(weights, name):
+            people = photos.read(root / photos.folder, max_px)
+            groups.append((weight, [p for p in people if photos.is_held_out(p.name) == (split == "val")]))
+    return groups
+
+
+def _add_built(found: _Found, split: str, weight: float, places: Places) -> None:
+    # not before it is needed: `datasets` takes a second to import
+    from deocclude.data.sources.shards import ShardedOccluders, ShardedPeople, ShardedPlaces, ShardedRows
+
+    if places.built is None:
+        raise InputError("data.built: name the set that `deocclude data build` wrote, as data.sources.built is not 0")
+    rows = ShardedRows(places.built)
+    found.groups.append((weight, ShardedPeople(rows, split)))
+    found.occluders.append(ShardedOccluders(rows, split))
+    found.places.append(ShardedPlaces(rows, split))
+
+
+def _add_folder(found: _Found, split: str, weight: float, places: Places, max_px: int | None) -> None:
+    from deocclude.data.sources.folder import FolderOccluders, FolderPlaces, FolderSubjects, read_folder_people
+
+    if places.folder is None:
+        raise InputError("data.folder: name a folder of images/ and masks/, as data.sources.folder is not 0")
+    people = read_folder_people(places.folder, lambda number: every_sixth(number) == (split == "val"))
+    found.groups.append((weight, FolderSubjects(people.people, max_px)))
+    found.occluders.append(FolderOccluders(people.occluders, max_px))
+    found.places.append(FolderPlaces(people.places))
+
+
+def _backgrounds(
+    found: _Found, root: Path, weights: SourceWeights, places: Places, split: str, max_px: int | None
+) -> Sequence[np.ndarray]:
+    if places.backgrounds is None and not weights.of_root:
+        own = Joined(found.places)
+        rng = np.random.default_rng(split == "val")
+        return Joined([own, [drawn_place(rng) for _ in range(max(0, _MIN_PLACES - len(own)))]])
+    folder = places.backgrounds or root / "backgrounds"
+    files = read_backgrounds(folder, max_px=None if max_px is None else 2 * max_px)
+    chosen = [b for i, b in enumerate(files) if held_out(f"background/{i}") == (split == "val")]
+    return _required(chosen, "background", split, folder)
+
+
+def _occluders(
+    found: _Found, library: Library, root: Path, weights: SourceWeights, places: Places, split: str, max_px: int | None
+) -> Sequence[Layer]:
+    if places.occluders is None and not weights.of_root:
+        return Joined([*found.occluders, slabs(library, np.random.default_rng(2 + (split == "val")), _SLABS)])
+    folder = places.occluders or root / "cutouts" / "objects"
+    chosen = [o for o in read_layers(folder, max_px=max_px) if held_out(o.name) == (split == "val")]
+    return _required(chosen, "occluder", split, folder)
+
+
+def _required(items: list, what: str, split: str, folder: Path) -> list:
+    if not items:
+        raise InputError(f"no {what} of split {split!r} in {folder}: a few dozen are needed for both splits")
+    return items

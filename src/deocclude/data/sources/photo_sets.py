@@ -1,0 +1,270 @@
+"""Readers of real photos with annotated people, one folder each: who counts as whole, who as cut, who is out.
+
+Somebody hidden by a thing inside the photo is neither whole nor cut by the edge: the rest of that body is unknown and
+no `PersonPhoto` can say so, hence such people are never read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from deocclude.data.sources.holdout import held_out
+from deocclude.data.sources.layers import PersonPhoto
+from deocclude.data.sources.readers import as_person, ordered, read_cutout_people, read_image, require
+from deocclude.errors import InputError
+from deocclude.imaging.masks import mask_to_box_xyxy
+from deocclude.people.coco_file import read_json, segmentation_to_mask
+from deocclude.people.detector import box_iou
+
+_SURROUNDINGS = 0.5  # of the photo that is kept on each side, of the person's longer side
+_VOC_GROWN = 0.03  # of a box's longer side: what of it a piece may reach beyond the box and be its person's
+_VOC_MIN_BOX_IOU = 0.85  # of the pieces' box and the annotated one
+_COCO_LOOSE_PX = 1  # polygons include this much background all around
+_PELOTA_MIN_PX = 120  # longer side of a box; smaller people are blurs in the background
+_PELOTA_EDGE = 0.01  # of the photo's longer side: nearer to the edge a person counts as cut
+_LETTERBOX_DIFF = 6  # grey levels from the corner's colour
+_LETTERBOX_PX = 15  # narrower dark parts are no letterbox
+_MAX_LOST = 0.05  # of a mask, to what is taken for the letterbox
+_MIN_CUT = 0.2  # of a box's side that lies on the photo's edge, for somebody cut by it
+# Seen by eye. pelota: hidden by somebody nobody outlined, far out of focus, or (89) the same photo as 69.
+_PELOTA_LEFT_OUT = frozenset({"2-1", "20-1", "25-1", "28-2", "30-2", "39-1", "43-2", "69-1", "78-3", "79-1"})
+_PELOTA_REPEATS = frozenset({"89"})
+_TEACHERS_WHOLE = frozenset({*(f"t{number:03d}" for number in range(7, 25)), "t064"})
+# people_small: several people, machines, instruments and furniture that are no part of a body, bodies cut by the frame
+_SMALL_LEFT_OUT = frozenset(
+    f"fg_{number:03d}"
+    for number in (
+        1, 8, 9, 11, 13, 14, 16, 18, 20, 21, 22, 24, 28, 29, 30, 33, 34, 42, 43, 48, 50, 51, 53, 55, 56, 57, 58, 59, 60,
+        63, 65, 66, 67, 68, 69, 70, 73, 75, 76, 77, 79, 80, 81, 82, 83, 85, 86, 87, 89, 91, 92, 93, 95, 98, 99,
+    )
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class PhotoSet:
+    """A source of the data folder.
+
+    folder: where it lies below the root. read: everybody in it, given that folder and the longest side of a person in
+    pixels, or None for the photo's own. is_held_out: whether the person of that name is kept for validation.
+    """
+
+    folder: str
+    read: Callable[[Path, int | None], Iterator[PersonPhoto]]
+    is_held_out: Callable[[str], bool]
+
+
+def read_voc(root: Path, max_px: int | None = None) -> Iterator[PersonPhoto]:
+    """The whole people of PASCAL-Person-Part photos: `people.json` has {"whole": {ID: box}}, [x, y, w, h] in pixels.
+
+    parts/ID.png (0 = nobody) tells people apart from the rest, not from each other: a person is the connected pieces
+    that lie mostly in the box. Whoever's pieces make another box touches somebody else and is skipped.
+    """
+    whole = _entry(root, "whole", dict)
+
+    def one(photo_id: str) -> PersonPhoto | None:
+        rgb = _photo(root, photo_id)
+        parts_file = root / "parts" / f"{photo_id}.png"
+        parts = read_image(parts_file, cv2.IMREAD_GRAYSCALE) > 0
+        if parts.shape != rgb.shape[:2]:
+            raise InputError(f"{parts_file}: parts must have the photo's size {rgb.shape[:2]} (HxW), got {parts.shape}")
+        x, y, w, h = whole[photo_id]
+        grown = _VOC_GROWN * max(w, h) + 1
+        in_box = np.zeros(parts.shape, bool)
+        rows, columns = ((max(0, int(a - grown)), int(a + length + grown) + 1) for a, length in ((y, h), (x, w)))
+        in_box[slice(*rows), slice(*columns)] = True
+        count, pieces, stats, _ = cv2.connectedComponentsWithStats(parts.astype(np.uint8))
+        share = np.bincount(pieces[in_box], minlength=count) / stats[:, cv2.CC_STAT_AREA]
+        share[0] = 0  # nobody
+        mask = (share > 0.5)[pieces]
+        if not mask.any():
+            return None
+        (iou,) = box_iou(*np.array([[mask_to_box_xyxy(mask)], [(x, y, x + w, y + h)]], float)).ravel()
+        if iou < _VOC_MIN_BOX_IOU:
+            return None
+        return _cropped(f"voc/{photo_id}", rgb, mask, max_px)
+
+    return _everyone(one, sorted(whole))
+
+
+def read_coco(root: Path, max_px: int | None = None) -> Iterator[PersonPhoto]:
+    """The whole people of COCO photos: `people.json` has {"whole": [ID], "people": {ID: [{segmentation}]}, "size": {ID:
+    [w, h]}}; coordinates refer to `size`, the photos may be smaller. Loose polygons lose a pixel of the rim.
+    """
+    people, sizes = _entry(root, "people", dict), _entry(root, "size", dict)
+
+    def one(photo_id: str) -> PersonPhoto | None:
+        rgb = _photo(root, photo_id)
+        (person,) = people[photo_id]
+        mask = _mask(person, sizes[photo_id], rgb, root, photo_id)
+        mask = cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8), iterations=_COCO_LOOSE_PX) > 0
+        return _cropped(f"coco/{photo_id}", rgb, mask, max_px)
+
+    return _everyone(one, _entry(root, "whole", list))
+
+
+def read_pelota(root: Path, max_px: int | None = None) -> Iterator[PersonPhoto]:
+    """Players: `people.json` has {ID: {"size": [w, h], "people": [{segmentation, keypoints}]}}, as for `read_coco`.
+
+    Whole is who has both ankles marked (COCO's keypoints 15 and 16) and keeps off the photo's edge; cut by it, who is
+    near it and touches no other player. Everyone else is skipped: a net, a racket or somebody may hide them.
+    """
+    photos = read_json(require(root / "people.json", "people of pelota"))
+
+    def of_photo(photo_id: str) -> list[PersonPhoto]:
+        rgb = _photo(root, photo_id)
+        entries = photos[photo_id]["people"]
+        masks = [_mask(entry, photos[photo_id]["size"], rgb, root, photo_id) for entry in entries]
+        height, width = rgb.shape[:2]
+        edge = max(3.0, _PELOTA_EDGE * max(height, width))
+        found = []
+        for number, (entry, mask) in enumerate(zip(entries, masks, strict=True)):
+            if not mask.any() or f"{photo_id}-{number}" in _PELOTA_LEFT_OUT:
+                continue
+            x0, y0, x1, y1 = mask_to_box_xyxy(mask)
+            if max(x1 - x0, y1 - y0) < _PELOTA_MIN_PX:
+                continue
+            inside = min(x0, y0) > edge and x1 < width - edge and y1 < height - edge
+            others = np.any([np.zeros_like(mask), *(m for n, m in enumerate(masks) if n != number)], axis=0)
+            touched = (cv2.dilate(others.astype(np.uint8), np.ones((7, 7), np.uint8)) > 0) & mask
+            ankles = np.array(entry["keypoints"]).reshape(-1, 3)[15:17, 2]
+            if (ankles > 0).all() if inside else not touched.any():
+                found.append(_cropped(f"pelota/{photo_id}-{number}", rgb, mask, max_px, whole=inside))
+        return found
+
+    ids = sorted((i for i in photos if i not in _PELOTA_REPEATS), key=int)
+    return (person for people in ordered(of_photo, ids) for person in people)
+
+
+def read_teachers(root: Path, max_px: int | None = None) -> Iterator[PersonPhoto]:
+    """Teachers in frames of lessons: `people.json` as for `read_pelota`, masks mostly COCO run lengths.
+
+    The frame ends where its letterbox begins, and there the photo is cut off. A few named people are whole; others
+    count where the frame cuts them, as no desk then hides what is missing. Frames of several people are skipped.
+    """
+    frames = read_json(require(root / "people.json", "people of teachers"))
+
+    def one(frame_id: str) -> PersonPhoto | None:
+        entries = frames[frame_id]["people"]
+        if len(entries) != 1:
+            return None
+        rgb = _photo(root, frame_id)
+        mask = _mask(entries[0], frames[frame_id]["size"], rgb, root, frame_id)
+        whole = frame_id in _TEACHERS_WHOLE
+        if not mask.any():
+            return None
+        inner = _inside_letterbox(rgb, mask)
+        if mask[inner].sum() < (1 - _MAX_LOST) * mask.sum() or not (whole or _is_cut(mask[inner])):
+            return None
+        return _cropped(f"teachers/{frame_id}", rgb[inner], mask[inner], max_px, whole=whole)
+
+    return _everyone(one, sorted(frames))
+
+
+def read_small(root: Path, max_px: int | None = None) -> Iterator[PersonPhoto]:
+    """Whole people as RGBA files, of which those are left out that show more than one body."""
+    return read_cutout_people(root, max_px=max_px, kind="small", left_out=_SMALL_LEFT_OUT)
+
+
+def _number_of(name: str) -> int:
+    """The first number after the source: 77 of pelota/77-0, 12 of teachers/t012."""
+    found = re.search(r"\d+", name.partition("/")[2])
+    if found is None:
+        raise InputError(f"{name}: expected a number in the name, by which its series is held out or not")
+    return int(found.group())
+
+
+def _by_id(name: str) -> bool:
+    # the id alone, as data/sources/real_photos.py does: a photo that lies in two folders is on one side
+    return held_out(name.partition("/")[2])
+
+
+PHOTO_SETS = {
+    "voc": PhotoSet("voc_parts", read_voc, _by_id),
+    "coco": PhotoSet("coco_people", read_coco, _by_id),
+    # neighbours in number are of one match
+    "pelota": PhotoSet("pelota", read_pelota, lambda name: held_out(f"pelota/{_number_of(name) // 10}")),
+    # a stretch of about one in six that no teacher is on both sides of
+    "teachers": PhotoSet("teachers", read_teachers, lambda name: 35 <= _number_of(name) < 70),
+    "small": PhotoSet("cutouts/people_small", read_small, held_out),
+}
+"""Sources by name, as `data.sources` of a config has them."""
+
+
+def _entry(root: Path, key: str, kind: type) -> Any:
+    """people.json's value under `key`."""
+    path = require(root / "people.json", f"people of {root.name}")
+    document = read_json(path)
+    if not isinstance(document, dict) or not isinstance(document.get(key), kind):
+        raise InputError(f'{path}: expected "{key}", {"a list" if kind is list else "an object"}')
+    return document[key]
+
+
+def _photo(root: Path, photo_id: str) -> np.ndarray:
+    return read_image(root / "photos" / f"{photo_id}.webp")
+
+
+def _mask(entry: dict, size_wh: list[int], rgb: np.ndarray, root: Path, photo_id: str) -> np.ndarray:
+    """(H, W) bool mask in the stored photo of a person whose coordinates refer to one of `size_wh`."""
+    try:
+        mask = segmentation_to_mask(entry["segmentation"], (size_wh[1], size_wh[0]))
+    except (InputError, KeyError) as error:
+        raise InputError(f"{root / 'people.json'}: {photo_id}: {error}") from error
+    covered = cv2.resize(mask.astype(np.uint8) * 255, rgb.shape[1::-1], interpolation=cv2.INTER_AREA)
+    return covered >= 128
+
+
+def _cropped(
+    name: str, rgb: np.ndarray, mask: np.ndarray, max_px: int | None, *, whole: bool = True
+) -> PersonPhoto | None:
+    """The person with some of what is around; None where the mask is empty. Edges that cut somebody stay edges."""
+    if not mask.any():
+        return None
+    x0, y0, x1, y1 = mask_to_box_xyxy(mask)
+    around = round(_SURROUNDINGS * max(x1 - x0, y1 - y0))
+    part = (slice(max(0, y0 - around), y1 + around), slice(max(0, x0 - around), x1 + around))
+    return as_person(name, rgb[part], mask[part], max_px, has_background=True, whole=whole)
+
+
+def _everyone(read: Callable[[str], PersonPhoto | None], ids: Iterable[str]) -> Iterator[PersonPhoto]:
+    return (person for person in ordered(read, ids) if person is not None)
+
+
+def _inside_letterbox(rgb: np.ndarray, mask: np.ndarray) -> tuple[slice, slice]:
+    """Rows and columns of the largest part around the person that no letterbox reaches into, beside their box.
+
+    The letterbox is what is joined to a dark corner and has its colour; frames may lie slanted in it.
+    """
+    height, width = mask.shape
+    bars = np.zeros_like(mask)
+    opening = np.ones((_LETTERBOX_PX, _LETTERBOX_PX), np.uint8)
+    for corner in ((0, 0), (0, -1), (-1, 0), (-1, -1)):
+        if rgb[corner].max() < 64:
+            colour = rgb[corner].astype(float)
+            alike = cv2.inRange(rgb, colour - _LETTERBOX_DIFF, colour + _LETTERBOX_DIFF)
+            alike[mask] = 0
+            _, pieces = cv2.connectedComponents(cv2.morphologyEx(alike, cv2.MORPH_OPEN, opening))
+            if pieces[corner]:
+                bars |= pieces == pieces[corner]
+    x0, y0, x1, y1 = mask_to_box_xyxy(mask)
+    middle_y, middle_x = (y0 + y1) // 2, (x0 + x1) // 2
+    rows, columns = (np.flatnonzero(line) for line in (bars[:, x0:x1].any(1), bars[y0:y1].any(0)))
+    # a slanted bar reaches further in at one end of the box: there the part ends
+    top, bottom = max(rows[rows < middle_y], default=-1) + 1, min(rows[rows > middle_y], default=height)
+    left, right = max(columns[columns < middle_x], default=-1) + 1, min(columns[columns > middle_x], default=width)
+    return slice(top, bottom), slice(left, right)
+
+
+def _is_cut(mask: np.ndarray) -> bool:
+    """Whether the photo's lower edge, or one of its sides, cuts the person: the mask reaches it along enough of it."""
+    x0, y0, x1, y1 = mask_to_box_xyxy(mask)
+    near = 3
+    lower = mask[-near:].any(0).sum() / (x1 - x0)
+    sides = max(mask[:, :near].any(1).sum(), mask[:, -near:].any(1).sum()) / (y1 - y0)
+    return max(lower, sides) >= _MIN_CUT

@@ -1,0 +1,126 @@
+"""A built set, read back: any row by its number, from memory-mapped files, so that memory does not grow with it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deocclude.data.sources.layers import Layer, PersonPhoto
+from deocclude.data.sources.lazy import Lazy
+from deocclude.data.storage import Folder, is_url
+from deocclude.data.trainsets.rows import Kind, decode, decode_rgb
+from deocclude.data.trainsets.state import CACHE_FOLDER, read_state
+from deocclude.errors import InputError
+
+
+class ShardedRows:
+    """Rows of the parquet shards of a set. `datasets` turns them once into Arrow files that are memory-mapped.
+
+    Those lie in the set's folder. For a set at a URL, or in a folder that cannot be written to, they lie where
+    `datasets` keeps its own (HF_DATASETS_CACHE).
+    """
+
+    def __init__(self, place: str | Path) -> None:
+        """Open the set at a path or URL.
+
+        Raises InputError when it is not there, not finished, or a shard cannot be read.
+        """
+        import datasets
+
+        folder = Folder(str(place))
+        state = read_state(folder)
+        if not state.done:
+            raise InputError(f"{folder.place}: its build was interrupted: run the same `data build` again to finish it")
+        local = not is_url(folder.place) and os.access(folder.place, os.W_OK)
+        try:
+            with _unheard():
+                self._table = datasets.load_dataset(
+                    "parquet",
+                    data_files=[folder.at(shard.file) for shard in state.shards],
+                    split="train",
+                    cache_dir=str(Path(folder.place, CACHE_FOLDER)) if local else None,
+                )
+        except Exception as error:  # of many kinds, of many packages
+            reason = str(error.__cause__ or error).splitlines()[0]  # `datasets` wraps what is wrong within a shard
+            raise InputError(f"{folder.place}: its shards cannot be read: {reason}") from error
+        for name in ("photo", "mask", "parsing"):
+            self._table = self._table.cast_column(name, datasets.Image(decode=False))
+        self.place = folder.place
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        """A row, with its pictures as bytes of files."""
+        return self._table[int(number)]
+
+    def column(self, name: str) -> np.ndarray:
+        """(N,) of everyone's value of a column that is no picture."""
+        return self._table.data.column(name).to_numpy()
+
+    def numbers(self, kind: Kind, split: str | None = None) -> np.ndarray:
+        """(M,) numbers of the rows of a kind, of one split or of all."""
+        chosen = self.column("kind") == kind
+        return np.flatnonzero(chosen if split is None else chosen & (self.column("split") == split))
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Without the progress bars of `datasets`, and the errors that it logs before it raises them."""
+    import datasets
+
+    shown, level = not datasets.are_progress_bars_disabled(), datasets.logging.get_verbosity()
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        datasets.logging.set_verbosity(level)
+        if shown:
+            datasets.enable_progress_bars()
+
+
+class ShardedPeople(Lazy[PersonPhoto]):
+    """The whole people of a built set, of one split or of all."""
+
+    def __init__(self, rows: ShardedRows, split: str | None = None) -> None:
+        self._rows, self._numbers = rows, rows.numbers("person", split)
+        names = ("whole", "has_background")
+        traits = {name: rows.column(name)[self._numbers].astype(bool) for name in names}
+        super().__init__(len(self._numbers), traits=traits)
+
+    def read(self, at: int) -> PersonPhoto:
+        """Raises InputError for a row whose pictures cannot be read."""
+        row = self._rows[self._numbers[at]]
+        return decode(row).to_person(row["id"], has_background=row["has_background"], whole=row["whole"])
+
+
+class ShardedOccluders(Lazy[Layer]):
+    """What a built set has to hide people with, of one split."""
+
+    def __init__(self, rows: ShardedRows, split: str) -> None:
+        self._rows, self._numbers = rows, rows.numbers("occluder", split)
+        super().__init__(len(self._numbers))
+
+    def read(self, at: int) -> Layer:
+        """Raises InputError for a row whose pictures cannot be read."""
+        row = self._rows[self._numbers[at]]
+        return decode(row).to_layer(row["id"])
+
+
+class ShardedPlaces(Lazy[np.ndarray]):
+    """Places without people, (H, W, 3) uint8 each, of one split of a built set."""
+
+    def __init__(self, rows: ShardedRows, split: str) -> None:
+        self._rows, self._numbers = rows, rows.numbers("background", split)
+        super().__init__(len(self._numbers))
+
+    def read(self, at: int) -> np.ndarray:
+        """Raises InputError for a row whose picture cannot be read."""
+        return decode_rgb(self._rows[self._numbers[at]])

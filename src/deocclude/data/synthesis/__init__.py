@@ -1,0 +1,1 @@
+"""Synthetic occlusion: scenes composed of people, occluders and backgrounds, and corrupted masks."""

@@ -1,0 +1,400 @@
+"""Composed photos of several people, or of nobody: everyone's visible and whole mask and the order are exact.
+
+People and things stand on one ground: who is larger is nearer, has lower feet and is pasted later. Some scenes are a
+person's own photo, alone or with others pasted before and behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import cv2
+import numpy as np
+
+from deocclude.data.sources.layers import Layer, PersonPhoto
+from deocclude.data.sources.lazy import Joined, Picked, trait_of
+from deocclude.data.synthesis.config_checks import check_ranges
+from deocclude.data.synthesis.photometric import camera, photometric
+from deocclude.data.synthesis.single_person import Library, Placed, blend, draw_slab, warp_layer
+
+Rng = np.random.Generator
+
+
+@dataclass(frozen=True)
+class CrowdConfig:
+    """How scenes are drawn. Lengths are shares of the photo's longer side unless they say otherwise."""
+
+    p_nobody: float = 0.12
+    # relative frequency of 1, 2, ... pasted people in a scene
+    people: tuple[float, ...] = (0.24, 0.22, 0.17, 0.13, 0.09, 0.06, 0.05, 0.04)
+    p_own_photo: float = 0.3  # scenes in a person's own photo
+    p_alone: float = 0.5  # of those: nobody is added
+    p_alone_things: float = 0.3  # of those in turn: things stand about, one of them before the person at times
+    smallest: float = 0.0625  # 40 pixels of a photo of 640
+    middle: tuple[float, float] = (0.12, 1.1)  # height about which a scene's people vary; log-uniform
+    spread: float = 0.35  # standard deviation of log height within a scene
+    # height of the camera, in heights of a person: feet lie this much of their own height below the horizon
+    camera_height: tuple[float, float] = (0.7, 1.5)
+    p_beside: float = 0.5  # next to somebody already there, so that bodies overlap
+    p_thing_in_front: float = 0.22  # of each person
+    most_things: int = 3  # that stand about
+    p_slab: float = 0.12  # of things: a wall or a counter
+    min_visible: float = 0.15  # of a body in the photo: whoever would hide more of somebody goes elsewhere
+    max_enlarged: float = 1.6  # a cut-out is not blown up more: blur would tell who is pasted
+    p_relit: float = 0.6
+    p_wild_covered: float = 0.0  # of real photos: cut-out people and things are pasted in front of whom they show
+    p_wild_mosaic: float = 0.0  # of samples of real photos: four of them in one frame, half as large
+    p_wild_people: float = 0.0  # of people who are pasted: what is seen of somebody in a real photo
+    wild_stretch: float = 0.0  # real photos are made wider or narrower by a factor of up to e to this
+    attempts: int = 5
+
+    def __post_init__(self) -> None:
+        check_ranges(self, rising=("middle", "camera_height"))
+
+
+@dataclass(frozen=True)
+class Cast:
+    """Who and what scenes are composed from.
+
+    people: who is pasted anywhere, whole people but for those of `joined_by`; hosts: people with a photo of their own,
+    cut by its edge or not.
+    """
+
+    people: Sequence[Layer]
+    people_shares: np.ndarray
+    hosts: Sequence[PersonPhoto]
+    host_shares: np.ndarray
+    library: Library
+
+    @classmethod
+    def of(cls, library: Library) -> Cast:
+        """The cast of a library, with the library's weights within each group."""
+        whole, hosting = (trait_of(library.people, trait) for trait in ("whole", "has_background"))
+        (people, shares), (hosts, host_shares) = (_subset(library, mask) for mask in (whole, hosting))
+        return cls(people, shares, hosts, host_shares, library)
+
+    def joined_by(self, others: Sequence[Layer], share: float) -> Cast:
+        """The cast with `others`, each alike, who are `share` of all whom one draws."""
+        if not others:
+            return self
+        shares = np.concatenate([(1 - share) * self.people_shares, np.full(len(others), share / len(others))])
+        return replace(self, people=Joined([self.people, others]), people_shares=shares / shares.sum())
+
+
+@dataclass(frozen=True)
+class Pasted:
+    """A layer in the photo's pixels. rgb: (h, w, 3) uint8, alpha: (h, w) uint8, its upper left at (left, top)."""
+
+    name: str
+    is_person: bool
+    left: int
+    top: int
+    rgb: np.ndarray
+    alpha: np.ndarray
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Where the layer lies in the photo."""
+        h, w = self.alpha.shape
+        return slice(self.top, self.top + h), slice(self.left, self.left + w)
+
+    def mask(self, size_hw: tuple[int, int]) -> np.ndarray:
+        """(H, W) bool, the silhouette within the photo."""
+        out = np.zeros(size_hw, bool)
+        out[self.slices] = self.alpha >= 128
+        return out
+
+
+@dataclass(frozen=True)
+class CrowdScene:
+    """A composed photo and the truth about its N people, listed back to front.
+
+    photo: (H, W, 3) uint8; visible: (N, H, W) bool, disjoint; amodal: (N, H, W) bool, each whole body as far as the
+    photo reaches; ignore: (H, W) bool, where the photo may show people whom nobody labelled.
+    """
+
+    names: tuple[str, ...]
+    photo: np.ndarray
+    visible: np.ndarray
+    amodal: np.ndarray
+    ignore: np.ndarray
+
+    @cached_property
+    def boxes_xyxy(self) -> np.ndarray:
+        """(N, 4) float32 around what is visible of each; zeros where nothing is."""
+        boxes = np.zeros((len(self.visible), 4), np.float32)
+        for row, mask in zip(boxes, self.visible, strict=True):
+            x, y, w, h = cv2.boundingRect(mask.astype(np.uint8))
+            row[:] = x, y, x + w, y + h
+        return boxes
+
+    @cached_property
+    def hidden_fraction(self) -> np.ndarray:
+        """(N,) share of each body in the photo that is hidden, by people or things."""
+        return 1 - self.visible.sum((1, 2)) / np.maximum(1, self.amodal.sum((1, 2)))
+
+    @cached_property
+    def hidden_by_px(self) -> np.ndarray:
+        """(N, N) int: in row i, column j the pixels of j's body that lie behind i's."""
+        flat = self.amodal.reshape(len(self.amodal), self.photo.shape[0] * self.photo.shape[1]).astype(np.float32)
+        return np.tril(flat @ flat.T, -1).astype(int)
+
+
+def compose(canvas: np.ndarray, layers: Sequence[Pasted], ignore: np.ndarray) -> CrowdScene:
+    """Paste layers, back to front, onto a copy of a photo. canvas: (H, W, 3) uint8; ignore: (H, W) bool."""
+    photo, unsure, size_hw = canvas.copy(), ignore.copy(), canvas.shape[:2]
+    people = [layer for layer in layers if layer.is_person]
+    visible, amodal = np.zeros((2, len(people), *size_hw), bool)
+    count = 0
+    for layer in layers:
+        here = layer.slices
+        blend(photo[here], layer.rgb, layer.alpha)
+        covered = layer.alpha >= 128
+        visible[(slice(count), *here)] &= ~covered
+        unsure[here] &= ~covered
+        if layer.is_person:
+            visible[(count, *here)] = amodal[(count, *here)] = covered
+            count += 1
+    return CrowdScene(tuple(p.name for p in people), photo, visible, amodal, unsure)
+
+
+def draw_crowd(cast: Cast, rng: Rng, config: CrowdConfig, size_px: int) -> CrowdScene:
+    """A scene of `size_px` on its longer side, after light and camera."""
+    host, alone = None, False
+    nobody = rng.random() < config.p_nobody or not (cast.people or cast.hosts)
+    if not nobody and cast.hosts and (rng.random() < config.p_own_photo or not cast.people):
+        canvas, host, ignore = _own_photo(cast.hosts[rng.choice(len(cast.hosts), p=cast.host_shares)], rng, size_px)
+        alone = rng.random() < config.p_alone or not cast.people
+    else:
+        canvas = _background(cast.library, rng, size_px)
+        ignore = np.zeros(canvas.shape[:2], bool)
+    count = 0
+    if not nobody and not alone:
+        shares = np.array(config.people)
+        count = 1 + int(rng.choice(len(shares), p=shares / shares.sum()))
+    stage = _Stage(cast, rng, config, canvas.shape[:2], host)
+    # an own photo without additions stays as it was taken, but for a thing now and then
+    things = rng.integers(0, config.most_things + 1) if not alone or rng.random() < config.p_alone_things else 0
+    stage.fill(count, int(things))
+    scene = compose(canvas, stage.layers, ignore)
+    (photo,) = camera(photometric([scene.photo], rng), rng)
+    return CrowdScene(scene.names, photo, scene.visible, scene.amodal, scene.ignore)
+
+
+class _Stage:
+    """The ground of one scene, filled from far to near."""
+
+    def __init__(self, cast: Cast, rng: Rng, config: CrowdConfig, size_hw: tuple[int, int], host: Pasted | None):
+        self.cast, self.rng, self.config, self.size_hw = cast, rng, config, size_hw
+        self.layers: list[Pasted] = []
+        self.middles: list[tuple[float, float]] = []  # (x, height) of the people placed
+        self.visible: list[np.ndarray] = []  # of the people placed
+        self.areas: list[int] = []  # of their bodies within the photo
+        self.camera_height = rng.uniform(*config.camera_height)
+        h, longer = size_hw[0], max(size_hw)
+        self.host = host
+        # what the host is going to cover, until it stands there
+        self.reserved = np.zeros(size_hw, bool) if host is None else host.mask(size_hw)
+        if host is None:
+            self.middle_px = longer * np.exp(rng.uniform(*np.log(config.middle)))
+            if self.middle_px > 0.9 * h and rng.random() < 0.8:  # a close-up shows heads, not feet
+                feet = self.middle_px + rng.uniform(0.0, 0.4) * h
+            elif rng.random() < 0.25:  # the photo ends somewhere on their bodies
+                feet = h + rng.uniform(0.1, 0.5) * self.middle_px
+            else:
+                feet = rng.uniform(min(max(0.5 * h, 0.95 * self.middle_px), h), 1.02 * h)
+        else:
+            x, y, w, body = cv2.boundingRect((host.alpha >= 128).astype(np.uint8))
+            self.middle_px, feet = float(max(body, 1)), float(y + body)
+            self.host_x, self.host_feet = x + w / 2, feet
+        self.horizon = feet - self.camera_height * self.middle_px
+
+    def fill(self, people: int, things: int) -> None:
+        """Place people and things, the farthest first."""
+        rng, longest = self.rng, 1.3 * self.size_hw[0]
+        shortest = self.config.smallest * max(self.size_hw)
+        spots = []
+        for number in range(people + things):
+            height = np.clip(self.middle_px * np.exp(rng.normal(0, self.config.spread)), shortest, longest)
+            spots.append((height, number < people))
+        waiting = self.host
+        for height, is_person in sorted(spots):
+            if waiting is not None and height > self.middle_px:
+                self._add_host()
+                waiting = None
+            # photographers cut feet, seldom heads
+            feet = max(self.horizon + self.camera_height * height, rng.uniform(0.85, 1.05) * height)
+            place = self._place_person if is_person else self._place_thing
+            place(feet, height)
+        if waiting is not None:
+            self._add_host()
+        if self.host is not None and rng.random() < self.config.p_thing_in_front and people + things:
+            self._thing_before(self.host_x, self.host_feet, self.middle_px)
+
+    def _place_person(self, feet: float, height: float) -> None:
+        rng, config = self.rng, self.config
+        for _ in range(config.attempts):
+            layer = self.cast.people[rng.choice(len(self.cast.people), p=self.cast.people_shares)]
+            if height > config.max_enlarged * longer_side(layer):
+                continue
+            x = rng.uniform(0.0, 1.0) * self.size_hw[1]
+            if self.middles and rng.random() < config.p_beside:
+                beside, their_height = self.middles[rng.integers(len(self.middles))]
+                x = beside + rng.choice([-1, 1]) * rng.uniform(0.08, 0.5) * min(height, their_height)
+            pasted = self._paste(layer, x, feet + rng.normal(0, 0.02) * height, height, 6.0, is_person=True)
+            if pasted is not None and self._fits(pasted, layer, height):
+                self._add(pasted, x, height)
+                if rng.random() < config.p_thing_in_front:
+                    self._thing_before(x, feet, height)
+                return
+
+    def _place_thing(self, feet: float, height: float) -> None:
+        x = self.rng.uniform(-0.05, 1.05) * self.size_hw[1]
+        self._thing(x, feet, height * self.rng.uniform(0.25, 0.9))
+
+    def _thing_before(self, x: float, feet: float, height: float) -> None:
+        """Something in front of a person: on the ground, mostly, or held or hung before the body."""
+        rng = self.rng
+        bottom = feet + rng.uniform(0, 0.1) * height
+        if rng.random() < 0.35:
+            bottom -= rng.uniform(0.1, 0.5) * height
+        self._thing(x + rng.normal(0, 0.15) * height, bottom, height * rng.uniform(0.25, 0.75))
+
+    def _thing(self, x: float, bottom: float, size: float) -> None:
+        library, rng = self.cast.library, self.rng
+        if rng.random() < self.config.p_slab:
+            layer = draw_slab(library, rng)
+        else:
+            layer = library.occluders[rng.integers(len(library.occluders))]
+        pasted = self._paste(layer, x, bottom, size, 8.0, is_person=False)
+        if pasted is not None and self._leaves_visible(pasted):
+            self._add(pasted, x, size)
+
+    def _paste(
+        self, layer: Layer, x: float, bottom: float, size: float, max_angle_deg: float, *, is_person: bool
+    ) -> Pasted | None:
+        """`layer` with its longer side at `size`, its lowest middle at (x, bottom); None outside the photo."""
+        rng = self.rng
+        pasted = paste(
+            layer, rng, x, bottom, size, angle_deg=rng.uniform(-1, 1) * max_angle_deg, mirrored=rng.random() < 0.5,
+            size_hw=self.size_hw, is_person=is_person,
+        )  # fmt: skip
+        if pasted is None or rng.random() >= self.config.p_relit:
+            return pasted
+        (rgb,) = photometric([pasted.rgb], rng)
+        return Pasted(pasted.name, is_person, pasted.left, pasted.top, rgb, pasted.alpha)
+
+    def _fits(self, pasted: Pasted, layer: Layer, height: float) -> bool:
+        """Whether enough of a person is in the photo, and enough of everybody else stays visible."""
+        whole = pixels_at(layer, height)
+        body = pasted.alpha >= 128
+        seen = np.count_nonzero(body & ~self.reserved[pasted.slices])
+        enough = body.sum() > 0.15 * whole and seen >= self.config.min_visible * body.sum()
+        return enough and self._leaves_visible(pasted)
+
+    def _leaves_visible(self, pasted: Pasted) -> bool:
+        covered = pasted.alpha >= 128
+        for visible, area in zip(self.visible, self.areas, strict=True):
+            lost = np.count_nonzero(visible[pasted.slices] & covered)
+            if lost and np.count_nonzero(visible) - lost < self.config.min_visible * area:
+                return False
+        return True
+
+    def _add_host(self) -> None:
+        self.reserved[:] = False
+        self._add(self.host, self.host_x, self.middle_px)
+
+    def _add(self, pasted: Pasted, x: float, height: float) -> None:
+        covered = pasted.alpha >= 128
+        for visible in self.visible:
+            visible[pasted.slices] &= ~covered
+        self.layers.append(pasted)
+        if pasted.is_person:
+            self.middles.append((x, height))
+            self.visible.append(pasted.mask(self.size_hw) & ~self.reserved)
+            self.areas.append(int(covered.sum()))
+
+
+def paste(
+    layer: Layer, rng: Rng, x: float, bottom: float, size: float, *, angle_deg: float = 0.0, mirrored: bool = False,
+    size_hw: tuple[int, int], is_person: bool,
+) -> Pasted | None:  # fmt: skip
+    """A layer in a photo of `size_hw`: its box's longer side `size` pixels long, its lowest middle at (x, bottom).
+
+    Sides are stretched by up to 5 %. None where no pixel falls inside the photo.
+    """
+    x0, y0, x1, y1 = layer.box_xyxy
+    a = np.deg2rad(angle_deg)
+    scale = np.diag(size / max(x1 - x0, y1 - y0) * rng.uniform(0.95, 1.05, 2)) @ np.diag([-1.0 if mirrored else 1.0, 1])
+    linear = np.array([[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]]) @ scale
+    to_photo = np.column_stack([linear, np.array([x, bottom]) - linear @ np.array([(x0 + x1) / 2, y1])])
+    # two pixels more than the box, for the feathered rim
+    corners = np.array([[u, v, 1] for u in (x0 - 2, x1 + 2) for v in (y0 - 2, y1 + 2)]) @ to_photo.T
+    left, top = np.maximum(np.floor(corners.min(0)).astype(int), 0)
+    right, below = np.minimum(np.ceil(corners.max(0)).astype(int), size_hw[::-1])
+    if right <= left or below <= top:
+        return None
+    shift = np.array([[1.0, 0, -left], [0, 1.0, -top]])
+    rgb, alpha = warp_layer(Placed(layer, to_photo), shift, (int(below - top), int(right - left)))
+    return Pasted(layer.name, is_person, int(left), int(top), rgb, alpha) if (alpha >= 128).any() else None
+
+
+def _own_photo(person: PersonPhoto, rng: Rng, size_px: int) -> tuple[np.ndarray, Pasted | None, np.ndarray]:
+    """A person's own photo or a part of it: the photo, the person as a layer of it, and where strangers may be.
+
+    Strangers who stand behind are unlabelled. They are rare close to the person, and what is close teaches where a
+    person ends; farther off nothing is asked, since backgrounds without anybody are in other scenes.
+    """
+    h, w = person.rgb.shape[:2]
+    x0, y0, x1, y1 = person.box_xyxy
+    left, top, right, below = 0, 0, w, h
+    if rng.random() < 0.5:  # a part that keeps the middle of the body
+        cx, cy = (x0 + x1) / 2, (y0 + y1) / 2
+        left, right = int(rng.uniform(0, 0.8) * cx), int(np.ceil(w - rng.uniform(0, 0.8) * (w - cx)))
+        top, below = int(rng.uniform(0, 0.8) * cy), int(np.ceil(h - rng.uniform(0, 0.8) * (h - cy)))
+    part = (slice(top, below), slice(left, right))
+    scale = size_px / max(below - top, right - left)
+    size = max(1, round((right - left) * scale)), max(1, round((below - top) * scale))
+    kernel = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    canvas, alpha = (cv2.resize(a[part], size, interpolation=kernel) for a in (person.rgb, person.alpha))
+    if rng.random() < 0.5:
+        canvas, alpha = np.ascontiguousarray(canvas[:, ::-1]), np.ascontiguousarray(alpha[:, ::-1])
+    ignore = np.ones(alpha.shape, bool)
+    bx, by, bw, bh = cv2.boundingRect((alpha >= 128).astype(np.uint8))
+    if bw == 0:
+        return canvas, None, ignore
+    margin = round(0.1 * max(bw, bh))
+    ignore[max(0, by - margin) : by + bh + margin, max(0, bx - margin) : bx + bw + margin] = False
+    return canvas, Pasted(person.name, True, 0, 0, canvas, alpha), ignore
+
+
+def _background(library: Library, rng: Rng, size_px: int) -> np.ndarray:
+    """A part of a background as a photo of any format from 1:1.8 to 1.8:1, `size_px` on its longer side."""
+    source = library.backgrounds[rng.integers(len(library.backgrounds))]
+    short = max(1, round(size_px * rng.uniform(1 / 1.8, 1.0)))
+    w, h = (size_px, short) if rng.random() < 0.5 else (short, size_px)
+    sh, sw = source.shape[:2]
+    scale = min(sw / w, sh / h) * rng.uniform(0.5, 1.0)
+    cw, ch = max(1, int(w * scale)), max(1, int(h * scale))
+    x, y = rng.integers(0, sw - cw + 1), rng.integers(0, sh - ch + 1)
+    part = source[y : y + ch, x : x + cw]
+    out = cv2.resize(part, (w, h), interpolation=cv2.INTER_AREA if scale > 1 else cv2.INTER_LINEAR)
+    return np.ascontiguousarray(out[:, ::-1]) if rng.random() < 0.5 else out
+
+
+def longer_side(layer: Layer) -> int:
+    """Of its box, in its own pixels."""
+    x0, y0, x1, y1 = layer.box_xyxy
+    return max(x1 - x0, y1 - y0)
+
+
+def pixels_at(layer: Layer, size: float) -> float:
+    """How many pixels the whole silhouette has where its box's longer side is `size` pixels long."""
+    return (layer.alpha >= 128).sum() * (size / longer_side(layer)) ** 2
+
+
+def _subset(library: Library, mask: np.ndarray) -> tuple[Sequence[PersonPhoto], np.ndarray]:
+    shares = library.weights[mask]
+    return Picked(library.people, np.flatnonzero(mask)), shares / max(1e-12, shares.sum())

@@ -1,0 +1,67 @@
+"""Who labels the body parts of the people of a built set: our own stage 1, or a user's SegFormer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+
+from deocclude.data.trainsets.cutting import Cut
+from deocclude.errors import UsageError
+from deocclude.inference.mask_completion import MaskCompletion
+from deocclude.inference.runtime import find_model, open_networks
+
+Parser = Callable[[Cut], np.ndarray]
+"""From a person to (h, w) uint8 labels into PARSING_NAMES: 0 outside the mask, 255 = unknown."""
+
+HF_PREFIX = "hf:"
+
+
+def check_parser(spec: str) -> str:
+    """The spec as it is. Raises UsageError unless it is own, none or hf:MODEL."""
+    if spec not in ("own", "none") and not (spec.startswith(HF_PREFIX) and len(spec) > len(HF_PREFIX)):
+        raise UsageError(f"--parser must be own, none or hf:MODEL, got {spec!r}")
+    return spec
+
+
+def open_parser(spec: str) -> Parser | None:
+    """The parser of a spec, its network read and on one thread of the CPU; None for "none".
+
+    Raises UsageError for another spec, and what reading the network raises.
+    """
+    check_parser(spec)
+    if spec == "none":
+        return None
+    if spec == "own":
+        networks, _ = open_networks(find_model("base"), "cpu", threads=1)
+        return OwnParser(MaskCompletion(networks["mask_completion"], average=False))
+    from deocclude.data.trainsets.hf_parser import HfParser
+
+    parser = HfParser(spec.removeprefix(HF_PREFIX), device="cpu", threads=1)
+    parser.load()
+    return lambda cut: parser(cut.rgb, cut.mask)
+
+
+class OwnParser:
+    """Stage 1's parsing of the visible part, on the true mask, by one look: four take four times as long."""
+
+    def __init__(self, completion: MaskCompletion) -> None:
+        self._completion = completion
+
+    def __call__(self, cut: Cut) -> np.ndarray:
+        """The likeliest part of each pixel of the mask."""
+        crop, _, parts, _ = self._completion.look_at(cut.rgb, cut.mask, cut.mask)
+        cells = parts.shape[1]
+        scale = cells / crop.side_px
+        left, top = crop.left_top
+        # pixel i covers [i, i + 1) of the photo, and cell k [k, k + 1) of the grid
+        to_grid = np.array([[scale, 0, (0.5 - left) * scale - 0.5], [0, scale, (0.5 - top) * scale - 0.5]])
+        size_wh = cut.mask.shape[::-1]
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        best, labels = np.full(cut.mask.shape, -1, np.float32), np.ones(cut.mask.shape, np.uint8)
+        for label, part in enumerate(parts[1:], start=1):
+            finer = cv2.warpAffine(part, to_grid, size_wh, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+            labels[finer > best] = label
+            np.maximum(best, finer, out=best)
+        return np.where(cut.mask, labels, np.uint8(0))

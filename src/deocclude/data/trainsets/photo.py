@@ -1,0 +1,142 @@
+"""One photo of a build: who of it is kept, and the rows that come of them. What a worker process does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+
+from deocclude.data.datasets.each_photo import UnusablePhoto
+from deocclude.data.datasets.record import PersonRecord, PhotoRecord
+from deocclude.data.datasets.taxonomies import to_parsing_groups
+from deocclude.data.sources.layers import PERSON_MAX_PX
+from deocclude.data.storage import read_bytes
+from deocclude.data.trainsets.cutting import cut_out, place_without_people
+from deocclude.data.trainsets.parsers import Parser, open_parser
+from deocclude.data.trainsets.rows import encode
+from deocclude.data.trainsets.selection import (
+    RULES,
+    Candidate,
+    Thresholds,
+    candidates,
+    failed_rules,
+    is_inside,
+    is_occluder,
+)
+from deocclude.data.trainsets.splits import Split, split_of
+from deocclude.errors import DeoccludeError, InputError
+from deocclude.io.images import load_image
+
+_OCCLUDER_MARGIN = 0.02  # of the longer side: no more than the soft edge needs
+
+
+@dataclass(frozen=True)
+class BuildSettings:
+    """What a built set is made by: with the same records and settings it comes out the same.
+
+    parser: own, none or hf:MODEL, for people of whom the dataset has no labels. split: who is held out. licence: of
+    photos of which the records state none. max_px: longest side of a stored person. shard_rows: rows a shard, about.
+    """
+
+    rules: tuple[str, ...] = tuple(RULES)
+    limits: Thresholds = field(default_factory=Thresholds)
+    parser: str = "own"
+    split: Split = "keep"
+    licence: str | None = None
+    max_px: int = PERSON_MAX_PX
+    shard_rows: int = 500
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What became of a person: the rules that they failed, none for whoever is kept."""
+
+    person: PersonRecord
+    failed: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PhotoOutcome:
+    """What came of a photo. problem: why it could not be used, else None; then there are no rows.
+
+    photo: None where not even its record could be read.
+    """
+
+    photo: PhotoRecord | None
+    judgements: tuple[Judgement, ...] = ()
+    rows: tuple[dict[str, Any], ...] = ()
+    problem: str | None = None
+
+
+def build_photo(numbered: tuple[int, PhotoRecord | UnusablePhoto], settings: BuildSettings) -> PhotoOutcome:
+    """Judge everyone of a photo and cut out those who are kept. A photo that cannot be used becomes a problem.
+
+    numbered: the photo and its place in the dataset, from 0.
+    """
+    number, photo = numbered
+    if isinstance(photo, UnusablePhoto):
+        return PhotoOutcome(None, problem=photo.what)
+    cv2.setNumThreads(1)  # photos are what runs in parallel
+    try:
+        people = candidates(photo)
+        judged = [Judgement(one.person, failed_rules(one, settings.rules, settings.limits)) for one in people]
+        return PhotoOutcome(photo, tuple(judged), tuple(_rows(photo, number, people, judged, settings)))
+    except DeoccludeError as error:
+        message = str(error)
+        return PhotoOutcome(photo, problem=message if photo.image in message else f"{photo.image}: {message}")
+
+
+def _rows(
+    photo: PhotoRecord, number: int, people: list[Candidate], judged: list[Judgement], settings: BuildSettings
+) -> list[dict[str, Any]]:
+    wanted = [
+        (one, "person" if not verdict.failed else "occluder")
+        for one, verdict in zip(people, judged, strict=True)
+        if not verdict.failed or is_occluder(verdict.failed)
+    ]
+    if not wanted and not photo.has_background:
+        return []
+    pixels = load_image(read_bytes(photo.image))
+    if pixels.shape[:2] != tuple(photo.size_hw):
+        raise InputError(f"{photo.image}: its record says {photo.size_hw} (HxW), the photo is {pixels.shape[:2]}")
+    facts = {
+        "photo_id": f"{photo.source}/{photo.id}",
+        "source": photo.source,
+        "split": split_of(photo, number, settings.split),
+        "licence": photo.licence or settings.licence,
+    }
+    rows = [_person_row(one, kind, pixels, settings, facts) for one, kind in wanted]
+    place = place_without_people(pixels, (one.mask for one in people)) if photo.has_background else None
+    if place is not None:
+        more = {"whole": False, "has_background": True, **facts}
+        rows.append(encode("background", f"{facts['photo_id']}/background", place, None, None, **more))
+    return rows
+
+
+def _person_row(
+    one: Candidate, kind: Literal["person", "occluder"], pixels: np.ndarray, settings: BuildSettings, facts: dict
+) -> dict[str, Any]:
+    row_id = f"{facts['photo_id']}/{one.person.id}"
+    more = {"whole": is_inside(one, settings.limits), "has_background": one.photo.has_background, **facts}
+    if kind == "occluder":
+        cut = cut_out(pixels, one.mask, max_px=settings.max_px, surroundings=_OCCLUDER_MARGIN)
+        return encode(kind, row_id, cut.rgb, cut.mask, None, **more)
+    labels = None
+    if one.person.parsing is not None:
+        labels = to_parsing_groups(one.person.parsing_labels(), one.person.parsing.taxonomy)
+    cut = cut_out(pixels, one.mask, max_px=settings.max_px, parsing=labels)
+    if not cut.mask.any():
+        raise InputError(f"person {one.person.id} is thinner than a pixel at {settings.max_px} px")
+    parsing, parser = cut.parsing, parser_of(settings.parser)
+    if parsing is None and parser is not None:
+        parsing = parser(cut)
+    return encode(kind, row_id, cut.rgb, cut.mask, parsing, **more)
+
+
+@lru_cache(maxsize=1)
+def parser_of(spec: str) -> Parser | None:
+    """The parser of a spec, read once a process."""
+    return open_parser(spec)

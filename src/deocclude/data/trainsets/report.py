@@ -1,0 +1,82 @@
+"""What a build says of itself: report.json, report.md, and sheet.jpg with some of those who were kept and refused."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from deocclude.data.inspection.tiles import contact_sheet, person_tile
+from deocclude.data.storage import Folder, read_bytes
+from deocclude.data.trainsets.selection import RULES
+from deocclude.data.trainsets.state import BuildState
+from deocclude.data.trainsets.tally import Example, Tally
+from deocclude.io.images import load_image
+
+REPORT_FILES = ("report.json", "report.md", "sheet.jpg")
+
+_TILE_PX = 128
+
+
+def write_report(folder: Folder, state: BuildState) -> None:
+    """Write the three files. Raises DeoccludeError when they cannot be, InputError for a photo that is gone."""
+    folder.write("report.json", json.dumps(report(state), indent=1).encode())
+    folder.write("report.md", markdown(state).encode())
+    with io.BytesIO() as file:
+        draw_sheet(state.tally).save(file, format="JPEG", quality=90)
+        folder.write("sheet.jpg", file.getvalue())
+
+
+def report(state: BuildState) -> dict[str, Any]:
+    """The counts, and what the set is made by."""
+    counts = state.tally.model_dump(exclude={"shown_kept", "shown_refused"})
+    shards = [shard.model_dump() for shard in state.shards]
+    return {**state.source, "settings": state.settings, **counts, "shards": shards, "seconds": round(state.seconds, 1)}
+
+
+def markdown(state: BuildState) -> str:
+    """The same in words and tables."""
+    tally, settings = state.tally, state.settings
+    splits = ", ".join(f"{count} {split}" for split, count in sorted(tally.by_split.items()))
+    lines = [
+        "# Built set",
+        "",
+        f"From `{state.source['records']}`: {tally.photos} photos, {tally.people} people.",
+        f"Kept: {tally.kept} ({splits}).",
+        f"Parsing labels: {tally.with_parsing} (`{settings['parser']}`). Occluders: {tally.occluders}. "
+        f"Backgrounds: {tally.backgrounds}. Without a licence: {tally.without_licence}. "
+        f"{len(state.shards)} shards, {state.seconds:.0f} s.",
+        "",
+        "| rule | refused | by this rule alone | what a person must be |",
+        "|---|---|---|---|",
+    ]
+    for name, rule in RULES.items():
+        asked = name in settings["rules"]
+        refused, alone = (str(counts.get(name, 0)) if asked else "off" for counts in (tally.refused, tally.only_by))
+        lines.append(f"| {name} | {refused} | {alone} | {' '.join((rule.__doc__ or '').split())} |")
+    limits = ", ".join(f"{name} {value}" for name, value in settings["limits"].items())
+    lines += ["", f"Thresholds: {limits}.", ""]
+    if tally.unusable_photos:
+        lines += [f"{tally.unusable_photos} photos could not be used:", ""]
+        lines += [*(f"* {problem}" for problem in tally.problems), ""]
+    return "\n".join([*lines, "![Some of those who were kept and refused](sheet.jpg)", ""])
+
+
+def draw_sheet(tally: Tally):
+    """Some of the people kept, then some of those whom each rule refused."""
+    groups = [(f"kept: {tally.kept}", list(_tiles(tally.shown_kept)))]
+    for name in RULES:
+        groups.append(
+            (f"refused by {name}: {tally.refused.get(name, 0)}", list(_tiles(tally.shown_refused.get(name, ()))))
+        )
+    return contact_sheet(groups)
+
+
+def _tiles(examples: Iterable[Example]) -> Iterator[np.ndarray]:
+    for example in examples:
+        mask = example.visible.mask()
+        if mask.any():
+            yield person_tile(load_image(read_bytes(example.image)), mask, _TILE_PX)

@@ -1,0 +1,75 @@
+"""A row of a built set: its columns, and arrays in and out of them."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+
+from deocclude.data.trainsets.cutting import Cut
+from deocclude.errors import InputError
+
+Kind = Literal["person", "occluder", "background"]
+
+_JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95]
+
+
+@lru_cache(maxsize=1)
+def features() -> Any:
+    """The columns, as `datasets` names their types.
+
+    kind: a person seen as a whole, somebody to hide others with, or a place without people. photo: what is around too,
+    JPEG. mask: PNG, 255 = the person's pixels, null for a place. parsing: PNG of labels into PARSING_NAMES, 255 =
+    unknown, or null. whole: the photo's edge does not cut the person.
+    """
+    from datasets import Features, Image, Value
+
+    text = Value("string")
+    return Features(
+        {
+            "kind": text, "id": text, "photo_id": text, "source": text, "split": text, "licence": text,
+            "whole": Value("bool"), "has_background": Value("bool"), "photo": Image(), "mask": Image(),
+            "parsing": Image(),
+        }
+    )  # fmt: skip
+
+
+def encode(kind: Kind, row_id: str, rgb: np.ndarray, mask: np.ndarray | None, parsing: np.ndarray | None, **facts: Any):
+    """A row. rgb: (h, w, 3) uint8; mask: (h, w) bool; parsing: (h, w) uint8."""
+    return {
+        "kind": kind,
+        "id": row_id,
+        "photo": _picture(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), _JPEG),
+        "mask": None if mask is None else _picture(".png", mask.astype(np.uint8) * 255),
+        "parsing": None if parsing is None else _picture(".png", parsing),
+        **facts,
+    }
+
+
+def decode_rgb(row: dict[str, Any]) -> np.ndarray:
+    """(h, w, 3) uint8. Raises InputError naming the row."""
+    return cv2.cvtColor(_pixels(row, "photo", cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+
+
+def decode(row: dict[str, Any]) -> Cut:
+    """A person's or an occluder's pixels. Raises InputError naming the row and what is wrong with it."""
+    rgb, mask = decode_rgb(row), _pixels(row, "mask", cv2.IMREAD_GRAYSCALE) >= 128
+    parsing = None if row["parsing"] is None else _pixels(row, "parsing", cv2.IMREAD_GRAYSCALE)
+    for name, found in (("mask", mask), ("parsing", parsing)):
+        if found is not None and found.shape != rgb.shape[:2]:
+            raise InputError(f"{row['id']}: {name} must have the photo's size {rgb.shape[:2]} (HxW), got {found.shape}")
+    return Cut(rgb, mask, parsing)
+
+
+def _picture(suffix: str, pixels: np.ndarray, options: list[int] | None = None) -> dict[str, Any]:
+    return {"bytes": cv2.imencode(suffix, pixels, options or [])[1].tobytes(), "path": None}
+
+
+def _pixels(row: dict[str, Any], name: str, flag: int) -> np.ndarray:
+    content = row[name] and row[name]["bytes"]
+    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flag) if content else None
+    if pixels is None:
+        raise InputError(f"{row['id']}: {name} is not a readable picture")
+    return pixels

@@ -1,0 +1,72 @@
+"""What a build counts, and the few people that its contact sheet shows. Its size does not grow with the data."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel
+
+from deocclude.data.datasets.record import PhotoRecord, Rle
+from deocclude.data.trainsets.photo import PhotoOutcome
+
+_SHOWN_KEPT = 24
+_SHOWN_REFUSED = 6  # a rule
+_SHOWN_PROBLEMS = 20
+
+
+class Example(BaseModel):
+    """Somebody for the contact sheet, by their photo and what is seen of them."""
+
+    image: str
+    visible: Rle
+
+
+class Tally(BaseModel):
+    """Counts of a build so far.
+
+    refused: by rule, people who fail it, whatever else they fail; only_by: those who fail nothing else.
+    """
+
+    photos: int = 0
+    people: int = 0
+    kept: int = 0
+    occluders: int = 0
+    backgrounds: int = 0
+    with_parsing: int = 0
+    without_licence: int = 0  # people kept
+    by_split: dict[str, int] = {}  # people kept
+    refused: dict[str, int] = {}
+    only_by: dict[str, int] = {}
+    unusable_photos: int = 0
+    problems: list[str] = []  # of the first of them
+    shown_kept: list[Example] = []
+    shown_refused: dict[str, list[Example]] = {}
+
+    def add(self, outcome: PhotoOutcome) -> None:
+        """Count a photo."""
+        self.photos += 1
+        if outcome.problem is not None:
+            self.unusable_photos += 1
+            if len(self.problems) < _SHOWN_PROBLEMS:
+                self.problems.append(outcome.problem)
+            return
+        for judged in outcome.judgements:
+            self._count_person(outcome.photo, judged.person.visible, judged.failed)
+        for row in outcome.rows:
+            if row["kind"] == "person":
+                self.by_split[row["split"]] = self.by_split.get(row["split"], 0) + 1
+                self.with_parsing += row["parsing"] is not None
+                self.without_licence += row["licence"] is None
+            self.occluders += row["kind"] == "occluder"
+            self.backgrounds += row["kind"] == "background"
+
+    def _count_person(self, photo: PhotoRecord, visible: Rle, failed: tuple[str, ...]) -> None:
+        self.people += 1
+        if not failed:
+            self.kept += 1
+        for rule in failed:
+            self.refused[rule] = self.refused.get(rule, 0) + 1
+        if len(failed) == 1:
+            self.only_by[failed[0]] = self.only_by.get(failed[0], 0) + 1
+        # shown under the first rule that they fail; refusals by one rule alone say most about it
+        shown = self.shown_refused.setdefault(failed[0], []) if failed else self.shown_kept
+        if len(shown) < (_SHOWN_REFUSED if failed else _SHOWN_KEPT):
+            shown.append(Example(image=photo.image, visible=visible))

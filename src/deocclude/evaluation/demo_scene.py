@@ -1,0 +1,228 @@
+"""The demo's scene: a public-domain portrait, a potted plant drawn in front of it, and how well she came back.
+
+Everything is measured: the plant is drawn by code, what it hides is known, and the pipeline never sees it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
+
+from deocclude.imaging.masks import mask_iou
+from deocclude.metrics.content import region_l1, region_psnr
+
+PERSON, UNKNOWN = 255, 128
+"""Values of the bundled mask: her visible pixels, and the helmet she holds, behind which nobody knows what is."""
+
+_SUPERSAMPLING = 4
+_PLANT_ROOT_XY = (96.0, 456.0)
+_PLANT_SEED = 11
+_CROSSING_HW = (540, 790)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A photo with part of a person hidden by us. `original`, `photo`: (H, W, 3) uint8; the masks: (H, W) bool."""
+
+    original: NDArray[np.uint8]
+    photo: NDArray[np.uint8]
+    whole: NDArray[np.bool_]
+    visible: NDArray[np.bool_]
+    unknown: NDArray[np.bool_]
+
+    @property
+    def hidden_fraction(self) -> float:
+        """Share of her pixels that the plant hides, in [0, 1]."""
+        return 1.0 - self.visible.sum() / self.whole.sum()
+
+
+@dataclass(frozen=True)
+class Score:
+    """How well a recovered person matches what was hidden. IoU in [0, 1], L1 in 0-255, PSNR in dB."""
+
+    full_iou: float
+    invisible_iou: float
+    l1: float
+    psnr_db: float
+
+    def as_dict(self) -> dict[str, float]:
+        return asdict(self)
+
+
+def make_scene() -> Scene:
+    """The bundled portrait with a potted plant in front of one arm and part of the torso."""
+    assets = files("deocclude") / "assets"
+    with (assets / "astronaut.jpg").open("rb") as file:
+        original = np.asarray(Image.open(file).convert("RGB"))
+    with (assets / "astronaut_mask.png").open("rb") as file:
+        labels = np.asarray(Image.open(file))
+    plant = draw_plant(original.shape[:2])
+    alpha = plant[..., 3:].astype(np.float32) / 255.0
+    photo = np.rint(plant[..., :3] * alpha + original * (1.0 - alpha)).astype(np.uint8)
+    whole = labels == PERSON
+    # Any trace of the plant counts as hiding: a mixed pixel would tell its colour to the network.
+    return Scene(original, photo, whole, whole & (plant[..., 3] == 0), labels == UNKNOWN)
+
+
+def make_crossing() -> tuple[NDArray[np.uint8], list[Scene]]:
+    """Two people crossing: the portrait, and its mirror image behind it, before a drawn wall.
+
+    Returns the photo, (H, W, 3) uint8, and a scene for each of them, from the left: what of them is there, and what
+    is seen. The one behind is on the left.
+    """
+    assets = files("deocclude") / "assets"
+    with (assets / "astronaut.jpg").open("rb") as file:
+        portrait = Image.open(file).convert("RGB")
+    with (assets / "astronaut_mask.png").open("rb") as file:
+        labels = np.asarray(Image.open(file))
+    # she and the helmet that she holds, with the soft edge of a photo
+    cut_out = Image.fromarray(np.where(labels > 0, np.uint8(255), np.uint8(0))).filter(ImageFilter.GaussianBlur(1))
+    rows, columns = np.mgrid[: _CROSSING_HW[0], : _CROSSING_HW[1]]
+    light = 1.0 - 0.3 * rows / _CROSSING_HW[0] - 0.15 * np.abs(columns / _CROSSING_HW[1] - 0.4)
+    wall = (np.array([150.0, 158.0, 162.0]) * light[..., None]).astype(np.uint8)
+    layers = []
+    for mirrored, size_px, left in ((True, 470, 10), (False, 512, 262)):
+        rgb, alpha = (picture.resize((size_px, size_px), Image.Resampling.LANCZOS) for picture in (portrait, cut_out))
+        placed = Image.new("RGB", _CROSSING_HW[::-1]), Image.new("L", _CROSSING_HW[::-1])
+        for canvas, picture in zip(placed, (rgb, alpha), strict=True):
+            flipped = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else picture
+            canvas.paste(flipped, (left, _CROSSING_HW[0] - size_px))
+        layers.append((np.asarray(placed[0]), np.asarray(placed[1])))
+
+    def blend(below: NDArray[np.uint8], rgb: NDArray[np.uint8], alpha: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        share = alpha[..., None] / 255.0
+        return np.rint(rgb * share + below * (1 - share)).astype(np.uint8)
+
+    (far_rgb, far), (near_rgb, near) = layers
+    alone = blend(wall, far_rgb, far)
+    photo = blend(alone, near_rgb, near)
+    unknown = np.zeros(_CROSSING_HW, bool)
+    return photo, [
+        Scene(alone, photo, far >= 128, (far >= 128) & (near < 128), unknown),
+        Scene(photo, photo, near >= 128, near >= 128, unknown),
+    ]
+
+
+def draw_plant(size_hw: tuple[int, int]) -> NDArray[np.uint8]:
+    """A potted plant for a photo of `size_hw`, as (H, W, 4) uint8 RGBA with smooth edges. Always the same plant."""
+    height, width = size_hw
+    k = _SUPERSAMPLING
+    canvas = Image.new("RGBA", (width * k, height * k), (0, 0, 0, 0))
+    draw = ImageDraw.Draw(canvas)
+    rng = np.random.default_rng(_PLANT_SEED)
+    root = np.array(_PLANT_ROOT_XY)
+    leaves = 34
+    for i in range(leaves):
+        # From the outermost leaves, far and dark, to the inner ones, near and light.
+        nearness = i / (leaves - 1)
+        angle = math.radians(-90 + rng.uniform(-1, 1) * (85 - 30 * nearness))
+        length = rng.uniform(0.8, 1.1) * (174 - 78 * nearness)
+        green = np.array([38, 84, 44]) + nearness * np.array([50, 72, 26]) + rng.uniform(-10, 10, 3)
+        _draw_leaf(
+            draw, root + rng.uniform(-14, 14, 2), angle, length, rng.uniform(15, 21), green, rng.uniform(-0.5, 0.5)
+        )
+    _draw_pot(draw, root)
+    smooth = canvas.filter(ImageFilter.GaussianBlur(k / 3))
+    # BOX on premultiplied alpha: Pillow premultiplies RGBA before it resamples.
+    return np.asarray(smooth.resize((width, height), Image.Resampling.BOX))
+
+
+def _draw_leaf(
+    draw: ImageDraw.ImageDraw,
+    base: NDArray[np.float64],
+    angle: float,
+    length_px: float,
+    half_width_px: float,
+    green: NDArray[np.float64],
+    bend: float,
+) -> None:
+    t = np.linspace(0.0, 1.0, 24)[:, None]
+    direction = angle + bend * t
+    rib = base + length_px * np.cumsum(np.hstack([np.cos(direction), np.sin(direction)]), axis=0) / len(t)
+    normal = np.hstack([-np.sin(direction), np.cos(direction)])
+    side = normal * half_width_px * np.sin(np.pi * t**0.8) ** 0.9
+    for sign, shade in ((1, 0.85), (-1, 1.1)):
+        outline = np.vstack([rib, (rib + sign * side)[::-1]])
+        draw.polygon(_points(outline), fill=_rgba(green * shade))
+    draw.line(_points(rib), fill=_rgba(green * 1.35 + 12), width=_SUPERSAMPLING)
+
+
+def _draw_pot(draw: ImageDraw.ImageDraw, root: NDArray[np.float64]) -> None:
+    x, y = root
+    glaze = np.array([92.0, 116.0, 138.0])
+    for i in range(48):
+        # Vertical strips, lit from the left, make the pot round.
+        u0, u1 = i / 48 * 2 - 1, (i + 1) / 48 * 2 - 1
+        light = 1.15 - 0.55 * (u0 + 0.35) ** 2
+        body = [(x + u0 * 66, y + 14), (x + u1 * 66, y + 14), (x + u1 * 52, y + 90), (x + u0 * 52, y + 90)]
+        rim = [(x + u0 * 72, y - 6), (x + u1 * 72, y - 6), (x + u1 * 70, y + 16), (x + u0 * 70, y + 16)]
+        draw.polygon(_points(np.array(body)), fill=_rgba(glaze * light))
+        draw.polygon(_points(np.array(rim)), fill=_rgba(glaze * light * 1.12))
+
+
+def _points(xy: NDArray[np.float64]) -> list[tuple[float, float]]:
+    return [(float(x) * _SUPERSAMPLING, float(y) * _SUPERSAMPLING) for x, y in xy]
+
+
+def _rgba(rgb: NDArray[np.float64]) -> tuple[int, int, int, int]:
+    r, g, b = np.clip(np.rint(rgb), 0, 255).astype(int).tolist()
+    return r, g, b, 255
+
+
+# --- scoring ---------------------------------------------------------------------------------------------------------
+
+
+def score(scene: Scene, amodal: NDArray[np.bool_], content: NDArray[np.uint8]) -> Score:
+    """Compare a recovered silhouette (H, W) bool and photo (H, W, 3) uint8 with what the plant hides.
+
+    The helmet's pixels are left out of the masks: she goes on behind it, nobody knows where. L1 and PSNR are taken
+    over all that the plant hides of her; where the silhouette misses some of it, the plant's own colour counts.
+    """
+    hidden = scene.whole & ~scene.visible
+    known = ~scene.unknown
+    return Score(
+        full_iou=float(mask_iou(amodal & known, scene.whole)),
+        invisible_iou=float(mask_iou(amodal & ~scene.visible & known, hidden)),
+        l1=region_l1(content, scene.original, hidden),
+        psnr_db=region_psnr(content, scene.original, hidden),
+    )
+
+
+def mean_colour_baseline(scene: Scene) -> Score:
+    """What knowing nothing gives: the mask as it is, and her mean visible colour on all that the plant hides.
+
+    It is told where the hidden pixels are, which the pipeline has to find out.
+    """
+    filled = scene.photo.copy()
+    filled[scene.whole & ~scene.visible] = np.rint(scene.photo[scene.visible].mean(axis=0)).astype(np.uint8)
+    return score(scene, scene.visible, filled)
+
+
+# --- pictures --------------------------------------------------------------------------------------------------------
+
+
+def on_checkerboard(rgba: NDArray[np.uint8], square_px: int = 16) -> NDArray[np.uint8]:
+    """(H, W, 4) uint8 laid over a grey checkerboard, as (H, W, 3) uint8."""
+    rows, columns = np.indices(rgba.shape[:2]) // square_px
+    board = np.where((rows + columns) % 2, 204, 240)[..., None]
+    alpha = rgba[..., 3:] / 255.0
+    return np.rint(rgba[..., :3] * alpha + board * (1.0 - alpha)).astype(np.uint8)
+
+
+def side_by_side(panels: dict[str, NDArray[np.uint8]], gap_px: int = 12, caption_px: int = 34) -> NDArray[np.uint8]:
+    """Pictures of one size, (H, W, 3) uint8 each, in a row on white, each under its caption."""
+    height, width = next(iter(panels.values())).shape[:2]
+    sheet_width = len(panels) * (width + gap_px) + gap_px
+    sheet = Image.new("RGB", (sheet_width, height + caption_px + gap_px), "white")
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(caption_px * 0.55)
+    for i, (caption, panel) in enumerate(panels.items()):
+        x = gap_px + i * (width + gap_px)
+        draw.text((x + width / 2, caption_px / 2), caption, fill=(40, 40, 40), font=font, anchor="mm")
+        sheet.paste(Image.fromarray(panel), (x, caption_px))
+    return np.asarray(sheet)

@@ -1,0 +1,274 @@
+"""Photos with several people and no prompt: who is found, how good their masks are, and who is in front of whom."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deocclude.data.evalsets.scenes import SceneSample, SceneSet
+from deocclude.evaluation.baselines import grabcut_people, whole_photo
+from deocclude.evaluation.protocol import OURS, draw_records
+from deocclude.evaluation.tables import json_ready, markdown_table, number, percent
+from deocclude.imaging.masks import mask_iou, mask_to_box_xyxy
+from deocclude.metrics.content import mean_of_known
+from deocclude.metrics.detection import Matched, match_boxes, recall_precision
+
+BoolArray = NDArray[np.bool_]
+
+COUNTED_HEIGHT_PX = 96  # people at least as high are what recall and precision in the first columns speak of
+HEIGHTS_PX = (40, 96, 192, 384)
+_LEAST_VISIBLE = 0.1  # of a body: whoever shows less need not be found, and finding them is no fault
+_LEAST_HIDDEN = 0.02  # of the hidden body, for a pair to have an order
+
+PROTOCOL = {
+    "finding": (
+        "A found person is right when the box of the visible mask has an IoU of at least 0.5 with a true one, each "
+        f"taken once, the surest first. Recall and precision over people at least {COUNTED_HEIGHT_PX} px high in the "
+        f"photo. Not counted, found or not: people of whom less than {_LEAST_VISIBLE:.0%} shows, and boxes mostly in "
+        "areas whose people nobody labelled."
+    ),
+    "masks": "Mean IoU over the people who are rightly found: of the visible mask, and of the whole body's.",
+    "order": (
+        f"Pairs of whom one truly hides at least {_LEAST_HIDDEN:.0%} of the other, both found: share of them that the "
+        "result has the right way round by depth."
+    ),
+}
+
+
+class FoundPerson(Protocol):
+    """What is read of one person found: as in `Person`."""
+
+    id: int
+    score: float
+
+    @property
+    def visible_mask(self) -> BoolArray: ...
+    @property
+    def amodal_mask(self) -> BoolArray: ...
+
+
+class FoundPeople(Protocol):
+    """What is read of a result: as in `Result`."""
+
+    @property
+    def people(self) -> Sequence[FoundPerson]: ...
+    @property
+    def back_to_front(self) -> Sequence[FoundPerson]: ...
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One method's people in a photo: (visible, amodal) masks, (H, W) bool, and scores; depth: 0 is the furthest."""
+
+    masks: list[tuple[BoolArray, BoolArray]]
+    scores: list[float]
+    depth: list[int] | None = None
+
+
+@dataclass
+class SceneScores:
+    """What one method reached over a set, photo by photo."""
+
+    matched: list[Matched] = field(default_factory=list)
+    matched_by_height: dict[str, list[Matched]] = field(default_factory=dict)
+    visible_iou: list[float] = field(default_factory=list)
+    amodal_iou: list[float] = field(default_factory=list)
+    pairs: int = 0
+    pairs_found: int = 0
+    pairs_right: int = 0
+    false_alarms: int = 0  # people found in photos without people
+    empty_photos: int = 0
+
+
+@dataclass
+class SceneEvaluation:
+    """Every score of a run, by method."""
+
+    set_name: str
+    set_source: str
+    photos: int
+    people: int
+    methods: dict[str, SceneScores]
+    seconds: list[float] = field(default_factory=list)
+
+
+def evaluate_scenes(
+    scenes: SceneSet,
+    predictor: Callable[[NDArray[np.uint8]], FoundPeople],
+    *,
+    baselines: bool = True,
+    limit: int | None = None,
+    on_record: Callable[[int, int], None] | None = None,
+) -> SceneEvaluation:
+    """Score `predictor`, a `Deoccluder` say, and the baselines on a set of scenes.
+
+    Raises InputError for a picture that cannot be read, MissingExtraError without OpenCV (a baseline needs it).
+    """
+    records = draw_records(scenes.records, limit)
+    methods = {OURS: SceneScores()}
+    result = SceneEvaluation(scenes.name, scenes.source, len(records), sum(r.people for r in records), methods)
+    for done, record in enumerate(records, start=1):
+        sample = scenes.load(record)
+        started = time.perf_counter()
+        found = predictor(sample.photo)
+        result.seconds.append(time.perf_counter() - started)
+        answers = {OURS: as_answer(found)}
+        if baselines:
+            answers["box of the whole photo"] = _boxes([whole_photo(sample.photo)])
+            answers["GrabCut foreground"] = _boxes(grabcut_people(sample.photo))
+        for name, answer in answers.items():
+            _score(methods.setdefault(name, SceneScores()), sample, answer)
+        if on_record is not None:
+            on_record(done, len(records))
+    return result
+
+
+def as_answer(found: FoundPeople) -> Answer:
+    """A result's people."""
+    place = {person.id: depth for depth, person in enumerate(found.back_to_front)}
+    people = [person for person in found.people if person.visible_mask.any()]
+    return Answer(
+        [(person.visible_mask, person.amodal_mask) for person in people],
+        [person.score for person in people],
+        [place[person.id] for person in people],
+    )
+
+
+def _boxes(masks: Sequence[BoolArray]) -> Answer:
+    return Answer([(mask, mask) for mask in masks], [1.0] * len(masks))
+
+
+def _score(scores: SceneScores, sample: SceneSample, answer: Answer) -> None:
+    counted = np.array(
+        [
+            v.any() and (sample.amodal is None or v.sum() >= _LEAST_VISIBLE * sample.amodal[i].sum())
+            for i, v in enumerate(sample.visible)
+        ],
+        bool,
+    )
+    truth = _as_boxes([v for v, c in zip(sample.visible, counted, strict=True) if c])
+    ignore = sample.ignore | sample.visible[~counted].any(0) if len(sample.visible) else sample.ignore
+    found, how_sure = _as_boxes([v for v, _ in answer.masks]), np.array(answer.scores)
+    scores.matched.append(match_boxes(found, how_sure, truth, ignore=ignore, min_height_px=COUNTED_HEIGHT_PX))
+    for low, high in zip(HEIGHTS_PX, (*HEIGHTS_PX[1:], math.inf), strict=True):
+        tall = truth[:, 3] - truth[:, 1]
+        within = (tall >= low) & (tall < high)
+        name = f"{low}-{high:.0f} px" if high < math.inf else f"from {low} px"
+        part = match_boxes(found, how_sure, truth[within])
+        scores.matched_by_height.setdefault(name, []).append(part)
+    if not len(sample.visible):
+        scores.empty_photos += 1
+        scores.false_alarms += len(found)
+    partners = _partners(sample.visible, answer)
+    for i, j in partners.items():
+        visible, amodal = answer.masks[j]
+        scores.visible_iou.append(mask_iou(visible, sample.visible[i]))
+        if sample.amodal is not None:
+            scores.amodal_iou.append(mask_iou(amodal, sample.amodal[i]))
+    if sample.amodal is None:
+        return
+    for behind in range(len(sample.visible)):
+        for front in range(behind + 1, len(sample.visible)):
+            hidden = (sample.amodal[behind] & sample.visible[front]).sum()
+            if hidden < _LEAST_HIDDEN * sample.amodal[behind].sum():
+                continue
+            scores.pairs += 1
+            if answer.depth is not None and behind in partners and front in partners:
+                scores.pairs_found += 1
+                scores.pairs_right += answer.depth[partners[front]] > answer.depth[partners[behind]]
+
+
+def _partners(truth: NDArray[np.bool_], answer: Answer) -> dict[int, int]:
+    """True person -> found person, the surest first, by IoU of visible masks of at least 0.5."""
+    partners: dict[int, int] = {}
+    for j in np.argsort(-np.array(answer.scores), kind="stable"):
+        free = [i for i in range(len(truth)) if i not in partners]
+        ious = [mask_iou(answer.masks[j][0], truth[i]) for i in free]
+        if ious and max(ious) >= 0.5:
+            partners[free[int(np.argmax(ious))]] = int(j)
+    return partners
+
+
+def _as_boxes(masks: Sequence[BoolArray]) -> NDArray[np.float32]:
+    return np.array([mask_to_box_xyxy(m) for m in masks], np.float32).reshape(-1, 4)
+
+
+# --- figures -------------------------------------------------------------------------------------------------------
+
+
+def summarise_scenes(evaluation: SceneEvaluation, *, model: str = "") -> dict[str, Any]:
+    """The figures of a run as a JSON-ready dictionary."""
+    seconds = evaluation.seconds
+    return json_ready(
+        {
+            "format": 1,
+            "set": {
+                "name": evaluation.set_name,
+                "source": evaluation.set_source,
+                "photos": evaluation.photos,
+                "people": evaluation.people,
+            },
+            "model": model,
+            "protocol": PROTOCOL,
+            "seconds": float(np.median(seconds)) if seconds else math.nan,
+            "methods": {name: _figures(scores) for name, scores in evaluation.methods.items()},
+        }
+    )
+
+
+def _figures(scores: SceneScores) -> dict[str, Any]:
+    recall, precision = recall_precision(scores.matched)
+    return {
+        "people": sum(m.people for m in scores.matched),
+        "recall": float(recall),
+        "precision": float(precision),
+        "recall_by_height": {
+            name: {"people": sum(m.people for m in parts), "recall": float(recall_precision(parts)[0])}
+            for name, parts in scores.matched_by_height.items()
+        },
+        "visible_iou": mean_of_known(scores.visible_iou),
+        "amodal_iou": mean_of_known(scores.amodal_iou),
+        "pairs": scores.pairs,
+        "pairs_found": scores.pairs_found,
+        "order_accuracy": scores.pairs_right / scores.pairs_found if scores.pairs_found else math.nan,
+        "photos_without_people": scores.empty_photos,
+        "found_in_photos_without_people": scores.false_alarms,
+    }
+
+
+def scenes_to_markdown(summary: dict[str, Any]) -> str:
+    """The summary as Markdown. Ends with a line break."""
+    about, methods = summary["set"], summary["methods"]
+    head = f"# {summary['model'] or 'Model'} on {about['name']}: {about['people']} people, {about['photos']} photos"
+    rows = [
+        [
+            name, number(row["recall"]), number(row["precision"]), number(row["visible_iou"]),
+            number(row["amodal_iou"]), number(row["order_accuracy"]), f"{row['pairs_found']} of {row['pairs']}",
+            f"{row['found_in_photos_without_people']} in {row['photos_without_people']}",
+        ]
+        for name, row in methods.items()
+    ]  # fmt: skip
+    header = [
+        "method", "recall", "precision", "visible IoU", "whole IoU", "order right", "pairs found",
+        "found in empty photos",
+    ]  # fmt: skip
+    first = next(iter(methods.values()))
+    people = [f"{height} ({row['people']})" for height, row in first["recall_by_height"].items()]
+    by_height = [
+        [name, *(percent(part["recall"]) for part in row["recall_by_height"].values())] for name, row in methods.items()
+    ]
+    counted = first["people"]
+    parts = [
+        head,
+        f"## Who is found\n\n{counted} people of at least {COUNTED_HEIGHT_PX} px.\n\n" + markdown_table(header, rows),
+        "## Recall by height (people)\n\n" + markdown_table(["method", *people], by_height),
+        f"Seconds a photo, median, both stages: {number(summary['seconds'], 2)}.",
+        "## How it was measured\n\n" + "\n".join(f"- {name}: {text}" for name, text in summary["protocol"].items()),
+    ]
+    return "\n\n".join(parts) + "\n"

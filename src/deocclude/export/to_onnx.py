@@ -1,0 +1,308 @@
+"""From trained weights to what `run` loads: .onnx beside .safetensors, checked against torch, in the manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from deocclude.checkpoints.files import rebuild, save_weights
+from deocclude.data.samples.typical_poses import write_poses
+from deocclude.errors import DeoccludeError, UsageError, WeightsError
+from deocclude.export.float16 import halve_losslessly, simplify
+from deocclude.inference.runtime import MANIFEST_FORMAT, MANIFEST_NAME
+from deocclude.models.blocks import count_parameters
+from deocclude.models.box_segmenter import BoxMasksNet
+from deocclude.models.content_recovery import ContentRecoveryConfig, ContentRecoveryNet
+from deocclude.models.mask_completion import MaskCompletionNet, to_probabilities
+from deocclude.models.people_detector import PeopleDetector, to_maps
+from deocclude.people.detector import MIN_SCORE, SIZE_PX
+from deocclude.types import PARSING_NAMES
+
+NETWORKS = (MaskCompletionNet, ContentRecoveryNet, PeopleDetector, BoxMasksNet)
+OPSET = 18
+INPUT_SIZE = 256
+SIZES = ("any", "fixed")
+PARITY = 2e-3  # largest difference of any output value, all of which lie in [0, 1], but for sides, which are cells
+NOT_STATED = "not stated"
+
+
+class MaskCompletionExport(nn.Module):
+    """Stage 1 as inference wants it: probabilities out."""
+
+    def __init__(self, network: MaskCompletionNet):
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor, initial: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """image: (B, 3, S, S), initial: (B, 1, S, S) -> the four fields of MaskProbabilities."""
+        return tuple(to_probabilities(self.network(image, initial)))
+
+
+class BoxMasksExport(nn.Module):
+    """The network for boxes as inference wants it: probabilities out."""
+
+    def __init__(self, network: BoxMasksNet):
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor, initial: Tensor) -> tuple[Tensor, Tensor]:
+        """image: (B, 3, S, S), initial: (B, 1, S, S) -> the visible and the amodal mask of MaskProbabilities."""
+        found = to_probabilities(self.network(image, initial))
+        return found.visible, found.amodal
+
+
+class PeopleDetectorExport(nn.Module):
+    """The people detector as inference wants it: probabilities and cells out."""
+
+    def __init__(self, network: PeopleDetector):
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """image: (B, 3, H, W) -> the three fields of PeopleMaps."""
+        return tuple(to_maps(self.network(image)))
+
+
+def export_onnx(network: nn.Module, path: Path, size_px: int = INPUT_SIZE, *, sizes: str = "any") -> float:
+    """Write a network as ONNX and check it on random inputs of several batches and sizes.
+
+    The batch is dynamic, and so are height and width, in steps of `size_step_px(network)`; sizes: "fixed" holds stages
+    1 and 2 to size_px, the detector's are dynamic always. Returns the largest absolute difference to torch. Raises
+    DeoccludeError when it is above PARITY.
+    """
+    network = network.eval()
+    wrapped, outputs = _for_inference(network)
+    step = size_step_px(network)
+    dynamic = sizes == "any" or isinstance(network, PeopleDetector)
+    traced_px = max(size_px, 2 * step) if dynamic else size_px  # a size of one step would be taken for a constant
+    inputs = example_inputs(network, 2, (traced_px, traced_px))
+    batch, rows, columns = (
+        torch.export.Dim(n, min=1, max=m) for n, m in (("batch", 64), ("rows", 256), ("columns", 256))
+    )
+    shapes = []
+    for tensor in inputs.values():
+        cells = step * tensor.shape[-1] // traced_px  # parsing is smaller than the image
+        shapes.append({0: batch} | ({2: cells * rows, 3: cells * columns} if dynamic else {}))
+    quiet = logging.getLogger("torch.onnx")
+    level = quiet.level
+    quiet.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                wrapped, tuple(inputs.values()), input_names=list(inputs), output_names=list(outputs), dynamo=True,
+                opset_version=OPSET, dynamic_shapes=tuple(shapes), verbose=False, optimize=False,
+            )  # fmt: skip
+            simplify(program.model)
+    finally:
+        quiet.setLevel(level)
+    _forget_where_it_was_traced(program.model)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    program.save(str(path), external_data=False)
+    halve_losslessly(path)
+    checks = [(1, (size_px, size_px)), (3, (size_px, size_px))]
+    if dynamic:
+        up, down = (max(1, round(size_px * share / step)) * step for share in (1.5, 0.5))
+        checks += [(2, (down, up)), (1, (up, step))]
+    worst = max(parity(wrapped, path, example_inputs(network, *check)) for check in checks)
+    if worst > PARITY:
+        raise DeoccludeError(f"{path}: ONNX Runtime differs from torch by {worst:.2g}, allowed is {PARITY}")
+    return worst
+
+
+def _forget_where_it_was_traced(model) -> None:
+    """Take the exporter's notes off an onnxscript IR model: source lines with the paths of this computer."""
+    for graph in (model.graph, *model.functions.values()):
+        graph.metadata_props.clear()
+        for node in graph.all_nodes():
+            for holder in (node, *node.outputs):
+                holder.metadata_props.clear()
+    for value in (*model.graph.inputs, *model.graph.initializers.values()):
+        value.metadata_props.clear()
+
+
+def size_step_px(network: nn.Module) -> int:
+    """What a network's height and width must be multiples of: its smallest feature has one place for so many pixels."""
+    levels = len(network.config.widths)
+    return 2**levels if isinstance(network.config, ContentRecoveryConfig) else 2 ** (levels + 1)
+
+
+def _for_inference(network: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
+    """The module that is exported, and the names of its outputs."""
+    if isinstance(network, MaskCompletionNet):
+        return MaskCompletionExport(network).eval(), ("visible", "amodal", "visible_parsing", "amodal_parsing")
+    if isinstance(network, BoxMasksNet):
+        return BoxMasksExport(network).eval(), ("visible", "amodal")
+    if isinstance(network, PeopleDetector):
+        return PeopleDetectorExport(network).eval(), ("centre", "sides", "mask")
+    return network, ("content",)
+
+
+def example_inputs(network: nn.Module, batch: int, size_hw: tuple[int, int]) -> dict[str, Tensor]:
+    """Random inputs of a network by name; masks are blobs of plausible size, visible within amodal."""
+    rng = torch.Generator().manual_seed(batch)
+    height, width = size_hw
+    image = torch.rand(batch, 3, height, width, generator=rng)
+    if isinstance(network, PeopleDetector):
+        return {"image": image}
+    amodal, visible = torch.zeros(batch, 1, height, width), torch.zeros(batch, 1, height, width)
+    columns = slice(width // 4, width * 3 // 4)
+    amodal[..., height // 8 : height * 7 // 8, columns] = 1
+    visible[..., height // 8 : height // 2, columns] = 1
+    if isinstance(network, (MaskCompletionNet, BoxMasksNet)):
+        return {"image": image, "initial": visible}
+    parts = network.config.parsing_classes
+    parsing = [
+        torch.softmax(4 * torch.randn(batch, parts, height // 4, width // 4, generator=rng), 1) for _ in range(2)
+    ]
+    return {
+        "image": image, "visible": visible, "amodal": amodal,
+        "visible_parsing": parsing[0], "amodal_parsing": parsing[1],
+    }  # fmt: skip
+
+
+def parity(network: nn.Module, path: Path, inputs: dict[str, Tensor]) -> float:
+    """Largest absolute difference between torch and ONNX Runtime over all outputs."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    found = session.run(None, {k: v.numpy() for k, v in inputs.items()})
+    with torch.no_grad():
+        wanted = network(*inputs.values())
+    wanted = wanted if isinstance(wanted, tuple) else (wanted,)
+    return max(float(np.abs(w.numpy() - f).max()) for w, f in zip(wanted, found, strict=True))
+
+
+def build_network(path: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """The network of a .safetensors file or a folder of ours, with its weights, and the file's metadata.
+
+    Raises WeightsError.
+    """
+    return rebuild(path, {c.network_name: (c, c.config_type) for c in NETWORKS})
+
+
+def check_distinct(sources: Sequence[Path]) -> None:
+    """UsageError where two files are of one network: only the last of them would be left. Raises WeightsError too."""
+    seen: dict[str, Path] = {}
+    for source in sources:
+        name = build_network(source)[1]["network"]
+        if name in seen:
+            raise UsageError(f"{seen[name]} and {source} are both {name}: name one of them, or --mean for their mean")
+        seen[name] = source
+
+
+def export_to_weights(
+    source: Path,
+    folder: Path,
+    *,
+    model: str = "base",
+    amodal_threshold: float = 0.5,
+    sizes: str = "any",
+    data_note: str | None = None,
+    licence: str | None = None,
+) -> dict[str, Any]:
+    """Export one network's .safetensors into a weights folder and enter it in the manifest.
+
+    Stage 1 also writes typical_poses.npz, its pose centres. Returns the network's manifest row. Files are replaced one
+    by one, the manifest last. amodal_threshold: stage 1's probability from which a hidden pixel is body, chosen on
+    held-out people; it is folded into the last bias, so that what ships decides at 0.5. sizes: as in `export_onnx`.
+    data_note: what the network was trained on; the detector, trained on other data than stages 1 and 2, has its own.
+    licence: of the whole model. Where they are None, what the manifest says stays, else it says "not stated".
+    """
+    if sizes not in SIZES:
+        raise UsageError(f"sizes must be {' or '.join(SIZES)}, got {sizes!r}")
+    network, metadata = build_network(source)
+    if isinstance(network, MaskCompletionNet):
+        shift_threshold(network, amodal_threshold)
+        metadata = metadata | {"amodal_threshold": amodal_threshold}
+    stored = halve(network.state_dict())
+    network.load_state_dict(stored)  # both files hold the same, rounded weights
+    name = metadata["network"]
+    onnx_path, kept = folder / f"{name}_{model}.onnx", folder / f"{name}_{model}.safetensors"
+    part = onnx_path.with_suffix(".onnx.tmp")
+    new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        difference = export_onnx(network, part, sizes=sizes)
+        part.replace(onnx_path)
+    finally:
+        part.unlink(missing_ok=True)
+        if new and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()  # nothing came of it
+    save_weights(kept, stored, metadata)
+    row = {
+        "onnx": onnx_path.name, "safetensors": kept.name,
+        "sha256": {"onnx": _sha256(onnx_path), "safetensors": _sha256(kept)},
+        "parameters": count_parameters(network), "parity": difference, "opset": OPSET,
+        "sizes": sizes, "size_step_px": size_step_px(network),
+        "figures": metadata.get("validation", {}), "steps": metadata.get("step"), "seed": metadata.get("seed"),
+    }  # fmt: skip
+    if isinstance(network, PeopleDetector):
+        # the threshold of validation is for boxes alone; at inference stage 1 looks at them too
+        row |= {"size_px": metadata.get("size_px", SIZE_PX), "min_score": MIN_SCORE}
+    if isinstance(network, (MaskCompletionNet, BoxMasksNet)) and sizes == "any":
+        row["size_px"] = metadata.get("size_px", INPUT_SIZE)  # as it was trained, for looks where detail counts
+    if isinstance(network, MaskCompletionNet) and metadata.get("second_look"):
+        row["second_look"] = True
+    if isinstance(network, BoxMasksNet) and metadata.get("tells_apart"):
+        row["tells_apart"] = True
+    if isinstance(network, MaskCompletionNet) and network.config.pose_guidance:
+        write_poses(folder / "typical_poses.npz", network.typical_poses.centres.numpy())
+    manifest_path = folder / MANIFEST_NAME
+    manifest = {"format": MANIFEST_FORMAT, "parsing_names": list(PARSING_NAMES), "models": {}}
+    if manifest_path.is_file():
+        manifest = _read_manifest(manifest_path)
+    entry = manifest["models"].setdefault(
+        model, {"input_size": INPUT_SIZE, "licence": NOT_STATED, "data": NOT_STATED, "networks": {}}
+    )
+    if licence is not None:
+        entry["licence"] = licence
+    if isinstance(network, PeopleDetector):
+        row["data"] = data_note if data_note is not None else entry["networks"].get(name, {}).get("data", NOT_STATED)
+    elif data_note is not None:
+        entry["data"] = data_note
+    entry["networks"][name] = row
+    temporary = manifest_path.with_suffix(".json.tmp")
+    temporary.write_text(json.dumps(manifest, indent=2) + "\n")
+    temporary.replace(manifest_path)
+    return row
+
+
+def shift_threshold(network: MaskCompletionNet, threshold: float) -> None:
+    """Make the amodal probability 0.5 where it was `threshold`, in (0, 1), in place. Raises UsageError."""
+    if not 0 < threshold < 1:
+        raise UsageError(f"the amodal threshold must lie between 0 and 1, got {threshold}")
+    with torch.no_grad():
+        network.amodal_head.mask[-1].bias -= math.log(threshold / (1 - threshold))
+
+
+def halve(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Convolution weights in float16, which rounds them by at most 1 part in 2000; norms and buffers as they are."""
+    return {
+        k: v.half() if v.dtype == torch.float32 and k.endswith("weight") and v.ndim == 4 else v
+        for k, v in weights.items()
+    }
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads(path.read_text())
+    except ValueError as error:
+        raise WeightsError(f"{path}: not a weights manifest: {error}") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != MANIFEST_FORMAT or "models" not in manifest:
+        raise WeightsError(f"{path}: expected a weights manifest of format {MANIFEST_FORMAT}")
+    return manifest
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

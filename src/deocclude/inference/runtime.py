@@ -1,0 +1,209 @@
+"""Weights and the machine: the manifest, checked .onnx files, the device, and ONNX Runtime sessions."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from deocclude.errors import DeoccludeError, DeviceError, UsageError, WeightsError
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+DeviceName = Literal["auto", "cpu", "cuda"]
+
+MANIFEST_FORMAT = 1
+MANIFEST_NAME = "manifest.json"
+BUNDLED_WEIGHTS = Path(__file__).parents[1] / "weights"
+NETWORKS = ("mask_completion", "content_recovery")
+EXTRA_NETWORKS = ("people_detector", "mask_box")  # opened where a model has them
+
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class NetworkFiles:
+    """One network of a model: its file, what the file must hash to, and its row of the manifest."""
+
+    name: str
+    onnx_path: Path
+    onnx_sha256: str
+    info: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """One row of the manifest: a model, with where it comes from and what it reached.
+
+    It can be loaded once `networks` holds each of NETWORKS; stages are exported one by one. It may hold EXTRA_NETWORKS.
+    """
+
+    name: str
+    input_size: int  # side of the networks' square input, pixels
+    licence: str
+    data: str
+    networks: Mapping[str, NetworkFiles]
+
+    @property
+    def digest(self) -> str:
+        """sha256 of all that the model computes with: its networks' files and what the manifest says of them."""
+        rows = {name: dict(network.info) for name, network in self.networks.items()}
+        return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
+
+
+class Network:
+    """A network on a device: named arrays in, named arrays out. Safe to call from several threads at once."""
+
+    def __init__(self, session: onnxruntime.InferenceSession, input_size: int, fine_size: int | None = None) -> None:
+        """Sides of the square input in pixels: `input_size` as a rule, `fine_size`, if given, where detail counts."""
+        self.input_size = input_size
+        self.fine_size = fine_size or input_size
+        self._session = session
+        self._output_names = [output.name for output in session.get_outputs()]
+
+    def __call__(self, **inputs: np.ndarray) -> dict[str, np.ndarray]:
+        """Run once. Inputs and outputs go by the names in the exported file; inputs: (B, C, S, S) float32,
+        the people detector's (B, 3, H, W).
+
+        Raises DeoccludeError when the device gives up, for want of memory say.
+        """
+        contiguous = {name: np.ascontiguousarray(value, dtype=np.float32) for name, value in inputs.items()}
+        try:
+            outputs = self._session.run(self._output_names, contiguous)
+        except Exception as error:  # ONNX Runtime's errors have no common base below Exception
+            raise DeoccludeError(f"a network failed on this photo: {str(error).splitlines()[0]}") from error
+        return dict(zip(self._output_names, outputs, strict=True))
+
+
+def list_models(weights_dir: str | Path | None = None) -> dict[str, ModelInfo]:
+    """The models of a weights folder by name; of the package's own when `weights_dir` is None.
+
+    Raises WeightsError when the manifest is missing or cannot be understood.
+    """
+    folder = Path(weights_dir) if weights_dir is not None else BUNDLED_WEIGHTS
+    path = folder / MANIFEST_NAME
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        if manifest["format"] != MANIFEST_FORMAT:
+            raise WeightsError(f"{path}: expected manifest format {MANIFEST_FORMAT}, got {manifest['format']!r}")
+        return {name: _read_model(name, row, folder) for name, row in manifest["models"].items()}
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot read the weights' manifest: {error.strerror or error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WeightsError(f"{path}: not a weights manifest ({type(error).__name__}: {error})") from error
+
+
+def find_model(name: str, weights_dir: str | Path | None = None) -> ModelInfo:
+    """The model called `name`. Raises UsageError naming those that there are, WeightsError as `list_models` does."""
+    models = list_models(weights_dir)
+    if name not in models:
+        raise UsageError(
+            f"no model {name!r}: choose from {', '.join(sorted(models)) or 'none (the manifest is empty)'}"
+        )
+    missing = [network for network in NETWORKS if network not in models[name].networks]
+    if missing:
+        raise WeightsError(f"model {name!r} is not complete: {', '.join(missing)} has not been exported yet")
+    return models[name]
+
+
+def choose_device(device: str = "auto") -> Literal["cpu", "cuda"]:
+    """The device to run on. "auto" takes CUDA when ONNX Runtime offers it, the CPU otherwise.
+
+    Raises DeviceError when "cuda" is asked for and not offered, UsageError for an unknown name.
+    """
+    import onnxruntime
+
+    if device not in ("auto", *_PROVIDERS):
+        raise UsageError(f"device must be auto, cpu or cuda, got {device!r}")
+    offered = onnxruntime.get_available_providers()
+    if device == "auto":
+        return "cuda" if _PROVIDERS["cuda"] in offered else "cpu"
+    if _PROVIDERS[device] not in offered:
+        raise DeviceError(f"device {device} is not available: this onnxruntime offers {', '.join(offered)}")
+    return "cuda" if device == "cuda" else "cpu"
+
+
+def open_networks(
+    model: ModelInfo, device: str = "auto", threads: int | None = None
+) -> tuple[dict[str, Network], Literal["cpu", "cuda"]]:
+    """Check and open all networks of a model on one device. Returns them by name, and the device they run on.
+
+    `threads`: CPU threads a network may use; None leaves it to ONNX Runtime (one a core). A device that was asked for
+    by name is used or DeviceError is raised; with "auto" a CUDA that is offered but does not start is logged and left.
+    """
+    if threads is not None and not (isinstance(threads, int) and threads >= 1):
+        raise UsageError(f"threads must be a whole number of 1 or more, got {threads!r}")
+    chosen = choose_device(device)
+    contents = {name: _read_checked(files) for name, files in model.networks.items()}
+
+    def open_one(name: str, on: Literal["cpu", "cuda"]) -> Network:
+        files = model.networks[name]
+        session = _open_session(contents[name], files.onnx_path, on, threads)
+        return Network(session, model.input_size, files.info.get("size_px"))
+
+    def open_all(on: Literal["cpu", "cuda"]) -> dict[str, Network]:
+        return {name: open_one(name, on) for name in contents}
+
+    try:
+        return open_all(chosen), chosen
+    except DeviceError as error:
+        if device != "auto" or chosen == "cpu":
+            raise
+        _log.warning("%s; using the CPU", error)
+        return open_all("cpu"), "cpu"
+
+
+def _read_model(name: str, row: Mapping[str, Any], folder: Path) -> ModelInfo:
+    networks = {}
+    for network in (n for n in (*NETWORKS, *EXTRA_NETWORKS) if n in row["networks"]):
+        info = row["networks"][network]
+        networks[network] = NetworkFiles(network, folder / info["onnx"], info["sha256"]["onnx"], info)
+    return ModelInfo(name, int(row["input_size"]), str(row["licence"]), str(row["data"]), networks)
+
+
+def _read_checked(files: NetworkFiles) -> bytes:
+    try:
+        content = files.onnx_path.read_bytes()
+    except OSError as error:
+        raise WeightsError(f"{files.onnx_path}: cannot read the weights: {error.strerror or error}") from error
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != files.onnx_sha256:
+        raise WeightsError(f"{files.onnx_path}: damaged weights: expected sha256 {files.onnx_sha256}, got {digest}")
+    return content
+
+
+def _open_session(
+    content: bytes, path: Path, device: Literal["cpu", "cuda"], threads: int | None
+) -> onnxruntime.InferenceSession:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors only: warnings about the machine would end up on the user's stderr
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    # The arena keeps the largest working set for ever; a photo's peak memory matters more here than the allocations
+    # do.
+    options.enable_cpu_mem_arena = False
+    # Threads that spin after a run, waiting for the next, take the cores from numpy, which comes next.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        session = onnxruntime.InferenceSession(content, options, providers=[_PROVIDERS[device]])
+    except Exception as error:  # ONNX Runtime's errors have no common base below Exception
+        reason = str(error).splitlines()[0]
+        if device == "cuda":
+            raise DeviceError(f"cannot start {path.name} on cuda: {reason}") from error
+        raise WeightsError(f"{path}: ONNX Runtime cannot load these weights: {reason}") from error
+    # ONNX Runtime drops a provider whose libraries it cannot find and goes on with the CPU.
+    if _PROVIDERS[device] not in session.get_providers():
+        raise DeviceError(
+            f"cannot start {path.name} on {device}: ONNX Runtime fell back to {session.get_providers()[0]}"
+        )
+    return session

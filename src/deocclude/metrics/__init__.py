@@ -1,0 +1,1 @@
+"""Measures of masks, content, detections and distributions. Pure functions of arrays."""

@@ -1,0 +1,88 @@
+"""From a box to the visible and the whole mask of whoever it is of, on a trunk that ImageNet taught.
+
+A mask says what is a person; a box says where one may be, and what in it is one has to be known. Stage 1 knows people
+from a few hundred photos. This network knows the world's things as well, and gives stage 1 a mask in the box's place.
+
+    RGB -> trunk; its features + the box's share of each cell -> decoder -> visible mask, amodal mask
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from deocclude.checkpoints.hub import Pretrained
+from deocclude.models.blocks import ResidualBlock, conv_bn
+from deocclude.models.efficientnet_lite import EfficientNetLite
+from deocclude.models.mask_completion import MaskOutput
+
+
+@dataclass(frozen=True)
+class BoxMasksConfig:
+    """Sizes of BoxMasksNet."""
+
+    widths: tuple[int, ...] = (48, 80, 128, 192)  # of the decoder at 1/4, 1/8, 1/16, 1/32 of the input
+    blocks: tuple[int, ...] = (1, 2, 1, 1)  # residual blocks at each of them
+    head_width: int = 16
+
+    def __post_init__(self) -> None:
+        if not len(self.widths) == len(self.blocks) == len(EfficientNetLite.widths):
+            raise ValueError(
+                f"widths and blocks must be {len(EfficientNetLite.widths)} numbers each, "
+                f"got {self.widths} and {self.blocks}"
+            )
+
+    @classmethod
+    def base(cls) -> BoxMasksConfig:
+        """What ships: about 3.7 M parameters, 2.4 M of them the trunk's."""
+        return cls()
+
+    def to_dict(self) -> dict:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+class BoxMasksNet(Pretrained, nn.Module):
+    """`net(image, initial) -> MaskOutput` without parts."""
+
+    network_name, config_type = "mask_box", BoxMasksConfig
+
+    def __init__(self, config: BoxMasksConfig | None = None):
+        super().__init__()
+        self.config = config = config or BoxMasksConfig.base()
+        self.trunk = EfficientNetLite()
+        # where the box is, each scale is told anew: the trunk sees the photo alone, as ImageNet's photos
+        self.enter = nn.ModuleList(
+            nn.Conv2d(theirs + 1, mine, 1) for theirs, mine in zip(EfficientNetLite.widths, config.widths, strict=True)
+        )
+        self.decode = nn.ModuleList(
+            nn.Sequential(*(ResidualBlock(width, width) for _ in range(count)))
+            for width, count in zip(config.widths, config.blocks, strict=True)
+        )
+        self.reduce = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairwise(config.widths))
+        width, hidden = config.widths[0], config.head_width
+        self.mix = nn.Sequential(conv_bn(width, width), nn.Conv2d(width, hidden, 1))
+        self.edges = nn.Conv2d(EfficientNetLite.half_width, hidden, 1)  # fine detail, at half size
+        self.masks = nn.Sequential(nn.ReLU(inplace=True), conv_bn(hidden, hidden), nn.Conv2d(hidden, 8, 3, padding=1))
+
+    def forward(self, image: Tensor, initial: Tensor) -> MaskOutput:
+        """image: (B, 3, S, S) RGB in [0, 1], 0.5 beyond the photo; initial: (B, 1, S, S) in {0, 1}, a filled box;
+        S % 32 == 0.
+        """
+        half, *features = self.trunk(image * 2 - 1)
+        entered = []
+        for level, (enter, feature) in enumerate(zip(self.enter, features, strict=True)):
+            share = F.avg_pool2d(initial, 4 * 2**level)
+            entered.append(enter(torch.cat([feature, share], 1)))
+        x = self.decode[-1](entered[-1])
+        for decode, reduce, skip in zip(
+            reversed(self.decode[:-1]), reversed(self.reduce), reversed(entered[:-1]), strict=True
+        ):
+            x = decode(skip + F.interpolate(reduce(x), scale_factor=2.0, mode="nearest"))
+        x = F.interpolate(self.mix(x), scale_factor=2.0, mode="nearest") + self.edges(half)
+        visible, amodal = F.pixel_shuffle(self.masks(x), 2).split(1, 1)
+        return MaskOutput(visible, amodal)

@@ -1,0 +1,1 @@
+"""Who is in the image: detector, segmenters, COCO files, prompts, choice, duplicates."""

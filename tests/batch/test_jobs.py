@@ -1,0 +1,503 @@
+"""Planning, running and writing of batches: names, collisions, skipping, failures, and whole files only."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deocclude.batch.jobs import Finding, Job, exit_code, plan_jobs, run_jobs
+from deocclude.errors import DeoccludeError, UsageError, WeightsError
+from deocclude.io.images import load_photo
+from deocclude.people.coco_file import CocoFile
+from deocclude.types import Result
+
+
+@pytest.fixture
+def photo(tmp_path: Path, person) -> Path:
+    """A photo on disk, with `mask.png` beside it."""
+    Image.fromarray(person.photo).save(tmp_path / "photo.png")
+    Image.fromarray(person.visible).save(tmp_path / "mask.png")
+    return tmp_path / "photo.png"
+
+
+def outputs(job: Job) -> list[str]:
+    return [path.as_posix() for path in job.expected_paths]
+
+
+def make_files(root: Path, *names: str) -> Path:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+@pytest.mark.parametrize(
+    ("output", "kinds", "expected"),
+    [
+        (None, ["content"], ["in/photo.deoccluded.png"]),
+        ("out", ["content"], ["out/photo.deoccluded.png"]),
+        ("out.v2", ["content"], ["out.v2/photo.deoccluded.png"]),
+        ("out.png/", ["content"], ["out.png/photo.deoccluded.png"]),
+        ("x/y.jpg", ["content"], ["x/y.jpg"]),
+        ("x/y.png", ["content", "overlay", "json"], ["x/y.png", "x/y.overlay.png", "x/y.deoccluded.json"]),
+        ("y.json", ["json"], ["y.json"]),
+        (None, ["rgba", "amodal"], ["in/photo.person1.rgba.png", "in/photo.person1.amodal.png"]),
+        ("cut.png", ["rgba", "json"], ["cut.png", "cut.deoccluded.json"]),
+    ],
+)
+def test_names_of_outputs(output: str | None, kinds: list[str], expected: list[str]) -> None:
+    (job,) = plan_jobs(["in/photo.jpg"], output=output, boxes_xyxy=[(0, 0, 1, 1)], kinds=kinds)
+    assert outputs(job) == expected
+
+
+def test_every_person_gets_a_file() -> None:
+    (job,) = plan_jobs(["a.jpg"], masks=["m.png"], boxes_xyxy=[(0, 0, 1, 1)], kinds=["rgba", "content"])
+    assert outputs(job) == ["a.person1.rgba.png", "a.person2.rgba.png", "a.deoccluded.png"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"kinds": ["content", "depth"]}, "depth"),
+        ({"kinds": []}, "--save"),
+        ({"output": "y.gif"}, ".gif"),
+        ({"output": "y.json"}, "content"),
+        ({"output": "y.jpg", "kinds": ["rgba"]}, "rgba"),
+        ({"output": "y.png", "kinds": ["rgba"], "boxes_xyxy": [(0, 0, 1, 1)] * 2}, "2 people"),
+        ({"output": "-", "kinds": ["content", "overlay"]}, "standard output"),
+        ({"output": "a.jpg"}, "is an input"),
+        ({"output": "m.png", "boxes_xyxy": [], "masks": ["m.png"]}, "m.png is an input"),
+        ({"inputs": ["a.jpg", "b.jpg"]}, "--box"),
+        ({"inputs": ["a.jpg", "b.jpg"], "boxes_xyxy": [], "masks": ["m.png"]}, "m.png"),
+        ({"inputs": ["a.jpg", "b.jpg"], "boxes_xyxy": [], "masks": ["m.png"], "output": "y.png"}, "y.png"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused_by_name(changes: dict, word: str) -> None:
+    arguments = {"inputs": ["a.jpg"], "boxes_xyxy": [(0, 0, 1, 1)], "kinds": ["content"]} | changes
+    with pytest.raises(UsageError, match=word):
+        plan_jobs(arguments.pop("inputs"), **arguments)
+
+
+def test_two_inputs_never_share_an_output(tmp_path: Path) -> None:
+    make_files(tmp_path, "in/a.jpg", "in/a.png", "masks/a.png")
+    with pytest.raises(UsageError, match=r"a\.jpg and .*a\.png would both become .*a\.deoccluded\.png"):
+        plan_jobs([str(tmp_path / "in")], masks=[str(tmp_path / "masks")])
+
+
+def test_folders_are_mirrored_and_masks_matched_by_name(tmp_path: Path) -> None:
+    make_files(tmp_path, "in/a.jpg", "in/sub/a.JPG", "in/notes.txt", "in/.hidden.png", "in/a.deoccluded.png")
+    make_files(tmp_path, "in/a.person1.rgba.png", "in/out/a.jpg", "in/masks/a.png", "in/masks/ab.png")
+    make_files(tmp_path, "in/masks/sub/a_10.png", "in/masks/sub/a_2.png")
+    jobs = plan_jobs(
+        [str(tmp_path / "in")], output=str(tmp_path / "in/out"), masks=[str(tmp_path / "in/masks")], recursive=True
+    )
+    assert [Path(job.source).relative_to(tmp_path).as_posix() for job in jobs] == ["in/a.jpg", "in/sub/a.JPG"]
+    assert [[path.name for path in job.mask_paths] for job in jobs] == [["a.png"], ["a_2.png", "a_10.png"]]
+    assert [Path(outputs(job)[0]).relative_to(tmp_path).as_posix() for job in jobs] == [
+        "in/out/a.deoccluded.png",
+        "in/out/sub/a.deoccluded.png",
+    ]
+
+
+def test_folders_inside_are_left_alone_without_recursive(tmp_path: Path) -> None:
+    make_files(tmp_path, "in/sub/a.jpg", "masks/a.png")
+    with pytest.raises(UsageError, match="--recursive"):
+        plan_jobs([str(tmp_path / "in")], masks=[str(tmp_path / "masks")])
+
+
+@pytest.fixture
+def listed(photo: Path, person) -> CocoFile:
+    """A COCO file of the photo with two people, the right one listed first, and of an empty one."""
+    height, width = person.photo.shape[:2]
+    Image.fromarray(person.photo).save(photo.with_name("empty.png"))
+    names = ("photo.png", "empty.png")
+    document = {
+        "images": [{"id": i, "file_name": name, "width": width, "height": height} for i, name in enumerate(names)],
+        "annotations": [
+            {"id": 1, "image_id": 0, "category_id": 1, "bbox": [400, 60, 100, 300], "score": 0.4},
+            {"id": 2, "image_id": 0, "category_id": 1, "bbox": [40, 60, 100, 300], "score": 0.9},
+        ],
+    }
+    path = photo.with_name("people.json")
+    path.write_text(json.dumps(document))
+    return CocoFile.open(path)
+
+
+def test_people_of_a_coco_file_are_numbered_from_the_left(photo: Path, listed: CocoFile, pipe) -> None:
+    (job,) = plan_jobs([str(photo)], finding=Finding(listed), kinds=["amodal", "content"])
+    assert not job.is_done
+    (report,) = run_jobs([job], lambda: pipe)
+    assert [person.box_xyxy[0] < 200 for person in report.people] == [True, False]
+    assert sorted(Path(name).name for name in report.outputs) == [
+        "photo.deoccluded.png", "photo.person1.amodal.png", "photo.person2.amodal.png",
+    ]  # fmt: skip
+    assert all(Path(name).is_file() for name in report.outputs) and job.is_done
+
+
+def test_of_the_people_found_some_can_be_chosen(photo: Path, listed: CocoFile, pipe) -> None:
+    for finding, left, number in (
+        (Finding(listed, person="2"), False, 2),
+        (Finding(listed, min_score=0.5), True, 1),
+        (Finding(listed, person="90,100"), True, 1),
+    ):
+        jobs = plan_jobs([str(photo)], finding=finding, kinds=["rgba"])
+        (report,) = run_jobs(jobs, lambda: pipe, overwrite=True)
+        assert [person.box_xyxy[0] < 200 for person in report.people] == [left]
+        assert [person.id for person in report.people] == [number], "a number from the left is kept"
+        assert report.outputs == (str(photo.with_name(f"photo.person{number}.rgba.png")),) and jobs[0].is_done
+
+
+def test_of_people_found_nobodys_file_may_be_missing(photo: Path, listed: CocoFile, pipe) -> None:
+    def status(person: str = "all") -> str:
+        (job,) = plan_jobs([str(photo)], finding=Finding(listed, person=person), kinds=["amodal"])
+        return next(run_jobs([job], lambda: pipe)).status
+
+    assert [status(), status()] == ["done", "skipped"]
+    photo.with_name("photo.person2.amodal.png").unlink()
+    assert [status(), status()] == ["done", "skipped"]
+    assert [status("450,100"), status("450,100")] == ["done", "skipped"], "whose number nobody knew before"
+    assert not photo.with_name("photo.person1.amodal.png").exists()
+
+
+def test_what_was_found_before_does_not_pass_for_what_is_there_now(photo: Path, listed: CocoFile, pipe) -> None:
+    def run(person: str = "largest") -> None:
+        finding = Finding(listed, person=person)
+        jobs = plan_jobs([str(photo)], finding=finding, kinds=["rgba"], output=str(photo.with_name("one.png")))
+        assert [report.status for report in run_jobs(jobs, lambda: pipe, overwrite=True)] == ["done"]
+
+    run()
+    assert photo.with_name("one.png").is_file()
+    nobody = json.loads(listed.path.read_text()) | {"annotations": []}
+    listed.path.write_text(json.dumps(nobody))
+    listed = CocoFile.open(listed.path)
+    run()
+    assert not photo.with_name("one.png").exists()
+    photo.with_name("one.png").write_bytes(b"mine")
+    run()
+    assert photo.with_name("one.png").read_bytes() == b"mine"
+
+
+def test_another_model_in_the_same_folder_is_another_request(tmp_path: Path) -> None:
+    class OfFolder:
+        model = str(tmp_path)
+
+        def __call__(self, image: np.ndarray) -> list[np.ndarray]:
+            return []
+
+    (tmp_path / "model.safetensors").write_bytes(b"one")
+    before = Finding(OfFolder()).request
+    assert Finding(OfFolder()).request == before
+    (tmp_path / "model.safetensors").write_bytes(b"other")
+    assert Finding(OfFolder()).request != before
+
+
+def test_a_photo_without_people_is_written_as_it_is(photo: Path, listed: CocoFile, person, pipe) -> None:
+    empty = photo.with_name("empty.png")
+    (report,) = run_jobs(
+        plan_jobs([str(empty)], finding=Finding(listed), kinds=["content", "rgba", "layers"]), lambda: pipe
+    )
+    assert report.status == "done" and report.people == ()
+    assert [Path(name).name for name in report.outputs] == ["empty.deoccluded.png", "empty.deoccluded.ora"]
+    np.testing.assert_array_equal(np.asarray(Image.open(empty.with_name("empty.deoccluded.png"))), person.photo)
+
+
+def test_a_photo_that_the_file_does_not_list_fails_alone(photo: Path, listed: CocoFile, pipe) -> None:
+    Image.open(photo).save(photo.with_name("other.png"))
+    jobs = plan_jobs([str(photo), str(photo.with_name("other.png"))], finding=Finding(listed))
+    first, second = run_jobs(jobs, lambda: pipe)
+    assert first.status == "done" and second.status == "failed"
+    assert "people.json: does not list other.png" in second.error
+
+
+def test_a_segmenter_looks_at_the_pixels(photo: Path, person, pipe) -> None:
+    seen = []
+
+    def segmenter(image: np.ndarray) -> list[np.ndarray]:
+        seen.append(image)
+        return [person.visible]
+
+    (report,) = run_jobs(plan_jobs([str(photo)], finding=Finding(segmenter)), lambda: pipe)
+    assert report.status == "done" and len(report.people) == 1
+    np.testing.assert_array_equal(seen, [person.photo])
+
+
+def test_without_prompts_the_models_own_detector_finds_people(photo: Path) -> None:
+    (job,) = plan_jobs([str(photo)])
+    assert job.finding == Finding() and job.finding.segmenter_for(str(photo), Path("photo.png")) is None
+
+
+def test_finding_and_pointing_do_not_mix(photo: Path, listed: CocoFile) -> None:
+    with pytest.raises(UsageError, match="one or the other"):
+        plan_jobs([str(photo)], finding=Finding(listed), boxes_xyxy=[(0, 0, 9, 9)])
+    for output in ("-", "one.png"):
+        with pytest.raises(UsageError, match="one file"):
+            plan_jobs([str(photo)], finding=Finding(listed), kinds=["rgba"], output=output)
+    (job,) = plan_jobs([str(photo)], finding=Finding(listed, person="largest"), kinds=["rgba"], output="one.png")
+    assert job.paths([3]) == [Path("one.png")] and job.paths([]) == []
+
+
+def test_outputs_hold_what_the_result_holds(photo: Path, person, pipe) -> None:
+    kinds = ["content", "rgba", "amodal", "visible", "invisible", "parsing", "overlay", "json"]
+    jobs = plan_jobs([str(photo)], masks=[str(photo.with_name("mask.png"))], kinds=kinds)
+    (report,) = run_jobs(jobs, lambda: pipe)
+    expected = pipe(person.photo, masks=[person.visible])
+    whole = expected.people[0]
+
+    def read(ending: str) -> np.ndarray:
+        return np.asarray(Image.open(photo.with_name(f"photo.{ending}.png")))
+
+    assert report.status == "done"
+    assert report.people[0].hidden_fraction == pytest.approx(whole.hidden_fraction)
+    assert sorted(Path(name).name for name in report.outputs) == sorted(
+        path.name for path in photo.parent.iterdir() if path.name not in ("photo.png", "mask.png")
+    )
+    np.testing.assert_array_equal(read("deoccluded"), expected.content)
+    np.testing.assert_array_equal(read("overlay"), expected.overlay())
+    np.testing.assert_array_equal(read("person1.rgba"), whole.rgba)
+    np.testing.assert_array_equal(read("person1.amodal") > 0, whole.amodal_mask)
+    np.testing.assert_array_equal(read("person1.visible") > 0, whole.visible_mask)
+    np.testing.assert_array_equal(read("person1.invisible") > 0, whole.invisible_mask)
+    np.testing.assert_array_equal(read("person1.parsing"), whole.parsing)
+    coco = json.loads(photo.with_suffix(".deoccluded.json").read_text())
+    assert coco["images"][0]["file_name"] == "photo.png"
+    assert coco["annotations"][0]["area"] == whole.amodal_mask.sum()
+
+
+def test_done_work_is_skipped_and_no_model_is_loaded_for_it(photo: Path, pipe) -> None:
+    jobs = plan_jobs([str(photo)], masks=[str(photo.with_name("mask.png"))], kinds=["content", "json"])
+    assert [report.status for report in run_jobs(jobs, lambda: pipe)] == ["done"]
+    output = photo.with_name("photo.deoccluded.png")
+    output.write_bytes(b"mine")
+
+    def load():
+        raise WeightsError("must not be loaded")
+
+    assert [report.status for report in run_jobs(jobs, load)] == ["skipped"]
+    assert output.read_bytes() == b"mine"
+    assert [report.status for report in run_jobs(jobs, lambda: pipe, overwrite=True)] == ["done"]
+    assert output.read_bytes() != b"mine"
+    photo.with_suffix(".deoccluded.json").unlink()
+    assert [report.status for report in run_jobs(jobs, lambda: pipe)] == ["done"], "half of the files is not done"
+    output.unlink()
+    output.mkdir()
+    (report,) = run_jobs(jobs, lambda: pipe)
+    assert report.status == "failed", "a folder of that name is no picture"
+
+
+def test_a_changed_request_is_done_again(photo: Path, pipe) -> None:
+    mask = photo.with_name("mask.png")
+    kinds = ["content", "json", "amodal"]
+
+    def status(model: str = "", seed: int = 0, **options) -> str:
+        jobs = plan_jobs([str(photo)], kinds=kinds, **({"masks": [str(mask)]} | options))
+        return next(run_jobs(jobs, lambda: pipe, seed=seed, model=model)).status
+
+    assert [status(), status()] == ["done", "skipped"]
+    with Image.open(mask) as image:
+        smaller = np.array(image)
+    smaller[: smaller.shape[0] // 4] = 0
+    Image.fromarray(smaller).save(mask)
+    assert [status(), status()] == ["done", "skipped"], "another mask under the same name"
+    for change in (
+        {"complete": "always"},
+        {"seed": 3},
+        {"model": "other"},
+        {"masks": [], "boxes_xyxy": [(9, 9, 90, 90)]},
+    ):
+        assert [status(**change), status(**change)] == ["done", "skipped"], change
+    with Image.open(photo) as image:
+        image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(photo)
+    assert [status(), status()] == ["done", "skipped"], "another photo under the same name"
+    # what was written by hand says nothing of a request, and stays
+    for name in ("photo.deoccluded.png", "photo.deoccluded.json", "photo.person1.amodal.png"):
+        photo.with_name(name).write_bytes(b"mine")
+    assert status(complete="never") == "skipped"
+
+
+def test_who_is_to_be_found_is_part_of_the_request(photo: Path, listed: CocoFile, pipe) -> None:
+    def status(finding: Finding) -> str:
+        return next(run_jobs(plan_jobs([str(photo)], finding=finding), lambda: pipe)).status
+
+    assert [status(Finding(listed)), status(Finding(listed))] == ["done", "skipped"]
+    assert status(Finding(listed, min_score=0.5)) == "done"
+    assert status(Finding(listed, person="2")) == "done"
+    listed.path.write_text(listed.path.read_text() + "\n")
+    assert [status(Finding(listed, person="2")), status(Finding(listed, person="2"))] == ["done", "skipped"]
+
+
+def test_a_photo_that_is_gone_is_not_done(photo: Path, pipe) -> None:
+    boxes = [(0, 0, 9, 9)]
+    assert [r.status for r in run_jobs(plan_jobs([str(photo)], boxes_xyxy=boxes), lambda: pipe)] == ["done"]
+    (report,) = run_jobs(plan_jobs([str(photo.with_suffix(".jpg"))], boxes_xyxy=boxes), lambda: pipe)
+    assert report.status == "failed" and "photo.jpg" in report.error
+
+
+def test_a_users_own_json_stays(photo: Path, pipe) -> None:
+    photo.with_suffix(".json").write_text("mine")
+    jobs = plan_jobs([str(photo)], boxes_xyxy=[(0, 0, 9, 9)], kinds=["content", "json"])
+    assert [report.status for report in run_jobs(jobs, lambda: pipe)] == ["done"]
+    assert photo.with_suffix(".json").read_text() == "mine"
+
+
+def test_a_numbered_mask_belongs_to_the_photo_of_that_name(tmp_path: Path) -> None:
+    names = ("a.jpg", "a_1.jpg", "masks/a.png", "masks/a_1.png", "masks/a_2.png", "masks/a_1_1.png")
+    root = make_files(tmp_path, *names)
+    jobs = plan_jobs([str(root)], masks=[str(root / "masks")])
+    found = {Path(job.source).name: [path.name for path in job.mask_paths] for job in jobs}
+    assert found == {"a.jpg": ["a.png", "a_2.png"], "a_1.jpg": ["a_1.png", "a_1_1.png"]}
+
+
+def test_a_network_that_fails_is_one_photos_failure(photo: Path, pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken:
+        def run(self, *_):
+            raise RuntimeError("out of memory\nat line 7")
+
+    monkeypatch.setattr(pipe._complete._network, "_session", Broken())
+    (report,) = run_jobs(plan_jobs([str(photo)], boxes_xyxy=[(0, 0, 9, 9)]), lambda: pipe)
+    assert report.status == "failed"
+    assert report.error.endswith("a network failed on this photo: out of memory")
+
+
+def test_reading_the_photo_is_part_of_the_time(photo: Path, pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(source):
+        time.sleep(0.2)
+        return load_photo(source)
+
+    monkeypatch.setattr("deocclude.batch.jobs.load_photo", slow)
+    (report,) = run_jobs(plan_jobs([str(photo)], boxes_xyxy=[(0, 0, 9, 9)]), lambda: pipe)
+    assert 0.2 <= report.timings["load"] < report.timings["total"]
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_failure_does_not_stop_the_others(tmp_path: Path, person, pipe, workers: int) -> None:
+    make_files(tmp_path, "in/b.png", "masks/b.png")
+    for name in ("a", "c", "d"):
+        Image.fromarray(person.photo).save(tmp_path / f"in/{name}.png")
+    for name in ("a", "c"):
+        Image.fromarray(person.visible).save(tmp_path / f"masks/{name}.png")
+    jobs = plan_jobs([str(tmp_path / "in")], output=str(tmp_path / "out"), masks=[str(tmp_path / "masks")])
+    reports = list(run_jobs(jobs, lambda: pipe, workers=workers))
+    assert [report.status for report in reports] == ["done", "failed", "done", "failed"]
+    assert "b.png" in reports[1].error
+    assert "no mask for" in reports[3].error and "d_1.png" in reports[3].error
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.deoccluded.png", "c.deoccluded.png"]
+    assert exit_code(reports, photos=4) == 5
+
+    stopped = list(run_jobs(jobs, lambda: pipe, workers=workers, overwrite=True, fail_fast=True))
+    assert [report.status for report in stopped] == ["done", "failed"]
+
+
+def test_exit_code_of_one_photo_is_its_own(tmp_path: Path, pipe) -> None:
+    jobs = plan_jobs([str(tmp_path / "gone.jpg")], boxes_xyxy=[(0, 0, 9, 9)])
+    reports = list(run_jobs(jobs, lambda: pipe))
+    assert "gone.jpg" in reports[0].error
+    assert exit_code(reports, photos=1) == 1
+    assert exit_code([], photos=1) == 0
+
+
+def test_a_disk_that_refuses_leaves_nothing_behind(photo: Path, pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = plan_jobs([str(photo)], masks=[str(photo.with_name("mask.png"))])
+    before = sorted(photo.parent.iterdir())
+
+    def full(self, file, *args, **kwargs):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    (report,) = run_jobs(jobs, lambda: pipe)
+    assert report.status == "failed"
+    assert "No space left on device" in report.error and "photo.deoccluded.png" in report.error
+    assert sorted(photo.parent.iterdir()) == before
+
+
+def test_what_comes_down_a_pipe_is_never_done_before(photo: Path, pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    output = photo.with_name("piped.png")
+    (job,) = plan_jobs(["-"], boxes_xyxy=[(9, 9, 90, 90)], output=str(output))
+    output.write_bytes(photo.read_bytes())
+    assert not job.is_done
+    fifo = photo.with_name("fifo")
+    os.mkfifo(fifo)
+    writer = threading.Thread(target=lambda: fifo.write_bytes(photo.read_bytes()), daemon=True)
+    writer.start()
+    (report,) = run_jobs(plan_jobs([str(fifo)], boxes_xyxy=[(9, 9, 90, 90)], output=str(output)), lambda: pipe)
+    assert report.status == "done", "and it is read once"
+
+
+def test_people_found_are_done_when_all_are_written(
+    photo: Path, listed: CocoFile, pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = plan_jobs([str(photo)], finding=Finding(listed), kinds=["visible"])
+    write = Result.write
+
+    def full_disk(result: Result, kind: str, path: Path, person=None, **about):
+        if person.id == 2:
+            raise DeoccludeError(f"cannot write {path}: No space left on device")
+        return write(result, kind, path, person, **about)
+
+    monkeypatch.setattr(Result, "write", full_disk)
+    assert [report.status for report in run_jobs(jobs, lambda: pipe)] == ["failed"]
+    monkeypatch.setattr(Result, "write", write)
+    assert [report.status for report in run_jobs(jobs, lambda: pipe)] == ["done"]
+    assert photo.with_name("photo.person2.visible.png").is_file()
+
+
+def test_files_of_people_who_are_no_more_found_go(photo: Path, listed: CocoFile, pipe) -> None:
+    def names(finding: Finding) -> list[str]:
+        assert [r.status for r in run_jobs(plan_jobs([str(photo)], finding=finding, kinds=["rgba"]), lambda: pipe)]
+        return sorted(path.name for path in photo.parent.glob("photo.person*"))
+
+    assert names(Finding(listed)) == ["photo.person1.rgba.png", "photo.person2.rgba.png"]
+    photo.with_name("photo.person7.rgba.png").write_bytes(b"mine")
+    photo.with_name("photo.person2.amodal.png").write_bytes(b"of another kind")
+    left = ["photo.person1.rgba.png", "photo.person2.amodal.png", "photo.person7.rgba.png"]
+    assert names(Finding(listed, person="1")) == left, "but for what is none of ours"
+
+
+def test_an_empty_output_is_not_done(photo: Path, pipe) -> None:
+    jobs = plan_jobs([str(photo)], boxes_xyxy=[(9, 9, 90, 90)])
+    photo.with_name("photo.deoccluded.png").touch()
+    assert [report.status for report in run_jobs(jobs, lambda: pipe)] == ["done"]
+
+
+def test_a_photo_is_not_its_own_mask(photo: Path) -> None:
+    (job,) = plan_jobs([str(photo)], masks=[str(photo.parent)])
+    assert job.mask_paths == () and job.problem and job.problem.startswith(f"no mask for {photo}: looked for")
+    for options, named in (({"masks": [""]}, "--mask"), ({"output": ""}, "-o")):
+        with pytest.raises(UsageError, match=f"{named}: the name is empty"):
+            plan_jobs([str(photo)], **options)
+
+
+def test_photos_and_their_masks_may_lie_in_one_folder(tmp_path: Path) -> None:
+    there = ("A.JPG", "a.png", "b.jpg", "b_1.png", "b_2.png", "c.png", "sub/d.jpeg", "sub/d.png")
+    root = make_files(tmp_path / "in", *there)
+    planned = {
+        job.source: [str(path) for path in job.mask_paths]
+        for job in plan_jobs([str(root)], masks=[str(root)], recursive=True, output=str(tmp_path / "out"))
+    }
+    masks = {"A.JPG": ["a.png"], "b.jpg": ["b_1.png", "b_2.png"], "c.png": [], "sub/d.jpeg": ["sub/d.png"]}
+    assert planned == {str(root / name): [str(root / mask) for mask in found] for name, found in masks.items()}
+    apart = make_files(tmp_path / "apart", "a.jpg", "a_1.png")
+    assert len(plan_jobs([str(apart)])) == 2, "without --mask, and so without masks, each is a photo"
+
+
+def test_photos_are_read_in_their_turn(tmp_path: Path, person, pipe) -> None:
+    for name in ("a.png", "b.png"):
+        Image.fromarray(person.photo).save(tmp_path / name)
+    jobs = plan_jobs([str(tmp_path)], output=str(tmp_path / "out"), finding=Finding(lambda image: []))
+    reports = run_jobs(jobs, lambda: pipe)
+    assert next(reports).status == "done"
+    (tmp_path / "b.png").write_bytes(b"damaged meanwhile")
+    assert next(reports).status == "failed"
+
+
+def test_nobody_found_for_a_folder_that_is_not_there(photo: Path, pipe) -> None:
+    out = photo.parent / "new"
+    jobs = plan_jobs([str(photo)], output=str(out), finding=Finding(lambda image: []), kinds=["rgba"])
+    assert [report.status for report in run_jobs(jobs, lambda: pipe)] == ["done"] and not out.exists()

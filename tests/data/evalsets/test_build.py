@@ -1,0 +1,101 @@
+"""Building a frozen validation set from a data folder: kinds, truth and seed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from datafolder import CCP_VAL
+from deocclude.data.evalsets.build import build_frozen_set, build_scene_set
+from deocclude.data.evalsets.persons import FrozenSet
+from deocclude.data.sources.real_photos import read_wild
+from deocclude.errors import InputError, UsageError
+
+
+@pytest.fixture(scope="module")
+def ccp_set(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> FrozenSet:
+    folder = tmp_path_factory.mktemp("frozen") / "ccp"
+    build_frozen_set(folder, data_root, seed=3)
+    return FrozenSet.open(folder)
+
+
+def test_each_person_is_hidden_three_ways_and_once_not_at_all(ccp_set: FrozenSet) -> None:
+    assert (ccp_set.name, ccp_set.seed) == ("ccp-val", 3)
+    assert [(r.person_id, r.occluder_kind) for r in ccp_set] == [
+        (f"ccp-{i}", kind) for i in CCP_VAL for kind in ("object", "person", "low", "none")
+    ]
+    for record in ccp_set:
+        assert record.id == f"{record.person_id}-{record.occluder_kind}"
+        assert record.hidden_fraction == 0 if record.occluder_kind == "none" else 0.03 <= record.hidden_fraction < 1
+
+
+def test_pictures_are_the_photo_and_what_was_done_to_it(ccp_set: FrozenSet, data_root: Path) -> None:
+    for record in ccp_set:
+        sample = ccp_set.load(record)
+        path = data_root / "ccp" / "photos" / f"{record.person_id[4:]}.jpg"
+        np.testing.assert_array_equal(sample.truth, cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB))
+        hidden = sample.amodal & ~sample.visible
+        changed = (sample.photo != sample.truth).any(axis=-1)
+        assert changed.any() == (record.occluder_kind != "none")
+        assert not hidden.any() or changed[hidden].mean() > 0.95
+        np.testing.assert_array_equal(sample.parsing > 0, sample.amodal)
+        assert 6 in sample.parsing, "labels of Clothing Co-Parsing"
+
+
+def test_same_seed_same_pictures(ccp_set: FrozenSet, data_root: Path, tmp_path: Path) -> None:
+    again = build_frozen_set(tmp_path / "again", data_root, seed=3)
+    other = build_frozen_set(tmp_path / "other", data_root, seed=4)
+    differ = 0
+    for a, b, c in zip(ccp_set, again, other, strict=True):
+        assert a == b
+        np.testing.assert_array_equal(ccp_set.load(a).photo, again.load(b).photo)
+        differ += (ccp_set.load(a).photo != other.load(c).photo).any()
+    assert differ >= 5
+
+
+def test_cutouts_get_a_photo(data_root: Path, tmp_path: Path) -> None:
+    frozen = build_frozen_set(tmp_path / "set", data_root, people="cutouts", unoccluded=False)
+    assert [r.id for r in frozen] == [f"cutout-person17-{kind}" for kind in ("object", "person", "low")]
+    truths = [frozen.load(record) for record in frozen]
+    for sample in truths:
+        assert sample.photo.shape == (512, 512, 3)
+        np.testing.assert_array_equal(sample.truth, truths[0].truth)
+        rows = np.flatnonzero(sample.amodal.any(axis=1))
+        assert np.ptp(rows) + 1 == pytest.approx(512 / 2.4, abs=4), "the longer side of the person"
+        assert set(np.unique(sample.parsing)) == {0, 255}
+
+
+def test_an_existing_set_is_kept_unless_asked(ccp_set: FrozenSet, data_root: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="already"):
+        build_frozen_set(ccp_set.folder, data_root, seed=3)
+    with pytest.raises(InputError, match=f"looked for {tmp_path / 'nowhere'}"):
+        build_frozen_set(tmp_path / "set", tmp_path / "nowhere")
+    assert not (tmp_path / "set").exists()
+
+
+def test_a_person_whom_nothing_can_hide_is_an_error_not_a_wait(data_root: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("deocclude.data.evalsets.build._MIN_HIDDEN", 1.1)
+    monkeypatch.setattr("deocclude.data.evalsets.build._MAX_DRAWS", 3)
+    with pytest.raises(InputError, match=r"ccp/\d+: in 3 scenes no occluder \(object\)"):
+        build_frozen_set(tmp_path / "set", data_root)
+    assert not (tmp_path / "set").exists()
+
+
+def test_crowds_hold_everyone_and_the_order(data_root: Path, tmp_path: Path) -> None:
+    scenes = build_scene_set(tmp_path / "crowds", data_root, kind="crowds", count=6, seed=2)
+    again = build_scene_set(tmp_path / "again", data_root, kind="crowds", count=6, seed=2)
+    assert scenes.records == again.records and len(scenes.records) == 6
+    for record in scenes.records:
+        sample = scenes.load(record)
+        np.testing.assert_array_equal(sample.photo, again.load(record).photo)
+        assert max(sample.photo.shape) == 640 and (sample.visible.sum(0) <= 1).all(), "visible masks are disjoint"
+        assert not (sample.visible & ~sample.amodal).any()
+
+
+def test_wild_photos_are_the_held_out_ones(data_root: Path, tmp_path: Path) -> None:
+    scenes = build_scene_set(tmp_path / "wild", data_root, kind="wild")
+    assert [r.id for r in scenes.records] == [p.name.replace("/", "-") for p in read_wild(data_root / "wild", "val")]
+    assert scenes.records and not any(record.has_amodal for record in scenes.records)

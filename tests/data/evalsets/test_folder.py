@@ -1,0 +1,69 @@
+"""What frozen sets share when they are written: whole or not at all, and never over something else."""
+
+from __future__ import annotations
+
+import errno
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deocclude.data.evalsets.folder import new_set, write_index, write_picture
+from deocclude.errors import DeoccludeError, UsageError
+
+
+def test_a_set_appears_at_the_end(tmp_path: Path) -> None:
+    folder = tmp_path / "deep" / "set"
+    with new_set(folder, overwrite=False) as partial:
+        write_index(partial, {"b": 1, "a": [2]})
+        assert not folder.exists() and partial.parent == folder.parent
+    assert (folder / "set.json").read_text() == '{\n "b": 1,\n "a": [\n  2\n ]\n}\n'
+    assert [p.name for p in folder.parent.iterdir()] == ["set"] and folder.stat().st_mode & 0o777 == 0o755
+    with pytest.raises(UsageError, match="a frozen validation set already"), new_set(folder, overwrite=False):
+        pytest.fail("nothing may be written")
+    with new_set(folder, overwrite=True) as partial:
+        write_index(partial, {"a": 3})
+    assert json.loads((folder / "set.json").read_text()) == {"a": 3}
+
+
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), DeoccludeError),
+        (ValueError("a bad sample"), ValueError),
+        (KeyboardInterrupt(), KeyboardInterrupt),
+    ],
+)
+def test_after_an_error_all_is_as_before(tmp_path: Path, raised: BaseException, told: type[BaseException]) -> None:
+    folder = tmp_path / "set"
+    with new_set(folder, overwrite=False) as partial:
+        write_index(partial, {"a": 1})
+    with pytest.raises(told, match=str(raised.args[-1]) if raised.args else None), new_set(folder, overwrite=True) as p:
+        write_index(p, {"a": 2})
+        raise raised
+    assert json.loads((folder / "set.json").read_text()) == {"a": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["set"]
+
+
+def test_what_is_not_a_set_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(UsageError, match="something else"), new_set(tmp_path, overwrite=True):
+        pytest.fail("nothing may be written")
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(DeoccludeError, match="cannot write a frozen validation set to"),
+        new_set(tmp_path / "file" / "set", overwrite=False),
+    ):
+        pytest.fail("nothing may be written")
+
+
+def test_masks_and_photos_are_pictures(tmp_path: Path) -> None:
+    mask = np.array([[True, False], [False, True]])
+    write_picture(tmp_path / "new" / "mask.png", mask)
+    write_picture(tmp_path / "photo.png", np.arange(12, dtype=np.uint8).reshape(2, 2, 3))
+    with Image.open(tmp_path / "new" / "mask.png") as image:
+        assert image.mode == "L" and np.asarray(image).tolist() == [[255, 0], [0, 255]]
+    with Image.open(tmp_path / "photo.png") as image:
+        assert image.mode == "RGB" and np.asarray(image).ravel().tolist() == list(range(12))

@@ -1,0 +1,146 @@
+"""Real photos: what is read, and how a part of one is framed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from datafolder import WILD
+from deocclude.data.samples.detector_samples import MAX_PEOPLE, PeopleSample, mosaic, to_batch
+from deocclude.data.sources.real_photos import WildPhoto, crop_wild, people_of, read_wild, whole_wild
+from deocclude.errors import InputError
+
+
+def test_photos_are_read_and_parted_by_name(data_root: Path) -> None:
+    everything = list(read_wild(data_root / "wild"))
+    assert [p.name for p in everything] == [f"wild/{name}" for name in WILD]
+    assert [p.name for p in read_wild(data_root / "wild", "val")] == ["wild/street5"]
+    assert [p.name for p in read_wild(data_root / "wild", "train")] == [f"wild/{name}" for name in WILD[:3]]
+    first, second = everything[:2]
+    assert first.rgb.shape == (96, 128, 3) and first.instances.shape == (96, 128)
+    assert set(np.unique(first.instances)) == {0, 1, 2} and set(first.boxes_xyxy) == {1, 2}
+    assert first.ignore.sum() == 30 * 28 and not second.ignore.any()
+
+
+def photo() -> WildPhoto:
+    """40 x 80, one person of 20 x 30 at (10, 5), a crowd in the right quarter."""
+    instances = np.zeros((40, 80), np.uint8)
+    instances[5:35, 10:30] = 3
+    ignore = np.zeros((40, 80), bool)
+    ignore[:, 60:] = True
+    rgb = np.zeros((40, 80, 3), np.uint8)
+    rgb[instances == 3] = 250
+    return WildPhoto("wild/x", rgb, instances, ignore, {3: (10.0, 5.0, 30.0, 36.0)})
+
+
+def test_a_whole_photo_as_inference_sees_it() -> None:
+    sample = whole_wild(photo(), 160)
+    assert sample.boxes_xyxy.tolist() == [[20, 10, 60, 72]] and sample.counted.tolist() == [True]
+    assert sample.photo.shape == (160, 160, 3) and (sample.photo[80:] == 128).all()
+    assert sample.owner.sum() == 40 * 60 and (sample.owner[10:70, 20:60] == 1).all()
+    assert sample.ignore.sum() == 80 * 40 and sample.ignore[:80, 120:].all()
+
+
+def test_parts_of_a_photo_keep_its_truth() -> None:
+    mirrored = cut = 0
+    for seed in range(300):
+        sample = crop_wild(photo(), np.random.default_rng(seed), 96)
+        assert sample.photo.shape == (96, 96, 3) and sample.owner.shape == (96, 96)
+        assert len(sample.boxes_xyxy) == (1 if sample.owner.any() else 0)
+        for x0, y0, x1, y1 in sample.boxes_xyxy.astype(int):
+            assert sample.owner[y0:y1, x0:x1].all() and sample.owner.sum() == (y1 - y0) * (x1 - x0)
+            cut += not sample.counted[0]
+            if sample.ignore.any():  # the crowd is on the person's right, or the photo is mirrored
+                mirrored += np.flatnonzero(sample.ignore.any(0))[-1] < x0
+    assert 60 < mirrored < 150 and cut >= 1
+    a, b = (crop_wild(photo(), np.random.default_rng(1), 96) for _ in range(2))
+    np.testing.assert_array_equal(a.photo, b.photo)
+
+
+def test_stretched_photos_keep_their_truth() -> None:
+    shapes = set()
+    for seed in range(60):
+        sample = crop_wild(photo(), np.random.default_rng(seed), 96, stretch=0.3)
+        for x0, y0, x1, y1 in sample.boxes_xyxy.astype(int):
+            assert sample.owner[y0:y1, x0:x1].all() and sample.owner.sum() == (y1 - y0) * (x1 - x0)
+            if sample.counted[0]:
+                shapes.add(round((x1 - x0) / (y1 - y0), 1))
+    assert min(shapes) < 0.6 and max(shapes) > 0.75, "a person of 20 x 30 is 0.67 as wide as high"
+
+
+def test_people_are_cut_out_of_real_photos_as_far_as_they_are_seen() -> None:
+    one = photo()
+    large = WildPhoto(
+        "wild/y",
+        *(np.kron(array, np.ones((3, 3, 1)[: array.ndim], array.dtype)) for array in (one.rgb, one.instances)),
+        np.kron(one.ignore, np.ones((3, 3), bool)),
+        {3: (30.0, 15.0, 90.0, 105.0)},
+    )
+    (layer,) = people_of([one, large])
+    assert layer.name == "wild/y/3", "whoever is small is left out"
+    x0, y0, x1, y1 = layer.box_xyxy
+    assert (x1 - x0, y1 - y0) == pytest.approx((58, 88), abs=1), "less a pixel of the rim"
+    assert (layer.rgb[layer.alpha >= 200] == 250).all()
+
+
+def test_four_samples_share_a_frame() -> None:
+    parts = [whole_wild(photo(), 40) for _ in range(3)]
+    nobody = WildPhoto("wild/n", photo().rgb, np.zeros((40, 80), np.uint8), np.zeros((40, 80), bool), {})
+    parts.insert(1, whole_wild(nobody, 40))
+    together = mosaic(parts)
+    assert together.photo.shape == (80, 80, 3) and together.counted.tolist() == [True] * 3
+    first = parts[0].boxes_xyxy[0]
+    np.testing.assert_allclose(together.boxes_xyxy - first, [[0, 0, 0, 0], [0, 40, 0, 40], [40, 40, 40, 40]])
+    for number, (x0, y0, x1, y1) in enumerate(together.boxes_xyxy.round().astype(int), start=1):
+        assert (together.owner[y0 + 1 : y1 - 1, x0 + 1 : x1 - 1] == number).all()
+    np.testing.assert_array_equal(together.ignore[40:, 40:], parts[3].ignore)
+    assert not together.ignore[:40, 40:].any()
+    assert to_batch([together])["boxes_xyxy"].shape == (1, MAX_PEOPLE, 4)
+
+
+def test_of_too_many_people_the_last_need_not_be_found() -> None:
+    count = 100
+    owner = np.zeros((10, 10), np.uint8)
+    owner.ravel()[:] = np.arange(1, count + 1)
+    boxes = np.array([[x, y, x + 1, y + 1] for y in range(10) for x in range(10)], np.float32)
+    part = PeopleSample(np.zeros((10, 10, 3), np.uint8), boxes, np.ones(count, bool), owner, np.zeros((10, 10), bool))
+    together = mosaic([part] * 4)
+    assert together.counted.sum() == 255 and together.owner.max() == 255 and (together.owner[10:, 10:] == 0).all()
+
+
+def test_what_is_broken_is_named(data_root: Path, tmp_path: Path) -> None:
+    def folder(name: str) -> Path:
+        return Path(shutil.copytree(data_root / "wild", tmp_path / name))
+
+    def refused(root: Path) -> str:
+        with pytest.raises(InputError) as caught:
+            list(read_wild(root))
+        return str(caught.value)
+
+    root = folder("no-list")
+    (root / "persons.json").unlink()
+    assert refused(root) == f"people of the wild photos not found: looked for {root / 'persons.json'}"
+    root = folder("not-a-list")
+    (root / "persons.json").write_text('[{"id": "street0"}]')
+    assert "persons.json: expected a list of people with id, inst and bbox (KeyError('bbox'))" in refused(root)
+    root = folder("many")
+    people = json.loads((root / "persons.json").read_text())
+    people[0]["inst"] = 300
+    (root / "persons.json").write_text(json.dumps(people))
+    assert "inst must be from 1 to 254, got 300" in refused(root)
+    root = folder("unlisted")
+    people = json.loads((root / "persons.json").read_text())
+    (root / "persons.json").write_text(json.dumps(people[1:]))
+    assert "street0.jpg: person 1 of the instance mask is not in persons.json" in refused(root)
+    root = folder("no-mask")
+    (root / "masks" / "street1.png").unlink()
+    assert "instance mask not found" in refused(root) and "street1.png" in refused(root)
+    root = folder("size")
+    shutil.copy(root / "images" / "street1.jpg", root / "images" / "street2.jpg")
+    cv2.imwrite(str(root / "masks" / "street2.png"), np.zeros((5, 6), np.uint8))
+    assert "street2.jpg: instance mask must have the photo's size (96, 128) (HxW), got (5, 6)" in refused(root)

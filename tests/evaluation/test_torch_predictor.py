@@ -1,0 +1,100 @@
+"""Networks fresh from training, asked as the evaluation asks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from deocclude.errors import UsageError, WeightsError
+from deocclude.evaluation.torch_predictor import SingleRecovery, TorchNetwork, open_trained
+from deocclude.models.baselines.one_stage import OneStageNet
+from deocclude.models.baselines.pix2pix import Pix2PixConfig, Pix2PixContent
+from deocclude.models.baselines.unet import MaskUNet, UNetConfig
+from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet
+from fresh_networks import saying, stored
+
+CPU = torch.device("cpu")
+PHOTO = np.random.default_rng(0).integers(0, 256, (60, 40, 3), dtype=np.uint8)
+VISIBLE = np.zeros((60, 40), bool)
+VISIBLE[20:40, 10:30] = True
+AMODAL = VISIBLE.copy()
+AMODAL[40:50, 10:30] = True
+
+
+def test_arrays_go_in_and_out_by_name() -> None:
+    network = TorchNetwork(lambda a, b: {"sum": a + b}, 32, CPU)
+    found = network(a=np.ones((1, 2), np.float32)[:, ::-1], b=np.array([[1, 2]]))
+    assert found["sum"].tolist() == [[2, 3]] and found["sum"].dtype == np.float32
+
+
+def test_stage_1_says_what_its_network_says(tmp_path: Path) -> None:
+    path = stored(tmp_path / "mask.safetensors", "mask_unet", saying(MaskUNet(UNetConfig((4, 8))), -9.0, 9.0))
+    predict = open_trained(path, size_px=32, device=CPU)
+    flat = np.full_like(PHOTO, 128)  # as beyond its edges
+    person = predict(flat, masks=[VISIBLE]).people[0]
+    assert person.amodal_mask.mean() > 0.9, "everything is body, as the network says"
+    assert np.array_equal(person.content, flat), "stage 1 alone paints nothing"
+    assert (predict.network, predict.size_px, predict.paints) == ("mask_unet", 32, False)
+    boxed = predict(PHOTO, boxes_xyxy=[(10, 20, 30, 40)]).people[0]
+    assert boxed.amodal_mask.mean() > 0.9
+
+
+def test_however_little_is_hidden_it_is_completed(tmp_path: Path) -> None:
+    path = stored(tmp_path / "mask.safetensors", "mask_unet", saying(MaskUNet(UNetConfig((4, 8))), 0.01, 9.0))
+    person = open_trained(path, size_px=32, device=CPU)(PHOTO, masks=[VISIBLE]).people[0]
+    assert person.amodal_mask.sum() >= VISIBLE.sum()
+
+
+def test_a_network_of_both_stages_sees_the_whole_photo(tmp_path: Path) -> None:
+    seen = {}
+
+    def network(image: np.ndarray, initial: np.ndarray) -> dict[str, np.ndarray]:
+        seen.update(image=image, initial=initial)
+        return {"content": np.full((1, 3, 8, 8), 0.5, np.float32)}
+
+    image = np.full((8, 8, 3), 51, np.uint8)
+    mask = np.zeros((8, 8), bool)
+    mask[:4] = True
+    content = SingleRecovery(network)(image, mask, ~np.zeros_like(mask), None, None)
+    assert np.allclose(seen["image"], 0.2) and np.array_equal(seen["initial"][0, 0], mask)
+    assert (content.rgb == 128).all()
+    torch.manual_seed(0)
+    path = stored(tmp_path / "one.safetensors", "single_one", saying(OneStageNet(UNetConfig((4, 8))), 9.0, 9.0))
+    painted = open_trained(path, size_px=32, device=CPU).recover(PHOTO, VISIBLE, AMODAL)
+    hidden = AMODAL & ~VISIBLE
+    assert np.array_equal(painted[~hidden], PHOTO[~hidden]) and (painted != PHOTO)[hidden].any()
+
+
+def test_stage_2_needs_stage_1_for_its_masks(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    path = stored(tmp_path / "paint.safetensors", "content_pix2pix", Pix2PixContent(Pix2PixConfig((4, 8))))
+    with pytest.raises(UsageError, match=r"paint\.safetensors: stage 2 is measured with stage 1's masks"):
+        open_trained(path, size_px=32, device=CPU)
+    first = MaskCompletionNet(MaskCompletionConfig(stem_width=8, widths=(8, 8), head_width=8, pose_guidance=False))
+    parser = stored(tmp_path / "mask.safetensors", "mask_completion", first)
+    painted = open_trained(path, size_px=32, device=CPU, parser=parser).recover(PHOTO, VISIBLE, AMODAL)
+    assert painted.shape == PHOTO.shape
+
+
+def test_other_weights_are_named(tmp_path: Path) -> None:
+    path = stored(tmp_path / "x.safetensors", "people_detector", MaskUNet(UNetConfig((4, 8))))
+    with pytest.raises(WeightsError, match=r"x\.safetensors: expected weights of mask_completion or mask_unet"):
+        open_trained(path, size_px=32, device=CPU)
+
+
+def test_crops_are_as_large_as_the_file_says(tmp_path: Path) -> None:
+    network = MaskUNet(UNetConfig((4, 8)))
+    silent = stored(tmp_path / "silent.safetensors", "mask_unet", network)
+    telling = stored(tmp_path / "telling.safetensors", "mask_unet", network, size_px=64)
+    assert open_trained(silent, device=CPU).size_px == 256
+    assert open_trained(telling, device=CPU).size_px == 64
+    assert open_trained(telling, device=CPU, size_px=32).size_px == 32
+
+
+def test_who_finds_masks_takes_no_others(tmp_path: Path) -> None:
+    path = stored(tmp_path / "mask.safetensors", "mask_unet", MaskUNet(UNetConfig((4, 8))))
+    with pytest.raises(UsageError, match="mask_unet finds masks itself: it takes no other's"):
+        open_trained(path, device=CPU, parser=path)

@@ -1,0 +1,491 @@
+import contextlib
+
+import numpy as np
+import pytest
+
+from deocclude.errors import InputError, NobodyThereError
+from deocclude.imaging.masks import box_to_mask, dilate, mask_iou
+from deocclude.inference.mask_completion import MAX_WIDE_LOOKS, TIGHT_SCALE, MaskCompletion
+
+SIZE_HW = (300, 400)
+PHOTO = np.random.default_rng(0).integers(0, 256, (*SIZE_HW, 3), dtype=np.uint8)
+
+
+class FakeNetwork:
+    """Answers with what `answer(image, initial)` says of each entry of the batch, and keeps what it was asked.
+
+    answer: (3, S, S) and (S, S) float32 -> visible and amodal probability, (S, S) each.
+    """
+
+    input_size = 256
+
+    def __init__(self, answer, fine_size=256):
+        self.answer = answer
+        self.fine_size = fine_size
+        self.asked = []
+
+    def __call__(self, image, initial):
+        self.asked.append((image, initial))
+        pairs = [self.answer(one_image, one_initial[0]) for one_image, one_initial in zip(image, initial, strict=True)]
+        visible, amodal = (np.stack(maps)[:, None].astype(np.float32) for maps in zip(*pairs, strict=True))
+        cells = image.shape[-1] // 4
+        parsing = np.zeros((len(image), 12, cells, cells), np.float32)
+        # The upper half of the crop is hair, the lower half leg; background is likelier still.
+        parsing[:, 0], parsing[:, 2, : cells // 2], parsing[:, 5, cells // 2 :] = 0.6, 0.4, 0.4
+        return {"visible": visible, "amodal": amodal, "visible_parsing": parsing, "amodal_parsing": parsing}
+
+
+def as_it_is(image, initial):
+    return initial * 0.9, initial * 0.9
+
+
+def upwards(share):
+    """A body that goes on over the visible part by `share` of its height."""
+
+    def answer(image, initial):
+        rows = np.flatnonzero(initial.any(axis=1))
+        columns = np.flatnonzero(initial.any(axis=0))
+        amodal = initial.copy()
+        reach = round(share * (rows[-1] + 1 - rows[0]))
+        amodal[max(0, rows[0] - reach) : rows[-1] + 1, columns[0] : columns[-1] + 1] = 1
+        return initial * 0.9, amodal * 0.9
+
+    return answer
+
+
+def spread(output, part):
+    whole = np.zeros(SIZE_HW, part.dtype)
+    whole[output.region.slices] = part
+    return whole
+
+
+def test_a_whole_person_stays_as_it_is():
+    seen = box_to_mask((100, 80, 180, 240), SIZE_HW)
+    output = MaskCompletion(FakeNetwork(as_it_is))(PHOTO, seen)
+    assert mask_iou(spread(output, output.amodal), seen) > 0.98
+    # No rim of "hidden" pixels where the two contours are one.
+    assert np.array_equal(output.visible, output.amodal)
+    assert np.array_equal(output.crop_visible, output.crop_amodal)
+    assert output.score == pytest.approx(0.9, abs=0.01)
+
+
+@pytest.mark.parametrize("average", [True, False])
+def test_the_hidden_part_is_added(average):
+    seen = box_to_mask((100, 150, 180, 230), SIZE_HW)
+    whole = box_to_mask((100, 110, 180, 230), SIZE_HW)
+    network = FakeNetwork(upwards(0.5))
+    output = MaskCompletion(network, average=average)(PHOTO, seen)
+    assert mask_iou(spread(output, output.amodal), whole) > 0.97
+    assert mask_iou(spread(output, output.visible), seen) > 0.95
+    assert not (output.visible & ~output.amodal).any()
+    assert [len(image) for image, _ in network.asked] == ([1, 2, 2] if average else [1, 1])
+
+
+def test_the_windows_are_wide_then_tight_and_further_each_mirrored():
+    seen = box_to_mask((100, 150, 180, 230), SIZE_HW)
+    network = FakeNetwork(upwards(0.5))
+    output = MaskCompletion(network)(PHOTO, seen)
+    (_, wide), (image, tight), (_, further) = network.asked
+    assert wide.sum() == pytest.approx((256 / 2.2) ** 2, rel=0.03)
+    assert output.crop.side_px == pytest.approx(1.25 * 120, rel=0.03)
+    assert output.crop.center_xy == pytest.approx((140, 170), abs=2)
+    assert np.array_equal(image[1], image[0, ..., ::-1])
+    assert np.array_equal(tight[1], tight[0, ..., ::-1])
+    assert np.array_equal(further[1], further[0, ..., ::-1])
+    assert further.sum() == pytest.approx(tight.sum() * (1.25 / 1.5) ** 2, rel=0.03)
+    assert image.dtype == np.float32
+    assert 0 <= image.min() < image.max() <= 1
+
+
+def test_a_final_look_is_finer_where_the_mask_is_not_kept_and_stage_2_gets_its_own_size():
+    seen = box_to_mask((100, 150, 180, 230), SIZE_HW)
+    whole = box_to_mask((100, 110, 180, 230), SIZE_HW)
+    coarse, fine = FakeNetwork(upwards(0.5)), FakeNetwork(upwards(0.5), fine_size=320)
+    usual, output = MaskCompletion(coarse)(PHOTO, seen), MaskCompletion(fine)(PHOTO, seen)
+    assert [image.shape[-1] for image, _ in fine.asked] == [256, 320, 320], "a box: fine at once"
+    assert mask_iou(spread(output, output.amodal), whole) > 0.97
+    assert output.crop.size_px == 256 and output.crop.side_px == pytest.approx(usual.crop.side_px, abs=2)
+    assert output.crop_image.shape == (256, 256, 3)
+    assert output.crop_visible_parsing.shape == output.crop_amodal_parsing.shape == (12, 64, 64)
+    assert np.allclose(output.crop_amodal_parsing.sum(0), 1, atol=1e-3)
+    assert mask_iou(output.crop_amodal, usual.crop_amodal) > 0.97
+    assert mask_iou(output.crop_visible, usual.crop_visible) > 0.95
+    assert not (output.crop_visible & ~output.crop_amodal).any()
+
+    def sizes(mask, answer):
+        network = FakeNetwork(answer, fine_size=320)
+        MaskCompletion(network)(PHOTO, mask)
+        return [image.shape[-1] for image, _ in network.asked]
+
+    drawn = seen.copy()
+    drawn[150:160, 100:110] = False  # no box
+    assert sizes(drawn, as_it_is) == [256, 256, 256], "kept as drawn: its contour is known"
+    assert sizes(drawn, lambda image, initial: (dilate(initial > 0, 9) * 0.9,) * 2) == [256, 256, 320, 320]
+    known = FakeNetwork(as_it_is, fine_size=320)
+    crop, image, *parsings = MaskCompletion(known).look_at(PHOTO, seen, whole)
+    assert crop.size_px == len(image) == 256 and {p.shape for p in parsings} == {(12, 64, 64)}
+
+
+def test_a_second_look_at_a_box_starts_from_the_mean_of_the_box_and_of_what_was_seen_in_it():
+    box = box_to_mask((100, 110, 180, 230), SIZE_HW)
+
+    def left_half(image, initial):
+        columns = np.flatnonzero((initial >= 0.5).any(axis=0))
+        seen = (initial >= 0.5).astype(np.float32)
+        seen[:, (columns[0] + columns[-1] + 1) // 2 :] = 0
+        return seen * 0.8, seen * 0.8
+
+    def asked(mask, **options):
+        network = FakeNetwork(left_half, fine_size=320)
+        MaskCompletion(network, **options)(PHOTO, mask)
+        return [initial[0, 0] for _, initial in network.asked]
+
+    first, *later = asked(box, second_look=True)
+    assert set(np.unique(first)) == {0, 1}, "nothing was seen before the first look"
+    assert len(later) == 2
+
+    def halves(prompt):
+        rows, columns = np.nonzero(prompt > 0.25)
+        middle_row, width = rows.mean().astype(int), columns.max() + 1 - columns.min()
+        line = prompt[middle_row, columns.min() : columns.max() + 1]
+        return line[width // 8 : width * 3 // 8], line[width * 5 // 8 : width * 7 // 8]
+
+    left, right = halves(later[0])
+    assert np.allclose(left, 0.9, atol=0.02), "the box, and what was seen"
+    assert np.allclose(right, 0.5, atol=0.02), "the box alone"
+    # the tight look saw the left half of the person and of the mirror image: half as surely all of it
+    assert np.allclose(halves(later[1]), 0.7, atol=0.02), "a look starts from the one before"
+    assert all(set(np.unique(prompt)) == {0, 1} for prompt in asked(box)), "only of a network that has learned it"
+    drawn = box.copy()
+    drawn[110:130, 100:120] = False
+    assert all(set(np.unique(prompt)) == {0, 1} for prompt in asked(drawn, second_look=True)), "a mask says enough"
+    assert len(asked(box, second_look=True, tight=False)) == 2, "without a first look there is no second"
+
+
+class FakeBoxNetwork(FakeNetwork):
+    """The same, of a network that knows no parts."""
+
+    def __call__(self, image, initial):
+        found = super().__call__(image, initial)
+        return {name: found[name] for name in ("visible", "amodal")}
+
+
+def lower_half(image, initial):
+    """Of a box the lower half is seen, whole is all of it."""
+    rows = np.flatnonzero(initial.any(axis=1))
+    seen = initial.copy()
+    if len(rows):
+        seen[: (rows[0] + rows[-1] + 1) // 2] = 0
+    return seen * 0.8, initial * 0.7
+
+
+@pytest.mark.parametrize("average", [True, False])
+@pytest.mark.parametrize("second_look", [True, False])
+def test_at_a_box_stage_1_goes_on_from_what_the_network_for_boxes_sees_and_looks_by_itself(average, second_look):
+    box = box_to_mask((100, 110, 180, 230), SIZE_HW)
+    boxes = FakeBoxNetwork(lower_half, fine_size=320)
+    network = FakeNetwork(lambda image, initial: ((initial > 0.75) * 0.9, (initial > 0.25) * 0.9), fine_size=288)
+    options = {"average": average, "second_look": second_look, "box_network": boxes}
+    output = MaskCompletion(network, **options)(PHOTO, box, crowded=True)
+    times = 2 if average else 1
+    assert [(len(image), image.shape[-1]) for image, _ in boxes.asked] == [(1, 256), (times, 320)], "wide, then near"
+    sizes = [(len(image), image.shape[-1]) for image, _ in network.asked]
+    assert sizes == [(times, 320), *([(1, 256)] if second_look else []), (times, 320)]
+    (_, given), *_, (_, own) = network.asked
+    assert set(np.unique(given)) == {0, 1}, "a mask, as anyone may draw it"
+    assert given.sum() == pytest.approx(boxes.asked[1][1].sum() / 2, rel=0.05), "the half that was seen"
+    # by itself it looks from further away, at the box and, where it has learned to, at what it saw there
+    reach = np.flatnonzero((own[0, 0] > 0.25).any(axis=1))
+    assert len(reach) == pytest.approx(320 / 1.5, abs=3)
+    assert (0.9 < own[0, 0].max() <= 0.95) == second_look, "the mean of 1, the box, and 0.9"
+    assert output.crop.side_px == pytest.approx(1.25 * 120, rel=0.03)
+    assert mask_iou(spread(output, output.amodal), box) > 0.95
+    assert set(np.unique(output.parsing[output.amodal])) == {2, 5}, "the parts are those of stage 1 alone"
+    assert output.crop_amodal_parsing.sum(0).max() == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("crowded", "says", "is_seen"), [(True, 0.41, True), (True, 0.34, False), (False, 0.34, True), (False, 0.29, False)]
+)
+def test_what_is_seen_in_a_box_is_the_weighed_mean_of_all_three_looks(crowded, says, is_seen):
+    """0.9, says the network for boxes, stage 1 something twice: (0.9 + (REPAIRED_SAY + OWN_SAY) * it) / (1 + both)."""
+    box, right = box_to_mask((100, 110, 180, 230), SIZE_HW), box_to_mask((140, 110, 180, 230), SIZE_HW)
+    boxes = FakeBoxNetwork(lambda image, initial: (initial * 0.9,) * 2)
+
+    def less_on_the_right(image, initial):
+        columns = np.flatnonzero((initial >= 0.5).any(axis=0))
+        seen = 0.9 * (initial >= 0.5)
+        seen[:, (columns[0] + columns[-1] + 1) // 2 :] *= says / 0.9
+        return seen, seen
+
+    complete = MaskCompletion(FakeNetwork(less_on_the_right), average=False, box_network=boxes)
+    output = complete(PHOTO, box, crowded=crowded)
+    seen = spread(output, output.visible)
+    assert (np.count_nonzero(seen & right) > 0.9 * np.count_nonzero(right)) == is_seen
+    assert np.count_nonzero(seen & ~right) > 0.9 * np.count_nonzero(box & ~right)
+
+
+def test_a_drawn_mask_is_none_of_the_network_for_boxes():
+    drawn = box_to_mask((100, 110, 180, 230), SIZE_HW)
+    drawn[110:150, 100:140] = False
+    boxes = FakeBoxNetwork(lower_half)
+    with_it, without = (
+        MaskCompletion(FakeNetwork(as_it_is), box_network=network)(PHOTO, drawn) for network in (boxes, None)
+    )
+    assert not boxes.asked
+    assert np.array_equal(with_it.amodal, without.amodal)
+
+
+def test_where_the_network_for_boxes_sees_nobody_stage_1_has_a_look_itself():
+    box = box_to_mask((100, 110, 180, 230), SIZE_HW)
+    nobody = FakeBoxNetwork(lambda image, initial: (initial * 0.3, initial * 0.4))
+    network = FakeNetwork(as_it_is)
+    output = MaskCompletion(network, box_network=nobody)(PHOTO, box)
+    alone = MaskCompletion(FakeNetwork(as_it_is))(PHOTO, box)
+    assert nobody.asked and network.asked
+    assert np.array_equal(output.amodal, alone.amodal) and output.score == alone.score
+
+
+def test_whoever_else_is_in_a_box_is_looked_for_without_who_is_known():
+    box = box_to_mask((100, 110, 180, 230), SIZE_HW)
+    known = MaskCompletion(FakeNetwork(as_it_is))(PHOTO, box_to_mask((80, 110, 140, 230), SIZE_HW))
+    boxes = FakeBoxNetwork(lambda image, initial: (initial * 0.9, initial * 0.9))
+    network = FakeNetwork(as_it_is)
+    complete = MaskCompletion(network, box_network=boxes, tells_apart=True)
+    rest = complete.complete_rest(PHOTO, box, known)
+    left = box & ~spread(known, known.visible)
+    assert mask_iou(spread(rest, rest.visible), left) > 0.95
+    assert [initial.max() for _, initial in boxes.asked] == [1, 1], "wide, then near: the box, not the known part of it"
+    scale = (boxes.asked[1][0].shape[-1] / rest.crop.side_px) ** 2
+    assert boxes.asked[1][1][0].sum() == pytest.approx(left.sum() * scale, rel=0.05)
+    assert len(network.asked) == 1, "stage 1 completes what was seen, and has no look at the box"
+
+
+def test_nobody_else_is_looked_for_in_vain():
+    box = box_to_mask((100, 110, 180, 230), SIZE_HW)
+    known, all_of_it = (
+        MaskCompletion(FakeNetwork(as_it_is))(PHOTO, box_to_mask(edges, SIZE_HW))
+        for edges in ((80, 110, 140, 230), (98, 110, 178, 230))
+    )
+    nobody = FakeBoxNetwork(lambda image, initial: (initial * 0.3, initial * 0.4))
+    assert (
+        MaskCompletion(FakeNetwork(as_it_is), box_network=nobody, tells_apart=True).complete_rest(PHOTO, box, known)
+        is None
+    )
+    assert nobody.asked
+    for options, who in (({"tells_apart": True}, all_of_it), ({}, known)):
+        boxes = FakeBoxNetwork(lambda image, initial: (initial * 0.9,) * 2)
+        rest = MaskCompletion(FakeNetwork(as_it_is), box_network=boxes, **options).complete_rest(PHOTO, box, who)
+        assert rest is None and not boxes.asked, "too little is left of the box, or the network has not learned it"
+    assert MaskCompletion(FakeNetwork(as_it_is), tells_apart=True).complete_rest(PHOTO, box, known) is None
+
+
+def test_without_the_tight_crop_there_is_one_wide_look():
+    seen = box_to_mask((100, 150, 180, 230), SIZE_HW)
+    network = FakeNetwork(upwards(0.5))
+    complete = MaskCompletion(network, average=False, tight=False)
+    output = complete(PHOTO, seen)
+    assert len(network.asked) == 1
+    assert output.crop.side_px == pytest.approx(2.2 * 80) and output.crop.center_xy == (140, 190)
+    assert mask_iou(spread(output, output.amodal), box_to_mask((100, 110, 180, 230), SIZE_HW)) > 0.95
+    crop, *_ = complete.look_at(PHOTO, seen, box_to_mask((100, 110, 180, 230), SIZE_HW))
+    assert crop == output.crop, "of a body that is known it is around what is seen too"
+
+
+def test_mirrored_answers_are_turned_back_and_averaged(monkeypatch):
+    monkeypatch.setattr("deocclude.inference.mask_completion.SECOND_SCALE", TIGHT_SCALE)  # the mirror's share alone
+
+    def left_half(image, initial):
+        visible = initial * 0.9
+        visible[:, 128:] *= 0.5
+        return visible, initial * 0.9
+
+    seen = box_to_mask((100, 80, 200, 180), SIZE_HW)
+    output = MaskCompletion(FakeNetwork(left_half))(PHOTO, seen)
+    # Either look is unsure of its own right half; turned back, both halves get (0.9 + 0.45) / 2.
+    assert output.score == pytest.approx(0.675, abs=1e-3)
+
+
+def test_the_look_from_further_away_is_laid_over_the_tight_one():
+    answers = iter((0.9, 0.9, 0.9, 0.7, 0.7))  # wide, tight and further away, the latter two mirrored too
+
+    def fading(image, initial):
+        sure = next(answers)
+        return initial * sure, initial * sure
+
+    seen = box_to_mask((100, 80, 180, 240), SIZE_HW)
+    output = MaskCompletion(FakeNetwork(fading))(PHOTO, seen)
+    assert mask_iou(spread(output, output.visible), seen) > 0.98
+    assert output.score == pytest.approx(0.8, abs=0.01)
+
+
+def test_a_body_that_reaches_the_windows_edge_gets_a_wider_look():
+    seen = box_to_mask((180, 250, 220, 290), SIZE_HW)
+    network = FakeNetwork(upwards(4))
+    output = MaskCompletion(network)(PHOTO, seen)
+    assert 3 < len(network.asked) <= MAX_WIDE_LOOKS + 2
+    # Wide looks see ever more; the last of them shows 5.6 times the visible box, of which half is above its centre.
+    assert output.crop.side_px > 1.25 * 120
+
+
+def test_looks_are_bounded():
+    network = FakeNetwork(lambda image, initial: (initial * 0.9, np.full_like(initial, 0.8)))
+    MaskCompletion(network)(np.zeros((2000, 2000, 3), np.uint8), box_to_mask((990, 990, 1010, 1010), (2000, 2000)))
+    assert len(network.asked) == MAX_WIDE_LOOKS + 2
+
+
+def test_the_body_ends_at_the_photos_edge():
+    network = FakeNetwork(lambda image, initial: (initial * 0.9, dilate(initial > 0, 60) * 0.9))
+    output = MaskCompletion(network)(PHOTO, box_to_mask((0, 0, 60, 100), SIZE_HW))
+    assert output.region.top == output.region.left == 0
+    assert output.amodal[0, 0]
+    inside = output.crop.inside_photo(SIZE_HW)
+    assert not (output.crop_amodal & ~inside).any()
+    image = network.asked[-1][0][0]
+    assert np.allclose(image[:, 0, 0], 128 / 255)
+
+
+def test_specks_go_and_holes_in_the_hidden_part_are_filled():
+    def answer(image, initial):
+        visible = np.zeros((256, 256))
+        visible[60:120, 60:180] = 0.9
+        visible[80:84, 80:84] = 0.0  # a gap in what is seen, as between an arm and the body
+        amodal = visible.copy()
+        amodal[120:200, 60:180] = 0.9
+        amodal[150:156, 100:106] = 0.1  # a hole in what is guessed
+        amodal[230:236, 230:236] = 0.9  # a speck
+        visible[170:172, 90:92] = amodal[170:172, 90:92]  # occluder taken for body
+        return visible, amodal
+
+    output = MaskCompletion(FakeNetwork(answer), average=False)(PHOTO, box_to_mask((100, 80, 180, 240), SIZE_HW))
+    assert output.crop_amodal[150:156, 100:106].all()
+    assert not output.crop_amodal[80:84, 80:84].any()
+    assert not output.crop_amodal[228:238, 228:238].any()
+    assert not output.crop_visible[165:175, 85:95].any()
+    assert output.crop_visible[100, 100]
+    assert not output.amodal[-1].any()
+
+
+def test_slivers_at_the_rim_go_but_a_thin_pole_stays_hidden():
+    def answer(image, initial):
+        amodal = np.zeros((256, 256))
+        amodal[60:200, 60:180] = 0.9
+        visible = amodal.copy()
+        visible[:, 60] = 0  # a contour one pixel further in
+        visible[60:200, 120:122] = 0  # a pole two pixels wide
+        return visible, amodal
+
+    output = MaskCompletion(FakeNetwork(answer), average=False)(PHOTO, box_to_mask((100, 80, 180, 240), SIZE_HW))
+    assert output.crop_visible[60:200, 60].all()
+    assert not output.crop_visible[65:195, 120:122].any()
+
+
+def test_every_body_pixel_has_a_part_and_no_other():
+    seen = box_to_mask((100, 80, 180, 240), SIZE_HW)
+    output = MaskCompletion(FakeNetwork(as_it_is))(PHOTO, seen)
+    assert np.array_equal(output.parsing > 0, output.amodal)
+    whole = spread(output, output.parsing)
+    assert set(np.unique(whole[100:150])) == {0, 2}
+    assert set(np.unique(whole[170:230])) == {0, 5}
+    assert whole[158, 140] == 2
+    assert whole[162, 140] == 5
+
+
+def test_when_the_network_sees_nobody_the_mask_is_kept_with_a_low_score():
+    seen = box_to_mask((100, 80, 180, 240), SIZE_HW)
+    network = FakeNetwork(lambda image, initial: (initial * 0.1, initial * 0.1))
+    output = MaskCompletion(network)(PHOTO, seen)
+    assert mask_iou(spread(output, output.amodal), seen) > 0.98
+    assert np.array_equal(output.visible, output.amodal)
+    assert output.score == pytest.approx(0.1, abs=0.001)
+
+
+def test_a_mask_thinner_than_a_crop_pixel_does_not_vanish():
+    photo = np.zeros((1500, 2000, 3), np.uint8)
+    mask = np.zeros((1500, 2000), bool)
+    mask[100:1400, 900] = True
+    network = FakeNetwork(as_it_is)
+    MaskCompletion(network)(photo, mask)
+    assert all(initial.any() for _, initial in network.asked)
+
+
+def test_two_specks_far_apart_do_not_vanish():
+    # each is a ten-thousandth of a crop pixel, which the coverage rounds to nothing
+    mask = np.zeros((400, 20_000), bool)
+    mask[200, 10] = mask[200, 19_000] = True
+    network = FakeNetwork(as_it_is)
+    with contextlib.suppress(NobodyThereError):  # so small that nothing may be left of them in the end
+        MaskCompletion(network)(np.zeros((400, 20_000, 3), np.uint8), mask)
+    assert network.asked and all(initial.any() for _, initial in network.asked)
+
+
+def test_an_empty_mask_is_refused():
+    with pytest.raises(InputError, match="initial mask is empty"):
+        MaskCompletion(FakeNetwork(as_it_is))(PHOTO, np.zeros(SIZE_HW, bool))
+
+
+def test_a_known_body_gets_the_same_tight_window():
+    amodal = box_to_mask((100, 80, 180, 240), SIZE_HW)
+    crop, image, visible_parsing, amodal_parsing = MaskCompletion(FakeNetwork(as_it_is)).look_at(PHOTO, amodal, amodal)
+    assert crop.center_xy == (140, 160)
+    assert crop.side_px == 1.25 * 160
+    assert image.shape == (256, 256, 3)
+    assert visible_parsing.shape == amodal_parsing.shape == (12, 64, 64)
+
+
+def test_an_exact_mask_keeps_its_own_edge():
+    # finer than a crop pixel: 2000 px of photo are seen through 256, and the network answers half a crop pixel too wide
+    size_hw = (2000, 1600)
+    seen = box_to_mask((503, 301, 1101, 1703), size_hw)
+    output = MaskCompletion(FakeNetwork(lambda image, initial: (initial * 0.9, dilate(initial > 0, 1) * 0.9)))(
+        np.zeros((*size_hw, 3), np.uint8), seen
+    )
+    drawn = seen[output.region.slices]
+    assert np.array_equal(output.visible, drawn)
+    assert np.array_equal(output.amodal, drawn)
+    assert np.array_equal(output.amodal_prob >= 128, drawn)
+
+
+def test_a_mask_that_is_far_off_is_not_kept():
+    whole = box_to_mask((100, 80, 180, 240), SIZE_HW)
+    crude = box_to_mask((80, 60, 200, 260), SIZE_HW)
+
+    def shrunk(image, initial):
+        rows, columns = np.flatnonzero(initial.any(axis=1)), np.flatnonzero(initial.any(axis=0))
+        out = np.zeros_like(initial)
+        dy, dx = round((rows[-1] + 1 - rows[0]) * 0.1), round((columns[-1] + 1 - columns[0]) / 6)
+        out[rows[0] + dy : rows[-1] + 1 - dy, columns[0] + dx : columns[-1] + 1 - dx] = 0.9
+        return out, out
+
+    output = MaskCompletion(FakeNetwork(shrunk))(PHOTO, crude)
+    assert mask_iou(spread(output, output.visible), whole) > 0.95
+
+
+def test_a_hole_in_an_otherwise_exact_mask_is_repaired():
+    whole = box_to_mask((100, 80, 180, 240), SIZE_HW)
+    holed = whole & ~box_to_mask((130, 150, 145, 165), SIZE_HW)
+
+    def filled(image, initial):
+        rows, columns = np.flatnonzero(initial.any(axis=1)), np.flatnonzero(initial.any(axis=0))
+        out = np.zeros_like(initial)
+        out[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = 0.9
+        return out, out
+
+    output = MaskCompletion(FakeNetwork(filled))(PHOTO, holed)
+    assert np.array_equal(spread(output, output.visible), whole)
+
+
+def test_a_mask_whose_edge_is_off_all_along_is_not_taken_as_drawn():
+    # a coarse mask: in large parts right, its edge off by a pixel of the network everywhere
+    whole = box_to_mask((100, 80, 180, 240), SIZE_HW)
+    coarse = dilate(whole, 2)
+
+    def narrower(image, initial):
+        rows, columns = np.flatnonzero(initial.any(axis=1)), np.flatnonzero(initial.any(axis=0))
+        out = np.zeros_like(initial)
+        out[rows[0] + 2 : rows[-1] - 1, columns[0] + 2 : columns[-1] - 1] = 0.9
+        return out, out
+
+    flat = np.full_like(PHOTO, 90)
+    output = MaskCompletion(FakeNetwork(narrower))(flat, coarse)
+    assert mask_iou(spread(output, output.visible), whole) > 0.97 > mask_iou(coarse, whole)

@@ -1,0 +1,126 @@
+"""Whether anything of a person is hidden: the probability, its calibration, and what is done about it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from deocclude.cli.app import app
+from deocclude.data.evalsets.persons import FrozenSample, FrozenSet, write_frozen_set
+from deocclude.errors import UsageError
+from deocclude.evaluation.calibration import calibrate
+from deocclude.inference import mask_completion
+from deocclude.inference.occlusion_probability import (
+    HIDDEN_SHARE,
+    UNCALIBRATED,
+    HiddenCalibration,
+    fit_calibration,
+    probable_share,
+)
+from deocclude.pipeline import load
+
+
+def test_without_calibration_five_percent_is_even_odds() -> None:
+    assert UNCALIBRATED.probability(HIDDEN_SHARE, 0.9) == pytest.approx(0.5)
+    assert UNCALIBRATED.probability(0.0, 0.0) < 0.01 < 0.9 < UNCALIBRATED.probability(0.2, 0.0)
+
+
+def test_probable_share_by_hand() -> None:
+    visible, amodal = np.array([[1.0, 0.0, 0.5]]), np.array([[1.0, 0.5, 0.5]])
+    assert probable_share(visible, amodal) == pytest.approx(0.5 / 2)
+    assert probable_share(visible * 0, amodal * 0) == 0
+
+
+def test_a_fit_gives_back_the_odds_that_made_the_data() -> None:
+    rng = np.random.default_rng(0)
+    shares = np.exp(rng.uniform(np.log(0.004), np.log(0.5), (4000, 2)))
+    true = HiddenCalibration(6.0, 1.5, 0.7)
+    odds = np.array([true.probability(a, b) for a, b in shares])
+    fitted = fit_calibration(shares[:, 0], shares[:, 1], rng.random(4000) < odds)
+    np.testing.assert_allclose(fitted, true, atol=0.6)
+    found = np.array([fitted.probability(a, b) for a, b in shares])
+    assert abs(found - odds).mean() < 0.03
+    with pytest.raises(UsageError, match="hidden and people who are not"):
+        fit_calibration(shares[:, 0], shares[:, 1], np.ones(4000, bool))
+
+
+def test_the_fit_stands_where_the_masks_tell_all() -> None:
+    shares = np.array([0.0, 0.01, 0.02, 0.2, 0.3, 0.4])
+    fitted = fit_calibration(shares, shares, shares > HIDDEN_SHARE)
+    assert fitted.probability(0.0, 0.0) < 0.1 and fitted.probability(0.4, 0.4) > 0.9
+
+
+def test_whom_nothing_hides_is_returned_as_seen(pipe, person) -> None:
+    always, auto, never = (pipe(person.photo, masks=[person.visible], complete=c).people[0] for c in CHOICES)
+    assert always.hidden_fraction > HIDDEN_SHARE and always.hidden_probability == auto.hidden_probability > 0.5
+    np.testing.assert_array_equal(auto.amodal_mask, always.amodal_mask)
+    np.testing.assert_array_equal(never.amodal_mask, always.visible_mask)
+    np.testing.assert_array_equal(never.content, person.photo)
+    assert never.hidden_fraction == 0 and not never.parsing[~never.visible_mask].any()
+    assert (never.amodal_prob[~never.visible_mask] < 0.5).all()
+    with pytest.raises(UsageError, match="complete must be auto, always or never, got 'maybe'"):
+        pipe(person.photo, masks=[person.visible], complete="maybe")
+
+
+CHOICES = ("always", "auto", "never")
+
+
+def test_auto_goes_by_the_manifests_calibration(weights_dir: Path, tmp_path: Path, person) -> None:
+    folder = tmp_path / "weights"
+    shutil.copytree(weights_dir, folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["models"]["base"]["networks"]["mask_completion"]["hidden_calibration"] = [-20.0, 0.0, 0.0]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    one = load("base", device="cpu", weights_dir=folder, threads=1)(person.photo, masks=[person.visible]).people[0]
+    assert one.hidden_fraction == 0 and one.hidden_probability < 1e-6
+
+
+def write_hidden_and_whole(folder: Path, person) -> None:
+    """A frozen set of two pictures: a person of whom the lower part is hidden, and the same with nothing in front."""
+    truth = np.where(person.amodal[..., None], np.uint8([200, 30, 40]), person.photo)
+    upper = person.amodal & (np.arange(480) < 300)[:, None]
+    samples = [
+        FrozenSample("ann-low", "ann", "low", person.photo, truth, upper, person.amodal),
+        FrozenSample("ann-none", "ann", "none", truth, truth, person.amodal, person.amodal),
+    ]
+    write_frozen_set(folder, samples, name="drawn", seed=1, source="code")
+
+
+def test_calibrating_writes_into_the_manifest(weights_dir: Path, tmp_path: Path, person) -> None:
+    folder, frozen = tmp_path / "weights", tmp_path / "set"
+    shutil.copytree(weights_dir, folder)
+    write_hidden_and_whole(frozen, person)
+    done = CliRunner().invoke(app, ["calibrate", str(frozen), "--weights", str(folder), "--device", "cpu"])
+    assert done.exit_code == 0, done.stderr
+    row = json.loads((folder / "manifest.json").read_text())["models"]["base"]["networks"]["mask_completion"]
+    assert len(row["hidden_calibration"]) == 3 and row["calibrated_on"] == ["drawn"]
+    assert done.stdout.startswith("base: probability that more than 5 % is hidden")
+    load("base", device="cpu", weights_dir=folder, threads=1)
+
+
+def test_boxes_are_looked_at_as_by_run_where_they_are_calibrated(
+    weights_dir: Path, tmp_path: Path, person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, frozen = tmp_path / "weights", tmp_path / "set"
+    shutil.copytree(weights_dir, folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["models"]["base"]["networks"]["mask_completion"]["second_look"] = True
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    write_hidden_and_whole(frozen, person)
+    look, again = mask_completion.take_look, []
+
+    def noted(*args, first=None, **options):
+        again.append(first is not None)
+        return look(*args, first=first, **options)
+
+    monkeypatch.setattr(mask_completion, "take_look", noted)
+    calibrate([FrozenSet.open(frozen)], weights_dir=folder, device="cpu")
+    assert any(again) and not all(again)
+    again.clear()
+    load("base", device="cpu", weights_dir=folder, threads=1)(person.photo, boxes_xyxy=[(100, 60, 200, 300)])
+    assert again == [False, True, True]

@@ -1,0 +1,106 @@
+"""The weights in the package: whole, the same network in both files, and good enough for the demo's portrait."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import deocclude
+from deocclude.evaluation import demo_scene
+from deocclude.imaging.masks import box_to_mask, dilate
+from deocclude.inference.runtime import BUNDLED_WEIGHTS, EXTRA_NETWORKS, NETWORKS
+
+ROWS = json.loads((BUNDLED_WEIGHTS / "manifest.json").read_text())["models"]["base"]["networks"]
+SHIPPED = (*NETWORKS, *EXTRA_NETWORKS)
+
+
+@pytest.mark.parametrize("kind", ["onnx", "safetensors"])
+@pytest.mark.parametrize("network", SHIPPED)
+def test_files_are_what_the_manifest_says(network: str, kind: str) -> None:
+    row = ROWS[network]
+    assert hashlib.sha256((BUNDLED_WEIGHTS / row[kind]).read_bytes()).hexdigest() == row["sha256"][kind]
+
+
+@pytest.mark.parametrize("network", SHIPPED)
+def test_both_files_hold_the_same_network(network: str) -> None:
+    """A change of a definition that changes what trained weights mean must show here."""
+    from deocclude.export.to_onnx import PARITY, _for_inference, build_network, example_inputs, parity
+
+    trained, _ = build_network(BUNDLED_WEIGHTS / ROWS[network]["safetensors"])
+    trained.eval()
+    wrapped, _ = _for_inference(trained)
+    inputs = example_inputs(trained, 2, (256, 256))
+    assert parity(wrapped, BUNDLED_WEIGHTS / ROWS[network]["onnx"], inputs) <= PARITY
+
+
+def test_the_portrait_comes_back() -> None:
+    """Floors well under what the model card states: a broken path falls through them, new weights do not."""
+    scene = demo_scene.make_scene()
+    (person,) = deocclude.load(device="cpu")(scene.photo, masks=[scene.visible]).people
+    score, baseline = (
+        demo_scene.score(scene, person.amodal_mask, person.content),
+        demo_scene.mean_colour_baseline(scene),
+    )
+    assert score.full_iou > 0.93 and score.invisible_iou > 0.7
+    assert score.l1 < baseline.l1 + 5
+
+
+def test_a_gap_between_mask_and_occluder_is_bridged() -> None:
+    """Segmenters' masks stop short of what hides the person; completion that only looks next to the occluder fails."""
+    scene = demo_scene.make_scene()
+    gap = dilate(scene.whole & ~scene.visible, 6) & scene.visible
+    (person,) = deocclude.load(device="cpu")(scene.photo, masks=[scene.visible & ~gap]).people
+    score = demo_scene.score(scene, person.amodal_mask, person.content)
+    assert person.amodal_mask[gap].mean() > 0.9
+    assert score.full_iou > 0.9 and score.invisible_iou > 0.65
+
+
+def _plain_bodies() -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Photo, visible and amodal mask of bodies that give recovery next to nothing to go by."""
+    hw = (200, 150)
+    noise = np.random.default_rng(0).integers(0, 256, (*hw, 3), dtype=np.uint8)
+    grey = np.repeat(noise[..., :1], 3, axis=2)
+    whole, upper = box_to_mask((50, 40, 90, 160), hw), box_to_mask((50, 40, 90, 90), hw)
+    column, row, pixel = (box_to_mask(b, hw) for b in ((70, 50, 71, 150), (50, 50, 90, 51), (70, 90, 71, 91)))
+    corner, everywhere = box_to_mask((0, 0, 1, 1), hw), np.ones((800, 600), bool)
+    return {
+        "grey": (grey, upper, whole),
+        "one pixel wide": (noise, column, whole),
+        "one pixel high": (noise, row, whole),
+        "one pixel": (grey, pixel, whole),
+        "one pixel far from the rest": (noise, corner, whole | corner),
+        "black": (np.zeros_like(noise), upper, whole),
+        "white": (np.full_like(noise, 255), upper, whole),
+        "one colour": (np.full_like(noise, (30, 90, 200)), upper, whole),
+        "hidden part larger than the crop": (np.tile(grey, (4, 4, 1)), np.tile(pixel, (4, 4)), everywhere),
+        "photo of four pixels": (noise[:2, :2], corner[:2, :2], everywhere[:2, :2]),
+    }
+
+
+@pytest.fixture(scope="module")
+def shipped() -> deocclude.Deoccluder:
+    return deocclude.load("base", device="cpu", threads=1)
+
+
+@pytest.mark.parametrize("name", _plain_bodies())
+def test_recovery_has_no_use_for_values_that_are_not_finite(shipped: deocclude.Deoccluder, name: str) -> None:
+    photo, visible, amodal = _plain_bodies()[name]
+    with warnings.catch_warnings(), np.errstate(over="raise", divide="raise", invalid="raise"):
+        warnings.simplefilter("error")
+        picture = shipped.recover(photo, visible, amodal)  # a cast of what is not finite to uint8 raises too
+    hidden = amodal & ~visible
+    assert hidden.any() and np.array_equal(picture[~hidden], photo[~hidden])
+
+
+def test_no_file_is_left_over() -> None:
+    named = {Path(row[kind]).name for row in ROWS.values() for kind in ("onnx", "safetensors")}
+    assert {p.name for p in BUNDLED_WEIGHTS.iterdir()} == named | {"manifest.json", "typical_poses.npz"}
+
+
+def test_the_weights_leave_room_in_a_package_of_60_mb() -> None:
+    assert sum(p.stat().st_size for p in BUNDLED_WEIGHTS.iterdir()) < 60_000_000

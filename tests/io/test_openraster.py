@@ -1,0 +1,191 @@
+import io
+import xml.etree.ElementTree as ET
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bodies import make_person
+from deocclude.errors import DeoccludeError
+from deocclude.io.openraster import Layer, save_layers
+from deocclude.types import Result
+
+
+@pytest.fixture
+def result() -> Result:
+    """Two people of grey 200 on grey 40; the first stands behind a box of grey 70."""
+    photo = np.full((20, 30, 3), 40, np.uint8)
+    photo[2:14, 4:10] = photo[2:14, 18:24] = 200
+    photo[10:14, 4:10] = 70
+    first, second = make_person(photo, 1, 4, hidden_from=10), make_person(photo, 2, 18, hidden_from=14)
+    return Result(photo, (first, second), {}, "cpu", "base")
+
+
+def compose(layers: list[Layer], size_hw: tuple[int, int]) -> np.ndarray:
+    """(H, W, 3) uint8: layers laid on black, bottom to top."""
+    canvas = Image.new("RGBA", (size_hw[1], size_hw[0]), "black")
+    for layer in layers:
+        canvas.alpha_composite(Image.fromarray(layer.pixels).convert("RGBA"), dest=layer.left_top)
+    return np.asarray(canvas)[..., :3]
+
+
+def open_png(archive: zipfile.ZipFile, name: str) -> Image.Image:
+    return Image.open(io.BytesIO(archive.read(name)))
+
+
+def test_people_lie_on_a_background_in_order(result):
+    layers = result.layers()
+    assert [layer.name for layer in layers] == ["background", "person 1 (33 % hidden)", "person 2 (0 % hidden)"]
+    assert [layer.left_top for layer in layers] == [(0, 0), (2, 0), (16, 0)]
+    assert (layers[0].pixels == 40).all()
+    for layer, person in zip(layers[1:], result.back_to_front, strict=True):
+        assert np.array_equal(layer.pixels, person.rgba[person.region.slices])
+    assert (layers[1].pixels[11, 5] == (100, 100, 100, 255)).all()
+
+
+def test_no_outline_of_a_person_stays_in_the_background(result):
+    # a mask that misses a pixel of the person on each side
+    result.image[1:15, 3:11] = result.image[1:15, 17:25] = 200
+    assert (result.layers()[0].pixels == 40).all()
+
+
+def test_a_photo_without_people_is_its_background(result):
+    photo = np.random.default_rng(1).integers(0, 256, (9, 7, 3), dtype=np.uint8)
+    (background,) = Result(photo, (), {}, "cpu", "base").layers()
+    assert np.array_equal(background.pixels, photo)
+
+
+def test_the_layers_put_together_are_the_picture_with_people_whole(result):
+    merged = result.image.copy()
+    for person in result.people:
+        person.paint_onto(merged)
+    composed = compose(result.layers(), (20, 30)).astype(int)
+    soft = np.logical_or.reduce([person.rgba[..., 3] % 255 > 0 for person in result.people])
+    assert np.array_equal(composed[~soft], merged[~soft])
+    # At the soft edge the body lies on the background: on a side 1/3 of it a pixel outside, 2/3 a pixel inside.
+    assert np.abs(composed[5, 3] - (200 / 3 + 40 * 2 / 3)).max() <= 1
+    assert np.abs(composed[5, 4] - (200 * 2 / 3 + 40 / 3)).max() <= 1
+
+
+def test_a_half_transparent_layer_is_laid_over(tmp_path):
+    bottom = np.full((4, 6, 3), 200, np.uint8)
+    top = np.zeros((2, 3, 4), np.uint8)
+    top[..., 3] = 51
+    layers = [Layer("bottom", bottom), Layer("top", top, (3, 1))]
+    merged = bottom.copy()
+    merged[1:3, 3:6] = 160  # 200 * (1 - 51 / 255)
+    save_layers(tmp_path / "a.ora", layers, (4, 6), merged)
+    with zipfile.ZipFile(tmp_path / "a.ora") as archive:
+        stack = ET.fromstring(archive.read("stack.xml")).find("stack")
+        read = [
+            Layer(row.get("name"), np.asarray(open_png(archive, row.get("src"))), tuple(int(row.get(k)) for k in "xy"))
+            for row in reversed(stack)
+        ]
+        assert np.array_equal(np.asarray(open_png(archive, "mergedimage.png")), merged)
+    assert np.abs(compose(read, (4, 6)).astype(int) - merged).max() <= 1
+
+
+def test_the_file_is_laid_out_as_openraster_wants(result, tmp_path):
+    layers = result.layers()
+    path = save_layers(tmp_path / "new" / "a.ora", layers, (20, 30), result.image, icc_profile=b"profile")
+    assert path == tmp_path / "new" / "a.ora"
+    assert [entry.name for entry in path.parent.iterdir()] == ["a.ora"]
+    # the signature that programs look for: a local header of 30 bytes, the entry's name, then its bytes as they are
+    assert path.read_bytes()[30:54] == b"mimetypeimage/openraster"
+    with zipfile.ZipFile(path) as archive:
+        assert archive.testzip() is None
+        assert archive.namelist() == [
+            "mimetype",
+            "stack.xml",
+            "data/layer1.png",
+            "data/layer2.png",
+            "data/layer3.png",
+            "mergedimage.png",
+            "Thumbnails/thumbnail.png",
+        ]
+        assert archive.getinfo("mimetype").compress_type == zipfile.ZIP_STORED
+        image = ET.fromstring(archive.read("stack.xml"))
+        assert image.tag == "image" and image.attrib == {"version": "0.0.3", "w": "30", "h": "20"}
+        assert [child.tag for child in image] == ["stack"]
+        assert [row.attrib for row in image[0]] == [
+            {"name": "person 2 (0 % hidden)", "src": "data/layer3.png", "x": "16", "y": "0"},
+            {"name": "person 1 (33 % hidden)", "src": "data/layer2.png", "x": "2", "y": "0"},
+            {"name": "background", "src": "data/layer1.png", "x": "0", "y": "0"},
+        ]
+        for number, layer in enumerate(layers, start=1):
+            picture = open_png(archive, f"data/layer{number}.png")
+            assert np.array_equal(np.asarray(picture), layer.pixels)
+            assert picture.info["icc_profile"] == b"profile"
+        assert open_png(archive, "Thumbnails/thumbnail.png").size == (30, 20)
+
+
+def test_a_thumbnail_has_256_pixels_at_most(tmp_path):
+    merged = np.full((300, 1024, 4), 90, np.uint8)
+    save_layers(tmp_path / "a.ora", [Layer("all", merged)], (300, 1024), merged)
+    with zipfile.ZipFile(tmp_path / "a.ora") as archive:
+        thumbnail = open_png(archive, "Thumbnails/thumbnail.png")
+        assert thumbnail.size == (256, 75)
+        assert (np.asarray(thumbnail) == 90).all()
+        assert open_png(archive, "mergedimage.png").size == (1024, 300)
+
+
+def test_the_same_layers_give_the_same_bytes(result, tmp_path):
+    layers = result.layers()
+    first, second = (save_layers(tmp_path / name, layers, (20, 30), result.image) for name in ("a.ora", "b.ora"))
+    assert first.read_bytes() == second.read_bytes()
+    with zipfile.ZipFile(first) as archive:
+        assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ('<a href="x">&\'é 人</a>', '<a href="x">&\'é 人</a>'),
+        ("two\nlines", "two\nlines"),
+        ("nul \x00 and half a pair \ud800", "nul \ufffd and half a pair \ufffd"),
+    ],
+)
+def test_any_name_can_be_read_back(tmp_path, name, read):
+    pixels = np.zeros((2, 2, 3), np.uint8)
+    save_layers(tmp_path / "a.ora", [Layer(name, pixels)], (2, 2), pixels)
+    with zipfile.ZipFile(tmp_path / "a.ora") as archive:
+        assert ET.fromstring(archive.read("stack.xml"))[0][0].get("name") == read
+
+
+def test_what_cannot_be_written_is_one_clear_line(result, tmp_path, monkeypatch):
+    layers = [Layer("background", result.image)]
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder.ora").mkdir()
+    for path in (tmp_path / "file" / "a.ora", tmp_path / "folder.ora"):
+        with pytest.raises(DeoccludeError, match="cannot write") as raised:
+            save_layers(path, layers, (20, 30), result.image)
+        assert str(path) in str(raised.value) and "\n" not in str(raised.value)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file", "folder.ora"]
+
+    # a disk that fills up halfway leaves the old file and nothing else
+    (tmp_path / "file").write_text("old")
+
+    def fail(*_):
+        raise OSError(28, "No space left")
+
+    monkeypatch.setattr(Image.Image, "thumbnail", fail)
+    with pytest.raises(DeoccludeError, match=r"cannot write .*file: No space left"):
+        save_layers(tmp_path / "file", layers, (20, 30), result.image)
+    assert (tmp_path / "file").read_text() == "old"
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file", "folder.ora"]
+
+
+def test_what_does_not_fit_is_refused(result, tmp_path):
+    layers = [Layer("background", result.image)]
+    for arguments, words in [
+        ((layers, (20, 31), result.image), r"size \(20, 31\) \(HxW\), got \(20, 30\)"),
+        ((layers, (20, 30), result.image[..., 0]), "merged picture must be"),
+        (([], (20, 30), result.image), "no layer"),
+    ]:
+        with pytest.raises(DeoccludeError, match=words):
+            save_layers(tmp_path / "a.ora", *arguments)
+    for pixels in (result.image / 255, result.image[:0], result.image[..., :2]):
+        with pytest.raises(DeoccludeError, match="layer 'a' must be"):
+            Layer("a", pixels)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,155 @@
+"""One mask a person: of several masks of one the surest stays, and one mask of two becomes two."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+
+from deocclude.imaging.crop import Region
+from deocclude.imaging.masks import box_to_mask, mask_to_box_xyxy
+from deocclude.people.deduplicate import merge_coincident, merge_duplicates, tell_apart
+from deocclude.people.instances import Instance
+
+SIZE_HW = (10, 20)
+
+
+def boxed(*box_xyxy: int, score: float = 1.0, size_hw: tuple[int, int] = SIZE_HW) -> Instance:
+    """A person who is a filled box."""
+    return Instance(box_to_mask(box_xyxy, size_hw), score)
+
+
+def test_duplicates_by_iou():
+    # 10 wide bars: 1 px apart they share 9 of 11 (0.82), 2 px apart 8 of 12 (0.67), each 8 of 10 of the other.
+    first, near, far = boxed(0, 0, 10, 1, score=0.8), boxed(1, 0, 11, 1, score=0.9), boxed(2, 0, 12, 1, score=0.7)
+    assert merge_duplicates([first, near]) == [near]
+    assert merge_duplicates([first, far]) == [first, far]
+    assert merge_duplicates([first, far], iou=0.6) == [first]
+    assert merge_duplicates([first, near, far]) == [near], "the surest first: it is near both"
+    assert merge_duplicates([]) == []
+
+
+def test_duplicates_by_containment():
+    body, half, more = boxed(0, 0, 20, 10), boxed(0, 0, 10, 10), boxed(0, 0, 11, 10, score=0.5)
+    assert merge_duplicates([body, half]) == [body, half], "half the area in it: a child in front of an adult"
+    assert merge_duplicates([body, more]) == [body], "more than half: the same body, cut short"
+
+
+@pytest.mark.parametrize(("shared_px", "left"), [(17, 1), (16, 2)])
+def test_contained_means_85_percent_of_the_smaller(shared_px, left):
+    # The larger has 20 + 10 pixels in two rows; of the smaller's 20, `shared_px` lie in its first row.
+    larger = boxed(0, 0, 20, 1).mask | boxed(0, 1, 10, 2).mask
+    smaller = boxed(0, 0, shared_px, 1).mask | boxed(0, 5, 20 - shared_px, 6).mask
+    assert len(merge_duplicates([Instance(larger), Instance(smaller)], iou=0.9)) == left
+
+
+def test_of_equal_scores_the_larger_stays_and_the_order_is_kept():
+    one, two = boxed(0, 0, 10, 9), boxed(0, 0, 10, 10)
+    other = boxed(15, 0, 20, 5, score=0.1)
+    assert merge_duplicates([other, one, two]) == [other, two]
+    assert merge_duplicates([two, one, other]) == [two, other]
+    twin = boxed(0, 0, 10, 10)
+    assert merge_duplicates([two, twin]) == [two]
+
+
+def test_overlapping_boxes_of_crossing_bodies_are_no_duplicates():
+    square = np.eye(10, 20, dtype=bool)
+    assert len(merge_duplicates([Instance(square), Instance(square[::-1].copy())])) == 2
+
+
+@dataclass(frozen=True, eq=False)
+class Figure:
+    """A body of which everything is seen but what `visible` lacks."""
+
+    region: Region
+    amodal: np.ndarray
+    visible: np.ndarray
+    score: float
+
+    @property
+    def area_px(self) -> int:
+        return int(self.visible.sum())
+
+    @property
+    def box_xyxy(self) -> tuple[int, int, int, int]:
+        x0, y0, x1, y1 = mask_to_box_xyxy(self.visible)
+        return x0 + self.region.left, y0 + self.region.top, x1 + self.region.left, y1 + self.region.top
+
+    def seen_in(self, x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
+        return self.visible[Region(y0, x0, y1, x1).counted_from(self.region).slices]
+
+
+def body(top: int, left: int, height: int, width: int, score: float = 0.5) -> Figure:
+    """A rectangle, with a margin of two pixels around it."""
+    amodal = np.pad(np.ones((height, width), bool), 2)
+    return Figure(Region(top - 2, left - 2, top + height + 2, left + width + 2), amodal, amodal, score)
+
+
+def test_of_bodies_in_one_place_the_surest_stays() -> None:
+    first, same = body(10, 10, 100, 40, 0.4), body(12, 14, 100, 38, 0.6)
+    beside, far = body(10, 30, 100, 40, 0.9), body(10, 200, 100, 40, 0.1)
+    assert merge_coincident([first, beside, same, far]) == [beside, same, far], "half of a body is another's"
+    assert merge_coincident([first, beside, same, far], iou=0.3) == [beside, far]
+    twin = body(10, 10, 100, 40, 0.4)
+    assert merge_coincident([first, twin]) == [first] and merge_coincident([]) == []
+
+
+FRONT, BEHIND = body(10, 10, 100, 30, 0.6), body(10, 40, 100, 45, 0.3)
+BOTH = body(10, 10, 100, 75, 0.6)  # what the box of the one in front gave
+
+
+def rests(**of: Figure | None):
+    """Gives the rest of each prompt by its name, and notes who asked."""
+    asked: list[tuple[str, Figure]] = []
+
+    def rest_of(prompt: str, known: Figure) -> Figure | None:
+        asked.append((prompt, known))
+        return of.get(prompt)
+
+    return rest_of, asked
+
+
+@pytest.mark.parametrize("taken_for", [BOTH, replace(BEHIND, score=0.6)])
+def test_whoever_was_taken_for_both_or_for_the_other_becomes_itself(taken_for: Figure) -> None:
+    rest_of, asked = rests(front=FRONT)
+    far = body(10, 300, 100, 30, 0.9)
+    assert merge_duplicates([taken_for, BEHIND]) == [taken_for], "or else one of them would be lost"
+    assert tell_apart([("behind", BEHIND), ("front", taken_for), ("far", far)], rest_of) == [far, FRONT, BEHIND]
+    assert asked == [("front", BEHIND)], "the surer one's box is looked at, once"
+    assert merge_duplicates([FRONT, BEHIND]) == [FRONT, BEHIND]
+
+
+@pytest.mark.parametrize(
+    ("rest", "why"),
+    [
+        (None, "nobody is left"),
+        (body(10, 10, 100, 10), "too little of the mask that held both"),
+        (body(10, 20, 100, 60), "whoever is there is the one who is known"),
+        (body(10, 10, 100, 50), "a part of the body that was there"),
+    ],
+)
+def test_two_prompts_of_one_person_stay_two_masks_of_it(rest: Figure | None, why: str) -> None:
+    rest_of, asked = rests(front=rest)
+    assert tell_apart([("front", BOTH), ("behind", BEHIND)], rest_of) == [BOTH, BEHIND] and asked, why
+
+
+def test_two_parts_of_one_body_are_nobody_else() -> None:
+    upper = np.zeros_like(BEHIND.amodal)
+    upper[:60] = BEHIND.amodal[:60]
+    seen, rest = replace(BEHIND, visible=upper), replace(BEHIND, visible=BEHIND.amodal & ~upper)
+    rest_of, asked = rests(front=rest)
+    holder = replace(BEHIND, score=0.7)
+    assert tell_apart([("front", holder), ("upper", seen)], rest_of) == [holder, seen] and asked
+
+
+@pytest.mark.parametrize(
+    ("other", "why"),
+    [
+        (body(10, 10, 100, 30, 0.3), "a child in front of an adult"),
+        (body(10, 60, 100, 45, 0.3), "half of it lies elsewhere"),
+    ],
+)
+def test_nobody_is_looked_for_beside_somebody_else(other: Figure, why: str) -> None:
+    rest_of, asked = rests(front=FRONT, other=FRONT)
+    assert tell_apart([("other", other), ("front", BOTH)], rest_of) == [BOTH, other] and not asked, why
