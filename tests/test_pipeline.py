@@ -8,8 +8,9 @@ from PIL import Image
 
 import deocclude
 from deocclude.errors import DeviceError, InputError, NobodyThereError, UsageError, WeightsError
+from deocclude.imaging.boxes import box_to_mask, mask_to_box_xyxy
 from deocclude.imaging.compositing import soft_edge
-from deocclude.imaging.masks import box_to_mask, mask_iou, mask_to_box_xyxy
+from deocclude.imaging.masks import mask_iou
 from deocclude.inference.mask_completion import TIGHT_SCALE
 from deocclude.people.detector import Detection
 from deocclude.pipeline import Deoccluder, load

@@ -13,8 +13,9 @@ from pycocotools.coco import COCO
 from bodies import make_person
 from deocclude.errors import DeoccludeError, UsageError
 from deocclude.imaging.crop import Region
-from deocclude.imaging.masks import decode_rle
-from deocclude.types import PARSING_NAMES, SAVE_KINDS, Result, read_kinds
+from deocclude.imaging.rle import decode_rle
+from deocclude.io.results import SAVE_KINDS, read_kinds
+from deocclude.types import PARSING_NAMES, Result
 
 
 @pytest.fixture

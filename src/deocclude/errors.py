@@ -5,6 +5,9 @@ Every message is one line: what was expected, what came, and which file where th
 
 from __future__ import annotations
 
+import reprlib
+from typing import Any
+
 
 class DeoccludeError(Exception):
     """Base of all errors of this package; catch it to catch them all."""
@@ -63,3 +66,16 @@ class MissingExtraError(MissingPackageError):
 
 class TrainingError(DeoccludeError):
     """Training cannot go on, for example because the loss is not finite."""
+
+
+def kind_of(value: Any) -> str:
+    """What came, for an error: the type of a value, or of an array's entries."""
+    dtype = getattr(value, "dtype", None)
+    return type(value).__name__ if dtype is None else str(dtype)
+
+
+def shown(value: Any) -> str:
+    """A value for an error, in at most 80 letters."""
+    # shortened before it is written out: a list may have a million entries
+    text = reprlib.repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -14,13 +14,16 @@ from typing import Any, TypeVar
 import numpy as np
 
 from deocclude.errors import InputError, NobodyThereError, UsageError
+from deocclude.imaging.appearance import hidden_on_photo, visible_in_crop
+from deocclude.imaging.boxes import BoxXyxy, box_iou, box_to_mask
 from deocclude.imaging.compositing import paste_hidden_box
 from deocclude.imaging.crop import Region, SquareCrop
 from deocclude.imaging.depth_order import Body, find_occlusions, share_out_pixels
-from deocclude.imaging.masks import BoxXyxy, box_to_mask, check_mask
+from deocclude.imaging.masks import check_mask
 from deocclude.imaging.truncation import Canvas, Cut, check_uncrop, find_cut
-from deocclude.inference.content_recovery import ContentRecovery, hidden_on_photo, visible_in_crop
-from deocclude.inference.mask_completion import CompletionOutput, MaskCompletion
+from deocclude.inference.body import CompletionOutput
+from deocclude.inference.content_recovery import ContentRecovery
+from deocclude.inference.mask_completion import MaskCompletion
 from deocclude.inference.occlusion_probability import (
     UNCALIBRATED,
     UNTOUCHED_BELOW,
@@ -30,17 +33,11 @@ from deocclude.inference.occlusion_probability import (
 )
 from deocclude.inference.runtime import find_model, open_networks
 from deocclude.io.images import ImageSource, load_image, load_photo
+from deocclude.people.choice import Choice, keep, left_to_right
 from deocclude.people.deduplicate import merge_coincident, merge_duplicates, tell_apart
-from deocclude.people.detector import PeopleFinder, box_iou
-from deocclude.people.instances import (
-    Choice,
-    Prompt,
-    Segmenter,
-    as_instances,
-    in_crowds,
-    keep,
-    left_to_right,
-)  # fmt: skip
+from deocclude.people.detector import PeopleFinder
+from deocclude.people.instances import Segmenter, as_instances
+from deocclude.people.prompts import Prompt, in_crowds
 from deocclude.types import Person, Result
 
 T = TypeVar("T")

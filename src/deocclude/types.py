@@ -6,24 +6,21 @@ photo's size when they are read. Read a property once and keep it when you use i
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deocclude.errors import DeoccludeError, UsageError
-from deocclude.imaging.compositing import PARSING_PALETTE, cut_out, paste_hidden_box, tint_person
+from deocclude.errors import DeoccludeError
+from deocclude.imaging.boxes import mask_to_box_xyxy
+from deocclude.imaging.compositing import cut_out, paste_hidden_box, tint_person
 from deocclude.imaging.crop import Region
 from deocclude.imaging.depth_order import Body, Occlusion, back_to_front, find_occlusions
-from deocclude.imaging.masks import dilate, encode_rle, mask_to_box_xyxy
 from deocclude.imaging.truncation import find_cut
-from deocclude.io.images import save_image, save_text
-from deocclude.io.request_stamp import stamp_exif, stamp_text
 
 if TYPE_CHECKING:
     from deocclude.io.openraster import Layer
@@ -42,47 +39,6 @@ PARSING_NAMES: tuple[str, ...] = (
     "footwear",
     "carried",
 )
-
-# What `Result.save` can write, in the order in which it does.
-SAVE_KINDS: tuple[str, ...] = (
-    "content", "rgba", "amodal", "visible", "invisible", "parsing", "overlay", "layers", "json",
-)  # fmt: skip
-KIND_ALIASES = {"coco": "json"}  # the JSON is COCO's
-PERSON_KINDS: tuple[str, ...] = ("rgba", "amodal", "visible", "invisible", "parsing")  # one file a person
-_SUFFIXES = {"layers": ".ora", "json": ".json"}  # of the others: .png
-_LABELS = {"content": "deoccluded", "layers": "deoccluded", "json": "deoccluded"}
-
-
-class Picture(NamedTuple):
-    """Pixels to write; what their labels look like, or what colours they are. Masks have neither."""
-
-    pixels: np.ndarray
-    palette: np.ndarray | None = None
-    icc_profile: bytes | None = None
-
-
-def read_kinds(what: Sequence[str]) -> list[str]:
-    """Kinds of SAVE_KINDS, each once, from what a user asks for. Raises UsageError for an unknown one."""
-    if not isinstance(what, Iterable):
-        raise UsageError(f"what is saved is a list of {', '.join(SAVE_KINDS)}, got {what!r}")
-    kinds = list(dict.fromkeys(KIND_ALIASES.get(kind, kind) for kind in what))
-    unknown = [kind for kind in kinds if kind not in SAVE_KINDS]
-    if unknown:
-        raise UsageError(
-            f"cannot save {', '.join(map(repr, unknown))}: choose from {', '.join((*SAVE_KINDS, *KIND_ALIASES))}"
-        )
-    return kinds
-
-
-def suffix_of(kind: str) -> str:
-    """The ending of the file of a kind of SAVE_KINDS."""
-    return _SUFFIXES.get(kind, ".png")
-
-
-def output_name(stem: str, kind: str, person: int = 0) -> str:
-    """The file that holds one kind of SAVE_KINDS: of person number `person`, or of the photo when 0."""
-    label = f"person{person}.{kind}" if person else _LABELS.get(kind, kind)
-    return f"{stem}.{label}{suffix_of(kind)}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -267,10 +223,10 @@ class Result:
         """The people by depth, the furthest first; where people hide each other in a circle, the least of it yields."""
         by_id = {person.id: person for person in self.people}
         feet_y = [person.box_xyxy[3] for person in self.people]
-        return tuple(by_id[number] for number in back_to_front(list(by_id), self._order_of_people, feet_y))
+        return tuple(by_id[number] for number in back_to_front(list(by_id), self.order_of_people, feet_y))
 
     @property
-    def _order_of_people(self) -> list[Occlusion]:
+    def order_of_people(self) -> list[Occlusion]:
         """`order` of whom `people` holds."""
         ids = {person.id for person in self.people}
         return [pair for pair in self.order if {pair.front, pair.behind} <= ids]
@@ -326,27 +282,9 @@ class Result:
         The background is the photo with all people filled in, together with the rim around them (`rim_px`), so that no
         outline stays behind when a person is moved. People are as in `Person.rgba`, cropped to their region.
         """
-        from deocclude.imaging.background import fill_background, rim_px  # seldom needed
-        from deocclude.io.openraster import Layer
+        from deocclude.io.results import to_layers  # files are above results: a late import
 
-        hole = np.zeros(self.image.shape[:2], dtype=bool)
-        for person in self.people:
-            hole[person.region.slices] |= person.amodal_part
-        # The rim belongs to the hole here, so that it needs no growing to be no source.
-        photo = self.photo_region or Region(0, 0, *self.image.shape[:2])
-        hole = dilate(hole[photo.slices], rim_px(photo.size_hw))
-        background = fill_background(self.image[photo.slices], hole, grow_px=0)
-        return [
-            Layer("background", background, (photo.left, photo.top)),
-            *(
-                Layer(
-                    f"person {person.id} ({100 * person.hidden_fraction:.0f} % hidden)",
-                    person.rgba_part,
-                    (person.region.left, person.region.top),
-                )
-                for person in self.back_to_front
-            ),
-        ]
+        return to_layers(self)
 
     def to_coco(self, file_name: str = "") -> dict[str, Any]:
         """COCO's dictionary of this photo: one annotation a person, with the amodal mask as `segmentation`.
@@ -356,38 +294,9 @@ class Result:
         `score`, `depth` (0 is the furthest person) and, for the photo, `occlusions`: who hides whom, by annotation ids;
         `photo_bbox`, where the picture was extended: the photo's place in it.
         """
-        depth = {person.id: place for place, person in enumerate(self.back_to_front)}
-        height, width = self.image.shape[:2]
-        annotations = []
-        for person in self.people:
-            x0, y0, x1, y1 = person.box_xyxy
-            annotations.append(
-                {
-                    "id": person.id,
-                    "image_id": 1,
-                    "category_id": 1,
-                    "iscrowd": 0,
-                    "bbox": [x0, y0, x1 - x0, y1 - y0],
-                    "area": int(np.count_nonzero(person.amodal_part)),
-                    "segmentation": encode_rle(person.amodal_mask),
-                    "visible_segmentation": encode_rle(person.visible_mask),
-                    "hidden_fraction": round(person.hidden_fraction, 6),
-                    "cut_by": list(person.cut_by),
-                    "hidden_probability": round(person.hidden_probability, 6),
-                    "score": round(person.score, 6),
-                    "depth": depth[person.id],
-                }
-            )
-        image = {"id": 1, "file_name": file_name, "width": width, "height": height}
-        if self.photo_bbox is not None:
-            image["photo_bbox"] = list(self.photo_bbox)
-        return {
-            "info": {"description": "people made whole by deocclude", "model": self.model, "device": self.device},
-            "images": [image],
-            "categories": [{"id": 1, "name": "person"}],
-            "annotations": annotations,
-            "occlusions": [asdict(occlusion) for occlusion in self._order_of_people],
-        }
+        from deocclude.io.results import to_coco
+
+        return to_coco(self, file_name)
 
     def save(self, folder: str | Path, what: Sequence[str] = ("content", "rgba"), stem: str = "photo") -> list[Path]:
         """Write pictures of this result into `folder`, which is made when missing, and return their paths.
@@ -397,50 +306,6 @@ class Result:
         with amodal, visible, invisible (black and white) and parsing (palette of labels). Each file is complete or
         absent. Raises UsageError for an unknown kind, DeoccludeError when a file cannot be written.
         """
-        what = read_kinds((what,) if isinstance(what, str) else what)
-        return [
-            self.write(kind, Path(folder) / output_name(stem, kind, person.id if person else 0), person)
-            for kind in SAVE_KINDS
-            if kind in what
-            for person in (self.people if kind in PERSON_KINDS else (None,))
-        ]
+        from deocclude.io.results import save
 
-    def write(
-        self, kind: str, path: Path, person: Person | None = None, file_name: str = "", stamp: str | None = None
-    ) -> Path:
-        """Write one file of a kind of SAVE_KINDS, of `person` or of the photo, whole or not at all; returns its path.
-
-        `file_name`: the photo's, for json. `stamp`: of the request, kept in the file. Raises DeoccludeError when it
-        cannot be written.
-        """
-        ids = [one.id for one in self.people]
-        if kind == "json":
-            document = self.to_coco(file_name)
-            if stamp:
-                document["info"]["software"] = stamp_text(stamp, ids)
-            return save_text(json.dumps(document, indent=1) + "\n", path)
-        if kind == "layers":
-            from deocclude.io.openraster import save_layers  # zip and XML are seldom needed
-
-            merged = self.picture("content").pixels
-            comment = stamp_text(stamp, ids) if stamp else ""
-            return save_layers(path, self.layers(), self.image.shape[:2], merged, self.icc_profile, comment)
-        picture = self.picture(kind, person)
-        exif = stamp_exif(stamp, ids) if stamp else None
-        return save_image(picture.pixels, path, picture.palette, picture.icc_profile, exif)
-
-    def picture(self, kind: str, person: Person | None = None) -> Picture:
-        """What the file of a kind holds: of `person`, or of the photo for content and overlay.
-
-        layers and json are no pictures.
-        """
-        if person is None:
-            pixels = self.content if kind == "content" else self.overlay()
-            if self.photo_region is not None:
-                pixels = np.dstack([pixels, self.alpha])
-            return Picture(pixels, icc_profile=self.icc_profile)
-        if kind == "rgba":
-            return Picture(person.rgba, icc_profile=self.icc_profile)
-        if kind == "parsing":
-            return Picture(person.parsing, palette=PARSING_PALETTE)
-        return Picture(getattr(person, f"{kind}_mask"))
+        return save(self, folder, what, stem)

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deocclude.batch.jobs import Finding, Job, exit_code, plan_jobs, run_jobs
+import deocclude.batch.jobs as jobs_module
+from deocclude.batch.jobs import exit_code, run_jobs
+from deocclude.batch.plan import Finding, Job, plan_jobs
 from deocclude.errors import DeoccludeError, UsageError, WeightsError
 from deocclude.io.images import load_photo
 from deocclude.people.coco_file import CocoFile
@@ -434,16 +436,16 @@ def test_people_found_are_done_when_all_are_written(
     photo: Path, listed: CocoFile, pipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jobs = plan_jobs([str(photo)], finding=Finding(listed), kinds=["visible"])
-    write = Result.write
+    write = jobs_module.write
 
     def full_disk(result: Result, kind: str, path: Path, person=None, **about):
         if person.id == 2:
             raise DeoccludeError(f"cannot write {path}: No space left on device")
         return write(result, kind, path, person, **about)
 
-    monkeypatch.setattr(Result, "write", full_disk)
+    monkeypatch.setattr(jobs_module, "write", full_disk)
     assert [report.status for report in run_jobs(jobs, lambda: pipe)] == ["failed"]
-    monkeypatch.setattr(Result, "write", write)
+    monkeypatch.setattr(jobs_module, "write", write)
     assert [report.status for report in run_jobs(jobs, lambda: pipe)] == ["done"]
     assert photo.with_name("photo.person2.visible.png").is_file()
 

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from deocclude.cli.app import app
 from deocclude.cli.run import parse_finding
-from deocclude.people.instances import Prompt
+from deocclude.people.prompts import Prompt
 
 
 class Desk:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from datafolder import draw_data_folder, drawn_library
-from deocclude.data.synthesis.single_person import Library
+from deocclude.data.sources.layers import Library
 
 
 @pytest.fixture(scope="session")

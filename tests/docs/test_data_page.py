@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from datasetfolder import write_json
 from deocclude.cli.app import app
 from deocclude.data.evalsets.persons import FrozenSet
-from deocclude.imaging.masks import encode_rle
+from deocclude.imaging.rle import encode_rle
 from deocclude.io.images import load_mask
 from deocclude.train.config import load_config
 from deocclude.train.crops import Crops

@@ -24,7 +24,7 @@ from deocclude.models import blocks
 from deocclude.models.features import load_features
 from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet, MaskOutput
 from deocclude.models.people_detector import PeopleDetector
-from deocclude.train.loss_terms import MaskCriterion
+from deocclude.train.mask_losses import MaskCriterion
 from repository import ROOT
 
 DOCUMENT = (ROOT / "docs" / "extending.md").read_text()

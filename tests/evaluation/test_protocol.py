@@ -15,7 +15,8 @@ from deocclude.data.evalsets.persons import FrozenSet, write_frozen_set
 from deocclude.errors import InputError, MissingExtraError
 from deocclude.evaluation import TypicalPoses, draw_sheet, evaluate, summarise, to_markdown
 from deocclude.evaluation.baselines import blur_inside, convex_hull, inpaint_from_body, mean_colour
-from deocclude.evaluation.protocol import InitialPrompt, draw_records
+from deocclude.evaluation.prompts import InitialPrompt
+from deocclude.evaluation.protocol import draw_records
 from deocclude.evaluation.sheet import COLUMNS, easy_to_hard
 from deocclude.types import PARSING_NAMES
 from drawn_set import HEIGHT, WIDTH, Answer, Oracle, Person, draw_person

@@ -135,7 +135,7 @@ def of_samples(root: Path, sources: tuple[str, ...], label: str, size_px: int, c
     """Training samples of each source alone."""
     from deocclude.data.samples.person_samples import CropConfig, SampleStream
     from deocclude.data.sources.library import SourceWeights, load_library
-    from deocclude.data.synthesis.single_person import SynthesisConfig
+    from deocclude.data.synthesis.config import SynthesisConfig
 
     none = dict.fromkeys(("ccp", "cutouts", "full", "upper"), 0.0)
     for source in sources:

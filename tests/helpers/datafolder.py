@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from scipy.io import savemat
 
+from deocclude.data.sources.layers import Library
 from deocclude.data.sources.library import SourceWeights, load_library
-from deocclude.data.synthesis.single_person import Library
 
 # Clothing Co-Parsing's own label list, in its order
 GARMENTS = (

@@ -158,7 +158,7 @@ def make_coco(root: Path) -> Path:
 
 def make_cocoa(root: Path) -> Path:
     """Regions: two people of whom one is hidden in part, a group, a hat, the sky, in COCO-amodal's manner."""
-    from deocclude.imaging.masks import encode_rle
+    from deocclude.imaging.rle import encode_rle
 
     write_photo(root / "train2014" / "COCO_train2014_000000000081.jpg")
     regions = [
@@ -187,7 +187,7 @@ def make_cocoa(root: Path) -> Path:
 
 def make_kins(root: Path, *, keys: tuple[str, str] = ("a_segm", "i_segm")) -> Path:
     """A pedestrian behind another, and a car; `keys` of the whole and the visible part."""
-    from deocclude.imaging.masks import encode_rle
+    from deocclude.imaging.rle import encode_rle
 
     write_photo(root / "image_2" / "000000.png")
     whole, visible = keys

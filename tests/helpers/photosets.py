@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from datafolder import write_picture
-from deocclude.imaging.masks import encode_rle
+from deocclude.imaging.rle import encode_rle
 
 GREY = 120
 BOX = (30, 20, 40, 60)  # x, y, w, h of everyone's rectangular body, in a photo of 100 x 100

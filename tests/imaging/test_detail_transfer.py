@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from deocclude.imaging.appearance import Appearance, hidden_on_photo
 from deocclude.imaging.crop import Region, SquareCrop
 from deocclude.imaging.detail_transfer import Copied
 from deocclude.imaging.exemplar_synthesis import Composed
-from deocclude.inference.content_recovery import Appearance, hidden_on_photo
 
 
 def test_one_place_copied_everywhere_gives_its_surroundings_detail_block_by_block():

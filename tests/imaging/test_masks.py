@@ -3,20 +3,9 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from deocclude.errors import InputError
-from deocclude.imaging.masks import (
-    box_to_mask,
-    connected_components,
-    decode_rle,
-    decode_rle_counts,
-    dilate,
-    encode_rle,
-    encode_rle_counts,
-    erode,
-    find_holes,
-    keep_large_components,
-    mask_iou,
-    mask_to_box_xyxy,
-)
+from deocclude.imaging.boxes import box_to_mask, mask_to_box_xyxy
+from deocclude.imaging.masks import connected_components, dilate, erode, find_holes, keep_large_components, mask_iou
+from deocclude.imaging.rle import decode_rle, decode_rle_counts, encode_rle, encode_rle_counts
 
 
 def drawn(*rows: str) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deocclude.batch.jobs import plan_jobs
+from deocclude.batch.plan import plan_jobs
 from deocclude.errors import UsageError
 from deocclude.imaging.crop import BEYOND_RGB, Region
 from deocclude.imaging.truncation import Canvas, Cut, find_cut

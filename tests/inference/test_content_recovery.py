@@ -1,14 +1,8 @@
 import numpy as np
 
+from deocclude.imaging.appearance import Appearance, hidden_on_photo, join_seam, smooth, visible_in_crop
 from deocclude.imaging.crop import Region, SquareCrop
-from deocclude.inference.content_recovery import (
-    Appearance,
-    ContentRecovery,
-    hidden_on_photo,
-    join_seam,
-    smooth,
-    visible_in_crop,
-)
+from deocclude.inference.content_recovery import ContentRecovery
 
 
 class FakeNetwork:

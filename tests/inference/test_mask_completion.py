@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from deocclude.errors import InputError, NobodyThereError
-from deocclude.imaging.masks import box_to_mask, dilate, mask_iou
+from deocclude.imaging.boxes import box_to_mask
+from deocclude.imaging.masks import dilate, mask_iou
 from deocclude.inference.mask_completion import MAX_WIDE_LOOKS, TIGHT_SCALE, MaskCompletion
 
 SIZE_HW = (300, 400)

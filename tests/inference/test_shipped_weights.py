@@ -12,7 +12,8 @@ import pytest
 
 import deocclude
 from deocclude.evaluation import demo_scene
-from deocclude.imaging.masks import box_to_mask, dilate
+from deocclude.imaging.boxes import box_to_mask
+from deocclude.imaging.masks import dilate
 from deocclude.inference.runtime import BUNDLED_WEIGHTS, EXTRA_NETWORKS, NETWORKS
 
 ROWS = json.loads((BUNDLED_WEIGHTS / "manifest.json").read_text())["models"]["base"]["networks"]

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from deocclude.errors import InputError
-from deocclude.imaging.masks import box_to_mask, encode_rle, encode_rle_counts, mask_to_box_xyxy
-from deocclude.people.coco_file import CocoFile, polygons_to_mask
+from deocclude.imaging.boxes import box_to_mask, mask_to_box_xyxy
+from deocclude.imaging.rle import encode_rle, encode_rle_counts
+from deocclude.io.coco import polygons_to_mask
+from deocclude.people.coco_file import CocoFile
 
 SIZE_HW = (10, 20)
 

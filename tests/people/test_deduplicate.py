@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
+from deocclude.imaging.boxes import box_to_mask, mask_to_box_xyxy
 from deocclude.imaging.crop import Region
-from deocclude.imaging.masks import box_to_mask, mask_to_box_xyxy
 from deocclude.people.deduplicate import merge_coincident, merge_duplicates, tell_apart
 from deocclude.people.instances import Instance
 

@@ -10,11 +10,12 @@ import torch
 
 from deocclude.checkpoints.files import save_weights
 from deocclude.export.to_onnx import export_to_weights
+from deocclude.imaging.boxes import box_iou, suppress
 from deocclude.inference.runtime import EXTRA_NETWORKS, NETWORKS, ModelInfo, find_model, list_models, open_networks
 from deocclude.metrics.detection import Matched, f1, match_boxes, recall_precision
 from deocclude.models.people_detector import PeopleDetector, PeopleDetectorConfig, to_maps
 from deocclude.people import detector
-from deocclude.people.detector import box_iou, decode, find_boxes, fit_photo, suppress
+from deocclude.people.detector import decode, find_boxes, fit_photo
 from deocclude.train.people_targets import encode
 
 

@@ -5,14 +5,9 @@ import pytest
 from PIL import Image
 
 from deocclude.errors import InputError, UsageError
-from deocclude.imaging.masks import box_to_mask
-from deocclude.people.instances import (
-    Choice,
-    Instance,
-    as_instances,
-    keep,
-    left_to_right,
-)
+from deocclude.imaging.boxes import box_to_mask
+from deocclude.people.choice import Choice, keep, left_to_right
+from deocclude.people.instances import Instance, as_instances
 
 SIZE_HW = (10, 20)
 

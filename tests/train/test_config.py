@@ -9,8 +9,8 @@ import pytest
 
 from deocclude.data.samples.person_samples import CropConfig
 from deocclude.data.sources.library import SourceWeights
+from deocclude.data.synthesis.config import SynthesisConfig
 from deocclude.data.synthesis.multi_person import CrowdConfig
-from deocclude.data.synthesis.single_person import SynthesisConfig
 from deocclude.errors import ConfigError
 from deocclude.models.content_recovery import ContentRecoveryConfig
 from deocclude.models.mask_completion import MaskCompletionConfig
@@ -26,7 +26,8 @@ from deocclude.train.config import (
     plain_values,
     save_config,
 )  # fmt: skip
-from deocclude.train.loss_terms import ContentCriterion, MaskCriterion
+from deocclude.train.content_losses import ContentCriterion
+from deocclude.train.mask_losses import MaskCriterion
 from deocclude.train.people_targets import PeopleCriterion
 from repository import ROOT
 

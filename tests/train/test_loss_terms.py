@@ -14,28 +14,26 @@ from deocclude.models.content_recovery import ContentRecoveryConfig, ContentReco
 from deocclude.models.discriminators import PatchDiscriminator
 from deocclude.models.features import ParsingFeatures
 from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet, MaskOutput
-from deocclude.train.loss_terms import (
+from deocclude.train.content_losses import (
     ContentCriterion,
-    MaskCriterion,
     brightness_gradient,
-    channel_correlation,
     compose,
-    dice_loss,
+    gradient_length,
+    local_texture,
+    masked_scores,
+    regularity_l1,
+    texture_l1,
+)
+from deocclude.train.loss_terms import (
+    channel_correlation,
     discriminator_adversarial,
     generator_adversarial,
     generator_softplus,
-    gradient_length,
     gram,
-    local_texture,
-    lovasz_hinge,
-    masked_scores,
-    parsing_cross_entropy,
     perceptual,
-    regularity_l1,
     style,
-    texture_l1,
-    weighted_bce,
 )
+from deocclude.train.mask_losses import MaskCriterion, dice_loss, lovasz_hinge, parsing_cross_entropy, weighted_bce
 
 
 def picture(*values: float) -> Tensor:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from deocclude.evaluation.comparison import compare
-from deocclude.evaluation.protocol import BLURRED, OURS, TRUE_MASKS
+from deocclude.evaluation.scores import BLURRED, OURS, TRUE_MASKS
 from deocclude.evaluation.tables import markdown_table, number, with_interval
 
 FORMAT = 1

@@ -73,7 +73,7 @@ class Request:
         if not self.content:
             refuse("--no-content measures masks only", self._about_content())
         if self.against is not None:
-            from deocclude.evaluation.protocol import OURS, STORED, TRAINED
+            from deocclude.evaluation.scores import OURS, STORED, TRAINED
 
             if self.against.absolute().name in (OURS, STORED, TRAINED):
                 raise UsageError(f"--against: its row has the folder's name, but {self.against.name} names the model")
@@ -126,7 +126,7 @@ class Request:
             summarise,
             to_markdown,
         )
-        from deocclude.evaluation.protocol import OURS, TRAINED, WORKING_PX
+        from deocclude.evaluation.scores import OURS, TRAINED, WORKING_PX
 
         if not frozen.has_truth:
             refuse(f"{frozen.folder} has no unoccluded truth", self._about_content())

@@ -26,7 +26,8 @@ from deocclude.cli.options import (
 from deocclude.errors import UsageError
 
 if TYPE_CHECKING:
-    from deocclude.batch.jobs import BoxXyxy, Finding, Job, Report
+    from deocclude.batch.jobs import BoxXyxy, Report
+    from deocclude.batch.plan import Finding, Job
 
 
 def app(
@@ -110,10 +111,11 @@ def app(
     --overwrite, unless the photo, a mask, an option or the model has changed since. A photo that fails does not stop
     the others; the exit code is then 5.
     """
-    from deocclude.batch.jobs import exit_code, plan_jobs, run_jobs
+    from deocclude.batch.jobs import exit_code, run_jobs
+    from deocclude.batch.plan import plan_jobs
     from deocclude.inference.runtime import find_model
+    from deocclude.io.results import read_kinds
     from deocclude.people.hf_segmenter import HfSegmenter
-    from deocclude.types import read_kinds
 
     kinds = list(dict.fromkeys(kind.strip() for kind in save.split(",") if kind.strip()))
     pointed_at = bool(mask or box)
@@ -184,10 +186,10 @@ def parse_finding(
     Raises:
         UsageError: another segmenter than coco:FILE or hf:MODEL, or a choice among people where none are found.
     """
-    from deocclude.batch.jobs import Finding
+    from deocclude.batch.plan import Finding
+    from deocclude.people.choice import Choice
     from deocclude.people.coco_file import CocoFile
     from deocclude.people.hf_segmenter import HfSegmenter
-    from deocclude.people.instances import Choice
 
     Choice.parse(person)
     if pointed_at and (segmenter or person != "all" or min_score is not None or min_height_px):

@@ -5,16 +5,11 @@ from deocclude.evaluation.baselines import TypicalPoses
 from deocclude.evaluation.comparison import compare, comparison_to_markdown
 from deocclude.evaluation.detection_protocol import evaluate_scenes, scenes_to_markdown, summarise_scenes
 from deocclude.evaluation.predictions import PredictionWriter, StoredPredictions
-from deocclude.evaluation.protocol import (
-    INITIAL_KINDS,
-    PROMPTED_KINDS,
-    Evaluation,
-    InitialPrompt,
-    Predictor,
-    draw_records,
-    evaluate,
-)
+from deocclude.evaluation.predictors import Predictor
+from deocclude.evaluation.prompts import INITIAL_KINDS, PROMPTED_KINDS, InitialPrompt
+from deocclude.evaluation.protocol import draw_records, evaluate
 from deocclude.evaluation.report import summarise, to_markdown
+from deocclude.evaluation.scores import Evaluation
 from deocclude.evaluation.sheet import draw_scene_sheet, draw_sheet
 
 __all__ = [

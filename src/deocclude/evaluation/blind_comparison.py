@@ -26,12 +26,14 @@ from deocclude.data.evalsets.persons import FrozenRecord, FrozenSample, FrozenSe
 from deocclude.errors import InputError, UsageError
 from deocclude.evaluation.baselines import inpaint_from_body, mean_colour, require_cv2
 from deocclude.evaluation.predictions import of_photo_size
-from deocclude.evaluation.protocol import WORKING_MARGIN, WORKING_PX, Predictor, Recover, draw_records
+from deocclude.evaluation.predictors import Predictor
+from deocclude.evaluation.protocol import draw_records
+from deocclude.evaluation.scores import WORKING_MARGIN, WORKING_PX, Recover
 from deocclude.evaluation.tables import json_ready, markdown_table, with_interval
+from deocclude.imaging.appearance import Appearance, hidden_on_photo
+from deocclude.imaging.boxes import mask_to_box_xyxy
 from deocclude.imaging.compositing import paste_hidden_box
 from deocclude.imaging.crop import Region, SquareCrop
-from deocclude.imaging.masks import mask_to_box_xyxy
-from deocclude.inference.content_recovery import Appearance, hidden_on_photo
 from deocclude.inference.occlusion_probability import HIDDEN_SHARE
 from deocclude.io.images import load_image, save_image, save_text
 from deocclude.metrics.significance import wilson_interval

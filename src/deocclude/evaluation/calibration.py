@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from deocclude.data.evalsets.persons import FrozenSet
-from deocclude.evaluation.protocol import PROMPTED_KINDS, InitialPrompt
+from deocclude.evaluation.prompts import PROMPTED_KINDS, InitialPrompt
 from deocclude.inference.mask_completion import MaskCompletion
 from deocclude.inference.occlusion_probability import HIDDEN_SHARE, HiddenCalibration, fit_calibration
 from deocclude.inference.runtime import BUNDLED_WEIGHTS, MANIFEST_NAME, find_model, open_networks
 from deocclude.io.images import save_text
-from deocclude.metrics.content import visible_ratio
+from deocclude.metrics.masks import visible_ratio
 
 
 def calibrate(

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from deocclude.errors import InputError
-from deocclude.evaluation.protocol import OURS, PREDICTED_MASKS, TRUE_MASKS
+from deocclude.evaluation.scores import OURS, PREDICTED_MASKS, TRUE_MASKS
 from deocclude.evaluation.tables import json_ready, markdown_table, number
 from deocclude.metrics.significance import paired_bootstrap
 

@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 
 from deocclude.data.evalsets.scenes import SceneSample, SceneSet
 from deocclude.evaluation.baselines import grabcut_people, whole_photo
-from deocclude.evaluation.protocol import OURS, draw_records
+from deocclude.evaluation.protocol import draw_records
+from deocclude.evaluation.scores import OURS
 from deocclude.evaluation.tables import json_ready, markdown_table, number, percent
-from deocclude.imaging.masks import mask_iou, mask_to_box_xyxy
-from deocclude.metrics.content import mean_of_known
+from deocclude.imaging.boxes import mask_to_box_xyxy
+from deocclude.imaging.masks import mask_iou
+from deocclude.metrics.bootstrap import mean_of_known
 from deocclude.metrics.detection import Matched, match_boxes, recall_precision
 
 BoolArray = NDArray[np.bool_]

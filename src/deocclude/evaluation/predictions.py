@@ -23,7 +23,7 @@ from deocclude.errors import InputError, UsageError
 from deocclude.io.images import load_image, load_mask, save_image
 
 if TYPE_CHECKING:
-    from deocclude.evaluation.protocol import PredictedPerson
+    from deocclude.evaluation.predictors import PredictedPerson
 
 KINDS = ("amodal", "visible", "content")
 

@@ -11,17 +11,12 @@ import numpy as np
 
 from deocclude.data.evalsets.persons import OCCLUDER_KINDS
 from deocclude.evaluation.appearance import CROP, PERSON, appearance_table
-from deocclude.evaluation.protocol import (
-    WORKING_MARGIN,
-    WORKING_PX,
-    ContentScore,
-    Evaluation,
-    MaskScore,
-    PartScore,
-)
+from deocclude.evaluation.scores import WORKING_MARGIN, WORKING_PX, ContentScore, Evaluation, MaskScore, PartScore
 from deocclude.evaluation.tables import json_ready, markdown_table, number, percent, with_interval
 from deocclude.inference.occlusion_probability import HIDDEN_SHARE
-from deocclude.metrics.content import PSNR_CAP_DB, bootstrap_interval, mean_of_known, pooled_iou, ratio_bin
+from deocclude.metrics.bootstrap import bootstrap_interval, mean_of_known
+from deocclude.metrics.content import PSNR_CAP_DB
+from deocclude.metrics.masks import pooled_iou, ratio_bin
 from deocclude.types import PARSING_NAMES
 
 FORMAT = 1

@@ -12,9 +12,11 @@ from deocclude.data.evalsets.persons import FrozenSample, FrozenSet
 from deocclude.data.evalsets.scenes import SceneSet
 from deocclude.errors import InputError
 from deocclude.evaluation.predictions import StoredPredictions
-from deocclude.evaluation.protocol import Evaluation, InitialPrompt, MaskScore, Predictor, predict
+from deocclude.evaluation.predictors import Predictor
+from deocclude.evaluation.prompts import InitialPrompt, predict
+from deocclude.evaluation.scores import Evaluation, MaskScore
+from deocclude.imaging.boxes import mask_to_box_xyxy
 from deocclude.imaging.crop import SquareCrop
-from deocclude.imaging.masks import mask_to_box_xyxy
 from deocclude.types import Result
 
 COLUMNS = ("photo", "initial mask", "prediction", "truth", "recovered", "without occluder")

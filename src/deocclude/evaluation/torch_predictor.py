@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from deocclude.checkpoints.files import rebuild
 from deocclude.errors import UsageError
-from deocclude.imaging.masks import BoxXyxy
-from deocclude.inference.content_recovery import Appearance, ContentRecovery, plain_appearance, to_rgb
+from deocclude.imaging.appearance import Appearance, plain_appearance
+from deocclude.imaging.boxes import BoxXyxy
+from deocclude.inference.content_recovery import ContentRecovery, to_rgb
 from deocclude.inference.mask_completion import MaskCompletion
 from deocclude.models.features import load_mask_completion
 from deocclude.models.mask_completion import MaskOutput, to_probabilities

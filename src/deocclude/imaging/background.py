@@ -8,10 +8,11 @@ import numpy as np
 from PIL import Image
 
 from deocclude.errors import InputError
+from deocclude.imaging.appearance import as_appearance, hidden_on_photo, visible_in_crop
+from deocclude.imaging.boxes import mask_to_box_xyxy
 from deocclude.imaging.crop import Region, SquareCrop
 from deocclude.imaging.exemplar_synthesis import compose
-from deocclude.imaging.masks import connected_components, dilate, mask_to_box_xyxy
-from deocclude.inference.content_recovery import as_appearance, hidden_on_photo, visible_in_crop
+from deocclude.imaging.masks import connected_components, dilate
 
 _MID_GREY = 128
 # What is filled is smooth: more pixels than these would cost time and show nothing more.

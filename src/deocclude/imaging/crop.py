@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from deocclude.errors import InputError
-from deocclude.imaging.masks import mask_to_box_xyxy
+from deocclude.imaging.boxes import mask_to_box_xyxy
 
 # A person smaller than this gives too little to see; the window around it is kept at this side.
 MIN_SIDE_PX = 16.0

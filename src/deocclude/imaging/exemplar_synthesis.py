@@ -15,7 +15,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 
-from deocclude.imaging.masks import dilate, erode, mask_to_box_xyxy
+from deocclude.imaging.boxes import mask_to_box_xyxy
+from deocclude.imaging.masks import dilate, erode
 
 RADIUS_PX = 3  # of a patch, at each size
 _SIDE = 2 * RADIUS_PX + 1

@@ -6,15 +6,12 @@ whole pixels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from deocclude.errors import InputError
-
-BoxXyxy = tuple[float, float, float, float]
 
 
 def check_mask(mask: Any, size_hw: tuple[int, int], name: str) -> np.ndarray:
@@ -45,31 +42,6 @@ def mask_iou(pred: np.ndarray, target: np.ndarray) -> float:
     """Intersection over union of two (H, W) bool masks, 0 to 1; two empty masks agree fully (1)."""
     union = np.count_nonzero(pred | target)
     return 1.0 if union == 0 else np.count_nonzero(pred & target) / union
-
-
-def mask_to_box_xyxy(mask: np.ndarray) -> tuple[int, int, int, int]:
-    """The smallest box around the True pixels of an (H, W) bool mask. Raises InputError when there are none."""
-    rows = np.flatnonzero(mask.any(axis=1))
-    if rows.size == 0:
-        raise InputError("the mask is empty: it has no person pixel to draw a box around")
-    columns = np.flatnonzero(mask[rows[0] : rows[-1] + 1].any(axis=0))
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
-
-
-def box_to_mask(box_xyxy: Sequence[float], size_hw: tuple[int, int]) -> np.ndarray:
-    """(H, W) bool mask of the pixels whose centre lies in the box; parts of the box outside the picture are cut off."""
-    x0, y0, x1, y1 = box_xyxy
-    mask = np.zeros(size_hw, dtype=bool)
-    # The centre of pixel i is at i + 0.5: it lies in [x0, x1) when ceil(x0 - 0.5) <= i < ceil(x1 - 0.5).
-    left, top, right, bottom = (max(0, int(np.ceil(edge - 0.5))) for edge in (x0, y0, x1, y1))
-    mask[top:bottom, left:right] = True
-    return mask
-
-
-def is_filled_box(mask: np.ndarray) -> bool:
-    """Whether an (H, W) bool mask is a box and nothing else. Raises InputError when it is empty."""
-    x0, y0, x1, y1 = mask_to_box_xyxy(mask)
-    return bool(mask[y0:y1, x0:x1].all())
 
 
 def dilate(mask: np.ndarray, radius_px: int) -> np.ndarray:
@@ -185,56 +157,3 @@ def find_holes(mask: np.ndarray, max_share: float = 1.0) -> list[np.ndarray]:
     inner[pieces.labels[at_edge]] = False
     inner &= pieces.areas_px <= max_share * np.count_nonzero(mask)
     return [pieces.paint(np.arange(pieces.count) == label) for label in np.flatnonzero(inner)]
-
-
-def encode_rle_counts(mask: np.ndarray) -> list[int]:
-    """COCO run lengths of an (H, W) bool mask: down the columns, zeros first (a leading 0 when pixel (0, 0) is set)."""
-    columns = np.ravel(mask, order="F").view(np.int8)
-    changes = np.flatnonzero(np.diff(columns)) + 1
-    counts = np.diff(changes, prepend=0, append=columns.size).tolist()
-    return [0, *counts] if columns.size and columns[0] else counts
-
-
-def decode_rle_counts(counts: Sequence[int], size_hw: tuple[int, int]) -> np.ndarray:
-    """(H, W) bool mask of COCO run lengths. Raises InputError when they do not add up to the picture's pixels."""
-    if sum(counts) != size_hw[0] * size_hw[1]:
-        raise InputError(f"run lengths must add up to {size_hw[0]}x{size_hw[1]} pixels, got {sum(counts)}")
-    values = np.arange(len(counts)) % 2 == 1
-    return np.repeat(values, counts).reshape(size_hw, order="F")
-
-
-def encode_rle(mask: np.ndarray) -> dict[str, Any]:
-    """COCO's compressed form of an (H, W) bool mask: `{"size": [H, W], "counts": str}`."""
-    counts = encode_rle_counts(mask)
-    letters = bytearray()
-    for index, count in enumerate(counts):
-        # From the fourth on a count is stored as its difference from the one two before: neighbouring columns look
-        # alike.
-        value = count - counts[index - 2] if index > 2 else count
-        while True:
-            low, value = value & 31, value >> 5
-            # Five bits a letter, bit 6 says that more follow; the last letter's fifth bit is the sign.
-            done = value == (-1 if low & 16 else 0)
-            letters.append(48 + (low if done else low | 32))
-            if done:
-                break
-    return {"size": list(mask.shape), "counts": letters.decode("ascii")}
-
-
-def decode_rle(rle: dict[str, Any]) -> np.ndarray:
-    """(H, W) bool mask of a COCO run-length mask, whose `counts` may be a compressed string or a list."""
-    height, width = rle["size"]
-    if not isinstance(rle["counts"], str):
-        return decode_rle_counts(rle["counts"], (height, width))
-    counts: list[int] = []
-    value = shift = 0
-    for letter in rle["counts"].encode("ascii"):
-        bits = letter - 48
-        value |= (bits & 31) << shift
-        shift += 5
-        if not bits & 32:
-            if bits & 16:
-                value -= 1 << shift
-            counts.append(value + counts[-2] if len(counts) > 2 else value)
-            value = shift = 0
-    return decode_rle_counts(counts, (height, width))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deocclude.people.detector import box_iou
+from deocclude.imaging.boxes import box_iou
 
 _MOSTLY = 0.5  # share of a false box in ignored pixels from which it is no fault
 

@@ -9,7 +9,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from deocclude.metrics.content import bootstrap_means, mean_of_known
+from deocclude.metrics.bootstrap import bootstrap_means, mean_of_known
 
 
 @dataclass(frozen=True)

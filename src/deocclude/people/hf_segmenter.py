@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from PIL import Image
 
-from deocclude.errors import DeoccludeError, DeviceError, InputError, MissingExtraError, UsageError
+from deocclude.errors import DeoccludeError, DeviceError, InputError, MissingExtraError, UsageError, kind_of
 from deocclude.io.huggingface import check_complete, choose_device, quiet, read_config, reading, reason, source_of
-from deocclude.people.instances import Instance, kind_of
+from deocclude.people.instances import Instance
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -17,17 +17,17 @@ from deocclude.models.discriminators import PatchDiscriminator
 from deocclude.models.features import load_mask_completion
 from deocclude.models.mask_completion import MaskProbabilities, to_probabilities
 from deocclude.train.config import Schedule, StageSection, TrainConfig, build, check_losses
-from deocclude.train.crops import Crops
-from deocclude.train.engine import Companion, Outcome, Stage, choose_device, fit, to_float, use_bfloat16
-from deocclude.train.loss_terms import (
+from deocclude.train.content_losses import (
     ContentCriterion,
-    MaskCriterion,
     brightness_gradient,
     compose,
-    generator_softplus,
     gradient_length,
     masked_scores,
-)  # fmt: skip
+)
+from deocclude.train.crops import Crops
+from deocclude.train.engine import Companion, Outcome, Stage, choose_device, fit, to_float, use_bfloat16
+from deocclude.train.loss_terms import generator_softplus
+from deocclude.train.mask_losses import MaskCriterion
 from deocclude.train.methods import CONTENT_METHODS, MASK_METHODS, find_method
 from deocclude.train.pictures import composed, first_people, in_a_row, named, to_rgb
 from deocclude.train.pretrained_backbone import perceptual_features

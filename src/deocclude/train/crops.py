@@ -9,9 +9,10 @@ from torch import Tensor
 
 from deocclude.data.samples.person_samples import CropConfig, SampleStream
 from deocclude.data.samples.real_people import RealPeople
+from deocclude.data.sources.layers import Library
 from deocclude.data.sources.library import SourceWeights
 from deocclude.data.sources.real_photos import read_wild
-from deocclude.data.synthesis.single_person import Library, SynthesisConfig
+from deocclude.data.synthesis.config import SynthesisConfig
 from deocclude.errors import ConfigError
 from deocclude.train.config import DataSection, build
 from deocclude.train.library_cache import load_library

@@ -21,7 +21,8 @@ from deocclude.train.box_prompt_masks import load_box_network, masks_of_boxes
 from deocclude.train.config import StageSection, TrainConfig, build
 from deocclude.train.crops import Crops, iou_of_each
 from deocclude.train.engine import STATE_FILE, Outcome, Stage, choose_device, fit, to_float, use_bfloat16
-from deocclude.train.loss_terms import MaskCriterion, discriminator_adversarial
+from deocclude.train.loss_terms import discriminator_adversarial
+from deocclude.train.mask_losses import MaskCriterion
 from deocclude.train.methods import MASK_METHODS, find_method
 from deocclude.train.pictures import first_people, in_a_row, mask_rgb, named, to_rgb
 from deocclude.train.pretrained_backbone import take_over_imagenet

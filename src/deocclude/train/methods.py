@@ -26,7 +26,8 @@ from deocclude.models.baselines.vae import ShapeVae, ShapeVaeConfig, run_vae, va
 from deocclude.models.box_segmenter import BoxMasksConfig, BoxMasksNet
 from deocclude.models.content_recovery import ContentRecoveryConfig, ContentRecoveryNet
 from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet
-from deocclude.train.loss_terms import ContentCriterion, MaskCriterion
+from deocclude.train.content_losses import ContentCriterion
+from deocclude.train.mask_losses import MaskCriterion
 
 Batch = dict[str, Tensor]
 Terms = dict[str, Tensor]

@@ -10,16 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from deocclude.checkpoints.files import start_from
-from deocclude.data.samples.detector_samples import PeopleSample, to_batch
+from deocclude.data.samples.detector_samples import PeopleSample, to_batch, whole_wild
 from deocclude.data.samples.detector_stream import PeopleStream
 from deocclude.data.sources.library import SourceWeights, load_library
-from deocclude.data.sources.real_photos import read_wild, whole_wild
+from deocclude.data.sources.real_photos import read_wild
 from deocclude.data.synthesis.multi_person import Cast, CrowdConfig
 from deocclude.errors import ConfigError
+from deocclude.imaging.boxes import suppress
 from deocclude.metrics.detection import Matched, f1, match_boxes, recall_precision
 from deocclude.models.features import load_mask_completion
 from deocclude.models.people_detector import PeopleDetector, PeopleDetectorConfig, PeopleMaps, to_maps
-from deocclude.people.detector import MAX_IOU, decode, suppress
+from deocclude.people.detector import MAX_IOU, decode
 from deocclude.train.config import TrainConfig, build, check_losses
 from deocclude.train.engine import Outcome, Stage, choose_device, fit, to_float, use_bfloat16
 from deocclude.train.people_targets import PeopleCriterion, encode

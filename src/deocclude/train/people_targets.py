@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from deocclude.models.people_detector import PeopleOutput, to_maps
-from deocclude.train.loss_terms import weighted_bce
+from deocclude.train.mask_losses import weighted_bce
 
 # Gaussians as wide and high as the box times this: TTFNet's (Liu et al. 2020, arXiv 1909.00700) 0.54 / 6
 _SIGMA_OF_SIDE = 0.09

@@ -16,9 +16,11 @@ from deocclude.errors import ConfigError
 from deocclude.models.discriminators import PatchDiscriminator
 from deocclude.models.mask_completion import to_probabilities
 from deocclude.train.config import TrainConfig, build
+from deocclude.train.content_losses import ContentCriterion, compose, masked_scores
 from deocclude.train.crops import Crops, iou_of_each
 from deocclude.train.engine import Outcome, Stage, choose_device, fit, to_float, use_bfloat16
-from deocclude.train.loss_terms import ContentCriterion, MaskCriterion, compose, generator_softplus, masked_scores
+from deocclude.train.loss_terms import generator_softplus
+from deocclude.train.mask_losses import MaskCriterion
 from deocclude.train.methods import find_method
 from deocclude.train.pictures import composed, first_people, in_a_row, mask_rgb, named, to_rgb
 from deocclude.train.pretrained_backbone import perceptual_features

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from deocclude.models.mask_completion import MaskCompletionNet, MaskOutput, MaskProbabilities, to_probabilities
-from deocclude.train.loss_terms import MaskCriterion
+from deocclude.train.mask_losses import MaskCriterion
 
 
 class MaskPredictor(nn.Module):

@@ -29,7 +29,7 @@ from deocclude.data.datasets import coco_amodal, coco_instances, kins
 from deocclude.data.datasets.each_photo import UnusablePhoto, with_unusable
 from deocclude.data.datasets.record import PersonRecord, PhotoRecord, Rle
 from deocclude.errors import InputError
-from deocclude.imaging.masks import encode_rle
+from deocclude.imaging.rle import encode_rle
 
 
 def test_coco_gives_what_is_seen(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from deocclude.data.datasets.outline import outline
-from deocclude.people.coco_file import polygons_to_mask
+from deocclude.io.coco import polygons_to_mask
 
 
 def filled(numbers: list[int], size_hw: tuple[int, int]) -> np.ndarray:

@@ -27,10 +27,10 @@ from datasetfolder import (
 from deocclude.data.datasets.record import Parsing, PersonRecord, PhotoRecord, Rle, ThingRecord, whole_person
 from deocclude.data.datasets.records_file import write
 from deocclude.data.inspection.check import Check
+from deocclude.data.sources.shard_rows import encode, features
+from deocclude.data.sources.shard_state import BuildState, Shard
 from deocclude.data.trainsets.build import build, open_records
 from deocclude.data.trainsets.photo import BuildSettings
-from deocclude.data.trainsets.rows import encode, features
-from deocclude.data.trainsets.state import BuildState, Shard
 from deocclude.errors import InputError, UsageError
 from drawn_photos import draw_photos
 

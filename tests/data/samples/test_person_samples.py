@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from deocclude.data.samples.person_samples import CropConfig, SampleStream, draw_crop, draw_sample, to_batch
-from deocclude.data.synthesis.single_person import Library, SynthesisConfig, plan_scene
+from deocclude.data.sources.layers import Library
+from deocclude.data.synthesis.config import SynthesisConfig
+from deocclude.data.synthesis.single_person import plan_scene
 
 SIZE = 64
 

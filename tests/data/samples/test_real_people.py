@@ -11,8 +11,9 @@ import torch
 
 from deocclude.data.samples.person_samples import CropConfig, SampleStream
 from deocclude.data.samples.real_people import RealPeople
+from deocclude.data.sources.layers import Library
 from deocclude.data.sources.real_photos import WildPhoto, read_wild
-from deocclude.data.synthesis.single_person import Library, SynthesisConfig
+from deocclude.data.synthesis.config import SynthesisConfig
 from deocclude.errors import InputError
 
 SIZE = 64

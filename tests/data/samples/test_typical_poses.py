@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from datafolder import draw_figure
-from deocclude.data.samples.typical_poses import draw_sheet, frame_affine, into_frame, typical_poses, write_poses
-from deocclude.data.synthesis.single_person import Library, SynthesisConfig
+from deocclude.data.samples.typical_poses import draw_sheet, typical_poses, write_poses
+from deocclude.data.sources.layers import Library
+from deocclude.data.sources.person_frame import frame_affine, into_frame
+from deocclude.data.synthesis.config import SynthesisConfig
 from deocclude.errors import InputError
 from deocclude.io.typical_poses import FRAME_CELLS, read_poses
 from deocclude.models import typical_poses as model_side

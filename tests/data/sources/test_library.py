@@ -13,8 +13,8 @@ from deocclude.data.samples.person_samples import CropConfig, SampleStream
 from deocclude.data.sources.holdout import held_out
 from deocclude.data.sources.library import Places, SourceWeights, load_library
 from deocclude.data.sources.readers import MIXED_GROUPS
+from deocclude.data.synthesis.config import SynthesisConfig
 from deocclude.data.synthesis.multi_person import Cast, CrowdConfig, draw_crowd
-from deocclude.data.synthesis.single_person import SynthesisConfig
 from deocclude.data.trainsets.build import build, open_records
 from deocclude.data.trainsets.photo import BuildSettings
 from deocclude.errors import InputError

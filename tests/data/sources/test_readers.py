@@ -11,16 +11,16 @@ import pytest
 from scipy.io import loadmat
 
 from datafolder import CCP_TRAIN, CCP_VAL, CUTOUTS, FULL, GARMENTS, draw_figure, write_photo_and_mask, write_picture
+from deocclude.data.datasets.files import image_files
 from deocclude.data.datasets.parsing_groups import to_groups
 from deocclude.data.sources.readers import (
-    image_files,
     read_backgrounds,
     read_ccp,
     read_cutout_people,
     read_image_mask_folder,
     read_layer,
     read_layers,
-)  # fmt: skip
+)
 from deocclude.errors import InputError
 
 

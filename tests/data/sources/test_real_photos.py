@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from datafolder import WILD
-from deocclude.data.samples.detector_samples import MAX_PEOPLE, PeopleSample, mosaic, to_batch
-from deocclude.data.sources.real_photos import WildPhoto, crop_wild, people_of, read_wild, whole_wild
+from deocclude.data.samples.detector_samples import MAX_PEOPLE, PeopleSample, crop_wild, mosaic, to_batch, whole_wild
+from deocclude.data.sources.real_photos import WildPhoto, people_of, read_wild
 from deocclude.errors import InputError
 
 

@@ -11,9 +11,8 @@ import torch
 
 from deocclude.data.samples.detector_samples import MAX_PEOPLE, PeopleSample, from_scene, to_batch
 from deocclude.data.samples.detector_stream import PeopleStream
-from deocclude.data.sources.layers import Layer
+from deocclude.data.sources.layers import Layer, Library
 from deocclude.data.synthesis.multi_person import Cast, CrowdConfig, CrowdScene, Pasted, compose, draw_crowd, paste
-from deocclude.data.synthesis.single_person import Library
 
 
 def slab(name: str, left: int, top: int, w: int, h: int, value: int = 200, *, is_person: bool = True) -> Pasted:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from deocclude.data.samples.detector_samples import crop_wild
 from deocclude.data.samples.detector_stream import PeopleStream
-from deocclude.data.sources.real_photos import WildPhoto, crop_wild
+from deocclude.data.sources.layers import Library
+from deocclude.data.sources.real_photos import WildPhoto
 from deocclude.data.synthesis.multi_person import Cast, CrowdConfig, draw_crowd
 from deocclude.data.synthesis.paste_occluders import cover
-from deocclude.data.synthesis.single_person import Library
 
 
 @pytest.fixture(scope="module")

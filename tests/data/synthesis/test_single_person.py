@@ -9,19 +9,11 @@ import pytest
 from scipy import ndimage
 
 from datafolder import drawn_library
-from deocclude.data.sources.layers import PersonPhoto
-from deocclude.data.synthesis.single_person import (
-    Library,
-    Placed,
-    Plan,
-    Scene,
-    SynthesisConfig,
-    invert,
-    own_photo_frame,
-    plan_occlusion,
-    plan_scene,
-    render,
-)  # fmt: skip
+from deocclude.data.sources.layers import Library, PersonPhoto
+from deocclude.data.synthesis.config import SynthesisConfig
+from deocclude.data.synthesis.rendering import render
+from deocclude.data.synthesis.scene import Placed, Plan, Scene, invert, own_photo_frame
+from deocclude.data.synthesis.single_person import plan_occlusion, plan_scene
 from deocclude.imaging.crop import BEYOND_RGB
 
 SIZE = 64

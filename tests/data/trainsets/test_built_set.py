@@ -16,12 +16,12 @@ from PIL import Image
 
 from datafolder import draw_background, write_photo_and_mask, write_picture
 from deocclude.data.datasets.record import Parsing, PersonRecord, PhotoRecord, whole_person
+from deocclude.data.sources.selection import Thresholds
+from deocclude.data.sources.shard_state import BuildState, read_state
 from deocclude.data.sources.shards import ShardedOccluders, ShardedPeople, ShardedPlaces, ShardedRows
 from deocclude.data.storage import Folder
 from deocclude.data.trainsets.build import build, open_records
 from deocclude.data.trainsets.photo import BuildSettings
-from deocclude.data.trainsets.selection import Thresholds
-from deocclude.data.trainsets.state import BuildState, read_state
 from deocclude.errors import InputError, UsageError
 from deocclude.io.images import load_image, load_mask
 from deocclude.types import PARSING_NAMES

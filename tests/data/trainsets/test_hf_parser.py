@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from deocclude.data.datasets.taxonomies import ATR_18, groups_of_names
-from deocclude.data.trainsets.cutting import Cut
+from deocclude.data.sources.cutting import Cut
 from deocclude.data.trainsets.hf_parser import HfParser
 from deocclude.data.trainsets.parsers import open_parser
 from deocclude.errors import InputError, MissingExtraError, UsageError, WeightsError

@@ -6,8 +6,8 @@ import os
 import shutil
 from pathlib import Path
 
+from deocclude.data.sources.shard_state import STATE_FILE
 from deocclude.data.trainsets.listing import listing_digest
-from deocclude.data.trainsets.state import STATE_FILE
 
 
 def fill(folder: Path, *names: str) -> Path:

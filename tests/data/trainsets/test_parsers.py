@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deocclude.data.trainsets.cutting import Cut
+from deocclude.data.sources.cutting import Cut
 from deocclude.data.trainsets.parsers import OwnParser, check_parser, open_parser
 from deocclude.errors import UsageError
 from deocclude.inference.mask_completion import MaskCompletion

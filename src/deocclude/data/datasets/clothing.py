@@ -10,12 +10,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from deocclude.data.datasets.each_photo import EachPhoto
-from deocclude.data.datasets.files import photo_size_hw, sorted_files
+from deocclude.data.datasets.files import CCP_LEFT_OUT, ccp_garments, photo_size_hw, read_matlab, require, sorted_files
 from deocclude.data.datasets.parsing_groups import to_groups
 from deocclude.data.datasets.record import Parsing, PhotoRecord, whole_person
-from deocclude.data.sources.readers import CCP_LEFT_OUT, ccp_garments, read_matlab, require
 from deocclude.errors import InputError
-from deocclude.people.coco_file import read_json
+from deocclude.io.coco import read_json
 
 
 def matches(path: Path) -> bool:

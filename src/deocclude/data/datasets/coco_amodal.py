@@ -31,11 +31,10 @@ from deocclude.data.datasets.each_photo import EachPhoto
 from deocclude.data.datasets.outline import outline
 from deocclude.data.datasets.record import PersonRecord, PhotoRecord
 from deocclude.data.datasets.records_file import relative_to
-from deocclude.errors import InputError
-from deocclude.imaging.masks import encode_rle
+from deocclude.errors import InputError, shown
+from deocclude.imaging.rle import encode_rle
+from deocclude.io.coco import entries_of
 from deocclude.io.images import write_whole
-from deocclude.people.coco_file import entries_of
-from deocclude.people.instances import shown
 
 _PEOPLE = frozenset((
     "adult", "baby", "batter", "boy", "catcher", "child", "cyclist", "dancer", "girl", "guy", "human", "kid",

@@ -19,18 +19,8 @@ import numpy as np
 from deocclude.data.datasets.each_photo import EachPhoto
 from deocclude.data.datasets.files import photo_size_hw
 from deocclude.data.datasets.record import PersonRecord, PhotoRecord, Rle, ThingRecord
-from deocclude.errors import InputError
-from deocclude.people.coco_file import (
-    ID,
-    NAME,
-    NUMBER,
-    entries_of,
-    read_json,
-    relative_path,
-    segmentation_to_mask,
-    value_of,
-)
-from deocclude.people.instances import kind_of, shown
+from deocclude.errors import InputError, kind_of, shown
+from deocclude.io.coco import ID, NAME, NUMBER, entries_of, read_json, relative_path, segmentation_to_mask, value_of
 
 _log = logging.getLogger(__name__)
 _SPLIT = re.compile(r"(?<![a-z])(train|val|test)\d{0,4}(?![a-z])")

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from deocclude.data.datasets.files import require
 from deocclude.data.datasets.record import PhotoRecord
 from deocclude.data.datasets.registry import Format, Writer, reader, writer
-from deocclude.data.sources.readers import require
 from deocclude.data.storage import is_url
 from deocclude.errors import InputError, UsageError
 

@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image
 
 from deocclude.data.datasets.each_photo import EachPhoto
+from deocclude.data.datasets.files import IMAGE_SUFFIXES, image_files
 from deocclude.data.datasets.record import PhotoRecord, whole_person
-from deocclude.data.sources.readers import IMAGE_SUFFIXES, image_files
 from deocclude.errors import InputError
 
 _OPAQUE = 128  # of 255, as `data.formats` cuts people out

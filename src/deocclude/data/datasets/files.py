@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from scipy.io import loadmat
+from scipy.io.matlab import MatReadError
 
-from deocclude.data.sources.readers import require
 from deocclude.data.storage import is_url, read_bytes
 from deocclude.errors import InputError
 
@@ -133,3 +134,37 @@ def tell_unlabelled(photos: Path, labels: Path, what: str = "without labels") ->
 
 def _line(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
+
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+# ccp 0183 = 0730, 0594 = 0722, 0692 = 0732 are the same photo; 0536 has an empty label
+CCP_LEFT_OUT = frozenset({"0536", "0730", "0722", "0732"})
+
+
+def require(path: Path, what: str) -> Path:
+    """`path`, or an InputError that says what was looked for there."""
+    if not path.exists():
+        raise InputError(f"{what} not found: looked for {path}")
+    return path
+
+
+def image_files(folder: Path, what: str) -> list[Path]:
+    """Sorted image files of a folder; an InputError where there is none."""
+    files = sorted(p for p in require(folder, what).iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+    if not files:
+        raise InputError(f"{what}: no image ({', '.join(IMAGE_SUFFIXES)}) in {folder}")
+    return files
+
+
+def ccp_garments(root: Path) -> list[str]:
+    """Names of Clothing Co-Parsing's garments; the place in the list is the label."""
+    cells = read_matlab(require(root / "label_list.mat", "Clothing Co-Parsing label names"), "label_list")
+    return [str(name[0]) for name in cells.ravel()]
+
+
+def read_matlab(path: Path, key: str) -> np.ndarray:
+    """One variable of a .mat file."""
+    try:
+        return loadmat(path)[key]
+    except (OSError, ValueError, KeyError, TypeError, MatReadError) as error:
+        raise InputError(f"{path}: not a readable .mat file with {key} ({type(error).__name__})") from error

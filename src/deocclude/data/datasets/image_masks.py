@@ -14,9 +14,15 @@ from pathlib import Path
 import numpy as np
 
 from deocclude.data.datasets.each_photo import EachPhoto
-from deocclude.data.datasets.files import photo_size_hw, split_folders, tell_left_out
+from deocclude.data.datasets.files import (
+    IMAGE_SUFFIXES,
+    image_files,
+    photo_size_hw,
+    require,
+    split_folders,
+    tell_left_out,
+)
 from deocclude.data.datasets.record import PersonRecord, PhotoRecord, Rle, whole_person
-from deocclude.data.sources.readers import IMAGE_SUFFIXES, image_files, require
 from deocclude.errors import InputError
 from deocclude.imaging.masks import connected_components
 from deocclude.io.images import load_mask

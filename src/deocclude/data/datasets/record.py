@@ -17,7 +17,7 @@ from deocclude.data.datasets.parsing_groups import UNKNOWN
 from deocclude.data.datasets.taxonomies import TAXONOMIES, Taxonomy, check_labels
 from deocclude.data.storage import join
 from deocclude.errors import InputError
-from deocclude.imaging.masks import decode_rle, encode_rle
+from deocclude.imaging.rle import decode_rle, encode_rle
 
 VERSION = 1
 

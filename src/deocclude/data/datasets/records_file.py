@@ -12,9 +12,8 @@ from pydantic import ValidationError
 
 from deocclude.data.datasets.record import VERSION, PhotoRecord
 from deocclude.data.storage import is_url, read_lines
-from deocclude.errors import DeoccludeError, InputError
+from deocclude.errors import DeoccludeError, InputError, kind_of, shown
 from deocclude.io.images import write_whole
-from deocclude.people.instances import kind_of, shown
 
 
 def matches(path: Path) -> bool:

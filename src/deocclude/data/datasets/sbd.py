@@ -15,6 +15,7 @@ from deocclude.data.datasets.each_photo import EachPhoto
 from deocclude.data.datasets.files import (
     photo_size_hw,
     read_id_lists,
+    read_matlab,
     require_split_folders,
     sorted_files,
     split_folders,
@@ -22,7 +23,6 @@ from deocclude.data.datasets.files import (
 )
 from deocclude.data.datasets.record import PersonRecord, PhotoRecord, Rle, ThingRecord
 from deocclude.data.datasets.voc import PERSON, class_name
-from deocclude.data.sources.readers import read_matlab
 from deocclude.errors import InputError
 
 _MARKS = ("img", "inst")

@@ -12,21 +12,15 @@ import numpy as np
 
 from deocclude.data.evalsets.persons import FrozenSample, FrozenSet, write_frozen_set
 from deocclude.data.evalsets.scenes import SceneSample, SceneSet, write_scene_set
-from deocclude.data.sources.layers import PersonPhoto
+from deocclude.data.sources.layers import Library, PersonPhoto
 from deocclude.data.sources.lazy import Picked
 from deocclude.data.sources.library import Places, SourceWeights, load_library
 from deocclude.data.sources.real_photos import read_wild
+from deocclude.data.synthesis.config import SynthesisConfig
 from deocclude.data.synthesis.multi_person import Cast, CrowdConfig, draw_crowd
-from deocclude.data.synthesis.single_person import (
-    Library,
-    Placed,
-    Scene,
-    SynthesisConfig,
-    invert,
-    own_photo_frame,
-    plan_occlusion,
-    render,
-)  # fmt: skip
+from deocclude.data.synthesis.rendering import render
+from deocclude.data.synthesis.scene import Placed, Scene, invert, own_photo_frame
+from deocclude.data.synthesis.single_person import plan_occlusion
 from deocclude.errors import InputError
 
 Rng = np.random.Generator

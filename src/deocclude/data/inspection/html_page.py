@@ -14,12 +14,12 @@ import numpy as np
 
 from deocclude.data.datasets import image_masks
 from deocclude.data.datasets.record import PhotoRecord
-from deocclude.data.inspection.tiles import outlined, shrunk
+from deocclude.data.sources.shard_rows import decode, decode_rgb
+from deocclude.data.sources.shard_state import STATE_FILE
 from deocclude.data.sources.shards import ShardedRows
 from deocclude.data.storage import Folder, is_url, read_bytes
 from deocclude.data.trainsets.build import open_records
-from deocclude.data.trainsets.rows import decode, decode_rgb
-from deocclude.data.trainsets.state import STATE_FILE
+from deocclude.data.trainsets.tiles import outlined, shrunk
 from deocclude.errors import InputError
 from deocclude.imaging.compositing import PARSING_PALETTE
 from deocclude.io.images import load_image

@@ -9,8 +9,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from deocclude.data.samples.detector_samples import PeopleSample, from_scene, mosaic, to_batch
-from deocclude.data.sources.real_photos import WildPhoto, crop_wild, people_of
+from deocclude.data.samples.detector_samples import PeopleSample, crop_wild, from_scene, mosaic, to_batch
+from deocclude.data.sources.real_photos import WildPhoto, people_of
 from deocclude.data.synthesis.multi_person import Cast, CrowdConfig, draw_crowd
 from deocclude.data.synthesis.paste_occluders import cover
 

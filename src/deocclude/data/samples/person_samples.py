@@ -8,10 +8,14 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
+from deocclude.data.sources.layers import Library
+from deocclude.data.synthesis.config import SynthesisConfig
 from deocclude.data.synthesis.config_checks import check_ranges
 from deocclude.data.synthesis.mask_corruption import BoxErrors, draw_box, draw_initial_mask, take_somebody_out
 from deocclude.data.synthesis.photometric import camera, photometric
-from deocclude.data.synthesis.single_person import Library, Plan, SynthesisConfig, beyond_rgb, plan_scene, render
+from deocclude.data.synthesis.rendering import render
+from deocclude.data.synthesis.scene import Plan, beyond_rgb
+from deocclude.data.synthesis.single_person import plan_scene
 
 Rng = np.random.Generator
 

@@ -12,8 +12,8 @@ from deocclude.data.sources.real_photos import BEYOND, WildPhoto
 from deocclude.data.synthesis.mask_corruption import draw_initial_mask
 from deocclude.data.synthesis.photometric import camera, photometric
 from deocclude.errors import InputError
+from deocclude.imaging.boxes import mask_to_box_xyxy
 from deocclude.imaging.crop import OUTSIDE_GREY
-from deocclude.imaging.masks import mask_to_box_xyxy
 
 Rng = np.random.Generator
 

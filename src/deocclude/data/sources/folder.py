@@ -11,10 +11,10 @@ import numpy as np
 
 from deocclude.data.datasets import image_masks
 from deocclude.data.datasets.record import Rle
+from deocclude.data.sources.cutting import SURROUNDINGS, Cut, cut_out, free_part, place_without_people
 from deocclude.data.sources.layers import Layer, PersonPhoto
 from deocclude.data.sources.lazy import Lazy
-from deocclude.data.trainsets.cutting import SURROUNDINGS, Cut, cut_out, free_part, place_without_people
-from deocclude.data.trainsets.selection import RULES, Thresholds, candidates, failed_rules, is_inside, is_occluder
+from deocclude.data.sources.selection import RULES, Thresholds, candidates, failed_rules, is_inside, is_occluder
 from deocclude.io.images import load_image
 
 _KEPT = 96  # people in memory: photos from a camera take long to open

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -72,3 +73,18 @@ def feather_alpha(mask: np.ndarray, erode_px: int, sigma_px: float) -> np.ndarra
     if erode_px:
         alpha = cv2.erode(alpha, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * erode_px + 1, 2 * erode_px + 1)))
     return cv2.GaussianBlur(alpha, (0, 0), sigma_px) if sigma_px > 0 else alpha
+
+
+@dataclass(frozen=True)
+class Library:
+    """What scenes are made from. weights: relative frequency of each person as the subject."""
+
+    people: Sequence[PersonPhoto]
+    weights: np.ndarray
+    occluders: Sequence[Layer]
+    backgrounds: Sequence[np.ndarray]
+    clutter_people: Sequence[Layer] = ()  # in front or behind; the people themselves if empty
+
+    @property
+    def passers_by(self) -> Sequence[Layer]:
+        return self.clutter_people or self.people

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from deocclude.data.sources.holdout import every_sixth, held_out
-from deocclude.data.sources.layers import PERSON_MAX_PX, Layer, PersonPhoto
+from deocclude.data.sources.layers import PERSON_MAX_PX, Layer, Library, PersonPhoto
 from deocclude.data.sources.lazy import Everyone, Joined, Picked, trait_of
 from deocclude.data.sources.photo_sets import PHOTO_SETS
 from deocclude.data.sources.procedural import drawn_place, slabs
@@ -21,7 +21,6 @@ from deocclude.data.sources.readers import (
     read_image_mask_folder,
     read_layers,
 )  # fmt: skip
-from deocclude.data.synthesis.single_person import Library
 from deocclude.errors import InputError
 
 _MIN_PLACES = 8  # backgrounds of a source of its own; drawn ones fill up to it

@@ -15,13 +15,13 @@ from typing import Any
 import cv2
 import numpy as np
 
+from deocclude.data.datasets.files import require
 from deocclude.data.sources.holdout import held_out
 from deocclude.data.sources.layers import PersonPhoto
-from deocclude.data.sources.readers import as_person, ordered, read_cutout_people, read_image, require
+from deocclude.data.sources.readers import as_person, ordered, read_cutout_people, read_image
 from deocclude.errors import InputError
-from deocclude.imaging.masks import mask_to_box_xyxy
-from deocclude.people.coco_file import read_json, segmentation_to_mask
-from deocclude.people.detector import box_iou
+from deocclude.imaging.boxes import box_iou, mask_to_box_xyxy
+from deocclude.io.coco import read_json, segmentation_to_mask
 
 _SURROUNDINGS = 0.5  # of the photo that is kept on each side, of the person's longer side
 _VOC_GROWN = 0.03  # of a box's longer side: what of it a piece may reach beyond the box and be its person's

@@ -8,8 +8,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from deocclude.data.sources.layers import Layer
-from deocclude.data.synthesis.single_person import Library, draw_slab
+from deocclude.data.sources.layers import Layer, Library
 
 _PLACE_PX = 360
 _SHAPES = 40
@@ -36,3 +35,22 @@ def drawn_place(rng: np.random.Generator) -> np.ndarray:
 def slabs(library: Library, rng: np.random.Generator, count: int) -> Sequence[Layer]:
     """Boards and blobs cut from the library's backgrounds, as things to hide people with."""
     return [replace(draw_slab(library, rng), name=f"slab{number}") for number in range(count)]
+
+
+def draw_slab(library: Library, rng: np.random.Generator) -> Layer:
+    """A straight-edged surface such as a wall, a door or a counter, textured by a piece of background."""
+    source = library.backgrounds[rng.integers(len(library.backgrounds))]
+    h, w = source.shape[:2]
+    sh, sw = int(h * rng.uniform(0.15, 0.6)), int(w * rng.uniform(0.15, 0.6))
+    y, x = rng.integers(0, h - sh), rng.integers(0, w - sw)
+    size = (int(rng.integers(40, 160)), int(rng.integers(40, 160)))
+    rgb = cv2.resize(source[y : y + sh, x : x + sw], size, interpolation=cv2.INTER_AREA)
+    alpha = np.zeros(rgb.shape[:2], np.uint8)
+    if rng.random() < 0.6:
+        alpha[2:-2, 2:-2] = 255
+    else:  # a smooth blob through random points around a centre
+        angles = np.linspace(0, 2 * np.pi, 12, endpoint=False)
+        radii = rng.uniform(0.55, 1.0, 12)
+        points = np.stack([np.cos(angles) * radii * (size[0] / 2 - 3), np.sin(angles) * radii * (size[1] / 2 - 3)], 1)
+        cv2.fillPoly(alpha, [(points + np.array(size) / 2).astype(np.int32)], 255)
+    return Layer("slab", rgb, cv2.GaussianBlur(alpha, (0, 0), 0.8))

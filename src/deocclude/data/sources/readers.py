@@ -9,16 +9,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from scipy.io import loadmat
-from scipy.io.matlab import MatReadError
 
+from deocclude.data.datasets.files import CCP_LEFT_OUT, ccp_garments, image_files, read_matlab, require
 from deocclude.data.datasets.parsing_groups import to_groups
 from deocclude.data.sources.layers import Layer, PersonPhoto, feather_alpha
 from deocclude.errors import InputError
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-# ccp 0183 = 0730, 0594 = 0722, 0692 = 0732 are the same photo; 0536 has an empty label
-CCP_LEFT_OUT = frozenset({"0536", "0730", "0722", "0732"})
 # Photos of mixed_people whose one mask holds several people who touch: whoever learns from them takes two for one. Seen
 # by eye; nothing that is measured on the masks tells them apart.
 _GROUPS = {
@@ -30,21 +26,6 @@ _GROUPS = {
     ),
 }  # fmt: skip
 MIXED_GROUPS = {kind: frozenset(f"{number:04d}" for number in numbers) for kind, numbers in _GROUPS.items()}
-
-
-def require(path: Path, what: str) -> Path:
-    """`path`, or an InputError that says what was looked for there."""
-    if not path.exists():
-        raise InputError(f"{what} not found: looked for {path}")
-    return path
-
-
-def image_files(folder: Path, what: str) -> list[Path]:
-    """Sorted image files of a folder; an InputError where there is none."""
-    files = sorted(p for p in require(folder, what).iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
-    if not files:
-        raise InputError(f"{what}: no image ({', '.join(IMAGE_SUFFIXES)}) in {folder}")
-    return files
 
 
 def read_ccp(root: Path, split: str | None = None, *, max_px: int | None = None) -> Iterator[PersonPhoto]:
@@ -71,12 +52,6 @@ def read_ccp(root: Path, split: str | None = None, *, max_px: int | None = None)
         return as_person(f"ccp/{photo_id}", rgb, parsing > 0, max_px, parsing=parsing, has_background=True)
 
     return ordered(one, (i for i in ids if i not in CCP_LEFT_OUT))
-
-
-def ccp_garments(root: Path) -> list[str]:
-    """Names of Clothing Co-Parsing's garments; the place in the list is the label."""
-    cells = read_matlab(require(root / "label_list.mat", "Clothing Co-Parsing label names"), "label_list")
-    return [str(name[0]) for name in cells.ravel()]
 
 
 def read_cutout_people(
@@ -155,14 +130,6 @@ def _ccp_split(path: Path, split: str) -> list[str]:
     if split not in splits:
         raise InputError(f"{path} has no split {split!r}: it has {', '.join(splits)}")
     return splits[split]
-
-
-def read_matlab(path: Path, key: str) -> np.ndarray:
-    """One variable of a .mat file."""
-    try:
-        return loadmat(path)[key]
-    except (OSError, ValueError, KeyError, TypeError, MatReadError) as error:
-        raise InputError(f"{path}: not a readable .mat file with {key} ({type(error).__name__})") from error
 
 
 def as_person(

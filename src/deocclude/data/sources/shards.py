@@ -13,9 +13,9 @@ import numpy as np
 
 from deocclude.data.sources.layers import Layer, PersonPhoto
 from deocclude.data.sources.lazy import Lazy
+from deocclude.data.sources.shard_rows import Kind, decode, decode_rgb
+from deocclude.data.sources.shard_state import CACHE_FOLDER, read_state
 from deocclude.data.storage import Folder, is_url
-from deocclude.data.trainsets.rows import Kind, decode, decode_rgb
-from deocclude.data.trainsets.state import CACHE_FOLDER, read_state
 from deocclude.errors import InputError
 
 

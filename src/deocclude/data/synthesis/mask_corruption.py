@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from deocclude.imaging.masks import mask_to_box_xyxy
-from deocclude.people.detector import box_iou
+from deocclude.imaging.boxes import box_iou, mask_to_box_xyxy
 
 Rng = np.random.Generator
 

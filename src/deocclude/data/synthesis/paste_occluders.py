@@ -10,8 +10,8 @@ import numpy as np
 
 from deocclude.data.synthesis.multi_person import Cast, CrowdConfig, longer_side, paste, pixels_at
 from deocclude.data.synthesis.photometric import photometric
-from deocclude.data.synthesis.single_person import blend
-from deocclude.imaging.masks import mask_to_box_xyxy
+from deocclude.data.synthesis.rendering import blend
+from deocclude.imaging.boxes import mask_to_box_xyxy
 
 Rng = np.random.Generator
 

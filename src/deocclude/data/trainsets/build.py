@@ -17,14 +17,14 @@ from deocclude.data.datasets import records_file
 from deocclude.data.datasets.each_photo import with_unusable
 from deocclude.data.datasets.record import PhotoRecord
 from deocclude.data.datasets.registry import reader
+from deocclude.data.sources.shard_rows import features
+from deocclude.data.sources.shard_state import CACHE_FOLDER, STATE_FILE, BuildState, Shard, read_state, shard_name
+from deocclude.data.sources.shard_tally import Tally
 from deocclude.data.storage import Folder, is_url, size_of
 from deocclude.data.trainsets.listing import listing_digest
 from deocclude.data.trainsets.parallel import ordered_map
 from deocclude.data.trainsets.photo import BuildSettings, build_photo, parser_of
 from deocclude.data.trainsets.report import REPORT_FILES, write_report
-from deocclude.data.trainsets.rows import features
-from deocclude.data.trainsets.state import CACHE_FOLDER, STATE_FILE, BuildState, Shard, read_state, shard_name
-from deocclude.data.trainsets.tally import Tally
 from deocclude.errors import InputError, UsageError
 
 

@@ -6,7 +6,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from deocclude.data.trainsets.state import STATE_FILE
+from deocclude.data.sources.shard_state import STATE_FILE
 
 
 def listing_digest(folder: Path) -> str:

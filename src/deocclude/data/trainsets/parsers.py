@@ -7,7 +7,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from deocclude.data.trainsets.cutting import Cut
+from deocclude.data.sources.cutting import Cut
 from deocclude.errors import UsageError
 from deocclude.inference.mask_completion import MaskCompletion
 from deocclude.inference.runtime import find_model, open_networks

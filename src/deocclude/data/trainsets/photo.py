@@ -10,14 +10,11 @@ import cv2
 import numpy as np
 
 from deocclude.data.datasets.each_photo import UnusablePhoto
-from deocclude.data.datasets.record import PersonRecord, PhotoRecord
+from deocclude.data.datasets.record import PhotoRecord
 from deocclude.data.datasets.taxonomies import to_parsing_groups
+from deocclude.data.sources.cutting import cut_out, place_without_people
 from deocclude.data.sources.layers import PERSON_MAX_PX
-from deocclude.data.storage import read_bytes
-from deocclude.data.trainsets.cutting import cut_out, place_without_people
-from deocclude.data.trainsets.parsers import Parser, open_parser
-from deocclude.data.trainsets.rows import encode
-from deocclude.data.trainsets.selection import (
+from deocclude.data.sources.selection import (
     RULES,
     Candidate,
     Thresholds,
@@ -26,6 +23,10 @@ from deocclude.data.trainsets.selection import (
     is_inside,
     is_occluder,
 )
+from deocclude.data.sources.shard_rows import encode
+from deocclude.data.sources.shard_tally import Judgement, PhotoOutcome
+from deocclude.data.storage import read_bytes
+from deocclude.data.trainsets.parsers import Parser, open_parser
 from deocclude.data.trainsets.splits import Split, split_of
 from deocclude.errors import DeoccludeError, InputError
 from deocclude.io.images import load_image
@@ -48,27 +49,6 @@ class BuildSettings:
     licence: str | None = None
     max_px: int = PERSON_MAX_PX
     shard_rows: int = 500
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """What became of a person: the rules that they failed, none for whoever is kept."""
-
-    person: PersonRecord
-    failed: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class PhotoOutcome:
-    """What came of a photo. problem: why it could not be used, else None; then there are no rows.
-
-    photo: None where not even its record could be read.
-    """
-
-    photo: PhotoRecord | None
-    judgements: tuple[Judgement, ...] = ()
-    rows: tuple[dict[str, Any], ...] = ()
-    problem: str | None = None
 
 
 def build_photo(numbered: tuple[int, PhotoRecord | UnusablePhoto], settings: BuildSettings) -> PhotoOutcome:

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from deocclude.data.inspection.tiles import contact_sheet, person_tile
+from deocclude.data.sources.selection import RULES
+from deocclude.data.sources.shard_state import BuildState
+from deocclude.data.sources.shard_tally import Example, Tally
 from deocclude.data.storage import Folder, read_bytes
-from deocclude.data.trainsets.selection import RULES
-from deocclude.data.trainsets.state import BuildState
-from deocclude.data.trainsets.tally import Example, Tally
+from deocclude.data.trainsets.tiles import contact_sheet, person_tile
 from deocclude.io.images import load_image
 
 REPORT_FILES = ("report.json", "report.md", "sheet.jpg")

@@ -6,8 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from deocclude.data.sources.shard_tally import Tally
 from deocclude.data.storage import Folder
-from deocclude.data.trainsets.tally import Tally
 from deocclude.errors import InputError
 
 STATE_FILE = "build.json"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deocclude.data.trainsets.cutting import MIN_PLACE_PX, cut_out, free_part, place_without_people
+from deocclude.data.sources.cutting import MIN_PLACE_PX, cut_out, free_part, place_without_people
 
 
 def photo_of(size_hw: tuple[int, int]) -> np.ndarray:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from deocclude.imaging.masks import mask_to_box_xyxy
+from deocclude.imaging.boxes import mask_to_box_xyxy
 
 _OUTLINE_RGB = (255, 90, 0)
 _AROUND = 0.15

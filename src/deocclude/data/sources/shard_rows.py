@@ -8,7 +8,7 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
-from deocclude.data.trainsets.cutting import Cut
+from deocclude.data.sources.cutting import Cut
 from deocclude.errors import InputError
 
 Kind = Literal["person", "occluder", "background"]

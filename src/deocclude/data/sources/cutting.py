@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from deocclude.data.sources.layers import Layer, PersonPhoto, feather_alpha
-from deocclude.imaging.masks import mask_to_box_xyxy
+from deocclude.imaging.boxes import mask_to_box_xyxy
 
 SURROUNDINGS = 0.75  # of the person's longer side, kept on each side: crops of training reach about as far
 MIN_PLACE_PX = 96  # shorter side of a piece of photo that can be a background

@@ -11,7 +11,7 @@ from datafolder import draw_figure
 from datasetfolder import write_json, write_photo
 from deocclude.data.datasets import coco_instances
 from deocclude.data.datasets.record import PersonRecord, PhotoRecord, Rle, ThingRecord, whole_person
-from deocclude.data.trainsets.selection import (
+from deocclude.data.sources.selection import (
     RULES,
     Thresholds,
     candidates,
@@ -21,7 +21,7 @@ from deocclude.data.trainsets.selection import (
     read_rules,
 )
 from deocclude.errors import UsageError
-from deocclude.imaging.masks import encode_rle
+from deocclude.imaging.rle import encode_rle
 
 SIZE_HW = (200, 260)
 EVERY = tuple(RULES)

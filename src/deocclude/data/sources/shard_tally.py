@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 from pydantic import BaseModel
 
-from deocclude.data.datasets.record import PhotoRecord, Rle
-from deocclude.data.trainsets.photo import PhotoOutcome
+from deocclude.data.datasets.record import PersonRecord, PhotoRecord, Rle
 
 _SHOWN_KEPT = 24
 _SHOWN_REFUSED = 6  # a rule
@@ -70,3 +72,24 @@ class Tally(BaseModel):
         shown = self.shown_refused.setdefault(failed[0], []) if failed else self.shown_kept
         if len(shown) < (_SHOWN_REFUSED if failed else _SHOWN_KEPT):
             shown.append(Example(image=photo.image, visible=visible))
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What became of a person: the rules that they failed, none for whoever is kept."""
+
+    person: PersonRecord
+    failed: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PhotoOutcome:
+    """What came of a photo. problem: why it could not be used, else None; then there are no rows.
+
+    photo: None where not even its record could be read.
+    """
+
+    photo: PhotoRecord | None
+    judgements: tuple[Judgement, ...] = ()
+    rows: tuple[dict[str, Any], ...] = ()
+    problem: str | None = None

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from deocclude.data.datasets.record import PersonRecord, PhotoRecord, ThingRecord
-from deocclude.data.samples.typical_poses import frame_affine, into_frame
+from deocclude.data.sources.person_frame import frame_affine, into_frame
 from deocclude.errors import UsageError
 from deocclude.inference.runtime import BUNDLED_WEIGHTS
 from deocclude.io.typical_poses import read_poses

@@ -1,0 +1,65 @@
+"""Occluders: objects, distractors, rectangles, and what hides the lower body."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from deocclude.data.sources.layers import Library
+from deocclude.data.sources.procedural import draw_slab
+from deocclude.data.synthesis.scene import Placed, Rng, placed_at
+
+
+@dataclass(frozen=True)
+class Spot:
+    """Where an occluder is wanted, in person coordinates: y points down, the body lies within [-0.5, 0.5]."""
+
+    share: float  # of the body that it should hide, about
+    x: float  # a point of the body, drawn at random
+    y: float
+    middle_x: float  # of the body's pixels
+    top: float  # of the body
+    bottom: float
+
+
+def _passer_by(spot: Spot, library: Library, rng: Rng) -> Placed:
+    pool = library.passers_by
+    layer = pool[rng.integers(len(pool))]
+    size = rng.uniform(0.65, 1.35)
+    cx = spot.x + rng.normal(0, 0.15)
+    cy = spot.bottom - size / 2 + rng.uniform(-0.1, 0.35)
+    return placed_at(layer, rng, size, cx, cy, 6.0, is_person=True)
+
+
+def _slab(spot: Spot, library: Library, rng: Rng) -> Placed:
+    return placed_at(draw_slab(library, rng), rng, rng.uniform(0.5, 1.6), spot.x, spot.y, 12.0)
+
+
+def _low(spot: Spot, library: Library, rng: Rng) -> Placed:
+    """Stands on the ground before the person and reaches as high as the share asks for, legs being thin."""
+    layer = library.occluders[rng.integers(len(library.occluders))]
+    x0, y0, x1, y1 = layer.box_xyxy
+    width = (x1 - x0) / max(x1 - x0, y1 - y0)
+    height = (y1 - y0) / max(x1 - x0, y1 - y0)
+    reach = (spot.bottom - spot.top) * np.clip(spot.share * rng.uniform(0.9, 1.4), 0.1, 0.85)
+    size = np.clip(reach / max(height, 0.2), 0.25, 1.8) * rng.uniform(0.9, 1.2)
+    drop = rng.uniform(0.0, 0.12)
+    cx = spot.middle_x + rng.normal(0, 0.12) * max(width * size, 0.3)
+    return placed_at(layer, rng, size, cx, spot.bottom + drop - size * height / 2, 4.0)
+
+
+def _object(spot: Spot, library: Library, rng: Rng) -> Placed:
+    layer = library.occluders[rng.integers(len(library.occluders))]
+    size = np.clip(np.sqrt(spot.share), 0.15, 1.0) * rng.uniform(0.5, 1.3)
+    return placed_at(layer, rng, size, spot.x + rng.normal(0, 0.1), spot.y + rng.normal(0, 0.1), 30.0)
+
+
+OCCLUDERS: dict[str, Callable[[Spot, Library, Rng], Placed]] = {
+    "person": _passer_by,
+    "low": _low,
+    "slab": _slab,
+    "object": _object,
+}
+"""Kinds of occluder by name; one that SynthesisConfig has no p_ for gets its share in `p_other`."""

@@ -1,0 +1,145 @@
+"""COCO JSON: entries, polygons and run lengths, read and checked."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from deocclude.errors import InputError, shown
+from deocclude.imaging.rle import decode_rle
+
+# Coordinates beyond this are no pixels; below it, slopes of edges cannot overflow.
+_FAR_PX = 1e9
+# What a value of a COCO file may be.
+ID = (int, str)
+NAME = (str,)
+NUMBER = (int, float)
+
+
+def polygons_to_mask(polygons_xy: Sequence[np.ndarray], size_hw: tuple[int, int]) -> np.ndarray:
+    """(H, W) bool mask of the pixels whose centre lies in one of the polygons; what leaves the picture is cut off.
+
+    `polygons_xy`: each (P, 2) float corners (x, y) in pixels; the last is joined to the first. Pixel i covers
+    [i, i + 1) and its centre is at i + 0.5. A centre right on an edge belongs to the polygon on its right or below, so
+    that neighbours never share a pixel and a rectangle is what `box_to_mask` makes of it. Where a polygon crosses
+    itself, what it goes around twice is outside (even-odd).
+    """
+    mask = np.zeros(size_hw, dtype=bool)
+    for corners_xy in polygons_xy:
+        _unite_polygon(mask, corners_xy)
+    return mask
+
+
+def _unite_polygon(mask: np.ndarray, corners_xy: np.ndarray) -> None:
+    """Set a polygon's pixels in an (H, W) bool mask, in place: each row flips between in and out where edges cross."""
+    height, width = mask.shape
+    x0, y0 = corners_xy.T
+    x1, y1 = np.roll(corners_xy, -1, axis=0).T
+    # Row i is crossed when its centre lies in [low, high): a corner that two edges share counts once.
+    first, past = (
+        np.clip(np.ceil(edge - 0.5), 0, height).astype(np.int64) for edge in (np.minimum(y0, y1), np.maximum(y0, y1))
+    )
+    crossed = past - first  # (P,) rows that each edge crosses
+    edges = np.repeat(np.arange(len(crossed)), crossed)
+    if edges.size == 0:
+        return
+    rows = first[edges] + np.arange(edges.size) - (np.cumsum(crossed) - crossed)[edges]
+    x = x0[edges] + (rows + 0.5 - y0[edges]) / (y1 - y0)[edges] * (x1 - x0)[edges]
+    columns = np.clip(np.ceil(x - 0.5), 0, width).astype(np.int64)
+
+    top, bottom, left, right = rows.min(), rows.max() + 1, columns.min(), columns.max()
+    flips = np.zeros((bottom - top, right - left + 1), dtype=np.uint8)
+    np.bitwise_xor.at(flips, (rows - top, columns - left), 1)
+    mask[top:bottom, left:right] |= np.bitwise_xor.accumulate(flips, axis=1)[:, :-1] == 1
+
+
+def segmentation_to_mask(segmentation: Any, size_hw: tuple[int, int]) -> np.ndarray:
+    """(H, W) bool mask, maybe empty, of a COCO segmentation: polygons, which are united, or run lengths.
+
+    Raises InputError saying what was expected and what came.
+    """
+    if isinstance(segmentation, dict):
+        return _run_length_mask(segmentation, size_hw)
+    if isinstance(segmentation, list):
+        return polygons_to_mask([_corners_xy(polygon) for polygon in segmentation], size_hw)
+    raise InputError(f"segmentation must be a list of polygons or run lengths, got {shown(segmentation)}")
+
+
+def _run_length_mask(rle: dict[str, Any], size_hw: tuple[int, int]) -> np.ndarray:
+    if rle.get("size") != list(size_hw):
+        raise InputError(f"run lengths must have the size {list(size_hw)} (H, W), got {shown(rle.get('size'))}")
+    counts = rle.get("counts")
+    if not isinstance(counts, (str, list)):
+        raise InputError(f"counts of run lengths must be a string or a list, got {shown(counts)}")
+    try:
+        # Rows in a line, as all other masks: run lengths go down the columns.
+        return np.ascontiguousarray(decode_rle({"size": size_hw, "counts": counts}))
+    except (TypeError, ValueError, IndexError, OverflowError) as error:
+        raise InputError(f"counts of run lengths cannot be read: {str(error).splitlines()[0]}") from error
+
+
+def _corners_xy(polygon: Any) -> np.ndarray:
+    """(P, 2) float corners of COCO's x0, y0, x1, y1, ...; fewer than three of them fill nothing."""
+    numbers = finite_numbers(polygon)
+    if numbers is None or numbers.size % 2:
+        raise InputError(f"a polygon must be a list of numbers x0, y0, x1, y1, ..., got {shown(polygon)}")
+    return numbers.reshape(-1, 2)
+
+
+def finite_numbers(values: Any) -> np.ndarray | None:
+    """(N,) float64 of a list of coordinates; None when it is anything else."""
+    if not isinstance(values, list) or not all(isinstance(value, NUMBER) for value in values):
+        return None
+    if not all(abs(value) < _FAR_PX for value in values):  # false for NaN too
+        return None
+    return np.array(values, dtype=np.float64)
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file as it is. Raises InputError naming the file."""
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except IsADirectoryError as error:
+        raise InputError(f"{path}: expected a COCO file, got a folder") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: expected a COCO file, but it is not JSON ({str(error).splitlines()[0]})") from error
+
+
+def entries_of(document: Mapping[str, Any], key: str, where: str | os.PathLike) -> list[dict[str, Any]]:
+    """The list of objects under `key`. Raises InputError saying `where` it was looked for."""
+    if key not in document:
+        raise InputError(f'{where}: expected a COCO file with "{key}", got {keys_of(document)}')
+    entries = document[key]
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise InputError(f'{where}: "{key}" must be a list of objects, got {shown(entries)}')
+    return entries
+
+
+def value_of(entry: Mapping[str, Any], key: str, kinds: tuple[type, ...], where: str) -> Any:
+    """An entry's value, of one of the `kinds`. Raises InputError saying `where` it was looked for."""
+    if key not in entry:
+        raise InputError(f'{where}: expected "{key}", got {keys_of(entry)}')
+    value = entry[key]
+    if not isinstance(value, kinds) or value == "":
+        expected = {ID: "a number or a name", NAME: "a name", NUMBER: "a number"}[kinds]
+        raise InputError(f'{where}: "{key}" must be {expected}, got {shown(value)}')
+    return value
+
+
+def relative_path(name: str) -> str:
+    """A path with forward slashes and no "./", so that files written on Windows match too."""
+    return PurePosixPath(name.replace("\\", "/")).as_posix()
+
+
+def keys_of(entry: Mapping[str, Any]) -> str:
+    names = [shown(key) for key in entry]
+    return f"only {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}" if names else "an empty object"

@@ -1,0 +1,174 @@
+"""What a result becomes on disk: pictures, layers and COCO JSON, and what their files are called."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from deocclude.errors import UsageError
+from deocclude.imaging.background import fill_background, rim_px
+from deocclude.imaging.compositing import PARSING_PALETTE
+from deocclude.imaging.crop import Region
+from deocclude.imaging.masks import dilate
+from deocclude.imaging.rle import encode_rle
+from deocclude.io.images import save_image, save_text
+from deocclude.io.openraster import Layer, save_layers
+from deocclude.io.request_stamp import stamp_exif, stamp_text
+from deocclude.types import Person, Result
+
+# What `Result.save` can write, in the order in which it does.
+SAVE_KINDS: tuple[str, ...] = (
+    "content", "rgba", "amodal", "visible", "invisible", "parsing", "overlay", "layers", "json",
+)  # fmt: skip
+KIND_ALIASES = {"coco": "json"}  # the JSON is COCO's
+PERSON_KINDS: tuple[str, ...] = ("rgba", "amodal", "visible", "invisible", "parsing")  # one file a person
+_SUFFIXES = {"layers": ".ora", "json": ".json"}  # of the others: .png
+_LABELS = {"content": "deoccluded", "layers": "deoccluded", "json": "deoccluded"}
+
+
+class Picture(NamedTuple):
+    """Pixels to write; what their labels look like, or what colours they are. Masks have neither."""
+
+    pixels: np.ndarray
+    palette: np.ndarray | None = None
+    icc_profile: bytes | None = None
+
+
+def read_kinds(what: Sequence[str]) -> list[str]:
+    """Kinds of SAVE_KINDS, each once, from what a user asks for. Raises UsageError for an unknown one."""
+    if not isinstance(what, Iterable):
+        raise UsageError(f"what is saved is a list of {', '.join(SAVE_KINDS)}, got {what!r}")
+    kinds = list(dict.fromkeys(KIND_ALIASES.get(kind, kind) for kind in what))
+    unknown = [kind for kind in kinds if kind not in SAVE_KINDS]
+    if unknown:
+        raise UsageError(
+            f"cannot save {', '.join(map(repr, unknown))}: choose from {', '.join((*SAVE_KINDS, *KIND_ALIASES))}"
+        )
+    return kinds
+
+
+def suffix_of(kind: str) -> str:
+    """The ending of the file of a kind of SAVE_KINDS."""
+    return _SUFFIXES.get(kind, ".png")
+
+
+def output_name(stem: str, kind: str, person: int = 0) -> str:
+    """The file that holds one kind of SAVE_KINDS: of person number `person`, or of the photo when 0."""
+    label = f"person{person}.{kind}" if person else _LABELS.get(kind, kind)
+    return f"{stem}.{label}{suffix_of(kind)}"
+
+
+def to_layers(result: Result) -> list[Layer]:
+    """As `Result.layers` says."""
+    hole = np.zeros(result.image.shape[:2], dtype=bool)
+    for person in result.people:
+        hole[person.region.slices] |= person.amodal_part
+    # The rim belongs to the hole here, so that it needs no growing to be no source.
+    photo = result.photo_region or Region(0, 0, *result.image.shape[:2])
+    hole = dilate(hole[photo.slices], rim_px(photo.size_hw))
+    background = fill_background(result.image[photo.slices], hole, grow_px=0)
+    return [
+        Layer("background", background, (photo.left, photo.top)),
+        *(
+            Layer(
+                f"person {person.id} ({100 * person.hidden_fraction:.0f} % hidden)",
+                person.rgba_part,
+                (person.region.left, person.region.top),
+            )
+            for person in result.back_to_front
+        ),
+    ]
+
+
+def to_coco(result: Result, file_name: str = "") -> dict[str, Any]:
+    """As `Result.to_coco` says."""
+    depth = {person.id: place for place, person in enumerate(result.back_to_front)}
+    height, width = result.image.shape[:2]
+    annotations = []
+    for person in result.people:
+        x0, y0, x1, y1 = person.box_xyxy
+        annotations.append(
+            {
+                "id": person.id,
+                "image_id": 1,
+                "category_id": 1,
+                "iscrowd": 0,
+                "bbox": [x0, y0, x1 - x0, y1 - y0],
+                "area": int(np.count_nonzero(person.amodal_part)),
+                "segmentation": encode_rle(person.amodal_mask),
+                "visible_segmentation": encode_rle(person.visible_mask),
+                "hidden_fraction": round(person.hidden_fraction, 6),
+                "cut_by": list(person.cut_by),
+                "hidden_probability": round(person.hidden_probability, 6),
+                "score": round(person.score, 6),
+                "depth": depth[person.id],
+            }
+        )
+    image = {"id": 1, "file_name": file_name, "width": width, "height": height}
+    if result.photo_bbox is not None:
+        image["photo_bbox"] = list(result.photo_bbox)
+    return {
+        "info": {"description": "people made whole by deocclude", "model": result.model, "device": result.device},
+        "images": [image],
+        "categories": [{"id": 1, "name": "person"}],
+        "annotations": annotations,
+        "occlusions": [asdict(occlusion) for occlusion in result.order_of_people],
+    }
+
+
+def save(
+    result: Result, folder: str | Path, what: Sequence[str] = ("content", "rgba"), stem: str = "photo"
+) -> list[Path]:
+    """As `Result.save` says."""
+    what = read_kinds((what,) if isinstance(what, str) else what)
+    return [
+        write(result, kind, Path(folder) / output_name(stem, kind, person.id if person else 0), person)
+        for kind in SAVE_KINDS
+        if kind in what
+        for person in (result.people if kind in PERSON_KINDS else (None,))
+    ]
+
+
+def write(
+    result: Result, kind: str, path: Path, person: Person | None = None, file_name: str = "", stamp: str | None = None
+) -> Path:
+    """Write one file of a kind of SAVE_KINDS, of `person` or of the photo, whole or not at all; returns its path.
+
+    `file_name`: the photo's, for json. `stamp`: of the request, kept in the file. Raises DeoccludeError when it
+    cannot be written.
+    """
+    ids = [one.id for one in result.people]
+    if kind == "json":
+        document = to_coco(result, file_name)
+        if stamp:
+            document["info"]["software"] = stamp_text(stamp, ids)
+        return save_text(json.dumps(document, indent=1) + "\n", path)
+    if kind == "layers":
+        merged = picture_of(result, "content").pixels
+        comment = stamp_text(stamp, ids) if stamp else ""
+        return save_layers(path, to_layers(result), result.image.shape[:2], merged, result.icc_profile, comment)
+    picture = picture_of(result, kind, person)
+    exif = stamp_exif(stamp, ids) if stamp else None
+    return save_image(picture.pixels, path, picture.palette, picture.icc_profile, exif)
+
+
+def picture_of(result: Result, kind: str, person: Person | None = None) -> Picture:
+    """What the file of a kind holds: of `person`, or of the photo for content and overlay.
+
+    layers and json are no pictures.
+    """
+    if person is None:
+        pixels = result.content if kind == "content" else result.overlay()
+        if result.photo_region is not None:
+            pixels = np.dstack([pixels, result.alpha])
+        return Picture(pixels, icc_profile=result.icc_profile)
+    if kind == "rgba":
+        return Picture(person.rgba, icc_profile=result.icc_profile)
+    if kind == "parsing":
+        return Picture(person.parsing, palette=PARSING_PALETTE)
+    return Picture(getattr(person, f"{kind}_mask"))

@@ -1,0 +1,67 @@
+"""Means and their bootstrap intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from deocclude.metrics.content import FloatArray
+
+
+def mean_of_known(values: Iterable[float]) -> float:
+    """Mean of the values that are not NaN; NaN when there are none."""
+    known = [value for value in values if not math.isnan(value)]
+    return float(np.mean(known)) if known else math.nan
+
+
+def bootstrap_interval(
+    values: Sequence[float],
+    people: Sequence[str],
+    rng: np.random.Generator,
+    *,
+    level: float = 0.95,
+    draws: int = 2000,
+) -> tuple[float, float]:
+    """Confidence interval of the mean of `values`, by drawing people with replacement: see `bootstrap_means`.
+
+    (NaN, NaN) when values of fewer than two people are known: one says nothing of how much people differ.
+
+    Raises:
+        ValueError: the two sequences differ in length.
+    """
+    means = bootstrap_means(values, people, rng, draws=draws)
+    known = {person for value, person in zip(values, people, strict=True) if not math.isnan(value)}
+    if len(known) < 2:
+        return math.nan, math.nan
+    tail = (1.0 - level) / 2.0
+    low, high = np.quantile(means, [tail, 1.0 - tail])
+    return float(low), float(high)
+
+
+def bootstrap_means(
+    values: Sequence[float], people: Sequence[str], rng: np.random.Generator, *, draws: int
+) -> FloatArray:
+    """(draws,) means of `values`, each over as many people as there are, drawn with replacement.
+
+    `people[i]` names whom `values[i]` was measured on. Pictures of one person resemble each other, so whole people are
+    drawn, each with all their values. NaN values are left out; (0,) when nothing is left.
+
+    Raises:
+        ValueError: the two sequences differ in length.
+    """
+    if len(values) != len(people):
+        raise ValueError(f"one person a value: got {len(values)} values and {len(people)} people")
+    sums: dict[str, list[float]] = {}
+    for value, person in zip(values, people, strict=True):
+        if not math.isnan(value):
+            total = sums.setdefault(person, [0.0, 0.0])
+            total[0] += value
+            total[1] += 1.0
+    if not sums:
+        return np.empty(0)
+    by_person = np.array(list(sums.values()))  # (people, 2): sum and count
+    drawn = rng.integers(len(by_person), size=(draws, len(by_person)))
+    totals = by_person[drawn].sum(axis=1)  # (draws, 2)
+    return totals[:, 0] / totals[:, 1]

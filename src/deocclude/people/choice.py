@@ -1,0 +1,100 @@
+"""Which of the people found are kept: by score, by height, by number, by place."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from deocclude.errors import InputError, UsageError, shown
+from deocclude.people.instances import Found
+
+F = TypeVar("F", bound=Found)
+
+
+def left_to_right(instances: Sequence[F]) -> list[F]:
+    """Sorted by the centre of the box, x first, then y: the order in which people are numbered from 1.
+
+    Boxes with one centre follow by their left and top edge; equal boxes keep the order given.
+    """
+
+    def place(instance: Found) -> tuple[int, ...]:
+        x0, y0, x1, y1 = instance.box_xyxy
+        return x0 + x1, y0 + y1, x0, y0
+
+    return sorted(instances, key=place)
+
+
+def keep(instances: Sequence[F], min_score: float = 0.0, min_height_px: float = 0.0) -> list[F]:
+    """Those with at least this score (0 to 1) and at least this height of the box, in the order given."""
+
+    def is_kept(instance: Found) -> bool:
+        _, y0, _, y1 = instance.box_xyxy
+        return instance.score >= min_score and y1 - y0 >= min_height_px
+
+    return [instance for instance in instances if is_kept(instance)]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which of the people found are meant."""
+
+    how: Literal["all", "largest", "number", "pixel"] = "all"
+    number: int = 0  # from 1, counted from the left; for "number"
+    pixel_xy: tuple[int, int] = (0, 0)  # column and row from 0; for "pixel"
+
+    @classmethod
+    def parse(cls, text: str | int) -> Choice:
+        """Read `all`, `largest`, `N` (the N-th from the left, from 1) or `x,y` (who is at that pixel).
+
+        Raises UsageError for any other text.
+
+        >>> Choice.parse("120,80").pixel_xy
+        (120, 80)
+        """
+        word = str(text).strip().lower()
+        if word == "all":
+            return cls("all")
+        if word == "largest":
+            return cls("largest")
+        if re.fullmatch(r"[0-9]{1,9}", word) and int(word) > 0:
+            return cls("number", number=int(word))
+        if pixel := re.fullmatch(r"([0-9]{1,9})\s*,\s*([0-9]{1,9})", word):
+            return cls("pixel", pixel_xy=(int(pixel[1]), int(pixel[2])))
+        raise UsageError(
+            f"a person is chosen by all, largest, a number from the left (1, 2, ...) or a pixel x,y, got {shown(text)}"
+        )
+
+    def pick(self, instances: Sequence[F], size_hw: tuple[int, int]) -> list[F]:
+        """The chosen people of a photo of `size_hw` (H, W), left to right.
+
+        "largest" is the most pixels; at a pixel the smallest of the masks there is meant. All and the largest of
+        nobody are nobody. Raises InputError when there are fewer people than `number`, or nobody at the pixel.
+        """
+        ordered = left_to_right(instances)
+        if self.how == "all":
+            return ordered
+        if self.how == "largest":
+            return [max(ordered, key=lambda one: one.area_px)] if ordered else []
+        if self.how == "number":
+            if not 1 <= self.number <= len(ordered):
+                raise InputError(f"person {self.number} from the left was asked for, but {_people(ordered)} found")
+            return [ordered[self.number - 1]]
+        x, y = self.pixel_xy
+        height, width = size_hw
+        if not (0 <= x < width and 0 <= y < height):
+            raise InputError(f"pixel {x},{y} must lie in the photo of {width}x{height} pixels")
+        there = [one for one in ordered if _is_at(one, x, y)]
+        if not there:
+            raise InputError(f"nobody is at pixel {x},{y}: {_people(ordered)} found elsewhere in the photo")
+        return [min(there, key=lambda one: one.area_px)]
+
+
+def _is_at(one: Found, x: int, y: int) -> bool:
+    x0, y0, x1, y1 = one.box_xyxy
+    return x0 <= x < x1 and y0 <= y < y1 and bool(one.seen_in(x, y, x + 1, y + 1).any())
+
+
+def _people(instances: Sequence[Found]) -> str:
+    return "1 person was" if len(instances) == 1 else f"{len(instances) or 'no'} people were"

@@ -1,0 +1,163 @@
+"""Losses of recovered content."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from deocclude.train.loss_terms import Make, channel_correlation, generator_softplus, perceptual, style
+
+
+def brightness_gradient(image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Brightness gradient by central differences, as `metrics.mean_gradient` has it.
+
+    image: (B, C, H, W), mask: (B, 1, H, W) in {0, 1} -> its components (B, 2, H - 2, W - 2), across and down, and,
+    (B, 1, H - 2, W - 2) in {0, 1}, where all four neighbours lie in the mask. Noise of a pixel's width and noise of
+    colour alone, cheap to draw and no texture to the eye, hardly count.
+    """
+    light = image.mean(1, keepdim=True)
+    across = (light[..., 1:-1, 2:] - light[..., 1:-1, :-2]) / 2
+    down = (light[..., 2:, 1:-1] - light[..., :-2, 1:-1]) / 2
+    beside = mask[..., 1:-1, 2:] * mask[..., 1:-1, :-2] * mask[..., 2:, 1:-1] * mask[..., :-2, 1:-1]
+    return torch.cat([across, down], 1), mask[..., 1:-1, 1:-1] * beside
+
+
+def gradient_length(gradient: Tensor) -> Tensor:
+    """(B, 2, H, W) -> (B, 1, H, W); smooth at zero."""
+    return (gradient.square().sum(1, keepdim=True) + 1e-8).sqrt()
+
+
+def local_texture(image: Tensor, mask: Tensor, window_px: int = 16) -> Tensor:
+    """How much texture each window's masked pixels have, which way it runs and how it is spread; not where it is.
+
+    image: (B, C, H, W), mask: (B, 1, H, W) in {0, 1} -> (B, 5, H', W'), 0 where a window has no masked pixel: the mean
+    size of the brightness gradient's component in four directions, 45 degrees apart, times pi / 2, and the root mean
+    square of its length. For gradients that point anywhere the first four are the mean length; for a stripe pattern
+    they differ, and of two textures with one mean length, that of few strong edges (a fold) has the larger fifth.
+    """
+    gradient, inside = brightness_gradient(image, mask)
+    across, down = gradient[:, :1], gradient[:, 1:]
+    half = math.sqrt(0.5)
+    sizes = torch.cat([across, down, (across + down) * half, (across - down) * half], 1).abs() * (math.pi / 2)
+    squares = gradient.square().sum(1, keepdim=True)
+    pooled = F.avg_pool2d(torch.cat([sizes, squares], 1) * inside, window_px, window_px // 2)
+    means = pooled / F.avg_pool2d(inside, window_px, window_px // 2).clamp(min=1 / window_px**2)
+    smooth = means.new_tensor(1e-8)  # the root is smooth at zero, and zero there
+    return torch.cat([means[:, :4], (means[:, 4:] + smooth).sqrt() - smooth.sqrt()], 1)
+
+
+def texture_l1(image: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """L1 between `local_texture` of two (B, C, H, W) images, over windows that hold masked pixels.
+
+    The mean of two scales: as it is, and at half size, so that texture has the truth's coarseness too.
+    """
+
+    def at_scale(image: Tensor, target: Tensor, mask: Tensor, window_px: int) -> Tensor:
+        a, b = local_texture(image, mask, window_px), local_texture(target, mask, window_px)
+        counted = (F.max_pool2d(brightness_gradient(target, mask)[1], window_px, window_px // 2) > 0).sum()
+        return (a - b).abs().mean(1).sum() / counted.clamp(min=1)
+
+    half_mask = (F.avg_pool2d(mask, 2) == 1).to(mask)
+    half = at_scale(F.avg_pool2d(image, 2), F.avg_pool2d(target, 2), half_mask, 8)
+    return (at_scale(image, target, mask, 16) + half) / 2
+
+
+_LAGS_PX = (2, 3, 4, 6, 8)  # of the patterns that a decoder of stride 2 and patches of 8 pixels can weave
+
+
+def regularity_l1(image: Tensor, target: Tensor, mask: Tensor, window_px: int = 32) -> Tensor:
+    """L1 between how much two (B, C, H, W) images repeat themselves, over windows that hold masked pixels.
+
+    mask: (B, 1, H, W) in {0, 1}. What repeats: the correlation of the brightness gradient with itself a few pixels on,
+    across and down, as in the texture statistics of Portilla and Simoncelli (2000). A woven pattern has +1 and -1 in
+    turn, folds and cloth fall off smoothly.
+    """
+
+    def correlations(image: Tensor) -> tuple[Tensor, Tensor]:
+        gradient, inside = brightness_gradient(image, mask)
+
+        def mean(values: Tensor, where: Tensor) -> Tensor:
+            pooled, share = (F.avg_pool2d(v, window_px, window_px // 2) for v in (values * where, where))
+            return pooled / share.clamp(min=1 / window_px**2)
+
+        energy = mean(gradient.square().sum(1, keepdim=True), inside) + 1e-4  # flat windows repeat nothing
+        found = []
+        for axis in (2, 3):
+            for lag in _LAGS_PX:
+                moved, moved_inside = (v.roll(-lag, axis) for v in (gradient, inside))
+                edge = torch.ones_like(inside)
+                edge.narrow(axis, edge.shape[axis] - lag, lag).zero_()
+                both = inside * moved_inside * edge
+                found.append(mean((gradient * moved).sum(1, keepdim=True), both) / energy)
+        return torch.cat(found, 1), F.max_pool2d(inside, window_px, window_px // 2)
+
+    (a, counted), (b, _) = correlations(image), correlations(target)
+    return ((a - b).abs().mean(1, keepdim=True) * counted).sum() / counted.sum().clamp(min=1)
+
+
+class ContentCriterion(nn.Module):
+    """Terms of stage 2; `weights` maps a term's name to its weight, 0 leaves it out.
+
+    hidden_l1, visible_l1: L1 inside the hidden and the visible part. perceptual, style, channel_correlation: on frozen
+    features of the person, the hidden part being the prediction. texture: L1 of `local_texture` in the hidden part.
+    regularity: `regularity_l1` there. adversarial: non-saturating, on (person, hidden mask), only patches that hold
+    hidden pixels.
+    """
+
+    TERMS = (
+        "hidden_l1", "visible_l1", "perceptual", "style", "channel_correlation", "texture", "regularity", "adversarial",
+    )  # fmt: skip
+    FEATURE_TERMS = ("perceptual", "style", "channel_correlation")  # need a frozen feature network
+
+    def __init__(self, weights: dict[str, float], features: nn.Module | None = None):
+        super().__init__()
+        self.weights = {name: w for name, w in weights.items() if w}
+        self.features = features
+        if set(self.FEATURE_TERMS) & set(self.weights) and features is None:
+            raise ValueError("perceptual, style and channel_correlation need a frozen feature network")
+
+    def forward(
+        self, content: Tensor, batch: dict[str, Tensor], discriminator: nn.Module | None = None
+    ) -> dict[str, Tensor]:
+        """content: (B, 3, S, S) in [0, 1]; batch: float truth, visible, amodal -> {term: weighted scalar}."""
+        makers = self.makers(content, batch, discriminator)
+        return {name: weight * makers[name]() for name, weight in self.weights.items()}
+
+    def makers(self, content: Tensor, batch: dict[str, Tensor], discriminator: nn.Module | None) -> dict[str, Make]:
+        """How each of TERMS is computed; the place to add one."""
+        truth, visible, amodal = batch["truth"], batch["visible"], batch["amodal"]
+        hidden = amodal * (1 - visible)
+        whole = compose(content, truth, visible, amodal)
+        person = truth * amodal
+        features: dict[str, list[Tensor]] = {}
+        if set(self.FEATURE_TERMS) & set(self.weights):
+            features = {"whole": self.features(whole), "person": self.features(person)}
+        return {
+            "hidden_l1": lambda: _masked_l1(content, truth, hidden),
+            "visible_l1": lambda: _masked_l1(content, truth, visible),
+            "perceptual": lambda: perceptual(features["whole"], features["person"]),
+            "style": lambda: style(features["whole"], features["person"]),
+            "channel_correlation": lambda: channel_correlation(features["whole"][1], features["person"][1]),
+            "texture": lambda: texture_l1(content, truth, hidden),
+            "regularity": lambda: regularity_l1(content, truth, hidden),
+            "adversarial": lambda: masked_scores(generator_softplus, discriminator, whole, hidden),
+        }
+
+
+def compose(content: Tensor, truth: Tensor, visible: Tensor, amodal: Tensor) -> Tensor:
+    """The person alone: truth where visible, content where hidden, black elsewhere."""
+    return truth * visible + content * amodal * (1 - visible)
+
+
+def masked_scores(loss, discriminator: nn.Module, person: Tensor, hidden: Tensor) -> Tensor:
+    """`loss` of the discriminator's patch scores of (person, hidden mask), averaged over patches with hidden pixels."""
+    scores = discriminator(torch.cat([person, hidden], 1))
+    weight = F.adaptive_max_pool2d(hidden, scores.shape[-2:])
+    return (loss(scores.float()) * weight).sum() / weight.sum().clamp(min=1)
+
+
+def _masked_l1(a: Tensor, b: Tensor, mask: Tensor) -> Tensor:
+    return ((a - b).abs() * mask).sum() / (3 * mask.sum()).clamp(min=1)

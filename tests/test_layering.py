@@ -1,0 +1,106 @@
+"""Imports run one way: every room of the package may import rooms below it, and the run time never imports torch."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import deocclude
+
+PACKAGE = Path(deocclude.__file__).parent
+# From the bottom to the top: a room imports those before it. `data` is the package's own modules, data/storage.py.
+ROOMS = (
+    "errors", "imaging", "types", "io", "inference", "people", "pipeline", "batch",
+    "data", "data/datasets", "data/sources", "data/synthesis", "data/samples", "data/trainsets", "data/evalsets",
+    "data/inspection", "metrics", "checkpoints", "models", "export", "train", "evaluation", "ablation", "cli",
+)  # fmt: skip
+FACE = {"__init__", "__main__", "_version"}  # the package's face: whatever it names, nothing of it is imported
+# `Result.save`, `layers` and `to_coco` hand on to `io/results.py` when they are called; a Layer is an annotation.
+LATE = {("types", "io.results"), ("types", "io.openraster")}
+TORCH_FREE = ("errors", "imaging", "types", "io", "inference", "people", "pipeline", "batch", "data/datasets")
+
+
+def modules() -> dict[str, Path]:
+    """Every module by its dotted name without the package's, a package by its own."""
+    names = {}
+    for path in PACKAGE.rglob("*.py"):
+        name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+        names[name.removesuffix(".__init__") or "__init__"] = path
+    return names
+
+
+def room_of(module: str) -> str:
+    first, *rest = module.split(".")
+    if first == "data" and (PACKAGE / "data" / (rest or [""])[0] / "__init__.py").is_file() and rest:
+        return f"data/{rest[0]}"
+    return first
+
+
+def imports_of(path: Path, known: dict[str, Path]) -> Iterator[str]:
+    """The package's modules that a file imports, anywhere in it; what is imported for annotations alone as well."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "deocclude":
+            base = (node.module or "").removeprefix("deocclude").removeprefix(".")
+            for alias in node.names:
+                inner = f"{base}.{alias.name}".removeprefix(".")
+                yield inner if inner in known else base or "__init__"
+        elif isinstance(node, ast.Import):
+            yield from (
+                alias.name.removeprefix("deocclude.") for alias in node.names if alias.name.startswith("deocclude.")
+            )
+
+
+def arrows() -> set[tuple[str, str]]:
+    """(module, imported module), over the whole package."""
+    known = modules()
+    found = {(name, other) for name, path in known.items() for other in imports_of(path, known)}
+    return {(a, b) for a, b in found if a not in FACE and b not in FACE}
+
+
+def test_every_room_has_its_place() -> None:
+    assert {room_of(name) for name in modules()} - FACE == set(ROOMS)
+
+
+def test_six_files_in_the_root() -> None:
+    assert sorted(path.stem for path in PACKAGE.glob("*.py")) == [
+        "__init__", "__main__", "_version", "errors", "pipeline", "types",
+    ]  # fmt: skip
+
+
+def test_no_arrow_upward() -> None:
+    assert not {(a, b) for a, b in arrows() - LATE if ROOMS.index(room_of(a)) < ROOMS.index(room_of(b))}
+
+
+def test_the_late_arrow_is_late() -> None:
+    (importing,) = {name for name, _ in LATE}
+    top = ast.parse(modules()[importing].read_text()).body
+    at_the_top = {node.module for node in top if isinstance(node, ast.ImportFrom)}
+    assert not at_the_top & {f"deocclude.{other}" for _, other in LATE}
+
+
+def test_no_circle_among_modules() -> None:
+    after: dict[str, set[str]] = {}
+    for a, b in arrows() - LATE:
+        after.setdefault(a, set()).add(b)
+    done: set[str] = set()
+
+    def visit(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, f"imports run in a circle: {' -> '.join((*path, module))}"
+        if module not in done:
+            for other in sorted(after.get(module, ())):
+                visit(other, (*path, module))
+            done.add(module)
+
+    for module in sorted(after):
+        visit(module, ())
+
+
+def test_run_time_never_imports_torch() -> None:
+    names = [name for name in modules() if room_of(name) in TORCH_FREE and room_of(name) not in FACE]
+    code = "import importlib, sys\n" + "".join(f"importlib.import_module('deocclude.{name}')\n" for name in names)
+    code += "print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
