@@ -1,4 +1,6 @@
 import io
+import json
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -7,11 +9,12 @@ import pytest
 from PIL import Image
 
 import deocclude
-from deocclude.errors import DeviceError, InputError, NobodyThereError, UsageError, WeightsError
+from deocclude.errors import DeviceError, InputError, NoPersonError, UsageError, WeightsError
+from deocclude.imaging.appearance import visible_in_crop
 from deocclude.imaging.boxes import box_to_mask, mask_to_box_xyxy
 from deocclude.imaging.compositing import soft_edge
 from deocclude.imaging.masks import mask_iou
-from deocclude.inference.mask_completion import TIGHT_SCALE
+from deocclude.inference.settings import CropSettings
 from deocclude.people.detector import Detection
 from deocclude.pipeline import Deoccluder, load
 
@@ -121,12 +124,14 @@ def test_a_body_that_loses_pixels_is_no_source_there(pipe, person):
     body = pipe._complete(person.photo, person.visible)
     less = body.visible.copy()
     less[: less.shape[0] // 2] = False
-    changed = body.seeing_less(less, person.photo.shape[:2])
+    changed = body.with_visible(less)
     assert np.array_equal(changed.visible, less) and np.array_equal(changed.amodal, body.amodal)
-    assert not (changed.crop_visible & ~body.crop_visible).any()
-    kept = np.count_nonzero(changed.crop_visible) / np.count_nonzero(body.crop_visible)
+    _, before = visible_in_crop(person.photo, body.visible, body.region, body.in_crop.crop)
+    _, after = visible_in_crop(person.photo, changed.visible, changed.region, changed.in_crop.crop)
+    assert not (after & ~before).any()
+    kept = np.count_nonzero(after) / np.count_nonzero(before)
     assert kept == pytest.approx(np.count_nonzero(less) / np.count_nonzero(body.visible), abs=0.03)
-    assert body.seeing_less(body.visible, person.photo.shape[:2]) is body
+    assert body.with_visible(body.visible) is body
 
 
 def test_a_segmenter_finds_people_left_to_right(pipe, person, weights_dir):
@@ -212,7 +217,7 @@ def test_whom_the_mask_network_does_not_see_is_nobody(pipe, person):
 
 def test_whoever_vanishes_is_an_error_only_for_who_points_there(pipe, person):
     def vanish(photo, mask, crowded):
-        raise NobodyThereError("the person is smaller than a pixel of the photo")
+        raise NoPersonError("the person is smaller than a pixel of the photo")
 
     vanishing = Deoccluder(vanish, pipe._recover, device="cpu", model="base", finder=Boxes(RIGHT, LEFT))
     assert vanishing(person.photo).people == ()
@@ -252,7 +257,7 @@ class OneMaskForTwo:
         self.crowded.append(crowded)
         return self.complete(photo, self.both if (mask == self.asked).all() else mask)
 
-    def complete_rest(self, photo, box, known):
+    def complete_residual(self, photo, box, known):
         assert (box == self.asked).all()
         self.known = known
         return replace(self.complete(photo, self.first), score=self.rest_score)
@@ -447,10 +452,16 @@ def test_without_averaging(weights_dir, person, result):
     assert not np.array_equal(plain.people[0].amodal_prob, result.people[0].amodal_prob)
 
 
-def test_mirroring_alone_changes_nothing_for_a_network_without_a_side(pipe, weights_dir, person, monkeypatch):
-    monkeypatch.setattr("deocclude.inference.mask_completion.SECOND_SCALE", TIGHT_SCALE)
-    plain = load(weights_dir=weights_dir, device="cpu", average=False, threads=1)(person.photo, masks=[person.visible])
-    mirrored = pipe(person.photo, masks=[person.visible])
+def test_mirroring_alone_changes_nothing_for_a_network_without_a_side(weights_dir, tmp_path, person):
+    folder = tmp_path / "weights"
+    shutil.copytree(weights_dir, folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["models"]["base"]["settings"] = {"crop": {"zoomed_out_scale": CropSettings.tight_scale}}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    plain, mirrored = (
+        load(weights_dir=folder, device="cpu", average=average, threads=1)(person.photo, masks=[person.visible])
+        for average in (False, True)
+    )
     assert np.abs(plain.people[0].amodal_prob - mirrored.people[0].amodal_prob).max() < 0.02
 
 

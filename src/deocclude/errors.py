@@ -21,7 +21,7 @@ class InputError(DeoccludeError):
     exit_code = 1
 
 
-class NobodyThereError(InputError):
+class NoPersonError(InputError):
     """A mask or box of which not a pixel of a person is left: an error for who points there, nobody for a finder."""
 
 

@@ -19,8 +19,8 @@ from deocclude.errors import DeoccludeError
 from deocclude.imaging.boxes import mask_to_box_xyxy
 from deocclude.imaging.compositing import cut_out, paste_hidden_box, tint_person
 from deocclude.imaging.crop import Region
-from deocclude.imaging.depth_order import Body, Occlusion, back_to_front, find_occlusions
-from deocclude.imaging.truncation import find_cut
+from deocclude.imaging.depth_order import BodyMasks, Occlusion, back_to_front, find_occlusions
+from deocclude.imaging.truncation import find_truncation
 
 if TYPE_CHECKING:
     from deocclude.io.openraster import Layer
@@ -145,7 +145,7 @@ class Person:
         """The edges of the photo that cut the body: any of top, left, bottom, right."""
         if self.cut_edges is not None:
             return self.cut_edges
-        return find_cut(self.amodal_part, self.region, self.photo.shape[:2]).edges
+        return find_truncation(self.amodal_part, self.region, self.photo.shape[:2]).edges
 
     @property
     def hidden_fraction(self) -> float:
@@ -215,7 +215,7 @@ class Result:
         """
         if self.occlusions is not None:
             return self.occlusions
-        bodies = [Body(person.region, person.visible_part, person.amodal_part) for person in self.people]
+        bodies = [BodyMasks(person.region, person.visible_part, person.amodal_part) for person in self.people]
         return find_occlusions(bodies, [person.id for person in self.people])
 
     @cached_property

@@ -17,7 +17,7 @@ from datafolder import draw_data_folder
 from deocclude.ablation.run import Ablation, run
 from deocclude.checkpoints.files import save_weights
 from deocclude.cli.app import app
-from deocclude.data.evalsets.persons import write_frozen_set
+from deocclude.data.evalsets.persons import write_eval_set
 from deocclude.errors import ConfigError, TrainingError, UsageError
 from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet
 from deocclude.train.methods import STAGES
@@ -39,11 +39,11 @@ ROWS: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Data, a frozen set, stage 1 weights, a config, and a list of five rows over it."""
+    """Data, an evaluation set, stage 1 weights, a config, and a list of five rows over it."""
     root = tmp_path_factory.mktemp("ablation")
     draw_data_folder(root / "data")
     samples = [draw_person("ann", "object", 20), draw_person("bob", "low", 44), draw_person("cid", "none", 0)]
-    write_frozen_set(root / "set", samples, name="drawn", seed=3, source="code")
+    write_eval_set(root / "set", samples, name="drawn", seed=3, source="code")
     torch.manual_seed(0)
     config = MaskCompletionConfig(stem_width=8, widths=(8, 8), head_width=8, pose_guidance=False)
     parser = root / "parser.safetensors"
@@ -188,7 +188,7 @@ def out_of_memory(*_: object, **__: object) -> None:
 def test_rows_are_measured_anew_on_a_set_that_was_built_anew(folder: Path, tmp_path: Path) -> None:
     def build(*people: str) -> None:
         samples = [draw_person(name, "object", 20) for name in people]
-        write_frozen_set(tmp_path / "set", samples, name="drawn", seed=3, source="code", overwrite=True)
+        write_eval_set(tmp_path / "set", samples, name="drawn", seed=3, source="code", overwrite=True)
 
     build("ann", "bob")
     listed, told = Ablation.read(folder / "list.yaml", data=tmp_path / "set"), []
@@ -212,7 +212,7 @@ def test_rows_are_measured_anew_on_a_set_that_was_built_anew(folder: Path, tmp_p
         ({"mask": {"a": {"tight_crop": "no"}}}, "mask.a: tight_crop: true or false, got 'no'"),
         ({"content": {"a": {"content.features": None}}}, "content.a: content.features: name stage 1's"),
         ({"set": {"mask.losses.focal": 1.0}}, "mask.ours: unknown key mask.losses.focal"),
-        ({"data": None}, "data: name a frozen set to measure on"),
+        ({"data": None}, "data: name an evaluation set to measure on"),
         ({"mask": {}, "content": {}, "single": {}}, "no rows: name some under mask, content, single"),
     ],
 )
@@ -228,7 +228,7 @@ def test_a_wrong_list_is_refused_before_anything_runs(folder: Path, tmp_path: Pa
 def test_wrong_names_and_places_are_one_line(folder: Path, tmp_path: Path) -> None:
     for options, code, message in (
         (["--only", "unnet"], 2, "error: --only unnet: "),
-        (["--data", tmp_path / "nowhere"], 1, "error: no frozen validation set: looked for"),
+        (["--data", tmp_path / "nowhere"], 1, "error: no evaluation set: looked for"),
     ):
         result = ablate("-c", folder / "list.yaml", "-o", tmp_path / "out", *options)
         assert (result.exit_code, result.stdout) == (code, "") and result.stderr.startswith(message)
@@ -237,7 +237,7 @@ def test_wrong_names_and_places_are_one_line(folder: Path, tmp_path: Path) -> No
 
 def test_stage_2_is_not_trained_for_a_set_that_cannot_measure_it(folder: Path, tmp_path: Path) -> None:
     untold = replace(draw_person("ann", "unknown", 20), truth=None)
-    write_frozen_set(tmp_path / "set", [untold], name="annotated", seed=3, source="code")
+    write_eval_set(tmp_path / "set", [untold], name="annotated", seed=3, source="code")
     result = ablate("-c", folder / "list.yaml", "-o", tmp_path / "out", "--data", tmp_path / "set")
     assert (result.exit_code, result.stdout) == (1, "")
     untold_line = f"error: {tmp_path / 'set'} has no unoccluded truth: rows of stage 2 cannot be measured on it\n"

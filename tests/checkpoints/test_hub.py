@@ -15,7 +15,7 @@ from deocclude.checkpoints import hub
 from deocclude.checkpoints.files import WEIGHTS_NAME, load_into, save_weights
 from deocclude.errors import WeightsError
 from deocclude.export.to_onnx import NETWORKS, build_network
-from deocclude.models.box_segmenter import BoxMasksConfig, BoxMasksNet
+from deocclude.models.box_segmenter import BoxSegmenter, BoxSegmenterConfig
 from deocclude.models.content_recovery import ContentRecoveryConfig, ContentRecoveryNet
 from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet
 from deocclude.models.people_detector import PeopleDetector, PeopleDetectorConfig
@@ -28,7 +28,7 @@ TINY = {
     ),
     ContentRecoveryNet: ContentRecoveryConfig(widths=(8,) * 5, kernels=(3,) * 5, key_channels=4, place_px=8),
     PeopleDetector: PeopleDetectorConfig(stem_width=8, widths=(8, 8, 8), blocks=(0, 1, 1)),
-    BoxMasksNet: BoxMasksConfig(widths=(8, 8, 8, 8), blocks=(0, 0, 0, 1), head_width=8),
+    BoxSegmenter: BoxSegmenterConfig(widths=(8, 8, 8, 8), blocks=(0, 0, 0, 1), head_width=8),
 }
 
 

@@ -1,4 +1,4 @@
-"""`deocclude data`: frozen sets and typical poses from a drawn folder."""
+"""`deocclude data`: evaluation sets and typical poses from a drawn folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 from datafolder import draw_data_folder
 from datasetfolder import make_kins
 from deocclude.cli.app import app
-from deocclude.data.evalsets.persons import FrozenSet
+from deocclude.data.evalsets.persons import EvalSet
 from deocclude.train import mask_stage
 from drawn_photos import draw_photos
 
@@ -30,13 +30,13 @@ def test_build_writes_a_set_that_opens(root: Path, tmp_path: Path) -> None:
     out = tmp_path / "val"
     done = data("build", "--data", root, "-o", out, "--seed", 5)
     assert (done.exit_code, done.stdout) == (0, f"{out}: 8 records of 2 people\n"), done.output
-    frozen = FrozenSet.open(out)
-    assert (frozen.name, frozen.seed, len(frozen)) == ("ccp-val", 5, 8)
+    eval_set = EvalSet.open(out)
+    assert (eval_set.name, eval_set.seed, len(eval_set)) == ("ccp-val", 5, 8)
     again = data("build", "--data", root, "-o", out)
     assert again.exit_code == 2 and "already" in again.stderr
     smaller = data("build", "--data", root, "-o", out, "--people", "full", "--no-unoccluded", "--overwrite", "-q")
     assert (smaller.exit_code, smaller.stdout) == (0, "")
-    assert {r.occluder_kind for r in FrozenSet.open(out)} == {"object", "person", "low"}
+    assert {r.occluder_kind for r in EvalSet.open(out)} == {"object", "person", "low"}
 
 
 def test_poses_are_written_and_drawn(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,8 +104,8 @@ def test_people_are_built_checked_and_shown(tmp_path: Path) -> None:
     assert useless.exit_code == 2 and f"the built set {out} has its photos in it" in useless.stderr
     shown = data("show", out, "-o", tmp_path / "pages" / "set.html", "--limit", 4)
     assert (shown.exit_code, shown.stdout) == (0, f"{tmp_path / 'pages' / 'set.html'}: 4 pictures\n")
-    frozen = data("build", "--people", "built", "--data", out, "-o", tmp_path / "val")
-    assert (frozen.exit_code, frozen.stdout) == (0, f"{tmp_path / 'val'}: 4 records of 1 people\n"), frozen.output
+    eval_set = data("build", "--people", "built", "--data", out, "-o", tmp_path / "val")
+    assert (eval_set.exit_code, eval_set.stdout) == (0, f"{tmp_path / 'val'}: 4 records of 1 people\n"), eval_set.output
 
 
 def test_faults_are_lines_and_a_code(tmp_path: Path) -> None:

@@ -11,21 +11,21 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from deocclude.cli.app import app
-from deocclude.data.evalsets.persons import FrozenSample, write_frozen_set
+from deocclude.data.evalsets.persons import EvalSample, write_eval_set
 from deocclude.data.evalsets.scenes import SceneSample, write_scene_set
-from tiny_judges import save_channel_means, save_mean_distance
+from tiny_metrics import save_channel_means, save_mean_distance
 
 
 @pytest.fixture(scope="module")
-def frozen_dir(tmp_path_factory: pytest.TempPathFactory, person) -> Path:
+def eval_set_dir(tmp_path_factory: pytest.TempPathFactory, person) -> Path:
     """The drawn person behind the bar, and without it."""
     truth = np.where(person.amodal[..., None], np.uint8([200, 30, 40]), person.photo)
     folder = tmp_path_factory.mktemp("frozen") / "set"
     samples = [
-        FrozenSample("ann-low", "ann", "low", person.photo, truth, person.visible, person.amodal),
-        FrozenSample("ann-none", "ann", "none", truth, truth, person.amodal, person.amodal),
+        EvalSample("ann-low", "ann", "low", person.photo, truth, person.visible, person.amodal),
+        EvalSample("ann-none", "ann", "none", truth, truth, person.amodal, person.amodal),
     ]
-    write_frozen_set(folder, samples, name="drawn", seed=1, source="drawn by code")
+    write_eval_set(folder, samples, name="drawn", seed=1, source="drawn by code")
     return folder
 
 
@@ -33,9 +33,9 @@ def deocclude(*args: object) -> Result:
     return CliRunner().invoke(app, ["eval", *map(str, args)])
 
 
-def test_tables_files_and_sheet(tmp_path: Path, frozen_dir: Path, weights_dir: Path) -> None:
+def test_tables_files_and_sheet(tmp_path: Path, eval_set_dir: Path, weights_dir: Path) -> None:
     out, sheet = tmp_path / "figures" / "base", tmp_path / "pictures" / "sheet.png"
-    done = deocclude(frozen_dir, "--weights", weights_dir, "-o", out, "--sheet", sheet, "--sheet-rows", 4)
+    done = deocclude(eval_set_dir, "--weights", weights_dir, "-o", out, "--sheet", sheet, "--sheet-rows", 4)
     assert done.exit_code == 0, done.stderr
     assert done.stdout.startswith("# base on drawn: 1 people, 2 pictures")
     assert done.stderr == ""
@@ -54,9 +54,9 @@ def test_tables_files_and_sheet(tmp_path: Path, frozen_dir: Path, weights_dir: P
     assert sorted(path.name for path in out.iterdir()) == ["eval.json", "eval.md"]
 
 
-def test_json_on_stdout_of_a_part(frozen_dir: Path, weights_dir: Path) -> None:
+def test_json_on_stdout_of_a_part(eval_set_dir: Path, weights_dir: Path) -> None:
     done = deocclude(
-        frozen_dir, "--weights", weights_dir, "--initial", "box,exact", "--no-content", "--limit", 1, "--json"
+        eval_set_dir, "--weights", weights_dir, "--initial", "box,exact", "--no-content", "--limit", 1, "--json"
     )
     assert done.exit_code == 0, done.stderr
     summary = json.loads(done.stdout)
@@ -65,18 +65,18 @@ def test_json_on_stdout_of_a_part(frozen_dir: Path, weights_dir: Path) -> None:
     assert summary["content"] == {}
 
 
-def test_quiet_prints_nothing(tmp_path: Path, frozen_dir: Path, weights_dir: Path) -> None:
-    done = deocclude(frozen_dir, "--weights", weights_dir, "--initial", "exact", "--no-content", "-q", "-o", tmp_path)
+def test_quiet_prints_nothing(tmp_path: Path, eval_set_dir: Path, weights_dir: Path) -> None:
+    done = deocclude(eval_set_dir, "--weights", weights_dir, "--initial", "exact", "--no-content", "-q", "-o", tmp_path)
     assert (done.exit_code, done.stdout, done.stderr) == (0, "", "")
     assert (tmp_path / "eval.md").is_file()
 
 
-def test_saved_predictions_score_what_the_run_scored(tmp_path: Path, frozen_dir: Path, weights_dir: Path) -> None:
+def test_saved_predictions_score_what_the_run_scored(tmp_path: Path, eval_set_dir: Path, weights_dir: Path) -> None:
     common = ("--initial", "box", "-q")
     run = deocclude(
-        frozen_dir, "--weights", weights_dir, *common, "--save-pred", tmp_path / "theirs", "-o", tmp_path / "run"
+        eval_set_dir, "--weights", weights_dir, *common, "--save-pred", tmp_path / "theirs", "-o", tmp_path / "run"
     )
-    read = deocclude(frozen_dir, "--pred", tmp_path / "theirs", *common, "-o", tmp_path / "read")
+    read = deocclude(eval_set_dir, "--pred", tmp_path / "theirs", *common, "-o", tmp_path / "read")
     assert (run.exit_code, read.exit_code) == (0, 0), run.stderr + read.stderr
     ours, theirs = (json.loads((tmp_path / name / "eval.json").read_text()) for name in ("run", "read"))
     assert theirs["model"] == "theirs"
@@ -88,21 +88,21 @@ def test_saved_predictions_score_what_the_run_scored(tmp_path: Path, frozen_dir:
     assert {(row["difference"], row["better"]) for row in json.loads(compared.stdout)["rows"]} == {(0.0, None)}
 
 
-def test_missing_predictions(tmp_path: Path, frozen_dir: Path, person) -> None:
+def test_missing_predictions(tmp_path: Path, eval_set_dir: Path, person) -> None:
     Image.fromarray(person.amodal).save(tmp_path / "ann-low.amodal.png")
-    done = deocclude(frozen_dir, "--pred", tmp_path)
+    done = deocclude(eval_set_dir, "--pred", tmp_path)
     assert (done.exit_code, done.stdout) == (1, "")
     assert "lacks 1 of 2 amodal pictures, the first ann-none.amodal.png; --allow-missing" in done.stderr
     assert len(done.stderr.splitlines()) == 1
-    done = deocclude(frozen_dir, "--pred", tmp_path, "--allow-missing", "--json")
+    done = deocclude(eval_set_dir, "--pred", tmp_path, "--allow-missing", "--json")
     assert done.exit_code == 0, done.stderr
     figures = json.loads(done.stdout)["masks"]["exact"]["predictions"]
     assert (figures["full_iou"], figures["invisible_iou"], figures["visible_iou"]) == (1.0, 1.0, None)
 
 
-def test_networks_that_judge_pictures(tmp_path: Path, frozen_dir: Path, weights_dir: Path) -> None:
+def test_networks_that_judge_pictures(tmp_path: Path, eval_set_dir: Path, weights_dir: Path) -> None:
     inception, lpips = save_channel_means(tmp_path / "features.onnx"), save_mean_distance(tmp_path / "distance.onnx")
-    run = (frozen_dir, "--weights", weights_dir, "--initial", "exact")
+    run = (eval_set_dir, "--weights", weights_dir, "--initial", "exact")
     plain = deocclude(*run)
     assert plain.stdout.count("not computed") == 6 * 5
     judged = deocclude(*run, "--inception", inception, "--lpips", lpips, "-o", tmp_path / "out")
@@ -115,19 +115,19 @@ def test_networks_that_judge_pictures(tmp_path: Path, frozen_dir: Path, weights_
     assert appearance["lpips"]["working crop"]["deocclude, true masks"]["mean"] < 0.01
 
 
-def test_weights_that_the_run_is_held_against(tmp_path: Path, frozen_dir: Path, weights_dir: Path) -> None:
+def test_weights_that_the_run_is_held_against(tmp_path: Path, eval_set_dir: Path, weights_dir: Path) -> None:
     older = tmp_path / "older"
     older.symlink_to(weights_dir)
-    done = deocclude(frozen_dir, "--weights", weights_dir, "--initial", "exact", "--against", older, "--json")
+    done = deocclude(eval_set_dir, "--weights", weights_dir, "--initial", "exact", "--against", older, "--json")
     assert done.exit_code == 0, done.stderr
     content = json.loads(done.stdout)["content"]
     assert content["older, true masks"]["l1"] == content["deocclude, true masks"]["l1"]
 
 
-def test_recovered_photos_that_the_run_is_held_against(tmp_path: Path, frozen_dir: Path, weights_dir: Path) -> None:
+def test_recovered_photos_that_the_run_is_held_against(tmp_path: Path, eval_set_dir: Path, weights_dir: Path) -> None:
     saved = tmp_path / "another-build"
-    assert deocclude(frozen_dir, "--weights", weights_dir, "--save-recovered", saved).exit_code == 0
-    run = (frozen_dir, "--weights", weights_dir, "--initial", "exact", "--against", saved, "--json")
+    assert deocclude(eval_set_dir, "--weights", weights_dir, "--save-recovered", saved).exit_code == 0
+    run = (eval_set_dir, "--weights", weights_dir, "--initial", "exact", "--against", saved, "--json")
     done = deocclude(*run)
     assert done.exit_code == 0, done.stderr
     content = json.loads(done.stdout)["content"]
@@ -137,8 +137,8 @@ def test_recovered_photos_that_the_run_is_held_against(tmp_path: Path, frozen_di
     assert done.exit_code == 1 and "lacks 1 of" in done.stderr
 
 
-def test_compare_writes_its_own_files(tmp_path: Path, frozen_dir: Path, weights_dir: Path) -> None:
-    made = deocclude(frozen_dir, "--weights", weights_dir, "--initial", "exact", "--no-content", "-q", "-o", tmp_path)
+def test_compare_writes_its_own_files(tmp_path: Path, eval_set_dir: Path, weights_dir: Path) -> None:
+    made = deocclude(eval_set_dir, "--weights", weights_dir, "--initial", "exact", "--no-content", "-q", "-o", tmp_path)
     assert made.exit_code == 0, made.stderr
     result = tmp_path / "eval.json"
     done = deocclude("--compare", result, result, "-o", tmp_path / "both")
@@ -160,8 +160,8 @@ def test_a_set_of_scenes_takes_no_predictions(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "code", "message"),
     [
-        ([], 2, "error: name a frozen validation set, or two eval.json with --compare"),
-        (["SET", "--compare", "a.json", "b.json"], 2, "error: --compare reads two eval.json: it takes no FROZEN_DIR"),
+        ([], 2, "error: name an evaluation set, or two eval.json with --compare"),
+        (["SET", "--compare", "a.json", "b.json"], 2, "error: --compare reads two eval.json: it takes no EVAL_SET"),
         (["--compare", "a.json", "b.json"], 1, "error: a.json: cannot be read: No such file or directory"),
         (["SET", "--pred", "nowhere"], 1, "error: no predictions: looked for a folder nowhere"),
         (["SET", "--pred", "WEIGHTS"], 1, "error: no predictions of this set: looked for "),
@@ -179,7 +179,7 @@ def test_a_set_of_scenes_takes_no_predictions(tmp_path: Path) -> None:
             "--compare reads two eval.json: it takes no --against",
         ),
         (["SET", "--inception", "nowhere.onnx"], 3, "error: nowhere.onnx: cannot read the network: No such file"),
-        (["nowhere"], 1, "error: no frozen validation set: looked for a folder nowhere"),
+        (["nowhere"], 1, "error: no evaluation set: looked for a folder nowhere"),
         (
             ["SET", "--initial", "exact,scribble"],
             2,
@@ -191,8 +191,8 @@ def test_a_set_of_scenes_takes_no_predictions(tmp_path: Path) -> None:
         (["SET", "-o", "/proc/figures"], 1, "error: cannot make the output folder /proc/figures"),
     ],
 )
-def test_bad_input_is_one_line(frozen_dir: Path, weights_dir: Path, args: list[str], code: int, message: str) -> None:
-    known = {"SET": str(frozen_dir), "WEIGHTS": str(weights_dir)}
+def test_bad_input_is_one_line(eval_set_dir: Path, weights_dir: Path, args: list[str], code: int, message: str) -> None:
+    known = {"SET": str(eval_set_dir), "WEIGHTS": str(weights_dir)}
     done = deocclude(*[known.get(arg, arg) for arg in args])
     assert done.exit_code == code
     assert done.stdout == ""

@@ -21,7 +21,7 @@ def deocclude(*args: object) -> Result:
 
 
 @pytest.fixture(scope="module")
-def frozen_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def eval_set_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """As `data build` freezes it: two photos of somebody whole with somebody behind."""
     folder = tmp_path_factory.mktemp("annotated")
     source = write_annotated(folder, photos=2)
@@ -30,9 +30,9 @@ def frozen_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "set"
 
 
-def test_masks_are_measured_and_the_appearance_is_not(tmp_path: Path, frozen_dir: Path, weights_dir: Path) -> None:
+def test_masks_are_measured_and_the_appearance_is_not(tmp_path: Path, eval_set_dir: Path, weights_dir: Path) -> None:
     sheet = tmp_path / "sheet.png"
-    done = deocclude("eval", frozen_dir, "--weights", weights_dir, "-o", tmp_path / "out", "--sheet", sheet)
+    done = deocclude("eval", eval_set_dir, "--weights", weights_dir, "-o", tmp_path / "out", "--sheet", sheet)
     assert done.exit_code == 0, done.stderr
     assert done.stdout.startswith("# base on drawn: 4 people, 4 pictures")
     assert f"- note: {UNTOLD}\n" in done.stdout and "The hidden appearance" not in done.stdout
@@ -48,28 +48,28 @@ def test_masks_are_measured_and_the_appearance_is_not(tmp_path: Path, frozen_dir
     assert (np.asarray(Image.open(sheet))[20:, -180:-10] == 255).mean() > 0.99
 
 
-def test_masks_alone_need_no_note(frozen_dir: Path, weights_dir: Path) -> None:
+def test_masks_alone_need_no_note(eval_set_dir: Path, weights_dir: Path) -> None:
     done = deocclude(
-        "eval", frozen_dir, "--weights", weights_dir, "--no-content", "--initial", "box", "--limit", 3, "--json"
+        "eval", eval_set_dir, "--weights", weights_dir, "--no-content", "--initial", "box", "--limit", 3, "--json"
     )
     assert done.exit_code == 0, done.stderr
     summary = json.loads(done.stdout)
     assert summary["set"]["records"] == 3 and not any("truth" in note for note in summary["notes"])
 
 
-def test_answers_from_files_are_measured_as_the_run_was(tmp_path: Path, frozen_dir: Path, weights_dir: Path) -> None:
+def test_answers_from_files_are_measured_as_the_run_was(tmp_path: Path, eval_set_dir: Path, weights_dir: Path) -> None:
     common = ("--initial", "exact", "-q")
     run = deocclude(
-        "eval", frozen_dir, "--weights", weights_dir, *common, "--save-pred", tmp_path / "it", "-o", tmp_path / "run"
+        "eval", eval_set_dir, "--weights", weights_dir, *common, "--save-pred", tmp_path / "it", "-o", tmp_path / "run"
     )
-    read = deocclude("eval", frozen_dir, "--pred", tmp_path / "it", *common, "-o", tmp_path / "read")
+    read = deocclude("eval", eval_set_dir, "--pred", tmp_path / "it", *common, "-o", tmp_path / "read")
     assert (run.exit_code, read.exit_code) == (0, 0), run.stderr + read.stderr
     ours, theirs = (json.loads((tmp_path / name / "eval.json").read_text()) for name in ("run", "read"))
     assert theirs["masks"]["exact"]["predictions"] == ours["masks"]["exact"]["deocclude"]
     assert UNTOLD in theirs["notes"] and theirs["content"] == {}
 
 
-def test_networks_that_judge_pictures_have_nothing_to_judge_by(frozen_dir: Path) -> None:
-    done = deocclude("eval", frozen_dir, "--lpips", "distance.onnx")
+def test_networks_that_judge_pictures_have_nothing_to_judge_by(eval_set_dir: Path) -> None:
+    done = deocclude("eval", eval_set_dir, "--lpips", "distance.onnx")
     assert (done.exit_code, done.stdout) == (2, "")
-    assert done.stderr == f"error: {frozen_dir} has no unoccluded truth: it takes no --lpips\n"
+    assert done.stderr == f"error: {eval_set_dir} has no unoccluded truth: it takes no --lpips\n"

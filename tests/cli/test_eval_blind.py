@@ -11,20 +11,20 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from deocclude.cli.app import app
-from deocclude.data.evalsets.persons import FrozenSample, write_frozen_set
+from deocclude.data.evalsets.persons import EvalSample, write_eval_set
 from deocclude.data.evalsets.scenes import SceneSample, write_scene_set
 from deocclude.pipeline import Deoccluder
 
 
 @pytest.fixture(scope="module")
-def frozen_dir(tmp_path_factory: pytest.TempPathFactory, person) -> Path:
+def eval_set_dir(tmp_path_factory: pytest.TempPathFactory, person) -> Path:
     """The drawn person behind the bar; nobody knows what is behind it."""
     folder = tmp_path_factory.mktemp("frozen") / "set"
     samples = [
-        FrozenSample("ann-low", "ann", "unknown", person.photo, None, person.visible, person.amodal),
-        FrozenSample("ann-none", "ann", "none", person.photo, None, person.amodal, person.amodal),
+        EvalSample("ann-low", "ann", "unknown", person.photo, None, person.visible, person.amodal),
+        EvalSample("ann-none", "ann", "none", person.photo, None, person.amodal, person.amodal),
     ]
-    write_frozen_set(folder, samples, name="drawn", seed=1, source="drawn by code")
+    write_eval_set(folder, samples, name="drawn", seed=1, source="drawn by code")
     return folder
 
 
@@ -32,9 +32,9 @@ def deocclude(*args: object) -> Result:
     return CliRunner().invoke(app, ["eval", *map(str, args)])
 
 
-def test_from_pictures_to_a_score(tmp_path: Path, frozen_dir: Path, weights_dir: Path) -> None:
+def test_from_pictures_to_a_score(tmp_path: Path, eval_set_dir: Path, weights_dir: Path) -> None:
     folder, against = tmp_path / "blind", ("--blind-against", "mean-colour", "--blind-against", "inpainting")
-    done = deocclude(frozen_dir, "--weights", weights_dir, "--blind", folder, *against, "--seed", 3)
+    done = deocclude(eval_set_dir, "--weights", weights_dir, "--blind", folder, *against, "--seed", 3)
     assert done.exit_code == 0, done.stderr
     assert done.stdout == (
         f"{folder}: 2 pictures, base against mean-colour, inpainting; the key, which judges must not see, is "
@@ -57,14 +57,14 @@ def test_from_pictures_to_a_score(tmp_path: Path, frozen_dir: Path, weights_dir:
     assert json.loads(named.stdout)["rows"] == score["rows"]
 
 
-def test_another_builds_photos(tmp_path: Path, frozen_dir: Path, weights_dir: Path, pipe: Deoccluder, person) -> None:
+def test_another_builds_photos(tmp_path: Path, eval_set_dir: Path, weights_dir: Path, pipe: Deoccluder, person) -> None:
     saved = tmp_path / "saved"
-    done = deocclude(frozen_dir, "--weights", weights_dir, "--save-recovered", saved, "--json")
+    done = deocclude(eval_set_dir, "--weights", weights_dir, "--save-recovered", saved, "--json")
     assert done.exit_code == 0, done.stderr
     assert json.loads(done.stdout) == {"folder": str(saved), "people": 1, "skipped": 1}
     expected = pipe.recover(person.photo, person.visible, person.amodal)
     np.testing.assert_array_equal(np.asarray(Image.open(saved / "ann-low.png")), expected)
-    run = (frozen_dir, "--weights", weights_dir, "--blind", tmp_path / "blind", "--blind-against", saved, "-q")
+    run = (eval_set_dir, "--weights", weights_dir, "--blind", tmp_path / "blind", "--blind-against", saved, "-q")
     done = deocclude(*run)
     assert (done.exit_code, done.stdout, done.stderr) == (0, "", "")
     picture = np.asarray(Image.open(tmp_path / "blind" / "pictures" / "0001.png"))
@@ -89,19 +89,19 @@ def test_a_set_of_scenes(tmp_path: Path) -> None:
         (["SET", "--seed", "0"], 2, "error: --seed goes with --blind DIR"),
         (["SET", "--save-recovered", "x", "--seed", "0"], 2, "error: --seed goes with --blind DIR"),
         (["SET", "--blind-key", "x"], 2, "error: --blind-key goes with --blind-score ANSWERS"),
-        (["--blind", "x"], 2, "error: name a frozen validation set"),
+        (["--blind", "x"], 2, "error: name an evaluation set"),
         (["SET", "--blind", "x", "--save-recovered", "y"], 2, "--blind measures nothing: it takes no --save-recovered"),
         (["SET", "--blind", "x", "-o", "y"], 2, "--blind measures nothing: it takes no -o"),
         (["SET", "--blind", "x", "--pred", "y"], 2, "--blind measures nothing: it takes no --pred"),
         (["SET", "--save-recovered", "x", "--no-content"], 2, "--save-recovered measures nothing: it takes no --no-co"),
-        (["SET", "--blind-score", "x"], 2, "--blind-score measures nothing: it takes no FROZEN_DIR"),
+        (["SET", "--blind-score", "x"], 2, "--blind-score measures nothing: it takes no EVAL_SET"),
         (["--blind-score", "x", "--limit", "3"], 2, "--blind-score measures nothing: it takes no --limit"),
         (["--blind-score", "nowhere/answers.csv"], 1, "error: no key of a blind comparison: looked for "),
         (["SET", "--blind", "WEIGHTS", "--weights", "WEIGHTS"], 2, "error: pictures go to a new or an empty folder"),
     ],
 )
-def test_bad_input_is_one_line(frozen_dir: Path, weights_dir: Path, args: list[str], code: int, message: str) -> None:
-    known = {"SET": str(frozen_dir), "WEIGHTS": str(weights_dir)}
+def test_bad_input_is_one_line(eval_set_dir: Path, weights_dir: Path, args: list[str], code: int, message: str) -> None:
+    known = {"SET": str(eval_set_dir), "WEIGHTS": str(weights_dir)}
     done = deocclude(*[known.get(arg, arg) for arg in args])
     assert (done.exit_code, done.stdout) == (code, "")
     assert message in done.stderr

@@ -13,7 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from deocclude.cli.app import app
-from deocclude.data.evalsets.persons import write_frozen_set
+from deocclude.data.evalsets.persons import write_eval_set
 from deocclude.data.evalsets.scenes import SceneSample, write_scene_set
 from deocclude.models.baselines.one_stage import OneStageNet
 from deocclude.models.baselines.pix2pix import Pix2PixConfig, Pix2PixContent
@@ -26,10 +26,10 @@ TINY = UNetConfig((4, 8))
 
 
 @pytest.fixture(scope="module")
-def frozen_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def eval_set_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("frozen") / "set"
     samples = [draw_person("ann", "object", 20), draw_person("bob", "low", 44), draw_person("cat", "none", 0)]
-    write_frozen_set(folder, samples, name="drawn", seed=1, source="code")
+    write_eval_set(folder, samples, name="drawn", seed=1, source="code")
     return folder
 
 
@@ -55,9 +55,9 @@ def evaluate(*args: object) -> Result:
     return CliRunner().invoke(app, ["eval", "--device", "cpu", *map(str, args)])
 
 
-def test_a_baseline_is_scored_on_masks_with_a_sheet(tmp_path: Path, frozen_dir: Path, runs: Path) -> None:
+def test_a_baseline_is_scored_on_masks_with_a_sheet(tmp_path: Path, eval_set_dir: Path, runs: Path) -> None:
     weights, sheet = runs / "unet" / "best.safetensors", tmp_path / "sheet.png"
-    done = evaluate(frozen_dir, "--trained", weights, "-o", tmp_path / "out", "--sheet", sheet)
+    done = evaluate(eval_set_dir, "--trained", weights, "-o", tmp_path / "out", "--sheet", sheet)
     assert done.exit_code == 0, done.stderr
     assert done.stdout.startswith("# unet/best.safetensors (mask_unet) on drawn: 3 people, 3 pictures\n")
     assert "one look a crop of 32 px, nothing averaged" in done.stdout and "only masks are measured" in done.stdout
@@ -74,9 +74,9 @@ def test_a_baseline_is_scored_on_masks_with_a_sheet(tmp_path: Path, frozen_dir: 
     assert Image.open(sheet).width > 1000
 
 
-def test_our_stage_1_alone_needs_no_stage_2(frozen_dir: Path, runs: Path) -> None:
+def test_our_stage_1_alone_needs_no_stage_2(eval_set_dir: Path, runs: Path) -> None:
     done = evaluate(
-        frozen_dir, "--trained", runs / "ours" / "best.safetensors", "--initial", "box", "--limit", 2, "--no-content",
+        eval_set_dir, "--trained", runs / "ours" / "best.safetensors", "--initial", "box", "--limit", 2, "--no-content",
         "--size", 64, "--json",
     )  # fmt: skip
     assert done.exit_code == 0, done.stderr
@@ -85,19 +85,19 @@ def test_our_stage_1_alone_needs_no_stage_2(frozen_dir: Path, runs: Path) -> Non
     assert (summary["trained"]["network"], summary["trained"]["size_px"]) == ("mask_completion", 64)
 
 
-def test_stage_2_is_scored_with_stage_1_beside_it(frozen_dir: Path, runs: Path) -> None:
+def test_stage_2_is_scored_with_stage_1_beside_it(eval_set_dir: Path, runs: Path) -> None:
     first, second = runs / "ours" / "best.safetensors", runs / "paint" / "best.safetensors"
-    done = evaluate(frozen_dir, "--trained", second, "--stage1", first, "--initial", "exact", "--json")
+    done = evaluate(eval_set_dir, "--trained", second, "--stage1", first, "--initial", "exact", "--json")
     assert done.exit_code == 0, done.stderr
     summary = json.loads(done.stdout)
     assert list(summary["content"])[:2] == ["trained, true masks", "trained, predicted masks"]
     assert summary["trained"]["stage1"]["file"] == str(first)
 
 
-def test_a_network_of_both_stages_is_compared_with_another(tmp_path: Path, frozen_dir: Path, runs: Path) -> None:
+def test_a_network_of_both_stages_is_compared_with_another(tmp_path: Path, eval_set_dir: Path, runs: Path) -> None:
     for name in ("one", "unet"):
         weights = runs / name / "best.safetensors"
-        done = evaluate(frozen_dir, "--trained", weights, "--initial", "exact", "-q", "-o", tmp_path / name)
+        done = evaluate(eval_set_dir, "--trained", weights, "--initial", "exact", "-q", "-o", tmp_path / name)
         assert done.exit_code == 0, done.stderr
     results = [tmp_path / name / "eval.json" for name in ("one", "unet")]
     assert "trained, true masks" in json.loads(results[0].read_text())["content"]
@@ -128,17 +128,17 @@ def test_a_network_of_both_stages_is_compared_with_another(tmp_path: Path, froze
     ],
 )
 def test_what_does_not_go_together_is_one_line(
-    frozen_dir: Path, runs: Path, args: list[str], code: int, message: str
+    eval_set_dir: Path, runs: Path, args: list[str], code: int, message: str
 ) -> None:
     known = {name.upper(): runs / name / "best.safetensors" for name in ("unet", "ours", "paint")}
-    done = evaluate(frozen_dir, "--trained", *[known.get(arg, arg) for arg in args])
+    done = evaluate(eval_set_dir, "--trained", *[known.get(arg, arg) for arg in args])
     assert (done.exit_code, done.stdout) == (code, "")
     assert message in done.stderr and len(done.stderr.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize("option", ["--stage1", "--size"])
-def test_options_of_a_trained_network_are_of_nothing_else(frozen_dir: Path, option: str) -> None:
-    done = evaluate(frozen_dir, option, 64)
+def test_options_of_a_trained_network_are_of_nothing_else(eval_set_dir: Path, option: str) -> None:
+    done = evaluate(eval_set_dir, option, 64)
     assert (done.exit_code, done.stderr) == (2, f"error: {option} goes with --trained BEST.safetensors\n")
 
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from datasetfolder import write_json
 from deocclude.cli.app import app
-from deocclude.data.evalsets.persons import FrozenSet
+from deocclude.data.evalsets.persons import EvalSet
 from deocclude.imaging.rle import encode_rle
 from deocclude.io.images import load_mask
 from deocclude.train.config import load_config
@@ -66,7 +66,7 @@ def test_a_train_file_becomes_a_set_that_trains_and_is_measured(coco: Path) -> N
         assert crops.sources.built == 1 and crops.sources.of_root == 0, "nothing of ../shared/data is read"
         assert [len(crops.library(split).people) for split in ("train", "val")] == [10, 2]
     run(freeze)
-    names = {record.person_id for record in FrozenSet.open(coco / "cache" / "val-people")}
+    names = {record.person_id for record in EvalSet.open(coco / "cache" / "val-people")}
     assert names == {"coco-5-505", "coco-11-511"}
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deocclude.data.evalsets.persons import write_frozen_set
-from deocclude.evaluation import InitialPrompt, Judges
+from deocclude.data.evalsets.persons import write_eval_set
+from deocclude.evaluation import InitialPrompt, PerceptualMetrics
 from deocclude.io.images import load_mask
 from drawn_set import draw_person
 from repository import ROOT
@@ -25,9 +25,9 @@ def shown(word: str) -> str:
 
 def test_writing_the_degraded_masks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    frozen = write_frozen_set("cache/val", [draw_person("ann", "low", 30)], name="drawn", seed=3, source="code")
+    eval_set = write_eval_set("cache/val", [draw_person("ann", "low", 30)], name="drawn", seed=3, source="code")
     exec(shown("InitialPrompt"), {})
-    expected = InitialPrompt.of(frozen.load(frozen.records[0]), "degraded", 3).mask
+    expected = InitialPrompt.of(eval_set.load(eval_set.records[0]), "degraded", 3).mask
     np.testing.assert_array_equal(load_mask("initial/ann-low.png"), expected)
 
 
@@ -37,6 +37,6 @@ def test_exporting_a_network_of_features(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     network = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
     exec(shown("Features"), {"network": network})
-    judges = Judges.open(Path("inception.onnx"), None, size_px=256)
+    perceptual_metrics = PerceptualMetrics.open(Path("inception.onnx"), None, size_px=256)
     white = np.full((256, 256, 3), 255, np.uint8)
-    np.testing.assert_allclose(judges.inception(white), [1.0, 1.0, 1.0], atol=1e-5)
+    np.testing.assert_allclose(perceptual_metrics.inception(white), [1.0, 1.0, 1.0], atol=1e-5)

@@ -111,11 +111,11 @@ def test_a_kind_of_imperfect_mask() -> None:
     run("A kind of imperfect mask")
     mask = np.zeros((20, 30), bool)
     mask[4:16, 5:26] = True  # columns 5 to 25, the middle one is 15
-    found = [mask_corruption.degrade_mask(mask, np.random.default_rng(seed), "half") for seed in range(8)]
+    found = [mask_corruption.corrupt_mask(mask, np.random.default_rng(seed), "half") for seed in range(8)]
     kept = {tuple(m.any(0).nonzero()[0][[0, -1]]) for m in found}
     assert kept == {(5, 15), (15, 25)}
     rng = np.random.default_rng(0)
-    drawn = [mask_corruption.degrade_mask(mask, rng) for _ in range(60)]
+    drawn = [mask_corruption.corrupt_mask(mask, rng) for _ in range(60)]
     assert any(np.array_equal(m, found[0]) for m in drawn), "it is drawn with the others"
 
 

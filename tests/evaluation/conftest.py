@@ -1,4 +1,4 @@
-"""A drawn frozen set, and tiny judging networks as files."""
+"""A drawn evaluation set, and tiny judging networks as files."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from deocclude.data.evalsets.persons import FrozenSet
+from deocclude.data.evalsets.persons import EvalSet
 from drawn_set import write_drawn_set
-from tiny_judges import save_channel_means, save_mean_distance
+from tiny_metrics import save_channel_means, save_mean_distance
 
 
 @pytest.fixture(scope="session")
-def drawn(tmp_path_factory: pytest.TempPathFactory) -> FrozenSet:
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> EvalSet:
     return write_drawn_set(tmp_path_factory.mktemp("drawn") / "set")
 
 

@@ -8,21 +8,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deocclude.data.evalsets.persons import FrozenSet
+from deocclude.data.evalsets.persons import EvalSet
 from deocclude.errors import WeightsError
-from deocclude.evaluation import Judges, evaluate, summarise, to_markdown
+from deocclude.evaluation import PerceptualMetrics, evaluate, summarise, to_markdown
 from deocclude.evaluation.appearance import CROP, PERSON, VIEWS, on_grey
 from drawn_set import Oracle
 
 TRUE, PREDICTED = "deocclude, true masks", "deocclude, predicted masks"
 
 
-def run(frozen: FrozenSet, predictor: Oracle, **files: Path | None) -> dict:
-    judges = Judges.open(files.get("inception"), files.get("lpips"), size_px=256)
-    return summarise(evaluate(frozen, predictor, initial_kinds=["exact"], judges=judges))
+def run(eval_set: EvalSet, predictor: Oracle, **files: Path | None) -> dict:
+    perceptual_metrics = PerceptualMetrics.open(files.get("inception"), files.get("lpips"), size_px=256)
+    return summarise(evaluate(eval_set, predictor, initial_kinds=["exact"], perceptual_metrics=perceptual_metrics))
 
 
-def test_the_truth_itself_is_0_away_and_a_flat_colour_is_not(drawn: FrozenSet, inception: Path, lpips: Path) -> None:
+def test_the_truth_itself_is_0_away_and_a_flat_colour_is_not(drawn: EvalSet, inception: Path, lpips: Path) -> None:
     perfect = run(drawn, Oracle(drawn), inception=inception, lpips=lpips)["appearance"]
     flat = run(drawn, Oracle(drawn, colour=255), inception=inception, lpips=lpips)["appearance"]
     for view in VIEWS:
@@ -37,7 +37,7 @@ def test_the_truth_itself_is_0_away_and_a_flat_colour_is_not(drawn: FrozenSet, i
     assert perfect["lpips"][PERSON][TRUE] == {"mean": 0.0, "interval": [0.0, 0.0]}
 
 
-def test_lpips_is_over_the_whole_crop(drawn: FrozenSet, lpips: Path) -> None:
+def test_lpips_is_over_the_whole_crop(drawn: EvalSet, lpips: Path) -> None:
     """Its tiny stand-in is a mean over the crop: the hidden part's L1 times the hidden share of the crop."""
     summary = run(drawn, Oracle(drawn, colour=255), lpips=lpips)
     row = next(r for r in summary["records"]["content"] if r["method"] == TRUE and r["record_id"] == "bob-person")
@@ -48,7 +48,7 @@ def test_lpips_is_over_the_whole_crop(drawn: FrozenSet, lpips: Path) -> None:
     assert row["lpips_person"] == pytest.approx(expected, rel=0.02)
 
 
-def test_a_body_painted_too_wide_shows_in_the_person_alone(drawn: FrozenSet, inception: Path, lpips: Path) -> None:
+def test_a_body_painted_too_wide_shows_in_the_person_alone(drawn: EvalSet, inception: Path, lpips: Path) -> None:
     appearance = run(drawn, Oracle(drawn, grow=6), inception=inception, lpips=lpips)["appearance"]
     for measure in ("fid", "kid", "lpips"):
         figures = appearance[measure]
@@ -59,7 +59,7 @@ def test_a_body_painted_too_wide_shows_in_the_person_alone(drawn: FrozenSet, inc
     assert appearance["fid"][PERSON][TRUE] == pytest.approx(0.0, abs=1e-6)
 
 
-def test_without_a_network_nothing_is_made_up(drawn: FrozenSet, inception: Path) -> None:
+def test_without_a_network_nothing_is_made_up(drawn: EvalSet, inception: Path) -> None:
     without, with_inception = run(drawn, Oracle(drawn)), run(drawn, Oracle(drawn), inception=inception)
     assert without["appearance"] == {
         "networks": {"inception": None, "lpips": None, "mobilenet": without["appearance"]["networks"]["mobilenet"]},
@@ -78,7 +78,7 @@ def test_without_a_network_nothing_is_made_up(drawn: FrozenSet, inception: Path)
     assert {row["lpips"] for row in with_inception["records"]["content"]} == {None}
 
 
-def test_the_file_is_named_by_its_hash_and_all_is_json(drawn: FrozenSet, inception: Path) -> None:
+def test_the_file_is_named_by_its_hash_and_all_is_json(drawn: EvalSet, inception: Path) -> None:
     summary = run(drawn, Oracle(drawn), inception=inception)
     named = summary["appearance"]["networks"]["inception"]
     assert named["file"] == "inception.onnx" and len(named["sha256"]) == 64
@@ -91,7 +91,7 @@ def test_a_distance_of_many_numbers_is_refused(inception: Path, tmp_path: Path) 
     path = tmp_path / "three.pt"
     torch.jit.trace(lambda one, other: (one - other).mean((2, 3)), (torch.zeros(1, 3, 8, 8),) * 2).save(str(path))
     with pytest.raises(WeightsError, match=r"three.pt: expected one distance for two pictures, got 3 numbers"):
-        Judges.open(None, path, size_px=8)
+        PerceptualMetrics.open(None, path, size_px=8)
 
 
 def test_on_grey() -> None:

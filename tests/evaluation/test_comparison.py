@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from deocclude.data.evalsets.persons import FrozenSet, write_frozen_set
+from deocclude.data.evalsets.persons import EvalSet, write_eval_set
 from deocclude.errors import InputError
 from deocclude.evaluation import (
-    Judges,
+    PerceptualMetrics,
     PredictionWriter,
     StoredPredictions,
     compare,
@@ -23,12 +23,12 @@ from drawn_set import Oracle, draw_person
 
 
 @pytest.fixture(scope="module")
-def crowd(tmp_path_factory: pytest.TempPathFactory) -> FrozenSet:
+def crowd(tmp_path_factory: pytest.TempPathFactory) -> EvalSet:
     """Eight people, each behind a thing and behind nothing."""
     samples = [
         draw_person(f"p{i}", kind, rows) for i in range(8) for kind, rows in (("object", 20 + 4 * i), ("none", 0))
     ]
-    return write_frozen_set(tmp_path_factory.mktemp("crowd") / "set", samples, name="crowd", seed=3, source="code")
+    return write_eval_set(tmp_path_factory.mktemp("crowd") / "set", samples, name="crowd", seed=3, source="code")
 
 
 def save(path: Path, summary: dict) -> Path:
@@ -37,10 +37,15 @@ def save(path: Path, summary: dict) -> Path:
 
 
 def measure(
-    frozen: FrozenSet, path: Path, *, initial=("exact",), limit=None, judges=None, content=True, **oracle
+    eval_set: EvalSet, path: Path, *, initial=("exact",), limit=None, perceptual_metrics=None, content=True, **oracle
 ) -> Path:
     evaluation = evaluate(
-        frozen, Oracle(frozen, **oracle), initial_kinds=initial, limit=limit, judges=judges, content=content
+        eval_set,
+        Oracle(eval_set, **oracle),
+        initial_kinds=initial,
+        limit=limit,
+        perceptual_metrics=perceptual_metrics,
+        content=content,
     )
     return save(path, summarise(evaluation, model=path.stem))
 
@@ -49,7 +54,7 @@ def row(comparison: dict, source: str, measured: str) -> dict:
     return next(r for r in comparison["rows"] if (r["from"], r["measure"]) == (source, measured))
 
 
-def test_differences_by_hand(crowd: FrozenSet, tmp_path: Path) -> None:
+def test_differences_by_hand(crowd: EvalSet, tmp_path: Path) -> None:
     wide, right = measure(crowd, tmp_path / "wide.json", grow=6, colour=0), measure(crowd, tmp_path / "right.json")
     found = compare(wide, right)
     full = row(found, "exact", "full IoU")
@@ -67,13 +72,13 @@ def test_differences_by_hand(crowd: FrozenSet, tmp_path: Path) -> None:
     assert (back["difference"], back["better"]) == (-0.2, "A")
 
 
-def test_a_model_is_no_better_than_itself(crowd: FrozenSet, tmp_path: Path) -> None:
+def test_a_model_is_no_better_than_itself(crowd: EvalSet, tmp_path: Path) -> None:
     path = measure(crowd, tmp_path / "one.json", grow=2)
     found = compare(path, path)
     assert {(r["difference"], r["p_value"], r["better"]) for r in found["rows"]} == {(0.0, 1.0, None)}
 
 
-def test_the_table(crowd: FrozenSet, tmp_path: Path) -> None:
+def test_the_table(crowd: EvalSet, tmp_path: Path) -> None:
     found = compare(measure(crowd, tmp_path / "wide.json", grow=6), measure(crowd, tmp_path / "right.json"))
     text = comparison_to_markdown(found)
     assert text.startswith("# A and B on crowd\n\n- A: wide (")
@@ -85,7 +90,7 @@ def test_the_table(crowd: FrozenSet, tmp_path: Path) -> None:
     json.dumps(found, allow_nan=False)
 
 
-def test_files_of_another_system_compare_with_ours(crowd: FrozenSet, tmp_path: Path) -> None:
+def test_files_of_another_system_compare_with_ours(crowd: EvalSet, tmp_path: Path) -> None:
     ours = summarise(
         evaluate(crowd, Oracle(crowd, grow=3), initial_kinds=["exact"], on_person=PredictionWriter(tmp_path / "theirs"))
     )
@@ -95,7 +100,7 @@ def test_files_of_another_system_compare_with_ours(crowd: FrozenSet, tmp_path: P
     assert {(r["difference"], r["better"]) for r in found["rows"]} == {(0.0, None)}
 
 
-def test_predicted_masks_compare_only_from_one_start(crowd: FrozenSet, tmp_path: Path) -> None:
+def test_predicted_masks_compare_only_from_one_start(crowd: EvalSet, tmp_path: Path) -> None:
     a = measure(crowd, tmp_path / "a.json", initial=("exact", "box"))
     b = measure(crowd, tmp_path / "b.json", initial=("box", "exact"))
     found = compare(a, b)
@@ -103,10 +108,10 @@ def test_predicted_masks_compare_only_from_one_start(crowd: FrozenSet, tmp_path:
     assert "they start from exact in A and box in B" in found["notes"][0]
 
 
-def test_lpips_compares_only_by_one_network(drawn: FrozenSet, tmp_path: Path, lpips: Path) -> None:
-    judges = Judges(lpips=PictureNetwork.open(lpips, pictures=2, size_px=256))
-    a = measure(drawn, tmp_path / "a.json", judges=judges, colour=0)
-    b = measure(drawn, tmp_path / "b.json", judges=judges)
+def test_lpips_compares_only_by_one_network(drawn: EvalSet, tmp_path: Path, lpips: Path) -> None:
+    perceptual_metrics = PerceptualMetrics(lpips=PictureNetwork.open(lpips, pictures=2, size_px=256))
+    a = measure(drawn, tmp_path / "a.json", perceptual_metrics=perceptual_metrics, colour=0)
+    b = measure(drawn, tmp_path / "b.json", perceptual_metrics=perceptual_metrics)
     assert row(compare(a, b), "true masks", "LPIPS, working crop")["difference"] < 0
     without = measure(drawn, tmp_path / "without.json")
     found = compare(a, without)
@@ -114,7 +119,7 @@ def test_lpips_compares_only_by_one_network(drawn: FrozenSet, tmp_path: Path, lp
     assert found["notes"][0] == "LPIPS is left out: it was not measured by the same network in both"
 
 
-def test_what_one_file_does_not_know_is_left_out(crowd: FrozenSet, tmp_path: Path) -> None:
+def test_what_one_file_does_not_know_is_left_out(crowd: EvalSet, tmp_path: Path) -> None:
     """An eval.json of before the feature distance, with `sharpness`, is read and compared as before."""
     path = measure(crowd, tmp_path / "new.json", colour=0)
     summary = json.loads(path.read_text())
@@ -136,7 +141,7 @@ def test_what_one_file_does_not_know_is_left_out(crowd: FrozenSet, tmp_path: Pat
     assert found["notes"][0] == "the feature distance is left out: it was not measured by the same network in both"
 
 
-def test_sets_that_differ(crowd: FrozenSet, drawn: FrozenSet, tmp_path: Path) -> None:
+def test_sets_that_differ(crowd: EvalSet, drawn: EvalSet, tmp_path: Path) -> None:
     whole = measure(crowd, tmp_path / "whole.json", content=False)
     other = measure(drawn, tmp_path / "other.json", content=False)
     with pytest.raises(InputError, match=r"not of the same set: .*whole.json is of crowd, .*other.json of drawn"):
@@ -154,7 +159,7 @@ def test_sets_that_differ(crowd: FrozenSet, drawn: FrozenSet, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("content", ["not JSON", "[]", '{"format": 1}', '{"records": {"masks": [], "content": []}}'])
-def test_files_that_are_no_eval_json(crowd: FrozenSet, tmp_path: Path, content: str) -> None:
+def test_files_that_are_no_eval_json(crowd: EvalSet, tmp_path: Path, content: str) -> None:
     right = measure(crowd, tmp_path / "right.json", content=False)
     (tmp_path / "wrong.json").write_text(content)
     with pytest.raises(InputError, match=r"wrong.json: (expected an eval.json|cannot be read as JSON)") as caught:

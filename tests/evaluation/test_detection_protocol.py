@@ -1,4 +1,4 @@
-"""Photos of several people: the frozen set, and the measures of finding, masks and order, on known answers."""
+"""Photos of several people: the evaluation set, and the measures of finding, masks and order, on known answers."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_a_set_comes_back_as_it_was_written(scenes: SceneSet) -> None:
 
 def test_a_set_that_is_not_one(scenes: SceneSet, tmp_path: Path) -> None:
     assert not is_scene_set(tmp_path)
-    with pytest.raises(InputError, match="not a frozen set of scenes"):
+    with pytest.raises(InputError, match="not an evaluation set of scenes"):
         SceneSet.open(tmp_path)
     (tmp_path / "set.json").write_text(json.dumps({"format": 1, "kind": "scenes", "name": "x"}))
     with pytest.raises(InputError, match="does not describe a set of scenes"):

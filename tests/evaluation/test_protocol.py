@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deocclude.data.evalsets.persons import FrozenSet, write_frozen_set
+from deocclude.data.evalsets.persons import EvalSet, write_eval_set
 from deocclude.errors import InputError, MissingExtraError
 from deocclude.evaluation import TypicalPoses, draw_sheet, evaluate, summarise, to_markdown
 from deocclude.evaluation.baselines import blur_inside, convex_hull, inpaint_from_body, mean_colour
@@ -23,14 +23,14 @@ from drawn_set import HEIGHT, WIDTH, Answer, Oracle, Person, draw_person
 
 
 @pytest.fixture(scope="module")
-def frozen(tmp_path_factory: pytest.TempPathFactory) -> FrozenSet:
+def eval_set(tmp_path_factory: pytest.TempPathFactory) -> EvalSet:
     samples = [
         draw_person("ann", "object", 20),
         draw_person("ann", "low", 44),
         draw_person("bob", "person", 60),
         draw_person("bob", "none", 0),
     ]
-    return write_frozen_set(tmp_path_factory.mktemp("frozen") / "set", samples, name="drawn", seed=3, source="code")
+    return write_eval_set(tmp_path_factory.mktemp("frozen") / "set", samples, name="drawn", seed=3, source="code")
 
 
 class Repeater:
@@ -63,25 +63,27 @@ class Finder:
         return image
 
 
-def test_from_the_photo_alone_the_likest_person_is_measured(frozen: FrozenSet) -> None:
-    sample = frozen.load(frozen.records[0])
+def test_from_the_photo_alone_the_likest_person_is_measured(eval_set: EvalSet) -> None:
+    sample = eval_set.load(eval_set.records[0])
     other = np.zeros_like(sample.amodal)
     other[:, 60:] = True
     right = Person(sample.visible, sample.amodal, sample.photo)
-    found = evaluate(frozen, Finder(Person(other, other, sample.photo), right), initial_kinds=["photo"], content=False)
+    found = evaluate(
+        eval_set, Finder(Person(other, other, sample.photo), right), initial_kinds=["photo"], content=False
+    )
     first = [s for s in found.masks if s.record_id == sample.id]
     assert [s.method for s in first] == ["deocclude", "box of the whole photo", "GrabCut foreground"]
     assert first[0].full_iou == 1 and first[1].full_iou == pytest.approx(80 * 24 / (HEIGHT * WIDTH))
     for people in ((), (Person(other, other, sample.photo),)):
-        nobody = evaluate(frozen, Finder(*people), initial_kinds=["photo"], content=False)
+        nobody = evaluate(eval_set, Finder(*people), initial_kinds=["photo"], content=False)
         assert [s.full_iou for s in nobody.masks if s.method == "deocclude"] == [0] * 4
     tables = to_markdown(summarise(found))
     assert "photo" in tables and "GrabCut" in tables
 
 
-def test_a_perfect_predictor_scores_perfectly(frozen: FrozenSet) -> None:
-    oracle = Oracle(frozen)
-    summary = summarise(evaluate(frozen, oracle))
+def test_a_perfect_predictor_scores_perfectly(eval_set: EvalSet) -> None:
+    oracle = Oracle(eval_set)
+    summary = summarise(evaluate(eval_set, oracle))
     assert oracle.prompts == ["mask", "mask", "box"] * 4
     for initial in ("exact", "degraded", "box"):
         ours = summary["masks"][initial]["deocclude"]
@@ -97,8 +99,8 @@ def test_a_perfect_predictor_scores_perfectly(frozen: FrozenSet) -> None:
         assert content["ssim"] == content["gradient_ratio"] == content["gradient_ratio_median"] == pytest.approx(1.0)
 
 
-def test_the_visible_mask_alone_finds_nothing_hidden(frozen: FrozenSet) -> None:
-    summary = summarise(evaluate(frozen, Repeater(), initial_kinds=["exact"]))
+def test_the_visible_mask_alone_finds_nothing_hidden(eval_set: EvalSet) -> None:
+    summary = summarise(evaluate(eval_set, Repeater(), initial_kinds=["exact"]))
     exact = summary["masks"]["exact"]
     # Seen rows are 60, 36 and 20 of 80.
     assert exact["deocclude"]["full_iou"] == pytest.approx((0.75 + 0.45 + 0.25) / 3, abs=1e-6)
@@ -113,8 +115,8 @@ def test_the_visible_mask_alone_finds_nothing_hidden(frozen: FrozenSet) -> None:
     assert untouched["gradient_ratio"] < 0.05
 
 
-def test_over_completion_and_false_completion(frozen: FrozenSet) -> None:
-    exact = summarise(evaluate(frozen, Oracle(frozen, grow=6), initial_kinds=["exact"], content=False))["masks"][
+def test_over_completion_and_false_completion(eval_set: EvalSet) -> None:
+    exact = summarise(evaluate(eval_set, Oracle(eval_set, grow=6), initial_kinds=["exact"], content=False))["masks"][
         "exact"
     ]
     # 6 columns beside 24.
@@ -127,16 +129,16 @@ def test_over_completion_and_false_completion(frozen: FrozenSet) -> None:
     assert exact["initial mask"]["false_completion"] == 0.0
 
 
-def test_visible_iou_is_of_the_refined_mask(frozen: FrozenSet) -> None:
-    degraded = summarise(evaluate(frozen, Oracle(frozen), initial_kinds=["degraded"], content=False))["masks"][
+def test_visible_iou_is_of_the_refined_mask(eval_set: EvalSet) -> None:
+    degraded = summarise(evaluate(eval_set, Oracle(eval_set), initial_kinds=["degraded"], content=False))["masks"][
         "degraded"
     ]
     assert degraded["deocclude"]["visible_iou"] == 1.0
     assert degraded["initial mask"]["visible_iou"] == degraded["convex hull"]["visible_iou"] < 1.0
 
 
-def test_tables_by_visible_ratio_and_by_occluder(frozen: FrozenSet) -> None:
-    summary = summarise(evaluate(frozen, Repeater(), initial_kinds=["exact"], content=False))
+def test_tables_by_visible_ratio_and_by_occluder(eval_set: EvalSet) -> None:
+    summary = summarise(evaluate(eval_set, Repeater(), initial_kinds=["exact"], content=False))
     bins = summary["by_visible_ratio"]["exact"]
     assert [part["pictures"] for part in bins] == [0, 0, 1, 0, 1, 0, 0, 1, 0, 0]
     assert (bins[4]["visible_from"], bins[4]["full_iou"]) == (0.4, 0.45)
@@ -147,8 +149,8 @@ def test_tables_by_visible_ratio_and_by_occluder(frozen: FrozenSet) -> None:
     assert "hidden appearance" not in to_markdown(summary)
 
 
-def test_content_of_a_flat_colour(frozen: FrozenSet) -> None:
-    evaluation = evaluate(frozen, Oracle(frozen, colour=100), initial_kinds=["exact"])
+def test_content_of_a_flat_colour(eval_set: EvalSet) -> None:
+    evaluation = evaluate(eval_set, Oracle(eval_set, colour=100), initial_kinds=["exact"])
     content = summarise(evaluation)["content"]
     flat = content["deocclude, true masks"]
     # Stripes of 4 px, 40 away on both sides; growing the crop smooths 1 px of 4, where the distance is 20 on average.
@@ -169,15 +171,15 @@ def test_content_of_a_flat_colour(frozen: FrozenSet) -> None:
 
 def test_only_whose_truth_is_known_is_scored_on_content(tmp_path: Path) -> None:
     samples = [draw_person("ann", "object", 20), replace(draw_person("bob", "unknown", 44), truth=None)]
-    frozen = write_frozen_set(tmp_path / "set", samples, name="half", seed=0, source="code")
-    evaluation = evaluate(frozen, Repeater(), initial_kinds=["exact"])
+    eval_set = write_eval_set(tmp_path / "set", samples, name="half", seed=0, source="code")
+    evaluation = evaluate(eval_set, Repeater(), initial_kinds=["exact"])
     assert {score.record_id for score in evaluation.content} == {"ann-object"}
     assert "no unoccluded truth of 1 of 2 pictures: their appearance is not measured" in evaluation.notes
     assert len({score.record_id for score in evaluation.masks}) == 2
 
 
-def test_the_summary_is_plain_json_and_the_same_each_time(frozen: FrozenSet) -> None:
-    first, second = (summarise(evaluate(frozen, Oracle(frozen, grow=2)), model="base") for _ in range(2))
+def test_the_summary_is_plain_json_and_the_same_each_time(eval_set: EvalSet) -> None:
+    first, second = (summarise(evaluate(eval_set, Oracle(eval_set, grow=2)), model="base") for _ in range(2))
     for summary in (first, second):
         summary.pop("seconds")
     assert json.dumps(first, allow_nan=False) == json.dumps(second, allow_nan=False)
@@ -185,8 +187,8 @@ def test_the_summary_is_plain_json_and_the_same_each_time(frozen: FrozenSet) -> 
     assert first["model"] == "base" and first["set"]["people"] == 2
 
 
-def test_markdown_holds_every_method(frozen: FrozenSet) -> None:
-    text = to_markdown(summarise(evaluate(frozen, Oracle(frozen)), model="base"))
+def test_markdown_holds_every_method(eval_set: EvalSet) -> None:
+    text = to_markdown(summarise(evaluate(eval_set, Oracle(eval_set)), model="base"))
     assert text.startswith("# base on drawn: 2 people, 4 pictures\n")
     for name in ("convex hull", "initial mask", "inpainting from the body", "mean colour of the body", "| degraded"):
         assert name in text
@@ -196,41 +198,41 @@ def test_markdown_holds_every_method(frozen: FrozenSet) -> None:
             assert len({line.count("|") for line in block.splitlines()}) == 1
 
 
-def test_an_unknown_kind_of_initial_mask(frozen: FrozenSet) -> None:
+def test_an_unknown_kind_of_initial_mask(eval_set: EvalSet) -> None:
     with pytest.raises(ValueError, match="exact, degraded, box, photo, got scribble"):
-        evaluate(frozen, Repeater(), initial_kinds=["scribble"])
+        evaluate(eval_set, Repeater(), initial_kinds=["scribble"])
 
 
-def test_without_opencv_what_needs_it_says_so_at_once(frozen: FrozenSet, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_opencv_what_needs_it_says_so_at_once(eval_set: EvalSet, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cv2", None)
     for options in ({"initial_kinds": ["degraded"], "content": False}, {"initial_kinds": ["exact"]}):
         with pytest.raises(MissingExtraError, match=r'pip install "deocclude\[train\]"'):
-            evaluate(frozen, Repeater(), **options)
-    assert evaluate(frozen, Repeater(), initial_kinds=["exact", "box"], content=False).records == 4
+            evaluate(eval_set, Repeater(), **options)
+    assert evaluate(eval_set, Repeater(), initial_kinds=["exact", "box"], content=False).records == 4
 
 
 # --- initial masks and the part of a set ---------------------------------------------------------------------------
 
 
-def test_initial_masks(frozen: FrozenSet) -> None:
-    sample = frozen.load(frozen.records[0])
-    exact = InitialPrompt.of(sample, "exact", frozen.seed)
+def test_initial_masks(eval_set: EvalSet) -> None:
+    sample = eval_set.load(eval_set.records[0])
+    exact = InitialPrompt.of(sample, "exact", eval_set.seed)
     assert exact.mask is sample.visible and exact.box_xyxy is None
-    box = InitialPrompt.of(sample, "box", frozen.seed)
+    box = InitialPrompt.of(sample, "box", eval_set.seed)
     assert box.box_xyxy == (24, 8, 48, 68)
     np.testing.assert_array_equal(box.mask, sample.visible)  # the body is a rectangle
-    degraded = InitialPrompt.of(sample, "degraded", frozen.seed)
+    degraded = InitialPrompt.of(sample, "degraded", eval_set.seed)
     assert degraded.mask.any()
-    np.testing.assert_array_equal(degraded.mask, InitialPrompt.of(sample, "degraded", frozen.seed).mask)
+    np.testing.assert_array_equal(degraded.mask, InitialPrompt.of(sample, "degraded", eval_set.seed).mask)
     others = [InitialPrompt.of(sample, "degraded", seed).mask for seed in range(8)]
     assert any(not np.array_equal(degraded.mask, other) for other in others)
 
 
 def test_nobody_visible_is_answered_with_nobody(tmp_path: Path) -> None:
-    frozen = write_frozen_set(
+    eval_set = write_eval_set(
         tmp_path / "set", [draw_person("ann", "object", 80)], name="hidden", seed=0, source="code"
     )
-    summary = summarise(evaluate(frozen, Repeater()))
+    summary = summarise(evaluate(eval_set, Repeater()))
     assert {initial: methods["deocclude"]["full_iou"] for initial, methods in summary["masks"].items()} == {
         "exact": 0.0,
         "degraded": 0.0,
@@ -240,7 +242,7 @@ def test_nobody_visible_is_answered_with_nobody(tmp_path: Path) -> None:
 
 def test_a_limited_run_takes_the_same_records_nested_and_of_every_kind(tmp_path: Path) -> None:
     samples = [draw_person(f"p{i}", kind, 20) for i in range(20) for kind in ("object", "person", "low")]
-    records = write_frozen_set(tmp_path / "set", samples, name="many", seed=0, source="code").records
+    records = write_eval_set(tmp_path / "set", samples, name="many", seed=0, source="code").records
     few, more = draw_records(records, 12), draw_records(records, 30)
     assert (len(few), len(more)) == (12, 30)
     assert set(few) < set(more)
@@ -310,9 +312,9 @@ def test_a_typical_pose_may_reach_beyond_the_photo() -> None:
     assert not typical_bodies().complete(np.zeros((60, 60), bool)).any()
 
 
-def test_typical_poses_are_measured_beside(frozen: FrozenSet) -> None:
+def test_typical_poses_are_measured_beside(eval_set: EvalSet) -> None:
     poses = typical_bodies()
-    evaluation = evaluate(frozen, Repeater(), initial_kinds=["exact"], typical_poses=poses, content=False)
+    evaluation = evaluate(eval_set, Repeater(), initial_kinds=["exact"], typical_poses=poses, content=False)
     assert "nearest typical pose" in summarise(evaluation)["masks"]["exact"]
     assert evaluation.notes == []
 
@@ -356,10 +358,10 @@ def test_the_blurred_recovery_is_of_the_body_alone() -> None:
     assert blurred[34, 10, 0] == pytest.approx(140, abs=1), "at the body's corner, far from the step"
 
 
-def test_further_recoveries_are_rows_of_their_own(frozen: FrozenSet) -> None:
-    older = Oracle(frozen, colour=100)
+def test_further_recoveries_are_rows_of_their_own(eval_set: EvalSet) -> None:
+    older = Oracle(eval_set, colour=100)
     against = {"v1": lambda sample: older.recover(sample.photo, sample.visible, sample.amodal)}
-    content = summarise(evaluate(frozen, Oracle(frozen), initial_kinds=["exact"], against=against))["content"]
+    content = summarise(evaluate(eval_set, Oracle(eval_set), initial_kinds=["exact"], against=against))["content"]
     assert list(content)[:3] == ["deocclude, true masks", "deocclude, predicted masks", "v1, true masks"]
     assert content["deocclude, true masks"]["l1"] == 0 and content["v1, true masks"]["l1"] == pytest.approx(35, abs=2)
     assert content["blurred recovery"]["gradient_ratio"] < 0.7 < content["deocclude, true masks"]["gradient_ratio"]
@@ -371,8 +373,8 @@ def test_further_recoveries_are_rows_of_their_own(frozen: FrozenSet) -> None:
 class Parser(Repeater):
     """The truth of both masks, and the same parts whatever the photo."""
 
-    def __init__(self, frozen: FrozenSet, parsing: np.ndarray) -> None:
-        self.oracle, self.parsing = Oracle(frozen), parsing
+    def __init__(self, eval_set: EvalSet, parsing: np.ndarray) -> None:
+        self.oracle, self.parsing = Oracle(eval_set), parsing
 
     def __call__(self, image, masks=None, boxes_xyxy=None) -> Answer:
         answer = self.oracle(image, masks, boxes_xyxy)
@@ -388,11 +390,11 @@ def test_body_parts_inside_the_hidden_region_by_hand(tmp_path: Path) -> None:
     truth[78:84] = shoe
     truth[84:] = 255  # unknown
     samples = [replace(sample, parsing=truth), draw_person("bob", "low", 20)]
-    frozen = write_frozen_set(tmp_path / "set", samples, name="parts", seed=0, source="code")
+    eval_set = write_eval_set(tmp_path / "set", samples, name="parts", seed=0, source="code")
     predicted = np.full((HEIGHT, WIDTH), face, np.uint8)
     predicted[68:74] = leg
     predicted[78:] = shoe
-    evaluation = evaluate(frozen, Parser(frozen, predicted), initial_kinds=["exact", "box"], content=False)
+    evaluation = evaluate(eval_set, Parser(eval_set, predicted), initial_kinds=["exact", "box"], content=False)
     assert [(score.record_id, score.counts) for score in evaluation.parts] == [
         ("ann-object", {"face": (0, 4 * 24, 0), "leg": (6 * 24, 10 * 24, 10 * 24), "footwear": (144, 144, 144)})
     ]
@@ -406,22 +408,22 @@ def test_body_parts_inside_the_hidden_region_by_hand(tmp_path: Path) -> None:
     }
     text = to_markdown(summary)
     assert "| leg             | 62.5 %               | 0.600 |" in text and "Over 1 pictures of 1 people" in text
-    assert summarise(evaluate(frozen, Oracle(frozen), content=False))["parts"] is None, "no parts predicted"
+    assert summarise(evaluate(eval_set, Oracle(eval_set), content=False))["parts"] is None, "no parts predicted"
 
 
 # --- contact sheet -------------------------------------------------------------------------------------------------
 
 
-def test_the_contact_sheet_goes_from_easy_to_hard(frozen: FrozenSet) -> None:
-    evaluation = evaluate(frozen, Repeater(), content=False)
+def test_the_contact_sheet_goes_from_easy_to_hard(eval_set: EvalSet) -> None:
+    evaluation = evaluate(eval_set, Repeater(), content=False)
     assert [score.record_id for score in easy_to_hard(evaluation, "exact", 9)] == [
         "ann-object",
         "ann-low",
         "bob-person",
     ]
     assert [score.record_id for score in easy_to_hard(evaluation, "exact", 2)] == ["ann-object", "bob-person"]
-    two = np.asarray(draw_sheet(evaluation, frozen, Repeater(), rows=2))
-    three = np.asarray(draw_sheet(evaluation, frozen, Repeater(), rows=3, initial="box"))
+    two = np.asarray(draw_sheet(evaluation, eval_set, Repeater(), rows=2))
+    three = np.asarray(draw_sheet(evaluation, eval_set, Repeater(), rows=3, initial="box"))
     assert two.shape[1] == three.shape[1]
     row_height = three.shape[0] - two.shape[0]
     heading = two.shape[0] - 2 * row_height
@@ -435,6 +437,6 @@ def test_the_contact_sheet_goes_from_easy_to_hard(frozen: FrozenSet) -> None:
 
 
 def test_a_sheet_of_nobody_is_an_error(tmp_path: Path) -> None:
-    frozen = write_frozen_set(tmp_path / "set", [draw_person("bob", "none", 0)], name="n", seed=0, source="code")
+    eval_set = write_eval_set(tmp_path / "set", [draw_person("bob", "none", 0)], name="n", seed=0, source="code")
     with pytest.raises(InputError, match="nobody occluded"):
-        draw_sheet(evaluate(frozen, Repeater(), content=False), frozen, Repeater())
+        draw_sheet(evaluate(eval_set, Repeater(), content=False), eval_set, Repeater())

@@ -20,7 +20,7 @@ from deocclude.export import to_onnx
 from deocclude.export.to_onnx import build_network, example_inputs, export_onnx, export_to_weights, parity
 from deocclude.inference.runtime import BUNDLED_WEIGHTS, find_model, open_networks
 from deocclude.models.blocks import count_parameters
-from deocclude.models.box_segmenter import BoxMasksConfig, BoxMasksNet
+from deocclude.models.box_segmenter import BoxSegmenter, BoxSegmenterConfig
 from deocclude.models.content_recovery import ContentRecoveryConfig, ContentRecoveryNet
 from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet, to_probabilities
 from deocclude.models.people_detector import PeopleDetector, PeopleDetectorConfig
@@ -89,7 +89,7 @@ def test_the_network_for_boxes_goes_into_the_model_and_looks_at_boxes(
     folder = tmp_path / "weights"
     shutil.copytree(exported[0], folder)
     torch.manual_seed(0)
-    network = BoxMasksNet(BoxMasksConfig(widths=(8, 8, 8, 8), blocks=(0, 0, 0, 1), head_width=8)).eval()
+    network = BoxSegmenter(BoxSegmenterConfig(widths=(8, 8, 8, 8), blocks=(0, 0, 0, 1), head_width=8)).eval()
     source = tmp_path / "box.safetensors"
     metadata = {"network": "mask_box", "config": network.config.to_dict(), "size_px": 96, "tells_apart": False}
     save_weights(source, network.state_dict(), metadata)
@@ -114,16 +114,16 @@ def test_the_network_for_boxes_goes_into_the_model_and_looks_at_boxes(
     photo = np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8)
     asked = []
     pipe = deocclude.load("tiny", device="cpu", weights_dir=folder)
-    box_network = pipe._complete._box_network
+    box_segmenter = pipe._complete._box_segmenter
 
     class Counted:
-        input_size, fine_size = box_network.input_size, box_network.fine_size
+        input_size, fine_size = box_segmenter.input_size, box_segmenter.fine_size
 
         def __call__(self, **inputs):
             asked.append(inputs["initial"])
-            return box_network(**inputs)
+            return box_segmenter(**inputs)
 
-    pipe._complete._box_network = Counted()
+    pipe._complete._box_segmenter = Counted()
     pipe(photo, masks=[np.arange(160) + 0 * np.arange(120)[:, None] < np.arange(120)[:, None]])
     assert not asked, "a mask is stage 1's alone"
     pipe(photo, boxes_xyxy=[(20, 20, 90, 110)])
@@ -132,7 +132,7 @@ def test_the_network_for_boxes_goes_into_the_model_and_looks_at_boxes(
 
 def _tells_apart(folder: Path) -> bool:
     """Whether the model of a weights folder does."""
-    return deocclude.load("tiny", device="cpu", weights_dir=folder)._complete._tells_apart
+    return deocclude.load("tiny", device="cpu", weights_dir=folder)._complete._splits_boxes
 
 
 def test_the_folder_holds_what_the_manifest_says(exported: tuple[Path, dict[str, dict]]) -> None:
@@ -347,7 +347,7 @@ def test_the_threshold_moves_the_decision_and_nothing_else() -> None:
 
 
 def test_sizes_are_in_steps_of_the_smallest_feature() -> None:
-    steps = {MaskCompletionNet: 32, ContentRecoveryNet: 128, PeopleDetector: 32, BoxMasksNet: 32}
+    steps = {MaskCompletionNet: 32, ContentRecoveryNet: 128, PeopleDetector: 32, BoxSegmenter: 32}
     with torch.device("meta"):
         assert {kind: to_onnx.size_step_px(kind()) for kind in steps} == steps
 

@@ -155,10 +155,10 @@ def of_detector_samples(root: Path, label: str, size_px: int, count: int) -> Ite
     from deocclude.data.samples.real_people import RealPeople
     from deocclude.data.sources.library import SourceWeights, load_library
     from deocclude.data.sources.real_photos import read_wild
-    from deocclude.data.synthesis.multi_person import Cast, CrowdConfig
+    from deocclude.data.synthesis.multi_person import AssetPool, CrowdConfig
 
     library, wild = load_library(root, "train", SourceWeights()), list(read_wild(root / "wild", "train"))
-    stream = PeopleStream(Cast.of(library), wild, CrowdConfig(), 0.4, seed=7)
+    stream = PeopleStream(AssetPool.of(library), wild, CrowdConfig(), 0.4, seed=7)
     digest = Digest()
     for number in range(count // 10):
         batch = stream.batch(number, 10, size_px)
@@ -179,7 +179,7 @@ def of_exports() -> Iterator[tuple[str, str]]:
     from onnx import numpy_helper
 
     from deocclude.export.to_onnx import example_inputs, export_onnx
-    from deocclude.models.box_segmenter import BoxMasksConfig, BoxMasksNet
+    from deocclude.models.box_segmenter import BoxSegmenter, BoxSegmenterConfig
     from deocclude.models.content_recovery import ContentRecoveryConfig, ContentRecoveryNet
     from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet
     from deocclude.models.people_detector import PeopleDetector, PeopleDetectorConfig
@@ -191,7 +191,7 @@ def of_exports() -> Iterator[tuple[str, str]]:
         "content_recovery": lambda: ContentRecoveryNet(
             ContentRecoveryConfig(widths=(8,) * 5, kernels=(3,) * 5, key_channels=4)
         ),
-        "mask_box": lambda: BoxMasksNet(BoxMasksConfig()),
+        "mask_box": lambda: BoxSegmenter(BoxSegmenterConfig()),
         "people_detector": lambda: PeopleDetector(PeopleDetectorConfig.base()),
     }
     for name, make in tiny.items():

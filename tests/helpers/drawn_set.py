@@ -1,4 +1,4 @@
-"""People drawn by code for frozen sets, and a predictor that knows them."""
+"""People drawn by code for evaluation sets, and a predictor that knows them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from deocclude.data.evalsets.persons import FrozenSample, FrozenSet, write_frozen_set
+from deocclude.data.evalsets.persons import EvalSample, EvalSet, write_eval_set
 
 HEIGHT, WIDTH = 96, 72
 
 
-def draw_person(person: str, kind: str, hidden_rows: int) -> FrozenSample:
+def draw_person(person: str, kind: str, hidden_rows: int) -> EvalSample:
     """A striped body, rows 8-88 and columns 24-48, its lowest `hidden_rows` behind a green thing."""
     truth = np.full((HEIGHT, WIDTH, 3), 200, np.uint8)
     amodal = np.zeros((HEIGHT, WIDTH), bool)
@@ -23,7 +23,7 @@ def draw_person(person: str, kind: str, hidden_rows: int) -> FrozenSample:
     visible[88 - hidden_rows :] = False
     photo = truth.copy()
     photo[88 - hidden_rows : 88, 12:60] = (0, 160, 0) if hidden_rows else photo[88:88, 12:60]
-    return FrozenSample(f"{person}-{kind}", person, kind, photo, truth, visible, amodal)
+    return EvalSample(f"{person}-{kind}", person, kind, photo, truth, visible, amodal)
 
 
 @dataclass
@@ -42,8 +42,8 @@ class Answer:
 class Oracle:
     """Knows each truth by its photo; adds `grow` px on the body's right, fills what is hidden with one `colour`."""
 
-    def __init__(self, frozen: FrozenSet, *, grow: int = 0, colour: int | None = None) -> None:
-        self.samples = {frozen.load(record).photo.tobytes(): frozen.load(record) for record in frozen}
+    def __init__(self, eval_set: EvalSet, *, grow: int = 0, colour: int | None = None) -> None:
+        self.samples = {eval_set.load(record).photo.tobytes(): eval_set.load(record) for record in eval_set}
         self.grow = grow
         self.colour = colour
         self.prompts: list[str] = []
@@ -63,7 +63,7 @@ class Oracle:
         return content
 
 
-def write_drawn_set(folder: Path) -> FrozenSet:
+def write_drawn_set(folder: Path) -> EvalSet:
     """Three occluded pictures of two people, and one that nothing hides."""
     samples = [
         draw_person("ann", "object", 20),
@@ -71,4 +71,4 @@ def write_drawn_set(folder: Path) -> FrozenSet:
         draw_person("bob", "person", 60),
         draw_person("bob", "none", 0),
     ]
-    return write_frozen_set(folder, samples, name="drawn", seed=3, source="code")
+    return write_eval_set(folder, samples, name="drawn", seed=3, source="code")

@@ -2,20 +2,20 @@ import numpy as np
 import pytest
 
 from deocclude.imaging.crop import Region
-from deocclude.imaging.depth_order import Body, Occlusion, back_to_front, find_occlusions, share_out_pixels
+from deocclude.imaging.depth_order import BodyMasks, Occlusion, back_to_front, find_occlusions, resolve_overlaps
 
 
-def body(top: int, left: int, bottom: int, right: int, hidden=(0, 0, 0, 0)) -> Body:
+def body(top: int, left: int, bottom: int, right: int, hidden=(0, 0, 0, 0)) -> BodyMasks:
     """A filled rectangle in a region one pixel larger, of which a rectangle in photo pixels is hidden."""
     region = Region(top - 1, left - 1, bottom + 1, right + 1)
     photo = np.zeros((60, 60), bool)
     photo[top:bottom, left:right] = True
     amodal = photo[region.slices].copy()
     photo[hidden[0] : hidden[2], hidden[1] : hidden[3]] = False
-    return Body(region, photo[region.slices], amodal)
+    return BodyMasks(region, photo[region.slices], amodal)
 
 
-def on_photo(one: Body, part: np.ndarray) -> np.ndarray:
+def on_photo(one: BodyMasks, part: np.ndarray) -> np.ndarray:
     photo = np.zeros((60, 60), bool)
     photo[one.region.slices] = part
     return photo
@@ -27,7 +27,7 @@ FRONT = body(20, 15, 50, 30)
 
 
 def test_masks_that_touch_nowhere_stay():
-    visible = share_out_pixels([BEHIND, FRONT])
+    visible = resolve_overlaps([BEHIND, FRONT])
     assert np.array_equal(visible[0], BEHIND.visible) and np.array_equal(visible[1], FRONT.visible)
 
 
@@ -36,7 +36,7 @@ def test_contested_pixels_go_to_who_is_in_front_whatever_the_order_of_prompts():
     greedy = body(5, 10, 40, 20, hidden=(20, 17, 40, 20))
     expected = on_photo(BEHIND, BEHIND.visible)
     for bodies in ([greedy, FRONT], [FRONT, greedy]):
-        visible = [on_photo(one, part) for one, part in zip(bodies, share_out_pixels(bodies), strict=True)]
+        visible = [on_photo(one, part) for one, part in zip(bodies, resolve_overlaps(bodies), strict=True)]
         behind, front = visible if bodies[0] is greedy else visible[::-1]
         assert np.array_equal(behind, expected)
         assert np.array_equal(front, on_photo(FRONT, FRONT.visible))
@@ -45,7 +45,7 @@ def test_contested_pixels_go_to_who_is_in_front_whatever_the_order_of_prompts():
 def test_a_contested_pixel_goes_to_who_is_surer_to_be_seen_there():
     greedy = body(5, 10, 40, 20, hidden=(20, 17, 40, 20))  # claims two columns of the front one's body
 
-    def with_probability(one: Body, of_column) -> Body:
+    def with_probability(one: BodyMasks, of_column) -> BodyMasks:
         columns = np.arange(one.region.left, one.region.right)
         return one._replace(visible_prob=np.where(one.visible, of_column(columns), 0).astype(np.uint8))
 
@@ -55,7 +55,7 @@ def test_a_contested_pixel_goes_to_who_is_surer_to_be_seen_there():
         with_probability(FRONT, lambda x: np.where(x == 15, 150, 200)),
     ]
     for pair in (bodies, bodies[::-1]):
-        visible = {one.region: on_photo(one, part) for one, part in zip(pair, share_out_pixels(pair), strict=True)}
+        visible = {one.region: on_photo(one, part) for one, part in zip(pair, resolve_overlaps(pair), strict=True)}
         behind, front = visible[greedy.region], visible[FRONT.region]
         assert not (behind & front).any()
         assert behind[20:40, 15].all() and not front[20:40, 15].any()
@@ -66,28 +66,28 @@ def test_being_surer_leaves_nobody_next_to_nothing():
     tall, child = body(5, 5, 50, 30), body(20, 10, 40, 20)
     sure = tall._replace(visible_prob=np.where(tall.visible, 255, 0).astype(np.uint8))
     unsure = child._replace(visible_prob=np.where(child.visible, 140, 0).astype(np.uint8))
-    visible = share_out_pixels([sure, unsure])
+    visible = resolve_overlaps([sure, unsure])
     assert np.array_equal(visible[1], child.visible)
     assert np.count_nonzero(visible[0]) == 45 * 25 - 200
 
 
 def test_where_nothing_tells_the_lower_body_is_nearer():
     high, low = body(5, 10, 30, 20), body(10, 15, 40, 25)
-    visible = share_out_pixels([high, low])
+    visible = resolve_overlaps([high, low])
     assert np.array_equal(visible[1], low.visible)
     assert np.count_nonzero(visible[0]) == 250 - 20 * 5
 
 
 def test_one_person_given_twice_keeps_both_masks():
     once, again = body(5, 10, 40, 20), body(6, 10, 40, 20)
-    visible = share_out_pixels([once, again], may_repeat=True)
+    visible = resolve_overlaps([once, again], allow_duplicates=True)
     assert np.array_equal(visible[0], once.visible) and np.array_equal(visible[1], again.visible)
 
 
 def test_of_people_found_nobody_is_there_twice():
     one, other = body(5, 10, 40, 20), body(12, 10, 48, 20)  # an IoU of 0.65
-    assert all(visible.sum() > 300 for visible in share_out_pixels([one, other], may_repeat=True))
-    visible = share_out_pixels([one, other])
+    assert all(visible.sum() > 300 for visible in resolve_overlaps([one, other], allow_duplicates=True))
+    visible = resolve_overlaps([one, other])
     assert not (on_photo(one, visible[0]) & on_photo(other, visible[1])).any()
     assert all(part.any() for part in visible)
 
@@ -95,7 +95,7 @@ def test_of_people_found_nobody_is_there_twice():
 def test_nobody_loses_next_to_everything():
     # a child's mask inside a taller person's: by the lower row the tall one would be in front and take all of it
     tall, child = body(5, 5, 50, 30), body(20, 10, 40, 20)
-    visible = share_out_pixels([tall, child])
+    visible = resolve_overlaps([tall, child])
     assert np.array_equal(visible[1], child.visible)
     assert np.count_nonzero(visible[0]) == 45 * 25 - 200
 

@@ -12,7 +12,7 @@ from PIL import Image
 from deocclude.batch.plan import plan_jobs
 from deocclude.errors import UsageError
 from deocclude.imaging.crop import BEYOND_RGB, Region
-from deocclude.imaging.truncation import Canvas, Cut, find_cut
+from deocclude.imaging.truncation import Canvas, Truncation, find_truncation
 
 SIZE_HW = (100, 80)
 
@@ -31,7 +31,7 @@ def body(region: Region) -> np.ndarray:
     ],
 )
 def test_edges_that_cut(region: Region, edges: tuple[str, ...]) -> None:
-    cut = find_cut(body(region), region, SIZE_HW)
+    cut = find_truncation(body(region), region, SIZE_HW)
     assert cut.edges == edges and bool(cut) == bool(edges)
 
 
@@ -39,24 +39,24 @@ def test_who_just_stands_at_the_edge_is_not_cut() -> None:
     region = Region(20, 20, 100, 60)
     standing = body(region)
     standing[-1, 4:] = False  # a toe at the frame
-    assert not find_cut(standing, region, SIZE_HW)
-    assert not find_cut(np.zeros((3, 3), bool), Region(0, 0, 3, 3), SIZE_HW)
+    assert not find_truncation(standing, region, SIZE_HW)
+    assert not find_truncation(np.zeros((3, 3), bool), Region(0, 0, 3, 3), SIZE_HW)
 
 
 def test_the_canvas_grows_beyond_the_edges_that_cut_alone() -> None:
     region = Region(20, 20, 100, 40)
-    canvas = Canvas.around([(body(region), region, Cut(bottom=True))], SIZE_HW)
+    canvas = Canvas.around([(body(region), region, Truncation(bottom=True))], SIZE_HW)
     assert canvas.photo_region == Region(0, 0, 100, 80) and canvas.size_hw == (228, 80)
     photo = np.full((*SIZE_HW, 3), 7, np.uint8)
     picture = canvas.lay_out(photo)
     assert (picture[:100] == 7).all() and (picture[100:] == BEYOND_RGB).all()
     trimmed, left, top = canvas.trimmed([Region(90, 10, 150, 30)], margin_px=2)
     assert (trimmed.size_hw, trimmed.photo_region, left, top) == ((152, 80), Region(0, 0, 100, 80), 0, 0)
-    canvas = Canvas.around([(body(region), region, Cut(top=True, left=True))], SIZE_HW)
+    canvas = Canvas.around([(body(region), region, Truncation(top=True, left=True))], SIZE_HW)
     assert canvas.photo_region == Region(128, 128, 228, 208)
     trimmed, left, top = canvas.trimmed([Region(100, 140, 200, 160)], margin_px=2)
     assert (trimmed.photo_region, left, top) == (Region(30, 0, 130, 80), 128, 98)
-    canvas = Canvas.around([(body(region), region, Cut(top=True, bottom=True, left=True))], SIZE_HW)
+    canvas = Canvas.around([(body(region), region, Truncation(top=True, bottom=True, left=True))], SIZE_HW)
     assert canvas.photo_region == Region(64, 128, 164, 208), "beyond opposite edges half as far each"
     assert canvas.size_hw == (228, 208)
 

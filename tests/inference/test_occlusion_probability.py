@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from deocclude.cli.app import app
-from deocclude.data.evalsets.persons import FrozenSample, FrozenSet, write_frozen_set
+from deocclude.data.evalsets.persons import EvalSample, EvalSet, write_eval_set
 from deocclude.errors import UsageError
 from deocclude.evaluation.calibration import calibrate
 from deocclude.inference import mask_completion
@@ -81,21 +81,21 @@ def test_auto_goes_by_the_manifests_calibration(weights_dir: Path, tmp_path: Pat
 
 
 def write_hidden_and_whole(folder: Path, person) -> None:
-    """A frozen set of two pictures: a person of whom the lower part is hidden, and the same with nothing in front."""
+    """An evaluation set of two pictures: a person whose lower part is hidden, and the same with nothing in front."""
     truth = np.where(person.amodal[..., None], np.uint8([200, 30, 40]), person.photo)
     upper = person.amodal & (np.arange(480) < 300)[:, None]
     samples = [
-        FrozenSample("ann-low", "ann", "low", person.photo, truth, upper, person.amodal),
-        FrozenSample("ann-none", "ann", "none", truth, truth, person.amodal, person.amodal),
+        EvalSample("ann-low", "ann", "low", person.photo, truth, upper, person.amodal),
+        EvalSample("ann-none", "ann", "none", truth, truth, person.amodal, person.amodal),
     ]
-    write_frozen_set(folder, samples, name="drawn", seed=1, source="code")
+    write_eval_set(folder, samples, name="drawn", seed=1, source="code")
 
 
 def test_calibrating_writes_into_the_manifest(weights_dir: Path, tmp_path: Path, person) -> None:
-    folder, frozen = tmp_path / "weights", tmp_path / "set"
+    folder, eval_set = tmp_path / "weights", tmp_path / "set"
     shutil.copytree(weights_dir, folder)
-    write_hidden_and_whole(frozen, person)
-    done = CliRunner().invoke(app, ["calibrate", str(frozen), "--weights", str(folder), "--device", "cpu"])
+    write_hidden_and_whole(eval_set, person)
+    done = CliRunner().invoke(app, ["calibrate", str(eval_set), "--weights", str(folder), "--device", "cpu"])
     assert done.exit_code == 0, done.stderr
     row = json.loads((folder / "manifest.json").read_text())["models"]["base"]["networks"]["mask_completion"]
     assert len(row["hidden_calibration"]) == 3 and row["calibrated_on"] == ["drawn"]
@@ -106,20 +106,20 @@ def test_calibrating_writes_into_the_manifest(weights_dir: Path, tmp_path: Path,
 def test_boxes_are_looked_at_as_by_run_where_they_are_calibrated(
     weights_dir: Path, tmp_path: Path, person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, frozen = tmp_path / "weights", tmp_path / "set"
+    folder, eval_set = tmp_path / "weights", tmp_path / "set"
     shutil.copytree(weights_dir, folder)
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["models"]["base"]["networks"]["mask_completion"]["second_look"] = True
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    write_hidden_and_whole(frozen, person)
-    look, again = mask_completion.take_look, []
+    write_hidden_and_whole(eval_set, person)
+    look, again = mask_completion.predict_crop, []
 
     def noted(*args, first=None, **options):
         again.append(first is not None)
         return look(*args, first=first, **options)
 
-    monkeypatch.setattr(mask_completion, "take_look", noted)
-    calibrate([FrozenSet.open(frozen)], weights_dir=folder, device="cpu")
+    monkeypatch.setattr(mask_completion, "predict_crop", noted)
+    calibrate([EvalSet.open(eval_set)], weights_dir=folder, device="cpu")
     assert any(again) and not all(again)
     again.clear()
     load("base", device="cpu", weights_dir=folder, threads=1)(person.photo, boxes_xyxy=[(100, 60, 200, 300)])

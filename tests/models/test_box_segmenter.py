@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from deocclude.models.blocks import count_parameters
-from deocclude.models.box_segmenter import BoxMasksConfig, BoxMasksNet
+from deocclude.models.box_segmenter import BoxSegmenter, BoxSegmenterConfig
 from deocclude.models.mask_completion import to_probabilities
 
-TINY = BoxMasksConfig(widths=(8, 8, 8, 8), blocks=(1, 1, 0, 1), head_width=8)
+TINY = BoxSegmenterConfig(widths=(8, 8, 8, 8), blocks=(1, 1, 0, 1), head_width=8)
 
 
 def boxes(*xyxy: tuple[int, int, int, int], side: int = 64) -> Tensor:
@@ -22,7 +22,7 @@ def boxes(*xyxy: tuple[int, int, int, int], side: int = 64) -> Tensor:
 
 def test_masks_are_as_large_as_the_photo_and_there_are_no_parts() -> None:
     torch.manual_seed(0)
-    network = BoxMasksNet(TINY).eval()
+    network = BoxSegmenter(TINY).eval()
     output = network(torch.rand(2, 3, 64, 96), torch.ones(2, 1, 64, 96))
     assert output.visible.shape == output.amodal.shape == (2, 1, 64, 96)
     assert output.visible_parsing is None and output.amodal_parsing is None
@@ -32,7 +32,7 @@ def test_masks_are_as_large_as_the_photo_and_there_are_no_parts() -> None:
 
 def test_one_photo_gives_each_box_its_own_masks() -> None:
     torch.manual_seed(0)
-    network = BoxMasksNet(TINY).eval()
+    network = BoxSegmenter(TINY).eval()
     photo = torch.rand(1, 3, 64, 64)
     left, right, again = network(photo.expand(3, -1, -1, -1), boxes((0, 0, 32, 64), (32, 0, 64, 64), (0, 0, 32, 64)))[0]
     assert not torch.allclose(left, right)
@@ -41,7 +41,7 @@ def test_one_photo_gives_each_box_its_own_masks() -> None:
 
 def test_every_scale_hears_of_the_box_and_learns() -> None:
     torch.manual_seed(0)
-    network = BoxMasksNet(TINY).train()
+    network = BoxSegmenter(TINY).train()
     output = network(torch.rand(2, 3, 64, 64), boxes((8, 8, 40, 56), (20, 4, 60, 60)))
     (output.visible.square().mean() + output.amodal.square().mean()).backward()
     for enter in network.enter:
@@ -51,11 +51,11 @@ def test_every_scale_hears_of_the_box_and_learns() -> None:
 
 def test_what_ships_is_small() -> None:
     with torch.device("meta"):
-        network = BoxMasksNet()
+        network = BoxSegmenter()
     assert 3.5e6 < count_parameters(network) < 3.8e6
     assert 2.2e6 < count_parameters(network.trunk) < 2.5e6
 
 
 def test_each_scale_has_a_width_and_a_number_of_blocks() -> None:
     with pytest.raises(ValueError, match=r"widths and blocks must be 4 numbers each, got \(8, 8\) and"):
-        BoxMasksConfig(widths=(8, 8))
+        BoxSegmenterConfig(widths=(8, 8))

@@ -9,7 +9,8 @@ import pytest
 
 from deocclude.imaging.boxes import box_to_mask, mask_to_box_xyxy
 from deocclude.imaging.crop import Region
-from deocclude.people.deduplicate import merge_coincident, merge_duplicates, tell_apart
+from deocclude.inference.settings import DeduplicationSettings
+from deocclude.people.deduplicate import merge_duplicates, merge_same_bodies, split_merged
 from deocclude.people.instances import Instance
 
 SIZE_HW = (10, 20)
@@ -25,7 +26,7 @@ def test_duplicates_by_iou():
     first, near, far = boxed(0, 0, 10, 1, score=0.8), boxed(1, 0, 11, 1, score=0.9), boxed(2, 0, 12, 1, score=0.7)
     assert merge_duplicates([first, near]) == [near]
     assert merge_duplicates([first, far]) == [first, far]
-    assert merge_duplicates([first, far], iou=0.6) == [first]
+    assert merge_duplicates([first, far], DeduplicationSettings(same_body_iou=0.6)) == [first]
     assert merge_duplicates([first, near, far]) == [near], "the surest first: it is near both"
     assert merge_duplicates([]) == []
 
@@ -41,7 +42,9 @@ def test_contained_means_85_percent_of_the_smaller(shared_px, left):
     # The larger has 20 + 10 pixels in two rows; of the smaller's 20, `shared_px` lie in its first row.
     larger = boxed(0, 0, 20, 1).mask | boxed(0, 1, 10, 2).mask
     smaller = boxed(0, 0, shared_px, 1).mask | boxed(0, 5, 20 - shared_px, 6).mask
-    assert len(merge_duplicates([Instance(larger), Instance(smaller)], iou=0.9)) == left
+    assert (
+        len(merge_duplicates([Instance(larger), Instance(smaller)], DeduplicationSettings(same_body_iou=0.9))) == left
+    )
 
 
 def test_of_equal_scores_the_larger_stays_and_the_order_is_kept():
@@ -76,7 +79,7 @@ class Figure:
         x0, y0, x1, y1 = mask_to_box_xyxy(self.visible)
         return x0 + self.region.left, y0 + self.region.top, x1 + self.region.left, y1 + self.region.top
 
-    def seen_in(self, x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
+    def visible_in(self, x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
         return self.visible[Region(y0, x0, y1, x1).counted_from(self.region).slices]
 
 
@@ -89,10 +92,10 @@ def body(top: int, left: int, height: int, width: int, score: float = 0.5) -> Fi
 def test_of_bodies_in_one_place_the_surest_stays() -> None:
     first, same = body(10, 10, 100, 40, 0.4), body(12, 14, 100, 38, 0.6)
     beside, far = body(10, 30, 100, 40, 0.9), body(10, 200, 100, 40, 0.1)
-    assert merge_coincident([first, beside, same, far]) == [beside, same, far], "half of a body is another's"
-    assert merge_coincident([first, beside, same, far], iou=0.3) == [beside, far]
+    assert merge_same_bodies([first, beside, same, far]) == [beside, same, far], "half of a body is another's"
+    assert merge_same_bodies([first, beside, same, far], DeduplicationSettings(same_body_iou=0.3)) == [beside, far]
     twin = body(10, 10, 100, 40, 0.4)
-    assert merge_coincident([first, twin]) == [first] and merge_coincident([]) == []
+    assert merge_same_bodies([first, twin]) == [first] and merge_same_bodies([]) == []
 
 
 FRONT, BEHIND = body(10, 10, 100, 30, 0.6), body(10, 40, 100, 45, 0.3)
@@ -103,19 +106,19 @@ def rests(**of: Figure | None):
     """Gives the rest of each prompt by its name, and notes who asked."""
     asked: list[tuple[str, Figure]] = []
 
-    def rest_of(prompt: str, known: Figure) -> Figure | None:
+    def residual_of(prompt: str, known: Figure) -> Figure | None:
         asked.append((prompt, known))
         return of.get(prompt)
 
-    return rest_of, asked
+    return residual_of, asked
 
 
 @pytest.mark.parametrize("taken_for", [BOTH, replace(BEHIND, score=0.6)])
 def test_whoever_was_taken_for_both_or_for_the_other_becomes_itself(taken_for: Figure) -> None:
-    rest_of, asked = rests(front=FRONT)
+    residual_of, asked = rests(front=FRONT)
     far = body(10, 300, 100, 30, 0.9)
     assert merge_duplicates([taken_for, BEHIND]) == [taken_for], "or else one of them would be lost"
-    assert tell_apart([("behind", BEHIND), ("front", taken_for), ("far", far)], rest_of) == [far, FRONT, BEHIND]
+    assert split_merged([("behind", BEHIND), ("front", taken_for), ("far", far)], residual_of) == [far, FRONT, BEHIND]
     assert asked == [("front", BEHIND)], "the surer one's box is looked at, once"
     assert merge_duplicates([FRONT, BEHIND]) == [FRONT, BEHIND]
 
@@ -130,17 +133,17 @@ def test_whoever_was_taken_for_both_or_for_the_other_becomes_itself(taken_for: F
     ],
 )
 def test_two_prompts_of_one_person_stay_two_masks_of_it(rest: Figure | None, why: str) -> None:
-    rest_of, asked = rests(front=rest)
-    assert tell_apart([("front", BOTH), ("behind", BEHIND)], rest_of) == [BOTH, BEHIND] and asked, why
+    residual_of, asked = rests(front=rest)
+    assert split_merged([("front", BOTH), ("behind", BEHIND)], residual_of) == [BOTH, BEHIND] and asked, why
 
 
 def test_two_parts_of_one_body_are_nobody_else() -> None:
     upper = np.zeros_like(BEHIND.amodal)
     upper[:60] = BEHIND.amodal[:60]
     seen, rest = replace(BEHIND, visible=upper), replace(BEHIND, visible=BEHIND.amodal & ~upper)
-    rest_of, asked = rests(front=rest)
+    residual_of, asked = rests(front=rest)
     holder = replace(BEHIND, score=0.7)
-    assert tell_apart([("front", holder), ("upper", seen)], rest_of) == [holder, seen] and asked
+    assert split_merged([("front", holder), ("upper", seen)], residual_of) == [holder, seen] and asked
 
 
 @pytest.mark.parametrize(
@@ -151,5 +154,5 @@ def test_two_parts_of_one_body_are_nobody_else() -> None:
     ],
 )
 def test_nobody_is_looked_for_beside_somebody_else(other: Figure, why: str) -> None:
-    rest_of, asked = rests(front=FRONT, other=FRONT)
-    assert tell_apart([("other", other), ("front", BOTH)], rest_of) == [BOTH, other] and not asked, why
+    residual_of, asked = rests(front=FRONT, other=FRONT)
+    assert split_merged([("other", other), ("front", BOTH)], residual_of) == [BOTH, other] and not asked, why

@@ -12,6 +12,7 @@ from deocclude.checkpoints.files import save_weights
 from deocclude.export.to_onnx import export_to_weights
 from deocclude.imaging.boxes import box_iou, suppress
 from deocclude.inference.runtime import EXTRA_NETWORKS, NETWORKS, ModelInfo, find_model, list_models, open_networks
+from deocclude.inference.settings import DetectorSettings
 from deocclude.metrics.detection import Matched, f1, match_boxes, recall_precision
 from deocclude.models.people_detector import PeopleDetector, PeopleDetectorConfig, to_maps
 from deocclude.people import detector
@@ -78,12 +79,12 @@ class Answer:
 
 def test_boxes_are_the_photos_and_stay_within_it() -> None:
     photo = np.zeros((120, 240, 3), np.uint8)
-    found = find_boxes(Answer(), photo, size_px=96, average=False)
+    found = find_boxes(Answer(), photo, DetectorSettings(size_px=96), average=False)
     assert [round(d.score, 4) for d in found] == [0.9, 0.6]
     scale = 240 / 96
     assert found[0].box_xyxy == tuple(scale * v for v in (20, 12, 36, 28))
     assert found[1].box_xyxy == (scale * 52, 0, 240, 120)
-    assert len(find_boxes(Answer(), photo, size_px=96, min_score=0.7, average=False)) == 1
+    assert len(find_boxes(Answer(), photo, DetectorSettings(size_px=96, min_score=0.7), average=False)) == 1
 
 
 class Bright:
@@ -99,9 +100,9 @@ class Bright:
 def test_the_mirror_image_is_laid_back_onto_the_photo() -> None:
     photo = np.zeros((64, 128, 3), np.uint8)
     photo[16:24, 32:40] = 255
-    (once,) = find_boxes(Bright(), photo, size_px=128, average=False)
+    (once,) = find_boxes(Bright(), photo, DetectorSettings(size_px=128), average=False)
     assert once.box_xyxy == (28, 12, 54, 28)
-    (both,) = find_boxes(Bright(), photo, size_px=128)
+    (both,) = find_boxes(Bright(), photo, DetectorSettings(size_px=128))
     # 1 and 2.25 cells to either side: their geometric mean is 1.5
     np.testing.assert_allclose(both.box_xyxy, (36 - 12, 12, 36 + 12, 28), atol=1e-4)
     assert both.score == pytest.approx(0.8)
@@ -138,7 +139,7 @@ def test_the_exported_network_says_what_torch_says_at_any_size(exported) -> None
             # the exported weights are rounded to half precision
             np.testing.assert_allclose(found[key], value.numpy(), rtol=0.02, atol=5e-3)
     photo = np.random.default_rng(0).integers(0, 256, (70, 50, 3)).astype(np.uint8)
-    for found in find_boxes(networks["people_detector"], photo, size_px=64, min_score=0.0):
+    for found in find_boxes(networks["people_detector"], photo, DetectorSettings(size_px=64, min_score=0.0)):
         x0, y0, x1, y1 = found.box_xyxy
         assert 0 <= x0 < x1 <= 50 and 0 <= y0 < y1 <= 70
 

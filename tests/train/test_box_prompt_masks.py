@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from deocclude.checkpoints.files import WEIGHTS_NAME
 from deocclude.errors import ConfigError, WeightsError
 from deocclude.export.to_onnx import build_network
-from deocclude.models.box_segmenter import BoxMasksNet
+from deocclude.models.box_segmenter import BoxSegmenter
 from deocclude.models.mask_completion import MaskOutput
-from deocclude.train.box_prompt_masks import load_box_network, masks_of_boxes
+from deocclude.train.box_prompt_masks import load_box_segmenter, predict_box_masks
 from deocclude.train.config import load_config
 from deocclude.train.engine import fit, to_float
 from deocclude.train.mask_stage import MaskStage
@@ -53,13 +53,13 @@ def box_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained network for boxes, as a training stores it."""
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("boxes")
-    BoxMasksNet().save_pretrained(folder)
+    BoxSegmenter().save_pretrained(folder)
     return folder / WEIGHTS_NAME
 
 
 def test_a_box_becomes_what_is_seen_in_it_and_stays_a_box_where_nobody_is() -> None:
     network, given = UpperHalf(), boxes_and_a_mask()
-    prompts = masks_of_boxes(network, given, 1.0)
+    prompts = predict_box_masks(network, given, 1.0)
     assert network.asked == 2
     assert prompts[0, 0, : SIZE // 2].eq(1).all() and prompts[0, 0, SIZE // 2 :].eq(0).all()
     for i in (1, 2):
@@ -72,7 +72,7 @@ def test_a_share_is_drawn_from_the_steps_numbers() -> None:
     many = {"photo": torch.ones(200, 3, SIZE, SIZE), "initial": box.expand(200, -1, -1, -1)}
 
     def changed(seed: int) -> list[bool]:
-        prompts = masks_of_boxes(UpperHalf(), many, 0.5, np.random.default_rng(seed))
+        prompts = predict_box_masks(UpperHalf(), many, 0.5, np.random.default_rng(seed))
         return (prompts != many["initial"]).flatten(1).any(1).tolist()
 
     assert changed(1) == changed(1) != changed(2)
@@ -85,13 +85,13 @@ def test_stage_1_starts_from_such_masks_and_the_network_for_boxes_learns_nothing
     settings = ["mask.schedule.steps=4", "data.crop={p_box: 1.0, p_exact: 0.0}", "mask.p_box_mask=1.0"]
     config = load_config(write_config(), [*settings, f"mask.box_masks={box_weights}"])
     stage = MaskStage(config)
-    before = {key: value.clone() for key, value in stage.box_network.state_dict().items()}
+    before = {key: value.clone() for key, value in stage.box_segmenter.state_dict().items()}
     given: list[Tensor] = []
     stage.network.register_forward_pre_hook(lambda _, inputs: given.append(inputs[1]) if _.training else None)
     outcome = fit(stage, config, config.mask, tmp_path / "run", quiet=True)
     assert len(given) == 4 and not all(are_boxes(prompt).all() for prompt in given)
     assert all(((prompt == 0) | (prompt == 1)).all() for prompt in given)
-    assert all(torch.equal(value, before[key]) for key, value in stage.box_network.state_dict().items())
+    assert all(torch.equal(value, before[key]) for key, value in stage.box_segmenter.state_dict().items())
     assert build_network(outcome.best_weights)[1]["network"] == "mask_completion"
 
 
@@ -99,7 +99,7 @@ def test_validation_asks_the_network_for_boxes_about_every_box(write_config, box
     settings = ["mask.p_box_mask=0.1", "mask.p_second_look=0.5", f"mask.box_masks={box_weights}"]
     stage = MaskStage(load_config(write_config(), settings))
     asked: list[int] = []
-    stage.box_network.register_forward_pre_hook(lambda _, inputs: asked.append(len(inputs[0])))
+    stage.box_segmenter.register_forward_pre_hook(lambda _, inputs: asked.append(len(inputs[0])))
     stage.validate(stage.network.eval())
     boxes = sum(int(are_boxes(to_float(raw, torch.device("cpu"))["initial"]).sum()) for raw in stage.validation)
     assert boxes and sum(asked) == boxes
@@ -118,4 +118,4 @@ def test_what_it_needs_is_named(write_config, box_weights: Path) -> None:
 def test_other_weights_are_refused(tmp_path: Path) -> None:
     missing = tmp_path / "no.safetensors"
     with pytest.raises(WeightsError, match=r"no\.safetensors"):
-        load_box_network(missing)
+        load_box_segmenter(missing)

@@ -23,7 +23,7 @@ from deocclude.data.samples.person_samples import to_batch
 from deocclude.errors import ConfigError, DeviceError, TrainingError, WeightsError
 from deocclude.train.config import Phase, Schedule, StageSection, TrainConfig, load_config
 from deocclude.train.engine import (
-    Companion,
+    JointNetwork,
     Stage,
     StepBatches,
     choose_device,
@@ -32,7 +32,7 @@ from deocclude.train.engine import (
     to_float,
     use_bfloat16,
 )  # fmt: skip
-from deocclude.train.learner import Learner
+from deocclude.train.learner import OptimizedNetwork
 
 
 class Numbers:
@@ -95,7 +95,7 @@ def config(steps: int = 8, **changes: object) -> tuple[TrainConfig, StageSection
 def with_stage1() -> TinyStage:
     """The network reads the photo through another network, which learns too."""
     stage = TinyStage()
-    stage.stage1 = Companion(nn.Conv2d(3, 3, 1), 0.5, {"network": "tinier"})
+    stage.stage1 = JointNetwork(nn.Conv2d(3, 3, 1), 0.5, {"network": "tinier"})
     return stage
 
 
@@ -323,12 +323,12 @@ def gradients_of_a_step(tmp_path: Path, monkeypatch, accumulate: int) -> dict[st
     stage.generator_terms = lambda batch, rng: terms_of(stage, batch)
     seen: dict[str, Tensor] = {}
 
-    def noted(learner: Learner, *_: object) -> None:
+    def noted(learner: OptimizedNetwork, *_: object) -> None:
         kind = "network" if learner.network is stage.network else "discriminator"
         seen.update({f"{kind}.{name}": p.grad.clone() for name, p in learner.network.named_parameters()})
         learner.optimizer.zero_grad()
 
-    monkeypatch.setattr(Learner, "step", noted)
+    monkeypatch.setattr(OptimizedNetwork, "step", noted)
     schedule = Schedule(
         steps=1, phases=(Phase(until=1.0, size_px=32, batch_size=4),), accumulate=accumulate, warmup_steps=0
     )

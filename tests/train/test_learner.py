@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from deocclude.train.config import Schedule
-from deocclude.train.learner import Ema, Learner, learning_rate
+from deocclude.train.learner import Ema, OptimizedNetwork, learning_rate
 from deocclude.train.parallel import join
 
 NAMES = ("network", "optimizer", "ema")
@@ -49,7 +49,7 @@ def test_average_by_hand() -> None:
 def test_a_step_uses_the_gradient_up() -> None:
     """Clipped to the schedule's norm, at a share of the rate: Adam's second moment tells what came through."""
     network = nn.Linear(2, 1, bias=False)
-    learner = Learner(network, Schedule(steps=1, clip_norm=0.5, weight_decay=0.0), share=0.1)
+    learner = OptimizedNetwork(network, Schedule(steps=1, clip_norm=0.5, weight_decay=0.0), share=0.1)
     before = network.weight.detach().clone()
     network.weight.grad = torch.tensor([[3.0, 4.0]])
     learner.step(join(torch.device("cpu"))[0], rate=0.2)
@@ -61,7 +61,7 @@ def test_a_step_uses_the_gradient_up() -> None:
 
 def test_a_discriminator_is_neither_averaged_nor_clipped() -> None:
     network = nn.Linear(2, 1, bias=False)
-    learner = Learner(network, Schedule(steps=1, clip_norm=0.5), betas=(0.5, 0.99), average=False)
+    learner = OptimizedNetwork(network, Schedule(steps=1, clip_norm=0.5), betas=(0.5, 0.99), average=False)
     network.weight.grad = torch.tensor([[3.0, 4.0]])
     learner.step(join(torch.device("cpu"))[0], rate=0.2)
     torch.testing.assert_close(learner.optimizer.state[network.weight]["exp_avg"], torch.tensor([[1.5, 2.0]]))
@@ -72,13 +72,13 @@ def test_a_discriminator_is_neither_averaged_nor_clipped() -> None:
 
 def test_norms_and_biases_are_not_decayed() -> None:
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
-    decayed, free = Learner(network, Schedule(steps=1, weight_decay=0.3)).optimizer.param_groups
+    decayed, free = OptimizedNetwork(network, Schedule(steps=1, weight_decay=0.3)).optimizer.param_groups
     assert (decayed["weight_decay"], free["weight_decay"]) == (0.3, 0.0)
     assert [p.shape for p in decayed["params"]] == [(2, 1, 3, 3)] and len(free["params"]) == 3
 
 
 def test_a_state_without_a_part_is_named() -> None:
-    learner = Learner(nn.Linear(2, 1), Schedule(steps=1))
+    learner = OptimizedNetwork(nn.Linear(2, 1), Schedule(steps=1))
     state = learner.state(NAMES)
     learner.load_state(NAMES, state)
     with pytest.raises(ValueError, match="it holds no ema"):
@@ -89,7 +89,7 @@ def test_a_part_learns_at_its_share_of_the_rate() -> None:
     """Adam's first step is the rate, whatever the gradient."""
     network = nn.Sequential()
     network.trunk, network.head = nn.Linear(1, 1), nn.Linear(1, 1)
-    learner = Learner(network, Schedule(steps=1, weight_decay=0.0), share=0.5, shares={"trunk": 0.1})
+    learner = OptimizedNetwork(network, Schedule(steps=1, weight_decay=0.0), share=0.5, shares={"trunk": 0.1})
     before = {name: p.detach().clone() for name, p in network.named_parameters()}
     for p in network.parameters():
         p.grad = torch.ones_like(p)
@@ -101,5 +101,5 @@ def test_a_part_learns_at_its_share_of_the_rate() -> None:
 def test_a_part_that_is_frozen_stays() -> None:
     network = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1))
     network[0].requires_grad_(False)
-    learner = Learner(network, Schedule(steps=1, weight_decay=0.5))
+    learner = OptimizedNetwork(network, Schedule(steps=1, weight_decay=0.5))
     assert sum(len(group["params"]) for group in learner.optimizer.param_groups) == 2

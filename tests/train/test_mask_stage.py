@@ -14,7 +14,7 @@ from deocclude.checkpoints.files import load_foreign_state, load_state
 from deocclude.data.samples.typical_poses import write_poses
 from deocclude.errors import ConfigError, InputError
 from deocclude.export.to_onnx import build_network
-from deocclude.models.box_segmenter import BoxMasksNet
+from deocclude.models.box_segmenter import BoxSegmenter
 from deocclude.models.mask_completion import MaskCompletionNet, MaskOutput
 from deocclude.train import mask_stage
 from deocclude.train.config import load_config
@@ -96,7 +96,7 @@ def test_the_network_for_boxes_learns_on_a_trunk_that_imagenet_taught(write_conf
     after = total_loss(stage, raw)
     assert all(after[name] < before[name] for name in ("visible_ce", "amodal_ce"))
     network, metadata = build_network(outcome.best_weights)
-    assert isinstance(network, BoxMasksNet) and metadata["network"] == "mask_box"
+    assert isinstance(network, BoxSegmenter) and metadata["network"] == "mask_box"
     assert not metadata["tells_apart"]
     assert torch.equal(network.trunk.stages[2][-1].project[0].weight, published["_blocks.4._project_conv.weight"])
     assert not torch.equal(network.trunk.stages[3][-1].project[0].weight, published["_blocks.7._project_conv.weight"])

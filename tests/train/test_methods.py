@@ -17,7 +17,7 @@ from deocclude.models.baselines.segan import SeGanConfig
 from deocclude.models.baselines.unet import UNetConfig
 from deocclude.models.baselines.vae import ShapeVaeConfig
 from deocclude.models.blocks import count_parameters
-from deocclude.models.box_segmenter import BoxMasksConfig
+from deocclude.models.box_segmenter import BoxSegmenterConfig
 from deocclude.models.mask_completion import to_probabilities
 from deocclude.train.methods import (
     CONTENT_METHODS,
@@ -29,7 +29,7 @@ from deocclude.train.methods import (
 )
 
 TINY = {
-    "mask_box": BoxMasksConfig((8, 8, 8, 8), (0, 0, 0, 1), 8),
+    "mask_box": BoxSegmenterConfig((8, 8, 8, 8), (0, 0, 0, 1), 8),
     "mask_unet": UNetConfig((4, 8)), "mask_pcnet_m": PCNetMConfig((4, 8)), "mask_pix2pix": Pix2PixConfig((4, 8, 8)),
     "mask_vae": ShapeVaeConfig((4, 8, 8), 6), "content_pconv_unet": PartialUNetConfig((4, 8, 8), (3, 3, 3)),
     "content_pcnet_c": PartialUNetConfig((4, 8, 8), (3, 3, 3)), "content_pix2pix": Pix2PixConfig((4, 8, 8)),

@@ -19,7 +19,7 @@ from deocclude.errors import ConfigError, DeviceError
 from deocclude.train import parallel
 from deocclude.train.config import Phase, Schedule
 from deocclude.train.engine import _check_shares
-from deocclude.train.parallel import average_gradients, average_values, join, take_leaders_weights
+from deocclude.train.parallel import average_gradients, average_values, broadcast_weights, join
 
 
 def test_two_processes_train_as_one_and_stop_and_resume_together(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_alone_nothing_is_averaged() -> None:
     average_gradients(accelerator, net)
     assert net.weight.grad is gradient and gradient.tolist() == [[1.0, 2.0]]
     before = net.weight.detach().clone()
-    take_leaders_weights(accelerator, net)
+    broadcast_weights(accelerator, net)
     assert torch.equal(net.weight, before) and average_values(accelerator, {"a": 0.1}) == {"a": 0.1}
 
 

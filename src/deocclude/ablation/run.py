@@ -1,8 +1,8 @@
 """Many small trainings and one table: ablations of ours and baselines, on the same data, seed and number of steps.
 
 A YAML file names a config, what is set for all rows, and by stage the rows with what is set for each. A row is trained
-where it has not been, measured on one frozen set, and the table is written anew after it. Rows with the same training
-share it: a switch of inference costs no second one.
+where it has not been, measured on one evaluation set, and the table is written anew after it. Rows with the same
+training share it: a switch of inference costs no second one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from deocclude.ablation.table import summarise_rows, to_markdown
 from deocclude.checkpoints.files import rebuild
 from deocclude.data.evalsets.folder import SET_FILE
-from deocclude.data.evalsets.persons import FrozenSet
+from deocclude.data.evalsets.persons import EvalSet
 from deocclude.data.samples.typical_poses import write_poses
 from deocclude.errors import ConfigError, DeoccludeError, InputError, UsageError
 from deocclude.evaluation import evaluate, summarise
@@ -55,7 +55,7 @@ class AblationFile(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     config: Path  # the training config that rows differ from; relative to the file
-    data: Path | None = None  # frozen set to measure on, as `deocclude data build` makes it
+    data: Path | None = None  # evaluation set to measure on, as `deocclude data build` makes it
     limit: int | None = Field(default=None, gt=0)  # at most this many of its pictures
     initial: tuple[Literal["exact", "degraded", "box"], ...] = ("exact", "box")
     set: dict[str, Any] = Field(default_factory=dict)  # for all rows
@@ -118,12 +118,12 @@ class Ablation:
         if not rows:
             raise ConfigError(f"{path}: no rows: name some under {', '.join(STAGES)}")
         if (data or told.data) is None:
-            raise ConfigError(f"{path}: data: name a frozen set to measure on, here or with --data")
+            raise ConfigError(f"{path}: data: name an evaluation set to measure on, here or with --data")
         return cls(path, tuple(rows), data or told.data, told.limit, told.initial)
 
     @cached_property
     def set_digest(self) -> str:
-        """sha256 of the frozen set's list: a set that is built anew is another one."""
+        """sha256 of the evaluation set's list: a set that is built anew is another one."""
         return hashlib.sha256((self.data / SET_FILE).read_bytes()).hexdigest()
 
     def pick(self, names: Sequence[str]) -> tuple[Row, ...]:
@@ -175,11 +175,11 @@ def run(
 
     Raises:
         UsageError: a folder in `out` holds a run of another config.
-        InputError: the frozen set cannot be read, or has no truth that rows of stage 2 are measured by.
+        InputError: the evaluation set cannot be read, or has no truth that rows of stage 2 are measured by.
     """
-    frozen = FrozenSet.open(ablation.data)
+    eval_set = EvalSet.open(ablation.data)
     todo = ablation.pick(only)
-    if not frozen.has_truth and any(row.stage == "content" for row in todo):
+    if not eval_set.has_truth and any(row.stage == "content" for row in todo):
         raise InputError(f"{ablation.data} has no unoccluded truth: rows of stage 2 cannot be measured on it")
     started: set[str] = set()  # trained anew in this call
     for number, row in enumerate(todo, start=1):
@@ -194,7 +194,7 @@ def run(
             _train(row, run_folder, out, anew=overwrite and trained_in not in started, quiet=quiet)
             started.add(trained_in)
             tell(f"{place}: measuring")
-            _measure(ablation, row, run_folder, out / row.name, frozen)
+            _measure(ablation, row, run_folder, out / row.name, eval_set)
         except _AnotherRunError:
             raise
         except (DeoccludeError, RuntimeError) as error:  # RuntimeError: what torch raises, out of memory above all
@@ -252,7 +252,7 @@ def _with_poses(row: Row, out: Path) -> TrainConfig:
     return row.config.model_copy(update={"mask": section.model_copy(update={"poses": path})})
 
 
-def _measure(ablation: Ablation, row: Row, run_folder: Path, folder: Path, frozen: FrozenSet) -> None:
+def _measure(ablation: Ablation, row: Row, run_folder: Path, folder: Path, eval_set: EvalSet) -> None:
     """Score a trained row; eval.json is as `deocclude eval` writes it."""
     weights, section = run_folder / WEIGHTS_FILE, row.section
     predictor = open_trained(
@@ -261,7 +261,7 @@ def _measure(ablation: Ablation, row: Row, run_folder: Path, folder: Path, froze
     )  # fmt: skip
     content = row.stage != "mask"
     kinds = ablation.initial[:1] if row.stage == "content" else ablation.initial  # its masks are not its own
-    evaluation = evaluate(frozen, predictor, initial_kinds=kinds, content=content, limit=ablation.limit)
+    evaluation = evaluate(eval_set, predictor, initial_kinds=kinds, content=content, limit=ablation.limit)
     summary = summarise(evaluation, model=row.name)
     save_text(json.dumps(summary) + "\n", folder / "eval.json")
     network, metadata = rebuild(weights, network_kinds())

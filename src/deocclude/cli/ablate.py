@@ -23,7 +23,8 @@ def app(
         list[str] | None, typer.Option("--only", metavar="NAME", help="This row alone; may be given several times.")
     ] = None,
     data: Annotated[
-        Path | None, typer.Option("--data", metavar="DIR", help="The frozen set to measure on, instead of the file's.")
+        Path | None,
+        typer.Option("--data", metavar="DIR", help="The evaluation set to measure on, instead of the file's."),
     ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="a.b=c", help="Override a key of every row's config.")

@@ -13,7 +13,7 @@ from deocclude.cli.options import Device, Model, Quiet, Weights, check_folder
 def app(
     frozen_dirs: Annotated[
         list[Path],
-        typer.Argument(metavar="FROZEN_DIR...", help="Frozen sets of `deocclude data build`, not those reported on."),
+        typer.Argument(metavar="EVAL_SET...", help="Evaluation sets of `deocclude data build`, not those reported on."),
     ],
     model: Model = "base",
     device: Device = "auto",
@@ -24,12 +24,12 @@ def app(
 
     `run --complete auto` leaves people untouched for whom it is below 0.1. Do it after `deocclude export` of stage 1.
     """
-    from deocclude.data.evalsets.persons import FrozenSet
+    from deocclude.data.evalsets.persons import EvalSet
     from deocclude.evaluation.calibration import calibrate
     from deocclude.inference.runtime import BUNDLED_WEIGHTS
 
     check_folder(weights or BUNDLED_WEIGHTS)
-    sets = [FrozenSet.open(folder) for folder in frozen_dirs]
+    sets = [EvalSet.open(folder) for folder in frozen_dirs]
     fitted = calibrate(sets, model=model, weights_dir=weights, device=device)
     if not quiet:
         share = (0.01, 0.03, 0.05, 0.1, 0.2)

@@ -143,7 +143,7 @@ def build(
         raise UsageError(f"--people must be {', '.join(_VALIDATION[:-1])} or {_VALIDATION[-1]}, got {people!r}")
     folder = Path(output)
     check_folder(folder.parent)
-    from deocclude.data.evalsets.build import build_frozen_set, build_scene_set
+    from deocclude.data.evalsets.build import build_eval_set, build_scene_set
 
     if people in ("crowds", "wild"):
         for name, value in {"--limit": limit, "--unoccluded or --no-unoccluded": unoccluded}.items():
@@ -157,11 +157,11 @@ def build(
     if people == "records":
         from deocclude.data.evalsets.build_annotated import build_annotated_set
 
-        frozen = build_annotated_set(folder, root, source_format=source_format, images=images, **same)
+        eval_set = build_annotated_set(folder, root, source_format=source_format, images=images, **same)
     else:
-        frozen = build_frozen_set(folder, root, people=people, **same)
+        eval_set = build_eval_set(folder, root, people=people, **same)
     if not quiet:
-        typer.echo(f"{folder}: {len(frozen)} records of {len({r.person_id for r in frozen})} people")
+        typer.echo(f"{folder}: {len(eval_set)} records of {len({r.person_id for r in eval_set})} people")
 
 
 def _build_people(

@@ -1,4 +1,4 @@
-"""`deocclude eval`: measure a model, or predictions from files, on a frozen validation set; compare two results."""
+"""`deocclude eval`: measure a model, or predictions from files, on an evaluation set; compare two results."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from deocclude.cli.options import AsJson, Device, Model, Offline, Quiet, Weights
 from deocclude.errors import DeoccludeError, UsageError
 
 if TYPE_CHECKING:
-    from deocclude.data.evalsets.persons import FrozenSet
+    from deocclude.data.evalsets.persons import EvalSet
     from deocclude.data.evalsets.scenes import SceneSet
 
 
 def app(
-    frozen_dir: Annotated[
+    eval_set_dir: Annotated[
         Path | None,
-        typer.Argument(metavar="FROZEN_DIR", help="A frozen validation set, as `deocclude data build` makes it."),
+        typer.Argument(metavar="EVAL_SET", help="An evaluation set, as `deocclude data build` makes it."),
     ] = None,
     output: Annotated[
         Path | None,
@@ -158,7 +158,7 @@ def app(
     offline: Offline = False,
     quiet: Quiet = False,
 ) -> None:
-    """Measure a model on a frozen validation set, next to its baselines.
+    """Measure a model on an evaluation set, next to its baselines.
 
     Prints Markdown tables: IoU of the whole body and of its hidden part, from exact, degraded and box initial masks and
     from the photo alone, and how true the recovered appearance is. On a set of scenes (`data build --people crowds` or
@@ -186,14 +186,14 @@ def app(
         raise UsageError(f"--sheet must name a .png file, got {sheet}")
     request.check()
     blinded = BlindRequest(blind, tuple(blind_against or ()), seed, save_recovered, blind_score, blind_key)
-    blinded.check(request, {"FROZEN_DIR": frozen_dir, "-o": output, "--compare": compare, "--sheet": sheet})
+    blinded.check(request, {"EVAL_SET": eval_set_dir, "-o": output, "--compare": compare, "--sheet": sheet})
     if blinded.answers is not None:
         if output is not None:
             _make_folder(output)
         _tell(blinded.score(), "blind", output, as_json=as_json, quiet=quiet)
         return
     if compare is not None:
-        others = {"FROZEN_DIR": frozen_dir, "--sheet": sheet, "--pred": pred, "--save-pred": save_pred}
+        others = {"EVAL_SET": eval_set_dir, "--sheet": sheet, "--pred": pred, "--save-pred": save_pred}
         others |= {"--inception": inception, "--lpips": lpips, "--initial": initial, "--limit": limit}
         others |= {"--weights": weights, "--trained": trained, "--against": against}
         refuse("--compare reads two eval.json", others)
@@ -201,13 +201,13 @@ def app(
             _make_folder(output)
         _tell(_compared(*compare), "compare", output, as_json=as_json, quiet=quiet)
         return
-    if frozen_dir is None:
-        raise UsageError("name a frozen validation set, or two eval.json with --compare")
-    frozen = _open_set(frozen_dir)
+    if eval_set_dir is None:
+        raise UsageError("name an evaluation set, or two eval.json with --compare")
+    eval_set = _open_set(eval_set_dir)
     if blinded.target is not None:
         _make_folder(blinded.target)
         with _progress(shown=not quiet) as on_record:
-            written = blinded.write(frozen, request, on_record)
+            written = blinded.write(eval_set, request, on_record)
         _tell(written, "blind", None, as_json=as_json, quiet=quiet)
         return
     # Before minutes of work, not after.
@@ -215,7 +215,7 @@ def app(
         if folder is not None:
             _make_folder(folder)
     with _progress(shown=not quiet) as on_record:
-        measured = request.measure(frozen, on_record)
+        measured = request.measure(eval_set, on_record)
     _tell(measured, "eval", output, as_json=as_json, quiet=quiet)
     if sheet is not None:
         import numpy as np
@@ -245,11 +245,11 @@ def _tell(measured: Measured, name: str, output: Path | None, *, as_json: bool, 
         typer.echo(measured.markdown, nl=False)
 
 
-def _open_set(folder: Path) -> FrozenSet | SceneSet:
-    from deocclude.data.evalsets.persons import FrozenSet
+def _open_set(folder: Path) -> EvalSet | SceneSet:
+    from deocclude.data.evalsets.persons import EvalSet
     from deocclude.data.evalsets.scenes import SceneSet, is_scene_set
 
-    return SceneSet.open(folder) if is_scene_set(folder) else FrozenSet.open(folder)
+    return SceneSet.open(folder) if is_scene_set(folder) else EvalSet.open(folder)
 
 
 def _initial_kinds(text: str | None) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from deocclude.cli.eval_request import Measured, OnRecord, Request, refuse
 from deocclude.errors import UsageError
 
 if TYPE_CHECKING:
-    from deocclude.data.evalsets.persons import FrozenSet
+    from deocclude.data.evalsets.persons import EvalSet
     from deocclude.data.evalsets.scenes import SceneSet
 
 
@@ -48,7 +48,7 @@ class BlindRequest:
         others |= {"--save-pred": request.save_pred, "--inception": request.inception, "--lpips": request.lpips}
         others |= {name: verbs[name] for name in asked[1:]}
         if self.answers is None:
-            others.pop("FROZEN_DIR")
+            others.pop("EVAL_SET")
         else:
             others.pop("-o")
             others |= {"--weights": request.weights, "--trained": request.trained, "--limit": request.limit}
@@ -62,21 +62,23 @@ class BlindRequest:
         score = score_answers(self.answers, self.key)
         return Measured(score, score_to_markdown(score))
 
-    def write(self, frozen: FrozenSet | SceneSet, request: Request, on_record: OnRecord | None) -> Measured:
+    def write(self, eval_set: EvalSet | SceneSet, request: Request, on_record: OnRecord | None) -> Measured:
         """The pictures of --blind or --save-recovered written. on_record: as in `Request.measure`."""
         from deocclude.data.evalsets.scenes import SceneSet
         from deocclude.evaluation.blind_comparison import save_recovered, write_comparison
 
-        if isinstance(frozen, SceneSet):
-            refuse(f"{frozen.folder} is a set of scenes", {"--blind": self.folder, "--save-recovered": self.recovered})
+        if isinstance(eval_set, SceneSet):
+            refuse(
+                f"{eval_set.folder} is a set of scenes", {"--blind": self.folder, "--save-recovered": self.recovered}
+            )
         model, predictor = request.load_model()
         if self.folder is None:
-            done = save_recovered(frozen, predictor, self.recovered, limit=request.limit, on_record=on_record)
+            done = save_recovered(eval_set, predictor, self.recovered, limit=request.limit, on_record=on_record)
             why = "nothing is hidden"
             text = f"{self.recovered}: {done['people']} recovered photos"
         else:
             done = write_comparison(
-                frozen, predictor, self.folder, model=model, against=self.against or ("inpainting",),
+                eval_set, predictor, self.folder, model=model, against=self.against or ("inpainting",),
                 seed=self.seed or 0, limit=request.limit, on_record=on_record,
             )  # fmt: skip
             why = "less than 5 % is hidden, or everything"

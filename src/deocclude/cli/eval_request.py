@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-    from deocclude.data.evalsets.persons import FrozenSample, FrozenSet
+    from deocclude.data.evalsets.persons import EvalSample, EvalSet
     from deocclude.data.evalsets.scenes import SceneSet
     from deocclude.evaluation import Predictor, TypicalPoses
     from deocclude.evaluation.torch_predictor import TrainedPredictor
@@ -82,13 +82,13 @@ class Request:
         """The options that ask for more of the appearance."""
         return {"--inception": self.inception, "--lpips": self.lpips, "--against": self.against}
 
-    def measure(self, frozen: FrozenSet | SceneSet, on_record: OnRecord | None) -> Measured:
+    def measure(self, eval_set: EvalSet | SceneSet, on_record: OnRecord | None) -> Measured:
         """Run over the set and sum up. on_record: called with (done, all) after every picture."""
         from deocclude.data.evalsets.scenes import SceneSet
 
-        if isinstance(frozen, SceneSet):
-            return self._measure_scenes(frozen, on_record)
-        return self._measure_people(frozen, on_record)
+        if isinstance(eval_set, SceneSet):
+            return self._measure_scenes(eval_set, on_record)
+        return self._measure_people(eval_set, on_record)
 
     def load_model(self) -> tuple[str, Predictor]:
         """The model that recovers appearance, and its name. Raises UsageError for a training of stage 1 alone."""
@@ -113,11 +113,11 @@ class Request:
             summary, scenes_to_markdown(summary), lambda rows: draw_scene_sheet(scenes, predictor, rows=rows)
         )
 
-    def _measure_people(self, frozen: FrozenSet, on_record: OnRecord | None) -> Measured:
+    def _measure_people(self, eval_set: EvalSet, on_record: OnRecord | None) -> Measured:
         from deocclude.evaluation import (
             INITIAL_KINDS,
             PROMPTED_KINDS,
-            Judges,
+            PerceptualMetrics,
             PredictionWriter,
             StoredPredictions,
             draw_records,
@@ -128,11 +128,11 @@ class Request:
         )
         from deocclude.evaluation.scores import OURS, TRAINED, WORKING_PX
 
-        if not frozen.has_truth:
-            refuse(f"{frozen.folder} has no unoccluded truth", self._about_content())
+        if not eval_set.has_truth:
+            refuse(f"{eval_set.folder} has no unoccluded truth", self._about_content())
         content, notes, about = self.content, [], {}
         if self.pred is not None:
-            records = draw_records(frozen.records, self.limit)
+            records = draw_records(eval_set.records, self.limit)
             predictor = StoredPredictions.open(self.pred, records, allow_missing=self.allow_missing)
             name, kinds = self.pred.resolve().name, self.initial or PROMPTED_KINDS[:1]
         elif self.trained is not None:
@@ -147,16 +147,16 @@ class Request:
         else:
             predictor = self._load(self.weights)
             name, kinds = self.model, self.initial or (INITIAL_KINDS if predictor.finds_people else PROMPTED_KINDS)
-        judges = Judges.open(self.inception, self.lpips, size_px=WORKING_PX)
+        perceptual_metrics = PerceptualMetrics.open(self.inception, self.lpips, size_px=WORKING_PX)
         writer = PredictionWriter(self.save_pred, with_content=content) if self.save_pred is not None else None
         evaluation = evaluate(
-            frozen,
+            eval_set,
             predictor,
             initial_kinds=kinds,
             typical_poses=_typical_poses(self.weights),
             content=content,
-            judges=judges,
-            against={} if self.against is None else {self.against.absolute().name: self._recovery_of(frozen)},
+            perceptual_metrics=perceptual_metrics,
+            against={} if self.against is None else {self.against.absolute().name: self._recovery_of(eval_set)},
             limit=self.limit,
             method=OURS if self.trained is None else TRAINED,
             on_person=writer,
@@ -165,15 +165,15 @@ class Request:
         evaluation.notes += notes
         summary = summarise(evaluation, model=name) | about
         return Measured(
-            summary, to_markdown(summary), lambda rows: draw_sheet(evaluation, frozen, predictor, rows=rows)
+            summary, to_markdown(summary), lambda rows: draw_sheet(evaluation, eval_set, predictor, rows=rows)
         )
 
-    def _recovery_of(self, frozen: FrozenSet) -> Callable[[FrozenSample], NDArray[np.uint8]]:
+    def _recovery_of(self, eval_set: EvalSet) -> Callable[[EvalSample], NDArray[np.uint8]]:
         """What `against` recovers of a sample: a folder of recovered photos, or the weights that it holds."""
         from deocclude.evaluation.blind_comparison import occluded_records, read_recovered
 
         if any(self.against.glob("*.png")):
-            return read_recovered(self.against, occluded_records(frozen, self.limit))
+            return read_recovered(self.against, occluded_records(eval_set, self.limit))
         other = self._load(self.against)
         return lambda sample: other.recover(sample.photo, sample.visible, sample.amodal)
 

@@ -1,1 +1,1 @@
-"""Training and validation data: readers, synthetic occlusion, mask degradation, frozen sets. Not needed by `run`."""
+"""Training and evaluation data: datasets, sources, synthetic occlusion, samples, sets. Not needed by `run`."""

@@ -1,6 +1,6 @@
 """The evaluation protocol: what is predicted, what it is compared with, and how the figures are told. No training."""
 
-from deocclude.evaluation.appearance import Judges
+from deocclude.evaluation.appearance import PerceptualMetrics
 from deocclude.evaluation.baselines import TypicalPoses
 from deocclude.evaluation.comparison import compare, comparison_to_markdown
 from deocclude.evaluation.detection_protocol import evaluate_scenes, scenes_to_markdown, summarise_scenes
@@ -17,7 +17,7 @@ __all__ = [
     "PROMPTED_KINDS",
     "Evaluation",
     "InitialPrompt",
-    "Judges",
+    "PerceptualMetrics",
     "PredictionWriter",
     "Predictor",
     "StoredPredictions",

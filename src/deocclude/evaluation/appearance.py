@@ -36,7 +36,7 @@ Views = Mapping[str, NDArray[np.uint8]]  # a picture for each of VIEWS
 
 
 @dataclass(frozen=True)
-class Judges:
+class PerceptualMetrics:
     """The networks that there are. inception: a picture to features. lpips: two pictures to their distance.
 
     mobilenet: MobileNetV2 of ImageNet, for KID of the person alone and the feature distance in the hidden region.
@@ -47,22 +47,22 @@ class Judges:
     mobilenet: MobileNetFeatures | None = None
 
     @classmethod
-    def open(cls, inception: Path | None, lpips: Path | None, *, size_px: int) -> Judges:
+    def open(cls, inception: Path | None, lpips: Path | None, *, size_px: int) -> PerceptualMetrics:
         """Read the files that are named, and MobileNetV2 where it is installed.
 
         Raises WeightsError and MissingExtraError as `PictureNetwork.open` does.
         """
-        judges = cls(
+        perceptual_metrics = cls(
             PictureNetwork.open(inception, pictures=1, size_px=size_px) if inception is not None else None,
             PictureNetwork.open(lpips, pictures=2, size_px=size_px) if lpips is not None else None,
             _installed_mobilenet(),
         )
-        if judges.lpips is not None:
+        if perceptual_metrics.lpips is not None:
             blank = np.zeros((size_px, size_px, 3), np.uint8)
-            numbers = judges.lpips(blank, blank).size
+            numbers = perceptual_metrics.lpips(blank, blank).size
             if numbers != 1:
                 raise WeightsError(f"{lpips}: expected one distance for two pictures, got {numbers} numbers")
-        return judges
+        return perceptual_metrics
 
     def distances(self, answer: Views, truth: Views) -> dict[str, float]:
         """LPIPS distance in each view; NaN without the network."""

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from deocclude.data.evalsets.persons import FrozenRecord, FrozenSample, FrozenSet
+from deocclude.data.evalsets.persons import EvalRecord, EvalSample, EvalSet
 from deocclude.errors import InputError, UsageError
 from deocclude.evaluation.baselines import inpaint_from_body, mean_colour, require_cv2
 from deocclude.evaluation.predictions import of_photo_size
@@ -57,7 +57,7 @@ _HATCH_RGB = np.array([(255, 0, 255), (190, 0, 190)], np.uint8)
 
 
 def write_comparison(
-    frozen: FrozenSet,
+    eval_set: EvalSet,
     predictor: Predictor,
     folder: str | Path,
     *,
@@ -91,7 +91,7 @@ def write_comparison(
         raise UsageError(f"{key} is the key of another comparison: remove it, or name another folder")
     if len(set(against)) < len(against):
         raise UsageError(f"every opponent is named once, got {', '.join(against)}")
-    records, skipped = _people_to_judge(frozen, limit)
+    records, skipped = _people_to_judge(eval_set, limit)
     opponents = {name: _opponent(name, records) for name in against}
     rng = np.random.default_rng(seed)
     pairs = [
@@ -109,12 +109,12 @@ def write_comparison(
         {"picture": f"{number:04d}.png"} | pairs[index]
         for number, index in enumerate(rng.permutation(len(pairs)), start=1)
     ]
-    content = {"format": FORMAT, "set": frozen.name, "model": model, "against": list(against), "seed": seed}
+    content = {"format": FORMAT, "set": eval_set.name, "model": model, "against": list(against), "seed": seed}
     save_text(json.dumps(content | {"pictures": pictures}, indent=1) + "\n", key)
     by_id = {record.id: record for record in records}
     # In the order of the names, so that the times of the files tell nothing.
     for done, row in enumerate(pictures, start=1):
-        sample = frozen.load(by_id[row["record_id"]])
+        sample = eval_set.load(by_id[row["record_id"]])
         ours = predictor.recover(sample.photo, sample.visible, sample.amodal)
         theirs = opponents[row["opponent"]](sample)
         candidates = (ours, theirs) if row["model_is"] == 1 else (theirs, ours)
@@ -137,7 +137,7 @@ def write_comparison(
 
 
 def save_recovered(
-    frozen: FrozenSet,
+    eval_set: EvalSet,
     predictor: Predictor,
     folder: str | Path,
     *,
@@ -150,19 +150,19 @@ def save_recovered(
     """
     folder = Path(folder)
     _check_empty(folder)
-    records = occluded_records(frozen, limit)
-    skipped = len(draw_records(frozen.records, limit)) - len(records)
+    records = occluded_records(eval_set, limit)
+    skipped = len(draw_records(eval_set.records, limit)) - len(records)
     for done, record in enumerate(records, start=1):
-        sample = frozen.load(record)
+        sample = eval_set.load(record)
         save_image(predictor.recover(sample.photo, sample.visible, sample.amodal), _recovered(folder, record.id))
         if on_record is not None:
             on_record(done, len(records))
     return {"folder": str(folder), "people": len(records), "skipped": skipped}
 
 
-def occluded_records(frozen: FrozenSet, limit: int | None) -> list[FrozenRecord]:
+def occluded_records(eval_set: EvalSet, limit: int | None) -> list[EvalRecord]:
     """Of at most `limit` records, see `draw_records`, those of whom something is hidden: whose photos are saved."""
-    return [record for record in draw_records(frozen.records, limit) if record.hidden_fraction > 0]
+    return [record for record in draw_records(eval_set.records, limit) if record.hidden_fraction > 0]
 
 
 def key_of(folder: str | Path) -> Path:
@@ -171,7 +171,7 @@ def key_of(folder: str | Path) -> Path:
     return folder.with_name(f"{folder.name}-key.json")
 
 
-def draw_candidates(sample: FrozenSample, first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def draw_candidates(sample: EvalSample, first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The picture that a judge sees: the person as given at half size, then both candidates, (H', W', 3) uint8.
 
     first, second: (H, W, 3) uint8, photos with the hidden part recovered. All three show the person's box with a
@@ -205,17 +205,17 @@ def draw_candidates(sample: FrozenSample, first: NDArray[np.uint8], second: NDAr
     return np.asarray(canvas)
 
 
-def _people_to_judge(frozen: FrozenSet, limit: int | None) -> tuple[list[FrozenRecord], int]:
+def _people_to_judge(eval_set: EvalSet, limit: int | None) -> tuple[list[EvalRecord], int]:
     """Records of people of whom at least HIDDEN_SHARE is hidden and something is seen, and how many others there are.
 
     Raises InputError when nobody is left.
     """
-    drawn = draw_records(frozen.records, limit)
+    drawn = draw_records(eval_set.records, limit)
     records = [record for record in drawn if HIDDEN_SHARE <= record.hidden_fraction < 1]
     if not records:
         raise InputError(
-            f"no blind comparison: of nobody of {len(drawn)} in {frozen.folder} {100 * HIDDEN_SHARE:.0f} % or more is "
-            "hidden and something visible"
+            f"no blind comparison: of nobody of {len(drawn)} in {eval_set.folder} "
+            f"{100 * HIDDEN_SHARE:.0f} % or more is hidden and something visible"
         )
     return records, len(drawn) - len(records)
 
@@ -225,7 +225,7 @@ def _places(count: int, rng: np.random.Generator) -> NDArray[np.int64]:
     return rng.permutation((np.arange(count) + rng.integers(2)) % 2) + 1
 
 
-def _opponent(name: str, records: Sequence[FrozenRecord]) -> Recover:
+def _opponent(name: str, records: Sequence[EvalRecord]) -> Recover:
     """How an opponent recovers a sample, (H, W, 3) uint8. Raises as `write_comparison`."""
     if name in _BASELINES:
         if name == "inpainting":
@@ -236,14 +236,14 @@ def _opponent(name: str, records: Sequence[FrozenRecord]) -> Recover:
     return read_recovered(Path(name), records)
 
 
-def read_recovered(folder: Path, records: Sequence[FrozenRecord]) -> Recover:
+def read_recovered(folder: Path, records: Sequence[EvalRecord]) -> Recover:
     """How a folder that `save_recovered` wrote recovers a sample. Raises InputError where it lacks a record's photo."""
     lacking = [record.id for record in records if not _recovered(folder, record.id).is_file()]
     if lacking:
         lacks = f"{len(lacking)} of {len(records)} recovered photos, the first {lacking[0]}.png"
         raise InputError(f"{folder} lacks {lacks}")
 
-    def read(sample: FrozenSample) -> NDArray[np.uint8]:
+    def read(sample: EvalSample) -> NDArray[np.uint8]:
         path = _recovered(folder, sample.id)
         return of_photo_size(load_image(path), sample, path)
 
@@ -251,7 +251,7 @@ def read_recovered(folder: Path, records: Sequence[FrozenRecord]) -> Recover:
 
 
 def _recovered_by(
-    paint: Callable[[NDArray[np.uint8], NDArray[np.bool_]], NDArray[np.uint8]], sample: FrozenSample
+    paint: Callable[[NDArray[np.uint8], NDArray[np.bool_]], NDArray[np.uint8]], sample: EvalSample
 ) -> NDArray[np.uint8]:
     """A baseline's content in the working crop, as `evaluate` scores it, pasted into the photo as the model's is."""
     size_hw = sample.amodal.shape

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deocclude.data.evalsets.persons import FrozenSet
+from deocclude.data.evalsets.persons import EvalSet
 from deocclude.evaluation.prompts import PROMPTED_KINDS, InitialPrompt
 from deocclude.inference.mask_completion import MaskCompletion
 from deocclude.inference.occlusion_probability import HIDDEN_SHARE, HiddenCalibration, fit_calibration
@@ -18,14 +18,14 @@ from deocclude.metrics.masks import visible_ratio
 
 
 def calibrate(
-    sets: Sequence[FrozenSet],
+    sets: Sequence[EvalSet],
     *,
     model: str = "base",
     weights_dir: Path | None = None,
     device: str = "auto",
     on_record: Callable[[int, int], None] | None = None,
 ) -> HiddenCalibration:
-    """Fit a model's calibration on frozen sets, over exact, degraded and box initial masks, and write it down.
+    """Fit a model's calibration on evaluation sets, over exact, degraded and box initial masks, and write it down.
 
     Other sets than those that are reported on, so that the figures mean something. It goes into the manifest's row of
     stage 1, as hidden_calibration, with the sets' names; exporting stage 1 anew removes it. Raises UsageError for an
@@ -35,12 +35,12 @@ def calibrate(
     networks, _ = open_networks(info, device)
     complete = MaskCompletion.of(networks, info)
     rows = []
-    todo = [(frozen, record) for frozen in sets for record in frozen]
-    for done, (frozen, record) in enumerate(todo, start=1):
-        sample = frozen.load(record)
+    todo = [(eval_set, record) for eval_set in sets for record in eval_set]
+    for done, (eval_set, record) in enumerate(todo, start=1):
+        sample = eval_set.load(record)
         hidden = 1 - visible_ratio(sample.visible, sample.amodal) > HIDDEN_SHARE
         for kind in PROMPTED_KINDS:
-            prompt = InitialPrompt.of(sample, kind, frozen.seed)
+            prompt = InitialPrompt.of(sample, kind, eval_set.seed)
             if prompt.mask.any():
                 body = complete(sample.photo, prompt.mask)
                 rows.append((body.hidden_fraction, body.probable_hidden, hidden))
@@ -52,7 +52,7 @@ def calibrate(
     manifest = json.loads(path.read_text(encoding="utf-8"))
     manifest["models"][model]["networks"]["mask_completion"] |= {
         "hidden_calibration": [round(w, 4) for w in fitted],
-        "calibrated_on": [frozen.name for frozen in sets],
+        "calibrated_on": [eval_set.name for eval_set in sets],
     }
     save_text(json.dumps(manifest, indent=2) + "\n", path)
     return fitted

@@ -1,4 +1,4 @@
-"""Two models on one frozen set, person by person: from two eval.json to the differences and how sure they are."""
+"""Two models on one evaluation set, person by person: from two eval.json to the differences and how sure they are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Predictions as files: what any system says of each person of a frozen set, and our own answers in the same layout.
+"""Predictions as files: what any system predicts for each person of an evaluation set, and our own in the same layout.
 
     DIR/ID.amodal.png      the whole person: 255, the rest 0; of a soft mask what has 128 and more
     DIR/ID.visible.png     what can be seen of the person; may be left out for everyone
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from deocclude.data.evalsets.persons import FrozenRecord, FrozenSample
+from deocclude.data.evalsets.persons import EvalRecord, EvalSample
 from deocclude.errors import InputError, UsageError
 from deocclude.io.images import load_image, load_mask, save_image
 
@@ -53,7 +53,7 @@ class StoredPredictions:
 
     @classmethod
     def open(
-        cls, folder: str | Path, records: Sequence[FrozenRecord], *, allow_missing: bool = False
+        cls, folder: str | Path, records: Sequence[EvalRecord], *, allow_missing: bool = False
     ) -> StoredPredictions:
         """Check that every file is there that these records need: content only where something is hidden.
 
@@ -81,7 +81,7 @@ class StoredPredictions:
             missing[kind] = len(lacking)
         return cls(folder, missing)
 
-    def person(self, sample: FrozenSample) -> StoredPerson:
+    def person(self, sample: EvalSample) -> StoredPerson:
         """What the files say of a record's person.
 
         Raises:
@@ -93,14 +93,14 @@ class StoredPredictions:
             content=self._content(sample) if "content" in self.missing else None,
         )
 
-    def _mask(self, sample: FrozenSample, kind: str) -> NDArray[np.bool_]:
+    def _mask(self, sample: EvalSample, kind: str) -> NDArray[np.bool_]:
         path = _path(self.folder, sample.id, kind)
         if not path.is_file():
             return np.zeros_like(sample.amodal)
         # a soft mask that is sure of nothing predicts nobody
         return of_photo_size(load_mask(path, of_full_scale=True), sample, path)
 
-    def _content(self, sample: FrozenSample) -> NDArray[np.uint8]:
+    def _content(self, sample: EvalSample) -> NDArray[np.uint8]:
         path = _path(self.folder, sample.id, "content")
         return of_photo_size(load_image(path), sample, path) if path.is_file() else sample.photo
 
@@ -118,7 +118,7 @@ class PredictionWriter:
         if self.folder.is_dir() and any(self.folder.iterdir()):
             raise UsageError(f"predictions go to a new or an empty folder, got {folder}")
 
-    def __call__(self, sample: FrozenSample, person: PredictedPerson) -> None:
+    def __call__(self, sample: EvalSample, person: PredictedPerson) -> None:
         """Write one person. Raises DeoccludeError when a file cannot be written."""
         save_image(person.amodal_mask, _path(self.folder, sample.id, "amodal"))
         save_image(person.visible_mask, _path(self.folder, sample.id, "visible"))
@@ -130,7 +130,7 @@ def _path(folder: Path, record_id: str, kind: str) -> Path:
     return folder / f"{record_id}.{kind}.png"
 
 
-def of_photo_size(picture: NDArray, sample: FrozenSample, path: Path) -> NDArray:
+def of_photo_size(picture: NDArray, sample: EvalSample, path: Path) -> NDArray:
     """The picture itself. Raises InputError, naming the file, unless it has its photo's height and width."""
     expected, got = sample.photo.shape[:2], picture.shape[:2]
     if got != expected:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from deocclude.data.evalsets.persons import FrozenSample
+from deocclude.data.evalsets.persons import EvalSample
 from deocclude.evaluation.predictions import StoredPredictions
 from deocclude.evaluation.predictors import BoolArray, PredictedPerson, Predictor
 from deocclude.imaging.boxes import BoxXyxy, box_to_mask, mask_to_box_xyxy
@@ -30,7 +30,7 @@ class InitialPrompt:
     box_xyxy: BoxXyxy | None
 
     @classmethod
-    def of(cls, sample: FrozenSample, kind: str, set_seed: int) -> InitialPrompt:
+    def of(cls, sample: EvalSample, kind: str, set_seed: int) -> InitialPrompt:
         """exact: the true visible mask. degraded: spoilt with a seed of the set and the record, the same in every run.
 
         box: the visible mask's box, right and bottom exclusive, as a filled rectangle in `mask`.
@@ -40,14 +40,14 @@ class InitialPrompt:
             box_xyxy = mask_to_box_xyxy(visible)
             return cls(kind, box_to_mask(box_xyxy, visible.shape), box_xyxy)
         if kind == "degraded":
-            from deocclude.data.synthesis.mask_corruption import degrade_mask  # needs OpenCV
+            from deocclude.data.synthesis.mask_corruption import corrupt_mask  # needs OpenCV
 
             rng = np.random.default_rng([set_seed, zlib.crc32(sample.id.encode())])
-            return cls(kind, degrade_mask(visible, rng, None), None)
+            return cls(kind, corrupt_mask(visible, rng, None), None)
         return cls(kind, visible, None)
 
 
-def predict(predictor: Predictor | StoredPredictions, sample: FrozenSample, prompt: InitialPrompt) -> PredictedPerson:
+def predict(predictor: Predictor | StoredPredictions, sample: EvalSample, prompt: InitialPrompt) -> PredictedPerson:
     """The predictor's answer for one person. A prompt that shows nothing is answered with nothing.
 
     Without a prompt, the person found whose visible mask is most like the true one; nobody where none shares a pixel.

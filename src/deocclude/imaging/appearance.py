@@ -16,8 +16,6 @@ from deocclude.imaging.exemplar_synthesis import Composed
 # Colours are carried this far out of the body in the crop: growing it to photo size then never mixes in what lies
 # outside.
 _EXTEND_PX = 3
-# How much of a copied pixel is the copy; the rest is the network's. Less is nearer to the truth and looks less natural.
-_COPY_SHARE = 0.9
 # How much of the step from a visible pixel to the hidden one beside it is taken back; less and less, as many pixels in.
 _SEAM_SHARE = 0.65
 _SEAM_REACH_PX = 2
@@ -33,7 +31,7 @@ class Appearance:
 
 def as_appearance(
     composed: Composed, image: np.ndarray, known: np.ndarray, region: np.ndarray, share: np.ndarray, guess: np.ndarray,
-    *, copy_share: float = _COPY_SHARE, seam_reach_px: int = _SEAM_REACH_PX,
+    *, copy_share: float, seam_reach_px: int = _SEAM_REACH_PX,
 ) -> Appearance:  # fmt: skip
     """The composed part of a region, mixed with a guess, joined to what is known around it.
 

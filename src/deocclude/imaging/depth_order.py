@@ -18,7 +18,7 @@ LEAST_LEFT_SHARE = 0.1
 LEAST_HIDDEN_SHARE = 0.002
 
 
-class Body(NamedTuple):
+class BodyMasks(NamedTuple):
     """One person's masks inside `region` of the photo: (h, w) bool, visible a subset of amodal."""
 
     region: Region
@@ -36,13 +36,13 @@ class Occlusion:
     area_px: int
 
 
-def share_out_pixels(bodies: Sequence[Body], *, may_repeat: bool = False) -> list[np.ndarray]:
+def resolve_overlaps(bodies: Sequence[BodyMasks], *, allow_duplicates: bool = False) -> list[np.ndarray]:
     """Visible masks that overlap nowhere: each pixel that two people claim goes to the one who is surer to be seen
     there, and where both are alike sure, to the one in front.
 
     In front is who is seen over more of the other's hidden body; where neither tells, whose body reaches lower in the
-    photo, which on a floor means nearer. may_repeat: one person may be there twice, pointed at by two prompts; such two
-    keep what they have. Returns a visible mask for each body, (h, w) bool in its region.
+    photo, which on a floor means nearer. allow_duplicates: two prompts may mark one person; such two keep what they
+    have. Returns a visible mask for each body, (h, w) bool in its region.
     """
     visible = [body.visible.copy() for body in bodies]
     for i, one in enumerate(bodies):
@@ -54,7 +54,7 @@ def share_out_pixels(bodies: Sequence[Body], *, may_repeat: bool = False) -> lis
             contested = visible[i][mine] & visible[j][theirs]
             if not contested.any():
                 continue
-            if may_repeat and _same_person(one, other, np.count_nonzero(contested)):
+            if allow_duplicates and _same_person(one, other, np.count_nonzero(contested)):
                 continue
             in_front = _is_in_front(one, other)
             surer = _is_surer(one, other, mine, theirs, in_front)
@@ -69,7 +69,7 @@ def share_out_pixels(bodies: Sequence[Body], *, may_repeat: bool = False) -> lis
 
 
 def _is_surer(
-    one: Body, other: Body, mine: tuple[slice, slice], theirs: tuple[slice, slice], in_front: bool
+    one: BodyMasks, other: BodyMasks, mine: tuple[slice, slice], theirs: tuple[slice, slice], in_front: bool
 ) -> np.ndarray:
     """(h, w) bool over what two regions share: where `one` is surer to be seen; `in_front`: who has what is level."""
     if one.visible_prob is None or other.visible_prob is None:
@@ -78,12 +78,12 @@ def _is_surer(
     return a >= b if in_front else a > b
 
 
-def _keeps_enough(visible: np.ndarray, body: Body, lost: np.ndarray) -> bool:
+def _keeps_enough(visible: np.ndarray, body: BodyMasks, lost: np.ndarray) -> bool:
     gone = np.count_nonzero(lost)
     return not gone or np.count_nonzero(visible) - gone >= LEAST_LEFT_SHARE * np.count_nonzero(body.visible)
 
 
-def find_occlusions(bodies: Sequence[Body], ids: Sequence[int]) -> tuple[Occlusion, ...]:
+def find_occlusions(bodies: Sequence[BodyMasks], ids: Sequence[int]) -> tuple[Occlusion, ...]:
     """Who hides whom, for each pair at most once, largest hidden area first."""
     found = []
     for i, one in enumerate(bodies):
@@ -135,17 +135,17 @@ def back_to_front(ids: Sequence[int], occlusions: Sequence[Occlusion], feet_y: S
     return ordered
 
 
-def _same_person(one: Body, other: Body, contested_px: int) -> bool:
+def _same_person(one: BodyMasks, other: BodyMasks, contested_px: int) -> bool:
     total = np.count_nonzero(one.visible) + np.count_nonzero(other.visible) - contested_px
     return contested_px >= SAME_PERSON_IOU * total
 
 
-def _is_in_front(one: Body, other: Body) -> bool:
+def _is_in_front(one: BodyMasks, other: BodyMasks) -> bool:
     over, under = _hidden_by(one, other), _hidden_by(other, one)
     return over > under if over != under else _lowest_row(one) >= _lowest_row(other)
 
 
-def _hidden_by(front: Body, behind: Body) -> int:
+def _hidden_by(front: BodyMasks, behind: BodyMasks) -> int:
     """Pixels of `behind` that are hidden where `front` is seen."""
     common = front.region.intersect(behind.region)
     if common.is_empty:
@@ -155,5 +155,5 @@ def _hidden_by(front: Body, behind: Body) -> int:
     return int(np.count_nonzero(seen & behind.amodal[here] & ~behind.visible[here]))
 
 
-def _lowest_row(body: Body) -> int:
+def _lowest_row(body: BodyMasks) -> int:
     return body.region.top + int(np.flatnonzero(body.amodal.any(axis=1))[-1])

@@ -24,7 +24,7 @@ def check_uncrop(uncrop: bool, complete: str) -> None:
 
 
 @dataclass(frozen=True)
-class Cut:
+class Truncation:
     """Which of the photo's edges cut a body."""
 
     top: bool = False
@@ -41,10 +41,10 @@ class Cut:
         return tuple(name for name in ("top", "left", "bottom", "right") if getattr(self, name))
 
 
-def find_cut(body: np.ndarray, region: Region, size_hw: tuple[int, int]) -> Cut:
+def find_truncation(body: np.ndarray, region: Region, size_hw: tuple[int, int]) -> Truncation:
     """The edges of a photo of `size_hw` that a body meets along more than a point; body: (h, w) bool in `region`."""
     if not body.any():
-        return Cut()
+        return Truncation()
     rows, columns = np.flatnonzero(body.any(1)), np.flatnonzero(body.any(0))
     least = max(2.0, _LEAST_CONTACT * max(np.ptp(rows) + 1, np.ptp(columns) + 1))
     h, w = size_hw
@@ -52,7 +52,7 @@ def find_cut(body: np.ndarray, region: Region, size_hw: tuple[int, int]) -> Cut:
     def meets(line: np.ndarray) -> bool:
         return bool(np.count_nonzero(line) >= least)
 
-    return Cut(
+    return Truncation(
         region.top == 0 and meets(body[0]),
         region.left == 0 and meets(body[:, 0]),
         region.bottom == h and meets(body[-1]),
@@ -68,7 +68,7 @@ class Canvas:
     size_hw: tuple[int, int]
 
     @classmethod
-    def around(cls, bodies: Sequence[tuple[np.ndarray, Region, Cut]], size_hw: tuple[int, int]) -> Canvas:
+    def around(cls, bodies: Sequence[tuple[np.ndarray, Region, Truncation]], size_hw: tuple[int, int]) -> Canvas:
         """With room beyond each edge that cuts somebody. bodies: visible part (h, w) bool, its region, its cut."""
         reach = {"top": 0, "left": 0, "bottom": 0, "right": 0}
         for body, _, cut in bodies:

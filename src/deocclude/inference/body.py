@@ -12,7 +12,18 @@ from deocclude.imaging.crop import Region, SquareCrop
 
 
 @dataclass(frozen=True)
-class CompletionOutput:
+class BodyInCrop:
+    """A body in the square crop that stage 2 gets; S = crop.size_px."""
+
+    crop: SquareCrop
+    image: np.ndarray  # (S, S, 3) uint8
+    amodal: np.ndarray  # (S, S) bool
+    visible_parsing: np.ndarray  # (12, S/4, S/4) float32 probabilities
+    amodal_parsing: np.ndarray  # (12, S/4, S/4) float32 probabilities
+
+
+@dataclass(frozen=True)
+class Body:
     """A person made whole: in photo pixels, for `region` of size (h, w) only, and in the tight crop for stage 2.
 
     visible is a subset of amodal in both; amodal lies inside the photo.
@@ -27,12 +38,7 @@ class CompletionOutput:
     score: float  # mean probability of the visible pixels
     probable_hidden: float  # share of the body that is hidden, by probability
 
-    crop: SquareCrop  # the tight crop; S = crop.size_px
-    crop_image: np.ndarray  # (S, S, 3) uint8
-    crop_visible: np.ndarray  # (S, S) bool
-    crop_amodal: np.ndarray  # (S, S) bool
-    crop_visible_parsing: np.ndarray  # (12, S/4, S/4) float32 probabilities
-    crop_amodal_parsing: np.ndarray  # (12, S/4, S/4) float32 probabilities
+    in_crop: BodyInCrop  # as it was completed: what later changes of the masks leave alone
 
     hidden_probability: float = 1.0  # that more than 5 % is hidden; 1 until that has been judged
 
@@ -48,7 +54,7 @@ class CompletionOutput:
         left, top = self.region.left, self.region.top
         return x0 + left, y0 + top, x1 + left, y1 + top
 
-    def seen_in(self, x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
+    def visible_in(self, x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
         """(y1 - y0, x1 - x0) bool: what is seen in a window of the photo that lies in `box_xyxy`."""
         left, top = self.region.left, self.region.top
         return self.visible[y0 - top : y1 - top, x0 - left : x1 - left]
@@ -58,7 +64,7 @@ class CompletionOutput:
         """Share of the body that is hidden, by the masks."""
         return 1 - self.area_px / int(np.count_nonzero(self.amodal))
 
-    def as_seen(self) -> CompletionOutput:
+    def without_completion(self) -> Body:
         """The same body when nothing of it is hidden: whole is what is seen. Itself where nothing is seen."""
         if not self.area_px or not self.hidden_fraction:
             return self
@@ -67,24 +73,18 @@ class CompletionOutput:
             amodal=self.visible,
             amodal_prob=np.where(self.visible, self.amodal_prob, np.minimum(self.amodal_prob, 127)),
             parsing=self.parsing * self.visible,
-            crop_amodal=self.crop_visible,
         )
 
-    def moved(self, right_px: int, down_px: int) -> CompletionOutput:
+    def moved(self, right_px: int, down_px: int) -> Body:
         """The same body on a picture whose pixels are counted from elsewhere."""
-        r, (x, y) = self.region, self.crop.center_xy
+        r, crop = self.region, self.in_crop.crop
+        x, y = crop.center_xy
         return replace(
             self,
             region=Region(r.top + down_px, r.left + right_px, r.bottom + down_px, r.right + right_px),
-            crop=replace(self.crop, center_xy=(x + right_px, y + down_px)),
+            in_crop=replace(self.in_crop, crop=replace(crop, center_xy=(x + right_px, y + down_px))),
         )
 
-    def seeing_less(self, visible: np.ndarray, size_hw: tuple[int, int]) -> CompletionOutput:
-        """The same body when less of it is seen: `visible`, (h, w) bool, a subset of what was visible."""
-        lost = np.zeros(size_hw, dtype=bool)
-        lost[self.region.slices] = self.visible & ~visible
-        if not lost.any():
-            return self
-        # a crop pixel of which someone else owns a part is no source of this person's colours
-        crop_visible = self.crop_visible & (self.crop.extract(lost.view(np.uint8) * np.uint8(255)) == 0)
-        return replace(self, visible=visible, crop_visible=crop_visible)
+    def with_visible(self, visible: np.ndarray) -> Body:
+        """The same body of which less is visible: `visible`, (h, w) bool, a subset of what was."""
+        return self if (visible == self.visible).all() else replace(self, visible=visible)

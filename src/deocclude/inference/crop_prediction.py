@@ -12,7 +12,7 @@ from deocclude.inference.runtime import Network
 
 
 @dataclass(frozen=True)
-class Look:
+class CropPrediction:
     """What the network says of one crop; probabilities are 0 outside the photo."""
 
     crop: SquareCrop
@@ -23,7 +23,7 @@ class Look:
     visible_parsing: np.ndarray | None  # (12, S/4, S/4) float32; None of a network that knows no parts
     amodal_parsing: np.ndarray | None  # (12, S/4, S/4) float32
 
-    def at_size(self, photo: np.ndarray, size_px: int) -> Look:
+    def at_size(self, photo: np.ndarray, size_px: int) -> CropPrediction:
         """The same window and what is known of it, `size_px` a side."""
         if size_px == self.crop.size_px:
             return self
@@ -33,7 +33,7 @@ class Look:
             fewer = crop.regridded(np.moveaxis(parsing, 0, -1), parsing.shape[-1] * size_px // self.crop.size_px)
             return np.moveaxis(fewer, -1, 0)
 
-        return Look(
+        return CropPrediction(
             crop,
             crop.extract(photo, fill=OUTSIDE_GREY),
             *(crop.regridded(mask, size_px) for mask in (self.initial, self.visible, self.amodal)),
@@ -42,14 +42,14 @@ class Look:
         )
 
 
-def take_look(
+def predict_crop(
     network: Network, photo: np.ndarray, crop: SquareCrop, initial: np.ndarray, mirror: bool,
-    first: Look | None = None,
-) -> Look:  # fmt: skip
+    first: CropPrediction | None = None,
+) -> CropPrediction:  # fmt: skip
     """What a network says of one crop of the photo.
 
     photo: (H, W, 3) uint8 RGB; initial: (S, S) bool, what it is told; mirror: the mean with what it says of the mirror
-    image; first: a former look, whose visible mask it is told as well (train/two_pass_prompts.py).
+    image; first: a former prediction, whose visible mask it is told as well (train/two_pass_prompts.py).
     """
     image = crop.extract(photo, fill=OUTSIDE_GREY)
     batch_image = image.transpose(2, 0, 1)[None].astype(np.float32) / 255
@@ -67,7 +67,7 @@ def take_look(
     inside = crop.inside_photo(photo.shape[:2])
     visible = visible[0] * inside
     amodal = np.maximum(amodal[0] * inside, visible)
-    return Look(crop, image, initial, visible, amodal, *parsings)
+    return CropPrediction(crop, image, initial, visible, amodal, *parsings)
 
 
 def in_crop(mask: np.ndarray, crop: SquareCrop) -> np.ndarray:
@@ -80,13 +80,15 @@ def in_crop(mask: np.ndarray, crop: SquareCrop) -> np.ndarray:
     return coverage > 0 if coverage.any() else _touched(mask, crop)
 
 
-def mean_look(looks: Sequence[Look], size_hw: tuple[int, int], weights: Sequence[float] | None = None) -> Look:
-    """The first look with the mean of what all say in its crop; of the parts, what those say that know any.
+def average_predictions(
+    predictions: Sequence[CropPrediction], size_hw: tuple[int, int], weights: Sequence[float] | None = None
+) -> CropPrediction:
+    """The first prediction with the mean of what all say in its crop; of the parts, what those say that know any.
 
     weights: how much each has to say; None for all alike.
     """
-    look, crop = looks[0], looks[0].crop
-    weights = weights or [1.0] * len(looks)
+    prediction, crop = predictions[0], predictions[0].crop
+    weights = weights or [1.0] * len(predictions)
     inside = crop.inside_photo(size_hw)
 
     def mask_here(mask: np.ndarray, there: SquareCrop) -> np.ndarray:
@@ -98,7 +100,7 @@ def mean_look(looks: Sequence[Look], size_hw: tuple[int, int], weights: Sequence
         return np.moveaxis(crop.resampled_from(there, np.moveaxis(parts, 0, -1)), -1, 0)
 
     def mean(name: str, here: Callable[[np.ndarray, SquareCrop], np.ndarray]) -> np.ndarray | None:
-        said = [(getattr(one, name), one.crop, weight) for one, weight in zip(looks, weights, strict=True)]
+        said = [(getattr(one, name), one.crop, weight) for one, weight in zip(predictions, weights, strict=True)]
         known = [
             (values if there == crop else here(values, there), np.float32(weight))
             for values, there, weight in said
@@ -107,7 +109,7 @@ def mean_look(looks: Sequence[Look], size_hw: tuple[int, int], weights: Sequence
         return sum(weight * values for values, weight in known) / sum(weight for _, weight in known) if known else None
 
     return replace(
-        look,
+        prediction,
         visible=mean("visible", mask_here),
         amodal=mean("amodal", mask_here),
         visible_parsing=mean("visible_parsing", parsing_here),

@@ -1,17 +1,17 @@
-"""Is this person hidden at all? From masks and probabilities to the probability that something is hidden."""
+"""Whether a person is occluded at all: the probability that a part is hidden, from masks and their probabilities."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal, NamedTuple
 
 import numpy as np
 
 from deocclude.errors import UsageError
+from deocclude.inference.body import Body
+from deocclude.inference.settings import OcclusionSettings
 
-HIDDEN_SHARE = 0.05  # of the body: with less of it hidden, a person counts as whole
-# Whoever is hidden less likely than this is left untouched. Not 0.5: of a hand or a foot that is hidden after all
-# nothing would come back, while a few pixels too many on somebody whole are hardly seen.
-UNTOUCHED_BELOW = 0.1
+HIDDEN_SHARE = 0.05  # of the body: with less of it hidden, a person counts as unoccluded
 Complete = Literal["auto", "always", "never"]
 _COMPLETE = ("auto", "always", "never")
 _LEAST_SHARE = 0.003  # logarithms of shares go no lower
@@ -69,3 +69,16 @@ def check_complete(complete: str) -> Complete:
 
 def _logs(shares: np.ndarray) -> np.ndarray:
     return np.log(np.maximum(shares, _LEAST_SHARE))
+
+
+def with_hidden_probability(
+    body: Body, calibration: HiddenCalibration, complete: Complete, settings: OcclusionSettings
+) -> Body:
+    """The body with the probability that a part of it is hidden; without completion where none is asked for.
+
+    complete: "auto" leaves a body unchanged whose probability is below `settings.min_probability`.
+    """
+    probability = calibration.probability(body.hidden_fraction, body.probable_hidden)
+    body = replace(body, hidden_probability=probability)
+    untouched = complete == "never" or (complete == "auto" and probability < settings.min_probability)
+    return body.without_completion() if untouched else body

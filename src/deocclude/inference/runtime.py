@@ -6,13 +6,14 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from deocclude.errors import DeoccludeError, DeviceError, UsageError, WeightsError
+from deocclude.inference.settings import InferenceSettings
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -51,11 +52,14 @@ class ModelInfo:
     licence: str
     data: str
     networks: Mapping[str, NetworkFiles]
+    settings: InferenceSettings = field(default_factory=InferenceSettings)
 
     @property
     def digest(self) -> str:
-        """sha256 of all that the model computes with: its networks' files and what the manifest says of them."""
-        rows = {name: dict(network.info) for name, network in self.networks.items()}
+        """sha256 of all that the model computes with: its networks' files, what the manifest says of them, settings."""
+        rows: dict[str, Any] = {name: dict(network.info) for name, network in self.networks.items()}
+        if self.settings != InferenceSettings():
+            rows["settings"] = self.settings.as_dict()
         return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
 
 
@@ -162,11 +166,18 @@ def open_networks(
 
 
 def _read_model(name: str, row: Mapping[str, Any], folder: Path) -> ModelInfo:
+    """A model of the manifest. Its `settings` go before what the detector's row says, and that before the defaults."""
     networks = {}
     for network in (n for n in (*NETWORKS, *EXTRA_NETWORKS) if n in row["networks"]):
         info = row["networks"][network]
         networks[network] = NetworkFiles(network, folder / info["onnx"], info["sha256"]["onnx"], info)
-    return ModelInfo(name, int(row["input_size"]), str(row["licence"]), str(row["data"]), networks)
+    given = {group: dict(values) for group, values in dict(row.get("settings", {})).items()}
+    if "people_detector" in networks:
+        info = networks["people_detector"].info
+        of_row = {key: info[key] for key in ("size_px", "min_score") if key in info}
+        given["detector"] = of_row | given.get("detector", {})
+    settings = InferenceSettings.of(given, f"{folder / MANIFEST_NAME}: model {name}")
+    return ModelInfo(name, int(row["input_size"]), str(row["licence"]), str(row["data"]), networks, settings)
 
 
 def _read_checked(files: NetworkFiles) -> bytes:

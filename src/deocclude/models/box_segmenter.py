@@ -22,8 +22,8 @@ from deocclude.models.mask_completion import MaskOutput
 
 
 @dataclass(frozen=True)
-class BoxMasksConfig:
-    """Sizes of BoxMasksNet."""
+class BoxSegmenterConfig:
+    """Sizes of BoxSegmenter."""
 
     widths: tuple[int, ...] = (48, 80, 128, 192)  # of the decoder at 1/4, 1/8, 1/16, 1/32 of the input
     blocks: tuple[int, ...] = (1, 2, 1, 1)  # residual blocks at each of them
@@ -37,7 +37,7 @@ class BoxMasksConfig:
             )
 
     @classmethod
-    def base(cls) -> BoxMasksConfig:
+    def base(cls) -> BoxSegmenterConfig:
         """What ships: about 3.7 M parameters, 2.4 M of them the trunk's."""
         return cls()
 
@@ -46,14 +46,14 @@ class BoxMasksConfig:
         return asdict(self)
 
 
-class BoxMasksNet(Pretrained, nn.Module):
+class BoxSegmenter(Pretrained, nn.Module):
     """`net(image, initial) -> MaskOutput` without parts."""
 
-    network_name, config_type = "mask_box", BoxMasksConfig
+    network_name, config_type = "mask_box", BoxSegmenterConfig
 
-    def __init__(self, config: BoxMasksConfig | None = None):
+    def __init__(self, config: BoxSegmenterConfig | None = None):
         super().__init__()
-        self.config = config = config or BoxMasksConfig.base()
+        self.config = config = config or BoxSegmenterConfig.base()
         self.trunk = EfficientNetLite()
         # where the box is, each scale is told anew: the trunk sees the photo alone, as ImageNet's photos
         self.enter = nn.ModuleList(

@@ -93,7 +93,7 @@ class Choice:
 
 def _is_at(one: Found, x: int, y: int) -> bool:
     x0, y0, x1, y1 = one.box_xyxy
-    return x0 <= x < x1 and y0 <= y < y1 and bool(one.seen_in(x, y, x + 1, y + 1).any())
+    return x0 <= x < x1 and y0 <= y < y1 and bool(one.visible_in(x, y, x + 1, y + 1).any())
 
 
 def _people(instances: Sequence[Found]) -> str:

@@ -1,25 +1,20 @@
-"""Who is in the photo: boxes and scores from the people detector's maps. numpy and Pillow only."""
+"""People detection: boxes and scores from the maps of the anchor-free, centre-based detector. numpy and Pillow only."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
 
 from deocclude.imaging.boxes import suppress
+from deocclude.inference.settings import DetectorSettings
 
-SIZE_PX = 384  # longer side at which the detector looks
-# Of the detector's score times stage 1's; the boxes' own score has to reach it as well. On 120 composed scenes of
-# another seed than those that are reported recall is 0.89 and precision 0.92; with more of it somebody is lost there.
-MIN_SCORE = 0.22
-MAX_IOU = 0.7  # two boxes that share more are one person; of those that share less, stage 1's masks decide
 MAX_PEOPLE = 100  # bounds time and memory whatever the photo holds
 _MULTIPLE = 32  # the network halves its input five times
 _FILL = 128
-_LEAST_PX = 2.0  # of the photo, either way: a smaller box holds nothing to look at
+_MIN_BOX_PX = 2.0  # of the photo, either way
 
 
 @dataclass(frozen=True)
@@ -31,53 +26,50 @@ class Detection:
 
 
 class PeopleFinder:
-    """Finds everyone in a photo by boxes, for stage 1 to turn into masks. Holds the network and nothing else."""
+    """Detects the people of a photo as boxes, which stage 1 turns into masks. Holds the network and its settings."""
 
     def __init__(
-        self, network: Callable[..., dict[str, np.ndarray]], *, size_px: int, min_score: float, average: bool = True
-    ) -> None:
-        """`network`: a runtime.Network of the people detector; the rest as `find_boxes` takes it."""
+        self, network: Callable[..., dict[str, np.ndarray]], settings: DetectorSettings = DetectorSettings(),
+        average: bool = True,
+    ) -> None:  # fmt: skip
+        """`network`: a runtime.Network of the people detector; `average`: over the photo and its mirror image."""
         self._network = network
         self._average = average
-        self._size_px = size_px
-        self.min_score = min_score
+        self._settings = settings
 
-    @classmethod
-    def of(
-        cls, network: Callable[..., dict[str, np.ndarray]], row: Mapping[str, Any], average: bool = True
-    ) -> PeopleFinder:
-        """The finder of a network and its row of the manifest."""
-        size_px, min_score = int(row.get("size_px", SIZE_PX)), float(row.get("min_score", MIN_SCORE))
-        return cls(network, size_px=size_px, min_score=min_score, average=average)
+    @property
+    def min_score(self) -> float:
+        """The least score of a detection, unless a call names another."""
+        return self._settings.min_score
 
     def __call__(
         self, photo: np.ndarray, *, min_score: float | None = None, min_height_px: float = 0.0
     ) -> list[Detection]:
-        """The people of a photo, (H, W, 3) uint8 RGB, the surest first; `min_score`: in place of the usual one."""
+        """The people of a photo, (H, W, 3) uint8 RGB, by descending score; `min_score`: in place of the settings'."""
         least = self.min_score if min_score is None else min_score
-        found = find_boxes(self._network, photo, size_px=self._size_px, min_score=least, average=self._average)
+        found = find_boxes(self._network, photo, replace(self._settings, min_score=least), average=self._average)
         return [one for one in found if one.box_xyxy[3] - one.box_xyxy[1] >= min_height_px]
 
 
 def find_boxes(
-    network: Callable[..., dict[str, np.ndarray]], photo: np.ndarray, *, size_px: int = SIZE_PX,
-    min_score: float = MIN_SCORE, max_iou: float = MAX_IOU, average: bool = True,
+    network: Callable[..., dict[str, np.ndarray]], photo: np.ndarray, settings: DetectorSettings = DetectorSettings(),
+    *, average: bool = True,
 ) -> list[Detection]:  # fmt: skip
-    """Everyone in a photo, the surest first.
+    """The people of a photo, by descending score, after non-maximum suppression.
 
-    network: a runtime.Network of the people detector; photo: (H, W, 3) uint8 RGB. size_px: the photo's longer side for
-    the network; more finds smaller people and takes longer. average: look at the photo's mirror image too.
+    network: a runtime.Network of the people detector; photo: (H, W, 3) uint8 RGB; average: over the mirror image too.
+    A larger `settings.size_px` finds smaller people and takes longer.
     """
-    image, scale_xy = fit_photo(photo, size_px)
-    centre, sides = _look(network, image, average)
-    boxes, scores = decode(centre, sides, image.shape[2] // len(centre), min_score)
+    image, scale_xy = fit_photo(photo, settings.size_px)
+    centre, sides = _predict(network, image, average)
+    boxes, scores = decode(centre, sides, image.shape[2] // len(centre), settings.min_score)
     h, w = photo.shape[:2]
     boxes = (boxes / np.tile(scale_xy, 2)).clip(0, (w, h, w, h))
-    kept = suppress(boxes, scores, max_iou)
+    kept = suppress(boxes, scores, settings.max_iou)
     return [Detection(tuple(map(float, boxes[i])), float(scores[i])) for i in kept if _is_large_enough(boxes[i])]
 
 
-def _look(
+def _predict(
     network: Callable[..., dict[str, np.ndarray]], image: np.ndarray, average: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """Centre (h, w) and sides (4, h, w) of an input (1, 3, H, W); the mean of it and its mirror image."""
@@ -110,9 +102,9 @@ def fit_photo(photo: np.ndarray, size_px: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def decode(
-    centre: np.ndarray, sides: np.ndarray, stride: int, min_score: float = MIN_SCORE
+    centre: np.ndarray, sides: np.ndarray, stride: int, min_score: float = DetectorSettings.min_score
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes (N, 4) float32 in input pixels and scores (N,) from the network's maps, the surest first.
+    """Boxes (N, 4) float32 in input pixels and scores (N,) from the network's maps, by descending score.
 
     centre: (h, w) in [0, 1]; sides: (4, h, w), left, top, right, bottom in cells. A person is a cell that no
     neighbour exceeds and that has at least `min_score`.
@@ -135,4 +127,4 @@ def _neighbourhood_max(values: np.ndarray) -> np.ndarray:
 
 
 def _is_large_enough(box_xyxy: np.ndarray) -> bool:
-    return bool((box_xyxy[2:] - box_xyxy[:2] >= _LEAST_PX).all())
+    return bool((box_xyxy[2:] - box_xyxy[:2] >= _MIN_BOX_PX).all())

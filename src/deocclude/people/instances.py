@@ -36,7 +36,7 @@ class Found(Protocol):
         """How many pixels are seen."""
         ...
 
-    def seen_in(self, x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
+    def visible_in(self, x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
         """(y1 - y0, x1 - x0) bool: what is seen in a part of `box_xyxy`."""
         ...
 
@@ -69,9 +69,9 @@ class Instance:
     @cached_property
     def area_px(self) -> int:
         """How many pixels the mask has."""
-        return int(np.count_nonzero(self.seen_in(*self.box_xyxy)))
+        return int(np.count_nonzero(self.visible_in(*self.box_xyxy)))
 
-    def seen_in(self, x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
+    def visible_in(self, x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
         """(y1 - y0, x1 - x0) bool: the mask in that window."""
         return self.mask[y0:y1, x0:x1]
 

@@ -14,18 +14,18 @@ import torch
 from torch import Tensor, nn
 
 from deocclude.checkpoints.files import rebuild
-from deocclude.models.box_segmenter import BoxMasksConfig, BoxMasksNet
+from deocclude.models.box_segmenter import BoxSegmenter, BoxSegmenterConfig
 from deocclude.train.two_pass_prompts import some_boxes
 
 
-def load_box_network(path: Path) -> BoxMasksNet:
+def load_box_segmenter(path: Path) -> BoxSegmenter:
     """The network for boxes of a .safetensors file, frozen. Raises WeightsError."""
-    network, _ = rebuild(path, {BoxMasksNet.network_name: (BoxMasksNet, BoxMasksConfig)})
+    network, _ = rebuild(path, {BoxSegmenter.network_name: (BoxSegmenter, BoxSegmenterConfig)})
     return network.eval().requires_grad_(False)
 
 
 @torch.no_grad()
-def masks_of_boxes(
+def predict_box_masks(
     network: nn.Module, batch: dict[str, Tensor], share: float, rng: np.random.Generator | None = None
 ) -> Tensor:
     """The initial masks of a batch, (B, 1, S, S) in {0, 1}: a share of the boxes is the visible mask that the network

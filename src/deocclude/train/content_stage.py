@@ -25,7 +25,7 @@ from deocclude.train.content_losses import (
     masked_scores,
 )
 from deocclude.train.crops import Crops
-from deocclude.train.engine import Companion, Outcome, Stage, choose_device, fit, to_float, use_bfloat16
+from deocclude.train.engine import JointNetwork, Outcome, Stage, choose_device, fit, to_float, use_bfloat16
 from deocclude.train.loss_terms import generator_softplus
 from deocclude.train.mask_losses import MaskCriterion
 from deocclude.train.methods import CONTENT_METHODS, MASK_METHODS, find_method
@@ -71,7 +71,7 @@ class ContentStage(Stage):
             raise ConfigError(f"content.p_predicted: {section.model} makes targets of its own and takes no predictions")
         if section.joint:
             about = {"network": "mask_completion", "config": self.predictor.network.config.to_dict()}
-            self.stage1 = Companion(
+            self.stage1 = JointNetwork(
                 self.predictor.network, section.stage1_share, about | {"losses": self.predictor.criterion.weights}
             )
         torch.manual_seed(config.seed)

@@ -31,8 +31,8 @@ from deocclude.train.config import (
     plain_values,
     save_config,
 )  # fmt: skip
-from deocclude.train.learner import Learner, learning_rate
-from deocclude.train.parallel import average_values, join, take_leaders_weights
+from deocclude.train.learner import OptimizedNetwork, learning_rate
+from deocclude.train.parallel import average_values, broadcast_weights, join
 from deocclude.train.run_log import RunLog
 
 STATE_FILE = "last.pt"  # everything that a run needs to go on
@@ -57,7 +57,7 @@ class Stream(Protocol):
 
 
 @dataclass(frozen=True)
-class Companion:
+class JointNetwork:
     """Stage 1, trained beside stage 2. share: of the schedule's learning rate; metadata: stored beside its weights."""
 
     network: nn.Module
@@ -71,7 +71,7 @@ class Stage(ABC):
     name: str  # of its section in the config
     network: nn.Module
     discriminator: nn.Module | None = None
-    stage1: Companion | None = None
+    stage1: JointNetwork | None = None
     shares: Mapping[str, float] = {}  # of the learning rate, for children of the network by name; the others have all
     stream: Stream
 
@@ -167,7 +167,7 @@ def fit(
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             reason = str(error).splitlines()[-1].strip()
             raise WeightsError(f"{last}: does not fit this config, so it cannot be resumed: {reason}") from error
-    take_leaders_weights(accelerator, *(learner.network for learner in learners.values()), *averages)
+    broadcast_weights(accelerator, *(learner.network for learner in learners.values()), *averages)
     if leads:
         if not resuming:
             last.unlink(missing_ok=True)  # a former run's, which the new config must not be taken for
@@ -254,8 +254,8 @@ class Meter:
 
 
 def _step(
-    stage: Stage, learners: dict[str, Learner], batches: list[dict[str, Tensor]], rng: np.random.Generator, rate: float,
-    accelerator: Accelerator, bf16: bool,
+    stage: Stage, learners: dict[str, OptimizedNetwork], batches: list[dict[str, Tensor]],
+    rng: np.random.Generator, rate: float, accelerator: Accelerator, bf16: bool,
 ) -> dict[str, float]:  # fmt: skip
     """One step of the network, of stage 1 where it learns too, then of the discriminator, whose gradients never mix.
 
@@ -295,13 +295,13 @@ def _step(
     return means
 
 
-def _learners(stage: Stage, schedule: Schedule) -> dict[str, Learner]:
+def _learners(stage: Stage, schedule: Schedule) -> dict[str, OptimizedNetwork]:
     """Who learns, by kind; the network first, whose average comes first in what is validated."""
-    learners = {"network": Learner(stage.network, schedule, shares=stage.shares)}
+    learners = {"network": OptimizedNetwork(stage.network, schedule, shares=stage.shares)}
     if stage.stage1 is not None:
-        learners["stage1"] = Learner(stage.stage1.network, schedule, share=stage.stage1.share)
+        learners["stage1"] = OptimizedNetwork(stage.stage1.network, schedule, share=stage.stage1.share)
     if stage.discriminator is not None:
-        learners["discriminator"] = Learner(
+        learners["discriminator"] = OptimizedNetwork(
             stage.discriminator, schedule, share=schedule.discriminator_share, betas=(0.5, 0.99), average=False
         )
     return learners

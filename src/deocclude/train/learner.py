@@ -15,7 +15,7 @@ from deocclude.train.config import Schedule
 from deocclude.train.parallel import average_gradients
 
 
-class Learner:
+class OptimizedNetwork:
     """A network in training. Its gradients come from outside; `step` uses them up."""
 
     def __init__(

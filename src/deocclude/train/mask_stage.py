@@ -17,7 +17,7 @@ from deocclude.io.typical_poses import read_poses
 from deocclude.models.discriminators import PatchDiscriminator
 from deocclude.models.features import load_features
 from deocclude.models.mask_completion import to_probabilities
-from deocclude.train.box_prompt_masks import load_box_network, masks_of_boxes
+from deocclude.train.box_prompt_masks import load_box_segmenter, predict_box_masks
 from deocclude.train.config import StageSection, TrainConfig, build
 from deocclude.train.crops import Crops, iou_of_each
 from deocclude.train.engine import STATE_FILE, Outcome, Stage, choose_device, fit, to_float, use_bfloat16
@@ -67,7 +67,7 @@ class MaskStage(Stage):
         if self.p_second_look and self.method is not MASK_METHODS["ours"]:
             raise ConfigError(f"mask.p_second_look is for our own network, model is {section.model!r}")
         self.p_box_mask = section.p_box_mask
-        self.box_network = _load_box_network(section, self.method.boxes_alone)
+        self.box_segmenter = _load_box_segmenter(section, self.method.boxes_alone)
         # of its terms the perceptual one alone looks at people unhidden
         self.stream = crops.stream(config.seed, known_in_part=True, truth=bool(self.losses.get("perceptual")))
         if section.init is not None:
@@ -90,8 +90,8 @@ class MaskStage(Stage):
 
     def generator_terms(self, batch: dict[str, Tensor], rng: np.random.Generator) -> tuple[dict[str, Tensor], Tensor]:
         """Terms of the criterion, and the soft amodal mask."""
-        if self.box_network is not None:
-            batch = batch | {"initial": masks_of_boxes(self.box_network, batch, self.p_box_mask, rng)}
+        if self.box_segmenter is not None:
+            batch = batch | {"initial": predict_box_masks(self.box_segmenter, batch, self.p_box_mask, rng)}
         if self.p_second_look:
             batch = batch | {"initial": look_again(self.network, batch, self.p_second_look, rng)}
         batch = self.method.targets(self.config, batch, rng)
@@ -141,8 +141,8 @@ class MaskStage(Stage):
 
     def _as_at_inference(self, network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         """The initial masks of a batch with every box looked at before, by whichever network does so at inference."""
-        if self.box_network is not None:
-            return masks_of_boxes(self.box_network, batch, 1.0)
+        if self.box_segmenter is not None:
+            return predict_box_masks(self.box_segmenter, batch, 1.0)
         return look_again(network, batch, 1.0) if self.p_second_look else batch["initial"]
 
     @torch.no_grad()
@@ -175,14 +175,14 @@ class MaskStage(Stage):
         }  # fmt: skip
 
 
-def _load_box_network(section: StageSection, boxes_alone: bool) -> nn.Module | None:
+def _load_box_segmenter(section: StageSection, boxes_alone: bool) -> nn.Module | None:
     if not section.p_box_mask:
         return None
     if section.box_masks is None:
         raise ConfigError("mask.box_masks: name the .safetensors of a network for boxes (mask.p_box_mask asks for it)")
     if boxes_alone:
         raise ConfigError(f"mask.p_box_mask is for networks that complete masks, model is {section.model!r}")
-    return load_box_network(section.box_masks)
+    return load_box_segmenter(section.box_masks)
 
 
 def draw_poses(config: TrainConfig) -> np.ndarray:

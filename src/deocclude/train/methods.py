@@ -23,7 +23,7 @@ from deocclude.models.baselines.pix2pix import Pix2PixConfig, Pix2PixContent, Pi
 from deocclude.models.baselines.segan import SeGan, SeGanConfig
 from deocclude.models.baselines.unet import MaskUNet, UNetConfig
 from deocclude.models.baselines.vae import ShapeVae, ShapeVaeConfig, run_vae, vae_targets
-from deocclude.models.box_segmenter import BoxMasksConfig, BoxMasksNet
+from deocclude.models.box_segmenter import BoxSegmenter, BoxSegmenterConfig
 from deocclude.models.content_recovery import ContentRecoveryConfig, ContentRecoveryNet
 from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet
 from deocclude.train.content_losses import ContentCriterion
@@ -122,7 +122,7 @@ MASK_METHODS: dict[str, Method] = {
         _without(_WHOLE_MASK, "adversarial"), ("whole_ce", "kl", "match"), targets=vae_targets, run=run_vae,
     ),
     "box": Method(
-        "mask_box", BoxMasksNet, BoxMasksConfig,
+        "mask_box", BoxSegmenter, BoxSegmenterConfig,
         {"visible_ce": 1.0, "visible_dice": 0.4, "amodal_ce": 0.5, "amodal_dice": 0.1, "invisible_dice": 0.25},
         _without(MaskCriterion.TERMS, "parsing"), boxes_alone=True,
     ),

@@ -43,7 +43,7 @@ def join(device: torch.device, accumulate: int = 1) -> tuple[Accelerator, torch.
 
 
 @torch.no_grad()
-def take_leaders_weights(accelerator: Accelerator, *networks: nn.Module) -> None:
+def broadcast_weights(accelerator: Accelerator, *networks: nn.Module) -> None:
     """Give every process the first one's weights and buffers, whatever its own were drawn from."""
     if accelerator.num_processes == 1:
         return

@@ -14,13 +14,14 @@ from deocclude.data.samples.detector_samples import PeopleSample, to_batch, whol
 from deocclude.data.samples.detector_stream import PeopleStream
 from deocclude.data.sources.library import SourceWeights, load_library
 from deocclude.data.sources.real_photos import read_wild
-from deocclude.data.synthesis.multi_person import Cast, CrowdConfig
+from deocclude.data.synthesis.multi_person import AssetPool, CrowdConfig
 from deocclude.errors import ConfigError
 from deocclude.imaging.boxes import suppress
+from deocclude.inference.settings import DetectorSettings
 from deocclude.metrics.detection import Matched, f1, match_boxes, recall_precision
 from deocclude.models.features import load_mask_completion
 from deocclude.models.people_detector import PeopleDetector, PeopleDetectorConfig, PeopleMaps, to_maps
-from deocclude.people.detector import MAX_IOU, decode
+from deocclude.people.detector import decode
 from deocclude.train.config import TrainConfig, build, check_losses
 from deocclude.train.engine import Outcome, Stage, choose_device, fit, to_float, use_bfloat16
 from deocclude.train.people_targets import PeopleCriterion, encode
@@ -65,7 +66,7 @@ class PeopleStage(Stage):
         def stream(split: str, p_wild: float, seed: int) -> PeopleStream:
             library = load_library(data.root, split, sources, data.places, max_px=data.max_px)
             wild = read_wild(data.root / "wild", split) if p_wild else ()
-            return PeopleStream(Cast.of(library), wild, crowds, p_wild, seed=seed)
+            return PeopleStream(AssetPool.of(library), wild, crowds, p_wild, seed=seed)
 
         self.stream = stream("train", data.p_wild, config.seed)
         self.size_px = section.schedule.phases[-1].size_px
@@ -135,7 +136,7 @@ class PeopleStage(Stage):
             for centre, sides in zip(arrays.centre, arrays.sides, strict=True):
                 boxes, scores = decode(centre[0], sides, self.config.stride, THRESHOLDS[0])
                 boxes = boxes.clip(0, self.size_px)
-                kept = suppress(boxes, scores, MAX_IOU)
+                kept = suppress(boxes, scores, DetectorSettings.max_iou)
                 found.append((boxes[kept], scores[kept]))
         return found
 

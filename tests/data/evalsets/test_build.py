@@ -1,4 +1,4 @@
-"""Building a frozen validation set from a data folder: kinds, truth and seed."""
+"""Building an evaluation set from a data folder: kinds, truth and seed."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import numpy as np
 import pytest
 
 from datafolder import CCP_VAL
-from deocclude.data.evalsets.build import build_frozen_set, build_scene_set
-from deocclude.data.evalsets.persons import FrozenSet
+from deocclude.data.evalsets.build import build_eval_set, build_scene_set
+from deocclude.data.evalsets.persons import EvalSet
 from deocclude.data.sources.real_photos import read_wild
 from deocclude.errors import InputError, UsageError
 
 
 @pytest.fixture(scope="module")
-def ccp_set(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> FrozenSet:
+def ccp_set(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> EvalSet:
     folder = tmp_path_factory.mktemp("frozen") / "ccp"
-    build_frozen_set(folder, data_root, seed=3)
-    return FrozenSet.open(folder)
+    build_eval_set(folder, data_root, seed=3)
+    return EvalSet.open(folder)
 
 
-def test_each_person_is_hidden_three_ways_and_once_not_at_all(ccp_set: FrozenSet) -> None:
+def test_each_person_is_hidden_three_ways_and_once_not_at_all(ccp_set: EvalSet) -> None:
     assert (ccp_set.name, ccp_set.seed) == ("ccp-val", 3)
     assert [(r.person_id, r.occluder_kind) for r in ccp_set] == [
         (f"ccp-{i}", kind) for i in CCP_VAL for kind in ("object", "person", "low", "none")
@@ -32,7 +32,7 @@ def test_each_person_is_hidden_three_ways_and_once_not_at_all(ccp_set: FrozenSet
         assert record.hidden_fraction == 0 if record.occluder_kind == "none" else 0.03 <= record.hidden_fraction < 1
 
 
-def test_pictures_are_the_photo_and_what_was_done_to_it(ccp_set: FrozenSet, data_root: Path) -> None:
+def test_pictures_are_the_photo_and_what_was_done_to_it(ccp_set: EvalSet, data_root: Path) -> None:
     for record in ccp_set:
         sample = ccp_set.load(record)
         path = data_root / "ccp" / "photos" / f"{record.person_id[4:]}.jpg"
@@ -45,9 +45,9 @@ def test_pictures_are_the_photo_and_what_was_done_to_it(ccp_set: FrozenSet, data
         assert 6 in sample.parsing, "labels of Clothing Co-Parsing"
 
 
-def test_same_seed_same_pictures(ccp_set: FrozenSet, data_root: Path, tmp_path: Path) -> None:
-    again = build_frozen_set(tmp_path / "again", data_root, seed=3)
-    other = build_frozen_set(tmp_path / "other", data_root, seed=4)
+def test_same_seed_same_pictures(ccp_set: EvalSet, data_root: Path, tmp_path: Path) -> None:
+    again = build_eval_set(tmp_path / "again", data_root, seed=3)
+    other = build_eval_set(tmp_path / "other", data_root, seed=4)
     differ = 0
     for a, b, c in zip(ccp_set, again, other, strict=True):
         assert a == b
@@ -57,9 +57,9 @@ def test_same_seed_same_pictures(ccp_set: FrozenSet, data_root: Path, tmp_path: 
 
 
 def test_cutouts_get_a_photo(data_root: Path, tmp_path: Path) -> None:
-    frozen = build_frozen_set(tmp_path / "set", data_root, people="cutouts", unoccluded=False)
-    assert [r.id for r in frozen] == [f"cutout-person17-{kind}" for kind in ("object", "person", "low")]
-    truths = [frozen.load(record) for record in frozen]
+    eval_set = build_eval_set(tmp_path / "set", data_root, people="cutouts", unoccluded=False)
+    assert [r.id for r in eval_set] == [f"cutout-person17-{kind}" for kind in ("object", "person", "low")]
+    truths = [eval_set.load(record) for record in eval_set]
     for sample in truths:
         assert sample.photo.shape == (512, 512, 3)
         np.testing.assert_array_equal(sample.truth, truths[0].truth)
@@ -68,11 +68,11 @@ def test_cutouts_get_a_photo(data_root: Path, tmp_path: Path) -> None:
         assert set(np.unique(sample.parsing)) == {0, 255}
 
 
-def test_an_existing_set_is_kept_unless_asked(ccp_set: FrozenSet, data_root: Path, tmp_path: Path) -> None:
+def test_an_existing_set_is_kept_unless_asked(ccp_set: EvalSet, data_root: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="already"):
-        build_frozen_set(ccp_set.folder, data_root, seed=3)
+        build_eval_set(ccp_set.folder, data_root, seed=3)
     with pytest.raises(InputError, match=f"looked for {tmp_path / 'nowhere'}"):
-        build_frozen_set(tmp_path / "set", tmp_path / "nowhere")
+        build_eval_set(tmp_path / "set", tmp_path / "nowhere")
     assert not (tmp_path / "set").exists()
 
 
@@ -80,7 +80,7 @@ def test_a_person_whom_nothing_can_hide_is_an_error_not_a_wait(data_root: Path, 
     monkeypatch.setattr("deocclude.data.evalsets.build._MIN_HIDDEN", 1.1)
     monkeypatch.setattr("deocclude.data.evalsets.build._MAX_DRAWS", 3)
     with pytest.raises(InputError, match=r"ccp/\d+: in 3 scenes no occluder \(object\)"):
-        build_frozen_set(tmp_path / "set", data_root)
+        build_eval_set(tmp_path / "set", data_root)
     assert not (tmp_path / "set").exists()
 
 

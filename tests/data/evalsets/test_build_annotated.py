@@ -22,15 +22,15 @@ DATA_PAGE = ROOT / "docs" / "data.md"
 
 def test_people_are_as_they_are_annotated(tmp_path: Path) -> None:
     source = write_annotated(tmp_path / "drawn")
-    frozen = build_annotated_set(tmp_path / "set", str(source), seed=4)
-    assert (frozen.name, frozen.seed, frozen.has_truth) == ("drawn", 4, False)
+    eval_set = build_annotated_set(tmp_path / "set", str(source), seed=4)
+    assert (eval_set.name, eval_set.seed, eval_set.has_truth) == ("drawn", 4, False)
     # Without the one of whom the whole is not known, the crowd, the one to ignore, and the one who is wholly hidden.
-    assert [(r.id, r.person_id, r.occluder_kind) for r in frozen] == [
+    assert [(r.id, r.person_id, r.occluder_kind) for r in eval_set] == [
         ("records-p0-front", "records-p0-front", "none"),
         ("records-p0-back", "records-p0-back", "unknown"),
     ]
-    front, back = (frozen.load(record) for record in frozen)
-    assert frozen.records[1].hidden_fraction == pytest.approx(8 / 24, abs=1e-6)
+    front, back = (eval_set.load(record) for record in eval_set)
+    assert eval_set.records[1].hidden_fraction == pytest.approx(8 / 24, abs=1e-6)
     np.testing.assert_array_equal(front.amodal, FRONT)
     np.testing.assert_array_equal(back.visible, BACK_SEEN)
     np.testing.assert_array_equal(back.amodal, BACK)
@@ -52,9 +52,9 @@ def test_fewer_people_are_taken_evenly_and_hidden_ones_alone(tmp_path: Path) -> 
 def test_any_format_that_knows_both_masks_is_read(tmp_path: Path, make, images: str | None) -> None:
     source = make(tmp_path / "source")
     folder = None if images is None else tmp_path / "source" / images
-    frozen = build_annotated_set(tmp_path / "set", str(source), images=folder, unoccluded=False)
-    assert len(frozen) == 1
-    sample = frozen.load(frozen.records[0])
+    eval_set = build_annotated_set(tmp_path / "set", str(source), images=folder, unoccluded=False)
+    assert len(eval_set) == 1
+    sample = eval_set.load(eval_set.records[0])
     np.testing.assert_array_equal(sample.visible, SECOND)
     np.testing.assert_array_equal(sample.amodal, SECOND_WHOLE)
 
@@ -85,9 +85,9 @@ def test_what_is_seen_is_part_of_the_whole(tmp_path: Path) -> None:
     back = record.people[1]
     wrong = back.model_copy(update={"visible": back.amodal, "amodal": back.visible})
     records_file.write([record.model_copy(update={"people": (wrong,)})], source)
-    frozen = build_annotated_set(tmp_path / "set", str(source))
-    assert frozen.records[0].occluder_kind == "none"
-    np.testing.assert_array_equal(frozen.load(frozen.records[0]).amodal, BACK)
+    eval_set = build_annotated_set(tmp_path / "set", str(source))
+    assert eval_set.records[0].occluder_kind == "none"
+    np.testing.assert_array_equal(eval_set.load(eval_set.records[0]).amodal, BACK)
 
 
 def test_the_block_of_the_page_writes_records_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,6 +99,6 @@ def test_the_block_of_the_page_writes_records_of_ones_own(tmp_path: Path, monkey
             Image.fromarray(pixels).save(f"{folder}/{name}.{'jpg' if folder == 'photos' else 'png'}")
     (block,) = re.findall(r"^```python\n(.*?)^```", DATA_PAGE.read_text(), flags=re.S | re.M)
     exec(compile(block, "docs/data.md", "exec"), {})
-    frozen = build_annotated_set(Path("set"), "mine.jsonl")
-    assert [(r.id, r.occluder_kind) for r in frozen] == [("mine-0001-1", "unknown"), ("mine-0002-1", "unknown")]
-    np.testing.assert_array_equal(frozen.load(frozen.records[0]).amodal, BACK)
+    eval_set = build_annotated_set(Path("set"), "mine.jsonl")
+    assert [(r.id, r.occluder_kind) for r in eval_set] == [("mine-0001-1", "unknown"), ("mine-0002-1", "unknown")]
+    np.testing.assert_array_equal(eval_set.load(eval_set.records[0]).amodal, BACK)

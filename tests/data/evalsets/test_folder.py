@@ -1,4 +1,4 @@
-"""What frozen sets share when they are written: whole or not at all, and never over something else."""
+"""What evaluation sets share when they are written: whole or not at all, and never over something else."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_a_set_appears_at_the_end(tmp_path: Path) -> None:
         assert not folder.exists() and partial.parent == folder.parent
     assert (folder / "set.json").read_text() == '{\n "b": 1,\n "a": [\n  2\n ]\n}\n'
     assert [p.name for p in folder.parent.iterdir()] == ["set"] and folder.stat().st_mode & 0o777 == 0o755
-    with pytest.raises(UsageError, match="a frozen validation set already"), new_set(folder, overwrite=False):
+    with pytest.raises(UsageError, match="an evaluation set already"), new_set(folder, overwrite=False):
         pytest.fail("nothing may be written")
     with new_set(folder, overwrite=True) as partial:
         write_index(partial, {"a": 3})
@@ -53,7 +53,7 @@ def test_what_is_not_a_set_is_left_alone(tmp_path: Path) -> None:
         pytest.fail("nothing may be written")
     (tmp_path / "file").write_text("")
     with (
-        pytest.raises(DeoccludeError, match="cannot write a frozen validation set to"),
+        pytest.raises(DeoccludeError, match="cannot write an evaluation set to"),
         new_set(tmp_path / "file" / "set", overwrite=False),
     ):
         pytest.fail("nothing may be written")

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deocclude.data.evalsets.persons import FrozenSample, FrozenSet, write_frozen_set
+from deocclude.data.evalsets.persons import EvalSample, EvalSet, write_eval_set
 from deocclude.errors import DeoccludeError, InputError, UsageError
 
 
-def sample(number: int = 0, *, person: str = "ann", kind: str = "object", hidden_rows: int = 4) -> FrozenSample:
+def sample(number: int = 0, *, person: str = "ann", kind: str = "object", hidden_rows: int = 4) -> EvalSample:
     """A body of rows 2-12 and columns 3-9 (60 px), the lowest `hidden_rows` of it hidden; noise for colours."""
     truth = np.random.default_rng(len(person)).integers(0, 256, (16, 12, 3)).astype(np.uint8)
     amodal = np.zeros((16, 12), bool)
@@ -24,31 +24,31 @@ def sample(number: int = 0, *, person: str = "ann", kind: str = "object", hidden
     photo = truth.copy()
     photo[12 - hidden_rows : 12] = number
     parsing = np.where(amodal, np.uint8(6), np.uint8(0))
-    return FrozenSample(f"{person}-{number}", person, kind, photo, truth, visible, amodal, parsing)
+    return EvalSample(f"{person}-{number}", person, kind, photo, truth, visible, amodal, parsing)
 
 
-def write(folder: Path, samples: list[FrozenSample] | None = None, **changes: object) -> FrozenSet:
+def write(folder: Path, samples: list[EvalSample] | None = None, **changes: object) -> EvalSet:
     samples = [sample(0), sample(1, hidden_rows=6)] if samples is None else samples
-    return write_frozen_set(folder, samples, **{"name": "drawn", "seed": 7, "source": "drawn by code", **changes})
+    return write_eval_set(folder, samples, **{"name": "drawn", "seed": 7, "source": "drawn by code", **changes})
 
 
 def test_what_is_written_comes_back(tmp_path: Path) -> None:
     samples = [sample(0), sample(1, kind="low", hidden_rows=6), sample(2, person="bob", kind="none", hidden_rows=0)]
     write(tmp_path / "deep" / "set", samples)
-    frozen = FrozenSet.open(tmp_path / "deep" / "set")
-    assert (frozen.name, frozen.seed, frozen.source, len(frozen)) == ("drawn", 7, "drawn by code", 3)
-    assert [record.hidden_fraction for record in frozen] == [0.4, 0.6, 0.0]
-    assert [record.occluder_kind for record in frozen] == ["object", "low", "none"]
-    for record, expected in zip(frozen, samples, strict=True):
-        loaded = frozen.load(record)
+    eval_set = EvalSet.open(tmp_path / "deep" / "set")
+    assert (eval_set.name, eval_set.seed, eval_set.source, len(eval_set)) == ("drawn", 7, "drawn by code", 3)
+    assert [record.hidden_fraction for record in eval_set] == [0.4, 0.6, 0.0]
+    assert [record.occluder_kind for record in eval_set] == ["object", "low", "none"]
+    for record, expected in zip(eval_set, samples, strict=True):
+        loaded = eval_set.load(record)
         assert (loaded.id, loaded.person_id) == (expected.id, expected.person_id)
         for name in ("photo", "truth", "visible", "amodal", "parsing"):
             np.testing.assert_array_equal(getattr(loaded, name), getattr(expected, name))
 
 
 def test_pictures_of_one_person_are_stored_once(tmp_path: Path) -> None:
-    frozen = write(tmp_path / "set")
-    first, second = frozen.records
+    eval_set = write(tmp_path / "set")
+    first, second = eval_set.records
     assert first.files.truth == second.files.truth == "people/ann/truth.png"
     assert first.files.photo != second.files.photo
     assert len(list((tmp_path / "set").rglob("*.png"))) == 3 + 2 * 2
@@ -59,22 +59,22 @@ def test_a_person_moved_for_one_record_keeps_both_truths(tmp_path: Path) -> None
     moved = replace(
         moved, truth=moved.truth[::-1].copy(), amodal=moved.amodal[::-1].copy(), visible=moved.visible[::-1].copy()
     )
-    frozen = write(tmp_path / "set", [sample(0), moved])
-    assert frozen.records[1].files.truth == "records/ann-1/truth.png"
-    assert frozen.records[1].files.parsing == "people/ann/parsing.png"
-    np.testing.assert_array_equal(frozen.load(frozen.records[0]).truth, sample(0).truth)
-    np.testing.assert_array_equal(frozen.load(frozen.records[1]).truth, moved.truth)
+    eval_set = write(tmp_path / "set", [sample(0), moved])
+    assert eval_set.records[1].files.truth == "records/ann-1/truth.png"
+    assert eval_set.records[1].files.parsing == "people/ann/parsing.png"
+    np.testing.assert_array_equal(eval_set.load(eval_set.records[0]).truth, sample(0).truth)
+    np.testing.assert_array_equal(eval_set.load(eval_set.records[1]).truth, moved.truth)
 
 
 def test_without_labels_every_part_is_unknown(tmp_path: Path) -> None:
-    frozen = write(tmp_path / "set", [replace(sample(), parsing=None)])
-    assert (frozen.load(frozen.records[0]).parsing == 255).all()
+    eval_set = write(tmp_path / "set", [replace(sample(), parsing=None)])
+    assert (eval_set.load(eval_set.records[0]).parsing == 255).all()
 
 
 def test_a_truth_that_nobody_saw_is_none(tmp_path: Path) -> None:
-    frozen = write(tmp_path / "set", [replace(sample(), truth=None, occluder_kind="unknown")])
-    assert (frozen.has_truth, frozen.records[0].files.truth) == (False, None)
-    assert frozen.load(frozen.records[0]).truth is None
+    eval_set = write(tmp_path / "set", [replace(sample(), truth=None, occluder_kind="unknown")])
+    assert (eval_set.has_truth, eval_set.records[0].files.truth) == (False, None)
+    assert eval_set.load(eval_set.records[0]).truth is None
     assert not list((tmp_path / "set").rglob("truth.png"))
     assert json.loads((tmp_path / "set" / "set.json").read_text())["records"][0]["files"]["truth"] is None
     assert write(tmp_path / "other").has_truth
@@ -82,9 +82,9 @@ def test_a_truth_that_nobody_saw_is_none(tmp_path: Path) -> None:
 
 def test_a_photo_of_two_people_is_stored_once(tmp_path: Path) -> None:
     first, second = sample(0), replace(sample(0, person="bob"), photo=sample(0).photo)
-    frozen = write(tmp_path / "set", [first, second])
-    assert frozen.records[1].files.photo == frozen.records[0].files.photo == "records/ann-0/photo.png"
-    np.testing.assert_array_equal(frozen.load(frozen.records[1]).photo, first.photo)
+    eval_set = write(tmp_path / "set", [first, second])
+    assert eval_set.records[1].files.photo == eval_set.records[0].files.photo == "records/ann-0/photo.png"
+    np.testing.assert_array_equal(eval_set.load(eval_set.records[1]).photo, first.photo)
 
 
 def test_an_existing_folder_is_replaced_only_when_asked_and_only_a_set(tmp_path: Path) -> None:
@@ -129,30 +129,30 @@ def test_a_sample_that_breaks_the_contract_is_refused(tmp_path: Path, changes: d
 
 def test_what_was_looked_for_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=f"looked for a folder {tmp_path / 'nowhere'}"):
-        FrozenSet.open(tmp_path / "nowhere")
+        EvalSet.open(tmp_path / "nowhere")
     with pytest.raises(InputError, match=f"looked for {tmp_path / 'set.json'}"):
-        FrozenSet.open(tmp_path)
-    frozen = write(tmp_path / "set")
-    lost = tmp_path / "set" / frozen.records[1].files.visible
+        EvalSet.open(tmp_path)
+    eval_set = write(tmp_path / "set")
+    lost = tmp_path / "set" / eval_set.records[1].files.visible
     lost.unlink()
     with pytest.raises(InputError, match=f"record ann-1 lacks its visible: looked for {lost}"):
-        FrozenSet.open(tmp_path / "set")
+        EvalSet.open(tmp_path / "set")
 
 
 def test_broken_pictures_are_named(tmp_path: Path) -> None:
-    frozen = write(tmp_path / "set")
-    record = frozen.records[0]
+    eval_set = write(tmp_path / "set")
+    record = eval_set.records[0]
     photo = tmp_path / "set" / record.files.photo
     photo.write_bytes(photo.read_bytes()[:60])
     with pytest.raises(InputError, match=r"photo\.png cannot be read"):
-        frozen.load(record)
-    frozen = write(tmp_path / "other")
+        eval_set.load(record)
+    eval_set = write(tmp_path / "other")
     Image.new("L", (12, 15)).save(tmp_path / "other" / record.files.amodal)
     with pytest.raises(InputError, match=r"amodal\.png must have its photo's size 16x12 \(HxW\), got 15x12"):
-        frozen.load(record)
+        eval_set.load(record)
     Image.new("L", (12, 16)).save(tmp_path / "other" / record.files.amodal)
     with pytest.raises(InputError, match=r"set\.json: record ann-0: the amodal mask is empty"):
-        frozen.load(record)
+        eval_set.load(record)
 
 
 @pytest.mark.parametrize(
@@ -178,13 +178,13 @@ def test_a_wrong_index_says_where(tmp_path: Path, change, message: str) -> None:
     change(index)
     path.write_text(json.dumps(index))
     with pytest.raises(InputError, match=message):
-        FrozenSet.open(tmp_path / "set")
+        EvalSet.open(tmp_path / "set")
 
 
 def test_an_index_that_is_no_json(tmp_path: Path) -> None:
     (tmp_path / "set.json").write_text("{")
     with pytest.raises(InputError, match=r"set\.json cannot be read as JSON"):
-        FrozenSet.open(tmp_path)
+        EvalSet.open(tmp_path)
     (tmp_path / "set.json").write_text("[]")
     with pytest.raises(InputError, match="must hold a JSON object, got list"):
-        FrozenSet.open(tmp_path)
+        EvalSet.open(tmp_path)

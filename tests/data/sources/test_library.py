@@ -14,7 +14,7 @@ from deocclude.data.sources.holdout import held_out
 from deocclude.data.sources.library import Places, SourceWeights, load_library
 from deocclude.data.sources.readers import MIXED_GROUPS
 from deocclude.data.synthesis.config import SynthesisConfig
-from deocclude.data.synthesis.multi_person import Cast, CrowdConfig, draw_crowd
+from deocclude.data.synthesis.multi_person import AssetPool, CrowdConfig, draw_crowd
 from deocclude.data.trainsets.build import build, open_records
 from deocclude.data.trainsets.photo import BuildSettings
 from deocclude.errors import InputError
@@ -64,9 +64,9 @@ def test_each_source_has_its_share(data_root: Path) -> None:
 
 
 def test_passers_by_are_whole(data_root: Path) -> None:
-    assert {p.name.partition("/")[0] for p in drawn_library(data_root).passers_by} == {"ccp", "cutout", "full"}
+    assert {p.name.partition("/")[0] for p in drawn_library(data_root).distractors} == {"ccp", "cutout", "full"}
     only_cut = drawn_library(data_root, upper=1.0)
-    assert only_cut.passers_by == only_cut.people, "better a cut passer-by than none"
+    assert only_cut.distractors == only_cut.people, "better a cut passer-by than none"
 
 
 def test_a_source_of_weight_zero_is_not_read(data_root: Path, tmp_path: Path) -> None:
@@ -141,6 +141,6 @@ def test_sources_with_a_path_of_their_own_need_it(tmp_path: Path) -> None:
 
 def test_a_cast_of_people_is_drawn_without_reading_them(built: str, tmp_path: Path) -> None:
     library = load_library(tmp_path, "train", SourceWeights(0, 0, 0, 0, built=1), Places(built=built))
-    cast = Cast.of(library)
+    cast = AssetPool.of(library)
     assert len(cast.people) == len(cast.hosts) == 10 and cast.people_shares.sum() == pytest.approx(1)
     assert draw_crowd(cast, np.random.default_rng(0), CrowdConfig(), 128).photo.shape[2] == 3

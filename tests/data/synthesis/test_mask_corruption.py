@@ -9,11 +9,11 @@ from scipy import ndimage
 from datafolder import draw_figure
 from deocclude.data.synthesis.mask_corruption import (
     DEGRADATIONS,
-    BoxErrors,
-    degrade_mask,
+    BoxJitter,
+    corrupt_mask,
     draw_box,
     draw_initial_mask,
-    take_somebody_out,
+    subtract_neighbor,
 )
 
 
@@ -26,7 +26,7 @@ def mask() -> np.ndarray:
 
 
 def degraded(mask: np.ndarray, kind: str, times: int = 12) -> list[np.ndarray]:
-    return [degrade_mask(mask, np.random.default_rng(seed), kind) for seed in range(times)]
+    return [corrupt_mask(mask, np.random.default_rng(seed), kind) for seed in range(times)]
 
 
 @pytest.mark.parametrize("kind", sorted(DEGRADATIONS))
@@ -48,7 +48,7 @@ def test_no_kind_leaves_nothing(kind: str) -> None:
     for small in (speck, corner, bar, np.ones((20, 30), bool)):
         assert all(m.any() for m in degraded(small, kind, 20))
     empty = np.zeros((20, 30), bool)
-    assert not degrade_mask(empty, np.random.default_rng(0), kind).any()
+    assert not corrupt_mask(empty, np.random.default_rng(0), kind).any()
 
 
 def test_exact_eroded_dilated(mask: np.ndarray) -> None:
@@ -106,16 +106,16 @@ def test_boxes_are_as_far_off_as_asked_for(mask: np.ndarray) -> None:
         found = []
         for seed in range(200):
             rows, columns = (
-                np.flatnonzero(draw_box(mask, np.random.default_rng(seed), BoxErrors(spread)).any(i)) for i in (1, 0)
+                np.flatnonzero(draw_box(mask, np.random.default_rng(seed), BoxJitter(spread)).any(i)) for i in (1, 0)
             )
             found.append((np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]) - truth) / size)
         return np.abs(found)
 
     near, far = off((0.001, 0.002)), off((0.05, 0.15))
     assert (near * size <= 1).all() and 0.04 < far.mean() < 0.12 and far.max() > 0.15
-    assert not draw_box(np.zeros((20, 20), bool), np.random.default_rng(0), BoxErrors((0.01, 0.1))).any()
+    assert not draw_box(np.zeros((20, 20), bool), np.random.default_rng(0), BoxJitter((0.01, 0.1))).any()
     default = draw_box(mask, np.random.default_rng(3))
-    np.testing.assert_array_equal(default, degrade_mask(mask, np.random.default_rng(3), "box"))
+    np.testing.assert_array_equal(default, corrupt_mask(mask, np.random.default_rng(3), "box"))
 
 
 def _sides(box: np.ndarray) -> np.ndarray:
@@ -126,12 +126,12 @@ def _sides(box: np.ndarray) -> np.ndarray:
 def test_a_box_beyond_the_edge_is_none() -> None:
     corner = np.zeros((20, 30), bool)
     corner[0, 29] = True
-    boxes = [draw_box(corner, np.random.default_rng(seed), BoxErrors((1.9, 2.0))) for seed in range(60)]
+    boxes = [draw_box(corner, np.random.default_rng(seed), BoxJitter((1.9, 2.0))) for seed in range(60)]
     assert all(box.any() for box in boxes) and any((box == corner).all() for box in boxes)
 
 
 def test_boxes_are_less_far_off_above_and_below_where_asked_for(mask: np.ndarray) -> None:
-    errors = BoxErrors((0.08, 0.081), height_share=0.25)
+    errors = BoxJitter((0.08, 0.081), height_share=0.25)
     off = np.array([_sides(draw_box(mask, np.random.default_rng(seed), errors)) for seed in range(300)]) - _sides(mask)
     shares = np.abs(off).mean(0) / np.tile(_sides(mask)[2:] - _sides(mask)[:2], 2)
     assert (shares[[0, 2]] > 0.05).all() and (shares[[1, 3]] < 0.025).all()
@@ -144,7 +144,7 @@ def test_boxes_lean_towards_whoever_is_close(mask: np.ndarray) -> None:
     far[y0:y1, : x0 + 2] = True
 
     def mean_off(*others: np.ndarray) -> np.ndarray:
-        errors = BoxErrors((0.01, 0.011), lean=0.5)
+        errors = BoxJitter((0.01, 0.011), lean=0.5)
         drawn = [_sides(draw_box(mask, np.random.default_rng(seed), errors, others)) for seed in range(300)]
         return np.mean(drawn, 0) - (x0, y0, x1, y1)
 
@@ -158,13 +158,13 @@ def test_boxes_lean_towards_whoever_is_close(mask: np.ndarray) -> None:
 
 
 def test_somebody_else_is_taken_out_of_a_box(mask: np.ndarray) -> None:
-    box = draw_box(mask, np.random.default_rng(0), BoxErrors((0.001, 0.002)))
+    box = draw_box(mask, np.random.default_rng(0), BoxJitter((0.001, 0.002)))
     other, small = np.zeros_like(mask), np.zeros_like(mask)
     other[60:100, 30:75] = True
     small[12:16, 12:40] = True
     other, small = other & ~mask, small & ~mask
     for seed in range(20):
-        left, nobody = take_somebody_out(box, mask, [small, other], np.random.default_rng(seed))
+        left, nobody = subtract_neighbor(box, mask, [small, other], np.random.default_rng(seed))
         assert not nobody and not (left & ~box).any()
         gone = box & ~left
         assert (gone & other).sum() > 0.5 * (box & other).sum() > 0.5 * (gone & ~other).sum()
@@ -172,26 +172,26 @@ def test_somebody_else_is_taken_out_of_a_box(mask: np.ndarray) -> None:
 
 
 def test_where_nobody_else_is_the_person_itself_is_taken_out(mask: np.ndarray) -> None:
-    box = draw_box(mask, np.random.default_rng(0), BoxErrors((0.001, 0.002)))
+    box = draw_box(mask, np.random.default_rng(0), BoxJitter((0.001, 0.002)))
     away = np.zeros_like(mask)
     away[:6, :6] = True
     lost = []
     for seed in range(40):
-        left, nobody = take_somebody_out(box, mask, [away], np.random.default_rng(seed))
+        left, nobody = subtract_neighbor(box, mask, [away], np.random.default_rng(seed))
         assert nobody and not (left & ~box).any() and left.any()
         lost.append(1 - (left & mask).sum() / mask.sum())
     # most of the person, or all that an inexact mask of it holds
     assert min(lost) > 0.35 and np.mean(lost) > 0.75 and np.mean(np.array(lost) < 0.9) > 0.2
     nothing = np.zeros_like(mask)
     for empty in ((nothing, mask), (box, nothing)):
-        left, nobody = take_somebody_out(*empty, [away], np.random.default_rng(0))
+        left, nobody = subtract_neighbor(*empty, [away], np.random.default_rng(0))
         assert not nobody and (left == empty[0]).all()
 
 
 def test_training_boxes_follow_the_spread(mask: np.ndarray) -> None:
     def drawn(spread: tuple[float, float] | None) -> list[np.ndarray]:
         rng = np.random.default_rng(0)
-        return [draw_initial_mask(mask, rng, p_exact=0.0, p_box=1.0, errors=BoxErrors(spread)) for _ in range(60)]
+        return [draw_initial_mask(mask, rng, p_exact=0.0, p_box=1.0, errors=BoxJitter(spread)) for _ in range(60)]
 
     sizes, loose = (np.std([m.sum() for m in drawn(spread)]) for spread in (None, (0.15, 0.16)))
     assert loose > 1.5 * sizes
@@ -199,13 +199,13 @@ def test_training_boxes_follow_the_spread(mask: np.ndarray) -> None:
 
 def test_an_unknown_kind_is_named(mask: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"kind must be one of exact, eroded, .*, got 'wobbly'"):
-        degrade_mask(mask, np.random.default_rng(0), "wobbly")
+        corrupt_mask(mask, np.random.default_rng(0), "wobbly")
 
 
 def test_without_a_kind_an_imperfect_one_is_drawn(mask: np.ndarray) -> None:
     ys, xs = np.nonzero(mask)
     area = (np.ptp(ys) + 1) * (np.ptp(xs) + 1)
-    drawn = [degrade_mask(mask, np.random.default_rng(seed)) for seed in range(60)]
+    drawn = [corrupt_mask(mask, np.random.default_rng(seed)) for seed in range(60)]
     assert all(m.sum() < 0.95 * area for m in drawn), "a box never comes of itself"
     assert np.mean([(m != mask).any() for m in drawn]) > 0.9
 

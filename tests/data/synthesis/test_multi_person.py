@@ -12,7 +12,7 @@ import torch
 from deocclude.data.samples.detector_samples import MAX_PEOPLE, PeopleSample, from_scene, to_batch
 from deocclude.data.samples.detector_stream import PeopleStream
 from deocclude.data.sources.layers import Layer, Library
-from deocclude.data.synthesis.multi_person import Cast, CrowdConfig, CrowdScene, Pasted, compose, draw_crowd, paste
+from deocclude.data.synthesis.multi_person import AssetPool, CrowdConfig, CrowdScene, Pasted, compose, draw_crowd, paste
 
 
 def slab(name: str, left: int, top: int, w: int, h: int, value: int = 200, *, is_person: bool = True) -> Pasted:
@@ -68,7 +68,7 @@ def test_a_pasted_layer_stands_where_it_is_told_to() -> None:
 
 
 def test_drawn_scenes_keep_their_promises(library: Library) -> None:
-    cast, config = Cast.of(library), CrowdConfig(smallest=0.2, middle=(0.3, 1.0))
+    cast, config = AssetPool.of(library), CrowdConfig(smallest=0.2, middle=(0.3, 1.0))
     scenes = [draw_crowd(cast, np.random.default_rng(seed), config, 96) for seed in range(60)]
     hidden = 0
     for scene in scenes:
@@ -92,7 +92,7 @@ def test_drawn_scenes_keep_their_promises(library: Library) -> None:
 def test_the_largest_is_pasted_last(library: Library) -> None:
     config = CrowdConfig(p_nobody=0, p_own_photo=0, smallest=0.1, middle=(0.3, 0.5), spread=0.5, camera_height=(1, 1))
     for seed in range(20):
-        scene = draw_crowd(Cast.of(library), np.random.default_rng(seed), config, 128)
+        scene = draw_crowd(AssetPool.of(library), np.random.default_rng(seed), config, 128)
         feet = [np.flatnonzero(mask.any(1))[-1] for mask in scene.amodal]
         # the ground holds but for a jitter of the feet and the photo's edge
         assert all(b >= a - 12 for a, b in pairwise(feet)), (seed, feet)
@@ -102,7 +102,7 @@ def test_a_library_without_own_photos_or_whole_people_does(library: Library) -> 
     for keep in ("has_background", "whole"):
         for wanted in (True, False):
             people = [p for p in library.people if getattr(p, keep) == wanted]
-            cast = Cast.of(replace(library, people=people, weights=np.full(len(people), 1 / len(people))))
+            cast = AssetPool.of(replace(library, people=people, weights=np.full(len(people), 1 / len(people))))
             for seed in range(3):
                 draw_crowd(cast, np.random.default_rng(seed), CrowdConfig(), 64)
 
@@ -137,7 +137,7 @@ def test_a_sliver_is_not_asked_for() -> None:
 
 
 def test_the_stream_is_reproducible(library: Library) -> None:
-    stream = PeopleStream(Cast.of(library), [], CrowdConfig(), 0.5, seed=3)
+    stream = PeopleStream(AssetPool.of(library), [], CrowdConfig(), 0.5, seed=3)
     first, again, other, part = (
         stream.batch(*args, part=p) for args, p in (((4, 2, 64), 0), ((4, 2, 64), 0), ((5, 2, 64), 0), ((4, 2, 64), 1))
     )

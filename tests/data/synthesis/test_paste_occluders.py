@@ -9,13 +9,13 @@ from deocclude.data.samples.detector_samples import crop_wild
 from deocclude.data.samples.detector_stream import PeopleStream
 from deocclude.data.sources.layers import Library
 from deocclude.data.sources.real_photos import WildPhoto
-from deocclude.data.synthesis.multi_person import Cast, CrowdConfig, draw_crowd
+from deocclude.data.synthesis.multi_person import AssetPool, CrowdConfig, draw_crowd
 from deocclude.data.synthesis.paste_occluders import cover
 
 
 @pytest.fixture(scope="module")
-def cast(library: Library) -> Cast:
-    return Cast.of(library)
+def cast(library: Library) -> AssetPool:
+    return AssetPool.of(library)
 
 
 def scene() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -33,13 +33,13 @@ def photo() -> WildPhoto:
     return WildPhoto("wild/x", *scene(), {1: (20.0, 20.0, 60.0, 110.0), 4: (60.0, 20.0, 100.0, 110.0)})
 
 
-def most_people(cast: Cast, photo: WildPhoto, config: CrowdConfig, samples: int) -> int:
+def most_people(cast: AssetPool, photo: WildPhoto, config: CrowdConfig, samples: int) -> int:
     """In any of the first samples of that photo."""
     stream, rng = PeopleStream(cast, [photo], config, 1.0, seed=1), np.random.default_rng(0)
     return max(len(stream.sample(rng, 96).boxes_xyxy) for _ in range(samples))
 
 
-def test_truth_shrinks_to_what_stays_visible(cast: Cast) -> None:
+def test_truth_shrinks_to_what_stays_visible(cast: AssetPool) -> None:
     added = covered = 0
     for seed in range(80):
         rgb, instances, ignore = scene()
@@ -64,7 +64,7 @@ def test_truth_shrinks_to_what_stays_visible(cast: Cast) -> None:
     assert added > 25 and covered > 50
 
 
-def test_the_same_draw_gives_the_same_photo(cast: Cast) -> None:
+def test_the_same_draw_gives_the_same_photo(cast: AssetPool) -> None:
     a, b = (cover(*scene(), np.random.default_rng(5), cast=cast, config=CrowdConfig()) for _ in range(2))
     for one, other in zip(a, b, strict=True):
         np.testing.assert_array_equal(one, other)
@@ -89,15 +89,15 @@ def test_boxes_are_of_what_stays_and_whoever_is_added_is_asked_for(photo: WildPh
             assert new_top == top and new_bottom < bottom
 
 
-def test_how_often_is_configured(cast: Cast, photo: WildPhoto) -> None:
+def test_how_often_is_configured(cast: AssetPool, photo: WildPhoto) -> None:
     def people(p_covered: float) -> int:
         return most_people(cast, photo, CrowdConfig(p_wild_covered=p_covered), 30)
 
     assert people(0.0) == 2 and people(1.0) > 2
 
 
-def test_people_of_real_photos_join_the_cast(cast: Cast, photo: WildPhoto) -> None:
-    def of(share: float) -> Cast:
+def test_people_of_real_photos_join_the_cast(cast: AssetPool, photo: WildPhoto) -> None:
+    def of(share: float) -> AssetPool:
         return PeopleStream(cast, [photo], CrowdConfig(p_wild_people=share), 0.0, seed=1).cast
 
     assert of(0.0) is cast
@@ -111,7 +111,7 @@ def test_people_of_real_photos_join_the_cast(cast: Cast, photo: WildPhoto) -> No
     assert {"wild/x/1", "wild/x/4"} & seen and seen - {"wild/x/1", "wild/x/4"}
 
 
-def test_four_real_photos_in_a_frame_as_often_as_configured(cast: Cast, photo: WildPhoto) -> None:
+def test_four_real_photos_in_a_frame_as_often_as_configured(cast: AssetPool, photo: WildPhoto) -> None:
     def most(p_mosaic: float) -> int:
         return most_people(cast, photo, CrowdConfig(p_wild_mosaic=p_mosaic), 20)
 

@@ -201,7 +201,7 @@ def test_a_companion_stands_behind_and_reaches_into_the_box_of_the_person(librar
     beside = 0
     for plan, scene in scenes(library, 12, config):
         (companion,) = plan.behind
-        assert companion.layer in library.passers_by
+        assert companion.layer in library.distractors
         ys, xs = np.nonzero(scene.visible)
         without = render(replace(plan, behind=()), WHOLE_SCENE, (SIZE, SIZE))
         np.testing.assert_array_equal(scene.visible, without.visible)

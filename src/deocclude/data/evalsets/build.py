@@ -1,4 +1,4 @@
-"""Building frozen validation sets: each held-out person, hidden by several occluders, as AHP's synthetic split does."""
+"""Building evaluation sets: each held-out person, hidden by several occluders, as AHP's synthetic split does."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from deocclude.data.evalsets.persons import FrozenSample, FrozenSet, write_frozen_set
+from deocclude.data.evalsets.persons import EvalSample, EvalSet, write_eval_set
 from deocclude.data.evalsets.scenes import SceneSample, SceneSet, write_scene_set
 from deocclude.data.sources.layers import Library, PersonPhoto
 from deocclude.data.sources.lazy import Picked
 from deocclude.data.sources.library import Places, SourceWeights, load_library
 from deocclude.data.sources.real_photos import read_wild
 from deocclude.data.synthesis.config import SynthesisConfig
-from deocclude.data.synthesis.multi_person import Cast, CrowdConfig, draw_crowd
+from deocclude.data.synthesis.multi_person import AssetPool, CrowdConfig, draw_crowd
 from deocclude.data.synthesis.rendering import render
 from deocclude.data.synthesis.scene import Placed, Scene, invert, own_photo_frame
 from deocclude.data.synthesis.single_person import plan_occlusion
@@ -33,11 +33,11 @@ _CROWD_PX = 640
 _NEW_PHOTO_PX = 512  # side of the photo made for a person who has none
 
 
-def build_frozen_set(
+def build_eval_set(
     folder: Path, root: Path | str, *, seed: int = 0, people: str = "ccp", unoccluded: bool = True,
     limit: int | None = None, overwrite: bool = False,
-) -> FrozenSet:  # fmt: skip
-    """Write the frozen set of the held-out people of one source.
+) -> EvalSet:  # fmt: skip
+    """Write the evaluation set of the held-out people of one source.
 
     root: the data folder (docs/data.md); of "built" the built set, a path or a URL, and of "folder" photos and masks.
     people: "ccp" (photos of their own), "cutouts", "full", "built" or "folder". limit: no more people than
@@ -49,7 +49,7 @@ def build_frozen_set(
     weights = SourceWeights(**{name: float(name == people) for name in SourceWeights.__dataclass_fields__})
     places = Places(built=str(root) if people == "built" else None, folder=Path(root) if people == "folder" else None)
     library = load_library(Path(root), "val", weights, places, max_px=None)
-    return write_frozen_set(
+    return write_eval_set(
         folder, _samples(library, seed, unoccluded, limit), name=f"{people}-val", seed=seed,
         source=f"held-out people of {people}, occluders held out from training", overwrite=overwrite,
     )  # fmt: skip
@@ -58,7 +58,7 @@ def build_frozen_set(
 def build_scene_set(
     folder: Path, root: Path, *, kind: str, count: int = 120, seed: int = 0, overwrite: bool = False
 ) -> SceneSet:
-    """Write the frozen set that finding people is measured on.
+    """Write the evaluation set that finding people is measured on.
 
     kind: "crowds", `count` composed photos of 640 px of held-out people, things and places, with the truth about
     everyone and the order; or "wild", the held-out third of the real photos, visible parts only.
@@ -74,20 +74,20 @@ def build_scene_set(
         )  # fmt: skip
         source = "held-out real photos (COCO)"
     else:
-        cast = Cast.of(load_library(root, "val", SourceWeights(ccp=0.4, cutouts=0.3, full=0.15, upper=0.15)))
+        cast = AssetPool.of(load_library(root, "val", SourceWeights(ccp=0.4, cutouts=0.3, full=0.15, upper=0.15)))
         samples = _crowds(cast, seed, count)
         source = "photos composed from held-out people, things and places"
     return write_scene_set(folder, samples, name=f"{kind}-val", seed=seed, source=source, overwrite=overwrite)
 
 
-def _crowds(cast: Cast, seed: int, count: int) -> Iterator[SceneSample]:
+def _crowds(cast: AssetPool, seed: int, count: int) -> Iterator[SceneSample]:
     for number in range(count):
         scene = draw_crowd(cast, np.random.default_rng((seed, number)), CrowdConfig(), _CROWD_PX)
         there = scene.visible.any((1, 2))
         yield SceneSample(f"{number:04d}", scene.photo, scene.visible[there], scene.amodal[there], scene.ignore)
 
 
-def _samples(library: Library, seed: int, unoccluded: bool, limit: int | None) -> Iterator[FrozenSample]:
+def _samples(library: Library, seed: int, unoccluded: bool, limit: int | None) -> Iterator[EvalSample]:
     count = len(library.people)
     for number in evenly(count, limit):
         person = library.people[number]
@@ -97,7 +97,7 @@ def _samples(library: Library, seed: int, unoccluded: bool, limit: int | None) -
         person_id = as_id(person.name)
         for kind in (*KINDS, *(("none",) if unoccluded else ())):
             scene = _scene(person, others, rng, kind, background)
-            yield FrozenSample(
+            yield EvalSample(
                 id=f"{person_id}-{kind}", person_id=person_id, occluder_kind=kind, photo=scene.photo, truth=scene.truth,
                 visible=scene.visible, amodal=scene.amodal, parsing=scene.parsing,
             )  # fmt: skip

@@ -10,7 +10,7 @@ import numpy as np
 from deocclude.data.datasets.record import PersonRecord, PhotoRecord
 from deocclude.data.datasets.taxonomies import to_parsing_groups
 from deocclude.data.evalsets.build import as_id, evenly
-from deocclude.data.evalsets.persons import FrozenSample, FrozenSet, write_frozen_set
+from deocclude.data.evalsets.persons import EvalSample, EvalSet, write_eval_set
 from deocclude.data.storage import read_bytes
 from deocclude.data.trainsets.build import open_records
 from deocclude.errors import InputError
@@ -23,8 +23,8 @@ Known = tuple[PersonRecord, np.ndarray, np.ndarray]
 def build_annotated_set(
     folder: Path, place: str, *, source_format: str | None = None, images: Path | None = None, seed: int = 0,
     unoccluded: bool = True, limit: int | None = None, overwrite: bool = False,
-) -> FrozenSet:  # fmt: skip
-    """Write the frozen set of everyone in a dataset whose visible and whole masks are both known, as they are.
+) -> EvalSet:  # fmt: skip
+    """Write the evaluation set of everyone in a dataset whose visible and whole masks are both known, as they are.
 
     place, source_format, images: see `open_records`. Photos keep their size. What hides a person is not noted, and what
     is behind it nobody saw: occluder_kind is "unknown", truth None. Crowds, people to ignore, people who are wholly
@@ -43,7 +43,7 @@ def build_annotated_set(
             # The writer would take it for its own.
             raise InputError(f"{error.filename or place}: cannot be read: {error.strerror or error}") from error
 
-    return write_frozen_set(
+    return write_eval_set(
         folder, _samples(read, place, unoccluded, limit), name=Path(place).resolve().stem, seed=seed,
         source=f"people of {Path(place).name} as they are annotated, no unoccluded truth", overwrite=overwrite,
     )  # fmt: skip
@@ -51,7 +51,7 @@ def build_annotated_set(
 
 def _samples(
     read: Callable[[], Iterable[PhotoRecord]], place: str, unoccluded: bool, limit: int | None
-) -> Iterator[FrozenSample]:
+) -> Iterator[EvalSample]:
     # Twice through the records, so that they need not all lie in memory; photos are opened the second time alone.
     photos = people = count = 0
     for photo in read():
@@ -91,13 +91,13 @@ def _known_people(photo: PhotoRecord, unoccluded: bool) -> Iterator[Known]:
 
 def _sample(
     photo: PhotoRecord, person: PersonRecord, visible: np.ndarray, amodal: np.ndarray, pixels: np.ndarray
-) -> FrozenSample:
+) -> EvalSample:
     parsing = None
     if person.parsing is not None:
         parsing = to_parsing_groups(person.parsing_labels(), person.parsing.taxonomy)
     name = as_id(f"{photo.source}/{photo.id}/{person.id}")
     kind = "unknown" if (amodal & ~visible).any() else "none"
-    return FrozenSample(name, name, kind, pixels, None, visible, amodal, parsing)
+    return EvalSample(name, name, kind, pixels, None, visible, amodal, parsing)
 
 
 def _pixels(photo: PhotoRecord) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""How both kinds of frozen set are written: a folder that appears whole or not at all, its set.json, its pictures."""
+"""How evaluation sets are written: a folder that appears whole or not at all, its set.json, its pictures."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ SET_FILE = "set.json"
 
 
 def check_target(folder: Path, overwrite: bool) -> None:
-    """Raise UsageError unless a frozen set may be written to this folder."""
+    """Raise UsageError unless an evaluation set may be written to this folder."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     if not (folder / SET_FILE).is_file():
-        raise UsageError(f"{folder} holds something else than a frozen validation set and is left as it is")
+        raise UsageError(f"{folder} holds something else than an evaluation set and is left as it is")
     if not overwrite:
-        raise UsageError(f"{folder} is a frozen validation set already; ask to overwrite it to replace it")
+        raise UsageError(f"{folder} is an evaluation set already; ask to overwrite it to replace it")
 
 
 @contextmanager
@@ -35,7 +35,7 @@ def new_set(folder: Path, *, overwrite: bool) -> Iterator[Path]:
     """A folder to write a set into, which takes the place of `folder` at the end, and is gone after an error.
 
     Raises:
-        UsageError: the folder is there already and not empty, or, with `overwrite`, not a frozen set.
+        UsageError: the folder is there already and not empty, or, with `overwrite`, not an evaluation set.
         DeoccludeError: something cannot be written.
     """
     check_target(folder, overwrite)
@@ -50,7 +50,7 @@ def new_set(folder: Path, *, overwrite: bool) -> Iterator[Path]:
             shutil.rmtree(folder)
         os.replace(partial, folder)
     except OSError as error:
-        raise DeoccludeError(f"cannot write a frozen validation set to {folder}: {error.strerror or error}") from error
+        raise DeoccludeError(f"cannot write an evaluation set to {folder}: {error.strerror or error}") from error
     finally:
         if partial is not None:
             shutil.rmtree(partial, ignore_errors=True)

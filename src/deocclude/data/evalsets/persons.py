@@ -1,4 +1,4 @@
-"""A frozen validation set: occluded photos with their truth on disk, written once, so that every figure is measured on
+"""An evaluation set: occluded photos with their truth on disk, written once, so that every figure is measured on
 the same pixels.
 
     set.json                     format, name, seed, source, records
@@ -34,7 +34,7 @@ _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
-class FrozenSample:
+class EvalSample:
     """One occluded person, ready to be written. All arrays share one height and width.
 
     photo, truth: (H, W, 3) uint8 RGB, with and without the occluder; truth is None where nobody saw it. visible,
@@ -65,7 +65,7 @@ class FrozenFiles:
 
 
 @dataclass(frozen=True)
-class FrozenRecord:
+class EvalRecord:
     """What set.json says of one occluded person. hidden_fraction = invisible pixels / amodal pixels."""
 
     id: str
@@ -75,10 +75,10 @@ class FrozenRecord:
     files: FrozenFiles
 
 
-class FrozenSet:
-    """A frozen validation set opened for reading. Pictures are read from disk when asked for, and not kept."""
+class EvalSet:
+    """An evaluation set opened for reading. Pictures are read from disk when asked for, and not kept."""
 
-    def __init__(self, folder: Path, name: str, seed: int, source: str, records: tuple[FrozenRecord, ...]) -> None:
+    def __init__(self, folder: Path, name: str, seed: int, source: str, records: tuple[EvalRecord, ...]) -> None:
         self.folder = folder
         self.name = name
         self.seed = seed
@@ -86,7 +86,7 @@ class FrozenSet:
         self.records = records
 
     @classmethod
-    def open(cls, folder: str | Path) -> FrozenSet:
+    def open(cls, folder: str | Path) -> EvalSet:
         """Read set.json and check that every file it names is there.
 
         Raises:
@@ -95,19 +95,19 @@ class FrozenSet:
         folder = Path(folder)
         index = folder / SET_FILE
         if not folder.is_dir():
-            raise InputError(f"no frozen validation set: looked for a folder {folder} with a {SET_FILE}")
+            raise InputError(f"no evaluation set: looked for a folder {folder} with a {SET_FILE}")
         if not index.is_file():
-            raise InputError(f"{folder} is not a frozen validation set: looked for {index}")
+            raise InputError(f"{folder} is not an evaluation set: looked for {index}")
         try:
             content = json.loads(index.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
             raise InputError(f"{index} cannot be read as JSON: {error}") from error
-        frozen = cls(folder, *_parse_index(content, index))
-        for record in frozen.records:
+        eval_set = cls(folder, *_parse_index(content, index))
+        for record in eval_set.records:
             for name, relative in asdict(record.files).items():
                 if relative is not None and not (folder / relative).is_file():
                     raise InputError(f"{index}: record {record.id} lacks its {name}: looked for {folder / relative}")
-        return frozen
+        return eval_set
 
     @property
     def has_truth(self) -> bool:
@@ -117,10 +117,10 @@ class FrozenSet:
     def __len__(self) -> int:
         return len(self.records)
 
-    def __iter__(self) -> Iterator[FrozenRecord]:
+    def __iter__(self) -> Iterator[EvalRecord]:
         return iter(self.records)
 
-    def load(self, record: FrozenRecord) -> FrozenSample:
+    def load(self, record: EvalRecord) -> EvalSample:
         """The record's pictures.
 
         Raises:
@@ -129,7 +129,7 @@ class FrozenSet:
         files = record.files
         photo = self._picture(files.photo, "RGB")
         size = photo.shape[:2]
-        sample = FrozenSample(
+        sample = EvalSample(
             id=record.id,
             person_id=record.person_id,
             occluder_kind=record.occluder_kind,
@@ -157,16 +157,16 @@ class FrozenSet:
         return array
 
 
-def write_frozen_set(
+def write_eval_set(
     folder: str | Path,
-    samples: Iterable[FrozenSample],
+    samples: Iterable[EvalSample],
     *,
     name: str,
     seed: int,
     source: str,
     overwrite: bool = False,
-) -> FrozenSet:
-    """Write a frozen validation set and open it. The folder appears complete or not at all.
+) -> EvalSet:
+    """Write an evaluation set and open it. The folder appears complete or not at all.
 
     Args:
         folder: where; its parents are made.
@@ -175,30 +175,30 @@ def write_frozen_set(
         name: what reports call the set.
         seed: what the initial masks are derived from, beside each record's id.
         source: a line on where the people come from.
-        overwrite: replace a frozen set that is there already. Another kind of folder is never replaced.
+        overwrite: replace an evaluation set that is there already. Another kind of folder is never replaced.
 
     Raises:
         UsageError: the folder is there already and not empty.
         DeoccludeError: it cannot be written.
-        ValueError: a sample breaks what FrozenSample states, or an id comes twice.
+        ValueError: a sample breaks what EvalSample states, or an id comes twice.
     """
     folder = Path(folder)
     with new_set(folder, overwrite=overwrite) as partial:
         shared: dict[tuple[str, str, str], str] = {}
-        records: dict[str, FrozenRecord] = {}
+        records: dict[str, EvalRecord] = {}
         for sample in samples:
             _check_sample(sample)
             if sample.id in records:
                 raise ValueError(f"record id {sample.id} comes twice")
             records[sample.id] = _write_sample(partial, sample, shared)
         if not records:
-            raise ValueError("a frozen validation set needs at least one sample, got none")
+            raise ValueError("an evaluation set needs at least one sample, got none")
         listed = [asdict(record) for record in records.values()]
         write_index(partial, {"format": FORMAT, "name": name, "seed": seed, "source": source, "records": listed})
-    return FrozenSet.open(folder)
+    return EvalSet.open(folder)
 
 
-def _write_sample(root: Path, sample: FrozenSample, shared: dict[tuple[str, str, str], str]) -> FrozenRecord:
+def _write_sample(root: Path, sample: EvalSample, shared: dict[tuple[str, str, str], str]) -> EvalRecord:
     """Write one sample's pictures below `root`.
 
     `shared` maps (person, kind of picture, digest) to a written file; a photo is nobody's own, of person "".
@@ -226,11 +226,11 @@ def _write_sample(root: Path, sample: FrozenSample, shared: dict[tuple[str, str,
             shared[key] = _write_png(root, f"{of_record}/{kind}.png" if taken else relative, array)
         files[kind] = shared[key]
     hidden = np.count_nonzero(sample.amodal & ~sample.visible) / np.count_nonzero(sample.amodal)
-    return FrozenRecord(sample.id, sample.person_id, sample.occluder_kind, round(hidden, 6), FrozenFiles(**files))
+    return EvalRecord(sample.id, sample.person_id, sample.occluder_kind, round(hidden, 6), FrozenFiles(**files))
 
 
-def _check_sample(sample: FrozenSample) -> None:
-    """Raise ValueError for a sample that breaks what FrozenSample states."""
+def _check_sample(sample: EvalSample) -> None:
+    """Raise ValueError for a sample that breaks what EvalSample states."""
     for what, text in (("id", sample.id), ("person_id", sample.person_id)):
         if not _SAFE_NAME.fullmatch(text):
             raise ValueError(f"{what} must be letters, digits, '.', '_' or '-', so as to name a folder, got {text!r}")
@@ -280,7 +280,7 @@ def _hw(size: tuple[int, ...]) -> str:
 # --- set.json ------------------------------------------------------------------------------------------------------
 
 
-def _parse_index(content: object, index: Path) -> tuple[str, int, str, tuple[FrozenRecord, ...]]:
+def _parse_index(content: object, index: Path) -> tuple[str, int, str, tuple[EvalRecord, ...]]:
     """(name, seed, source, records) from the parsed set.json; InputError names what is wrong in it."""
     if not isinstance(content, dict):
         raise InputError(f"{index} must hold a JSON object, got {type(content).__name__}")
@@ -298,7 +298,7 @@ def _parse_index(content: object, index: Path) -> tuple[str, int, str, tuple[Fro
     )
 
 
-def _parse_record(content: object, where: str) -> FrozenRecord:
+def _parse_record(content: object, where: str) -> EvalRecord:
     if not isinstance(content, dict):
         raise InputError(f"{where} must be a JSON object, got {type(content).__name__}")
     kind = _field(content, "occluder_kind", str, where)
@@ -315,7 +315,7 @@ def _parse_record(content: object, where: str) -> FrozenRecord:
         path = PurePosixPath(relative)
         if path.is_absolute() or ".." in path.parts:
             raise InputError(f"{where}: files must lie inside the set's folder, got {relative!r}")
-    return FrozenRecord(
+    return EvalRecord(
         id=_field(content, "id", str, where),
         person_id=_field(content, "person_id", str, where),
         occluder_kind=kind,

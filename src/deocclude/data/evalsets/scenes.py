@@ -1,4 +1,4 @@
-"""A frozen set of whole photos with several people, or nobody: what finding people is measured on.
+"""An evaluation set of whole photos with several people, or nobody: what finding people is measured on.
 
 set.json                       format, kind "scenes", name, seed, source, records
 records/ID/photo.png           with visible-1.png, visible-2.png, ..., back to front, and ignore.png beside it
@@ -48,7 +48,7 @@ class SceneRecord:
 
 
 class SceneSet:
-    """A frozen set of scenes opened for reading; pictures are read when asked for."""
+    """An evaluation set of scenes opened for reading; pictures are read when asked for."""
 
     def __init__(self, folder: Path, name: str, seed: int, source: str, records: tuple[SceneRecord, ...]) -> None:
         self.folder, self.name, self.seed, self.source, self.records = folder, name, seed, source, records
@@ -66,7 +66,7 @@ class SceneSet:
             )
             return cls(Path(folder), str(content["name"]), int(content["seed"]), str(content["source"]), records)
         except OSError as error:
-            raise InputError(f"{folder} is not a frozen set of scenes: looked for {index}") from error
+            raise InputError(f"{folder} is not an evaluation set of scenes: looked for {index}") from error
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{index} does not describe a set of scenes ({error!r})") from error
 
@@ -102,7 +102,7 @@ def is_scene_set(folder: str | Path) -> bool:
 def write_scene_set(
     folder: str | Path, samples: Iterable[SceneSample], *, name: str, seed: int, source: str, overwrite: bool = False
 ) -> SceneSet:
-    """Write a frozen set of scenes and open it. The folder appears complete or not at all.
+    """Write an evaluation set of scenes and open it. The folder appears complete or not at all.
 
     Raises:
         UsageError: the folder is there already and not empty. DeoccludeError: it cannot be written.

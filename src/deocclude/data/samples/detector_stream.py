@@ -11,19 +11,19 @@ import numpy as np
 
 from deocclude.data.samples.detector_samples import PeopleSample, crop_wild, from_scene, mosaic, to_batch
 from deocclude.data.sources.real_photos import WildPhoto, people_of
-from deocclude.data.synthesis.multi_person import Cast, CrowdConfig, draw_crowd
+from deocclude.data.synthesis.multi_person import AssetPool, CrowdConfig, draw_crowd
 from deocclude.data.synthesis.paste_occluders import cover
 
 
 class PeopleStream:
     """Endless training batches, reproducible from (seed, part, number of the batch), as dataset.SampleStream's."""
 
-    def __init__(self, cast: Cast, wild: Sequence[WildPhoto], config: CrowdConfig, p_wild: float, *, seed: int):
+    def __init__(self, cast: AssetPool, wild: Sequence[WildPhoto], config: CrowdConfig, p_wild: float, *, seed: int):
         """p_wild: share of samples that are crops of `wild`; none where it is empty."""
         self.wild, self.config, self.seed = list(wild), config, seed
         self.cast = cast
         if config.p_wild_people:
-            self.cast = cast.joined_by(people_of(self.wild), config.p_wild_people)
+            self.cast = cast.joined_with(people_of(self.wild), config.p_wild_people)
         self.p_wild = p_wild if self.wild else 0.0
         cv2.setNumThreads(0)
 

@@ -11,7 +11,7 @@ import numpy as np
 from deocclude.data.sources.layers import Library
 from deocclude.data.synthesis.config import SynthesisConfig
 from deocclude.data.synthesis.config_checks import check_ranges
-from deocclude.data.synthesis.mask_corruption import BoxErrors, draw_box, draw_initial_mask, take_somebody_out
+from deocclude.data.synthesis.mask_corruption import BoxJitter, draw_box, draw_initial_mask, subtract_neighbor
 from deocclude.data.synthesis.photometric import camera, photometric
 from deocclude.data.synthesis.rendering import render
 from deocclude.data.synthesis.scene import Plan, beyond_rgb
@@ -30,7 +30,7 @@ class CropConfig:
     shift: float = 0.1  # of the crop's side
     p_exact: float = 0.3
     p_box: float = 0.25
-    # how far a box's sides are off, as degrade.BoxErrors has it: a detector's are, the more so the more is hidden
+    # how far a box's sides are off, as degrade.BoxJitter has it: a detector's are, the more so the more is hidden
     box_spread: tuple[float, float] | None = None
     box_height_share: float = 1.0
     box_lean: float = 0.0
@@ -47,9 +47,9 @@ class CropConfig:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name):g}")
 
     @property
-    def box_errors(self) -> BoxErrors:
+    def box_jitter(self) -> BoxJitter:
         """How far off boxes are."""
-        return BoxErrors(self.box_spread, self.box_height_share, self.box_lean)
+        return BoxJitter(self.box_spread, self.box_height_share, self.box_lean)
 
 
 def draw_sample(
@@ -66,13 +66,13 @@ def draw_sample(
     photo[~scene.inside] = beyond_rgb(plan)
     nobody = plan.nobody
     if nobody:  # boxes alone are in doubt: whoever draws a mask means it
-        initial = draw_box(scene.visible, rng, crop.box_errors) & scene.inside
+        initial = draw_box(scene.visible, rng, crop.box_jitter) & scene.inside
     elif crop.p_taken and rng.random() < crop.p_taken:
-        box = draw_box(scene.visible, rng, crop.box_errors, scene.others) & scene.inside
-        initial, nobody = take_somebody_out(box, scene.visible, scene.others, rng)
+        box = draw_box(scene.visible, rng, crop.box_jitter, scene.others) & scene.inside
+        initial, nobody = subtract_neighbor(box, scene.visible, scene.others, rng)
     else:
         initial = draw_initial_mask(
-            scene.visible, rng, p_exact=crop.p_exact, p_box=crop.p_box, errors=crop.box_errors, others=scene.others
+            scene.visible, rng, p_exact=crop.p_exact, p_box=crop.p_box, errors=crop.box_jitter, others=scene.others
         )
         initial &= scene.inside
     visible, amodal, parsing = scene.visible, scene.amodal, scene.parsing

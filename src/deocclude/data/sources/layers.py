@@ -86,5 +86,5 @@ class Library:
     clutter_people: Sequence[Layer] = ()  # in front or behind; the people themselves if empty
 
     @property
-    def passers_by(self) -> Sequence[Layer]:
+    def distractors(self) -> Sequence[Layer]:
         return self.clutter_people or self.people

@@ -16,7 +16,7 @@ _IN_A_BOX = 0.05  # of a box: with less of it, somebody is not in it
 
 
 @dataclass(frozen=True)
-class BoxErrors:
+class BoxJitter:
     """How far off the sides of a box are, in shares of its width and height.
 
     spread: least and most standard deviation of a side; each box draws its own, log-uniform, so that most are nearly
@@ -30,7 +30,7 @@ class BoxErrors:
     lean: float = 0.0
 
 
-def degrade_mask(mask: np.ndarray, rng: Rng, kind: str | None = None) -> np.ndarray:
+def corrupt_mask(mask: np.ndarray, rng: Rng, kind: str | None = None) -> np.ndarray:
     """An imperfect initial mask.
 
     mask: (H, W) bool, the true visible mask. kind: one of DEGRADATIONS; None draws one of the imperfect kinds other
@@ -47,7 +47,7 @@ def degrade_mask(mask: np.ndarray, rng: Rng, kind: str | None = None) -> np.ndar
 
 
 def draw_initial_mask(
-    mask: np.ndarray, rng: Rng, *, p_exact: float, p_box: float, errors: BoxErrors = BoxErrors(),
+    mask: np.ndarray, rng: Rng, *, p_exact: float, p_box: float, errors: BoxJitter = BoxJitter(),
     others: Sequence[np.ndarray] = (),
 ) -> np.ndarray:  # fmt: skip
     """The initial mask of a training sample: exact, a box, or one or two imperfections on top of each other.
@@ -59,12 +59,12 @@ def draw_initial_mask(
         return mask.copy()
     if draw < p_exact + p_box:
         return draw_box(mask, rng, errors, others)
-    out = degrade_mask(mask, rng)
-    return degrade_mask(out, rng) if rng.random() < 0.35 else out
+    out = corrupt_mask(mask, rng)
+    return corrupt_mask(out, rng) if rng.random() < 0.35 else out
 
 
 def draw_box(
-    mask: np.ndarray, rng: Rng, errors: BoxErrors = BoxErrors(), others: Sequence[np.ndarray] = ()
+    mask: np.ndarray, rng: Rng, errors: BoxJitter = BoxJitter(), others: Sequence[np.ndarray] = ()
 ) -> np.ndarray:
     """The filled box around a mask, (H, W) bool, its sides off as whoever drew it, or found it, may be off.
 
@@ -81,7 +81,7 @@ def draw_box(
     return box if box.any() else mask.copy()  # of a speck at the picture's edge, all of it may lie beyond
 
 
-def take_somebody_out(
+def subtract_neighbor(
     box: np.ndarray, mask: np.ndarray, others: Sequence[np.ndarray], rng: Rng
 ) -> tuple[np.ndarray, bool]:
     """The box of a person without somebody who is known already, and whether there is nobody left in it.
@@ -93,12 +93,12 @@ def take_somebody_out(
         return box, False
     shares = [np.count_nonzero(other & box) / np.count_nonzero(box) for other in others]
     if max(shares, default=0.0) < _IN_A_BOX:
-        taken = degrade_mask(mask, rng)
+        taken = corrupt_mask(mask, rng)
         if rng.random() < 0.5:
             taken &= _half_plane(mask, rng, keep=(0.6, 1.0))
         left = box & ~taken
         return (left, True) if left.any() else (box, False)
-    left = box & ~degrade_mask(others[int(np.argmax(shares))], rng)
+    left = box & ~corrupt_mask(others[int(np.argmax(shares))], rng)
     return (left if np.count_nonzero(left & mask) >= 0.5 * np.count_nonzero(box & mask) else box), False
 
 

@@ -57,11 +57,11 @@ class CrowdConfig:
 
 
 @dataclass(frozen=True)
-class Cast:
+class AssetPool:
     """Who and what scenes are composed from.
 
-    people: who is pasted anywhere, whole people but for those of `joined_by`; hosts: people with a photo of their own,
-    cut by its edge or not.
+    people: who is pasted anywhere, whole people but for those of `joined_with`; hosts: people with a photo of their
+    own, truncated by its edge or not.
     """
 
     people: Sequence[Layer]
@@ -71,13 +71,13 @@ class Cast:
     library: Library
 
     @classmethod
-    def of(cls, library: Library) -> Cast:
+    def of(cls, library: Library) -> AssetPool:
         """The cast of a library, with the library's weights within each group."""
         whole, hosting = (trait_of(library.people, trait) for trait in ("whole", "has_background"))
         (people, shares), (hosts, host_shares) = (_subset(library, mask) for mask in (whole, hosting))
         return cls(people, shares, hosts, host_shares, library)
 
-    def joined_by(self, others: Sequence[Layer], share: float) -> Cast:
+    def joined_with(self, others: Sequence[Layer], share: float) -> AssetPool:
         """The cast with `others`, each alike, who are `share` of all whom one draws."""
         if not others:
             return self
@@ -162,7 +162,7 @@ def compose(canvas: np.ndarray, layers: Sequence[Pasted], ignore: np.ndarray) ->
     return CrowdScene(tuple(p.name for p in people), photo, visible, amodal, unsure)
 
 
-def draw_crowd(cast: Cast, rng: Rng, config: CrowdConfig, size_px: int) -> CrowdScene:
+def draw_crowd(cast: AssetPool, rng: Rng, config: CrowdConfig, size_px: int) -> CrowdScene:
     """A scene of `size_px` on its longer side, after light and camera."""
     host, alone = None, False
     nobody = rng.random() < config.p_nobody or not (cast.people or cast.hosts)
@@ -188,7 +188,7 @@ def draw_crowd(cast: Cast, rng: Rng, config: CrowdConfig, size_px: int) -> Crowd
 class _Stage:
     """The ground of one scene, filled from far to near."""
 
-    def __init__(self, cast: Cast, rng: Rng, config: CrowdConfig, size_hw: tuple[int, int], host: Pasted | None):
+    def __init__(self, cast: AssetPool, rng: Rng, config: CrowdConfig, size_hw: tuple[int, int], host: Pasted | None):
         self.cast, self.rng, self.config, self.size_hw = cast, rng, config, size_hw
         self.layers: list[Pasted] = []
         self.middles: list[tuple[float, float]] = []  # (x, height) of the people placed

@@ -24,8 +24,8 @@ class Spot:
     bottom: float
 
 
-def _passer_by(spot: Spot, library: Library, rng: Rng) -> Placed:
-    pool = library.passers_by
+def _distractor(spot: Spot, library: Library, rng: Rng) -> Placed:
+    pool = library.distractors
     layer = pool[rng.integers(len(pool))]
     size = rng.uniform(0.65, 1.35)
     cx = spot.x + rng.normal(0, 0.15)
@@ -57,7 +57,7 @@ def _object(spot: Spot, library: Library, rng: Rng) -> Placed:
 
 
 OCCLUDERS: dict[str, Callable[[Spot, Library, Rng], Placed]] = {
-    "person": _passer_by,
+    "person": _distractor,
     "low": _low,
     "slab": _slab,
     "object": _object,

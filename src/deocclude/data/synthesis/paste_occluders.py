@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from deocclude.data.synthesis.multi_person import Cast, CrowdConfig, longer_side, paste, pixels_at
+from deocclude.data.synthesis.multi_person import AssetPool, CrowdConfig, longer_side, paste, pixels_at
 from deocclude.data.synthesis.photometric import photometric
 from deocclude.data.synthesis.rendering import blend
 from deocclude.imaging.boxes import mask_to_box_xyxy
@@ -26,7 +26,7 @@ _MOST_NUMBERS = 255
 
 
 def cover(
-    rgb: np.ndarray, instances: np.ndarray, ignore: np.ndarray, rng: Rng, *, cast: Cast, config: CrowdConfig
+    rgb: np.ndarray, instances: np.ndarray, ignore: np.ndarray, rng: Rng, *, cast: AssetPool, config: CrowdConfig
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The photo with up to three layers in front.
 

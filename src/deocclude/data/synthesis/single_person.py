@@ -132,7 +132,7 @@ def _draw_kind(rng: Rng, config: SynthesisConfig) -> str:
 
 def _draw_companion(library: Library, rng: Rng) -> Placed:
     """Somebody who stands right behind the subject: a box around the subject then holds two people."""
-    pool = library.passers_by
+    pool = library.distractors
     layer = pool[rng.integers(len(pool))]
     size = rng.uniform(0.7, 1.15)
     return placed_at(
@@ -144,7 +144,7 @@ def _draw_companion(library: Library, rng: Rng) -> Placed:
 def _draw_clutter(library: Library, rng: Rng, p_person: float = 0.35) -> Placed:
     """Something behind the person, beside or partly covered: what must not be taken for an occluder."""
     is_person = rng.random() < p_person
-    pool = library.passers_by if is_person else library.occluders
+    pool = library.distractors if is_person else library.occluders
     layer = pool[rng.integers(len(pool))]
     size, cx, cy = rng.uniform(0.3, 1.1), rng.uniform(-0.7, 0.7), rng.uniform(-0.4, 0.5)
     return placed_at(layer, rng, size, cx, cy, is_person=is_person)

@@ -51,7 +51,8 @@ class OwnParser:
 
     def __call__(self, cut: Cut) -> np.ndarray:
         """The likeliest part of each pixel of the mask."""
-        crop, _, parts, _ = self._completion.look_at(cut.rgb, cut.mask, cut.mask)
+        parsed = self._completion.parse(cut.rgb, cut.mask, cut.mask)
+        crop, parts = parsed.crop, parsed.visible_parsing
         cells = parts.shape[1]
         scale = cells / crop.side_px
         left, top = crop.left_top
