@@ -171,7 +171,7 @@ def test_a_row_that_its_stage_refuses_is_no_run_and_can_be_corrected(folder: Pat
 
     write(wrong=ROWS["mask"]["ours"] | losses, unet=ROWS["mask"]["unet"])
     result = ablate("-c", path, "-o", tmp_path / "out")
-    assert result.exit_code == 5 and "1/2 wrong: failed: mask.features: name stage 1's" in result.stderr
+    assert result.exit_code == 5 and "1/2 wrong: failed: mask.parsing_weights: name stage 1's" in result.stderr
     assert "| unet " in result.stdout
     write(wrong=ROWS["mask"]["ours"], unet=ROWS["mask"]["unet"])
     monkeypatch.setattr(run_module, "evaluate", out_of_memory)
@@ -208,9 +208,9 @@ def test_rows_are_measured_anew_on_a_set_that_was_built_anew(folder: Path, tmp_p
         ({"mask": {"Ours": {}}}, "mask.Ours: names are unlike, of a-z, 0-9 and -"),
         ({"single": {"ours": {}}}, "single.ours: names are unlike"),
         ({"mask": {"a": {"mask.network.depth": 3}}}, "mask.a: unknown key mask.network.depth"),
-        ({"mask": {"a": {"mask.model": "resnet"}}}, "mask.a: mask.model: choose from ours, unet"),
+        ({"mask": {"a": {"mask.model": "resnet"}}}, "mask.a: mask.model: choose from hourglass, unet"),
         ({"mask": {"a": {"tight_crop": "no"}}}, "mask.a: tight_crop: true or false, got 'no'"),
-        ({"content": {"a": {"content.features": None}}}, "content.a: content.features: name stage 1's"),
+        ({"content": {"a": {"content.parsing_weights": None}}}, "content.a: content.parsing_weights: name stage 1's"),
         ({"set": {"mask.losses.focal": 1.0}}, "mask.ours: unknown key mask.losses.focal"),
         ({"data": None}, "data: name an evaluation set to measure on"),
         ({"mask": {}, "content": {}, "single": {}}, "no rows: name some under mask, content, single"),

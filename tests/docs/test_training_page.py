@@ -29,7 +29,7 @@ def shown_trainings(stage: str) -> list[tuple[Path, TrainConfig]]:
 def test_each_run_of_the_people_detector_but_the_last_starts_from_the_one_before() -> None:
     (first, begins), (second, ships), *runs = shown_trainings("people")
     assert begins.people is not None and ships.people is not None
-    assert first.name == "people7" and begins.people.imagenet and begins.people.init is None
+    assert first.name == "people7" and begins.people.pretrained_backbone and begins.people.init is None
     assert second.name == "people8" and ships.people.init == first / "last.safetensors"
     assert [out.name for out, _ in runs] == ["people", "people2", "people3", "people4", "people5", "people6"]
     for (before, _), (_, config) in pairwise(runs):
@@ -40,8 +40,8 @@ def test_stage_1_repairs_masks_of_the_network_for_boxes_that_the_page_has_traine
     runs = dict(shown_trainings("mask"))
     boxes = [out for out, config in runs.items() if config.mask is not None and config.mask.model == "box"]
     assert [out.name for out in boxes] == ["box1", "box2", "box3"]
-    (repairs,) = [config.mask for config in runs.values() if config.mask is not None and config.mask.p_box_mask]
-    assert repairs.box_masks in [out / "best.safetensors" for out in boxes]
+    (repairs,) = [config.mask for config in runs.values() if config.mask is not None and config.mask.p_box_prompt]
+    assert repairs.box_segmenter in [out / "best.safetensors" for out in boxes]
 
 
 def test_people_of_ones_own_are_all_that_both_stages_read() -> None:

@@ -140,7 +140,7 @@ def of_samples(root: Path, sources: tuple[str, ...], label: str, size_px: int, c
     none = dict.fromkeys(("ccp", "cutouts", "full", "upper"), 0.0)
     for source in sources:
         library = load_library(root, "train", SourceWeights(**none | {source: 1.0}))
-        stream = SampleStream(library, SynthesisConfig(), CropConfig(p_taken=0.1), seed=7)
+        stream = SampleStream(library, SynthesisConfig(), CropConfig(p_subtract_neighbor=0.1), seed=7)
         digest = Digest()
         for number in range(count // 10):
             batch = stream.batch(number, 10, size_px)

@@ -63,7 +63,7 @@ def test_every_baseline_has_a_config() -> None:
 
 @pytest.mark.parametrize(("stage", "model"), TINY, ids=["-".join(key) for key in TINY])
 def test_it_trains_and_opens_again(write_config, tmp_path: Path, stage: str, model: str) -> None:
-    config = load_config(write_config(), settings(stage, model) + ([f"single.features={_features(write_config)}"]
+    config = load_config(write_config(), settings(stage, model) + ([f"single.parsing_weights={_features(write_config)}"]
                          if stage == "single" else []))  # fmt: skip
     outcome = MAINS[stage](config, tmp_path / "run", quiet=True)
     assert np.isfinite(outcome.best_score)
@@ -75,7 +75,7 @@ def test_it_trains_and_opens_again(write_config, tmp_path: Path, stage: str, mod
 
 
 def _features(write_config) -> str:
-    return load_config(write_config()).content.features
+    return load_config(write_config()).content.parsing_weights
 
 
 class SameBatch:
@@ -136,11 +136,11 @@ def test_what_a_method_draws_itself_is_the_same_after_an_interruption(write_conf
 
 
 def test_a_baseline_without_parts_needs_no_stage_1(write_config) -> None:
-    plain = [*settings("content", "pix2pix"), "content.features=null"]
+    plain = [*settings("content", "pix2pix"), "content.parsing_weights=null"]
     assert ContentStage(load_config(write_config(), plain)).parser is None
-    with pytest.raises(ConfigError, match=r"content\.features: name stage 1's \.safetensors for perceptual, style"):
-        ContentStage(load_config(write_config(), [*settings("content", "pconv_unet"), "content.features=null"]))
-    with pytest.raises(ConfigError, match=r"single\.features: name stage 1's \.safetensors for style"):
+    with pytest.raises(ConfigError, match=r"content\.parsing_weights: name stage 1's .* for perceptual, style"):
+        ContentStage(load_config(write_config(), [*settings("content", "pconv_unet"), "content.parsing_weights=null"]))
+    with pytest.raises(ConfigError, match=r"single\.parsing_weights: name stage 1's \.safetensors for style"):
         SingleStage(load_config(write_config(), [*settings("single", "one"), "single.losses={style: 1.0}"]))
 
 

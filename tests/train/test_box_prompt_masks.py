@@ -82,8 +82,8 @@ def test_a_share_is_drawn_from_the_steps_numbers() -> None:
 def test_stage_1_starts_from_such_masks_and_the_network_for_boxes_learns_nothing(
     write_config, box_weights: Path, tmp_path: Path
 ) -> None:
-    settings = ["mask.schedule.steps=4", "data.crop={p_box: 1.0, p_exact: 0.0}", "mask.p_box_mask=1.0"]
-    config = load_config(write_config(), [*settings, f"mask.box_masks={box_weights}"])
+    settings = ["mask.schedule.steps=4", "data.crop={p_box: 1.0, p_exact: 0.0}", "mask.p_box_prompt=1.0"]
+    config = load_config(write_config(), [*settings, f"mask.box_segmenter={box_weights}"])
     stage = MaskStage(config)
     before = {key: value.clone() for key, value in stage.box_segmenter.state_dict().items()}
     given: list[Tensor] = []
@@ -96,7 +96,7 @@ def test_stage_1_starts_from_such_masks_and_the_network_for_boxes_learns_nothing
 
 
 def test_validation_asks_the_network_for_boxes_about_every_box(write_config, box_weights: Path) -> None:
-    settings = ["mask.p_box_mask=0.1", "mask.p_second_look=0.5", f"mask.box_masks={box_weights}"]
+    settings = ["mask.p_box_prompt=0.1", "mask.p_refinement_pass=0.5", f"mask.box_segmenter={box_weights}"]
     stage = MaskStage(load_config(write_config(), settings))
     asked: list[int] = []
     stage.box_segmenter.register_forward_pre_hook(lambda _, inputs: asked.append(len(inputs[0])))
@@ -106,12 +106,13 @@ def test_validation_asks_the_network_for_boxes_about_every_box(write_config, box
 
 
 def test_what_it_needs_is_named(write_config, box_weights: Path) -> None:
-    with pytest.raises(ConfigError, match=r"mask\.box_masks: name the \.safetensors of a network for boxes"):
-        MaskStage(load_config(write_config(), ["mask.p_box_mask=0.5"]))
+    with pytest.raises(ConfigError, match=r"mask\.box_segmenter: name the \.safetensors of a box segmenter"):
+        MaskStage(load_config(write_config(), ["mask.p_box_prompt=0.5"]))
     other = [
-        "mask.p_box_mask=0.5", f"mask.box_masks={box_weights}", "mask.model=box", "mask.losses={}", "mask.network={}",
+        "mask.p_box_prompt=0.5", f"mask.box_segmenter={box_weights}", "mask.model=box", "mask.losses={}",
+        "mask.network={}",
     ]  # fmt: skip
-    with pytest.raises(ConfigError, match=r"p_box_mask is for networks that complete masks, model is 'box'"):
+    with pytest.raises(ConfigError, match=r"p_box_prompt is for networks that complete masks, model is 'box'"):
         MaskStage(load_config(write_config(), other))
 
 

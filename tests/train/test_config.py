@@ -92,18 +92,18 @@ mask:
 def test_a_config_lies_on_its_base(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     (tmp_path / "base.yaml").write_text("seed: 4\ndata: {root: a, p_wild: 0.1}\nmask: {schedule: {steps: 100}}")
-    (tmp_path / "deep" / "middle.yaml").write_text("base: ../base.yaml\nmask: {losses: {amodal_ce: 1.0}}")
-    (tmp_path / "deep" / "top.yaml").write_text("base: middle.yaml\nseed: 5\ndata: {root: b}")
+    (tmp_path / "deep" / "middle.yaml").write_text("extends: ../base.yaml\nmask: {losses: {amodal_ce: 1.0}}")
+    (tmp_path / "deep" / "top.yaml").write_text("extends: middle.yaml\nseed: 5\ndata: {root: b}")
     config = load_config(tmp_path / "deep" / "top.yaml", ["mask.schedule.steps=7"])
     assert (config.seed, config.data.root, config.data.p_wild) == (5, Path("b"), 0.1)
     assert (config.mask.schedule.steps, config.mask.losses) == (7, {"amodal_ce": 1.0})
 
 
 def test_a_base_that_is_not_one_is_named(tmp_path: Path) -> None:
-    path = written(tmp_path, "base: nowhere.yaml")
-    assert refused(path) == f"config not found: looked for {tmp_path / 'nowhere.yaml'} (base of {path})"
-    assert refused(written(tmp_path, "base: config.yaml")).startswith(f"{path}: base goes round in a circle by")
-    assert refused(written(tmp_path, "base: [a]")) == f"{path}: base must name a file, got ['a']"
+    path = written(tmp_path, "extends: nowhere.yaml")
+    assert refused(path) == f"config not found: looked for {tmp_path / 'nowhere.yaml'} (extended by {path})"
+    assert refused(written(tmp_path, "extends: config.yaml")).startswith(f"{path}: extends goes round in a circle by")
+    assert refused(written(tmp_path, "extends: [a]")) == f"{path}: extends must name a file, got ['a']"
 
 
 def test_overrides(tmp_path: Path) -> None:
@@ -274,3 +274,37 @@ def test_what_does_not_may_change(tmp_path: Path, override: str) -> None:
     )
     path = written(tmp_path, f"{{{stages}}}")
     check_resumable(path, load_config(path, [override]), "mask")
+
+
+def test_names_of_earlier_versions_are_accepted_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "first.yaml").write_text(
+        "data: {crop: {p_taken: 0.1}, synthesis: {p_nobody: 0.2}}\n"
+        "mask: {model: ours, p_second_look: 0.5, data: {crop: {box_lean: 0.3}},\n"
+        "       schedule: {steps: 1, final_share: 0.1}}\n"
+        "people: {imagenet: true, trunk_share: 0.3, schedule: {steps: 1, discriminator_share: 0.2}}\n"
+    )
+    (tmp_path / "next.yaml").write_text("base: first.yaml\ncontent: {model: ours, schedule: {steps: 1}}\n")
+    config = load_config(tmp_path / "next.yaml", ["mask.p_box_mask=0.25", "content.features=stage1.safetensors"])
+    assert config.mask and config.people and config.content
+    assert (config.mask.model, config.content.model) == ("hourglass", "pconv_attention")
+    assert (config.mask.p_refinement_pass, config.mask.p_box_prompt, config.mask.schedule.min_lr_ratio) == (
+        0.5,
+        0.25,
+        0.1,
+    )
+    assert config.people.pretrained_backbone and config.people.backbone_lr_scale == 0.3
+    assert config.people.schedule.discriminator_lr_scale == 0.2
+    assert config.data.crop == {"p_subtract_neighbor": 0.1} and config.data.synthesis == {"p_negative": 0.2}
+    assert config.mask.data and config.mask.data.crop == {"box_jitter_bias": 0.3}
+    assert config.content.parsing_weights == Path("stage1.safetensors")
+    warned = caplog.text
+    assert "mask.p_second_look is now called p_refinement_pass" in warned and "mask.model ours is now called" in warned
+    assert len(caplog.records) == 13
+
+
+def test_current_names_are_accepted_in_silence(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "config.yaml").write_text("mask: {model: hourglass, schedule: {steps: 1, min_lr_ratio: 0.1}}\n")
+    load_config(tmp_path / "config.yaml")
+    assert not caplog.records

@@ -147,7 +147,7 @@ def test_perceptual_terms_on_another_network(write_config, tmp_path: Path) -> No
             "content.schedule.phases.0: every crop size must be above 64 px with precision bfloat16, got 32",
         ),
         ("content.losses.l2=1.0", "unknown key content.losses.l2: the terms are hidden_l1"),
-        ("content.features=null", "content.features: name stage 1's .safetensors"),
+        ("content.parsing_weights=null", "content.parsing_weights: name stage 1's .safetensors"),
     ],
 )
 def test_what_is_wrong_is_named(write_config, override: str, message: str) -> None:
@@ -157,7 +157,7 @@ def test_what_is_wrong_is_named(write_config, override: str, message: str) -> No
 
 def test_missing_stage_1_weights_are_named(write_config, tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=f"weights not found: looked for {tmp_path / 'none'}"):
-        ContentStage(load_config(write_config(), [f"content.features={tmp_path / 'none'}"]))
+        ContentStage(load_config(write_config(), [f"content.parsing_weights={tmp_path / 'none'}"]))
 
 
 def test_perceptual_terms_look_with_imagenet_s_eyes(write_config) -> None:

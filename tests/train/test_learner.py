@@ -16,7 +16,7 @@ NAMES = ("network", "optimizer", "ema")
 
 
 def test_learning_rate_by_hand() -> None:
-    schedule = Schedule(steps=110, warmup_steps=10, learning_rate=0.2, final_share=0.1)
+    schedule = Schedule(steps=110, warmup_steps=10, learning_rate=0.2, min_lr_ratio=0.1)
     assert learning_rate(schedule, 0) == pytest.approx(0.02)
     assert learning_rate(schedule, 4) == pytest.approx(0.1)
     assert learning_rate(schedule, 9) == pytest.approx(0.2)

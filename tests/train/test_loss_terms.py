@@ -442,9 +442,9 @@ def test_a_discriminator_step_changes_the_discriminator_alone() -> None:
 
 
 def test_terms_that_need_features_say_so() -> None:
-    with pytest.raises(ValueError, match="needs a eval_set feature network"):
+    with pytest.raises(ValueError, match="needs a frozen feature network"):
         MaskCriterion({"perceptual": 1.0})
     for term in ("perceptual", "style", "channel_correlation"):
-        with pytest.raises(ValueError, match="need a eval_set feature network"):
+        with pytest.raises(ValueError, match="need a frozen feature network"):
             ContentCriterion({term: 1.0})
     MaskCriterion({"perceptual": 0.0})

@@ -79,7 +79,8 @@ def test_an_interrupted_run_ends_with_the_same_weights(write_config, interrupt, 
 
 TINY_BOX = (
     "mask.init=null", "mask.model=box", "mask.network={widths: [8, 8, 8, 8], blocks: [0, 0, 0, 1], head_width: 8}",
-    "mask.imagenet=true", "mask.frozen_stages=3", "mask.trunk_share=0.3", "data.crop={p_exact: 0.0, p_box: 1.0}",
+    "mask.pretrained_backbone=true", "mask.frozen_stages=3", "mask.backbone_lr_scale=0.3",
+    "data.crop={p_exact: 0.0, p_box: 1.0}",
 )  # fmt: skip
 
 
@@ -103,7 +104,7 @@ def test_the_network_for_boxes_learns_on_a_trunk_that_imagenet_taught(write_conf
 
 
 def test_a_network_that_saw_boxes_without_somebody_known_says_so(write_config) -> None:
-    config = load_config(write_config(), [*TINY_BOX, "mask.data.crop.p_taken=0.5"])
+    config = load_config(write_config(), [*TINY_BOX, "mask.data.crop.p_subtract_neighbor=0.5"])
     assert MaskStage(config).metadata()["tells_apart"]
 
 
@@ -115,8 +116,8 @@ def test_the_network_for_boxes_is_validated_on_boxes(write_config) -> None:
 
 
 def test_only_a_trunk_can_start_from_imagenet(write_config) -> None:
-    with pytest.raises(ConfigError, match=r"mask\.imagenet: MaskCompletionNet has no trunk efficientnet_lite0"):
-        MaskStage(load_config(write_config(), ["mask.imagenet=true"]))
+    with pytest.raises(ConfigError, match=r"mask\.pretrained_backbone: .* has no backbone efficientnet_lite0"):
+        MaskStage(load_config(write_config(), ["mask.pretrained_backbone=true"]))
 
 
 class Oracle(nn.Module):
@@ -193,16 +194,16 @@ def test_typical_poses_come_from_a_file_or_are_drawn(write_config, tmp_path: Pat
     [
         ("mask.network.depth=3", "unknown key mask.network.depth"),
         ("mask.losses.focal=1.0", "unknown key mask.losses.focal: the terms are visible_ce"),
-        ("mask.losses.perceptual=1.0", "mask.features: name stage 1's .safetensors"),
+        ("mask.losses.perceptual=1.0", "mask.parsing_weights: name stage 1's .safetensors"),
         ("data.synthesis.p_low=often", "data.synthesis.p_low: input should be a valid number"),
         ("data.crop.zoom=2", "unknown key data.crop.zoom"),
         ("data.crop.p_exact=30", "data.crop: p_exact is a share from 0 to 1, got 30"),
         ("data.crop.wide_scale=[3, 1]", "wide_scale must rise from low to high, got [3.0, 1.0]"),
-        ("data.crop.box_spread=[0.2, 0.1]", "box_spread must rise from low to high, got [0.2, 0.1]"),
-        ("data.crop.box_spread=[0, 0.1]", "box_spread must be above 0, got [0.0, 0.1]"),
-        ("data.crop.box_lean=-1", "box_lean must be at least 0, got -1"),
-        ("data.crop.box_height_share=-0.5", "box_height_share must be at least 0, got -0.5"),
-        ("data.synthesis.p_nobody=-0.1", "p_nobody is a share from 0 to 1, got -0.1"),
+        ("data.crop.box_jitter=[0.2, 0.1]", "box_jitter must rise from low to high, got [0.2, 0.1]"),
+        ("data.crop.box_jitter=[0, 0.1]", "box_jitter must be above 0, got [0.0, 0.1]"),
+        ("data.crop.box_jitter_bias=-1", "box_jitter_bias must be at least 0, got -1"),
+        ("data.crop.box_jitter_height=-0.5", "box_jitter_height must be at least 0, got -0.5"),
+        ("data.synthesis.p_negative=-0.1", "p_negative is a share from 0 to 1, got -0.1"),
     ],
 )
 def test_what_is_wrong_is_named(write_config, override: str, message: str) -> None:
@@ -216,7 +217,7 @@ def test_people_known_in_part_are_for_stage_1_and_terms_that_can_leave_the_rest_
     assert torch.equal(batch["known"], batch["visible"]) and all(np.isfinite(list(total_loss(stage, batch).values())))
     for override in ("mask.losses.adversarial=0.1", "mask.losses.perceptual=0.1"):
         term = override.split(".")[2].split("=")[0]
-        features = "mask.features=" + str(load_config(write_config()).content.features)
+        features = "mask.parsing_weights=" + str(load_config(write_config()).content.parsing_weights)
         with pytest.raises(ConfigError, match=f"{term} judges whole bodies"):
             MaskStage(load_config(write_config(), ["mask.data.p_real=0.1", override, features]))
     with pytest.raises(ConfigError, match=r"data\.p_real is for stage 1 alone"):
@@ -234,7 +235,7 @@ def test_the_size_of_people_in_memory_is_as_asked(write_config) -> None:
 
 
 def test_nobody_in_the_validation_people_is_no_score(write_config) -> None:
-    stage = MaskStage(load_config(write_config(), ["data.synthesis.p_nobody=1.0"]))
+    stage = MaskStage(load_config(write_config(), ["data.synthesis.p_negative=1.0"]))
     found = stage.validate(stage.network.eval())
     assert found.keys() == {"nobody", "score"} and found["score"] == 0
 

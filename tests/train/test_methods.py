@@ -111,7 +111,7 @@ def test_terms_on_what_is_taken_as_given_are_not_offered(method, batch: dict[str
     assert "invisible_dice" in method.terms and masks.amodal.requires_grad
 
 
-@pytest.mark.parametrize("name", sorted(CONTENT_METHODS.keys() - {"ours"}))
+@pytest.mark.parametrize("name", sorted(CONTENT_METHODS.keys() - {"pconv_attention"}))
 def test_stage_2_reads_the_visible_body_alone(name: str, batch: dict[str, Tensor]) -> None:
     method = CONTENT_METHODS[name]
     torch.manual_seed(0)
@@ -135,7 +135,7 @@ def test_who_makes_targets_of_its_own() -> None:
 def test_a_term_or_a_name_that_there_is_not_is_named() -> None:
     with pytest.raises(ConfigError, match=r"mask\.losses\.amodal_parsing_ce: the terms are .* with MaskUNet"):
         MASK_METHODS["unet"].check_losses({"amodal_parsing_ce": 1.0}, "mask.losses")
-    with pytest.raises(ConfigError, match=r"mask\.model: choose from ours, unet, .*, got 'resnet'"):
+    with pytest.raises(ConfigError, match=r"mask\.model: choose from hourglass, unet, .*, got 'resnet'"):
         find_method("mask", "resnet")
     with pytest.raises(ConfigError, match=r"mask\.preset: ShapeVae comes as small, base, got 'paper'"):
         MASK_METHODS["vae"].preset("paper", "mask.preset")

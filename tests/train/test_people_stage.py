@@ -244,7 +244,9 @@ IMAGENET = ("people.network={trunk: efficientnet_lite0, widths: [8, 8, 8, 8], bl
 
 def test_a_trunk_starts_from_what_imagenet_taught(people_config, tmp_path: Path) -> None:
     """Its first stages stay so; the later ones go on learning, slower than the rest."""
-    config = people_config(*IMAGENET, "people.imagenet=true", "people.frozen_stages=3", "people.trunk_share=0.3")
+    config = people_config(
+        *IMAGENET, "people.pretrained_backbone=true", "people.frozen_stages=3", "people.backbone_lr_scale=0.3"
+    )
     stage = PeopleStage(config)
     published = load_foreign_state(imagenet_file())
     assert torch.equal(stage.network.trunk.stem[0].weight, published["_conv_stem.weight"])
@@ -259,14 +261,14 @@ def test_a_trunk_starts_from_what_imagenet_taught(people_config, tmp_path: Path)
 
 
 def test_too_many_frozen_stages_are_refused(people_config) -> None:
-    with pytest.raises(ConfigError, match=r"people\.imagenet: frozen stages must be from 0 to 6, got 9"):
-        PeopleStage(people_config(*IMAGENET, "people.imagenet=true", "people.frozen_stages=9"))
+    with pytest.raises(ConfigError, match=r"people\.pretrained_backbone: frozen stages must be from 0 to 6, got 9"):
+        PeopleStage(people_config(*IMAGENET, "people.pretrained_backbone=true", "people.frozen_stages=9"))
 
 
 def test_a_run_that_goes_on_holds_the_trunk_as_it_was(people_config, tmp_path: Path) -> None:
-    config = people_config(*IMAGENET, "people.imagenet=true")
+    config = people_config(*IMAGENET, "people.pretrained_backbone=true")
     before = fit(PeopleStage(config), config, config.people, tmp_path / "run", quiet=True).best_weights
-    stage = PeopleStage(people_config(*IMAGENET, "people.imagenet=true", f"people.init={before}"))
+    stage = PeopleStage(people_config(*IMAGENET, "people.pretrained_backbone=true", f"people.init={before}"))
     trunk = stage.network.train().trunk
     assert torch.equal(
         trunk.stages[5][0].project[0].weight, build_network(before)[0].trunk.stages[5][0].project[0].weight
@@ -277,15 +279,15 @@ def test_a_run_that_goes_on_holds_the_trunk_as_it_was(people_config, tmp_path: P
 
 def test_imagenet_comes_with_an_extra(people_config, monkeypatch) -> None:
     monkeypatch.setattr(pretrained_backbone, "_PACKAGE", "not_installed_anywhere")
-    with pytest.raises(MissingExtraError, match=re.escape("imagenet: true needs the extra [train]")):
-        PeopleStage(people_config(*IMAGENET, "people.imagenet=true"))
+    with pytest.raises(MissingExtraError, match=re.escape("pretrained_backbone: true needs the extra [train]")):
+        PeopleStage(people_config(*IMAGENET, "people.pretrained_backbone=true"))
 
 
 def test_a_file_that_is_not_imagenets_is_named(people_config, monkeypatch, tmp_path: Path) -> None:
     torch.save({"_conv_stem.weight": torch.zeros(32, 3, 3, 3)}, tmp_path / "other.pth")
     monkeypatch.setattr(pretrained_backbone, "imagenet_file", lambda: tmp_path / "other.pth")
     with pytest.raises(WeightsError, match=r"other\.pth: not the weights of .*Lite0: _bn0\.weight is missing"):
-        PeopleStage(people_config(*IMAGENET, "people.imagenet=true"))
+        PeopleStage(people_config(*IMAGENET, "people.pretrained_backbone=true"))
 
 
 def test_the_verb_trains_it(write_config, tmp_path: Path) -> None:
@@ -307,9 +309,13 @@ def test_the_verb_trains_it(write_config, tmp_path: Path) -> None:
             ConfigError,
             "people.losses.offset: the terms are centre, sides, own, mask",
         ),
-        ("people.imagenet=true", ConfigError, "people.imagenet: PeopleDetector has no trunk efficientnet_lite0"),
-        ("people.frozen_stages=2", ConfigError, "frozen_stages and trunk_share are of a trunk that ImageNet taught"),
-        ("people.trunk_share=0.3", ConfigError, "frozen_stages and trunk_share are of a trunk that ImageNet taught"),
+        (
+            "people.pretrained_backbone=true",
+            ConfigError,
+            "people.pretrained_backbone: PeopleDetector has no backbone",
+        ),
+        ("people.frozen_stages=2", ConfigError, "frozen_stages and backbone_lr_scale need pretrained_backbone"),
+        ("people.backbone_lr_scale=0.3", ConfigError, "frozen_stages and backbone_lr_scale need pretrained_backbone"),
         ("people.network.trunk=vit", ConfigError, "people.network: trunk must be residual, or efficientnet_lite0 with"),
         ("data.crowds.p_rain=1", ConfigError, "unknown key data.crowds.p_rain"),
         ("data.root=/nowhere/at/all", InputError, "data folder not found"),

@@ -95,7 +95,7 @@ def test_stage_1_learns_it_and_its_weights_say_so(write_config, tmp_path: Path) 
     given: list[Tensor] = []
 
     def run(p: float) -> dict:
-        config = load_config(write_config(), [*settings, f"mask.p_second_look={p}"])
+        config = load_config(write_config(), [*settings, f"mask.p_refinement_pass={p}"])
         stage = MaskStage(config)
         stage.network.register_forward_pre_hook(lambda _, inputs: given.append(inputs[1]) if _.training else None)
         outcome = fit(stage, config, config.mask, tmp_path / str(p), quiet=True)
@@ -109,7 +109,7 @@ def test_stage_1_learns_it_and_its_weights_say_so(write_config, tmp_path: Path) 
 
 
 def test_validation_looks_twice_too(write_config) -> None:
-    config = load_config(write_config(), ["mask.p_second_look=0.5"])
+    config = load_config(write_config(), ["mask.p_refinement_pass=0.5"])
     stage = MaskStage(config)
     asked: list[Tensor] = []
     stage.network.register_forward_pre_hook(lambda _, inputs: asked.append(inputs[1]))
@@ -120,7 +120,8 @@ def test_validation_looks_twice_too(write_config) -> None:
 
 def test_only_our_own_network_can_learn_it(write_config) -> None:
     config = load_config(
-        write_config(), ["mask.p_second_look=0.5", "mask.model=unet", "mask.losses={}", "mask.network={widths: [4, 8]}"]
+        write_config(),
+        ["mask.p_refinement_pass=0.5", "mask.model=unet", "mask.losses={}", "mask.network={widths: [4, 8]}"],
     )
-    with pytest.raises(ConfigError, match=r"p_second_look is for our own network, model is 'unet'"):
+    with pytest.raises(ConfigError, match=r"p_refinement_pass is for our own network, model is 'unet'"):
         MaskStage(config)

@@ -155,8 +155,10 @@ def _row(
     method = find_method(stage, section.model)
     build(method.preset(section.preset, f"{stage}.preset"), section.network, f"{stage}.network")
     method.check_losses(section.losses, f"{stage}.losses")
-    if stage == "content" and section.features is None:
-        raise ConfigError("content.features: name stage 1's .safetensors, whose masks and parts it is measured with")
+    if stage == "content" and section.parsing_weights is None:
+        raise ConfigError(
+            "content.parsing_weights: name stage 1's .safetensors, whose masks and parts it is measured with"
+        )
     kept = config.model_dump(mode="json", exclude=_NOT_THE_RUN - {stage})
     kept["data"].pop("root")
     digest = hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
@@ -257,7 +259,7 @@ def _measure(ablation: Ablation, row: Row, run_folder: Path, folder: Path, eval_
     weights, section = run_folder / WEIGHTS_FILE, row.section
     predictor = open_trained(
         weights, size_px=row.size_px, device=choose_device(row.config.device), tight=row.tight_crop,
-        parser=section.features if row.stage == "content" else None,
+        parser=section.parsing_weights if row.stage == "content" else None,
     )  # fmt: skip
     content = row.stage != "mask"
     kinds = ablation.initial[:1] if row.stage == "content" else ablation.initial  # its masks are not its own

@@ -37,7 +37,7 @@ def mask(
 def content(
     config: Config, output: Output = None, settings: Settings = None, overwrite: Fresh = False, quiet: Quiet = False
 ) -> None:
-    """Stage 2: recover the hidden appearance. Needs stage 1's weights (content.features)."""
+    """Stage 2: recover the hidden appearance. Needs stage 1's weights (content.parsing_weights)."""
     _train("content", config, output, settings, overwrite, quiet)
 
 

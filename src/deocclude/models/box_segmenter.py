@@ -1,4 +1,4 @@
-"""From a box to the visible and the whole mask of whoever it is of, on a trunk that ImageNet taught.
+"""Box-prompted segmentation: from a box to the visible and the amodal mask, on an ImageNet-pretrained backbone.
 
 A mask says what is a person; a box says where one may be, and what in it is one has to be known. Stage 1 knows people
 from a few hundred photos. This network knows the world's things as well, and gives stage 1 a mask in the box's place.
@@ -38,7 +38,7 @@ class BoxSegmenterConfig:
 
     @classmethod
     def base(cls) -> BoxSegmenterConfig:
-        """What ships: about 3.7 M parameters, 2.4 M of them the trunk's."""
+        """What ships: about 3.7 M parameters, 2.4 M of them the backbone's."""
         return cls()
 
     def to_dict(self) -> dict:
@@ -55,7 +55,7 @@ class BoxSegmenter(Pretrained, nn.Module):
         super().__init__()
         self.config = config = config or BoxSegmenterConfig.base()
         self.trunk = EfficientNetLite()
-        # where the box is, each scale is told anew: the trunk sees the photo alone, as ImageNet's photos
+        # the box enters at each scale of the decoder: the backbone sees the image alone
         self.enter = nn.ModuleList(
             nn.Conv2d(theirs + 1, mine, 1) for theirs, mine in zip(EfficientNetLite.widths, config.widths, strict=True)
         )

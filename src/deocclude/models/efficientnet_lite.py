@@ -1,4 +1,4 @@
-"""The trunk of EfficientNet-Lite (Tan and Le 2019, arXiv 1905.11946; Lite: no squeeze-excitation, ReLU6).
+"""The backbone of EfficientNet-Lite (Tan and Le 2019, arXiv 1905.11946; Lite: no squeeze-excitation, ReLU6).
 
 It is here for what ImageNet taught it: features of real photos, which the few labelled ones that a run has do not give.
 """

@@ -44,9 +44,9 @@ class PeopleDetectorConfig:
 
     @classmethod
     def base(cls) -> PeopleDetectorConfig:
-        """The sizes that a config starts from: about 3.3 M parameters, 2 GMAC at 384x384, on a residual trunk.
+        """The sizes that a config starts from: about 3.3 M parameters, 2 GMAC at 384x384, on a residual backbone.
 
-        What ships has another trunk, configs/people-imagenet.yaml: 3.6 M parameters and no more to multiply.
+        What ships has an ImageNet-pretrained backbone, configs/people-imagenet.yaml: 3.6 M parameters, as many GMAC.
         """
         return cls()
 
@@ -124,9 +124,9 @@ class PeopleDetector(Pretrained, nn.Module):
 
     @torch.no_grad()
     def start_from(self, stage1: MaskCompletionNet) -> None:
-        """Take over the trunk of a stage 1 of the same widths: stem, encoder and decoder of its visible hourglass.
+        """Take over the backbone of a stage 1 of the same widths: stem, encoder and decoder of its visible hourglass.
 
-        That trunk knows people, their parts and their clothes from far more samples than a few real photos give. Its
+        That backbone knows people, their parts and their clothes from far more samples than a few real photos give. Its
         fourth channel, the initial mask, is held at "person everywhere", as for a box around the whole photo. Blocks
         that stage 1 lacks start as their shortcuts; the heads are new. Raises ValueError for other widths, or another
         backbone.
@@ -134,8 +134,8 @@ class PeopleDetector(Pretrained, nn.Module):
         theirs, mine = stage1.config, self.config
         if theirs.backbone != "hourglass" or mine.trunk != "residual":
             raise ValueError(
-                "a residual trunk starts from an hourglass, "
-                f"got the trunk {mine.trunk} and a stage 1 with the backbone {theirs.backbone}"
+                "a residual backbone starts from an hourglass, "
+                f"got the backbone {mine.trunk} and a stage 1 with the backbone {theirs.backbone}"
             )
         if (theirs.stem_width, theirs.widths) != (mine.stem_width, mine.widths) or theirs.blocks != 1:
             raise ValueError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -91,16 +92,16 @@ class Phase(_Strict):
 
 
 class Schedule(_Strict):
-    """steps optimiser steps in phases; learning rate: linear warm-up, then half a cosine down to final_share."""
+    """steps optimiser steps in phases; learning rate: linear warm-up, then half a cosine down to min_lr_ratio."""
 
     steps: int = Field(gt=0)
     phases: tuple[Phase, ...] = (Phase(until=1.0, size_px=256, batch_size=16),)
     # micro batches in which a step's batch is computed, for a device that does not hold it whole
     accumulate: int = Field(default=1, gt=0)
     learning_rate: float = Field(default=2e-3, gt=0)
-    discriminator_share: float = Field(default=0.1, gt=0)  # of the learning rate, the parent project's 0.1
+    discriminator_lr_scale: float = Field(default=0.1, gt=0)  # of the learning rate
     warmup_steps: int = Field(default=300, ge=0)
-    final_share: float = Field(default=0.01, ge=0, le=1)
+    min_lr_ratio: float = Field(default=0.01, ge=0, le=1)
     weight_decay: float = Field(default=0.02, ge=0)
     clip_norm: float = Field(default=5.0, gt=0)
     ema_decay: float = Field(default=0.999, ge=0, lt=1)
@@ -128,32 +129,32 @@ class StageSection(_Strict):
     schedule: Schedule
     init: Path | None = None  # .safetensors to start from
     poses: Path | None = None  # stage 1: typical poses from `deocclude data poses`; none: computed at the start
-    # stage 1's .safetensors: parser of stage 2, trunk of the people detector, encoder behind the perceptual terms
-    features: Path | None = None
-    # people detector, network for boxes: its trunk, of a kind that has them, starts from published weights that
-    # ImageNet taught; where `init` replaces these, the trunk is still held as the next two say
-    imagenet: bool = False
-    frozen_stages: int = Field(default=0, ge=0)  # imagenet: how many of the trunk's stages stay as they came
-    trunk_share: float = Field(default=1.0, gt=0, le=1)  # imagenet: of the learning rate, for those that do not
+    # stage 1's .safetensors: parser of stage 2, backbone of the people detector, encoder of the perceptual terms
+    parsing_weights: Path | None = None
+    # people detector, box segmenter: an ImageNet-pretrained backbone; where `init` replaces its weights, the next two
+    # settings still hold
+    pretrained_backbone: bool = False
+    frozen_stages: int = Field(default=0, ge=0)  # pretrained_backbone: how many of its stages are frozen
+    backbone_lr_scale: float = Field(default=1.0, gt=0, le=1)  # pretrained_backbone: for its other stages
     # encoder behind the perceptual terms instead of our own: VGG-16 .safetensors, or ImageNet's EfficientNet-Lite0
     perceptual: Literal["imagenet"] | Path | None = None
-    # stage 1: share of boxes that come as in a second look, with what the network sees in them by itself
-    p_second_look: float = Field(default=0.0, ge=0, le=1)
-    # stage 1: share of boxes that come as the masks that a network for boxes makes of them, before any second look
-    p_box_mask: float = Field(default=0.0, ge=0, le=1)
-    box_masks: Path | None = None  # .safetensors of that network (model: box)
+    # stage 1: share of boxes averaged with the network's own first prediction (iterative refinement)
+    p_refinement_pass: float = Field(default=0.0, ge=0, le=1)
+    # stage 1: share of boxes replaced by the masks that a box segmenter predicts for them, before any refinement pass
+    p_box_prompt: float = Field(default=0.0, ge=0, le=1)
+    box_segmenter: Path | None = None  # .safetensors of that network (model: box)
     # stage 2 on what stage 1 predicts, as at inference, in this share of the batches
     stage1: Path | None = None  # .safetensors of the stage 1 that predicts
     p_predicted: float = Field(default=0.0, ge=0, le=1)
     joint: bool = False  # stage 1 learns too: from its own losses and from stage 2's, through the masks
     stage1_losses: dict[str, float] = {}  # joint: weight of each term of stage 1's criterion
-    stage1_share: float = Field(default=0.1, gt=0)  # joint: of the learning rate; it is trained already
+    stage1_lr_scale: float = Field(default=0.1, gt=0)  # joint: stage 1 is trained already
     data: DataSection | None = None  # what differs from the common one; what it does not name is as there
 
     @model_validator(mode="after")
-    def _trunk_is_imagenets(self) -> StageSection:
-        if not self.imagenet and (self.frozen_stages or self.trunk_share != 1.0):
-            raise ValueError("frozen_stages and trunk_share are of a trunk that ImageNet taught: set imagenet: true")
+    def _backbone_is_pretrained(self) -> StageSection:
+        if not self.pretrained_backbone and (self.frozen_stages or self.backbone_lr_scale != 1.0):
+            raise ValueError("frozen_stages and backbone_lr_scale need pretrained_backbone: true")
         return self
 
 
@@ -185,9 +186,12 @@ class TrainConfig(_Strict):
 
 
 def read_yaml(path: Path, _from: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """The mapping of a YAML file, merged key by key into that of its `base` where it names one. Raises ConfigError."""
+    """The mapping of a YAML file, merged key by key into that of the file it `extends`. Raises ConfigError.
+
+    Keys and model names of earlier versions are renamed, with a warning.
+    """
     if not path.is_file():
-        named = f" (base of {_from[-1]})" if _from else ""
+        named = f" (extended by {_from[-1]})" if _from else ""
         raise ConfigError(f"config not found: looked for {path}{named}")
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
@@ -195,16 +199,65 @@ def read_yaml(path: Path, _from: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: expected a mapping at the top, got {type(raw).__name__}")
-    base = raw.pop("base", None)
+    raw = with_current_names(raw, str(path))
+    base = raw.pop("extends", None)
     if base is None:
         return raw
     if not isinstance(base, str):
-        raise ConfigError(f"{path}: base must name a file, got {base!r}")
+        raise ConfigError(f"{path}: extends must name a file, got {base!r}")
     chain = (*_from, path.resolve())
     parent = path.parent / base
     if parent.resolve() in chain:
-        raise ConfigError(f"{path}: base goes round in a circle by {parent}")
+        raise ConfigError(f"{path}: extends goes round in a circle by {parent}")
     return _merged(read_yaml(parent, chain), raw)
+
+
+_log = logging.getLogger(__name__)
+# Keys of earlier versions: dotted paths below the file's top, `*` for any one section.
+_RENAMED_KEYS = {
+    "base": "extends",
+    **{
+        f"*.{old}": new
+        for old, new in {
+            "features": "parsing_weights", "imagenet": "pretrained_backbone", "trunk_share": "backbone_lr_scale",
+            "p_second_look": "p_refinement_pass", "p_box_mask": "p_box_prompt", "box_masks": "box_segmenter",
+            "stage1_share": "stage1_lr_scale", "schedule.discriminator_share": "discriminator_lr_scale",
+            "schedule.final_share": "min_lr_ratio",
+        }.items()
+    },
+    **{
+        f"{data}.{old}": new
+        for data in ("data", "*.data")
+        for old, new in {
+            "crop.p_taken": "p_subtract_neighbor", "crop.box_spread": "box_jitter",
+            "crop.box_lean": "box_jitter_bias", "crop.box_height_share": "box_jitter_height",
+            "synthesis.p_nobody": "p_negative", "crowds.p_nobody": "p_negative",
+        }.items()
+    },
+}  # fmt: skip
+_RENAMED_MODELS = {"mask": "hourglass", "content": "pconv_attention"}  # from `ours`
+
+
+def with_current_names(raw: dict[str, Any], where: str) -> dict[str, Any]:
+    """A config's plain values with the keys and model names of earlier versions renamed; warns of each."""
+
+    def renamed(values: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
+        found = {}
+        for key, value in values.items():
+            here, anywhere = ".".join((*path, key)), ".".join(("*", *path[1:], key)) if path else key
+            new = _RENAMED_KEYS.get(here) or _RENAMED_KEYS.get(anywhere) or key
+            if new != key:
+                _log.warning("%s: %s is now called %s", where, here, new)
+            found[new] = renamed(value, (*path, key)) if isinstance(value, dict) else value
+        return found
+
+    current = renamed(raw, ())
+    for stage, name in _RENAMED_MODELS.items():
+        section = current.get(stage)
+        if isinstance(section, dict) and section.get("model") == "ours":
+            _log.warning("%s: %s.model ours is now called %s", where, stage, name)
+            current[stage] = section | {"model": name}
+    return current
 
 
 def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -218,12 +271,13 @@ def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 def load_config(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> TrainConfig:
     """Read a YAML file, apply `a.b=c` overrides, check everything.
 
-    A file may name another with `base: FILE`, relative to itself: it is as that one, with what it says itself in place.
+    A file may name another with `extends: FILE`, relative to itself, and is that one with its own keys in their place.
     Raises ConfigError naming the file and the key that is wrong.
     """
     raw = read_yaml(path)
     for override in overrides:
         _apply(raw, override)
+    raw = with_current_names(raw, f"{path} with --set")  # the file's own are current already
     try:
         return TrainConfig.model_validate(raw)
     except ValidationError as error:

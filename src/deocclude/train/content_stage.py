@@ -33,7 +33,7 @@ from deocclude.train.pictures import composed, first_people, in_a_row, named, to
 from deocclude.train.pretrained_backbone import perceptual_features
 from deocclude.train.stage1_predictions import MaskPredictor, predict
 
-DEFAULT_LOSSES = CONTENT_METHODS["ours"].losses
+DEFAULT_LOSSES = CONTENT_METHODS["pconv_attention"].losses
 # stage 2 works on the tight crop, on people of whom something is hidden
 _SYNTHESIS = {"p_unoccluded": 0.0, "hidden_min": 0.08, "p_cut_by_edge": 0.1}
 _CROP = {"p_wide": 0.0, "tight_scale": (1.1, 1.5), "shift": 0.05, "p_exact": 1.0, "p_box": 0.0}
@@ -56,12 +56,12 @@ class ContentStage(Stage):
         self.losses = self.method.check_losses(section.losses, "content.losses")
         self.parser, features = None, None
         if self.method.parsing:
-            if section.features is None:
-                raise ConfigError("content.features: name stage 1's .safetensors (its parsing guides stage 2)")
-            self.parser = load_mask_completion(section.features).eval().requires_grad_(False)
+            if section.parsing_weights is None:
+                raise ConfigError("content.parsing_weights: name stage 1's .safetensors (its parsing guides stage 2)")
+            self.parser = load_mask_completion(section.parsing_weights).eval().requires_grad_(False)
         if wanted := [name for name in ContentCriterion.FEATURE_TERMS if self.losses.get(name)]:
-            if section.features is None and section.perceptual is None:
-                raise ConfigError(f"content.features: name stage 1's .safetensors for {', '.join(wanted)}")
+            if section.parsing_weights is None and section.perceptual is None:
+                raise ConfigError(f"content.parsing_weights: name stage 1's .safetensors for {', '.join(wanted)}")
             features = perceptual_features(section)
         shared = {name: weight for name, weight in self.losses.items() if name in self.method.terms}
         self.criterion = ContentCriterion(shared, features=features)
@@ -72,7 +72,7 @@ class ContentStage(Stage):
         if section.joint:
             about = {"network": "mask_completion", "config": self.predictor.network.config.to_dict()}
             self.stage1 = JointNetwork(
-                self.predictor.network, section.stage1_share, about | {"losses": self.predictor.criterion.weights}
+                self.predictor.network, section.stage1_lr_scale, about | {"losses": self.predictor.criterion.weights}
             )
         torch.manual_seed(config.seed)
         self.network = self.method.network(self.config)
@@ -200,7 +200,7 @@ def _load_predictor(section: StageSection) -> MaskPredictor | None:
     if section.stage1 is None:
         raise ConfigError("content.stage1: name stage 1's .safetensors (content.p_predicted asks for its predictions)")
     terms = tuple(term for term in MaskCriterion.TERMS if term not in ("perceptual", "adversarial"))
-    losses = check_losses(section.stage1_losses or MASK_METHODS["ours"].losses, terms, "content.stage1_losses")
+    losses = check_losses(section.stage1_losses or MASK_METHODS["hourglass"].losses, terms, "content.stage1_losses")
     return MaskPredictor(load_mask_completion(section.stage1), losses if section.joint else None)
 
 

@@ -302,7 +302,7 @@ def _learners(stage: Stage, schedule: Schedule) -> dict[str, OptimizedNetwork]:
         learners["stage1"] = OptimizedNetwork(stage.stage1.network, schedule, share=stage.stage1.share)
     if stage.discriminator is not None:
         learners["discriminator"] = OptimizedNetwork(
-            stage.discriminator, schedule, share=schedule.discriminator_share, betas=(0.5, 0.99), average=False
+            stage.discriminator, schedule, share=schedule.discriminator_lr_scale, betas=(0.5, 0.99), average=False
         )
     return learners
 

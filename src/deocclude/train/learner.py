@@ -84,12 +84,12 @@ class Ema:
 
 
 def learning_rate(schedule: Schedule, step: int) -> float:
-    """Linear warm-up, then half a cosine from learning_rate to final_share of it."""
+    """Linear warm-up, then half a cosine from learning_rate to min_lr_ratio of it."""
     if step < schedule.warmup_steps:
         return schedule.learning_rate * (step + 1) / schedule.warmup_steps
     share = (step - schedule.warmup_steps) / max(1, schedule.steps - schedule.warmup_steps)
     cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
-    return schedule.learning_rate * (schedule.final_share + (1 - schedule.final_share) * cosine)
+    return schedule.learning_rate * (schedule.min_lr_ratio + (1 - schedule.min_lr_ratio) * cosine)
 
 
 def _adamw(

@@ -28,7 +28,7 @@ from deocclude.train.pictures import first_people, in_a_row, mask_rgb, named, to
 from deocclude.train.pretrained_backbone import take_over_imagenet
 from deocclude.train.two_pass_prompts import look_again
 
-DEFAULT_LOSSES = MASK_METHODS["ours"].losses
+DEFAULT_LOSSES = MASK_METHODS["hourglass"].losses
 
 
 class MaskStage(Stage):
@@ -44,16 +44,16 @@ class MaskStage(Stage):
         self.method = find_method("mask", section.model)
         self.config = build(self.method.preset(section.preset, "mask.preset"), section.network, "mask.network")
         self.losses = self.method.check_losses(section.losses, "mask.losses")
-        if self.losses.get("perceptual") and section.features is None:
+        if self.losses.get("perceptual") and section.parsing_weights is None:
             raise ConfigError(
-                "mask.features: name stage 1's .safetensors of an earlier run, or VGG-16's, for perceptual"
+                "mask.parsing_weights: name stage 1's .safetensors of an earlier run, or VGG-16's, for perceptual"
             )
-        features = load_features(section.features) if section.features else None
+        features = load_features(section.parsing_weights) if section.parsing_weights else None
         shared = {name: weight for name, weight in self.losses.items() if name in self.method.terms}
         self.criterion = MaskCriterion(shared, features=features)
         torch.manual_seed(config.seed)
         self.network = self.method.network(self.config)
-        if section.imagenet:
+        if section.pretrained_backbone:
             self.shares = take_over_imagenet(self.network, section, "mask")
         self.discriminator = PatchDiscriminator(4) if self.losses.get("adversarial") else None
         whole_alone = self._terms_of_whole_bodies()
@@ -62,11 +62,11 @@ class MaskStage(Stage):
                 "data.p_real shows people of whom only the visible part is known, and "
                 f"{whole_alone[0]} judges whole bodies: leave one of them out"
             )
-        self.p_second_look = section.p_second_look
-        self.tells_apart = self.method.boxes_alone and crops.crop.p_taken > 0
-        if self.p_second_look and self.method is not MASK_METHODS["ours"]:
-            raise ConfigError(f"mask.p_second_look is for our own network, model is {section.model!r}")
-        self.p_box_mask = section.p_box_mask
+        self.p_refinement_pass = section.p_refinement_pass
+        self.tells_apart = self.method.boxes_alone and crops.crop.p_subtract_neighbor > 0
+        if self.p_refinement_pass and self.method is not MASK_METHODS["hourglass"]:
+            raise ConfigError(f"mask.p_refinement_pass is for our own network, model is {section.model!r}")
+        self.p_box_prompt = section.p_box_prompt
         self.box_segmenter = _load_box_segmenter(section, self.method.boxes_alone)
         # of its terms the perceptual one alone looks at people unhidden
         self.stream = crops.stream(config.seed, known_in_part=True, truth=bool(self.losses.get("perceptual")))
@@ -91,9 +91,9 @@ class MaskStage(Stage):
     def generator_terms(self, batch: dict[str, Tensor], rng: np.random.Generator) -> tuple[dict[str, Tensor], Tensor]:
         """Terms of the criterion, and the soft amodal mask."""
         if self.box_segmenter is not None:
-            batch = batch | {"initial": predict_box_masks(self.box_segmenter, batch, self.p_box_mask, rng)}
-        if self.p_second_look:
-            batch = batch | {"initial": look_again(self.network, batch, self.p_second_look, rng)}
+            batch = batch | {"initial": predict_box_masks(self.box_segmenter, batch, self.p_box_prompt, rng)}
+        if self.p_refinement_pass:
+            batch = batch | {"initial": look_again(self.network, batch, self.p_refinement_pass, rng)}
         batch = self.method.targets(self.config, batch, rng)
         output, own = self.method.run(self.network, batch)
         output = output.float()
@@ -143,7 +143,7 @@ class MaskStage(Stage):
         """The initial masks of a batch with every box looked at before, by whichever network does so at inference."""
         if self.box_segmenter is not None:
             return predict_box_masks(self.box_segmenter, batch, 1.0)
-        return look_again(network, batch, 1.0) if self.p_second_look else batch["initial"]
+        return look_again(network, batch, 1.0) if self.p_refinement_pass else batch["initial"]
 
     @torch.no_grad()
     def pictures(self, network: nn.Module, stage1: nn.Module | None = None) -> dict[str, np.ndarray]:
@@ -170,26 +170,28 @@ class MaskStage(Stage):
         """Network, configuration and size of crops, as stored beside the weights."""
         return {
             "network": self.method.kind, "config": self.config.to_dict(), "losses": self.losses,
-            "size_px": self.size_px, "second_look": bool(self.p_second_look),
+            "size_px": self.size_px, "second_look": bool(self.p_refinement_pass),
             "tells_apart": self.tells_apart,
         }  # fmt: skip
 
 
 def _load_box_segmenter(section: StageSection, boxes_alone: bool) -> nn.Module | None:
-    if not section.p_box_mask:
+    if not section.p_box_prompt:
         return None
-    if section.box_masks is None:
-        raise ConfigError("mask.box_masks: name the .safetensors of a network for boxes (mask.p_box_mask asks for it)")
+    if section.box_segmenter is None:
+        raise ConfigError(
+            "mask.box_segmenter: name the .safetensors of a box segmenter (mask.p_box_prompt asks for it)"
+        )
     if boxes_alone:
-        raise ConfigError(f"mask.p_box_mask is for networks that complete masks, model is {section.model!r}")
-    return load_box_segmenter(section.box_masks)
+        raise ConfigError(f"mask.p_box_prompt is for networks that complete masks, model is {section.model!r}")
+    return load_box_segmenter(section.box_segmenter)
 
 
 def draw_poses(config: TrainConfig) -> np.ndarray:
     """Typical poses of the training people as the config draws them, (K, 2, 32, 32) float32."""
     section = config.mask
     crops = Crops.of(config.data_of(section))
-    network = build(MASK_METHODS["ours"].preset(section.preset, "mask.preset"), section.network, "mask.network")
+    network = build(MASK_METHODS["hourglass"].preset(section.preset, "mask.preset"), section.network, "mask.network")
     rng = np.random.default_rng(config.seed)
     return typical_poses(crops.library("train"), rng, crops.synthesis, count=network.templates)
 

@@ -105,7 +105,7 @@ _OVERLAP = {"amodal_ce": 0.5, "amodal_dice": 0.1, "invisible_dice": 0.1}
 _INPAINTING = {"hidden_l1": 1.0, "visible_l1": 0.1, "perceptual": 0.5, "style": 30.0}
 
 MASK_METHODS: dict[str, Method] = {
-    "ours": Method(
+    "hourglass": Method(
         "mask_completion", MaskCompletionNet, MaskCompletionConfig, terms=MaskCriterion.TERMS,
         losses={"visible_ce": 0.5, "visible_parsing_ce": 0.1, "amodal_parsing_ce": 0.1} | _OVERLAP,
     ),
@@ -129,7 +129,7 @@ MASK_METHODS: dict[str, Method] = {
 }  # fmt: skip
 
 CONTENT_METHODS: dict[str, Method] = {
-    "ours": Method(
+    "pconv_attention": Method(
         "content_recovery", ContentRecoveryNet, ContentRecoveryConfig, terms=ContentCriterion.TERMS, parsing=True,
         losses=_INPAINTING, run=_run_content,
     ),

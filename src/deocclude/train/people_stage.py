@@ -54,11 +54,11 @@ class PeopleStage(Stage):
         torch.manual_seed(config.seed)
         try:
             self.network = PeopleDetector(self.config)
-            if section.features is not None:
-                self.network.start_from(load_mask_completion(section.features))
+            if section.parsing_weights is not None:
+                self.network.start_from(load_mask_completion(section.parsing_weights))
         except ValueError as error:
             raise ConfigError(f"people.network: {error}") from error
-        if section.imagenet:
+        if section.pretrained_backbone:
             self.shares = take_over_imagenet(self.network, section, "people")
         if section.init is not None:
             start_from(self.network, section.init)

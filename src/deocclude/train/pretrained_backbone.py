@@ -21,7 +21,7 @@ def imagenet_file() -> Path:
     """The published weights of EfficientNet-Lite0. Raises MissingExtraError where the package is not installed."""
     spec = find_spec(_PACKAGE)  # finds it without running it
     if spec is None or spec.origin is None:
-        raise MissingExtraError("imagenet: true", "train")
+        raise MissingExtraError("pretrained_backbone: true", "train")
     return Path(spec.origin).parent / _FILE
 
 
@@ -31,7 +31,7 @@ def perceptual_features(section: StageSection) -> nn.Module:
     Raises MissingExtraError, WeightsError.
     """
     if section.perceptual != "imagenet":
-        return load_features(section.perceptual or section.features)
+        return load_features(section.perceptual or section.parsing_weights)
     path = imagenet_file()
     try:
         return ImageNetFeatures(load_foreign_state(path))
@@ -40,14 +40,14 @@ def perceptual_features(section: StageSection) -> nn.Module:
 
 
 def take_over_imagenet(network: nn.Module, section: StageSection, name: str) -> dict[str, float]:
-    """Start the trunk of a network from them and freeze its first stages, as the section called `name` has it.
+    """Start the backbone of a network from them and freeze its first stages, as the section called `name` has it.
 
     Returns the shares of the learning rate that are left to the network's children, as `Stage.shares`. Raises
-    ConfigError for another trunk, or more stages than there are.
+    ConfigError for another backbone, or more stages than there are.
     """
     trunk = getattr(network, "trunk", None)
     if not isinstance(trunk, EfficientNetLite):
-        raise ConfigError(f"{name}.imagenet: {type(network).__name__} has no trunk efficientnet_lite0")
+        raise ConfigError(f"{name}.pretrained_backbone: {type(network).__name__} has no backbone efficientnet_lite0")
     path = imagenet_file()
     try:
         trunk.take_over(load_foreign_state(path))
@@ -56,5 +56,5 @@ def take_over_imagenet(network: nn.Module, section: StageSection, name: str) -> 
     try:
         trunk.freeze(section.frozen_stages)
     except ValueError as error:
-        raise ConfigError(f"{name}.imagenet: {error}") from error
-    return {"trunk": section.trunk_share}
+        raise ConfigError(f"{name}.pretrained_backbone: {error}") from error
+    return {"trunk": section.backbone_lr_scale}

@@ -39,8 +39,8 @@ class SingleStage(Stage):
         self.config = build(self.method.preset(section.preset, "single.preset"), section.network, "single.network")
         self.losses = self.method.check_losses(section.losses, "single.losses")
         wanted = [name for name in ContentCriterion.FEATURE_TERMS if self.losses.get(name)]
-        if wanted and section.features is None and section.perceptual is None:
-            raise ConfigError(f"single.features: name stage 1's .safetensors for {', '.join(wanted)}")
+        if wanted and section.parsing_weights is None and section.perceptual is None:
+            raise ConfigError(f"single.parsing_weights: name stage 1's .safetensors for {', '.join(wanted)}")
         # adversarial is the painted person's: the masks' criterion has a term of that name too
         of_content = {k: w for k, w in self.losses.items() if k in ContentCriterion.TERMS}
         self.mask_criterion = MaskCriterion({k: w for k, w in self.losses.items() if k not in of_content})

@@ -88,7 +88,7 @@ def test_exact_initial_masks(library: Library) -> None:
 def test_in_a_box_of_nobody_there_is_no_body(library: Library) -> None:
     for seed in range(6):
         rng = np.random.default_rng(seed)
-        s = draw_sample(library, rng, SynthesisConfig(p_nobody=1.0), CropConfig(p_exact=1.0, p_box=0.0), SIZE)
+        s = draw_sample(library, rng, SynthesisConfig(p_negative=1.0), CropConfig(p_exact=1.0, p_box=0.0), SIZE)
         rows, columns = s["initial"].any(axis=1), s["initial"].any(axis=0)
         np.testing.assert_array_equal(s["initial"], rows[:, None] & columns[None, :])  # a filled box
         assert s["initial"].any()
@@ -96,7 +96,7 @@ def test_in_a_box_of_nobody_there_is_no_body(library: Library) -> None:
 
 
 def test_whoever_is_known_is_taken_out_of_boxes(library: Library) -> None:
-    crop = CropConfig(p_wide=1.0, p_exact=0.0, p_box=1.0, p_taken=1.0)
+    crop = CropConfig(p_wide=1.0, p_exact=0.0, p_box=1.0, p_subtract_neighbor=1.0)
     scenes = {
         companions: SynthesisConfig(p_clutter=0.0, p_unoccluded=1.0, p_cut_by_edge=0.0, p_companion=companions)
         for companions in (0.0, 1.0)

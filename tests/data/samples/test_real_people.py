@@ -62,7 +62,7 @@ def test_boxes_lean_towards_the_neighbour() -> None:
     people.people = people.people[:1]
 
     def area(lean: float) -> float:
-        crop = CropConfig(p_wide=0.0, p_exact=0.0, p_box=1.0, box_spread=(0.001, 0.002), box_lean=lean)
+        crop = CropConfig(p_wide=0.0, p_exact=0.0, p_box=1.0, box_jitter=(0.001, 0.002), box_jitter_bias=lean)
         shares = []
         for seed in range(40):
             sample = people.draw(np.random.default_rng(seed), crop, SIZE)

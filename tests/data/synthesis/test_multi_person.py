@@ -90,7 +90,7 @@ def test_drawn_scenes_keep_their_promises(library: Library) -> None:
 
 
 def test_the_largest_is_pasted_last(library: Library) -> None:
-    config = CrowdConfig(p_nobody=0, p_own_photo=0, smallest=0.1, middle=(0.3, 0.5), spread=0.5, camera_height=(1, 1))
+    config = CrowdConfig(p_negative=0, p_own_photo=0, smallest=0.1, middle=(0.3, 0.5), spread=0.5, camera_height=(1, 1))
     for seed in range(20):
         scene = draw_crowd(AssetPool.of(library), np.random.default_rng(seed), config, 128)
         feet = [np.flatnonzero(mask.any(1))[-1] for mask in scene.amodal]

@@ -31,25 +31,25 @@ class CropConfig:
     p_exact: float = 0.3
     p_box: float = 0.25
     # how far a box's sides are off, as degrade.BoxJitter has it: a detector's are, the more so the more is hidden
-    box_spread: tuple[float, float] | None = None
-    box_height_share: float = 1.0
-    box_lean: float = 0.0
+    box_jitter: tuple[float, float] | None = None
+    box_jitter_height: float = 1.0
+    box_jitter_bias: float = 0.0
     # of samples of composed scenes: their initial mask is a box without somebody who is known already, another person
     # or, where nobody else is in it, its own; then there is nobody left to find
-    p_taken: float = 0.0
+    p_subtract_neighbor: float = 0.0
 
     def __post_init__(self) -> None:
-        check_ranges(self, rising=("wide_scale", "tight_scale", "box_spread"))
-        if self.box_spread is not None and self.box_spread[0] <= 0:
-            raise ValueError(f"box_spread must be above 0, got {list(self.box_spread)}")
-        for name in ("box_height_share", "box_lean"):
+        check_ranges(self, rising=("wide_scale", "tight_scale", "box_jitter"))
+        if self.box_jitter is not None and self.box_jitter[0] <= 0:
+            raise ValueError(f"box_jitter must be above 0, got {list(self.box_jitter)}")
+        for name in ("box_jitter_height", "box_jitter_bias"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name):g}")
 
     @property
-    def box_jitter(self) -> BoxJitter:
+    def box_errors(self) -> BoxJitter:
         """How far off boxes are."""
-        return BoxJitter(self.box_spread, self.box_height_share, self.box_lean)
+        return BoxJitter(self.box_jitter, self.box_jitter_height, self.box_jitter_bias)
 
 
 def draw_sample(
@@ -66,13 +66,13 @@ def draw_sample(
     photo[~scene.inside] = beyond_rgb(plan)
     nobody = plan.nobody
     if nobody:  # boxes alone are in doubt: whoever draws a mask means it
-        initial = draw_box(scene.visible, rng, crop.box_jitter) & scene.inside
-    elif crop.p_taken and rng.random() < crop.p_taken:
-        box = draw_box(scene.visible, rng, crop.box_jitter, scene.others) & scene.inside
+        initial = draw_box(scene.visible, rng, crop.box_errors) & scene.inside
+    elif crop.p_subtract_neighbor and rng.random() < crop.p_subtract_neighbor:
+        box = draw_box(scene.visible, rng, crop.box_errors, scene.others) & scene.inside
         initial, nobody = subtract_neighbor(box, scene.visible, scene.others, rng)
     else:
         initial = draw_initial_mask(
-            scene.visible, rng, p_exact=crop.p_exact, p_box=crop.p_box, errors=crop.box_jitter, others=scene.others
+            scene.visible, rng, p_exact=crop.p_exact, p_box=crop.p_box, errors=crop.box_errors, others=scene.others
         )
         initial &= scene.inside
     visible, amodal, parsing = scene.visible, scene.amodal, scene.parsing

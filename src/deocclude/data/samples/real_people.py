@@ -66,7 +66,7 @@ class RealPeople:
         p_box = crop.p_box / (1 - crop.p_exact) if crop.p_exact < 1 else 0.0
         others = [ids == other for other in np.unique(ids) if other not in (0, number, BEYOND)]
         initial = (
-            draw_initial_mask(visible, rng, p_exact=0.0, p_box=p_box, errors=crop.box_jitter, others=others) & inside
+            draw_initial_mask(visible, rng, p_exact=0.0, p_box=p_box, errors=crop.box_errors, others=others) & inside
         )
         return {
             "photo": rgb, "truth": rgb.copy(), "initial": initial, "visible": visible, "amodal": visible.copy(),

@@ -26,7 +26,7 @@ class SynthesisConfig:
     p_other: dict[str, float] = field(default_factory=dict)  # of further kinds of OCCLUDERS, by name
     p_clutter: float = 0.45  # objects or people behind the person
     p_companion: float = 0.0  # one more person right behind the subject, of about the same height
-    p_nobody: float = 0.0  # a thing in the subject's place, prompted by its box: whoever completes it is wrong
+    p_negative: float = 0.0  # a thing in the subject's place, prompted by its box: whoever completes it is wrong
     p_new_background: float = 0.45  # for people who have a photo of their own
     p_cut_by_edge: float = 0.28
     p_beyond_edge: float = 0.0  # of whole people so cut: the body is asked for beyond the edge too (--uncrop)

@@ -28,7 +28,7 @@ Rng = np.random.Generator
 class CrowdConfig:
     """How scenes are drawn. Lengths are shares of the photo's longer side unless they say otherwise."""
 
-    p_nobody: float = 0.12
+    p_negative: float = 0.12
     # relative frequency of 1, 2, ... pasted people in a scene
     people: tuple[float, ...] = (0.24, 0.22, 0.17, 0.13, 0.09, 0.06, 0.05, 0.04)
     p_own_photo: float = 0.3  # scenes in a person's own photo
@@ -165,7 +165,7 @@ def compose(canvas: np.ndarray, layers: Sequence[Pasted], ignore: np.ndarray) ->
 def draw_crowd(cast: AssetPool, rng: Rng, config: CrowdConfig, size_px: int) -> CrowdScene:
     """A scene of `size_px` on its longer side, after light and camera."""
     host, alone = None, False
-    nobody = rng.random() < config.p_nobody or not (cast.people or cast.hosts)
+    nobody = rng.random() < config.p_negative or not (cast.people or cast.hosts)
     if not nobody and cast.hosts and (rng.random() < config.p_own_photo or not cast.people):
         canvas, host, ignore = _own_photo(cast.hosts[rng.choice(len(cast.hosts), p=cast.host_shares)], rng, size_px)
         alone = rng.random() < config.p_alone or not cast.people

@@ -21,7 +21,7 @@ _TO_COARSE = np.array([[_COARSE / 2, 0, _COARSE / 2], [0, _COARSE / 2, _COARSE /
 
 def plan_scene(library: Library, rng: Rng, config: SynthesisConfig) -> Plan:
     """Draw a subject, its pose in the picture, a background, clutter, occluders and the photo's edges."""
-    if config.p_nobody and rng.random() < config.p_nobody:
+    if config.p_negative and rng.random() < config.p_negative:
         return _plan_nobody(library, rng, config)
     person = library.people[rng.choice(len(library.people), p=library.weights)]
     own_photo = person.has_background and (not person.whole or rng.random() > config.p_new_background)
