@@ -178,11 +178,11 @@ def test_a_model_that_cannot_find_people_says_so_and_exits_2(desk: Desk) -> None
 
 
 def test_everyone_is_found_without_a_prompt(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deocclude.pipeline.Deoccluder._find", lambda *_: [Prompt((400, 60, 500, 300), 0.8)])
+    monkeypatch.setattr("deocclude.pipeline.Deoccluder._prompts", lambda *_: [Prompt((400, 60, 500, 300), 0.8)])
     result = desk.run(desk.photo, "--save", "rgba,content")
     assert result.exit_code == 0 and "person 1:" in result.stdout
     assert (desk.folder / "photo.person1.rgba.png").is_file() and (desk.folder / "photo.deoccluded.png").is_file()
-    monkeypatch.setattr("deocclude.pipeline.Deoccluder._find", lambda *_: [])
+    monkeypatch.setattr("deocclude.pipeline.Deoccluder._prompts", lambda *_: [])
     result = desk.run(desk.photo, "--save", "rgba", "--overwrite")
     assert result.exit_code == 0 and "nobody found" in result.stdout
 
