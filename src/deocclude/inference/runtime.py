@@ -171,11 +171,11 @@ def _read_model(name: str, row: Mapping[str, Any], folder: Path) -> ModelInfo:
     for network in (n for n in (*NETWORKS, *EXTRA_NETWORKS) if n in row["networks"]):
         info = row["networks"][network]
         networks[network] = NetworkFiles(network, folder / info["onnx"], info["sha256"]["onnx"], info)
-    given = {group: dict(values) for group, values in dict(row.get("settings", {})).items()}
+    given = dict(row.get("settings", {}))
     if "people_detector" in networks:
         info = networks["people_detector"].info
         of_row = {key: info[key] for key in ("size_px", "min_score") if key in info}
-        given["detector"] = of_row | given.get("detector", {})
+        given["detector"] = {**of_row, **given.get("detector", {})}
     settings = InferenceSettings.of(given, f"{folder / MANIFEST_NAME}: model {name}")
     return ModelInfo(name, int(row["input_size"]), str(row["licence"]), str(row["data"]), networks, settings)
 
