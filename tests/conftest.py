@@ -22,6 +22,23 @@ from hf_models import TINY, tiny_swin
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# A test's tier, by its folder: what needs torch, and what follows a documentation page command by command.
+TIERS = {
+    "torch": ("ablation", "checkpoints", "evaluation", "export", "models", "train"),
+    "docs": ("docs", "examples"),
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test with its tier; `make test-fast` leaves out torch, docs and what is marked slow by hand."""
+    root = Path(__file__).parent
+    for item in items:
+        folder = item.path.relative_to(root).parts[0]
+        for tier, folders in TIERS.items():
+            if folder in folders:
+                item.add_marker(tier)
+
+
 REACH_PX = 20  # how far the tiny mask network grows a mask, in crop pixels
 SURE = 0.9  # the probability that it gives
 
