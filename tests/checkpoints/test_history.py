@@ -177,3 +177,15 @@ def test_the_table_is_true_of_this_repository() -> None:
         if shown.returncode:
             pytest.skip(f"commit {row['commit'][:7]} is not in this copy")
         assert hashlib.sha256(shown.stdout).hexdigest() == sha
+
+
+def test_the_wheel_takes_what_run_reads_and_no_training_weights() -> None:
+    tomllib = pytest.importorskip("tomllib")  # of Python 3.11
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["deocclude"]
+    package = BUNDLED_WEIGHTS.parent
+    taken = {path.relative_to(package).as_posix() for pattern in patterns for path in package.glob(pattern)}
+    networks = json.loads((BUNDLED_WEIGHTS / "manifest.json").read_text())["models"]["base"]["networks"]
+    wanted = {f"weights/{row['onnx']}" for row in networks.values()}
+    wanted |= {"weights/manifest.json", "weights/typical_poses.npz", "checkpoints/history.json"}
+    assert wanted <= taken and not [name for name in taken if name.endswith(".safetensors")]
+    assert sum((package / name).stat().st_size for name in taken) < 30e6
