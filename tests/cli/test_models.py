@@ -1,4 +1,4 @@
-"""`deocclude models convert`: a file in the reference's layout becomes a folder that training starts from."""
+"""`deocclude models`: the settings that `info` prints, and `convert`, whose folder training starts from."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from typer.testing import CliRunner, Result
 
 from deocclude.cli.app import app
-from deocclude.inference.runtime import BUNDLED_WEIGHTS
+from deocclude.inference.runtime import BUNDLED_WEIGHTS, find_model
 from deocclude.models.content_recovery import ContentRecoveryNet
 from deocclude.models.mask_completion import MaskCompletionNet
 from reference_layout import stage1, stage2
@@ -94,3 +94,20 @@ def test_code_in_a_file_is_not_run(tmp_path: Path) -> None:
     done = convert(tmp_path / "evil.pth", "-o", tmp_path / "out")
     assert done.exit_code == 3 and "not a readable checkpoint" in done.stderr
     assert not (tmp_path / "touched").exists()
+
+
+def test_info_prints_the_settings_in_force_and_marks_what_differs(tmp_path: Path) -> None:
+    manifest = json.loads((BUNDLED_WEIGHTS / "manifest.json").read_text())
+    manifest["models"]["base"]["settings"] = {"crop": {"wide_scale": 2.5}}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    done = CliRunner().invoke(app, ["models", "info", "--weights", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    lines = [line.split() for line in done.stdout.partition("settings ")[2].splitlines()[1:]]
+    assert [line for line in lines if "*" in line] == [
+        ["crop.wide_scale", "2.5", "*", "(2.2)"], ["detector.size_px", "512", "*", "(384)"],
+    ]  # fmt: skip
+    told = json.loads(CliRunner().invoke(app, ["models", "info", "--weights", str(tmp_path), "--json"]).stdout)
+    assert told["settings"] == find_model("base", tmp_path).settings.as_dict()
+    assert {line[0]: float(line[1]) for line in lines} == {
+        f"{group}.{name}": value for group, numbers in told["settings"].items() for name, value in numbers.items()
+    }

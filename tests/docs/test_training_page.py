@@ -26,22 +26,28 @@ def shown_trainings(stage: str) -> list[tuple[Path, TrainConfig]]:
     return found
 
 
-def test_each_run_of_the_people_detector_but_the_last_starts_from_the_one_before() -> None:
-    (first, begins), (second, ships), *runs = shown_trainings("people")
-    assert begins.people is not None and ships.people is not None
-    assert first.name == "people7" and begins.people.pretrained_backbone and begins.people.init is None
-    assert second.name == "people8" and ships.people.init == first / "last.safetensors"
-    assert [out.name for out, _ in runs] == ["people", "people2", "people3", "people4", "people5", "people6"]
-    for (before, _), (_, config) in pairwise(runs):
-        assert config.people is not None and config.people.init == before / "best.safetensors"
+def test_each_network_that_ships_is_trained_by_one_command_of_its_own_config() -> None:
+    (out, people), *others = shown_trainings("people")
+    assert not others and out.name == "people"
+    assert people.people is not None and people.people.pretrained_backbone and people.people.init is None
+    masks = dict(shown_trainings("mask"))
+    assert masks[Path("runs/box_segmenter")].mask.model == "box"
+    assert masks[Path("runs/mask")].mask.model is None
+    assert [config.content.init for _, config in shown_trainings("content")[:1]] == [None]
 
 
-def test_stage_1_repairs_masks_of_the_network_for_boxes_that_the_page_has_trained_before() -> None:
-    runs = dict(shown_trainings("mask"))
-    boxes = [out for out, config in runs.items() if config.mask is not None and config.mask.model == "box"]
-    assert [out.name for out in boxes] == ["box1", "box2", "box3"]
-    (repairs,) = [config.mask for config in runs.values() if config.mask is not None and config.mask.p_box_prompt]
-    assert repairs.box_segmenter in [out / "best.safetensors" for out in boxes]
+def test_stage_1_repairs_masks_of_a_network_that_the_page_trains_or_restores() -> None:
+    """Every box segmenter that a command on the page reads is another command's result."""
+    runs = shown_trainings("mask")
+    trained = {
+        out / "best.safetensors" for out, config in runs if config.mask is not None and config.mask.model == "box"
+    }
+    restored = {
+        Path(f"sha256:{digits}") for digits in re.findall(r"^deocclude models fetch-history (\w+)$", PAGE, flags=re.M)
+    }
+    reads = [config.mask for _, config in runs if config.mask is not None and config.mask.p_box_prompt]
+    assert reads and {section.box_segmenter for section in reads} <= trained | restored
+    assert {section.init for section in reads} <= {None} | restored
 
 
 def test_people_of_ones_own_are_all_that_both_stages_read() -> None:

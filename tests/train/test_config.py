@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from deocclude.checkpoints.history import known
 from deocclude.data.samples.person_samples import CropConfig
 from deocclude.data.sources.library import SourceWeights
 from deocclude.data.synthesis.config import SynthesisConfig
@@ -33,7 +34,15 @@ from repository import ROOT
 
 CONFIGS = ROOT / "configs"
 # ablations.yaml is a list of configs, checked in tests/test_ablation.py
-FILES = [path for path in sorted(CONFIGS.glob("*.yaml")) if path.name != "ablations.yaml"]
+FILES = [path for path in sorted(CONFIGS.rglob("*.yaml")) if path.name != "ablations.yaml"]
+HISTORY = sorted((CONFIGS / "history").glob("*.yaml"))
+# weights of runs that were never committed: named by where their config's result lies
+UNCOMMITTED = {
+    "content-08": "runs/content-07/best.safetensors",
+    "mask-14": "runs/mask-13/best.safetensors",
+    "mask-content-01": "runs/mask/best.safetensors",
+    "people-02": "runs/people-01/best.safetensors",
+}
 
 
 def written(tmp_path: Path, text: str) -> Path:
@@ -69,6 +78,48 @@ def test_every_config_is_valid_to_the_last_key(path: Path) -> None:
         build(SynthesisConfig(), data.synthesis, "data.synthesis")
         build(CropConfig(), data.crop, "data.crop")
         build(CrowdConfig(), data.crowds, "data.crowds")
+
+
+def test_seven_files_at_the_top() -> None:
+    assert [path.stem for path in sorted(CONFIGS.glob("*.yaml"))] == [
+        "ablations", "base", "box_segmenter", "joint", "paper", "people", "tiny",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.name)
+def test_no_config_starts_from_a_path_in_the_package(path: Path) -> None:
+    """What lies there changes. A config of history names its weights by sha256, each known to `fetch-history`."""
+    config = load_config(path)
+    keys = ("init", "parsing_weights", "box_segmenter", "stage1", "perceptual")
+    sections = [section for name in ("mask", "content", "people", "single") if (section := getattr(config, name))]
+    named = {str(value) for section in sections for key in keys if (value := getattr(section, key)) is not None}
+    digests = {name.removeprefix("sha256:") for name in named if name.startswith("sha256:")}
+    assert all(any(sha.startswith(digest) for sha in known()) for digest in digests)
+    others = {name for name in named - {"imagenet"} if not name.startswith("sha256:")}
+    assert not any("deocclude/weights" in name for name in others)
+    if path in HISTORY:
+        assert others <= {UNCOMMITTED.get(path.stem)}
+
+
+@pytest.mark.parametrize(
+    ("top", "last", "stage"),
+    [("base", "mask-15", "mask"), ("base", "content-16", "content"), ("people", "people-08", "people"),
+     ("box_segmenter", "box_segmenter-03", "mask")],
+)  # fmt: skip
+def test_the_recipe_has_the_settings_that_the_shipped_weights_ended_with(top: str, last: str, stage: str) -> None:
+    """Network, losses and data; the schedule, and what it starts from, are a run's own."""
+    one, ended = load_config(CONFIGS / f"{top}.yaml"), load_config(CONFIGS / "history" / f"{last}.yaml")
+    own = {"schedule": None, "init": None, "box_segmenter": None, "parsing_weights": None, "data": None}
+    section, shipped = getattr(one, stage), getattr(ended, stage)
+    assert section.model_copy(update=own) == shipped.model_copy(update=own)
+    assert one.data_of(section) == ended.data_of(shipped)
+    assert section.schedule.phases[-1].sizes_px == shipped.schedule.phases[-1].sizes_px
+    assert section.init is None, "from nothing, or from ImageNet's weights"
+
+
+def test_every_config_is_in_the_readme() -> None:
+    readme = (CONFIGS / "README.md").read_text()
+    assert [path.name for path in FILES if path.parent.name != "baselines" and f"`{path.name}`" not in readme] == []
 
 
 def test_values_and_defaults(tmp_path: Path) -> None:

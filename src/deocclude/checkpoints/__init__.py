@@ -1,1 +1,1 @@
-"""Weights files of training: .safetensors on disk and on the Hugging Face hub."""
+"""Weights files of training: .safetensors on disk, by sha256, in the git history, and on the Hugging Face hub."""

@@ -15,6 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from deocclude.checkpoints.history import missing, resolve
 from deocclude.errors import WeightsError
 from deocclude.io.images import write_whole
 
@@ -64,15 +65,16 @@ def save_weights(path: Path, weights: dict[str, Tensor], metadata: dict[str, Any
 
 
 def weights_file(path: Path) -> Path:
-    """The file itself, or the one in a folder."""
+    """The file itself, the one in a folder, or the one that `sha256:PREFIX` names. Raises WeightsError as `resolve`."""
+    path = resolve(path)
     return path / WEIGHTS_NAME if path.is_dir() else path
 
 
 def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """(weights, metadata) of a .safetensors file, or of the one in a folder. Raises WeightsError naming the file."""
+    """(weights, metadata) of a .safetensors file, as `weights_file` finds it. Raises WeightsError naming the file."""
     path = weights_file(path)
     if not path.is_file():
-        raise WeightsError(f"weights not found: looked for {path}")
+        raise missing(path)
     try:
         with safe_open(path, "pt") as file:
             names = file.keys()

@@ -1,4 +1,4 @@
-"""`deocclude models`: what can be loaded, where it comes from, and what can be taken over from elsewhere."""
+"""`deocclude models`: list, describe, restore from the git history, and convert from the reference's layout."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ REPORT_NAME = "conversion.json"
 
 
 app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="List the bundled models, show one, or convert weights of others."
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="List the bundled models, show one, restore former weights, or convert weights of others.",
 )
 
 
@@ -39,7 +41,7 @@ def list_all(weights: Weights = None, json: AsJson = False) -> None:
 def info(
     name: Annotated[str, typer.Argument(help="A model's name.")] = "base", weights: Weights = None, json: AsJson = False
 ) -> None:
-    """All that the manifest says of one model: data, licence, files, figures."""
+    """All that the manifest says of one model: data, licence, files, figures; and its settings of inference."""
     from deocclude.inference.runtime import find_model
 
     model = find_model(name, weights)
@@ -58,6 +60,39 @@ def info(
         typer.echo(f"  weights   {network.info.get('parameters', 'unknown')} parameters")
         for figure, value in network.info.get("figures", {}).items():
             typer.echo(f"  {figure}: {value}")
+    typer.echo("settings    of inference; * differs from the default")
+    for line in _settings_lines(model):
+        typer.echo(line)
+
+
+@app.command("fetch-history")
+def fetch_history(
+    sha: Annotated[str, typer.Argument(metavar="SHA", help="sha256 of the weights, or its first 12 digits or more.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="DIR", help="Folder for the file; none: the cache.")
+    ] = None,
+    repository: Annotated[
+        Path | None,
+        typer.Option(
+            "--repository", metavar="DIR", help="A full clone; none: the package's own checkout, or this folder."
+        ),
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Restore weights of training, former or present, from the git history of a checkout.
+
+    A config names them as sha256:SHA (mask.init, content.parsing_weights, ...) and finds them in the package or the
+    cache: DEOCCLUDE_CACHE, or ~/.cache/deocclude.
+    """
+    from deocclude.checkpoints.history import cache_folder, fetch, known
+
+    check_folder(output or cache_folder())
+    path = fetch(sha, output, repository)
+    what = known().get(path.stem, {}).get("what")
+    if json:
+        print_json({"sha256": path.stem, "path": str(path), "what": what})
+        return
+    typer.echo(f"{path}: {what}" if what else str(path))
 
 
 @app.command("convert")
@@ -123,12 +158,25 @@ def _parameters(model: ModelInfo) -> str:
     return f"{sum(counts) / 1e6:.1f} M parameters"
 
 
+def _settings_lines(model: ModelInfo) -> list[str]:
+    """One line a number of the model's inference settings: group, name and value; the default where it differs."""
+    from deocclude.inference.settings import InferenceSettings
+
+    defaults = InferenceSettings().as_dict()
+    return [
+        f"  {f'{group}.{name}':<42}{value}" + ("" if value == (default := defaults[group][name]) else f" * ({default})")
+        for group, numbers in model.settings.as_dict().items()
+        for name, value in numbers.items()
+    ]
+
+
 def _as_dict(model: ModelInfo) -> dict[str, Any]:
     return {
         "name": model.name,
         "input_size": model.input_size,
         "licence": model.licence,
         "data": model.data,
+        "settings": model.settings.as_dict(),
         "networks": {
             network.name: {"path": str(network.onnx_path), **network.info} for network in model.networks.values()
         },

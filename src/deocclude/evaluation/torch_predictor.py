@@ -21,7 +21,7 @@ from deocclude.pipeline import Deoccluder
 from deocclude.train.methods import network_kinds
 from deocclude.types import Result
 
-_SIZE_PX = 256  # of crops where the file does not say: what configs/base.yaml trains on last
+_SIZE_PX = 256  # of crops where the file does not say, as the first runs' do not
 
 
 class TorchNetwork:

@@ -46,7 +46,7 @@ class PeopleDetectorConfig:
     def base(cls) -> PeopleDetectorConfig:
         """The sizes that a config starts from: about 3.3 M parameters, 2 GMAC at 384x384, on a residual backbone.
 
-        What ships has an ImageNet-pretrained backbone, configs/people-imagenet.yaml: 3.6 M parameters, as many GMAC.
+        What ships has an ImageNet-pretrained backbone, configs/people.yaml: 3.6 M parameters, as many GMAC.
         """
         return cls()
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
-from deocclude.errors import ConfigError
+from deocclude.checkpoints.history import digits_of
+from deocclude.errors import ConfigError, UsageError
 
 CONFIG_FILE = "config.yaml"  # beside the weights: the whole config that they are trained with
 # What may differ when a run goes on. The first do not change the numbers, or only by rounding; the last are read at the
@@ -127,6 +128,7 @@ class StageSection(_Strict):
     network: dict[str, Any] = {}  # fields of the network's config that differ from the preset
     losses: dict[str, float] = {}  # weight of each term of the criterion
     schedule: Schedule
+    # weights: a path, or `sha256:PREFIX` for a file of the package or the cache (checkpoints/history.py)
     init: Path | None = None  # .safetensors to start from
     poses: Path | None = None  # stage 1: typical poses from `deocclude data poses`; none: computed at the start
     # stage 1's .safetensors: parser of stage 2, backbone of the people detector, encoder of the perceptual terms
@@ -150,6 +152,15 @@ class StageSection(_Strict):
     stage1_losses: dict[str, float] = {}  # joint: weight of each term of stage 1's criterion
     stage1_lr_scale: float = Field(default=0.1, gt=0)  # joint: stage 1 is trained already
     data: DataSection | None = None  # what differs from the common one; what it does not name is as there
+
+    @field_validator("init", "parsing_weights", "box_segmenter", "stage1", "perceptual")
+    @classmethod
+    def _digest_is_one(cls, named: Path | str | None) -> Path | str | None:
+        try:
+            digits_of(named or "")
+        except UsageError as error:
+            raise ValueError(str(error)) from error
+        return named
 
     @model_validator(mode="after")
     def _backbone_is_pretrained(self) -> StageSection:

@@ -1,0 +1,148 @@
+"""Weights by their content: `sha256:PREFIX` names a file, and the repository's git history keeps the former ones.
+
+A path says where weights lie, and what lies there changes; a digest says what they are. A config names the weights that
+a run starts from by digest. No torch here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from deocclude.errors import UsageError, WeightsError
+from deocclude.inference.runtime import BUNDLED_WEIGHTS, MANIFEST_NAME
+from deocclude.io.images import write_whole
+
+SCHEME = "sha256:"
+MIN_DIGITS = 12
+TABLE = Path(__file__).with_name("history.json")  # {sha256: {commit, path, what}}
+
+
+def cache_folder() -> Path:
+    """Where restored weights lie: DEOCCLUDE_CACHE, or ~/.cache/deocclude."""
+    named = os.environ.get("DEOCCLUDE_CACHE")
+    return Path(named) if named else Path.home() / ".cache" / "deocclude"
+
+
+def digits_of(named: str | Path) -> str | None:
+    """The hex digits of `sha256:PREFIX`, in small letters; None for a path. Raises UsageError on too few or others."""
+    text = str(named)
+    return check_digits(text[len(SCHEME) :]) if text.startswith(SCHEME) else None
+
+
+def check_digits(digits: str) -> str:
+    """A sha256 or its first 12 digits or more, in small letters. Raises UsageError."""
+    if not re.fullmatch(f"[0-9a-f]{{{MIN_DIGITS},64}}", digits.lower()):
+        raise UsageError(f"a sha256 needs {MIN_DIGITS} to 64 hex digits, got {digits!r}")
+    return digits.lower()
+
+
+def resolve(named: Path) -> Path:
+    """The file of a digest, from the package's weights or the cache; a path is returned unchanged.
+
+    Raises WeightsError where no file has that digest, and UsageError as `digits_of`.
+    """
+    digits = digits_of(named)
+    if digits is None:
+        return named
+    for path in (*sorted(BUNDLED_WEIGHTS.glob("*.safetensors")), *_cached(digits)):
+        if _sha256(path.read_bytes()).startswith(digits):
+            return path
+    raise WeightsError(
+        f"no weights with {SCHEME}{digits} in {BUNDLED_WEIGHTS} or {cache_folder()}: restore them from a checkout by "
+        f"`deocclude models fetch-history {digits}`"
+    )
+
+
+def missing(path: Path) -> WeightsError:
+    """The error for a file that is not there; for the package's training weights it says how to restore them."""
+    message = f"weights not found: looked for {path}"
+    digits = _bundled().get(path.name) if path.parent.parts[-2:] == BUNDLED_WEIGHTS.parts[-2:] else None
+    if digits is None:
+        return WeightsError(message)
+    return WeightsError(
+        f"{message}: the wheel holds no .safetensors; restore them from a checkout by `deocclude models fetch-history "
+        f"{digits[:MIN_DIGITS]}` and name them {SCHEME}{digits[:MIN_DIGITS]}"
+    )
+
+
+def fetch(digits: str, folder: Path | None = None, repository: Path | None = None) -> Path:
+    """Restore the weights of a digest from the git history of a checkout; the restored file is `SHA256.safetensors`.
+
+    folder: None is the cache. repository: None is the checkout that the package lies in, or else the working folder.
+    A file that is there already is kept. Raises UsageError, WeightsError.
+    """
+    digits = check_digits(digits)
+    folder = folder or cache_folder()
+    for path in sorted(folder.glob(f"{digits}*.safetensors")):
+        if _sha256(path.read_bytes()) == path.stem:
+            return path
+    repository = repository or _own_checkout()
+    if not repository.is_dir():
+        raise WeightsError(f"no git checkout: looked for {repository}")
+    _git(repository, "rev-parse", "--git-dir")
+    for content in _candidates(digits, repository):
+        digest = _sha256(content)
+        if digest.startswith(digits):
+            return write_whole(folder / f"{digest}.safetensors", lambda file, content=content: file.write(content))
+    raise WeightsError(
+        f"no .safetensors with {SCHEME}{digits} in the git history of {repository}; a shallow clone needs "
+        "`git fetch --unshallow` first"
+    )
+
+
+@cache
+def known() -> dict[str, dict[str, str]]:
+    """The committed table of former and present weights: commit, path and what they are, by sha256."""
+    return json.loads(TABLE.read_text(encoding="utf-8"))
+
+
+def _candidates(digits: str, repository: Path) -> Iterator[bytes]:
+    """Contents that may have the digest: by the table, then every .safetensors of the history."""
+    for digest, row in known().items():
+        if digest.startswith(digits):
+            yield _git(repository, "show", f"{row['commit']}:{row['path']}", ask=True)
+    every = ("log", "--all", "-m", "--raw", "--no-abbrev", "--no-renames", "--format=", "--", "*.safetensors")
+    listed = _git(repository, *every)
+    blobs = [line.split()[3] for line in listed.decode("utf-8", "replace").splitlines() if line.startswith(":")]
+    for blob in dict.fromkeys(blobs):
+        yield _git(repository, "cat-file", "blob", blob, ask=True)  # empty for a deletion
+
+
+def _git(repository: Path, *arguments: str, ask: bool = False) -> bytes:
+    """What git prints. ask: nothing where git refuses; otherwise that raises WeightsError."""
+    try:
+        done = subprocess.run(["git", "-C", str(repository), *arguments], capture_output=True, check=False)
+    except OSError as error:
+        raise WeightsError(f"git cannot be run: {error.strerror or error}") from error
+    if done.returncode and not ask:
+        said = done.stderr.decode("utf-8", "replace").strip().splitlines() or ["git failed"]
+        raise WeightsError(f"{repository}: {said[-1]}")
+    return b"" if done.returncode else done.stdout
+
+
+def _own_checkout() -> Path:
+    root = BUNDLED_WEIGHTS.parents[2]
+    return root if (root / ".git").exists() else Path.cwd()
+
+
+def _cached(digits: str) -> list[Path]:
+    return sorted(cache_folder().glob(f"{digits}*.safetensors"))
+
+
+def _bundled() -> dict[str, str]:
+    """sha256 of the package's training weights by the name of the file, as its manifest has them."""
+    manifest: dict[str, Any] = json.loads((BUNDLED_WEIGHTS / MANIFEST_NAME).read_text(encoding="utf-8"))
+    rows = [row for model in manifest["models"].values() for row in model["networks"].values()]
+    return {row["safetensors"]: row["sha256"]["safetensors"] for row in rows if "safetensors" in row}
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
