@@ -60,7 +60,9 @@ def test_a_baseline_is_scored_on_masks_with_a_sheet(tmp_path: Path, eval_set_dir
     done = evaluate(eval_set_dir, "--trained", weights, "-o", tmp_path / "out", "--sheet", sheet)
     assert done.exit_code == 0, done.stderr
     assert done.stdout.startswith("# unet/best.safetensors (mask_unet) on drawn: 3 people, 3 pictures\n")
-    assert "one look a crop of 32 px, nothing averaged" in done.stdout and "only masks are measured" in done.stdout
+    assert (
+        "one prediction on each crop of 32 px, no averaging" in done.stdout and "only masks are measured" in done.stdout
+    )
     assert "The hidden appearance" not in done.stdout
     summary = json.loads((tmp_path / "out" / "eval.json").read_text())
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()

@@ -29,11 +29,12 @@ from deocclude.evaluation import evaluate, summarise
 from deocclude.evaluation.torch_predictor import open_trained
 from deocclude.io.images import save_text
 from deocclude.models.blocks import count_parameters
+from deocclude.models.network_kinds import PERSON_NETWORK_KINDS
 from deocclude.train.config import StageSection, TrainConfig, build, describe, load_config, read_yaml
 from deocclude.train.content_stage import ContentStage
 from deocclude.train.engine import STATE_FILE, WEIGHTS_FILE, choose_device, fit
 from deocclude.train.mask_stage import MaskStage, draw_poses
-from deocclude.train.methods import STAGES, Method, find_method, network_kinds
+from deocclude.train.methods import STAGES, Method, find_method
 from deocclude.train.single_stage import SingleStage
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
@@ -266,7 +267,7 @@ def _measure(ablation: Ablation, row: Row, run_folder: Path, folder: Path, eval_
     evaluation = evaluate(eval_set, predictor, initial_kinds=kinds, content=content, limit=ablation.limit)
     summary = summarise(evaluation, model=row.name)
     save_text(json.dumps(summary) + "\n", folder / "eval.json")
-    network, metadata = rebuild(weights, network_kinds())
+    network, metadata = rebuild(weights, PERSON_NETWORK_KINDS)
     about = {
         "parameters": count_parameters(network), "best_step": metadata.get("step"),
         "seconds": _read(run_folder / "run.json").get("seconds"),

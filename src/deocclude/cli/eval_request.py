@@ -94,12 +94,10 @@ class Request:
         """The model that recovers appearance, and its name. Raises UsageError for a training of stage 1 alone."""
         if self.trained is None:
             return self.model, self._load(self.weights)
-        from deocclude.cli.eval_trained import name_of
-
         predictor = self._open_trained(self.trained)
         if not predictor.paints:
             raise UsageError(f"{self.trained} is stage 1 alone, which recovers no appearance")
-        return name_of(self.trained, predictor), predictor
+        return _name_of(self.trained, predictor), predictor
 
     def _measure_scenes(self, scenes: SceneSet, on_record: OnRecord | None) -> Measured:
         from deocclude.evaluation import draw_scene_sheet, evaluate_scenes, scenes_to_markdown, summarise_scenes
@@ -136,13 +134,11 @@ class Request:
             predictor = StoredPredictions.open(self.pred, records, allow_missing=self.allow_missing)
             name, kinds = self.pred.resolve().name, self.initial or PROMPTED_KINDS[:1]
         elif self.trained is not None:
-            from deocclude.cli.eval_trained import about_trained, name_of, note_on
-
             predictor = self._open_trained(self.trained)
             if not predictor.paints:
                 refuse(f"{self.trained} is stage 1 alone, whose masks are measured", self._about_content())
-            name, kinds = name_of(self.trained, predictor), self.initial or PROMPTED_KINDS
-            notes, about = [note_on(predictor)], {"trained": about_trained(self.trained, self.stage1, predictor)}
+            name, kinds = _name_of(self.trained, predictor), self.initial or PROMPTED_KINDS
+            notes, about = [_note_on(predictor)], {"trained": _about_trained(self.trained, self.stage1, predictor)}
             content = content and predictor.paints
         else:
             predictor = self._load(self.weights)
@@ -206,3 +202,29 @@ def _typical_poses(weights: Path | None) -> TypicalPoses | None:
         if folder is not None and (folder / "typical_poses.npz").is_file():
             return TypicalPoses(read_poses(folder / "typical_poses.npz"))
     return None
+
+
+def _name_of(weights: Path, predictor: TrainedPredictor) -> str:
+    """FOLDER/FILE (NETWORK): the folder says more about a run than best.safetensors does."""
+    file = weights.resolve()
+    return f"{file.parent.name}/{file.name} ({predictor.network})"
+
+
+def _note_on(predictor: TrainedPredictor) -> str:
+    """How the network was run, in one line for the report."""
+    how = f"the network runs in torch: one prediction on each crop of {predictor.size_px} px, no averaging, and "
+    how += "everyone is completed, however little seems hidden"
+    return how if predictor.paints else f"{how}; stage 1 alone recovers no appearance, so that only masks are measured"
+
+
+def _about_trained(weights: Path, stage1: Path | None, predictor: TrainedPredictor) -> dict[str, Any]:
+    """For eval.json: file, its hash, network, side of the crops in pixels, and file and hash of stage 1."""
+    about = {"network": predictor.network, "size_px": predictor.size_px}
+    return _file(weights) | about | {"stage1": None if stage1 is None else _file(stage1)}
+
+
+def _file(weights: Path) -> dict[str, str | None]:
+    from deocclude.checkpoints.files import weights_file
+    from deocclude.io.request_stamp import file_digest
+
+    return {"file": str(weights), "sha256": file_digest(weights_file(weights))}

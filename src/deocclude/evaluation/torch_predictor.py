@@ -17,8 +17,8 @@ from deocclude.inference.content_recovery import ContentRecovery, to_rgb
 from deocclude.inference.mask_completion import MaskCompletion
 from deocclude.models.features import load_mask_completion
 from deocclude.models.mask_completion import MaskOutput, to_probabilities
+from deocclude.models.network_kinds import PERSON_NETWORK_KINDS
 from deocclude.pipeline import Deoccluder
-from deocclude.train.methods import network_kinds
 from deocclude.types import Result
 
 _SIZE_PX = 256  # of crops where the file does not say: what configs/base.yaml trains on last
@@ -101,7 +101,7 @@ def open_trained(
     parts and the body. tight: see `MaskCompletion`. Raises WeightsError, and UsageError for stage 2 without a parser or
     another network with one.
     """
-    network, metadata = rebuild(weights, network_kinds())
+    network, metadata = rebuild(weights, PERSON_NETWORK_KINDS)
     network = network.to(device).eval()
     size_px = size_px or metadata.get("size_px", _SIZE_PX)
     kind = metadata["network"]

@@ -25,6 +25,7 @@ from deocclude.models.blocks import count_parameters
 from deocclude.models.box_segmenter import BoxSegmenter
 from deocclude.models.content_recovery import ContentRecoveryConfig, ContentRecoveryNet
 from deocclude.models.mask_completion import MaskCompletionNet, to_probabilities
+from deocclude.models.network_kinds import NETWORK_KINDS
 from deocclude.models.people_detector import PeopleDetector, to_maps
 from deocclude.types import PARSING_NAMES
 
@@ -188,7 +189,7 @@ def build_network(path: Path) -> tuple[nn.Module, dict[str, Any]]:
 
     Raises WeightsError.
     """
-    return rebuild(path, {c.network_name: (c, c.config_type) for c in NETWORKS})
+    return rebuild(path, {network.network_name: NETWORK_KINDS[network.network_name] for network in NETWORKS})
 
 
 def check_distinct(sources: Sequence[Path]) -> None:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+_CERTAIN_LOGIT = 20.0  # its sigmoid is 1 to eight digits
+
 
 def conv_bn(c_in: int, c_out: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
     """Convolution, batch norm, ReLU; keeps the size at stride 1."""
@@ -86,6 +88,18 @@ BACKBONES: dict[str, Callable[[tuple[int, ...], int], nn.Module]] = {"hourglass"
 def count_parameters(network: nn.Module) -> int:
     """Number of trainable parameters."""
     return sum(p.numel() for p in network.parameters() if p.requires_grad)
+
+
+def certain_logits(mask: Tensor) -> Tensor:
+    """Turn a given mask into logits, for networks that take the initial mask as the visible one unchanged.
+
+    Args:
+        mask: (B, 1, S, S) in {0, 1}.
+
+    Returns:
+        (B, 1, S, S) logits of -20 and 20 without a gradient. Their sigmoid is 0 or 1 to eight digits.
+    """
+    return (mask.detach() * 2 - 1) * _CERTAIN_LOGIT
 
 
 def one_hot(labels: Tensor, classes: int) -> Tensor:

@@ -159,5 +159,21 @@ def masked_scores(loss, discriminator: nn.Module, person: Tensor, hidden: Tensor
     return (loss(scores.float()) * weight).sum() / weight.sum().clamp(min=1)
 
 
+def person_discriminator_loss(discriminator: nn.Module, batch: dict[str, Tensor], composed: Tensor) -> Tensor:
+    """Softplus loss of a discriminator that tells the true person from the composed one, given the occluded mask.
+
+    Args:
+        discriminator: (B, 4, S, S) person and occluded mask -> patch logits.
+        batch: truth (B, 3, S, S) in [0, 1], visible and amodal (B, 1, S, S) in {0, 1}.
+        composed: (B, 3, S, S), the output of `compose`, detached.
+
+    Returns:
+        Scalar: mean of both halves.
+    """
+    hidden = batch["amodal"] * (1 - batch["visible"])
+    real = masked_scores(generator_softplus, discriminator, batch["truth"] * batch["amodal"], hidden)
+    return (real + masked_scores(F.softplus, discriminator, composed, hidden)) / 2
+
+
 def _masked_l1(a: Tensor, b: Tensor, mask: Tensor) -> Tensor:
     return ((a - b).abs() * mask).sum() / (3 * mask.sum()).clamp(min=1)

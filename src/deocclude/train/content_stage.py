@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from deocclude.checkpoints.files import start_from
 from deocclude.errors import ConfigError
 from deocclude.models.blocks import one_hot
-from deocclude.models.discriminators import PatchDiscriminator
 from deocclude.models.features import load_mask_completion
 from deocclude.models.mask_completion import MaskProbabilities, to_probabilities
-from deocclude.train.config import Schedule, StageSection, TrainConfig, build, check_losses
+from deocclude.train.config import Schedule, StageSection, TrainConfig, check_losses
 from deocclude.train.content_losses import (
     ContentCriterion,
     brightness_gradient,
     compose,
     gradient_length,
-    masked_scores,
+    person_discriminator_loss,
 )
-from deocclude.train.crops import Crops
-from deocclude.train.engine import JointNetwork, Outcome, Stage, choose_device, fit, to_float, use_bfloat16
-from deocclude.train.loss_terms import generator_softplus
+from deocclude.train.crop_stage import CropStage
+from deocclude.train.engine import JointNetwork, Outcome, fit, to_float
 from deocclude.train.mask_losses import MaskCriterion
-from deocclude.train.methods import CONTENT_METHODS, MASK_METHODS, find_method
+from deocclude.train.methods import CONTENT_METHODS, MASK_METHODS
 from deocclude.train.pictures import composed, first_people, in_a_row, named, to_rgb
 from deocclude.train.pretrained_backbone import perceptual_features
 from deocclude.train.stage1_predictions import MaskPredictor, predict
@@ -40,20 +36,16 @@ _CROP = {"p_wide": 0.0, "tight_scale": (1.1, 1.5), "shift": 0.05, "p_exact": 1.0
 _P_LABELS = 0.3  # share of labelled people whose parsing is their label, not stage 1's guess
 
 
-class ContentStage(Stage):
+class ContentStage(CropStage):
     """Implements engine.Stage for stage 2."""
 
     name = "content"
 
     def __init__(self, config: TrainConfig):
-        section = config.content
-        self.bf16 = use_bfloat16(config, choose_device(config.device))
-        crops = Crops.of(config.data_of(section), synthesis=_SYNTHESIS, crop=_CROP)
-        self.method = find_method("content", section.model)
-        self.config = build(self.method.preset(section.preset, "content.preset"), section.network, "content.network")
+        super().__init__(config, synthesis=_SYNTHESIS, crop=_CROP)
+        section = self.section
         if self.bf16:
-            _check_sizes(config.content.schedule, 2 ** (len(self.config.widths) - 1))
-        self.losses = self.method.check_losses(section.losses, "content.losses")
+            _check_sizes(section.schedule, 2 ** (len(self.config.widths) - 1))
         self.parser, features = None, None
         if self.method.parsing:
             if section.parsing_weights is None:
@@ -74,14 +66,10 @@ class ContentStage(Stage):
             self.stage1 = JointNetwork(
                 self.predictor.network, section.stage1_lr_scale, about | {"losses": self.predictor.criterion.weights}
             )
-        torch.manual_seed(config.seed)
-        self.network = self.method.network(self.config)
-        self.discriminator = PatchDiscriminator(4, depth=3) if self.losses.get("adversarial") else None
-        if section.init is not None:
-            start_from(self.network, section.init)
-        self.stream = crops.stream(config.seed)
-        size_px = section.schedule.phases[-1].size_px
-        self.validation = crops.held_out(config.validation_samples, size_px)
+        self.make_networks(config.seed, depth=3)
+        self.start_from_init()
+        self.stream = self.crops.stream(config.seed)
+        self.validation = self.crops.held_out(config.validation_samples, self.size_px)
 
     def generator_terms(self, batch: dict[str, Tensor], rng: np.random.Generator) -> tuple[dict[str, Tensor], Tensor]:
         """Terms of the criterion, and the composed person for the discriminator.
@@ -102,10 +90,8 @@ class ContentStage(Stage):
         return terms, compose(content, batch["truth"], batch["visible"], batch["amodal"]).detach()
 
     def discriminator_loss(self, batch: dict[str, Tensor], output: Tensor) -> Tensor:
-        """On (person, hidden mask): the true person against the composed one."""
-        hidden = batch["amodal"] * (1 - batch["visible"])
-        real = masked_scores(generator_softplus, self.discriminator, batch["truth"] * batch["amodal"], hidden)
-        return (real + masked_scores(F.softplus, self.discriminator, output, hidden)) / 2
+        """On person and occluded mask: the true person against the composed one."""
+        return person_discriminator_loss(self.discriminator, batch, output)
 
     @torch.no_grad()
     def _parsing(self, batch: dict[str, Tensor], rng: np.random.Generator | None = None) -> tuple[Tensor, ...]:
@@ -183,10 +169,6 @@ class ContentStage(Stage):
             composed(batch["truth"], batch["truth"], batch["amodal"], batch["amodal"]), strict=True,
         )  # fmt: skip
         return named([in_a_row(*(to_rgb(image) for image in row)) for row in rows])
-
-    def metadata(self) -> dict[str, Any]:
-        """Network and configuration, as stored beside the weights."""
-        return {"network": self.method.kind, "config": self.config.to_dict(), "losses": self.losses}
 
 
 def _load_predictor(section: StageSection) -> MaskPredictor | None:

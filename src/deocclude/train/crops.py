@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from torch import Tensor
@@ -10,15 +11,16 @@ from torch import Tensor
 from deocclude.data.samples.person_samples import CropConfig, SampleStream
 from deocclude.data.samples.real_people import RealPeople
 from deocclude.data.sources.layers import Library
-from deocclude.data.sources.library import SourceWeights
+from deocclude.data.sources.library import SourceWeights, load_library
 from deocclude.data.sources.real_photos import read_wild
 from deocclude.data.synthesis.config import SynthesisConfig
 from deocclude.errors import ConfigError
 from deocclude.train.config import DataSection, build
-from deocclude.train.library_cache import load_library
 
 _BATCH = 8  # of validation
 _VALIDATION_SEED = 1
+# Several runs of one process, as in `deocclude ablate`, share the people of both splits. A library is never changed.
+_load_library_once = lru_cache(maxsize=2)(load_library)
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Crops:
 
     def library(self, split: str) -> Library:
         """The people of "train" or "val", read once a process."""
-        return load_library(self.data.root, split, self.sources, self.data.places, max_px=self.data.max_px)
+        return _load_library_once(self.data.root, split, self.sources, self.data.places, max_px=self.data.max_px)
 
     def stream(self, seed: int, *, known_in_part: bool = False, truth: bool = True) -> SampleStream:
         """Training batches; known_in_part: whoever takes them can use people of whom the visible part alone is known;

@@ -9,21 +9,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from deocclude.checkpoints.files import start_from
 from deocclude.data.samples.person_samples import CropConfig
 from deocclude.data.samples.typical_poses import typical_poses
 from deocclude.errors import ConfigError
 from deocclude.io.typical_poses import read_poses
-from deocclude.models.discriminators import PatchDiscriminator
 from deocclude.models.features import load_features
 from deocclude.models.mask_completion import to_probabilities
 from deocclude.train.box_prompt_masks import load_box_segmenter, predict_box_masks
 from deocclude.train.config import StageSection, TrainConfig, build
+from deocclude.train.crop_stage import CropStage
 from deocclude.train.crops import Crops, iou_of_each
-from deocclude.train.engine import STATE_FILE, Outcome, Stage, choose_device, fit, to_float, use_bfloat16
+from deocclude.train.engine import STATE_FILE, Outcome, fit, to_float
 from deocclude.train.loss_terms import discriminator_adversarial
 from deocclude.train.mask_losses import MaskCriterion
-from deocclude.train.methods import MASK_METHODS, find_method
+from deocclude.train.methods import MASK_METHODS
 from deocclude.train.pictures import first_people, in_a_row, mask_rgb, named, to_rgb
 from deocclude.train.pretrained_backbone import take_over_imagenet
 from deocclude.train.two_pass_prompts import look_again
@@ -31,19 +30,15 @@ from deocclude.train.two_pass_prompts import look_again
 DEFAULT_LOSSES = MASK_METHODS["hourglass"].losses
 
 
-class MaskStage(Stage):
+class MaskStage(CropStage):
     """Implements engine.Stage for stage 1."""
 
     name = "mask"
 
     def __init__(self, config: TrainConfig, *, fresh: bool = True):
         """fresh: nothing will be resumed, so typical poses have to be computed."""
-        section = config.mask
-        self.bf16 = use_bfloat16(config, choose_device(config.device))
-        crops = Crops.of(config.data_of(section))
-        self.method = find_method("mask", section.model)
-        self.config = build(self.method.preset(section.preset, "mask.preset"), section.network, "mask.network")
-        self.losses = self.method.check_losses(section.losses, "mask.losses")
+        super().__init__(config)
+        section, crops = self.section, self.crops
         if self.losses.get("perceptual") and section.parsing_weights is None:
             raise ConfigError(
                 "mask.parsing_weights: name stage 1's .safetensors of an earlier run, or VGG-16's, for perceptual"
@@ -51,11 +46,9 @@ class MaskStage(Stage):
         features = load_features(section.parsing_weights) if section.parsing_weights else None
         shared = {name: weight for name, weight in self.losses.items() if name in self.method.terms}
         self.criterion = MaskCriterion(shared, features=features)
-        torch.manual_seed(config.seed)
-        self.network = self.method.network(self.config)
+        self.make_networks(config.seed)
         if section.pretrained_backbone:
             self.shares = take_over_imagenet(self.network, section, "mask")
-        self.discriminator = PatchDiscriminator(4) if self.losses.get("adversarial") else None
         whole_alone = self._terms_of_whole_bodies()
         if crops.data.p_real and whole_alone:
             raise ConfigError(
@@ -70,16 +63,13 @@ class MaskStage(Stage):
         self.box_segmenter = _load_box_segmenter(section, self.method.boxes_alone)
         # of its terms the perceptual one alone looks at people unhidden
         self.stream = crops.stream(config.seed, known_in_part=True, truth=bool(self.losses.get("perceptual")))
-        if section.init is not None:
-            start_from(self.network, section.init)
-        elif fresh and getattr(self.config, "pose_guidance", False):
+        if not self.start_from_init() and fresh and getattr(self.config, "pose_guidance", False):
             centres = read_poses(section.poses) if section.poses else draw_poses(config)
             if len(centres) != self.config.templates:
                 raise ConfigError(
                     f"mask.network.templates is {self.config.templates}, {section.poses} has {len(centres)}"
                 )
             self.network.typical_poses.centres.copy_(torch.from_numpy(centres))
-        self.size_px = section.schedule.phases[-1].size_px
         initial = CropConfig(p_exact=0.0, p_box=1.0) if self.method.boxes_alone else CropConfig(p_exact=0.6)
         self.validation = crops.held_out(config.validation_samples, self.size_px, initial)
 
@@ -167,12 +157,9 @@ class MaskStage(Stage):
         )
 
     def metadata(self) -> dict[str, Any]:
-        """Network, configuration and size of crops, as stored beside the weights."""
-        return {
-            "network": self.method.kind, "config": self.config.to_dict(), "losses": self.losses,
-            "size_px": self.size_px, "second_look": bool(self.p_refinement_pass),
-            "tells_apart": self.tells_apart,
-        }  # fmt: skip
+        """Also the size of the crops and what the network was trained for, which inference reads."""
+        own = {"size_px": self.size_px, "second_look": bool(self.p_refinement_pass), "tells_apart": self.tells_apart}
+        return super().metadata() | own
 
 
 def _load_box_segmenter(section: StageSection, boxes_alone: bool) -> nn.Module | None:

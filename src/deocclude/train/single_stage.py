@@ -3,41 +3,32 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from deocclude.checkpoints.files import start_from
 from deocclude.data.samples.person_samples import CropConfig
 from deocclude.errors import ConfigError
-from deocclude.models.discriminators import PatchDiscriminator
 from deocclude.models.mask_completion import to_probabilities
-from deocclude.train.config import TrainConfig, build
-from deocclude.train.content_losses import ContentCriterion, compose, masked_scores
-from deocclude.train.crops import Crops, iou_of_each
-from deocclude.train.engine import Outcome, Stage, choose_device, fit, to_float, use_bfloat16
-from deocclude.train.loss_terms import generator_softplus
+from deocclude.train.config import TrainConfig
+from deocclude.train.content_losses import ContentCriterion, compose, person_discriminator_loss
+from deocclude.train.crop_stage import CropStage
+from deocclude.train.crops import iou_of_each
+from deocclude.train.engine import Outcome, fit, to_float
 from deocclude.train.mask_losses import MaskCriterion
-from deocclude.train.methods import find_method
 from deocclude.train.pictures import composed, first_people, in_a_row, mask_rgb, named, to_rgb
 from deocclude.train.pretrained_backbone import perceptual_features
 
 
-class SingleStage(Stage):
+class SingleStage(CropStage):
     """Implements engine.Stage for a network of both stages. Crops and initial masks are those of stage 1."""
 
     name = "single"
 
     def __init__(self, config: TrainConfig):
-        section = config.single
-        self.bf16 = use_bfloat16(config, choose_device(config.device))
-        crops = Crops.of(config.data_of(section))
-        self.method = find_method("single", section.model)
-        self.config = build(self.method.preset(section.preset, "single.preset"), section.network, "single.network")
-        self.losses = self.method.check_losses(section.losses, "single.losses")
+        super().__init__(config)
+        section = self.section
         wanted = [name for name in ContentCriterion.FEATURE_TERMS if self.losses.get(name)]
         if wanted and section.parsing_weights is None and section.perceptual is None:
             raise ConfigError(f"single.parsing_weights: name stage 1's .safetensors for {', '.join(wanted)}")
@@ -45,14 +36,10 @@ class SingleStage(Stage):
         of_content = {k: w for k, w in self.losses.items() if k in ContentCriterion.TERMS}
         self.mask_criterion = MaskCriterion({k: w for k, w in self.losses.items() if k not in of_content})
         self.content_criterion = ContentCriterion(of_content, features=perceptual_features(section) if wanted else None)
-        torch.manual_seed(config.seed)
-        self.network = self.method.network(self.config)
-        self.discriminator = PatchDiscriminator(4, depth=3) if self.losses.get("adversarial") else None
-        if section.init is not None:
-            start_from(self.network, section.init)
-        self.stream = crops.stream(config.seed)
-        size_px = section.schedule.phases[-1].size_px
-        self.validation = crops.held_out(config.validation_samples, size_px, CropConfig(p_exact=0.6))
+        self.make_networks(config.seed, depth=3)
+        self.start_from_init()
+        self.stream = self.crops.stream(config.seed)
+        self.validation = self.crops.held_out(config.validation_samples, self.size_px, CropConfig(p_exact=0.6))
 
     def generator_terms(self, batch: dict[str, Tensor], rng: np.random.Generator) -> tuple[dict[str, Tensor], Tensor]:
         """Terms of both criteria, and the composed person for the discriminator."""
@@ -63,10 +50,8 @@ class SingleStage(Stage):
         return terms, compose(output.content, batch["truth"], batch["visible"], batch["amodal"]).detach()
 
     def discriminator_loss(self, batch: dict[str, Tensor], output: Tensor) -> Tensor:
-        """On (person, hidden mask): the true person against the composed one."""
-        hidden = batch["amodal"] * (1 - batch["visible"])
-        real = masked_scores(generator_softplus, self.discriminator, batch["truth"] * batch["amodal"], hidden)
-        return (real + masked_scores(F.softplus, self.discriminator, output, hidden)) / 2
+        """On person and occluded mask: the true person against the composed one."""
+        return person_discriminator_loss(self.discriminator, batch, output)
 
     @torch.no_grad()
     def validate(self, network: nn.Module, stage1: nn.Module | None = None) -> dict[str, float]:
@@ -118,10 +103,6 @@ class SingleStage(Stage):
                 for photo, initial, seen, amodal, visible, truth, recovered, person in rows
             ]
         )  # fmt: skip
-
-    def metadata(self) -> dict[str, Any]:
-        """Network and configuration, as stored beside the weights."""
-        return {"network": self.method.kind, "config": self.config.to_dict(), "losses": self.losses}
 
 
 def main(config: TrainConfig, out: Path, *, resume: bool = True, quiet: bool = False) -> Outcome:

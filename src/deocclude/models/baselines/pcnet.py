@@ -24,8 +24,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from deocclude.models.baselines.given import as_given
 from deocclude.models.baselines.unet import UNet
+from deocclude.models.blocks import certain_logits
 from deocclude.models.mask_completion import MaskOutput
 
 Batch = dict[str, Tensor]
@@ -77,7 +77,8 @@ class PCNetM(nn.Module):
         front = 1 - initial if front is None else front
         left = (image * 2 - 1) * (1 - front)
         logits = self.unet(torch.cat([left, initial * 2 - 1, front * 2 - 1], 1))
-        return MaskOutput(as_given(initial), torch.where(initial + front > 0, logits, as_given(initial).to(logits)))
+        given = certain_logits(initial)
+        return MaskOutput(given, torch.where(initial + front > 0, logits, given.to(logits)))
 
 
 def mask_targets(config: PCNetMConfig, batch: Batch, rng: np.random.Generator) -> Batch:

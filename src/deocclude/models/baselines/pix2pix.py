@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from deocclude.models.baselines.given import as_given
+from deocclude.models.blocks import certain_logits
 from deocclude.models.mask_completion import MaskOutput
 
 
@@ -96,7 +96,7 @@ class Pix2PixMask(nn.Module):
 
     def forward(self, image: Tensor, initial: Tensor) -> MaskOutput:
         """image: (B, 3, S, S) RGB in [0, 1]; initial: (B, 1, S, S) in {0, 1} -> the given mask, whole mask logits."""
-        return MaskOutput(as_given(initial), self.generator(torch.cat([image * 2 - 1, initial * 2 - 1], 1)))
+        return MaskOutput(certain_logits(initial), self.generator(torch.cat([image * 2 - 1, initial * 2 - 1], 1)))
 
 
 class Pix2PixContent(nn.Module):

@@ -15,10 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from deocclude.models.baselines.given import as_given
 from deocclude.models.baselines.one_stage import SingleOutput
 from deocclude.models.baselines.pix2pix import Pix2PixGenerator
-from deocclude.models.blocks import ResidualBlock, conv_bn
+from deocclude.models.blocks import ResidualBlock, certain_logits, conv_bn
 from deocclude.models.mask_completion import MaskOutput
 
 _HIDDEN_RGB = (-1.0, -1.0, 1.0)  # blue, in [-1, 1]: where to paint
@@ -72,4 +71,4 @@ class SeGan(nn.Module):
         colour = image.new_tensor(_HIDDEN_RGB).view(1, 3, 1, 1)
         shown = (image * 2 - 1) * initial + colour * hidden
         painted = self.painter(torch.cat([shown, initial * 2 - 1, hidden * 2 - 1], 1))
-        return SingleOutput(MaskOutput(as_given(initial), amodal), torch.sigmoid(painted))
+        return SingleOutput(MaskOutput(certain_logits(initial), amodal), torch.sigmoid(painted))

@@ -17,8 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from deocclude.models.baselines.given import as_given
-from deocclude.models.blocks import conv_bn
+from deocclude.models.blocks import certain_logits, conv_bn
 from deocclude.models.mask_completion import MaskOutput
 
 CELLS = 32  # side of the masks that are encoded and decoded
@@ -87,7 +86,7 @@ class ShapeVae(nn.Module):
 
     def forward(self, image: Tensor, initial: Tensor) -> MaskOutput:
         """image: not read; initial: (B, 1, S, S) in {0, 1} -> the given mask, and the likeliest whole one's logits."""
-        return MaskOutput(as_given(initial), self.decode(self.of_seen(initial).mean, initial.shape[-2:]))
+        return MaskOutput(certain_logits(initial), self.decode(self.of_seen(initial).mean, initial.shape[-2:]))
 
 
 class _Encoder(nn.Module):
@@ -117,7 +116,7 @@ def run_vae(network: ShapeVae, batch: dict[str, Tensor]) -> tuple[MaskOutput, di
     """
     seen, whole = network.of_seen(batch["initial"]), network.of_whole(batch["amodal"])
     size_hw = batch["initial"].shape[-2:]
-    output = MaskOutput(as_given(batch["initial"]), network.decode(seen.at(batch["noise"][:, 0]), size_hw))
+    output = MaskOutput(certain_logits(batch["initial"]), network.decode(seen.at(batch["noise"][:, 0]), size_hw))
     known = batch["known"]
     again = F.binary_cross_entropy_with_logits(
         network.decode(whole.at(batch["noise"][:, 1]), size_hw), batch["amodal"], known, reduction="sum"
