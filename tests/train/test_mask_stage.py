@@ -89,7 +89,7 @@ def test_the_network_for_boxes_learns_on_a_trunk_that_imagenet_taught(write_conf
     stage = MaskStage(config)
     published = load_foreign_state(imagenet_file())
     assert torch.equal(stage.network.trunk.stem[0].weight, published["_conv_stem.weight"])
-    assert stage.shares == {"trunk": 0.3}
+    assert stage.lr_scales == {"trunk": 0.3}
     stage.stream = SameBatch(stage.stream)
     raw = stage.stream.batch(0, 4, 32)
     before = total_loss(stage, raw)

@@ -78,6 +78,13 @@ class Request:
             if self.against.absolute().name in (OURS, STORED, TRAINED):
                 raise UsageError(f"--against: its row has the folder's name, but {self.against.name} names the model")
 
+    def check_compare(self, others: Mapping[str, object]) -> None:
+        """Raise UsageError for options that --compare does not take. others: options that `self` lacks."""
+        own = {"--pred": self.pred, "--save-pred": self.save_pred, "--inception": self.inception}
+        own |= {"--lpips": self.lpips, "--initial": self.initial or None, "--limit": self.limit}
+        own |= {"--weights": self.weights, "--trained": self.trained, "--against": self.against}
+        refuse("--compare reads two eval.json", dict(others) | own)
+
     def _about_content(self) -> dict[str, Path | None]:
         """The options that ask for more of the appearance."""
         return {"--inception": self.inception, "--lpips": self.lpips, "--against": self.against}

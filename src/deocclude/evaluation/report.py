@@ -95,20 +95,22 @@ PROTOCOL = {
 
 
 def summarise(evaluation: Evaluation, *, model: str = "", seed: int = 0) -> dict[str, Any]:
-    """The figures of a run as a JSON-ready dictionary: NaN has become None, every number is a plain one.
+    """Turn the scores of a run into the JSON-ready dictionary of eval.json. NaN becomes None.
 
-    Keys: format, set, model, method (what the tables call the model), protocol, notes, seconds (median a person by kind
-    of initial mask), masks (by initial, then method), by_visible_ratio, is_hidden and by_occluder (of the model, by
-    initial), parts (of the model; None without a true parsing), content (by method), content_by_occluder, appearance
-    (fid, kid, lpips by view and method; None where there is no network), records (every score). `seed` draws the
-    bootstrap.
+    Args:
+        evaluation: scores, from `protocol.evaluate`.
+        model: the model's name in the title.
+        seed: of the bootstrap.
+
+    Returns:
+        format, set, model, method (the model's name in the tables), protocol, notes, seconds (median a person by kind
+        of initial mask), masks (by initial mask, then method), by_visible_ratio, is_hidden and by_occluder (of the
+        model, by initial mask), parts (of the model; None without a true parsing), content (by method),
+        content_by_occluder, appearance (fid, kid, lpips by view and method; None without a network), records (every
+        score).
     """
     rng = np.random.default_rng(seed)
     content_methods = _unique(score.method for score in evaluation.content)
-    ours = {
-        initial: [score for score in evaluation.masks if score.initial == initial and score.method == evaluation.method]
-        for initial in evaluation.initial_kinds
-    }
     summary = {
         "format": FORMAT,
         "set": {
@@ -125,58 +127,76 @@ def summarise(evaluation: Evaluation, *, model: str = "", seed: int = 0) -> dict
             initial: float(np.median(seconds)) if seconds else math.nan
             for initial, seconds in evaluation.seconds_by_initial.items()
         },
-        "masks": {
-            initial: {
-                method: _mask_figures(
-                    [score for score in evaluation.masks if score.initial == initial and score.method == method], rng
-                )
-                for method in _unique(s.method for s in evaluation.masks if s.initial == initial)
-            }
-            for initial in evaluation.initial_kinds
-        },
-        "by_visible_ratio": {initial: _by_visible_ratio(scores) for initial, scores in ours.items()},
-        "is_hidden": {
-            initial: _decision(scores)
-            for initial, scores in ours.items()
-            if not all(math.isnan(score.hidden_probability) for score in scores)
-        },
-        "by_occluder": {
-            initial: {kind: _mask_means(part) for kind, part in _by_occluder(_occluded(scores)).items()}
-            for initial, scores in ours.items()
-        },
+        **_mask_summary(evaluation, rng),
         "parts": _part_figures(evaluation.parts),
-        "content": {
-            method: {
-                **_content_figures([score for score in evaluation.content if score.method == method], rng),
-                "kid_x1000": 1000 * evaluation.mobilenet.kid(PERSON, method),
-            }
-            for method in content_methods
-        },
-        "content_by_occluder": {
-            method: {
-                kind: _content_means(part)
-                for kind, part in _by_occluder([s for s in evaluation.content if s.method == method]).items()
-            }
-            for method in content_methods
-        },
+        **_content_summary(evaluation, content_methods, rng),
         "appearance": {
             "networks": evaluation.judge_files,
             **evaluation.features.figures(),
             "lpips": _lpips(evaluation, content_methods, rng) if evaluation.judge_files.get("lpips") else None,
         },
-        "records": {
-            "masks": [
-                {**asdict(s), "full_iou": s.full_iou, "invisible_iou": s.invisible_iou, "visible_iou": s.visible_iou}
-                for s in evaluation.masks
-            ],
-            "content": [
-                {**asdict(s), "gradient_ratio": s.gradient_ratio, "seam_ratio": s.seam_ratio}
-                for s in evaluation.content
-            ],
-            "parts": [asdict(score) for score in evaluation.parts],
-        },
+        "records": _all_scores(evaluation),
     }
     return json_ready(summary)
+
+
+def _mask_summary(evaluation: Evaluation, rng: np.random.Generator) -> dict[str, Any]:
+    """Keys masks, by_visible_ratio, is_hidden and by_occluder of `summarise`."""
+    by_initial = {
+        initial: [score for score in evaluation.masks if score.initial == initial]
+        for initial in evaluation.initial_kinds
+    }
+    of_model = {
+        initial: [score for score in scores if score.method == evaluation.method]
+        for initial, scores in by_initial.items()
+    }
+    return {
+        "masks": {
+            initial: {
+                method: _mask_figures([score for score in scores if score.method == method], rng)
+                for method in _unique(score.method for score in scores)
+            }
+            for initial, scores in by_initial.items()
+        },
+        "by_visible_ratio": {initial: _by_visible_ratio(scores) for initial, scores in of_model.items()},
+        "is_hidden": {
+            initial: _decision(scores)
+            for initial, scores in of_model.items()
+            if not all(math.isnan(score.hidden_probability) for score in scores)
+        },
+        "by_occluder": {
+            initial: {kind: _mask_means(part) for kind, part in _by_occluder(_occluded(scores)).items()}
+            for initial, scores in of_model.items()
+        },
+    }
+
+
+def _content_summary(evaluation: Evaluation, methods: Sequence[str], rng: np.random.Generator) -> dict[str, Any]:
+    """Keys content and content_by_occluder of `summarise`."""
+    by_method = {method: [score for score in evaluation.content if score.method == method] for method in methods}
+    return {
+        "content": {
+            method: _content_figures(scores, rng) | {"kid_x1000": 1000 * evaluation.mobilenet.kid(PERSON, method)}
+            for method, scores in by_method.items()
+        },
+        "content_by_occluder": {
+            method: {kind: _content_means(part) for kind, part in _by_occluder(scores).items()}
+            for method, scores in by_method.items()
+        },
+    }
+
+
+def _all_scores(evaluation: Evaluation) -> dict[str, list[dict[str, Any]]]:
+    return {
+        "masks": [
+            {**asdict(s), "full_iou": s.full_iou, "invisible_iou": s.invisible_iou, "visible_iou": s.visible_iou}
+            for s in evaluation.masks
+        ],
+        "content": [
+            {**asdict(s), "gradient_ratio": s.gradient_ratio, "seam_ratio": s.seam_ratio} for s in evaluation.content
+        ],
+        "parts": [asdict(score) for score in evaluation.parts],
+    }
 
 
 # --- masks ---------------------------------------------------------------------------------------------------------

@@ -48,7 +48,7 @@ class MaskStage(CropStage):
         self.criterion = MaskCriterion(shared, features=features)
         self.make_networks(config.seed)
         if section.pretrained_backbone:
-            self.shares = take_over_imagenet(self.network, section, "mask")
+            self.lr_scales = take_over_imagenet(self.network, section, "mask")
         whole_alone = self._terms_of_whole_bodies()
         if crops.data.p_real and whole_alone:
             raise ConfigError(

@@ -59,7 +59,7 @@ class PeopleStage(Stage):
         except ValueError as error:
             raise ConfigError(f"people.network: {error}") from error
         if section.pretrained_backbone:
-            self.shares = take_over_imagenet(self.network, section, "people")
+            self.lr_scales = take_over_imagenet(self.network, section, "people")
         if section.init is not None:
             start_from(self.network, section.init)
 
