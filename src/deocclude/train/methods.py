@@ -1,8 +1,7 @@
-"""Every network and method of each stage by its name in a config, `mask.model`, `content.model` and `single.model`.
+"""Training methods of each stage by their names in a config: `mask.model`, `content.model` and `single.model`.
 
-A new baseline is one file in models/baselines and one line here: its network with its config, which terms of the
-stage's criterion reach it, how they are weighed, and, where the method differs there, what it learns from and how it is
-run.
+A new baseline is one file in models/baselines, one line in models/network_kinds.py and one entry here: loss terms with
+default weights and, if they differ, targets and forward pass in training.
 """
 
 from __future__ import annotations
@@ -79,18 +78,18 @@ class Method:
 
     @property
     def own_targets(self) -> bool:
-        """Whether it learns from something else than the truth that a batch holds."""
+        """Whether the method has targets other than the truth of a batch."""
         return self.targets is not _truth
 
     def preset(self, name: str, where: str) -> Any:
-        """The config of a size; ConfigError names those there are."""
+        """The network config of a size (small, base, paper). Raises ConfigError with the available sizes."""
         if not hasattr(self.config, name):
             sizes = [size for size in ("small", "base", "paper") if hasattr(self.config, size)]
             raise ConfigError(f"{where}: {self.network.__name__} comes as {', '.join(sizes)}, got {name!r}")
         return getattr(self.config, name)()
 
     def check_losses(self, losses: Mapping[str, float], where: str) -> dict[str, float]:
-        """The weights given, the method's own where none are; ConfigError names a term that it does not have."""
+        """`losses`, or the default weights if it is empty. Raises ConfigError for a term that the method lacks."""
         known = (*self.terms, *self.own_terms)
         unknown = sorted(set(losses) - set(known))
         if unknown:
@@ -101,11 +100,11 @@ class Method:
 
 
 def _without(terms: tuple[str, ...], *parts: str) -> tuple[str, ...]:
-    """The terms none of whose words is one of `parts`."""
+    """Terms whose name has none of the words `parts`."""
     return tuple(term for term in terms if not set(term.split("_")) & set(parts))
 
 
-_WHOLE_MASK = _without(MaskCriterion.TERMS, "visible", "parsing")  # for those that take what is seen as given
+_WHOLE_MASK = _without(MaskCriterion.TERMS, "visible", "parsing")  # networks that keep the initial mask
 _OVERLAP = {"amodal_ce": 0.5, "amodal_dice": 0.1, "invisible_dice": 0.1}
 _INPAINTING = {"hidden_l1": 1.0, "visible_l1": 0.1, "perceptual": 0.5, "style": 30.0}
 
@@ -156,7 +155,7 @@ CONTENT_METHODS: dict[str, Method] = {
     ),
 }  # fmt: skip
 
-# both criteria's terms; the discriminator judges the painted person alone
+# terms of both criteria; the discriminator reads the recovered person only
 _BOTH = _without(MaskCriterion.TERMS, "parsing", "adversarial", "perceptual") + ContentCriterion.TERMS
 _PAINTED = {"hidden_l1": 1.0, "visible_l1": 0.1, "adversarial": 0.02}
 
@@ -173,7 +172,7 @@ STAGES = tuple(_METHODS)
 
 
 def find_method(stage: str, model: str | None) -> Method:
-    """The method called `model` of a stage, its first for None; ConfigError names those there are."""
+    """The method `model` of a stage, the first for None. Raises ConfigError with the available names."""
     methods = _METHODS[stage]
     if model is None:
         return next(iter(methods.values()))

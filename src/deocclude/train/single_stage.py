@@ -1,4 +1,4 @@
-"""A network of both stages in training: masks and hidden appearance in one pass, to compare the two stages with."""
+"""Training of the one-stage baselines: masks and occluded appearance in one pass."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from deocclude.train.pretrained_backbone import perceptual_features
 
 
 class SingleStage(CropStage):
-    """Implements engine.Stage for a network of both stages. Crops and initial masks are those of stage 1."""
+    """Implements engine.Stage for one-stage networks. Crops and initial masks are those of stage 1."""
 
     name = "single"
 
@@ -32,7 +32,7 @@ class SingleStage(CropStage):
         wanted = [name for name in ContentCriterion.FEATURE_TERMS if self.losses.get(name)]
         if wanted and section.parsing_weights is None and section.perceptual is None:
             raise ConfigError(f"single.parsing_weights: name stage 1's .safetensors for {', '.join(wanted)}")
-        # adversarial is the painted person's: the masks' criterion has a term of that name too
+        # the adversarial term is that of the content: the mask criterion has a term of the same name
         of_content = {k: w for k, w in self.losses.items() if k in ContentCriterion.TERMS}
         self.mask_criterion = MaskCriterion({k: w for k, w in self.losses.items() if k not in of_content})
         self.content_criterion = ContentCriterion(of_content, features=perceptual_features(section) if wanted else None)
@@ -42,7 +42,7 @@ class SingleStage(CropStage):
         self.validation = self.crops.held_out(config.validation_samples, self.size_px, CropConfig(p_exact=0.6))
 
     def generator_terms(self, batch: dict[str, Tensor], rng: np.random.Generator) -> tuple[dict[str, Tensor], Tensor]:
-        """Terms of both criteria, and the composed person for the discriminator."""
+        """Terms of both criteria, and the composed person (B, 3, S, S) for the discriminator."""
         output, _ = self.method.run(self.network, batch)
         output = output.float()
         terms = self.mask_criterion(output.masks, batch)
@@ -55,8 +55,11 @@ class SingleStage(CropStage):
 
     @torch.no_grad()
     def validate(self, network: nn.Module, stage1: nn.Module | None = None) -> dict[str, float]:
-        """Mean full and invisible IoU over people who are hidden, and L1 (0-255) inside the hidden part; score weighs
-        all.
+        """Measure on held-out people with more than 2 % occluded.
+
+        Returns:
+            full_iou: mean amodal IoU. invisible_iou: mean IoU of the occluded part. l1: mean L1 (0-255) inside it.
+            score: full_iou + invisible_iou - l1 / 255.
         """
         device = next(network.parameters()).device
         full, invisible, l1 = [], [], []
@@ -106,5 +109,5 @@ class SingleStage(CropStage):
 
 
 def main(config: TrainConfig, out: Path, *, resume: bool = True, quiet: bool = False) -> Outcome:
-    """Train a network of both stages as the config says."""
+    """Train a one-stage network. Arguments, results and errors as `engine.fit`."""
     return fit(SingleStage(config), config, config.single, out, resume=resume, quiet=quiet)
