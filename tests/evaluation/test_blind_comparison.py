@@ -217,7 +217,7 @@ def test_nothing_is_written_over(tmp_path: Path, crowd: EvalSet) -> None:
 def test_nobody_hidden(tmp_path: Path) -> None:
     samples = [draw_person("ann", "none", 0), draw_person("bob", "low", 3), draw_person("cid", "low", 80)]
     eval_set = write_eval_set(tmp_path / "set", samples, name="seen", seed=0, source="code")
-    with pytest.raises(InputError, match=r"no blind comparison: of nobody of 3 in .* 5 % or more is hidden"):
+    with pytest.raises(InputError, match=r"no blind comparison: none of 3 people in .* 5 % or more occluded"):
         write(eval_set, tmp_path / "blind", against=["mean-colour"])
 
 

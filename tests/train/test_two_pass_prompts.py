@@ -123,5 +123,5 @@ def test_only_our_own_network_can_learn_it(write_config) -> None:
         write_config(),
         ["mask.p_refinement_pass=0.5", "mask.model=unet", "mask.losses={}", "mask.network={widths: [4, 8]}"],
     )
-    with pytest.raises(ConfigError, match=r"p_refinement_pass is for our own network, model is 'unet'"):
+    with pytest.raises(ConfigError, match=r"p_refinement_pass is for model hourglass, got 'unet'"):
         MaskStage(config)

@@ -1,4 +1,4 @@
-"""What `deocclude eval` is asked to measure: checked, run over the set, and summed up."""
+"""The request of `deocclude eval`: check the options, evaluate the set, summarise."""
 
 from __future__ import annotations
 
@@ -25,7 +25,13 @@ OnRecord = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Measured:
-    """What is told: the figures, the same as Markdown, and how to draw a contact sheet of so many rows."""
+    """Result of a request.
+
+    Attributes:
+        summary: the figures, JSON-ready.
+        markdown: the same as Markdown.
+        draw_sheet: number of rows -> contact sheet; None if there is none.
+    """
 
     summary: dict[str, Any]
     markdown: str
@@ -34,7 +40,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Request:
-    """What to measure, and how: the options by their names. initial: empty where nothing was said."""
+    """Options of `deocclude eval` by their names; `initial` is empty if not given."""
 
     model: str
     device: str
@@ -59,13 +65,13 @@ class Request:
             others |= {"-m": self.model != "base", "--device": self.device != "auto"}
             refuse("--pred reads another system's files", others)
             if len(self.initial) > 1:
-                raise UsageError(f"--pred starts from one kind of initial mask, got {', '.join(self.initial)}")
+                raise UsageError(f"--pred takes one kind of initial mask, got {', '.join(self.initial)}")
         elif self.allow_missing:
             raise UsageError("--allow-missing goes with --pred DIR")
         if self.trained is not None:
             refuse("--trained measures one file", {"--weights": self.weights, "-m": self.model != "base"})
             if "photo" in self.initial:
-                raise UsageError("--trained finds nobody in a photo: it takes no --initial photo")
+                raise UsageError("--trained does not detect people: it takes no --initial photo")
             if self.size_px is not None and self.size_px % 32:
                 raise UsageError(f"--size must be a multiple of 32, as in training, got {self.size_px}")
         elif self.stage1 is not None or self.size_px is not None:
@@ -76,7 +82,9 @@ class Request:
             from deocclude.evaluation.scores import OURS, STORED, TRAINED
 
             if self.against.absolute().name in (OURS, STORED, TRAINED):
-                raise UsageError(f"--against: its row has the folder's name, but {self.against.name} names the model")
+                raise UsageError(
+                    f"--against: the folder's name is that of its row; {self.against.name} is that of the model"
+                )
 
     def check_compare(self, others: Mapping[str, object]) -> None:
         """Raise UsageError for options that --compare does not take. others: options that `self` lacks."""
@@ -86,11 +94,11 @@ class Request:
         refuse("--compare reads two eval.json", dict(others) | own)
 
     def _about_content(self) -> dict[str, Path | None]:
-        """The options that ask for more of the appearance."""
+        """Options that need the recovered appearance."""
         return {"--inception": self.inception, "--lpips": self.lpips, "--against": self.against}
 
     def measure(self, eval_set: EvalSet | SceneSet, on_record: OnRecord | None) -> Measured:
-        """Run over the set and sum up. on_record: called with (done, all) after every picture."""
+        """Evaluate the set and summarise. on_record: called with (done, all) after every picture."""
         from deocclude.data.evalsets.scenes import SceneSet
 
         if isinstance(eval_set, SceneSet):
@@ -98,12 +106,12 @@ class Request:
         return self._measure_people(eval_set, on_record)
 
     def load_model(self) -> tuple[str, Predictor]:
-        """The model that recovers appearance, and its name. Raises UsageError for a training of stage 1 alone."""
+        """Name and predictor of a model that recovers appearance. Raises UsageError for trained weights of stage 1."""
         if self.trained is None:
             return self.model, self._load(self.weights)
         predictor = self._open_trained(self.trained)
         if not predictor.paints:
-            raise UsageError(f"{self.trained} is stage 1 alone, which recovers no appearance")
+            raise UsageError(f"{self.trained} is stage 1 alone and recovers no appearance")
         return _name_of(self.trained, predictor), predictor
 
     def _measure_scenes(self, scenes: SceneSet, on_record: OnRecord | None) -> Measured:
@@ -143,7 +151,7 @@ class Request:
         elif self.trained is not None:
             predictor = self._open_trained(self.trained)
             if not predictor.paints:
-                refuse(f"{self.trained} is stage 1 alone, whose masks are measured", self._about_content())
+                refuse(f"{self.trained} is stage 1 alone and only its masks are measured", self._about_content())
             name, kinds = _name_of(self.trained, predictor), self.initial or PROMPTED_KINDS
             notes, about = [_note_on(predictor)], {"trained": _about_trained(self.trained, self.stage1, predictor)}
             content = content and predictor.paints
@@ -172,7 +180,7 @@ class Request:
         )
 
     def _recovery_of(self, eval_set: EvalSet) -> Callable[[EvalSample], NDArray[np.uint8]]:
-        """What `against` recovers of a sample: a folder of recovered photos, or the weights that it holds."""
+        """Recovery by `against`, which is a folder of recovered photos or of weights."""
         from deocclude.evaluation.blind_comparison import occluded_records, read_recovered
 
         if any(self.against.glob("*.png")):
@@ -193,7 +201,7 @@ class Request:
 
 
 def refuse(why: str, options: Mapping[str, object]) -> None:
-    """Raise UsageError when one of the options was given: neither None nor False."""
+    """Raise UsageError if one of the options was given, that is, neither None nor False."""
     for name, value in options.items():
         if value is not None and value is not False:
             raise UsageError(f"{why}: it takes no {name}")

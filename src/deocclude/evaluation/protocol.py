@@ -85,7 +85,7 @@ def evaluate(
         records=len(records),
         people=len({record.person_id for record in records}),
         method=STORED if stored else method,
-        judge_files=perceptual_metrics.files(),
+        metric_files=perceptual_metrics.files(),
         seconds_by_initial={} if stored else {kind: [] for kind in initial_kinds},
     )
     if stored:
