@@ -118,9 +118,7 @@ def test_what_is_done_is_skipped(done, folder: Path) -> None:
 def test_another_config_in_the_same_folder_is_refused(done, folder: Path) -> None:
     out, *_ = done
     longer = Ablation.read(folder / "list.yaml", ["mask.schedule.steps=3"])
-    with pytest.raises(
-        UsageError, match=f"{out / 'unet'} was trained with another config: retrain it with --overwrite"
-    ):
+    with pytest.raises(UsageError, match=f"{out / 'unet'} was trained with another config: retrain"):
         run(longer, out, only=["unet"])
 
 

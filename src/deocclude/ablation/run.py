@@ -121,23 +121,23 @@ class Ablation:
             ConfigError: names the file, the row and the wrong key.
         """
         try:
-            told = AblationFile.model_validate(read_yaml(path))
+            listed = AblationFile.model_validate(read_yaml(path))
         except ValidationError as error:
             raise ConfigError(f"{path}: {describe(error)}") from error
         rows = []
         for stage in STAGES:
-            for name, changes in getattr(told, stage).items():
+            for name, changes in getattr(listed, stage).items():
                 if not _NAME.fullmatch(name) or name in {row.name for row in rows}:
                     raise ConfigError(f"{path}: {stage}.{name}: names must be unique, of a-z, 0-9 and -")
                 try:
-                    rows.append(_row(name, stage, path.parent / told.config, told.set, changes, settings))
+                    rows.append(_row(name, stage, path.parent / listed.config, listed.set, changes, settings))
                 except ConfigError as error:
                     raise ConfigError(f"{path}: {stage}.{name}: {error}") from error
         if not rows:
             raise ConfigError(f"{path}: no rows: name some under {', '.join(STAGES)}")
-        if (data or told.data) is None:
+        if (data or listed.data) is None:
             raise ConfigError(f"{path}: data: name an evaluation set to measure on, here or with --data")
-        return cls(path, tuple(rows), data or told.data, told.limit, told.initial)
+        return cls(path, tuple(rows), data or listed.data, listed.limit, listed.initial)
 
     @cached_property
     def set_digest(self) -> str:

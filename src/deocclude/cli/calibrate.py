@@ -37,5 +37,5 @@ def app(
     fitted = calibrate(sets, model=model, weights_dir=weights, device=device)
     if not quiet:
         share = (0.01, 0.03, 0.05, 0.1, 0.2)
-        told = ", ".join(f"{s:.0%}: {fitted.probability(s, s):.2f}" for s in share)
-        typer.echo(f"{model}: probability that more than 5 % is occluded, for both occluded fractions at {told}")
+        examples = ", ".join(f"{s:.0%}: {fitted.probability(s, s):.2f}" for s in share)
+        typer.echo(f"{model}: probability that more than 5 % is occluded, for both occluded fractions at {examples}")

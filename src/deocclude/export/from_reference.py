@@ -56,81 +56,81 @@ def _per_root(weight: Tensor) -> Tensor:
     return weight / weight.shape[1] ** 0.5
 
 
-def _plain(ours: str, theirs: str, make: Make = _same) -> Layer:
+def _plain(own: str, reference: str, make: Make = _same) -> Layer:
     """A convolution with a bias."""
     return Layer(
         {
-            f"{ours}.weight": (make, (f"{theirs}.weight",)),
-            f"{ours}.bias": (_same, (f"{theirs}.bias",)),
+            f"{own}.weight": (make, (f"{reference}.weight",)),
+            f"{own}.bias": (_same, (f"{reference}.bias",)),
         }
     )
 
 
-def _normed(conv: str, norm: str, their_conv: str, their_norm: str, *, biased: bool, make: Make = _same) -> Layer:
+def _normed(conv: str, norm: str, ref_conv: str, ref_norm: str, *, biased: bool, make: Make = _same) -> Layer:
     """A convolution without bias and its batch norm; a reference bias is folded into the running mean."""
-    tensors: dict[str, tuple[Make, tuple[str, ...]]] = {f"{conv}.weight": (make, (f"{their_conv}.weight",))}
+    tensors: dict[str, tuple[Make, tuple[str, ...]]] = {f"{conv}.weight": (make, (f"{ref_conv}.weight",))}
     for name in ("weight", "bias", "running_var", "num_batches_tracked"):
-        tensors[f"{norm}.{name}"] = (_same, (f"{their_norm}.{name}",))
-    mean = f"{their_norm}.running_mean"
-    tensors[f"{norm}.running_mean"] = (torch.sub, (mean, f"{their_conv}.bias")) if biased else (_same, (mean,))
+        tensors[f"{norm}.{name}"] = (_same, (f"{ref_norm}.{name}",))
+    mean = f"{ref_norm}.running_mean"
+    tensors[f"{norm}.running_mean"] = (torch.sub, (mean, f"{ref_conv}.bias")) if biased else (_same, (mean,))
     return Layer(tensors)
 
 
-def _double(ours: str, theirs: str) -> list[Layer]:
+def _double(own: str, reference: str) -> list[Layer]:
     """The body of a residual block: convolution, norm, ReLU, convolution, norm."""
     return [
-        _normed(f"{ours}.body.0.0", f"{ours}.body.0.1", f"{theirs}.0", f"{theirs}.1", biased=True),
-        _normed(f"{ours}.body.1", f"{ours}.body.2", f"{theirs}.3", f"{theirs}.4", biased=True),
+        _normed(f"{own}.body.0.0", f"{own}.body.0.1", f"{reference}.0", f"{reference}.1", biased=True),
+        _normed(f"{own}.body.1", f"{own}.body.2", f"{reference}.3", f"{reference}.4", biased=True),
     ]
 
 
-def _gate(ours: str, theirs: str) -> list[Layer]:
+def _gate(own: str, reference: str) -> list[Layer]:
     """Squeeze and excitation; the reference has no biases."""
     return [
         Layer(
             {
-                f"{ours}.gate.{i}.weight": (_pointwise, (f"{theirs}.fc.{j}.weight",)),
-                f"{ours}.gate.{i}.bias": (_no_bias, (f"{theirs}.fc.{j}.weight",)),
+                f"{own}.gate.{i}.weight": (_pointwise, (f"{reference}.fc.{j}.weight",)),
+                f"{own}.gate.{i}.bias": (_no_bias, (f"{reference}.fc.{j}.weight",)),
             }
         )
         for i, j in ((1, 0), (3, 2))
     ]
 
 
-def _hourglass(ours: str, suffix: str, levels: int = 3) -> list[Layer]:
+def _hourglass(own: str, suffix: str, levels: int = 3) -> list[Layer]:
     """Encoder and decoder of one hourglass; the reference starts at full resolution, the own one at 1/4."""
     layers = []
     for level in range(levels):
-        layers += _double(f"{ours}.down.{level}", f"down{level + 2}{suffix}.mpconv.1.conv")
-        layers += _double(f"{ours}.up.{level}.0", f"up{levels - level}{suffix}.conv.conv")
+        layers += _double(f"{own}.down.{level}", f"down{level + 2}{suffix}.mpconv.1.conv")
+        layers += _double(f"{own}.up.{level}.0", f"up{levels - level}{suffix}.conv.conv")
     return layers
 
 
-def _head(ours: str, mask: str) -> list[Layer]:
+def _head(own: str, mask: str) -> list[Layer]:
     """Mask and parsing head of one hourglass; mask: "modal" or "amodal", the reference's names."""
     return [
-        _plain(f"{ours}.parsing", f"parsing_{mask}_conv"),
-        *_gate(f"{ours}.excite", f"se_{mask}"),
-        Layer({f"{ours}.parsing_feature.0.weight": (_same, (f"parsing_{mask}_conv_pre.0.conv1.weight",))}),
-        Layer({f"{ours}.mix.0.0.weight": (_same, (f"{mask}_conv.0.weight",))}),
-        _plain(f"{ours}.mask.2", f"{mask}_conv.2"),
+        _plain(f"{own}.parsing", f"parsing_{mask}_conv"),
+        *_gate(f"{own}.excite", f"se_{mask}"),
+        Layer({f"{own}.parsing_feature.0.weight": (_same, (f"parsing_{mask}_conv_pre.0.conv1.weight",))}),
+        Layer({f"{own}.mix.0.0.weight": (_same, (f"{mask}_conv.0.weight",))}),
+        _plain(f"{own}.mask.2", f"{mask}_conv.2"),
     ]
 
 
-def _partial(ours: str, theirs: str) -> Layer:
-    names = f"{theirs}.conv.input_conv", f"{theirs}.bn"
-    return _normed(f"{ours}.conv", f"{ours}.norm", *names, biased=False, make=_per_window)
+def _partial(own: str, reference: str) -> Layer:
+    names = f"{reference}.conv.input_conv", f"{reference}.bn"
+    return _normed(f"{own}.conv", f"{own}.norm", *names, biased=False, make=_per_window)
 
 
-def _attention(ours: str, theirs: str) -> list[Layer]:
+def _attention(own: str, reference: str) -> list[Layer]:
     """Attention; q of the reference reads the visible body, k the whole body."""
     pairs = {
         "to_parts": "modal_parsing_conv", "attention.seen": "q_conv", "attention.whole": "k_conv", "value": "v_conv",
     }  # fmt: skip
     return [
-        *(_plain(f"{ours}.{mine}", f"{theirs}.{other}") for mine, other in pairs.items()),
-        *_gate(f"{ours}.which", f"{theirs}.selayer"),
-        Layer({f"{ours}.fuse.0.weight": (_same, (f"{theirs}.out_conv.weight",))}),
+        *(_plain(f"{own}.{mine}", f"{reference}.{other}") for mine, other in pairs.items()),
+        *_gate(f"{own}.which", f"{reference}.selayer"),
+        Layer({f"{own}.fuse.0.weight": (_same, (f"{reference}.out_conv.weight",))}),
     ]
 
 
@@ -171,9 +171,8 @@ class ConversionReport:
 
     network: str
     taken: dict[str, tuple[str, ...]] = field(default_factory=dict)  # own tensor -> reference tensors
-    differs: dict[str, dict[str, list[int]]] = field(
-        default_factory=dict
-    )  # own tensor -> {"ours": shape, reference tensor: shape}
+    # own tensor -> {"ours": shape, reference tensor: shape}
+    differs: dict[str, dict[str, list[int]]] = field(default_factory=dict)
     missing_in_theirs: tuple[str, ...] = ()  # own tensors without a counterpart; randomly initialised
     missing_in_ours: tuple[str, ...] = ()  # reference tensors without a counterpart
     unneeded: tuple[str, ...] = ()  # constant reference tensors

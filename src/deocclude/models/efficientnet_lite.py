@@ -98,24 +98,24 @@ class EfficientNetLite(nn.Module):
         number = 0
         for s, stage in enumerate(self.stages):
             for b, block in enumerate(stage):
-                mine, theirs = f"stages.{s}.{b}", f"_blocks.{number}"
+                own, source = f"stages.{s}.{b}", f"_blocks.{number}"
                 if block.expand is not None:
-                    names |= {f"{mine}.expand.0": f"{theirs}._expand_conv", f"{mine}.expand.1": f"{theirs}._bn0"}
+                    names |= {f"{own}.expand.0": f"{source}._expand_conv", f"{own}.expand.1": f"{source}._bn0"}
                 names |= {
-                    f"{mine}.depthwise.0": f"{theirs}._depthwise_conv", f"{mine}.depthwise.1": f"{theirs}._bn1",
-                    f"{mine}.project.0": f"{theirs}._project_conv", f"{mine}.project.1": f"{theirs}._bn2",
+                    f"{own}.depthwise.0": f"{source}._depthwise_conv", f"{own}.depthwise.1": f"{source}._bn1",
+                    f"{own}.project.0": f"{source}._project_conv", f"{own}.project.1": f"{source}._bn2",
                 }  # fmt: skip
                 number += 1
         state = {}
         for key in self.state_dict():
             layer, _, part = key.rpartition(".")
-            theirs = f"{names[layer]}.{part}"
+            source = f"{names[layer]}.{part}"
             if part == "num_batches_tracked":
                 state[key] = torch.tensor(0)
-            elif theirs in published:
-                state[key] = published[theirs]
+            elif source in published:
+                state[key] = published[source]
             else:
-                raise ValueError(f"not the weights of EfficientNet-Lite0: {theirs} is missing")
+                raise ValueError(f"not the weights of EfficientNet-Lite0: {source} is missing")
         try:
             self.load_state_dict(state)
         except RuntimeError as error:

@@ -139,16 +139,16 @@ class PeopleDetector(Pretrained, nn.Module):
         Raises:
             ValueError: other widths or another backbone.
         """
-        theirs, mine = stage1.config, self.config
-        if theirs.backbone != "hourglass" or mine.trunk != "residual":
+        other, own = stage1.config, self.config
+        if other.backbone != "hourglass" or own.trunk != "residual":
             raise ValueError(
                 "a residual backbone starts from an hourglass, "
-                f"got the backbone {mine.trunk} and a stage 1 with the backbone {theirs.backbone}"
+                f"got the backbone {own.trunk} and a stage 1 with the backbone {other.backbone}"
             )
-        if (theirs.stem_width, theirs.widths) != (mine.stem_width, mine.widths) or theirs.blocks != 1:
+        if (other.stem_width, other.widths) != (own.stem_width, own.widths) or other.blocks != 1:
             raise ValueError(
-                f"stage 1 has a stem of {theirs.stem_width}, widths {theirs.widths} and {theirs.blocks} blocks, "
-                f"the people detector needs {mine.stem_width}, {mine.widths} and 1"
+                f"stage 1 has a stem of {other.stem_width}, widths {other.widths} and {other.blocks} blocks, "
+                f"the people detector needs {own.stem_width}, {own.widths} and 1"
             )
         hourglass = stage1.visible_hourglass
         conv, norm = stage1.stem[0], stage1.stem[1]
@@ -157,9 +157,9 @@ class PeopleDetector(Pretrained, nn.Module):
         self.stem[1].running_mean.sub_(conv.weight[:, 3].sum((1, 2)))
         for level, block in enumerate((stage1.enter, *hourglass.down)):
             self.down[level][0].load_state_dict(block.state_dict())
-        if mine.blocks[-1]:
+        if own.blocks[-1]:
             self.down[-1][1].load_state_dict(hourglass.bottom[0].state_dict())
-        first = len(mine.widths) - 1 - len(self.reduce)
+        first = len(own.widths) - 1 - len(self.reduce)
         for level, (reduce, up) in enumerate(zip(self.reduce, self.up, strict=True), start=first):
             reduce.load_state_dict(hourglass.reduce[level].state_dict())
             up.load_state_dict(hourglass.up[level][0].state_dict())

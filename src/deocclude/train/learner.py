@@ -77,11 +77,11 @@ class Ema:
         """Update with the weights after step number `step`."""
         decay = min(self.decay, (1 + step) / (10 + step))
         with torch.no_grad():
-            for mine, theirs in zip(self.network.state_dict().values(), network.state_dict().values(), strict=True):
-                if mine.dtype.is_floating_point:
-                    mine.lerp_(theirs, 1 - decay)
+            for average, current in zip(self.network.state_dict().values(), network.state_dict().values(), strict=True):
+                if average.dtype.is_floating_point:
+                    average.lerp_(current, 1 - decay)
                 else:
-                    mine.copy_(theirs)
+                    average.copy_(current)
 
     def state_dict(self) -> dict[str, Tensor]:
         """The EMA weights."""
