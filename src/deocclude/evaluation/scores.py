@@ -245,10 +245,18 @@ def score_content(
     perceptual_metrics: PerceptualMetrics,
     result: Evaluation,
 ) -> list[ContentScore]:
-    """Score photos with the hidden part recovered, by method, and the baselines. Adds features to `result`."""
+    """Score recovered photos and the baselines of one person; empty if the occluded part is too thin.
+
+    Args:
+        sample: the person, with unoccluded truth.
+        recovered: photos with the occluded part recovered, (H, W, 3) uint8, by method.
+        predicted_amodal: (H, W) bool, of the recoveries from predicted masks.
+        perceptual_metrics: further networks.
+        result: gets the features of FID and KID.
+    """
     crop = SquareCrop.from_box_xyxy(mask_to_box_xyxy(sample.amodal), WORKING_MARGIN, WORKING_PX)
     visible = crop.extract(sample.visible)
-    # Only pixels that are hidden all over: at the region's edge resampling mixes in what lies beside it.
+    # fully occluded pixels only: resampling mixes colours at the region's border
     hidden = crop.extract((sample.amodal & ~sample.visible).astype(np.float32)) > 0.99
     true_body = crop.extract(sample.amodal.astype(np.float32)) > 0.99
     if not hidden.any():
