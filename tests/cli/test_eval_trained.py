@@ -118,7 +118,7 @@ def test_a_network_of_both_stages_is_compared_with_another(tmp_path: Path, eval_
         (["UNET", "--weights", "x"], 2, "--trained measures one file: it takes no --weights"),
         (["UNET", "-m", "paper"], 2, "--trained measures one file: it takes no -m"),
         (["UNET", "--pred", "x"], 2, "--pred reads another system's files: it takes no --trained"),
-        (["UNET", "--initial", "photo"], 2, "--trained finds nobody in a photo: it takes no --initial photo"),
+        (["UNET", "--initial", "photo"], 2, "--trained does not detect people: it takes no --initial photo"),
         (["UNET", "--size", "100"], 2, "--size must be a multiple of 32, as in training, got 100"),
         (["UNET", "--stage1", "OURS"], 2, "mask_unet predicts masks itself and ignores external masks"),
         (["UNET", "--lpips", "x.onnx"], 2, "is stage 1 alone and only its masks are measured: it takes no --lpips"),

@@ -188,7 +188,7 @@ def test_baselines_change_nothing_but_what_is_hidden(crowd: EvalSet) -> None:
 def test_an_opponent_that_cannot_be_shown(tmp_path: Path, crowd: EvalSet, theirs: Path) -> None:
     with pytest.raises(InputError, match=r"an opponent is inpainting, mean-colour or a folder .*: no folder nobody"):
         write(crowd, tmp_path / "a", against=["nobody"])
-    with pytest.raises(UsageError, match="every opponent is named once, got inpainting, inpainting"):
+    with pytest.raises(UsageError, match="each opponent must be named once, got inpainting, inpainting"):
         write(crowd, tmp_path / "a", against=["inpainting", "inpainting"])
     part = tmp_path / "part"
     part.mkdir()
