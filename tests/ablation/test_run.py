@@ -118,7 +118,7 @@ def test_what_is_done_is_skipped(done, folder: Path) -> None:
 def test_another_config_in_the_same_folder_is_refused(done, folder: Path) -> None:
     out, *_ = done
     longer = Ablation.read(folder / "list.yaml", ["mask.schedule.steps=3"])
-    with pytest.raises(UsageError, match=f"{out / 'unet'} was trained by another config: --overwrite"):
+    with pytest.raises(UsageError, match=f"{out / 'unet'} was trained with another config: retrain"):
         run(longer, out, only=["unet"])
 
 
@@ -205,8 +205,8 @@ def test_rows_are_measured_anew_on_a_set_that_was_built_anew(folder: Path, tmp_p
     ("changes", "message"),
     [
         ({"rows": {}}, "unknown key rows"),
-        ({"mask": {"Ours": {}}}, "mask.Ours: names are unlike, of a-z, 0-9 and -"),
-        ({"single": {"ours": {}}}, "single.ours: names are unlike"),
+        ({"mask": {"Ours": {}}}, "mask.Ours: names must be unique, of a-z, 0-9 and -"),
+        ({"single": {"ours": {}}}, "single.ours: names must be unique"),
         ({"mask": {"a": {"mask.network.depth": 3}}}, "mask.a: unknown key mask.network.depth"),
         ({"mask": {"a": {"mask.model": "resnet"}}}, "mask.a: mask.model: choose from hourglass, unet"),
         ({"mask": {"a": {"tight_crop": "no"}}}, "mask.a: tight_crop: true or false, got 'no'"),

@@ -44,13 +44,13 @@ def test_each_stage_is_compared_with_its_first_row(files: dict[str, Path]) -> No
     assert ours["against"] == [] == paint["against"] and "key" not in ours
     assert ours["masks"]["exact"]["full_iou"] == 1 and paint["masks"] == {} and ours["content"] is None
     # 24 columns wide, 6 too many
-    full = next(d for d in wide["against"] if (d["from"], d["measure"]) == ("exact", "full IoU"))
+    full = next(d for d in wide["against"] if (d["from"], d["measure"]) == ("exact", "amodal IoU"))
     assert full["difference"] == pytest.approx(24 / 30 - 1) and full["better"] == "A"
     assert {d["measure"] for d in black["against"]} == {"L1", "PSNR dB", "SSIM"}
     l1 = next(d for d in black["against"] if d["measure"] == "L1")
     assert l1["difference"] == pytest.approx(black["content"]["l1"] - paint["content"]["l1"], abs=1e-5)
     assert {d["measure"] for d in both["against"]} == {
-        "full IoU",
+        "amodal IoU",
         "invisible IoU",
         "visible IoU",
         *("L1", "PSNR dB", "SSIM"),
@@ -70,10 +70,10 @@ def test_markdown_tells_failed_and_missing_rows(files: dict[str, Path]) -> None:
     differences = text.partition("Less ours:\n\n")[2]
     assert "| wide | -0.200 [-0.200, -0.200]* |" in differences
     assert "- failed: nan: the loss is nan\n" in text and "- not run yet: late, later\n" in text
-    assert "The hidden appearance" not in text
+    assert "Recovered appearance" not in text
 
 
 def test_nothing_done_is_no_table() -> None:
     table = summarise_rows([])
     assert table["rows"] == [] and table["set"] is None
-    assert to_markdown(table | {"missing": ["ours"]}).startswith("# Ablations and baselines\n\n## How to read it")
+    assert to_markdown(table | {"missing": ["ours"]}).startswith("# Ablations and baselines\n\n## Protocol")

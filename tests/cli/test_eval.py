@@ -171,7 +171,11 @@ def test_a_set_of_scenes_takes_no_predictions(tmp_path: Path) -> None:
         (["SET", "--save-pred", "WEIGHTS", "--weights", "WEIGHTS"], 2, "error: predictions go to a new or an empty"),
         (["SET", "--no-content", "--lpips", "x.onnx"], 2, "--no-content measures masks only: it takes no --lpips"),
         (["SET", "--no-content", "--against", "WEIGHTS"], 2, "--no-content measures masks only: it takes no --against"),
-        (["SET", "--against", "old/deocclude"], 2, "--against: its row has the folder's name, but deocclude names"),
+        (
+            ["SET", "--against", "old/deocclude"],
+            2,
+            "--against: the folder's name is that of its row; deocclude is that of",
+        ),
         (["SET", "--weights", "WEIGHTS", "--initial", "exact", "--against", "nowhere"], 3, "nowhere/manifest.json"),
         (
             ["--compare", "a.json", "b.json", "--against", "x"],

@@ -35,7 +35,7 @@ def test_masks_are_measured_and_the_appearance_is_not(tmp_path: Path, eval_set_d
     done = deocclude("eval", eval_set_dir, "--weights", weights_dir, "-o", tmp_path / "out", "--sheet", sheet)
     assert done.exit_code == 0, done.stderr
     assert done.stdout.startswith("# base on drawn: 4 people, 4 pictures")
-    assert f"- note: {UNTOLD}\n" in done.stdout and "The hidden appearance" not in done.stdout
+    assert f"- note: {UNTOLD}\n" in done.stdout and "Recovered appearance" not in done.stdout
     summary = json.loads((tmp_path / "out" / "eval.json").read_text())
     assert summary["content"] == {} and summary["records"]["content"] == []
     exact = summary["masks"]["exact"]

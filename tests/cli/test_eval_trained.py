@@ -60,8 +60,10 @@ def test_a_baseline_is_scored_on_masks_with_a_sheet(tmp_path: Path, eval_set_dir
     done = evaluate(eval_set_dir, "--trained", weights, "-o", tmp_path / "out", "--sheet", sheet)
     assert done.exit_code == 0, done.stderr
     assert done.stdout.startswith("# unet/best.safetensors (mask_unet) on drawn: 3 people, 3 pictures\n")
-    assert "one look a crop of 32 px, nothing averaged" in done.stdout and "only masks are measured" in done.stdout
-    assert "The hidden appearance" not in done.stdout
+    assert (
+        "one prediction on each crop of 32 px, no averaging" in done.stdout and "only masks are measured" in done.stdout
+    )
+    assert "Recovered appearance" not in done.stdout
     summary = json.loads((tmp_path / "out" / "eval.json").read_text())
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     assert summary["trained"] == {
@@ -107,7 +109,7 @@ def test_a_network_of_both_stages_is_compared_with_another(tmp_path: Path, eval_
     assert compared["a"]["model"] == "one/best.safetensors (single_one)"
     # Both call all of their crop body, and only masks are in both files.
     assert {row["from"] for row in compared["rows"]} == {"exact"}
-    assert {row["difference"] for row in compared["rows"] if row["measure"] == "full IoU"} == {0.0}
+    assert {row["difference"] for row in compared["rows"] if row["measure"] == "amodal IoU"} == {0.0}
 
 
 @pytest.mark.parametrize(
@@ -116,10 +118,10 @@ def test_a_network_of_both_stages_is_compared_with_another(tmp_path: Path, eval_
         (["UNET", "--weights", "x"], 2, "--trained measures one file: it takes no --weights"),
         (["UNET", "-m", "paper"], 2, "--trained measures one file: it takes no -m"),
         (["UNET", "--pred", "x"], 2, "--pred reads another system's files: it takes no --trained"),
-        (["UNET", "--initial", "photo"], 2, "--trained finds nobody in a photo: it takes no --initial photo"),
+        (["UNET", "--initial", "photo"], 2, "--trained does not detect people: it takes no --initial photo"),
         (["UNET", "--size", "100"], 2, "--size must be a multiple of 32, as in training, got 100"),
-        (["UNET", "--stage1", "OURS"], 2, "mask_unet finds masks itself: it takes no other's"),
-        (["UNET", "--lpips", "x.onnx"], 2, "is stage 1 alone, whose masks are measured: it takes no --lpips"),
+        (["UNET", "--stage1", "OURS"], 2, "mask_unet predicts masks itself and ignores external masks"),
+        (["UNET", "--lpips", "x.onnx"], 2, "is stage 1 alone and only its masks are measured: it takes no --lpips"),
         (["PAINT"], 2, "stage 2 is measured with stage 1's masks and parts: name its .safetensors with --stage1"),
         (["PAINT", "--stage1", "UNET"], 3, "expected weights of mask_completion of ours, got mask_unet"),
         (["nowhere.safetensors"], 3, "weights not found: looked for nowhere.safetensors"),

@@ -84,7 +84,7 @@ def test_a_backbone(tmp_path: Path) -> None:
     with torch.no_grad():
         for a, b in zip(network(*inputs), again(*inputs), strict=True):
             assert torch.equal(a, b)
-    with pytest.raises(WeightsError, match="features are those of an hourglass, this one has plain"):
+    with pytest.raises(WeightsError, match="features need the backbone hourglass, got plain"):
         load_features(tmp_path)
     with pytest.raises(ValueError, match="a stage 1 with the backbone plain"):
         PeopleDetector().start_from(network)

@@ -90,7 +90,7 @@ def test_a_distance_of_many_numbers_is_refused(inception: Path, tmp_path: Path) 
 
     path = tmp_path / "three.pt"
     torch.jit.trace(lambda one, other: (one - other).mean((2, 3)), (torch.zeros(1, 3, 8, 8),) * 2).save(str(path))
-    with pytest.raises(WeightsError, match=r"three.pt: expected one distance for two pictures, got 3 numbers"):
+    with pytest.raises(WeightsError, match=r"three.pt: expected one distance for two images, got 3 numbers"):
         PerceptualMetrics.open(None, path, size_px=8)
 
 

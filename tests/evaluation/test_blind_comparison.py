@@ -188,7 +188,7 @@ def test_baselines_change_nothing_but_what_is_hidden(crowd: EvalSet) -> None:
 def test_an_opponent_that_cannot_be_shown(tmp_path: Path, crowd: EvalSet, theirs: Path) -> None:
     with pytest.raises(InputError, match=r"an opponent is inpainting, mean-colour or a folder .*: no folder nobody"):
         write(crowd, tmp_path / "a", against=["nobody"])
-    with pytest.raises(UsageError, match="every opponent is named once, got inpainting, inpainting"):
+    with pytest.raises(UsageError, match="each opponent must be named once, got inpainting, inpainting"):
         write(crowd, tmp_path / "a", against=["inpainting", "inpainting"])
     part = tmp_path / "part"
     part.mkdir()
@@ -217,7 +217,7 @@ def test_nothing_is_written_over(tmp_path: Path, crowd: EvalSet) -> None:
 def test_nobody_hidden(tmp_path: Path) -> None:
     samples = [draw_person("ann", "none", 0), draw_person("bob", "low", 3), draw_person("cid", "low", 80)]
     eval_set = write_eval_set(tmp_path / "set", samples, name="seen", seed=0, source="code")
-    with pytest.raises(InputError, match=r"no blind comparison: of nobody of 3 in .* 5 % or more is hidden"):
+    with pytest.raises(InputError, match=r"no blind comparison: none of 3 people in .* 5 % or more occluded"):
         write(eval_set, tmp_path / "blind", against=["mean-colour"])
 
 

@@ -18,7 +18,7 @@ from deocclude.evaluation import (
     evaluate,
     summarise,
 )
-from deocclude.evaluation.image_metric_network import PictureNetwork
+from deocclude.evaluation.image_metric_network import ImageMetricNetwork
 from drawn_set import Oracle, draw_person
 
 
@@ -57,18 +57,18 @@ def row(comparison: dict, source: str, measured: str) -> dict:
 def test_differences_by_hand(crowd: EvalSet, tmp_path: Path) -> None:
     wide, right = measure(crowd, tmp_path / "wide.json", grow=6, colour=0), measure(crowd, tmp_path / "right.json")
     found = compare(wide, right)
-    full = row(found, "exact", "full IoU")
+    full = row(found, "exact", "amodal IoU")
     # 24 columns of body and 6 beside it.
     assert (full["mean_a"], full["mean_b"], full["difference"]) == (0.8, 1.0, 0.2)
     assert full["interval"] == [0.2, 0.2]
     assert full["p_value"] < 0.001 and full["better"] == "B"
     assert (full["pictures"], full["people"]) == (8, 8)
-    false = row(found, "exact", "false completion")
+    false = row(found, "exact", "false-positive completion")
     assert (false["difference"], false["better"]) == (-0.25, "B")
     for part in ("true masks", "predicted masks"):
         l1 = row(found, part, "L1")
         assert l1["mean_a"] > 90 and l1["mean_b"] < 1 and l1["better"] == "B"
-    back = row(compare(right, wide), "exact", "full IoU")
+    back = row(compare(right, wide), "exact", "amodal IoU")
     assert (back["difference"], back["better"]) == (-0.2, "A")
 
 
@@ -85,7 +85,7 @@ def test_the_table(crowd: EvalSet, tmp_path: Path) -> None:
     table = [line for line in text.splitlines() if line.startswith("|")]
     assert len({line.count("|") for line in table}) == 1 and len(table) == 2 + len(found["rows"])
     cells = [cell.strip() for cell in table[2].split("|")[1:-1]]
-    assert cells == ["exact", "full IoU", "0.800", "1.000", "+0.200 [+0.200, +0.200]", "< 0.001", "B", "8 / 8"]
+    assert cells == ["exact", "amodal IoU", "0.800", "1.000", "+0.200 [+0.200, +0.200]", "< 0.001", "B", "8 / 8"]
     assert "- note: with fewer than 20 people intervals are too narrow and p-values too small\n" in text
     json.dumps(found, allow_nan=False)
 
@@ -109,14 +109,14 @@ def test_predicted_masks_compare_only_from_one_start(crowd: EvalSet, tmp_path: P
 
 
 def test_lpips_compares_only_by_one_network(drawn: EvalSet, tmp_path: Path, lpips: Path) -> None:
-    perceptual_metrics = PerceptualMetrics(lpips=PictureNetwork.open(lpips, pictures=2, size_px=256))
+    perceptual_metrics = PerceptualMetrics(lpips=ImageMetricNetwork.open(lpips, pictures=2, size_px=256))
     a = measure(drawn, tmp_path / "a.json", perceptual_metrics=perceptual_metrics, colour=0)
     b = measure(drawn, tmp_path / "b.json", perceptual_metrics=perceptual_metrics)
     assert row(compare(a, b), "true masks", "LPIPS, working crop")["difference"] < 0
     without = measure(drawn, tmp_path / "without.json")
     found = compare(a, without)
     assert not [r for r in found["rows"] if r["measure"].startswith("LPIPS")]
-    assert found["notes"][0] == "LPIPS is left out: it was not measured by the same network in both"
+    assert found["notes"][0] == "LPIPS is left out: A and B used different networks"
 
 
 def test_what_one_file_does_not_know_is_left_out(crowd: EvalSet, tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_what_one_file_does_not_know_is_left_out(crowd: EvalSet, tmp_path: Path)
     found = compare(save(tmp_path / "old.json", old), path)
     assert row(found, "true masks", "L1")["difference"] == 0
     assert not [r for r in found["rows"] if r["measure"] == "feature distance"]
-    assert found["notes"][0] == "the feature distance is left out: it was not measured by the same network in both"
+    assert found["notes"][0] == "the feature distance is left out: A and B used different networks"
 
 
 def test_sets_that_differ(crowd: EvalSet, drawn: EvalSet, tmp_path: Path) -> None:

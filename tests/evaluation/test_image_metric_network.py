@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from deocclude.errors import MissingExtraError, WeightsError
-from deocclude.evaluation.image_metric_network import PictureNetwork
+from deocclude.evaluation.image_metric_network import ImageMetricNetwork
 from tiny_metrics import save_channel_means, save_mean_distance
 
 RED = np.full((8, 8, 3), (255, 51, 0), np.uint8)
@@ -17,9 +17,9 @@ RED = np.full((8, 8, 3), (255, 51, 0), np.uint8)
 
 @pytest.mark.parametrize("ending", ["onnx", "pt", "ts", "torchscript"])
 def test_both_formats_give_the_same(tmp_path: Path, ending: str) -> None:
-    means = PictureNetwork.open(save_channel_means(tmp_path / f"means.{ending}"), pictures=1, size_px=8)
+    means = ImageMetricNetwork.open(save_channel_means(tmp_path / f"means.{ending}"), pictures=1, size_px=8)
     np.testing.assert_allclose(means(RED), [1.0, 0.2, 0.0], atol=1e-6)
-    distance = PictureNetwork.open(save_mean_distance(tmp_path / f"distance.{ending}"), pictures=2, size_px=8)
+    distance = ImageMetricNetwork.open(save_mean_distance(tmp_path / f"distance.{ending}"), pictures=2, size_px=8)
     np.testing.assert_allclose(distance(RED, np.zeros_like(RED)), [0.4], atol=1e-6)
     assert len(means.sha256) == 64 and means.sha256 != distance.sha256
 
@@ -37,7 +37,7 @@ def test_files_that_are_no_network(tmp_path: Path, name: str, content: bytes | N
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(WeightsError, match=message) as caught:
-        PictureNetwork.open(tmp_path / name, pictures=1, size_px=8)
+        ImageMetricNetwork.open(tmp_path / name, pictures=1, size_px=8)
     assert name in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -45,7 +45,7 @@ def test_files_that_are_no_network(tmp_path: Path, name: str, content: bytes | N
 def test_a_network_of_another_number_of_pictures(tmp_path: Path, ending: str) -> None:
     path = save_mean_distance(tmp_path / f"distance.{ending}")
     with pytest.raises(WeightsError, match=rf"distance.{ending}: does not run on 1 x \(1, 3, 8, 8\)") as caught:
-        PictureNetwork.open(path, pictures=1, size_px=8)
+        ImageMetricNetwork.open(path, pictures=1, size_px=8)
     assert "\n" not in str(caught.value)
 
 
@@ -57,12 +57,12 @@ def test_a_network_whose_answer_is_no_row(tmp_path: Path) -> None:
         ("nan.pt", lambda picture: picture.mean((2, 3)) / 0),
     ):
         torch.jit.trace(function, torch.ones(1, 3, 8, 8)).save(str(tmp_path / name))
-        with pytest.raises(WeightsError, match=f"{name}: expected a row of finite numbers"):
-            PictureNetwork.open(tmp_path / name, pictures=1, size_px=8)
+        with pytest.raises(WeightsError, match=f"{name}: expected one row of finite numbers"):
+            ImageMetricNetwork.open(tmp_path / name, pictures=1, size_px=8)
 
 
 def test_torchscript_without_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save_channel_means(tmp_path / "means.pt")
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(MissingExtraError, match=r'means.pt.*pip install "deocclude\[train\]"'):
-        PictureNetwork.open(path, pictures=1, size_px=8)
+        ImageMetricNetwork.open(path, pictures=1, size_px=8)

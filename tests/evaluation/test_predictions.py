@@ -73,7 +73,7 @@ def test_the_tables_say_what_is_read_and_nothing_of_what_is_not(saved: Path, dra
     text = to_markdown(score(drawn, saved))
     assert "| exact   | predictions " in text and "| exact   | convex hull " in text
     assert "predictions, predicted masks" in text and "true masks" not in text
-    assert "Is anything hidden?" not in text and "Seconds a person" not in text
+    assert "Occlusion decision" not in text and "Seconds per person" not in text
     assert "- note: the predictions are read from files and taken to start from this initial mask: exact" in text
 
 

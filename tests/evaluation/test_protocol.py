@@ -438,5 +438,5 @@ def test_the_contact_sheet_goes_from_easy_to_hard(eval_set: EvalSet) -> None:
 
 def test_a_sheet_of_nobody_is_an_error(tmp_path: Path) -> None:
     eval_set = write_eval_set(tmp_path / "set", [draw_person("bob", "none", 0)], name="n", seed=0, source="code")
-    with pytest.raises(InputError, match="nobody occluded"):
+    with pytest.raises(InputError, match="no occluded people"):
         draw_sheet(evaluate(eval_set, Repeater(), content=False), eval_set, Repeater())

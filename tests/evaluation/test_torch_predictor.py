@@ -96,5 +96,5 @@ def test_crops_are_as_large_as_the_file_says(tmp_path: Path) -> None:
 
 def test_who_finds_masks_takes_no_others(tmp_path: Path) -> None:
     path = stored(tmp_path / "mask.safetensors", "mask_unet", MaskUNet(UNetConfig((4, 8))))
-    with pytest.raises(UsageError, match="mask_unet finds masks itself: it takes no other's"):
+    with pytest.raises(UsageError, match="mask_unet predicts masks itself and ignores external masks"):
         open_trained(path, device=CPU, parser=path)

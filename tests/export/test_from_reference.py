@@ -180,7 +180,7 @@ def test_other_states_are_refused(mask_state: dict[str, Tensor], content_state: 
         convert({"w": torch.zeros(1)})
     with pytest.raises(WeightsError, match=r"enc_7\.conv\.input_conv\.weight: no convolution of that name"):
         convert({k: v for k, v in content_state.items() if not k.startswith("enc_7")})
-    with pytest.raises(WeightsError, match=r"se_modal\.fc\.0\.weight: not the shape of such a layer"):
+    with pytest.raises(WeightsError, match=r"se_modal\.fc\.0\.weight: unexpected shape of the layer"):
         convert(mask_state | {"se_modal.fc.0.weight": torch.zeros(3)})
     with pytest.raises(UsageError, match="sizes must be file or paper, got 'huge'"):
         convert(mask_state, "huge")

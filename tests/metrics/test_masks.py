@@ -37,10 +37,10 @@ def test_invisible_counts_leave_out_what_is_truly_visible() -> None:
 
 
 def test_false_completion_is_a_share_of_the_true_body() -> None:
-    assert masks.false_completion_share(bar(0, 6), bar(0, 4)) == pytest.approx(0.5)
-    assert masks.false_completion_share(bar(0, 3), bar(0, 4)) == 0.0
-    assert masks.false_completion_share(bar(0, 9), bar(0, 3)) == pytest.approx(2.0)
-    assert math.isnan(masks.false_completion_share(bar(0, 3), bar(0, 0)))
+    assert masks.false_positive_ratio(bar(0, 6), bar(0, 4)) == pytest.approx(0.5)
+    assert masks.false_positive_ratio(bar(0, 3), bar(0, 4)) == 0.0
+    assert masks.false_positive_ratio(bar(0, 9), bar(0, 3)) == pytest.approx(2.0)
+    assert math.isnan(masks.false_positive_ratio(bar(0, 3), bar(0, 0)))
 
 
 def test_visible_ratio_and_its_bins() -> None:

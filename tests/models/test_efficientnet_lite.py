@@ -65,7 +65,7 @@ def test_strided_convolutions_start_where_the_published_ones_do(kernel: int, fir
 
 def test_weights_come_by_their_published_names() -> None:
     theirs, mine = with_statistics(), EfficientNetLite().eval()
-    mine.take_over(as_published(theirs) | {"_fc.weight": torch.zeros(1000, 1280)})
+    mine.load_published(as_published(theirs) | {"_fc.weight": torch.zeros(1000, 1280)})
     image = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         for a, b in zip(mine(image), theirs(image), strict=True):
@@ -75,14 +75,14 @@ def test_weights_come_by_their_published_names() -> None:
 def test_other_weights_are_refused() -> None:
     published = as_published(EfficientNetLite())
     with pytest.raises(ValueError, match=r"not the weights of EfficientNet-Lite0: _blocks.3._bn1.bias is missing"):
-        EfficientNetLite().take_over({k: v for k, v in published.items() if k != "_blocks.3._bn1.bias"})
+        EfficientNetLite().load_published({k: v for k, v in published.items() if k != "_blocks.3._bn1.bias"})
     with pytest.raises(ValueError, match=r"Lite0: size mismatch for stem\.0\.weight"):
-        EfficientNetLite().take_over(published | {"_conv_stem.weight": torch.zeros(8, 3, 3, 3)})
+        EfficientNetLite().load_published(published | {"_conv_stem.weight": torch.zeros(8, 3, 3, 3)})
 
 
 def test_statistics_that_were_taken_over_stay() -> None:
     mine = EfficientNetLite()
-    mine.take_over(as_published(with_statistics()))
+    mine.load_published(as_published(with_statistics()))
     mine.train()
     before = {k: v.clone() for k, v in mine.state_dict().items()}
     mine(torch.rand(2, 3, 64, 64))
@@ -106,7 +106,7 @@ def test_frozen_stages_learn_nothing_and_the_others_do() -> None:
 def test_the_published_statistics_fit_a_photo() -> None:
     """They would not if pixels came in another range, or weights in another place."""
     trunk = EfficientNetLite().eval()
-    trunk.take_over(load_foreign_state(imagenet_file()))
+    trunk.load_published(load_foreign_state(imagenet_file()))
     photo = torch.from_numpy(make_scene().photo[:448, :448].copy()).permute(2, 0, 1)[None] / 127.5 - 1
     seen: dict[str, Tensor] = {}
     for s, b in ((0, 0), (2, 0), (5, 3)):

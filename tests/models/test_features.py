@@ -83,7 +83,7 @@ def test_a_file_says_which_features_it_holds(tmp_path: Path, vgg_state: dict[str
     save_file({"weight": torch.zeros(1)}, other)
     assert isinstance(load_features(ours), ParsingFeatures)
     assert isinstance(load_features(vgg), Vgg16Features)
-    with pytest.raises(WeightsError, match=r"other\.safetensors: expected stage 1 weights of ours or VGG-16"):
+    with pytest.raises(WeightsError, match=r"other\.safetensors: expected weights of a deocclude stage 1 or of VGG-16"):
         load_features(other)
     save_file({k: v for k, v in vgg_state.items() if ".14." not in k}, other)
     with pytest.raises(WeightsError, match=r"other\.safetensors: not the weights of VGG-16: 'features\.14\.weight'"):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from deocclude.models.noise_texture import BANDS, TILE_PX, Grain, noise_bands
+from deocclude.models.noise_texture import BANDS, TILE_PX, NoiseTexture, noise_bands
 
 
-def strong(channels: int = 3) -> Grain:
+def strong(channels: int = 3) -> NoiseTexture:
     torch.manual_seed(0)
-    grain = Grain(channels)
+    grain = NoiseTexture(channels)
     torch.nn.init.normal_(grain.strength.weight)
     return grain.eval()
 
@@ -57,4 +57,4 @@ def test_noise_lies_elsewhere_in_each_training_batch_and_nowhere_else_in_use() -
 
 def test_a_fresh_one_adds_nothing() -> None:
     with torch.no_grad():
-        assert not Grain(3)(torch.rand(1, 3, 8, 8)).any()
+        assert not NoiseTexture(3)(torch.rand(1, 3, 8, 8)).any()

@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from deocclude.models.parsing_attention import BodyAttention, Parsing, ParsingGuidedAttention, read, unseen_penalty
+from deocclude.models.parsing_attention import (
+    BodyAttention,
+    Parsing,
+    ParsingGuidedAttention,
+    attend,
+    invisibility_penalty,
+)
 
 
 def given(size: int = 4, channels: int = 6, parts: int = 5) -> tuple[torch.Tensor, Parsing, torch.Tensor]:
@@ -26,23 +32,23 @@ def test_weights_sum_to_one_and_fall_on_what_is_seen() -> None:
 
 
 def test_places_that_show_half_are_as_good_as_any() -> None:
-    penalty = unseen_penalty(torch.tensor([0.0, 0.25, 0.5, 1.0]).view(1, 1, 2, 2))
+    penalty = invisibility_penalty(torch.tensor([0.0, 0.25, 0.5, 1.0]).view(1, 1, 2, 2))
     assert penalty.flatten().tolist() == [-12, -6, 0, 0]
 
 
 def test_scores_are_less_where_less_is_seen() -> None:
     feature, parsing, seen = given()
     attention = BodyAttention(6, 5, 4)
-    expected = attention.scores(feature, parsing) + unseen_penalty(seen)
+    expected = attention.scores(feature, parsing) + invisibility_penalty(seen)
     torch.testing.assert_close(attention.scores(feature, parsing, seen), expected, atol=1e-4, rtol=1e-5)
 
 
 def test_reading_by_hand() -> None:
     value = torch.arange(8.0).view(1, 2, 2, 2)
     swap = torch.eye(4)[[3, 2, 1, 0]][None]
-    assert torch.equal(read(swap, value), value.flip(2, 3))
+    assert torch.equal(attend(swap, value), value.flip(2, 3))
     mean = torch.full((1, 4, 4), 0.25)
-    torch.testing.assert_close(read(mean, value), torch.tensor([1.5, 5.5]).view(1, 2, 1, 1).expand(1, 2, 2, 2))
+    torch.testing.assert_close(attend(mean, value), torch.tensor([1.5, 5.5]).view(1, 2, 1, 1).expand(1, 2, 2, 2))
 
 
 def test_the_same_part_attracts() -> None:

@@ -11,12 +11,13 @@ from torch import Tensor
 
 from deocclude.checkpoints.files import load_state, rebuild
 from deocclude.errors import ConfigError
+from deocclude.models.network_kinds import PERSON_NETWORK_KINDS
 from deocclude.train import content_stage, mask_stage, single_stage
 from deocclude.train.config import build, load_config
 from deocclude.train.content_stage import ContentStage
 from deocclude.train.engine import fit, to_float
 from deocclude.train.mask_stage import MaskStage
-from deocclude.train.methods import STAGES, find_method, network_kinds
+from deocclude.train.methods import STAGES, find_method
 from deocclude.train.single_stage import SingleStage
 from repository import ROOT
 
@@ -67,7 +68,7 @@ def test_it_trains_and_opens_again(write_config, tmp_path: Path, stage: str, mod
                          if stage == "single" else []))  # fmt: skip
     outcome = MAINS[stage](config, tmp_path / "run", quiet=True)
     assert np.isfinite(outcome.best_score)
-    network, metadata = rebuild(outcome.best_weights, network_kinds())
+    network, metadata = rebuild(outcome.best_weights, PERSON_NETWORK_KINDS)
     assert metadata["network"] == find_method(stage, model).kind and metadata["step"] == 2
     assert network.config == type(network.config)(**{
         k: tuple(v) if isinstance(v, list) else v for k, v in metadata["config"].items()

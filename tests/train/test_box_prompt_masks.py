@@ -112,7 +112,7 @@ def test_what_it_needs_is_named(write_config, box_weights: Path) -> None:
         "mask.p_box_prompt=0.5", f"mask.box_segmenter={box_weights}", "mask.model=box", "mask.losses={}",
         "mask.network={}",
     ]  # fmt: skip
-    with pytest.raises(ConfigError, match=r"p_box_prompt is for networks that complete masks, model is 'box'"):
+    with pytest.raises(ConfigError, match=r"p_box_prompt is for networks that refine masks, model is 'box'"):
         MaskStage(load_config(write_config(), other))
 
 

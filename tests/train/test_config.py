@@ -153,7 +153,7 @@ def test_a_config_lies_on_its_base(tmp_path: Path) -> None:
 def test_a_base_that_is_not_one_is_named(tmp_path: Path) -> None:
     path = written(tmp_path, "extends: nowhere.yaml")
     assert refused(path) == f"config not found: looked for {tmp_path / 'nowhere.yaml'} (extended by {path})"
-    assert refused(written(tmp_path, "extends: config.yaml")).startswith(f"{path}: extends goes round in a circle by")
+    assert refused(written(tmp_path, "extends: config.yaml")).startswith(f"{path}: circular extends by")
     assert refused(written(tmp_path, "extends: [a]")) == f"{path}: extends must name a file, got ['a']"
 
 

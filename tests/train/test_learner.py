@@ -49,7 +49,7 @@ def test_average_by_hand() -> None:
 def test_a_step_uses_the_gradient_up() -> None:
     """Clipped to the schedule's norm, at a share of the rate: Adam's second moment tells what came through."""
     network = nn.Linear(2, 1, bias=False)
-    learner = OptimizedNetwork(network, Schedule(steps=1, clip_norm=0.5, weight_decay=0.0), share=0.1)
+    learner = OptimizedNetwork(network, Schedule(steps=1, clip_norm=0.5, weight_decay=0.0), lr_scale=0.1)
     before = network.weight.detach().clone()
     network.weight.grad = torch.tensor([[3.0, 4.0]])
     learner.step(join(torch.device("cpu"))[0], rate=0.2)
@@ -81,7 +81,7 @@ def test_a_state_without_a_part_is_named() -> None:
     learner = OptimizedNetwork(nn.Linear(2, 1), Schedule(steps=1))
     state = learner.state(NAMES)
     learner.load_state(NAMES, state)
-    with pytest.raises(ValueError, match="it holds no ema"):
+    with pytest.raises(ValueError, match="the state has no ema"):
         learner.load_state(NAMES, state | {"ema": None})
 
 
@@ -89,7 +89,7 @@ def test_a_part_learns_at_its_share_of_the_rate() -> None:
     """Adam's first step is the rate, whatever the gradient."""
     network = nn.Sequential()
     network.trunk, network.head = nn.Linear(1, 1), nn.Linear(1, 1)
-    learner = OptimizedNetwork(network, Schedule(steps=1, weight_decay=0.0), share=0.5, shares={"trunk": 0.1})
+    learner = OptimizedNetwork(network, Schedule(steps=1, weight_decay=0.0), lr_scale=0.5, lr_scales={"trunk": 0.1})
     before = {name: p.detach().clone() for name, p in network.named_parameters()}
     for p in network.parameters():
         p.grad = torch.ones_like(p)

@@ -89,7 +89,7 @@ def test_the_network_for_boxes_learns_on_a_trunk_that_imagenet_taught(write_conf
     stage = MaskStage(config)
     published = load_foreign_state(imagenet_file())
     assert torch.equal(stage.network.trunk.stem[0].weight, published["_conv_stem.weight"])
-    assert stage.shares == {"trunk": 0.3}
+    assert stage.lr_scales == {"trunk": 0.3}
     stage.stream = SameBatch(stage.stream)
     raw = stage.stream.batch(0, 4, 32)
     before = total_loss(stage, raw)
@@ -218,7 +218,7 @@ def test_people_known_in_part_are_for_stage_1_and_terms_that_can_leave_the_rest_
     for override in ("mask.losses.adversarial=0.1", "mask.losses.perceptual=0.1"):
         term = override.split(".")[2].split("=")[0]
         features = "mask.parsing_weights=" + str(load_config(write_config()).content.parsing_weights)
-        with pytest.raises(ConfigError, match=f"{term} judges whole bodies"):
+        with pytest.raises(ConfigError, match=f"{term} needs the amodal truth"):
             MaskStage(load_config(write_config(), ["mask.data.p_real=0.1", override, features]))
     with pytest.raises(ConfigError, match=r"data\.p_real is for stage 1 alone"):
         ContentStage(load_config(write_config(), ["data.p_real=0.1"]))
@@ -230,7 +230,7 @@ def test_the_size_of_people_in_memory_is_as_asked(write_config) -> None:
         return max(max(x1 - x0, y1 - y0) for x0, y0, x1, y1 in (p.box_xyxy for p in stage.stream.library.people))
 
     assert largest("data.person_max_px=40") <= 42 < largest()
-    with pytest.raises(ConfigError, match=r"data\.person_max_px does not reach the source built"):
+    with pytest.raises(ConfigError, match=r"data\.person_max_px has no effect on the source built"):
         largest("data.person_max_px=40", "data.sources.built=1", "data.built=nowhere")
 
 

@@ -19,13 +19,13 @@ from deocclude.models.baselines.vae import ShapeVaeConfig
 from deocclude.models.blocks import count_parameters
 from deocclude.models.box_segmenter import BoxSegmenterConfig
 from deocclude.models.mask_completion import to_probabilities
+from deocclude.models.network_kinds import PERSON_NETWORK_KINDS
 from deocclude.train.methods import (
     CONTENT_METHODS,
     MASK_METHODS,
     SINGLE_METHODS,
     STAGES,
     find_method,
-    network_kinds,
 )
 
 TINY = {
@@ -143,7 +143,7 @@ def test_a_term_or_a_name_that_there_is_not_is_named() -> None:
 
 
 def test_kinds_are_names_of_one_network_each() -> None:
-    assert network_kinds().keys() == {m.kind for m in ALL} and len(ALL) == len(network_kinds())
+    assert PERSON_NETWORK_KINDS.keys() == {m.kind for m in ALL} and len(ALL) == len(PERSON_NETWORK_KINDS)
 
 
 @pytest.mark.parametrize("method", [m for m in ALL if m.kind != "mask_box"], ids=lambda m: m.kind)

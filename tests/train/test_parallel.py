@@ -18,7 +18,7 @@ from deocclude.checkpoints.files import load_state
 from deocclude.errors import ConfigError, DeviceError
 from deocclude.train import parallel
 from deocclude.train.config import Phase, Schedule
-from deocclude.train.engine import _check_shares
+from deocclude.train.engine import _check_batch_sizes
 from deocclude.train.parallel import average_gradients, average_values, broadcast_weights, join
 
 
@@ -83,8 +83,8 @@ def test_a_device_that_accelerate_was_not_started_for_is_named(monkeypatch) -> N
 def test_batches_that_cannot_be_shared_evenly_are_named() -> None:
     phases = (Phase(until=0.5, size_px=32, batch_size=8), Phase(until=1.0, size_px=32, batch_size=6))
     schedule = Schedule(steps=2, phases=phases, accumulate=2)
-    _check_shares(schedule, 1, "mask")
+    _check_batch_sizes(schedule, 1, "mask")
     with pytest.raises(ConfigError) as caught:
-        _check_shares(schedule, 2, "mask")
+        _check_batch_sizes(schedule, 2, "mask")
     said = "mask.schedule.phases.1.batch_size must be a multiple of 4 (2 processes, 2 micro batches each), got 6"
     assert str(caught.value) == said

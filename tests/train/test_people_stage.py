@@ -250,7 +250,7 @@ def test_a_trunk_starts_from_what_imagenet_taught(people_config, tmp_path: Path)
     stage = PeopleStage(config)
     published = load_foreign_state(imagenet_file())
     assert torch.equal(stage.network.trunk.stem[0].weight, published["_conv_stem.weight"])
-    assert stage.shares == {"trunk": 0.3}
+    assert stage.lr_scales == {"trunk": 0.3}
     outcome = fit(stage, config, config.people, tmp_path / "run", quiet=True)
     trained = build_network(outcome.best_weights)[0].trunk
     kept = {"0": "_blocks.0._project_conv.weight", "2": "_blocks.4._project_conv.weight"}

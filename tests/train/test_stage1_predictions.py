@@ -200,7 +200,7 @@ def test_validation_scores_what_stage_2_makes_of_predictions(write_config, parse
     [
         (
             ["content.joint=true"],
-            "content.joint: stage 1 learns from what stage 2 is given, so content.p_predicted must",
+            "content.joint: stage 1 learns through the masks it predicts, so content.p_predicted must",
         ),
         (["content.p_predicted=0.5"], "content.stage1: name stage 1's .safetensors"),
         (

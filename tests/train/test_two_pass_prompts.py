@@ -15,7 +15,7 @@ from deocclude.models.mask_completion import MaskOutput
 from deocclude.train.config import load_config
 from deocclude.train.engine import fit, to_float
 from deocclude.train.mask_stage import MaskStage
-from deocclude.train.two_pass_prompts import are_boxes, look_again
+from deocclude.train.two_pass_prompts import are_boxes, refinement_prompts
 
 SIZE = 32
 
@@ -60,7 +60,7 @@ def test_boxes_become_the_mean_of_themselves_and_of_what_is_seen() -> None:
     network = LeftHalf().train()
     before = {key: value.clone() for key, value in network.state_dict().items()}
     given = batch()
-    prompts = look_again(network, given, 1.0)
+    prompts = refinement_prompts(network, given, 1.0)
     assert network.asked == [3] and network.training
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items()), "it learned something"
     seen = torch.zeros(SIZE, SIZE)
@@ -80,14 +80,14 @@ def test_a_share_is_drawn_from_the_steps_numbers_and_nobody_is_asked_for_nothing
     many = {"photo": torch.rand(200, 3, SIZE, SIZE), "initial": masks()[:1].expand(200, -1, -1, -1)}
 
     def changed(seed: int, share: float) -> list[bool]:
-        prompts = look_again(LeftHalf(), many, share, np.random.default_rng(seed))
+        prompts = refinement_prompts(LeftHalf(), many, share, np.random.default_rng(seed))
         return (prompts != many["initial"]).flatten(1).any(1).tolist()
 
     assert changed(1, 0.5) == changed(1, 0.5) != changed(2, 0.5)
     assert 70 < sum(changed(1, 0.5)) < 130 and sum(changed(1, 1.0)) == 200
     network = LeftHalf()
     none = {"photo": torch.rand(2, 3, SIZE, SIZE), "initial": masks()[2:4]}
-    assert look_again(network, none, 1.0) is none["initial"] and not network.asked
+    assert refinement_prompts(network, none, 1.0) is none["initial"] and not network.asked
 
 
 def test_stage_1_learns_it_and_its_weights_say_so(write_config, tmp_path: Path) -> None:
@@ -123,5 +123,5 @@ def test_only_our_own_network_can_learn_it(write_config) -> None:
         write_config(),
         ["mask.p_refinement_pass=0.5", "mask.model=unet", "mask.losses={}", "mask.network={widths: [4, 8]}"],
     )
-    with pytest.raises(ConfigError, match=r"p_refinement_pass is for our own network, model is 'unet'"):
+    with pytest.raises(ConfigError, match=r"p_refinement_pass is for model hourglass, got 'unet'"):
         MaskStage(config)

@@ -1,8 +1,8 @@
-"""Many small trainings and one table: ablations of ours and baselines, on the same data, seed and number of steps.
+"""Ablation studies: train and measure ablations and baselines with the same data, seed and number of steps.
 
-A YAML file names a config, what is set for all rows, and by stage the rows with what is set for each. A row is trained
-where it has not been, measured on one evaluation set, and the table is written anew after it. Rows with the same
-training share it: a switch of inference costs no second one.
+A YAML file names a config, settings of all rows, and the rows of each stage with their own settings. A row is trained
+unless that is done, and measured on one evaluation set; the table is rewritten after each row. Rows with the same
+training config share the training, so that a switch of inference needs no second one.
 """
 
 from __future__ import annotations
@@ -29,32 +29,33 @@ from deocclude.evaluation import evaluate, summarise
 from deocclude.evaluation.torch_predictor import open_trained
 from deocclude.io.images import save_text
 from deocclude.models.blocks import count_parameters
+from deocclude.models.network_kinds import PERSON_NETWORK_KINDS
 from deocclude.train.config import StageSection, TrainConfig, build, describe, load_config, read_yaml
 from deocclude.train.content_stage import ContentStage
 from deocclude.train.engine import STATE_FILE, WEIGHTS_FILE, choose_device, fit
 from deocclude.train.mask_stage import MaskStage, draw_poses
-from deocclude.train.methods import STAGES, Method, find_method, network_kinds
+from deocclude.train.methods import STAGES, Method, find_method
 from deocclude.train.single_stage import SingleStage
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 _STAGES = {"mask": MaskStage, "content": ContentStage, "single": SingleStage}
-_TIGHT_CROP = "tight_crop"  # the one key of a row that is not the training config's
-# where a run is computed, and where its data lie, says nothing about what it is
+_TIGHT_CROP = "tight_crop"  # the only key of a row that is not a key of the training config
+# keys that do not identify a training: where it runs, and sections of other stages
 _NOT_THE_RUN = {"device", "threads", "workers", *STAGES, "people"}
 
 Rows = dict[str, dict[str, Any]]
 
 
 class _AnotherRunError(UsageError):
-    """A folder holds what another config trained: nothing may be lost, so the whole call stops."""
+    """A folder holds the training of another config. The whole call stops, so that nothing is overwritten."""
 
 
 class AblationFile(BaseModel):
-    """What the file says. Keys of `set` and of rows are those of `--set`: `mask.network.templates: 16`."""
+    """The YAML file. Keys of `set` and of rows are those of `--set`: `mask.network.templates: 16`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    config: Path  # the training config that rows differ from; relative to the file
+    config: Path  # the common training config, relative to the file
     data: Path | None = None  # evaluation set to measure on, as `deocclude data build` makes it
     limit: int | None = Field(default=None, gt=0)  # at most this many of its pictures
     initial: tuple[Literal["exact", "degraded", "box"], ...] = ("exact", "box")
@@ -66,7 +67,17 @@ class AblationFile(BaseModel):
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: a training, and how it is measured. fingerprint: of what is trained."""
+    """One row of the table.
+
+    Attributes:
+        name: of the row and its folder.
+        stage: mask, content or single.
+        changes: the row's own settings.
+        config: the whole training config.
+        method: of the stage.
+        tight_crop: see `MaskCompletion`.
+        fingerprint: hash of the training config.
+    """
 
     name: str
     stage: str
@@ -78,17 +89,18 @@ class Row:
 
     @property
     def section(self) -> StageSection:
+        """The stage's section of the config."""
         return getattr(self.config, self.stage)
 
     @property
     def size_px(self) -> int:
-        """Side of the crops that it is measured at: those that it was trained on last."""
+        """Side of the crops when measured: that of the last training phase."""
         return self.section.schedule.phases[-1].size_px
 
 
 @dataclass(frozen=True)
 class Ablation:
-    """A list of rows, every one of them checked, and what they are measured on."""
+    """Validated rows, and the evaluation set to measure on."""
 
     path: Path
     rows: tuple[Row, ...]
@@ -98,36 +110,42 @@ class Ablation:
 
     @classmethod
     def read(cls, path: Path, settings: Sequence[str] = (), data: Path | None = None) -> Ablation:
-        """Read the file; `settings` (`a.b=c`) come last, over what every row says. data: instead of the file's.
+        """Read the file.
 
-        Raises ConfigError naming the file, and the row and key that is wrong.
+        Args:
+            path: the YAML file.
+            settings: `a.b=c`, applied last to every row.
+            data: evaluation set, instead of the file's.
+
+        Raises:
+            ConfigError: names the file, the row and the wrong key.
         """
         try:
-            told = AblationFile.model_validate(read_yaml(path))
+            listed = AblationFile.model_validate(read_yaml(path))
         except ValidationError as error:
             raise ConfigError(f"{path}: {describe(error)}") from error
         rows = []
         for stage in STAGES:
-            for name, changes in getattr(told, stage).items():
+            for name, changes in getattr(listed, stage).items():
                 if not _NAME.fullmatch(name) or name in {row.name for row in rows}:
-                    raise ConfigError(f"{path}: {stage}.{name}: names are unlike, of a-z, 0-9 and -, for folders")
+                    raise ConfigError(f"{path}: {stage}.{name}: names must be unique, of a-z, 0-9 and -")
                 try:
-                    rows.append(_row(name, stage, path.parent / told.config, told.set, changes, settings))
+                    rows.append(_row(name, stage, path.parent / listed.config, listed.set, changes, settings))
                 except ConfigError as error:
                     raise ConfigError(f"{path}: {stage}.{name}: {error}") from error
         if not rows:
             raise ConfigError(f"{path}: no rows: name some under {', '.join(STAGES)}")
-        if (data or told.data) is None:
+        if (data or listed.data) is None:
             raise ConfigError(f"{path}: data: name an evaluation set to measure on, here or with --data")
-        return cls(path, tuple(rows), data or told.data, told.limit, told.initial)
+        return cls(path, tuple(rows), data or listed.data, listed.limit, listed.initial)
 
     @cached_property
     def set_digest(self) -> str:
-        """sha256 of the evaluation set's list: a set that is built anew is another one."""
+        """SHA-256 of the list of the evaluation set, to detect a rebuilt set."""
         return hashlib.sha256((self.data / SET_FILE).read_bytes()).hexdigest()
 
     def pick(self, names: Sequence[str]) -> tuple[Row, ...]:
-        """The rows of these names, all for none. Raises UsageError for a name that there is not."""
+        """The rows of these names, all rows for no names. Raises UsageError for an unknown name."""
         known = {row.name for row in self.rows}
         for name in names:
             if name not in known:
@@ -135,7 +153,7 @@ class Ablation:
         return tuple(row for row in self.rows if not names or row.name in names)
 
     def trains_in(self, row: Row) -> str:
-        """The name of the first row with the same training, whose folder holds it."""
+        """Name of the first row with the same training; its folder holds the training."""
         return next(one.name for one in self.rows if one.fingerprint == row.fingerprint)
 
 
@@ -156,9 +174,7 @@ def _row(
     build(method.preset(section.preset, f"{stage}.preset"), section.network, f"{stage}.network")
     method.check_losses(section.losses, f"{stage}.losses")
     if stage == "content" and section.parsing_weights is None:
-        raise ConfigError(
-            "content.parsing_weights: name stage 1's .safetensors, whose masks and parts it is measured with"
-        )
+        raise ConfigError("content.parsing_weights: name stage 1's .safetensors, for masks and parts when measured")
     kept = config.model_dump(mode="json", exclude=_NOT_THE_RUN - {stage})
     kept["data"].pop("root")
     digest = hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
@@ -169,21 +185,30 @@ def run(
     ablation: Ablation, out: Path, *, only: Sequence[str] = (), overwrite: bool = False, quiet: bool = True,
     tell: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Train and measure the rows that are not done, and write ablation.json and ablation.md after each; returns the
-    table.
+    """Train and measure the rows that are not done; write ablation.json and ablation.md after each.
 
-    A row that fails is told and entered with its error, and the others go on. only: names of rows; overwrite: do them
-    anew; tell: called with a line a row. Interrupted, it goes on where it was when called again.
+    A failed row is entered with its error, and the others go on. An interrupted call resumes when repeated.
+
+    Args:
+        ablation: the rows.
+        out: folder of the table, with a folder per row.
+        only: names of rows; empty for all.
+        overwrite: repeat rows that are done.
+        quiet: show no progress bars.
+        tell: called with one line per event.
+
+    Returns:
+        The table, see `table.summarise_rows`.
 
     Raises:
         UsageError: a folder in `out` holds a run of another config.
-        InputError: the evaluation set cannot be read, or has no truth that rows of stage 2 are measured by.
+        InputError: the evaluation set cannot be read, or lacks the unoccluded truth for rows of stage 2.
     """
     eval_set = EvalSet.open(ablation.data)
     todo = ablation.pick(only)
     if not eval_set.has_truth and any(row.stage == "content" for row in todo):
         raise InputError(f"{ablation.data} has no unoccluded truth: rows of stage 2 cannot be measured on it")
-    started: set[str] = set()  # trained anew in this call
+    started: set[str] = set()  # retrained in this call
     for number, row in enumerate(todo, start=1):
         place = f"{number}/{len(todo)} {row.name}"
         try:
@@ -199,7 +224,7 @@ def run(
             _measure(ablation, row, run_folder, out / row.name, eval_set)
         except _AnotherRunError:
             raise
-        except (DeoccludeError, RuntimeError) as error:  # RuntimeError: what torch raises, out of memory above all
+        except (DeoccludeError, RuntimeError) as error:  # RuntimeError: from torch, above all out of memory
             reason = str(error).partition("\n")[0]
             tell(f"{place}: failed: {reason}")
             _write(out / row.name / "row.json", _head(ablation, row) | {"error": reason})
@@ -213,17 +238,17 @@ def _is_done(ablation: Ablation, row: Row, out: Path) -> bool:
 
 
 def _key(ablation: Ablation, row: Row) -> str:
-    """What a row's figures hang on."""
+    """Hash of everything that the figures of a row depend on."""
     measured = [row.fingerprint, row.tight_crop, ablation.set_digest, ablation.limit, ablation.initial]
     return hashlib.sha256(json.dumps(measured).encode()).hexdigest()
 
 
 def _train(row: Row, folder: Path, out: Path, *, anew: bool, quiet: bool) -> None:
-    """Train a row in its folder, where that has not been done; run.json there says what it is, and whether it is."""
+    """Train a row in its folder unless done; run.json there holds fingerprint, state and seconds."""
     known = _read(folder / "run.json")
     if known and known["fingerprint"] != row.fingerprint and not anew:
         raise _AnotherRunError(
-            f"{folder} was trained by another config: --overwrite does it anew, or name another folder"
+            f"{folder} was trained with another config: retrain it with --overwrite, or name another folder"
         )
     if known.get("done") and not anew:
         return
@@ -231,15 +256,15 @@ def _train(row: Row, folder: Path, out: Path, *, anew: bool, quiet: bool) -> Non
     config = _with_poses(row, out)
     stage = _STAGES[row.stage](config)
     about = {"fingerprint": row.fingerprint, "done": False, "seconds": None}
-    _write(folder / "run.json", about)  # after what a config can be wrong about: nothing is trained by that
+    _write(folder / "run.json", about)  # after the config is checked, before the first step
     started = time.monotonic()
     fit(stage, config, row.section, folder, resume=not anew, quiet=quiet)
-    seconds = None if resumed else round(time.monotonic() - started, 1)  # of a part nobody wants to know
+    seconds = None if resumed else round(time.monotonic() - started, 1)  # the time of a part is meaningless
     _write(folder / "run.json", about | {"done": True, "seconds": seconds})
 
 
 def _with_poses(row: Row, out: Path) -> TrainConfig:
-    """The row's config, with typical poses from a file that all rows of equal data and number of poses share."""
+    """The row's config with typical poses from a file, shared by rows of equal data and number of poses."""
     section = row.section
     if row.stage != "mask" or section.poses or section.init:
         return row.config
@@ -255,18 +280,20 @@ def _with_poses(row: Row, out: Path) -> TrainConfig:
 
 
 def _measure(ablation: Ablation, row: Row, run_folder: Path, folder: Path, eval_set: EvalSet) -> None:
-    """Score a trained row; eval.json is as `deocclude eval` writes it."""
+    """Measure a trained row; writes eval.json in the format of `deocclude eval`."""
     weights, section = run_folder / WEIGHTS_FILE, row.section
     predictor = open_trained(
         weights, size_px=row.size_px, device=choose_device(row.config.device), tight=row.tight_crop,
         parser=section.parsing_weights if row.stage == "content" else None,
     )  # fmt: skip
     content = row.stage != "mask"
-    kinds = ablation.initial[:1] if row.stage == "content" else ablation.initial  # its masks are not its own
+    kinds = (
+        ablation.initial[:1] if row.stage == "content" else ablation.initial
+    )  # masks of a stage 2 row come from stage 1
     evaluation = evaluate(eval_set, predictor, initial_kinds=kinds, content=content, limit=ablation.limit)
     summary = summarise(evaluation, model=row.name)
     save_text(json.dumps(summary) + "\n", folder / "eval.json")
-    network, metadata = rebuild(weights, network_kinds())
+    network, metadata = rebuild(weights, PERSON_NETWORK_KINDS)
     about = {
         "parameters": count_parameters(network), "best_step": metadata.get("step"),
         "seconds": _read(run_folder / "run.json").get("seconds"),
@@ -283,7 +310,7 @@ def _head(ablation: Ablation, row: Row) -> dict[str, Any]:
 
 
 def _write_table(ablation: Ablation, out: Path) -> dict[str, Any]:
-    """ablation.json and ablation.md of all rows that are done, in the file's order."""
+    """Write ablation.json and ablation.md of all finished rows, in the order of the file."""
     done = [(known, out / row.name / "eval.json") for row in ablation.rows if (known := _current(ablation, row, out))]
     table = summarise_rows(done)
     table |= {"file": ablation.path.name, "missing": _missing(ablation.rows, done)}
@@ -293,7 +320,7 @@ def _write_table(ablation: Ablation, out: Path) -> dict[str, Any]:
 
 
 def _current(ablation: Ablation, row: Row, out: Path) -> dict[str, Any]:
-    """What is known of a row as the file has it now; nothing of a row that was something else."""
+    """Result of a row; empty if the stored one belongs to other settings."""
     known = _read(out / row.name / "row.json")
     return known if known.get("key") == _key(ablation, row) else {}
 
@@ -304,13 +331,13 @@ def _missing(rows: Iterable[Row], done: Sequence[tuple[dict[str, Any], Path]]) -
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """A JSON object of ours, or nothing where there is no file."""
+    """Read a JSON object; empty without a file."""
     if not path.is_file():
         return {}
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UsageError(f"{path}: not what `deocclude ablate` wrote: {error}") from error
+        raise UsageError(f"{path}: not written by `deocclude ablate`: {error}") from error
 
 
 def _write(path: Path, value: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""From the eval.json of many rows to one table: every figure with its interval, and what differs from the first row."""
+"""From the eval.json of many rows to one table: figures with intervals, and differences to the first row."""
 
 from __future__ import annotations
 
@@ -16,16 +16,19 @@ FORMAT = 1
 _MASK_FIGURES = ("full_iou", "invisible_iou")
 _CONTENT_FIGURES = ("l1", "psnr_db", "ssim")
 _DIGITS = {"l1": 1, "psnr_db": 2, "ssim": 3, "L1": 2, "PSNR dB": 2, "SSIM": 3}
-_COMPARED = ("full IoU", "invisible IoU", "visible IoU", "L1", "PSNR dB", "SSIM")
+_COMPARED = ("amodal IoU", "invisible IoU", "visible IoU", "L1", "PSNR dB", "SSIM")
 
 
 def summarise_rows(rows: Sequence[tuple[Mapping[str, Any], Path]]) -> dict[str, Any]:
-    """The table as a JSON-ready dictionary.
+    """Summarise rows as a JSON-ready dictionary.
 
-    rows: what is known of each row (name, stage, parameters, steps, seconds, ..., or error) and its eval.json. Keys:
-    format, set, reference (name of the first row with masks and with content), rows (what is known, with masks by
-    initial, content, and `against`: the differences to the reference), no_network (the same figures of methods that
-    learn nothing).
+    Args:
+        rows: row.json (name, stage, parameters, steps, seconds, ..., or error) and path of eval.json of each row.
+
+    Returns:
+        format, set, reference (name of the first row with masks and with content), rows (row.json with masks by initial
+        mask, content, and `against`: differences to the reference), no_network (the same figures of baselines without
+        a network).
     """
     measured = [(row, path) for row, path in rows if "error" not in row]
     references = {
@@ -53,7 +56,7 @@ def summarise_rows(rows: Sequence[tuple[Mapping[str, Any], Path]]) -> dict[str, 
                 table["no_network"]["content"] = {
                     method: figures
                     for method, figures in summary["content"].items()
-                    if not method.startswith(OURS) and method != BLURRED  # it is of each row's own recovery
+                    if not method.startswith(OURS) and method != BLURRED  # depends on the recovery of the row
                 }
             for what, found in references.items():
                 if found and found[1] != path and (known["masks"] if what == "masks" else known["content"]):
@@ -63,13 +66,13 @@ def summarise_rows(rows: Sequence[tuple[Mapping[str, Any], Path]]) -> dict[str, 
 
 
 def _no_network(masks: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """{method: {initial: figures}} of what is not ours."""
+    """{method: {initial mask: figures}} of the baselines."""
     methods = dict.fromkeys(method for by_method in masks.values() for method in by_method if method != OURS)
     return {method: {kind: found[method] for kind, found in masks.items() if method in found} for method in methods}
 
 
 def _differences(reference: Path, path: Path, what: str) -> list[dict[str, Any]]:
-    """Rows of `compare` that are of masks, or of the appearance with true masks."""
+    """Rows of `compare` of masks, or of content from true masks."""
     version = path.stat().st_mtime_ns, reference.stat().st_mtime_ns
     rows = _compared(reference, path, version)
     of_content = TRUE_MASKS.removeprefix(", ")
@@ -79,13 +82,13 @@ def _differences(reference: Path, path: Path, what: str) -> list[dict[str, Any]]
     return [row for row in wanted if row["measure"].endswith("IoU")]
 
 
-@lru_cache(maxsize=256)  # the table is written after every row, and the bootstrap takes its time
+@lru_cache(maxsize=256)  # the table is written after every row, and the bootstrap is slow
 def _compared(reference: Path, path: Path, version: tuple[int, int]) -> list[dict[str, Any]]:
     return compare(reference, path)["rows"]
 
 
 def to_markdown(table: Mapping[str, Any]) -> str:
-    """The table as Markdown: figures, then differences, then what they mean. Ends with a line break."""
+    """The table as Markdown: figures, differences and explanations, with a final line break."""
     rows = table["rows"]
     about = table["set"]
     title = "# Ablations and baselines"
@@ -95,28 +98,28 @@ def to_markdown(table: Mapping[str, Any]) -> str:
         parts.append("## Masks\n\n" + _mask_table(table, kinds))
         parts.append(_against(rows, "masks", table["reference"]["masks"]))
     if any(row.get("content") for row in rows):
-        parts.append("## The hidden appearance\n\n" + _content_table(table))
+        parts.append("## Recovered appearance\n\n" + _content_table(table))
         parts.append(_against(rows, "content", table["reference"]["content"]))
     lines = [
         "- Trained: steps x batch at crop size, the same data, seed and schedule for all rows of a stage; s: "
         "seconds of the steps alone, a dash for a run that was interrupted. Best of the validations, averaged weights.",
-        "- Measured as `deocclude eval` does (docs/evaluation.md), with one look a crop at the size of training; "
-        "everyone is completed. In brackets 95 % intervals, by drawing whole people with replacement.",
-        "- The appearance: with true masks, parts from the same stage 1 for all rows. A network of both stages is told "
-        "what is seen alone.",
-        "- Differences: row less reference, picture by picture; * where the paired bootstrap's p-value is below 0.05, "
-        "which of twenty rows without any difference one is by chance. One seed: how far a second run of the same row "
-        "would fall is not in the interval.",
+        "- Measured as `deocclude eval` does (docs/evaluation.md), with one prediction per crop at the size of "
+        "training; everyone is completed. In brackets 95 % bootstrap intervals over whole people.",
+        "- Appearance: from true masks, with parts from the same stage 1 for all rows. A one-stage network gets the "
+        "visible mask only.",
+        "- Differences: row minus reference, paired by picture; *: p-value of the paired bootstrap below 0.05, which "
+        "one of twenty rows without a difference reaches by chance. The interval does not include the variation "
+        "between training runs: each row has one seed.",
     ]
     lines += [f"- failed: {row['name']}: {row['error']}" for row in rows if "error" in row]
     if table.get("missing"):
         lines.append(f"- not run yet: {', '.join(table['missing'])}")
-    parts.append("## How to read it\n\n" + "\n".join(lines))
+    parts.append("## Protocol\n\n" + "\n".join(lines))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _mask_table(table: Mapping[str, Any], kinds: Sequence[str]) -> str:
-    figures = (f"{kind}: {what}" for kind in kinds for what in ("full IoU", "invisible IoU"))
+    figures = (f"{kind}: {what}" for kind in kinds for what in ("amodal IoU", "invisible IoU"))
     header = ["row", *_training_header(), *figures, f"{kinds[0]}: visible IoU"]
 
     def cells(masks: Mapping[str, Any]) -> list[str]:
@@ -135,7 +138,7 @@ def _mask_table(table: Mapping[str, Any], kinds: Sequence[str]) -> str:
 def _content_table(table: Mapping[str, Any]) -> str:
     def cells(figures: Mapping[str, Any]) -> list[str]:
         found = [with_interval(figures[name], figures[f"{name}_interval"], _DIGITS[name]) for name in _CONTENT_FIGURES]
-        return [*found, number(figures.get("gradient_ratio", figures.get("sharpness")), 2)]  # the older name
+        return [*found, number(figures.get("gradient_ratio", figures.get("sharpness")), 2)]  # key of earlier versions
 
     rows = [[row["name"], *_training(row), *cells(row["content"])] for row in table["rows"] if row.get("content")]
     rows += [[method, "-", "-", "-", *cells(figures)] for method, figures in table["no_network"]["content"].items()]
@@ -152,7 +155,7 @@ def _training(row: Mapping[str, Any]) -> list[str]:
 
 
 def _against(rows: Sequence[Mapping[str, Any]], what: str, reference: str | None) -> str:
-    """The differences to the reference as a table; nothing where there are none."""
+    """The differences to the reference as a table; empty without differences."""
     of_content = TRUE_MASKS.removeprefix(", ")
     lines, columns = {}, {}
     for row in rows:
@@ -164,7 +167,7 @@ def _against(rows: Sequence[Mapping[str, Any]], what: str, reference: str | None
     if not lines:
         return ""
     body = [[name, *(_difference(found.get(column)) for column in columns)] for name, found in lines.items()]
-    return f"Less {reference}:\n\n" + markdown_table(["row", *columns], body)
+    return f"Minus {reference}:\n\n" + markdown_table(["row", *columns], body)
 
 
 def _difference(found: Mapping[str, Any] | None) -> str:

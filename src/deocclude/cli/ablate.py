@@ -1,4 +1,4 @@
-"""`deocclude ablate`: train and measure a list of variants on one budget, and write one table."""
+"""`deocclude ablate`: train and measure a list of variants with one budget, and write one table."""
 
 from __future__ import annotations
 
@@ -19,24 +19,22 @@ def app(
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="DIR", help="ablation.md, ablation.json and a folder a row.")
     ],
-    only: Annotated[
-        list[str] | None, typer.Option("--only", metavar="NAME", help="This row alone; may be given several times.")
-    ] = None,
+    only: Annotated[list[str] | None, typer.Option("--only", metavar="NAME", help="Only this row; repeatable.")] = None,
     data: Annotated[
         Path | None,
-        typer.Option("--data", metavar="DIR", help="The evaluation set to measure on, instead of the file's."),
+        typer.Option("--data", metavar="DIR", help="Evaluation set, instead of the file's."),
     ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="a.b=c", help="Override a key of every row's config.")
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Train and measure anew what is done.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Repeat rows that are done.")] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train and measure ablations and baselines on one budget; one table of all.
+    """Train and measure ablations and baselines with one budget; one table of all rows.
 
-    The file says what is trained and how long. What is done is skipped, what was interrupted goes on; ablation.md and
-    ablation.json are written after each row. A row that fails is named, the others go on, and the exit code is 5.
+    Finished rows are skipped and interrupted ones resumed; ablation.md and ablation.json are written after each row. If
+    a row fails, the others go on, and the exit code is 5.
     """
     check_folder(output)
     from deocclude.ablation.run import Ablation, run

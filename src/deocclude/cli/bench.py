@@ -1,4 +1,4 @@
-"""`deocclude bench`: the speed budgets, measured."""
+"""`deocclude bench`: measure the speed budgets."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from deocclude.cli.options import AsJson, Model, Quiet, Weights, print_json
 def app(
     model: Model = "base",
     weights: Weights = None,
-    rounds: Annotated[int, typer.Option("--rounds", min=1, help="How often each network is timed.")] = 15,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Timings of each network.")] = 15,
     threads: Annotated[
-        int | None, typer.Option("--threads", min=1, help="CPU threads of the networks; all cores when not given.")
+        int | None, typer.Option("--threads", min=1, help="CPU threads of the networks; default all cores.")
     ] = None,
     paper: Annotated[
         bool, typer.Option("--paper/--no-paper", help="Compare with the paper-size pair (needs [train]).")
@@ -27,10 +27,9 @@ def app(
 ) -> None:
     """Time the networks against the paper-size ones, and `run`.
 
-    Both pairs of networks take turns on ONNX Runtime, on the CPU, so that the ratio holds on a busy machine too. A
-    12-megapixel photo is recovered in a process of its own, for its time and peak memory, and `deocclude run` is timed
-    as a whole process on one megapixel; so are finding people and recovering ten. Prints a Markdown table, or JSON
-    with --json.
+    Both pairs of networks alternate on ONNX Runtime on the CPU, so that other load affects both. A 12-megapixel photo
+    is recovered in a separate process, for time and peak memory. `deocclude run` is timed as a whole process on one
+    megapixel, and so are detection and the recovery of ten people. Prints a Markdown table, or JSON with --json.
     """
     from importlib.util import find_spec
 
@@ -59,7 +58,7 @@ def app(
         big_photo = measure_big_photo(folder, weights, model)
         say("timing `deocclude run` as a whole process ...")
         process_s = measure_process(folder, weights, model)
-        say("finding people, and recovering ten ...")
+        say("detecting people, and recovering ten ...")
         crowd = measure_crowd(folder, weights, model)
         pairs = None
         if paper:

@@ -1,4 +1,4 @@
-"""`deocclude calibrate`: how likely is it that something is hidden, learned from people of whom that is known."""
+"""`deocclude calibrate`: fit the occlusion probability on evaluation sets."""
 
 from __future__ import annotations
 
@@ -11,27 +11,31 @@ from deocclude.cli.options import Device, Model, Quiet, Weights, check_folder
 
 
 def app(
-    frozen_dirs: Annotated[
+    eval_set_dirs: Annotated[
         list[Path],
-        typer.Argument(metavar="EVAL_SET...", help="Evaluation sets of `deocclude data build`, not those reported on."),
+        typer.Argument(
+            metavar="EVAL_SET...",
+            help="Evaluation sets of `deocclude data build`, other than those of reported figures.",
+        ),
     ],
     model: Model = "base",
     device: Device = "auto",
     weights: Weights = None,
     quiet: Quiet = False,
 ) -> None:
-    """Fit the probability that something of a person is hidden, and write it into the weights' manifest.
+    """Fit the probability that a person is occluded, and write it to the manifest of the weights.
 
-    `run --complete auto` leaves people untouched for whom it is below 0.1. Do it after `deocclude export` of stage 1.
+    `run --complete auto` returns people with a probability below 0.1 unchanged. Run it after `deocclude export` of
+    stage 1.
     """
     from deocclude.data.evalsets.persons import EvalSet
     from deocclude.evaluation.calibration import calibrate
     from deocclude.inference.runtime import BUNDLED_WEIGHTS
 
     check_folder(weights or BUNDLED_WEIGHTS)
-    sets = [EvalSet.open(folder) for folder in frozen_dirs]
+    sets = [EvalSet.open(folder) for folder in eval_set_dirs]
     fitted = calibrate(sets, model=model, weights_dir=weights, device=device)
     if not quiet:
         share = (0.01, 0.03, 0.05, 0.1, 0.2)
-        told = ", ".join(f"{s:.0%}: {fitted.probability(s, s):.2f}" for s in share)
-        typer.echo(f"{model}: probability that more than 5 % is hidden, where both shares are {told}")
+        examples = ", ".join(f"{s:.0%}: {fitted.probability(s, s):.2f}" for s in share)
+        typer.echo(f"{model}: probability that more than 5 % is occluded, for both occluded fractions at {examples}")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deocclude.cli.eval_blind import BlindRequest
-from deocclude.cli.eval_request import Measured, OnRecord, Request, refuse
+from deocclude.cli.eval_request import Measured, OnRecord, Request
 from deocclude.cli.options import AsJson, Device, Model, Offline, Quiet, Weights, print_json
 from deocclude.errors import DeoccludeError, UsageError
 
@@ -22,183 +22,185 @@ if TYPE_CHECKING:
     from deocclude.data.evalsets.scenes import SceneSet
 
 
+EvalSetDir = Annotated[
+    Path | None,
+    typer.Argument(metavar="EVAL_SET", help="An evaluation set, as `deocclude data build` makes it."),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option("-o", "--output", metavar="DIR", help="Write eval.json and eval.md to this folder, replacing both."),
+]
+Trained = Annotated[
+    Path | None,
+    typer.Option(
+        "--trained",
+        metavar="BEST.safetensors",
+        help="Measure trained weights, of a baseline too, in torch, without export: one prediction per crop, no "
+        "averaging. For stage 1 alone only masks are measured.",
+    ),
+]
+Stage1 = Annotated[
+    Path | None,
+    typer.Option(
+        "--stage1",
+        metavar="STAGE1.safetensors",
+        help="With --trained stage 2: stage 1, for masks and parts.",
+    ),
+]
+Size = Annotated[
+    int | None,
+    typer.Option("--size", min=32, metavar="PX", help="With --trained: crop side; default: the file's own, else 256."),
+]
+Initial = Annotated[
+    str | None,
+    typer.Option("--initial", metavar="KINDS", help="Initial masks: any of exact,degraded,box,photo; default all."),
+]
+NoContent = Annotated[bool, typer.Option("--no-content", help="Measure masks only.")]
+Limit = Annotated[
+    int | None,
+    typer.Option("--limit", min=1, metavar="N", help="At most N pictures of the set, the same N each time."),
+]
+Pred = Annotated[
+    Path | None,
+    typer.Option(
+        "--pred",
+        metavar="DIR",
+        help="Measure another system: ID.amodal.png for each picture, optionally ID.visible.png and ID.content.png. "
+        "--initial names the initial mask it started from; default exact.",
+    ),
+]
+AllowMissing = Annotated[bool, typer.Option("--allow-missing", help="With --pred: count missing files as empty masks.")]
+SavePred = Annotated[
+    Path | None,
+    typer.Option(
+        "--save-pred", metavar="DIR", help="Write the predictions from the first of KINDS in the format of --pred."
+    ),
+]
+Inception = Annotated[
+    Path | None,
+    typer.Option("--inception", metavar="FILE", help="ONNX or TorchScript, image to features, for FID and KID."),
+]
+Lpips = Annotated[
+    Path | None,
+    typer.Option("--lpips", metavar="FILE", help="ONNX or TorchScript, two images to a distance, for LPIPS."),
+]
+Against = Annotated[
+    Path | None,
+    typer.Option(
+        "--against",
+        metavar="DIR",
+        help="Also score another recovery from true masks: photos that --save-recovered of another build wrote, or a "
+        "weights folder as for --weights, run by the installed code.",
+    ),
+]
+Compare = Annotated[
+    tuple[Path, Path] | None,
+    typer.Option(
+        "--compare",
+        metavar="A.json B.json",
+        help="Instead of measuring: differences of two eval.json of one set, with confidence intervals.",
+    ),
+]
+Sheet = Annotated[
+    Path | None, typer.Option("--sheet", metavar="FILE.png", help="Draw a contact sheet, easy people first.")
+]
+SheetRows = Annotated[int, typer.Option("--sheet-rows", min=1, metavar="N", help="Rows of the contact sheet.")]
+Blind = Annotated[
+    Path | None,
+    typer.Option(
+        "--blind",
+        metavar="DIR",
+        help="Instead of measuring: pictures of two candidates in random order, and answers.csv for the judge. "
+        "The key is DIR-key.json, beside DIR.",
+    ),
+]
+BlindAgainst = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--blind-against",
+        metavar="OPPONENT",
+        help="With --blind: inpainting (default), mean-colour, or a DIR of --save-recovered; repeatable.",
+    ),
+]
+BlindSeed = Annotated[int | None, typer.Option("--seed", min=0, help="With --blind: seed of both orders; default 0.")]
+SaveRecovered = Annotated[
+    Path | None,
+    typer.Option(
+        "--save-recovered",
+        metavar="DIR",
+        help="Instead of measuring: write ID.png, recovered from the true masks, for --against and --blind-against of "
+        "another build.",
+    ),
+]
+BlindScore = Annotated[
+    Path | None,
+    typer.Option(
+        "--blind-score", metavar="ANSWERS", help="Instead of measuring: preferences in a filled-in answers.csv."
+    ),
+]
+BlindKey = Annotated[
+    Path | None,
+    typer.Option(
+        "--blind-key", metavar="KEY", help="With --blind-score: the key; default: beside the folder of ANSWERS."
+    ),
+]
+
+
 def app(
-    eval_set_dir: Annotated[
-        Path | None,
-        typer.Argument(metavar="EVAL_SET", help="An evaluation set, as `deocclude data build` makes it."),
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "-o", "--output", metavar="DIR", help="Write eval.json and eval.md to this folder, anew each time."
-        ),
-    ] = None,
+    eval_set_dir: EvalSetDir = None,
+    output: Output = None,
     model: Model = "base",
     device: Device = "auto",
     weights: Weights = None,
-    trained: Annotated[
-        Path | None,
-        typer.Option(
-            "--trained",
-            metavar="BEST.safetensors",
-            help="Measure what a training wrote, a baseline too, in torch, without export: one look a crop, no "
-            "averaging. Of stage 1 alone masks are measured.",
-        ),
-    ] = None,
-    stage1: Annotated[
-        Path | None,
-        typer.Option(
-            "--stage1", metavar="STAGE1.safetensors", help="Of --trained stage 2: who finds the masks and parts."
-        ),
-    ] = None,
-    size: Annotated[
-        int | None,
-        typer.Option("--size", min=32, metavar="PX", help="Of --trained: side of its crops; the file's own, else 256."),
-    ] = None,
-    initial: Annotated[
-        str | None,
-        typer.Option("--initial", metavar="KINDS", help="What to start from: any of exact,degraded,box,photo; all."),
-    ] = None,
-    no_content: Annotated[bool, typer.Option("--no-content", help="Measure masks only.")] = False,
-    limit: Annotated[
-        int | None,
-        typer.Option("--limit", min=1, metavar="N", help="At most N pictures of the set, the same N each time."),
-    ] = None,
-    pred: Annotated[
-        Path | None,
-        typer.Option(
-            "--pred",
-            metavar="DIR",
-            help="Measure another system: ID.amodal.png for each picture, and ID.visible.png, ID.content.png if it has "
-            "them. --initial says what it started from; exact if nothing is said.",
-        ),
-    ] = None,
-    allow_missing: Annotated[
-        bool, typer.Option("--allow-missing", help="Of --pred: count missing files as empty masks.")
-    ] = False,
-    save_pred: Annotated[
-        Path | None,
-        typer.Option(
-            "--save-pred", metavar="DIR", help="Write the answers to the first of KINDS as --pred reads them."
-        ),
-    ] = None,
-    inception: Annotated[
-        Path | None,
-        typer.Option("--inception", metavar="FILE", help="ONNX or TorchScript, a picture to features: FID and KID."),
-    ] = None,
-    lpips: Annotated[
-        Path | None,
-        typer.Option("--lpips", metavar="FILE", help="ONNX or TorchScript, two pictures to their distance: LPIPS."),
-    ] = None,
-    against: Annotated[
-        Path | None,
-        typer.Option(
-            "--against",
-            metavar="DIR",
-            help="Also score another recovery from true masks: photos of another build, by its --save-recovered, or "
-            "weights, a folder as --weights takes it, of which the installed code recovers.",
-        ),
-    ] = None,
-    compare: Annotated[
-        tuple[Path, Path] | None,
-        typer.Option(
-            "--compare",
-            metavar="A.json B.json",
-            help="Instead of measuring: how two eval.json of one set differ, and how surely.",
-        ),
-    ] = None,
-    sheet: Annotated[
-        Path | None, typer.Option("--sheet", metavar="FILE.png", help="Draw a contact sheet, easy people first.")
-    ] = None,
-    sheet_rows: Annotated[
-        int, typer.Option("--sheet-rows", min=1, metavar="N", help="Rows of the contact sheet.")
-    ] = 12,
-    blind: Annotated[
-        Path | None,
-        typer.Option(
-            "--blind",
-            metavar="DIR",
-            help="Instead of measuring: pictures of two candidates in random order, and answers.csv for whoever judges "
-            "them. The key is DIR-key.json, beside DIR.",
-        ),
-    ] = None,
-    blind_against: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--blind-against",
-            metavar="OPPONENT",
-            help="Of --blind: inpainting (default), mean-colour, or a DIR of --save-recovered; repeatable.",
-        ),
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option("--seed", min=0, help="Of --blind: draws both orders; 0 if not given.")
-    ] = None,
-    save_recovered: Annotated[
-        Path | None,
-        typer.Option(
-            "--save-recovered",
-            metavar="DIR",
-            help="Instead of measuring: ID.png, recovered from the true masks, for --against and --blind-against of "
-            "another build.",
-        ),
-    ] = None,
-    blind_score: Annotated[
-        Path | None,
-        typer.Option(
-            "--blind-score", metavar="ANSWERS", help="Instead of measuring: whom a filled-in answers.csv prefers."
-        ),
-    ] = None,
-    blind_key: Annotated[
-        Path | None,
-        typer.Option(
-            "--blind-key", metavar="KEY", help="Of --blind-score: the key; else beside the folder of ANSWERS."
-        ),
-    ] = None,
+    trained: Trained = None,
+    stage1: Stage1 = None,
+    size: Size = None,
+    initial: Initial = None,
+    no_content: NoContent = False,
+    limit: Limit = None,
+    pred: Pred = None,
+    allow_missing: AllowMissing = False,
+    save_pred: SavePred = None,
+    inception: Inception = None,
+    lpips: Lpips = None,
+    against: Against = None,
+    compare: Compare = None,
+    sheet: Sheet = None,
+    sheet_rows: SheetRows = 12,
+    blind: Blind = None,
+    blind_against: BlindAgainst = None,
+    seed: BlindSeed = None,
+    save_recovered: SaveRecovered = None,
+    blind_score: BlindScore = None,
+    blind_key: BlindKey = None,
     as_json: AsJson = False,
     offline: Offline = False,
     quiet: Quiet = False,
 ) -> None:
     """Measure a model on an evaluation set, next to its baselines.
 
-    Prints Markdown tables: IoU of the whole body and of its hidden part, from exact, degraded and box initial masks and
-    from the photo alone, and how true the recovered appearance is. On a set of scenes (`data build --people crowds` or
-    wild): who is found, how good their masks are, and the order of depth. How each figure is measured stands below the
-    tables. eval.json also holds every single score, from which --compare tells two models apart.
+    Prints Markdown tables: IoU of the amodal mask and of the occluded region, from exact, degraded and box initial
+    masks and from the photo alone, and the error of the recovered appearance. On a set of scenes (`data build --people
+    crowds` or wild): detection, mask quality, and depth order. The tables are followed by the protocol of each figure.
+    eval.json also holds every single score, from which --compare tests the difference of two models.
     """
     request = Request(
-        model=model,
-        device=device,
-        weights=weights,
-        trained=trained,
-        stage1=stage1,
-        size_px=size,
-        initial=_initial_kinds(initial),
-        content=not no_content,
-        limit=limit,
-        pred=pred,
-        allow_missing=allow_missing,
-        save_pred=save_pred,
-        inception=inception,
-        lpips=lpips,
-        against=against,
-    )
+        model=model, device=device, weights=weights, trained=trained, stage1=stage1, size_px=size,
+        initial=_initial_kinds(initial), content=not no_content, limit=limit, pred=pred, allow_missing=allow_missing,
+        save_pred=save_pred, inception=inception, lpips=lpips, against=against,
+    )  # fmt: skip
     if sheet is not None and sheet.suffix.lower() != ".png":
         raise UsageError(f"--sheet must name a .png file, got {sheet}")
     request.check()
     blinded = BlindRequest(blind, tuple(blind_against or ()), seed, save_recovered, blind_score, blind_key)
     blinded.check(request, {"EVAL_SET": eval_set_dir, "-o": output, "--compare": compare, "--sheet": sheet})
     if blinded.answers is not None:
-        if output is not None:
-            _make_folder(output)
+        _make_folder(output)
         _tell(blinded.score(), "blind", output, as_json=as_json, quiet=quiet)
         return
     if compare is not None:
-        others = {"EVAL_SET": eval_set_dir, "--sheet": sheet, "--pred": pred, "--save-pred": save_pred}
-        others |= {"--inception": inception, "--lpips": lpips, "--initial": initial, "--limit": limit}
-        others |= {"--weights": weights, "--trained": trained, "--against": against}
-        refuse("--compare reads two eval.json", others)
-        if output is not None:
-            _make_folder(output)
+        request.check_compare({"EVAL_SET": eval_set_dir, "--sheet": sheet})
+        _make_folder(output)
         _tell(_compared(*compare), "compare", output, as_json=as_json, quiet=quiet)
         return
     if eval_set_dir is None:
@@ -210,19 +212,22 @@ def app(
             written = blinded.write(eval_set, request, on_record)
         _tell(written, "blind", None, as_json=as_json, quiet=quiet)
         return
-    # Before minutes of work, not after.
+    # before minutes of work, not after
     for folder in (output, sheet.parent if sheet is not None else None, save_pred):
-        if folder is not None:
-            _make_folder(folder)
+        _make_folder(folder)
     with _progress(shown=not quiet) as on_record:
         measured = request.measure(eval_set, on_record)
     _tell(measured, "eval", output, as_json=as_json, quiet=quiet)
     if sheet is not None:
-        import numpy as np
+        _save_sheet(measured, sheet, sheet_rows)
 
-        from deocclude.io.images import save_image
 
-        save_image(np.asarray(measured.draw_sheet(sheet_rows)), sheet)
+def _save_sheet(measured: Measured, path: Path, rows: int) -> None:
+    import numpy as np
+
+    from deocclude.io.images import save_image
+
+    save_image(np.asarray(measured.draw_sheet(rows)), path)
 
 
 def _compared(path_a: Path, path_b: Path) -> Measured:
@@ -233,7 +238,7 @@ def _compared(path_a: Path, path_b: Path) -> Measured:
 
 
 def _tell(measured: Measured, name: str, output: Path | None, *, as_json: bool, quiet: bool) -> None:
-    """Write NAME.json and NAME.md to the output folder, and print the one or the other."""
+    """Write NAME.json and NAME.md to the output folder and print one of both."""
     if output is not None:
         from deocclude.io.images import save_text
 
@@ -253,7 +258,7 @@ def _open_set(folder: Path) -> EvalSet | SceneSet:
 
 
 def _initial_kinds(text: str | None) -> tuple[str, ...]:
-    """The kinds named; none where nothing is said."""
+    """Kinds of initial masks named in `text`; empty for None."""
     if text is None:
         return ()
     from deocclude.evaluation import INITIAL_KINDS
@@ -267,7 +272,7 @@ def _initial_kinds(text: str | None) -> tuple[str, ...]:
 
 @contextmanager
 def _progress(shown: bool) -> Iterator[OnRecord | None]:
-    """A callback that moves a bar on stderr, or None where nobody watches."""
+    """A callback that moves a progress bar on stderr, or None if stderr is not a terminal."""
     if not shown or not sys.stderr.isatty():
         yield None
         return
@@ -280,7 +285,10 @@ def _progress(shown: bool) -> Iterator[OnRecord | None]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def _make_folder(folder: Path) -> None:
+def _make_folder(folder: Path | None) -> None:
+    """Make an output folder. Raises DeoccludeError if that fails or the folder is not writable."""
+    if folder is None:
+        return
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What `deocclude eval` does without measuring: pictures for a blind comparison, and the count of a judge's answers."""
+"""Blind comparison in `deocclude eval`: write the pictures, count the answers of a judge."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BlindRequest:
-    """--blind, --blind-against, --seed, --save-recovered, --blind-score and --blind-key; None where not given."""
+    """--blind, --blind-against, --seed, --save-recovered, --blind-score and --blind-key; None if not given."""
 
     folder: Path | None
     against: tuple[str, ...]
@@ -28,7 +28,7 @@ class BlindRequest:
 
     @property
     def target(self) -> Path | None:
-        """The folder that pictures go to; None when none are asked for."""
+        """Output folder of pictures; None without pictures."""
         return self.recovered if self.folder is None else self.folder
 
     def check(self, request: Request, others: Mapping[str, object]) -> None:
@@ -53,17 +53,17 @@ class BlindRequest:
             others.pop("-o")
             others |= {"--weights": request.weights, "--trained": request.trained, "--limit": request.limit}
             others |= {"-m": request.model != "base", "--device": request.device != "auto"}
-        refuse(f"{asked[0]} measures nothing", others)
+        refuse(f"{asked[0]} does not measure", others)
 
     def score(self) -> Measured:
-        """The answers counted."""
+        """Count the answers."""
         from deocclude.evaluation.blind_comparison import score_answers, score_to_markdown
 
         score = score_answers(self.answers, self.key)
         return Measured(score, score_to_markdown(score))
 
     def write(self, eval_set: EvalSet | SceneSet, request: Request, on_record: OnRecord | None) -> Measured:
-        """The pictures of --blind or --save-recovered written. on_record: as in `Request.measure`."""
+        """Write the pictures of --blind or --save-recovered. on_record: as in `Request.measure`."""
         from deocclude.data.evalsets.scenes import SceneSet
         from deocclude.evaluation.blind_comparison import save_recovered, write_comparison
 
@@ -74,14 +74,14 @@ class BlindRequest:
         model, predictor = request.load_model()
         if self.folder is None:
             done = save_recovered(eval_set, predictor, self.recovered, limit=request.limit, on_record=on_record)
-            why = "nothing is hidden"
+            why = "not occluded"
             text = f"{self.recovered}: {done['people']} recovered photos"
         else:
             done = write_comparison(
                 eval_set, predictor, self.folder, model=model, against=self.against or ("inpainting",),
                 seed=self.seed or 0, limit=request.limit, on_record=on_record,
             )  # fmt: skip
-            why = "less than 5 % is hidden, or everything"
+            why = "less than 5 % or all of the person is occluded"
             text = f"{self.folder}: {done['pictures']} pictures, {model} against {', '.join(done['against'])}"
             text += f"; the key, which judges must not see, is {done['key']}"
         if done["skipped"]:

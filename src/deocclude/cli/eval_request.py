@@ -1,4 +1,4 @@
-"""What `deocclude eval` is asked to measure: checked, run over the set, and summed up."""
+"""The request of `deocclude eval`: check the options, evaluate the set, summarise."""
 
 from __future__ import annotations
 
@@ -25,7 +25,13 @@ OnRecord = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Measured:
-    """What is told: the figures, the same as Markdown, and how to draw a contact sheet of so many rows."""
+    """Result of a request.
+
+    Attributes:
+        summary: the figures, JSON-ready.
+        markdown: the same as Markdown.
+        draw_sheet: number of rows -> contact sheet; None if there is none.
+    """
 
     summary: dict[str, Any]
     markdown: str
@@ -34,7 +40,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Request:
-    """What to measure, and how: the options by their names. initial: empty where nothing was said."""
+    """Options of `deocclude eval` by their names; `initial` is empty if not given."""
 
     model: str
     device: str
@@ -59,13 +65,13 @@ class Request:
             others |= {"-m": self.model != "base", "--device": self.device != "auto"}
             refuse("--pred reads another system's files", others)
             if len(self.initial) > 1:
-                raise UsageError(f"--pred starts from one kind of initial mask, got {', '.join(self.initial)}")
+                raise UsageError(f"--pred takes one kind of initial mask, got {', '.join(self.initial)}")
         elif self.allow_missing:
             raise UsageError("--allow-missing goes with --pred DIR")
         if self.trained is not None:
             refuse("--trained measures one file", {"--weights": self.weights, "-m": self.model != "base"})
             if "photo" in self.initial:
-                raise UsageError("--trained finds nobody in a photo: it takes no --initial photo")
+                raise UsageError("--trained does not detect people: it takes no --initial photo")
             if self.size_px is not None and self.size_px % 32:
                 raise UsageError(f"--size must be a multiple of 32, as in training, got {self.size_px}")
         elif self.stage1 is not None or self.size_px is not None:
@@ -76,14 +82,23 @@ class Request:
             from deocclude.evaluation.scores import OURS, STORED, TRAINED
 
             if self.against.absolute().name in (OURS, STORED, TRAINED):
-                raise UsageError(f"--against: its row has the folder's name, but {self.against.name} names the model")
+                raise UsageError(
+                    f"--against: the folder's name is that of its row; {self.against.name} is that of the model"
+                )
+
+    def check_compare(self, others: Mapping[str, object]) -> None:
+        """Raise UsageError for options that --compare does not take. others: options that `self` lacks."""
+        own = {"--pred": self.pred, "--save-pred": self.save_pred, "--inception": self.inception}
+        own |= {"--lpips": self.lpips, "--initial": self.initial or None, "--limit": self.limit}
+        own |= {"--weights": self.weights, "--trained": self.trained, "--against": self.against}
+        refuse("--compare reads two eval.json", dict(others) | own)
 
     def _about_content(self) -> dict[str, Path | None]:
-        """The options that ask for more of the appearance."""
+        """Options that need the recovered appearance."""
         return {"--inception": self.inception, "--lpips": self.lpips, "--against": self.against}
 
     def measure(self, eval_set: EvalSet | SceneSet, on_record: OnRecord | None) -> Measured:
-        """Run over the set and sum up. on_record: called with (done, all) after every picture."""
+        """Evaluate the set and summarise. on_record: called with (done, all) after every picture."""
         from deocclude.data.evalsets.scenes import SceneSet
 
         if isinstance(eval_set, SceneSet):
@@ -91,15 +106,13 @@ class Request:
         return self._measure_people(eval_set, on_record)
 
     def load_model(self) -> tuple[str, Predictor]:
-        """The model that recovers appearance, and its name. Raises UsageError for a training of stage 1 alone."""
+        """Name and predictor of a model that recovers appearance. Raises UsageError for trained weights of stage 1."""
         if self.trained is None:
             return self.model, self._load(self.weights)
-        from deocclude.cli.eval_trained import name_of
-
         predictor = self._open_trained(self.trained)
         if not predictor.paints:
-            raise UsageError(f"{self.trained} is stage 1 alone, which recovers no appearance")
-        return name_of(self.trained, predictor), predictor
+            raise UsageError(f"{self.trained} is stage 1 alone and recovers no appearance")
+        return _name_of(self.trained, predictor), predictor
 
     def _measure_scenes(self, scenes: SceneSet, on_record: OnRecord | None) -> Measured:
         from deocclude.evaluation import draw_scene_sheet, evaluate_scenes, scenes_to_markdown, summarise_scenes
@@ -136,13 +149,11 @@ class Request:
             predictor = StoredPredictions.open(self.pred, records, allow_missing=self.allow_missing)
             name, kinds = self.pred.resolve().name, self.initial or PROMPTED_KINDS[:1]
         elif self.trained is not None:
-            from deocclude.cli.eval_trained import about_trained, name_of, note_on
-
             predictor = self._open_trained(self.trained)
             if not predictor.paints:
-                refuse(f"{self.trained} is stage 1 alone, whose masks are measured", self._about_content())
-            name, kinds = name_of(self.trained, predictor), self.initial or PROMPTED_KINDS
-            notes, about = [note_on(predictor)], {"trained": about_trained(self.trained, self.stage1, predictor)}
+                refuse(f"{self.trained} is stage 1 alone and only its masks are measured", self._about_content())
+            name, kinds = _name_of(self.trained, predictor), self.initial or PROMPTED_KINDS
+            notes, about = [_note_on(predictor)], {"trained": _about_trained(self.trained, self.stage1, predictor)}
             content = content and predictor.paints
         else:
             predictor = self._load(self.weights)
@@ -169,7 +180,7 @@ class Request:
         )
 
     def _recovery_of(self, eval_set: EvalSet) -> Callable[[EvalSample], NDArray[np.uint8]]:
-        """What `against` recovers of a sample: a folder of recovered photos, or the weights that it holds."""
+        """Recovery by `against`, which is a folder of recovered photos or of weights."""
         from deocclude.evaluation.blind_comparison import occluded_records, read_recovered
 
         if any(self.against.glob("*.png")):
@@ -190,7 +201,7 @@ class Request:
 
 
 def refuse(why: str, options: Mapping[str, object]) -> None:
-    """Raise UsageError when one of the options was given: neither None nor False."""
+    """Raise UsageError if one of the options was given, that is, neither None nor False."""
     for name, value in options.items():
         if value is not None and value is not False:
             raise UsageError(f"{why}: it takes no {name}")
@@ -206,3 +217,29 @@ def _typical_poses(weights: Path | None) -> TypicalPoses | None:
         if folder is not None and (folder / "typical_poses.npz").is_file():
             return TypicalPoses(read_poses(folder / "typical_poses.npz"))
     return None
+
+
+def _name_of(weights: Path, predictor: TrainedPredictor) -> str:
+    """FOLDER/FILE (NETWORK): the folder says more about a run than best.safetensors does."""
+    file = weights.resolve()
+    return f"{file.parent.name}/{file.name} ({predictor.network})"
+
+
+def _note_on(predictor: TrainedPredictor) -> str:
+    """How the network was run, in one line for the report."""
+    how = f"the network runs in torch: one prediction on each crop of {predictor.size_px} px, no averaging, and "
+    how += "everyone is completed, however little seems hidden"
+    return how if predictor.paints else f"{how}; stage 1 alone recovers no appearance, so that only masks are measured"
+
+
+def _about_trained(weights: Path, stage1: Path | None, predictor: TrainedPredictor) -> dict[str, Any]:
+    """For eval.json: file, its hash, network, side of the crops in pixels, and file and hash of stage 1."""
+    about = {"network": predictor.network, "size_px": predictor.size_px}
+    return _file(weights) | about | {"stage1": None if stage1 is None else _file(stage1)}
+
+
+def _file(weights: Path) -> dict[str, str | None]:
+    from deocclude.checkpoints.files import weights_file
+    from deocclude.io.request_stamp import file_digest
+
+    return {"file": str(weights), "sha256": file_digest(weights_file(weights))}

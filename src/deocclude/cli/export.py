@@ -1,4 +1,4 @@
-"""`deocclude export`: trained weights into the folder that `run` loads from."""
+"""`deocclude export`: trained weights into a weights folder for `run`."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ def app(
     ],
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", metavar="DIR", help="Weights folder; the package's own if not given."),
+        typer.Option("-o", "--output", metavar="DIR", help="Weights folder; default: the package's own."),
     ] = None,
     model: Annotated[str, typer.Option("-m", "--model", help="Name of the model in the manifest.")] = "base",
     amodal_threshold: Annotated[
-        float, typer.Option("--amodal-threshold", help="Stage 1: probability from which a hidden pixel is body.")
+        float, typer.Option("--amodal-threshold", help="Stage 1: probability from which an occluded pixel is body.")
     ] = 0.5,
     mean: Annotated[
-        bool, typer.Option("--mean", help="Of checkpoints of one network their mean, kept as mean.safetensors.")
+        bool, typer.Option("--mean", help="Average checkpoints of one network, saved as mean.safetensors.")
     ] = False,
     sizes: Annotated[
-        str, typer.Option("--sizes", help="Pictures that stages 1 and 2 take: any, in steps, or fixed to 256x256.")
+        str, typer.Option("--sizes", help="Input sizes of stages 1 and 2: any, in steps, or fixed to 256x256.")
     ] = "any",
     data_note: Annotated[
-        str | None, typer.Option("--data-note", metavar="TEXT", help="What they were trained on, for the manifest.")
+        str | None, typer.Option("--data-note", metavar="TEXT", help="Training data, for the manifest.")
     ] = None,
     licence: Annotated[
-        str | None, typer.Option("--licence", metavar="TEXT", help="Of the model, for the manifest.")
+        str | None, typer.Option("--licence", metavar="TEXT", help="Licence of the model, for the manifest.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Export trained weights to ONNX, check them against torch, and enter them in the manifest.
 
-    What --data-note and --licence do not say stays as the folder's manifest has it; in a new one it is "not stated".
+    Without --data-note and --licence the manifest's entries stay; in a new manifest they are "not stated".
     """
     from deocclude.export.to_onnx import check_distinct, export_to_weights
     from deocclude.inference.runtime import BUNDLED_WEIGHTS

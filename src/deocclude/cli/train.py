@@ -18,18 +18,18 @@ Output = Annotated[
         "-o",
         "--output",
         metavar="DIR",
-        help="Weights, log.jsonl, config.yaml and last.pt go here; runs/STAGE if not given.",
+        help="Folder of weights, log.jsonl, config.yaml and last.pt; default runs/STAGE.",
     ),
 ]
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="a.b=c", help="Override a key of the config.")]
-Fresh = Annotated[bool, typer.Option("--overwrite", help="Start anew instead of resuming from the folder's last.pt.")]
+Fresh = Annotated[bool, typer.Option("--overwrite", help="Start from step 0 instead of resuming from last.pt.")]
 
 
 @app.command()
 def mask(
     config: Config, output: Output = None, settings: Settings = None, overwrite: Fresh = False, quiet: Quiet = False
 ) -> None:
-    """Stage 1: repair the initial mask, complete it, parse it."""
+    """Stage 1: refine the initial mask, complete it, parse both masks."""
     _train("mask", config, output, settings, overwrite, quiet)
 
 
@@ -37,7 +37,7 @@ def mask(
 def content(
     config: Config, output: Output = None, settings: Settings = None, overwrite: Fresh = False, quiet: Quiet = False
 ) -> None:
-    """Stage 2: recover the hidden appearance. Needs stage 1's weights (content.parsing_weights)."""
+    """Stage 2: recover the occluded appearance. Needs stage 1's weights (content.parsing_weights)."""
     _train("content", config, output, settings, overwrite, quiet)
 
 
@@ -45,7 +45,7 @@ def content(
 def people(
     config: Config, output: Output = None, settings: Settings = None, overwrite: Fresh = False, quiet: Quiet = False
 ) -> None:
-    """The people detector: a box and a score for everyone in a photo."""
+    """The people detector: a box and a score for every person in a photo."""
     _train("people", config, output, settings, overwrite, quiet)
 
 
@@ -53,7 +53,7 @@ def people(
 def single(
     config: Config, output: Output = None, settings: Settings = None, overwrite: Fresh = False, quiet: Quiet = False
 ) -> None:
-    """One network for both stages, to compare the two with (configs/baselines/one-stage.yaml)."""
+    """A one-stage baseline: one network for masks and content (configs/baselines/one-stage.yaml)."""
     _train("single", config, output, settings, overwrite, quiet)
 
 
@@ -76,6 +76,6 @@ def _train(
     from accelerate import PartialState
 
     run = PartialState()
-    if run.is_main_process:  # of several processes, the one that validated
+    if run.is_main_process:  # of several processes, the one that validates
         typer.echo(f"{outcome.best_weights} score {outcome.best_score:.4f} after {outcome.steps} steps")
     run.destroy_process_group()

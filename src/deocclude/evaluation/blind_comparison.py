@@ -1,10 +1,10 @@
-"""Blind comparison of recovered appearance: a judge sees two candidates of one person and not which method made which.
+"""Blind comparison of recovered appearance: the judge sees two candidates of one person, not their methods.
 
-    DIR/pictures/0007.png    the person as given with the hidden region hatched, then candidate 1 and candidate 2
+    DIR/pictures/0007.png    the photo with the occluded region hatched, then candidate 1 and candidate 2
     DIR/answers.csv          picture, answer (1, 2 or =), note: the judge fills it in
-    DIR-key.json             beside DIR and not for the judge: record, opponent and the model's place of every picture
+    DIR-key.json             beside DIR, not for the judge: record, opponent and position of the model for every picture
 
-Both candidates are photos with the hidden part recovered from the true masks. Masks are judged nowhere.
+Both candidates are photos with the occluded part recovered from the true masks. Masks are not compared.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ TIE = "="
 _BASELINES = {"inpainting": inpaint_from_body, "mean-colour": mean_colour}
 
 _CANDIDATE_PX = 512  # longer side, at most
-_MARGIN = 0.125  # of the person's box, at each side: the working crop's
+_MARGIN = 0.125  # of the person's box, at each side, as in the working crop
 _GAP_PX = 8
 _CAPTION_PX = 20
 _TEXT_PX = 14
@@ -67,21 +67,24 @@ def write_comparison(
     limit: int | None = None,
     on_record: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """Write pictures of the model against every opponent, the empty answers and the key.
+    """Write pictures of the model against every opponent, empty answers and the key.
 
     Args:
+        eval_set: the evaluation set.
+        predictor: recovers the model's candidates.
         folder: new or empty. The key is written beside it, before any picture.
-        model: what the key calls the predictor.
+        model: name of the predictor in the key.
         against: opponents: "inpainting", "mean-colour", or a folder that `save_recovered` wrote.
-        seed: of the order of the pictures and of the candidates; the model comes first in half of each opponent's.
-        limit: at most this many records, see `draw_records`; people are skipped among those.
+        seed: of the order of pictures and candidates; the model is first in half of each opponent's pictures.
+        limit: at most this many records, see `draw_records`; unsuitable people among them are skipped.
         on_record: called with (done, all) after every picture.
 
-    Returns what was written, as JSON can hold it: folder, key, against, pictures, people, skipped.
+    Returns:
+        JSON-ready: folder, key, model, against, pictures, people, skipped.
 
     Raises:
-        UsageError: the folder is not empty, the key is there already, or an opponent is named twice.
-        InputError: nobody to judge, an unknown opponent, or a folder that lacks a photo or has one of another size.
+        UsageError: the folder is not empty, the key exists, or an opponent is named twice.
+        InputError: no suitable people, an unknown opponent, or a folder with a missing photo or one of another size.
         MissingExtraError: OpenCV is needed for inpainting and not installed.
     """
     folder = Path(folder)
@@ -90,7 +93,7 @@ def write_comparison(
     if key.exists():
         raise UsageError(f"{key} is the key of another comparison: remove it, or name another folder")
     if len(set(against)) < len(against):
-        raise UsageError(f"every opponent is named once, got {', '.join(against)}")
+        raise UsageError(f"each opponent must be named once, got {', '.join(against)}")
     records, skipped = _people_to_judge(eval_set, limit)
     opponents = {name: _opponent(name, records) for name in against}
     rng = np.random.default_rng(seed)
@@ -112,12 +115,12 @@ def write_comparison(
     content = {"format": FORMAT, "set": eval_set.name, "model": model, "against": list(against), "seed": seed}
     save_text(json.dumps(content | {"pictures": pictures}, indent=1) + "\n", key)
     by_id = {record.id: record for record in records}
-    # In the order of the names, so that the times of the files tell nothing.
+    # in the order of the names, so that file times do not reveal the opponent
     for done, row in enumerate(pictures, start=1):
         sample = eval_set.load(by_id[row["record_id"]])
-        ours = predictor.recover(sample.photo, sample.visible, sample.amodal)
-        theirs = opponents[row["opponent"]](sample)
-        candidates = (ours, theirs) if row["model_is"] == 1 else (theirs, ours)
+        own = predictor.recover(sample.photo, sample.visible, sample.amodal)
+        other = opponents[row["opponent"]](sample)
+        candidates = (own, other) if row["model_is"] == 1 else (other, own)
         save_image(draw_candidates(sample, *candidates), folder / "pictures" / row["picture"])
         if on_record is not None:
             on_record(done, len(pictures))
@@ -144,9 +147,9 @@ def save_recovered(
     limit: int | None = None,
     on_record: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """Write FOLDER/ID.png of everyone who is occluded: the photo, recovered from the true masks, at its size.
+    """Write FOLDER/ID.png for every occluded person: the photo, recovered from the true masks, at its size.
 
-    Another build of the package compares itself with these. Arguments, errors and result as of `write_comparison`.
+    They are opponents for another build of the package. Arguments, errors and result as in `write_comparison`.
     """
     folder = Path(folder)
     _check_empty(folder)
@@ -161,21 +164,29 @@ def save_recovered(
 
 
 def occluded_records(eval_set: EvalSet, limit: int | None) -> list[EvalRecord]:
-    """Of at most `limit` records, see `draw_records`, those of whom something is hidden: whose photos are saved."""
+    """The occluded people among at most `limit` records, see `draw_records`."""
     return [record for record in draw_records(eval_set.records, limit) if record.hidden_fraction > 0]
 
 
 def key_of(folder: str | Path) -> Path:
-    """Where the key of a comparison lies: DIR-key.json beside DIR."""
+    """Path of the key of a comparison: DIR-key.json beside DIR."""
     folder = Path(folder).resolve()
     return folder.with_name(f"{folder.name}-key.json")
 
 
 def draw_candidates(sample: EvalSample, first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The picture that a judge sees: the person as given at half size, then both candidates, (H', W', 3) uint8.
+    """The picture for the judge: the hatched photo at half size, then both candidates.
 
-    first, second: (H, W, 3) uint8, photos with the hidden part recovered. All three show the person's box with a
-    margin, its longer side at most 512 px; small people are enlarged by a whole factor, pixels as they are.
+    All three show the person's box with a margin, the longer side at most 512 px; small people are enlarged by an
+    integer factor without interpolation.
+
+    Args:
+        sample: the person.
+        first: (H, W, 3) uint8, photo with the occluded part recovered.
+        second: as `first`.
+
+    Returns:
+        (H', W', 3) uint8.
     """
     size_hw = sample.photo.shape[:2]
     x0, y0, x1, y1 = mask_to_box_xyxy(sample.amodal)
@@ -206,27 +217,27 @@ def draw_candidates(sample: EvalSample, first: NDArray[np.uint8], second: NDArra
 
 
 def _people_to_judge(eval_set: EvalSet, limit: int | None) -> tuple[list[EvalRecord], int]:
-    """Records of people of whom at least HIDDEN_SHARE is hidden and something is seen, and how many others there are.
+    """Records of partly visible people with at least HIDDEN_SHARE occluded, and the number of other records.
 
-    Raises InputError when nobody is left.
+    Raises InputError without such people.
     """
     drawn = draw_records(eval_set.records, limit)
     records = [record for record in drawn if HIDDEN_SHARE <= record.hidden_fraction < 1]
     if not records:
         raise InputError(
-            f"no blind comparison: of nobody of {len(drawn)} in {eval_set.folder} "
-            f"{100 * HIDDEN_SHARE:.0f} % or more is hidden and something visible"
+            f"no blind comparison: none of {len(drawn)} people in {eval_set.folder} is partly visible with "
+            f"{100 * HIDDEN_SHARE:.0f} % or more occluded"
         )
     return records, len(drawn) - len(records)
 
 
 def _places(count: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """(count,) of 1 and 2 in random order, equally many of both, so that a judge's preferred side favours nobody."""
+    """(count,) of 1 and 2 in random order, equally many of both, so that a preferred side has no effect."""
     return rng.permutation((np.arange(count) + rng.integers(2)) % 2) + 1
 
 
 def _opponent(name: str, records: Sequence[EvalRecord]) -> Recover:
-    """How an opponent recovers a sample, (H, W, 3) uint8. Raises as `write_comparison`."""
+    """The recovery of an opponent. Raises as `write_comparison`."""
     if name in _BASELINES:
         if name == "inpainting":
             require_cv2()  # before the first picture
@@ -237,7 +248,7 @@ def _opponent(name: str, records: Sequence[EvalRecord]) -> Recover:
 
 
 def read_recovered(folder: Path, records: Sequence[EvalRecord]) -> Recover:
-    """How a folder that `save_recovered` wrote recovers a sample. Raises InputError where it lacks a record's photo."""
+    """Recovery from a folder that `save_recovered` wrote. Raises InputError if a record's photo is missing."""
     lacking = [record.id for record in records if not _recovered(folder, record.id).is_file()]
     if lacking:
         lacks = f"{len(lacking)} of {len(records)} recovered photos, the first {lacking[0]}.png"
@@ -253,7 +264,7 @@ def read_recovered(folder: Path, records: Sequence[EvalRecord]) -> Recover:
 def _recovered_by(
     paint: Callable[[NDArray[np.uint8], NDArray[np.bool_]], NDArray[np.uint8]], sample: EvalSample
 ) -> NDArray[np.uint8]:
-    """A baseline's content in the working crop, as `evaluate` scores it, pasted into the photo as the model's is."""
+    """A baseline's content in the working crop, as `evaluate` scores it, pasted into the photo as the model's."""
     size_hw = sample.amodal.shape
     crop = SquareCrop.from_box_xyxy(mask_to_box_xyxy(sample.amodal), WORKING_MARGIN, WORKING_PX)
     content = paint(crop.extract(sample.photo), crop.extract(sample.visible))
@@ -275,7 +286,7 @@ def _check_empty(folder: Path) -> None:
 
 
 def _resized(array: NDArray[np.uint8], size_wh: tuple[int, int]) -> Image.Image:
-    """Pixels repeated where they grow, filtered where they shrink."""
+    """Resize: nearest neighbour when enlarging, Lanczos when reducing."""
     grows = size_wh[0] >= array.shape[1]
     kernel = Image.Resampling.NEAREST if grows else Image.Resampling.LANCZOS
     return Image.fromarray(np.ascontiguousarray(array)).resize(size_wh, kernel)
@@ -285,15 +296,16 @@ def _resized(array: NDArray[np.uint8], size_wh: tuple[int, int]) -> Image.Image:
 
 
 def score_answers(answers: str | Path, key: str | Path | None = None) -> dict[str, Any]:
-    """Count whom the judge preferred, by opponent, as JSON can hold it.
+    """Count the judge's preferences by opponent.
 
     Args:
-        answers: the filled-in answers.csv. A picture without a row or an answer is unanswered, which is no error.
+        answers: the filled-in answers.csv. A picture without a row or an answer counts as unanswered.
         key: the key of the comparison; None takes the one beside the folder of the answers.
 
-    Returns set, model, key, pictures, unanswered (names), and a row for each opponent: preferred, not_preferred, tied,
-    pictures; share = preferred / (preferred + not_preferred) with its 95 % interval, None without a preference; lost,
-    the pictures whose opponent was preferred, with their records and notes.
+    Returns:
+        JSON-ready: set, model, answers, key, pictures, unanswered (names), and rows by opponent: preferred,
+        not_preferred, tied, pictures; share = preferred / (preferred + not_preferred) with its 95 % interval, None
+        without a preference; lost, pictures with the opponent preferred, with records and notes.
 
     Raises:
         InputError: no key, an unreadable file, an unknown picture, a picture twice, or an answer other than 1, 2 and =.
@@ -338,7 +350,7 @@ def score_answers(answers: str | Path, key: str | Path | None = None) -> dict[st
 
 
 def score_to_markdown(score: Mapping[str, Any]) -> str:
-    """The score as a Markdown table with its explanation. Ends with a line break."""
+    """The score as a Markdown table with explanations and a final line break."""
     rows = [
         [
             row["opponent"],
@@ -352,10 +364,10 @@ def score_to_markdown(score: Mapping[str, Any]) -> str:
     ]
     header = ["against", "preferred", "not preferred", "tied", "share preferred, 95 % interval", "pictures"]
     lines = [
-        f"- Share preferred: how often {score['model']} was preferred, of the pictures with a preference; ties are "
-        "left out. 0.5 is no difference.",
-        "- Interval: Wilson's score interval (Wilson 1927), which takes pictures as independent; those of one person "
-        "resemble each other.",
+        f"- Share preferred: fraction of pictures with {score['model']} preferred, without ties. 0.5 means no "
+        "difference.",
+        "- Interval: Wilson score interval (Wilson 1927), which assumes independent pictures; pictures of one person "
+        "are correlated.",
     ]
     for row in score["rows"]:
         if row["lost"]:
@@ -369,8 +381,8 @@ def score_to_markdown(score: Mapping[str, Any]) -> str:
 
 
 def _read_answers(path: Path, known: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
-    """(answer, note) by picture, of those that are answered. Bad rows are told in one line: the first, and how many."""
-    # with a byte-order mark where a spreadsheet wrote it
+    """(answer, note) of answered pictures. Raises InputError with the first bad row and the number of others."""
+    # spreadsheets write a byte-order mark
     table = csv.DictReader(io.StringIO(_read_text(path, encoding="utf-8-sig"), newline=""))
     try:
         columns, rows = table.fieldnames or [], [(table.line_num, row) for row in table]
@@ -383,7 +395,7 @@ def _read_answers(path: Path, known: Mapping[str, Any]) -> dict[str, tuple[str, 
     bad = []
     for line, row in rows:
         picture, answer = ((row[column] or "").strip() for column in ("picture", "answer"))
-        note = ",".join([row.get("note") or "", *row.get(None, [])])  # of commas that nobody quoted
+        note = ",".join([row.get("note") or "", *row.get(None, [])])  # unquoted commas split a note
         if picture not in known:
             bad.append(f"line {line}: no picture {picture!r} in the key")
         elif answer not in ("", "1", "2", TIE):
@@ -399,7 +411,7 @@ def _read_answers(path: Path, known: Mapping[str, Any]) -> dict[str, tuple[str, 
 
 
 def _read_key(path: Path) -> dict[str, Any]:
-    """The key's content. Raises InputError for another file."""
+    """Read a key. Raises InputError for another file."""
     if not path.is_file():
         raise InputError(f"no key of a blind comparison: looked for {path}")
     try:

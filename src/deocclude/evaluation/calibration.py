@@ -1,4 +1,4 @@
-"""How a model's answer "is anything hidden" is calibrated: on people whose truth is known, kept in the manifest."""
+"""Calibration of the occlusion probability on evaluation sets; the result is stored in the manifest."""
 
 from __future__ import annotations
 
@@ -25,11 +25,20 @@ def calibrate(
     device: str = "auto",
     on_record: Callable[[int, int], None] | None = None,
 ) -> HiddenCalibration:
-    """Fit a model's calibration on evaluation sets, over exact, degraded and box initial masks, and write it down.
+    """Fit a model's occlusion probability on evaluation sets, over exact, degraded and box initial masks.
 
-    Other sets than those that are reported on, so that the figures mean something. It goes into the manifest's row of
-    stage 1, as hidden_calibration, with the sets' names; exporting stage 1 anew removes it. Raises UsageError for an
-    unknown model or sets in which everybody or nobody is hidden.
+    The result is written to the manifest's row of stage 1 as hidden_calibration, with the names of the sets. A new
+    export of stage 1 removes it.
+
+    Args:
+        sets: other sets than those of reported figures.
+        model: name in the manifest.
+        weights_dir: folder of the manifest; None for the bundled one.
+        device: auto, cpu or cuda.
+        on_record: called with (done, all) after every record.
+
+    Raises:
+        UsageError: an unknown model, or sets with only occluded or only unoccluded people.
     """
     info = find_model(model, weights_dir)
     networks, _ = open_networks(info, device)

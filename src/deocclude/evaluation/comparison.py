@@ -1,4 +1,4 @@
-"""Two models on one evaluation set, person by person: from two eval.json to the differences and how sure they are."""
+"""Paired comparison of two models on one evaluation set: from two eval.json to differences with intervals."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from deocclude.evaluation.tables import json_ready, markdown_table, number
 from deocclude.metrics.significance import paired_bootstrap
 
 Row = Mapping[str, Any]  # one score in eval.json
-Key = tuple[str, str]  # of a score: what was measured (kind of initial mask, or method), record id
+Key = tuple[str, str]  # of a score: kind of initial mask or method, and record id
 
-SURE = 0.05  # a p-value below it is told as a difference
+SIGNIFICANCE_LEVEL = 0.05  # of the p-value below which a difference is reported
 FEW_PEOPLE = 20  # a rule of thumb: below it a percentile interval is clearly too narrow
 
 
 @dataclass(frozen=True)
 class Measure:
-    """A figure that two models are compared by. key: of a score in eval.json; hidden: over people who are hidden."""
+    """A measure of the comparison. key: of a score in eval.json; hidden: over occluded people, else unoccluded."""
 
     name: str
     key: str
@@ -36,18 +36,18 @@ class Measure:
 
 
 MASK_MEASURES = (
-    Measure("full IoU", "full_iou"),
+    Measure("amodal IoU", "full_iou"),
     Measure("invisible IoU", "invisible_iou"),
     Measure("visible IoU", "visible_iou"),
     Measure("extra", "extra_share", lower_is_better=True),
-    Measure("false completion", "extra_share", lower_is_better=True, hidden=False),
+    Measure("false-positive completion", "extra_share", lower_is_better=True, hidden=False),
 )
 CONTENT_MEASURES = (
     Measure("L1", "l1", lower_is_better=True, digits=2),
     Measure("PSNR dB", "psnr_db", digits=2),
     Measure("SSIM", "ssim"),
 )
-# By the network that makes them, as eval.json calls it: only one network's figures compare.
+# by the name of their network in eval.json: values compare only for the same network
 NETWORK_MEASURES = {
     "mobilenet": (Measure("feature distance", "feature_distance", lower_is_better=True),),
     "lpips": (
@@ -60,10 +60,15 @@ _LABELS = {"mobilenet": "the feature distance", "lpips": "LPIPS"}
 
 @dataclass(frozen=True)
 class ReadEvaluation:
-    """What is compared of an eval.json. masks: the model's scores by (initial, record); content by (masks, record).
+    """The compared part of an eval.json.
 
-    The second's first part is TRUE_MASKS or PREDICTED_MASKS. first_initial: what predicted masks started from.
-    networks: the hash of each network of NETWORK_MEASURES, None for one that was not there or not yet known of.
+    Attributes:
+        name: of the model.
+        set_name: of the evaluation set.
+        first_initial: kind of initial mask of content from predicted masks.
+        masks: the model's scores by (initial mask, record id).
+        content: the model's scores by (TRUE_MASKS or PREDICTED_MASKS, record id).
+        networks: hash of each network of NETWORK_MEASURES; None if it was missing.
     """
 
     name: str
@@ -78,7 +83,7 @@ class ReadEvaluation:
         """Read an eval.json of a set of people.
 
         Raises:
-            InputError: the file cannot be read, or is something else.
+            InputError: the file cannot be read or is not an eval.json of a set of people.
         """
         path = Path(path)
         try:
@@ -116,14 +121,19 @@ class ReadEvaluation:
 
 
 def compare(path_a: str | Path, path_b: str | Path, *, seed: int = 0) -> dict[str, Any]:
-    """The differences B - A of two eval.json of the same set, as a JSON-ready dictionary.
+    """Differences B - A of two eval.json of the same set, over the scores that both have.
 
-    Keys: set, a and b (file and model), rows (measure, what it was measured from, both means, difference, interval,
-    p_value, pictures, people, and which is better: "A", "B", or None where the p-value is not below 0.05), notes.
-    Only what both files hold is compared. `seed` draws the bootstrap.
+    Args:
+        path_a: eval.json of A.
+        path_b: eval.json of B.
+        seed: of the bootstrap.
+
+    Returns:
+        JSON-ready: set, a and b (file and model), rows (measure, from: initial mask or masks, both means, difference,
+        interval, p_value, pictures, people, better: "A", "B", or None for a p-value of at least 0.05), notes.
 
     Raises:
-        InputError: a file is no eval.json, the two are not of the same set and pictures, or share no initial mask.
+        InputError: a file is not an eval.json, or sets, pictures or kinds of initial masks differ.
     """
     a, b = ReadEvaluation.read(path_a), ReadEvaluation.read(path_b)
     _check_same_set(a, b, path_a, path_b)
@@ -139,7 +149,7 @@ def compare(path_a: str | Path, path_b: str | Path, *, seed: int = 0) -> dict[st
         if a.networks[network] is not None and a.networks[network] == b.networks[network]:
             measures += of_network
         elif a.networks[network] or b.networks[network]:
-            notes.append(f"{_LABELS[network]} is left out: it was not measured by the same network in both")
+            notes.append(f"{_LABELS[network]} is left out: A and B used different networks")
     for part in _shared_parts(a.content, b.content):
         if part == PREDICTED_MASKS and a.first_initial != b.first_initial:
             notes.append(
@@ -164,7 +174,7 @@ def compare(path_a: str | Path, path_b: str | Path, *, seed: int = 0) -> dict[st
 
 
 def comparison_to_markdown(comparison: Mapping[str, Any]) -> str:
-    """The comparison as a Markdown table with its explanation. Ends with a line break."""
+    """The comparison as a Markdown table with explanations and a final line break."""
     of_networks = chain.from_iterable(NETWORK_MEASURES.values())
     digits = {measure.name: measure.digits for measure in (*MASK_MEASURES, *CONTENT_MEASURES, *of_networks)}
     rows = [
@@ -182,10 +192,10 @@ def comparison_to_markdown(comparison: Mapping[str, Any]) -> str:
     ]
     header = ["from", "measure", "A", "B", "B - A, 95 % interval", "p", "better", "pictures / people"]
     lines = [
-        "- Means: over the pictures that both were measured on. Lower is better: extra, false completion, L1, "
+        "- Means: over the pictures of both. Lower is better: extra, false-positive completion, L1, "
         "feature distance, LPIPS.",
-        "- Interval and p-value: paired bootstrap of the mean difference, drawing whole people. Better: where p is "
-        f"below {SURE}; of twenty rows without any difference one is expected to be so by chance.",
+        "- Interval and p-value: paired bootstrap of the mean difference over whole people. Better: p is below "
+        f"{SIGNIFICANCE_LEVEL}; of twenty rows without a difference one is expected to be so by chance.",
         *(f"- note: {note}" for note in comparison["notes"]),
     ]
     head = f"# A and B on {comparison['set']}"
@@ -205,7 +215,7 @@ def _compared(
     known = [(one, other, person) for one, other, person in pairs if one is not None and other is not None]
     found = paired_bootstrap([other - one for one, other, _ in known], [person for *_, person in known], rng)
     better = None
-    if found.p_value < SURE:
+    if found.p_value < SIGNIFICANCE_LEVEL:
         better = "B" if (found.mean < 0) == measure.lower_is_better else "A"
     return {
         "measure": measure.name,
@@ -222,7 +232,7 @@ def _compared(
 
 
 def _check_same_set(a: ReadEvaluation, b: ReadEvaluation, path_a: str | Path, path_b: str | Path) -> None:
-    """Raise InputError unless both measured the same pictures of the same set, from some initial mask in common."""
+    """Raise InputError unless both have the same pictures of the same set and a common kind of initial mask."""
     if a.set_name != b.set_name:
         raise InputError(f"not of the same set: {path_a} is of {a.set_name}, {path_b} of {b.set_name}")
     shared = _shared_parts(a.masks, b.masks)
@@ -247,7 +257,7 @@ def _check_same_set(a: ReadEvaluation, b: ReadEvaluation, path_a: str | Path, pa
 
 
 def _shared_parts(a: Mapping[Key, Row], b: Mapping[Key, Row]) -> list[str]:
-    """The first parts of the keys that both have, in A's order."""
+    """First parts of the keys that both have, in the order of A."""
     in_b = {part for part, _ in b}
     return [part for part in dict.fromkeys(part for part, _ in a) if part in in_b]
 

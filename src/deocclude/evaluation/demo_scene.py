@@ -1,6 +1,6 @@
-"""The demo's scene: a public-domain portrait, a potted plant drawn in front of it, and how well she came back.
+"""Demo scenes: a public-domain portrait behind a drawn potted plant, and two people crossing; and their scores.
 
-Everything is measured: the plant is drawn by code, what it hides is known, and the pipeline never sees it.
+The plant is drawn by code, so that the occluded part is known; the pipeline never reads it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from deocclude.imaging.masks import mask_iou
 from deocclude.metrics.content import region_l1, region_psnr
 
 PERSON, UNKNOWN = 255, 128
-"""Values of the bundled mask: her visible pixels, and the helmet she holds, behind which nobody knows what is."""
+"""Values of the bundled mask: visible pixels of the person, and the helmet in front of unknown pixels."""
 
 _SUPERSAMPLING = 4
 _PLANT_ROOT_XY = (96.0, 456.0)
@@ -27,7 +27,15 @@ _CROSSING_HW = (540, 790)
 
 @dataclass(frozen=True)
 class Scene:
-    """A photo with part of a person hidden by us. `original`, `photo`: (H, W, 3) uint8; the masks: (H, W) bool."""
+    """A photo with a synthetic occlusion.
+
+    Attributes:
+        original: (H, W, 3) uint8, without the occluder.
+        photo: (H, W, 3) uint8, with the occluder.
+        whole: (H, W) bool, the amodal mask.
+        visible: (H, W) bool.
+        unknown: (H, W) bool, pixels of unknown truth.
+    """
 
     original: NDArray[np.uint8]
     photo: NDArray[np.uint8]
@@ -37,13 +45,13 @@ class Scene:
 
     @property
     def hidden_fraction(self) -> float:
-        """Share of her pixels that the plant hides, in [0, 1]."""
+        """Occluded fraction of the amodal mask, in [0, 1]."""
         return 1.0 - self.visible.sum() / self.whole.sum()
 
 
 @dataclass(frozen=True)
 class Score:
-    """How well a recovered person matches what was hidden. IoU in [0, 1], L1 in 0-255, PSNR in dB."""
+    """Scores of a recovered person. IoU in [0, 1], L1 on the 0-255 scale, PSNR in dB."""
 
     full_iou: float
     invisible_iou: float
@@ -65,22 +73,22 @@ def make_scene() -> Scene:
     alpha = plant[..., 3:].astype(np.float32) / 255.0
     photo = np.rint(plant[..., :3] * alpha + original * (1.0 - alpha)).astype(np.uint8)
     whole = labels == PERSON
-    # Any trace of the plant counts as hiding: a mixed pixel would tell its colour to the network.
+    # every pixel with a trace of the plant is occluded: a mixed pixel would leak its colour to the network
     return Scene(original, photo, whole, whole & (plant[..., 3] == 0), labels == UNKNOWN)
 
 
 def make_crossing() -> tuple[NDArray[np.uint8], list[Scene]]:
-    """Two people crossing: the portrait, and its mirror image behind it, before a drawn wall.
+    """Two people crossing: the portrait, and its mirror image behind it, in front of a drawn wall.
 
-    Returns the photo, (H, W, 3) uint8, and a scene for each of them, from the left: what of them is there, and what
-    is seen. The one behind is on the left.
+    Returns:
+        The photo, (H, W, 3) uint8, and a scene per person from the left. The occluded person is on the left.
     """
     assets = files("deocclude") / "assets"
     with (assets / "astronaut.jpg").open("rb") as file:
         portrait = Image.open(file).convert("RGB")
     with (assets / "astronaut_mask.png").open("rb") as file:
         labels = np.asarray(Image.open(file))
-    # she and the helmet that she holds, with the soft edge of a photo
+    # the person and her helmet, with the soft edge of a photo
     cut_out = Image.fromarray(np.where(labels > 0, np.uint8(255), np.uint8(0))).filter(ImageFilter.GaussianBlur(1))
     rows, columns = np.mgrid[: _CROSSING_HW[0], : _CROSSING_HW[1]]
     light = 1.0 - 0.3 * rows / _CROSSING_HW[0] - 0.15 * np.abs(columns / _CROSSING_HW[1] - 0.4)
@@ -118,7 +126,7 @@ def draw_plant(size_hw: tuple[int, int]) -> NDArray[np.uint8]:
     root = np.array(_PLANT_ROOT_XY)
     leaves = 34
     for i in range(leaves):
-        # From the outermost leaves, far and dark, to the inner ones, near and light.
+        # from the outer leaves, far and dark, to the inner ones, near and light
         nearness = i / (leaves - 1)
         angle = math.radians(-90 + rng.uniform(-1, 1) * (85 - 30 * nearness))
         length = rng.uniform(0.8, 1.1) * (174 - 78 * nearness)
@@ -156,7 +164,7 @@ def _draw_pot(draw: ImageDraw.ImageDraw, root: NDArray[np.float64]) -> None:
     x, y = root
     glaze = np.array([92.0, 116.0, 138.0])
     for i in range(48):
-        # Vertical strips, lit from the left, make the pot round.
+        # vertical strips, lit from the left
         u0, u1 = i / 48 * 2 - 1, (i + 1) / 48 * 2 - 1
         light = 1.15 - 0.55 * (u0 + 0.35) ** 2
         body = [(x + u0 * 66, y + 14), (x + u1 * 66, y + 14), (x + u1 * 52, y + 90), (x + u0 * 52, y + 90)]
@@ -178,10 +186,15 @@ def _rgba(rgb: NDArray[np.float64]) -> tuple[int, int, int, int]:
 
 
 def score(scene: Scene, amodal: NDArray[np.bool_], content: NDArray[np.uint8]) -> Score:
-    """Compare a recovered silhouette (H, W) bool and photo (H, W, 3) uint8 with what the plant hides.
+    """Score a recovered person.
 
-    The helmet's pixels are left out of the masks: she goes on behind it, nobody knows where. L1 and PSNR are taken
-    over all that the plant hides of her; where the silhouette misses some of it, the plant's own colour counts.
+    The helmet's pixels are excluded from the masks, because the truth behind it is unknown. L1 and PSNR are over the
+    whole occluded part; pixels outside the predicted mask keep the plant's colour.
+
+    Args:
+        scene: the truth.
+        amodal: (H, W) bool, predicted amodal mask.
+        content: (H, W, 3) uint8, recovered photo.
     """
     hidden = scene.whole & ~scene.visible
     known = ~scene.unknown
@@ -194,9 +207,9 @@ def score(scene: Scene, amodal: NDArray[np.bool_], content: NDArray[np.uint8]) -
 
 
 def mean_colour_baseline(scene: Scene) -> Score:
-    """What knowing nothing gives: the mask as it is, and her mean visible colour on all that the plant hides.
+    """Score of a trivial baseline: the visible mask unchanged, and the mean visible colour in the occluded part.
 
-    It is told where the hidden pixels are, which the pipeline has to find out.
+    The baseline gets the true occluded region, which the pipeline has to predict.
     """
     filled = scene.photo.copy()
     filled[scene.whole & ~scene.visible] = np.rint(scene.photo[scene.visible].mean(axis=0)).astype(np.uint8)
@@ -207,7 +220,7 @@ def mean_colour_baseline(scene: Scene) -> Score:
 
 
 def on_checkerboard(rgba: NDArray[np.uint8], square_px: int = 16) -> NDArray[np.uint8]:
-    """(H, W, 4) uint8 laid over a grey checkerboard, as (H, W, 3) uint8."""
+    """Composite (H, W, 4) uint8 RGBA over a grey checkerboard, (H, W, 3) uint8."""
     rows, columns = np.indices(rgba.shape[:2]) // square_px
     board = np.where((rows + columns) % 2, 204, 240)[..., None]
     alpha = rgba[..., 3:] / 255.0
@@ -215,7 +228,7 @@ def on_checkerboard(rgba: NDArray[np.uint8], square_px: int = 16) -> NDArray[np.
 
 
 def side_by_side(panels: dict[str, NDArray[np.uint8]], gap_px: int = 12, caption_px: int = 34) -> NDArray[np.uint8]:
-    """Pictures of one size, (H, W, 3) uint8 each, in a row on white, each under its caption."""
+    """Images of one size, (H, W, 3) uint8 each, in a row on white with captions above."""
     height, width = next(iter(panels.values())).shape[:2]
     sheet_width = len(panels) * (width + gap_px) + gap_px
     sheet = Image.new("RGB", (sheet_width, height + caption_px + gap_px), "white")

@@ -1,4 +1,4 @@
-"""Photos with several people and no prompt: who is found, how good their masks are, and who is in front of whom."""
+"""Protocol of scenes without prompts: detection, mask quality and depth order."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ from deocclude.metrics.detection import Matched, match_boxes, recall_precision
 
 BoolArray = NDArray[np.bool_]
 
-COUNTED_HEIGHT_PX = 96  # people at least as high are what recall and precision in the first columns speak of
+COUNTED_HEIGHT_PX = 96  # least height of people in recall and precision
 HEIGHTS_PX = (40, 96, 192, 384)
-_LEAST_VISIBLE = 0.1  # of a body: whoever shows less need not be found, and finding them is no fault
-_LEAST_HIDDEN = 0.02  # of the hidden body, for a pair to have an order
+_LEAST_VISIBLE = 0.1  # visible fraction of a body below which a person is ignored
+_LEAST_HIDDEN = 0.02  # occluded fraction of a body from which a pair has a depth order
 
 PROTOCOL = {
     "finding": (
-        "A found person is right when the box of the visible mask has an IoU of at least 0.5 with a true one, each "
-        f"taken once, the surest first. Recall and precision over people at least {COUNTED_HEIGHT_PX} px high in the "
-        f"photo. Not counted, found or not: people of whom less than {_LEAST_VISIBLE:.0%} shows, and boxes mostly in "
-        "areas whose people nobody labelled."
+        "A detection is correct if the box of its visible mask has an IoU of at least 0.5 with a true one; boxes are "
+        "matched once, by descending confidence. Recall and precision over people at least "
+        f"{COUNTED_HEIGHT_PX} px high in the photo. Ignored: people with less than {_LEAST_VISIBLE:.0%} visible, and "
+        "boxes mostly in areas of unlabelled people."
     ),
-    "masks": "Mean IoU over the people who are rightly found: of the visible mask, and of the whole body's.",
+    "masks": "Mean IoU of the visible and of the amodal mask over correctly detected people.",
     "order": (
-        f"Pairs of whom one truly hides at least {_LEAST_HIDDEN:.0%} of the other, both found: share of them that the "
-        "result has the right way round by depth."
+        f"Pairs with both people detected, one of whom occludes at least {_LEAST_HIDDEN:.0%} of the other: fraction "
+        "with the correct depth order."
     ),
 }
 
 
 class FoundPerson(Protocol):
-    """What is read of one person found: as in `Person`."""
+    """One detected person, as in `Person`."""
 
     id: int
     score: float
@@ -56,7 +56,7 @@ class FoundPerson(Protocol):
 
 
 class FoundPeople(Protocol):
-    """What is read of a result: as in `Result`."""
+    """Detected people of a photo, as in `Result`."""
 
     @property
     def people(self) -> Sequence[FoundPerson]: ...
@@ -66,7 +66,7 @@ class FoundPeople(Protocol):
 
 @dataclass(frozen=True)
 class Answer:
-    """One method's people in a photo: (visible, amodal) masks, (H, W) bool, and scores; depth: 0 is the furthest."""
+    """One method's people in a photo: (visible, amodal) masks, (H, W) bool; scores; depth, 0 is the farthest."""
 
     masks: list[tuple[BoolArray, BoolArray]]
     scores: list[float]
@@ -75,7 +75,7 @@ class Answer:
 
 @dataclass
 class SceneScores:
-    """What one method reached over a set, photo by photo."""
+    """Scores of one method over a set, photo by photo."""
 
     matched: list[Matched] = field(default_factory=list)
     matched_by_height: dict[str, list[Matched]] = field(default_factory=dict)
@@ -84,7 +84,7 @@ class SceneScores:
     pairs: int = 0
     pairs_found: int = 0
     pairs_right: int = 0
-    false_alarms: int = 0  # people found in photos without people
+    false_alarms: int = 0  # detections in photos without people
     empty_photos: int = 0
 
 
@@ -108,9 +108,18 @@ def evaluate_scenes(
     limit: int | None = None,
     on_record: Callable[[int, int], None] | None = None,
 ) -> SceneEvaluation:
-    """Score `predictor`, a `Deoccluder` say, and the baselines on a set of scenes.
+    """Score a predictor and the baselines on a set of scenes.
 
-    Raises InputError for a picture that cannot be read, MissingExtraError without OpenCV (a baseline needs it).
+    Args:
+        scenes: the evaluation set.
+        predictor: photo (H, W, 3) uint8 -> people, such as a `Deoccluder`.
+        baselines: also score the box of the whole photo and GrabCut.
+        limit: at most this many records, see `draw_records`.
+        on_record: called with (done, all) after every record.
+
+    Raises:
+        InputError: a picture cannot be read.
+        MissingExtraError: OpenCV is needed by a baseline and not installed.
     """
     records = draw_records(scenes.records, limit)
     methods = {OURS: SceneScores()}
@@ -132,7 +141,7 @@ def evaluate_scenes(
 
 
 def as_answer(found: FoundPeople) -> Answer:
-    """A result's people."""
+    """The people of a result with a non-empty visible mask."""
     place = {person.id: depth for depth, person in enumerate(found.back_to_front)}
     people = [person for person in found.people if person.visible_mask.any()]
     return Answer(
@@ -156,13 +165,13 @@ def _score(scores: SceneScores, sample: SceneSample, answer: Answer) -> None:
     )
     truth = _as_boxes([v for v, c in zip(sample.visible, counted, strict=True) if c])
     ignore = sample.ignore | sample.visible[~counted].any(0) if len(sample.visible) else sample.ignore
-    found, how_sure = _as_boxes([v for v, _ in answer.masks]), np.array(answer.scores)
-    scores.matched.append(match_boxes(found, how_sure, truth, ignore=ignore, min_height_px=COUNTED_HEIGHT_PX))
+    found, confidences = _as_boxes([v for v, _ in answer.masks]), np.array(answer.scores)
+    scores.matched.append(match_boxes(found, confidences, truth, ignore=ignore, min_height_px=COUNTED_HEIGHT_PX))
     for low, high in zip(HEIGHTS_PX, (*HEIGHTS_PX[1:], math.inf), strict=True):
         tall = truth[:, 3] - truth[:, 1]
         within = (tall >= low) & (tall < high)
         name = f"{low}-{high:.0f} px" if high < math.inf else f"from {low} px"
-        part = match_boxes(found, how_sure, truth[within])
+        part = match_boxes(found, confidences, truth[within])
         scores.matched_by_height.setdefault(name, []).append(part)
     if not len(sample.visible):
         scores.empty_photos += 1
@@ -187,7 +196,7 @@ def _score(scores: SceneScores, sample: SceneSample, answer: Answer) -> None:
 
 
 def _partners(truth: NDArray[np.bool_], answer: Answer) -> dict[int, int]:
-    """True person -> found person, the surest first, by IoU of visible masks of at least 0.5."""
+    """Match true to detected people by descending confidence, with an IoU of visible masks of at least 0.5."""
     partners: dict[int, int] = {}
     for j in np.argsort(-np.array(answer.scores), kind="stable"):
         free = [i for i in range(len(truth)) if i not in partners]
@@ -205,7 +214,7 @@ def _as_boxes(masks: Sequence[BoolArray]) -> NDArray[np.float32]:
 
 
 def summarise_scenes(evaluation: SceneEvaluation, *, model: str = "") -> dict[str, Any]:
-    """The figures of a run as a JSON-ready dictionary."""
+    """The figures of a run as a JSON-ready dictionary: set, model, protocol, seconds (median per photo), methods."""
     seconds = evaluation.seconds
     return json_ready(
         {
@@ -245,7 +254,7 @@ def _figures(scores: SceneScores) -> dict[str, Any]:
 
 
 def scenes_to_markdown(summary: dict[str, Any]) -> str:
-    """The summary as Markdown. Ends with a line break."""
+    """The summary as Markdown with a final line break."""
     about, methods = summary["set"], summary["methods"]
     head = f"# {summary['model'] or 'Model'} on {about['name']}: {about['people']} people, {about['photos']} photos"
     rows = [
@@ -257,8 +266,8 @@ def scenes_to_markdown(summary: dict[str, Any]) -> str:
         for name, row in methods.items()
     ]  # fmt: skip
     header = [
-        "method", "recall", "precision", "visible IoU", "whole IoU", "order right", "pairs found",
-        "found in empty photos",
+        "method", "recall", "precision", "visible IoU", "amodal IoU", "order correct", "pairs detected",
+        "detections in empty photos",
     ]  # fmt: skip
     first = next(iter(methods.values()))
     people = [f"{height} ({row['people']})" for height, row in first["recall_by_height"].items()]
@@ -268,9 +277,9 @@ def scenes_to_markdown(summary: dict[str, Any]) -> str:
     counted = first["people"]
     parts = [
         head,
-        f"## Who is found\n\n{counted} people of at least {COUNTED_HEIGHT_PX} px.\n\n" + markdown_table(header, rows),
+        f"## Detection\n\n{counted} people of at least {COUNTED_HEIGHT_PX} px.\n\n" + markdown_table(header, rows),
         "## Recall by height (people)\n\n" + markdown_table(["method", *people], by_height),
-        f"Seconds a photo, median, both stages: {number(summary['seconds'], 2)}.",
-        "## How it was measured\n\n" + "\n".join(f"- {name}: {text}" for name, text in summary["protocol"].items()),
+        f"Seconds per photo, median, both stages: {number(summary['seconds'], 2)}.",
+        "## Protocol\n\n" + "\n".join(f"- {name}: {text}" for name, text in summary["protocol"].items()),
     ]
     return "\n\n".join(parts) + "\n"

@@ -1,4 +1,4 @@
-"""Networks that judge pictures, read from files of the user's: features of one picture, or the distance of two."""
+"""Networks of perceptual metrics, from files that the user provides: features of one image, distance of two."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ _ONNX = (".onnx",)
 _TORCHSCRIPT = (".pt", ".pth", ".torchscript", ".ts")
 
 
-class PictureNetwork:
-    """A network that takes RGB pictures, each (1, 3, H, W) float32 in [0, 1], and gives one array.
+class ImageMetricNetwork:
+    """A network that maps RGB images, each (1, 3, H, W) float32 in [0, 1], to one array.
 
-    Whatever else it expects of its input (a size, a mean, a range of 255) is its own to do. It runs on the CPU, so that
-    a figure does not hang on the machine. file, sha256: what to name beside the figures, which compare only with those
-    of the same file.
+    The network itself does any resizing or normalisation. It runs on the CPU, so that results do not depend on a GPU.
+
+    Attributes:
+        path: of the file.
+        sha256: of the file; values compare only with those of the same file.
     """
 
     def __init__(self, path: Path, sha256: str, run: Run) -> None:
@@ -33,12 +35,17 @@ class PictureNetwork:
         self._run = run
 
     @classmethod
-    def open(cls, path: str | Path, *, pictures: int, size_px: int) -> PictureNetwork:
-        """Read an ONNX (.onnx) or TorchScript (.pt, .pth, .ts, .torchscript) file of so many inputs, and try it once.
+    def open(cls, path: str | Path, *, pictures: int, size_px: int) -> ImageMetricNetwork:
+        """Read an ONNX (.onnx) or TorchScript (.pt, .pth, .ts, .torchscript) file and run it once.
+
+        Args:
+            path: of the file.
+            pictures: number of input images.
+            size_px: side of the test images.
 
         Raises:
-            WeightsError: the file is missing, of another kind, or does not run on pictures of size_px a side.
-            MissingExtraError: a TorchScript file, and no torch.
+            WeightsError: the file is missing, of another kind, or does not run on the test images.
+            MissingExtraError: a TorchScript file without torch.
         """
         path = Path(path)
         readers = dict.fromkeys(_ONNX, _read_onnx) | dict.fromkeys(_TORCHSCRIPT, _read_torchscript)
@@ -54,18 +61,18 @@ class PictureNetwork:
         return network
 
     def __call__(self, *pictures: Picture) -> NDArray[np.float64]:
-        """The network's numbers for (H, W, 3) uint8 RGB pictures, as one (D,) row. Raises WeightsError."""
+        """The output for images (H, W, 3) uint8 RGB, as one row (D,). Raises WeightsError if it does not run."""
         inputs = [np.ascontiguousarray(p.transpose(2, 0, 1)[None], dtype=np.float32) / 255.0 for p in pictures]
         try:
             output = self._run(inputs)
-        except Exception as error:  # neither ONNX Runtime's nor TorchScript's errors have a common base
+        except Exception as error:  # errors of ONNX Runtime and TorchScript have no common base class
             reason = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
             raise WeightsError(
                 f"{self.path}: does not run on {len(inputs)} x {inputs[0].shape} float32: {reason[-1].strip()}"
             ) from error
         row = np.asarray(output, np.float64)
         if row.size == 0 or row.size != max(row.shape, default=1) or not np.isfinite(row).all():
-            raise WeightsError(f"{self.path}: expected a row of finite numbers a picture, got an array {row.shape}")
+            raise WeightsError(f"{self.path}: expected one row of finite numbers, got an array {row.shape}")
         return row.reshape(-1)
 
 
@@ -82,7 +89,7 @@ def _read_onnx(content: bytes, path: Path) -> Run:
 
     def run(inputs: list[NDArray[np.float32]]) -> NDArray:
         if len(names) != len(inputs):
-            raise ValueError(f"it has {len(names)} inputs")
+            raise ValueError(f"the network has {len(names)} inputs")
         return session.run(None, dict(zip(names, inputs, strict=True)))[0]
 
     return run

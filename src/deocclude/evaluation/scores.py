@@ -1,4 +1,4 @@
-"""Scores of one person: masks, parts, content."""
+"""Scores of one person: masks, body parts, recovered content."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from deocclude.imaging.boxes import mask_to_box_xyxy
 from deocclude.imaging.crop import OUTSIDE_GREY, SquareCrop
 from deocclude.metrics.content import mean_gradient, region_l1, region_psnr, region_ssim, seam_step
 from deocclude.metrics.masks import (
-    false_completion_share,
+    false_positive_ratio,
     intersection_union,
     invisible_intersection_union,
     label_counts,
@@ -35,28 +35,32 @@ from deocclude.metrics.masks import (
 )
 from deocclude.types import PARSING_NAMES
 
-# Content is measured in the square of this many times the true body's box, at this size.
+# content is measured in the square of this many times the true amodal box, at this size
 WORKING_MARGIN = 1.25
 WORKING_PX = 256
 OURS = "deocclude"
-STORED = "predictions"  # read from files, whosever they are
-TRAINED = "trained"  # a network fresh from training, ours or a baseline
-# What stands behind a method's name where the appearance is measured.
+STORED = "predictions"  # predictions from files
+TRAINED = "trained"  # trained weights of a stage or a baseline
+# suffixes of a method's name in content scores
 TRUE_MASKS = ", true masks"
 PREDICTED_MASKS = ", predicted masks"
-# The method's own recovery with true masks, blurred inside the hidden region: what only a low frequency would score.
+# the method's own recovery from true masks, blurred inside the occluded region: the score of low frequencies alone
 BLURRED = "blurred recovery"
-Recover = Callable[[EvalSample], NDArray[np.uint8]]  # the photo, recovered from the true masks
+Recover = Callable[[EvalSample], NDArray[np.uint8]]  # photo recovered from true masks, (H, W, 3)
 
 
 @dataclass(frozen=True)
 class MaskScore:
-    """One method's amodal mask of one person, from one kind of initial mask.
+    """Scores of one method's masks of one person, from one kind of initial mask.
 
-    full, invisible, visible: (intersection, union) in pixels. extra_share: pixels predicted outside the true body, as a
-    share of the true body. claimed_hidden: pixels that the method itself calls hidden, as a share of the true body.
-    hidden_probability: that more than 5 % is hidden, as the model says; NaN for baselines. Without a predicted visible
-    mask, visible is (0, 0) and claimed_hidden NaN.
+    Attributes:
+        full: intersection and union of the amodal masks, in pixels.
+        invisible: the same of the occluded region.
+        visible: the same of the visible masks; (0, 0) without a predicted visible mask.
+        extra_share: over-segmentation ratio, see `metrics.masks.false_positive_ratio`.
+        claimed_hidden: pixels that the method calls occluded, divided by the true amodal area; NaN without a predicted
+            visible mask.
+        hidden_probability: the model's probability that more than 5 % is occluded; NaN for baselines.
     """
 
     record_id: str
@@ -74,26 +78,35 @@ class MaskScore:
 
     @property
     def full_iou(self) -> float:
+        """Amodal IoU, in [0, 1]."""
         return pooled_iou([self.full])
 
     @property
     def invisible_iou(self) -> float:
-        """NaN where nothing is hidden and nothing is predicted to be."""
+        """IoU of the occluded region; NaN if it is empty in truth and prediction."""
         return pooled_iou([self.invisible])
 
     @property
     def visible_iou(self) -> float:
+        """IoU of the visible mask; NaN without a predicted one."""
         return pooled_iou([self.visible])
 
 
 @dataclass(frozen=True)
 class ContentScore:
-    """One method's recovered appearance of one person, inside the true hidden region of the working crop.
+    """Scores of one method's recovered appearance of one person, inside the true occluded region of the working crop.
 
-    gradient, true_gradient: mean gradient magnitude of the prediction and of the truth; NaN in a region too thin.
-    seam, true_seam: mean step across the region's border, see `metrics.seam_step`; NaN where nothing visible borders.
-    feature_distance: see `mobilenet.feature_distance`, of the person alone; lpips, lpips_person: distance to the truth
-    in the working crop and of the person alone; NaN without the network.
+    Attributes:
+        l1: on the 0-255 scale.
+        psnr_db: peak 255.
+        ssim: in [-1, 1].
+        gradient: mean gradient magnitude of the prediction; NaN in a region that is too thin.
+        true_gradient: the same of the truth.
+        seam: mean step across the region's border, see `metrics.content.seam_step`; NaN without a visible neighbour.
+        true_seam: the same of the truth.
+        feature_distance: see `mobilenet.feature_distance`, of the person alone; NaN without the network.
+        lpips: distance to the truth in the working crop; NaN without the network.
+        lpips_person: the same of the person alone.
     """
 
     record_id: str
@@ -114,18 +127,21 @@ class ContentScore:
 
     @property
     def gradient_ratio(self) -> float:
+        """`gradient` divided by `true_gradient`; NaN for a constant truth."""
         return self.gradient / self.true_gradient if self.true_gradient > 0 else math.nan
 
     @property
     def seam_ratio(self) -> float:
+        """`seam` divided by `true_seam`; NaN for a truth without a step."""
         return self.seam / self.true_seam if self.true_seam > 0 else math.nan
 
 
 @dataclass(frozen=True)
 class PartScore:
-    """Body parts of one person inside the true hidden region, from the exact mask.
+    """Body parts of one person inside the true occluded region, from the exact mask.
 
-    counts: for each part that is predicted or true there, (intersection, union, true) in pixels of known truth.
+    Attributes:
+        counts: for each predicted or true part, (intersection, union, true) in pixels of known truth.
     """
 
     record_id: str
@@ -137,9 +153,13 @@ class PartScore:
 class Evaluation:
     """Every score of a run.
 
-    method: what the scores call whom they measure, beside the baselines. seconds_by_initial: seconds of each call of
-    the predictor, by kind of initial mask; none for predictions from files. judge_files: see `PerceptualMetrics.files`.
-    features: Inception's of both views; mobilenet: MobileNetV2's of the person alone. parts: of exact masks alone.
+    Attributes:
+        method: name of the measured model in the scores.
+        parts: from exact masks.
+        features: Inception features of both views.
+        mobilenet: MobileNetV2 features of the person alone.
+        metric_files: see `PerceptualMetrics.files`.
+        seconds_by_initial: of each prediction by kind of initial mask; empty for predictions from files.
     """
 
     set_name: str
@@ -153,28 +173,38 @@ class Evaluation:
     parts: list[PartScore] = field(default_factory=list)
     features: FeatureBank = field(default_factory=FeatureBank)
     mobilenet: FeatureBank = field(default_factory=FeatureBank)
-    judge_files: dict[str, dict[str, str] | None] = field(default_factory=dict)
+    metric_files: dict[str, dict[str, str] | None] = field(default_factory=dict)
     seconds_by_initial: dict[str, list[float]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
 def is_hidden(sample: EvalSample) -> bool:
+    """Whether any pixel of the person is occluded."""
     return bool((sample.amodal & ~sample.visible).any())
 
 
 def score_masks(
     sample: EvalSample, prompt: InitialPrompt, measured: str, person: PredictedPerson, poses: TypicalPoses | None
 ) -> list[MaskScore]:
+    """Mask scores of the measured method and of the baselines for one person.
+
+    Args:
+        sample: the person.
+        prompt: the initial mask.
+        measured: name of the measured method.
+        person: its prediction.
+        poses: centres of the typical-pose baseline; None leaves it out.
+    """
     answers = {measured: (person.visible_mask, person.amodal_mask)}
-    seen = prompt.mask  # the baselines take the initial mask for what is visible
+    initial = prompt.mask  # the visible mask of the baselines
     if prompt.kind == "photo":
         everything = whole_photo(sample.photo)
         largest = next(iter(grabcut_people(sample.photo)), ~everything)
         answers |= {"box of the whole photo": (everything, everything), "GrabCut foreground": (largest, largest)}
     else:
-        answers |= {"initial mask": (seen, seen), "convex hull": (seen, convex_hull(seen))}
+        answers |= {"initial mask": (initial, initial), "convex hull": (initial, convex_hull(initial))}
         if poses is not None:
-            answers["nearest typical pose"] = (seen, poses.complete(seen))
+            answers["nearest typical pose"] = (initial, poses.complete(initial))
     area = np.count_nonzero(sample.amodal)
     return [
         MaskScore(
@@ -185,10 +215,10 @@ def score_masks(
             initial=prompt.kind,
             method=method,
             full=intersection_union(amodal, sample.amodal),
-            # Whatever the initial mask was, what is hidden is what the true visible mask leaves over.
+            # the occluded region depends on the true visible mask, not on the initial mask
             invisible=invisible_intersection_union(amodal, sample.amodal, sample.visible),
             visible=(0, 0) if visible is None else intersection_union(visible, sample.visible),
-            extra_share=false_completion_share(amodal, sample.amodal),
+            extra_share=false_positive_ratio(amodal, sample.amodal),
             claimed_hidden=math.nan if visible is None else np.count_nonzero(amodal & ~visible) / area,
             hidden_probability=person.hidden_probability if method == measured else math.nan,
         )
@@ -197,7 +227,7 @@ def score_masks(
 
 
 def score_parts(sample: EvalSample, parsing: NDArray[np.uint8] | None) -> list[PartScore]:
-    """The score of one person's predicted parts, (H, W) labels; none where there are no parts or no truth of them."""
+    """Score of one person's predicted parts, (H, W) labels; empty without predicted or true parts."""
     if parsing is None or sample.parsing is None:
         return []
     region = sample.amodal & ~sample.visible & (sample.parsing != UNKNOWN_PART)
@@ -215,18 +245,26 @@ def score_content(
     perceptual_metrics: PerceptualMetrics,
     result: Evaluation,
 ) -> list[ContentScore]:
-    """Score photos with the hidden part recovered, by method, and the baselines. Adds features to `result`."""
+    """Score recovered photos and the baselines of one person; empty if the occluded part is too thin.
+
+    Args:
+        sample: the person, with unoccluded truth.
+        recovered: photos with the occluded part recovered, (H, W, 3) uint8, by method.
+        predicted_amodal: (H, W) bool, of the recoveries from predicted masks.
+        perceptual_metrics: further networks.
+        result: gets the features of FID and KID.
+    """
     crop = SquareCrop.from_box_xyxy(mask_to_box_xyxy(sample.amodal), WORKING_MARGIN, WORKING_PX)
     visible = crop.extract(sample.visible)
-    # Only pixels that are hidden all over: at the region's edge resampling mixes in what lies beside it.
+    # fully occluded pixels only: resampling mixes colours at the region's border
     hidden = crop.extract((sample.amodal & ~sample.visible).astype(np.float32)) > 0.99
     true_body = crop.extract(sample.amodal.astype(np.float32)) > 0.99
     if not hidden.any():
-        return []  # a sliver that the working resolution does not show
+        return []  # too thin for the working resolution
     truth, photo = crop.extract(sample.truth), crop.extract(sample.photo)
     answers = {method: crop.extract(picture) for method, picture in recovered.items()}
-    if (ours := answers.get(f"{result.method}{TRUE_MASKS}")) is not None:
-        answers[BLURRED] = blur_inside(ours, hidden, true_body)
+    if (own := answers.get(f"{result.method}{TRUE_MASKS}")) is not None:
+        answers[BLURRED] = blur_inside(own, hidden, true_body)
     answers |= {
         "inpainting from the body": inpaint_from_body(photo, visible),
         "mean colour of the body": mean_colour(photo, visible),
@@ -244,10 +282,10 @@ def score_content(
     scores = []
     true_gradient, true_seam = mean_gradient(truth, hidden), seam_step(truth, hidden, true_body)
     for method, answer in answers.items():
-        # The same surroundings in both pictures: SSIM windows at the region's edge must not see the occluder.
+        # the same surroundings in both images: SSIM windows at the region's border must not include the occluder
         composed = np.where(hidden[..., None], answer, truth)
         if method in recovered:
-            # Whoever predicts the body too is judged by that body, with what is painted outside the true one.
+            # with predicted masks, the predicted body counts, including pixels outside the true one
             body = predicted_amodal if method.endswith(PREDICTED_MASKS) else sample.amodal
             alone = _person_alone(crop, recovered[method], body)
         else:
@@ -284,5 +322,5 @@ def score_content(
 
 
 def _person_alone(crop: SquareCrop, photo: NDArray[np.uint8], person: BoolArray) -> NDArray[np.uint8]:
-    """The working crop with grey around the person, cut out at photo resolution: an occluder beside leaves no rim."""
+    """The working crop with grey around the person, cut out at photo resolution to avoid a rim of the occluder."""
     return crop.extract(on_grey(photo, person), OUTSIDE_GREY)

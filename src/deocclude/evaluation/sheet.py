@@ -1,4 +1,4 @@
-"""A contact sheet of an evaluation: what was given, predicted and true, side by side, easy people first."""
+"""Contact sheets of an evaluation: prompt, prediction and truth side by side, easy people first."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SCENE_PX = 320
 _GAP_PX = 4
 _CAPTION_PX = 18
 _TEXT_PX = 12
-# Room for a prediction that reaches beyond the true body.
+# room for predictions beyond the true body
 _MARGIN = 1.25
 _BEYOND_PHOTO = 255
 _SEEN_RGB = (40, 140, 255)
@@ -42,18 +42,27 @@ def draw_sheet(
     rows: int = 12,
     initial: str | None = None,
 ) -> Image.Image:
-    """Draw `rows` pictures of an evaluation, from the best full IoU to the worst in even steps.
+    """Draw `rows` pictures of an evaluation, from the best amodal IoU to the worst in even steps.
 
-    The chosen people are predicted once more. initial: a kind of initial mask the evaluation ran; None takes its first.
-    Blue is what is seen of a person, orange what is hidden. Each row's caption names the picture and its IoU.
+    The selected people are predicted again. The visible part is blue, the occluded part orange. The caption of a row
+    names the picture and its IoU.
+
+    Args:
+        evaluation: scores of the set.
+        eval_set: the set.
+        predictor: the evaluated predictor.
+        rows: at most so many.
+        initial: kind of initial mask of the evaluation; None takes the first.
 
     Raises:
-        InputError: nobody was occluded, with that kind of initial mask.
+        InputError: no occluded person with that kind of initial mask.
     """
     initial = evaluation.initial_kinds[0] if initial is None else initial
     scores = easy_to_hard(evaluation, initial, rows)
     if not scores:
-        raise InputError(f"no contact sheet: {eval_set.folder} has nobody occluded with the initial mask {initial!r}")
+        raise InputError(
+            f"no contact sheet: {eval_set.folder} has no occluded people with the initial mask {initial!r}"
+        )
     width = len(COLUMNS) * (_TILE_WIDTH_PX + _GAP_PX) + _GAP_PX
     row_height = _CAPTION_PX + _TILE_HEIGHT_PX + _GAP_PX
     sheet = Image.new("RGB", (width, _CAPTION_PX + len(scores) * row_height), "white")
@@ -74,9 +83,9 @@ def draw_sheet(
 def draw_scene_sheet(
     scenes: SceneSet, predictor: Callable[[NDArray[np.uint8]], Result], *, rows: int = 12
 ) -> Image.Image:
-    """Draw `rows` photos of a set of scenes, in even steps: as it is, with the true boxes, and what was found.
+    """Draw `rows` photos of a set of scenes in even steps: the photo, true boxes, and the prediction.
 
-    Blue is what is seen of a person, orange what is hidden; found people carry their number and score.
+    The visible part is blue, the occluded part orange; detected people have their number and score.
     """
     picked = sorted({round(i) for i in np.linspace(0, len(scenes.records) - 1, rows)})
     font = ImageFont.load_default(_TEXT_PX)
@@ -99,7 +108,7 @@ def draw_scene_sheet(
 
 
 def easy_to_hard(evaluation: Evaluation, initial: str, count: int) -> list[MaskScore]:
-    """At most `count` of the model's scores on occluded people, sorted by full IoU, the best and the worst included."""
+    """At most `count` scores of the model on occluded people by descending amodal IoU, first and last included."""
     scores = [
         score
         for score in evaluation.masks
@@ -112,10 +121,10 @@ def easy_to_hard(evaluation: Evaluation, initial: str, count: int) -> list[MaskS
 
 
 def caption(score: MaskScore) -> str:
-    """One line on a row: the picture, what hides the person, how much, and how well the whole was found."""
+    """One line of a row: record id, occluder, occluded percentage, and IoU."""
     return (
-        f"{score.record_id}   {score.occluder_kind}, {100 * (1 - score.visible_ratio):.0f} % hidden   "
-        f"IoU full {score.full_iou:.3f}, invisible {score.invisible_iou:.3f}"
+        f"{score.record_id}   {score.occluder_kind}, {100 * (1 - score.visible_ratio):.0f} % occluded   "
+        f"IoU amodal {score.full_iou:.3f}, invisible {score.invisible_iou:.3f}"
     )
 
 
@@ -126,10 +135,10 @@ def _left(column: int) -> int:
 def _tiles(
     sample: EvalSample, predictor: Predictor | StoredPredictions, prompt: InitialPrompt
 ) -> list[NDArray[np.uint8]]:
-    """One (_TILE_HEIGHT_PX, _TILE_WIDTH_PX, 3) picture for each of COLUMNS.
+    """One image (_TILE_HEIGHT_PX, _TILE_WIDTH_PX, 3) for each of COLUMNS.
 
-    Where no visible mask is predicted the initial one stands for it, and for the content the photo. The last is blank
-    where nobody saw the person without the occluder.
+    The initial mask replaces a missing visible mask, and the photo missing content. The last tile is blank without an
+    unoccluded truth.
     """
     person = predict(predictor, sample, prompt)
     seen_mask = prompt.mask if person.visible_mask is None else person.visible_mask
@@ -157,7 +166,7 @@ def _tiles(
 
 
 def _square_around(amodal: NDArray[np.bool_]) -> SquareCrop:
-    """A square of _TILE_HEIGHT_PX whose upright middle, the tile, holds the whole body and some room around it."""
+    """A square of _TILE_HEIGHT_PX whose upright middle, the tile, contains the body with a margin."""
     x0, y0, x1, y1 = mask_to_box_xyxy(amodal)
     side = _MARGIN * max(y1 - y0, (x1 - x0) * _TILE_HEIGHT_PX / _TILE_WIDTH_PX)
     return SquareCrop(((x0 + x1) / 2, (y0 + y1) / 2), side, _TILE_HEIGHT_PX)

@@ -1,7 +1,7 @@
-"""Timings that can be compared between machines: networks measured in turn, and `run` in a process of its own.
+"""Speed budgets: networks timed alternately, and `run` in a separate process.
 
-Plain seconds say little about another machine, so the shipped pair of networks is timed against the paper-size pair, on
-the same runtime, one after the other in every round; medians are taken, since a busy machine only ever adds time.
+Seconds depend on the machine. The shipped pair of networks is therefore timed against the paper-size pair on the same
+runtime, alternating in every round. Results are medians, because other load only adds time.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ class PairTimes:
 
     @property
     def speed_up(self) -> float:
-        """How many times faster the base pair is."""
+        """Seconds of the paper-size pair divided by seconds of the base pair."""
         return sum(self.paper_s.values()) / sum(self.base_s.values())
 
 
 @dataclass(frozen=True)
 class RunCost:
-    """What one photo with one mask costs. Warm is the second call of a loaded pipeline, with the photo in memory."""
+    """Cost of one photo with one mask. warm_s: second call of a loaded pipeline, with the photo in memory."""
 
     megapixels: float
     load_s: float
@@ -65,7 +65,7 @@ class RunCost:
 
 @dataclass(frozen=True)
 class CrowdCost:
-    """What people cost, warm: finding them in a 1-megapixel photo, and making ten of them whole. None: no detector."""
+    """Warm seconds of detection in a 1-megapixel photo (None without a detector), and of completing ten people."""
 
     find_s: float | None
     ten_people_s: float
@@ -73,7 +73,7 @@ class CrowdCost:
 
 @dataclass(frozen=True)
 class BenchReport:
-    """All that `deocclude bench` measures; `pairs` is None when the paper-size pair was not asked for."""
+    """Results of `deocclude bench`; `pairs` is None without the paper-size pair."""
 
     pairs: PairTimes | None
     big_photo: RunCost
@@ -88,7 +88,7 @@ class BenchReport:
         return values
 
     def as_markdown(self) -> str:
-        """A table of what was measured, the budget, and whether it is kept."""
+        """A table of measurements, budgets, and whether each is within budget."""
         rows: list[tuple[str, str, str, bool | None]] = []
         if self.pairs is not None:
             for name in NETWORKS:
@@ -130,12 +130,12 @@ class BenchReport:
         if self.crowd.find_s is not None:
             found = self.crowd.find_s * 1000
             budget = f"under {FIND_MS_BUDGET:.0f} ms"
-            rows.append(("finding people, 1 megapixel, warm", f"{found:.0f} ms", budget, found < FIND_MS_BUDGET))
+            rows.append(("detection, 1 megapixel, warm", f"{found:.0f} ms", budget, found < FIND_MS_BUDGET))
         ten, budget = self.crowd.ten_people_s, f"under {TEN_PEOPLE_SECONDS_BUDGET:.0f} s"
         rows.append(("ten people, 1 megapixel, warm", f"{ten:.2f} s", budget, ten < TEN_PEOPLE_SECONDS_BUDGET))
         marks = {True: "yes", False: "no", None: ""}
-        lines = ["| what | measured | budget | kept |", "|---|---|---|---|"]
-        lines += [f"| {what} | {measured} | {budget} | {marks[kept]} |" for what, measured, budget, kept in rows]
+        lines = ["| what | measured | budget | within budget |", "|---|---|---|---|"]
+        lines += [f"| {what} | {measured} | {budget} | {marks[within]} |" for what, measured, budget, within in rows]
         return "\n".join(lines)
 
 
@@ -146,10 +146,14 @@ _PAUSE_S = 0.2
 
 
 def time_in_turn(tasks: Mapping[K, Callable[[], object]], rounds: int) -> dict[K, float]:
-    """Median seconds of each task; every round times each once, so that all meet the same load of the machine.
+    """Median seconds of each task, timed once per round, so that all tasks run under the same load.
 
-    A pause and a call that is not timed come before each: the threads of the task before spin on for a while after its
-    end, and would take a core from a short task that follows a long one.
+    A pause and an untimed call precede each timing: threads of the previous task spin for a while after its end and
+    would slow down a short task.
+
+    Args:
+        tasks: functions by name.
+        rounds: timings of each.
     """
     seconds: dict[K, list[float]] = {name: [] for name in tasks}
     for _ in range(rounds):
@@ -163,7 +167,7 @@ def time_in_turn(tasks: Mapping[K, Callable[[], object]], rounds: int) -> dict[K
 
 
 def export_paper_pair(folder: Path) -> ModelInfo:
-    """Write the paper-size networks, with random weights, as ONNX files into `folder`. Needs the [train] extra."""
+    """Write the randomly initialised paper-size networks as ONNX files to `folder`. Needs the extra [train]."""
     from deocclude.export.to_onnx import export_onnx
     from deocclude.models.content_recovery import ContentRecoveryConfig, ContentRecoveryNet
     from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet
@@ -175,14 +179,14 @@ def export_paper_pair(folder: Path) -> ModelInfo:
     files = {}
     for name, net in nets.items():
         path = folder / f"{name}_paper.onnx"
-        export_onnx(net.eval(), path, sizes="fixed")  # as what ships
+        export_onnx(net.eval(), path, sizes="fixed")  # as the shipped networks
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         files[name] = NetworkFiles(name, path, digest, {"parameters": sum(p.numel() for p in net.parameters())})
-    return ModelInfo("paper", CROP_PX, "", "random weights, for timing only", files)
+    return ModelInfo("paper", CROP_PX, "", "randomly initialised, for timing only", files)
 
 
 def time_pairs(base: ModelInfo, paper: ModelInfo, *, rounds: int, threads: int) -> PairTimes:
-    """Time the networks of two models on the CPU, in turn, opened as `run` opens them."""
+    """Time the networks of two models alternately on the CPU, opened as in `run`."""
     tasks = {}
     for pair, model in (("base", base), ("paper", paper)):
         networks, _ = open_networks(model, "cpu", threads)
@@ -194,7 +198,7 @@ def time_pairs(base: ModelInfo, paper: ModelInfo, *, rounds: int, threads: int) 
 
 
 def make_feeds(network: str, size_px: int = CROP_PX) -> dict[str, np.ndarray]:
-    """Inputs of one person's crop for a network: noise as photo, a box as body, its lower half hidden."""
+    """Inputs of one person's crop for a network: noise as photo, a box as body, its lower half occluded."""
     rng = np.random.default_rng(0)
     image = rng.random((1, 3, size_px, size_px), dtype=np.float32)
     amodal = np.zeros((1, 1, size_px, size_px), np.float32)
@@ -219,7 +223,7 @@ def make_feeds(network: str, size_px: int = CROP_PX) -> dict[str, np.ndarray]:
 
 
 def write_synthetic_photo(folder: Path, width: int, height: int) -> tuple[Path, Path]:
-    """A made-up photo with a figure behind a board, and the figure's visible mask; returns their paths."""
+    """Write a synthetic photo of a figure behind a board, and the figure's visible mask. Returns both paths."""
     rng = np.random.default_rng(0)
     coarse = Image.fromarray(rng.integers(60, 200, (24, 32, 3), dtype=np.uint8))
     photo = coarse.resize((width, height), Image.Resampling.BICUBIC)
@@ -238,9 +242,9 @@ def write_synthetic_photo(folder: Path, width: int, height: int) -> tuple[Path, 
 
 
 def measure_big_photo(folder: Path, weights_dir: Path | None, model: str) -> RunCost:
-    """Recover a 12-megapixel photo in a process of its own, twice, and read that process's peak memory."""
+    """Recover a 12-megapixel photo twice in a separate process, and read the peak memory of that process."""
     photo, mask = write_synthetic_photo(folder, 4000, 3000)
-    # A process of its own: memory that this one needed for other things is not counted.
+    # a separate process: memory of this one does not count
     command = [sys.executable, "-m", "deocclude.evaluation.speed", str(photo), str(mask), str(weights_dir or ""), model]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return RunCost(megapixels=12.0, **json.loads(done.stdout))
@@ -260,7 +264,7 @@ def measure_process(folder: Path, weights_dir: Path | None, model: str, rounds: 
 
 
 def measure_crowd(folder: Path, weights_dir: Path | None, model: str, rounds: int = 5) -> CrowdCost:
-    """Median seconds of finding people, and of recovering ten whose boxes are known."""
+    """Median seconds of detection, and of recovering ten people from their boxes."""
     from deocclude.inference.runtime import find_model
     from deocclude.io.images import load_image
     from deocclude.people.detector import PeopleFinder
@@ -280,10 +284,10 @@ def measure_crowd(folder: Path, weights_dir: Path | None, model: str, rounds: in
 
 
 def _peak_mb() -> float:
-    """This process's peak resident memory in MB."""
+    """Peak resident memory of this process in MB."""
     status = Path("/proc/self/status")
     if status.exists():
-        # Linux keeps ru_maxrss across exec, parent's peak included; VmHWM begins anew.
+        # on Linux ru_maxrss includes the parent's peak across exec; VmHWM does not
         lines = (line.split() for line in status.read_text().splitlines())
         return next(int(words[1]) for words in lines if words[0] == "VmHWM:") / 1024
     unit = 1 if sys.platform == "darwin" else 1024

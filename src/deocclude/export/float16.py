@@ -1,4 +1,4 @@
-"""How .onnx files keep their numbers: as they were trained, in half the space wherever that loses nothing."""
+"""Storage of .onnx files: constant folding, and float16 for weights that float16 represents exactly."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx_ir.passes import common
 from onnxscript.optimizer import fold_constants, remove_unused_nodes
 
-_WORTH_IT = 1024  # numbers; a smaller tensor stays as it is
+_WORTH_IT = 1024  # elements; smaller tensors stay float32
 
 
 def simplify(model: onnx_ir.Model) -> None:
-    """Compute all that no input changes, in place, but keep norms beside their convolutions.
+    """Fold constants in place, but keep batch norms separate from their convolutions.
 
-    The exporter's own optimisation folds norms into weights, which float16 then no longer holds exactly. ONNX Runtime
-    folds them when it opens the file.
+    The exporter's own optimisation folds batch norms into weights, which float16 then no longer represents exactly.
+    ONNX Runtime folds them when it opens the file.
     """
     common.InlinePass()(model)
-    for _ in range(2):  # what is computed first leaves more to compute
+    for _ in range(2):  # the first pass enables further folding
         fold_constants(model)
         remove_unused_nodes(model)
     for clean_up in (
@@ -33,9 +33,9 @@ def simplify(model: onnx_ir.Model) -> None:
 
 
 def halve_losslessly(path: Path) -> None:
-    """Rewrite a .onnx file: float32 weights that float16 holds exactly are kept as float16 and cast back.
+    """Rewrite a .onnx file: store float32 weights that float16 represents exactly as float16, with a cast.
 
-    ONNX Runtime does the cast once, when it opens the file: what it computes does not change by a bit.
+    ONNX Runtime casts once, when it opens the file. Results stay identical bit for bit.
     """
     model = onnx.load(str(path))
     graph, casts = model.graph, []

@@ -1,9 +1,9 @@
-"""From a state dict laid out like the published reference definitions to a network of ours, as far as shapes agree.
+"""Convert a state dict with the layout of the published reference definitions, as far as shapes agree.
 
-The reference's stage 1 is a pair of U-Nets at full size, its stage 2 a partial-convolution U-Net with parsing guided
-attention. Ours differ in more than names (strides, decoders, heads, attention), so that what comes out is a start for
-training and not a model that works: `MASK` and `CONTENT` say layer by layer what stands where, and the report says
-which of it was taken. Names and shapes alone are theirs; no weights of the reference are known to be published.
+The reference's stage 1 is a pair of U-Nets at full resolution, its stage 2 a partial-convolution U-Net with parsing
+guided attention. The networks here differ in strides, decoders, heads and attention, so that the result is an
+initialisation for training and not a working model. `MASK` and `CONTENT` map the layers, and the report lists the
+converted ones. No weights of the reference are known to be published.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ Make = Callable[..., Tensor]
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer of ours: name of each tensor in our state dict -> how it is made, and of which of theirs.
+    """One layer: name of each own tensor -> conversion function and names of its reference tensors.
 
-    A layer is taken whole or not at all: a batch norm's statistics mean nothing behind another convolution.
+    A layer is converted as a whole or not at all: statistics of a batch norm are meaningless after another convolution.
     """
 
     tensors: Mapping[str, tuple[Make, tuple[str, ...]]]
@@ -38,7 +38,7 @@ def _same(tensor: Tensor) -> Tensor:
 
 
 def _per_window(weight: Tensor) -> Tensor:
-    """Theirs divides by the number of valid inputs in the window, ours by their share of it (PartialConv)."""
+    """The reference divides by the number of valid inputs in the window, PartialConv by their fraction."""
     return weight / weight[0].numel()
 
 
@@ -52,85 +52,85 @@ def _no_bias(weight: Tensor) -> Tensor:
 
 
 def _per_root(weight: Tensor) -> Tensor:
-    """Ours multiplies its K weighted pose masks by the root of K before the convolution."""
+    """TypicalPoses multiplies its K weighted pose masks by the root of K before the convolution."""
     return weight / weight.shape[1] ** 0.5
 
 
-def _plain(ours: str, theirs: str, make: Make = _same) -> Layer:
+def _plain(own: str, reference: str, make: Make = _same) -> Layer:
     """A convolution with a bias."""
     return Layer(
         {
-            f"{ours}.weight": (make, (f"{theirs}.weight",)),
-            f"{ours}.bias": (_same, (f"{theirs}.bias",)),
+            f"{own}.weight": (make, (f"{reference}.weight",)),
+            f"{own}.bias": (_same, (f"{reference}.bias",)),
         }
     )
 
 
-def _normed(conv: str, norm: str, their_conv: str, their_norm: str, *, biased: bool, make: Make = _same) -> Layer:
-    """A convolution without bias and its batch norm; a bias of theirs goes into the running mean."""
-    tensors: dict[str, tuple[Make, tuple[str, ...]]] = {f"{conv}.weight": (make, (f"{their_conv}.weight",))}
+def _normed(conv: str, norm: str, ref_conv: str, ref_norm: str, *, biased: bool, make: Make = _same) -> Layer:
+    """A convolution without bias and its batch norm; a reference bias is folded into the running mean."""
+    tensors: dict[str, tuple[Make, tuple[str, ...]]] = {f"{conv}.weight": (make, (f"{ref_conv}.weight",))}
     for name in ("weight", "bias", "running_var", "num_batches_tracked"):
-        tensors[f"{norm}.{name}"] = (_same, (f"{their_norm}.{name}",))
-    mean = f"{their_norm}.running_mean"
-    tensors[f"{norm}.running_mean"] = (torch.sub, (mean, f"{their_conv}.bias")) if biased else (_same, (mean,))
+        tensors[f"{norm}.{name}"] = (_same, (f"{ref_norm}.{name}",))
+    mean = f"{ref_norm}.running_mean"
+    tensors[f"{norm}.running_mean"] = (torch.sub, (mean, f"{ref_conv}.bias")) if biased else (_same, (mean,))
     return Layer(tensors)
 
 
-def _double(ours: str, theirs: str) -> list[Layer]:
+def _double(own: str, reference: str) -> list[Layer]:
     """The body of a residual block: convolution, norm, ReLU, convolution, norm."""
     return [
-        _normed(f"{ours}.body.0.0", f"{ours}.body.0.1", f"{theirs}.0", f"{theirs}.1", biased=True),
-        _normed(f"{ours}.body.1", f"{ours}.body.2", f"{theirs}.3", f"{theirs}.4", biased=True),
+        _normed(f"{own}.body.0.0", f"{own}.body.0.1", f"{reference}.0", f"{reference}.1", biased=True),
+        _normed(f"{own}.body.1", f"{own}.body.2", f"{reference}.3", f"{reference}.4", biased=True),
     ]
 
 
-def _gate(ours: str, theirs: str) -> list[Layer]:
-    """Squeeze and excitation; theirs has no biases."""
+def _gate(own: str, reference: str) -> list[Layer]:
+    """Squeeze and excitation; the reference has no biases."""
     return [
         Layer(
             {
-                f"{ours}.gate.{i}.weight": (_pointwise, (f"{theirs}.fc.{j}.weight",)),
-                f"{ours}.gate.{i}.bias": (_no_bias, (f"{theirs}.fc.{j}.weight",)),
+                f"{own}.gate.{i}.weight": (_pointwise, (f"{reference}.fc.{j}.weight",)),
+                f"{own}.gate.{i}.bias": (_no_bias, (f"{reference}.fc.{j}.weight",)),
             }
         )
         for i, j in ((1, 0), (3, 2))
     ]
 
 
-def _hourglass(ours: str, suffix: str, levels: int = 3) -> list[Layer]:
-    """Encoder and decoder of one hourglass; theirs starts at full size, ours two halvings later."""
+def _hourglass(own: str, suffix: str, levels: int = 3) -> list[Layer]:
+    """Encoder and decoder of one hourglass; the reference starts at full resolution, the own one at 1/4."""
     layers = []
     for level in range(levels):
-        layers += _double(f"{ours}.down.{level}", f"down{level + 2}{suffix}.mpconv.1.conv")
-        layers += _double(f"{ours}.up.{level}.0", f"up{levels - level}{suffix}.conv.conv")
+        layers += _double(f"{own}.down.{level}", f"down{level + 2}{suffix}.mpconv.1.conv")
+        layers += _double(f"{own}.up.{level}.0", f"up{levels - level}{suffix}.conv.conv")
     return layers
 
 
-def _head(ours: str, mask: str) -> list[Layer]:
-    """Mask and parsing of one hourglass; mask: modal or amodal, as theirs calls visible and whole."""
+def _head(own: str, mask: str) -> list[Layer]:
+    """Mask and parsing head of one hourglass; mask: "modal" or "amodal", the reference's names."""
     return [
-        _plain(f"{ours}.parsing", f"parsing_{mask}_conv"),
-        *_gate(f"{ours}.excite", f"se_{mask}"),
-        Layer({f"{ours}.parsing_feature.0.weight": (_same, (f"parsing_{mask}_conv_pre.0.conv1.weight",))}),
-        Layer({f"{ours}.mix.0.0.weight": (_same, (f"{mask}_conv.0.weight",))}),
-        _plain(f"{ours}.mask.2", f"{mask}_conv.2"),
+        _plain(f"{own}.parsing", f"parsing_{mask}_conv"),
+        *_gate(f"{own}.excite", f"se_{mask}"),
+        Layer({f"{own}.parsing_feature.0.weight": (_same, (f"parsing_{mask}_conv_pre.0.conv1.weight",))}),
+        Layer({f"{own}.mix.0.0.weight": (_same, (f"{mask}_conv.0.weight",))}),
+        _plain(f"{own}.mask.2", f"{mask}_conv.2"),
     ]
 
 
-def _partial(ours: str, theirs: str) -> Layer:
-    names = f"{theirs}.conv.input_conv", f"{theirs}.bn"
-    return _normed(f"{ours}.conv", f"{ours}.norm", *names, biased=False, make=_per_window)
+def _partial(own: str, reference: str) -> Layer:
+    names = f"{reference}.conv.input_conv", f"{reference}.bn"
+    return _normed(f"{own}.conv", f"{own}.norm", *names, biased=False, make=_per_window)
 
 
-def _attention(ours: str, theirs: str) -> list[Layer]:
-    """Theirs asks from what is seen (q) for the whole body (k); ours names the two by what they look at."""
+def _attention(own: str, reference: str) -> list[Layer]:
+    """Attention; q of the reference reads the visible body, k the whole body."""
     pairs = {
         "to_parts": "modal_parsing_conv", "attention.seen": "q_conv", "attention.whole": "k_conv", "value": "v_conv",
     }  # fmt: skip
     return [
-        *(_plain(f"{ours}.{mine}", f"{theirs}.{other}") for mine, other in pairs.items()),
-        *_gate(f"{ours}.which", f"{theirs}.selayer"),
-        Layer({f"{ours}.fuse.0.weight": (_same, (f"{theirs}.out_conv.weight",))}),
+        *(_plain(f"{own}.{mine}", f"{reference}.{other}") for mine, other in pairs.items()),
+        *_gate(f"{own}.which", f"{reference}.selayer"),
+        Layer({f"{own}.fuse.0.weight": (_same, (f"{reference}.out_conv.weight",))}),
     ]
 
 
@@ -145,7 +145,7 @@ MASK: tuple[Layer, ...] = (
     _plain("typical_poses.mix", "reweight_gate.anchor_conv", _per_root),
     Layer({"typical_poses.centres": (_same, ("anchors",))}),
 )
-"""Stage 1: theirs are silhouettes over the crop (`anchors`), ours pairs in the person frame, so these never agree."""
+"""Layers of stage 1. Typical poses never agree: reference `anchors` are masks over the crop, own centres are pairs."""
 
 CONTENT: tuple[Layer, ...] = (
     Layer({"encoder.0.conv.weight": (_per_window, ("enc_1.conv.input_conv.weight",))}),
@@ -158,23 +158,24 @@ CONTENT: tuple[Layer, ...] = (
         for layer in _attention(f"{side}_attention.{n}", f"{short}_{n}_att")
     ),
 )
-"""Stage 2: their decoder counts by the level it starts from, ours by the level it makes."""
+"""Layers of stage 2. Reference decoder levels are numbered by their input level, own ones by their output level."""
 
 SIZES = ("file", "paper")
-UNNEEDED = ".mask_conv.weight"  # frozen convolutions with ones, which count valid inputs; ours takes a box mean
+UNNEEDED = ".mask_conv.weight"  # frozen convolutions with ones, to count valid inputs
 _STAGE1_KEY, _STAGE2_KEY = "inc.conv.conv.0.weight", "enc_1.conv.input_conv.weight"
 
 
 @dataclass(frozen=True)
 class ConversionReport:
-    """What became of every tensor of ours and of theirs."""
+    """Result of a conversion, for every tensor of the network and of the reference."""
 
     network: str
-    taken: dict[str, tuple[str, ...]] = field(default_factory=dict)  # ours -> those of theirs that it is made of
-    differs: dict[str, dict[str, list[int]]] = field(default_factory=dict)  # ours -> {"ours": shape, theirs: shape}
-    missing_in_theirs: tuple[str, ...] = ()  # ours that have no counterpart: they keep their first values
-    missing_in_ours: tuple[str, ...] = ()  # theirs of which nothing was made, and that no line of `differs` names
-    unneeded: tuple[str, ...] = ()  # theirs that are constants
+    taken: dict[str, tuple[str, ...]] = field(default_factory=dict)  # own tensor -> reference tensors
+    # own tensor -> {"ours": shape, reference tensor: shape}
+    differs: dict[str, dict[str, list[int]]] = field(default_factory=dict)
+    missing_in_theirs: tuple[str, ...] = ()  # own tensors without a counterpart; randomly initialised
+    missing_in_ours: tuple[str, ...] = ()  # reference tensors without a counterpart
+    unneeded: tuple[str, ...] = ()  # constant reference tensors
     parameters_taken: int = 0
     parameters: int = 0
 
@@ -185,20 +186,27 @@ class ConversionReport:
     def summary(self) -> str:
         """One line."""
         return (
-            f"{self.network}: {len(self.taken)} tensors taken, {self.parameters_taken / 1e6:.1f} M of "
-            f"{self.parameters / 1e6:.1f} M parameters; {len(self.differs)} differ, {len(self.missing_in_theirs)} have "
-            f"no counterpart; {len(self.missing_in_ours)} of theirs are left"
+            f"{self.network}: {len(self.taken)} tensors converted, {self.parameters_taken / 1e6:.1f} M of "
+            f"{self.parameters / 1e6:.1f} M parameters; {len(self.differs)} differ in shape, "
+            f"{len(self.missing_in_theirs)} lack a counterpart; {len(self.missing_in_ours)} of the reference unused"
         )
 
 
 def convert(
     state: Mapping[str, Tensor], sizes: str = "file"
 ) -> tuple[MaskCompletionNet | ContentRecoveryNet, ConversionReport]:
-    """A network of ours that starts from a state dict in the reference's layout, and what was taken of it.
+    """Initialise a network from a state dict in the reference's layout.
 
-    sizes: "file", the `paper` network with the widths that the state dict has, or "paper", that network as it is.
-    Names may carry the prefixes `module.` and `model.` of wrappers. Raises WeightsError for another layout, UsageError
-    for other sizes.
+    Args:
+        state: tensors by name; the prefixes `module.` and `model.` of wrappers are removed.
+        sizes: "file", the `paper` network with the widths of the state dict, or "paper", the `paper` network.
+
+    Returns:
+        The network, and a report of the converted tensors.
+
+    Raises:
+        WeightsError: another layout.
+        UsageError: other `sizes`.
     """
     if sizes not in SIZES:
         raise UsageError(f"sizes must be {' or '.join(SIZES)}, got {sizes!r}")
@@ -209,7 +217,7 @@ def convert(
         network, layers = ContentRecoveryNet(_content_config(state, sizes)), CONTENT
     else:
         raise WeightsError(
-            f"not laid out like the reference definitions: looked for {_STAGE1_KEY} (stage 1) and {_STAGE2_KEY} "
+            f"not the layout of the reference definitions: looked for {_STAGE1_KEY} (stage 1) and {_STAGE2_KEY} "
             f"(stage 2) among {len(state)} tensors, the first of which is {next(iter(state), 'none')}"
         )
     own = network.state_dict()
@@ -223,7 +231,7 @@ def convert(
         try:
             made = {name: make(*(state[s] for s in sources)) for name, (make, sources) in layer.tensors.items()}
         except (RuntimeError, IndexError) as error:
-            raise WeightsError(f"{next(iter(layer.tensors.values()))[1][0]}: not the shape of such a layer") from error
+            raise WeightsError(f"{next(iter(layer.tensors.values()))[1][0]}: unexpected shape of the layer") from error
         if any(own[name].shape != tensor.shape for name, tensor in made.items()):
             differs |= {
                 name: {"ours": list(own[name].shape)} | {s: list(state[s].shape) for s in layer.tensors[name][1]}
@@ -247,7 +255,7 @@ def convert(
 
 
 def _bare(name: str) -> str:
-    for prefix in ("model.", "module."):  # a stage object's own, and a data parallel wrapper's
+    for prefix in ("model.", "module."):  # prefixes of a stage object and of a data parallel wrapper
         name = name.removeprefix(prefix)
     return name
 
@@ -257,7 +265,7 @@ def _mask_config(state: Mapping[str, Tensor], sizes: str) -> MaskCompletionConfi
     if sizes == "paper":
         return paper
     widths = tuple(_shape(state, f"down{n}.mpconv.1.conv.0.weight")[0] for n in range(1, 5))
-    # theirs has one pair of convolutions a scale, as ours with one block
+    # the reference has one pair of convolutions per scale, as one block
     return replace(paper, stem_width=_shape(state, _STAGE1_KEY)[0], widths=widths, blocks=1)
 
 
@@ -271,5 +279,5 @@ def _content_config(state: Mapping[str, Tensor], sizes: str) -> ContentRecoveryC
 
 def _shape(state: Mapping[str, Tensor], name: str) -> torch.Size:
     if name not in state or state[name].ndim != 4:
-        raise WeightsError(f"{name}: no convolution of that name, so the sizes are not known")
+        raise WeightsError(f"{name}: no convolution of that name, so that the sizes are unknown")
     return state[name].shape

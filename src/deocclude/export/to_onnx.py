@@ -1,4 +1,4 @@
-"""From trained weights to what `run` loads: .onnx beside .safetensors, checked against torch, in the manifest."""
+"""Export of trained weights: .onnx and .safetensors files, checked against torch, with a row in the manifest."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from deocclude.models.blocks import count_parameters
 from deocclude.models.box_segmenter import BoxSegmenter
 from deocclude.models.content_recovery import ContentRecoveryConfig, ContentRecoveryNet
 from deocclude.models.mask_completion import MaskCompletionNet, to_probabilities
+from deocclude.models.network_kinds import NETWORK_KINDS
 from deocclude.models.people_detector import PeopleDetector, to_maps
 from deocclude.types import PARSING_NAMES
 
@@ -32,12 +33,12 @@ NETWORKS = (MaskCompletionNet, ContentRecoveryNet, PeopleDetector, BoxSegmenter)
 OPSET = 18
 INPUT_SIZE = 256
 SIZES = ("any", "fixed")
-PARITY = 2e-3  # largest difference of any output value, all of which lie in [0, 1], but for sides, which are cells
+PARITY = 2e-3  # largest difference of any output: values in [0, 1], or cells for the detector's sides
 NOT_STATED = "not stated"
 
 
 class MaskCompletionExport(nn.Module):
-    """Stage 1 as inference wants it: probabilities out."""
+    """Stage 1 with probabilities as outputs."""
 
     def __init__(self, network: MaskCompletionNet):
         super().__init__()
@@ -48,8 +49,8 @@ class MaskCompletionExport(nn.Module):
         return tuple(to_probabilities(self.network(image, initial)))
 
 
-class BoxMasksExport(nn.Module):
-    """The network for boxes as inference wants it: probabilities out."""
+class BoxSegmenterExport(nn.Module):
+    """The box segmenter with probabilities as outputs."""
 
     def __init__(self, network: BoxSegmenter):
         super().__init__()
@@ -62,7 +63,7 @@ class BoxMasksExport(nn.Module):
 
 
 class PeopleDetectorExport(nn.Module):
-    """The people detector as inference wants it: probabilities and cells out."""
+    """The people detector with probabilities and cells as outputs."""
 
     def __init__(self, network: PeopleDetector):
         super().__init__()
@@ -76,15 +77,24 @@ class PeopleDetectorExport(nn.Module):
 def export_onnx(network: nn.Module, path: Path, size_px: int = INPUT_SIZE, *, sizes: str = "any") -> float:
     """Write a network as ONNX and check it on random inputs of several batches and sizes.
 
-    The batch is dynamic, and so are height and width, in steps of `size_step_px(network)`; sizes: "fixed" holds stages
-    1 and 2 to size_px, the detector's are dynamic always. Returns the largest absolute difference to torch. Raises
-    DeoccludeError when it is above PARITY.
+    Args:
+        network: one of NETWORKS.
+        path: of the file.
+        size_px: side of the traced input.
+        sizes: "any": batch, height and width are dynamic, the latter in steps of `size_step_px(network)`; "fixed":
+            height and width of stages 1 and 2 and the box segmenter are size_px. The detector is always dynamic.
+
+    Returns:
+        The largest absolute difference to torch.
+
+    Raises:
+        DeoccludeError: the difference is above PARITY.
     """
     network = network.eval()
     wrapped, outputs = _for_inference(network)
     step = size_step_px(network)
     dynamic = sizes == "any" or isinstance(network, PeopleDetector)
-    traced_px = max(size_px, 2 * step) if dynamic else size_px  # a size of one step would be taken for a constant
+    traced_px = max(size_px, 2 * step) if dynamic else size_px  # a size of one step would become a constant
     inputs = example_inputs(network, 2, (traced_px, traced_px))
     batch, rows, columns = (
         torch.export.Dim(n, min=1, max=m) for n, m in (("batch", 64), ("rows", 256), ("columns", 256))
@@ -106,7 +116,7 @@ def export_onnx(network: nn.Module, path: Path, size_px: int = INPUT_SIZE, *, si
             simplify(program.model)
     finally:
         quiet.setLevel(level)
-    _forget_where_it_was_traced(program.model)
+    _remove_trace_metadata(program.model)
     path.parent.mkdir(parents=True, exist_ok=True)
     program.save(str(path), external_data=False)
     halve_losslessly(path)
@@ -120,8 +130,8 @@ def export_onnx(network: nn.Module, path: Path, size_px: int = INPUT_SIZE, *, si
     return worst
 
 
-def _forget_where_it_was_traced(model) -> None:
-    """Take the exporter's notes off an onnxscript IR model: source lines with the paths of this computer."""
+def _remove_trace_metadata(model) -> None:
+    """Remove the exporter's metadata from an onnxscript IR model: source lines with local paths."""
     for graph in (model.graph, *model.functions.values()):
         graph.metadata_props.clear()
         for node in graph.all_nodes():
@@ -132,24 +142,24 @@ def _forget_where_it_was_traced(model) -> None:
 
 
 def size_step_px(network: nn.Module) -> int:
-    """What a network's height and width must be multiples of: its smallest feature has one place for so many pixels."""
+    """Required divisor of height and width: the stride of the network's smallest feature."""
     levels = len(network.config.widths)
     return 2**levels if isinstance(network.config, ContentRecoveryConfig) else 2 ** (levels + 1)
 
 
 def _for_inference(network: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
-    """The module that is exported, and the names of its outputs."""
+    """The exported module, and the names of its outputs."""
     if isinstance(network, MaskCompletionNet):
         return MaskCompletionExport(network).eval(), ("visible", "amodal", "visible_parsing", "amodal_parsing")
     if isinstance(network, BoxSegmenter):
-        return BoxMasksExport(network).eval(), ("visible", "amodal")
+        return BoxSegmenterExport(network).eval(), ("visible", "amodal")
     if isinstance(network, PeopleDetector):
         return PeopleDetectorExport(network).eval(), ("centre", "sides", "mask")
     return network, ("content",)
 
 
 def example_inputs(network: nn.Module, batch: int, size_hw: tuple[int, int]) -> dict[str, Tensor]:
-    """Random inputs of a network by name; masks are blobs of plausible size, visible within amodal."""
+    """Random inputs of a network by name; masks are boxes of plausible size, visible inside amodal."""
     rng = torch.Generator().manual_seed(batch)
     height, width = size_hw
     image = torch.rand(batch, 3, height, width, generator=rng)
@@ -178,21 +188,21 @@ def parity(network: nn.Module, path: Path, inputs: dict[str, Tensor]) -> float:
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     found = session.run(None, {k: v.numpy() for k, v in inputs.items()})
     with torch.no_grad():
-        wanted = network(*inputs.values())
-    wanted = wanted if isinstance(wanted, tuple) else (wanted,)
-    return max(float(np.abs(w.numpy() - f).max()) for w, f in zip(wanted, found, strict=True))
+        expected = network(*inputs.values())
+    expected = expected if isinstance(expected, tuple) else (expected,)
+    return max(float(np.abs(w.numpy() - f).max()) for w, f in zip(expected, found, strict=True))
 
 
 def build_network(path: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """The network of a .safetensors file or a folder of ours, with its weights, and the file's metadata.
+    """Load a network and its metadata from a .safetensors file or a folder that `save_pretrained` wrote.
 
-    Raises WeightsError.
+    Raises WeightsError for other files.
     """
-    return rebuild(path, {c.network_name: (c, c.config_type) for c in NETWORKS})
+    return rebuild(path, {network.network_name: NETWORK_KINDS[network.network_name] for network in NETWORKS})
 
 
 def check_distinct(sources: Sequence[Path]) -> None:
-    """UsageError where two files are of one network: only the last of them would be left. Raises WeightsError too."""
+    """Raise UsageError for two files of one network, because only the last one would remain; WeightsError as above."""
     seen: dict[str, Path] = {}
     for source in sources:
         name = build_network(source)[1]["network"]
@@ -213,11 +223,26 @@ def export_to_weights(
 ) -> dict[str, Any]:
     """Export one network's .safetensors into a weights folder and enter it in the manifest.
 
-    Stage 1 also writes typical_poses.npz, its pose centres. Returns the network's manifest row. Files are replaced one
-    by one, the manifest last. amodal_threshold: stage 1's probability from which a hidden pixel is body, chosen on
-    held-out people; it is folded into the last bias, so that what ships decides at 0.5. sizes: as in `export_onnx`.
-    data_note: what the network was trained on; the detector, trained on other data than stages 1 and 2, has its own.
-    licence: of the whole model. Where they are None, what the manifest says stays, else it says "not stated".
+    Stage 1 also writes typical_poses.npz, its pose centres. Files are replaced one by one, the manifest last.
+
+    Args:
+        source: .safetensors file, or a folder that `save_pretrained` wrote.
+        folder: weights folder, made if missing.
+        model: name in the manifest.
+        amodal_threshold: stage 1's probability from which an occluded pixel is body, in (0, 1), chosen on held-out
+            people. It is folded into the last bias, so that the exported network decides at 0.5.
+        sizes: as in `export_onnx`.
+        data_note: training data of the network; the detector has its own note, because it has other data. None keeps
+            the manifest's note, or "not stated".
+        licence: of the whole model; None as for `data_note`.
+
+    Returns:
+        The network's row in the manifest.
+
+    Raises:
+        UsageError: unknown `sizes` or a threshold outside (0, 1).
+        WeightsError: the source or the folder's manifest cannot be read.
+        DeoccludeError: ONNX Runtime differs from torch.
     """
     if sizes not in SIZES:
         raise UsageError(f"sizes must be {' or '.join(SIZES)}, got {sizes!r}")
@@ -226,7 +251,7 @@ def export_to_weights(
         shift_threshold(network, amodal_threshold)
         metadata = metadata | {"amodal_threshold": amodal_threshold}
     stored = halve(network.state_dict())
-    network.load_state_dict(stored)  # both files hold the same, rounded weights
+    network.load_state_dict(stored)  # both files hold the same rounded weights
     name = metadata["network"]
     onnx_path, kept = folder / f"{name}_{model}.onnx", folder / f"{name}_{model}.safetensors"
     part = onnx_path.with_suffix(".onnx.tmp")
@@ -238,7 +263,7 @@ def export_to_weights(
     finally:
         part.unlink(missing_ok=True)
         if new and folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()  # nothing came of it
+            folder.rmdir()  # the export failed
     save_weights(kept, stored, metadata)
     row = {
         "onnx": onnx_path.name, "safetensors": kept.name,
@@ -248,10 +273,10 @@ def export_to_weights(
         "figures": metadata.get("validation", {}), "steps": metadata.get("step"), "seed": metadata.get("seed"),
     }  # fmt: skip
     if isinstance(network, PeopleDetector):
-        # the threshold of validation is for boxes alone; at inference stage 1 looks at them too
+        # the threshold of the validation is for boxes alone; at inference stage 1 filters them too
         row |= {"size_px": metadata.get("size_px", DetectorSettings.size_px), "min_score": DetectorSettings.min_score}
     if isinstance(network, (MaskCompletionNet, BoxSegmenter)) and sizes == "any":
-        row["size_px"] = metadata.get("size_px", INPUT_SIZE)  # as it was trained, for looks where detail counts
+        row["size_px"] = metadata.get("size_px", INPUT_SIZE)  # as in training, for crop predictions with detail
     if isinstance(network, MaskCompletionNet) and metadata.get("second_look"):
         row["second_look"] = True
     if isinstance(network, BoxSegmenter) and metadata.get("tells_apart"):
@@ -279,7 +304,7 @@ def export_to_weights(
 
 
 def shift_threshold(network: MaskCompletionNet, threshold: float) -> None:
-    """Make the amodal probability 0.5 where it was `threshold`, in (0, 1), in place. Raises UsageError."""
+    """Shift the amodal logits in place: probability `threshold` becomes 0.5. Raises UsageError outside (0, 1)."""
     if not 0 < threshold < 1:
         raise UsageError(f"the amodal threshold must lie between 0 and 1, got {threshold}")
     with torch.no_grad():
@@ -287,7 +312,7 @@ def shift_threshold(network: MaskCompletionNet, threshold: float) -> None:
 
 
 def halve(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Convolution weights in float16, which rounds them by at most 1 part in 2000; norms and buffers as they are."""
+    """Round convolution weights to float16, by at most 1 part in 2000; norms and buffers stay."""
     return {
         k: v.half() if v.dtype == torch.float32 and k.endswith("weight") and v.ndim == 4 else v
         for k, v in weights.items()

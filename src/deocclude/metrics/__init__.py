@@ -1,1 +1,1 @@
-"""Measures of masks, content, detections and distributions. Pure functions of arrays."""
+"""Measures of masks, content, detections and distributions: pure functions on arrays, no files, no networks."""

@@ -1,4 +1,4 @@
-"""Means and their bootstrap intervals."""
+"""Means and bootstrap confidence intervals."""
 
 from __future__ import annotations
 
@@ -24,9 +24,17 @@ def bootstrap_interval(
     level: float = 0.95,
     draws: int = 2000,
 ) -> tuple[float, float]:
-    """Confidence interval of the mean of `values`, by drawing people with replacement: see `bootstrap_means`.
+    """Percentile bootstrap interval of the mean of `values`, resampling people: see `bootstrap_means`.
 
-    (NaN, NaN) when values of fewer than two people are known: one says nothing of how much people differ.
+    Args:
+        values: one per picture; NaN is left out.
+        people: person of each value.
+        rng: of the draws.
+        level: confidence level, in (0, 1).
+        draws: number of bootstrap samples.
+
+    Returns:
+        Lower and upper bound; (NaN, NaN) with known values of fewer than two people.
 
     Raises:
         ValueError: the two sequences differ in length.
@@ -43,16 +51,24 @@ def bootstrap_interval(
 def bootstrap_means(
     values: Sequence[float], people: Sequence[str], rng: np.random.Generator, *, draws: int
 ) -> FloatArray:
-    """(draws,) means of `values`, each over as many people as there are, drawn with replacement.
+    """Means of bootstrap samples of whole people (cluster bootstrap).
 
-    `people[i]` names whom `values[i]` was measured on. Pictures of one person resemble each other, so whole people are
-    drawn, each with all their values. NaN values are left out; (0,) when nothing is left.
+    Pictures of one person are correlated, so that each sample draws people with replacement, with all their values.
+
+    Args:
+        values: one per picture; NaN is left out.
+        people: person of each value.
+        rng: of the draws.
+        draws: number of bootstrap samples.
+
+    Returns:
+        (draws,) means; (0,) without known values.
 
     Raises:
         ValueError: the two sequences differ in length.
     """
     if len(values) != len(people):
-        raise ValueError(f"one person a value: got {len(values)} values and {len(people)} people")
+        raise ValueError(f"expected one person per value, got {len(values)} values and {len(people)} people")
     sums: dict[str, list[float]] = {}
     for value, person in zip(values, people, strict=True):
         if not math.isnan(value):

@@ -1,7 +1,7 @@
-"""Measures of the evaluation protocol: pure functions on numpy arrays, one pair of pictures at a time.
+"""Measures of content inside a region: pure functions on numpy arrays, one pair of images at a time.
 
-Masks are (H, W) bool. Pictures are (H, W, 3) uint8 or float RGB on the 0-255 scale. A measure that has nothing to
-measure (no hidden pixel, no pixel in the region) is NaN, so that a mean over people can leave it out.
+Masks are (H, W) bool. Images are (H, W, 3) uint8 or float RGB on the 0-255 scale. A measure of an empty region is NaN,
+so that a mean over people can leave it out.
 """
 
 from __future__ import annotations
@@ -14,14 +14,8 @@ from numpy.typing import NDArray
 BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float64]
 
-# Two identical regions have an infinite ratio, which neither a mean nor JSON can hold.
+# identical regions have an infinite ratio, which neither a mean nor JSON can represent
 PSNR_CAP_DB = 100.0
-
-
-# --- masks ---------------------------------------------------------------------------------------------------------
-
-
-# --- content inside a region ---------------------------------------------------------------------------------------
 
 
 def region_l1(predicted: NDArray, truth: NDArray, region: BoolArray) -> float:
@@ -44,13 +38,13 @@ def region_psnr(predicted: NDArray, truth: NDArray, region: BoolArray) -> float:
 def region_ssim(predicted: NDArray, truth: NDArray, region: BoolArray) -> float:
     """Mean of the SSIM map over the region's pixels and channels, in [-1, 1]. NaN for an empty region.
 
-    Windows at the region's edge look 5 px beyond it: give both pictures the same surroundings to keep those out.
+    Windows at the region's border reach 5 px beyond it: give both images the same surroundings to exclude them.
     """
     _same_shape(predicted, truth)
     if not region.any():
         return math.nan
     rows, columns = np.flatnonzero(region.any(axis=1)), np.flatnonzero(region.any(axis=0))
-    # Twice the window's radius around the region is all that its SSIM values can see.
+    # the SSIM values of the region depend on pixels within twice the window's radius
     part = (
         slice(max(0, rows[0] - 2 * _SSIM_RADIUS), rows[-1] + 1 + 2 * _SSIM_RADIUS),
         slice(max(0, columns[0] - 2 * _SSIM_RADIUS), columns[-1] + 1 + 2 * _SSIM_RADIUS),
@@ -65,9 +59,9 @@ _SSIM_C2 = (0.03 * 255.0) ** 2
 
 
 def ssim_map(predicted: NDArray, truth: NDArray) -> FloatArray:
-    """Structural similarity at each pixel and channel (Wang et al. 2004), of the pictures' shape.
+    """Structural similarity (SSIM, Wang et al. 2004) at each pixel and channel, in [-1, 1], of the images' shape.
 
-    Gaussian window 11 x 11, sigma 1.5, constants 0.01 and 0.03 of a 255 range, edges mirrored.
+    Gaussian window 11 x 11, sigma 1.5, constants K1 = 0.01 and K2 = 0.03 of a range of 255, borders mirrored.
     """
     _same_shape(predicted, truth)
     x, y = predicted.astype(np.float64), truth.astype(np.float64)
@@ -75,12 +69,12 @@ def ssim_map(predicted: NDArray, truth: NDArray) -> FloatArray:
     variance_x = _gaussian_window(x * x) - mean_x * mean_x
     variance_y = _gaussian_window(y * y) - mean_y * mean_y
     covariance = _gaussian_window(x * y) - mean_x * mean_y
-    likeness = (2.0 * mean_x * mean_y + _SSIM_C1) * (2.0 * covariance + _SSIM_C2)
-    return likeness / ((mean_x**2 + mean_y**2 + _SSIM_C1) * (variance_x + variance_y + _SSIM_C2))
+    numerator = (2.0 * mean_x * mean_y + _SSIM_C1) * (2.0 * covariance + _SSIM_C2)
+    return numerator / ((mean_x**2 + mean_y**2 + _SSIM_C1) * (variance_x + variance_y + _SSIM_C2))
 
 
 def _gaussian_window(picture: FloatArray) -> FloatArray:
-    """Weighted mean over the SSIM window along the first two axes, edges mirrored with the edge pixel repeated."""
+    """Weighted mean over the SSIM window along the first two axes; borders mirrored, border pixel repeated."""
     offsets = np.arange(-_SSIM_RADIUS, _SSIM_RADIUS + 1)
     weights = np.exp(-0.5 * (offsets / _SSIM_SIGMA) ** 2)
     weights /= weights.sum()
@@ -95,10 +89,10 @@ def _gaussian_window(picture: FloatArray) -> FloatArray:
 
 
 def mean_gradient(picture: NDArray, region: BoolArray) -> float:
-    """Mean length of the brightness gradient inside the region, in grey levels a pixel.
+    """Mean length of the brightness gradient inside the region, in grey levels per pixel.
 
-    Brightness is the mean of the three channels; the gradient is the central difference. Only pixels count whose
-    four neighbours lie in the region too, so that the region's own border is no edge. NaN when there are none.
+    Brightness is the mean of the three channels; the gradient is the central difference. Only pixels with all four
+    neighbours in the region count, so that the region's border is not an edge. NaN without such pixels.
     """
     _region_check(picture, region)
     inside = region[1:-1, 1:-1] & region[:-2, 1:-1] & region[2:, 1:-1] & region[1:-1, :-2] & region[1:-1, 2:]
@@ -111,20 +105,26 @@ def mean_gradient(picture: NDArray, region: BoolArray) -> float:
 
 
 def gradient_ratio(predicted: NDArray, truth: NDArray, region: BoolArray) -> float:
-    """Mean gradient of the prediction over that of the truth inside the region: 1 as much contrast, 0 a flat colour.
+    """Mean gradient of the prediction divided by that of the truth inside the region: 0 for a flat colour.
 
-    Noise reaches 1 as well as true detail does, so that the ratio is no goal. NaN when the region has no pixel
-    with all its neighbours inside, or when the truth is perfectly flat there.
+    Noise reaches 1 as true detail does, so that the ratio is not a goal. NaN without pixels that have all neighbours
+    inside the region, or with a constant truth.
     """
     true_gradient = mean_gradient(truth, region)
     return mean_gradient(predicted, region) / true_gradient if true_gradient > 0.0 else math.nan
 
 
 def seam_step(picture: NDArray, hidden: BoolArray, body: BoolArray) -> float:
-    """Mean step across the border of the hidden region: over all pairs of 4-neighbours of which one is hidden and the
-    other is body that is not, the absolute difference of the two pixels, mean over channels, on the 0-255 scale.
+    """Mean step across the border between occluded and visible body.
 
-    NaN where the hidden region has no such neighbour.
+    Args:
+        picture: (H, W, 3).
+        hidden: (H, W) bool, the occluded region.
+        body: (H, W) bool, the amodal mask.
+
+    Returns:
+        Mean absolute difference over all pairs of 4-neighbours with one occluded and one visible body pixel, mean over
+        channels, on the 0-255 scale. NaN without such a pair.
     """
     _region_check(picture, hidden)
     _same_shape(hidden, body)
@@ -136,12 +136,6 @@ def seam_step(picture: NDArray, hidden: BoolArray, body: BoolArray) -> float:
         total += float(np.abs(colours[first] - colours[second])[across].mean(axis=-1).sum())
         pairs += np.count_nonzero(across)
     return total / pairs if pairs else math.nan
-
-
-# --- over people ---------------------------------------------------------------------------------------------------
-
-
-# --- checks --------------------------------------------------------------------------------------------------------
 
 
 def _same_shape(first: NDArray, second: NDArray) -> None:

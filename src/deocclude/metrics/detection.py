@@ -1,4 +1,4 @@
-"""Recall and precision of found boxes, with people and places that do not count."""
+"""Recall and precision of predicted boxes, with ignored people and areas."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 
 from deocclude.imaging.boxes import box_iou
 
-_MOSTLY = 0.5  # share of a false box in ignored pixels from which it is no fault
+_IGNORED_FRACTION = 0.5  # ignored fraction of an unmatched box from which it does not count
 
 
 @dataclass(frozen=True)
 class Matched:
-    """One photo's outcome. scores: (N,) of the found boxes that count; correct: (N,) bool; people: to be found."""
+    """Matches of one photo. scores: (N,) of predicted boxes that count; correct: (N,) bool; people: that count."""
 
     scores: np.ndarray
     correct: np.ndarray
@@ -25,17 +25,23 @@ def match_boxes(
     found_xyxy: np.ndarray, scores: np.ndarray, truth_xyxy: np.ndarray, *, ignore: np.ndarray | None = None,
     min_height_px: float = 0.0, min_iou: float = 0.5,
 ) -> Matched:  # fmt: skip
-    """Match found boxes (N, 4) to true ones (M, 4), the surest first, each to the best that is left.
+    """Match predicted to true boxes by descending confidence, each to the free true box with the highest IoU.
 
-    ignore: (H, W) bool, pixels of people whom nobody labelled. People lower than `min_height_px` do not count, nor does
-    a box that finds one of them, nor an unmatched box that is as low or lies mostly in `ignore`.
+    Args:
+        found_xyxy: (N, 4) predicted boxes.
+        scores: (N,) confidences.
+        truth_xyxy: (M, 4) true boxes.
+        ignore: (H, W) bool, areas of unlabelled people.
+        min_height_px: lower people do not count; neither do boxes matched to them, nor unmatched boxes that are lower
+            or at least half inside `ignore`.
+        min_iou: of a match.
     """
     iou = box_iou(found_xyxy, truth_xyxy)
     tall = truth_xyxy[:, 3] - truth_xyxy[:, 1] >= min_height_px
     free = np.ones(len(truth_xyxy), bool)
     counted, correct = np.zeros((2, len(found_xyxy)), bool)
     for i in np.argsort(-scores, kind="stable"):
-        # people who count come first: a small neighbour must not take the box that finds a tall one
+        # people who count first: a small neighbour must not take the box of a tall person
         for group in (tall, ~tall):
             candidates = np.flatnonzero(free & group & (iou[i] >= min_iou))
             if len(candidates):
@@ -45,13 +51,15 @@ def match_boxes(
                 break
         else:
             high = found_xyxy[i, 3] - found_xyxy[i, 1] >= min_height_px
-            counted[i] = high and _share_inside(found_xyxy[i], ignore) < _MOSTLY
+            counted[i] = high and _fraction_inside(found_xyxy[i], ignore) < _IGNORED_FRACTION
     return Matched(scores[counted], correct[counted], int(tall.sum()))
 
 
 def recall_precision(outcomes: Sequence[Matched], min_score: float = 0.0) -> tuple[float, float]:
-    """Share of people found and share of boxes that are people, over photos. Nobody to find: recall 1; no box:
-    precision 1."""
+    """Recall and precision over photos, of boxes with at least `min_score`.
+
+    Recall is 1 without people, precision 1 without boxes.
+    """
     scores = np.concatenate([np.zeros(0), *(o.scores for o in outcomes)])
     correct = np.concatenate([np.zeros(0, bool), *(o.correct for o in outcomes)])[scores >= min_score]
     people = sum(o.people for o in outcomes)
@@ -59,11 +67,11 @@ def recall_precision(outcomes: Sequence[Matched], min_score: float = 0.0) -> tup
 
 
 def f1(recall: float, precision: float) -> float:
-    """Harmonic mean of the two, 0 when both are."""
+    """Harmonic mean of recall and precision; 0 if both are 0."""
     return 2 * recall * precision / max(recall + precision, 1e-9)
 
 
-def _share_inside(box_xyxy: np.ndarray, mask: np.ndarray | None) -> float:
+def _fraction_inside(box_xyxy: np.ndarray, mask: np.ndarray | None) -> float:
     if mask is None:
         return 0.0
     x0, y0, x1, y1 = np.round(box_xyxy).astype(int).clip(0)

@@ -1,4 +1,4 @@
-"""Measures of masks."""
+"""Measures of masks, (H, W) bool."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from deocclude.metrics.content import BoolArray, _same_shape
 
 
 def intersection_union(predicted: BoolArray, truth: BoolArray) -> tuple[int, int]:
-    """Pixels in both masks and pixels in either, the two numbers that pooled IoU sums over people."""
+    """Pixels of the intersection and of the union of two masks, as `pooled_iou` sums them."""
     _same_shape(predicted, truth)
     return int(np.count_nonzero(predicted & truth)), int(np.count_nonzero(predicted | truth))
 
@@ -20,15 +20,19 @@ def intersection_union(predicted: BoolArray, truth: BoolArray) -> tuple[int, int
 def invisible_intersection_union(
     predicted_amodal: BoolArray, true_amodal: BoolArray, true_visible: BoolArray
 ) -> tuple[int, int]:
-    """`intersection_union` of what is predicted hidden and what is: both amodal masks less the true visible one."""
+    """`intersection_union` of the occluded part: both amodal masks minus the true visible mask."""
     _same_shape(true_amodal, true_visible)
     return intersection_union(predicted_amodal & ~true_visible, true_amodal & ~true_visible)
 
 
 def pooled_iou(intersections_unions: Iterable[tuple[int, int]]) -> float:
-    """Sum of the intersections over sum of the unions, of one person or of many: big people count for more.
+    """Sum of intersections divided by sum of unions, so that large people have more weight.
 
-    NaN when the unions are empty.
+    Args:
+        intersections_unions: pairs from `intersection_union`.
+
+    Returns:
+        In [0, 1]; NaN if all unions are empty.
     """
     intersection = union = 0
     for one_intersection, one_union in intersections_unions:
@@ -37,11 +41,10 @@ def pooled_iou(intersections_unions: Iterable[tuple[int, int]]) -> float:
     return intersection / union if union else math.nan
 
 
-def false_completion_share(predicted_amodal: BoolArray, true_amodal: BoolArray) -> float:
-    """Pixels predicted to be body that are none, as a share of the true body's area.
+def false_positive_ratio(predicted_amodal: BoolArray, true_amodal: BoolArray) -> float:
+    """Predicted pixels outside the true amodal mask, divided by the area of the true mask (over-segmentation ratio).
 
-    For a person whom nothing hides this is false completion: body painted where there is none. It can exceed 1.
-    NaN when the true body is empty.
+    For an unoccluded person this is the false-positive completion. It can exceed 1. NaN if the true mask is empty.
     """
     _same_shape(predicted_amodal, true_amodal)
     area = np.count_nonzero(true_amodal)
@@ -49,14 +52,14 @@ def false_completion_share(predicted_amodal: BoolArray, true_amodal: BoolArray) 
 
 
 def visible_ratio(visible: BoolArray, amodal: BoolArray) -> float:
-    """Visible pixels over amodal pixels, in [0, 1] where visible is a subset of amodal. NaN when amodal is empty."""
+    """Visible area divided by amodal area, in [0, 1] if visible is a subset of amodal. NaN if amodal is empty."""
     _same_shape(visible, amodal)
     area = np.count_nonzero(amodal)
     return np.count_nonzero(visible) / area if area else math.nan
 
 
 def ratio_bin(ratio: float, bins: int = 10) -> int:
-    """Which of `bins` equal parts of [0, 1] holds the ratio: bin i holds i/bins <= ratio < (i+1)/bins, the last also 1.
+    """Index of the ratio among `bins` equal bins of [0, 1]: i/bins <= ratio < (i+1)/bins, and 1 in the last bin.
 
     Raises:
         ValueError: the ratio is outside [0, 1].
@@ -67,8 +70,17 @@ def ratio_bin(ratio: float, bins: int = 10) -> int:
 
 
 def label_counts(predicted: NDArray, truth: NDArray, region: BoolArray, labels: int) -> NDArray[np.int64]:
-    """(labels, 3) pixels of each label inside the region: in both, in either, in the truth. Labels are integers below
-    `labels`; other values count as no label."""
+    """Count the pixels of each label inside a region.
+
+    Args:
+        predicted: (H, W) integer labels.
+        truth: (H, W) integer labels.
+        region: (H, W) bool.
+        labels: number of labels; other values are ignored.
+
+    Returns:
+        (labels, 3): intersection, union, true pixels.
+    """
     _same_shape(predicted, truth)
     _same_shape(truth, region)
     one, other = predicted[region], truth[region]

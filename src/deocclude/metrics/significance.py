@@ -1,4 +1,4 @@
-"""Whether a difference between two models is more than the luck of the people drawn: pure functions on numbers."""
+"""Statistical significance of paired differences and of proportions: pure functions on numbers."""
 
 from __future__ import annotations
 
@@ -14,10 +14,15 @@ from deocclude.metrics.bootstrap import bootstrap_means, mean_of_known
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Mean of paired differences, its 95 % interval, and the two-sided p-value of its being 0.
+    """Mean of paired differences with its confidence interval.
 
-    pairs, people: how many differences are known, and of how many people. Interval and p-value are NaN below two
-    people, the mean too where there are no pairs.
+    Attributes:
+        mean: NaN without pairs.
+        low: lower bound of the interval; NaN below two people.
+        high: upper bound.
+        p_value: two-sided, of a mean of 0; NaN below two people.
+        pairs: number of known differences.
+        people: number of people with known differences.
     """
 
     mean: float
@@ -36,13 +41,19 @@ def paired_bootstrap(
     level: float = 0.95,
     draws: int = 4000,
 ) -> PairedDifference:
-    """Percentile bootstrap of a mean paired difference, drawing whole people with replacement.
+    """Percentile bootstrap of a mean paired difference, resampling whole people.
 
-    `people[i]` names whom `differences[i]` was measured on; NaN differences are left out. The interval is that of Efron
-    and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13. The p-value is the level at which such an
-    interval just reaches 0 (chapter 15): twice the share of drawn means on the side of 0 that has fewer, the observed
-    one counted among the draws (Davison and Hinkley 1997, "Bootstrap Methods and their Application", section 4.2), so
-    that it is never 0. With a few people only it is too small: count on it from some tens on.
+    The interval is that of Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13. The p-value is
+    the level at which such an interval just reaches 0 (chapter 15): twice the smaller fraction of bootstrap means on
+    one side of 0, with the observed mean counted among the draws (Davison and Hinkley 1997, "Bootstrap Methods and
+    their Application", section 4.2), so that it is never 0. It is too small with fewer than some tens of people.
+
+    Args:
+        differences: one per picture; NaN is left out.
+        people: person of each difference.
+        rng: of the draws.
+        level: confidence level, in (0, 1).
+        draws: number of bootstrap samples.
 
     Raises:
         ValueError: the two sequences differ in length.
@@ -60,7 +71,7 @@ def paired_bootstrap(
 
 
 def wilson_interval(successes: int, trials: int, *, level: float = 0.95) -> tuple[float, float]:
-    """Score interval of a binomial share, within [0, 1]; NaN, NaN without trials.
+    """Wilson score interval of a binomial proportion, within [0, 1]; (NaN, NaN) without trials.
 
     Wilson 1927, "Probable inference, the law of succession, and statistical inference", without continuity correction:
     Newcombe 1998, "Two-sided confidence intervals for the single proportion", method 3.
@@ -73,8 +84,8 @@ def wilson_interval(successes: int, trials: int, *, level: float = 0.95) -> tupl
     if trials == 0:
         return math.nan, math.nan
     z = NormalDist().inv_cdf((1.0 + level) / 2.0)
-    share = successes / trials
-    centre = share + z**2 / (2 * trials)
-    half = z * math.sqrt(share * (1 - share) / trials + (z / (2 * trials)) ** 2)
+    proportion = successes / trials
+    centre = proportion + z**2 / (2 * trials)
+    half = z * math.sqrt(proportion * (1 - proportion) / trials + (z / (2 * trials)) ** 2)
     low, high = ((centre + sign * half) / (1 + z**2 / trials) for sign in (-1, 1))
     return max(0.0, low), min(1.0, high)

@@ -1,1 +1,1 @@
-"""Torch definitions of the networks. No device, no files, no optimiser here."""
+"""Torch definitions of the networks, without devices, optimisers or training data."""

@@ -1,4 +1,4 @@
-"""Building blocks that the networks share."""
+"""Building blocks shared by the networks."""
 
 from __future__ import annotations
 
@@ -9,23 +9,28 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+_CERTAIN_LOGIT = 20.0  # its sigmoid is 1 to eight digits
+
 
 def conv_bn(c_in: int, c_out: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
-    """Convolution, batch norm, ReLU; keeps the size at stride 1."""
+    """Convolution, batch norm, ReLU: (B, c_in, H, W) -> (B, c_out, H/stride, W/stride)."""
     return nn.Sequential(
         nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(c_out), nn.ReLU(inplace=True)
     )
 
 
 class ResidualBlock(nn.Module):
-    """Two dense 3x3 convolutions and a shortcut (He et al. 2016). Dense beats depthwise on CPUs at these widths."""
+    """Two dense 3x3 convolutions and a shortcut (He et al. 2016).
+
+    Dense convolutions are faster than depthwise ones on CPUs at these widths.
+    """
 
     def __init__(self, c_in: int, c_out: int, stride: int = 1):
         super().__init__()
         self.body = nn.Sequential(
             conv_bn(c_in, c_out, 3, stride), nn.Conv2d(c_out, c_out, 3, 1, 1, bias=False), nn.BatchNorm2d(c_out)
         )
-        nn.init.zeros_(self.body[-1].weight)  # a fresh block starts as its shortcut
+        nn.init.zeros_(self.body[-1].weight)  # a randomly initialised block equals its shortcut
         if stride == 1 and c_in == c_out:
             self.shortcut: nn.Module = nn.Identity()
         else:
@@ -49,14 +54,16 @@ class SqueezeExcitation(nn.Module):
         )  # fmt: skip
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: (B, C, H, W) -> the same shape, each channel scaled by a number in (0, 1)."""
+        """x: (B, C, H, W) -> the same shape, each channel scaled by a gate in (0, 1)."""
         return x * self.gate(x)
 
 
 class Hourglass(nn.Module):
     """Encoder-decoder with additive skips (Newell et al. 2016).
 
-    widths: channels at each scale, first the input's; blocks: residual blocks at each scale of the decoder.
+    Args:
+        widths: channels at each scale; the first is the input's.
+        blocks: residual blocks at each scale of the decoder.
     """
 
     def __init__(self, widths: tuple[int, ...], blocks: int):
@@ -80,7 +87,7 @@ class Hourglass(nn.Module):
 
 
 BACKBONES: dict[str, Callable[[tuple[int, ...], int], nn.Module]] = {"hourglass": Hourglass}
-"""Both backbones of stage 1 by name: made of (widths, blocks), they map (B, widths[0], H, W) to the same shape."""
+"""Backbones of stage 1 by name: (widths, blocks) -> module that maps (B, widths[0], H, W) to the same shape."""
 
 
 def count_parameters(network: nn.Module) -> int:
@@ -88,8 +95,20 @@ def count_parameters(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters() if p.requires_grad)
 
 
+def certain_logits(mask: Tensor) -> Tensor:
+    """Turn a given mask into logits, for networks that take the initial mask as the visible one unchanged.
+
+    Args:
+        mask: (B, 1, S, S) in {0, 1}.
+
+    Returns:
+        (B, 1, S, S) logits of -20 and 20 without a gradient. Their sigmoid is 0 or 1 to eight digits.
+    """
+    return (mask.detach() * 2 - 1) * _CERTAIN_LOGIT
+
+
 def one_hot(labels: Tensor, classes: int) -> Tensor:
-    """(B, H, W) integer labels -> (B, classes, H, W) float32; labels outside 0..classes-1 give all zeros."""
+    """(B, H, W) integer labels -> (B, classes, H, W) float32. Labels of classes or more give all zeros."""
     known = labels < classes
     out = F.one_hot(torch.where(known, labels, 0).long(), classes).permute(0, 3, 1, 2).float()
     return out * known[:, None]

@@ -1,9 +1,10 @@
 """Box-prompted segmentation: from a box to the visible and the amodal mask, on an ImageNet-pretrained backbone.
 
-A mask says what is a person; a box says where one may be, and what in it is one has to be known. Stage 1 knows people
-from a few hundred photos. This network knows the world's things as well, and gives stage 1 a mask in the box's place.
+Stage 1 was trained on people from a few hundred photos, too few to separate a person from other objects in a box. The
+pretrained backbone provides features of general objects; the visible mask of this network replaces the box as the
+initial mask of stage 1.
 
-    RGB -> trunk; its features + the box's share of each cell -> decoder -> visible mask, amodal mask
+    RGB -> backbone; its features + box coverage of each cell -> decoder -> visible mask, amodal mask
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ from deocclude.models.mask_completion import MaskOutput
 
 @dataclass(frozen=True)
 class BoxSegmenterConfig:
-    """Sizes of BoxSegmenter."""
+    """Sizes of BoxSegmenter. Raises ValueError unless there is one width and one block count per scale."""
 
-    widths: tuple[int, ...] = (48, 80, 128, 192)  # of the decoder at 1/4, 1/8, 1/16, 1/32 of the input
-    blocks: tuple[int, ...] = (1, 2, 1, 1)  # residual blocks at each of them
+    widths: tuple[int, ...] = (48, 80, 128, 192)  # decoder channels at 1/4, 1/8, 1/16, 1/32 of the input
+    blocks: tuple[int, ...] = (1, 2, 1, 1)  # residual blocks at each scale
     head_width: int = 16
 
     def __post_init__(self) -> None:
@@ -38,7 +39,7 @@ class BoxSegmenterConfig:
 
     @classmethod
     def base(cls) -> BoxSegmenterConfig:
-        """What ships: about 3.7 M parameters, 2.4 M of them the backbone's."""
+        """The shipped sizes: about 3.7 M parameters, 2.4 M of them in the backbone."""
         return cls()
 
     def to_dict(self) -> dict:
@@ -47,7 +48,7 @@ class BoxSegmenterConfig:
 
 
 class BoxSegmenter(Pretrained, nn.Module):
-    """`net(image, initial) -> MaskOutput` without parts."""
+    """`net(image, initial) -> MaskOutput` without parsing."""
 
     network_name, config_type = "mask_box", BoxSegmenterConfig
 
@@ -55,9 +56,9 @@ class BoxSegmenter(Pretrained, nn.Module):
         super().__init__()
         self.config = config = config or BoxSegmenterConfig.base()
         self.trunk = EfficientNetLite()
-        # the box enters at each scale of the decoder: the backbone sees the image alone
+        # the box enters at each scale of the decoder; the backbone reads the image alone
         self.enter = nn.ModuleList(
-            nn.Conv2d(theirs + 1, mine, 1) for theirs, mine in zip(EfficientNetLite.widths, config.widths, strict=True)
+            nn.Conv2d(c_in + 1, c_out, 1) for c_in, c_out in zip(EfficientNetLite.widths, config.widths, strict=True)
         )
         self.decode = nn.ModuleList(
             nn.Sequential(*(ResidualBlock(width, width) for _ in range(count)))
@@ -66,18 +67,24 @@ class BoxSegmenter(Pretrained, nn.Module):
         self.reduce = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairwise(config.widths))
         width, hidden = config.widths[0], config.head_width
         self.mix = nn.Sequential(conv_bn(width, width), nn.Conv2d(width, hidden, 1))
-        self.edges = nn.Conv2d(EfficientNetLite.half_width, hidden, 1)  # fine detail, at half size
+        self.edges = nn.Conv2d(EfficientNetLite.half_width, hidden, 1)  # fine detail, at half resolution
         self.masks = nn.Sequential(nn.ReLU(inplace=True), conv_bn(hidden, hidden), nn.Conv2d(hidden, 8, 3, padding=1))
 
     def forward(self, image: Tensor, initial: Tensor) -> MaskOutput:
-        """image: (B, 3, S, S) RGB in [0, 1], 0.5 beyond the photo; initial: (B, 1, S, S) in {0, 1}, a filled box;
-        S % 32 == 0.
+        """Segment the person in a box.
+
+        Args:
+            image: (B, 3, S, S) RGB in [0, 1], 0.5 beyond the photo; S % 32 == 0.
+            initial: (B, 1, S, S) in {0, 1}, a filled box.
+
+        Returns:
+            Logits of both masks, (B, 1, S, S) each.
         """
         half, *features = self.trunk(image * 2 - 1)
         entered = []
         for level, (enter, feature) in enumerate(zip(self.enter, features, strict=True)):
-            share = F.avg_pool2d(initial, 4 * 2**level)
-            entered.append(enter(torch.cat([feature, share], 1)))
+            coverage = F.avg_pool2d(initial, 4 * 2**level)
+            entered.append(enter(torch.cat([feature, coverage], 1)))
         x = self.decode[-1](entered[-1])
         for decode, reduce, skip in zip(
             reversed(self.decode[:-1]), reversed(self.reduce), reversed(entered[:-1]), strict=True

@@ -1,4 +1,4 @@
-"""Patch discriminators with spectral normalisation (Miyato et al. 2018), as the paper uses for both stages."""
+"""Patch discriminator with spectral normalisation (Miyato et al. 2018), as in the paper for both stages."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 
 class PatchDiscriminator(nn.Module):
-    """Scores patches of (image, mask) pairs as real or fake; `depth` halvings give the patch's size."""
+    """Scores patches of (image, mask) pairs as real or fake.
+
+    Args:
+        in_channels: of image and mask together.
+        width: channels of the first convolution.
+        depth: strided convolutions; each halves the resolution and doubles the patch.
+    """
 
     def __init__(self, in_channels: int = 4, width: int = 32, depth: int = 4):
         super().__init__()

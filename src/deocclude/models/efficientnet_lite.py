@@ -1,6 +1,6 @@
 """The backbone of EfficientNet-Lite (Tan and Le 2019, arXiv 1905.11946; Lite: no squeeze-excitation, ReLU6).
 
-It is here for what ImageNet taught it: features of real photos, which the few labelled ones that a run has do not give.
+It is used as an ImageNet-pretrained backbone: the few labelled photos of a training run do not give such features.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _STEM_WIDTH = 32
 
 
 class _Stage(NamedTuple):
-    """Blocks of one width. expand: how much wider a block is inside; stride: of the first one."""
+    """Blocks of one width. expand: expansion factor inside a block; stride: of the first block."""
 
     expand: int
     width: int
@@ -25,18 +25,20 @@ class _Stage(NamedTuple):
     stride: int
 
 
-# EfficientNet-Lite0; what follows the six stages there, a wide last block and the classes' head, has no use here
+# EfficientNet-Lite0 without the wide last block and the classifier
 _STAGES = (
     _Stage(1, 16, 1, 3, 1), _Stage(6, 24, 2, 3, 2), _Stage(6, 40, 2, 5, 2), _Stage(6, 80, 3, 3, 2),
     _Stage(6, 112, 3, 5, 1), _Stage(6, 192, 4, 5, 2),
 )  # fmt: skip
-_LAST_OF_SCALE = (0, 1, 2, 4, 5)  # the stages whose outputs are given
+_LAST_OF_SCALE = (0, 1, 2, 4, 5)  # stages whose outputs are returned
 
 
 class EfficientNetLite(nn.Module):
-    """`trunk(image) -> features` at 1/2, 1/4, 1/8, 1/16 and 1/32 of the input.
+    """`backbone(image) -> features` at 1/2, 1/4, 1/8, 1/16 and 1/32 of the input.
 
-    `half_width` are the channels of the first, `widths` those of the others.
+    Attributes:
+        half_width: channels of the feature at 1/2.
+        widths: channels of the other features.
     """
 
     half_width = _STAGES[_LAST_OF_SCALE[0]].width
@@ -45,7 +47,7 @@ class EfficientNetLite(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.stem = _conv_norm(3, _STEM_WIDTH, 3, 2)
-        self._keeps_statistics = False
+        self._frozen_statistics = False
         c_in, self.stages = _STEM_WIDTH, nn.ModuleList()
         for stage in _STAGES:
             blocks = []
@@ -56,7 +58,7 @@ class EfficientNetLite(nn.Module):
             self.stages.append(nn.Sequential(*blocks))
 
     def forward(self, image: Tensor, scales: int = len(_LAST_OF_SCALE)) -> list[Tensor]:
-        """image: (B, 3, H, W) RGB in [-1, 1], H and W divisible by 32. scales: how many features are wanted."""
+        """image: (B, 3, H, W) RGB in [-1, 1], H and W divisible by 32; scales: how many features to compute."""
         x = F.relu6(self.stem(image), inplace=True)
         features = []
         for number, stage in enumerate(self.stages[: _LAST_OF_SCALE[scales - 1] + 1]):
@@ -66,16 +68,16 @@ class EfficientNetLite(nn.Module):
         return features
 
     def train(self, mode: bool = True) -> EfficientNetLite:
-        """Norms whose statistics were taken over keep them: those of a million photos, not of a small batch."""
+        """Batch norms with pretrained statistics stay in evaluation mode: small batches would degrade them."""
         super().train(mode)
-        if self._keeps_statistics:
+        if self._frozen_statistics:
             for module in self.modules():
                 if isinstance(module, nn.BatchNorm2d):
                     module.eval()
         return self
 
     def freeze(self, stages: int) -> None:
-        """The stem and the first stages learn nothing, and need no gradient. Raises ValueError beyond the last."""
+        """Freeze the stem and the first stages. Raises ValueError for more stages than there are."""
         if not 0 <= stages <= len(self.stages):
             raise ValueError(f"frozen stages must be from 0 to {len(self.stages)}, got {stages}")
         if stages:
@@ -83,44 +85,48 @@ class EfficientNetLite(nn.Module):
                 part.requires_grad_(False)
 
     @torch.no_grad()
-    def take_over(self, published: dict[str, Tensor]) -> None:
-        """Take weights by the names under which those of EfficientNet-Lite0 are published for torch.
+    def load_published(self, published: dict[str, Tensor]) -> None:
+        """Load the weights of EfficientNet-Lite0 as published for torch, and freeze the batch norm statistics.
 
-        Raises ValueError where they do not fit.
+        Args:
+            published: tensors by their published names.
+
+        Raises:
+            ValueError: a tensor is missing or has another shape.
         """
         names = {"stem.0": "_conv_stem", "stem.1": "_bn0"}
         number = 0
         for s, stage in enumerate(self.stages):
             for b, block in enumerate(stage):
-                mine, theirs = f"stages.{s}.{b}", f"_blocks.{number}"
+                own, source = f"stages.{s}.{b}", f"_blocks.{number}"
                 if block.expand is not None:
-                    names |= {f"{mine}.expand.0": f"{theirs}._expand_conv", f"{mine}.expand.1": f"{theirs}._bn0"}
+                    names |= {f"{own}.expand.0": f"{source}._expand_conv", f"{own}.expand.1": f"{source}._bn0"}
                 names |= {
-                    f"{mine}.depthwise.0": f"{theirs}._depthwise_conv", f"{mine}.depthwise.1": f"{theirs}._bn1",
-                    f"{mine}.project.0": f"{theirs}._project_conv", f"{mine}.project.1": f"{theirs}._bn2",
+                    f"{own}.depthwise.0": f"{source}._depthwise_conv", f"{own}.depthwise.1": f"{source}._bn1",
+                    f"{own}.project.0": f"{source}._project_conv", f"{own}.project.1": f"{source}._bn2",
                 }  # fmt: skip
                 number += 1
         state = {}
         for key in self.state_dict():
             layer, _, part = key.rpartition(".")
-            theirs = f"{names[layer]}.{part}"
+            source = f"{names[layer]}.{part}"
             if part == "num_batches_tracked":
                 state[key] = torch.tensor(0)
-            elif theirs in published:
-                state[key] = published[theirs]
+            elif source in published:
+                state[key] = published[source]
             else:
-                raise ValueError(f"not the weights of EfficientNet-Lite0: {theirs} is missing")
+                raise ValueError(f"not the weights of EfficientNet-Lite0: {source} is missing")
         try:
             self.load_state_dict(state)
         except RuntimeError as error:
             reason = str(error).splitlines()[-1].strip()
             raise ValueError(f"not the weights of EfficientNet-Lite0: {reason}") from error
-        self._keeps_statistics = True
+        self._frozen_statistics = True
         self.train(self.training)
 
 
 class InvertedResidual(nn.Module):
-    """1x1 to more channels, depthwise, 1x1 back, and a shortcut where sizes allow (Sandler et al. 2018)."""
+    """1x1 expansion, depthwise convolution, 1x1 projection, and a shortcut at equal sizes (Sandler et al. 2018)."""
 
     def __init__(self, c_in: int, c_out: int, expand: int, kernel: int, stride: int):
         super().__init__()
@@ -133,7 +139,7 @@ class InvertedResidual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x: (B, c_in, H, W) -> (B, c_out, H/stride, W/stride)."""
         y = x if self.expand is None else F.relu6(self.expand(x), inplace=True)
-        if y.requires_grad:  # a CPU's gradients of depthwise convolutions take 4 to 15 times as long in bfloat16
+        if y.requires_grad:  # on CPUs gradients of depthwise convolutions take 4 to 15 times as long in bfloat16
             with torch.autocast(y.device.type, enabled=False):
                 y = self.depthwise(y.float())
         else:
@@ -143,10 +149,7 @@ class InvertedResidual(nn.Module):
 
 
 class _SameConv(nn.Conv2d):
-    """Convolution whose output at stride 2 starts at the input's second pixel, not before its first.
-
-    TensorFlow's "SAME" padding of an even size, which the published weights were trained with.
-    """
+    """Convolution with TensorFlow's "SAME" padding at even sizes, as in training of the published weights."""
 
     def forward(self, x: Tensor) -> Tensor:
         k, s = self.kernel_size[0], self.stride[0]

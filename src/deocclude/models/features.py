@@ -1,4 +1,4 @@
-"""Frozen features for perceptual and style terms: of ImageNet networks, or of our parsing encoder."""
+"""Frozen features for perceptual and style terms: of ImageNet networks, or of the encoder of stage 1."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletio
 
 
 class ParsingFeatures(nn.Module):
-    """Features of a trained MaskCompletionNet: what it looks at to tell hair, skin and garments apart.
+    """Encoder features of a trained MaskCompletionNet, which separate hair, skin and garments.
 
     At 1/2, 1/4, 1/8 and 1/16 of the input. Frozen, but gradients pass through to the image.
     """
@@ -28,11 +28,11 @@ class ParsingFeatures(nn.Module):
         self.eval()
 
     def train(self, mode: bool = True) -> ParsingFeatures:
-        """Stays in evaluation mode: the batch norms are frozen too."""
+        """Stay in evaluation mode: the batch norms are frozen too."""
         return super().train(False)
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """image: (B, 3, H, W) RGB in [0, 1] -> features. The mask input is all ones: everything is person."""
+        """image: (B, 3, H, W) RGB in [0, 1] -> features. The initial mask is all ones."""
         x = self.stem(torch.cat([image * 2 - 1, torch.ones_like(image[:, :1])], 1))
         features = [x]
         x = self.enter(x)
@@ -44,7 +44,7 @@ class ParsingFeatures(nn.Module):
 
 
 class Vgg16Features(nn.Module):
-    """ReLU 1_2, 2_2, 3_3 of VGG-16 (Simonyan and Zisserman 2015), weights laid out as torchvision's `features.N`."""
+    """ReLU 1_2, 2_2, 3_3 of VGG-16 (Simonyan and Zisserman 2015), with torchvision's tensor names."""
 
     _STAGES = ((64, 64), (128, 128), (256, 256, 256))
 
@@ -61,7 +61,7 @@ class Vgg16Features(nn.Module):
                 layers += [conv, nn.ReLU(inplace=True)]
                 c_in, index = c_out, index + 2
             self.stages.append(nn.Sequential(*layers))
-        # ImageNet statistics, which the published weights expect
+        # channel statistics of ImageNet, which the published weights expect
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1))
         self.requires_grad_(False)
@@ -77,24 +77,24 @@ class Vgg16Features(nn.Module):
 
 
 class ImageNetFeatures(nn.Module):
-    """EfficientNet-Lite0 as ImageNet taught it: features at 1/2, 1/4, 1/8 and 1/16 of the input.
+    """ImageNet-pretrained EfficientNet-Lite0: features at 1/2, 1/4, 1/8 and 1/16 of the input.
 
-    Each place's feature is scaled to unit length over its channels (as in LPIPS, Zhang et al. 2018, arXiv 1801.03924),
-    so that no stage outweighs the others. Frozen, but gradients pass through to the image.
+    Features are normalised to unit length over the channels (as in LPIPS, Zhang et al. 2018, arXiv 1801.03924), so that
+    all stages have equal weight. Frozen, but gradients pass through to the image.
     """
 
     _STAGES = 4
 
     def __init__(self, published: dict[str, Tensor]):
-        """published: the weights by the names of the published file. Raises ValueError where they do not fit."""
+        """published: tensors by the names of the published file. Raises ValueError if they do not fit."""
         super().__init__()
         self.backbone = EfficientNetLite()
-        self.backbone.take_over(published)
+        self.backbone.load_published(published)
         self.requires_grad_(False)
         self.eval()
 
     def train(self, mode: bool = True) -> ImageNetFeatures:
-        """Stays in evaluation mode: the batch norms are frozen too."""
+        """Stay in evaluation mode: the batch norms are frozen too."""
         return super().train(False)
 
     def forward(self, image: Tensor) -> list[Tensor]:
@@ -103,12 +103,12 @@ class ImageNetFeatures(nn.Module):
 
 
 def load_features(path: Path) -> nn.Module:
-    """Frozen features from a .safetensors of ours (stage 1) or of VGG-16. Raises WeightsError."""
+    """Frozen features from a .safetensors file of stage 1 or of VGG-16. Raises WeightsError for another file."""
     weights, metadata = load_weights(path)
     if metadata.get("network") == "mask_completion":
         network = load_mask_completion(path)
         if network.config.backbone != "hourglass":
-            raise WeightsError(f"{path}: features are those of an hourglass, this one has {network.config.backbone}")
+            raise WeightsError(f"{path}: features need the backbone hourglass, got {network.config.backbone}")
         return ParsingFeatures(network)
     if "features.0.weight" in weights:
         try:
@@ -116,7 +116,7 @@ def load_features(path: Path) -> nn.Module:
         except (KeyError, RuntimeError) as error:
             reason = str(error).splitlines()[-1].strip()
             raise WeightsError(f"{path}: not the weights of VGG-16: {reason}") from error
-    raise WeightsError(f"{path}: expected stage 1 weights of ours or VGG-16 (features.N.weight), got neither")
+    raise WeightsError(f"{path}: expected weights of a deocclude stage 1 or of VGG-16 (features.N.weight), got neither")
 
 
 def load_mask_completion(path: Path) -> MaskCompletionNet:

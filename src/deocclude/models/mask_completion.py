@@ -1,10 +1,10 @@
-"""Stage 1: repair the initial mask, complete it, and parse both (Zhou et al. 2021, section 4.1).
+"""Stage 1: refine the initial mask, complete it, and parse both masks (Zhou et al. 2021, section 4.1).
 
     RGB + initial mask -> stem -> hourglass 1 -> refined visible mask, visible parsing
                           stem + hourglass 1 -> hourglass 2 -> amodal mask, amodal parsing
 
-Each mask head is guided by its parsing feature (detached, squeeze-and-excitation); the amodal head also by the
-typical pose masks.
+Each mask head is guided by its parsing feature (detached, squeeze-and-excitation). The typical pose masks also guide
+the amodal head.
 """
 
 from __future__ import annotations
@@ -24,11 +24,14 @@ from deocclude.types import PARSING_NAMES
 
 @dataclass(frozen=True)
 class MaskCompletionConfig:
-    """Sizes and switches of MaskCompletionNet; the switches are the paper's ablations."""
+    """Sizes and switches of MaskCompletionNet; the switches are the ablations of the paper.
+
+    Raises ValueError for an unknown backbone.
+    """
 
     stem_width: int = 24
     widths: tuple[int, ...] = (40, 80, 128, 192)  # channels at 1/4, 1/8, 1/16, 1/32 of the input
-    blocks: int = 1  # residual blocks at each scale of an hourglass's decoder
+    blocks: int = 1  # residual blocks at each scale of the hourglass decoder
     head_width: int = 16
     parsing_classes: int = 12
     parsing_channels: int = 32  # the paper's 32
@@ -36,7 +39,7 @@ class MaskCompletionConfig:
     template_channels: int = 32
     parsing_guidance: bool = True
     pose_guidance: bool = True
-    hourglasses: Literal[1, 2] = 2  # 1: the mask is not repaired first, both heads read one hourglass
+    hourglasses: Literal[1, 2] = 2  # 1: no refinement before completion, both heads read one hourglass
     backbone: str = "hourglass"  # one of blocks.BACKBONES
 
     def __post_init__(self) -> None:
@@ -45,12 +48,12 @@ class MaskCompletionConfig:
 
     @classmethod
     def small(cls) -> MaskCompletionConfig:
-        """For comparisons on a small budget: about 0.8 M parameters."""
+        """Sizes for comparisons on a small budget: about 0.8 M parameters."""
         return cls(stem_width=16, widths=(24, 40, 56, 72), head_width=12, parsing_channels=16, template_channels=16)
 
     @classmethod
     def base(cls) -> MaskCompletionConfig:
-        """What ships: about 4 M parameters."""
+        """The shipped sizes: about 4 M parameters."""
         return cls()
 
     @classmethod
@@ -64,7 +67,7 @@ class MaskCompletionConfig:
 
 
 class MaskOutput(NamedTuple):
-    """Logits of stage 1. Masks: (B, 1, S, S). Parsing: (B, classes, S/4, S/4), or None of a network without parts."""
+    """Logits of stage 1. Masks: (B, 1, S, S). Parsing: (B, classes, S/4, S/4), None from a network without parsing."""
 
     visible: Tensor
     amodal: Tensor
@@ -77,7 +80,7 @@ class MaskOutput(NamedTuple):
 
 
 class GuidedHead(nn.Module):
-    """A mask and a parsing from one hourglass's feature; the parsing feature guides the mask."""
+    """Predicts a mask and a parsing from the feature of one hourglass; the parsing feature guides the mask."""
 
     def __init__(self, config: MaskCompletionConfig, extra_channels: int = 0):
         super().__init__()
@@ -90,7 +93,7 @@ class GuidedHead(nn.Module):
             self.excite = SqueezeExcitation(config.parsing_channels)
             guided += config.parsing_channels
         self.mix = nn.Sequential(conv_bn(guided, width), nn.Conv2d(width, hidden, 1))
-        self.edges = nn.Conv2d(config.stem_width, hidden, 1)  # fine detail from the stem, at half size
+        self.edges = nn.Conv2d(config.stem_width, hidden, 1)  # fine detail from the stem, at half resolution
         self.mask = nn.Sequential(nn.ReLU(inplace=True), conv_bn(hidden, hidden), nn.Conv2d(hidden, 4, 3, padding=1))
 
     def forward(self, feature: Tensor, stem: Tensor, extra: tuple[Tensor, ...] = ()) -> tuple[Tensor, Tensor]:
@@ -98,7 +101,7 @@ class GuidedHead(nn.Module):
         parsing_feature = self.parsing_feature(feature)
         parts = [feature, *extra]
         if self.parsing_guidance:
-            # detached: the mask may read what the parsing knows, the parsing learns from its labels alone
+            # detached: the parsing feature learns from parsing labels alone
             parts.append(self.excite(parsing_feature.detach()))
         mixed = F.interpolate(self.mix(torch.cat(parts, 1)), scale_factor=2.0, mode="nearest")
         mask = F.pixel_shuffle(self.mask(mixed + self.edges(stem)), 2)
@@ -126,8 +129,14 @@ class MaskCompletionNet(Pretrained, nn.Module):
         self.amodal_head = GuidedHead(config, config.template_channels if config.pose_guidance else 0)
 
     def forward(self, image: Tensor, initial: Tensor) -> MaskOutput:
-        """image: (B, 3, S, S) RGB in [0, 1], 0.5 beyond the photo; initial: (B, 1, S, S) in {0, 1},
-        or in [0, 1] in a second look at a box (train/two_pass_prompts.py); S % 32 == 0.
+        """Predict both masks and their parsing.
+
+        Args:
+            image: (B, 3, S, S) RGB in [0, 1], 0.5 beyond the photo; S % 32 == 0.
+            initial: (B, 1, S, S) in {0, 1}, or in [0, 1] in the refinement pass (train/two_pass_prompts.py).
+
+        Returns:
+            Logits.
         """
         stem = self.stem(torch.cat([image * 2 - 1, initial * 2 - 1], 1))
         entered = self.enter(stem)
@@ -144,7 +153,7 @@ class MaskCompletionNet(Pretrained, nn.Module):
 
 
 class MaskProbabilities(NamedTuple):
-    """What inference gives. Masks: (B, 1, S, S) probabilities; parsing: (B, classes, S/4, S/4) probabilities."""
+    """Probabilities for inference. Masks: (B, 1, S, S). Parsing: (B, classes, S/4, S/4)."""
 
     visible: Tensor
     amodal: Tensor
@@ -153,9 +162,10 @@ class MaskProbabilities(NamedTuple):
 
 
 def to_probabilities(output: MaskOutput) -> MaskProbabilities:
-    """Amodal holds at least what is visible; each parsing is background outside its mask.
+    """Turn logits into consistent probabilities.
 
-    Of a network that knows no parts, no part is likelier than another.
+    The amodal probability is at least the visible one, and each parsing is background outside its mask. From a network
+    without parsing every part is equally likely.
     """
     visible = torch.sigmoid(output.visible)
     amodal = torch.maximum(torch.sigmoid(output.amodal), visible)
@@ -168,10 +178,10 @@ def to_probabilities(output: MaskOutput) -> MaskProbabilities:
 
 
 def _masked_parsing(logits: Tensor | None, mask: Tensor) -> Tensor:
-    share = F.avg_pool2d(mask, 4)
+    coverage = F.avg_pool2d(mask, 4)
     if logits is None:
         count = len(PARSING_NAMES) - 1
-        parts = share.expand(-1, count, -1, -1) / count
+        parts = coverage.expand(-1, count, -1, -1) / count
     else:
-        parts = torch.softmax(logits[:, 1:], 1) * share
+        parts = torch.softmax(logits[:, 1:], 1) * coverage
     return torch.cat([1 - parts.sum(1, keepdim=True), parts], 1)

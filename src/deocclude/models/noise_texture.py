@@ -1,7 +1,7 @@
-"""Irregular texture for stage 2: bands of noise, as strong as the network says.
+"""Irregular texture for stage 2: noise bands with predicted strengths.
 
-A network without chance in it, asked for texture where it knows none, weaves a regular pattern: the cheapest that has
-the truth's gradients. Given noise of several grains and directions it only has to say how much of each a cloth has.
+A deterministic network that is trained to produce texture produces a regular pattern, the simplest one with the true
+gradients. With noise of several wavelengths and directions as input, the network only predicts the strength of each.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-TILE_PX = 128  # side of a noise tile, which repeats without a seam
-_WAVES_PX = (4.0, 7.0, 12.0, 24.0)  # grains that run nowhere
-_STREAK_PX = 9.0  # across grains that run one way each
+TILE_PX = 128  # side of a periodic noise tile
+_WAVES_PX = (4.0, 7.0, 12.0, 24.0)  # wavelengths of the isotropic bands
+_STREAK_PX = 9.0  # wavelength of the directional bands, across the direction
 _STREAKS_DEG = (0.0, 45.0, 90.0, 135.0)
 BANDS = len(_WAVES_PX) + len(_STREAKS_DEG)
 
 
-class Grain(nn.Module):
-    """`grain(x) -> (B, 4, h, w)`: what to add to the brightness of the four pixels of each place of a half-size map."""
+class NoiseTexture(nn.Module):
+    """`grain(x) -> (B, 4, h, w)`: brightness to add to the four pixels of each place of a half-resolution map."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -30,7 +30,7 @@ class Grain(nn.Module):
             nn.init.zeros_(start)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: (B, channels, h, w). In training the noise lies elsewhere in each batch, so that no place is learnt."""
+        """x: (B, channels, h, w). In training the noise is shifted at random in each batch."""
         (height, width), side, tiles = x.shape[-2:], self.tiles.shape[-1], self.tiles
         if self.training:
             tiles = tiles.roll(torch.randint(side, (2,)).tolist(), (2, 3))
@@ -39,7 +39,7 @@ class Grain(nn.Module):
 
 
 def noise_bands(seed: int = 0) -> np.ndarray:
-    """(BANDS, T, T) float32, each of mean 0 and standard deviation 1, periodic: white noise, one band of it each."""
+    """White noise, band-pass filtered: (BANDS, T, T) float32, each periodic with mean 0 and standard deviation 1."""
     rng = np.random.default_rng(seed)
     down, across = np.meshgrid(np.fft.fftfreq(TILE_PX), np.fft.fftfreq(TILE_PX), indexing="ij")
     length, direction = np.hypot(down, across), np.arctan2(down, across)
@@ -50,7 +50,7 @@ def noise_bands(seed: int = 0) -> np.ndarray:
 
     filters = [ring(wave) for wave in _WAVES_PX]
     for degrees in _STREAKS_DEG:
-        turned = np.sin(direction - np.deg2rad(degrees))  # 0 along the direction, either way
+        turned = np.sin(direction - np.deg2rad(degrees))  # 0 along the direction
         filters.append(ring(_STREAK_PX) * np.exp(-8 * turned**2))
     white = np.fft.fft2(rng.standard_normal((len(filters), TILE_PX, TILE_PX)))
     bands = np.fft.ifft2(white * np.stack(filters)).real

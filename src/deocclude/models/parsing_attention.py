@@ -1,4 +1,4 @@
-"""Parsing guided attention (Zhou et al. 2021, section 4.2): which part matters, and where on the body to copy from."""
+"""Parsing guided attention (Zhou et al. 2021, section 4.2), over parts and over places of the body."""
 
 from __future__ import annotations
 
@@ -12,23 +12,31 @@ from deocclude.models.blocks import SqueezeExcitation
 
 
 class Parsing(NamedTuple):
-    """Part probabilities (B, P, H, W) of what is seen and of the whole body; channel 0 is background."""
+    """Part probabilities (B, P, H, W) of the visible and of the amodal mask; channel 0 is background."""
 
     visible: Tensor
     amodal: Tensor
 
     def at(self, size_hw: tuple[int, int]) -> Parsing:
-        """The same, averaged to a smaller size."""
+        """The same, average pooled to a smaller size."""
         return Parsing(*(F.adaptive_avg_pool2d(p, size_hw) if p.shape[-2:] != size_hw else p for p in self))
 
 
 class ParsingGuidedAttention(nn.Module):
-    """Two streams over the parts, fused with the feature they guide.
+    """Two attention streams, fused with the feature they guide.
 
-    parts (a): the feature mapped to one channel a part, gated by the visible and by the amodal parsing, beside the
-    feature, through squeeze-and-excitation. places (b): attention between feature + visible parsing and feature +
-    amodal parsing, read both ways. Its maps have a row and a column for each place: with `pool` n, cells of n x n
-    places are one, which divides their cost by n^4.
+    Part stream: the feature is mapped to one channel per part, gated by the visible and by the amodal parsing,
+    concatenated with the feature and passed through squeeze-and-excitation. Place stream: attention between feature +
+    visible parsing and feature + amodal parsing, in both directions.
+
+    Args:
+        channels: of the feature.
+        parts: classes of the parsing, background included.
+        key_channels: of queries, keys and values.
+        part_stream: use the part stream.
+        place_stream: use the place stream.
+        pool: side of the cells that count as one place. The attention map has a row and a column for each place, so
+            that its cost falls by pool^4.
     """
 
     def __init__(
@@ -48,10 +56,10 @@ class ParsingGuidedAttention(nn.Module):
             self.value = nn.Conv2d(channels, key_channels, 1)
             fused += 2 * key_channels
         self.fuse = nn.Sequential(nn.Conv2d(fused, channels, 1, bias=False), nn.BatchNorm2d(channels))
-        nn.init.zeros_(self.fuse[1].weight)  # starts as no attention at all
+        nn.init.zeros_(self.fuse[1].weight)  # starts as the identity
 
     def forward(self, feature: Tensor, parsing: Parsing, seen: Tensor) -> Tensor:
-        """feature: (B, C, h, w); parsing at (h, w); seen: (B, 1, h, w), share of each cell that is visible body."""
+        """feature: (B, C, h, w); parsing at (h, w); seen: (B, 1, h, w), visible fraction -> (B, C, h, w)."""
         streams = [feature]
         if self.part_stream:
             mapped = self.to_parts(feature)
@@ -62,19 +70,19 @@ class ParsingGuidedAttention(nn.Module):
         return F.relu(feature + self.fuse(torch.cat(streams, 1)))
 
     def _places(self, feature: Tensor, parsing: Parsing, seen: Tensor) -> list[Tensor]:
-        """What each place reads from the seen body, and from the whole one."""
+        """For each place the attended value of the visible body, and of the whole body."""
         size_hw = feature.shape[-2:]
         if self.pool > 1:
             cells_hw = size_hw[0] // self.pool, size_hw[1] // self.pool
             feature, parsing = F.adaptive_avg_pool2d(feature, cells_hw), parsing.at(cells_hw)
             seen = F.adaptive_avg_pool2d(seen, cells_hw)
         value = self.value(feature)
-        found = [read(weights, value) for weights in self.attention(feature, parsing, seen)]
+        found = [attend(weights, value) for weights in self.attention(feature, parsing, seen)]
         return found if self.pool == 1 else [F.interpolate(f, size_hw, mode="nearest") for f in found]
 
 
 class BodyAttention(nn.Module):
-    """Attention weights between the places of the whole body and the places that are seen."""
+    """Attention weights between the places of the whole body and visible places."""
 
     def __init__(self, channels: int, parts: int, key_channels: int, log_sharpness: float = 2.0):
         super().__init__()
@@ -83,30 +91,35 @@ class BodyAttention(nn.Module):
         self.log_sharpness = nn.Parameter(torch.tensor(log_sharpness))
 
     def forward(self, feature: Tensor, parsing: Parsing, seen: Tensor) -> tuple[Tensor, Tensor]:
-        """Weights (B, hw, hw), rows sum to 1: for each place which seen places, and for each which of the whole."""
+        """Two weight maps (B, hw, hw) whose rows sum to 1: over visible places, and over places of the whole body."""
         scores = self.scores(feature, parsing)
-        from_seen = scores + unseen_penalty(seen)
+        from_seen = scores + invisibility_penalty(seen)
         return torch.softmax(from_seen, -1), torch.softmax(scores.transpose(1, 2), -1)
 
     def scores(self, feature: Tensor, parsing: Parsing, seen_share: Tensor | None = None) -> Tensor:
-        """(B, hw of the whole body, hw of what is seen) scaled cosine similarities; less by `unseen_penalty` if given
-        (B, 1, h, w), the share of each place that is seen."""
+        """Scaled cosine similarities, (B, hw of the whole body, hw of the visible body).
+
+        Args:
+            feature: (B, C, h, w).
+            parsing: at (h, w).
+            seen_share: (B, 1, h, w), visible fraction of each place; if given, `invisibility_penalty` is added.
+        """
         whole = F.normalize(self.whole(torch.cat([feature, parsing.amodal], 1)).flatten(2).float(), dim=1)
         seen = F.normalize(self.seen(torch.cat([feature, parsing.visible], 1)).flatten(2).float(), dim=1)
         whole = self.log_sharpness.exp() * whole
         if seen_share is not None:
-            # one more term of each product, instead of one more pass over all of them
+            # one more channel of the product instead of one more pass over the scores
             whole = torch.cat([whole, torch.ones_like(whole[:, :1])], 1)
-            seen = torch.cat([seen, unseen_penalty(seen_share)], 1)
+            seen = torch.cat([seen, invisibility_penalty(seen_share)], 1)
         return whole.transpose(1, 2) @ seen
 
 
-def unseen_penalty(seen: Tensor) -> Tensor:
-    """(B, 1, h, w) visible share -> (B, 1, hw) for scores: places that show little body are not copied from."""
+def invisibility_penalty(seen: Tensor) -> Tensor:
+    """Penalty on scores of places with little visible body: (B, 1, h, w) visible fraction -> (B, 1, hw) in [-12, 0]."""
     return -12.0 * (1 - (2 * seen.float()).clamp(max=1)).flatten(2)
 
 
-def read(weights: Tensor, value: Tensor) -> Tensor:
-    """weights (B, n, hw) over value (B, C, h, w), n = hw -> (B, C, h, w)."""
+def attend(weights: Tensor, value: Tensor) -> Tensor:
+    """Weighted sums of values: weights (B, n, hw), value (B, C, h, w), n = hw -> (B, C, h, w)."""
     out = value.flatten(2) @ weights.to(value.dtype).transpose(1, 2)
     return out.reshape(value.shape)

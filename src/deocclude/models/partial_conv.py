@@ -1,4 +1,4 @@
-"""Partial convolution (Liu et al. 2018, arXiv 1804.07723): only valid pixels count, the rest is made up for."""
+"""Partial convolution (Liu et al. 2018, arXiv 1804.07723): a convolution over valid pixels, renormalised."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from torch.nn import functional as F
 
 
 class PartialConv(nn.Module):
-    """Convolution over valid pixels, rescaled by how many there were; then batch norm and an activation.
+    """Convolution over valid pixels divided by the valid fraction of the window, then batch norm and leaky ReLU.
 
-    The count is a box mean, not a convolution with stored ones.
+    The valid fraction is an average pooling instead of a convolution with stored ones.
     """
 
     def __init__(
@@ -22,14 +22,19 @@ class PartialConv(nn.Module):
         self.slope = slope
 
     def forward(self, x: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-        """x: (B, c_in, H, W), zero where not valid; valid: (B, 1, H, W) share of the channels that are valid, 0..1.
+        """Convolve.
 
-        Returns the feature (B, c_out, H/stride, W/stride) and its validity (1 where any valid pixel was in reach).
+        Args:
+            x: (B, c_in, H, W), zero where not valid.
+            valid: (B, 1, H, W) in [0, 1], valid fraction of the channels.
+
+        Returns:
+            The feature (B, c_out, H/stride, W/stride), and its validity: 1 where the window has a valid pixel, else 0.
         """
-        covered = F.avg_pool2d(valid, self.kernel, self.stride, self.kernel // 2)  # beyond the edge nothing is valid
+        covered = F.avg_pool2d(valid, self.kernel, self.stride, self.kernel // 2)  # nothing is valid beyond the border
         reached = (covered > 0).to(covered.dtype)
         scale = reached / covered.clamp(min=0.5 / self.kernel**2)
         out = self.conv(x)
-        # in the convolution's type: under autocast one float32 factor would make all that follows float32
+        # in the convolution's type: under autocast a float32 factor would make all following layers float32
         out = F.leaky_relu(self.norm(out * scale.to(out.dtype)), self.slope, inplace=True)
         return out * reached.to(out.dtype), reached

@@ -1,8 +1,8 @@
-"""Who is in the photo: a small network that marks the middle of each person and says how far its box reaches.
+"""People detector: a small anchor-free, centre-based network.
 
-Objects as points (Zhou et al. 2019, arXiv 1904.07850), with sides as FCOS has them (Tian et al. 2019): one heatmap of
-box centres, four distances from each cell's middle to the box around what is visible, and, because a few points a
-photo teach slowly, a coarse mask of all people beside them.
+Objects as points (CenterNet, Zhou et al. 2019, arXiv 1904.07850), with box sides as in FCOS (Tian et al. 2019): one
+heatmap of box centres, and four distances from each cell's middle to the sides of the box around the visible mask. A
+coarse mask of all people is a third, auxiliary output, because a few centres per photo train slowly.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from deocclude.models.blocks import ResidualBlock, conv_bn
 from deocclude.models.efficientnet_lite import EfficientNetLite
 from deocclude.models.mask_completion import MaskCompletionNet
 
-# of cells; beyond it exp would overflow long before a photo has such a person (148 cells of 8 pixels)
+# log of cells: 148 cells of 8 pixels, more than any photo shows; bounds the exponential
 _MAX_LOG_SIDE = 5.0
-_FIRST_CENTRE = 0.01  # probability at the start, RetinaNet's: an untrained map of 0.5 drowns the few centres
+_FIRST_CENTRE = 0.01  # initial probability, as in RetinaNet: an initial map of 0.5 would outweigh the few centres
 _FIRST_MASK = 0.1
 _FIRST_SIDE_CELLS = 4.0
 
@@ -32,21 +32,21 @@ _FIRST_SIDE_CELLS = 4.0
 class PeopleDetectorConfig:
     """Sizes of PeopleDetector."""
 
-    # residual: stage 1's blocks, which nobody but a run of ours teaches; efficientnet_lite0: what ImageNet taught, its
-    # features brought to `widths` by one convolution each, `stem_width` unused
+    # backbone. residual: blocks of stage 1, randomly initialised or from a stage 1; efficientnet_lite0: pretrained on
+    # ImageNet, each feature projected to `widths` by one convolution, `stem_width` unused
     trunk: str = "residual"
     stem_width: int = 24
-    widths: tuple[int, ...] = (40, 80, 128, 192)  # channels at 1/4, 1/8, 1/16, 1/32 of the input; stage 1's
-    # further residual blocks of the encoder at each scale; most at 1/32, where they cost least and see farthest: the
-    # middle of a person who fills the photo has to know of both ends
+    widths: tuple[int, ...] = (40, 80, 128, 192)  # channels at 1/4, 1/8, 1/16, 1/32 of the input, as stage 1
+    # further residual blocks of the encoder at each scale; most at 1/32, where they are cheapest and have the largest
+    # receptive field: the centre cell of a person who fills the photo must cover both ends
     blocks: tuple[int, ...] = (0, 1, 1, 2)
-    stride: int = 8  # of the maps; 4 parts neighbours better, for half as much again of time
+    stride: int = 8  # of the output maps; 4 separates neighbours better and takes 1.5 times as long
 
     @classmethod
     def base(cls) -> PeopleDetectorConfig:
-        """The sizes that a config starts from: about 3.3 M parameters, 2 GMAC at 384x384, on a residual backbone.
+        """Default sizes of a config: about 3.3 M parameters, 2 GMAC at 384x384, on a residual backbone.
 
-        What ships has an ImageNet-pretrained backbone, configs/people.yaml: 3.6 M parameters, as many GMAC.
+        The shipped detector has an ImageNet-pretrained backbone, configs/people.yaml: 3.6 M parameters, as many GMAC.
         """
         return cls()
 
@@ -56,10 +56,12 @@ class PeopleDetectorConfig:
 
 
 class PeopleOutput(NamedTuple):
-    """What the heads give, every map at 1/stride of the input.
+    """Outputs of the heads, at 1/stride of the input.
 
-    centre: (B, 1, h, w) logits; log_sides: (B, 4, h, w), left, top, right, bottom, log of cells; mask: (B, 1, h, w)
-    logits of the share of the cell that is visible person.
+    Attributes:
+        centre: (B, 1, h, w) logits of box centres.
+        log_sides: (B, 4, h, w), log of the distance to left, top, right, bottom in cells.
+        mask: (B, 1, h, w) logits of the visible person fraction of the cell.
     """
 
     centre: Tensor
@@ -68,7 +70,7 @@ class PeopleOutput(NamedTuple):
 
 
 class PeopleMaps(NamedTuple):
-    """What inference gives. centre, mask: (B, 1, h, w) in [0, 1]; sides: (B, 4, h, w) positive, in cells."""
+    """Outputs for inference. centre, mask: (B, 1, h, w) in [0, 1]; sides: (B, 4, h, w) positive, in cells."""
 
     centre: Tensor
     sides: Tensor
@@ -76,7 +78,10 @@ class PeopleMaps(NamedTuple):
 
 
 class PeopleDetector(Pretrained, nn.Module):
-    """Encoder to 1/32, light decoder to 1/stride, three heads; `net(image) -> PeopleOutput`."""
+    """Encoder to 1/32, light decoder to 1/stride, three heads; `net(image) -> PeopleOutput`.
+
+    Raises ValueError for an unknown backbone or sizes that do not match.
+    """
 
     network_name, config_type = "people_detector", PeopleDetectorConfig
 
@@ -124,23 +129,26 @@ class PeopleDetector(Pretrained, nn.Module):
 
     @torch.no_grad()
     def start_from(self, stage1: MaskCompletionNet) -> None:
-        """Take over the backbone of a stage 1 of the same widths: stem, encoder and decoder of its visible hourglass.
+        """Initialise the residual backbone from a stage 1 of the same widths.
 
-        That backbone knows people, their parts and their clothes from far more samples than a few real photos give. Its
-        fourth channel, the initial mask, is held at "person everywhere", as for a box around the whole photo. Blocks
-        that stage 1 lacks start as their shortcuts; the heads are new. Raises ValueError for other widths, or another
-        backbone.
+        Copies stem, encoder and decoder of the visible hourglass, which was trained on far more samples of people than
+        the real photos of the detector. The fourth input channel of stage 1, the initial mask, is fixed to 1 (a box
+        around the whole photo) and folded into the batch norm. Blocks that stage 1 lacks start as their shortcuts; the
+        heads stay randomly initialised.
+
+        Raises:
+            ValueError: other widths or another backbone.
         """
-        theirs, mine = stage1.config, self.config
-        if theirs.backbone != "hourglass" or mine.trunk != "residual":
+        other, own = stage1.config, self.config
+        if other.backbone != "hourglass" or own.trunk != "residual":
             raise ValueError(
                 "a residual backbone starts from an hourglass, "
-                f"got the backbone {mine.trunk} and a stage 1 with the backbone {theirs.backbone}"
+                f"got the backbone {own.trunk} and a stage 1 with the backbone {other.backbone}"
             )
-        if (theirs.stem_width, theirs.widths) != (mine.stem_width, mine.widths) or theirs.blocks != 1:
+        if (other.stem_width, other.widths) != (own.stem_width, own.widths) or other.blocks != 1:
             raise ValueError(
-                f"stage 1 has a stem of {theirs.stem_width}, widths {theirs.widths} and {theirs.blocks} blocks, "
-                f"the people detector needs {mine.stem_width}, {mine.widths} and 1"
+                f"stage 1 has a stem of {other.stem_width}, widths {other.widths} and {other.blocks} blocks, "
+                f"the people detector needs {own.stem_width}, {own.widths} and 1"
             )
         hourglass = stage1.visible_hourglass
         conv, norm = stage1.stem[0], stage1.stem[1]
@@ -149,15 +157,15 @@ class PeopleDetector(Pretrained, nn.Module):
         self.stem[1].running_mean.sub_(conv.weight[:, 3].sum((1, 2)))
         for level, block in enumerate((stage1.enter, *hourglass.down)):
             self.down[level][0].load_state_dict(block.state_dict())
-        if mine.blocks[-1]:
+        if own.blocks[-1]:
             self.down[-1][1].load_state_dict(hourglass.bottom[0].state_dict())
-        first = len(mine.widths) - 1 - len(self.reduce)
+        first = len(own.widths) - 1 - len(self.reduce)
         for level, (reduce, up) in enumerate(zip(self.reduce, self.up, strict=True), start=first):
             reduce.load_state_dict(hourglass.reduce[level].state_dict())
             up.load_state_dict(hourglass.up[level][0].state_dict())
 
     def forward(self, image: Tensor) -> PeopleOutput:
-        """image: (B, 3, H, W) RGB in [0, 1], 128/255 beyond the photo; H and W divisible by 32."""
+        """Detect people. image: (B, 3, H, W) RGB in [0, 1], 128/255 beyond the photo; H and W divisible by 32."""
         features = self._features(image)
         x = features[-1]
         for up, reduce, skip in zip(reversed(self.up), reversed(self.reduce), reversed(features[:-1]), strict=False):
@@ -166,7 +174,7 @@ class PeopleDetector(Pretrained, nn.Module):
         return PeopleOutput(self.centre(x), self.log_sides(x), self.mask(x))
 
     def _features(self, image: Tensor) -> list[Tensor]:
-        """Of the scales down to 1/32, the finest first; those that the decoder needs are the last."""
+        """Backbone features down to 1/32, the finest first; the decoder uses the last ones."""
         if self.config.trunk == "residual":
             x, features = self.stem(image * 2 - 1), []
             for down in self.down:
@@ -178,6 +186,6 @@ class PeopleDetector(Pretrained, nn.Module):
 
 
 def to_maps(output: PeopleOutput) -> PeopleMaps:
-    """Logits to probabilities, logs of sides to cells."""
+    """Turn logits into probabilities, and log distances into cells."""
     sides = output.log_sides.clamp(max=_MAX_LOG_SIDE).exp()
     return PeopleMaps(torch.sigmoid(output.centre), sides, torch.sigmoid(output.mask))

@@ -1,4 +1,4 @@
-"""Typical pose masks: a prior on what whole people look like, given what is seen of them."""
+"""Typical pose masks: a prior on the amodal mask, given the visible mask."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from deocclude.io.typical_poses import FRAME_CELLS, FRAME_SIGMAS
 
 
 class TypicalPoses(nn.Module):
-    """Weights the centres by how well their visible half matches, and lays their whole half over the person.
+    """Weights cluster centres by the similarity of their visible masks, and places their amodal masks on the person.
 
-    The paper compares a whole-crop mask with whole-body centres stretched over the crop. Here both live in the *person
-    frame*: a square around the visible mask's centroid, FRAME_SIGMAS standard deviations wide, so that the prior moves
-    and scales with the person; and a centre is a pair (visible half, whole half), since what is seen of a person
-    decides where the rest must be. Affinities are cosine similarities, so large centres have no advantage.
-    centres: (K, 2, 32, 32) float in [0, 1], from `deocclude data poses`.
+    The paper compares the mask of the whole crop with amodal centres stretched over the crop. Here both are in the
+    *person frame*: a square around the centroid of the visible mask, FRAME_SIGMAS standard deviations wide, so that
+    the prior moves and scales with the person. A centre is a pair of visible and amodal mask. Affinities are cosine
+    similarities, which do not favour large centres.
+
+    Attributes:
+        centres: (K, 2, 32, 32) float in [0, 1], from `deocclude data poses`: visible, amodal.
     """
 
     centres: Tensor
@@ -33,7 +35,7 @@ class TypicalPoses(nn.Module):
         with torch.autocast(visible.device.type, enabled=False):
             centre, side = person_frame(visible)
             affinity = self.affinity(_into_frame(visible, centre, side))
-            # (B, K, 1, 1) * (1, K, 32, 32): the whole halves, each by its weight
+            # (B, K, 1, 1) * (1, K, 32, 32): the amodal masks, weighted
             weighted = affinity[:, :, None, None] * self.centres[None, :, 1]
             guidance = self.mix(weighted * self.centres.shape[0] ** 0.5)
             return _out_of_frame(guidance, centre, side, visible.shape[-2:])
@@ -46,7 +48,7 @@ class TypicalPoses(nn.Module):
 
 
 def person_frame(visible: Tensor) -> tuple[Tensor, Tensor]:
-    """Centroid (B, 2) xy and side (B,) of the person frame, in pixels; an empty mask gives the picture's middle."""
+    """Centroid (B, 2) xy and side (B,) of the person frame, in pixels; (0, 0) and FRAME_SIGMAS for an empty mask."""
     h, w = visible.shape[-2:]
     y = torch.arange(h, device=visible.device, dtype=visible.dtype)
     x = torch.arange(w, device=visible.device, dtype=visible.dtype)
@@ -58,7 +60,7 @@ def person_frame(visible: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _into_frame(image: Tensor, centre: Tensor, side: Tensor) -> Tensor:
-    """Sample (B, C, h, w) in the person frame -> (B, C, 32, 32); zero beyond the picture."""
+    """Sample (B, C, h, w) in the person frame -> (B, C, 32, 32); zero beyond the image."""
     h, w = image.shape[-2:]
     cells = (torch.arange(FRAME_CELLS, device=image.device, dtype=image.dtype) + 0.5) / FRAME_CELLS - 0.5
     x = (centre[:, :1] + cells * side[:, None] + 0.5) * (2.0 / w) - 1.0  # (B, 32)

@@ -1,1 +1,1 @@
-"""Training: configs, the engine that both stages share, one file a stage, checkpoints."""
+"""Training: configs, the loop of all stages, one file per stage, losses. Network definitions are in models/."""

@@ -1,8 +1,8 @@
-"""Boxes as stage 1 has them where the network for boxes looks first at inference: as the masks that it makes of them.
+"""Initial masks that a box segmenter predicts from box prompts, as at inference.
 
-Their mistakes are no damage that could be made up: a neighbour's arm that is taken for the person's, a bag left out, an
-outline that follows the wrong edge. Stage 1 learns to repair what it will be given, as refinement from predicted masks
-does (Cheng et al. 2020, CascadePSP, arXiv 2005.02551, there with damage that is made up).
+Errors of predicted masks differ from synthetic corruption: a neighbour's arm is included, a bag is left out, a contour
+follows the wrong edge. Stage 1 is trained to refine the masks that it gets at inference, similar to mask refinement by
+CascadePSP (Cheng et al. 2020, arXiv 2005.02551), which uses synthetic corruption.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from deocclude.checkpoints.files import rebuild
 from deocclude.models.box_segmenter import BoxSegmenter, BoxSegmenterConfig
-from deocclude.train.two_pass_prompts import some_boxes
+from deocclude.train.two_pass_prompts import pick_boxes
 
 
 def load_box_segmenter(path: Path) -> BoxSegmenter:
-    """The network for boxes of a .safetensors file, frozen. Raises WeightsError."""
+    """The box segmenter of a .safetensors file, frozen. Raises WeightsError for another file."""
     network, _ = rebuild(path, {BoxSegmenter.network_name: (BoxSegmenter, BoxSegmenterConfig)})
     return network.eval().requires_grad_(False)
 
@@ -28,17 +28,25 @@ def load_box_segmenter(path: Path) -> BoxSegmenter:
 def predict_box_masks(
     network: nn.Module, batch: dict[str, Tensor], share: float, rng: np.random.Generator | None = None
 ) -> Tensor:
-    """The initial masks of a batch, (B, 1, S, S) in {0, 1}: a share of the boxes is the visible mask that the network
-    for boxes makes of them, cut at 0.5; a box in which it sees nobody stays a box, as at inference.
+    """Replace boxes among the initial masks by predicted visible masks, thresholded at 0.5.
 
-    batch: photo (B, 3, S, S), initial (B, 1, S, S) in {0, 1}. rng: picks the share; none is needed for all of them.
+    A box with an empty predicted mask stays a box, as at inference.
+
+    Args:
+        network: the box segmenter.
+        batch: photo (B, 3, S, S) in [0, 1], initial (B, 1, S, S) in {0, 1}.
+        share: probability of replacing a box, in [0, 1].
+        rng: picks the boxes; not needed at probability 1.
+
+    Returns:
+        Initial masks, (B, 1, S, S) in {0, 1}.
     """
     initial = batch["initial"]
-    asked = some_boxes(initial, share, rng)
-    if not asked.any():
+    picked = pick_boxes(initial, share, rng)
+    if not picked.any():
         return initial
-    seen = (network(batch["photo"][asked], initial[asked]).visible >= 0).to(initial)
-    someone = seen.amax((1, 2, 3), keepdim=True) > 0
+    seen = (network(batch["photo"][picked], initial[picked]).visible >= 0).to(initial)
+    found = seen.amax((1, 2, 3), keepdim=True) > 0
     masks = initial.clone()
-    masks[asked] = torch.where(someone, seen, initial[asked])
+    masks[picked] = torch.where(found, seen, initial[picked])
     return masks

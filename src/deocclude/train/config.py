@@ -16,8 +16,8 @@ from deocclude.checkpoints.history import digits_of
 from deocclude.errors import ConfigError, UsageError
 
 CONFIG_FILE = "config.yaml"  # beside the weights: the whole config that they are trained with
-# What may differ when a run goes on. The first do not change the numbers, or only by rounding; the last are read at the
-# start alone, name a place, or are how long the run is meant to be: a longer one's rate falls later from there on.
+# Keys that may change when a run is resumed. _FREE: they change results by rounding at most. _FREE_IN_STAGE: read at
+# the start only, or the number of steps. _FREE_IN_DATA: paths.
 _FREE = ("device", "threads", "workers", "validate_every", "log_every", "tensorboard")
 _FREE_IN_STAGE = ("init", "poses", "schedule.steps")
 _FREE_IN_DATA = ("root", "built", "folder", "occluders", "backgrounds")
@@ -31,41 +31,41 @@ class _Strict(BaseModel):
 
 
 class DataSection(_Strict):
-    """Where people, occluders and backgrounds come from, and how scenes and crops are drawn from them."""
+    """Sources of people, occluders and backgrounds, and settings of synthetic scenes and crops."""
 
     root: Path = Path("../shared/data")
-    # share of each source; one that is not named is not read
+    # sampling weight of each source; a source without weight is not read
     sources: dict[
         Literal["ccp", "cutouts", "full", "upper", "built", "folder", "voc", "coco", "pelota", "teachers", "small"],
         Annotated[float, Field(ge=0)],
     ] = {"ccp": 0.42, "cutouts": 0.3, "full": 0.12, "upper": 0.16}  # fmt: skip
-    built: str | None = None  # source `built`: a set that `deocclude data build` wrote, a path or a URL
-    folder: Path | None = None  # source `folder`: photos in images/, masks of whole people in masks/
-    occluders: Path | None = None  # RGBA pictures of things; none: the data folder's, or made from the people's photos
-    backgrounds: Path | None = None  # photos without people; none: as for occluders
-    # longest side of a person in memory; none: 360. At sizes of 384 px and more people are blurred without more of them
+    built: str | None = None  # source `built`: output of `deocclude data build`, a path or a URL
+    folder: Path | None = None  # source `folder`: photos in images/, amodal masks in masks/
+    occluders: Path | None = None  # RGBA images of objects; None: the data folder's, or made from the people's photos
+    backgrounds: Path | None = None  # photos without people; None: as for occluders
+    # longest side of a person in memory; None: 360, which is too few pixels for crops of 384 px and more
     person_max_px: int | None = Field(default=None, gt=0)
-    synthesis: dict[str, Any] = {}  # fields of data.synthesis.SynthesisConfig
-    crop: dict[str, Any] = {}  # fields of data.dataset.CropConfig
-    crowds: dict[str, Any] = {}  # people detector: fields of data.crowds.CrowdConfig
-    p_wild: float = Field(default=0.35, ge=0, le=1)  # people detector: share of real photos; 0: `wild` is not read
-    p_real: float = Field(default=0.0, ge=0, le=1)  # stage 1: share of people of `wild`, known where they are visible
+    synthesis: dict[str, Any] = {}  # fields of data.synthesis.config.SynthesisConfig
+    crop: dict[str, Any] = {}  # fields of data.samples.person_samples.CropConfig
+    crowds: dict[str, Any] = {}  # people detector: fields of data.synthesis.multi_person.CrowdConfig
+    p_wild: float = Field(default=0.35, ge=0, le=1)  # people detector: fraction of real photos; 0: `wild` is not read
+    p_real: float = Field(default=0.0, ge=0, le=1)  # stage 1: fraction of people of `wild`, with visible masks only
 
     @property
     def max_px(self) -> int:
-        """Longest side of a person in memory. Raises ConfigError where that is asked for what it does not reach."""
+        """Longest side of a person in memory, in pixels. Raises ConfigError if set for the source `built`."""
         from deocclude.data.sources.layers import PERSON_MAX_PX
 
         if self.person_max_px is not None and self.sources.get("built"):
             raise ConfigError(
-                "data.person_max_px does not reach the source built: its people are as large as `data build` made them"
+                "data.person_max_px has no effect on the source built: `data build` fixed the size of its people"
             )
         return self.person_max_px or PERSON_MAX_PX
 
     @property
     def places(self) -> Places:
-        """Where the sources with a path of their own lie."""
-        # a config is read before anything heavy is imported
+        """Paths of the sources outside the data folder."""
+        # imported late: reading a config must stay fast
         from deocclude.data.sources.library import Places
 
         return Places(self.built, self.folder, self.occluders, self.backgrounds)
@@ -75,16 +75,16 @@ _SizePx = Annotated[int, Field(gt=0, multiple_of=32)]
 
 
 class Phase(_Strict):
-    """A part of the schedule at one crop size, or at several that its steps take in turn."""
+    """A part of the schedule at one crop size, or at several sizes in alternating steps."""
 
-    until: float = Field(gt=0, le=1)  # share of all steps at which the phase ends
-    size_px: _SizePx  # the last phase's is what the network is validated at
+    until: float = Field(gt=0, le=1)  # fraction of all steps at which the phase ends
+    size_px: _SizePx  # validation uses the last phase's
     other_sizes_px: tuple[_SizePx, ...] = ()
     batch_size: int = Field(gt=0)
 
     @property
     def sizes_px(self) -> tuple[int, ...]:
-        """Every crop size of the phase, in the order of their turns."""
+        """Every crop size of the phase, in the order of the steps."""
         return (self.size_px, *self.other_sizes_px)
 
     def size_at(self, step: int) -> int:
@@ -93,14 +93,14 @@ class Phase(_Strict):
 
 
 class Schedule(_Strict):
-    """steps optimiser steps in phases; learning rate: linear warm-up, then half a cosine down to min_lr_ratio."""
+    """Optimiser steps in phases. Learning rate: linear warm-up, then half a cosine down to min_lr_ratio of it."""
 
     steps: int = Field(gt=0)
     phases: tuple[Phase, ...] = (Phase(until=1.0, size_px=256, batch_size=16),)
-    # micro batches in which a step's batch is computed, for a device that does not hold it whole
+    # micro batches per step, for a device with too little memory for the whole batch
     accumulate: int = Field(default=1, gt=0)
     learning_rate: float = Field(default=2e-3, gt=0)
-    discriminator_lr_scale: float = Field(default=0.1, gt=0)  # of the learning rate
+    discriminator_lr_scale: float = Field(default=0.1, gt=0)  # multiplier of the learning rate
     warmup_steps: int = Field(default=300, ge=0)
     min_lr_ratio: float = Field(default=0.01, ge=0, le=1)
     weight_decay: float = Field(default=0.02, ge=0)
@@ -121,16 +121,16 @@ class Schedule(_Strict):
 
 
 class StageSection(_Strict):
-    """One stage: its network, its losses, its schedule."""
+    """One stage: network, losses, schedule and data."""
 
-    model: str | None = None  # which network and method, by a name of train/methods.py; none: its first
+    model: str | None = None  # name of network and method in train/methods.py; None: the first
     preset: Literal["small", "base", "paper"] = "base"  # sizes of the network
-    network: dict[str, Any] = {}  # fields of the network's config that differ from the preset
+    network: dict[str, Any] = {}  # fields of the network's config that override the preset
     losses: dict[str, float] = {}  # weight of each term of the criterion
     schedule: Schedule
     # weights: a path, or `sha256:PREFIX` for a file of the package or the cache (checkpoints/history.py)
     init: Path | None = None  # .safetensors to start from
-    poses: Path | None = None  # stage 1: typical poses from `deocclude data poses`; none: computed at the start
+    poses: Path | None = None  # stage 1: typical poses from `deocclude data poses`; None: computed at the start
     # stage 1's .safetensors: parser of stage 2, backbone of the people detector, encoder of the perceptual terms
     parsing_weights: Path | None = None
     # people detector, box segmenter: an ImageNet-pretrained backbone; where `init` replaces its weights, the next two
@@ -138,20 +138,20 @@ class StageSection(_Strict):
     pretrained_backbone: bool = False
     frozen_stages: int = Field(default=0, ge=0)  # pretrained_backbone: how many of its stages are frozen
     backbone_lr_scale: float = Field(default=1.0, gt=0, le=1)  # pretrained_backbone: for its other stages
-    # encoder behind the perceptual terms instead of our own: VGG-16 .safetensors, or ImageNet's EfficientNet-Lite0
+    # encoder of the perceptual terms instead of stage 1's: VGG-16 .safetensors, or ImageNet's EfficientNet-Lite0
     perceptual: Literal["imagenet"] | Path | None = None
-    # stage 1: share of boxes averaged with the network's own first prediction (iterative refinement)
+    # stage 1: fraction of boxes averaged with the network's own first prediction (iterative refinement)
     p_refinement_pass: float = Field(default=0.0, ge=0, le=1)
-    # stage 1: share of boxes replaced by the masks that a box segmenter predicts for them, before any refinement pass
+    # stage 1: fraction of boxes replaced by the masks of a box segmenter, before any refinement pass
     p_box_prompt: float = Field(default=0.0, ge=0, le=1)
     box_segmenter: Path | None = None  # .safetensors of that network (model: box)
-    # stage 2 on what stage 1 predicts, as at inference, in this share of the batches
+    # stage 2: fraction of the batches with masks and parsing that stage 1 predicts, as at inference
     stage1: Path | None = None  # .safetensors of the stage 1 that predicts
     p_predicted: float = Field(default=0.0, ge=0, le=1)
-    joint: bool = False  # stage 1 learns too: from its own losses and from stage 2's, through the masks
+    joint: bool = False  # also train stage 1: on its own losses and through stage 2's, by the masks
     stage1_losses: dict[str, float] = {}  # joint: weight of each term of stage 1's criterion
-    stage1_lr_scale: float = Field(default=0.1, gt=0)  # joint: stage 1 is trained already
-    data: DataSection | None = None  # what differs from the common one; what it does not name is as there
+    stage1_lr_scale: float = Field(default=0.1, gt=0)  # joint: multiplier of the learning rate
+    data: DataSection | None = None  # keys that override the common section
 
     @field_validator("init", "parsing_weights", "box_segmenter", "stage1", "perceptual")
     @classmethod
@@ -170,20 +170,17 @@ class StageSection(_Strict):
 
 
 class TrainConfig(_Strict):
-    """The whole file. `mask` and `content` are the two stages, `people` is the detector.
-
-    `single` is a network that does both stages at once, to compare with.
-    """
+    """The whole file. `mask` and `content` are the two stages, `people` the detector, `single` a one-stage baseline."""
 
     seed: int = Field(default=0, ge=0)
     device: str = "auto"  # auto, cpu, cuda
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 where the device computes in it
-    threads: int | None = Field(default=None, gt=0)  # CPU threads; none: all cores
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 if the device supports it natively
+    threads: int | None = Field(default=None, gt=0)  # CPU threads; None: all cores
     workers: int = Field(default=1, ge=0)  # processes that draw samples
     validate_every: int = Field(default=1000, gt=0)
     validation_samples: int = Field(default=96, gt=0)
-    log_every: int = Field(default=50, gt=0)  # steps whose mean losses are a line of log.jsonl
-    tensorboard: bool = False  # the same numbers, and pictures of held-out people, for TensorBoard
+    log_every: int = Field(default=50, gt=0)  # steps per line of log.jsonl, which holds mean losses
+    tensorboard: bool = False  # also write the log and pictures of held-out people for TensorBoard
     data: DataSection = DataSection()
     mask: StageSection | None = None
     content: StageSection | None = None
@@ -191,13 +188,13 @@ class TrainConfig(_Strict):
     single: StageSection | None = None
 
     def data_of(self, section: StageSection) -> DataSection:
-        """The data of a stage: the common section, with what the stage's own names in its place."""
+        """The data section of a stage: the common section, overridden by the stage's own keys."""
         own = section.data
         return self.data.model_copy(update={key: getattr(own, key) for key in own.model_fields_set} if own else {})
 
 
 def read_yaml(path: Path, _from: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """The mapping of a YAML file, merged key by key into that of the file it `extends`. Raises ConfigError.
+    """Read a YAML file and merge it key by key into the file that it `extends`. Raises ConfigError.
 
     Keys and model names of earlier versions are renamed, with a warning.
     """
@@ -219,7 +216,7 @@ def read_yaml(path: Path, _from: tuple[Path, ...] = ()) -> dict[str, Any]:
     chain = (*_from, path.resolve())
     parent = path.parent / base
     if parent.resolve() in chain:
-        raise ConfigError(f"{path}: extends goes round in a circle by {parent}")
+        raise ConfigError(f"{path}: circular extends by {parent}")
     return _merged(read_yaml(parent, chain), raw)
 
 
@@ -250,7 +247,7 @@ _RENAMED_MODELS = {"mask": "hourglass", "content": "pconv_attention"}  # from `o
 
 
 def with_current_names(raw: dict[str, Any], where: str) -> dict[str, Any]:
-    """A config's plain values with the keys and model names of earlier versions renamed; warns of each."""
+    """Rename keys and model names of earlier versions in a config's plain values, with a warning for each."""
 
     def renamed(values: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
         found = {}
@@ -272,7 +269,7 @@ def with_current_names(raw: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """`over` laid on `under`; where both hold a mapping, key by key."""
+    """Merge `over` into `under`, key by key where both hold a mapping."""
     return under | {
         key: _merged(under[key], value) if isinstance(value, dict) and isinstance(under.get(key), dict) else value
         for key, value in over.items()
@@ -280,10 +277,14 @@ def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def load_config(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> TrainConfig:
-    """Read a YAML file, apply `a.b=c` overrides, check everything.
+    """Read and validate a config.
 
-    A file may name another with `extends: FILE`, relative to itself, and is that one with its own keys in their place.
-    Raises ConfigError naming the file and the key that is wrong.
+    Args:
+        path: a YAML file. Its `extends: FILE`, relative to itself, names a file whose keys it overrides.
+        overrides: `a.b=c` settings, applied last.
+
+    Raises:
+        ConfigError: names the file and the wrong key.
     """
     raw = read_yaml(path)
     for override in overrides:
@@ -296,24 +297,24 @@ def load_config(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> Trai
 
 
 def plain_values(config: TrainConfig) -> dict[str, Any]:
-    """The whole config as plain values, defaults included; `TrainConfig.model_validate` takes them back."""
+    """The whole config as plain values, defaults included; the inverse of `TrainConfig.model_validate`."""
     values = config.model_dump(mode="json")
     for name, section in config:
-        # a stage's data are what differs from the common ones: what it does not name must stay unnamed
+        # a stage's data section holds overrides only: unset keys must stay unset
         if isinstance(section, StageSection) and section.data is not None:
             values[name]["data"] = section.data.model_dump(mode="json", exclude_unset=True)
     return values
 
 
 def save_config(path: Path, config: TrainConfig) -> None:
-    """Write the whole config as YAML that `load_config` reads back; an interruption leaves the former file whole."""
+    """Write the whole config as YAML for `load_config`; the file is replaced atomically."""
     part = path.with_name(path.name + ".tmp")
     part.write_text(yaml.safe_dump(plain_values(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
     os.replace(part, path)
 
 
 def check_resumable(path: Path, config: TrainConfig, stage: str) -> None:
-    """ConfigError naming the first key of a stage whose value gives other numbers than that of the config in `path`."""
+    """Raise ConfigError with the first key of a stage that changes results compared with the config in `path`."""
     before, now = (_what_counts(c, stage) for c in (load_config(path), config))
     for key in {**before, **now}:
         if before.get(key) != now.get(key):
@@ -325,7 +326,7 @@ def check_resumable(path: Path, config: TrainConfig, stage: str) -> None:
 
 
 def _what_counts(config: TrainConfig, stage: str) -> dict[str, Any]:
-    """Every value that a stage's numbers depend on, by its dotted key; unset ones are left out."""
+    """Every value that the results of a stage depend on, by its dotted key; unset values are left out."""
     values = plain_values(config)
     section = getattr(config, stage)
     common = {k: v for k, v in values.items() if k != "data" and not isinstance(getattr(config, k), StageSection)}
@@ -349,20 +350,20 @@ def _flatten(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def describe(error: ValidationError, where: str = "") -> str:
-    """The first fault of a pydantic error as one line that names the key; where: the section that it was found in."""
-    # a misspelt key comes with "field required" for the right one; the misspelt one is what to name
+    """The first fault of a pydantic error in one line with its key; where: the section of the faulty value."""
+    # a misspelt key comes with "field required" for the right one; name the misspelt one
     faults = sorted(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
     first = faults[0]
     key = ".".join(str(part) for part in ((where, *first["loc"]) if where else first["loc"]))
     if first["type"] == "extra_forbidden":
         return f"unknown key {key}"
-    if first["type"] == "value_error":  # a check of ours, which says what it got
+    if first["type"] == "value_error":  # a check of this module; its message includes the value
         return f"{key}: {first['ctx']['error']}" if key else str(first["ctx"]["error"])
     return f"{key}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first.get('input')!r}"
 
 
 def build(base: Any, values: dict[str, Any], where: str) -> Any:
-    """A frozen config dataclass with some fields replaced by plain values; ConfigError names the key that is wrong."""
+    """Replace fields of a frozen config dataclass by plain values. Raises ConfigError with the wrong key."""
     cls = type(base)
     fields = cls.__dataclass_fields__
     unknown = sorted(set(values) - set(fields))
@@ -375,7 +376,7 @@ def build(base: Any, values: dict[str, Any], where: str) -> Any:
 
 
 def check_losses(losses: dict[str, float], terms: tuple[str, ...], where: str) -> dict[str, float]:
-    """`losses` as they are; ConfigError names one that is no term of the criterion."""
+    """Return `losses`. Raises ConfigError for a name that is not a term of the criterion."""
     unknown = sorted(set(losses) - set(terms))
     if unknown:
         raise ConfigError(f"unknown key {where}.{unknown[0]}: the terms are {', '.join(terms)}")

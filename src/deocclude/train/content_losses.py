@@ -1,4 +1,4 @@
-"""Losses of recovered content."""
+"""Losses of stage 2 (recovered appearance)."""
 
 from __future__ import annotations
 
@@ -12,11 +12,18 @@ from deocclude.train.loss_terms import Make, channel_correlation, generator_soft
 
 
 def brightness_gradient(image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Brightness gradient by central differences, as `metrics.mean_gradient` has it.
+    """Brightness gradient by central differences, as in `metrics.content.mean_gradient`.
 
-    image: (B, C, H, W), mask: (B, 1, H, W) in {0, 1} -> its components (B, 2, H - 2, W - 2), across and down, and,
-    (B, 1, H - 2, W - 2) in {0, 1}, where all four neighbours lie in the mask. Noise of a pixel's width and noise of
-    colour alone, cheap to draw and no texture to the eye, hardly count.
+    Noise of one pixel's width and pure colour noise, which are easy to generate and do not look like texture, have
+    little effect on it.
+
+    Args:
+        image: (B, C, H, W).
+        mask: (B, 1, H, W) in {0, 1}.
+
+    Returns:
+        Components across and down, (B, 2, H - 2, W - 2); and (B, 1, H - 2, W - 2) in {0, 1}: 1 where a pixel and its
+        four neighbours are in the mask.
     """
     light = image.mean(1, keepdim=True)
     across = (light[..., 1:-1, 2:] - light[..., 1:-1, :-2]) / 2
@@ -26,17 +33,24 @@ def brightness_gradient(image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def gradient_length(gradient: Tensor) -> Tensor:
-    """(B, 2, H, W) -> (B, 1, H, W); smooth at zero."""
+    """Length of a gradient: (B, 2, H, W) -> (B, 1, H, W), smoothed at zero."""
     return (gradient.square().sum(1, keepdim=True) + 1e-8).sqrt()
 
 
 def local_texture(image: Tensor, mask: Tensor, window_px: int = 16) -> Tensor:
-    """How much texture each window's masked pixels have, which way it runs and how it is spread; not where it is.
+    """Texture statistics of windows: strength, direction and sparsity of the gradient, independent of position.
 
-    image: (B, C, H, W), mask: (B, 1, H, W) in {0, 1} -> (B, 5, H', W'), 0 where a window has no masked pixel: the mean
-    size of the brightness gradient's component in four directions, 45 degrees apart, times pi / 2, and the root mean
-    square of its length. For gradients that point anywhere the first four are the mean length; for a stripe pattern
-    they differ, and of two textures with one mean length, that of few strong edges (a fold) has the larger fifth.
+    For isotropic gradients the first four channels equal the mean length; for stripes they differ. Of two textures with
+    the same mean length the one with few strong edges (a fold) has the larger fifth channel.
+
+    Args:
+        image: (B, C, H, W).
+        mask: (B, 1, H, W) in {0, 1}.
+        window_px: side of the windows, at a stride of half of it.
+
+    Returns:
+        (B, 5, H', W'), 0 in a window without masked pixels: mean absolute component of the brightness gradient in four
+        directions, 45 degrees apart, times pi / 2; and the root mean square of its length.
     """
     gradient, inside = brightness_gradient(image, mask)
     across, down = gradient[:, :1], gradient[:, 1:]
@@ -45,14 +59,14 @@ def local_texture(image: Tensor, mask: Tensor, window_px: int = 16) -> Tensor:
     squares = gradient.square().sum(1, keepdim=True)
     pooled = F.avg_pool2d(torch.cat([sizes, squares], 1) * inside, window_px, window_px // 2)
     means = pooled / F.avg_pool2d(inside, window_px, window_px // 2).clamp(min=1 / window_px**2)
-    smooth = means.new_tensor(1e-8)  # the root is smooth at zero, and zero there
+    smooth = means.new_tensor(1e-8)  # the root is smooth at zero and has the value zero there
     return torch.cat([means[:, :4], (means[:, 4:] + smooth).sqrt() - smooth.sqrt()], 1)
 
 
 def texture_l1(image: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """L1 between `local_texture` of two (B, C, H, W) images, over windows that hold masked pixels.
+    """L1 between `local_texture` of two images (B, C, H, W), over windows with masked pixels.
 
-    The mean of two scales: as it is, and at half size, so that texture has the truth's coarseness too.
+    Mean of full and half resolution, so that the coarseness of the texture counts too.
     """
 
     def at_scale(image: Tensor, target: Tensor, mask: Tensor, window_px: int) -> Tensor:
@@ -65,25 +79,34 @@ def texture_l1(image: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     return (at_scale(image, target, mask, 16) + half) / 2
 
 
-_LAGS_PX = (2, 3, 4, 6, 8)  # of the patterns that a decoder of stride 2 and patches of 8 pixels can weave
+_LAGS_PX = (2, 3, 4, 6, 8)  # periods that a decoder of stride 2 and copied patches of 8 pixels can produce
 
 
 def regularity_l1(image: Tensor, target: Tensor, mask: Tensor, window_px: int = 32) -> Tensor:
-    """L1 between how much two (B, C, H, W) images repeat themselves, over windows that hold masked pixels.
+    """L1 between the autocorrelations of two images, over windows with masked pixels.
 
-    mask: (B, 1, H, W) in {0, 1}. What repeats: the correlation of the brightness gradient with itself a few pixels on,
-    across and down, as in the texture statistics of Portilla and Simoncelli (2000). A woven pattern has +1 and -1 in
-    turn, folds and cloth fall off smoothly.
+    The autocorrelation is that of the brightness gradient at lags of a few pixels across and down, as in the texture
+    statistics of Portilla and Simoncelli (2000). A periodic pattern alternates between +1 and -1; folds and cloth decay
+    smoothly.
+
+    Args:
+        image: (B, C, H, W).
+        target: (B, C, H, W).
+        mask: (B, 1, H, W) in {0, 1}.
+        window_px: side of the windows, at a stride of half of it.
+
+    Returns:
+        Scalar.
     """
 
     def correlations(image: Tensor) -> tuple[Tensor, Tensor]:
         gradient, inside = brightness_gradient(image, mask)
 
         def mean(values: Tensor, where: Tensor) -> Tensor:
-            pooled, share = (F.avg_pool2d(v, window_px, window_px // 2) for v in (values * where, where))
-            return pooled / share.clamp(min=1 / window_px**2)
+            pooled, coverage = (F.avg_pool2d(v, window_px, window_px // 2) for v in (values * where, where))
+            return pooled / coverage.clamp(min=1 / window_px**2)
 
-        energy = mean(gradient.square().sum(1, keepdim=True), inside) + 1e-4  # flat windows repeat nothing
+        energy = mean(gradient.square().sum(1, keepdim=True), inside) + 1e-4  # flat windows have no autocorrelation
         found = []
         for axis in (2, 3):
             for lag in _LAGS_PX:
@@ -99,12 +122,15 @@ def regularity_l1(image: Tensor, target: Tensor, mask: Tensor, window_px: int = 
 
 
 class ContentCriterion(nn.Module):
-    """Terms of stage 2; `weights` maps a term's name to its weight, 0 leaves it out.
+    """Loss terms of stage 2.
 
-    hidden_l1, visible_l1: L1 inside the hidden and the visible part. perceptual, style, channel_correlation: on frozen
-    features of the person, the hidden part being the prediction. texture: L1 of `local_texture` in the hidden part.
-    regularity: `regularity_l1` there. adversarial: non-saturating, on (person, hidden mask), only patches that hold
-    hidden pixels.
+    hidden_l1, visible_l1: L1 inside the occluded and the visible part. perceptual, style, channel_correlation: on
+    frozen features of the composed person. texture: L1 of `local_texture` in the occluded part. regularity:
+    `regularity_l1` there. adversarial: non-saturating, on person and occluded mask, over patches with occluded pixels.
+
+    Args:
+        weights: weight of each term by name; 0 leaves it out.
+        features: frozen feature network of FEATURE_TERMS. Raises ValueError if it is needed and missing.
     """
 
     TERMS = (
@@ -122,12 +148,12 @@ class ContentCriterion(nn.Module):
     def forward(
         self, content: Tensor, batch: dict[str, Tensor], discriminator: nn.Module | None = None
     ) -> dict[str, Tensor]:
-        """content: (B, 3, S, S) in [0, 1]; batch: float truth, visible, amodal -> {term: weighted scalar}."""
+        """content: (B, 3, S, S) in [0, 1]; batch: from `to_float` -> {term: weighted scalar}."""
         makers = self.makers(content, batch, discriminator)
         return {name: weight * makers[name]() for name, weight in self.weights.items()}
 
     def makers(self, content: Tensor, batch: dict[str, Tensor], discriminator: nn.Module | None) -> dict[str, Make]:
-        """How each of TERMS is computed; the place to add one."""
+        """A function for each of TERMS; new terms are added here."""
         truth, visible, amodal = batch["truth"], batch["visible"], batch["amodal"]
         hidden = amodal * (1 - visible)
         whole = compose(content, truth, visible, amodal)
@@ -148,15 +174,34 @@ class ContentCriterion(nn.Module):
 
 
 def compose(content: Tensor, truth: Tensor, visible: Tensor, amodal: Tensor) -> Tensor:
-    """The person alone: truth where visible, content where hidden, black elsewhere."""
+    """The person alone: truth in the visible part, content in the occluded part, black elsewhere. (B, 3, S, S)."""
     return truth * visible + content * amodal * (1 - visible)
 
 
 def masked_scores(loss, discriminator: nn.Module, person: Tensor, hidden: Tensor) -> Tensor:
-    """`loss` of the discriminator's patch scores of (person, hidden mask), averaged over patches with hidden pixels."""
+    """Mean of `loss` over the discriminator's scores of patches with occluded pixels.
+
+    person: (B, 3, S, S); hidden: (B, 1, S, S) in {0, 1}, the occluded mask.
+    """
     scores = discriminator(torch.cat([person, hidden], 1))
     weight = F.adaptive_max_pool2d(hidden, scores.shape[-2:])
     return (loss(scores.float()) * weight).sum() / weight.sum().clamp(min=1)
+
+
+def person_discriminator_loss(discriminator: nn.Module, batch: dict[str, Tensor], composed: Tensor) -> Tensor:
+    """Softplus loss of a discriminator that tells the true person from the composed one, given the occluded mask.
+
+    Args:
+        discriminator: (B, 4, S, S) person and occluded mask -> patch logits.
+        batch: truth (B, 3, S, S) in [0, 1], visible and amodal (B, 1, S, S) in {0, 1}.
+        composed: (B, 3, S, S), the output of `compose`, detached.
+
+    Returns:
+        Scalar: mean of both halves.
+    """
+    hidden = batch["amodal"] * (1 - batch["visible"])
+    real = masked_scores(generator_softplus, discriminator, batch["truth"] * batch["amodal"], hidden)
+    return (real + masked_scores(F.softplus, discriminator, composed, hidden)) / 2
 
 
 def _masked_l1(a: Tensor, b: Tensor, mask: Tensor) -> Tensor:

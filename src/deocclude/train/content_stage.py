@@ -1,59 +1,51 @@
-"""Stage 2 in training: ContentRecoveryNet or a baseline, its criterion and its validation."""
+"""Training of stage 2: ContentRecoveryNet or a baseline, its criterion and its validation."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from deocclude.checkpoints.files import start_from
 from deocclude.errors import ConfigError
 from deocclude.models.blocks import one_hot
-from deocclude.models.discriminators import PatchDiscriminator
 from deocclude.models.features import load_mask_completion
 from deocclude.models.mask_completion import MaskProbabilities, to_probabilities
-from deocclude.train.config import Schedule, StageSection, TrainConfig, build, check_losses
+from deocclude.train.config import Schedule, StageSection, TrainConfig, check_losses
 from deocclude.train.content_losses import (
     ContentCriterion,
     brightness_gradient,
     compose,
     gradient_length,
-    masked_scores,
+    person_discriminator_loss,
 )
-from deocclude.train.crops import Crops
-from deocclude.train.engine import JointNetwork, Outcome, Stage, choose_device, fit, to_float, use_bfloat16
-from deocclude.train.loss_terms import generator_softplus
+from deocclude.train.crop_stage import CropStage
+from deocclude.train.engine import JointNetwork, Outcome, fit, to_float
 from deocclude.train.mask_losses import MaskCriterion
-from deocclude.train.methods import CONTENT_METHODS, MASK_METHODS, find_method
+from deocclude.train.methods import CONTENT_METHODS, MASK_METHODS
 from deocclude.train.pictures import composed, first_people, in_a_row, named, to_rgb
 from deocclude.train.pretrained_backbone import perceptual_features
 from deocclude.train.stage1_predictions import MaskPredictor, predict
 
 DEFAULT_LOSSES = CONTENT_METHODS["pconv_attention"].losses
-# stage 2 works on the tight crop, on people of whom something is hidden
+# stage 2 works on the tight crop, on occluded people
 _SYNTHESIS = {"p_unoccluded": 0.0, "hidden_min": 0.08, "p_cut_by_edge": 0.1}
 _CROP = {"p_wide": 0.0, "tight_scale": (1.1, 1.5), "shift": 0.05, "p_exact": 1.0, "p_box": 0.0}
-_P_LABELS = 0.3  # share of labelled people whose parsing is their label, not stage 1's guess
+_P_LABELS = 0.3  # fraction of labelled people with the true parsing instead of stage 1's prediction
 
 
-class ContentStage(Stage):
+class ContentStage(CropStage):
     """Implements engine.Stage for stage 2."""
 
     name = "content"
 
     def __init__(self, config: TrainConfig):
-        section = config.content
-        self.bf16 = use_bfloat16(config, choose_device(config.device))
-        crops = Crops.of(config.data_of(section), synthesis=_SYNTHESIS, crop=_CROP)
-        self.method = find_method("content", section.model)
-        self.config = build(self.method.preset(section.preset, "content.preset"), section.network, "content.network")
+        super().__init__(config, synthesis=_SYNTHESIS, crop=_CROP)
+        section = self.section
         if self.bf16:
-            _check_sizes(config.content.schedule, 2 ** (len(self.config.widths) - 1))
-        self.losses = self.method.check_losses(section.losses, "content.losses")
+            _check_sizes(section.schedule, 2 ** (len(self.config.widths) - 1))
         self.parser, features = None, None
         if self.method.parsing:
             if section.parsing_weights is None:
@@ -68,31 +60,27 @@ class ContentStage(Stage):
         self.p_predicted = section.p_predicted
         self.predictor = _load_predictor(section)
         if self.predictor is not None and self.method.own_targets:
-            raise ConfigError(f"content.p_predicted: {section.model} makes targets of its own and takes no predictions")
+            raise ConfigError(f"content.p_predicted: {section.model} has its own targets and takes no predictions")
         if section.joint:
             about = {"network": "mask_completion", "config": self.predictor.network.config.to_dict()}
             self.stage1 = JointNetwork(
                 self.predictor.network, section.stage1_lr_scale, about | {"losses": self.predictor.criterion.weights}
             )
-        torch.manual_seed(config.seed)
-        self.network = self.method.network(self.config)
-        self.discriminator = PatchDiscriminator(4, depth=3) if self.losses.get("adversarial") else None
-        if section.init is not None:
-            start_from(self.network, section.init)
-        self.stream = crops.stream(config.seed)
-        size_px = section.schedule.phases[-1].size_px
-        self.validation = crops.held_out(config.validation_samples, size_px)
+        self.make_networks(config.seed, depth=3)
+        self.start_from_init()
+        self.stream = self.crops.stream(config.seed)
+        self.validation = self.crops.held_out(config.validation_samples, self.size_px)
 
     def generator_terms(self, batch: dict[str, Tensor], rng: np.random.Generator) -> tuple[dict[str, Tensor], Tensor]:
-        """Terms of the criterion, and the composed person for the discriminator.
+        """Terms of the criterion, and the composed person (B, 3, S, S) for the discriminator.
 
-        Whatever masks the network was given, it is measured against the true person, where the true person is hidden.
+        The target is the true person inside the true occluded region, whether input masks are true or predicted.
         """
         batch = self.method.targets(self.config, batch, rng)
         predicted = self.p_predicted > 0 and rng.random() < self.p_predicted
         found, terms = self.predictor(batch) if predicted or self.stage1 is not None else (None, {})
         visible, amodal = (found.visible, found.amodal) if predicted else (batch["visible"], batch["amodal"])
-        # a thin rim of the visible mask is dropped now and then, as inference does against the occluder's colours
+        # half of the time the visible mask is eroded by a pixel, as at inference against the occluder's colours
         source = visible if rng.random() < 0.5 else -F.max_pool2d(-visible, 3, 1, 1)
         parsing = self._predicted_parsing(found) if predicted else self._parsing(batch, rng)
         content, own = self.method.run(self.network, batch, (batch["photo"], source, amodal, *parsing))
@@ -102,16 +90,19 @@ class ContentStage(Stage):
         return terms, compose(content, batch["truth"], batch["visible"], batch["amodal"]).detach()
 
     def discriminator_loss(self, batch: dict[str, Tensor], output: Tensor) -> Tensor:
-        """On (person, hidden mask): the true person against the composed one."""
-        hidden = batch["amodal"] * (1 - batch["visible"])
-        real = masked_scores(generator_softplus, self.discriminator, batch["truth"] * batch["amodal"], hidden)
-        return (real + masked_scores(F.softplus, self.discriminator, output, hidden)) / 2
+        """On person and occluded mask: the true person against the composed one."""
+        return person_discriminator_loss(self.discriminator, batch, output)
 
     @torch.no_grad()
     def _parsing(self, batch: dict[str, Tensor], rng: np.random.Generator | None = None) -> tuple[Tensor, ...]:
-        """Visible and amodal parsing (B, P, S/4, S/4): stage 1's guess; given an rng, now and then the label.
+        """Visible and amodal parsing, (B, P, S/4, S/4) each, predicted by stage 1.
 
-        Nothing for a network that reads no parts.
+        Args:
+            batch: from `to_float`.
+            rng: if given, replaces a fraction of the predictions by true labels.
+
+        Returns:
+            Both, or nothing for a network without parsing input.
         """
         if self.parser is None:
             return ()
@@ -120,7 +111,7 @@ class ContentStage(Stage):
         visible, amodal = found.visible_parsing, found.amodal_parsing
         if rng is not None:
             labels = batch["parsing"][:, 2::4, 2::4]
-            use = ((labels > 0) & (labels < 255)).flatten(1).any(1)  # this person has labels
+            use = ((labels > 0) & (labels < 255)).flatten(1).any(1)  # people with labels
             use &= torch.from_numpy(rng.random(len(use)) < _P_LABELS).to(use.device)
             truth = one_hot(labels, self.config.parsing_classes)
             pick = use[:, None, None, None]
@@ -129,10 +120,11 @@ class ContentStage(Stage):
 
     @torch.no_grad()
     def validate(self, network: nn.Module, stage1: nn.Module | None = None) -> dict[str, float]:
-        """L1 (0-255) and PSNR inside the hidden part, mean over people, and gradient ratio; score is minus L1.
+        """Measure on held-out people inside the occluded part.
 
-        Given the true masks; where stage 1 predicts in training, the score is that of what it makes of its masks, and
-        the measures on those are told too, as `predicted_l1` and so on.
+        Returns:
+            From true masks: l1 (0-255) and psnr (dB), means over people, gradient_ratio, and score, which is minus l1.
+            If stage 1 predicts masks in training: the same with the prefix `predicted_`, and the score from those.
         """
         measures = self._measure(network, None)
         if self.predictor is None:
@@ -160,19 +152,19 @@ class ContentStage(Stage):
         return {"l1": l1, "psnr": psnr, "gradient_ratio": gradient_ratio, "score": -l1}
 
     def _given(self, batch: dict[str, Tensor], stage1: nn.Module | None) -> tuple[Tensor, ...]:
-        """Visible and amodal mask and parsing: the true masks, or what a stage 1 predicts."""
+        """Visible and amodal mask and parsing: true masks, or predictions of stage 1."""
         if stage1 is None:
             return (batch["visible"], batch["amodal"], *self._parsing(batch))
         found = predict(stage1, batch)
         return (found.visible, found.amodal, *self._predicted_parsing(found))
 
     def _predicted_parsing(self, found: MaskProbabilities) -> tuple[Tensor, ...]:
-        """Visible and amodal parsing of a prediction; nothing for a network that reads no parts."""
+        """Visible and amodal parsing of a prediction; nothing for a network without parsing input."""
         return (found.visible_parsing, found.amodal_parsing) if self.method.parsing else ()
 
     @torch.no_grad()
     def pictures(self, network: nn.Module, stage1: nn.Module | None = None) -> dict[str, np.ndarray]:
-        """Photo, visible person as given, recovered and true person of a few held-out people."""
+        """Photo, visible person, recovered and true person of a few held-out people."""
         batch = first_people(to_float(self.validation[0], next(network.parameters()).device))
         if stage1 is None and self.predictor is not None:
             stage1 = self.predictor.network
@@ -184,17 +176,13 @@ class ContentStage(Stage):
         )  # fmt: skip
         return named([in_a_row(*(to_rgb(image) for image in row)) for row in rows])
 
-    def metadata(self) -> dict[str, Any]:
-        """Network and configuration, as stored beside the weights."""
-        return {"network": self.method.kind, "config": self.config.to_dict(), "losses": self.losses}
-
 
 def _load_predictor(section: StageSection) -> MaskPredictor | None:
-    """The stage 1 whose predictions stage 2 is trained on; none where it never is. Raises ConfigError, WeightsError."""
+    """Stage 1 for predicted masks in training; None without p_predicted. Raises ConfigError, WeightsError."""
     if not section.p_predicted:
         if section.joint:
             raise ConfigError(
-                "content.joint: stage 1 learns from what stage 2 is given, so content.p_predicted must be > 0"
+                "content.joint: stage 1 learns through the masks it predicts, so content.p_predicted must be > 0"
             )
         return None
     if section.stage1 is None:
@@ -205,10 +193,10 @@ def _load_predictor(section: StageSection) -> MaskPredictor | None:
 
 
 def _check_sizes(schedule: Schedule, deepest_px: int) -> None:
-    """ConfigError for bfloat16 crops of which the deepest encoder level reads a single pixel (of `deepest_px`).
+    """Raise ConfigError for bfloat16 crops whose deepest encoder level has a 1x1 input (crops of `deepest_px`).
 
-    Of a 3x3 convolution of stride 2 on a 1x1 map, torch on a CPU leaves most of the bfloat16 weight gradient as it
-    found the memory (seen with 2.13): the loss is NaN one step later, or worse, is not.
+    For a 3x3 convolution of stride 2 on a 1x1 map, torch on a CPU leaves most of the bfloat16 weight gradient
+    uninitialised (observed with 2.13), so that the weights become NaN or arbitrary.
     """
     for number, phase in enumerate(schedule.phases):
         if min(phase.sizes_px) <= deepest_px:
@@ -219,11 +207,11 @@ def _check_sizes(schedule: Schedule, deepest_px: int) -> None:
 
 
 def _mean_gradient(image: Tensor, mask: Tensor) -> Tensor:
-    """Mean brightness gradient of each image inside its mask, (B,)."""
+    """Mean length of the brightness gradient of each image (B, C, H, W) inside its mask (B, 1, H, W), (B,)."""
     gradient, inside = brightness_gradient(image, mask)
     return (gradient_length(gradient) * inside).sum((1, 2, 3)) / inside.sum((1, 2, 3)).clamp(min=1)
 
 
 def main(config: TrainConfig, out: Path, *, resume: bool = True, quiet: bool = False) -> Outcome:
-    """Train stage 2 as the config says."""
+    """Train stage 2. Arguments, results and errors as `engine.fit`."""
     return fit(ContentStage(config), config, config.content, out, resume=resume, quiet=quiet)

@@ -1,8 +1,9 @@
-"""The crops that both stages, and networks of both, are trained and validated on, as `data` of a config has them."""
+"""Crops of one person for training and validation, from the data section of a config."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from torch import Tensor
@@ -10,20 +11,21 @@ from torch import Tensor
 from deocclude.data.samples.person_samples import CropConfig, SampleStream
 from deocclude.data.samples.real_people import RealPeople
 from deocclude.data.sources.layers import Library
-from deocclude.data.sources.library import SourceWeights
+from deocclude.data.sources.library import SourceWeights, load_library
 from deocclude.data.sources.real_photos import read_wild
 from deocclude.data.synthesis.config import SynthesisConfig
 from deocclude.errors import ConfigError
 from deocclude.train.config import DataSection, build
-from deocclude.train.library_cache import load_library
 
-_BATCH = 8  # of validation
+_BATCH = 8  # of the validation
 _VALIDATION_SEED = 1
+# Several runs of one process, as in `deocclude ablate`, share the people of both splits. A library is never changed.
+_load_library_once = lru_cache(maxsize=2)(load_library)
 
 
 @dataclass(frozen=True)
 class Crops:
-    """Which people, in which scenes, cropped how. Nothing is read before a library or a stream is asked for."""
+    """Settings of people, scenes and crops. Files are read by `library`, `stream` and `held_out` only."""
 
     data: DataSection
     sources: SourceWeights
@@ -34,7 +36,16 @@ class Crops:
     def of(
         cls, data: DataSection, *, synthesis: dict[str, Any] | None = None, crop: dict[str, Any] | None = None
     ) -> Crops:
-        """The section's values, over a stage's own where it says nothing. ConfigError names a wrong key."""
+        """Build from a data section.
+
+        Args:
+            data: the section.
+            synthesis: defaults of the stage for SynthesisConfig, overridden by the section.
+            crop: defaults of the stage for CropConfig, overridden by the section.
+
+        Raises:
+            ConfigError: names a wrong key.
+        """
         return cls(
             data, build(SourceWeights(0, 0, 0, 0), data.sources, "data.sources"),
             build(SynthesisConfig(), (synthesis or {}) | data.synthesis, "data.synthesis"),
@@ -42,25 +53,30 @@ class Crops:
         )  # fmt: skip
 
     def library(self, split: str) -> Library:
-        """The people of "train" or "val", read once a process."""
-        return load_library(self.data.root, split, self.sources, self.data.places, max_px=self.data.max_px)
+        """The people of the split "train" or "val", read once per process."""
+        return _load_library_once(self.data.root, split, self.sources, self.data.places, max_px=self.data.max_px)
 
     def stream(self, seed: int, *, known_in_part: bool = False, truth: bool = True) -> SampleStream:
-        """Training batches; known_in_part: whoever takes them can use people of whom the visible part alone is known;
-        truth: and needs to see people unhidden.
+        """Training batches.
 
-        Raises ConfigError where such people are asked for and cannot be used.
+        Args:
+            seed: of all draws.
+            known_in_part: the caller can use people with visible masks only.
+            truth: the caller needs the unoccluded photo.
+
+        Raises:
+            ConfigError: data.p_real is set, and the caller cannot use such people.
         """
         p_real = self.data.p_real
         if p_real and not known_in_part:
-            raise ConfigError("data.p_real is for stage 1 alone, which has use for visible parts: set mask.data.p_real")
+            raise ConfigError("data.p_real is for stage 1 only, which can train on visible masks: set mask.data.p_real")
         real = RealPeople(list(read_wild(self.data.root / "wild", "train"))) if p_real else None
         return SampleStream(
             self.library("train"), self.synthesis, self.crop, seed=seed, real=real, p_real=p_real, truth=truth
         )
 
     def held_out(self, samples: int, size_px: int, crop: CropConfig | None = None) -> list[dict[str, Tensor]]:
-        """Batches of at least `samples` crops of held-out people, always the same; crop: in place of the training's."""
+        """Batches of at least `samples` crops of held-out people, always the same; crop: overrides the training's."""
         stream = SampleStream(self.library("val"), self.synthesis, crop or self.crop, seed=_VALIDATION_SEED)
         return [stream.batch(i, _BATCH, size_px) for i in range(-(-samples // _BATCH))]
 

@@ -1,4 +1,4 @@
-"""The training loop that all stages share: schedule, averages, log, validation, checkpoints, exact resume."""
+"""The training loop of every stage: schedule, EMA weights, log, validation, checkpoints and exact resuming."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ from deocclude.train.learner import OptimizedNetwork, learning_rate
 from deocclude.train.parallel import average_values, broadcast_weights, join
 from deocclude.train.run_log import RunLog
 
-STATE_FILE = "last.pt"  # everything that a run needs to go on
-WEIGHTS_FILE = "best.safetensors"  # averaged weights of the best validation
-LAST_FILE = "last.safetensors"  # averaged weights of the last one
-STAGE1_WEIGHTS_FILE = "best_stage1.safetensors"  # of stage 1, where it is trained beside stage 2
+STATE_FILE = "last.pt"  # everything that resuming a run needs
+WEIGHTS_FILE = "best.safetensors"  # EMA weights of the best validation
+LAST_FILE = "last.safetensors"  # EMA weights of the last validation
+STAGE1_WEIGHTS_FILE = "best_stage1.safetensors"  # of stage 1, when it is trained jointly with stage 2
 STAGE1_LAST_FILE = "last_stage1.safetensors"
-# What each learner's parts are called in last.pt: its network, its optimiser, its average.
+# Keys in last.pt of each optimised network: weights, optimiser, EMA weights.
 _NAMES = {
     "network": ("network", "optimizer", "ema"),
     "stage1": ("stage1", "stage1_optimizer", "stage1_ema"),
@@ -49,7 +49,7 @@ _NAMES = {
 
 
 class Stream(Protocol):
-    """Endless batches; the same arguments always give the same one."""
+    """Endless batches; the same arguments always give the same batch."""
 
     def batch(self, index: int, batch_size: int, size_px: int, *, part: int = 0) -> dict[str, Tensor]:
         """Part `part` of batch number `index`: tensors whose first dimension is batch_size."""
@@ -58,51 +58,73 @@ class Stream(Protocol):
 
 @dataclass(frozen=True)
 class JointNetwork:
-    """Stage 1, trained beside stage 2. share: of the schedule's learning rate; metadata: stored beside its weights."""
+    """Stage 1, trained jointly with stage 2.
+
+    Attributes:
+        network: stage 1.
+        lr_scale: multiplier of the schedule's learning rate.
+        metadata: stored beside its weights.
+    """
 
     network: nn.Module
-    share: float
+    lr_scale: float
     metadata: dict[str, Any]
 
 
 class Stage(ABC):
-    """What one stage brings to the loop. Modules that it holds as attributes are moved to the run's device."""
+    """What one stage brings to the loop. Modules held as attributes are moved to the run's device.
 
-    name: str  # of its section in the config
+    Attributes:
+        name: of the stage's section in the config.
+        network: the network to train.
+        discriminator: None without an adversarial term.
+        stage1: set when stage 1 is trained jointly.
+        lr_scales: learning-rate multiplier of children of the network by name, 1 for children not listed.
+        stream: training batches.
+    """
+
+    name: str
     network: nn.Module
     discriminator: nn.Module | None = None
     stage1: JointNetwork | None = None
-    shares: Mapping[str, float] = {}  # of the learning rate, for children of the network by name; the others have all
+    lr_scales: Mapping[str, float] = {}
     stream: Stream
 
     @abstractmethod
     def generator_terms(self, batch: dict[str, Tensor], rng: np.random.Generator) -> tuple[dict[str, Tensor], Any]:
-        """Weighted loss terms of the network, and what `discriminator_loss` needs of the output.
+        """Compute the loss of the network.
 
-        rng: for what the stage draws itself; a step always gets the same one.
+        Args:
+            batch: from `to_float`.
+            rng: for the stage's own draws; the same step always gets the same generator.
+
+        Returns:
+            Weighted loss terms (scalars), and the output that `discriminator_loss` takes.
         """
 
     @abstractmethod
     def discriminator_loss(self, batch: dict[str, Tensor], output: Any) -> Tensor:
-        """Loss of the discriminator on a detached output."""
+        """Scalar loss of the discriminator on a detached output of `generator_terms`."""
 
     @abstractmethod
     def validate(self, network: nn.Module, stage1: nn.Module | None = None) -> dict[str, float]:
-        """Measures on held-out people; `score`, higher is better, picks the best checkpoint.
+        """Measure on held-out people.
 
-        stage1: the averaged weights of stage 1, where it is trained too.
+        Args:
+            network: EMA weights of the network.
+            stage1: EMA weights of stage 1, when it is trained jointly.
+
+        Returns:
+            Measures by name. `score`, higher is better, picks the best checkpoint.
         """
 
     def pictures(self, network: nn.Module, stage1: nn.Module | None = None) -> dict[str, np.ndarray]:
-        """A few held-out people by name, (H, W, 3) uint8 each: photo, what is given, what is predicted, the truth.
-
-        None for a stage that has none to show.
-        """
+        """A few held-out people by name, (H, W, 3) uint8 each: photo, inputs, predictions, truth. Empty by default."""
         return {}
 
     @abstractmethod
     def metadata(self) -> dict[str, Any]:
-        """What is stored beside the weights."""
+        """Metadata stored beside the weights."""
 
 
 @dataclass(frozen=True)
@@ -115,10 +137,10 @@ class Outcome:
 
 
 class StepBatches(Dataset):
-    """Batch number `step` of the schedule; the same step always gives the same batch, which makes resuming exact.
+    """Batch number `step` of the schedule. The same step always gives the same batch, which makes resuming exact.
 
-    Of several processes each draws its own part. That is why accelerate does not prepare the loader: it would draw
-    every batch in every process and keep a share of it.
+    Each of several processes draws its own part. accelerate therefore does not prepare the loader: accelerate would
+    draw every batch in every process and keep a part of it.
     """
 
     def __init__(self, stream: Stream, schedule: Schedule, rank: int = 0, processes: int = 1):
@@ -135,104 +157,157 @@ class StepBatches(Dataset):
 def fit(
     stage: Stage, config: TrainConfig, section: StageSection, out: Path, *, resume: bool = True, quiet: bool = False
 ) -> Outcome:
-    """Train a stage. Writes to `out`: config.yaml, log.jsonl, last.pt, best.safetensors and last.safetensors.
+    """Train a stage.
 
-    Resumes from last.pt where there is one; ConfigError when that run's config gave other numbers.
+    Writes config.yaml, log.jsonl, last.pt, best.safetensors and last.safetensors to `out`.
+
+    Args:
+        stage: what to train.
+        config: the whole config.
+        section: the stage's section of it.
+        out: folder of the run, made if missing.
+        resume: go on from last.pt if there is one.
+        quiet: show no progress bar.
+
+    Raises:
+        ConfigError: the run in `out` has another config or is of another stage.
+        DeviceError: the device is not available.
+        TrainingError: a loss is not finite.
+        WeightsError: last.pt does not fit the config.
+        KeyboardInterrupt: after an interrupt; last.pt holds the state after the last whole step.
     """
-    schedule, last = section.schedule, out / STATE_FILE
-    resuming = resume and last.is_file()
-    if resuming and (out / CONFIG_FILE).is_file():  # runs of before have none
+    resuming = resume and (out / STATE_FILE).is_file()
+    if resuming and (out / CONFIG_FILE).is_file():  # runs of early versions have no config.yaml
         check_resumable(out / CONFIG_FILE, config, stage.name)
     out.mkdir(parents=True, exist_ok=True)
-    asked = choose_device(config.device)
-    bf16 = use_bfloat16(config, asked)
-    accelerator, device = join(asked, schedule.accumulate)
-    _check_shares(schedule, accelerator.num_processes, stage.name)
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    leads = accelerator.is_main_process
-    to_device(stage, device)
-    learners = _learners(stage, schedule)
-    averages = [learner.ema.network for learner in learners.values() if learner.ema is not None]
-    start, best, meter = 0, -math.inf, Meter()
-    if resuming:
+    run = _Run(stage, config, section.schedule, out)
+    run.start(resuming)
+    return run.train(quiet)
+
+
+class _Run:
+    """State of one run in one process: networks with optimisers, steps done, best score, loss sums."""
+
+    def __init__(self, stage: Stage, config: TrainConfig, schedule: Schedule, out: Path) -> None:
+        self.stage, self.config, self.schedule, self.out = stage, config, schedule, out
+        device = choose_device(config.device)
+        self.bf16 = use_bfloat16(config, device)
+        self.accelerator, self.device = join(device, schedule.accumulate)
+        _check_batch_sizes(schedule, self.accelerator.num_processes, stage.name)
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        self.leads = self.accelerator.is_main_process
+        to_device(stage, self.device)
+        self.learners = _learners(stage, schedule)
+        self.averages = [learner.ema.network for learner in self.learners.values() if learner.ema is not None]
+        self.done, self.best, self.meter = 0, -math.inf, Meter()
+        self.samples, self.since = 0, time.monotonic()
+
+    def start(self, resuming: bool) -> None:
+        """Load last.pt when resuming, give all processes the same weights, write config.yaml."""
+        last = self.out / STATE_FILE
+        if resuming:
+            self._load(last)
+        broadcast_weights(self.accelerator, *(learner.network for learner in self.learners.values()), *self.averages)
+        if self.leads:
+            if not resuming:
+                last.unlink(missing_ok=True)  # the state of a former run must not be resumed with the new config
+            save_config(self.out / CONFIG_FILE, self.config)
+
+    def _load(self, last: Path) -> None:
         state = load_state(last)
-        held = state.get("stage", stage.name)  # runs of before do not say
-        if held != stage.name:
-            raise ConfigError(f"{out}: holds a run of {held}, not of {stage.name}: name another folder, or --overwrite")
+        held = state.get("stage", self.stage.name)  # runs of early versions do not say
+        if held != self.stage.name:
+            raise ConfigError(
+                f"{self.out}: holds a run of {held}, not of {self.stage.name}: name another folder, or --overwrite"
+            )
         try:
-            for kind, learner in learners.items():
+            for kind, learner in self.learners.items():
                 learner.load_state(_NAMES[kind], state)
-            start, best, meter = state["step"], state["best"], Meter(**state.get("meter", {}))
+            self.done, self.best, self.meter = state["step"], state["best"], Meter(**state.get("meter", {}))
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             reason = str(error).splitlines()[-1].strip()
             raise WeightsError(f"{last}: does not fit this config, so it cannot be resumed: {reason}") from error
-    broadcast_weights(accelerator, *(learner.network for learner in learners.values()), *averages)
-    if leads:
-        if not resuming:
-            last.unlink(missing_ok=True)  # a former run's, which the new config must not be taken for
-        save_config(out / CONFIG_FILE, config)
 
-    def save(step: int) -> None:
-        nonlocal meter
-        meter = Meter(average_values(accelerator, meter.sums), meter.count)
-        if leads:
-            state = {"discriminator": None, "adversary": None, "step": step, "best": best, "meter": vars(meter)}
-            state["stage"] = stage.name
-            for kind, learner in learners.items():
+    def _save(self) -> None:
+        self.meter = Meter(average_values(self.accelerator, self.meter.sums), self.meter.count)
+        if self.leads:
+            state = {"discriminator": None, "adversary": None, "step": self.done, "best": self.best}
+            state |= {"meter": vars(self.meter), "stage": self.stage.name}
+            for kind, learner in self.learners.items():
                 state |= learner.state(_NAMES[kind])
-            save_state(last, state)
-        accelerator.wait_for_everyone()  # whoever goes on, or starts again, finds the files written
+            save_state(self.out / STATE_FILE, state)
+        self.accelerator.wait_for_everyone()  # a process that goes on or starts again finds the files written
 
-    steps = range(start, schedule.steps)
-    loader = DataLoader(
-        StepBatches(stage.stream, schedule, accelerator.process_index, accelerator.num_processes), batch_size=None,
-        sampler=steps, num_workers=config.workers, prefetch_factor=4 if config.workers else None,
-        pin_memory=device.type == "cuda", worker_init_fn=_leave_interrupts_to_the_parent,
-    )  # fmt: skip
-    log = RunLog(out, start, tensorboard=config.tensorboard) if leads else nullcontext()
-    seen, since = 0, time.monotonic()
-    with log, _progress(quiet or not leads) as progress, _noted_interrupts() as interrupts:
-        bar = progress.add_task(stage.name, total=schedule.steps, completed=start, rate=0.0, note="")
-        for step, raw in zip(steps, loader, strict=True):
-            done, rate = step + 1, learning_rate(schedule, step)
-            # whatever draws at random, dropout too, draws the same in a step that is done again
-            _seed(device, (config.seed, step, 2, accelerator.process_index))
-            rng = np.random.default_rng((config.seed, step, 1))  # not the one that drew the batch
-            batches = [to_float(part, device) for part in _split(raw, schedule.accumulate)]
-            meter.add(_step(stage, learners, batches, rng, rate, accelerator, bf16))
-            for learner in learners.values():
-                if learner.ema is not None:
-                    learner.ema.update(learner.network, step)
-            seen += len(raw["photo"]) * accelerator.num_processes
-            if done % config.log_every == 0:
-                means = average_values(accelerator, meter.means())
-                speed = seen / (time.monotonic() - since)
-                if leads:
-                    log.train(done, {"lr": rate, "samples_per_s": speed} | means)
-                progress.update(bar, completed=done, rate=speed)
-                meter, seen, since = Meter(), 0, time.monotonic()
-            if done % config.validate_every == 0 or done == schedule.steps:
-                if leads:
-                    measures = stage.validate(*averages)
-                    log.validation(done, measures)
-                    if log.wants_pictures:
-                        log.pictures(done, stage.pictures(*averages))
-                    progress.update(bar, note=f"score {measures['score']:.4f}")
-                    about = {
-                        "step": done, "validation": measures, "seed": config.seed,
-                        "train_config": plain_values(config),
-                    }  # fmt: skip
-                    _save_averages(stage, averages, about, out, is_best=measures["score"] > best)
-                    best = max(best, measures["score"])
-                save(done)
-                seen, since = 0, time.monotonic()
-            if interrupts:
-                accelerator.set_trigger()
-            if accelerator.check_trigger():  # in any process: all of them stop after the same step
-                save(done)
-                raise KeyboardInterrupt
-    return Outcome(schedule.steps, best, out / WEIGHTS_FILE)
+    def train(self, quiet: bool) -> Outcome:
+        """Run the remaining steps."""
+        steps = range(self.done, self.schedule.steps)
+        loader = self._loader(steps)
+        log = RunLog(self.out, self.done, tensorboard=self.config.tensorboard) if self.leads else nullcontext()
+        self.samples, self.since = 0, time.monotonic()
+        with log, _progress(quiet or not self.leads) as progress, _noted_interrupts() as interrupts:
+            bar = progress.add_task(self.stage.name, total=self.schedule.steps, completed=self.done, rate=0.0, note="")
+            for step, raw in zip(steps, loader, strict=True):
+                self._one_step(step, raw)
+                if self.done % self.config.log_every == 0:
+                    progress.update(bar, completed=self.done, rate=self._log_means(log, step))
+                if self.done % self.config.validate_every == 0 or self.done == self.schedule.steps:
+                    if self.leads:
+                        progress.update(bar, note=f"score {self._validate(log):.4f}")
+                    self._save()
+                    self.samples, self.since = 0, time.monotonic()
+                if interrupts:
+                    self.accelerator.set_trigger()
+                if self.accelerator.check_trigger():  # in any process: all processes stop after the same step
+                    self._save()
+                    raise KeyboardInterrupt
+        return Outcome(self.schedule.steps, self.best, self.out / WEIGHTS_FILE)
+
+    def _loader(self, steps: range) -> DataLoader:
+        accelerator, workers = self.accelerator, self.config.workers
+        return DataLoader(
+            StepBatches(self.stage.stream, self.schedule, accelerator.process_index, accelerator.num_processes),
+            batch_size=None, sampler=steps, num_workers=workers, prefetch_factor=4 if workers else None,
+            pin_memory=self.device.type == "cuda", worker_init_fn=_leave_interrupts_to_the_parent,
+        )  # fmt: skip
+
+    def _one_step(self, step: int, raw: dict[str, Tensor]) -> None:
+        """Optimiser steps and EMA update of step number `step`, counted from 0."""
+        # all random draws, dropout included, are the same when the step is done again
+        _seed(self.device, (self.config.seed, step, 2, self.accelerator.process_index))
+        rng = np.random.default_rng((self.config.seed, step, 1))  # not the generator that drew the batch
+        batches = [to_float(part, self.device) for part in _split(raw, self.schedule.accumulate)]
+        rate = learning_rate(self.schedule, step)
+        self.meter.add(_step(self.stage, self.learners, batches, rng, rate, self.accelerator, self.bf16))
+        for learner in self.learners.values():
+            if learner.ema is not None:
+                learner.ema.update(learner.network, step)
+        self.samples += len(raw["photo"]) * self.accelerator.num_processes
+        self.done = step + 1
+
+    def _log_means(self, log: RunLog, step: int) -> float:
+        """Log the mean losses since the last line and start new sums. Returns samples per second."""
+        means = average_values(self.accelerator, self.meter.means())
+        speed = self.samples / (time.monotonic() - self.since)
+        if self.leads:
+            log.train(self.done, {"lr": learning_rate(self.schedule, step), "samples_per_s": speed} | means)
+        self.meter, self.samples, self.since = Meter(), 0, time.monotonic()
+        return speed
+
+    def _validate(self, log: RunLog) -> float:
+        """Measure the EMA weights, log the measures and save the weights. Returns the score."""
+        measures = self.stage.validate(*self.averages)
+        log.validation(self.done, measures)
+        if log.wants_pictures:
+            log.pictures(self.done, self.stage.pictures(*self.averages))
+        about = {
+            "step": self.done, "validation": measures, "seed": self.config.seed,
+            "train_config": plain_values(self.config),
+        }  # fmt: skip
+        is_best = measures["score"] > self.best
+        _save_averages(self.stage, self.averages, about, self.out, is_best=is_best)
+        self.best = max(self.best, measures["score"])
+        return measures["score"]
 
 
 @dataclass
@@ -257,14 +332,22 @@ def _step(
     stage: Stage, learners: dict[str, OptimizedNetwork], batches: list[dict[str, Tensor]],
     rng: np.random.Generator, rate: float, accelerator: Accelerator, bf16: bool,
 ) -> dict[str, float]:  # fmt: skip
-    """One step of the network, of stage 1 where it learns too, then of the discriminator, whose gradients never mix.
+    """Step the network and a jointly trained stage 1, then the discriminator; their gradients never mix.
 
-    batches: the micro batches whose mean gradient the step takes. Returns the mean value of each term.
+    Args:
+        batches: the micro batches, over which gradients are averaged.
+        rate: learning rate of the schedule at this step.
+
+    Returns:
+        The mean of each loss term over the micro batches.
+
+    Raises:
+        TrainingError: the loss is not finite.
     """
     device = batches[0]["photo"].device
     adversary = learners.get("discriminator")
-    students = [learner for kind, learner in learners.items() if kind != "discriminator"]
-    for learner in students:
+    generators = [learner for kind, learner in learners.items() if kind != "discriminator"]
+    for learner in generators:
         learner.network.train()
     if adversary is not None:
         adversary.network.requires_grad_(False)
@@ -279,7 +362,7 @@ def _step(
         accelerator.backward(total)
         outputs.append(output)
         meter.add(values)
-    for learner in students:
+    for learner in generators:
         learner.step(accelerator, rate)
     means = meter.means()
     if adversary is not None:
@@ -296,19 +379,19 @@ def _step(
 
 
 def _learners(stage: Stage, schedule: Schedule) -> dict[str, OptimizedNetwork]:
-    """Who learns, by kind; the network first, whose average comes first in what is validated."""
-    learners = {"network": OptimizedNetwork(stage.network, schedule, shares=stage.shares)}
+    """Networks with optimisers by kind. The network is first: `Stage.validate` takes its EMA weights first."""
+    learners = {"network": OptimizedNetwork(stage.network, schedule, lr_scales=stage.lr_scales)}
     if stage.stage1 is not None:
-        learners["stage1"] = OptimizedNetwork(stage.stage1.network, schedule, share=stage.stage1.share)
+        learners["stage1"] = OptimizedNetwork(stage.stage1.network, schedule, lr_scale=stage.stage1.lr_scale)
     if stage.discriminator is not None:
         learners["discriminator"] = OptimizedNetwork(
-            stage.discriminator, schedule, share=schedule.discriminator_lr_scale, betas=(0.5, 0.99), average=False
+            stage.discriminator, schedule, lr_scale=schedule.discriminator_lr_scale, betas=(0.5, 0.99), average=False
         )
     return learners
 
 
 def _save_averages(stage: Stage, averages: list[nn.Module], about: dict[str, Any], out: Path, *, is_best: bool) -> None:
-    """The averaged weights as .safetensors: last, and best where they are."""
+    """Save EMA weights as last .safetensors, and as best if they are the best."""
     kept = [(stage.metadata(), LAST_FILE, WEIGHTS_FILE)]
     if stage.stage1 is not None:
         kept.append((stage.stage1.metadata, STAGE1_LAST_FILE, STAGE1_WEIGHTS_FILE))
@@ -318,29 +401,29 @@ def _save_averages(stage: Stage, averages: list[nn.Module], about: dict[str, Any
 
 
 def to_device(stage: Stage, device: torch.device) -> None:
-    """Move every network that the stage holds: those that learn, and those that its losses read."""
+    """Move every network of the stage: trained ones, and frozen ones behind its losses."""
     for module in vars(stage).values():
         if isinstance(module, nn.Module):
             module.to(device)
-    beside = stage.stage1.network if stage.stage1 is not None else None
-    for module in (stage.network, beside, stage.discriminator):
+    joint = stage.stage1.network if stage.stage1 is not None else None
+    for module in (stage.network, joint, stage.discriminator):
         if module is not None:
             module.to(device, memory_format=torch.channels_last)
 
 
-def _check_shares(schedule: Schedule, processes: int, name: str) -> None:
-    """ConfigError unless every process gets as many samples, in micro batches of one size."""
-    shares = processes * schedule.accumulate
+def _check_batch_sizes(schedule: Schedule, processes: int, name: str) -> None:
+    """Raise ConfigError unless a batch divides evenly into processes and micro batches."""
+    parts = processes * schedule.accumulate
     for number, phase in enumerate(schedule.phases):
-        if phase.batch_size % shares:
+        if phase.batch_size % parts:
             raise ConfigError(
-                f"{name}.schedule.phases.{number}.batch_size must be a multiple of {shares} ({processes} processes, "
+                f"{name}.schedule.phases.{number}.batch_size must be a multiple of {parts} ({processes} processes, "
                 f"{schedule.accumulate} micro batches each), got {phase.batch_size}"
             )
 
 
 def _split(raw: dict[str, Tensor], parts: int) -> list[dict[str, Tensor]]:
-    """A batch as micro batches of one size."""
+    """Split a batch into micro batches of one size."""
     if parts == 1:
         return [raw]
     pieces = {key: tensor.chunk(parts) for key, tensor in raw.items()}
@@ -357,9 +440,9 @@ def _seed(device: torch.device, key: tuple[int, ...]) -> None:
 
 @contextmanager
 def _noted_interrupts() -> Iterator[list[int]]:
-    """Ctrl-C and a polite kill are noted in the list, so that what is saved is the state after a whole step.
+    """Collect SIGINT and SIGTERM in the list, so that the state after a whole step can be saved.
 
-    A second one is not waited for: nothing is saved then.
+    A second signal raises KeyboardInterrupt at once, and nothing is saved.
     """
     came: list[int] = []
 
@@ -368,7 +451,7 @@ def _noted_interrupts() -> Iterator[list[int]]:
             raise KeyboardInterrupt
         came.append(number)
 
-    # handlers can be set in the main thread alone, which is the one that they interrupt
+    # signal handlers can only be set in the main thread
     noted = [s for s in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(s) is signal.default_int_handler]
     if threading.current_thread() is not threading.main_thread():
         noted = []
@@ -382,13 +465,20 @@ def _noted_interrupts() -> Iterator[list[int]]:
 
 
 def _leave_interrupts_to_the_parent(_: int) -> None:
-    """Ctrl-C and many a kill reach the processes that draw samples too, which are needed until the step is over."""
+    """Ignore signals in data loader processes: their batches are needed until the step is over."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 
 
 def choose_device(name: str) -> torch.device:
-    """auto: CUDA where there is one. A device that is asked for and missing is an error, never a silent change."""
+    """The torch device of a name.
+
+    Args:
+        name: "auto" (CUDA if available, else CPU), "cpu", "cuda" or "cuda:N".
+
+    Raises:
+        DeviceError: the device is unknown or not available; another device is never used silently.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name.startswith("cuda") and not torch.cuda.is_available():
@@ -400,7 +490,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def use_bfloat16(config: TrainConfig, device: torch.device) -> bool:
-    """Whether to compute in bfloat16. `auto` does where the device has it: a CPU without it takes ten times as long."""
+    """Whether forward passes run in bfloat16. A CPU without native bfloat16 would take ten times as long."""
     if config.precision != "auto":
         return config.precision == "bfloat16"
     return torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else _cpu_has_bfloat16()
@@ -411,7 +501,7 @@ def _cpu_has_bfloat16() -> bool:
 
 
 def to_float(raw: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
-    """uint8 batch -> images in [0, 1], masks in {0, 1}; parsing labels stay integers."""
+    """Move a uint8 batch to a device: images to float in [0, 1], masks to float in {0, 1}; labels stay integers."""
     out = {}
     for key, tensor in raw.items():
         tensor = tensor.to(device, non_blocking=True)

@@ -1,4 +1,4 @@
-"""Named loss terms of both stages. Mask terms act on probabilities, never on an argmax, so each has a gradient."""
+"""Loss functions that both stages use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Make = Callable[[], Tensor]
 
 
 def gram(feature: Tensor) -> Tensor:
-    """Gram matrices (Gatys et al. 2016): (B, C, H, W) -> (B, C, C), divided by C*H*W."""
+    """Gram matrices (Gatys et al. 2016): (B, C, H, W) -> (B, C, C), divided by C * H * W."""
     b, c, h, w = feature.shape
     flat = feature.reshape(b, c, h * w)
     return flat @ flat.transpose(1, 2) / (c * h * w)
@@ -45,10 +45,10 @@ def generator_adversarial(fake_scores: Tensor) -> Tensor:
 
 
 def discriminator_adversarial(real_scores: Tensor, fake_scores: Tensor) -> Tensor:
-    """Discriminator loss: real patches score high, fakes low. Fakes must be detached by the caller."""
+    """Mean of softplus(-real) and softplus(fake) over patches. The caller detaches fakes."""
     return (F.softplus(-real_scores).mean() + F.softplus(fake_scores).mean()) / 2
 
 
 def generator_softplus(scores: Tensor) -> Tensor:
-    """Per-patch loss of scores that should say "real": the generator's on fakes, the discriminator's on the truth."""
+    """Per-patch loss of scores that should be high: the generator's on fakes, the discriminator's on true samples."""
     return F.softplus(-scores)

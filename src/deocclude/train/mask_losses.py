@@ -1,4 +1,4 @@
-"""Losses of masks and parsing."""
+"""Losses of stage 1 (masks and parsing). They act on logits and probabilities, so that each has a gradient."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from deocclude.train.loss_terms import Make, generator_adversarial, perceptual
 
 
 def weighted_bce(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Two-class cross-entropy on one logit. All (B, 1, H, W); target in {0, 1}; averaged over the total weight."""
+    """Binary cross-entropy, averaged over the total weight. All (B, 1, H, W); target in [0, 1]."""
     loss = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
     return (loss * weight).sum() / weight.sum().clamp(min=1.0)
 
 
 def parsing_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of (B, P, H, W) logits on (B, H, W) labels; 255 is not counted. Zero where all are unknown."""
+    """Cross-entropy of logits (B, P, H, W) and labels (B, H, W); 255 is ignored. Zero if all labels are unknown."""
     known = (labels != 255).sum().clamp(min=1)
     return F.cross_entropy(logits, labels.long(), ignore_index=255, reduction="sum") / known
 
 
 def dice_loss(probability: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
-    """1 - soft Dice of each sample, averaged over the samples that have a target. All (B, 1, H, W)."""
+    """1 - soft Dice (+1 smoothing), averaged over samples with a non-empty target. All (B, 1, H, W), in [0, 1]."""
     if weight is not None:
         probability, target = probability * weight, target * weight
     overlap = (probability * target).sum((1, 2, 3))
@@ -33,7 +33,7 @@ def dice_loss(probability: Tensor, target: Tensor, weight: Tensor | None = None)
 
 
 def lovasz_hinge(logits: Tensor, target: Tensor) -> Tensor:
-    """Lovasz hinge (Berman et al. 2018, arXiv 1705.08790), the convex surrogate of IoU, averaged over samples.
+    """Lovasz hinge (Berman et al. 2018, arXiv 1705.08790), a convex surrogate of IoU, averaged over samples.
 
     logits, target: (B, 1, H, W), target in {0, 1}.
     """
@@ -51,12 +51,17 @@ def lovasz_hinge(logits: Tensor, target: Tensor) -> Tensor:
 
 
 class MaskCriterion(nn.Module):
-    """Terms of stage 1; `weights` maps a term's name to its weight, 0 leaves it out.
+    """Loss terms of stage 1.
 
-    visible_ce, amodal_ce, visible_parsing_ce, amodal_parsing_ce: cross-entropies. amodal_dice, invisible_dice: soft
-    Dice of the whole and of the hidden part. amodal_lovasz: Lovasz hinge. amodal_l1: L1 of the soft amodal mask.
-    perceptual: L1 between frozen features of the person cut out by the soft and by the true amodal mask.
-    adversarial: non-saturating, on (image, soft amodal mask).
+    visible_ce, amodal_ce, visible_parsing_ce, amodal_parsing_ce: cross-entropies. visible_dice, amodal_dice,
+    invisible_dice: soft Dice of the visible mask, the amodal mask and the occluded part. amodal_lovasz: Lovasz hinge.
+    amodal_l1: L1 of the soft amodal mask. perceptual: L1 between frozen features of the person cut out by the soft and
+    by the true amodal mask. adversarial: non-saturating, on photo and soft amodal mask.
+
+    Args:
+        weights: weight of each term by name; 0 leaves it out.
+        invisible_weight: additional weight of occluded pixels in amodal_ce.
+        features: frozen feature network of the perceptual term. Raises ValueError if it is needed and missing.
     """
 
     TERMS = (
@@ -73,12 +78,12 @@ class MaskCriterion(nn.Module):
             raise ValueError("the perceptual term needs a frozen feature network")
 
     def forward(self, output, batch: dict[str, Tensor], discriminator: nn.Module | None = None) -> dict[str, Tensor]:
-        """output: MaskOutput; batch: float tensors of data.dataset.to_batch -> {term: weighted scalar}."""
+        """output: MaskOutput of logits; batch: from `to_float` -> {term: weighted scalar}."""
         makers = self.makers(output, batch, discriminator)
         return {name: weight * makers[name]() for name, weight in self.weights.items()}
 
     def makers(self, output, batch: dict[str, Tensor], discriminator: nn.Module | None) -> dict[str, Make]:
-        """How each of TERMS is computed; the place to add one."""
+        """A function for each of TERMS; new terms are added here."""
         visible, amodal, known = batch["visible"], batch["amodal"], batch["known"]
         labels = batch["parsing"][:, 2::4, 2::4]  # the middle of each 4x4 cell
         seen = visible[:, 0, 2::4, 2::4] > 0
@@ -97,7 +102,7 @@ class MaskCriterion(nn.Module):
             "amodal_dice": lambda: dice_loss(soft, amodal, known),
             "invisible_dice": lambda: dice_loss(soft, amodal, known * (1 - visible)),
             "amodal_lovasz": lambda: lovasz_hinge(
-                # beyond what is known: certainly, and rightly, no body
+                # pixels of unknown truth count as correct background
                 output.amodal.masked_fill(known == 0, -_CERTAIN),
                 amodal * known,
             ),
@@ -109,4 +114,4 @@ class MaskCriterion(nn.Module):
         }
 
 
-_CERTAIN = 20.0  # a logit that no hinge asks more of
+_CERTAIN = 20.0  # a logit beyond the margin of the hinge

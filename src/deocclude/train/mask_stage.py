@@ -1,4 +1,4 @@
-"""Stage 1 in training: MaskCompletionNet or a baseline, its criterion and its validation."""
+"""Training of stage 1: MaskCompletionNet or a baseline, its criterion and its validation."""
 
 from __future__ import annotations
 
@@ -9,41 +9,45 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from deocclude.checkpoints.files import start_from
 from deocclude.data.samples.person_samples import CropConfig
 from deocclude.data.samples.typical_poses import typical_poses
 from deocclude.errors import ConfigError
 from deocclude.io.typical_poses import read_poses
-from deocclude.models.discriminators import PatchDiscriminator
 from deocclude.models.features import load_features
 from deocclude.models.mask_completion import to_probabilities
 from deocclude.train.box_prompt_masks import load_box_segmenter, predict_box_masks
 from deocclude.train.config import StageSection, TrainConfig, build
+from deocclude.train.crop_stage import CropStage
 from deocclude.train.crops import Crops, iou_of_each
-from deocclude.train.engine import STATE_FILE, Outcome, Stage, choose_device, fit, to_float, use_bfloat16
+from deocclude.train.engine import STATE_FILE, Outcome, fit, to_float
 from deocclude.train.loss_terms import discriminator_adversarial
 from deocclude.train.mask_losses import MaskCriterion
-from deocclude.train.methods import MASK_METHODS, find_method
+from deocclude.train.methods import MASK_METHODS
 from deocclude.train.pictures import first_people, in_a_row, mask_rgb, named, to_rgb
-from deocclude.train.pretrained_backbone import take_over_imagenet
-from deocclude.train.two_pass_prompts import look_again
+from deocclude.train.pretrained_backbone import load_pretrained_backbone
+from deocclude.train.two_pass_prompts import refinement_prompts
 
 DEFAULT_LOSSES = MASK_METHODS["hourglass"].losses
 
 
-class MaskStage(Stage):
+class MaskStage(CropStage):
     """Implements engine.Stage for stage 1."""
 
     name = "mask"
 
     def __init__(self, config: TrainConfig, *, fresh: bool = True):
-        """fresh: nothing will be resumed, so typical poses have to be computed."""
-        section = config.mask
-        self.bf16 = use_bfloat16(config, choose_device(config.device))
-        crops = Crops.of(config.data_of(section))
-        self.method = find_method("mask", section.model)
-        self.config = build(self.method.preset(section.preset, "mask.preset"), section.network, "mask.network")
-        self.losses = self.method.check_losses(section.losses, "mask.losses")
+        """Create networks, criterion and data.
+
+        Args:
+            config: the whole config.
+            fresh: the run starts from step 0, so that typical poses are read or computed.
+
+        Raises:
+            ConfigError: settings that do not go together, or a missing file name.
+            WeightsError: a weights file does not fit.
+        """
+        super().__init__(config)
+        section, crops = self.section, self.crops
         if self.losses.get("perceptual") and section.parsing_weights is None:
             raise ConfigError(
                 "mask.parsing_weights: name stage 1's .safetensors of an earlier run, or VGG-16's, for perceptual"
@@ -51,49 +55,44 @@ class MaskStage(Stage):
         features = load_features(section.parsing_weights) if section.parsing_weights else None
         shared = {name: weight for name, weight in self.losses.items() if name in self.method.terms}
         self.criterion = MaskCriterion(shared, features=features)
-        torch.manual_seed(config.seed)
-        self.network = self.method.network(self.config)
+        self.make_networks(config.seed)
         if section.pretrained_backbone:
-            self.shares = take_over_imagenet(self.network, section, "mask")
-        self.discriminator = PatchDiscriminator(4) if self.losses.get("adversarial") else None
-        whole_alone = self._terms_of_whole_bodies()
-        if crops.data.p_real and whole_alone:
+            self.lr_scales = load_pretrained_backbone(self.network, section, "mask")
+        need_amodal = self._terms_of_amodal_truth()
+        if crops.data.p_real and need_amodal:
             raise ConfigError(
-                "data.p_real shows people of whom only the visible part is known, and "
-                f"{whole_alone[0]} judges whole bodies: leave one of them out"
+                "data.p_real adds people with a known visible mask only, and "
+                f"{need_amodal[0]} needs the amodal truth: leave one of them out"
             )
         self.p_refinement_pass = section.p_refinement_pass
-        self.tells_apart = self.method.boxes_alone and crops.crop.p_subtract_neighbor > 0
+        self.splits_boxes = self.method.boxes_alone and crops.crop.p_subtract_neighbor > 0
         if self.p_refinement_pass and self.method is not MASK_METHODS["hourglass"]:
-            raise ConfigError(f"mask.p_refinement_pass is for our own network, model is {section.model!r}")
+            raise ConfigError(f"mask.p_refinement_pass is for model hourglass, got {section.model!r}")
         self.p_box_prompt = section.p_box_prompt
         self.box_segmenter = _load_box_segmenter(section, self.method.boxes_alone)
-        # of its terms the perceptual one alone looks at people unhidden
+        # only the perceptual term reads the unoccluded photo
         self.stream = crops.stream(config.seed, known_in_part=True, truth=bool(self.losses.get("perceptual")))
-        if section.init is not None:
-            start_from(self.network, section.init)
-        elif fresh and getattr(self.config, "pose_guidance", False):
+        if not self.start_from_init() and fresh and getattr(self.config, "pose_guidance", False):
             centres = read_poses(section.poses) if section.poses else draw_poses(config)
             if len(centres) != self.config.templates:
                 raise ConfigError(
                     f"mask.network.templates is {self.config.templates}, {section.poses} has {len(centres)}"
                 )
             self.network.typical_poses.centres.copy_(torch.from_numpy(centres))
-        self.size_px = section.schedule.phases[-1].size_px
         initial = CropConfig(p_exact=0.0, p_box=1.0) if self.method.boxes_alone else CropConfig(p_exact=0.6)
         self.validation = crops.held_out(config.validation_samples, self.size_px, initial)
 
-    def _terms_of_whole_bodies(self) -> list[str]:
-        """Terms of the losses that cannot leave out what nobody knows of a body."""
+    def _terms_of_amodal_truth(self) -> list[str]:
+        """Loss terms that cannot ignore pixels of unknown truth."""
         own = set(self.losses) - set(self.method.terms)
         return [name for name, weight in self.losses.items() if weight and name in {"perceptual", "adversarial", *own}]
 
     def generator_terms(self, batch: dict[str, Tensor], rng: np.random.Generator) -> tuple[dict[str, Tensor], Tensor]:
-        """Terms of the criterion, and the soft amodal mask."""
+        """Terms of the criterion, and the soft amodal mask (B, 1, S, S) for the discriminator."""
         if self.box_segmenter is not None:
             batch = batch | {"initial": predict_box_masks(self.box_segmenter, batch, self.p_box_prompt, rng)}
         if self.p_refinement_pass:
-            batch = batch | {"initial": look_again(self.network, batch, self.p_refinement_pass, rng)}
+            batch = batch | {"initial": refinement_prompts(self.network, batch, self.p_refinement_pass, rng)}
         batch = self.method.targets(self.config, batch, rng)
         output, own = self.method.run(self.network, batch)
         output = output.float()
@@ -102,14 +101,19 @@ class MaskStage(Stage):
         return terms, torch.sigmoid(output.amodal).detach()
 
     def discriminator_loss(self, batch: dict[str, Tensor], output: Tensor) -> Tensor:
-        """On (photo, true amodal mask) against (photo, soft amodal mask)."""
+        """Photo with true amodal mask (real) against photo with soft amodal mask (fake)."""
         real = self.discriminator(torch.cat([batch["photo"], batch["amodal"]], 1))
         return discriminator_adversarial(real, self.discriminator(torch.cat([batch["photo"], output], 1)))
 
     @torch.no_grad()
     def validate(self, network: nn.Module, stage1: nn.Module | None = None) -> dict[str, float]:
-        """Mean full and invisible IoU, refined visible IoU, parsing accuracy, false completion share; of boxes of
-        nobody, which count for nothing else, the share in which nobody is seen.
+        """Measure on held-out people.
+
+        Returns:
+            full_iou: mean amodal IoU. invisible_iou: mean IoU of the occluded part, of people with more than 2 %
+            occluded. visible_iou: mean IoU of the refined visible mask. parsing: accuracy inside the body. false:
+            false-positive completion ratio of unoccluded people. nobody: fraction of negative prompts with an empty
+            visible mask. score: full_iou + invisible_iou. A measure without samples is left out.
         """
         device = next(network.parameters()).device
         rows: dict[str, list[Tensor]] = {
@@ -122,32 +126,32 @@ class MaskStage(Stage):
             found = to_probabilities(output.float())
             visible, known = batch["visible"] > 0, batch["known"] > 0
             truth, whole = (batch["amodal"] > 0) & known, (found.amodal > 0.5) & known
-            someone = truth.sum((1, 2, 3)) > 0
+            person = truth.sum((1, 2, 3)) > 0
             occluded = (truth & ~visible).sum((1, 2, 3)) > 0.02 * truth.sum((1, 2, 3))
-            rows["nobody"].append(((found.visible > 0.5).sum((1, 2, 3)) == 0)[~someone].float())
-            rows["full_iou"].append(iou_of_each(whole, truth)[someone])
+            rows["nobody"].append(((found.visible > 0.5).sum((1, 2, 3)) == 0)[~person].float())
+            rows["full_iou"].append(iou_of_each(whole, truth)[person])
             rows["invisible_iou"].append(iou_of_each(whole & ~visible, truth & ~visible)[occluded])
-            rows["visible_iou"].append(iou_of_each(found.visible > 0.5, visible)[someone])
+            rows["visible_iou"].append(iou_of_each(found.visible > 0.5, visible)[person])
             added = (whole & ~truth).sum((1, 2, 3)) / truth.sum((1, 2, 3)).clamp(min=1)
-            rows["false"].append(added[someone & ~occluded])
+            rows["false"].append(added[person & ~occluded])
             labels = batch["parsing"][:, 2::4, 2::4]
             body = (labels > 0) & (labels < 255)
             if output.amodal_parsing is not None:
                 rows["parsing"].append((found.amodal_parsing.argmax(1) == labels)[body].float())
         joined = {k: torch.cat(v) for k, v in rows.items() if v}
-        # a small validation set may hold nobody unoccluded, or nobody with labels: that measure is left out
+        # a small validation set may have no unoccluded people or no labels: that measure is left out
         means = {k: v.mean().item() for k, v in joined.items() if len(v)}
         return means | {"score": means.get("full_iou", 0.0) + means.get("invisible_iou", 0.0)}
 
     def _as_at_inference(self, network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-        """The initial masks of a batch with every box looked at before, by whichever network does so at inference."""
+        """Initial masks of a batch, every box replaced as at inference: by the box segmenter or a refinement prompt."""
         if self.box_segmenter is not None:
             return predict_box_masks(self.box_segmenter, batch, 1.0)
-        return look_again(network, batch, 1.0) if self.p_refinement_pass else batch["initial"]
+        return refinement_prompts(network, batch, 1.0) if self.p_refinement_pass else batch["initial"]
 
     @torch.no_grad()
     def pictures(self, network: nn.Module, stage1: nn.Module | None = None) -> dict[str, np.ndarray]:
-        """Photo, initial mask, predicted and true masks of a few held-out people; hidden parts are orange."""
+        """Photo, initial mask, predicted and true masks of a few held-out people; occluded parts are orange."""
         batch = first_people(to_float(self.validation[0], next(network.parameters()).device))
         found = to_probabilities(network(batch["photo"], batch["initial"]))
         rows = zip(
@@ -167,12 +171,9 @@ class MaskStage(Stage):
         )
 
     def metadata(self) -> dict[str, Any]:
-        """Network, configuration and size of crops, as stored beside the weights."""
-        return {
-            "network": self.method.kind, "config": self.config.to_dict(), "losses": self.losses,
-            "size_px": self.size_px, "second_look": bool(self.p_refinement_pass),
-            "tells_apart": self.tells_apart,
-        }  # fmt: skip
+        """Also the crop side in pixels and switches that inference reads."""
+        own = {"size_px": self.size_px, "second_look": bool(self.p_refinement_pass), "tells_apart": self.splits_boxes}
+        return super().metadata() | own
 
 
 def _load_box_segmenter(section: StageSection, boxes_alone: bool) -> nn.Module | None:
@@ -183,12 +184,12 @@ def _load_box_segmenter(section: StageSection, boxes_alone: bool) -> nn.Module |
             "mask.box_segmenter: name the .safetensors of a box segmenter (mask.p_box_prompt asks for it)"
         )
     if boxes_alone:
-        raise ConfigError(f"mask.p_box_prompt is for networks that complete masks, model is {section.model!r}")
+        raise ConfigError(f"mask.p_box_prompt is for networks that refine masks, model is {section.model!r}")
     return load_box_segmenter(section.box_segmenter)
 
 
 def draw_poses(config: TrainConfig) -> np.ndarray:
-    """Typical poses of the training people as the config draws them, (K, 2, 32, 32) float32."""
+    """Typical poses of the training people of a config, (K, 2, 32, 32) float32 in [0, 1]: visible, amodal."""
     section = config.mask
     crops = Crops.of(config.data_of(section))
     network = build(MASK_METHODS["hourglass"].preset(section.preset, "mask.preset"), section.network, "mask.network")
@@ -197,6 +198,6 @@ def draw_poses(config: TrainConfig) -> np.ndarray:
 
 
 def main(config: TrainConfig, out: Path, *, resume: bool = True, quiet: bool = False) -> Outcome:
-    """Train stage 1 as the config says."""
+    """Train stage 1. Arguments, results and errors as `engine.fit`."""
     stage = MaskStage(config, fresh=not (resume and (out / STATE_FILE).is_file()))
     return fit(stage, config, config.mask, out, resume=resume, quiet=quiet)

@@ -1,8 +1,7 @@
-"""Every network and method of each stage by its name in a config, `mask.model`, `content.model` and `single.model`.
+"""Training methods of each stage by their names in a config: `mask.model`, `content.model` and `single.model`.
 
-A new baseline is one file in models/baselines and one line here: its network with its config, which terms of the
-stage's criterion reach it, how they are weighed, and, where the method differs there, what it learns from and how it is
-run.
+A new baseline is one file in models/baselines, one line in models/network_kinds.py and one entry here: loss terms with
+default weights and, if they differ, targets and forward pass in training.
 """
 
 from __future__ import annotations
@@ -15,17 +14,10 @@ import numpy as np
 from torch import Tensor, nn
 
 from deocclude.errors import ConfigError
-from deocclude.models.baselines.gated import GatedConfig, GatedNet, run_gated
-from deocclude.models.baselines.one_stage import OneStageNet
-from deocclude.models.baselines.partial_unet import PartialUNet, PartialUNetConfig
-from deocclude.models.baselines.pcnet import PCNetM, PCNetMConfig, content_targets, mask_targets
-from deocclude.models.baselines.pix2pix import Pix2PixConfig, Pix2PixContent, Pix2PixMask
-from deocclude.models.baselines.segan import SeGan, SeGanConfig
-from deocclude.models.baselines.unet import MaskUNet, UNetConfig
-from deocclude.models.baselines.vae import ShapeVae, ShapeVaeConfig, run_vae, vae_targets
-from deocclude.models.box_segmenter import BoxSegmenter, BoxSegmenterConfig
-from deocclude.models.content_recovery import ContentRecoveryConfig, ContentRecoveryNet
-from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet
+from deocclude.models.baselines.gated import run_gated
+from deocclude.models.baselines.pcnet import content_targets, mask_targets
+from deocclude.models.baselines.vae import run_vae, vae_targets
+from deocclude.models.network_kinds import PERSON_NETWORK_KINDS
 from deocclude.train.content_losses import ContentCriterion
 from deocclude.train.mask_losses import MaskCriterion
 
@@ -51,19 +43,21 @@ def _run_content(network: nn.Module, batch: Batch, inputs: tuple[Any, ...]) -> t
 
 @dataclass(frozen=True)
 class Method:
-    """How one stage is done.
+    """How one stage is trained with one network.
 
-    kind: the network's name in stored weights. losses: default weight of each term. terms: those of the stage's
-    criterion that reach the network; own_terms: the method's own, which `run` computes. parsing: of stage 2, whether it
-    reads parts. targets: (config, batch, rng) to what it learns from, the true one or its own; a method with its own
-    has no discriminator, which would judge by the true one. boxes_alone: of stage 1, whether no other initial mask than
-    a filled box means anything to the network. run: (network, batch) of stage 1, (network, batch, inputs)
-    of stage 2, in training, to the output and the own terms.
+    Attributes:
+        kind: the network's key in models/network_kinds.py, stored beside its weights.
+        losses: default weight of each loss term.
+        terms: terms of the stage's criterion whose gradient reaches the network.
+        own_terms: further terms, which `run` computes.
+        parsing: stage 2 only: the network reads body parts.
+        boxes_alone: stage 1 only: the network accepts filled boxes as initial masks and nothing else.
+        targets: (config, batch, rng) -> batch with the training targets, the true ones by default. A method with
+            other targets has no discriminator, because a discriminator compares with the true mask.
+        run: (network, batch) of stage 1, (network, batch, inputs) of stage 2 -> output and own terms, in training.
     """
 
     kind: str
-    network: type[nn.Module]
-    config: type
     losses: Mapping[str, float]
     terms: tuple[str, ...]
     own_terms: tuple[str, ...] = ()
@@ -73,19 +67,29 @@ class Method:
     run: Callable[..., tuple[Any, Terms]] = _run_mask
 
     @property
+    def network(self) -> type[nn.Module]:
+        """Class of the network."""
+        return PERSON_NETWORK_KINDS[self.kind][0]
+
+    @property
+    def config(self) -> type:
+        """Class of the network's config."""
+        return PERSON_NETWORK_KINDS[self.kind][1]
+
+    @property
     def own_targets(self) -> bool:
-        """Whether it learns from something else than the truth that a batch holds."""
+        """Whether the method has targets other than the truth of a batch."""
         return self.targets is not _truth
 
     def preset(self, name: str, where: str) -> Any:
-        """The config of a size; ConfigError names those there are."""
+        """The network config of a size (small, base, paper). Raises ConfigError with the available sizes."""
         if not hasattr(self.config, name):
             sizes = [size for size in ("small", "base", "paper") if hasattr(self.config, size)]
             raise ConfigError(f"{where}: {self.network.__name__} comes as {', '.join(sizes)}, got {name!r}")
         return getattr(self.config, name)()
 
     def check_losses(self, losses: Mapping[str, float], where: str) -> dict[str, float]:
-        """The weights given, the method's own where none are; ConfigError names a term that it does not have."""
+        """`losses`, or the default weights if it is empty. Raises ConfigError for a term that the method lacks."""
         known = (*self.terms, *self.own_terms)
         unknown = sorted(set(losses) - set(known))
         if unknown:
@@ -96,33 +100,33 @@ class Method:
 
 
 def _without(terms: tuple[str, ...], *parts: str) -> tuple[str, ...]:
-    """The terms none of whose words is one of `parts`."""
+    """Terms whose name has none of the words `parts`."""
     return tuple(term for term in terms if not set(term.split("_")) & set(parts))
 
 
-_WHOLE_MASK = _without(MaskCriterion.TERMS, "visible", "parsing")  # for those that take what is seen as given
+_WHOLE_MASK = _without(MaskCriterion.TERMS, "visible", "parsing")  # networks that keep the initial mask
 _OVERLAP = {"amodal_ce": 0.5, "amodal_dice": 0.1, "invisible_dice": 0.1}
 _INPAINTING = {"hidden_l1": 1.0, "visible_l1": 0.1, "perceptual": 0.5, "style": 30.0}
 
 MASK_METHODS: dict[str, Method] = {
     "hourglass": Method(
-        "mask_completion", MaskCompletionNet, MaskCompletionConfig, terms=MaskCriterion.TERMS,
+        "mask_completion", terms=MaskCriterion.TERMS,
         losses={"visible_ce": 0.5, "visible_parsing_ce": 0.1, "amodal_parsing_ce": 0.1} | _OVERLAP,
     ),
     "unet": Method(
-        "mask_unet", MaskUNet, UNetConfig, {"visible_ce": 0.5} | _OVERLAP, _without(MaskCriterion.TERMS, "parsing")
+        "mask_unet", {"visible_ce": 0.5} | _OVERLAP, _without(MaskCriterion.TERMS, "parsing")
     ),
     "pcnet_m": Method(
-        "mask_pcnet_m", PCNetM, PCNetMConfig, {"amodal_ce": 1.0}, _without(_WHOLE_MASK, "adversarial", "perceptual"),
+        "mask_pcnet_m", {"amodal_ce": 1.0}, _without(_WHOLE_MASK, "adversarial", "perceptual"),
         targets=mask_targets, run=_run_pcnet,
     ),
-    "pix2pix": Method("mask_pix2pix", Pix2PixMask, Pix2PixConfig, {"amodal_l1": 1.0, "adversarial": 0.01}, _WHOLE_MASK),
+    "pix2pix": Method("mask_pix2pix", {"amodal_l1": 1.0, "adversarial": 0.01}, _WHOLE_MASK),
     "vae": Method(
-        "mask_vae", ShapeVae, ShapeVaeConfig, {"amodal_ce": 1.0, "whole_ce": 1.0, "kl": 0.2, "match": 0.2},
+        "mask_vae", {"amodal_ce": 1.0, "whole_ce": 1.0, "kl": 0.2, "match": 0.2},
         _without(_WHOLE_MASK, "adversarial"), ("whole_ce", "kl", "match"), targets=vae_targets, run=run_vae,
     ),
     "box": Method(
-        "mask_box", BoxSegmenter, BoxSegmenterConfig,
+        "mask_box",
         {"visible_ce": 1.0, "visible_dice": 0.4, "amodal_ce": 0.5, "amodal_dice": 0.1, "invisible_dice": 0.25},
         _without(MaskCriterion.TERMS, "parsing"), boxes_alone=True,
     ),
@@ -130,35 +134,35 @@ MASK_METHODS: dict[str, Method] = {
 
 CONTENT_METHODS: dict[str, Method] = {
     "pconv_attention": Method(
-        "content_recovery", ContentRecoveryNet, ContentRecoveryConfig, terms=ContentCriterion.TERMS, parsing=True,
+        "content_recovery", terms=ContentCriterion.TERMS, parsing=True,
         losses=_INPAINTING, run=_run_content,
     ),
     "pconv_unet": Method(
-        "content_pconv_unet", PartialUNet, PartialUNetConfig, _INPAINTING, ContentCriterion.TERMS, run=_run_content
+        "content_pconv_unet", _INPAINTING, ContentCriterion.TERMS, run=_run_content
     ),
     "pcnet_c": Method(
-        "content_pcnet_c", PartialUNet, PartialUNetConfig, _INPAINTING,
+        "content_pcnet_c", _INPAINTING,
         _without(ContentCriterion.TERMS, "adversarial"), targets=content_targets, run=_run_content,
     ),
     "pix2pix": Method(
-        "content_pix2pix", Pix2PixContent, Pix2PixConfig, {"hidden_l1": 1.0, "visible_l1": 1.0, "adversarial": 0.01},
+        "content_pix2pix", {"hidden_l1": 1.0, "visible_l1": 1.0, "adversarial": 0.01},
         ContentCriterion.TERMS, run=_run_content,
     ),
     "gated": Method(
-        "content_gated", GatedNet, GatedConfig,
+        "content_gated",
         {"hidden_l1": 1.0, "visible_l1": 0.1, "coarse_l1": 1.0, "adversarial": 0.02},
         ContentCriterion.TERMS, ("coarse_l1",), run=run_gated,
     ),
 }  # fmt: skip
 
-# both criteria's terms; the discriminator judges the painted person alone
+# terms of both criteria; the discriminator reads the recovered person only
 _BOTH = _without(MaskCriterion.TERMS, "parsing", "adversarial", "perceptual") + ContentCriterion.TERMS
 _PAINTED = {"hidden_l1": 1.0, "visible_l1": 0.1, "adversarial": 0.02}
 
 SINGLE_METHODS: dict[str, Method] = {
-    "one": Method("single_one", OneStageNet, UNetConfig, {"visible_ce": 0.5} | _OVERLAP | _PAINTED, _BOTH),
+    "one": Method("single_one", {"visible_ce": 0.5} | _OVERLAP | _PAINTED, _BOTH),
     "segan": Method(
-        "single_segan", SeGan, SeGanConfig, _OVERLAP | _PAINTED,
+        "single_segan", _OVERLAP | _PAINTED,
         tuple(term for term in _BOTH if term not in ("visible_ce", "visible_dice")),
     ),
 }  # fmt: skip
@@ -168,15 +172,10 @@ STAGES = tuple(_METHODS)
 
 
 def find_method(stage: str, model: str | None) -> Method:
-    """The method called `model` of a stage, its first for None; ConfigError names those there are."""
+    """The method `model` of a stage, the first for None. Raises ConfigError with the available names."""
     methods = _METHODS[stage]
     if model is None:
         return next(iter(methods.values()))
     if model not in methods:
         raise ConfigError(f"{stage}.model: choose from {', '.join(methods)}, got {model!r}")
     return methods[model]
-
-
-def network_kinds() -> dict[str, tuple[type[nn.Module], type]]:
-    """Network and config class of every kind, as `weights_io.rebuild` takes them."""
-    return {m.kind: (m.network, m.config) for methods in _METHODS.values() for m in methods.values()}

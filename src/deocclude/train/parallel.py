@@ -1,15 +1,15 @@
-"""The processes of a run, on accelerate: alone, or several that train one network, each on its share of every batch.
+"""Processes of a run, on accelerate: one, or several that train one network, each on a part of every batch.
 
-Alone with `deocclude train ...` or `accelerate launch -m deocclude train ...`; several on GPUs with the latter or with
-torchrun, several on a CPU with `torchrun --nproc-per-node 2 -m deocclude train ...`. On a CPU two processes of one
-thread beat one process of two threads: the layers are too small to be split.
+One process: `deocclude train ...` or `accelerate launch -m deocclude train ...`. Several on GPUs: the latter or
+torchrun. Several on a CPU: `torchrun --nproc-per-node 2 -m deocclude train ...`. On a CPU two processes of one thread
+are faster than one process of two threads, because the layers are small.
 
-Gradients are averaged here once a step, not by DistributedDataParallel. DDP averages during the backward pass of what
-its own `forward` returned, once a forward. Here a discriminator runs three times a step (for the network's loss with
-its gradients off, then on the truth and on the fake), its spectral norms change buffers in each, a stage's losses call
+Gradients are averaged here once per step, not by DistributedDataParallel (DDP). DDP averages during the backward pass,
+once per call of its own `forward`. Here a discriminator runs three times per step (frozen for the network's loss, then
+on true and on fake samples), spectral normalisation changes its buffers in each call, the losses of a stage call
 several networks, and with accumulation only the last of several backward passes may average. One message after the
-last backward pass is right for all of them, with no wrapper on any network; alone it costs nothing. The price is that
-the message does not overlap with the backward pass: 16 MB a step for the networks that ship.
+last backward pass is correct in all these cases, without a wrapper on any network and without cost for one process.
+The message does not overlap with the backward pass: 16 MB per step for the shipped networks.
 """
 
 from __future__ import annotations
@@ -23,17 +23,24 @@ from deocclude.errors import DeviceError
 
 
 def join(device: torch.device, accumulate: int = 1) -> tuple[Accelerator, torch.device]:
-    """The processes that torchrun or `accelerate launch` started, and this one's device of the kind that is asked for.
+    """Join the processes that torchrun or `accelerate launch` started.
 
-    accumulate: backward passes a step; `Accelerator.backward` divides by it. Raises DeviceError when accelerate was
-    started for another kind of device.
+    Args:
+        device: requested device.
+        accumulate: backward passes per step; `Accelerator.backward` divides by it.
+
+    Returns:
+        The accelerator, and the device of this process.
+
+    Raises:
+        DeviceError: accelerate was started for another kind of device.
     """
     try:
-        # mixed precision is the engine's own: accelerate fixes one for the whole process, a notebook may train with two
+        # the engine sets the precision itself: accelerate would fix it for the whole process
         accelerator = Accelerator(
             cpu=device.type == "cpu", mixed_precision="no", gradient_accumulation_steps=accumulate
         )
-    except ValueError as error:  # it keeps the device of its first use
+    except ValueError as error:  # accelerate keeps the device of its first use
         raise DeviceError(
             f"device {device} was asked for, but this process has used another: start a new one"
         ) from error
@@ -44,7 +51,7 @@ def join(device: torch.device, accumulate: int = 1) -> tuple[Accelerator, torch.
 
 @torch.no_grad()
 def broadcast_weights(accelerator: Accelerator, *networks: nn.Module) -> None:
-    """Give every process the first one's weights and buffers, whatever its own were drawn from."""
+    """Copy weights and buffers of the first process to all processes."""
     if accelerator.num_processes == 1:
         return
     for network in networks:
@@ -63,7 +70,7 @@ def average_gradients(accelerator: Accelerator, network: nn.Module) -> None:
 
 
 def average_values(accelerator: Accelerator, values: dict[str, float]) -> dict[str, float]:
-    """The mean of each value over the processes, which all have the same keys."""
+    """The mean of each value over the processes; all processes must have the same keys."""
     if accelerator.num_processes == 1 or not values:
         return values
     means: Tensor = accelerator.reduce(torch.tensor(list(values.values()), device=accelerator.device), "mean")

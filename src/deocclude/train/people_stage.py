@@ -1,4 +1,4 @@
-"""The people detector in training: its data, its criterion and its validation."""
+"""Training of the people detector: data, criterion and validation."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from deocclude.train.config import TrainConfig, build, check_losses
 from deocclude.train.engine import Outcome, Stage, choose_device, fit, to_float, use_bfloat16
 from deocclude.train.people_targets import PeopleCriterion, encode
 from deocclude.train.pictures import PEOPLE, boxes_rgb, in_a_row, named
-from deocclude.train.pretrained_backbone import take_over_imagenet
+from deocclude.train.pretrained_backbone import load_pretrained_backbone
 
 DEFAULT_LOSSES = {"centre": 1.0, "sides": 2.0, "own": 1.0, "mask": 1.0}
-THRESHOLDS = tuple(round(0.1 + 0.05 * i, 2) for i in range(15))  # tried in validation
-_COUNTED_SHARE = 0.15  # of the frame: 96 pixels of a photo of 640
+THRESHOLDS = tuple(round(0.1 + 0.05 * i, 2) for i in range(15))  # score thresholds of the validation
+_COUNTED_SHARE = 0.15  # least height that counts, as a fraction of the frame: 96 of 640 px
 _BATCH = 8
-_SHOWN_SCORE = 0.3  # of the boxes in a validation's pictures
+_SHOWN_SCORE = 0.3  # least score of boxes in pictures
 
 
 class PeopleStage(Stage):
@@ -59,7 +59,7 @@ class PeopleStage(Stage):
         except ValueError as error:
             raise ConfigError(f"people.network: {error}") from error
         if section.pretrained_backbone:
-            self.shares = take_over_imagenet(self.network, section, "people")
+            self.lr_scales = load_pretrained_backbone(self.network, section, "people")
         if section.init is not None:
             start_from(self.network, section.init)
 
@@ -74,7 +74,7 @@ class PeopleStage(Stage):
         rng = np.random.default_rng(1)
         composed = [held_out.sample(rng, self.size_px) for _ in range(config.validation_samples)]
         real = [whole_wild(p, self.size_px) for p in read_wild(data.root / "wild", "val")] if data.p_wild else []
-        # whole photos of a third of the real ones: as many as there are, at most as many as composed scenes
+        # whole held-out real photos, at most as many as composed scenes
         self.validation: dict[str, list[PeopleSample]] = {"composed": composed, "wild": real[: len(composed)]}
 
     def generator_terms(self, batch: dict[str, Tensor], rng: np.random.Generator) -> tuple[dict[str, Tensor], None]:
@@ -85,14 +85,16 @@ class PeopleStage(Stage):
         return self.criterion(output, targets), None
 
     def discriminator_loss(self, batch: dict[str, Tensor], output: Any) -> Tensor:
-        """Never asked for: there is no discriminator."""
+        """Always raises TypeError: the detector has no discriminator."""
         raise TypeError("the people detector has no discriminator")
 
     @torch.no_grad()
     def validate(self, network: nn.Module, stage1: nn.Module | None = None) -> dict[str, float]:
-        """Recall and precision at IoU 0.5 of people of at least 0.15 of the frame, composed and real.
+        """Recall and precision at IoU 0.5 of people of at least 0.15 of the frame's height.
 
-        Each at the one threshold at which their F1 scores, averaged, are best: that average is the score.
+        Returns:
+            recall and precision with the prefixes `composed_` and `wild_` (real photos), at the one score threshold
+            with the best mean F1; `threshold`; and that mean F1 as `score`.
         """
         outcomes = {kind: self._match(network, samples) for kind, samples in self.validation.items() if samples}
 
@@ -110,13 +112,13 @@ class PeopleStage(Stage):
 
     @torch.no_grad()
     def pictures(self, network: nn.Module, stage1: nn.Module | None = None) -> dict[str, np.ndarray]:
-        """Photos with the boxes that are found beside those that are asked for."""
+        """Composed photos with predicted boxes, beside the same photos with true boxes."""
         samples = self.validation["composed"][:PEOPLE]
         rows = []
         for sample, (boxes, scores) in zip(samples, self._find(network, samples), strict=True):
             photo = torch.from_numpy(sample.photo).permute(2, 0, 1) / 255
-            wanted = sample.boxes_xyxy[sample.counted]
-            rows.append(in_a_row(boxes_rgb(photo, boxes[scores >= _SHOWN_SCORE]), boxes_rgb(photo, wanted)))
+            truth = sample.boxes_xyxy[sample.counted]
+            rows.append(in_a_row(boxes_rgb(photo, boxes[scores >= _SHOWN_SCORE]), boxes_rgb(photo, truth)))
         return named(rows)
 
     def _match(self, network: nn.Module, samples: list[PeopleSample]) -> list[Matched]:
@@ -124,7 +126,7 @@ class PeopleStage(Stage):
         return [self._match_one(sample, *boxes) for sample, boxes in zip(samples, found, strict=True)]
 
     def _find(self, network: nn.Module, samples: list[PeopleSample]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Boxes (N, 4) in pixels of the frame and their scores (N,), from the lowest threshold up, for each sample."""
+        """For each sample boxes (N, 4) in pixels of the frame and scores (N,) above the lowest threshold."""
         device = next(network.parameters()).device
         found = []
         for start in range(0, len(samples), _BATCH):
@@ -152,7 +154,7 @@ class PeopleStage(Stage):
         )  # fmt: skip
 
     def metadata(self) -> dict[str, Any]:
-        """Network and configuration, as stored beside the weights, and the size that it was finished at."""
+        """Kind and sizes of the network, loss weights, and frame side in pixels of the last phase."""
         return {
             "network": "people_detector", "config": self.config.to_dict(), "losses": self.losses,
             "size_px": self.size_px,
@@ -160,5 +162,5 @@ class PeopleStage(Stage):
 
 
 def main(config: TrainConfig, out: Path, *, resume: bool = True, quiet: bool = False) -> Outcome:
-    """Train the people detector as the config says."""
+    """Train the people detector. Arguments, results and errors as `engine.fit`."""
     return fit(PeopleStage(config), config, config.people, out, resume=resume, quiet=quiet)

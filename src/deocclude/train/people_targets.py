@@ -1,4 +1,4 @@
-"""What the people detector is to say about a photo, and how far it is from saying so."""
+"""Targets and losses of the people detector."""
 
 from __future__ import annotations
 
@@ -11,20 +11,25 @@ from torch.nn import functional as F
 from deocclude.models.people_detector import PeopleOutput, to_maps
 from deocclude.train.mask_losses import weighted_bce
 
-# Gaussians as wide and high as the box times this: TTFNet's (Liu et al. 2020, arXiv 1909.00700) 0.54 / 6
+# Gaussian sigma as a fraction of the box side: 0.54 / 6 as in TTFNet (Liu et al. 2020, arXiv 1909.00700)
 _SIGMA_OF_SIDE = 0.09
 _SIGMA_MIN_CELLS = 0.5
-_NEAR = 0.3  # cells with this much of a Gaussian learn the sides as well: a peak one cell off still gives the box
-_INSIDE_CELLS = 0.1  # their middles lie at least so far within the box
+_NEAR = 0.3  # cells with at least this heat also regress the sides, so that a peak one cell off still gives the box
+_INSIDE_CELLS = 0.1  # their middles are at least this far inside the box
 
 
 class PeopleTargets(NamedTuple):
-    """Truth on the maps, all float, (B, C, h, w).
+    """Targets on the output maps, all float, (B, C, h, w).
 
-    heat: 1 at the cells of box centres, falling off as Gaussians; heat_weight, mask_weight: {0, 1}, 0 where unlabelled
-    people may be; sides: 4 channels, left, top, right, bottom, in cells; sides_weight: how much a cell's sides count;
-    own_sides, own_weight: the same for every cell that shows a person, to that person's box, however far its middle is:
-    what groups pixels into people; coverage: share of the cell that is visible person.
+    Attributes:
+        heat: 1 at the cells of box centres, with a Gaussian around each.
+        heat_weight: in {0, 1}, 0 where unlabelled people may be.
+        sides: distances to left, top, right, bottom in cells, near the centres.
+        sides_weight: weight of each cell in the loss of `sides`.
+        own_sides: distances to the box of the person visible in the cell.
+        own_weight: weight of each cell in the loss of `own_sides`; every person has the same total.
+        coverage: visible person fraction of the cell.
+        mask_weight: in {0, 1}, 0 where unlabelled people may be.
     """
 
     heat: Tensor
@@ -40,9 +45,13 @@ class PeopleTargets(NamedTuple):
 def encode(boxes_xyxy: Tensor, visible: Tensor, ignore: Tensor, owner: Tensor, stride: int) -> PeopleTargets:
     """Targets of a batch.
 
-    boxes_xyxy: (B, N, 4) float in input pixels, rows of no area are nobody; visible, ignore: (B, 1, H, W) in {0, 1};
-    owner: (B, 1, H, W), the row of a pixel's person plus 1, 0 for nobody.
-    A cell of which any pixel is ignored is not punished, unless a person's centre lies there.
+    Args:
+        boxes_xyxy: (B, N, 4) float in input pixels; rows without area are padding.
+        visible: (B, 1, H, W) in {0, 1}, visible pixels of people.
+        ignore: (B, 1, H, W) in {0, 1}, areas of unlabelled people. A cell with an ignored pixel has no weight, unless
+            it is the centre of a person.
+        owner: (B, 1, H, W), row of the pixel's person plus 1, 0 for background.
+        stride: input pixels per cell.
     """
     h, w = (side // stride for side in visible.shape[2:])
     boxes = boxes_xyxy / stride
@@ -50,14 +59,14 @@ def encode(boxes_xyxy: Tensor, visible: Tensor, ignore: Tensor, owner: Tensor, s
     there = (size > 0).all(-1)
     cell = ((boxes[..., :2] + boxes[..., 2:]) / 2).floor()
     columns, rows = (torch.arange(n, device=boxes.device, dtype=boxes.dtype) for n in (w, h))
-    # boxes of a batch may reach the edge itself: their centres still lie in the map
+    # centres of boxes at the border stay inside the map
     cell = torch.minimum(cell, cell.new_tensor([w - 1, h - 1]))
     sigma = (size * _SIGMA_OF_SIDE).clamp(min=_SIGMA_MIN_CELLS)
     across = torch.exp(-((columns - cell[..., :1]) ** 2) / (2 * sigma[..., :1] ** 2))  # (B, N, w)
     down = torch.exp(-((rows - cell[..., 1:]) ** 2) / (2 * sigma[..., 1:] ** 2))
     each = down[..., :, None] * across[..., None, :] * there[..., None, None]  # (B, N, h, w)
     heat = each.amax(1, keepdim=True)
-    # of two people who claim a cell alike, the smaller has it: the larger has others
+    # a cell with equal heat of two people goes to the smaller one
     area = size.prod(-1)[..., None, None]
     nearest = torch.where(each == heat, area, torch.inf).argmin(1, keepdim=True)  # (B, 1, h, w)
     x, y = (columns + 0.5)[None, None, :].expand(1, h, w), (rows + 0.5)[None, :, None].expand(1, h, w)
@@ -73,11 +82,11 @@ def encode(boxes_xyxy: Tensor, visible: Tensor, ignore: Tensor, owner: Tensor, s
     sides_weight = heat * (within & (heat >= _NEAR))
     mine = owner[..., stride // 2 :: stride, stride // 2 :: stride].long()
     own_sides, within = sides_to((mine - 1).clamp(min=0))
-    # each person counts alike, however large
+    # every person has the same total weight
     cells = torch.zeros(len(boxes), boxes.shape[1] + 1, device=boxes.device).scatter_add_(
         1, mine.flatten(1), torch.ones_like(mine.flatten(1), dtype=boxes.dtype)
     )
-    # near a middle the sides of the person behind it come first, whoever stands in front there
+    # near a centre, the sides of that centre's person take precedence over those of a person in front
     contradicts = (sides_weight > 0) & (nearest != mine - 1)
     own_weight = (within & (mine > 0) & ~contradicts) / cells.gather(1, mine.flatten(1)).view_as(mine)
     known = 1 - F.max_pool2d(ignore, stride)
@@ -87,7 +96,7 @@ def encode(boxes_xyxy: Tensor, visible: Tensor, ignore: Tensor, owner: Tensor, s
 
 
 def focal_loss(logits: Tensor, heat: Tensor, weight: Tensor) -> Tensor:
-    """Penalty-reduced focal loss of a heatmap (Law and Deng 2018, arXiv 1808.01244), per person. All (B, 1, h, w)."""
+    """Penalty-reduced focal loss of a heatmap (Law and Deng 2018, arXiv 1808.01244), per centre. All (B, 1, h, w)."""
     p = torch.sigmoid(logits)
     at_centre = (heat == 1).to(p)
     hit = (1 - p) ** 2 * F.logsigmoid(logits) * at_centre
@@ -96,9 +105,12 @@ def focal_loss(logits: Tensor, heat: Tensor, weight: Tensor) -> Tensor:
 
 
 def sides_giou_loss(sides: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """1 - generalised IoU (Rezatofighi et al. 2019, arXiv 1902.09630) of boxes around the same cell's middle.
+    """1 - generalised IoU (Rezatofighi et al. 2019, arXiv 1902.09630) of boxes around the same cell, weighted mean.
 
-    sides, target: (B, 4, h, w) left, top, right, bottom, target positive where weight is; weight: (B, 1, h, w).
+    Args:
+        sides: (B, 4, h, w), distances to left, top, right, bottom, positive.
+        target: (B, 4, h, w), positive where the weight is.
+        weight: (B, 1, h, w).
     """
     target = torch.where(weight > 0, target, torch.ones_like(target))
     least, most = torch.minimum(sides, target), torch.maximum(sides, target)
@@ -113,10 +125,13 @@ def sides_giou_loss(sides: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 
 
 class PeopleCriterion(nn.Module):
-    """Terms of the detector; `weights` maps a term's name to its weight, 0 leaves it out.
+    """Loss terms of the detector.
 
-    centre: focal loss of the heatmap. sides: GIoU near the centres. own: GIoU wherever a person shows, to that person's
-    box. mask: cross-entropy of the coarse visible mask.
+    centre: focal loss of the heatmap. sides: GIoU near the centres. own: GIoU of every visible cell of a person to that
+    person's box. mask: cross-entropy of the coarse visible mask.
+
+    Args:
+        weights: weight of each term by name; 0 leaves it out.
     """
 
     TERMS = ("centre", "sides", "own", "mask")
@@ -126,7 +141,7 @@ class PeopleCriterion(nn.Module):
         self.weights = {name: w for name, w in weights.items() if w}
 
     def forward(self, output: PeopleOutput, targets: PeopleTargets) -> dict[str, Tensor]:
-        """-> {term: weighted scalar}."""
+        """{term: weighted scalar}."""
         makers = {
             "centre": lambda: focal_loss(output.centre, targets.heat, targets.heat_weight),
             "sides": lambda: sides_giou_loss(to_maps(output).sides, targets.sides, targets.sides_weight),

@@ -1,4 +1,4 @@
-"""Pictures of held-out people for TensorBoard: plain arrays from a batch and its prediction."""
+"""Pictures of held-out people for TensorBoard, as numpy arrays."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-PEOPLE = 4  # shown at a validation
+PEOPLE = 4  # shown per validation
 _SEEN_RGB, _HIDDEN_RGB = (255, 255, 255), (255, 140, 0)
 
 
 def to_rgb(image: Tensor) -> np.ndarray:
-    """(3, H, W) in [0, 1], what is beyond cut off -> (H, W, 3) uint8."""
+    """(3, H, W), clipped to [0, 1] -> (H, W, 3) uint8."""
     return (image.float().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
 
 
 def mask_rgb(visible: Tensor, amodal: Tensor) -> np.ndarray:
-    """Two (1, H, W) masks -> (H, W, 3) uint8: white where seen, orange where hidden, black elsewhere."""
+    """Two (1, H, W) masks -> (H, W, 3) uint8: white visible part, orange occluded part, black elsewhere."""
     seen, whole = (m[0].cpu().numpy() > 0.5 for m in (visible, amodal))
     picture = np.zeros((*seen.shape, 3), np.uint8)
     picture[whole] = _HIDDEN_RGB
@@ -42,16 +42,16 @@ def in_a_row(*pictures: np.ndarray) -> np.ndarray:
 
 
 def named(rows: list[np.ndarray]) -> dict[str, np.ndarray]:
-    """Pictures by the name that TensorBoard shows."""
+    """Pictures by the names that TensorBoard shows."""
     return {f"person_{number}": row for number, row in enumerate(rows)}
 
 
 def first_people(batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The few of a batch that are shown."""
+    """The first PEOPLE samples of a batch."""
     return {key: tensor[:PEOPLE] for key, tensor in batch.items()}
 
 
 def composed(photo: Tensor, content: Tensor, visible: Tensor, amodal: Tensor) -> Tensor:
-    """The whole person as inference pastes it: photo where seen, content where hidden, grey elsewhere. (B, 3, H, W)."""
+    """The whole person: photo in the visible part, content in the occluded part, grey elsewhere. (B, 3, H, W)."""
     whole = torch.maximum(visible, amodal)
     return photo * visible + content * (whole - visible) + 0.5 * (1 - whole)

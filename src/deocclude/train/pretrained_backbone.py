@@ -1,4 +1,4 @@
-"""What ImageNet taught, from a package that holds it: a run needs no network for it."""
+"""ImageNet weights of EfficientNet-Lite0, from an installed package: nothing is downloaded during a run."""
 
 from __future__ import annotations
 
@@ -18,17 +18,19 @@ _FILE = "models/efficientnet-lite0-57934424.pth"
 
 
 def imagenet_file() -> Path:
-    """The published weights of EfficientNet-Lite0. Raises MissingExtraError where the package is not installed."""
-    spec = find_spec(_PACKAGE)  # finds it without running it
+    """File of the published weights. Raises MissingExtraError if the package is not installed."""
+    spec = find_spec(_PACKAGE)  # does not import the package
     if spec is None or spec.origin is None:
         raise MissingExtraError("pretrained_backbone: true", "train")
     return Path(spec.origin).parent / _FILE
 
 
 def perceptual_features(section: StageSection) -> nn.Module:
-    """The frozen features behind a section's perceptual terms: ImageNet's, or those of a file that it names.
+    """Frozen feature network of a section's perceptual terms: EfficientNet-Lite0, or the file that the section names.
 
-    Raises MissingExtraError, WeightsError.
+    Raises:
+        MissingExtraError: the package of the ImageNet weights is not installed.
+        WeightsError: the file does not fit.
     """
     if section.perceptual != "imagenet":
         return load_features(section.perceptual or section.parsing_weights)
@@ -39,18 +41,28 @@ def perceptual_features(section: StageSection) -> nn.Module:
         raise WeightsError(f"{path}: {error}") from error
 
 
-def take_over_imagenet(network: nn.Module, section: StageSection, name: str) -> dict[str, float]:
-    """Start the backbone of a network from them and freeze its first stages, as the section called `name` has it.
+def load_pretrained_backbone(network: nn.Module, section: StageSection, name: str) -> dict[str, float]:
+    """Load ImageNet weights into the backbone of a network and freeze its first stages.
 
-    Returns the shares of the learning rate that are left to the network's children, as `Stage.shares`. Raises
-    ConfigError for another backbone, or more stages than there are.
+    Args:
+        network: with an EfficientNetLite as attribute `trunk`.
+        section: of the config; says how many stages are frozen.
+        name: of the section.
+
+    Returns:
+        Learning-rate multipliers for `Stage.lr_scales`.
+
+    Raises:
+        ConfigError: another backbone, or more frozen stages than there are.
+        MissingExtraError: the package of the weights is not installed.
+        WeightsError: the file does not fit.
     """
     trunk = getattr(network, "trunk", None)
     if not isinstance(trunk, EfficientNetLite):
         raise ConfigError(f"{name}.pretrained_backbone: {type(network).__name__} has no backbone efficientnet_lite0")
     path = imagenet_file()
     try:
-        trunk.take_over(load_foreign_state(path))
+        trunk.load_published(load_foreign_state(path))
     except ValueError as error:
         raise WeightsError(f"{path}: {error}") from error
     try:

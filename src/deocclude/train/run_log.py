@@ -1,4 +1,4 @@
-"""What a run tells while it trains: log.jsonl, and the same numbers with pictures for TensorBoard."""
+"""Log of a run: log.jsonl, and optionally the same values with pictures for TensorBoard."""
 
 from __future__ import annotations
 
@@ -15,10 +15,16 @@ BOARD_FOLDER = "tensorboard"
 
 
 class RunLog:
-    """Lines of log.jsonl and events of TensorBoard; a context manager."""
+    """Writes log.jsonl and TensorBoard events; a context manager."""
 
     def __init__(self, out: Path, start: int, *, tensorboard: bool = False):
-        """start: steps done so far. What was told of later ones, which will be done again, is dropped."""
+        """Open the log.
+
+        Args:
+            out: folder of the run.
+            start: steps done so far; entries of later steps are dropped, because these steps are done again.
+            tensorboard: also write TensorBoard events.
+        """
         path = out / LOG_FILE
         _keep_steps(path, start)
         self._board = None
@@ -29,7 +35,7 @@ class RunLog:
         self._file = path.open("a")
 
     def train(self, step: int, values: dict[str, float]) -> None:
-        """Means since the last line: rate, speed, and each loss term."""
+        """Means since the last line: learning rate, samples per second, and each loss term."""
         self._write({"step": step} | values)
         self._scalars("train", step, values)
 
@@ -40,7 +46,7 @@ class RunLog:
 
     @property
     def wants_pictures(self) -> bool:
-        """Whether `pictures` shows them anywhere."""
+        """Whether `pictures` writes anything."""
         return self._board is not None
 
     def pictures(self, step: int, pictures: dict[str, np.ndarray]) -> None:
@@ -71,7 +77,7 @@ class RunLog:
 
 
 def _keep_steps(path: Path, until: int) -> None:
-    """Drop the lines of a log that tell of steps after `until`, and a last line that a hard kill cut short."""
+    """Drop the lines of steps after `until`, and an incomplete last line of a killed process."""
     if not path.is_file():
         return
     kept = []

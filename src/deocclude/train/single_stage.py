@@ -1,61 +1,48 @@
-"""A network of both stages in training: masks and hidden appearance in one pass, to compare the two stages with."""
+"""Training of the one-stage baselines: masks and occluded appearance in one pass."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from deocclude.checkpoints.files import start_from
 from deocclude.data.samples.person_samples import CropConfig
 from deocclude.errors import ConfigError
-from deocclude.models.discriminators import PatchDiscriminator
 from deocclude.models.mask_completion import to_probabilities
-from deocclude.train.config import TrainConfig, build
-from deocclude.train.content_losses import ContentCriterion, compose, masked_scores
-from deocclude.train.crops import Crops, iou_of_each
-from deocclude.train.engine import Outcome, Stage, choose_device, fit, to_float, use_bfloat16
-from deocclude.train.loss_terms import generator_softplus
+from deocclude.train.config import TrainConfig
+from deocclude.train.content_losses import ContentCriterion, compose, person_discriminator_loss
+from deocclude.train.crop_stage import CropStage
+from deocclude.train.crops import iou_of_each
+from deocclude.train.engine import Outcome, fit, to_float
 from deocclude.train.mask_losses import MaskCriterion
-from deocclude.train.methods import find_method
 from deocclude.train.pictures import composed, first_people, in_a_row, mask_rgb, named, to_rgb
 from deocclude.train.pretrained_backbone import perceptual_features
 
 
-class SingleStage(Stage):
-    """Implements engine.Stage for a network of both stages. Crops and initial masks are those of stage 1."""
+class SingleStage(CropStage):
+    """Implements engine.Stage for one-stage networks. Crops and initial masks are those of stage 1."""
 
     name = "single"
 
     def __init__(self, config: TrainConfig):
-        section = config.single
-        self.bf16 = use_bfloat16(config, choose_device(config.device))
-        crops = Crops.of(config.data_of(section))
-        self.method = find_method("single", section.model)
-        self.config = build(self.method.preset(section.preset, "single.preset"), section.network, "single.network")
-        self.losses = self.method.check_losses(section.losses, "single.losses")
+        super().__init__(config)
+        section = self.section
         wanted = [name for name in ContentCriterion.FEATURE_TERMS if self.losses.get(name)]
         if wanted and section.parsing_weights is None and section.perceptual is None:
             raise ConfigError(f"single.parsing_weights: name stage 1's .safetensors for {', '.join(wanted)}")
-        # adversarial is the painted person's: the masks' criterion has a term of that name too
+        # the adversarial term is that of the content: the mask criterion has a term of the same name
         of_content = {k: w for k, w in self.losses.items() if k in ContentCriterion.TERMS}
         self.mask_criterion = MaskCriterion({k: w for k, w in self.losses.items() if k not in of_content})
         self.content_criterion = ContentCriterion(of_content, features=perceptual_features(section) if wanted else None)
-        torch.manual_seed(config.seed)
-        self.network = self.method.network(self.config)
-        self.discriminator = PatchDiscriminator(4, depth=3) if self.losses.get("adversarial") else None
-        if section.init is not None:
-            start_from(self.network, section.init)
-        self.stream = crops.stream(config.seed)
-        size_px = section.schedule.phases[-1].size_px
-        self.validation = crops.held_out(config.validation_samples, size_px, CropConfig(p_exact=0.6))
+        self.make_networks(config.seed, depth=3)
+        self.start_from_init()
+        self.stream = self.crops.stream(config.seed)
+        self.validation = self.crops.held_out(config.validation_samples, self.size_px, CropConfig(p_exact=0.6))
 
     def generator_terms(self, batch: dict[str, Tensor], rng: np.random.Generator) -> tuple[dict[str, Tensor], Tensor]:
-        """Terms of both criteria, and the composed person for the discriminator."""
+        """Terms of both criteria, and the composed person (B, 3, S, S) for the discriminator."""
         output, _ = self.method.run(self.network, batch)
         output = output.float()
         terms = self.mask_criterion(output.masks, batch)
@@ -63,15 +50,16 @@ class SingleStage(Stage):
         return terms, compose(output.content, batch["truth"], batch["visible"], batch["amodal"]).detach()
 
     def discriminator_loss(self, batch: dict[str, Tensor], output: Tensor) -> Tensor:
-        """On (person, hidden mask): the true person against the composed one."""
-        hidden = batch["amodal"] * (1 - batch["visible"])
-        real = masked_scores(generator_softplus, self.discriminator, batch["truth"] * batch["amodal"], hidden)
-        return (real + masked_scores(F.softplus, self.discriminator, output, hidden)) / 2
+        """On person and occluded mask: the true person against the composed one."""
+        return person_discriminator_loss(self.discriminator, batch, output)
 
     @torch.no_grad()
     def validate(self, network: nn.Module, stage1: nn.Module | None = None) -> dict[str, float]:
-        """Mean full and invisible IoU over people who are hidden, and L1 (0-255) inside the hidden part; score weighs
-        all.
+        """Measure on held-out people with more than 2 % occluded.
+
+        Returns:
+            full_iou: mean amodal IoU. invisible_iou: mean IoU of the occluded part. l1: mean L1 (0-255) inside it.
+            score: full_iou + invisible_iou - l1 / 255.
         """
         device = next(network.parameters()).device
         full, invisible, l1 = [], [], []
@@ -119,11 +107,7 @@ class SingleStage(Stage):
             ]
         )  # fmt: skip
 
-    def metadata(self) -> dict[str, Any]:
-        """Network and configuration, as stored beside the weights."""
-        return {"network": self.method.kind, "config": self.config.to_dict(), "losses": self.losses}
-
 
 def main(config: TrainConfig, out: Path, *, resume: bool = True, quiet: bool = False) -> Outcome:
-    """Train a network of both stages as the config says."""
+    """Train a one-stage network. Arguments, results and errors as `engine.fit`."""
     return fit(SingleStage(config), config, config.single, out, resume=resume, quiet=quiet)

@@ -1,8 +1,8 @@
-"""Boxes as stage 1 has them at inference when it looks again: with what it saw in them the first time.
+"""Box prompts of the refinement pass: a box averaged with the network's own first prediction.
 
-A box says little. What a first look sees there, though seldom quite right, says whom the box is of and where they may
-be, as iterative refinement of masks from earlier ones has it (Sofiiuk et al. 2021, arXiv 2102.06583). The network is
-told both in the one channel that it has for the initial mask: their mean, 0.5 to 1 within the box and up to 0.5 beyond.
+A first prediction shows which person the box means and where the person may be, as in iterative mask refinement (RITM,
+Sofiiuk et al. 2021, arXiv 2102.06583). The network gets both in its initial mask channel as their mean: 0.5 to 1 inside
+the box, up to 0.5 outside.
 """
 
 from __future__ import annotations
@@ -12,36 +12,43 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-_COARSER = 2  # a first look is from further away, at about half the scale
+_COARSER = 2  # the first prediction at inference is on a wider crop, at about half the scale
 
 
 @torch.no_grad()
-def look_again(
+def refinement_prompts(
     network: nn.Module, batch: dict[str, Tensor], share: float, rng: np.random.Generator | None = None
 ) -> Tensor:
-    """The initial masks of a batch, (B, 1, S, S) in [0, 1]: a share of the boxes is the mean of the box and of the
-    visible mask that the network predicts from it.
+    """Replace boxes among the initial masks by the mean of the box and the predicted visible mask.
 
-    batch: photo (B, 3, S, S), initial (B, 1, S, S) in {0, 1}. rng: picks the share; none is needed for all of them.
-    The first look is as at inference and trains nothing, whether or not the network is in training.
+    The first prediction runs in evaluation mode and without gradients; the network's mode is restored after it.
+
+    Args:
+        network: stage 1.
+        batch: photo (B, 3, S, S) in [0, 1], initial (B, 1, S, S) in {0, 1}.
+        share: probability of replacing a box, in [0, 1].
+        rng: picks the boxes; not needed at probability 1.
+
+    Returns:
+        Initial masks, (B, 1, S, S) in [0, 1].
     """
     initial = batch["initial"]
-    again = some_boxes(initial, share, rng)
-    if not again.any():
+    picked = pick_boxes(initial, share, rng)
+    if not picked.any():
         return initial
-    learns = network.training
+    mode = network.training
     network.eval()
-    output = network(batch["photo"][again], initial[again])
-    network.train(learns)
+    output = network(batch["photo"][picked], initial[picked])
+    network.train(mode)
     seen = F.avg_pool2d(torch.sigmoid(output.visible.float()), _COARSER)
     seen = F.interpolate(seen, scale_factor=float(_COARSER), mode="bilinear")
     prompts = initial.clone()
-    prompts[again] = (initial[again] + seen) / 2
+    prompts[picked] = (initial[picked] + seen) / 2
     return prompts
 
 
-def some_boxes(masks: Tensor, share: float, rng: np.random.Generator | None) -> Tensor:
-    """(B,) bool: a share of the filled boxes among the masks (B, 1, S, S), which `rng` picks; of 1 all of them."""
+def pick_boxes(masks: Tensor, share: float, rng: np.random.Generator | None) -> Tensor:
+    """Pick filled boxes among masks (B, 1, S, S), each with probability `share`: (B,) bool. At 1 `rng` is not used."""
     boxes = are_boxes(masks)
     if share < 1:
         boxes &= torch.from_numpy(rng.random(len(masks)) < share).to(boxes.device)

@@ -1,5 +1,5 @@
-"""What our networks are compared with: one file a method, in the blocks that ours are made of.
+"""Baselines: one file per method, built from the same blocks as the package's own networks.
 
-Each keeps its method's architecture and training target, and takes what ours take: a crop and an initial mask (stage
-1), or what is seen of a body and its masks (stage 2). `train/methods.py` names them all.
+Each keeps the architecture and training target of its method and takes the inputs of the package's own networks: a
+crop and an initial mask (stage 1), or the visible body and its masks (stage 2). `train/methods.py` lists all of them.
 """

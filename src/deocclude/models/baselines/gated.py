@@ -1,9 +1,10 @@
 """Gated convolution with contextual attention: DeepFill v2 (Yu et al. 2019, arXiv 1806.03589; its attention is of Yu et
 al. 2018, arXiv 1801.07892).
 
-A coarse network, then a refining one of two branches: dilated convolutions, and attention that lays patches of what is
-seen where the hidden part looks alike. Both pictures carry an L1 term (`coarse_l1` is the first's). The discriminator
-and its loss are ours, which is a spectral-norm patch discriminator as well; the published one has a hinge loss.
+A coarse network, then a refinement network of two branches: dilated convolutions, and attention that places patches of
+the visible part where the occluded part has similar features. Both images have an L1 term (`coarse_l1` for the coarse
+one). The discriminator is the spectrally normalised patch discriminator of stage 2 with its softplus loss; the
+published method uses a hinge loss.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from deocclude.models.parsing_attention import unseen_penalty
+from deocclude.models.parsing_attention import invisibility_penalty
 
-_SHARPNESS = 10.0  # of the softmax over similarities, the paper's
+_SHARPNESS = 10.0  # of the softmax over similarities, as in the paper
 _DILATIONS = (2, 4, 8, 16)
 
 
@@ -48,7 +49,7 @@ class GatedConfig:
 
 
 class GatedConv(nn.Module):
-    """Convolution whose every output is scaled by a learned gate in (0, 1); ELU, no norm."""
+    """Convolution whose outputs are scaled by learned gates in (0, 1); ELU, no norm."""
 
     def __init__(self, c_in: int, c_out: int, kernel: int = 3, stride: int = 1, dilation: int = 1):
         super().__init__()
@@ -61,7 +62,7 @@ class GatedConv(nn.Module):
 
 
 class GatedNet(nn.Module):
-    """Coarse, then refined."""
+    """Coarse network and refinement network; `net(image, visible, amodal) -> content`."""
 
     def __init__(self, config: GatedConfig | None = None):
         super().__init__()
@@ -76,7 +77,7 @@ class GatedNet(nn.Module):
         self.refined_up = _up(deep, config.width)
 
     def pictures(self, image: Tensor, visible: Tensor, amodal: Tensor) -> tuple[Tensor, Tensor]:
-        """The coarse picture and the refined one, (B, 3, S, S) in [0, 1]. Inputs as of `forward`, S divisible by 8."""
+        """The coarse and the refined image, (B, 3, S, S) in [0, 1]. Inputs as in `forward`, S divisible by 8."""
         masks = torch.cat([visible, amodal], 1) * 2 - 1
         seen = (image * 2 - 1) * visible
         coarse = torch.sigmoid(self.coarse_up(self.coarse_middle(self.coarse_down(torch.cat([seen, masks], 1)))))
@@ -89,33 +90,39 @@ class GatedNet(nn.Module):
         self, image: Tensor, visible: Tensor, amodal: Tensor, visible_parsing: Tensor | None = None,
         amodal_parsing: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
-        """As ContentRecoveryNet, without use for the parts. Returns (B, 3, S, S) in [0, 1]."""
+        """As ContentRecoveryNet, ignoring the parsing. Returns (B, 3, S, S) in [0, 1]."""
         return self.pictures(image, visible, amodal)[1]
 
 
 def contextual_attention(feature: Tensor, visible: Tensor) -> Tensor:
-    """Every place made of 4x4 patches of visible places, by how alike their surroundings are.
+    """Rebuild every place from 4x4 patches of visible places, weighted by the cosine similarity of 3x3 neighbourhoods.
 
-    feature: (B, C, h, w), h and w even; visible: (B, 1, S, S) in {0, 1} -> (B, C, h, w). Compared are 3x3 surroundings
-    at half size, by cosine.
+    Args:
+        feature: (B, C, h, w), h and w even; neighbourhoods are compared at half resolution.
+        visible: (B, 1, S, S) in {0, 1}.
+
+    Returns:
+        (B, C, h, w).
     """
     size_hw = feature.shape[-2:]
     half_hw = size_hw[0] // 2, size_hw[1] // 2
     around = F.normalize(F.unfold(F.avg_pool2d(feature, 2).float(), 3, padding=1), dim=1)  # (B, 9 C, n)
-    unseen = 4 * unseen_penalty(F.adaptive_avg_pool2d(visible, half_hw))  # more than similarities differ by
+    unseen = 4 * invisibility_penalty(
+        F.adaptive_avg_pool2d(visible, half_hw)
+    )  # larger than any difference of similarities
     scores = _SHARPNESS * around.transpose(1, 2) @ around + unseen
-    weights = torch.softmax(scores, -1)  # (B, n, n): for each place, which seen ones
+    weights = torch.softmax(scores, -1)  # (B, n, n): for each place, weights of visible places
     patches = F.unfold(feature.float(), 4, stride=2, padding=1) @ weights.transpose(1, 2)  # (B, 16 C, n)
     laid = F.fold(patches, size_hw, 4, stride=2, padding=1)
     ones = F.unfold(torch.ones_like(feature[:1, :1], dtype=torch.float32), 4, stride=2, padding=1)
-    overlap = F.fold(ones, size_hw, 4, stride=2, padding=1)  # patches that lie on each place
+    overlap = F.fold(ones, size_hw, 4, stride=2, padding=1)  # patches that cover each place
     return (laid / overlap).to(feature.dtype)
 
 
 def run_gated(
     network: GatedNet, batch: dict[str, Tensor], inputs: tuple[Tensor, ...]
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The refined picture, and coarse_l1: mean L1 of the coarse one over the whole person."""
+    """The refined image, and coarse_l1: mean L1 of the coarse image inside the amodal mask."""
     coarse, refined = network.pictures(*inputs[:3])
     amodal = batch["amodal"]
     error = ((coarse.float() - batch["truth"]).abs() * amodal).sum() / (3 * amodal.sum()).clamp(min=1)

@@ -1,7 +1,6 @@
-"""One network for everything: a U-Net that draws both masks and the hidden appearance in one pass.
+"""One-stage baseline: a U-Net that predicts both masks and the occluded appearance in one pass.
 
-Two stages cost a second network; this is what they have to beat. It sees the photo as it is, occluder and background
-included, and has to find out by itself which colours are the person's.
+Its input is the photo with occluder and background, whereas stage 2 reads the visible body alone.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from deocclude.models.mask_completion import MaskOutput
 
 
 class SingleOutput(NamedTuple):
-    """What a network of both stages gives: logits of the masks, and the person's colours (B, 3, S, S) in [0, 1]."""
+    """Output of a one-stage network: logits of the masks, and the person's colours (B, 3, S, S) in [0, 1]."""
 
     masks: MaskOutput
     content: Tensor

@@ -1,6 +1,6 @@
-"""A plain partial-convolution U-Net (Liu et al. 2018, arXiv 1804.07723): stage 2 without parts and without attention.
+"""A plain partial-convolution U-Net (Liu et al. 2018, arXiv 1804.07723): stage 2 without parsing and attention.
 
-Alone it is told the same truth as ours; it is also the network of PCNet-C (models/baselines/pcnet.py).
+Trained on the same targets as ContentRecoveryNet; it is also the network of PCNet-C (models/baselines/pcnet.py).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _DECODER_SLOPE = 0.2
 
 @dataclass(frozen=True)
 class PartialUNetConfig:
-    """widths: channels at 1/2, 1/4, ... of the input; kernels: side of each scale's encoder convolution."""
+    """widths: channels at 1/2, 1/4, ... of the input; kernels: side of the encoder convolution at each scale."""
 
     widths: tuple[int, ...] = (32, 64, 96, 160, 160, 160, 160)
     kernels: tuple[int, ...] = (5, 3, 3, 3, 3, 3, 3)
@@ -30,7 +30,7 @@ class PartialUNetConfig:
 
     @classmethod
     def base(cls) -> PartialUNetConfig:
-        """About 2.6 M parameters, as many as ours."""
+        """About 2.6 M parameters, as many as ContentRecoveryNet."""
         return cls()
 
     @classmethod
@@ -44,7 +44,7 @@ class PartialUNetConfig:
 
 
 class PartialUNet(nn.Module):
-    """Convolutions over valid pixels alone, down and up again, skips joined with their validity."""
+    """Encoder and decoder of partial convolutions; skips are concatenated with their validity."""
 
     def __init__(self, config: PartialUNetConfig | None = None):
         super().__init__()
@@ -64,7 +64,7 @@ class PartialUNet(nn.Module):
         self, image: Tensor, visible: Tensor, amodal: Tensor, visible_parsing: Tensor | None = None,
         amodal_parsing: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
-        """As ContentRecoveryNet, without use for the parts. Returns (B, 3, S, S) in [0, 1]."""
+        """As ContentRecoveryNet, ignoring the parsing. Returns (B, 3, S, S) in [0, 1]."""
         x = (image * 2 - 1) * visible
         valid = visible
         skips: list[tuple[Tensor, Tensor]] = []
@@ -75,6 +75,6 @@ class PartialUNet(nn.Module):
             size_hw = skip.shape[-2:]
             x = F.interpolate(x, scale_factor=2.0, mode="nearest")[..., : size_hw[0], : size_hw[1]]
             valid = F.interpolate(valid, scale_factor=2.0, mode="nearest")[..., : size_hw[0], : size_hw[1]]
-            share = (valid * x.shape[1] + skip_valid * skip.shape[1]) / (x.shape[1] + skip.shape[1])
-            x, valid = conv(torch.cat([x, skip.to(x.dtype)], 1), share)
+            both_valid = (valid * x.shape[1] + skip_valid * skip.shape[1]) / (x.shape[1] + skip.shape[1])
+            x, valid = conv(torch.cat([x, skip.to(x.dtype)], 1), both_valid)
         return torch.sigmoid(self.leave(x))

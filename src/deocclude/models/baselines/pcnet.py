@@ -1,19 +1,19 @@
 """PCNet-M and PCNet-C (Zhan et al. 2020, "Self-Supervised Scene De-Occlusion", arXiv 2004.02788).
 
-Nobody tells them what is hidden. What is *seen* of a person is hidden once more by an eraser, the seen part of somebody
-else laid at random over it, and the network learns to undo that: partial completion, from visible masks alone.
+Training needs no amodal truth. The visible mask of a person is occluded once more by an eraser, the visible mask of
+another person at a random position, and the network learns to undo that: partial completion from visible masks.
 
-PCNet-M, two cases. In front (a share of `p_front`): the eraser takes its pixels away from the mask, and the whole of
-the former visible mask is asked for. Behind: the eraser loses where the two overlap, and the mask is asked for as it
-is, so that the network learns when not to add.
+PCNet-M has two cases. Eraser in front (with probability `p_front`): its pixels are removed from the mask, and the
+target is the complete visible mask. Eraser behind: it loses the overlap, and the target is the mask itself, so that
+the network learns when to add nothing.
 
-PCNet-M is told which pixels belong to things in front. A photo and one mask do not say: at inference every pixel
-outside the mask may be in front (the paper's setting without an order). So that this is nothing new to the network, a
-share of `p_blind` of training masks come with that same answer instead of their eraser.
+PCNet-M takes the pixels of objects in front as input. A photo with one mask does not provide them: at inference every
+pixel outside the mask may be in front (the paper's setting without an order). A fraction `p_blind` of the training
+masks has that input instead of the eraser, so that training covers this case.
 
-PCNet-C paints the erased part of what is seen, from the rest of it, by partial convolutions and the losses of Liu et
-al. 2018: the network is that of models/baselines/partial_unet.py. It differs from the published one in what it sees,
-which is the body alone, as for all networks of stage 2 here, not what is around it.
+PCNet-C inpaints the erased part of the visible body from its rest, by partial convolutions and the losses of Liu et
+al. 2018, with the network of models/baselines/partial_unet.py. The published network also reads the surroundings; here
+it reads the body alone, as all networks of stage 2.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from deocclude.models.baselines.given import as_given
 from deocclude.models.baselines.unet import UNet
+from deocclude.models.blocks import certain_logits
 from deocclude.models.mask_completion import MaskOutput
 
 Batch = dict[str, Tensor]
@@ -33,10 +33,10 @@ Batch = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class PCNetMConfig:
-    """widths: channels at full size, 1/2, 1/4, ...; shares of training masks as the module's docstring has them."""
+    """widths: channels at full size, 1/2, 1/4, ...; probabilities in training, see the module's docstring."""
 
     widths: tuple[int, ...] = (16, 32, 64, 128, 224, 224)
-    p_front: float = 0.8  # the paper's gamma
+    p_front: float = 0.8  # gamma of the paper
     p_blind: float = 0.5
 
     @classmethod
@@ -46,7 +46,7 @@ class PCNetMConfig:
 
     @classmethod
     def base(cls) -> PCNetMConfig:
-        """About 4.0 M parameters, as many as ours."""
+        """About 4.0 M parameters, as many as MaskCompletionNet."""
         return cls()
 
     @classmethod
@@ -60,7 +60,7 @@ class PCNetMConfig:
 
 
 class PCNetM(nn.Module):
-    """A U-Net on the mask, what may be in front of it, and the photo without that."""
+    """A U-Net on the mask, the pixels that may be in front, and the photo without those pixels."""
 
     def __init__(self, config: PCNetMConfig | None = None):
         super().__init__()
@@ -68,22 +68,28 @@ class PCNetM(nn.Module):
         self.unet = UNet(5, 1, config.widths)
 
     def forward(self, image: Tensor, initial: Tensor, front: Tensor | None = None) -> MaskOutput:
-        """Complete a mask behind what is in front.
+        """Complete a mask behind objects in front.
 
-        image: (B, 3, S, S) RGB in [0, 1]; initial: (B, 1, S, S) in {0, 1}, what is seen; front: (B, 1, S, S) in {0, 1},
-        what may hide it, everything outside `initial` if not told. What is seen is taken as given, and only pixels of
-        `initial` and `front` can become body.
+        Args:
+            image: (B, 3, S, S) RGB in [0, 1].
+            initial: (B, 1, S, S) in {0, 1}, the visible mask; returned unchanged.
+            front: (B, 1, S, S) in {0, 1}, pixels that may occlude it; None: everything outside `initial`.
+
+        Returns:
+            Logits of both masks. Only pixels of `initial` and `front` can be positive.
         """
         front = 1 - initial if front is None else front
         left = (image * 2 - 1) * (1 - front)
         logits = self.unet(torch.cat([left, initial * 2 - 1, front * 2 - 1], 1))
-        return MaskOutput(as_given(initial), torch.where(initial + front > 0, logits, as_given(initial).to(logits)))
+        given = certain_logits(initial)
+        return MaskOutput(given, torch.where(initial + front > 0, logits, given.to(logits)))
 
 
 def mask_targets(config: PCNetMConfig, batch: Batch, rng: np.random.Generator) -> Batch:
-    """What PCNet-M learns from: the batch with `initial` erased, `front` in front of it, and `amodal` to be restored.
+    """Training targets of PCNet-M, from photo and visible mask alone.
 
-    Reads photo and visible alone; `visible` becomes what is left of it, so that "hidden" means erased.
+    Returns:
+        The batch with `initial` and `visible` erased in part, `front`, and the former visible mask as `amodal`.
     """
     seen = batch["visible"]
     eraser = draw_erasers(seen, rng)
@@ -96,16 +102,20 @@ def mask_targets(config: PCNetMConfig, batch: Batch, rng: np.random.Generator) -
 
 
 def content_targets(config: object, batch: Batch, rng: np.random.Generator) -> Batch:
-    """What PCNet-C learns from: the body is what is seen, of which an eraser hides a part that is to be painted."""
+    """Training targets of PCNet-C: the visible body is the whole body, and an eraser occludes a part of it."""
     seen = batch["visible"]
     return batch | {"visible": seen * (1 - draw_erasers(seen, rng)), "amodal": seen, "truth": batch["photo"]}
 
 
 def draw_erasers(seen: Tensor, rng: np.random.Generator) -> Tensor:
-    """For each mask another one of the batch, mirrored half of the time and moved so that it covers a pixel of it.
+    """For each mask another mask of the batch, mirrored with probability 0.5 and moved to cover one of its pixels.
 
-    seen: (B, 1, S, S) in {0, 1}, B at least 2 -> the same shape. Where a draw would erase everything, nothing is
-    erased.
+    Args:
+        seen: (B, 1, S, S) in {0, 1}, B at least 2.
+        rng: of all draws.
+
+    Returns:
+        (B, 1, S, S) in {0, 1}; empty where a draw would erase the whole mask.
     """
     turn = int(rng.integers(1, len(seen))) if len(seen) > 1 else 0
     erasers = torch.zeros_like(seen)
@@ -123,7 +133,7 @@ def draw_erasers(seen: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def shifted(mask: Tensor, down_px: int, right_px: int) -> Tensor:
-    """(H, W) moved by whole pixels; zero where nothing comes from."""
+    """Shift a mask (H, W) by whole pixels; new pixels are zero."""
     out = torch.zeros_like(mask)
     h, w = mask.shape
     to = slice(max(0, down_px), h + min(0, down_px)), slice(max(0, right_px), w + min(0, right_px))

@@ -1,9 +1,8 @@
-"""pix2pix (Isola et al. 2017, arXiv 1611.07004): a U-Net of strided 4x4 convolutions, L1, and a PatchGAN that sees the
-photo.
+"""pix2pix (Isola et al. 2017, arXiv 1611.07004): a U-Net of strided 4x4 convolutions, L1, and a conditional PatchGAN.
 
-Stage 1: photo and initial mask to the soft whole mask, L1 on it. Stage 2: the visible body and both masks to its
-colours, L1 on the person. The discriminator is the one that ours has. Dropout, the published network's source of noise,
-is left out: its authors found that it changes the output little, and a run without it can be repeated.
+Stage 1: photo and initial mask to the soft amodal mask, L1 on it. Stage 2: the visible body and both masks to the
+colours of the person, L1 on them. The discriminator is the one of the package's own stages. Dropout, the published
+network's source of noise, is left out: its authors found that it changes the output little.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from deocclude.models.baselines.given import as_given
+from deocclude.models.blocks import certain_logits
 from deocclude.models.mask_completion import MaskOutput
 
 
@@ -55,7 +54,7 @@ class Pix2PixGenerator(nn.Module):
             nn.Sequential(nn.LeakyReLU(0.2), nn.Conv2d(a, b, 4, 2, 1, bias=False), nn.BatchNorm2d(b))
             for a, b in pairwise(widths)
         )
-        # all but the deepest level get a skip beside what comes from below
+        # all levels but the deepest also take a skip
         deepest = len(widths) - 1
         outs = (widths[0] // 2, *widths[:-1])
         self.up = nn.ModuleList(
@@ -87,7 +86,7 @@ class Pix2PixGenerator(nn.Module):
 
 
 class Pix2PixMask(nn.Module):
-    """Stage 1 by pix2pix. What is seen is taken as given: pix2pix draws one picture, the whole mask."""
+    """Stage 1 by pix2pix. The initial mask is the visible mask: pix2pix predicts one image, the amodal mask."""
 
     def __init__(self, config: Pix2PixConfig | None = None):
         super().__init__()
@@ -95,8 +94,8 @@ class Pix2PixMask(nn.Module):
         self.generator = Pix2PixGenerator(4, 1, config.widths)
 
     def forward(self, image: Tensor, initial: Tensor) -> MaskOutput:
-        """image: (B, 3, S, S) RGB in [0, 1]; initial: (B, 1, S, S) in {0, 1} -> the given mask, whole mask logits."""
-        return MaskOutput(as_given(initial), self.generator(torch.cat([image * 2 - 1, initial * 2 - 1], 1)))
+        """image: (B, 3, S, S) RGB in [0, 1]; initial: (B, 1, S, S) in {0, 1} -> logits of both masks."""
+        return MaskOutput(certain_logits(initial), self.generator(torch.cat([image * 2 - 1, initial * 2 - 1], 1)))
 
 
 class Pix2PixContent(nn.Module):
@@ -111,6 +110,6 @@ class Pix2PixContent(nn.Module):
         self, image: Tensor, visible: Tensor, amodal: Tensor, visible_parsing: Tensor | None = None,
         amodal_parsing: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
-        """As ContentRecoveryNet, without use for the parts. Returns (B, 3, S, S) in [0, 1]."""
+        """As ContentRecoveryNet, ignoring the parsing. Returns (B, 3, S, S) in [0, 1]."""
         seen = (image * 2 - 1) * visible
         return torch.sigmoid(self.generator(torch.cat([seen, visible * 2 - 1, amodal * 2 - 1], 1)))

@@ -1,9 +1,9 @@
 """SeGAN (Ehsani et al. 2018, "SeGAN: Segmenting and Generating the Invisible", arXiv 1703.10239): a segmentor and a
 painter in one network, trained together.
 
-The segmentor gives the whole mask at a low resolution through a fully connected layer. The painter, a pix2pix
-generator, is given the seen pixels and, in a colour of its own, the place of the hidden ones, and paints the person.
-What is painted teaches the segmentor too: the hidden place is a soft mask. What is seen is taken as given.
+The segmentor predicts the amodal mask at a low resolution through a fully connected layer. The painter, a pix2pix
+generator, takes the visible pixels and the occluded region in a colour of its own, and predicts the person. Gradients
+of the painter reach the segmentor through the soft occluded mask. The initial mask is the visible mask.
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from deocclude.models.baselines.given import as_given
 from deocclude.models.baselines.one_stage import SingleOutput
 from deocclude.models.baselines.pix2pix import Pix2PixGenerator
-from deocclude.models.blocks import ResidualBlock, conv_bn
+from deocclude.models.blocks import ResidualBlock, certain_logits, conv_bn
 from deocclude.models.mask_completion import MaskOutput
 
-_HIDDEN_RGB = (-1.0, -1.0, 1.0)  # blue, in [-1, 1]: where to paint
-_POOLED = 8  # cells a side of what the fully connected layer reads
+_HIDDEN_RGB = (-1.0, -1.0, 1.0)  # blue, in [-1, 1], marks the occluded region
+_POOLED = 8  # side in cells of the input of the fully connected layer
 
 
 @dataclass(frozen=True)
@@ -30,8 +29,8 @@ class SeGanConfig:
     """widths: channels of the segmentor at 1/2, 1/4, ...; mask_cells: side of its mask; painter: widths of pix2pix."""
 
     widths: tuple[int, ...] = (24, 48, 96, 128)
-    reduced: int = 12  # channels that the fully connected layer reads of each cell
-    mask_cells: int = 58  # the paper's
+    reduced: int = 12  # channels of each cell that the fully connected layer reads
+    mask_cells: int = 58  # as in the paper
     painter: tuple[int, ...] = (16, 32, 64, 112, 128)
 
     @classmethod
@@ -72,4 +71,4 @@ class SeGan(nn.Module):
         colour = image.new_tensor(_HIDDEN_RGB).view(1, 3, 1, 1)
         shown = (image * 2 - 1) * initial + colour * hidden
         painted = self.painter(torch.cat([shown, initial * 2 - 1, hidden * 2 - 1], 1))
-        return SingleOutput(MaskOutput(as_given(initial), amodal), torch.sigmoid(painted))
+        return SingleOutput(MaskOutput(certain_logits(initial), amodal), torch.sigmoid(painted))

@@ -1,4 +1,4 @@
-"""A plain U-Net (Ronneberger et al. 2015, arXiv 1505.04597): what one gets without any idea about people."""
+"""A plain U-Net (Ronneberger et al. 2015, arXiv 1505.04597), without priors on people."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from deocclude.models.mask_completion import MaskOutput
 
 
 class UNet(nn.Module):
-    """Encoder and decoder of two convolutions a scale, joined by concatenation; keeps the size."""
+    """Encoder and decoder of two convolutions per scale with concatenated skips; keeps the size."""
 
     def __init__(self, c_in: int, c_out: int, widths: tuple[int, ...]):
         """widths: channels at full size, 1/2, 1/4, ..."""
@@ -52,7 +52,7 @@ class UNetConfig:
 
     @classmethod
     def base(cls) -> UNetConfig:
-        """About 4.0 M parameters, as many as ours."""
+        """About 4.0 M parameters, as many as MaskCompletionNet."""
         return cls()
 
     @classmethod
@@ -66,9 +66,7 @@ class UNetConfig:
 
 
 class MaskUNet(nn.Module):
-    """Photo and initial mask to both masks, told the same truth as ours: cross-entropy on what is seen and on the
-    whole.
-    """
+    """Photo and initial mask to both masks, trained with cross-entropy on the same targets as MaskCompletionNet."""
 
     def __init__(self, config: UNetConfig | None = None):
         super().__init__()
@@ -76,6 +74,6 @@ class MaskUNet(nn.Module):
         self.unet = UNet(4, 2, config.widths)
 
     def forward(self, image: Tensor, initial: Tensor) -> MaskOutput:
-        """image: (B, 3, S, S) RGB in [0, 1]; initial: (B, 1, S, S) in {0, 1} -> logits of both masks, no parts."""
+        """image: (B, 3, S, S) RGB in [0, 1]; initial: (B, 1, S, S) in {0, 1} -> logits of both masks, no parsing."""
         visible, amodal = self.unet(torch.cat([image * 2 - 1, initial * 2 - 1], 1)).split(1, 1)
         return MaskOutput(visible, amodal)

@@ -1,10 +1,10 @@
-"""A variational autoencoder of whole silhouettes as shape prior, after Ling et al. 2020, "Variational Amodal Object
+"""A variational autoencoder of amodal masks as shape prior, after Ling et al. 2020, "Variational Amodal Object
 Completion" (NeurIPS 2020), on the VAE of Kingma and Welling 2014 (arXiv 1312.6114).
 
-Two encoders, one decoder. The first encodes the whole mask: reconstruction (`whole_ce`) and the KL divergence from a
-standard normal (`kl`) make the prior. The second encodes what is seen; its distribution is drawn towards the first's
-(`match`, KL) and decoded too (`amodal_ce` and the other terms on the whole mask). The published method trains these in
-turn, here all are trained together. It never looks at the photo: shape alone.
+Two encoders, one decoder. The first encodes the amodal mask: reconstruction (`whole_ce`) and the KL divergence from a
+standard normal (`kl`) form the prior. The second encodes the visible mask; its distribution is matched to the first
+one (`match`, KL) and decoded too (`amodal_ce` and the other terms on the amodal mask). The published method trains
+these in turn, here all are trained jointly. The photo is not an input.
 """
 
 from __future__ import annotations
@@ -17,16 +17,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from deocclude.models.baselines.given import as_given
-from deocclude.models.blocks import conv_bn
+from deocclude.models.blocks import certain_logits, conv_bn
 from deocclude.models.mask_completion import MaskOutput
 
-CELLS = 32  # side of the masks that are encoded and decoded
+CELLS = 32  # side of encoded and decoded masks
 
 
 @dataclass(frozen=True)
 class ShapeVaeConfig:
-    """widths: channels at 16, 8 and 4 cells a side; latent: numbers that stand for a shape."""
+    """widths: channels at 16, 8 and 4 cells a side; latent: dimensions of the latent space."""
 
     widths: tuple[int, ...] = (48, 96, 192)
     latent: int = 96
@@ -54,7 +53,7 @@ class Gaussian:
     log_variance: Tensor
 
     def at(self, noise: Tensor) -> Tensor:
-        """The sample that standard normal noise stands for, differentiable."""
+        """The sample of standard normal noise (reparametrisation), differentiable."""
         return self.mean + (0.5 * self.log_variance).exp() * noise
 
     def divergence(self, other: Gaussian | None = None) -> Tensor:
@@ -66,7 +65,7 @@ class Gaussian:
 
 
 class ShapeVae(nn.Module):
-    """Encoders of whole and of visible masks into one latent space, and its decoder."""
+    """Encoders of amodal and of visible masks into one latent space, and a decoder."""
 
     def __init__(self, config: ShapeVaeConfig | None = None):
         super().__init__()
@@ -86,8 +85,8 @@ class ShapeVae(nn.Module):
         return F.interpolate(self.leave(x).float(), size_hw, mode="bilinear", align_corners=False)
 
     def forward(self, image: Tensor, initial: Tensor) -> MaskOutput:
-        """image: not read; initial: (B, 1, S, S) in {0, 1} -> the given mask, and the likeliest whole one's logits."""
-        return MaskOutput(as_given(initial), self.decode(self.of_seen(initial).mean, initial.shape[-2:]))
+        """image: not read; initial: (B, 1, S, S) in {0, 1} -> logits of both masks, amodal from the mean."""
+        return MaskOutput(certain_logits(initial), self.decode(self.of_seen(initial).mean, initial.shape[-2:]))
 
 
 class _Encoder(nn.Module):
@@ -105,24 +104,28 @@ class _Encoder(nn.Module):
 
 
 def vae_targets(config: ShapeVaeConfig, batch: dict[str, Tensor], rng: np.random.Generator) -> dict[str, Tensor]:
-    """The batch with `noise`, (B, 2, latent), from which training samples both distributions."""
+    """The batch with `noise`, (B, 2, latent) standard normal, for the samples of both distributions."""
     noise = rng.standard_normal((len(batch["initial"]), 2, config.latent)).astype(np.float32)
     return batch | {"noise": torch.from_numpy(noise).to(batch["initial"].device)}
 
 
 def run_vae(network: ShapeVae, batch: dict[str, Tensor]) -> tuple[MaskOutput, dict[str, Tensor]]:
-    """A sample given what is seen, and the method's own terms.
+    """Decode a sample given the visible mask.
 
-    whole_ce: cross-entropy of the whole mask decoded from itself, a pixel. kl, match: divergences in nats, a cell.
+    Returns:
+        Logits, and the method's own terms. whole_ce: cross-entropy of the reconstructed amodal mask, per pixel; kl,
+        match: divergences in nats per cell.
     """
     seen, whole = network.of_seen(batch["initial"]), network.of_whole(batch["amodal"])
     size_hw = batch["initial"].shape[-2:]
-    output = MaskOutput(as_given(batch["initial"]), network.decode(seen.at(batch["noise"][:, 0]), size_hw))
+    output = MaskOutput(certain_logits(batch["initial"]), network.decode(seen.at(batch["noise"][:, 0]), size_hw))
     known = batch["known"]
     again = F.binary_cross_entropy_with_logits(
         network.decode(whole.at(batch["noise"][:, 1]), size_hw), batch["amodal"], known, reduction="sum"
     ) / known.sum().clamp(min=1)
-    fixed = Gaussian(whole.mean.detach(), whole.log_variance.detach())  # what is seen follows, it does not lead
+    fixed = Gaussian(
+        whole.mean.detach(), whole.log_variance.detach()
+    )  # only the encoder of visible masks is trained to match
     return output, {
         "whole_ce": again, "kl": whole.divergence() / CELLS**2, "match": fixed.divergence(seen) / CELLS**2,
     }  # fmt: skip
