@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, TypeVar
 
 from deocclude.data.datasets.mask_repair import mended
@@ -35,7 +36,16 @@ class EachPhoto(Iterator[PhotoRecord], Generic[T]):
         self._items, self._record_of = iter(items), record_of
 
     def __next__(self) -> PhotoRecord:
-        item = next(self._items)
+        return self._make(next(self._items))
+
+    def calls(self) -> Iterator[Callable[[], PhotoRecord]]:
+        """Each remaining record as a call that makes it, so that several threads can make records at once.
+
+        A call raises PhotoError where the record cannot be made.
+        """
+        return (partial(self._make, item) for item in self._items)
+
+    def _make(self, item: T) -> PhotoRecord:
         try:
             return mended(self._record_of(item))
         except InputError as error:

@@ -137,8 +137,6 @@ def _line(error: Exception) -> str:
 
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-# ccp 0183 = 0730, 0594 = 0722, 0692 = 0732 are the same photo; 0536 has an empty label
-CCP_LEFT_OUT = frozenset({"0536", "0730", "0722", "0732"})
 
 
 def require(path: Path, what: str) -> Path:
@@ -154,12 +152,6 @@ def image_files(folder: Path, what: str) -> list[Path]:
     if not files:
         raise InputError(f"{what}: no image ({', '.join(IMAGE_SUFFIXES)}) in {folder}")
     return files
-
-
-def ccp_garments(root: Path) -> list[str]:
-    """Names of Clothing Co-Parsing's garments; the place in the list is the label."""
-    cells = read_matlab(require(root / "label_list.mat", "Clothing Co-Parsing label names"), "label_list")
-    return [str(name[0]) for name in cells.ravel()]
 
 
 def read_matlab(path: Path, key: str) -> np.ndarray:

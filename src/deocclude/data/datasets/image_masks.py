@@ -28,7 +28,7 @@ from deocclude.imaging.masks import connected_components
 from deocclude.io.images import load_mask
 
 _MARKS = ("images", "masks")
-_ONE_PIECE_SHARE = 0.97  # of a mask's pixels in its largest piece; the rest may be specks, as in `data.formats`
+ONE_PIECE_SHARE = 0.97  # of a mask's pixels in its largest connected component; the rest may be small components
 _NUMBERED = re.compile(r"(.+)_(\d+)")
 
 
@@ -37,7 +37,7 @@ def matches(path: Path) -> bool:
     return path.is_dir() and split_folders(path, *_MARKS) == [path] and not (path / "persons.json").exists()
 
 
-def read(path: Path) -> Iterator[PhotoRecord]:
+def read(path: Path) -> EachPhoto[Path]:
     """Every photo with what is seen of its people.
 
     Masks without a photo are left out, with a warning. Raises InputError naming a folder that is wrong or two photos of
@@ -46,12 +46,12 @@ def read(path: Path) -> Iterator[PhotoRecord]:
     return _read(path, whole=False)
 
 
-def read_whole(path: Path) -> Iterator[PhotoRecord]:
+def read_whole(path: Path) -> EachPhoto[Path]:
     """Every photo with its people, who are seen as a whole. Raises as `read` does."""
     return _read(path, whole=True)
 
 
-def _read(path: Path, *, whole: bool) -> Iterator[PhotoRecord]:
+def _read(path: Path, *, whole: bool) -> EachPhoto[Path]:
     photos = image_files(path / "images", "images of an image + mask folder")
     for first, second in namesakes(photos):
         raise InputError(f"{first} and {second} have one name, so that nothing tells whose its masks are")
@@ -69,7 +69,7 @@ def _read(path: Path, *, whole: bool) -> Iterator[PhotoRecord]:
         found = ((name, _mask(file, size_hw)) for name, file in masks)
         people = tuple(
             whole_person(name, mask)
-            if whole and _in_one_piece(mask)
+            if whole and is_one_piece(mask)
             else PersonRecord(id=name, visible=Rle.of(mask), iscrowd=whole)
             for name, mask in found
         )
@@ -105,8 +105,9 @@ def _pictures(folder: Path) -> Iterator[Path]:
     return (path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
 
 
-def _in_one_piece(mask: np.ndarray) -> bool:
-    return connected_components(mask).areas_px.max(initial=0) >= _ONE_PIECE_SHARE * np.count_nonzero(mask)
+def is_one_piece(mask: np.ndarray, min_share: float = ONE_PIECE_SHARE) -> bool:
+    """Whether the largest connected component of an (H, W) bool mask has at least `min_share` of its pixels."""
+    return connected_components(mask).areas_px.max(initial=0) >= min_share * np.count_nonzero(mask)
 
 
 def _mask(path: Path, size_hw: tuple[int, int]) -> np.ndarray:
