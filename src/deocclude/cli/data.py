@@ -180,10 +180,10 @@ def _build_people(
     quiet: bool,
 ) -> None:
     from deocclude.data.sources.selection import read_limits, read_rules
+    from deocclude.data.sources.splits import Split, choose_split, missing_splits
     from deocclude.data.trainsets.build import build, open_records
     from deocclude.data.trainsets.parsers import check_parser
     from deocclude.data.trainsets.photo import BuildSettings
-    from deocclude.data.trainsets.splits import Split, choose_split, missing_splits
     from deocclude.errors import UsageError
 
     if split not in (None, "auto", *get_args(Split)):

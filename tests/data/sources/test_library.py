@@ -10,9 +10,9 @@ import pytest
 
 from datafolder import CCP_TRAIN, CCP_VAL, OBJECTS, drawn_library
 from deocclude.data.samples.person_samples import CropConfig, SampleStream
-from deocclude.data.sources.holdout import held_out
 from deocclude.data.sources.library import Places, SourceWeights, load_library
 from deocclude.data.sources.readers import MIXED_GROUPS
+from deocclude.data.sources.splits import held_out
 from deocclude.data.synthesis.config import SynthesisConfig
 from deocclude.data.synthesis.multi_person import AssetPool, CrowdConfig, draw_crowd
 from deocclude.data.trainsets.build import build, open_records

@@ -18,7 +18,7 @@ from deocclude.data.datasets.files import (
     require_split_folders,
     sorted_files,
     split_folders,
-    tell_unlabelled,
+    warn_of_unlabelled,
 )
 from deocclude.data.datasets.record import Parsing, PhotoRecord, whole_person
 from deocclude.data.datasets.taxonomies import check_labels
@@ -38,7 +38,7 @@ def read(path: Path) -> Iterator[PhotoRecord]:
     """
     folders = require_split_folders(path, "AHP's training split", *_MARKS)
     for folder in folders:
-        tell_unlabelled(folder / "JPEGImages", folder / "Annotations", "without an annotation")
+        warn_of_unlabelled(folder / "JPEGImages", folder / "Annotations", "without an annotation")
     return EachPhoto((label for folder in folders for label in sorted_files(folder / "Annotations", ".png")), _record)
 
 

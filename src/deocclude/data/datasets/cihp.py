@@ -18,7 +18,7 @@ from deocclude.data.datasets.files import (
     require_split_folders,
     sorted_files,
     split_folders,
-    tell_unlabelled,
+    warn_of_unlabelled,
 )  # fmt: skip
 from deocclude.data.datasets.record import Parsing, PersonRecord, PhotoRecord, Rle
 from deocclude.data.datasets.taxonomies import check_labels
@@ -39,7 +39,7 @@ def read(path: Path) -> Iterator[PhotoRecord]:
     """
     folders = require_split_folders(path, "CIHP", *_MARKS)
     for folder in folders:
-        tell_unlabelled(folder / "Images", folder / "Category_ids")
+        warn_of_unlabelled(folder / "Images", folder / "Category_ids")
     return EachPhoto((label for folder in folders for label in sorted_files(folder / "Category_ids", ".png")), _record)
 
 

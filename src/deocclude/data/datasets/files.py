@@ -118,18 +118,18 @@ def read_id_lists(folder: Path, names: tuple[str, ...]) -> dict[str, str]:
     return splits
 
 
-def tell_left_out(where: Path, names: Iterable[str], what: str) -> None:
+def warn_of_left_out(where: Path, names: Iterable[str], what: str) -> None:
     """Warn of what is there and no record tells of: how many, `what` they are, and the first by name."""
     found = sorted(names)
     if found:
         _log.warning("%s: %d %s, such as %s", where, len(found), what, found[0])
 
 
-def tell_unlabelled(photos: Path, labels: Path, what: str = "without labels") -> None:
+def warn_of_unlabelled(photos: Path, labels: Path, what: str = "without labels") -> None:
     """Warn of the .jpg photos of a folder that no .png of their name in `labels` speaks of."""
     labelled = {label.stem for label in sorted_files(labels, ".png")}
     unlabelled = (photo.name for photo in sorted_files(photos, ".jpg") if photo.stem not in labelled)
-    tell_left_out(photos, unlabelled, f"photos left out, {what}")
+    warn_of_left_out(photos, unlabelled, f"photos left out, {what}")
 
 
 def _line(error: Exception) -> str:

@@ -20,7 +20,7 @@ from deocclude.data.datasets.files import (
     photo_size_hw,
     require,
     split_folders,
-    tell_left_out,
+    warn_of_left_out,
 )
 from deocclude.data.datasets.record import PersonRecord, PhotoRecord, Rle, whole_person
 from deocclude.errors import InputError
@@ -59,7 +59,7 @@ def _read(path: Path, *, whole: bool) -> EachPhoto[Path]:
     by_photo = masks_by_photo(masks_folder, {photo.stem for photo in photos})
     used = {file for masks in by_photo.values() for _, file in masks}
     unused = (file.name for file in _pictures(masks_folder) if file not in used)
-    tell_left_out(masks_folder, unused, "masks left out, without a photo of their name")
+    warn_of_left_out(masks_folder, unused, "masks left out, without a photo of their name")
 
     def record(photo: Path) -> PhotoRecord:
         masks = by_photo.get(photo.stem)

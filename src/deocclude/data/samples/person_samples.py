@@ -9,8 +9,7 @@ import cv2
 import numpy as np
 
 from deocclude.data.sources.layers import Library
-from deocclude.data.synthesis.config import SynthesisConfig
-from deocclude.data.synthesis.config_checks import check_ranges
+from deocclude.data.synthesis.config import SynthesisConfig, check_ranges
 from deocclude.data.synthesis.mask_corruption import BoxJitter, draw_box, draw_initial_mask, subtract_neighbor
 from deocclude.data.synthesis.photometric import camera, photometric
 from deocclude.data.synthesis.rendering import render

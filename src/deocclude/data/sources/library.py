@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from deocclude.data.sources.holdout import every_sixth, held_out
 from deocclude.data.sources.layers import PERSON_MAX_PX, Layer, Library, PersonPhoto
 from deocclude.data.sources.lazy import Everyone, Joined, Picked, trait_of
 from deocclude.data.sources.photo_sets import PHOTO_SETS
@@ -21,6 +20,7 @@ from deocclude.data.sources.readers import (
     read_image_mask_folder,
     read_layers,
 )  # fmt: skip
+from deocclude.data.sources.splits import every_sixth, held_out
 from deocclude.errors import InputError
 
 _MIN_PLACES = 8  # backgrounds of a source of its own; drawn ones fill up to it

@@ -16,9 +16,9 @@ import cv2
 import numpy as np
 
 from deocclude.data.datasets.files import require
-from deocclude.data.sources.holdout import held_out
 from deocclude.data.sources.layers import PersonPhoto
 from deocclude.data.sources.readers import as_person, ordered, read_cutout_people, read_image
+from deocclude.data.sources.splits import held_out
 from deocclude.errors import InputError
 from deocclude.imaging.boxes import box_iou, mask_to_box_xyxy
 from deocclude.io.coco import read_json, segmentation_to_mask

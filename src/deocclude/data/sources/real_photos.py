@@ -12,9 +12,9 @@ import numpy as np
 
 from deocclude.data.datasets.files import image_files, require
 from deocclude.data.sources.cutting import cut_out
-from deocclude.data.sources.holdout import held_out
 from deocclude.data.sources.layers import Layer
 from deocclude.data.sources.readers import read_image
+from deocclude.data.sources.splits import held_out
 from deocclude.errors import InputError
 
 Rng = np.random.Generator

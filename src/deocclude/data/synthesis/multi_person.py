@@ -16,7 +16,7 @@ import numpy as np
 from deocclude.data.sources.layers import Layer, Library, PersonPhoto
 from deocclude.data.sources.lazy import Joined, Picked, trait_of
 from deocclude.data.sources.procedural import draw_slab
-from deocclude.data.synthesis.config_checks import check_ranges
+from deocclude.data.synthesis.config import check_ranges
 from deocclude.data.synthesis.photometric import camera, photometric
 from deocclude.data.synthesis.rendering import blend, warp_layer
 from deocclude.data.synthesis.scene import Placed

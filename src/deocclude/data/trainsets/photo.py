@@ -25,9 +25,9 @@ from deocclude.data.sources.selection import (
 )
 from deocclude.data.sources.shard_rows import encode
 from deocclude.data.sources.shard_tally import Judgement, PhotoOutcome
+from deocclude.data.sources.splits import Split, split_of
 from deocclude.data.storage import read_bytes
 from deocclude.data.trainsets.parsers import Parser, open_parser
-from deocclude.data.trainsets.splits import Split, split_of
 from deocclude.errors import DeoccludeError, InputError
 from deocclude.io.images import load_image
 

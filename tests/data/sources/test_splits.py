@@ -15,8 +15,8 @@ from deocclude.cli.app import app
 from deocclude.data.datasets.record import PhotoRecord
 from deocclude.data.datasets.records_file import write
 from deocclude.data.datasets.registry import FORMATS, reader
+from deocclude.data.sources.splits import choose_split, missing_splits, split_of
 from deocclude.data.trainsets.build import open_records
-from deocclude.data.trainsets.splits import choose_split, missing_splits, split_of
 from deocclude.errors import InputError
 from drawn_photos import draw_photos
 
