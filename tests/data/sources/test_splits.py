@@ -31,7 +31,7 @@ def photo(number: int, split: str | None) -> PhotoRecord:
 
 
 def build_set(*arguments: object) -> Result:
-    return CliRunner().invoke(app, ["data", "build", *map(str, arguments), "--parser", "none", "-j", "1"])
+    return CliRunner().invoke(app, ["data", "build-trainset", *map(str, arguments), "--parser", "none", "-j", "1"])
 
 
 @pytest.mark.parametrize("name", MAKERS)
