@@ -141,6 +141,6 @@ def test_sources_with_a_path_of_their_own_need_it(tmp_path: Path) -> None:
 
 def test_a_cast_of_people_is_drawn_without_reading_them(built: str, tmp_path: Path) -> None:
     library = load_library(tmp_path, "train", SourceWeights(0, 0, 0, 0, built=1), Places(built=built))
-    cast = AssetPool.of(library)
-    assert len(cast.people) == len(cast.hosts) == 10 and cast.people_shares.sum() == pytest.approx(1)
-    assert draw_crowd(cast, np.random.default_rng(0), CrowdConfig(), 128).photo.shape[2] == 3
+    pool = AssetPool.of(library)
+    assert len(pool.people) == len(pool.photo_owners) == 10 and pool.people_shares.sum() == pytest.approx(1)
+    assert draw_crowd(pool, np.random.default_rng(0), CrowdConfig(), 128).photo.shape[2] == 3

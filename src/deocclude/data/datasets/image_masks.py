@@ -1,8 +1,8 @@
 """Photos in images/ with masks of the same name in masks/: NAME.png, or NAME_1.png, NAME_2.png, ... for several people.
 
-The same names as `deocclude run --mask FOLDER` takes. Nothing in such a folder says whether people are seen as a whole,
-so that there are two formats: `masks` for what is seen, `whole-masks` for people of whom nothing is hidden or cut off.
-A whole person is in one piece, so that there a mask of several pieces is a group of people whom nobody told apart.
+The same names as `deocclude run --mask FOLDER` takes. Such a folder does not state whether people are fully visible,
+so that there are two formats: `masks` for visible masks, `whole-masks` for people without occlusion or truncation.
+A whole person is one connected component; there a mask of several components is a crowd.
 """
 
 from __future__ import annotations
@@ -33,28 +33,29 @@ _NUMBERED = re.compile(r"(.+)_(\d+)")
 
 
 def matches(path: Path) -> bool:
-    """Whether a folder has images and masks; one with persons.json has numbers of people in its masks."""
+    """Whether a folder has images and masks; with persons.json its masks hold person numbers instead."""
     return path.is_dir() and split_folders(path, *_MARKS) == [path] and not (path / "persons.json").exists()
 
 
 def read(path: Path) -> EachPhoto[Path]:
-    """Every photo with what is seen of its people.
+    """Every photo with the visible masks of its people; masks without a photo are left out with a warning.
 
-    Masks without a photo are left out, with a warning. Raises InputError naming a folder that is wrong or two photos of
-    one name, and PhotoError naming a photo or mask, after which the next one is read.
+    Raises:
+        InputError: a folder is missing, or two photos have one name.
+        PhotoError: a photo or mask cannot be used; the next photo can still be read.
     """
     return _read(path, whole=False)
 
 
 def read_whole(path: Path) -> EachPhoto[Path]:
-    """Every photo with its people, who are seen as a whole. Raises as `read` does."""
+    """Every photo with its fully visible people. Raises as `read` does."""
     return _read(path, whole=True)
 
 
 def _read(path: Path, *, whole: bool) -> EachPhoto[Path]:
     photos = image_files(path / "images", "images of an image + mask folder")
     for first, second in namesakes(photos):
-        raise InputError(f"{first} and {second} have one name, so that nothing tells whose its masks are")
+        raise InputError(f"{first} and {second} have one name, so that their masks are ambiguous")
     masks_folder = require(path / "masks", "masks of an image + mask folder")
     by_photo = masks_by_photo(masks_folder, {photo.stem for photo in photos})
     used = {file for masks in by_photo.values() for _, file in masks}
@@ -80,7 +81,7 @@ def _read(path: Path, *, whole: bool) -> EachPhoto[Path]:
 
 
 def namesakes(photos: Iterable[Path]) -> Iterator[tuple[Path, Path]]:
-    """Pairs of photos whose names differ in the suffix alone, as a.jpg and a.png do."""
+    """Pairs of photos whose names differ only in the suffix, such as a.jpg and a.png."""
     by_stem: dict[str, Path] = {}
     for photo in photos:
         first = by_stem.setdefault(photo.stem, photo)
@@ -89,7 +90,7 @@ def namesakes(photos: Iterable[Path]) -> Iterator[tuple[Path, Path]]:
 
 
 def masks_by_photo(folder: Path, stems: set[str]) -> dict[str, list[tuple[str, Path]]]:
-    """(person's number, mask) of each photo, in order of the numbers."""
+    """(person number, mask file) pairs of each photo by stem, sorted by number."""
     found: dict[str, list[tuple[int, Path]]] = {}
     for file in _pictures(folder):
         numbered = _NUMBERED.fullmatch(file.stem)
