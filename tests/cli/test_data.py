@@ -26,15 +26,17 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return draw_data_folder(tmp_path_factory.mktemp("drawn") / "data")
 
 
-def test_build_writes_a_set_that_opens(root: Path, tmp_path: Path) -> None:
+def test_build_evalset_writes_a_set_that_opens(root: Path, tmp_path: Path) -> None:
     out = tmp_path / "val"
-    done = data("build", "--data", root, "-o", out, "--seed", 5)
+    done = data("build-evalset", "--data", root, "-o", out, "--seed", 5)
     assert (done.exit_code, done.stdout) == (0, f"{out}: 8 records of 2 people\n"), done.output
     eval_set = EvalSet.open(out)
     assert (eval_set.name, eval_set.seed, len(eval_set)) == ("ccp-val", 5, 8)
-    again = data("build", "--data", root, "-o", out)
+    again = data("build-evalset", "--data", root, "-o", out)
     assert again.exit_code == 2 and "already" in again.stderr
-    smaller = data("build", "--data", root, "-o", out, "--people", "full", "--no-unoccluded", "--overwrite", "-q")
+    smaller = data(
+        "build-evalset", "--data", root, "-o", out, "--people", "full", "--no-unoccluded", "--overwrite", "-q"
+    )
     assert (smaller.exit_code, smaller.stdout) == (0, "")
     assert {r.occluder_kind for r in EvalSet.open(out)} == {"object", "person", "low"}
 
@@ -55,14 +57,14 @@ def test_poses_are_written_and_drawn(root: Path, tmp_path: Path, monkeypatch: py
 
 
 def test_what_is_wrong_is_one_line_and_a_code(root: Path, tmp_path: Path) -> None:
-    done = data("build", "--data", tmp_path / "nowhere", "-o", tmp_path / "val")
+    done = data("build-evalset", "--data", tmp_path / "nowhere", "-o", tmp_path / "val")
     assert done.exit_code == 1
     assert done.stderr == f"error: data folder not found: looked for {tmp_path / 'nowhere'}\n"
-    done = data("build", "--data", root, "-o", tmp_path / "val", "--people", "dogs")
+    done = data("build-evalset", "--data", root, "-o", tmp_path / "val", "--people", "dogs")
     assert done.exit_code == 2
     known = "ccp, cutouts, full, built, folder, records, crowds or wild"
     assert done.stderr == f"error: --people must be {known}, got 'dogs'\n"
-    done = data("build", "--data", root, "-o", tmp_path / "val", "--seed", "-1")
+    done = data("build-evalset", "--data", root, "-o", tmp_path / "val", "--seed", "-1")
     assert done.exit_code == 2 and "--seed" in done.stderr
 
 
@@ -80,11 +82,11 @@ def test_outputs_that_cannot_be_written_are_named_before_the_work(
     assert (done.exit_code, done.stderr) == (1, f"error: cannot write to the folder {taken}: {taken} is a file\n")
     done = data("poses", "-c", config, "-o", tmp_path / "poses.npz", "--sheet", "poses.xyz")
     assert (done.exit_code, done.stderr) == (2, "error: --sheet must name a .png file, got poses.xyz\n")
-    done = data("build", "--data", root, "-o", taken / "val")
+    done = data("build-evalset", "--data", root, "-o", taken / "val")
     assert (done.exit_code, done.stderr) == (1, f"error: cannot write to the folder {taken}: {taken} is a file\n")
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "mine.txt").write_text("keep")
-    done = data("build", "--data", root, "-o", tmp_path / "notes", "--overwrite")
+    done = data("build-evalset", "--data", root, "-o", tmp_path / "notes", "--overwrite")
     assert done.exit_code == 2 and "something else" in done.stderr
     assert [p.name for p in (tmp_path / "notes").iterdir()] == ["mine.txt"]
     assert not (tmp_path / "val").exists()
@@ -92,7 +94,7 @@ def test_outputs_that_cannot_be_written_are_named_before_the_work(
 
 def test_people_are_built_checked_and_shown(tmp_path: Path) -> None:
     photos, out = draw_photos(tmp_path / "photos", 6), tmp_path / "set"
-    built = ("build", photos, "--from", "masks", "-o", out, "--parser", "none", "-j", 1)
+    built = ("build-trainset", photos, "--from", "masks", "-o", out, "--parser", "none", "-j", 1)
     done = data(*built, "--rules", "no-shape", "--set", "min_side_px=50", "--licence", "CC0")
     assert (done.exit_code, done.stdout) == (0, f"{out}: 6 people of 6 in 6 photos kept: 5 train, 1 val\n"), done.output
     assert '"min_side_px": 50' in (out / "report.json").read_text()
@@ -104,7 +106,7 @@ def test_people_are_built_checked_and_shown(tmp_path: Path) -> None:
     assert useless.exit_code == 2 and f"the built set {out} has its photos in it" in useless.stderr
     shown = data("show", out, "-o", tmp_path / "pages" / "set.html", "--limit", 4)
     assert (shown.exit_code, shown.stdout) == (0, f"{tmp_path / 'pages' / 'set.html'}: 4 pictures\n")
-    eval_set = data("build", "--people", "built", "--data", out, "-o", tmp_path / "val")
+    eval_set = data("build-evalset", "--people", "built", "--data", out, "-o", tmp_path / "val")
     assert (eval_set.exit_code, eval_set.stdout) == (0, f"{tmp_path / 'val'}: 4 records of 1 people\n"), eval_set.output
 
 
@@ -138,7 +140,7 @@ def test_photos_that_cannot_be_used_are_told_and_the_code_is_5(tmp_path: Path) -
     photos = draw_photos(tmp_path / "photos", 3)
     assert data("convert", photos, tmp_path, "--from", "masks").exit_code == 0
     (photos / "images" / "photo01.jpg").write_bytes(b"no photo")
-    done = data("build", tmp_path / "records.jsonl", "-o", tmp_path / "set", "--parser", "none", "-j", 1)
+    done = data("build-trainset", tmp_path / "records.jsonl", "-o", tmp_path / "set", "--parser", "none", "-j", 1)
     assert done.exit_code == 5 and "2 people of 2 in 3 photos kept" in done.stdout
     assert done.stderr.startswith("left out: ") and "photo01.jpg" in done.stderr
 
@@ -148,7 +150,9 @@ def test_a_dataset_with_a_lost_photo_is_built_of_the_others(tmp_path: Path) -> N
     (photos / "masks" / "photo01.png").unlink()
     for jobs in (1, 2):
         out = tmp_path / f"set{jobs}"
-        done = data("build", photos, "--from", "masks", "-o", out, "--parser", "none", "-j", jobs, "--split", "train")
+        done = data(
+            "build-trainset", photos, "--from", "masks", "-o", out, "--parser", "none", "-j", jobs, "--split", "train"
+        )
         assert done.exit_code == 5 and "2 people of 2 in 3 photos kept" in done.stdout, done.output
         left_out, count = done.stderr.splitlines()
         assert left_out.startswith(f"left out: {photos / 'images' / 'photo01.jpg'}: has no mask")
@@ -157,7 +161,7 @@ def test_a_dataset_with_a_lost_photo_is_built_of_the_others(tmp_path: Path) -> N
     assert stopped.exit_code == 1 and "photo01.jpg: has no mask" in stopped.stderr
     for photo in (photos / "images").iterdir():
         photo.write_bytes(b"no photo")
-    nobody = data("build", photos, "--from", "masks", "-o", tmp_path / "none", "--parser", "none", "-j", 1)
+    nobody = data("build-trainset", photos, "--from", "masks", "-o", tmp_path / "none", "--parser", "none", "-j", 1)
     assert nobody.exit_code == 1 and "3 photos cannot be used" in nobody.stderr
 
 
@@ -170,22 +174,64 @@ def test_a_dataset_with_a_lost_photo_is_built_of_the_others(tmp_path: Path) -> N
         (["DATASET", "--split", "test"], "--split must be auto, keep, holdout, train or val, got 'test'"),
         (["DATASET", "--images", "."], "--images is for formats that are a JSON file"),
         (["s3://bucket/photos"], "s3://bucket/photos: of a URL only a records file"),
-        (["DATASET", "--people", "ccp"], "--people is for validation sets: leave it out, or leave out "),
-        (["DATASET", "--seed", "0"], "--seed is for validation sets"),
-        (["DATASET", "--data", "."], "--data is for validation sets"),
-        (["DATASET", "--no-unoccluded"], "--no-unoccluded is for validation sets"),
         (["--people", "crowds", "--limit", "3"], "--limit is for sets of single people"),
         (["--people", "wild", "--no-unoccluded"], "--unoccluded or --no-unoccluded is for sets of single people"),
-        (["--rules", "all"], "--rules is for selecting people: name the dataset"),
-        (["--from", "kins"], "--from is for selecting people: name the dataset"),
         (["--people", "records"], "--people records: name the dataset, or records file, with --data"),
         (["--people", "records", "--data", ".", "--from", "mine"], "no format 'mine' to read: there are "),
+        (["--people", "full", "--from", "kins"], "--from is for --people records"),
     ],
 )
-def test_a_build_that_is_asked_wrongly_is_one_line(tmp_path: Path, arguments: list[str], message: str) -> None:
-    photos = draw_photos(tmp_path / "photos", 1)
-    words = [str(photos) if word == "DATASET" else word for word in arguments]
-    more = ["--from", "masks"] if "DATASET" in arguments else []
-    done = data("build", *words, *more, "-o", tmp_path / "set")
+def test_a_wrong_request_is_one_line(tmp_path: Path, arguments: list[str], message: str) -> None:
+    command = "build-evalset" if "--people" in arguments else "build-trainset"
+    done = data(command, *_with_photos(tmp_path, arguments), "-o", tmp_path / "set")
     assert done.exit_code == 2 and done.stderr.startswith(f"error: {message}") and done.stderr.count("\n") == 1
     assert not (tmp_path / "set").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["DATASET", "--people", "ccp"], "--people is for evaluation sets: leave it out, or leave out "),
+        (["DATASET", "--seed", "0"], "--seed is for evaluation sets"),
+        (["DATASET", "--data", "."], "--data is for evaluation sets"),
+        (["DATASET", "--no-unoccluded"], "--no-unoccluded is for evaluation sets"),
+        (["--rules", "all"], "--rules is for training sets: name the dataset, `data build-trainset DATASET -o "),
+        (["--from", "kins"], "--from is for training sets: name the dataset"),
+    ],
+)
+def test_the_earlier_name_refuses_options_of_the_other_job(tmp_path: Path, arguments: list[str], message: str) -> None:
+    done = data("build", *_with_photos(tmp_path, arguments), "-o", tmp_path / "set")
+    assert done.exit_code == 2 and done.stderr.startswith(f"error: {message}") and done.stderr.count("\n") == 1
+    assert not (tmp_path / "set").exists()
+
+
+def test_the_earlier_name_does_both_jobs_and_says_which(root: Path, tmp_path: Path) -> None:
+    photos = draw_photos(tmp_path / "photos", 6)
+    trainset = ("--from", "masks", "--parser", "none", "-j", 1)
+    says = "data build: writes a training set, as `data build-trainset` does\n"
+    for command, told in (("build", says), ("build-trainset", "")):
+        done = data(command, photos, *trainset, "-o", tmp_path / f"train-{command}")
+        assert (done.exit_code, done.stderr) == (0, told), done.output
+    says = "data build: writes an evaluation set, as `data build-evalset` does\n"
+    for command, told in (("build", says), ("build-evalset", "")):
+        done = data(command, "--data", root, "--people", "full", "-o", tmp_path / f"val-{command}")
+        assert (done.exit_code, done.stderr) == (0, told), done.output
+    assert data("build", "--data", root, "--people", "full", "-o", tmp_path / "quiet", "-q").output == ""
+    for pattern in ("train-*", "val-*"):
+        earlier, named = (_shown(folder) for folder in sorted(tmp_path.glob(pattern)))
+        assert earlier and earlier == named
+    assert "No such option" in data("build-evalset", "-o", tmp_path / "x", "--rules", "all").stderr
+    assert "No such option" in data("build-trainset", photos, "-o", tmp_path / "x", "--seed", 1).stderr
+
+
+def _shown(folder: Path) -> dict[str, bytes]:
+    """The images and shards of a set, by their place in it."""
+    files = (file for suffix in ("png", "parquet") for file in folder.rglob(f"*.{suffix}"))
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
+
+
+def _with_photos(folder: Path, arguments: list[str]) -> list[str]:
+    """The arguments with a drawn dataset in the place of DATASET."""
+    photos = draw_photos(folder / "photos", 1)
+    given = [str(photos) if word == "DATASET" else word for word in arguments]
+    return [*given, *(["--from", "masks"] if "DATASET" in arguments else [])]

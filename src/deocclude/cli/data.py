@@ -1,4 +1,4 @@
-"""`deocclude data`: what a training run or an evaluation reads."""
+"""`deocclude data`: the data that training and evaluation read."""
 
 from __future__ import annotations
 
@@ -17,138 +17,210 @@ if TYPE_CHECKING:
     from deocclude.data.datasets.convert import Counts
 
 SourceFormat = Annotated[
-    str | None, typer.Option("--from", metavar="FORMAT", help="What is read; guessed where that leaves no doubt.")
+    str | None, typer.Option("--from", metavar="FORMAT", help="Format of the dataset; recognised if unambiguous.")
 ]
-Images = Annotated[Path | None, typer.Option("--images", metavar="DIR", help="The photos that a JSON file lists.")]
+Images = Annotated[Path | None, typer.Option("--images", metavar="DIR", help="Folder of the photos that a JSON lists.")]
+SetFolder = Annotated[str, typer.Option("-o", "--output", metavar="DIR", help="Folder of the set.")]
+SetFolderOrUrl = Annotated[
+    str, typer.Option("-o", "--output", metavar="DIR", help="Folder of the set, or URL of a training set.")
+]
+Rules = Annotated[
+    str | None,
+    typer.Option("--rules", metavar="LIST", help="all; or edge,size: only these; or no-edge: all but these."),
+]
+Limits = Annotated[
+    list[str] | None, typer.Option("--set", metavar="a=b", help="Threshold of a rule, such as min_side_px=64.")
+]
+PartsParser = Annotated[
+    str | None, typer.Option("--parser", help="Labels of body parts: own, none, or hf:MODEL, a SegFormer.")
+]
+SplitChoice = Annotated[
+    str | None,
+    typer.Option(
+        "--split",
+        help="Held-out photos: keep (as in the dataset), holdout (every sixth photo), auto (keep if the dataset has "
+        "val, else holdout); train or val: all photos.",
+    ),
+]
+Licence = Annotated[str | None, typer.Option("--licence", metavar="TEXT", help="For photos whose records state none.")]
+Jobs = Annotated[int | None, typer.Option("-j", "--jobs", min=1, help="Processes; default: one a CPU core.")]
+DataFolder = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="DIR",
+        help="The data folder (docs/data.md); default: ../shared/data. With --people records: a dataset.",
+    ),
+]
+People = Annotated[
+    str | None,
+    typer.Option(
+        help="Held-out people: ccp (default), cutouts, full, built, folder; really occluded people: records; whole "
+        "photos: crowds, wild."
+    ),
+]
+Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of the scenes and corrupted masks; default: 0.")]
+Unoccluded = Annotated[bool | None, typer.Option(help="Add each person without an occluder; default: yes.")]
+PhotoLimit = Annotated[int | None, typer.Option("--limit", min=1, help="Use only the first photos of the dataset.")]
+PeopleLimit = Annotated[int | None, typer.Option("--limit", min=1, help="Number of people, spread evenly over all.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing set.")]
 
 # What a reader does to people whose masks no record may hold, by the kind of its note.
 _NOTED = {
     "empty": "left out: the mask is empty",
-    "outside": "mended: visible pixels lie outside the whole (amodal) mask, which is grown by them",
+    "outside": "repaired: visible pixels lie outside the amodal mask, which is extended by them",
 }
 
-_VALIDATION = ("ccp", "cutouts", "full", "built", "folder", "records", "crowds", "wild")
+_EVAL_PEOPLE = ("ccp", "cutouts", "full", "built", "folder", "records", "crowds", "wild")
+_WHOLE_PHOTOS = ("crowds", "wild")
+_HELP = "Build, convert, check and show the data of training and evaluation."
 
-app = typer.Typer(
-    add_completion=False,
-    rich_markup_mode=None,
-    no_args_is_help=True,
-    help="Build, convert, check and show what training and evaluation read.",
-)
+app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True, help=_HELP)
 
 
-@app.callback()
+@app.callback(help=_HELP)
 def _group() -> None:
-    """Build, convert, check and show what training and evaluation read."""
+    """Makes `app` a group of commands."""
+
+
+@app.command()
+def build_trainset(
+    output: SetFolderOrUrl,
+    source: Annotated[
+        str, typer.Argument(metavar="DATASET", help="A dataset or records file, or a records file's URL.")
+    ],
+    rules: Rules = None,
+    limits: Limits = None,
+    parser: PartsParser = None,
+    split: SplitChoice = None,
+    licence: Licence = None,
+    source_format: SourceFormat = None,
+    images: Images = None,
+    jobs: Jobs = None,
+    limit: PhotoLimit = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Select the whole, unoccluded people of a dataset and write them as a set to train on.
+
+    The set is parquet shards with a report. Run the same command again to resume an interrupted build. Formats of
+    DATASET are those of `data convert`.
+    """
+    if not _is_url(output):
+        check_folder(Path(output))
+    _build_trainset(
+        source, output, rules=rules, limits=limits or [], parser=parser, split=split, licence=licence,
+        source_format=source_format, images=images, limit=limit, jobs=jobs, overwrite=overwrite, quiet=quiet,
+    )  # fmt: skip
+
+
+@app.command()
+def build_evalset(
+    output: SetFolder,
+    root: DataFolder = None,
+    people: People = None,
+    seed: Seed = None,
+    unoccluded: Unoccluded = None,
+    source_format: SourceFormat = None,
+    images: Images = None,
+    limit: PeopleLimit = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write an evaluation set of held-out people with known amodal masks.
+
+    Each held-out person is occluded three times: by an object, by another person, and by something in front of the
+    lower body. With built or folder, --data names the built set, or the folder of photos and masks.
+
+    records takes --data as a dataset of --from FORMAT, and all people in it whose visible and amodal masks are both
+    known, unchanged. Their occluded content is unknown, so that only masks are measured. crowds and wild are whole
+    photos of several people, to measure detection on.
+    """
+    _build_evalset(
+        Path(output), root=root, people=people, seed=seed, unoccluded=unoccluded, source_format=source_format,
+        images=images, limit=limit, overwrite=overwrite, quiet=quiet,
+    )  # fmt: skip
 
 
 @app.command()
 def build(
-    output: Annotated[str, typer.Option("-o", "--output", metavar="DIR", help="Folder of the set; a URL for people.")],
+    output: SetFolderOrUrl,
     source: Annotated[
         str | None,
-        typer.Argument(metavar="[DATASET]", help="Select people from this dataset, or records file; a URL too."),
+        typer.Argument(metavar="[DATASET]", help="With it: `data build-trainset`. Without: `data build-evalset`."),
     ] = None,
-    rules: Annotated[
-        str | None,
-        typer.Option("--rules", metavar="LIST", help="all; or edge,size: these alone; or no-edge: all but these."),
-    ] = None,
-    limits: Annotated[
-        list[str] | None, typer.Option("--set", metavar="a=b", help="A rule's threshold, such as min_side_px=64.")
-    ] = None,
-    parser: Annotated[
-        str | None, typer.Option("--parser", help="Labels of body parts: own, none, or hf:MODEL, a SegFormer.")
-    ] = None,
-    split: Annotated[
-        str | None,
-        typer.Option(
-            "--split",
-            help="Who is val: keep (as the dataset has it), holdout (every sixth photo), auto (keep where it has val, "
-            "else holdout); or train or val for everyone.",
-        ),
-    ] = None,
-    licence: Annotated[
-        str | None, typer.Option("--licence", metavar="TEXT", help="Of photos whose records state none.")
-    ] = None,
+    rules: Rules = None,
+    limits: Limits = None,
+    parser: PartsParser = None,
+    split: SplitChoice = None,
+    licence: Licence = None,
     source_format: SourceFormat = None,
     images: Images = None,
-    jobs: Annotated[
-        int | None, typer.Option("-j", "--jobs", min=1, help="Processes; as many as there are cores if not given.")
-    ] = None,
-    root: Annotated[
-        str | None,
-        typer.Option(
-            "--data",
-            metavar="DIR",
-            help="Without DATASET: the data folder (docs/data.md); ../shared/data. For records: a dataset.",
-        ),
-    ] = None,
-    people: Annotated[
-        str | None,
-        typer.Option(
-            help="Without DATASET: held-out people: ccp, cutouts, full, built, folder; people really hidden: records; "
-            "whole photos: crowds, wild."
-        ),
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option("--seed", min=0, help="Without DATASET: same seed, same pictures; 0 if not given.")
-    ] = None,
-    unoccluded: Annotated[
-        bool | None, typer.Option(help="Without DATASET: add each person with nothing in front; done if not given.")
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option("--limit", min=1, help="The first photos of DATASET alone; without it so many people.")
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a set that is there.")] = False,
+    jobs: Jobs = None,
+    root: DataFolder = None,
+    people: People = None,
+    seed: Seed = None,
+    unoccluded: Unoccluded = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="As in the command that it stands for.")] = None,
+    overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """With DATASET: select whole people from it into a set to train on. Without: freeze a validation set.
-
-    A set of whole people is parquet shards with a report. A build that was interrupted goes on where it was. Formats of
-    DATASET are those of `data convert`.
-
-    A validation set hides each held-out person by an object, by a person, and by something low. built and folder take
-    --data as the built set, or the folder of photos and masks. records takes it as a dataset of --from FORMAT, and
-    everyone in it whose visible and whole masks are both known, as they are; nobody knows what is behind what hides
-    them, so masks alone are measured. crowds and wild are sets of whole photos with several people, for finding them.
-    """
-    from deocclude.errors import UsageError
-
+    """Earlier name of two commands: with DATASET `data build-trainset`, without it `data build-evalset`."""
     if source is not None:
-        # What is not given is None, so that a default is told from a wish.
-        frozen_only = {"--data": root, "--people": people, "--seed": seed}
-        frozen_only["--unoccluded" if unoccluded else "--no-unoccluded"] = unoccluded
-        for name, value in frozen_only.items():
-            if value is not None:
-                raise UsageError(f"{name} is for validation sets: leave it out, or leave out {source}")
-        if not _is_url(output):
-            check_folder(Path(output))
-        _build_people(
-            source, output, rules, limits or [], parser, split, licence, source_format, images, limit, jobs, overwrite,
-            quiet,
-        )  # fmt: skip
+        # An option that is not given is None, which tells a default from a request.
+        eval_only = {"--data": root, "--people": people, "--seed": seed}
+        eval_only["--unoccluded" if unoccluded else "--no-unoccluded"] = unoccluded
+        _refuse(eval_only, f"is for evaluation sets: leave it out, or leave out {source}")
+        _say_which("build-trainset", "a training set", quiet)
+        build_trainset(
+            output, source, rules, limits, parser, split, licence, source_format, images, jobs, limit, overwrite, quiet
+        )
         return
-    given = {
-        "--rules": rules, "--set": limits, "--parser": parser, "--split": split, "--licence": licence, "-j": jobs,
+    train_only: dict[str, object] = {
+        "--rules": rules, "--set": limits or None, "--parser": parser, "--split": split, "--licence": licence,
+        "-j": jobs,
     }  # fmt: skip
     if people != "records":
-        given |= {"--from": source_format, "--images": images}
-    for name, value in given.items():
-        if value:
-            raise UsageError(f"{name} is for selecting people: name the dataset, `data build DATASET -o {output}`")
+        train_only |= {"--from": source_format, "--images": images}
+    _refuse(train_only, f"is for training sets: name the dataset, `data build-trainset DATASET -o {output}`")
+    _say_which("build-evalset", "an evaluation set", quiet)
+    build_evalset(output, root, people, seed, unoccluded, source_format, images, limit, overwrite, quiet)
+
+
+def _refuse(options: dict[str, object], why: str) -> None:
+    """Raise UsageError for the first of the options that is given."""
+    from deocclude.errors import UsageError
+
+    for name, value in options.items():
+        if value is not None:
+            raise UsageError(f"{name} {why}")
+
+
+def _say_which(command: str, kind: str, quiet: bool) -> None:
+    if not quiet:
+        typer.echo(f"data build: writes {kind}, as `data {command}` does", err=True)
+
+
+def _build_evalset(
+    folder: Path, *, root: str | None, people: str | None, seed: int | None, unoccluded: bool | None,
+    source_format: str | None, images: Path | None, limit: int | None, overwrite: bool, quiet: bool,
+) -> None:  # fmt: skip
+    from deocclude.errors import UsageError
+
     if people == "records" and root is None:
         raise UsageError("--people records: name the dataset, or records file, with --data")
     people, root, seed = people or "ccp", root or "../shared/data", seed or 0
-    if people not in _VALIDATION:
-        raise UsageError(f"--people must be {', '.join(_VALIDATION[:-1])} or {_VALIDATION[-1]}, got {people!r}")
-    folder = Path(output)
+    if people not in _EVAL_PEOPLE:
+        raise UsageError(f"--people must be {', '.join(_EVAL_PEOPLE[:-1])} or {_EVAL_PEOPLE[-1]}, got {people!r}")
+    if people != "records":
+        _refuse({"--from": source_format, "--images": images}, "is for --people records")
+    if people in _WHOLE_PHOTOS:
+        single = {"--limit": limit, "--unoccluded or --no-unoccluded": unoccluded}
+        _refuse(single, f"is for sets of single people: leave it out with --people {people}")
     check_folder(folder.parent)
     from deocclude.data.evalsets.build import build_eval_set, build_scene_set
 
-    if people in ("crowds", "wild"):
-        for name, value in {"--limit": limit, "--unoccluded or --no-unoccluded": unoccluded}.items():
-            if value is not None:
-                raise UsageError(f"{name} is for sets of single people: leave it out with --people {people}")
+    if people in _WHOLE_PHOTOS:
         scenes = build_scene_set(folder, Path(root), kind=people, seed=seed, overwrite=overwrite)
         if not quiet:
             typer.echo(f"{folder}: {len(scenes.records)} photos of {sum(r.people for r in scenes.records)} people")
@@ -164,26 +236,17 @@ def build(
         typer.echo(f"{folder}: {len(eval_set)} records of {len({r.person_id for r in eval_set})} people")
 
 
-def _build_people(
-    source: str,
-    output: str,
-    rules: str | None,
-    limits: list[str],
-    parser: str | None,
-    split: str | None,
-    licence: str | None,
-    source_format: str | None,
-    images: Path | None,
-    limit: int | None,
-    jobs: int | None,
-    overwrite: bool,
-    quiet: bool,
-) -> None:
+def _build_trainset(
+    source: str, output: str, *, rules: str | None, limits: list[str], parser: str | None, split: str | None,
+    licence: str | None, source_format: str | None, images: Path | None, limit: int | None, jobs: int | None,
+    overwrite: bool, quiet: bool,
+) -> None:  # fmt: skip
     from deocclude.data.sources.selection import read_limits, read_rules
-    from deocclude.data.trainsets.build import build, open_records
+    from deocclude.data.sources.splits import Split, choose_split, missing_splits
+    from deocclude.data.trainsets.build import build as build_set
+    from deocclude.data.trainsets.build import open_records
     from deocclude.data.trainsets.parsers import check_parser
     from deocclude.data.trainsets.photo import BuildSettings
-    from deocclude.data.trainsets.splits import Split, choose_split, missing_splits
     from deocclude.errors import UsageError
 
     if split not in (None, "auto", *get_args(Split)):
@@ -196,17 +259,11 @@ def _build_people(
         choose_split(source, source_format) if split in (None, "auto") else split,
         licence,
     )
-    with _counting(shown=not quiet) as advance:
-        state = build(
-            records,
-            output,
-            settings,
-            source=source,
-            limit=limit,
-            jobs=jobs or _cores(),
-            overwrite=overwrite,
+    with _counting(visible=not quiet) as advance:
+        state = build_set(
+            records, output, settings, source=source, limit=limit, jobs=jobs or _cores(), overwrite=overwrite,
             advance=advance,
-        )
+        )  # fmt: skip
     tally = state.tally
     for problem in tally.problems:
         typer.echo(f"left out: {problem}", err=True)
@@ -225,23 +282,25 @@ def _is_url(place: str) -> bool:
 
 
 def _cores() -> int:
-    """How many this process may use."""
+    """How many CPU cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @app.command()
 def poses(
     config: Annotated[
-        Path, typer.Option("-c", "--config", metavar="FILE", help="The training config to draw people by.")
+        Path, typer.Option("-c", "--config", metavar="FILE", help="The training config whose people are clustered.")
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.npz", help="Where the centres go.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.npz", help="File of the cluster centres.")],
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="a.b=c", help="Override a key of the config.")
     ] = None,
-    sheet: Annotated[Path | None, typer.Option("--sheet", metavar="FILE.png", help="Draw the centres.")] = None,
+    sheet: Annotated[
+        Path | None, typer.Option("--sheet", metavar="FILE.png", help="Image of the cluster centres.")
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Compute the typical pose masks: k-means centres of synthetically occluded training silhouettes."""
+    """Compute the typical poses: k-means centres of synthetically occluded training silhouettes."""
     from deocclude.errors import ConfigError, UsageError
     from deocclude.train.config import load_config
 
@@ -255,7 +314,7 @@ def poses(
     from deocclude.io.images import save_image
     from deocclude.train.mask_stage import draw_poses
 
-    # Before minutes of work, not after.
+    # Checked before minutes of work.
     for path in (output, sheet):
         if path is not None:
             check_folder(path.parent)
@@ -273,16 +332,16 @@ def convert(
     target: Annotated[Path, typer.Argument(metavar="TO", help="A file, or a folder for records.jsonl.")],
     source_format: SourceFormat = None,
     target_format: Annotated[
-        str, typer.Option("--to", metavar="FORMAT", help="Of TO: records or coco-amodal.")
+        str, typer.Option("--to", metavar="FORMAT", help="Format of TO: records or coco-amodal.")
     ] = "records",
     images: Images = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Convert a dataset: who is in each photo, with visible, whole and parsing masks as far as they are known.
+    """Convert a dataset: the people of each photo, with visible, amodal and parsing masks as far as they are known.
 
     Formats: ahp, ccp, cihp, coco, coco-amodal, cutouts, kins, lip, masks, records, sbd, voc, whole-masks; docs/data.md
-    says what each is. Photos stay where they are: what is written names them relative to its own place.
+    describes them. Photos are not copied: the written file names them relative to its own folder.
     """
     from deocclude.data.datasets.convert import plan_conversion
 
@@ -295,11 +354,11 @@ def convert(
         overwrite=overwrite,
     )
     check_folder(conversion.output.parent)
-    with _counting(shown=not quiet) as advance:
+    with _counting(visible=not quiet) as advance:
         counts = conversion.run(lambda: advance(1))
-    for kind, words in _NOTED.items():
+    for kind, action in _NOTED.items():
         if counts.noted[kind]:
-            typer.echo(f"{counts.noted[kind]} people {words}; data check names them", err=True)
+            typer.echo(f"{counts.noted[kind]} people {action}; data check names them", err=True)
     if not quiet:
         typer.echo(f"{conversion.output}: {describe_counts(counts)}")
 
@@ -313,10 +372,10 @@ def check(
     images: Images = None,
     quiet: Quiet = False,
 ) -> None:
-    """Find what is wrong with data; one line a fault, and exit code 1 where there is any.
+    """Check data; one line a fault, and exit code 1 where there is any.
 
-    Wrong sizes, empty masks, visible pixels outside the whole mask, photos that cannot be read or look alike across
-    splits, and licences that are not stated.
+    Faults: wrong sizes, empty masks, visible pixels outside the amodal mask, unreadable photos, near-duplicate photos
+    in different splits, and licences that are not stated.
     """
     from collections import Counter
 
@@ -342,14 +401,14 @@ def show(
     place: Annotated[
         str, typer.Argument(metavar="DATA", help="A built set, records file, photos with masks, dataset.")
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.html", help="The page.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.html", help="The page to write.")],
     source_format: SourceFormat = None,
     images: Images = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="No more pictures than that.")] = 100,
-    skip: Annotated[int, typer.Option("--skip", min=0, help="Leave out that many first: the next page.")] = 0,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Most images on the page.")] = 100,
+    skip: Annotated[int, typer.Option("--skip", min=0, help="Skip the first images: the next page.")] = 0,
     quiet: Quiet = False,
 ) -> None:
-    """Write an HTML page with pictures of who is in data; it holds its pictures itself."""
+    """Write an HTML page that shows the people of a dataset; the images are embedded."""
     from deocclude.data.inspection.html_page import show_page
     from deocclude.io.images import save_text
 
@@ -361,7 +420,7 @@ def show(
 
 
 def describe_counts(counts: Counts) -> str:
-    """What went through a conversion, in words."""
+    """A one-line summary of a conversion."""
     parts = [f"{counts.people} people", f"{counts.whole} of them whole", f"{counts.parsed} with parsing"]
     if counts.crowds:
         parts.append(f"{counts.crowds} crowds")
@@ -372,9 +431,9 @@ def describe_counts(counts: Counts) -> str:
 
 
 @contextlib.contextmanager
-def _counting(shown: bool) -> Iterator[Callable[[int], None]]:
-    """Photos so far on stderr, only where stderr is a terminal; how many there will be is not known before the end."""
-    if not shown or not sys.stderr.isatty():
+def _counting(visible: bool) -> Iterator[Callable[[int], None]]:
+    """A counter of photos on stderr, only where stderr is a terminal; the total is unknown before the end."""
+    if not visible or not sys.stderr.isatty():
         yield lambda _: None
         return
     from rich.console import Console

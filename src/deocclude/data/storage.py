@@ -1,4 +1,4 @@
-"""A folder on a disk or in an object store: whole files in, whole files out, through fsspec."""
+"""A folder on a disk or in an object store: complete files are read and written, through fsspec."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from deocclude.io.images import write_whole
 
 
 def is_url(place: str) -> bool:
-    """Whether a place is a URL such as s3://bucket/people, and not a path."""
+    """Whether a place is a URL such as s3://bucket/people, not a path."""
     return "://" in place
 
 
 def join(place: str, name: str) -> str:
-    """A name below a place, or the name itself where it is a URL or an absolute path."""
+    """A name relative to a place, or the name itself if it is a URL or an absolute path."""
     if is_url(name) or not is_url(place):
         return name if is_url(name) else str(Path(place) / name)
     return name if name.startswith("/") else f"{place.rstrip('/')}/{name}"
 
 
 def read_bytes(place: str) -> bytes:
-    """A file of a disk or an object store. Raises InputError naming it."""
+    """Content of a file on a disk or in an object store. Raises InputError naming it."""
     try:
         if not is_url(place):
             return Path(place).read_bytes()
@@ -36,7 +36,7 @@ def read_bytes(place: str) -> bytes:
 
 
 def size_of(place: str) -> int | None:
-    """Bytes of a file of a disk or an object store; None where it is not there, or a store does not say."""
+    """Size in bytes of a file on a disk or in an object store; None where it is missing or the store has no size."""
     try:
         if not is_url(place):
             return Path(place).stat().st_size
@@ -47,7 +47,7 @@ def size_of(place: str) -> int | None:
 
 
 def read_lines(place: str) -> Iterator[str]:
-    """Lines of a UTF-8 text file of a disk or an object store, as they come. Raises InputError naming it."""
+    """Lines of a UTF-8 text file on a disk or in an object store, one at a time. Raises InputError naming it."""
     try:
         if not is_url(place):
             with open(place, encoding="utf-8") as lines:
@@ -62,10 +62,10 @@ def read_lines(place: str) -> Iterator[str]:
 
 
 class Folder:
-    """A folder by its path or URL. Files appear whole or not at all: by renaming on a disk, by the store elsewhere."""
+    """A folder by path or URL. Files appear complete or not at all: by renaming on a disk, by the store elsewhere."""
 
     def __init__(self, place: str) -> None:
-        """Makes nothing yet. Raises UsageError for a URL that no installed package can open."""
+        """Creates nothing yet. Raises UsageError for a URL that no installed package can open."""
         self.place = place.rstrip("/") if is_url(place) else place
         self._fs, self._root = _file_system(self.place) if is_url(place) else (None, place)
 
@@ -74,11 +74,11 @@ class Folder:
         return join(self.place, name)
 
     def has(self, name: str) -> bool:
-        """Whether a file of that name is there."""
+        """Whether a file of that name exists."""
         return self._fs.isfile(f"{self._root}/{name}") if self._fs else Path(self.place, name).is_file()
 
     def is_empty(self) -> bool:
-        """Whether nothing is there, the folder itself included."""
+        """Whether the folder is empty or does not exist."""
         if self._fs:
             return not self._fs.exists(self._root) or not self._fs.ls(self._root)
         folder = Path(self.place)
@@ -89,7 +89,7 @@ class Folder:
         return read_bytes(self.at(name))
 
     def write(self, name: str, content: bytes) -> None:
-        """Put a file there. Raises DeoccludeError naming it."""
+        """Write a file. Raises DeoccludeError naming it."""
         if self._fs is None:
             write_whole(Path(self.place, name), lambda file: file.write(content))
             return
@@ -100,12 +100,12 @@ class Folder:
             raise DeoccludeError(f"cannot write {self.at(name)}: {error.strerror or error}") from error
 
     def remove_folder(self, name: str) -> None:
-        """Remove a folder of a disk with all that is in it, where there is one."""
+        """Remove a subfolder and its content, where it exists; only on a disk."""
         if self._fs is None:
             shutil.rmtree(Path(self.place, name), ignore_errors=True)
 
     def remove(self, name: str) -> None:
-        """Remove a file that is there."""
+        """Remove an existing file."""
         if self._fs:
             self._fs.rm_file(f"{self._root}/{name}")
         else:
@@ -113,7 +113,7 @@ class Folder:
 
 
 def _file_system(url: str) -> tuple[Any, str]:
-    """fsspec's file system of a URL, and the path in it."""
+    """fsspec's file system of a URL, and the path in it. Raises MissingPackageError and UsageError."""
     from fsspec.core import url_to_fs
 
     try:

@@ -33,7 +33,7 @@ from deocclude.imaging.rle import encode_rle
 
 
 def test_coco_gives_what_is_seen(tmp_path: Path) -> None:
-    one, nobody = coco_instances.read(make_coco(tmp_path))
+    one, empty = coco_instances.read(make_coco(tmp_path))
     assert (one.image, one.size_hw, one.source, one.id, one.split, one.licence) == (
         str(tmp_path / "val2017" / "000000000009.jpg"), SIZE_HW, "coco", "9", "val", "Attribution License",
     )  # fmt: skip
@@ -46,7 +46,7 @@ def test_coco_gives_what_is_seen(tmp_path: Path) -> None:
     (dog,) = one.things
     assert (dog.name, dog.depth_order) == ("dog", None)
     np.testing.assert_array_equal(dog.visible.mask(), box(0, 0, 2, 2))
-    assert (nobody.id, nobody.people, nobody.things) == ("25", (), ())
+    assert (empty.id, empty.people, empty.things) == ("25", (), ())
 
 
 @pytest.mark.parametrize("key", ["visible_segmentation", "visible_mask"])
@@ -115,9 +115,9 @@ def test_an_annotation_that_is_wrong_costs_its_photo_alone(tmp_path: Path) -> No
     path = make_coco(tmp_path)
     content = json.loads(path.read_text())
     content["annotations"][0]["segmentation"] = "abc"
-    bad, nobody = with_unusable(coco_instances.read(write_json(path, content)))
+    bad, empty = with_unusable(coco_instances.read(write_json(path, content)))
     assert isinstance(bad, UnusablePhoto) and "annotations[0]: segmentation must be a list" in bad.what
-    assert nobody.id == "25"
+    assert empty.id == "25"
 
 
 def test_coco_that_is_wrong_is_named(tmp_path: Path) -> None:
@@ -147,9 +147,12 @@ def test_coco_without_licences_or_segmentations_is_read(tmp_path: Path) -> None:
     content["licenses"] = None
     del content["annotations"][0]["segmentation"]
     content["annotations"][3]["segmentation"] = None
-    one, nobody = coco_instances.read(write_json(path, content))
-    assert (one.licence, [person.id for person in one.people], nobody.people) == (None, ["503"], ())
-    assert [(note.kind, note.person) for note in (*one.notes, *nobody.notes)] == [("empty", "501"), ("empty", "504")]
+    one, empty = coco_instances.read(write_json(path, content))
+    assert (one.licence, [person.id for person in one.people], empty.people) == (None, ["503"], ())
+    assert [(note.kind, note.person) for note in (*one.notes, *empty.notes)] == [
+        ("empty", "501"),
+        ("empty", "504"),
+    ]
 
 
 def test_annotations_of_photos_that_are_not_listed_are_counted(

@@ -110,7 +110,7 @@ def test_what_coco_amodal_cannot_hold_is_told(tmp_path: Path) -> None:
         assert name.writer is None or set(name.writer.cannot_hold) <= set(DETAILS)
 
 
-def test_people_left_out_or_mended_are_counted(tmp_path: Path) -> None:
+def test_people_left_out_or_repaired_are_counted(tmp_path: Path) -> None:
     source = make_coco(tmp_path / "COCO")
     content = json.loads(source.read_text())
     content["annotations"][0]["visible_mask"] = [polygon(2, 1, 7, 11)]
@@ -118,9 +118,9 @@ def test_people_left_out_or_mended_are_counted(tmp_path: Path) -> None:
     assert done.exit_code == 0 and "1 people, 1 of them whole" in done.stdout, done.output
     empty, outside = done.stderr.splitlines()
     assert empty == "1 people left out: the mask is empty; data check names them"
-    assert outside.startswith("1 people mended: visible pixels lie outside the whole (amodal) mask")
-    (person, _), nobody = (record.people for record in records_file.read(tmp_path / "r.jsonl"))
-    assert (person.amodal, nobody) == (person.visible, ())
+    assert outside.startswith("1 people repaired: visible pixels lie outside the amodal mask")
+    (person, _), empty = (record.people for record in records_file.read(tmp_path / "r.jsonl"))
+    assert (person.amodal, empty) == (person.visible, ())
     assert "notes" not in json.loads((tmp_path / "r.jsonl").read_text().splitlines()[0])
 
 
@@ -161,7 +161,7 @@ def test_nobody_and_nothing_are_errors(tmp_path: Path) -> None:
     for file in (source / "train" / "Annotations").iterdir():
         write_labels(file, FIRST * 0)
     done = convert(source, tmp_path / "out")
-    assert (done.exit_code, done.stderr) == (1, f"error: {source}: nobody in its 2 photos\n")
+    assert (done.exit_code, done.stderr) == (1, f"error: {source}: no person in its 2 photos\n")
     for file in (source / "train" / "Annotations").iterdir():
         file.unlink()
     done = convert(source, tmp_path / "out")

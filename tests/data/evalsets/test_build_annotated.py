@@ -62,10 +62,10 @@ def test_any_format_that_knows_both_masks_is_read(tmp_path: Path, make, images: 
 def test_what_cannot_be_frozen_is_named_and_leaves_nothing(tmp_path: Path) -> None:
     out = tmp_path / "set"
     photos = make_masks(tmp_path / "photos")
-    nobody = r"photos: nobody of 3 people in 2 photos has both a visible and a whole mask"
-    with pytest.raises(InputError, match=rf"{nobody}$"):
+    message = r"photos: none of 3 people in 2 photos has both a visible and an amodal mask"
+    with pytest.raises(InputError, match=rf"{message}$"):
         build_annotated_set(out, str(photos), source_format="masks")
-    with pytest.raises(InputError, match=rf"{nobody} and is hidden in part$"):
+    with pytest.raises(InputError, match=rf"{message} and is partly occluded$"):
         build_annotated_set(out, str(photos), source_format="whole-masks", unoccluded=False)
     source = write_annotated(tmp_path / "drawn")
     with pytest.raises(UsageError, match="--images is for formats that are a JSON file"):

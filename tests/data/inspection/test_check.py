@@ -118,10 +118,10 @@ def test_parts_outside_the_body(tmp_path: Path) -> None:
 
 
 def test_people_whom_a_folders_reader_leaves_out_are_told(tmp_path: Path) -> None:
-    nobody = np.zeros((12, 16), np.uint8)
+    empty = np.zeros((12, 16), np.uint8)
     ahp, lip, sbd = make_ahp(tmp_path / "ahp"), make_lip(tmp_path / "lip"), make_sbd(tmp_path / "sbd")
-    write_labels(ahp / "train" / "Annotations" / "b2.png", nobody)
-    write_labels(next(lip.glob("**/78_2.png")), nobody)
+    write_labels(ahp / "train" / "Annotations" / "b2.png", empty)
+    write_labels(next(lip.glob("**/78_2.png")), empty)
     (objects,) = sbd.glob("**/2008_000003.mat")
     savemat(objects, {"GTinst": {"Segmentation": people_numbers() % 2, "Categories": np.array([[15], [15]])}})
     for root, name, person in ((ahp, "b2.jpg", 1), (lip, "78_2.jpg", 1), (sbd, "2008_000003.jpg", 2)):
@@ -153,7 +153,7 @@ def test_photos_of_one_name_are_a_fault(tmp_path: Path) -> None:
     images = draw_photos(tmp_path / "photos", 2) / "images"
     write_picture(images / "photo00.png", np.random.default_rng(0).integers(0, 256, (180, 320, 3), np.uint8))
     assert faults_of(tmp_path / "photos") == [
-        ("duplicate", f"{images}/photo00.png: has the name of {images}/photo00.jpg: nothing tells whose its masks are"),
+        ("duplicate", f"{images}/photo00.png: has the name of {images}/photo00.jpg: its masks are ambiguous"),
     ]
 
 

@@ -101,14 +101,14 @@ def test_whoever_is_known_is_taken_out_of_boxes(library: Library) -> None:
         companions: SynthesisConfig(p_clutter=0.0, p_unoccluded=1.0, p_cut_by_edge=0.0, p_companion=companions)
         for companions in (0.0, 1.0)
     }
-    nobody, holed = {}, {}
+    is_negative, holed = {}, {}
     for companions, synthesis in scenes.items():
         drawn = [draw_sample(library, np.random.default_rng(i), synthesis, crop, SIZE) for i in range(24)]
-        nobody[companions] = [not s["visible"].any() for s in drawn]
+        is_negative[companions] = [not s["visible"].any() for s in drawn]
         boxes = [s["initial"].any(1)[:, None] & s["initial"].any(0)[None, :] for s in drawn]
         holed[companions] = [(box != s["initial"]).any() for box, s in zip(boxes, drawn, strict=True)]
-    assert np.mean(nobody[0.0]) > 0.9, "with nobody else there, nobody is left"
-    assert np.mean(nobody[1.0]) < 0.8 and np.mean(holed[1.0]) > 0.6
+    assert np.mean(is_negative[0.0]) > 0.9, "with nobody else there, nobody is left"
+    assert np.mean(is_negative[1.0]) < 0.8 and np.mean(holed[1.0]) > 0.6
     assert not any(
         (draw_sample(library, np.random.default_rng(i), scenes[0.0], CropConfig(p_box=1.0), SIZE)["visible"]).sum() == 0
         for i in range(6)

@@ -94,5 +94,5 @@ def test_the_share_of_real_people_is_as_asked(library: Library, data_root: Path)
 
 def test_nobody_to_draw_is_an_error() -> None:
     empty = replace(photo(), boxes_xyxy={7: (100.0, 5.0, 105.0, 15.0)})
-    with pytest.raises(InputError, match="nobody of at least 32 px in 1 real photos"):
+    with pytest.raises(InputError, match="no person of at least 32 px in 1 real photos"):
         RealPeople([empty])

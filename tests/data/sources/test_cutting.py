@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deocclude.data.sources.cutting import MIN_PLACE_PX, cut_out, free_part, place_without_people
+from deocclude.data.sources.cutting import MIN_BACKGROUND_PX, background_without_people, cut_out, free_region
 
 
 def photo_of(size_hw: tuple[int, int]) -> np.ndarray:
@@ -51,15 +51,15 @@ def test_the_largest_part_beside_everyone_is_free() -> None:
     first, second = np.zeros((2, 300, 400), bool)
     first[100:200, 40:80] = True
     second[100:200, 90:140] = True
-    assert free_part((300, 400), [first, second]) == (slice(0, 300), slice(145, 400))
+    assert free_region((300, 400), [first, second]) == (slice(0, 300), slice(145, 400))
     np.testing.assert_array_equal(
-        place_without_people(photo_of((300, 400)), [first, second]), photo_of((300, 400))[:, 145:]
+        background_without_people(photo_of((300, 400)), [first, second]), photo_of((300, 400))[:, 145:]
     )
-    assert free_part((300, 400), []) == (slice(0, 300), slice(0, 400))
+    assert free_region((300, 400), []) == (slice(0, 300), slice(0, 400))
     second[:, 290:] = True
-    assert free_part((300, 400), [first, second]) is None
-    assert free_part((MIN_PLACE_PX - 1, 400), []) is None
+    assert free_region((300, 400), [first, second]) is None
+    assert free_region((MIN_BACKGROUND_PX - 1, 400), []) is None
 
 
 def test_a_large_place_is_shrunk() -> None:
-    assert place_without_people(photo_of((1000, 1440)), []).shape == (500, 720, 3)
+    assert background_without_people(photo_of((1000, 1440)), []).shape == (500, 720, 3)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from deocclude.data.sources.layers import PersonPhoto
-from deocclude.data.sources.lazy import Everyone, Joined, Lazy, Picked, trait_of
+from deocclude.data.sources.lazy import Joined, JoinedPeople, Lazy, Selected, trait_of
 
 
 class Squares(Lazy[int]):
@@ -40,9 +40,9 @@ def test_the_last_ones_are_kept() -> None:
 def test_parts_and_chains_of_sequences() -> None:
     joined = Joined([Squares(3, 0), [], [70, 80]])
     assert list(joined) == [0, 1, 4, 70, 80] and joined[-1] == 80
-    assert list(Picked(joined, [4, 1])) == [80, 1]
+    assert list(Selected(joined, [4, 1])) == [80, 1]
     assert list(Joined([])) == []
-    assert list(pickle.loads(pickle.dumps(Picked(joined, [3])))) == [70], "loaders of samples are processes"
+    assert list(pickle.loads(pickle.dumps(Selected(joined, [3])))) == [70], "loaders of samples are processes"
 
 
 def test_traits_are_known_without_reading() -> None:
@@ -51,7 +51,7 @@ def test_traits_are_known_without_reading() -> None:
             raise AssertionError("was read")
 
     unread = Unread(2, traits={"whole": np.array([True, False]), "has_background": np.array([True, True])})
-    everyone = Everyone([unread, [person(False), person(True)]])
+    everyone = JoinedPeople([unread, [person(False), person(True)]])
     assert trait_of(everyone, "whole").tolist() == [True, False, False, True]
     assert trait_of(everyone, "has_background").tolist() == [True, True, False, False]
-    assert trait_of(Picked(everyone, [3, 1]), "whole").tolist() == [True, False]
+    assert trait_of(Selected(everyone, [3, 1]), "whole").tolist() == [True, False]

@@ -10,9 +10,9 @@ import pytest
 
 from datafolder import CCP_TRAIN, CCP_VAL, OBJECTS, drawn_library
 from deocclude.data.samples.person_samples import CropConfig, SampleStream
-from deocclude.data.sources.holdout import held_out
 from deocclude.data.sources.library import Places, SourceWeights, load_library
 from deocclude.data.sources.readers import MIXED_GROUPS
+from deocclude.data.sources.splits import held_out
 from deocclude.data.synthesis.config import SynthesisConfig
 from deocclude.data.synthesis.multi_person import AssetPool, CrowdConfig, draw_crowd
 from deocclude.data.trainsets.build import build, open_records
@@ -141,6 +141,6 @@ def test_sources_with_a_path_of_their_own_need_it(tmp_path: Path) -> None:
 
 def test_a_cast_of_people_is_drawn_without_reading_them(built: str, tmp_path: Path) -> None:
     library = load_library(tmp_path, "train", SourceWeights(0, 0, 0, 0, built=1), Places(built=built))
-    cast = AssetPool.of(library)
-    assert len(cast.people) == len(cast.hosts) == 10 and cast.people_shares.sum() == pytest.approx(1)
-    assert draw_crowd(cast, np.random.default_rng(0), CrowdConfig(), 128).photo.shape[2] == 3
+    pool = AssetPool.of(library)
+    assert len(pool.people) == len(pool.photo_owners) == 10 and pool.people_shares.sum() == pytest.approx(1)
+    assert draw_crowd(pool, np.random.default_rng(0), CrowdConfig(), 128).photo.shape[2] == 3

@@ -7,7 +7,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from deocclude.data.sources.perceptual_hash import Lookalikes, dhash
+from deocclude.data.sources.perceptual_hash import NearDuplicates, dhash
 
 
 def test_bits_are_steps_to_the_right() -> None:
@@ -31,7 +31,7 @@ def test_a_smaller_and_worse_copy_is_known_and_another_photo_is_not() -> None:
 
 
 def test_only_photos_of_other_splits_count() -> None:
-    met = Lookalikes()
+    met = NearDuplicates()
     code = 0x0123456789ABCDEF
     assert met.add(code, "a", "train") is None
     assert met.add(code ^ 0b111, "b", "train") is None, "twice in one split harms no figure"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -41,6 +42,13 @@ def test_ccp_gives_photo_silhouette_and_groups(data_root: Path) -> None:
         # feathering rounds corners, no more
         assert (person.mask ^ (garments > 0)).sum() <= 0.03 * (garments > 0).sum()
         assert person.has_background and person.whole
+
+
+def test_ccp_keeps_the_order_of_its_split_list(copied: Path) -> None:
+    (copied / "ccp" / "splits.json").write_text(json.dumps({"val": CCP_VAL[::-1], "note": "carried things count"}))
+    assert [p.name for p in read_ccp(copied / "ccp", "val")] == [f"ccp/{i}" for i in CCP_VAL[::-1]]
+    with pytest.raises(InputError, match=r"has no split 'note': it has val"):
+        read_ccp(copied / "ccp", "note")
 
 
 def test_ccp_without_a_split_is_every_label(data_root: Path) -> None:
@@ -96,6 +104,14 @@ def test_photos_of_several_people_and_empty_masks_are_skipped(tmp_path: Path) ->
     assert [p.name.partition("/")[2] for p in others] == ["speck"]
 
 
+def test_a_photo_with_several_masks_is_refused(tmp_path: Path) -> None:
+    figure = draw_figure(np.random.default_rng(0))
+    write_photo_and_mask(tmp_path, "two", figure.rgb, figure.mask)
+    shutil.copy(tmp_path / "masks" / "two.png", tmp_path / "masks" / "two_2.png")
+    with pytest.raises(InputError, match=r"two\.jpg: expected one mask a photo, got 2"):
+        list(read_image_mask_folder(tmp_path, whole=True))
+
+
 def test_layers_lose_their_rim(data_root: Path) -> None:
     path = data_root / "cutouts" / "objects" / "object1.png"  # a board, 34 x 50 px opaque
     layer = read_layer(path, erode_px=2)
@@ -133,7 +149,7 @@ def test_ccp_names_what_is_broken(copied: Path) -> None:
     with pytest.raises(InputError, match=r"0011\.mat: not a readable"):
         list(read_ccp(ccp, "val"))
     (ccp / "photos" / "0010.jpg").write_bytes(b"no picture")
-    with pytest.raises(InputError, match=r"0010\.jpg: not a readable image"):
+    with pytest.raises(InputError, match=r"0010\.jpg: not a readable photo"):
         list(read_ccp(ccp, "val"))
     (ccp / "splits.json").write_text("{")
     with pytest.raises(InputError, match=r"splits\.json: not valid JSON"):
@@ -149,9 +165,7 @@ def test_a_label_of_another_size_is_named(copied: Path) -> None:
 def test_other_readers_name_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=f"cut-out people not found: looked for {tmp_path / 'people'}"):
         read_cutout_people(tmp_path / "people")
-    with pytest.raises(
-        InputError, match=f"masks of an image \\+ mask folder not found: looked for {tmp_path / 'masks'}"
-    ):
+    with pytest.raises(InputError, match=f"images of an image . mask folder not found: looked for {tmp_path}/images"):
         read_image_mask_folder(tmp_path, whole=True)
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=rf"backgrounds: no image \(\.jpg, .*\) in {tmp_path / 'empty'}"):
@@ -159,15 +173,17 @@ def test_other_readers_name_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="objects not found"):
         image_files(tmp_path / "objects", "objects")
     write_picture(tmp_path / "images" / "a.jpg", np.zeros((8, 8, 3), np.uint8))
+    with pytest.raises(InputError, match=f"masks of an image . mask folder not found: looked for {tmp_path}/masks"):
+        read_image_mask_folder(tmp_path, whole=True)
     (tmp_path / "masks").mkdir()
-    with pytest.raises(InputError, match=f"mask not found: looked for {tmp_path / 'masks' / 'a.png'}"):
+    with pytest.raises(InputError, match=f"a.jpg: has no mask: looked for {tmp_path / 'masks' / 'a.png'}"):
         list(read_image_mask_folder(tmp_path, whole=True))
 
 
 def test_other_readers_name_what_does_not_fit(tmp_path: Path) -> None:
     write_picture(tmp_path / "images" / "a.jpg", np.zeros((8, 8, 3), np.uint8))
     write_picture(tmp_path / "masks" / "a.png", np.zeros((8, 9), np.uint8))
-    with pytest.raises(InputError, match=r"a\.jpg: mask must have the photo's size \(8, 8\) \(HxW\), got \(8, 9\)"):
+    with pytest.raises(InputError, match=r"a\.png: must have the photo's size \(8, 8\) \(HxW\), got \(8, 9\)"):
         list(read_image_mask_folder(tmp_path, whole=True))
     write_picture(tmp_path / "opaque.png", np.zeros((8, 8, 3), np.uint8))
     with pytest.raises(InputError, match=r"opaque\.png: expected an RGBA image"):

@@ -12,7 +12,7 @@ import pytest
 
 from datafolder import WILD
 from deocclude.data.samples.detector_samples import MAX_PEOPLE, PeopleSample, crop_wild, mosaic, to_batch, whole_wild
-from deocclude.data.sources.real_photos import WildPhoto, people_of, read_wild
+from deocclude.data.sources.real_photos import WildPhoto, read_wild, visible_people
 from deocclude.errors import InputError
 
 
@@ -81,7 +81,7 @@ def test_people_are_cut_out_of_real_photos_as_far_as_they_are_seen() -> None:
         np.kron(one.ignore, np.ones((3, 3), bool)),
         {3: (30.0, 15.0, 90.0, 105.0)},
     )
-    (layer,) = people_of([one, large])
+    (layer,) = visible_people([one, large])
     assert layer.name == "wild/y/3", "whoever is small is left out"
     x0, y0, x1, y1 = layer.box_xyxy
     assert (x1 - x0, y1 - y0) == pytest.approx((58, 88), abs=1), "less a pixel of the rim"
@@ -90,8 +90,8 @@ def test_people_are_cut_out_of_real_photos_as_far_as_they_are_seen() -> None:
 
 def test_four_samples_share_a_frame() -> None:
     parts = [whole_wild(photo(), 40) for _ in range(3)]
-    nobody = WildPhoto("wild/n", photo().rgb, np.zeros((40, 80), np.uint8), np.zeros((40, 80), bool), {})
-    parts.insert(1, whole_wild(nobody, 40))
+    is_negative = WildPhoto("wild/n", photo().rgb, np.zeros((40, 80), np.uint8), np.zeros((40, 80), bool), {})
+    parts.insert(1, whole_wild(is_negative, 40))
     together = mosaic(parts)
     assert together.photo.shape == (80, 80, 3) and together.counted.tolist() == [True] * 3
     first = parts[0].boxes_xyxy[0]

@@ -144,7 +144,7 @@ def test_boxes_lean_towards_whoever_is_close(mask: np.ndarray) -> None:
     far[y0:y1, : x0 + 2] = True
 
     def mean_off(*others: np.ndarray) -> np.ndarray:
-        errors = BoxJitter((0.01, 0.011), lean=0.5)
+        errors = BoxJitter((0.01, 0.011), bias=0.5)
         drawn = [_sides(draw_box(mask, np.random.default_rng(seed), errors, others)) for seed in range(300)]
         return np.mean(drawn, 0) - (x0, y0, x1, y1)
 
@@ -164,8 +164,8 @@ def test_somebody_else_is_taken_out_of_a_box(mask: np.ndarray) -> None:
     small[12:16, 12:40] = True
     other, small = other & ~mask, small & ~mask
     for seed in range(20):
-        left, nobody = subtract_neighbor(box, mask, [small, other], np.random.default_rng(seed))
-        assert not nobody and not (left & ~box).any()
+        left, is_negative = subtract_neighbor(box, mask, [small, other], np.random.default_rng(seed))
+        assert not is_negative and not (left & ~box).any()
         gone = box & ~left
         assert (gone & other).sum() > 0.5 * (box & other).sum() > 0.5 * (gone & ~other).sum()
         assert (left & mask).sum() >= 0.5 * (box & mask).sum(), "whoever is meant is still there"
@@ -177,15 +177,15 @@ def test_where_nobody_else_is_the_person_itself_is_taken_out(mask: np.ndarray) -
     away[:6, :6] = True
     lost = []
     for seed in range(40):
-        left, nobody = subtract_neighbor(box, mask, [away], np.random.default_rng(seed))
-        assert nobody and not (left & ~box).any() and left.any()
+        left, is_negative = subtract_neighbor(box, mask, [away], np.random.default_rng(seed))
+        assert is_negative and not (left & ~box).any() and left.any()
         lost.append(1 - (left & mask).sum() / mask.sum())
     # most of the person, or all that an inexact mask of it holds
     assert min(lost) > 0.35 and np.mean(lost) > 0.75 and np.mean(np.array(lost) < 0.9) > 0.2
     nothing = np.zeros_like(mask)
     for empty in ((nothing, mask), (box, nothing)):
-        left, nobody = subtract_neighbor(*empty, [away], np.random.default_rng(0))
-        assert not nobody and (left == empty[0]).all()
+        left, is_negative = subtract_neighbor(*empty, [away], np.random.default_rng(0))
+        assert not is_negative and (left == empty[0]).all()
 
 
 def test_training_boxes_follow_the_spread(mask: np.ndarray) -> None:

@@ -68,8 +68,8 @@ def test_a_pasted_layer_stands_where_it_is_told_to() -> None:
 
 
 def test_drawn_scenes_keep_their_promises(library: Library) -> None:
-    cast, config = AssetPool.of(library), CrowdConfig(smallest=0.2, middle=(0.3, 1.0))
-    scenes = [draw_crowd(cast, np.random.default_rng(seed), config, 96) for seed in range(60)]
+    pool, config = AssetPool.of(library), CrowdConfig(smallest=0.2, middle=(0.3, 1.0))
+    scenes = [draw_crowd(pool, np.random.default_rng(seed), config, 96) for seed in range(60)]
     hidden = 0
     for scene in scenes:
         assert max(scene.photo.shape[:2]) == 96 and scene.photo.dtype == np.uint8
@@ -85,7 +85,7 @@ def test_drawn_scenes_keep_their_promises(library: Library) -> None:
     counts = [len(s.names) for s in scenes]
     assert min(counts) == 0 and max(counts) >= 4 and hidden >= 10
     assert sum(s.ignore.any() for s in scenes) >= 5, "own photos have strangers' places"
-    again = draw_crowd(cast, np.random.default_rng(7), config, 96)
+    again = draw_crowd(pool, np.random.default_rng(7), config, 96)
     np.testing.assert_array_equal(again.photo, scenes[7].photo)
 
 
@@ -102,9 +102,9 @@ def test_a_library_without_own_photos_or_whole_people_does(library: Library) -> 
     for keep in ("has_background", "whole"):
         for wanted in (True, False):
             people = [p for p in library.people if getattr(p, keep) == wanted]
-            cast = AssetPool.of(replace(library, people=people, weights=np.full(len(people), 1 / len(people))))
+            pool = AssetPool.of(replace(library, people=people, weights=np.full(len(people), 1 / len(people))))
             for seed in range(3):
-                draw_crowd(cast, np.random.default_rng(seed), CrowdConfig(), 64)
+                draw_crowd(pool, np.random.default_rng(seed), CrowdConfig(), 64)
 
 
 def test_who_is_not_counted_is_ignored_in_a_batch() -> None:

@@ -14,7 +14,7 @@ from deocclude.data.synthesis.paste_occluders import cover
 
 
 @pytest.fixture(scope="module")
-def cast(library: Library) -> AssetPool:
+def pool(library: Library) -> AssetPool:
     return AssetPool.of(library)
 
 
@@ -33,19 +33,19 @@ def photo() -> WildPhoto:
     return WildPhoto("wild/x", *scene(), {1: (20.0, 20.0, 60.0, 110.0), 4: (60.0, 20.0, 100.0, 110.0)})
 
 
-def most_people(cast: AssetPool, photo: WildPhoto, config: CrowdConfig, samples: int) -> int:
+def most_people(pool: AssetPool, photo: WildPhoto, config: CrowdConfig, samples: int) -> int:
     """In any of the first samples of that photo."""
-    stream, rng = PeopleStream(cast, [photo], config, 1.0, seed=1), np.random.default_rng(0)
+    stream, rng = PeopleStream(pool, [photo], config, 1.0, seed=1), np.random.default_rng(0)
     return max(len(stream.sample(rng, 96).boxes_xyxy) for _ in range(samples))
 
 
-def test_truth_shrinks_to_what_stays_visible(cast: AssetPool) -> None:
+def test_truth_shrinks_to_what_stays_visible(pool: AssetPool) -> None:
     added = covered = 0
     for seed in range(80):
         rgb, instances, ignore = scene()
         given = rgb.copy(), instances.copy(), ignore.copy()
         new_rgb, new, unsure = cover(
-            rgb, instances, ignore, np.random.default_rng(seed), cast=cast, config=CrowdConfig()
+            rgb, instances, ignore, np.random.default_rng(seed), pool=pool, config=CrowdConfig()
         )
         for array, before in zip((rgb, instances, ignore), given, strict=True):
             np.testing.assert_array_equal(array, before, "what is given stays as it is")
@@ -64,8 +64,8 @@ def test_truth_shrinks_to_what_stays_visible(cast: AssetPool) -> None:
     assert added > 25 and covered > 50
 
 
-def test_the_same_draw_gives_the_same_photo(cast: AssetPool) -> None:
-    a, b = (cover(*scene(), np.random.default_rng(5), cast=cast, config=CrowdConfig()) for _ in range(2))
+def test_the_same_draw_gives_the_same_photo(pool: AssetPool) -> None:
+    a, b = (cover(*scene(), np.random.default_rng(5), pool=pool, config=CrowdConfig()) for _ in range(2))
     for one, other in zip(a, b, strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -89,21 +89,21 @@ def test_boxes_are_of_what_stays_and_whoever_is_added_is_asked_for(photo: WildPh
             assert new_top == top and new_bottom < bottom
 
 
-def test_how_often_is_configured(cast: AssetPool, photo: WildPhoto) -> None:
+def test_how_often_is_configured(pool: AssetPool, photo: WildPhoto) -> None:
     def people(p_covered: float) -> int:
-        return most_people(cast, photo, CrowdConfig(p_wild_covered=p_covered), 30)
+        return most_people(pool, photo, CrowdConfig(p_wild_covered=p_covered), 30)
 
     assert people(0.0) == 2 and people(1.0) > 2
 
 
-def test_people_of_real_photos_join_the_cast(cast: AssetPool, photo: WildPhoto) -> None:
+def test_people_of_real_photos_join_the_cast(pool: AssetPool, photo: WildPhoto) -> None:
     def of(share: float) -> AssetPool:
-        return PeopleStream(cast, [photo], CrowdConfig(p_wild_people=share), 0.0, seed=1).cast
+        return PeopleStream(pool, [photo], CrowdConfig(p_wild_people=share), 0.0, seed=1).pool
 
-    assert of(0.0) is cast
+    assert of(0.0) is pool
     joined = of(0.25)
     names = [layer.name for layer in joined.people]
-    assert names[-2:] == ["wild/x/1", "wild/x/4"] and len(names) == len(cast.people) + 2
+    assert names[-2:] == ["wild/x/1", "wild/x/4"] and len(names) == len(pool.people) + 2
     assert joined.people_shares[-2:] == pytest.approx([0.125, 0.125]) and joined.people_shares.sum() == pytest.approx(1)
     seen = set()
     for seed in range(30):
@@ -111,8 +111,8 @@ def test_people_of_real_photos_join_the_cast(cast: AssetPool, photo: WildPhoto) 
     assert {"wild/x/1", "wild/x/4"} & seen and seen - {"wild/x/1", "wild/x/4"}
 
 
-def test_four_real_photos_in_a_frame_as_often_as_configured(cast: AssetPool, photo: WildPhoto) -> None:
+def test_four_real_photos_in_a_frame_as_often_as_configured(pool: AssetPool, photo: WildPhoto) -> None:
     def most(p_mosaic: float) -> int:
-        return most_people(cast, photo, CrowdConfig(p_wild_mosaic=p_mosaic), 20)
+        return most_people(pool, photo, CrowdConfig(p_wild_mosaic=p_mosaic), 20)
 
     assert most(0.0) == 2 and 4 < most(1.0) <= 8

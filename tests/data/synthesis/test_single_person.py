@@ -233,9 +233,9 @@ def test_what_is_seen_of_the_other_people(library: Library) -> None:
 
 def test_a_thing_in_the_place_of_a_person(library: Library) -> None:
     for plan, scene in scenes(library, 12, replace(DEFAULT, p_negative=1.0)):
-        assert plan.nobody and plan.background is not None and plan.kind == "none"
+        assert plan.is_negative and plan.background is not None and plan.kind == "none"
         assert plan.person.layer in library.occluders and scene.visible.any()
-    assert not any(plan.nobody for plan, _ in scenes(library, 12))
+    assert not any(plan.is_negative for plan, _ in scenes(library, 12))
 
 
 def test_a_frame_at_half_the_size_shows_the_same_scene(library: Library) -> None:

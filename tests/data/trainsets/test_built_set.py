@@ -18,7 +18,7 @@ from datafolder import draw_background, write_photo_and_mask, write_picture
 from deocclude.data.datasets.record import Parsing, PersonRecord, PhotoRecord, whole_person
 from deocclude.data.sources.selection import Thresholds
 from deocclude.data.sources.shard_state import BuildState, read_state
-from deocclude.data.sources.shards import ShardedOccluders, ShardedPeople, ShardedPlaces, ShardedRows
+from deocclude.data.sources.shards import ShardedBackgrounds, ShardedOccluders, ShardedPeople, ShardedRows
 from deocclude.data.storage import Folder
 from deocclude.data.trainsets.build import build, open_records
 from deocclude.data.trainsets.photo import BuildSettings
@@ -72,7 +72,7 @@ def test_the_report_says_what_was_done(built: Path) -> None:
     assert (report["kept"], report["refused"], report["settings"]["parser"]) == (11, {"edge": 1}, "none")
     text = (built / "report.md").read_text()
     assert "12 photos, 12 people." in text and "Kept: 11 (10 train, 1 val)." in text
-    assert "| edge | 1 | 1 | Not cut by the photo's edge." in text and "| size | 0 | 0 |" in text
+    assert "| edge | 1 | 1 | Not truncated by the image border." in text and "| size | 0 | 0 |" in text
     # 11 people kept in two rows, and one refused
     assert Image.open(built / "sheet.jpg").size[1] == 2 * 18 + 3 * (128 + 4) + 4
 
@@ -100,8 +100,8 @@ def test_occluders_and_places_come_back(built: Path) -> None:
     (cut,) = ShardedOccluders(rows, "val")
     assert cut.name == "masks/photo11/1" and cut.rgb.shape[0] < 125
     assert len(ShardedOccluders(rows, "train")) == 0
-    assert [len(ShardedPlaces(rows, split)) for split in ("train", "val")] == [10, 2]
-    assert min(ShardedPlaces(rows, "train")[0].shape[:2]) >= 96
+    assert [len(ShardedBackgrounds(rows, split)) for split in ("train", "val")] == [10, 2]
+    assert min(ShardedBackgrounds(rows, "train")[0].shape[:2]) >= 96
 
 
 def shards(folder: Path) -> dict[str, bytes]:
@@ -271,7 +271,7 @@ def test_photos_that_cannot_be_used_are_named_and_the_others_go_on(photos: Path,
 
 
 def test_a_dataset_with_nobody_to_keep_says_why(photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"nobody of 12 people in 12 photos is kept: most fail the rule 'size' \(12\)"):
+    with pytest.raises(InputError, match=r"none of 12 people in 12 photos is kept: most fail the rule 'size' \(12\)"):
         make(photos, tmp_path / "set", BuildSettings(parser="none", limits=Thresholds(min_side_px=500)))
     with pytest.raises(InputError, match="no photo in it"):
         build(iter(()), str(tmp_path / "other"), PLAIN, source="test")
@@ -279,14 +279,14 @@ def test_a_dataset_with_nobody_to_keep_says_why(photos: Path, tmp_path: Path) ->
 
 def test_a_build_that_keeps_nobody_leaves_nothing_in_the_way(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "set"
-    nobody = BuildSettings(parser="none", limits=Thresholds(min_side_px=500), shard_rows=6)
+    empty = BuildSettings(parser="none", limits=Thresholds(min_side_px=500), shard_rows=6)
     with pytest.raises(InputError, match="is kept"):
-        make(photos, out, nobody)
+        make(photos, out, empty)
     assert not list(out.iterdir())
     assert make(photos, out).tally.kept == 11
     (out / "mine.txt").write_text("keep")
     with pytest.raises(InputError, match="is kept"):
-        make(photos, out, nobody, overwrite=True)
+        make(photos, out, empty, overwrite=True)
     assert [path.name for path in out.iterdir()] == ["mine.txt"], "what others put there stays"
 
 

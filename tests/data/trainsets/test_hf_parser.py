@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from deocclude.data.datasets.taxonomies import ATR_18, groups_of_names
-from deocclude.data.sources.cutting import Cut
+from deocclude.data.sources.cutting import PersonCrop
 from deocclude.data.trainsets.hf_parser import HfParser
 from deocclude.data.trainsets.parsers import open_parser
 from deocclude.errors import InputError, MissingExtraError, UsageError, WeightsError
@@ -57,7 +57,7 @@ def test_labels_become_groups_within_the_mask(
     tmp_path: Path, photo: np.ndarray, mask: np.ndarray, name: str, group: str
 ) -> None:
     model = save(tmp_path, answer=NAMES.index(name))
-    labels = open_parser(f"hf:{model}")(Cut(photo, mask))
+    labels = open_parser(f"hf:{model}")(PersonCrop(photo, mask))
     np.testing.assert_array_equal(labels, mask * np.uint8(PARSING_NAMES.index(group)))
 
 

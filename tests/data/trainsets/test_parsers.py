@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deocclude.data.sources.cutting import Cut
+from deocclude.data.sources.cutting import PersonCrop
 from deocclude.data.trainsets.parsers import OwnParser, check_parser, open_parser
 from deocclude.errors import UsageError
 from deocclude.inference.mask_completion import MaskCompletion
@@ -27,7 +27,7 @@ def test_our_own_parser_labels_the_mask_in_place() -> None:
     network: Network = LeftAndRight()  # type: ignore[assignment]
     mask = np.zeros((90, 120), bool)
     mask[20:60, 50:90] = True
-    labels = OwnParser(MaskCompletion(network, average=False))(Cut(np.zeros((90, 120, 3), np.uint8), mask))
+    labels = OwnParser(MaskCompletion(network, average=False))(PersonCrop(np.zeros((90, 120, 3), np.uint8), mask))
     expected = np.zeros_like(labels)
     expected[20:60, 50:70], expected[20:60, 70:90] = 3, 5
     np.testing.assert_array_equal(labels, expected)
@@ -37,7 +37,7 @@ def test_the_shipped_network_gives_parts_of_everybody() -> None:
     rng = np.random.default_rng(0)
     mask = np.zeros((120, 100), bool)
     mask[10:110, 35:65] = True
-    labels = open_parser("own")(Cut(rng.integers(0, 256, (120, 100, 3), dtype=np.uint8), mask))
+    labels = open_parser("own")(PersonCrop(rng.integers(0, 256, (120, 100, 3), dtype=np.uint8), mask))
     np.testing.assert_array_equal(labels > 0, mask)
     assert labels.max() <= 11
 

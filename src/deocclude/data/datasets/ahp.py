@@ -1,8 +1,8 @@
-"""AHP: photos of one whole person each, as people that are wholly visible.
+"""AHP: photos of one whole, fully visible person each.
 
 Zhou et al., "Human De-occlusion: Invisible Perception and Recovery for Humans", CVPR 2021. The training split:
-JPEGImages/ID.jpg, Annotations/ID.png (more than 0 is the person), PseudoParsingAnnotations/ID.png (LIP's labels, by a
-network). Its occluded test photos are in another form and not read.
+JPEGImages/ID.jpg, Annotations/ID.png (person where above 0), PseudoParsingAnnotations/ID.png (LIP's labels, predicted
+by a network). The occluded test photos have another layout and are not read.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from deocclude.data.datasets.files import (
     require_split_folders,
     sorted_files,
     split_folders,
-    tell_unlabelled,
+    warn_of_unlabelled,
 )
 from deocclude.data.datasets.record import Parsing, PhotoRecord, whole_person
 from deocclude.data.datasets.taxonomies import check_labels
@@ -32,18 +32,20 @@ def matches(path: Path) -> bool:
 
 
 def read(path: Path) -> Iterator[PhotoRecord]:
-    """Every annotated photo of AHP/train; of those that have no annotation a warning tells.
+    """Every annotated photo of AHP/train; a warning names photos without an annotation.
 
-    Raises InputError naming a folder that is wrong, and PhotoError naming a photo, after which the next one is read.
+    Raises:
+        InputError: a folder is missing or wrong.
+        PhotoError: a photo or its label cannot be used; the next photo can still be read.
     """
     folders = require_split_folders(path, "AHP's training split", *_MARKS)
     for folder in folders:
-        tell_unlabelled(folder / "JPEGImages", folder / "Annotations", "without an annotation")
+        warn_of_unlabelled(folder / "JPEGImages", folder / "Annotations", "without an annotation")
     return EachPhoto((label for folder in folders for label in sorted_files(folder / "Annotations", ".png")), _record)
 
 
 def splits(path: Path) -> Iterator[str]:
-    """The names of its folders."""
+    """The names of the split folders."""
     return (folder.name for folder in split_folders(path, *_MARKS))
 
 

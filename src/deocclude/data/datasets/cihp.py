@@ -1,7 +1,7 @@
-"""CIHP: photos of several people, with 19 parts and who each pixel belongs to.
+"""CIHP: photos of several people, with 19 parts and the person of each pixel.
 
 Gong et al., "Instance-level Human Parsing via Part Grouping Network", ECCV 2018. In each of Training and Validation:
-Images/ID.jpg, Category_ids/ID.png (labels of parts), Human_ids/ID.png (number of the person).
+Images/ID.jpg, Category_ids/ID.png (part labels), Human_ids/ID.png (person numbers).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from deocclude.data.datasets.files import (
     require_split_folders,
     sorted_files,
     split_folders,
-    tell_unlabelled,
+    warn_of_unlabelled,
 )  # fmt: skip
 from deocclude.data.datasets.record import Parsing, PersonRecord, PhotoRecord, Rle
 from deocclude.data.datasets.taxonomies import check_labels
@@ -33,18 +33,20 @@ def matches(path: Path) -> bool:
 
 
 def read(path: Path) -> Iterator[PhotoRecord]:
-    """Every labelled photo of all splits in the folder; of those without labels a warning tells.
+    """Every labelled photo of all splits in the folder; a warning names photos without labels.
 
-    Raises InputError naming a folder that is wrong, and PhotoError naming a photo, after which the next one is read.
+    Raises:
+        InputError: a folder is missing or wrong.
+        PhotoError: a photo or its label cannot be used; the next photo can still be read.
     """
     folders = require_split_folders(path, "CIHP", *_MARKS)
     for folder in folders:
-        tell_unlabelled(folder / "Images", folder / "Category_ids")
+        warn_of_unlabelled(folder / "Images", folder / "Category_ids")
     return EachPhoto((label for folder in folders for label in sorted_files(folder / "Category_ids", ".png")), _record)
 
 
 def splits(path: Path) -> Iterator[str]:
-    """The splits whose folders are there."""
+    """The splits of the existing folders."""
     return (_split(folder) for folder in split_folders(path, *_MARKS))
 
 

@@ -1,39 +1,70 @@
 """Clothing Co-Parsing: photos of one whole person each; the 59 garments become the project's parsing groups.
 
 Yang et al., "Clothing Co-Parsing by Joint Image Segmentation and Labeling", CVPR 2014: photos/ID.jpg,
-annotations/pixel-level/ID.mat (groundtruth), label_list.mat; and, where it is there, splits.json as in docs/data.md.
+annotations/pixel-level/ID.mat (groundtruth), label_list.mat; optionally splits.json as in docs/data.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import json
+from collections.abc import Iterable
 from pathlib import Path
 
 from deocclude.data.datasets.each_photo import EachPhoto
-from deocclude.data.datasets.files import CCP_LEFT_OUT, ccp_garments, photo_size_hw, read_matlab, require, sorted_files
+from deocclude.data.datasets.files import photo_size_hw, read_matlab, require, sorted_files
 from deocclude.data.datasets.parsing_groups import to_groups
 from deocclude.data.datasets.record import Parsing, PhotoRecord, whole_person
 from deocclude.errors import InputError
-from deocclude.io.coco import read_json
+
+# 0183 = 0730, 0594 = 0722 and 0692 = 0732 are the same photo; 0536 has an empty label
+EXCLUDED_IDS = frozenset({"0536", "0730", "0722", "0732"})
 
 
 def matches(path: Path) -> bool:
-    """Whether a folder has Clothing Co-Parsing's names of labels."""
+    """Whether a folder has Clothing Co-Parsing's label names."""
     return (path / "label_list.mat").is_file()
 
 
-def read(path: Path) -> Iterator[PhotoRecord]:
-    """Every labelled photo but the known doubles.
+def read(path: Path) -> EachPhoto[Path]:
+    """Every labelled photo except the known duplicates, sorted by id.
 
-    Raises InputError naming a folder that is wrong, and PhotoError naming a photo, after which the next one is read.
+    Raises:
+        InputError: a folder or the label names are missing or wrong.
+        PhotoError: a photo or its label cannot be used; the next photo can still be read.
     """
-    labels = require(path / "annotations" / "pixel-level", "Clothing Co-Parsing pixel labels")
-    names, splits = ccp_garments(path), _splits(path / "splits.json")
+    return _read(path, sorted_files(_labels_folder(path), ".mat"))
+
+
+def read_split(path: Path, split: str) -> EachPhoto[Path]:
+    """The photos of one split, in the order of splits.json; known duplicates are left out.
+
+    Args:
+        path: the dataset's folder.
+        split: a key of splits.json.
+
+    Raises:
+        InputError: as `read`; or splits.json is missing or has no such split.
+        PhotoError: as `read`; or a listed photo has no label.
+    """
+    folder, file = _labels_folder(path), require(path / "splits.json", "Clothing Co-Parsing splits")
+    lists = _split_lists(file)
+    if split not in lists:
+        raise InputError(f"{file} has no split {split!r}: it has {', '.join(lists)}")
+    return _read(path, (folder / f"{photo_id}.mat" for photo_id in lists[split]))
+
+
+def splits(path: Path) -> Iterable[str]:
+    """The split of each photo that splits.json lists."""
+    return _split_by_id(path / "splits.json").values()
+
+
+def _read(path: Path, labels: Iterable[Path]) -> EachPhoto[Path]:
+    names, split_by_id = _garment_names(path), _split_by_id(path / "splits.json")
 
     def record(label: Path) -> PhotoRecord:
         photo = path / "photos" / f"{label.stem}.jpg"
         size_hw = photo_size_hw(photo)
-        garments = read_matlab(label, "groundtruth")
+        garments = read_matlab(require(label, "Clothing Co-Parsing label"), "groundtruth")
         if garments.shape != size_hw:
             raise InputError(f"{label}: labels must have the photo's size {size_hw} (HxW), got {garments.shape}")
         groups = to_groups(garments, names)
@@ -42,23 +73,36 @@ def read(path: Path) -> Iterator[PhotoRecord]:
             size_hw=size_hw,
             source="ccp",
             id=label.stem,
-            split=splits.get(label.stem),
+            split=split_by_id.get(label.stem),
             people=(whole_person("1", groups > 0, Parsing.of(groups, "deocclude-12")),),
         )
 
-    return EachPhoto((label for label in sorted_files(labels, ".mat") if label.stem not in CCP_LEFT_OUT), record)
+    return EachPhoto((label for label in labels if label.stem not in EXCLUDED_IDS), record)
 
 
-def splits(path: Path) -> Iterable[str]:
-    """The splits that splits.json has photos of."""
-    return _splits(path / "splits.json").values()
+def _labels_folder(path: Path) -> Path:
+    require(path / "photos", "Clothing Co-Parsing photos")
+    return require(path / "annotations" / "pixel-level", "Clothing Co-Parsing pixel labels")
 
 
-def _splits(path: Path) -> dict[str, str]:
-    if not path.is_file():
+def _garment_names(path: Path) -> list[str]:
+    """Names of the garments; the index in the list is the label."""
+    cells = read_matlab(require(path / "label_list.mat", "Clothing Co-Parsing label names"), "label_list")
+    return [str(name[0]) for name in cells.ravel()]
+
+
+def _split_by_id(file: Path) -> dict[str, str]:
+    if not file.is_file():
         return {}
-    lists = read_json(path)
+    return {photo_id: split for split, ids in _split_lists(file).items() for photo_id in ids}
+
+
+def _split_lists(file: Path) -> dict[str, list[str]]:
+    """Ids by split; a value of splits.json that is not a list is a comment and is skipped."""
+    try:
+        lists = json.loads(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file}: not valid JSON: {error}") from error
     if not isinstance(lists, dict):
-        raise InputError(f"{path}: expected an object with a list of ids for each split")
-    # What is no list is a note.
-    return {str(photo_id): split for split, ids in lists.items() if isinstance(ids, list) for photo_id in ids}
+        raise InputError(f"{file}: expected an object with a list of ids for each split")
+    return {split: [str(photo_id) for photo_id in ids] for split, ids in lists.items() if isinstance(ids, list)}

@@ -1,8 +1,8 @@
-"""COCO-amodal (COCOA): everything in a COCO photo as whole regions in order of depth.
+"""COCO-amodal (COCOA): all objects of a COCO photo as amodal regions in depth order.
 
-Zhu et al., "Semantic Amodal Segmentation", CVPR 2017. An annotation is a whole photo with `regions`; a region has one
-polygon of the whole in `segmentation` (x0, y0, x1, y1, ...), a free `name`, `order` (1 is nearest), and, only where
-something of it is hidden, `visible_mask` and `invisible_mask` as run lengths. `depth_constraint` lists pairs
+Zhu et al., "Semantic Amodal Segmentation", CVPR 2017. An annotation is a photo with `regions`; a region has one
+amodal polygon in `segmentation` (x0, y0, x1, y1, ...), a free `name`, `order` (1 is nearest), and, only if it is
+occluded, `visible_mask` and `invisible_mask` as run lengths. `depth_constraint` lists pairs
 "front-back" of orders.
 """
 
@@ -46,21 +46,22 @@ _GROUPS = frozenset((
     "women",
 ))  # fmt: skip
 CANNOT_HOLD = ("parsing", "things", "licence", "split", "cut-out", "photo ids", "person ids")
-_PAIRS = re.compile(r"(?:\s*\d+\s*-\s*\d+\s*(?:,|$))*")  # "front-back" of orders, maybe none
-# What follows the noun that a name is about: "man in black", "woman holding umbrella".
+_PAIRS = re.compile(r"(?:\s*\d+\s*-\s*\d+\s*(?:,|$))*")  # "front-back" pairs of orders, maybe none
+# Text after the head noun of a name: "man in black", "woman holding umbrella".
 _ENDS_NOUN = re.compile(r"\b(?:in|on|at|by|of|with|behind|near|wearing|\w{2,}ing)\b.*")
 
 
 def matches(path: Path) -> bool:
-    """Whether a JSON has annotations that are made of regions."""
+    """Whether a JSON file has annotations with regions."""
     return file_has(path, "regions", "depth_constraint")
 
 
 def read(path: Path, images: Path | None = None) -> Iterator[PhotoRecord]:
-    """The annotated photos of the file, one record an annotator, with the regions that are named as people.
+    """The annotated photos of the file, one record for each annotator; people are found by the head noun of the name.
 
-    Names are free text, so that people are told by the noun a name is about. Raises InputError naming a file that is
-    wrong as a whole, and PhotoError naming a photo or a region, after which the next one is read.
+    Raises:
+        InputError: the file is invalid as a whole.
+        PhotoError: a photo or region cannot be used; the next photo can still be read.
     """
 
     def annotated() -> Iterator[tuple[CocoDocument, Entry, int]]:
@@ -72,7 +73,7 @@ def read(path: Path, images: Path | None = None) -> Iterator[PhotoRecord]:
 
 
 def is_person(name: str) -> Literal["one", "group"] | None:
-    """Whether a region's name is about one person, or about a group; None for the rest.
+    """Whether a region's name denotes one person or a group; None for other objects.
 
     >>> is_person("Man in black"), is_person("person 2"), is_person("spectators"), is_person("man's hat")
     ('one', 'one', 'group', None)
@@ -83,18 +84,24 @@ def is_person(name: str) -> Literal["one", "group"] | None:
 
 
 def write(records: Iterable[PhotoRecord], path: Path) -> int:
-    """Write records as they come; photos are named relative to the file's folder. The file appears whole or not at all.
+    """Write records one at a time; the file appears complete or not at all. Content of CANNOT_HOLD is dropped.
 
-    Polygons are exact, to the pixel. Orders are counted from 1 on, and who has none gets none. Returns how many people
-    are left out: those of whom the whole is not known, crowds and those to ignore, since the format has no way to say
-    so; nor has it for CANNOT_HOLD. Raises DeoccludeError when it cannot be written.
+    Polygons are exact to the pixel, photos are named relative to the file's folder, and orders count from 1; people
+    without a depth order get none.
+
+    Returns:
+        How many people are left out, since the format cannot represent them: people without an amodal mask, crowds,
+        and people marked `ignore`.
+
+    Raises:
+        DeoccludeError: the file cannot be written.
     """
     left_out = 0
     folder = path.parent.resolve()
 
     def fill(file: BinaryIO) -> None:
         nonlocal left_out
-        # Both lists grow at once, but stand one after the other in the file.
+        # Both lists grow together, but are stored one after the other.
         with tempfile.TemporaryFile(dir=path.parent) as annotations:
             file.write(b'{"info": {"description": "people, written by deocclude"}, "images": [')
             for number, record in enumerate(records, start=1):
@@ -123,7 +130,7 @@ def _record(document: CocoDocument, entry: Entry, number: int) -> PhotoRecord:
         raise InputError(f'{where}: depth_constraint must be pairs of orders such as "1-2,1-3", got {shown(pairs)}')
     people, things = [], []
     for place, region in enumerate(entries_of(annotation, "regions", where)):
-        # What is no thing of its own, such as the sky, is left out.
+        # Stuff such as the sky is left out.
         if not region.get("isStuff"):
             name = str(region.get("name", ""))
             named = is_person(name)
@@ -150,7 +157,7 @@ def _person(region: Mapping[str, Any], size_hw: tuple[int, int], where: str, is_
 
 
 def _annotation(number: int, name: str, people: Sequence[PersonRecord]) -> dict[str, Any]:
-    """A photo's annotation: those whose order is known first, the nearest of them before all."""
+    """A photo's annotation: people with a depth order first, from the nearest to the farthest."""
     ordered = sorted((p for p in people if p.depth_order is not None), key=lambda person: person.depth_order)
     masks = [_masks(person, name) for person in (*ordered, *(p for p in people if p.depth_order is None))]
     wholes = [whole for _, whole in masks]
@@ -170,7 +177,7 @@ def _annotation(number: int, name: str, people: Sequence[PersonRecord]) -> dict[
 
 
 def _masks(person: PersonRecord, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Visible and whole (H, W) bool masks of a person in the photo `name`."""
+    """Visible and amodal (H, W) bool masks of a person in the photo `name`."""
     try:
         visible = person.visible.mask()
         whole = visible if person.amodal is None else person.amodal.mask() | visible

@@ -1,6 +1,6 @@
-"""COCO instances, and files of its form that tell the visible part and the whole apart.
+"""COCO instances, and files of its format with both visible and amodal masks.
 
-Lin et al., "Microsoft COCO", ECCV 2014. In COCO's own files `segmentation` is what is seen. Where an annotation has
+Lin et al., "Microsoft COCO", ECCV 2014. In COCO's own files `segmentation` is the visible mask. Where an annotation has
 `visible_segmentation` (what `deocclude run --save coco` writes) or `visible_mask` (Follmann et al., "Learning to See
 the Invisible", WACV 2019) as well, `segmentation` is the whole.
 """
@@ -19,7 +19,7 @@ _VISIBLE_KEYS = ("visible_segmentation", "visible_mask")
 
 
 def matches(path: Path) -> bool:
-    """Whether a JSON has segmentations, and none of the keys of its relatives."""
+    """Whether a JSON file has segmentations, and none of the keys of KINS and COCOA."""
     return file_has(path, "segmentation") and not coco_amodal.matches(path) and not kins.matches(path)
 
 
@@ -38,7 +38,7 @@ def _person(annotation: Mapping[str, Any], size_hw: tuple[int, int], where: str)
         str(annotation.get("id", "")),
         visible,
         whole if visible_key is not None and not is_crowd else None,
-        # `depth` counts from the furthest person on.
+        # `depth` counts from the farthest person.
         -depth if visible_key == "visible_segmentation" and isinstance(depth, int) else None,
     )
     return person.model_copy(update={"iscrowd": is_crowd, "ignore": bool(annotation.get("ignore"))})

@@ -1,7 +1,7 @@
-"""What the formats of the COCO family share: a JSON with `images` that are listed once and `annotations` of them.
+"""Shared by the formats of the COCO family: a JSON file with `images`, each listed once, and `annotations`.
 
 Lin et al., "Microsoft COCO: Common Objects in Context", ECCV 2014; cocodataset.org, "Data format". Such a file is read
-into memory as a whole, since annotations stand in no order; the records made of it are not.
+into memory completely, since annotations have no order; its records are made one at a time.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SPLIT = re.compile(r"(?<![a-z])(train|val|test)\d{0,4}(?![a-z])")
 
 @dataclass(frozen=True)
 class Entry:
-    """One of a file's `images`, with its place in the file, and its annotations with theirs. No photo is opened yet."""
+    """One of a file's `images` and its annotations, each with its position in the file. No photo is opened yet."""
 
     where: str
     image: Mapping[str, Any]
@@ -38,7 +38,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class ListedPhoto:
-    """A photo that a file lists, found and of the size that the file says."""
+    """A listed photo that exists and has the listed size."""
 
     path: Path
     size_hw: tuple[int, int]
@@ -49,14 +49,14 @@ class ListedPhoto:
 
 @dataclass(frozen=True)
 class CocoDocument:
-    """A file's content, and its photos' folder."""
+    """A file's content and the folder of its photos."""
 
     path: Path
     content: dict[str, Any]
     images: Path
 
     def entries(self) -> Iterator[Entry]:
-        """Every photo that the file lists, in its order. Raises InputError naming the file and what is wrong in it."""
+        """Every listed photo, in the file's order. Raises InputError naming the file and the invalid entry."""
         by_image: dict[int | str, list[tuple[str, Mapping[str, Any]]]] = {}
         for number, annotation in enumerate(entries_of(self.content, "annotations", self.path)):
             where = f"{self.path}: annotations[{number}]"
@@ -72,7 +72,7 @@ class CocoDocument:
             yield Entry(f"{self.path}: images[{number}]", image, licence, tuple(annotations))
 
     def _check_listed_once(self, images: list[dict[str, Any]]) -> None:
-        """Raise InputError for two entries of one id, each of which would have all of its people."""
+        """Raise InputError for two entries of one id, since both would get all of its people."""
         places: dict[int | str, int] = {}
         for number, image in enumerate(images):
             image_id = image.get("id")
@@ -81,7 +81,7 @@ class CocoDocument:
                 raise InputError(f"{self.path}: {both}: a photo must be listed once")
 
     def _tell_unlisted(self, by_image: Mapping[int | str, list[Any]], images: list[dict[str, Any]]) -> None:
-        """Warn of annotations whose photo is not in the list; a number and its text are two ids."""
+        """Warn of annotations of unlisted photos; a number and its text are different ids."""
         listed = {image_id for image in images if isinstance(image_id := image.get("id"), ID)}
         unlisted = [image_id for image_id in by_image if image_id not in listed]
         if unlisted:
@@ -90,7 +90,7 @@ class CocoDocument:
             _log.warning("%s: %s", self.path, told)
 
     def photo(self, entry: Entry) -> ListedPhoto:
-        """The photo of an entry. Raises InputError naming the entry, or the photo that is not there."""
+        """The photo of an entry. Raises InputError naming the entry or the missing photo."""
         path = self.images / relative_path(value_of(entry.image, "file_name", NAME, entry.where))
         size_hw = photo_size_hw(path)
         listed = tuple(value_of(entry.image, key, NUMBER, entry.where) for key in ("height", "width"))
@@ -104,7 +104,7 @@ class CocoDocument:
     def record(
         self, photo: ListedPhoto, source: str, people: tuple[PersonRecord, ...], things: tuple[ThingRecord, ...]
     ) -> PhotoRecord:
-        """The record of a photo, the people in it and what else is."""
+        """The record of a photo with its people and things."""
         return PhotoRecord(
             image=str(photo.path),
             size_hw=photo.size_hw,
@@ -117,12 +117,12 @@ class CocoDocument:
         )
 
     def categories(self) -> dict[str, str]:
-        """Names by their ids as text, since files write 1 and "1" for one; none where the file has no categories."""
+        """Category names by id as text, since files write 1 and "1" for one id; empty without categories."""
         where = f"{self.path}: categories"
         return {str(value_of(one, "id", ID, where)): str(one.get("name", "")) for one in self._optional("categories")}
 
     def tell_uncategorised(self, categories: Mapping[str, str]) -> None:
-        """Warn of annotations whose category is not among the categories: they may be people under another name."""
+        """Warn of annotations of unlisted categories: they may be people under another name."""
         annotations = entries_of(self.content, "annotations", self.path)
         given = (one["category_id"] for one in annotations if "category_id" in one)
         unknown = [category for category in given if str(category) not in categories]
@@ -131,7 +131,7 @@ class CocoDocument:
             _log.warning("%s: %s: category_id %s", self.path, told, shown(unknown[0]))
 
     def category_ids(self, names: frozenset[str]) -> frozenset[str] | None:
-        """Ids of the categories with one of these names; None where a file has no categories: all it has are people."""
+        """Ids of the categories with one of these names; None without categories: then all annotations are people."""
         categories = self.categories()
         if not categories:
             return None
@@ -146,7 +146,7 @@ class CocoDocument:
 
 
 def split_of(path: Path) -> str | None:
-    """train, val or test, if the file's name says so."""
+    """train, val or test, if the file's name contains it."""
     found = _SPLIT.search(path.stem)
     return found[1] if found else None
 
@@ -157,9 +157,9 @@ def splits(path: Path) -> tuple[str | None]:
 
 
 def open_document(path: Path, images: Path | None) -> CocoDocument:
-    """Read a file and find its photos: in `images`, else beside it, or as COCO's own folders lie.
+    """Read a file and find its photos: in `images`, else beside it, or in COCO's own folder layout.
 
-    Raises InputError, naming the file, when it is no COCO file or the photos' folder is not found.
+    Raises InputError, naming the file, where it is no COCO file or the photos' folder is not found.
     """
     content = read_json(path)
     if not isinstance(content, dict):
@@ -175,7 +175,7 @@ def open_document(path: Path, images: Path | None) -> CocoDocument:
     split = _SPLIT.search(path.stem)
     # annotations/instances_val2017.json has its photos in val2017, beside annotations.
     folders = [path.parent, path.parent / "images", *([path.parent.parent / split[0]] if split else [])]
-    # Any photo of the list tells the folder: the first one may be lost.
+    # Any listed photo identifies the folder: the first one may be missing.
     found = next((folder for name in names for folder in folders if (folder / name).is_file()), None)
     if found is None:
         looked = ", ".join(str(folder) for folder in folders)
@@ -192,9 +192,16 @@ def read_people(
 ) -> Iterator[PhotoRecord]:
     """Every photo of a file that has an annotation for each instance.
 
-    categories: names, in small letters, of those that are people; the others are things. person_of: reads either of an
-    annotation, the photo's size and the annotation's place in the file. Raises InputError naming a file that is wrong
-    as a whole, and PhotoError naming a photo or an annotation, after which the next photo is read.
+    Args:
+        path: the JSON file.
+        images: the photos' folder, or None to search for it.
+        source: the records' `source`.
+        categories: lower-case names of the categories that are people; the others are things.
+        person_of: reads a person or thing, given the annotation, the photo's (H, W) and the annotation's position.
+
+    Raises:
+        InputError: the file is invalid as a whole.
+        PhotoError: a photo or annotation cannot be used; the next photo can still be read.
     """
 
     def entries() -> Iterator[tuple[CocoDocument, _Kinds, Entry]]:
@@ -213,7 +220,7 @@ def read_people(
                 people.append(person_of(annotation, photo.size_hw, where))
             else:
                 others.append((name, where, annotation))
-        # Most photos of a dataset may have nobody in them, and their things are nobody's occluders.
+        # Most photos may have no person; their things occlude no person and are skipped.
         things = (make_thing(name, person_of(found, photo.size_hw, where)) for name, where, found in others if people)
         return document.record(photo, source, tuple(people), tuple(things))
 
@@ -222,13 +229,13 @@ def read_people(
 
 @dataclass(frozen=True)
 class _Kinds:
-    """Names of a file's categories by their ids, and which of them are people; None: there are none, all are people."""
+    """Category names by id, and the ids of people; None without categories: then all annotations are people."""
 
     names: Mapping[str, str]
     people: frozenset[str] | None
 
     def other_than_people(self, annotation: Mapping[str, Any], where: str) -> str | None:
-        """The name of an annotation's category, None for people. Raises InputError where it names none."""
+        """The category name of an annotation, None for people. Raises InputError where it has no category."""
         if self.people is None:
             return None
         category = str(value_of(annotation, "category_id", ID, where))
@@ -236,9 +243,9 @@ class _Kinds:
 
 
 def mask_of(segmentation: Any, size_hw: tuple[int, int], where: str) -> np.ndarray:
-    """(H, W) bool mask of a segmentation in any of COCO's forms, maybe empty; None is empty too: nothing was drawn.
+    """(H, W) bool mask of a segmentation in any of COCO's encodings, maybe empty; None is an empty mask.
 
-    Raises InputError saying `where`.
+    Raises InputError naming `where`.
     """
     try:
         return segmentation_to_mask([] if segmentation is None else segmentation, size_hw)
@@ -249,18 +256,18 @@ def mask_of(segmentation: Any, size_hw: tuple[int, int], where: str) -> np.ndarr
 def make_person(
     person_id: str, visible: np.ndarray, amodal: np.ndarray | None, depth_order: int | None = None
 ) -> PersonRecord:
-    """A person of (H, W) bool masks as the file has them: without a pixel perhaps, or with visible ones outside."""
+    """A person of unrepaired (H, W) bool masks, which may be empty or visible outside the amodal mask."""
     whole = None if amodal is None else Rle.of(amodal)
     return PersonRecord(id=person_id, visible=Rle.of(visible), amodal=whole, depth_order=depth_order)
 
 
 def make_thing(name: str, instance: PersonRecord) -> ThingRecord:
-    """What is no person, though its annotation is read as theirs are."""
+    """A thing, from an annotation that is read as those of people are."""
     return ThingRecord(name=name, visible=instance.visible, depth_order=instance.depth_order)
 
 
 def file_has(path: Path, *keys: str) -> bool:
-    """Whether a JSON file has one of these keys somewhere; nothing is parsed, so that large files cost little."""
+    """Whether a JSON file contains one of these keys; it is searched, not parsed, which is fast for large files."""
     if path.suffix != ".json" or not path.is_file() or path.stat().st_size == 0:
         return False
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:

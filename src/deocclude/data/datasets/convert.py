@@ -1,4 +1,4 @@
-"""From one dataset format to another, a photo at a time."""
+"""Conversion from one dataset format to another, one photo at a time."""
 
 from __future__ import annotations
 
@@ -22,15 +22,20 @@ DETAILS: dict[str, Callable[[PhotoRecord], bool]] = {
     "photo ids": lambda photo: True,
     "person ids": lambda photo: bool(photo.people),
 }
-"""What a record may tell and not every format can, by name: whether this one tells it."""
+"""Optional content of records that not every format can hold, by name: whether a record has it."""
 
 
 @dataclass
 class Counts:
-    """What went through a conversion. whole: people whose amodal mask is known; left_out: those not written.
+    """Counts of a conversion.
 
-    told: names in `DETAILS` of what some photo tells; dropped: those that the format written cannot hold. noted: by the
-    kind of their `Note`, people whom the reader left out or mended.
+    Attributes:
+        whole: people whose amodal mask is known.
+        parsed: people with parsing.
+        left_out: people that are not written.
+        told: names in `DETAILS` of content that some photo has.
+        dropped: those of them that the written format cannot hold.
+        noted: people whom the reader left out or repaired, by kind of their `Note`.
     """
 
     photos: int = 0
@@ -57,7 +62,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class Conversion:
-    """What is read and what is written, all checked that can be before the work."""
+    """A checked plan of what is read and written."""
 
     source: Path
     reads: Format
@@ -66,10 +71,10 @@ class Conversion:
     images: Path | None = None
 
     def run(self, advance: Callable[[], None] = lambda: None) -> Counts:
-        """Convert; `advance` is called for each photo. The output appears whole or not at all.
+        """Convert; `advance` is called for each photo. The output appears complete or not at all.
 
         Raises:
-            InputError: the source is not as its format says, or has no photo or nobody in it, or a photo is missing.
+            InputError: the source does not fit its format, has no photo or no person, or a photo is missing.
             DeoccludeError: the output cannot be written.
         """
         counts = Counts()
@@ -83,19 +88,19 @@ class Conversion:
     ) -> Iterator[PhotoRecord]:
         try:
             for record in records:
-                # Whoever looks at the photo for its size knows; a records file states the size itself.
+                # Most readers open the photo for its size; a records file states the size itself.
                 if not is_url(record.image):
                     require(Path(record.image), "photo")
                 counts.add(record)
                 yield record
                 advance()
         except OSError as error:
-            # The writer would take it for its own.
+            # The writer would report it as its own error.
             raise InputError(f"{error.filename or self.source}: cannot be read: {error.strerror or error}") from error
         if not counts.photos:
             raise InputError(f"{self.source}: no photo of the format {self.reads.name} in it")
         if not counts.people + counts.crowds:
-            raise InputError(f"{self.source}: nobody in its {counts.photos} photos")
+            raise InputError(f"{self.source}: no person in its {counts.photos} photos")
 
 
 def plan_conversion(
@@ -107,7 +112,7 @@ def plan_conversion(
     images: Path | None = None,
     overwrite: bool = False,
 ) -> Conversion:
-    """What a conversion will read and write. Reads little of the source, and writes nothing.
+    """Plan a conversion. Reads little of the source, and writes nothing.
 
     target: a file with the format's suffix, or a folder for a file of the format's own name. images: the photos'
     folder, for formats that are a JSON file. source_format: guessed when None.

@@ -1,4 +1,4 @@
-"""What readers of datasets share: sizes of photos, pictures of labels, and folders by their layout."""
+"""Shared by dataset readers: photo sizes, label images, and folder layouts."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from deocclude.errors import InputError
 
 _log = logging.getLogger(__name__)
 
-# What Pillow raises for files that are damaged, cut short or too large.
+# What Pillow raises for files that are damaged, incomplete or too large.
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 _ORIENTATION_TAG = 0x0112
-_EXIF = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}  # among what Pillow tells of a picture
-_TURNED = (5, 6, 7, 8)  # orientations by a quarter
+_EXIF = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}  # keys of Pillow's `info`
+_TURNED = (5, 6, 7, 8)  # orientations rotated by 90 or 270 degrees
 
 
 def photo_size_hw(path: Path) -> tuple[int, int]:
-    """(H, W) of a photo once it is upright, from its first bytes. Raises InputError naming the file."""
+    """(H, W) of a photo after EXIF rotation, from its header. Raises InputError naming the file."""
     try:
         with Image.open(require(path, "photo")) as image:
             return upright_size_hw(image)
@@ -34,17 +34,17 @@ def photo_size_hw(path: Path) -> tuple[int, int]:
 
 
 def upright_size_hw(image: Image.Image) -> tuple[int, int]:
-    """(H, W) of an opened picture once it is upright."""
+    """(H, W) of an opened image after EXIF rotation."""
     width, height = image.size
-    # Looked for only where it is announced: for a PNG without one, Pillow would decode all of it.
+    # Read only where the header announces it: for a PNG without one, Pillow would decode the whole image.
     turned = bool(_EXIF & set(image.info)) and image.getexif().get(_ORIENTATION_TAG) in _TURNED
     return (width, height) if turned else (height, width)
 
 
 def read_labels(path: Path | str, size_hw: tuple[int, int]) -> np.ndarray:
-    """(H, W) integer labels of a grey or palette picture, of that size; of a palette the numbers, not the colours.
+    """(H, W) integer labels of a grey or palette image of that size; palette indices, not colours.
 
-    Raises InputError, naming the file, for other pictures and sizes.
+    Raises InputError, naming the file, for other images and sizes.
     """
     labels = _pixels(path, size_hw)
     if labels.ndim != 2 or labels.dtype.kind not in "ui":
@@ -53,9 +53,9 @@ def read_labels(path: Path | str, size_hw: tuple[int, int]) -> np.ndarray:
 
 
 def read_above_zero(path: Path, size_hw: tuple[int, int]) -> np.ndarray:
-    """(H, W) bool: where a picture of that size is more than 0, in whatever colour, and not transparent.
+    """(H, W) bool: where an image of that size is above 0 in any channel, and not transparent.
 
-    Raises InputError, naming the file, for other sizes and what cannot be read.
+    Raises InputError, naming the file, for other sizes and unreadable files.
     """
     values = _pixels(path, size_hw)
     if values.ndim == 2:
@@ -65,7 +65,7 @@ def read_above_zero(path: Path, size_hw: tuple[int, int]) -> np.ndarray:
 
 
 def _pixels(path: Path | str, size_hw: tuple[int, int]) -> np.ndarray:
-    """(H, W) or (H, W, channels) of a picture as it is stored, on a disk or at a URL."""
+    """(H, W) or (H, W, channels) of an image as it is stored, on disk or at a URL."""
     try:
         file = io.BytesIO(read_bytes(str(path))) if is_url(str(path)) else require(Path(path), "labels")
         with Image.open(file) as image:
@@ -82,7 +82,7 @@ def _kind(pixels: np.ndarray) -> str:
 
 
 def split_folders(root: Path, *marks: str) -> list[Path]:
-    """The folders, `root` itself or below it by one or two steps, that have all `marks` in them; sorted, maybe none."""
+    """The folders, `root` or up to two levels below it, that contain all folders `marks`; sorted, maybe none."""
     for pattern in ("", "*", "*/*"):
         folders = [root] if not pattern else sorted(root.glob(pattern + "/"))
         found = [folder for folder in folders if all((folder / mark).is_dir() for mark in marks)]
@@ -92,7 +92,7 @@ def split_folders(root: Path, *marks: str) -> list[Path]:
 
 
 def require_split_folders(root: Path, what: str, *marks: str) -> list[Path]:
-    """`split_folders`, or an InputError that says what was looked for."""
+    """`split_folders`; raises InputError where there is none. what: name of the dataset in the message."""
     found = split_folders(root, *marks)
     if not found:
         raise InputError(f"{root}: not {what}: no folder with {' and '.join(marks)} in it")
@@ -100,12 +100,12 @@ def require_split_folders(root: Path, what: str, *marks: str) -> list[Path]:
 
 
 def sorted_files(folder: Path, suffix: str) -> Iterator[Path]:
-    """Files of a folder with that suffix, by name."""
+    """Files of a folder with that suffix, sorted by name."""
     return iter(sorted(path for path in folder.iterdir() if path.suffix.lower() == suffix))
 
 
 def read_id_lists(folder: Path, names: tuple[str, ...]) -> dict[str, str]:
-    """Which split an id belongs to, from the lists `folder`/NAME.txt that are there, one id a line."""
+    """The split of each id, from the existing lists `folder`/NAME.txt, one id a line. Raises InputError."""
     splits: dict[str, str] = {}
     for name in names:
         path = folder / f"{name}.txt"
@@ -118,18 +118,18 @@ def read_id_lists(folder: Path, names: tuple[str, ...]) -> dict[str, str]:
     return splits
 
 
-def tell_left_out(where: Path, names: Iterable[str], what: str) -> None:
-    """Warn of what is there and no record tells of: how many, `what` they are, and the first by name."""
+def warn_of_left_out(where: Path, names: Iterable[str], what: str) -> None:
+    """Warn of files that become no record: their number, `what` they are, and the first by name."""
     found = sorted(names)
     if found:
         _log.warning("%s: %d %s, such as %s", where, len(found), what, found[0])
 
 
-def tell_unlabelled(photos: Path, labels: Path, what: str = "without labels") -> None:
-    """Warn of the .jpg photos of a folder that no .png of their name in `labels` speaks of."""
+def warn_of_unlabelled(photos: Path, labels: Path, what: str = "without labels") -> None:
+    """Warn of the .jpg photos of a folder that have no .png of their name in `labels`."""
     labelled = {label.stem for label in sorted_files(labels, ".png")}
     unlabelled = (photo.name for photo in sorted_files(photos, ".jpg") if photo.stem not in labelled)
-    tell_left_out(photos, unlabelled, f"photos left out, {what}")
+    warn_of_left_out(photos, unlabelled, f"photos left out, {what}")
 
 
 def _line(error: Exception) -> str:
@@ -137,33 +137,25 @@ def _line(error: Exception) -> str:
 
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-# ccp 0183 = 0730, 0594 = 0722, 0692 = 0732 are the same photo; 0536 has an empty label
-CCP_LEFT_OUT = frozenset({"0536", "0730", "0722", "0732"})
 
 
 def require(path: Path, what: str) -> Path:
-    """`path`, or an InputError that says what was looked for there."""
+    """`path`; raises InputError where it does not exist. what: its name in the message."""
     if not path.exists():
         raise InputError(f"{what} not found: looked for {path}")
     return path
 
 
 def image_files(folder: Path, what: str) -> list[Path]:
-    """Sorted image files of a folder; an InputError where there is none."""
+    """Sorted image files of a folder. Raises InputError where there is none. what: their name in the message."""
     files = sorted(p for p in require(folder, what).iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
     if not files:
         raise InputError(f"{what}: no image ({', '.join(IMAGE_SUFFIXES)}) in {folder}")
     return files
 
 
-def ccp_garments(root: Path) -> list[str]:
-    """Names of Clothing Co-Parsing's garments; the place in the list is the label."""
-    cells = read_matlab(require(root / "label_list.mat", "Clothing Co-Parsing label names"), "label_list")
-    return [str(name[0]) for name in cells.ravel()]
-
-
 def read_matlab(path: Path, key: str) -> np.ndarray:
-    """One variable of a .mat file."""
+    """One variable of a .mat file. Raises InputError naming the file."""
     try:
         return loadmat(path)[key]
     except (OSError, ValueError, KeyError, TypeError, MatReadError) as error:

@@ -1,8 +1,8 @@
 """Photos in images/ with masks of the same name in masks/: NAME.png, or NAME_1.png, NAME_2.png, ... for several people.
 
-The same names as `deocclude run --mask FOLDER` takes. Nothing in such a folder says whether people are seen as a whole,
-so that there are two formats: `masks` for what is seen, `whole-masks` for people of whom nothing is hidden or cut off.
-A whole person is in one piece, so that there a mask of several pieces is a group of people whom nobody told apart.
+The same names as `deocclude run --mask FOLDER` takes. Such a folder does not state whether people are fully visible,
+so that there are two formats: `masks` for visible masks, `whole-masks` for people without occlusion or truncation.
+A whole person is one connected component; there a mask of several components is a crowd.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from deocclude.data.datasets.files import (
     photo_size_hw,
     require,
     split_folders,
-    tell_left_out,
+    warn_of_left_out,
 )
 from deocclude.data.datasets.record import PersonRecord, PhotoRecord, Rle, whole_person
 from deocclude.errors import InputError
@@ -28,38 +28,39 @@ from deocclude.imaging.masks import connected_components
 from deocclude.io.images import load_mask
 
 _MARKS = ("images", "masks")
-_ONE_PIECE_SHARE = 0.97  # of a mask's pixels in its largest piece; the rest may be specks, as in `data.formats`
+ONE_PIECE_SHARE = 0.97  # of a mask's pixels in its largest connected component; the rest may be small components
 _NUMBERED = re.compile(r"(.+)_(\d+)")
 
 
 def matches(path: Path) -> bool:
-    """Whether a folder has images and masks; one with persons.json has numbers of people in its masks."""
+    """Whether a folder has images and masks; with persons.json its masks hold person numbers instead."""
     return path.is_dir() and split_folders(path, *_MARKS) == [path] and not (path / "persons.json").exists()
 
 
-def read(path: Path) -> Iterator[PhotoRecord]:
-    """Every photo with what is seen of its people.
+def read(path: Path) -> EachPhoto[Path]:
+    """Every photo with the visible masks of its people; masks without a photo are left out with a warning.
 
-    Masks without a photo are left out, with a warning. Raises InputError naming a folder that is wrong or two photos of
-    one name, and PhotoError naming a photo or mask, after which the next one is read.
+    Raises:
+        InputError: a folder is missing, or two photos have one name.
+        PhotoError: a photo or mask cannot be used; the next photo can still be read.
     """
     return _read(path, whole=False)
 
 
-def read_whole(path: Path) -> Iterator[PhotoRecord]:
-    """Every photo with its people, who are seen as a whole. Raises as `read` does."""
+def read_whole(path: Path) -> EachPhoto[Path]:
+    """Every photo with its fully visible people. Raises as `read` does."""
     return _read(path, whole=True)
 
 
-def _read(path: Path, *, whole: bool) -> Iterator[PhotoRecord]:
+def _read(path: Path, *, whole: bool) -> EachPhoto[Path]:
     photos = image_files(path / "images", "images of an image + mask folder")
     for first, second in namesakes(photos):
-        raise InputError(f"{first} and {second} have one name, so that nothing tells whose its masks are")
+        raise InputError(f"{first} and {second} have one name, so that their masks are ambiguous")
     masks_folder = require(path / "masks", "masks of an image + mask folder")
     by_photo = masks_by_photo(masks_folder, {photo.stem for photo in photos})
     used = {file for masks in by_photo.values() for _, file in masks}
     unused = (file.name for file in _pictures(masks_folder) if file not in used)
-    tell_left_out(masks_folder, unused, "masks left out, without a photo of their name")
+    warn_of_left_out(masks_folder, unused, "masks left out, without a photo of their name")
 
     def record(photo: Path) -> PhotoRecord:
         masks = by_photo.get(photo.stem)
@@ -69,7 +70,7 @@ def _read(path: Path, *, whole: bool) -> Iterator[PhotoRecord]:
         found = ((name, _mask(file, size_hw)) for name, file in masks)
         people = tuple(
             whole_person(name, mask)
-            if whole and _in_one_piece(mask)
+            if whole and is_one_piece(mask)
             else PersonRecord(id=name, visible=Rle.of(mask), iscrowd=whole)
             for name, mask in found
         )
@@ -80,7 +81,7 @@ def _read(path: Path, *, whole: bool) -> Iterator[PhotoRecord]:
 
 
 def namesakes(photos: Iterable[Path]) -> Iterator[tuple[Path, Path]]:
-    """Pairs of photos whose names differ in the suffix alone, as a.jpg and a.png do."""
+    """Pairs of photos whose names differ only in the suffix, such as a.jpg and a.png."""
     by_stem: dict[str, Path] = {}
     for photo in photos:
         first = by_stem.setdefault(photo.stem, photo)
@@ -89,7 +90,7 @@ def namesakes(photos: Iterable[Path]) -> Iterator[tuple[Path, Path]]:
 
 
 def masks_by_photo(folder: Path, stems: set[str]) -> dict[str, list[tuple[str, Path]]]:
-    """(person's number, mask) of each photo, in order of the numbers."""
+    """(person number, mask file) pairs of each photo by stem, sorted by number."""
     found: dict[str, list[tuple[int, Path]]] = {}
     for file in _pictures(folder):
         numbered = _NUMBERED.fullmatch(file.stem)
@@ -105,8 +106,9 @@ def _pictures(folder: Path) -> Iterator[Path]:
     return (path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
 
 
-def _in_one_piece(mask: np.ndarray) -> bool:
-    return connected_components(mask).areas_px.max(initial=0) >= _ONE_PIECE_SHARE * np.count_nonzero(mask)
+def is_one_piece(mask: np.ndarray, min_share: float = ONE_PIECE_SHARE) -> bool:
+    """Whether the largest connected component of an (H, W) bool mask has at least `min_share` of its pixels."""
+    return connected_components(mask).areas_px.max(initial=0) >= min_share * np.count_nonzero(mask)
 
 
 def _mask(path: Path, size_hw: tuple[int, int]) -> np.ndarray:

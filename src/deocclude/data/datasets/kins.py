@@ -1,7 +1,7 @@
-"""KINS: people (and vehicles) of KITTI's streets with their whole outlines.
+"""KINS: people (and vehicles) of KITTI's street scenes with amodal masks.
 
-Qi et al., "Amodal Instance Segmentation With KINS Dataset", CVPR 2019. COCO's form with further keys: the whole in
-`a_segm` and the visible part in `i_segm` (files of 2020), or in `segmentation` and `inmodal_seg` (the first ones).
+Qi et al., "Amodal Instance Segmentation With KINS Dataset", CVPR 2019. COCO's format with further keys: the amodal
+mask in `a_segm` and the visible mask in `i_segm` (files of 2020), or `segmentation` and `inmodal_seg` (first files).
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from deocclude.data.datasets.coco_json import file_has, make_person, mask_of, re
 from deocclude.data.datasets.record import PersonRecord, PhotoRecord
 from deocclude.errors import InputError
 
-_KEYS = (("a_segm", "i_segm"), ("segmentation", "inmodal_seg"))  # of the whole and the visible part
-# Not cyclists: their outlines hold the bicycle.
+_KEYS = (("a_segm", "i_segm"), ("segmentation", "inmodal_seg"))  # of the amodal and the visible mask
+# Not cyclists: their masks include the bicycle.
 _PEOPLE = frozenset({"pedestrian", "person", "person-sitting", "person_sitting"})
 
 
 def matches(path: Path) -> bool:
-    """Whether a JSON has KINS's keys for visible parts."""
+    """Whether a JSON file has KINS's keys of visible masks."""
     return file_has(path, "i_segm", "inmodal_seg")
 
 
@@ -30,8 +30,8 @@ def read(path: Path, images: Path | None = None) -> Iterator[PhotoRecord]:
 
 
 def _person(annotation: Mapping[str, Any], size_hw: tuple[int, int], where: str) -> PersonRecord:
-    # Both of one pair: files of 2020 have `segmentation` too, which is no whole there. And not by what is in them: an
-    # empty visible part is somebody who is wholly hidden.
+    # Both keys of one pair: files of 2020 have `segmentation` too, which is no amodal mask there. Values do not decide:
+    # an empty visible mask is a fully occluded person.
     pairs = ([annotation.get(key) for key in keys] for keys in _KEYS)
     whole, visible = next((pair for pair in pairs if pair != [None, None]), (None, None))
     if whole is None or visible is None:

@@ -1,7 +1,7 @@
-"""LIP: cut-outs of COCO photos around one person, with 19 parts of what is seen.
+"""LIP: crops of COCO photos around one person, with 19 parts of the visible mask.
 
 Gong et al., "Look into Person: Self-supervised Structure-sensitive Learning and a New Benchmark for Human Parsing",
-CVPR 2017. SPLIT_images/ID.jpg and SPLIT_segmentations/ID.png, each in whatever folders its archive unpacks to.
+CVPR 2017. SPLIT_images/ID.jpg and SPLIT_segmentations/ID.png, at any depth that the archives unpack to.
 """
 
 from __future__ import annotations
@@ -20,25 +20,27 @@ _DEPTHS = ("", "*/", "*/*/", "*/*/*/")
 
 
 def matches(path: Path) -> bool:
-    """Whether a folder has one of LIP's folders of labels, at any of the depths that its archives unpack to."""
+    """Whether a folder has one of LIP's label folders, at any depth that its archives unpack to."""
     return path.is_dir() and any(_find(path, f"{split}_segmentations") for split in _SPLITS)
 
 
 def read(path: Path) -> Iterator[PhotoRecord]:
     """Every labelled photo, training split first.
 
-    Raises InputError naming a folder that is wrong, and PhotoError naming a photo, after which the next one is read.
+    Raises:
+        InputError: a folder is missing or wrong.
+        PhotoError: a photo or its label cannot be used; the next photo can still be read.
     """
     return EachPhoto(_files(path), lambda files: _record(*files))
 
 
 def splits(path: Path) -> Iterator[str]:
-    """The splits whose folders of labels are there."""
+    """The splits of the existing label folders."""
     return (split for split in _SPLITS if _find(path, f"{split}_segmentations"))
 
 
 def _files(path: Path) -> Iterator[tuple[Path, Path, str]]:
-    """(photo, label, split) of each. Raises InputError naming the folder that is not there."""
+    """(photo, label, split) of each photo. Raises InputError naming a missing folder."""
     found = False
     for split in _SPLITS:
         labels = _find(path, f"{split}_segmentations")

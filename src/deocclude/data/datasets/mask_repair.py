@@ -1,4 +1,4 @@
-"""Masks that no record may hold: those without a pixel, and what is visible outside the whole."""
+"""Repair of masks that no record may hold: empty masks, and visible pixels outside the amodal mask."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ import numpy as np
 from deocclude.data.datasets.record import Note, PersonRecord, PhotoRecord, Rle
 
 
-def mended(photo: PhotoRecord) -> PhotoRecord:
-    """The record without people of no pixel, the others' whole masks grown by what is visible, and notes on both.
+def repaired(photo: PhotoRecord) -> PhotoRecord:
+    """The record without people of empty masks, amodal masks extended by the visible ones, and notes on both.
 
-    Things of no pixel are left out without a note: nobody is lost with them. So are all where nobody is in the photo.
-
-    Visible and amodal masks are drawn by hand and seldom agree at the edge: what is visible is part of the person.
+    Things of empty masks are left out without a note, and so are all things of a photo without people. Visible and
+    amodal masks are annotated by hand and seldom agree at the boundary; visible pixels are part of the person.
     """
     noted = [(person, note_on(person)) for person in photo.people]
     people = tuple(
-        _grown(person) if note is not None else person for person, note in noted if note is None or note.kind != "empty"
+        _with_extended_amodal(person) if note is not None else person
+        for person, note in noted
+        if note is None or note.kind != "empty"
     )
     things = tuple(thing for thing in photo.things if thing.visible.mask().any()) if people else ()
     notes = tuple(note for _, note in noted if note is not None)
@@ -24,7 +25,7 @@ def mended(photo: PhotoRecord) -> PhotoRecord:
 
 
 def note_on(person: PersonRecord) -> Note | None:
-    """What is wrong with a person's visible and amodal masks. Raises InputError for run lengths that cannot be read."""
+    """What is wrong with a person's masks, if anything. Raises InputError for run lengths that cannot be read."""
     visible = person.visible.mask()
     amodal = visible if person.amodal in (None, person.visible) else person.amodal.mask()
     if not visible.any() and not amodal.any():
@@ -36,5 +37,5 @@ def note_on(person: PersonRecord) -> Note | None:
     return None
 
 
-def _grown(person: PersonRecord) -> PersonRecord:
+def _with_extended_amodal(person: PersonRecord) -> PersonRecord:
     return person.model_copy(update={"amodal": Rle.of(person.amodal.mask() | person.visible.mask())})

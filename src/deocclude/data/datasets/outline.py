@@ -1,4 +1,4 @@
-"""One polygon that fills exactly a mask's pixels: for formats that hold a single polygon a person."""
+"""One polygon that covers exactly a mask's pixels, for formats with a single polygon a person."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ Corner = tuple[int, int]
 def outline(mask: np.ndarray) -> list[int]:
     """Corners x0, y0, x1, y1, ... of a polygon around an (H, W) bool mask with at least one pixel.
 
-    The last corner is joined to the first. It runs along the edges of pixels, where pixel i covers [i, i + 1). From its
-    first corner it goes to each further piece and hole and back the same way, which fills nothing.
-    `coco.polygons_to_mask` gives back the mask bit for bit.
+    The polygon is closed and runs along pixel edges, where pixel i covers [i, i + 1). From its first corner it goes to
+    each further component and hole and back the same way, which encloses no area. `coco.polygons_to_mask` returns the
+    mask bit for bit.
     """
     loops = _loops(mask)
     first = next(loops)
     corners = [*first, first[0]]
     anchor_x, anchor_y = first[0]
     for loop in loops:
-        # Along the axes, so that both ways round to the same pixels.
+        # Along the axes, so that both directions round to the same pixels.
         bend = (anchor_x, loop[0][1])
         corners += [bend, *loop, loop[0], bend, (anchor_x, anchor_y)]
     return [value for place, corner in enumerate(corners) if corner != corners[place - 1] for value in corner]
 
 
 def _loops(mask: np.ndarray) -> Iterator[list[Corner]]:
-    """Closed loops of corners around the pieces of a mask and around its holes."""
+    """Closed loops of corners around the components of a mask and around its holes."""
     padded = np.pad(mask, 1).astype(np.int8)
-    enters_down = np.diff(padded, axis=0)[:, 1:-1]  # (H + 1, W): 1 on the upper edges of pieces, -1 on the lower ones
-    enters_right = np.diff(padded, axis=1)[1:-1].T  # (W + 1, H): 1 on their left edges, -1 on the right ones
-    # Clockwise as the picture is seen; at most two edges leave a corner, where pixels touch diagonally.
+    enters_down = np.diff(padded, axis=0)[:, 1:-1]  # (H + 1, W): 1 on upper edges, -1 on lower edges
+    enters_right = np.diff(padded, axis=1)[1:-1].T  # (W + 1, H): 1 on left edges, -1 on right edges
+    # Clockwise in image coordinates; at most two edges leave a corner, where pixels touch diagonally.
     leaving: dict[Corner, list[Corner]] = {}
     for edges, sign, flip in ((enters_down, 1, False), (enters_down, -1, True)):
         for y, x0, x1 in _runs(edges == sign):

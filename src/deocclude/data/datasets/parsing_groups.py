@@ -7,7 +7,7 @@ from scipy import ndimage
 
 from deocclude.types import PARSING_NAMES
 
-UNKNOWN = 255  # a pixel or a person without a parsing label
+UNKNOWN = 255  # label of a pixel without a parsing label
 
 _GROUP_OF = {
     "headwear": ("hat", "glasses", "sunglasses"),
@@ -30,7 +30,7 @@ _GROUP_OF = {
 
 
 def garment_table(names: list[str]) -> np.ndarray:
-    """Lookup table garment label -> group label, for a `label_list` of `names` (index = label)."""
+    """(len(names),) uint8 lookup table from garment label to group label. Raises ValueError for an unknown garment."""
     group = {garment: name for name, garments in _GROUP_OF.items() for garment in garments}
     unknown = [n for n in names if n != "null" and n not in group]
     if unknown:
@@ -41,9 +41,15 @@ def garment_table(names: list[str]) -> np.ndarray:
 def to_groups(garments: np.ndarray, names: list[str]) -> np.ndarray:
     """Parsing groups of one person.
 
-    garments: (H, W) integer labels into `names`. Returns (H, W) uint8 labels into PARSING_NAMES.
-    The single garment label `skin` becomes face (skin that touches hair or headwear, in the upper part of the body),
-    leg (skin that reaches low), or arm (the rest): the labels do not tell them apart.
+    The garment label `skin` is split by geometry: face (touches hair or headwear, or is in the upper 16 % of the
+    body), leg (reaches below 72 % of the body's height), or arm (the rest).
+
+    Args:
+        garments: (H, W) integer labels into `names`.
+        names: garment names; the index is the label.
+
+    Returns:
+        (H, W) uint8 labels into PARSING_NAMES.
     """
     groups = garment_table(names)[garments]
     return _split_skin(groups, garments == names.index("skin"))
@@ -64,11 +70,11 @@ def _split_skin(groups: np.ndarray, skin: np.ndarray) -> np.ndarray:
         here = parts[box] == part
         y_share = (y[box[0]] - top) / height
         if (near_head[box] & here).any() or y_share[here.nonzero()[0], 0].mean() < 0.16:
-            # a face runs into neck, chest and bare arms: cut it where a chin can at most be
+            # face skin is connected to neck, chest and bare arms: it ends at the lowest plausible chin
             face_end = y_share.min() + 0.20
             out[box][here & (y_share <= face_end)] = label["face"]
             here = here & (y_share > face_end)
         if here.any() and y_share.max() > 0.72:
-            # hands do not reach this low: the component is a leg, with a hand on it perhaps
+            # hands do not reach this low: the component is a leg, maybe touched by a hand
             out[box][here & (y_share > 0.5)] = label["leg"]
     return out

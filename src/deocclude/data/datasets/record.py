@@ -1,7 +1,7 @@
-"""The one form that every dataset is read into: a photo, for each person what is known of them, and other things.
+"""The common record of all datasets: a photo, the masks of its people, and other things.
 
-Nothing here holds pixels. Masks are run lengths in COCO's compressed form, of the upright photo's size; paths are as
-Python opens them, and relative to the file's own folder in a records file (`records_file.py`).
+Records hold no pixels. Masks are run lengths in COCO's compressed form, of the upright photo's size. Paths can be
+opened as they are; in a records file (`records_file.py`) they are relative to the file's folder.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ class _Strict(BaseModel):
 
 
 class Rle(_Strict):
-    """A mask as COCO's compressed run lengths."""
+    """A mask as COCO's compressed run lengths. size: (H, W)."""
 
     size: SizeHw
-    counts: Annotated[str, Field(pattern="^[0-o]*$")]  # six bits a letter, from "0" on
+    counts: Annotated[str, Field(pattern="^[0-o]*$")]  # six bits a character, from "0" on
 
     @classmethod
     def of(cls, mask: np.ndarray) -> Rle:
@@ -48,7 +48,7 @@ class Rle(_Strict):
 
 
 class Parsing(_Strict):
-    """Labels of a person's parts: a picture of labels, which may show other people too, or one mask a part."""
+    """Labels of a person's parts: a label image, which may show other people too, or one mask a part."""
 
     taxonomy: Taxonomy
     file: str | None = None
@@ -72,20 +72,20 @@ class Parsing(_Strict):
 
 
 class PersonRecord(_Strict):
-    """One person of a photo, or with `iscrowd` a group of people whom nobody told apart."""
+    """One person of a photo, or with `iscrowd` a group of people without individual masks."""
 
-    id: str  # the person's in the dataset, or within the photo
-    visible: Rle  # empty for somebody who is wholly hidden
-    amodal: Rle | None = None  # the whole person, never less than what is visible; None where nobody knows
+    id: str  # in the dataset, or within the photo
+    visible: Rle  # empty for a fully occluded person
+    amodal: Rle | None = None  # contains the visible mask; None where unknown
     parsing: Parsing | None = None
     iscrowd: bool = False
-    ignore: bool = False  # neither right nor wrong to find
+    ignore: bool = False  # detection counts neither as right nor as wrong
     depth_order: int | None = None  # among the photo's people and things, the lowest is nearest
 
     def parsing_labels(self) -> np.ndarray:
-        """(H, W) uint8 labels into the taxonomy: 0 outside the person (the whole one, where known), 255 = unknown.
+        """(H, W) uint8 labels into the taxonomy: 0 outside the person (amodal where known), 255 = unknown.
 
-        Raises InputError when there is no parsing, or it cannot be read, or has another size.
+        Raises InputError where there is no parsing, it cannot be read, or it has another size.
         """
         if self.parsing is None:
             raise InputError(f"person {self.id} has no parsing")
@@ -102,15 +102,15 @@ class PersonRecord(_Strict):
 
 
 class ThingRecord(_Strict):
-    """Something else that the dataset tells apart, which may hide a person. Its parts and its whole are of no use."""
+    """Another annotated object, which may occlude a person. Its parts and amodal mask are not used."""
 
-    name: str  # as the dataset calls its kind
+    name: str  # the dataset's name of its class
     visible: Rle
     depth_order: int | None = None  # among the photo's people and things, the lowest is nearest
 
 
 class Note(_Strict):
-    """What a dataset says of a person and no record may: they are left out, or their masks are mended."""
+    """An invalid annotation of a person, who is left out ("empty") or whose masks are repaired ("outside")."""
 
     kind: Literal["empty", "outside"]
     person: str  # the person's id
@@ -123,14 +123,14 @@ class PhotoRecord(_Strict):
     version: Literal[1] = VERSION
     image: str
     size_hw: SizeHw
-    source: str  # the format that it was read from
-    id: str  # the photo's in its dataset
+    source: str  # name of the format
+    id: str  # in the dataset
     split: str | None = None  # the dataset's own
     licence: str | None = None  # as the dataset states it
-    has_background: bool = True  # else a cut-out, whose colours mean nothing outside the person
+    has_background: bool = True  # else a cut-out, whose colours outside the person are invalid
     people: tuple[PersonRecord, ...] = ()
     things: tuple[ThingRecord, ...] = ()  # of photos with people, where the dataset has them
-    notes: Annotated[tuple[Note, ...], Field(exclude=True)] = ()  # by the reader, on what it mended; in no file
+    notes: Annotated[tuple[Note, ...], Field(exclude=True)] = ()  # by the reader, on what it repaired; never written
 
     @model_validator(mode="after")
     def _fits_the_photo(self) -> PhotoRecord:
@@ -145,7 +145,7 @@ class PhotoRecord(_Strict):
         return self
 
     def with_paths(self, change: Callable[[str], str]) -> PhotoRecord:
-        """The record with `change` done to each path in it."""
+        """The record with `change` applied to each path."""
 
         def changed(person: PersonRecord) -> PersonRecord:
             if person.parsing is None or person.parsing.file is None:
@@ -157,11 +157,11 @@ class PhotoRecord(_Strict):
         return self.model_copy(update={"image": change(self.image), "people": people})
 
     def below(self, folder: str) -> PhotoRecord:
-        """The record of a file in `folder`, a path or URL, with paths that open."""
+        """The record of a file in `folder`, a path or URL, with paths that can be opened."""
         return self.with_paths(lambda name: join(folder, name))
 
 
 def whole_person(person_id: str, mask: np.ndarray, parsing: Parsing | None = None) -> PersonRecord:
-    """Somebody of whom everything is seen. mask: (H, W) bool."""
+    """A fully visible person: visible and amodal mask are `mask`, (H, W) bool."""
     rle = Rle.of(mask)
     return PersonRecord(id=person_id, visible=rle, amodal=rle, parsing=parsing)

@@ -17,12 +17,12 @@ from deocclude.io.images import write_whole
 
 
 def matches(path: Path) -> bool:
-    """Whether this is a records file, by its name."""
+    """Whether this is a records file, by its suffix."""
     return path.is_file() and path.suffix == ".jsonl"
 
 
 def read(path: Path | str) -> Iterator[PhotoRecord]:
-    """Records of a file, or of one at a URL, with paths that open. Raises InputError naming the file and the line."""
+    """Records of a file by path or URL, with paths that can be opened. Raises InputError naming file and line."""
     place = str(path)
     folder = place.rpartition("/")[0] if is_url(place) else str(Path(place).parent)
     for number, line in enumerate(read_lines(place), start=1):
@@ -31,7 +31,7 @@ def read(path: Path | str) -> Iterator[PhotoRecord]:
 
 
 def splits(path: Path | str) -> Iterator[str | None]:
-    """What each line states as its photo's split. A line that is wrong states none: `read` says what is wrong."""
+    """The stated split of each line. Invalid lines are skipped here and reported by `read`."""
     for line in read_lines(str(path)):
         try:
             content = json.loads(line)
@@ -42,9 +42,9 @@ def splits(path: Path | str) -> Iterator[str | None]:
 
 
 def write(records: Iterable[PhotoRecord], path: Path) -> int:
-    """Write records as they come, with paths relative to the file's folder. The file appears whole or not at all.
+    """Write records one at a time, with paths relative to the file's folder. The file appears complete or not at all.
 
-    Returns how many people could not be told in this format: none. Raises DeoccludeError when it cannot be written.
+    Returns the number of people that this format cannot represent: 0. Raises DeoccludeError where writing fails.
     """
     folder = path.parent.resolve()
 
@@ -57,7 +57,7 @@ def write(records: Iterable[PhotoRecord], path: Path) -> int:
 
 
 def relative_to(name: str, folder: Path) -> str:
-    """A path as seen from a resolved folder, with forward slashes."""
+    """A path relative to a resolved folder, with forward slashes."""
     try:
         return Path(os.path.relpath(os.path.abspath(name), folder)).as_posix()
     except ValueError as error:  # two drives of Windows
@@ -65,7 +65,7 @@ def relative_to(name: str, folder: Path) -> str:
 
 
 def parse_line(line: str, where: str) -> PhotoRecord:
-    """A record as its line in a file has it. Raises InputError, saying `where`, with what is wrong."""
+    """The record of a line. Raises InputError, naming `where`, for an invalid line."""
     try:
         content = json.loads(line)
     except ValueError as error:

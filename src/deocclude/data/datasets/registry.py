@@ -1,4 +1,4 @@
-"""Every dataset format by its name: who reads it, who writes it, and how it is told from the others."""
+"""All dataset formats by name: their readers, writers and recognition."""
 
 from __future__ import annotations
 
@@ -29,8 +29,10 @@ from deocclude.errors import InputError, UsageError
 class Writer:
     """How a format is written.
 
-    file_name: what such a file is called in a folder. write: puts records into a file as they come and returns how many
-    people the format cannot tell of. cannot_hold: names in `convert.DETAILS` of what is dropped of the rest.
+    Attributes:
+        file_name: default name of such a file in a folder.
+        write: writes records to a file and returns how many people the format cannot represent.
+        cannot_hold: names in `convert.DETAILS` of what the format drops.
     """
 
     file_name: str
@@ -42,9 +44,15 @@ class Writer:
 class Format:
     """One format.
 
-    matches: whether a path looks like it. read: records of a path, one at a time; with `takes_images` the second
-    argument is the photos' folder, or None to look for it. writer: None where the format is only read. splits: which
-    splits the records of a path will state, told without opening a photo; None where that cannot be, or none is stated.
+    Attributes:
+        name: as `--from` and `--to` take it.
+        matches: whether a path has the format.
+        read: records of a path, one at a time; with `takes_images` the second argument is the photos' folder, or None
+            to search for it.
+        takes_images: whether the photos may be in a separate folder.
+        writer: None where the format is only read.
+        splits: the splits that the records will state, without opening a photo; None where they state none or that is
+            impossible.
     """
 
     name: str
@@ -88,11 +96,11 @@ FORMATS: dict[str, Format] = {row.name: row for row in _ROWS}
 
 
 def reader(name: str | None, path: Path) -> Format:
-    """The format of that name, or the one that `path` looks like.
+    """The format of that name, or the one that `path` has.
 
     Raises:
-        InputError: nothing is there.
-        UsageError: no format has that name, or `path` looks like none of them, or like several.
+        InputError: `path` does not exist.
+        UsageError: no format has that name, or `path` matches none or several.
     """
     if name is not None and name not in FORMATS:
         raise UsageError(f"no format {name!r} to read: there are {', '.join(FORMATS)}")
@@ -109,7 +117,7 @@ def reader(name: str | None, path: Path) -> Format:
 
 
 def writer(name: str) -> Writer:
-    """Who writes the format of that name. Raises UsageError when none has it, or it is only read."""
+    """The writer of the format of that name. Raises UsageError for an unknown or read-only format."""
     writers = {row.name: row.writer for row in _ROWS if row.writer is not None}
     if name not in writers:
         raise UsageError(f"no format {name!r} to write: there are {', '.join(writers)}")

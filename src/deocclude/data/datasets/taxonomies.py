@@ -1,6 +1,6 @@
-"""Which parts of a person datasets tell apart, and what they are among the project's own parsing groups.
+"""Part taxonomies of datasets, and their mapping to the project's parsing groups.
 
-A taxonomy is a tuple of names; a part's label is its place in it, and 0 is background.
+A taxonomy is a tuple of names; a part's label is its index, and 0 is background.
 """
 
 from __future__ import annotations
@@ -74,10 +74,14 @@ GROUP_OF: dict[Taxonomy, dict[str, str]] = {
 
 
 def groups_of_names(names: Mapping[int, str], where: str) -> np.ndarray:
-    """(256,) uint8: the parsing group of each label of a network that calls its labels by names of a taxonomy.
+    """(256,) uint8: the parsing group of each label of a network whose label names are those of a taxonomy.
 
-    names: by label, in any order and spelling of words: "Upper-clothes" is upper_clothes. Labels that it lacks become
-    UNKNOWN. Raises InputError, saying `where`, when no one taxonomy has all of the names.
+    Args:
+        names: name by label, in any spelling: "Upper-clothes" is upper_clothes. Missing labels become UNKNOWN.
+        where: name of the network in errors.
+
+    Raises:
+        InputError: no single taxonomy has all of the names.
     """
     plain = {label: re.sub(r"[^a-z]+", "_", name.lower()).strip("_") for label, name in names.items()}
     for groups in GROUP_OF.values():
@@ -92,7 +96,7 @@ def groups_of_names(names: Mapping[int, str], where: str) -> np.ndarray:
 
 
 def check_labels(labels: np.ndarray, taxonomy: Taxonomy, where: str) -> np.ndarray:
-    """(H, W) labels as uint8. Raises InputError, saying `where`, for one not in the taxonomy; UNKNOWN may be."""
+    """(H, W) labels as uint8. Raises InputError, naming `where`, for a label outside the taxonomy except UNKNOWN."""
     names = TAXONOMIES[taxonomy]
     wrong = labels[(labels != UNKNOWN) & ((labels < 0) | (labels >= len(names)))]
     if wrong.size:
@@ -103,8 +107,15 @@ def check_labels(labels: np.ndarray, taxonomy: Taxonomy, where: str) -> np.ndarr
 def to_parsing_groups(labels: np.ndarray, taxonomy: Taxonomy) -> np.ndarray:
     """Labels of a taxonomy as parsing groups.
 
-    labels: (H, W) uint8, UNKNOWN where nothing is known, which stays. Returns (H, W) uint8 labels into PARSING_NAMES.
-    Raises InputError for a label that the taxonomy does not have.
+    Args:
+        labels: (H, W) uint8; UNKNOWN stays UNKNOWN.
+        taxonomy: the labels' taxonomy.
+
+    Returns:
+        (H, W) uint8 labels into PARSING_NAMES.
+
+    Raises:
+        InputError: a label is outside the taxonomy.
     """
     table = np.full(256, UNKNOWN, np.uint8)
     groups = GROUP_OF[taxonomy]

@@ -1,4 +1,4 @@
-"""Building evaluation sets: each held-out person, hidden by several occluders, as AHP's synthetic split does."""
+"""Building evaluation sets: each held-out person behind several occluders, as in AHP's synthetic split."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from deocclude.data.evalsets.persons import EvalSample, EvalSet, write_eval_set
 from deocclude.data.evalsets.scenes import SceneSample, SceneSet, write_scene_set
 from deocclude.data.sources.layers import Library, PersonPhoto
-from deocclude.data.sources.lazy import Picked
+from deocclude.data.sources.lazy import Selected
 from deocclude.data.sources.library import Places, SourceWeights, load_library
 from deocclude.data.sources.real_photos import read_wild
 from deocclude.data.synthesis.config import SynthesisConfig
@@ -25,12 +25,12 @@ from deocclude.errors import InputError
 
 Rng = np.random.Generator
 
-KINDS = ("object", "person", "low")  # one record a person of each
+KINDS = ("object", "person", "low")  # one record of each kind a person
 _CONFIG = SynthesisConfig(attempts=40, p_second_occluder=0.15)
 _MIN_HIDDEN = 0.03
-_MAX_DRAWS = 200  # scenes of one person; a set whose occluders cannot hide anybody is an error, not a wait
+_MAX_DRAWS = 200  # scenes drawn for one record; occluders that never reach _MIN_HIDDEN are an error
 _CROWD_PX = 640
-_NEW_PHOTO_PX = 512  # side of the photo made for a person who has none
+_NEW_PHOTO_PX = 512  # side of the photo composed for a person without background
 
 
 def build_eval_set(
@@ -39,12 +39,24 @@ def build_eval_set(
 ) -> EvalSet:  # fmt: skip
     """Write the evaluation set of the held-out people of one source.
 
-    root: the data folder (docs/data.md); of "built" the built set, a path or a URL, and of "folder" photos and masks.
-    people: "ccp" (photos of their own), "cutouts", "full", "built" or "folder". limit: no more people than
-    that, evenly among all. Each person is
-    hidden three times: by an object, by another person, by something low in front; hidden fractions are drawn from
-    0.03 + 0.77 * Beta(1.3, 1.9), and a scene in which less than 3 % is hidden is drawn again. unoccluded: a fourth
-    record a person, of whom nothing is hidden. Occluders are held out too. Same seed, same pictures.
+    Each person is occluded three times: by an object, by another person, and by an object in front of the lower body.
+    Occluded fractions are drawn from 0.03 + 0.77 * Beta(1.3, 1.9); a scene with less than 3 % is drawn again.
+    Occluders are held out too. The same seed gives the same images.
+
+    Args:
+        folder: where the set is written.
+        root: the data folder (docs/data.md); for "built" the built set, a path or URL; for "folder" an image + mask
+            folder.
+        seed: seed of the scenes and of the corrupted masks.
+        people: "ccp" (photos of their own), "cutouts", "full", "built" or "folder".
+        unoccluded: whether each person gets a fourth record without an occluder.
+        limit: largest number of people, evenly spaced over all; None for all.
+        overwrite: whether an existing evaluation set is replaced.
+
+    Raises:
+        InputError: a source is missing, or no occluder can occlude a person.
+        UsageError: another folder exists at `folder`, or a set without `overwrite`.
+        DeoccludeError: the set cannot be written.
     """
     weights = SourceWeights(**{name: float(name == people) for name in SourceWeights.__dataclass_fields__})
     places = Places(built=str(root) if people == "built" else None, folder=Path(root) if people == "folder" else None)
@@ -58,15 +70,24 @@ def build_eval_set(
 def build_scene_set(
     folder: Path, root: Path, *, kind: str, count: int = 120, seed: int = 0, overwrite: bool = False
 ) -> SceneSet:
-    """Write the evaluation set that finding people is measured on.
+    """Write an evaluation set of whole photos, on which detection is measured.
 
-    kind: "crowds", `count` composed photos of 640 px of held-out people, things and places, with the truth about
-    everyone and the order; or "wild", the held-out third of the real photos, visible parts only.
+    Args:
+        folder: where the set is written.
+        root: the data folder (docs/data.md).
+        kind: "crowds", composed photos of 640 px of held-out people, objects and backgrounds with exact visible and
+            amodal masks; or "wild", the held-out third of the real photos, with visible masks only.
+        count: number of composed photos.
+        seed: seed of the composed photos.
+        overwrite: whether an existing evaluation set is replaced.
+
+    Raises:
+        As `build_eval_set`.
     """
     if kind == "wild":
         samples = (
             SceneSample(
-                as_id(photo.name), photo.rgb,
+                folder_name(photo.name), photo.rgb,
                 np.array([photo.instances == i for i in photo.boxes_xyxy], bool).reshape(-1, *photo.ignore.shape),
                 None, photo.ignore,
             )
@@ -74,27 +95,27 @@ def build_scene_set(
         )  # fmt: skip
         source = "held-out real photos (COCO)"
     else:
-        cast = AssetPool.of(load_library(root, "val", SourceWeights(ccp=0.4, cutouts=0.3, full=0.15, upper=0.15)))
-        samples = _crowds(cast, seed, count)
+        pool = AssetPool.of(load_library(root, "val", SourceWeights(ccp=0.4, cutouts=0.3, full=0.15, upper=0.15)))
+        samples = _crowds(pool, seed, count)
         source = "photos composed from held-out people, things and places"
     return write_scene_set(folder, samples, name=f"{kind}-val", seed=seed, source=source, overwrite=overwrite)
 
 
-def _crowds(cast: AssetPool, seed: int, count: int) -> Iterator[SceneSample]:
+def _crowds(pool: AssetPool, seed: int, count: int) -> Iterator[SceneSample]:
     for number in range(count):
-        scene = draw_crowd(cast, np.random.default_rng((seed, number)), CrowdConfig(), _CROWD_PX)
+        scene = draw_crowd(pool, np.random.default_rng((seed, number)), CrowdConfig(), _CROWD_PX)
         there = scene.visible.any((1, 2))
         yield SceneSample(f"{number:04d}", scene.photo, scene.visible[there], scene.amodal[there], scene.ignore)
 
 
 def _samples(library: Library, seed: int, unoccluded: bool, limit: int | None) -> Iterator[EvalSample]:
     count = len(library.people)
-    for number in evenly(count, limit):
+    for number in evenly_spaced(count, limit):
         person = library.people[number]
-        others = replace(library, clutter_people=Picked(library.people, np.delete(np.arange(count), number)))
+        others = replace(library, clutter_people=Selected(library.people, np.delete(np.arange(count), number)))
         rng = np.random.default_rng((seed, int(number)))
         background = None if person.has_background else library.backgrounds[rng.integers(len(library.backgrounds))]
-        person_id = as_id(person.name)
+        person_id = folder_name(person.name)
         for kind in (*KINDS, *(("none",) if unoccluded else ())):
             scene = _scene(person, others, rng, kind, background)
             yield EvalSample(
@@ -103,13 +124,13 @@ def _samples(library: Library, seed: int, unoccluded: bool, limit: int | None) -
             )  # fmt: skip
 
 
-def evenly(count: int, limit: int | None) -> np.ndarray:
-    """Numbers below `count`, all of them or `limit` in even steps."""
+def evenly_spaced(count: int, limit: int | None) -> np.ndarray:
+    """Numbers from 0 to `count` - 1, all of them or `limit` in even steps."""
     return np.arange(count) if limit is None or limit >= count else np.arange(limit) * count // limit
 
 
-def as_id(name: str) -> str:
-    """A person's name as a folder's: a name with other characters than those keeps apart from its like by a digest."""
+def folder_name(name: str) -> str:
+    """A person's name as a folder name: other characters become "-", and a CRC-32 keeps such names unique."""
     plain = re.sub(r"[^A-Za-z0-9._-]", "-", name)
     return plain if plain == name.replace("/", "-") else f"{plain}-{zlib.crc32(name.encode()):08x}"
 

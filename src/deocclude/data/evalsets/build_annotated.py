@@ -1,4 +1,4 @@
-"""Freezing people as a dataset annotates them: really hidden, visible and whole masks known, and nothing pasted."""
+"""Building evaluation sets of really occluded people with annotated visible and amodal masks; nothing is pasted."""
 
 from __future__ import annotations
 
@@ -9,38 +9,46 @@ import numpy as np
 
 from deocclude.data.datasets.record import PersonRecord, PhotoRecord
 from deocclude.data.datasets.taxonomies import to_parsing_groups
-from deocclude.data.evalsets.build import as_id, evenly
+from deocclude.data.evalsets.build import evenly_spaced, folder_name
 from deocclude.data.evalsets.persons import EvalSample, EvalSet, write_eval_set
 from deocclude.data.storage import read_bytes
 from deocclude.data.trainsets.build import open_records
 from deocclude.errors import InputError
 from deocclude.io.images import load_image
 
-Known = tuple[PersonRecord, np.ndarray, np.ndarray]
-"""Somebody with their visible and whole mask, (H, W) bool, the one within the other."""
+AnnotatedPerson = tuple[PersonRecord, np.ndarray, np.ndarray]
+"""A person with visible and amodal mask, (H, W) bool, the first within the second."""
 
 
 def build_annotated_set(
     folder: Path, place: str, *, source_format: str | None = None, images: Path | None = None, seed: int = 0,
     unoccluded: bool = True, limit: int | None = None, overwrite: bool = False,
 ) -> EvalSet:  # fmt: skip
-    """Write the evaluation set of everyone in a dataset whose visible and whole masks are both known, as they are.
+    """Write the evaluation set of all people of a dataset whose visible and amodal masks are both known.
 
-    place, source_format, images: see `open_records`. Photos keep their size. What hides a person is not noted, and what
-    is behind it nobody saw: occluder_kind is "unknown", truth None. Crowds, people to ignore, people who are wholly
-    hidden, and cut-outs are left out, and without `unoccluded` those whom nothing hides. limit: no more people than
-    that, evenly among all. seed: of the initial masks.
+    Photos keep their size. The occluder's kind and the occluded content are unknown: occluder_kind is "unknown", truth
+    is None. Left out are crowds, people marked `ignore`, fully occluded people, and cut-outs.
+
+    Args:
+        folder: where the set is written.
+        place: as `open_records` takes it.
+        source_format: as `open_records` takes it.
+        images: as `open_records` takes it.
+        seed: seed of the corrupted masks.
+        unoccluded: whether unoccluded people are included.
+        limit: largest number of people, evenly spaced over all; None for all.
+        overwrite: whether an existing evaluation set is replaced.
 
     Raises:
-        InputError: the dataset or a photo cannot be read, or has nobody like that. UsageError: see `open_records`; or
-            another folder is at `folder`.
+        InputError: the dataset or a photo cannot be read, or has no such person.
+        UsageError: as `open_records`; or another folder exists at `folder`.
     """
 
     def read() -> Iterator[PhotoRecord]:
         try:
             yield from open_records(place, source_format, images)
         except OSError as error:
-            # The writer would take it for its own.
+            # The writer would report it as its own error.
             raise InputError(f"{error.filename or place}: cannot be read: {error.strerror or error}") from error
 
     return write_eval_set(
@@ -52,17 +60,17 @@ def build_annotated_set(
 def _samples(
     read: Callable[[], Iterable[PhotoRecord]], place: str, unoccluded: bool, limit: int | None
 ) -> Iterator[EvalSample]:
-    # Twice through the records, so that they need not all lie in memory; photos are opened the second time alone.
+    # Two passes over the records keep memory constant; photos are opened in the second pass only.
     photos = people = count = 0
     for photo in read():
         photos, people = photos + 1, people + len(photo.people)
         count += sum(1 for _ in _known_people(photo, unoccluded))
     if not count:
-        hidden = "" if unoccluded else " and is hidden in part"
+        hidden = "" if unoccluded else " and is partly occluded"
         raise InputError(
-            f"{place}: nobody of {people} people in {photos} photos has both a visible and a whole mask{hidden}"
+            f"{place}: none of {people} people in {photos} photos has both a visible and an amodal mask{hidden}"
         )
-    wanted, number, taken = set(evenly(count, limit).tolist()), 0, set()
+    wanted, number, taken = set(evenly_spaced(count, limit).tolist()), 0, set()
     for photo in read():
         pixels = None
         for known in _known_people(photo, unoccluded):
@@ -76,7 +84,7 @@ def _samples(
             number += 1
 
 
-def _known_people(photo: PhotoRecord, unoccluded: bool) -> Iterator[Known]:
+def _known_people(photo: PhotoRecord, unoccluded: bool) -> Iterator[AnnotatedPerson]:
     for person in photo.people if photo.has_background else ():
         if person.amodal is None or person.iscrowd or person.ignore:
             continue
@@ -95,13 +103,13 @@ def _sample(
     parsing = None
     if person.parsing is not None:
         parsing = to_parsing_groups(person.parsing_labels(), person.parsing.taxonomy)
-    name = as_id(f"{photo.source}/{photo.id}/{person.id}")
+    name = folder_name(f"{photo.source}/{photo.id}/{person.id}")
     kind = "unknown" if (amodal & ~visible).any() else "none"
     return EvalSample(name, name, kind, pixels, None, visible, amodal, parsing)
 
 
 def _pixels(photo: PhotoRecord) -> np.ndarray:
-    """(H, W, 3) uint8 RGB, of the size that the record says."""
+    """(H, W, 3) uint8 RGB of the size that the record states."""
     pixels = load_image(read_bytes(photo.image))
     if pixels.shape[:2] != tuple(photo.size_hw):
         raise InputError(f"{photo.image}: its record says {photo.size_hw} (HxW), the photo is {pixels.shape[:2]}")

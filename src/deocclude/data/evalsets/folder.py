@@ -1,4 +1,4 @@
-"""How evaluation sets are written: a folder that appears whole or not at all, its set.json, its pictures."""
+"""Writing evaluation sets: a folder that appears complete or not at all, its set.json and images."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def check_target(folder: Path, overwrite: bool) -> None:
 
 @contextmanager
 def new_set(folder: Path, *, overwrite: bool) -> Iterator[Path]:
-    """A folder to write a set into, which takes the place of `folder` at the end, and is gone after an error.
+    """A temporary folder that replaces `folder` at the end and is removed after an error.
 
     Raises:
-        UsageError: the folder is there already and not empty, or, with `overwrite`, not an evaluation set.
-        DeoccludeError: something cannot be written.
+        UsageError: the folder exists and is not empty, or, with `overwrite`, is no evaluation set.
+        DeoccludeError: a file cannot be written.
     """
     check_target(folder, overwrite)
     partial: Path | None = None
@@ -57,12 +57,12 @@ def new_set(folder: Path, *, overwrite: bool) -> Iterator[Path]:
 
 
 def write_index(folder: Path, content: dict[str, Any]) -> None:
-    """set.json of a set, its keys in the order given."""
+    """Write set.json; keys keep their order."""
     (folder / SET_FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def write_picture(path: Path, array: NDArray) -> None:
-    """A PNG of (H, W) or (H, W, 3) uint8, or of a bool mask as 0 and 255; its folder is made."""
+    """Write a PNG of (H, W) or (H, W, 3) uint8, or of a bool mask as 0 and 255; its folder is created."""
     pixels = array.astype(np.uint8) * 255 if array.dtype == np.bool_ else array
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path, format="PNG", compress_level=4)

@@ -1,13 +1,12 @@
-"""An evaluation set: occluded photos with their truth on disk, written once, so that every figure is measured on
-the same pixels.
+"""An evaluation set: occluded photos with ground truth on disk, so that all results refer to the same pixels.
 
     set.json                     format, name, seed, source, records
     people/PERSON/truth.png      the photo without the occluder; amodal.png, parsing.png beside it: one a person
     records/ID/photo.png         the occluded photo, once where records share it; visible.png beside it
 
-Of people whom something really hid there is no truth.png, and set.json has null for it.
+Really occluded people have no truth.png; set.json has null for it.
 
-Initial masks are not stored: whoever evaluates derives them from `visible` with the set's seed.
+Initial masks are not stored: the evaluation derives them from `visible` with the set's seed.
 """
 
 from __future__ import annotations
@@ -35,12 +34,17 @@ _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 @dataclass(frozen=True)
 class EvalSample:
-    """One occluded person, ready to be written. All arrays share one height and width.
+    """One occluded person; all arrays share one height and width.
 
-    photo, truth: (H, W, 3) uint8 RGB, with and without the occluder; truth is None where nobody saw it. visible,
-    amodal: (H, W) bool, visible within amodal. parsing: (H, W) uint8 part labels of the whole person, 255 = unknown;
-    None when nothing is known. occluder_kind: one of OCCLUDER_KINDS; "unknown" where nobody noted what it is, "none"
-    for a person whom nothing hides.
+    Attributes:
+        id: unique id of the record, valid as a folder name.
+        person_id: id of the person, the same in all records of the person.
+        occluder_kind: one of OCCLUDER_KINDS; "unknown" for a real occluder, "none" for an unoccluded person.
+        photo: (H, W, 3) uint8 RGB with the occluder.
+        truth: (H, W, 3) uint8 RGB without the occluder; None where unknown.
+        visible: (H, W) bool, within `amodal`.
+        amodal: (H, W) bool.
+        parsing: (H, W) uint8 part labels of the amodal mask, 255 = unknown; None where unknown.
     """
 
     id: str
@@ -54,8 +58,8 @@ class EvalSample:
 
 
 @dataclass(frozen=True)
-class FrozenFiles:
-    """Where a record's five PNG files lie, relative to the set's folder, with forward slashes. truth: None for none."""
+class EvalFiles:
+    """Paths of a record's five PNG files, relative to the set's folder, with forward slashes. truth: None for none."""
 
     photo: str
     truth: str | None
@@ -66,17 +70,17 @@ class FrozenFiles:
 
 @dataclass(frozen=True)
 class EvalRecord:
-    """What set.json says of one occluded person. hidden_fraction = invisible pixels / amodal pixels."""
+    """Entry of set.json for one occluded person. hidden_fraction = occluded pixels / amodal pixels, 0 to 1."""
 
     id: str
     person_id: str
     occluder_kind: str
     hidden_fraction: float
-    files: FrozenFiles
+    files: EvalFiles
 
 
 class EvalSet:
-    """An evaluation set opened for reading. Pictures are read from disk when asked for, and not kept."""
+    """An evaluation set opened for reading. Images are read on demand and not cached."""
 
     def __init__(self, folder: Path, name: str, seed: int, source: str, records: tuple[EvalRecord, ...]) -> None:
         self.folder = folder
@@ -87,10 +91,10 @@ class EvalSet:
 
     @classmethod
     def open(cls, folder: str | Path) -> EvalSet:
-        """Read set.json and check that every file it names is there.
+        """Read set.json and check that every file it names exists.
 
         Raises:
-            InputError: the folder, set.json or a picture is missing, or set.json does not say what it should.
+            InputError: the folder, set.json or an image is missing, or set.json is invalid.
         """
         folder = Path(folder)
         index = folder / SET_FILE
@@ -121,7 +125,7 @@ class EvalSet:
         return iter(self.records)
 
     def load(self, record: EvalRecord) -> EvalSample:
-        """The record's pictures.
+        """The record's arrays.
 
         Raises:
             InputError: a file is not a readable PNG, the sizes differ, or visible is not within amodal.
@@ -169,18 +173,18 @@ def write_eval_set(
     """Write an evaluation set and open it. The folder appears complete or not at all.
 
     Args:
-        folder: where; its parents are made.
-        samples: taken one at a time, so that they need not all lie in memory. Pictures that a person's records share
-            (truth, amodal, parsing) are stored once, as is a photo of several people.
-        name: what reports call the set.
-        seed: what the initial masks are derived from, beside each record's id.
-        source: a line on where the people come from.
-        overwrite: replace an evaluation set that is there already. Another kind of folder is never replaced.
+        folder: where; its parents are created.
+        samples: consumed one at a time. Images shared by a person's records (truth, amodal, parsing) are stored once,
+            as is a photo of several people.
+        name: the set's name in reports.
+        seed: the initial masks are derived from it and each record's id.
+        source: a line on the origin of the people.
+        overwrite: whether an existing evaluation set is replaced. Another folder is never replaced.
 
     Raises:
-        UsageError: the folder is there already and not empty.
+        UsageError: the folder exists and is not empty.
         DeoccludeError: it cannot be written.
-        ValueError: a sample breaks what EvalSample states, or an id comes twice.
+        ValueError: a sample violates EvalSample, or an id is repeated.
     """
     folder = Path(folder)
     with new_set(folder, overwrite=overwrite) as partial:
@@ -199,9 +203,9 @@ def write_eval_set(
 
 
 def _write_sample(root: Path, sample: EvalSample, shared: dict[tuple[str, str, str], str]) -> EvalRecord:
-    """Write one sample's pictures below `root`.
+    """Write one sample's images below `root`.
 
-    `shared` maps (person, kind of picture, digest) to a written file; a photo is nobody's own, of person "".
+    `shared` maps (person, kind of image, digest) to a written file; photos belong to no person and have person "".
     """
     parsing = sample.parsing
     if parsing is None:
@@ -221,16 +225,16 @@ def _write_sample(root: Path, sample: EvalSample, shared: dict[tuple[str, str, s
         key = (sample.person_id, kind, _digest(array))
         if key not in shared:
             relative = f"people/{sample.person_id}/{kind}.png"
-            # A person who was moved or scaled for this record has pictures of their own.
+            # A person who was moved or scaled for this record has separate images.
             taken = (root / relative).exists()
             shared[key] = _write_png(root, f"{of_record}/{kind}.png" if taken else relative, array)
         files[kind] = shared[key]
     hidden = np.count_nonzero(sample.amodal & ~sample.visible) / np.count_nonzero(sample.amodal)
-    return EvalRecord(sample.id, sample.person_id, sample.occluder_kind, round(hidden, 6), FrozenFiles(**files))
+    return EvalRecord(sample.id, sample.person_id, sample.occluder_kind, round(hidden, 6), EvalFiles(**files))
 
 
 def _check_sample(sample: EvalSample) -> None:
-    """Raise ValueError for a sample that breaks what EvalSample states."""
+    """Raise ValueError for a sample that violates EvalSample."""
     for what, text in (("id", sample.id), ("person_id", sample.person_id)):
         if not _SAFE_NAME.fullmatch(text):
             raise ValueError(f"{what} must be letters, digits, '.', '_' or '-', so as to name a folder, got {text!r}")
@@ -281,7 +285,7 @@ def _hw(size: tuple[int, ...]) -> str:
 
 
 def _parse_index(content: object, index: Path) -> tuple[str, int, str, tuple[EvalRecord, ...]]:
-    """(name, seed, source, records) from the parsed set.json; InputError names what is wrong in it."""
+    """(name, seed, source, records) of a parsed set.json. Raises InputError naming the invalid entry."""
     if not isinstance(content, dict):
         raise InputError(f"{index} must hold a JSON object, got {type(content).__name__}")
     if content.get("format") != FORMAT:
@@ -307,8 +311,8 @@ def _parse_record(content: object, where: str) -> EvalRecord:
     listed = _field(content, "files", dict, where)
     files: dict[str, str | None] = {
         field.name: _field(listed, field.name, str, f"{where}: files")
-        for field in fields(FrozenFiles)
-        if field.name != "truth" or listed.get("truth", "") is not None  # it alone may be null
+        for field in fields(EvalFiles)
+        if field.name != "truth" or listed.get("truth", "") is not None  # only truth may be null
     }
     files.setdefault("truth", None)
     for relative in filter(None, files.values()):
@@ -320,12 +324,12 @@ def _parse_record(content: object, where: str) -> EvalRecord:
         person_id=_field(content, "person_id", str, where),
         occluder_kind=kind,
         hidden_fraction=float(_field(content, "hidden_fraction", (int, float), where)),
-        files=FrozenFiles(**files),
+        files=EvalFiles(**files),
     )
 
 
 def _field(content: dict, key: str, kind: type | tuple[type, ...], where: str):
-    """content[key], or an InputError that says what was expected there."""
+    """content[key]. Raises InputError, with the expected type, where it is missing or of another type."""
     value = content.get(key)
     if not isinstance(value, kind) or isinstance(value, bool):
         names = " or ".join(one.__name__ for one in (kind if isinstance(kind, tuple) else (kind,)))

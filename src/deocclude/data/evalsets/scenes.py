@@ -1,8 +1,8 @@
-"""An evaluation set of whole photos with several people, or nobody: what finding people is measured on.
+"""An evaluation set of whole photos with several people or none, on which detection is measured.
 
 set.json                       format, kind "scenes", name, seed, source, records
 records/ID/photo.png           with visible-1.png, visible-2.png, ..., back to front, and ignore.png beside it
-records/ID/amodal-1.png, ...   where the whole bodies are known
+records/ID/amodal-1.png, ...   where the amodal masks are known
 """
 
 from __future__ import annotations
@@ -25,10 +25,14 @@ KIND = "scenes"
 
 @dataclass(frozen=True)
 class SceneSample:
-    """One photo and everybody in it, back to front.
+    """One photo and all its people, back to front.
 
-    photo: (H, W, 3) uint8 RGB. visible: (N, H, W) bool. amodal: (N, H, W) bool, the bodies as far as the photo
-    reaches; None where nobody knows them. ignore: (H, W) bool, where people may be whom nobody labelled.
+    Attributes:
+        id: unique id, valid as a folder name.
+        photo: (H, W, 3) uint8 RGB.
+        visible: (N, H, W) bool.
+        amodal: (N, H, W) bool, within the photo; None where unknown.
+        ignore: (H, W) bool, where unlabelled people may be.
     """
 
     id: str
@@ -40,7 +44,7 @@ class SceneSample:
 
 @dataclass(frozen=True)
 class SceneRecord:
-    """What set.json says of one photo."""
+    """Entry of set.json for one photo."""
 
     id: str
     people: int
@@ -48,14 +52,14 @@ class SceneRecord:
 
 
 class SceneSet:
-    """An evaluation set of scenes opened for reading; pictures are read when asked for."""
+    """An evaluation set of scenes opened for reading; images are read on demand."""
 
     def __init__(self, folder: Path, name: str, seed: int, source: str, records: tuple[SceneRecord, ...]) -> None:
         self.folder, self.name, self.seed, self.source, self.records = folder, name, seed, source, records
 
     @classmethod
     def open(cls, folder: str | Path) -> SceneSet:
-        """Read set.json. Raises InputError when it is not there or does not describe a set of scenes."""
+        """Read set.json. Raises InputError where it is missing or does not describe a set of scenes."""
         index = Path(folder) / SET_FILE
         try:
             content = json.loads(index.read_text(encoding="utf-8"))
@@ -71,7 +75,7 @@ class SceneSet:
             raise InputError(f"{index} does not describe a set of scenes ({error!r})") from error
 
     def load(self, record: SceneRecord) -> SceneSample:
-        """A record's pictures. Raises InputError for one that is missing or has another size."""
+        """A record's arrays. Raises InputError for a missing or unreadable image."""
         photo = self._picture(record, "photo.png", "RGB")
 
         def masks(name: str) -> NDArray[np.bool_]:
@@ -92,7 +96,7 @@ class SceneSet:
 
 
 def is_scene_set(folder: str | Path) -> bool:
-    """Whether a folder's set.json says that it is a set of scenes; False for whatever cannot be read."""
+    """Whether a folder's set.json describes a set of scenes; False where it cannot be read."""
     try:
         return json.loads((Path(folder) / SET_FILE).read_text(encoding="utf-8")).get("kind") == KIND
     except (OSError, ValueError, AttributeError):
@@ -104,8 +108,17 @@ def write_scene_set(
 ) -> SceneSet:
     """Write an evaluation set of scenes and open it. The folder appears complete or not at all.
 
+    Args:
+        folder: where; its parents are created.
+        samples: consumed one at a time.
+        name: the set's name in reports.
+        seed: seed of the samples.
+        source: a line on the origin of the photos.
+        overwrite: whether an existing evaluation set is replaced.
+
     Raises:
-        UsageError: the folder is there already and not empty. DeoccludeError: it cannot be written.
+        UsageError: the folder exists and is not empty.
+        DeoccludeError: it cannot be written.
     """
     folder = Path(folder)
     with new_set(folder, overwrite=overwrite) as partial:
@@ -117,7 +130,7 @@ def write_scene_set(
 
 def _write(root: Path, sample: SceneSample) -> SceneRecord:
     folder = root / "records" / sample.id
-    folder.mkdir(parents=True)  # an id that comes twice would mix two photos
+    folder.mkdir(parents=True)  # fails for a repeated id, which would mix two photos
     write_picture(folder / "photo.png", sample.photo)
     write_picture(folder / "ignore.png", sample.ignore)
     for name, masks in (("visible", sample.visible), ("amodal", sample.amodal)):

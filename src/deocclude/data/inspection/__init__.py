@@ -1,1 +1,1 @@
-"""What is in a set: checks, tiles, a page to look at."""
+"""Inspection of datasets and sets: checks, and a page of images."""

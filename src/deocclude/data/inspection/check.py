@@ -1,4 +1,4 @@
-"""What is wrong with data, found before a training run finds it: each fault is told, and the check goes on."""
+"""Checks of datasets and sets before training: each fault is reported, and the check continues."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from deocclude.data.datasets.files import UNREADABLE, image_files, upright_size_
 from deocclude.data.datasets.mask_repair import note_on
 from deocclude.data.datasets.record import PersonRecord, PhotoRecord
 from deocclude.data.datasets.records_file import parse_line
-from deocclude.data.sources.perceptual_hash import Lookalikes, dhash
+from deocclude.data.sources.perceptual_hash import NearDuplicates, dhash
 from deocclude.data.sources.shard_rows import decode, decode_rgb
 from deocclude.data.sources.shard_state import STATE_FILE
 from deocclude.data.sources.shards import ShardedRows
@@ -32,7 +32,7 @@ FaultKind = Literal["unreadable", "size", "empty", "outside", "duplicate", "lice
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that is wrong, and where."""
+    """One fault and its location."""
 
     kind: FaultKind
     where: str
@@ -44,10 +44,15 @@ class Fault:
 
 @dataclass
 class Check:
-    """A check of data at a path or URL. photos, people, backgrounds: met so far, counted as `run` is asked for faults.
+    """A check of data at a path or URL.
 
-    A built set has a photo for each person, and backgrounds, which are no photos of people.
-    images: the folder of the photos that a JSON file lists; None looks for it.
+    Attributes:
+        place: a built set, records file, image + mask folder or other dataset.
+        source_format: the format's name, or None to recognise it.
+        images: the folder of the photos that a JSON file lists; None to search for it.
+        photos: photos checked so far by `run`; a built set has one for each person.
+        people: people checked so far.
+        backgrounds: backgrounds of a built set checked so far.
     """
 
     place: str
@@ -56,14 +61,14 @@ class Check:
     photos: int = 0
     people: int = 0
     backgrounds: int = 0
-    _alike: Lookalikes = field(default_factory=Lookalikes)
+    _near_duplicates: NearDuplicates = field(default_factory=NearDuplicates)
     _unlicensed: dict[str, Counter[str]] = field(default_factory=dict)  # photos and backgrounds, by source
 
     def run(self) -> Iterator[Fault]:
         """The faults of a built set, a records file, a folder of photos with masks, or any other dataset.
 
-        What is wrong with a dataset as a whole ends its reader, and the last fault says so.
-        Raises InputError and UsageError when nothing is there, or its format cannot be told.
+        An error of the dataset as a whole ends its reader and becomes the last fault.
+        Raises InputError and UsageError where nothing exists at the path, or its format cannot be recognised.
         """
         yield from self._faults()
         for source, counts in sorted(self._unlicensed.items()):
@@ -72,7 +77,7 @@ class Check:
 
     def _faults(self) -> Iterator[Fault]:
         if self.images is not None:
-            return self._dataset()  # the reader refuses it where it has no use
+            return self._dataset()  # the reader refuses it for other formats
         if self.source_format is None and Folder(self.place).has(STATE_FILE):
             return self._rows()
         if self.source_format in (None, "records") and self.place.endswith(".jsonl"):
@@ -113,9 +118,9 @@ class Check:
         if photo.licence is None:
             self._count_unlicensed(photo.source, "photos")
         try:
-            size_hw, code = _look(read_bytes(photo.image))
+            size_hw, code = _size_and_hash(read_bytes(photo.image))
         except InputError as error:
-            yield Fault("unreadable", photo.image, _without(photo.image, error))
+            yield Fault("unreadable", photo.image, _without_prefix(photo.image, error))
         else:
             if size_hw != tuple(photo.size_hw):
                 yield Fault("size", photo.image, f"its record says {photo.size_hw} (HxW), the photo is {size_hw}")
@@ -134,20 +139,20 @@ class Check:
         self._unlicensed.setdefault(source, Counter())[what] += 1
 
     def _duplicate(self, code: int | None, name: str, split: str | None) -> Iterator[Fault]:
-        other = None if code is None else self._alike.add(code, name, split)
+        other = None if code is None else self._near_duplicates.add(code, name, split)
         if other is not None:
             yield Fault("duplicate", name, f"{split or 'of no'} split, looks like {other}")
 
     def _folder(self, folder: Path) -> Iterator[Fault]:
         photos = image_files(folder / "images", "images of an image + mask folder")
         for first, second in image_masks.namesakes(photos):
-            yield Fault("duplicate", str(second), f"has the name of {first}: nothing tells whose its masks are")
+            yield Fault("duplicate", str(second), f"has the name of {first}: its masks are ambiguous")
         masks = image_masks.masks_by_photo(folder / "masks", {photo.stem for photo in photos})
         for photo in photos:
             self.photos += 1
             size_hw = None
             try:
-                size_hw, code = _look(photo.read_bytes())
+                size_hw, code = _size_and_hash(photo.read_bytes())
             except InputError as error:
                 yield Fault("unreadable", str(photo), str(error))
             else:
@@ -176,7 +181,7 @@ class Check:
             try:
                 yield from self._row(row)
             except InputError as error:
-                yield Fault(_kind_of(str(error)), row["id"], _without(row["id"], error))
+                yield Fault(_kind_of(str(error)), row["id"], _without_prefix(row["id"], error))
 
     def _row(self, row: dict[str, Any]) -> Iterator[Fault]:
         if row["kind"] == "background":
@@ -188,12 +193,12 @@ class Check:
         if cut.parsing is not None and (cut.parsing[~cut.mask] > 0).any():
             yield Fault("outside", row["id"], "parsing labels reach outside the mask")
         if row["kind"] == "person":
-            _, code = _look(row["photo"]["bytes"])
+            _, code = _size_and_hash(row["photo"]["bytes"])
             yield from self._duplicate(code, row["id"], row["split"])
 
 
-def _look(content: bytes) -> tuple[tuple[int, int], int | None]:
-    """A photo's upright (H, W) and its hash. Raises InputError when it cannot be read to its end."""
+def _size_and_hash(content: bytes) -> tuple[tuple[int, int], int | None]:
+    """A photo's (H, W) after EXIF rotation, and its perceptual hash. Raises InputError for an incomplete file."""
     try:
         with Image.open(io.BytesIO(content)) as image:
             return upright_size_hw(image), dhash(image)
@@ -216,7 +221,7 @@ def _person(person: PersonRecord, where: str) -> Iterator[Fault]:
 
 
 def _parts_beyond_px(person: PersonRecord) -> int:
-    """How many pixels of a person's parts are not the person's. A file of labels may show other people too."""
+    """Number of pixels of a person's part masks outside the person. A label image may show other people too."""
     if person.parsing is None or not person.parsing.parts:
         return 0
     parts = np.any([part.mask() for part in person.parsing.parts.values()], axis=0)
@@ -227,7 +232,7 @@ def _mask_file(file: Path, size_hw: tuple[int, int] | None) -> Iterator[Fault]:
     try:
         mask = load_mask(file)
     except InputError as error:
-        yield Fault("unreadable", str(file), _without(str(file), error))
+        yield Fault("unreadable", str(file), _without_prefix(str(file), error))
         return
     if size_hw is not None and mask.shape != size_hw:
         yield Fault("size", str(file), f"must have the photo's size {size_hw} (HxW), got {mask.shape}")
@@ -236,12 +241,12 @@ def _mask_file(file: Path, size_hw: tuple[int, int] | None) -> Iterator[Fault]:
 
 
 def _kind_of(message: str) -> FaultKind:
-    """The kind of what a reader refuses, by its words."""
+    """The kind of a reader's error, by its message."""
     if "must have the photo's size" in message or "must have the size" in message:
         return "size"
     return "empty" if "wholly transparent" in message or "has no mask" in message else "unreadable"
 
 
-def _without(name: str, error: InputError) -> str:
-    """An error's message without the name that is told beside it."""
+def _without_prefix(name: str, error: InputError) -> str:
+    """An error's message without the name that is reported beside it."""
     return str(error).removeprefix(f"{name}: ")

@@ -1,4 +1,4 @@
-"""One HTML page with pictures of who is in a dataset or a built set; the pictures are in the page itself."""
+"""One HTML page that shows the people of a dataset or a built set; the images are embedded."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ _STYLE = (
 
 
 @dataclass(frozen=True)
-class Shown:
-    """A picture of the page. pixels: (H, W, 3) uint8."""
+class PageImage:
+    """An image of the page. pixels: (H, W, 3) uint8."""
 
     title: str
     pixels: np.ndarray
@@ -43,17 +43,26 @@ class Shown:
 def show_page(
     place: str, *, source_format: str | None = None, images: Path | None = None, skip: int = 0, limit: int = 100
 ) -> tuple[str, int]:
-    """The page of `limit` photos or rows from number `skip` on, and how many pictures are on it.
+    """The page, and its number of images.
 
-    images: the folder of the photos that a JSON file lists; None looks for it.
-    Raises InputError and UsageError when nothing is there, its format cannot be told, or a picture cannot be read.
+    Args:
+        place: a built set, records file, image + mask folder or other dataset, by path or URL.
+        source_format: the format's name, or None to recognise it.
+        images: the folder of the photos that a JSON file lists; None to search for it.
+        skip: number of photos or rows before the first one shown.
+        limit: largest number of images.
+
+    Raises:
+        InputError: nothing exists there, or an image cannot be read.
+        UsageError: the format cannot be recognised.
     """
     if source_format is None and images is None and Folder(place).has(STATE_FILE):
-        shown = _of_rows(ShardedRows(place), skip, limit)
+        shown = _images_of_rows(ShardedRows(place), skip, limit)
     else:
         if source_format is None and images is None and not is_url(place) and image_masks.matches(Path(place)):
-            source_format = "masks"  # for the eye the same as whole-masks
-        shown = (_of_photo(photo) for photo in islice(open_records(place, source_format, images), skip, skip + limit))
+            source_format = "masks"  # looks the same as whole-masks
+        records = islice(open_records(place, source_format, images), skip, skip + limit)
+        shown = (_image_of_photo(photo) for photo in records)
     figures = [_figure(one) for one in shown]
     if not figures:
         raise InputError(f"{place}: nothing from number {skip} on")
@@ -65,7 +74,7 @@ def show_page(
     return page, len(figures)
 
 
-def _of_photo(photo: PhotoRecord) -> Shown:
+def _image_of_photo(photo: PhotoRecord) -> PageImage:
     pixels = load_image(read_bytes(photo.image))
     everyone = np.zeros(pixels.shape[:2], bool)
     for person in photo.people:
@@ -77,15 +86,15 @@ def _of_photo(photo: PhotoRecord) -> Shown:
     people = len(photo.people) - crowds
     facts = [f"{people} people", f"{crowds} crowds" if crowds else None, photo.split, photo.licence or "no licence"]
     title = " · ".join([f"{photo.source}/{photo.id}", *(fact for fact in facts if fact)])
-    return Shown(title, outlined(*shrunk(pixels, everyone, _PICTURE_PX)))
+    return PageImage(title, outlined(*shrunk(pixels, everyone, _PICTURE_PX)))
 
 
-def _of_rows(rows: ShardedRows, skip: int, limit: int) -> Iterator[Shown]:
+def _images_of_rows(rows: ShardedRows, skip: int, limit: int) -> Iterator[PageImage]:
     for number in range(skip, min(skip + limit, len(rows))):
         row = rows[number]
         title = " · ".join([row["kind"], row["id"], row["split"], row["licence"] or "no licence"])
         if row["kind"] == "background":
-            yield Shown(title, decode_rgb(row))
+            yield PageImage(title, decode_rgb(row))
             continue
         cut = decode(row)
         pixels = outlined(cut.rgb, cut.mask)
@@ -94,10 +103,10 @@ def _of_rows(rows: ShardedRows, skip: int, limit: int) -> Iterator[Shown]:
             known = cut.parsing < len(PARSING_PALETTE)
             parts[known] = PARSING_PALETTE[cut.parsing[known]]
             pixels = np.concatenate([pixels, parts], axis=1)
-        yield Shown(title, pixels)
+        yield PageImage(title, pixels)
 
 
-def _figure(one: Shown) -> str:
+def _figure(one: PageImage) -> str:
     factor = min(1.0, _PICTURE_PX / one.pixels.shape[0])
     smaller = cv2.resize(one.pixels, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
     content = cv2.imencode(".jpg", smaller[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])[1]

@@ -1,4 +1,4 @@
-"""Training samples: a scene, a crop around its person, an imperfect initial mask."""
+"""Training samples: a scene, a crop around its person, an exact or corrupted initial mask."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import cv2
 import numpy as np
 
 from deocclude.data.sources.layers import Library
-from deocclude.data.synthesis.config import SynthesisConfig
-from deocclude.data.synthesis.config_checks import check_ranges
+from deocclude.data.synthesis.config import SynthesisConfig, check_ranges
 from deocclude.data.synthesis.mask_corruption import BoxJitter, draw_box, draw_initial_mask, subtract_neighbor
 from deocclude.data.synthesis.photometric import camera, photometric
 from deocclude.data.synthesis.rendering import render
@@ -22,7 +21,7 @@ Rng = np.random.Generator
 
 @dataclass(frozen=True)
 class CropConfig:
-    """How training crops are drawn; they cover the wide and the tight crop of inference with room to spare."""
+    """How training crops are drawn; the ranges contain the wide and the tight crop of inference."""
 
     p_wide: float = 0.35
     wide_scale: tuple[float, float] = (1.7, 2.9)  # of the visible box's longer side, around the visible box
@@ -30,12 +29,12 @@ class CropConfig:
     shift: float = 0.1  # of the crop's side
     p_exact: float = 0.3
     p_box: float = 0.25
-    # how far a box's sides are off, as degrade.BoxJitter has it: a detector's are, the more so the more is hidden
+    # errors of box prompts, as in `mask_corruption.BoxJitter`: detector boxes are off, more so under occlusion
     box_jitter: tuple[float, float] | None = None
     box_jitter_height: float = 1.0
     box_jitter_bias: float = 0.0
-    # of samples of composed scenes: their initial mask is a box without somebody who is known already, another person
-    # or, where nobody else is in it, its own; then there is nobody left to find
+    # of samples of composed scenes: the initial mask is a box minus another person's mask, or, where no other person is
+    # in it, minus the person's own mask, which makes the sample a negative
     p_subtract_neighbor: float = 0.0
 
     def __post_init__(self) -> None:
@@ -48,7 +47,7 @@ class CropConfig:
 
     @property
     def box_errors(self) -> BoxJitter:
-        """How far off boxes are."""
+        """The jitter of box prompts."""
         return BoxJitter(self.box_jitter, self.box_jitter_height, self.box_jitter_bias)
 
 
@@ -57,26 +56,34 @@ def draw_sample(
 ) -> dict[str, np.ndarray]:
     """One training sample.
 
-    photo, truth: (S, S, 3) uint8; initial, visible, amodal, known: (S, S) bool; parsing: (S, S) uint8, 255 unknown.
-    truth: whether it is wanted; the rest is the same without it.
+    Args:
+        library: people, occluders and backgrounds.
+        rng: draws the sample.
+        synthesis: how the scene is composed.
+        crop: how the crop and the initial mask are drawn.
+        size_px: side S of the crop.
+        truth: whether the sample includes `truth`; the other arrays are the same without it.
+
+    Returns:
+        photo, truth: (S, S, 3) uint8; initial, visible, amodal, known: (S, S) bool; parsing: (S, S) uint8, 255 unknown.
     """
     plan = plan_scene(library, rng, synthesis)
     scene = render(plan, draw_crop(plan, rng, crop, size_px), (size_px, size_px))
     photo, *true = camera(photometric([scene.photo, scene.truth] if truth else [scene.photo], rng), rng)
     photo[~scene.inside] = beyond_rgb(plan)
-    nobody = plan.nobody
-    if nobody:  # boxes alone are in doubt: whoever draws a mask means it
+    is_negative = plan.is_negative
+    if is_negative:  # only boxes can be negative prompts: a mask is always of a person
         initial = draw_box(scene.visible, rng, crop.box_errors) & scene.inside
     elif crop.p_subtract_neighbor and rng.random() < crop.p_subtract_neighbor:
         box = draw_box(scene.visible, rng, crop.box_errors, scene.others) & scene.inside
-        initial, nobody = subtract_neighbor(box, scene.visible, scene.others, rng)
+        initial, is_negative = subtract_neighbor(box, scene.visible, scene.others, rng)
     else:
         initial = draw_initial_mask(
             scene.visible, rng, p_exact=crop.p_exact, p_box=crop.p_box, errors=crop.box_errors, others=scene.others
         )
         initial &= scene.inside
     visible, amodal, parsing = scene.visible, scene.amodal, scene.parsing
-    if nobody:
+    if is_negative:
         visible, amodal, parsing = (np.zeros_like(array) for array in (visible, amodal, parsing))
     sample = {
         "photo": photo, "initial": initial, "visible": visible, "amodal": amodal, "parsing": parsing,
@@ -92,7 +99,7 @@ def draw_crop(plan: Plan, rng: Rng, crop: CropConfig, size_px: int) -> np.ndarra
     side = max(x1 - x0, y1 - y0, 0.06) * rng.uniform(*(crop.wide_scale if wide else crop.tight_scale))
     cx, cy = np.array([x0 + x1, y0 + y1]) / 2 + rng.uniform(-1, 1, 2) * crop.shift * side * (0.5 if wide else 1.0)
     s = size_px / side
-    # -0.5: pixel i covers [i, i + 1), warps address its middle as i
+    # -0.5: pixel i covers [i, i + 1), warps address its centre as i
     return np.array([[s, 0, size_px / 2 - s * cx - 0.5], [0, s, size_px / 2 - s * cy - 0.5]])
 
 
@@ -115,7 +122,7 @@ def to_batch(samples: list[dict[str, np.ndarray]]) -> dict[str, Any]:
 
 
 class RealSubjects(Protocol):
-    """People who are not composed: data.real_people.RealPeople, say."""
+    """People of real photos, such as `real_people.RealPeople`."""
 
     def draw(self, rng: Rng, crop: CropConfig, size_px: int) -> dict[str, np.ndarray]:
         """One training sample, as `draw_sample` gives them."""
@@ -123,15 +130,22 @@ class RealSubjects(Protocol):
 
 
 class SampleStream:
-    """Endless training batches, reproducible from (seed, worker, number of the batch)."""
+    """Endless training batches, reproducible from (seed, part, batch number)."""
 
     def __init__(
         self, library: Library, synthesis: SynthesisConfig, crop: CropConfig, *, seed: int,
         real: RealSubjects | None = None, p_real: float = 0.0, truth: bool = True,
     ):  # fmt: skip
-        """p_real: share of samples that show people of `real`, of whom the visible part alone is known.
+        """Prepare a stream.
 
-        truth: whether samples hold what the scene looks like unhidden, which takes a tenth of the time to draw.
+        Args:
+            library: people, occluders and backgrounds.
+            synthesis: how scenes are composed.
+            crop: how crops and initial masks are drawn.
+            seed: seed of all batches.
+            real: people of real photos, of whom only the visible mask is known.
+            p_real: fraction of samples from `real`, 0 to 1.
+            truth: whether samples include the unoccluded scene, which takes a tenth of the drawing time.
         """
         self.library, self.synthesis, self.crop, self.seed = library, synthesis, crop, seed
         self.real, self.p_real = real, p_real if real is not None else 0.0
@@ -144,7 +158,7 @@ class SampleStream:
         return to_batch([self._sample(rng, size_px) for _ in range(batch_size)])
 
     def _sample(self, rng: Rng, size_px: int) -> dict[str, np.ndarray]:
-        # asked only where it can be: runs of before drew no number for it
+        # drawn only where it is configured: earlier configs drew no random number here
         if self.p_real and rng.random() < self.p_real:
             sample = self.real.draw(rng, self.crop, size_px)
             return sample if self.truth else {key: array for key, array in sample.items() if key != "truth"}

@@ -1,4 +1,4 @@
-"""People of real photos as training samples of stage 1: what hides them is real, and so are their neighbours."""
+"""People of real photos as training samples of stage 1, with real occluders and neighbours."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from deocclude.imaging.crop import OUTSIDE_GREY
 Rng = np.random.Generator
 
 _MIN_PX = 32
-_TIGHT_SCALE = (1.05, 1.9)  # a tight crop's side, of the visible box's longer side: the amodal box is not known
+_TIGHT_SCALE = (1.05, 1.9)  # a tight crop's side, by the visible box's longer side: the amodal box is unknown
 
 
 class RealPeople:
-    """Everybody in real photos, one at a time, as training samples of stage 1.
+    """All people of real photos as training samples of stage 1.
 
-    Their bodies behind what hides them nobody knows, so `known` is the visible part. The outlines, loose
-    polygons, never come as exact initial masks.
+    The occluded part is unknown, so that `known` is the visible mask. The contours are loose polygons and never come as
+    exact initial masks.
     """
 
     def __init__(self, photos: Sequence[WildPhoto]):
-        """People of less than 32 pixels are left out. Raises InputError where nobody is left."""
+        """List the people of at least 32 pixels on the longer side. Raises InputError where there is none."""
         self.photos = photos
         self.people = [
             (at, number)
@@ -38,13 +38,13 @@ class RealPeople:
             if max(x1 - x0, y1 - y0) >= _MIN_PX and (photo.instances == number).any()
         ]
         if not self.people:
-            raise InputError(f"nobody of at least {_MIN_PX} px in {len(photos)} real photos")
+            raise InputError(f"no person of at least {_MIN_PX} px in {len(photos)} real photos")
 
     def __len__(self) -> int:
         return len(self.people)
 
     def draw(self, rng: Rng, crop: CropConfig, size_px: int) -> dict[str, np.ndarray]:
-        """One training sample, as draw_sample gives them."""
+        """One training sample, with the keys and shapes of `draw_sample`."""
         at, number = self.people[rng.integers(len(self.people))]
         photo = self.photos[at]
         x0, y0, x1, y1 = mask_to_box_xyxy(photo.instances == number)
@@ -62,7 +62,7 @@ class RealPeople:
         visible, inside = ids == number, ids != BEYOND
         (rgb,) = camera(photometric([rgb], rng), rng)
         rgb[~inside] = OUTSIDE_GREY
-        # of the masks that are not exact, as many boxes as there are of composed people
+        # among corrupted masks the same fraction of boxes as for composed people
         p_box = crop.p_box / (1 - crop.p_exact) if crop.p_exact < 1 else 0.0
         others = [ids == other for other in np.unique(ids) if other not in (0, number, BEYOND)]
         initial = (

@@ -1,4 +1,4 @@
-"""Typical pose masks: k-means centres of training silhouettes, as (visible half, whole half) pairs."""
+"""Typical poses: k-means centres of training silhouettes, as (visible, amodal) pairs."""
 
 from __future__ import annotations
 
@@ -19,8 +19,15 @@ def typical_poses(
 ) -> np.ndarray:
     """Cluster centres (count, 2, 32, 32) float32 in [0, 1] of synthetically occluded people.
 
-    [:, 0] is what is seen, [:, 1] the whole silhouette, both in the person frame of what is seen.
-    MiniBatchKMeans with k-means++ starts, as the paper computes its 64 centres.
+    [:, 0] is the visible mask, [:, 1] the amodal mask, both in the person frame of the visible mask.
+    MiniBatchKMeans with k-means++ initialisation, as the paper computes its 64 centres.
+
+    Args:
+        library: people and occluders.
+        rng: draws the scenes and seeds k-means.
+        config: how scenes are composed.
+        count: number of centres.
+        samples: number of clustered scenes.
     """
     from sklearn.cluster import MiniBatchKMeans
 
@@ -41,7 +48,7 @@ def typical_poses(
 
 
 def write_poses(path: Path, centres: np.ndarray) -> None:
-    """Centres as .npz, in place of a file of that name only once they are written."""
+    """Write centres as .npz; an existing file is replaced only by a complete one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".tmp")
     with part.open("wb") as file:
@@ -50,7 +57,7 @@ def write_poses(path: Path, centres: np.ndarray) -> None:
 
 
 def draw_sheet(centres: np.ndarray, columns: int = 16, scale: int = 3) -> np.ndarray:
-    """(H, W, 3) uint8 picture of all centres: what is seen in blue over the whole body in orange."""
+    """(H, W, 3) uint8 image of all centres: the visible mask in blue over the amodal mask in orange."""
     seen, whole = centres[:, 0, ..., None], centres[:, 1, ..., None]
     tiles = (whole * np.array([240, 150, 60]) * (1 - seen) + seen * np.array([70, 140, 230])).astype(np.uint8)
     rows = [

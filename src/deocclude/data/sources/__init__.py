@@ -1,1 +1,1 @@
-"""Where training people, occluders and backgrounds come from; one form for all."""
+"""Sources of training people, occluders and backgrounds, all in one form."""

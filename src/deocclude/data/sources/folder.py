@@ -1,4 +1,4 @@
-"""People of a folder of photos with masks, judged by the rules of `selection.py`, and read when they are asked for."""
+"""People of an image + mask folder, selected by the rules of `selection.py` and read on demand."""
 
 from __future__ import annotations
 
@@ -11,104 +11,112 @@ import numpy as np
 
 from deocclude.data.datasets import image_masks
 from deocclude.data.datasets.record import Rle
-from deocclude.data.sources.cutting import SURROUNDINGS, Cut, cut_out, free_part, place_without_people
+from deocclude.data.sources.cutting import SURROUNDINGS, PersonCrop, background_without_people, cut_out, free_region
 from deocclude.data.sources.layers import Layer, PersonPhoto
 from deocclude.data.sources.lazy import Lazy
 from deocclude.data.sources.selection import RULES, Thresholds, candidates, failed_rules, is_inside, is_occluder
 from deocclude.io.images import load_image
 
-_KEPT = 96  # people in memory: photos from a camera take long to open
-_RIM = 0.02  # around an occluder: no more than its soft edge needs
+_CACHED = 96  # people in memory: camera photos take long to decode
+_OCCLUDER_MARGIN = 0.02  # context around an occluder, by its longer side: enough for its soft edge
 
 
-class InPhoto(NamedTuple):
-    """Somebody, by their photo and mask."""
+class MaskedPerson(NamedTuple):
+    """A person, by the photo's path and the visible mask. whole: not truncated by the image border."""
 
     name: str
     image: str
     visible: Rle
     whole: bool
 
-    def cut(self, max_px: int | None, surroundings: float = SURROUNDINGS) -> Cut:
-        """Their pixels, and those around."""
+    def cut(self, max_px: int | None, surroundings: float = SURROUNDINGS) -> PersonCrop:
+        """The person's crop with context. Raises InputError for a photo that cannot be read."""
         return cut_out(load_image(self.image), self.visible.mask(), max_px=max_px, surroundings=surroundings)
 
 
 @dataclass(frozen=True)
 class FolderPeople:
-    """Who is in the photos of a folder. places: photos with room beside their people, and the masks of those.
+    """The people of a folder's photos.
 
-    people: for training; of those whom the photo's edge cuts, nothing is asked beyond it. occluders: people who fail a
-    rule, but of whom what is seen can be pasted. refused: how many people fail each rule.
+    Attributes:
+        people: training subjects; a truncated person is not completed beyond the image border.
+        occluders: people who fail a rule, but whose visible part can be pasted.
+        backgrounds: (path, visible masks) of each photo with a large region without people.
+        refused: number of people who fail each rule.
     """
 
-    people: tuple[InPhoto, ...]
-    occluders: tuple[InPhoto, ...]
-    places: tuple[tuple[str, tuple[Rle, ...]], ...]
+    people: tuple[MaskedPerson, ...]
+    occluders: tuple[MaskedPerson, ...]
+    backgrounds: tuple[tuple[str, tuple[Rle, ...]], ...]
     refused: dict[str, int]
 
 
 class FolderSubjects(Lazy[PersonPhoto]):
-    """The people of a folder, `max_px` on the longer side at most; None: as large as their photos have them."""
+    """The people of a folder, at most `max_px` on the longer side; None: no scaling."""
 
-    def __init__(self, people: tuple[InPhoto, ...], max_px: int | None) -> None:
+    def __init__(self, people: tuple[MaskedPerson, ...], max_px: int | None) -> None:
         self._people, self._max_px = people, max_px
         traits = {"whole": np.array([one.whole for one in people], bool), "has_background": np.ones(len(people), bool)}
-        super().__init__(len(people), traits=traits, kept=_KEPT)
+        super().__init__(len(people), traits=traits, kept=_CACHED)
 
     def read(self, at: int) -> PersonPhoto:
-        """Raises InputError for a photo that cannot be read."""
+        """The item, cropped from its photo. Raises InputError for a photo that cannot be read."""
         one = self._people[at]
         return one.cut(self._max_px).to_person(one.name, has_background=True, whole=one.whole)
 
 
 class FolderOccluders(Lazy[Layer]):
-    """What is seen of other people of a folder, to hide people with."""
+    """The visible parts of a folder's other people, as occluders."""
 
-    def __init__(self, people: tuple[InPhoto, ...], max_px: int | None) -> None:
+    def __init__(self, people: tuple[MaskedPerson, ...], max_px: int | None) -> None:
         self._people, self._max_px = people, max_px
         super().__init__(len(people))
 
     def read(self, at: int) -> Layer:
-        """Raises InputError for a photo that cannot be read."""
-        return self._people[at].cut(self._max_px, _RIM).to_layer(self._people[at].name)
+        """The item, cropped from its photo. Raises InputError for a photo that cannot be read."""
+        return self._people[at].cut(self._max_px, _OCCLUDER_MARGIN).to_layer(self._people[at].name)
 
 
-class FolderPlaces(Lazy[np.ndarray]):
-    """Parts of a folder's photos without people, (H, W, 3) uint8 each."""
+class FolderBackgrounds(Lazy[np.ndarray]):
+    """Regions of a folder's photos without people, (H, W, 3) uint8 each."""
 
-    def __init__(self, places: tuple[tuple[str, tuple[Rle, ...]], ...]) -> None:
-        self._places = places
-        super().__init__(len(places))
+    def __init__(self, backgrounds: tuple[tuple[str, tuple[Rle, ...]], ...]) -> None:
+        self._backgrounds = backgrounds
+        super().__init__(len(backgrounds))
 
     def read(self, at: int) -> np.ndarray:
-        """Raises InputError for a photo that cannot be read."""
-        image, masks = self._places[at]
-        return place_without_people(load_image(image), (mask.mask() for mask in masks))
+        """The item, cropped from its photo. Raises InputError for a photo that cannot be read."""
+        image, masks = self._backgrounds[at]
+        return background_without_people(load_image(image), (mask.mask() for mask in masks))
 
 
-def read_folder_people(folder: Path, mine: Callable[[int], bool]) -> FolderPeople:
-    """People of `folder`/images with masks in `folder`/masks, of the photos whose number is `mine`.
+def read_folder_people(folder: Path, is_in_split: Callable[[int], bool]) -> FolderPeople:
+    """People of `folder`/images with masks in `folder`/masks.
 
-    Raises InputError naming the photo or mask that is wrong.
+    Args:
+        folder: the folder of both.
+        is_in_split: whether the photo of that number, from 0, is used.
+
+    Raises:
+        InputError: a photo or mask is missing or cannot be used.
     """
     limits = Thresholds()
     rules = tuple(rule for rule in RULES if rule != "edge")
-    people, occluders, places, refused = [], [], [], dict.fromkeys(rules, 0)
+    people, occluders, backgrounds, refused = [], [], [], dict.fromkeys(rules, 0)
     for number, photo in enumerate(image_masks.read(folder)):
-        if not mine(number):
+        if not is_in_split(number):
             continue
         everyone = candidates(photo)
         for one in everyone:
             failed = failed_rules(one, rules, limits)
             whole = is_inside(one, limits)
-            person = InPhoto(f"folder/{photo.id}/{one.person.id}", photo.image, one.person.visible, whole)
+            person = MaskedPerson(f"folder/{photo.id}/{one.person.id}", photo.image, one.person.visible, whole)
             if not failed:
                 people.append(person)
             elif is_occluder(failed):
                 occluders.append(person)
             for rule in failed:
                 refused[rule] += 1
-        if free_part(photo.size_hw, (one.mask for one in everyone)) is not None:
-            places.append((photo.image, tuple(one.person.visible for one in everyone)))
-    return FolderPeople(tuple(people), tuple(occluders), tuple(places), refused)
+        if free_region(photo.size_hw, (one.mask for one in everyone)) is not None:
+            backgrounds.append((photo.image, tuple(one.person.visible for one in everyone)))
+    return FolderPeople(tuple(people), tuple(occluders), tuple(backgrounds), refused)

@@ -1,4 +1,4 @@
-"""What the readers give: people and occluders in memory, at a size that suits training."""
+"""People and occluders in memory, at a size that suits training."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ PERSON_MAX_PX = 360  # longest side of a person kept in memory for training at u
 
 @dataclass(frozen=True)
 class Layer:
-    """Something that can be pasted: an occluder or a person.
+    """An image that can be pasted: an occluder or a person.
 
-    rgb: (H, W, 3) uint8; alpha: (H, W) uint8, 255 = opaque, feathered at the edge.
+    Attributes:
+        name: unique name, which begins with the source.
+        rgb: (H, W, 3) uint8.
+        alpha: (H, W) uint8, 255 = opaque, feathered at the edge.
     """
 
     name: str
@@ -25,13 +28,13 @@ class Layer:
 
     @cached_property
     def box_xyxy(self) -> tuple[int, int, int, int]:
-        """Smallest box that holds all pixels with alpha of at least 128."""
+        """(x0, y0, x1, y1) of all pixels with alpha of at least 128."""
         x, y, w, h = cv2.boundingRect((self.alpha >= 128).astype(np.uint8))
         return x, y, x + w, y + h
 
     @cached_property
     def pyramid(self) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
-        """(rgb, alpha) at 1, 1/2 and 1/4 of the size, so that shrinking never aliases."""
+        """(rgb, alpha) at 1, 1/2 and 1/4 of the size, to avoid aliasing."""
         levels = [(self.rgb, self.alpha)]
         for _ in range(2):
             rgb, alpha = levels[-1]
@@ -47,11 +50,12 @@ class Layer:
 
 @dataclass(frozen=True)
 class PersonPhoto(Layer):
-    """One wholly visible person.
+    """One unoccluded person.
 
-    rgb is the photo the person stands in when `has_background`, else only the person's own pixels mean anything.
-    parsing: (H, W) uint8 labels into PARSING_NAMES, 255 = unknown, or None when the whole person is unlabelled.
-    whole: the entire body is in the photo; otherwise the photo's edge cuts it and nothing is known beyond the edge.
+    Attributes:
+        parsing: (H, W) uint8 labels into PARSING_NAMES, 255 = unknown; None for a person without labels.
+        has_background: whether `rgb` is the surrounding photo; otherwise only the person's own pixels are valid.
+        whole: the entire body is in the photo; otherwise the image border truncates it and the rest is unknown.
     """
 
     parsing: np.ndarray | None = None
@@ -65,9 +69,17 @@ class PersonPhoto(Layer):
 
 
 def feather_alpha(mask: np.ndarray, erode_px: int, sigma_px: float) -> np.ndarray:
-    """Alpha (H, W) uint8 of a mask (bool or 0..255) whose outer `erode_px` are dropped and edge softened.
+    """The soft alpha of a mask.
 
-    Cut-outs carry a rim of their old background; dropping it keeps a network from reading where they were pasted.
+    Cut-outs carry a rim of their old background; without erosion a network detects where they were pasted.
+
+    Args:
+        mask: (H, W) bool, or uint8 from 0 to 255.
+        erode_px: width of the rim that is dropped, in pixels.
+        sigma_px: standard deviation of the Gaussian that softens the edge, in pixels; 0 for none.
+
+    Returns:
+        (H, W) uint8.
     """
     alpha = mask.astype(np.uint8) * 255 if mask.dtype == bool else mask
     if erode_px:
@@ -77,14 +89,23 @@ def feather_alpha(mask: np.ndarray, erode_px: int, sigma_px: float) -> np.ndarra
 
 @dataclass(frozen=True)
 class Library:
-    """What scenes are made from. weights: relative frequency of each person as the subject."""
+    """The people, occluders and backgrounds of scenes.
+
+    Attributes:
+        people: training subjects.
+        weights: (N,) relative frequency of each person as the subject, summing to 1.
+        occluders: objects in front or behind.
+        backgrounds: (H, W, 3) uint8 photos without people.
+        clutter_people: distractors; empty for `people` themselves.
+    """
 
     people: Sequence[PersonPhoto]
     weights: np.ndarray
     occluders: Sequence[Layer]
     backgrounds: Sequence[np.ndarray]
-    clutter_people: Sequence[Layer] = ()  # in front or behind; the people themselves if empty
+    clutter_people: Sequence[Layer] = ()
 
     @property
     def distractors(self) -> Sequence[Layer]:
+        """People pasted in front of or behind the subject."""
         return self.clutter_people or self.people

@@ -1,4 +1,4 @@
-"""People, occluders and backgrounds that are read when they are asked for, and the few read last kept."""
+"""Sequences of people, occluders and backgrounds that are read on demand, with a small cache."""
 
 from __future__ import annotations
 
@@ -13,25 +13,26 @@ from deocclude.data.sources.layers import PersonPhoto
 
 T = TypeVar("T")
 
-KEPT = 24  # of a sequence, in memory: scenes draw at random, so that of many more, few would be met again
+KEPT = 24  # cached items of a sequence: scenes draw at random, so that a larger cache is seldom hit
 
 Trait = Literal["whole", "has_background"]
 
 
 class Lazy(Sequence[T]):
-    """A sequence whose items `read` gives, with the last `kept` of them in memory.
+    """A sequence whose items `read` gives, with the `kept` most recently used in memory.
 
-    traits: of people, what is known of everyone without reading them, arrays of bool by name.
+    Attributes:
+        traits: (N,) bool arrays by name, known without reading the people.
     """
 
     def __init__(self, count: int, *, traits: Mapping[Trait, np.ndarray] | None = None, kept: int = KEPT) -> None:
-        self._count, self._kept = count, kept
-        self._last: OrderedDict[int, T] = OrderedDict()
+        self._count, self._capacity = count, kept
+        self._cache: OrderedDict[int, T] = OrderedDict()
         self.traits = dict(traits or {})
 
     @abstractmethod
     def read(self, at: int) -> T:
-        """Item number `at`, read anew."""
+        """Item number `at`, from 0, read from its source."""
 
     def __len__(self) -> int:
         return self._count
@@ -42,19 +43,19 @@ class Lazy(Sequence[T]):
         at = int(index) + self._count if index < 0 else int(index)
         if not 0 <= at < self._count:
             raise IndexError(f"number {index} of {self._count}")
-        if at in self._last:
-            self._last.move_to_end(at)
-            return self._last[at]
+        if at in self._cache:
+            self._cache.move_to_end(at)
+            return self._cache[at]
         item = self.read(at)
-        if self._kept:
-            self._last[at] = item
-            if len(self._last) > self._kept:
-                self._last.popitem(last=False)
+        if self._capacity:
+            self._cache[at] = item
+            if len(self._cache) > self._capacity:
+                self._cache.popitem(last=False)
         return item
 
 
-class Picked(Lazy[T]):
-    """Some of a sequence, by their places in it."""
+class Selected(Lazy[T]):
+    """A subset of a sequence, by index."""
 
     def __init__(self, items: Sequence[T], places: Sequence[int] | np.ndarray) -> None:
         self._items, self._places = items, np.asarray(places, int)
@@ -62,12 +63,12 @@ class Picked(Lazy[T]):
         super().__init__(len(self._places), traits=traits, kept=0)
 
     def read(self, at: int) -> T:
-        """As the sequence has it."""
+        """The item of the underlying sequence."""
         return self._items[self._places[at]]
 
 
 class Joined(Lazy[T]):
-    """Several sequences, one after the other."""
+    """Several sequences, concatenated."""
 
     def __init__(self, groups: Sequence[Sequence[T]]) -> None:
         self._groups = groups
@@ -75,13 +76,13 @@ class Joined(Lazy[T]):
         super().__init__(int(self._ends[-1]) if groups else 0, kept=0)
 
     def read(self, at: int) -> T:
-        """As its own sequence has it."""
+        """The item of the sequence that holds it."""
         number = int(np.searchsorted(self._ends, at, side="right"))
         return self._groups[number][at - int(self._ends[number])]  # from its end
 
 
-class Everyone(Joined[PersonPhoto]):
-    """The people of several sequences, one after the other."""
+class JoinedPeople(Joined[PersonPhoto]):
+    """The people of several sequences, concatenated, with their traits."""
 
     def __init__(self, groups: Sequence[Sequence[PersonPhoto]]) -> None:
         super().__init__(groups)
@@ -90,6 +91,6 @@ class Everyone(Joined[PersonPhoto]):
 
 
 def trait_of(people: Sequence[PersonPhoto], name: Trait) -> np.ndarray:
-    """(N,) bool: a trait of everyone, without reading those of whom the sequence knows it."""
+    """(N,) bool: a trait of each person; people are read only where the sequence does not know it."""
     known = getattr(people, "traits", {}).get(name)
     return known if known is not None else np.array([getattr(person, name) for person in people], bool)

@@ -1,4 +1,4 @@
-"""Which people, occluders and backgrounds a run trains on: from a data folder to a synthesis Library."""
+"""The people, occluders and backgrounds of a training run: from a data folder to a synthesis `Library`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from deocclude.data.sources.holdout import every_sixth, held_out
 from deocclude.data.sources.layers import PERSON_MAX_PX, Layer, Library, PersonPhoto
-from deocclude.data.sources.lazy import Everyone, Joined, Picked, trait_of
+from deocclude.data.sources.lazy import Joined, JoinedPeople, Selected, trait_of
 from deocclude.data.sources.photo_sets import PHOTO_SETS
-from deocclude.data.sources.procedural import drawn_place, slabs
+from deocclude.data.sources.procedural import draw_background_image, rectangular_occluders
 from deocclude.data.sources.readers import (
     MIXED_GROUPS,
     read_backgrounds,
@@ -21,15 +20,16 @@ from deocclude.data.sources.readers import (
     read_image_mask_folder,
     read_layers,
 )  # fmt: skip
+from deocclude.data.sources.splits import every_sixth, held_out
 from deocclude.errors import InputError
 
-_MIN_PLACES = 8  # backgrounds of a source of its own; drawn ones fill up to it
-_SLABS = 48
+_MIN_BACKGROUNDS = 8  # where the people's own photos give fewer, procedural backgrounds are added
+_RECTANGLES = 48  # rectangular occluders that are added to those of the people's own photos
 
 
 @dataclass(frozen=True)
 class SourceWeights:
-    """Share of training subjects from each source; a source of weight 0 is not read."""
+    """Relative frequency of training subjects from each source; a source of weight 0 is not read."""
 
     ccp: float = 0.42
     cutouts: float = 0.3
@@ -45,16 +45,19 @@ class SourceWeights:
 
     @property
     def of_root(self) -> float:
-        """The share of the sources that lie in the data folder."""
+        """The summed weight of the sources in the data folder."""
         return self.ccp + self.cutouts + self.full + self.upper + sum(getattr(self, name) for name in PHOTO_SETS)
 
 
 @dataclass(frozen=True)
 class Places:
-    """Where sources lie that have a path of their own.
+    """Paths of sources outside the data folder.
 
-    built: a built set, path or URL. folder: photos with masks. occluders: RGBA pictures of things, and backgrounds:
-    photos without people, in place of the data folder's, or of what is made from the people's own photos.
+    Attributes:
+        built: a built set, path or URL.
+        folder: an image + mask folder.
+        occluders: a folder of RGBA images of objects, instead of the default ones.
+        backgrounds: a folder of photos without people, instead of the default ones.
     """
 
     built: str | None = None
@@ -65,37 +68,44 @@ class Places:
 
 @dataclass
 class _Found:
-    """What the sources gave: groups of people with their weights, and of the sources with a path of their own more."""
+    """What the sources give: people with the source's weight; occluders and backgrounds of people's own photos."""
 
     groups: list[tuple[float, Sequence[PersonPhoto]]]
     occluders: list[Sequence[Layer]]
-    places: list[Sequence[np.ndarray]]
+    backgrounds: list[Sequence[np.ndarray]]
 
 
 def load_library(
     root: Path, split: str, weights: SourceWeights, places: Places = Places(), *, max_px: int | None = PERSON_MAX_PX
 ) -> Library:
-    """Everything that belongs to `split`, "train" or "val".
+    """Load the assets of one split.
 
-    root: the data folder (docs/data.md), not needed where its sources have no weight. Clothing Co-Parsing is split by
-    its splits.json, a built set as it was built, a folder by `every_sixth`, photo sets as
-    `PHOTO_SETS` says, the other sources by `held_out`.
+    Clothing Co-Parsing is split by its splits.json, a built set as it was built, a folder by `every_sixth`, photo sets
+    by `PHOTO_SETS`, the other sources by `held_out`.
 
-    Occluders and backgrounds are those that `places` names, else the data folder's. Where no source of the data folder
-    is read they come from the people's own photos: occluders are people who are no subjects, and slabs; backgrounds are
-    what is beside the people, and drawn ones where that is little.
+    Occluders and backgrounds are those of `places`, else the data folder's. Where no source of the data folder is read
+    they come from the people's own photos. Occluders are then people who are no subjects, and rectangular occluders.
+    Backgrounds are regions beside the people, and procedural ones where these are few.
 
-    Raises InputError naming what is not there, or which split has nobody in it.
+    Args:
+        root: the data folder (docs/data.md); not needed where its sources have weight 0.
+        split: "train" or "val".
+        weights: relative frequency of each source.
+        places: paths outside the data folder.
+        max_px: longest side of a person in pixels, or None for no scaling.
+
+    Raises:
+        InputError: a source is missing, or the split has no person, occluder or background.
     """
 
-    def mine(name: str) -> bool:
+    def is_in_split(name: str) -> bool:
         return held_out(name) == (split == "val")
 
     if not (weights.of_root or weights.built or weights.folder):
-        raise InputError("data.sources: no source has a share above 0, so there is nobody to draw")
+        raise InputError("data.sources: no source has a share above 0, so there is no person to draw")
     found = _Found([], [], [])
     if weights.of_root:
-        found.groups += _groups_of_root(root, split, weights, mine, max_px)
+        found.groups += _groups_of_root(root, split, weights, is_in_split, max_px)
     if weights.built:
         _add_built(found, split, weights.built, places)
     if weights.folder:
@@ -104,24 +114,24 @@ def load_library(
     if not found.groups:
         named = [weights.of_root and root, weights.built and places.built, weights.folder and places.folder]
         raise InputError(f"no person of split {split!r} in {' or '.join(str(n) for n in named if n) or root}")
-    people = Everyone([group for _, group in found.groups])
+    people = JoinedPeople([group for _, group in found.groups])
     shares = np.concatenate([np.full(len(group), weight / len(group)) for weight, group in found.groups])
     library = Library(people, shares / shares.sum(), (), ())
     whole = np.flatnonzero(trait_of(people, "whole"))
-    clutter = Picked(people, whole) if len(whole) < len(people) else ()
+    clutter = Selected(people, whole) if len(whole) < len(people) else ()
     backgrounds = _backgrounds(found, root, weights, places, split, max_px)
     library = replace(library, backgrounds=backgrounds, clutter_people=clutter)
     return replace(library, occluders=_occluders(found, library, root, weights, places, split, max_px))
 
 
 def _groups_of_root(
-    root: Path, split: str, weights: SourceWeights, mine: Callable[[str], bool], max_px: int | None
+    root: Path, split: str, weights: SourceWeights, is_in_split: Callable[[str], bool], max_px: int | None
 ) -> list[tuple[float, list[PersonPhoto]]]:
     if not root.is_dir():
         raise InputError(f"data folder not found: looked for {root}")
 
     def of_split(people: Iterable[PersonPhoto]) -> list[PersonPhoto]:
-        return [person for person in people if mine(person.name)]
+        return [person for person in people if is_in_split(person.name)]
 
     groups = []
     if weights.ccp:
@@ -143,35 +153,35 @@ def _groups_of_root(
 
 
 def _add_built(found: _Found, split: str, weight: float, places: Places) -> None:
-    # not before it is needed: `datasets` takes a second to import
-    from deocclude.data.sources.shards import ShardedOccluders, ShardedPeople, ShardedPlaces, ShardedRows
+    # imported here since `datasets` takes a second to import
+    from deocclude.data.sources.shards import ShardedBackgrounds, ShardedOccluders, ShardedPeople, ShardedRows
 
     if places.built is None:
         raise InputError("data.built: name the set that `deocclude data build` wrote, as data.sources.built is not 0")
     rows = ShardedRows(places.built)
     found.groups.append((weight, ShardedPeople(rows, split)))
     found.occluders.append(ShardedOccluders(rows, split))
-    found.places.append(ShardedPlaces(rows, split))
+    found.backgrounds.append(ShardedBackgrounds(rows, split))
 
 
 def _add_folder(found: _Found, split: str, weight: float, places: Places, max_px: int | None) -> None:
-    from deocclude.data.sources.folder import FolderOccluders, FolderPlaces, FolderSubjects, read_folder_people
+    from deocclude.data.sources.folder import FolderBackgrounds, FolderOccluders, FolderSubjects, read_folder_people
 
     if places.folder is None:
         raise InputError("data.folder: name a folder of images/ and masks/, as data.sources.folder is not 0")
     people = read_folder_people(places.folder, lambda number: every_sixth(number) == (split == "val"))
     found.groups.append((weight, FolderSubjects(people.people, max_px)))
     found.occluders.append(FolderOccluders(people.occluders, max_px))
-    found.places.append(FolderPlaces(people.places))
+    found.backgrounds.append(FolderBackgrounds(people.backgrounds))
 
 
 def _backgrounds(
     found: _Found, root: Path, weights: SourceWeights, places: Places, split: str, max_px: int | None
 ) -> Sequence[np.ndarray]:
     if places.backgrounds is None and not weights.of_root:
-        own = Joined(found.places)
+        own = Joined(found.backgrounds)
         rng = np.random.default_rng(split == "val")
-        return Joined([own, [drawn_place(rng) for _ in range(max(0, _MIN_PLACES - len(own)))]])
+        return Joined([own, [draw_background_image(rng) for _ in range(max(0, _MIN_BACKGROUNDS - len(own)))]])
     folder = places.backgrounds or root / "backgrounds"
     files = read_backgrounds(folder, max_px=None if max_px is None else 2 * max_px)
     chosen = [b for i, b in enumerate(files) if held_out(f"background/{i}") == (split == "val")]
@@ -182,7 +192,8 @@ def _occluders(
     found: _Found, library: Library, root: Path, weights: SourceWeights, places: Places, split: str, max_px: int | None
 ) -> Sequence[Layer]:
     if places.occluders is None and not weights.of_root:
-        return Joined([*found.occluders, slabs(library, np.random.default_rng(2 + (split == "val")), _SLABS)])
+        rng = np.random.default_rng(2 + (split == "val"))
+        return Joined([*found.occluders, rectangular_occluders(library, rng, _RECTANGLES)])
     folder = places.occluders or root / "cutouts" / "objects"
     chosen = [o for o in read_layers(folder, max_px=max_px) if held_out(o.name) == (split == "val")]
     return _required(chosen, "occluder", split, folder)

@@ -1,4 +1,4 @@
-"""The person frame, in which silhouettes are compared whatever their place and size."""
+"""The person frame, in which silhouettes are compared independent of position and size."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def frame_affine(visible: np.ndarray) -> np.ndarray:
 
 
 def into_frame(mask: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    """(H, W) mask in {0, 1} -> (32, 32) float32 in [0, 1]: the share of each cell that is covered."""
+    """(H, W) mask in {0, 1} -> (32, 32) float32 in [0, 1]: the covered fraction of each cell."""
     over = 4  # cells are sampled 4x4 so that thin legs do not alias away
     fine = affine.copy() * over
     fine[:, 2] += (over - 1) / 2

@@ -1,7 +1,7 @@
-"""Readers of real photos with annotated people, one folder each: who counts as whole, who as cut, who is out.
+"""Readers of real photos with annotated people, one folder each: whole, truncated and excluded people.
 
-Somebody hidden by a thing inside the photo is neither whole nor cut by the edge: the rest of that body is unknown and
-no `PersonPhoto` can say so, hence such people are never read.
+A person occluded inside the photo is neither whole nor truncated by the image border. The rest of that body is unknown,
+which a `PersonPhoto` cannot express, so that such people are never read.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ import cv2
 import numpy as np
 
 from deocclude.data.datasets.files import require
-from deocclude.data.sources.holdout import held_out
 from deocclude.data.sources.layers import PersonPhoto
 from deocclude.data.sources.readers import as_person, ordered, read_cutout_people, read_image
+from deocclude.data.sources.splits import held_out
 from deocclude.errors import InputError
 from deocclude.imaging.boxes import box_iou, mask_to_box_xyxy
 from deocclude.io.coco import read_json, segmentation_to_mask
 
-_SURROUNDINGS = 0.5  # of the photo that is kept on each side, of the person's longer side
-_VOC_GROWN = 0.03  # of a box's longer side: what of it a piece may reach beyond the box and be its person's
-_VOC_MIN_BOX_IOU = 0.85  # of the pieces' box and the annotated one
-_COCO_LOOSE_PX = 1  # polygons include this much background all around
-_PELOTA_MIN_PX = 120  # longer side of a box; smaller people are blurs in the background
-_PELOTA_EDGE = 0.01  # of the photo's longer side: nearer to the edge a person counts as cut
+_SURROUNDINGS = 0.5  # context on each side, by the person's longer side
+_VOC_GROWN = 0.03  # by a box's longer side: how far a component may reach beyond the box of its person
+_VOC_MIN_BOX_IOU = 0.85  # of the components' box and the annotated one
+_COCO_LOOSE_PX = 1  # width of the background rim that polygons include
+_PELOTA_MIN_PX = 120  # least longer side of a box; smaller people are blurred
+_PELOTA_EDGE = 0.01  # by the photo's longer side: a person nearer to the image border counts as truncated
 _LETTERBOX_DIFF = 6  # grey levels from the corner's colour
-_LETTERBOX_PX = 15  # narrower dark parts are no letterbox
-_MAX_LOST = 0.05  # of a mask, to what is taken for the letterbox
-_MIN_CUT = 0.2  # of a box's side that lies on the photo's edge, for somebody cut by it
-# Seen by eye. pelota: hidden by somebody nobody outlined, far out of focus, or (89) the same photo as 69.
-_PELOTA_LEFT_OUT = frozenset({"2-1", "20-1", "25-1", "28-2", "30-2", "39-1", "43-2", "69-1", "78-3", "79-1"})
+_LETTERBOX_PX = 15  # least width of a letterbox
+_MAX_LOST = 0.05  # fraction of a mask that may lie in the letterbox
+_MIN_TRUNCATED = 0.2  # least fraction of a box's side on the image border, for a truncated person
+# Found by visual inspection. pelota: occluded by an unannotated person, out of focus, or (89) a duplicate of 69.
+_PELOTA_EXCLUDED = frozenset({"2-1", "20-1", "25-1", "28-2", "30-2", "39-1", "43-2", "69-1", "78-3", "79-1"})
 _PELOTA_REPEATS = frozenset({"89"})
 _TEACHERS_WHOLE = frozenset({*(f"t{number:03d}" for number in range(7, 25)), "t064"})
-# people_small: several people, machines, instruments and furniture that are no part of a body, bodies cut by the frame
-_SMALL_LEFT_OUT = frozenset(
+# people_small: several people; machines, instruments or furniture in the mask; truncated bodies
+_SMALL_EXCLUDED = frozenset(
     f"fg_{number:03d}"
     for number in (
         1, 8, 9, 11, 13, 14, 16, 18, 20, 21, 22, 24, 28, 29, 30, 33, 34, 42, 43, 48, 50, 51, 53, 55, 56, 57, 58, 59, 60,
@@ -51,8 +51,10 @@ _SMALL_LEFT_OUT = frozenset(
 class PhotoSet:
     """A source of the data folder.
 
-    folder: where it lies below the root. read: everybody in it, given that folder and the longest side of a person in
-    pixels, or None for the photo's own. is_held_out: whether the person of that name is kept for validation.
+    Attributes:
+        folder: path below the root.
+        read: all its people, given that folder and the longest side of a person in pixels (None: no scaling).
+        is_held_out: whether the person of that name is held out for validation.
     """
 
     folder: str
@@ -63,8 +65,9 @@ class PhotoSet:
 def read_voc(root: Path, max_px: int | None = None) -> Iterator[PersonPhoto]:
     """The whole people of PASCAL-Person-Part photos: `people.json` has {"whole": {ID: box}}, [x, y, w, h] in pixels.
 
-    parts/ID.png (0 = nobody) tells people apart from the rest, not from each other: a person is the connected pieces
-    that lie mostly in the box. Whoever's pieces make another box touches somebody else and is skipped.
+    parts/ID.png (0 = background) separates people from the background, not from each other. A person is the connected
+    components that lie mostly in the box. If their box differs from the annotated one, the person touches another
+    person and is skipped.
     """
     whole = _entry(root, "whole", dict)
 
@@ -81,7 +84,7 @@ def read_voc(root: Path, max_px: int | None = None) -> Iterator[PersonPhoto]:
         in_box[slice(*rows), slice(*columns)] = True
         count, pieces, stats, _ = cv2.connectedComponentsWithStats(parts.astype(np.uint8))
         share = np.bincount(pieces[in_box], minlength=count) / stats[:, cv2.CC_STAT_AREA]
-        share[0] = 0  # nobody
+        share[0] = 0  # background
         mask = (share > 0.5)[pieces]
         if not mask.any():
             return None
@@ -90,12 +93,14 @@ def read_voc(root: Path, max_px: int | None = None) -> Iterator[PersonPhoto]:
             return None
         return _cropped(f"voc/{photo_id}", rgb, mask, max_px)
 
-    return _everyone(one, sorted(whole))
+    return _people(one, sorted(whole))
 
 
 def read_coco(root: Path, max_px: int | None = None) -> Iterator[PersonPhoto]:
-    """The whole people of COCO photos: `people.json` has {"whole": [ID], "people": {ID: [{segmentation}]}, "size": {ID:
-    [w, h]}}; coordinates refer to `size`, the photos may be smaller. Loose polygons lose a pixel of the rim.
+    """The whole people of COCO photos.
+
+    `people.json` has {"whole": [ID], "people": {ID: [{segmentation}]}, "size": {ID: [w, h]}}. Coordinates refer to
+    `size`; the photos may be smaller. One pixel of the loose polygons' rim is eroded.
     """
     people, sizes = _entry(root, "people", dict), _entry(root, "size", dict)
 
@@ -106,18 +111,19 @@ def read_coco(root: Path, max_px: int | None = None) -> Iterator[PersonPhoto]:
         mask = cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8), iterations=_COCO_LOOSE_PX) > 0
         return _cropped(f"coco/{photo_id}", rgb, mask, max_px)
 
-    return _everyone(one, _entry(root, "whole", list))
+    return _people(one, _entry(root, "whole", list))
 
 
 def read_pelota(root: Path, max_px: int | None = None) -> Iterator[PersonPhoto]:
     """Players: `people.json` has {ID: {"size": [w, h], "people": [{segmentation, keypoints}]}}, as for `read_coco`.
 
-    Whole is who has both ankles marked (COCO's keypoints 15 and 16) and keeps off the photo's edge; cut by it, who is
-    near it and touches no other player. Everyone else is skipped: a net, a racket or somebody may hide them.
+    A whole player has both ankles annotated (COCO's keypoints 15 and 16) and lies inside the photo. A truncated player
+    is near the image border and touches no other player. All others are skipped: a net, a racket or another person may
+    occlude them.
     """
     photos = read_json(require(root / "people.json", "people of pelota"))
 
-    def of_photo(photo_id: str) -> list[PersonPhoto]:
+    def people_of_photo(photo_id: str) -> list[PersonPhoto]:
         rgb = _photo(root, photo_id)
         entries = photos[photo_id]["people"]
         masks = [_mask(entry, photos[photo_id]["size"], rgb, root, photo_id) for entry in entries]
@@ -125,7 +131,7 @@ def read_pelota(root: Path, max_px: int | None = None) -> Iterator[PersonPhoto]:
         edge = max(3.0, _PELOTA_EDGE * max(height, width))
         found = []
         for number, (entry, mask) in enumerate(zip(entries, masks, strict=True)):
-            if not mask.any() or f"{photo_id}-{number}" in _PELOTA_LEFT_OUT:
+            if not mask.any() or f"{photo_id}-{number}" in _PELOTA_EXCLUDED:
                 continue
             x0, y0, x1, y1 = mask_to_box_xyxy(mask)
             if max(x1 - x0, y1 - y0) < _PELOTA_MIN_PX:
@@ -139,14 +145,14 @@ def read_pelota(root: Path, max_px: int | None = None) -> Iterator[PersonPhoto]:
         return found
 
     ids = sorted((i for i in photos if i not in _PELOTA_REPEATS), key=int)
-    return (person for people in ordered(of_photo, ids) for person in people)
+    return (person for people in ordered(people_of_photo, ids) for person in people)
 
 
 def read_teachers(root: Path, max_px: int | None = None) -> Iterator[PersonPhoto]:
     """Teachers in frames of lessons: `people.json` as for `read_pelota`, masks mostly COCO run lengths.
 
-    The frame ends where its letterbox begins, and there the photo is cut off. A few named people are whole; others
-    count where the frame cuts them, as no desk then hides what is missing. Frames of several people are skipped.
+    The photo is cropped at its letterbox. A few named people are whole. Others are used only if the image border
+    truncates them, since then no desk occludes the missing part. Frames of several people are skipped.
     """
     frames = read_json(require(root / "people.json", "people of teachers"))
 
@@ -160,16 +166,16 @@ def read_teachers(root: Path, max_px: int | None = None) -> Iterator[PersonPhoto
         if not mask.any():
             return None
         inner = _inside_letterbox(rgb, mask)
-        if mask[inner].sum() < (1 - _MAX_LOST) * mask.sum() or not (whole or _is_cut(mask[inner])):
+        if mask[inner].sum() < (1 - _MAX_LOST) * mask.sum() or not (whole or _is_truncated(mask[inner])):
             return None
         return _cropped(f"teachers/{frame_id}", rgb[inner], mask[inner], max_px, whole=whole)
 
-    return _everyone(one, sorted(frames))
+    return _people(one, sorted(frames))
 
 
 def read_small(root: Path, max_px: int | None = None) -> Iterator[PersonPhoto]:
-    """Whole people as RGBA files, of which those are left out that show more than one body."""
-    return read_cutout_people(root, max_px=max_px, kind="small", left_out=_SMALL_LEFT_OUT)
+    """Whole people as RGBA images, without the excluded ones."""
+    return read_cutout_people(root, max_px=max_px, kind="small", left_out=_SMALL_EXCLUDED)
 
 
 def _number_of(name: str) -> int:
@@ -180,25 +186,25 @@ def _number_of(name: str) -> int:
     return int(found.group())
 
 
-def _by_id(name: str) -> bool:
-    # the id alone, as data/sources/real_photos.py does: a photo that lies in two folders is on one side
+def _held_out_by_id(name: str) -> bool:
+    # by the id alone, as in data/sources/real_photos.py: a photo in two folders is in one split
     return held_out(name.partition("/")[2])
 
 
 PHOTO_SETS = {
-    "voc": PhotoSet("voc_parts", read_voc, _by_id),
-    "coco": PhotoSet("coco_people", read_coco, _by_id),
-    # neighbours in number are of one match
+    "voc": PhotoSet("voc_parts", read_voc, _held_out_by_id),
+    "coco": PhotoSet("coco_people", read_coco, _held_out_by_id),
+    # photos with neighbouring numbers show one match
     "pelota": PhotoSet("pelota", read_pelota, lambda name: held_out(f"pelota/{_number_of(name) // 10}")),
-    # a stretch of about one in six that no teacher is on both sides of
+    # a range of about one in six; no teacher is in both splits
     "teachers": PhotoSet("teachers", read_teachers, lambda name: 35 <= _number_of(name) < 70),
     "small": PhotoSet("cutouts/people_small", read_small, held_out),
 }
-"""Sources by name, as `data.sources` of a config has them."""
+"""Sources by name, as in `data.sources` of a config."""
 
 
 def _entry(root: Path, key: str, kind: type) -> Any:
-    """people.json's value under `key`."""
+    """The value of people.json under `key`. Raises InputError unless it is of that kind."""
     path = require(root / "people.json", f"people of {root.name}")
     document = read_json(path)
     if not isinstance(document, dict) or not isinstance(document.get(key), kind):
@@ -211,7 +217,7 @@ def _photo(root: Path, photo_id: str) -> np.ndarray:
 
 
 def _mask(entry: dict, size_wh: list[int], rgb: np.ndarray, root: Path, photo_id: str) -> np.ndarray:
-    """(H, W) bool mask in the stored photo of a person whose coordinates refer to one of `size_wh`."""
+    """(H, W) bool mask of a person in the stored photo; the annotation's coordinates refer to a photo of `size_wh`."""
     try:
         mask = segmentation_to_mask(entry["segmentation"], (size_wh[1], size_wh[0]))
     except (InputError, KeyError) as error:
@@ -223,7 +229,7 @@ def _mask(entry: dict, size_wh: list[int], rgb: np.ndarray, root: Path, photo_id
 def _cropped(
     name: str, rgb: np.ndarray, mask: np.ndarray, max_px: int | None, *, whole: bool = True
 ) -> PersonPhoto | None:
-    """The person with some of what is around; None where the mask is empty. Edges that cut somebody stay edges."""
+    """The person with context; None where the mask is empty. A truncating image border stays the border."""
     if not mask.any():
         return None
     x0, y0, x1, y1 = mask_to_box_xyxy(mask)
@@ -232,14 +238,14 @@ def _cropped(
     return as_person(name, rgb[part], mask[part], max_px, has_background=True, whole=whole)
 
 
-def _everyone(read: Callable[[str], PersonPhoto | None], ids: Iterable[str]) -> Iterator[PersonPhoto]:
+def _people(read: Callable[[str], PersonPhoto | None], ids: Iterable[str]) -> Iterator[PersonPhoto]:
     return (person for person in ordered(read, ids) if person is not None)
 
 
 def _inside_letterbox(rgb: np.ndarray, mask: np.ndarray) -> tuple[slice, slice]:
-    """Rows and columns of the largest part around the person that no letterbox reaches into, beside their box.
+    """Rows and columns of the largest region around the person without letterbox.
 
-    The letterbox is what is joined to a dark corner and has its colour; frames may lie slanted in it.
+    The letterbox is the region connected to a dark corner and of its colour; the frame may be rotated in it.
     """
     height, width = mask.shape
     bars = np.zeros_like(mask)
@@ -255,16 +261,16 @@ def _inside_letterbox(rgb: np.ndarray, mask: np.ndarray) -> tuple[slice, slice]:
     x0, y0, x1, y1 = mask_to_box_xyxy(mask)
     middle_y, middle_x = (y0 + y1) // 2, (x0 + x1) // 2
     rows, columns = (np.flatnonzero(line) for line in (bars[:, x0:x1].any(1), bars[y0:y1].any(0)))
-    # a slanted bar reaches further in at one end of the box: there the part ends
+    # a slanted bar reaches further in at one end of the box: the region ends there
     top, bottom = max(rows[rows < middle_y], default=-1) + 1, min(rows[rows > middle_y], default=height)
     left, right = max(columns[columns < middle_x], default=-1) + 1, min(columns[columns > middle_x], default=width)
     return slice(top, bottom), slice(left, right)
 
 
-def _is_cut(mask: np.ndarray) -> bool:
-    """Whether the photo's lower edge, or one of its sides, cuts the person: the mask reaches it along enough of it."""
+def _is_truncated(mask: np.ndarray) -> bool:
+    """Whether the lower border or one of the sides of the photo truncates the person, over enough of the box."""
     x0, y0, x1, y1 = mask_to_box_xyxy(mask)
     near = 3
     lower = mask[-near:].any(0).sum() / (x1 - x0)
     sides = max(mask[:, :near].any(1).sum(), mask[:, -near:].any(1).sum()) / (y1 - y0)
-    return max(lower, sides) >= _MIN_CUT
+    return max(lower, sides) >= _MIN_TRUNCATED

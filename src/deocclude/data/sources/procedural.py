@@ -1,4 +1,4 @@
-"""For whoever has only photos of people: places that are drawn, and things to hide people with, cut from places."""
+"""Procedural assets where only photos of people are given: drawn backgrounds and rectangular occluders."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import numpy as np
 
 from deocclude.data.sources.layers import Layer, Library
 
-_PLACE_PX = 360
+_SIDE_PX = 360
 _SHAPES = 40
 
 
-def drawn_place(rng: np.random.Generator) -> np.ndarray:
-    """(360, 360, 3) uint8: blurred boxes and ellipses of random colours on a ramp, with some grain."""
-    rows, columns = np.mgrid[:_PLACE_PX, :_PLACE_PX] / _PLACE_PX
+def draw_background_image(rng: np.random.Generator) -> np.ndarray:
+    """(360, 360, 3) uint8: blurred rectangles and ellipses of random colours on a colour ramp, with noise."""
+    rows, columns = np.mgrid[:_SIDE_PX, :_SIDE_PX] / _SIDE_PX
     slopes = rng.uniform(-80, 80, (2, 3))
     canvas = rng.uniform(60, 190, 3) + rows[..., None] * slopes[0] + columns[..., None] * slopes[1]
     canvas = canvas.clip(0, 255).astype(np.uint8)
     for _ in range(_SHAPES):
-        x, y = (int(v) for v in rng.integers(0, _PLACE_PX, 2))
+        x, y = (int(v) for v in rng.integers(0, _SIDE_PX, 2))
         half = tuple(int(v) for v in rng.integers(4, 60, 2))
         colour = tuple(int(v) for v in rng.integers(0, 256, 3))
         if rng.random() < 0.5:
@@ -32,13 +32,13 @@ def drawn_place(rng: np.random.Generator) -> np.ndarray:
     return (blurred + rng.normal(0, 4, blurred.shape)).clip(0, 255).astype(np.uint8)
 
 
-def slabs(library: Library, rng: np.random.Generator, count: int) -> Sequence[Layer]:
-    """Boards and blobs cut from the library's backgrounds, as things to hide people with."""
-    return [replace(draw_slab(library, rng), name=f"slab{number}") for number in range(count)]
+def rectangular_occluders(library: Library, rng: np.random.Generator, count: int) -> Sequence[Layer]:
+    """Rectangular and blob-shaped occluders textured by the library's backgrounds, named "slab0", "slab1", ..."""
+    return [replace(draw_rectangle(library, rng), name=f"slab{number}") for number in range(count)]
 
 
-def draw_slab(library: Library, rng: np.random.Generator) -> Layer:
-    """A straight-edged surface such as a wall, a door or a counter, textured by a piece of background."""
+def draw_rectangle(library: Library, rng: np.random.Generator) -> Layer:
+    """A rectangular occluder such as a wall, door or counter, or a smooth blob, textured by a background."""
     source = library.backgrounds[rng.integers(len(library.backgrounds))]
     h, w = source.shape[:2]
     sh, sw = int(h * rng.uniform(0.15, 0.6)), int(w * rng.uniform(0.15, 0.6))
@@ -48,7 +48,7 @@ def draw_slab(library: Library, rng: np.random.Generator) -> Layer:
     alpha = np.zeros(rgb.shape[:2], np.uint8)
     if rng.random() < 0.6:
         alpha[2:-2, 2:-2] = 255
-    else:  # a smooth blob through random points around a centre
+    else:  # a blob through random points around a centre
         angles = np.linspace(0, 2 * np.pi, 12, endpoint=False)
         radii = rng.uniform(0.55, 1.0, 12)
         points = np.stack([np.cos(angles) * radii * (size[0] / 2 - 3), np.sin(angles) * radii * (size[1] / 2 - 3)], 1)

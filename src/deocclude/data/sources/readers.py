@@ -1,8 +1,11 @@
-"""Readers of folders on disk: Clothing Co-Parsing, RGBA cut-outs, image + mask folders, plain backgrounds."""
+"""From the records of `data/datasets` to people in memory: each `PhotoRecord` with its pixels becomes a `PersonPhoto`.
+
+Clothing Co-Parsing, RGBA cut-outs and image + mask folders are parsed by `data/datasets` alone. RGBA occluders and
+plain backgrounds, which show no people, are read here.
+"""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,13 +13,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from deocclude.data.datasets.files import CCP_LEFT_OUT, ccp_garments, image_files, read_matlab, require
-from deocclude.data.datasets.parsing_groups import to_groups
+from deocclude.data.datasets import clothing, cutouts, image_masks
+from deocclude.data.datasets.each_photo import EachPhoto
+from deocclude.data.datasets.files import image_files, require
+from deocclude.data.datasets.record import PhotoRecord
 from deocclude.data.sources.layers import Layer, PersonPhoto, feather_alpha
 from deocclude.errors import InputError
 
-# Photos of mixed_people whose one mask holds several people who touch: whoever learns from them takes two for one. Seen
-# by eye; nothing that is measured on the masks tells them apart.
+# Photos of mixed_people whose single mask holds several touching people. A network that learns from them merges people.
+# Found by visual inspection; no measure of the masks tells them apart.
 _GROUPS = {
     "full": (194, 195, 201, 239, 273),
     "upper": (
@@ -27,128 +32,132 @@ _GROUPS = {
 }  # fmt: skip
 MIXED_GROUPS = {kind: frozenset(f"{number:04d}" for number in numbers) for kind, numbers in _GROUPS.items()}
 
+_PHOTO_FEATHER_PX = 0.8  # standard deviation of the soft edge of a mask
+_CUTOUT_FEATHER_PX = 0.7  # the same of an RGBA image, whose edge is soft already
+
 
 def read_ccp(root: Path, split: str | None = None, *, max_px: int | None = None) -> Iterator[PersonPhoto]:
-    """People of Clothing Co-Parsing, in its own layout under `root`, with parsing groups.
+    """People of Clothing Co-Parsing with parsing groups; carried things count as part of the person.
 
-    split: a key of splits.json, or None for every labelled photo. max_px: longest side of the person, or None for the
-    photo's own size. Carried things count as part of the person.
+    Args:
+        root: the dataset's folder, in its own layout.
+        split: a key of splits.json, or None for every labelled photo.
+        max_px: longest side of the person in pixels, or None for the photo's own size.
+
+    Raises:
+        InputError: a file is missing or cannot be used.
     """
-    require(root / "photos", "Clothing Co-Parsing photos")
-    labels = require(root / "annotations" / "pixel-level", "Clothing Co-Parsing pixel labels")
-    names = ccp_garments(root)
-    if split is None:
-        ids = sorted(p.stem for p in labels.glob("*.mat"))
-    else:
-        ids = _ccp_split(require(root / "splits.json", "Clothing Co-Parsing splits"), split)
-
-    def one(photo_id: str) -> PersonPhoto:
-        rgb = read_image(root / "photos" / f"{photo_id}.jpg")
-        label = require(labels / f"{photo_id}.mat", "Clothing Co-Parsing label")
-        garments = read_matlab(label, "groundtruth")
-        if garments.shape != rgb.shape[:2]:
-            raise InputError(f"{label}: labels must have the photo's size {rgb.shape[:2]} (HxW), got {garments.shape}")
-        parsing = to_groups(garments, names)
-        return as_person(f"ccp/{photo_id}", rgb, parsing > 0, max_px, parsing=parsing, has_background=True)
-
-    return ordered(one, (i for i in ids if i not in CCP_LEFT_OUT))
+    records = clothing.read(root) if split is None else clothing.read_split(root, split)
+    return _people(records, lambda record: _person_in_photo(record, f"ccp/{record.id}", max_px))
 
 
 def read_cutout_people(
     folder: Path, *, max_px: int | None = None, kind: str = "cutout", left_out: Collection[str] = ()
 ) -> Iterator[PersonPhoto]:
-    """Whole people as RGBA files without background, but for the stems of `left_out`. kind: what names begin with."""
+    """Whole people of a folder of RGBA images without background.
 
-    def one(path: Path) -> PersonPhoto:
-        layer = read_layer(path, max_px=max_px, erode_px=0)
-        return PersonPhoto(f"{kind}/{path.stem}", layer.rgb, layer.alpha)
+    Args:
+        folder: where the images lie.
+        max_px: longest side of a person in pixels, or None for the image's own size.
+        kind: first part of the people's names.
+        left_out: file stems to leave out.
 
-    return ordered(one, (path for path in image_files(folder, "cut-out people") if path.stem not in left_out))
+    Raises:
+        InputError: a file is missing or cannot be used.
+    """
+
+    def convert(record: PhotoRecord) -> PersonPhoto | None:
+        if record.id in left_out:
+            return None
+        layer = read_layer(Path(record.image), max_px=max_px, erode_px=0)
+        return PersonPhoto(f"{kind}/{record.id}", layer.rgb, layer.alpha)
+
+    return _people(cutouts.read(folder), convert)
 
 
 def read_image_mask_folder(
-    root: Path, *, whole: bool, max_px: int | None = None, min_component_share: float = 0.97,
-    left_out: Collection[str] = (),
+    root: Path, *, whole: bool, max_px: int | None = None,
+    min_component_share: float = image_masks.ONE_PIECE_SHARE, left_out: Collection[str] = (),
 ) -> Iterator[PersonPhoto]:  # fmt: skip
-    """Photos in `root`/images with masks of the same stem in `root`/masks (0/255).
+    """People of photos in `root`/images with one mask each in `root`/masks; empty masks are skipped.
 
-    A mask in which the largest connected piece holds less than `min_component_share` shows several people: skipped, as
-    are the stems of `left_out`.
-    whole: whether these people are entirely inside their photos.
+    Args:
+        root: the folder of both.
+        whole: whether these people lie entirely inside their photos.
+        max_px: longest side of a person in pixels, or None for the photo's own size.
+        min_component_share: least share of a mask's pixels in its largest connected component, 0 to 1; a mask below it
+            shows several people and is skipped.
+        left_out: photo stems to leave out.
+
+    Raises:
+        InputError: a file is missing or cannot be used, or a photo has several masks.
     """
-    masks = require(root / "masks", "masks of an image + mask folder")
 
-    def one(path: Path) -> PersonPhoto | None:
-        rgb = read_image(path)
-        mask = read_image(require(masks / f"{path.stem}.png", "mask"), cv2.IMREAD_GRAYSCALE) >= 128
-        if rgb.shape[:2] != mask.shape:
-            raise InputError(f"{path}: mask must have the photo's size {rgb.shape[:2]} (HxW), got {mask.shape}")
-        _, _, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
-        if not mask.any() or stats[1:, cv2.CC_STAT_AREA].max() < min_component_share * mask.sum():
+    def convert(record: PhotoRecord) -> PersonPhoto | None:
+        if record.id in left_out:
             return None
-        return as_person(f"{root.name}/{path.stem}", rgb, mask, max_px, has_background=True, whole=whole)
+        if len(record.people) > 1:
+            raise InputError(f"{record.image}: expected one mask a photo, got {len(record.people)}")
+        if not image_masks.is_one_piece(record.people[0].visible.mask(), min_component_share):
+            return None
+        return _person_in_photo(record, f"{root.name}/{record.id}", max_px, whole=whole)
 
-    files = (p for p in image_files(root / "images", "images of an image + mask folder") if p.stem not in left_out)
-    return (p for p in ordered(one, files) if p is not None)
+    return _people(image_masks.read(root), convert)
 
 
 def read_layer(path: Path, *, max_px: int | None = None, erode_px: int = 1) -> Layer:
-    """One RGBA file as a layer, cropped to its content, its rim eroded by `erode_px` (at the size read)."""
-    rgba = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if rgba is None or rgba.ndim != 3 or rgba.shape[2] != 4:
-        raise InputError(f"{path}: expected an RGBA image")
-    x, y, w, h = cv2.boundingRect((rgba[..., 3] >= 128).astype(np.uint8))
-    if w == 0 or h == 0:
-        raise InputError(f"{path}: the cut-out is wholly transparent")
+    """One RGBA image as a layer, cropped to its opaque pixels with a margin of two pixels.
+
+    Args:
+        path: the image.
+        max_px: longest side of the opaque part in pixels, or None for the image's own size.
+        erode_px: how much of the rim is dropped, at the size of the file.
+
+    Raises:
+        InputError: not a readable image, without transparency, or wholly transparent.
+    """
+    rgba = cutouts.read_rgba(path)
+    x, y, w, h = cv2.boundingRect(cutouts.opaque_mask(rgba, path).astype(np.uint8))
     rgba = cv2.copyMakeBorder(rgba[y : y + h, x : x + w], 2, 2, 2, 2, cv2.BORDER_CONSTANT)
-    rgb = cv2.cvtColor(rgba[..., :3], cv2.COLOR_BGR2RGB)
-    alpha = feather_alpha(rgba[..., 3], erode_px, 0.7)
+    rgb, alpha = np.ascontiguousarray(rgba[..., :3]), feather_alpha(rgba[..., 3], erode_px, _CUTOUT_FEATHER_PX)
     return Layer(path.stem, *_shrink((rgb, alpha), w, h, max_px))
 
 
 def read_layers(folder: Path, *, max_px: int | None = None) -> Iterator[Layer]:
-    """RGBA occluders of a folder."""
-    return ordered(lambda p: read_layer(p, max_px=max_px), image_files(folder, "cut-out objects"))
+    """RGBA occluders of a folder. Raises InputError as `read_layer` does, and where there is no image."""
+    return ordered(lambda path: read_layer(path, max_px=max_px), image_files(folder, "cut-out objects"))
 
 
 def read_backgrounds(folder: Path, *, max_px: int | None = None) -> Iterator[np.ndarray]:
-    """Photos without people, (H, W, 3) uint8 RGB."""
+    """Photos without people, (H, W, 3) uint8 RGB, at most `max_px` on the longer side. Raises InputError."""
 
-    def one(path: Path) -> np.ndarray:
+    def read(path: Path) -> np.ndarray:
         rgb = read_image(path)
         return _shrink((rgb,), *rgb.shape[1::-1], max_px)[0]
 
-    return ordered(one, image_files(folder, "backgrounds"))
-
-
-def _ccp_split(path: Path, split: str) -> list[str]:
-    """Ids of one split of splits.json."""
-    try:
-        splits = json.loads(path.read_text())
-    except ValueError as error:
-        raise InputError(f"{path}: not valid JSON: {error}") from error
-    if split not in splits:
-        raise InputError(f"{path} has no split {split!r}: it has {', '.join(splits)}")
-    return splits[split]
+    return ordered(read, image_files(folder, "backgrounds"))
 
 
 def as_person(
-    name: str, rgb: np.ndarray, mask: np.ndarray, max_px: int | None, *, parsing=None, **kinds
-) -> PersonPhoto:
-    """Somebody in a photo, scaled down so that the longer side is at most `max_px`; kinds: fields of PersonPhoto."""
+    name: str, rgb: np.ndarray, mask: np.ndarray, max_px: int | None, *, parsing: np.ndarray | None = None,
+    has_background: bool = True, whole: bool = True,
+) -> PersonPhoto:  # fmt: skip
+    """A person in a photo, scaled down so that the longer side of the person's box is at most `max_px`.
+
+    Args:
+        name: the person's name.
+        rgb: (H, W, 3) uint8 photo.
+        mask: (H, W) bool, not empty.
+        max_px: longest side in pixels, or None for no scaling.
+        parsing: (H, W) uint8 labels into PARSING_NAMES, or None.
+        has_background: whether the photo around the person is real.
+        whole: whether the person lies entirely inside the photo.
+    """
     _, _, w, h = cv2.boundingRect(mask.astype(np.uint8))
-    rgb, alpha = _shrink((rgb, feather_alpha(mask, 0, 0.8)), w, h, max_px)
+    rgb, alpha = _shrink((rgb, feather_alpha(mask, 0, _PHOTO_FEATHER_PX)), w, h, max_px)
     if parsing is not None:
         parsing = cv2.resize(parsing, rgb.shape[1::-1], interpolation=cv2.INTER_NEAREST)
-    return PersonPhoto(name, rgb, alpha, parsing=parsing, **kinds)
-
-
-def _shrink(arrays: Iterable[np.ndarray], width: int, height: int, max_px: int | None) -> tuple[np.ndarray, ...]:
-    """Arrays scaled down so that a (width, height) part of them is at most `max_px` on its longer side."""
-    factor = 1.0 if max_px is None else min(1.0, max_px / max(width, height))
-    if factor == 1.0:
-        return tuple(arrays)
-    return tuple(cv2.resize(a, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA) for a in arrays)
+    return PersonPhoto(name, rgb, alpha, parsing=parsing, has_background=has_background, whole=whole)
 
 
 def read_image(path: Path, flag: int = cv2.IMREAD_COLOR) -> np.ndarray:
@@ -160,6 +169,36 @@ def read_image(path: Path, flag: int = cv2.IMREAD_COLOR) -> np.ndarray:
 
 
 def ordered(read: Callable, items: Iterable) -> Iterator:
-    """`read` over items, in order, on a few threads: decoding releases the interpreter's lock."""
+    """`read` of each item, in order, on four threads: decoding releases the interpreter's lock."""
     with ThreadPoolExecutor(4) as pool:
         yield from pool.map(read, items)
+
+
+def _people(records: EachPhoto, convert: Callable[[PhotoRecord], PersonPhoto | None]) -> Iterator[PersonPhoto]:
+    """The records' people, in order; records are made and converted on several threads.
+
+    Left out are records without a person, whose mask is empty, and those that `convert` turns into None.
+    """
+
+    def person_of(make: Callable[[], PhotoRecord]) -> PersonPhoto | None:
+        record = make()
+        return convert(record) if record.people else None
+
+    return (person for person in ordered(person_of, records.calls()) if person is not None)
+
+
+def _person_in_photo(record: PhotoRecord, name: str, max_px: int | None, *, whole: bool = True) -> PersonPhoto:
+    """The first person of a record with the photo's pixels. Raises InputError for a photo that cannot be read."""
+    rgb, person = read_image(Path(record.image)), record.people[0]
+    if rgb.shape[:2] != record.size_hw:
+        raise InputError(f"{record.image}: the record states {record.size_hw} (HxW), the photo is {rgb.shape[:2]}")
+    parsing = None if person.parsing is None else person.parsing_labels()
+    return as_person(name, rgb, person.visible.mask(), max_px, parsing=parsing, whole=whole)
+
+
+def _shrink(arrays: Iterable[np.ndarray], width: int, height: int, max_px: int | None) -> tuple[np.ndarray, ...]:
+    """Arrays scaled down so that a (width, height) part of them is at most `max_px` on its longer side."""
+    factor = 1.0 if max_px is None else min(1.0, max_px / max(width, height))
+    if factor == 1.0:
+        return tuple(arrays)
+    return tuple(cv2.resize(a, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA) for a in arrays)

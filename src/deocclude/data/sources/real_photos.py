@@ -1,4 +1,4 @@
-"""Real photos with several people in them, as COCO labels them: visible parts only, crowds marked as such."""
+"""Real photos of several people with COCO's labels: visible masks only, crowds marked."""
 
 from __future__ import annotations
 
@@ -12,25 +12,29 @@ import numpy as np
 
 from deocclude.data.datasets.files import image_files, require
 from deocclude.data.sources.cutting import cut_out
-from deocclude.data.sources.holdout import held_out
 from deocclude.data.sources.layers import Layer
 from deocclude.data.sources.readers import read_image
+from deocclude.data.sources.splits import held_out
 from deocclude.errors import InputError
 
 Rng = np.random.Generator
 
-BEYOND = 255  # in a crop's instances, in place of a person's number: beyond the photo
-_ONE_IN = 3  # photos kept for validation
-_MIN_LAYER_PX = 1500  # of somebody cut out: what is smaller is a blur where it is pasted
-_RIM = 0.02  # around who is cut out: no more than a soft edge needs
+BEYOND = 255  # value of a crop's instances outside the photo
+_ONE_IN = 3  # share of photos held out for validation is 1 / 3
+_MIN_LAYER_PX = 1500  # least visible pixels of a person that is pasted elsewhere
+_MARGIN = 0.02  # context around a cut-out person, by the longer side: enough for a soft edge
 
 
 @dataclass(frozen=True)
 class WildPhoto:
     """One labelled photo.
 
-    rgb: (H, W, 3) uint8; instances: (H, W) uint8, number of the person whose visible part a pixel is, 0 = nobody's;
-    ignore: (H, W) bool, crowds of whom nobody is labelled; boxes_xyxy: of each visible part, by the person's number.
+    Attributes:
+        name: "wild/" and the file's stem.
+        rgb: (H, W, 3) uint8.
+        instances: (H, W) uint8 person number of each visible pixel, 0 = background.
+        ignore: (H, W) bool, crowds of unlabelled people.
+        boxes_xyxy: box of each visible mask in pixels, by person number.
     """
 
     name: str
@@ -41,9 +45,14 @@ class WildPhoto:
 
 
 def read_wild(root: Path, split: str | None = None) -> Iterator[WildPhoto]:
-    """Photos of `root` (images/ID.jpg, masks/ID.png, ignore/ID.png where there is a crowd, persons.json).
+    """Labelled photos of a folder with images/ID.jpg, masks/ID.png, optional ignore/ID.png, and persons.json.
 
-    split: "train", "val" (a third, by a hash of the file's stem), or None for all.
+    Args:
+        root: the folder.
+        split: "train", "val" (a third, by a hash of the file's stem), or None for all.
+
+    Raises:
+        InputError: a file is missing, cannot be read or does not fit the others.
     """
     people = _read_people(require(root / "persons.json", "people of the wild photos"))
     for path in image_files(root / "images", "wild photos"):
@@ -65,21 +74,21 @@ def read_wild(root: Path, split: str | None = None) -> Iterator[WildPhoto]:
         yield WildPhoto(f"wild/{path.stem}", rgb, instances, ignore, boxes)
 
 
-def people_of(photos: Iterable[WildPhoto]) -> list[Layer]:
-    """What is seen of everybody in real photos who is large enough to be pasted elsewhere."""
+def visible_people(photos: Iterable[WildPhoto]) -> list[Layer]:
+    """The visible parts of all people of at least 1500 pixels, as layers to paste."""
     layers = []
     for photo in photos:
         for number in photo.boxes_xyxy:
-            seen = photo.instances == number
-            if np.count_nonzero(seen) < _MIN_LAYER_PX:
+            visible = photo.instances == number
+            if np.count_nonzero(visible) < _MIN_LAYER_PX:
                 continue
-            cut = cut_out(photo.rgb, seen, max_px=None, surroundings=_RIM)
+            cut = cut_out(photo.rgb, visible, max_px=None, surroundings=_MARGIN)
             layers.append(cut.to_layer(f"{photo.name}/{number}"))
     return layers
 
 
 def _read_people(path: Path) -> dict[str, dict[int, tuple[float, float, float, float]]]:
-    """Boxes of persons.json by photo and number of the person."""
+    """Boxes of persons.json, by photo and person number."""
     try:
         people: dict[str, dict[int, tuple[float, float, float, float]]] = {}
         for row in json.loads(path.read_text()):

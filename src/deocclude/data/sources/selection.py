@@ -1,7 +1,7 @@
-"""Who of a photo may serve as the truth of de-occlusion: people who are seen as a whole, told by stated rules.
+"""Selection of unoccluded, whole people as ground truth for de-occlusion, by explicit rules.
 
-Each rule is a pure function of a person and the others of the photo. All rules are asked about everyone, so that their
-counts do not depend on an order.
+Each rule is a pure function of a person and the other instances of the photo. All rules are applied to all people, so
+that their counts do not depend on an order.
 """
 
 from __future__ import annotations
@@ -23,30 +23,36 @@ from deocclude.io.typical_poses import read_poses
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Where each rule draws its line. Shares are of the person's own pixels or outline."""
+    """Thresholds of the rules. Fractions refer to the person's own pixels or contour."""
 
-    edge_px: int = 2  # a mask this near to the photo's edge is taken to be cut by it: annotators rarely reach the edge
-    min_seen: float = 0.99  # of the whole body, where the dataset knows it; the rest is rounding of two contours
-    max_touched: float = 0.03  # of the outline: people side by side touch with a sleeve, who is occluded with far more
+    edge_px: int = 2  # a mask this near to the image border counts as truncated: annotators rarely reach the border
+    min_seen: float = 0.99  # of the amodal mask, where known; the rest is rounding of two contours
+    max_touched: float = 0.03  # of the contour: neighbours touch slightly, an occluded person far more
     min_side_px: int = 96  # longer side of the box: a training crop of 128 px shows it at about this size
-    min_piece: float = 0.95  # of the mask in its largest piece; something in front cuts a body in two
-    # Area by that of the convex hull. Of 188 whole people 0.45 is the least and 0.89 the most, limbs spread or held.
+    min_piece: float = 0.95  # of the mask in its largest component; an occluder can split a body in two
+    # Area by that of the convex hull (solidity). Of 188 whole people 0.45 is the least and 0.89 the most.
     min_solid: float = 0.4
-    max_solid: float = 0.95  # more is a box, or an ellipse, drawn in place of an outline
+    max_solid: float = 0.95  # more is a box, or an ellipse, annotated instead of a contour
     # IoU with the most similar of the 64 typical poses: 0.53 is the least of 188 whole people, cut-outs of lying and
-    # jumping ones among them. What is cut or covered often keeps above, what is no person at all often does not.
+    # jumping ones among them. Truncated and occluded people are often above, other shapes often below.
     min_pose_iou: float = 0.5
     max_aspect: float = 6.0  # longer by shorter side of the box; 4.7 is the most of the same people
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A person in a photo, as the rules see them. mask: (H, W) bool, what is seen of the person."""
+    """A person in a photo, as input of the rules.
+
+    Attributes:
+        photo: the photo's record.
+        person: the person's record.
+        mask: (H, W) bool, the visible mask.
+        others: the photo's other people, crowds and objects, each with its (H, W) bool visible mask.
+    """
 
     photo: PhotoRecord
     person: PersonRecord
     mask: np.ndarray
-    # of the same photo, crowds and things too, with what is seen of them
     others: tuple[tuple[PersonRecord | ThingRecord, np.ndarray], ...]
 
     @cached_property
@@ -56,6 +62,7 @@ class Candidate:
 
     @cached_property
     def longer_side_px(self) -> int:
+        """Longer side of the box, in pixels."""
         return max(self.box_xywh[2:])
 
     @cached_property
@@ -69,12 +76,12 @@ Rule = Callable[[Candidate, Thresholds], bool]
 
 
 def is_one_person(one: Candidate, _: Thresholds) -> bool:
-    """A person of their own: no crowd, and not marked as one to ignore."""
+    """A single person: no crowd, and not marked `ignore`."""
     return not (one.person.iscrowd or one.person.ignore)
 
 
-def is_seen_whole(one: Candidate, limits: Thresholds) -> bool:
-    """Where the dataset knows the whole body: nearly all of it is seen. Where it does not, the other rules judge."""
+def is_fully_visible(one: Candidate, limits: Thresholds) -> bool:
+    """Where the amodal mask is known: nearly all of it is visible."""
     if one.person.amodal is None:
         return True
     whole = np.count_nonzero(one.person.amodal.mask())
@@ -82,7 +89,7 @@ def is_seen_whole(one: Candidate, limits: Thresholds) -> bool:
 
 
 def is_inside(one: Candidate, limits: Thresholds) -> bool:
-    """Not cut by the photo's edge. A cut-out fills its picture, and its edge says nothing."""
+    """Not truncated by the image border. A cut-out fills its image and always passes."""
     if not one.photo.has_background:
         return True
     x, y, w, h = one.box_xywh
@@ -92,9 +99,9 @@ def is_inside(one: Candidate, limits: Thresholds) -> bool:
 
 
 def is_in_front(one: Candidate, limits: Thresholds) -> bool:
-    """No nearer person or thing lies over the person: none that touches more of the outline than neighbours do.
+    """No person or object in front: none that touches more of the contour than neighbours do.
 
-    Who is nearer is told by the depth order where the dataset has one. Where it has none, whoever touches may be.
+    The depth order decides what is in front where the dataset has one; otherwise any touching instance may be.
     """
     part = one.part
     if not part.any():
@@ -105,7 +112,7 @@ def is_in_front(one: Candidate, limits: Thresholds) -> bool:
     top, left = max(0, y - reach), max(0, x - reach)
     near = (slice(top, y + h + reach), slice(left, x + w + reach))
     for other, mask in one.others:
-        if not _may_be_nearer(other, one.person) or not mask[near].any():
+        if not _may_be_in_front(other, one.person) or not mask[near].any():
             continue
         grown = cv2.dilate(mask[near].astype(np.uint8), np.ones((reach, reach), np.uint8)).view(bool)
         touched = grown[y - top : y - top + h, x - left : x - left + w] & outline
@@ -115,12 +122,12 @@ def is_in_front(one: Candidate, limits: Thresholds) -> bool:
 
 
 def is_large(one: Candidate, limits: Thresholds) -> bool:
-    """Large enough to learn from."""
+    """Large enough for training."""
     return one.longer_side_px >= max(1, limits.min_side_px)
 
 
 def is_one_piece(one: Candidate, limits: Thresholds) -> bool:
-    """In one piece, specks aside."""
+    """In one connected component, small components aside."""
     area = np.count_nonzero(one.part)
     if not area:
         return False
@@ -129,7 +136,7 @@ def is_one_piece(one: Candidate, limits: Thresholds) -> bool:
 
 
 def is_solid(one: Candidate, limits: Thresholds) -> bool:
-    """Fills its convex hull as a body does: neither a few scattered limbs nor a box drawn in place of an outline."""
+    """Solid as a body: neither scattered limbs nor a box annotated instead of a contour."""
     if not one.part.any():
         return False
     rows = np.flatnonzero(one.part.any(axis=1))
@@ -142,19 +149,19 @@ def is_solid(one: Candidate, limits: Thresholds) -> bool:
 
 
 def is_shaped(one: Candidate, limits: Thresholds) -> bool:
-    """Shaped like a person: a plausible box, and like one of the typical poses."""
+    """Shaped like a person: a plausible aspect ratio, and similar to a typical pose."""
     _, _, w, h = one.box_xywh
     if not one.part.any() or max(w, h) > limits.max_aspect * min(w, h):
         return False
     found = into_frame(one.part.view(np.uint8), frame_affine(one.part)).ravel()
-    poses = _silhouettes()
+    poses = _pose_silhouettes()
     iou = np.minimum(found, poses).sum(axis=1) / np.maximum(found, poses).sum(axis=1)
     return bool(iou.max() >= limits.min_pose_iou)
 
 
 RULES: dict[str, Rule] = {
     "crowd": is_one_person,
-    "hidden": is_seen_whole,
+    "hidden": is_fully_visible,
     "edge": is_inside,
     "overlap": is_in_front,
     "size": is_large,
@@ -162,18 +169,18 @@ RULES: dict[str, Rule] = {
     "solid": is_solid,
     "shape": is_shaped,
 }
-"""By its name, what a person must be."""
+"""Rules by name."""
 
-# Whoever fails others only is no truth, but good to hide people with: what is seen of them is theirs.
+# A person who fails only the other rules is no ground truth, but its visible part is a valid occluder.
 OCCLUDER_RULES = ("crowd", "size", "pieces", "solid")
 
 _CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.uint8)
 
 
 def read_rules(text: str) -> tuple[str, ...]:
-    """Rules of a list such as "all", "edge,size" (these alone) or "no-edge,no-shape" (all but these), in one order.
+    """Rules of a list such as "all", "edge,size" (only these) or "no-edge,no-shape" (all but these), in a fixed order.
 
-    Raises UsageError for an unknown name, and for a list that mixes both.
+    Raises UsageError for an unknown name, and for a list that mixes both forms.
     """
     words = [word.strip() for word in text.split(",") if word.strip()]
     unknown = sorted({word.removeprefix("no-") for word in words} - {*RULES, "all"})
@@ -205,7 +212,7 @@ def read_limits(settings: Iterable[str]) -> Thresholds:
 
 
 def candidates(photo: PhotoRecord) -> list[Candidate]:
-    """Everyone of a photo, as the rules see them. Raises InputError for run lengths that cannot be read."""
+    """All people of a photo as input of the rules. Raises InputError for run lengths that cannot be read."""
     masks = [person.visible.mask() for person in photo.people]
     pairs = list(zip(photo.people, masks, strict=True))
     things = [(thing, thing.visible.mask()) for thing in photo.things]
@@ -216,26 +223,26 @@ def candidates(photo: PhotoRecord) -> list[Candidate]:
 
 
 def failed_rules(one: Candidate, rules: tuple[str, ...], limits: Thresholds) -> tuple[str, ...]:
-    """Which of the rules the person fails; none for whoever may serve as truth.
+    """The rules that a person fails; none for a person who is valid ground truth.
 
-    Somebody of whom nothing is seen fails `size` even where it is not asked: there is nothing to cut out.
+    A person with an empty visible mask fails `size` even where it is not among the rules: there is nothing to crop.
     """
     asked = rules if one.mask.any() else tuple(name for name in RULES if name in (*rules, "size"))
     return tuple(name for name in asked if not RULES[name](one, limits))
 
 
 def is_occluder(failed: tuple[str, ...]) -> bool:
-    """Whether somebody who failed these rules can still be pasted in front of others."""
+    """Whether a person who failed these rules is still a valid occluder."""
     return not set(failed) & set(OCCLUDER_RULES)
 
 
-def _may_be_nearer(other: PersonRecord | ThingRecord, person: PersonRecord) -> bool:
+def _may_be_in_front(other: PersonRecord | ThingRecord, person: PersonRecord) -> bool:
     if other.depth_order is None or person.depth_order is None:
         return True
     return other.depth_order < person.depth_order
 
 
 @lru_cache(maxsize=1)
-def _silhouettes() -> np.ndarray:
-    """(128, 32 * 32): of the bundled typical poses what is seen and the whole bodies."""
+def _pose_silhouettes() -> np.ndarray:
+    """(128, 32 * 32): visible and amodal masks of the bundled typical poses."""
     return read_poses(BUNDLED_WEIGHTS / "typical_poses.npz").reshape(-1, 32 * 32)

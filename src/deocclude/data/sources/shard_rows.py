@@ -1,4 +1,4 @@
-"""A row of a built set: its columns, and arrays in and out of them."""
+"""A row of a built set: its columns, encoding and decoding."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
-from deocclude.data.sources.cutting import Cut
+from deocclude.data.sources.cutting import PersonCrop
 from deocclude.errors import InputError
 
 Kind = Literal["person", "occluder", "background"]
@@ -20,9 +20,9 @@ _JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95]
 def features() -> Any:
     """The columns, as `datasets` names their types.
 
-    kind: a person seen as a whole, somebody to hide others with, or a place without people. photo: what is around too,
-    JPEG. mask: PNG, 255 = the person's pixels, null for a place. parsing: PNG of labels into PARSING_NAMES, 255 =
-    unknown, or null. whole: the photo's edge does not cut the person.
+    kind: "person" (whole), "occluder" or "background". photo: the crop with context, JPEG. mask: PNG, 255 = person,
+    null for a background. parsing: PNG of labels into PARSING_NAMES, 255 = unknown, or null. whole: the image border
+    does not truncate the person.
     """
     from datasets import Features, Image, Value
 
@@ -37,7 +37,16 @@ def features() -> Any:
 
 
 def encode(kind: Kind, row_id: str, rgb: np.ndarray, mask: np.ndarray | None, parsing: np.ndarray | None, **facts: Any):
-    """A row. rgb: (h, w, 3) uint8; mask: (h, w) bool; parsing: (h, w) uint8."""
+    """A row.
+
+    Args:
+        kind: person, occluder or background.
+        row_id: unique id.
+        rgb: (h, w, 3) uint8.
+        mask: (h, w) bool, or None for a background.
+        parsing: (h, w) uint8 labels, or None.
+        facts: the other columns.
+    """
     return {
         "kind": kind,
         "id": row_id,
@@ -53,14 +62,14 @@ def decode_rgb(row: dict[str, Any]) -> np.ndarray:
     return cv2.cvtColor(_pixels(row, "photo", cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
 
-def decode(row: dict[str, Any]) -> Cut:
+def decode(row: dict[str, Any]) -> PersonCrop:
     """A person's or an occluder's pixels. Raises InputError naming the row and what is wrong with it."""
     rgb, mask = decode_rgb(row), _pixels(row, "mask", cv2.IMREAD_GRAYSCALE) >= 128
     parsing = None if row["parsing"] is None else _pixels(row, "parsing", cv2.IMREAD_GRAYSCALE)
     for name, found in (("mask", mask), ("parsing", parsing)):
         if found is not None and found.shape != rgb.shape[:2]:
             raise InputError(f"{row['id']}: {name} must have the photo's size {rgb.shape[:2]} (HxW), got {found.shape}")
-    return Cut(rgb, mask, parsing)
+    return PersonCrop(rgb, mask, parsing)
 
 
 def _picture(suffix: str, pixels: np.ndarray, options: list[int] | None = None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""build.json: what a built set is made by, how far it is, and what was counted."""
+"""build.json: source, settings, progress and counts of a built set."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from deocclude.data.storage import Folder
 from deocclude.errors import InputError
 
 STATE_FILE = "build.json"
-CACHE_FOLDER = ".cache"  # of what reads the shards, see `data/sources/shards.py`
+CACHE_FOLDER = ".cache"  # memory-mapped copies of the shards, see `data/sources/shards.py`
 FORMAT = 1
 
 
 def shard_name(number: int) -> str:
-    """What the file of shard `number`, from 0, is called."""
+    """File name of shard `number`, from 0."""
     return f"people-{number:05d}.parquet"
 
 
 class Shard(BaseModel):
-    """A finished file of a set, and how many rows it has."""
+    """A finished file of a set, and its number of rows."""
 
     file: str
     rows: int
 
 
 class BuildState(BaseModel):
-    """build.json: what a set is made by, and how far it is. Written after each shard."""
+    """Content of build.json, written after each shard."""
 
     format: int = FORMAT
     source: dict[str, Any]
@@ -40,7 +40,7 @@ class BuildState(BaseModel):
 
 
 def read_state(folder: Folder) -> BuildState:
-    """What a set's build.json says. Raises InputError when there is none, or it cannot be understood."""
+    """The state of a set. Raises InputError where build.json is missing or invalid."""
     if not folder.has(STATE_FILE):
         raise InputError(f"{folder.place} is not a built set: looked for {folder.at(STATE_FILE)}")
     try:

@@ -1,4 +1,4 @@
-"""What a build counts, and the few people that its contact sheet shows. Its size does not grow with the data."""
+"""Counts of a build, and the examples of its contact sheet. The size does not grow with the data."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SHOWN_PROBLEMS = 20
 
 
 class Example(BaseModel):
-    """Somebody for the contact sheet, by their photo and what is seen of them."""
+    """A person of the contact sheet: the photo's path and the visible mask."""
 
     image: str
     visible: Rle
@@ -24,7 +24,9 @@ class Example(BaseModel):
 class Tally(BaseModel):
     """Counts of a build so far.
 
-    refused: by rule, people who fail it, whatever else they fail; only_by: those who fail nothing else.
+    Attributes:
+        refused: number of people who fail a rule, by rule.
+        only_by: number of people who fail that rule alone.
     """
 
     photos: int = 0
@@ -68,7 +70,7 @@ class Tally(BaseModel):
             self.refused[rule] = self.refused.get(rule, 0) + 1
         if len(failed) == 1:
             self.only_by[failed[0]] = self.only_by.get(failed[0], 0) + 1
-        # shown under the first rule that they fail; refusals by one rule alone say most about it
+        # shown under the first failed rule
         shown = self.shown_refused.setdefault(failed[0], []) if failed else self.shown_kept
         if len(shown) < (_SHOWN_REFUSED if failed else _SHOWN_KEPT):
             shown.append(Example(image=photo.image, visible=visible))
@@ -76,7 +78,7 @@ class Tally(BaseModel):
 
 @dataclass(frozen=True)
 class Judgement:
-    """What became of a person: the rules that they failed, none for whoever is kept."""
+    """A person and the failed rules, none for a person who is kept."""
 
     person: PersonRecord
     failed: tuple[str, ...]
@@ -84,9 +86,13 @@ class Judgement:
 
 @dataclass(frozen=True)
 class PhotoOutcome:
-    """What came of a photo. problem: why it could not be used, else None; then there are no rows.
+    """The result of a photo.
 
-    photo: None where not even its record could be read.
+    Attributes:
+        photo: its record; None where it could not be read.
+        judgements: all people with their failed rules.
+        rows: rows of the built set.
+        problem: why the photo could not be used; then there are no rows.
     """
 
     photo: PhotoRecord | None

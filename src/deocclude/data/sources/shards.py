@@ -1,4 +1,4 @@
-"""A built set, read back: any row by its number, from memory-mapped files, so that memory does not grow with it."""
+"""Reading a built set: rows by number from memory-mapped files, in constant memory."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from deocclude.errors import InputError
 
 
 class ShardedRows:
-    """Rows of the parquet shards of a set. `datasets` turns them once into Arrow files that are memory-mapped.
+    """Rows of a set's parquet shards, which `datasets` converts once to memory-mapped Arrow files.
 
-    Those lie in the set's folder. For a set at a URL, or in a folder that cannot be written to, they lie where
-    `datasets` keeps its own (HF_DATASETS_CACHE).
+    The Arrow files are in the set's folder. For a set at a URL or in a read-only folder they are in the cache of
+    `datasets` (HF_DATASETS_CACHE).
     """
 
     def __init__(self, place: str | Path) -> None:
         """Open the set at a path or URL.
 
-        Raises InputError when it is not there, not finished, or a shard cannot be read.
+        Raises InputError where it is missing or unfinished, or a shard cannot be read.
         """
         import datasets
 
@@ -39,15 +39,15 @@ class ShardedRows:
             raise InputError(f"{folder.place}: its build was interrupted: run the same `data build` again to finish it")
         local = not is_url(folder.place) and os.access(folder.place, os.W_OK)
         try:
-            with _unheard():
+            with _silenced():
                 self._table = datasets.load_dataset(
                     "parquet",
                     data_files=[folder.at(shard.file) for shard in state.shards],
                     split="train",
                     cache_dir=str(Path(folder.place, CACHE_FOLDER)) if local else None,
                 )
-        except Exception as error:  # of many kinds, of many packages
-            reason = str(error.__cause__ or error).splitlines()[0]  # `datasets` wraps what is wrong within a shard
+        except Exception as error:  # many types, from many packages
+            reason = str(error.__cause__ or error).splitlines()[0]  # `datasets` wraps the error of a shard
             raise InputError(f"{folder.place}: its shards cannot be read: {reason}") from error
         for name in ("photo", "mask", "parsing"):
             self._table = self._table.cast_column(name, datasets.Image(decode=False))
@@ -57,22 +57,22 @@ class ShardedRows:
         return len(self._table)
 
     def __getitem__(self, number: int) -> dict[str, Any]:
-        """A row, with its pictures as bytes of files."""
+        """A row, its images as encoded bytes."""
         return self._table[int(number)]
 
     def column(self, name: str) -> np.ndarray:
-        """(N,) of everyone's value of a column that is no picture."""
+        """(N,) values of a column that holds no images."""
         return self._table.data.column(name).to_numpy()
 
     def numbers(self, kind: Kind, split: str | None = None) -> np.ndarray:
-        """(M,) numbers of the rows of a kind, of one split or of all."""
+        """(M,) numbers of the rows of a kind, in one split or in all."""
         chosen = self.column("kind") == kind
         return np.flatnonzero(chosen if split is None else chosen & (self.column("split") == split))
 
 
 @contextmanager
-def _unheard() -> Iterator[None]:
-    """Without the progress bars of `datasets`, and the errors that it logs before it raises them."""
+def _silenced() -> Iterator[None]:
+    """Without progress bars of `datasets`, and without its log of errors that it also raises."""
     import datasets
 
     shown, level = not datasets.are_progress_bars_disabled(), datasets.logging.get_verbosity()
@@ -96,31 +96,31 @@ class ShardedPeople(Lazy[PersonPhoto]):
         super().__init__(len(self._numbers), traits=traits)
 
     def read(self, at: int) -> PersonPhoto:
-        """Raises InputError for a row whose pictures cannot be read."""
+        """The item, decoded. Raises InputError where its images cannot be read."""
         row = self._rows[self._numbers[at]]
         return decode(row).to_person(row["id"], has_background=row["has_background"], whole=row["whole"])
 
 
 class ShardedOccluders(Lazy[Layer]):
-    """What a built set has to hide people with, of one split."""
+    """The occluders of a built set, of one split."""
 
     def __init__(self, rows: ShardedRows, split: str) -> None:
         self._rows, self._numbers = rows, rows.numbers("occluder", split)
         super().__init__(len(self._numbers))
 
     def read(self, at: int) -> Layer:
-        """Raises InputError for a row whose pictures cannot be read."""
+        """The item, decoded. Raises InputError where its images cannot be read."""
         row = self._rows[self._numbers[at]]
         return decode(row).to_layer(row["id"])
 
 
-class ShardedPlaces(Lazy[np.ndarray]):
-    """Places without people, (H, W, 3) uint8 each, of one split of a built set."""
+class ShardedBackgrounds(Lazy[np.ndarray]):
+    """The backgrounds of a built set, (H, W, 3) uint8 each, of one split."""
 
     def __init__(self, rows: ShardedRows, split: str) -> None:
         self._rows, self._numbers = rows, rows.numbers("background", split)
         super().__init__(len(self._numbers))
 
     def read(self, at: int) -> np.ndarray:
-        """Raises InputError for a row whose picture cannot be read."""
+        """The item, decoded. Raises InputError where its image cannot be read."""
         return decode_rgb(self._rows[self._numbers[at]])

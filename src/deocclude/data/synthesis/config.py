@@ -1,16 +1,33 @@
-"""How scenes of one person are composed."""
+"""How scenes of one person are composed, and the range checks that all configs of drawn samples share."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
-from deocclude.data.synthesis.config_checks import check_ranges
 from deocclude.data.synthesis.occluders import OCCLUDERS
+
+
+def check_ranges(config: Any, rising: tuple[str, ...] = ()) -> None:
+    """Check the fields of a config dataclass.
+
+    Args:
+        config: the dataclass instance.
+        rising: names of fields that hold a (low, high) pair, or None.
+
+    Raises:
+        ValueError: a field `p_...` is outside 0 to 1, or a pair named in `rising` falls.
+    """
+    for name, value in vars(config).items():
+        if name.startswith("p_") and isinstance(value, (int, float)) and not 0 <= value <= 1:
+            raise ValueError(f"{name} is a share from 0 to 1, got {value:g}")
+        if name in rising and value is not None and not value[0] <= value[1]:
+            raise ValueError(f"{name} must rise from low to high, got {list(value)}")
 
 
 @dataclass(frozen=True)
 class SynthesisConfig:
-    """How scenes are drawn. Probabilities are shares of scenes."""
+    """How scenes are drawn. Probabilities `p_...` are shares of scenes, 0 to 1."""
 
     p_unoccluded: float = 0.28
     # hidden fraction ~ hidden_min + (hidden_max - hidden_min) * Beta(hidden_alpha, hidden_beta)
@@ -19,17 +36,17 @@ class SynthesisConfig:
     hidden_alpha: float = 1.3
     hidden_beta: float = 1.9
     p_second_occluder: float = 0.25
-    # kinds of occluder
+    # kinds of occluder; the remaining share is `object`
     p_person: float = 0.22
-    p_low: float = 0.25
-    p_slab: float = 0.13
+    p_low: float = 0.25  # lower-body occluders
+    p_slab: float = 0.13  # rectangular occluders
     p_other: dict[str, float] = field(default_factory=dict)  # of further kinds of OCCLUDERS, by name
-    p_clutter: float = 0.45  # objects or people behind the person
+    p_clutter: float = 0.45  # objects or distractors behind the person
     p_companion: float = 0.0  # one more person right behind the subject, of about the same height
-    p_negative: float = 0.0  # a thing in the subject's place, prompted by its box: whoever completes it is wrong
-    p_new_background: float = 0.45  # for people who have a photo of their own
-    p_cut_by_edge: float = 0.28
-    p_beyond_edge: float = 0.0  # of whole people so cut: the body is asked for beyond the edge too (--uncrop)
+    p_negative: float = 0.0  # negative prompts: the box of an object in place of a person; nothing is to be completed
+    p_new_background: float = 0.45  # for people with a photo of their own
+    p_cut_by_edge: float = 0.28  # truncated by the image border
+    p_beyond_edge: float = 0.0  # of truncated whole people: the amodal mask reaches beyond the image border (--uncrop)
     max_rotation_deg: float = 10.0
     p_large_rotation: float = 0.08  # up to 60 degrees, for people on new backgrounds
     attempts: int = 7  # placements tried for one occluder; the nearest to the wanted hidden fraction is kept

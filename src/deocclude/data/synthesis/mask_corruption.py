@@ -1,4 +1,4 @@
-"""From an exact visible mask to the masks that people and segmenters really give, down to a box."""
+"""Corrupted masks: from an exact visible mask to what annotators, segmenters and detectors give, down to a box."""
 
 from __future__ import annotations
 
@@ -12,29 +12,40 @@ from deocclude.imaging.boxes import box_iou, mask_to_box_xyxy
 
 Rng = np.random.Generator
 
-_IN_A_BOX = 0.05  # of a box: with less of it, somebody is not in it
+_MIN_BOX_SHARE = 0.05  # of a box's pixels: a person with less of them is not in the box
 
 
 @dataclass(frozen=True)
 class BoxJitter:
-    """How far off the sides of a box are, in shares of its width and height.
+    """Box jitter: errors of a box's sides as fractions of its width and height.
 
-    spread: least and most standard deviation of a side; each box draws its own, log-uniform, so that most are nearly
-    right and a few far off. None: 0.02 of most boxes and 0.07 of the others. height_share: of that, above and below: a
-    detector is surer of heads and feet than of elbows. lean: sides that somebody close by reaches beyond are off
-    towards them half of the time, by the size of a normal number of this standard deviation, in shares of the way.
+    Attributes:
+        spread: least and largest standard deviation of a side; each box draws its own, log-uniformly, so that most are
+            nearly exact. None: 0.02 for 65 % of the boxes and 0.07 for the others.
+        height_share: factor on the spread of the upper and lower side: detectors localise heads and feet better than
+            elbows.
+        bias: standard deviation of a shift towards the neighbour's box, as a fraction of the way; it applies to sides
+            that the neighbour reaches beyond, half of the time.
     """
 
     spread: tuple[float, float] | None = None
     height_share: float = 1.0
-    lean: float = 0.0
+    bias: float = 0.0
 
 
 def corrupt_mask(mask: np.ndarray, rng: Rng, kind: str | None = None) -> np.ndarray:
-    """An imperfect initial mask.
+    """A corrupted mask.
 
-    mask: (H, W) bool, the true visible mask. kind: one of DEGRADATIONS; None draws one of the imperfect kinds other
-    than `box`. Returns (H, W) bool, never empty: a degradation that would leave nothing gives the mask back.
+    Args:
+        mask: (H, W) bool, the true visible mask.
+        rng: draws the corruption.
+        kind: a key of DEGRADATIONS; None draws one other than `exact` and `box`.
+
+    Returns:
+        (H, W) bool; the mask itself where the corruption would leave no pixel.
+
+    Raises:
+        ValueError: an unknown kind.
     """
     if kind is None:
         kind = str(rng.choice([k for k in DEGRADATIONS if k not in ("exact", "box")]))
@@ -50,9 +61,15 @@ def draw_initial_mask(
     mask: np.ndarray, rng: Rng, *, p_exact: float, p_box: float, errors: BoxJitter = BoxJitter(),
     others: Sequence[np.ndarray] = (),
 ) -> np.ndarray:  # fmt: skip
-    """The initial mask of a training sample: exact, a box, or one or two imperfections on top of each other.
+    """The initial mask of a training sample: exact, a box, or one or two corruptions in sequence.
 
-    errors, others: as `draw_box` takes them.
+    Args:
+        mask: (H, W) bool, the true visible mask.
+        rng: draws the kind and the corruption.
+        p_exact: probability of the exact mask, 0 to 1.
+        p_box: probability of a box, 0 to 1.
+        errors: as `draw_box` takes them.
+        others: as `draw_box` takes them.
     """
     draw = rng.random()
     if draw < p_exact:
@@ -66,9 +83,13 @@ def draw_initial_mask(
 def draw_box(
     mask: np.ndarray, rng: Rng, errors: BoxJitter = BoxJitter(), others: Sequence[np.ndarray] = ()
 ) -> np.ndarray:
-    """The filled box around a mask, (H, W) bool, its sides off as whoever drew it, or found it, may be off.
+    """The filled, jittered box around a mask, (H, W) bool.
 
-    others: what is seen of other people, (H, W) bool each; the box leans to the one whose own box shares most with it.
+    Args:
+        mask: (H, W) bool, the true visible mask.
+        rng: draws the jitter.
+        errors: how far the sides are off.
+        others: (H, W) bool visible masks of other people; the box is biased towards the box of largest IoU.
     """
     if not mask.any():
         return mask.copy()
@@ -76,34 +97,43 @@ def draw_box(
         spread = 0.02 if rng.random() < 0.65 else 0.07
     else:
         spread = float(np.exp(rng.uniform(*np.log(errors.spread))))
-    towards = _towards_neighbour(mask, rng, errors.lean, others) if errors.lean else np.zeros(4)
-    box = _loose_box(mask.astype(np.uint8), rng, spread, errors.height_share, towards).astype(bool)
-    return box if box.any() else mask.copy()  # of a speck at the picture's edge, all of it may lie beyond
+    bias_px = _neighbour_bias_px(mask, rng, errors.bias, others) if errors.bias else np.zeros(4)
+    box = _jittered_box(mask.astype(np.uint8), rng, spread, errors.height_share, bias_px).astype(bool)
+    return box if box.any() else mask.copy()  # the box of a tiny mask at the image border may lie outside
 
 
 def subtract_neighbor(
     box: np.ndarray, mask: np.ndarray, others: Sequence[np.ndarray], rng: Rng
 ) -> tuple[np.ndarray, bool]:
-    """The box of a person without somebody who is known already, and whether there is nobody left in it.
+    """A box prompt minus the corrupted mask of a person who is segmented already.
 
-    Taken out is the mask, not exact, of whoever else has most of the box; where nobody else is in it, the person's own,
-    or most of it: two boxes may be of one person. box, mask: (H, W) bool; others: what is seen of other people.
+    Subtracted is the other person with most pixels in the box. Where no other person is in it, the person's own mask,
+    or most of it, is subtracted: two boxes may show one person, and then the prompt is negative.
+
+    Args:
+        box: (H, W) bool, the filled box.
+        mask: (H, W) bool, the true visible mask.
+        others: (H, W) bool visible masks of other people.
+        rng: draws the corruption.
+
+    Returns:
+        The prompt, (H, W) bool, and whether no person is left in it.
     """
     if not (box & mask).any():
         return box, False
     shares = [np.count_nonzero(other & box) / np.count_nonzero(box) for other in others]
-    if max(shares, default=0.0) < _IN_A_BOX:
-        taken = corrupt_mask(mask, rng)
+    if max(shares, default=0.0) < _MIN_BOX_SHARE:
+        subtracted = corrupt_mask(mask, rng)
         if rng.random() < 0.5:
-            taken &= _half_plane(mask, rng, keep=(0.6, 1.0))
-        left = box & ~taken
+            subtracted &= _half_plane(mask, rng, keep=(0.6, 1.0))
+        left = box & ~subtracted
         return (left, True) if left.any() else (box, False)
     left = box & ~corrupt_mask(others[int(np.argmax(shares))], rng)
     return (left if np.count_nonzero(left & mask) >= 0.5 * np.count_nonzero(box & mask) else box), False
 
 
 def _half_plane(mask: np.ndarray, rng: Rng, keep: tuple[float, float]) -> np.ndarray:
-    """(H, W) bool: one side of a line across, that has a share of the mask's pixels from this range."""
+    """(H, W) bool: a half-plane with a fraction of the mask's pixels drawn from `keep`, 0 to 1."""
     rows, columns = np.nonzero(mask)
     across, down = np.cos(angle := rng.uniform(0, 2 * np.pi)), np.sin(angle)
     least = np.quantile(columns * across + rows * down, 1 - rng.uniform(*keep))
@@ -111,24 +141,24 @@ def _half_plane(mask: np.ndarray, rng: Rng, keep: tuple[float, float]) -> np.nda
     return xs * across + ys * down >= least
 
 
-def _towards_neighbour(mask: np.ndarray, rng: Rng, lean: float, others: Sequence[np.ndarray]) -> np.ndarray:
-    """How many pixels the sides of a mask's box, left, top, right, bottom, go towards those of whoever is closest."""
+def _neighbour_bias_px(mask: np.ndarray, rng: Rng, bias: float, others: Sequence[np.ndarray]) -> np.ndarray:
+    """(4,) shift in pixels of a box's left, top, right and bottom side towards the neighbour of largest IoU."""
     box = np.array(mask_to_box_xyxy(mask), np.float32)
-    theirs = np.array([mask_to_box_xyxy(other) for other in others if other.any()], np.float32).reshape(-1, 4)
-    shared = box_iou(box[None], theirs)[0]
+    other_boxes = np.array([mask_to_box_xyxy(other) for other in others if other.any()], np.float32).reshape(-1, 4)
+    shared = box_iou(box[None], other_boxes)[0]
     if not shared.any():
         return np.zeros(4)
-    close = theirs[shared.argmax()]
-    union = np.concatenate([np.minimum(box[:2], close[:2]), np.maximum(box[2:], close[2:])])
-    return (union - box) * rng.normal(0, lean, 4).clip(0, 1)
+    closest = other_boxes[shared.argmax()]
+    union = np.concatenate([np.minimum(box[:2], closest[:2]), np.maximum(box[2:], closest[2:])])
+    return (union - box) * rng.normal(0, bias, 4).clip(0, 1)
 
 
-def _size_px(mask: np.ndarray) -> tuple[int, int, int, int, float]:
+def _box_and_side(mask: np.ndarray) -> tuple[int, int, int, int, float]:
     x, y, w, h = cv2.boundingRect(mask)
     return x, y, w, h, float(max(w, h))
 
 
-def _ball(radius_px: float) -> np.ndarray:
+def _ellipse_kernel(radius_px: float) -> np.ndarray:
     k = 2 * max(1, round(radius_px)) + 1
     return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (k, k))
 
@@ -138,16 +168,16 @@ def _exact(mask: np.ndarray, rng: Rng) -> np.ndarray:
 
 
 def _eroded(mask: np.ndarray, rng: Rng) -> np.ndarray:
-    return cv2.erode(mask, _ball(rng.uniform(0.006, 0.03) * _size_px(mask)[4]))
+    return cv2.erode(mask, _ellipse_kernel(rng.uniform(0.006, 0.03) * _box_and_side(mask)[4]))
 
 
 def _dilated(mask: np.ndarray, rng: Rng) -> np.ndarray:
-    return cv2.dilate(mask, _ball(rng.uniform(0.006, 0.04) * _size_px(mask)[4]))
+    return cv2.dilate(mask, _ellipse_kernel(rng.uniform(0.006, 0.04) * _box_and_side(mask)[4]))
 
 
 def _coarse(mask: np.ndarray, rng: Rng) -> np.ndarray:
-    """A low-resolution mask, as heads of 14 or 28 cells a box give it."""
-    x, y, w, h, _ = _size_px(mask)
+    """A low-resolution mask, as mask heads with 14 or 28 cells a box give it."""
+    x, y, w, h, _ = _box_and_side(mask)
     cells = int(rng.integers(10, 29))
     small = cv2.resize(mask[y : y + h, x : x + w] * 255, (cells, cells), interpolation=cv2.INTER_AREA)
     out = np.zeros_like(mask)
@@ -158,9 +188,9 @@ def _coarse(mask: np.ndarray, rng: Rng) -> np.ndarray:
 
 def _ellipses(mask: np.ndarray, rng: Rng, value: int, count: int, radius_share: tuple[float, float]) -> np.ndarray:
     """Ellipses of `value`: holes are centred in the mask, blobs on its rim."""
-    size = _size_px(mask)[-1]
+    size = _box_and_side(mask)[-1]
     out = mask.copy()
-    where = mask if value == 0 else cv2.morphologyEx(mask, cv2.MORPH_GRADIENT, _ball(1))
+    where = mask if value == 0 else cv2.morphologyEx(mask, cv2.MORPH_GRADIENT, _ellipse_kernel(1))
     ys, xs = np.nonzero(where)
     for i in rng.integers(0, len(ys), count) if len(ys) else ():
         axes = tuple(int(max(1, a)) for a in rng.uniform(*radius_share, 2) * size)
@@ -177,20 +207,20 @@ def _blobs(mask: np.ndarray, rng: Rng) -> np.ndarray:
 
 
 def _shifted(mask: np.ndarray, rng: Rng) -> np.ndarray:
-    dx, dy = rng.uniform(-0.05, 0.05, 2) * _size_px(mask)[4]
+    dx, dy = rng.uniform(-0.05, 0.05, 2) * _box_and_side(mask)[4]
     return cv2.warpAffine(mask, np.array([[1, 0, dx], [0, 1, dy]]), mask.shape[::-1], flags=cv2.INTER_NEAREST)
 
 
 def _box(mask: np.ndarray, rng: Rng) -> np.ndarray:
-    """The filled box, its sides off by a few percent as a hand draws it, or by more as a detector does."""
+    """The filled box, its sides off by 2 % as an annotator draws it, or by 7 % as a detector does."""
     return draw_box(mask, rng)
 
 
-def _loose_box(mask: np.ndarray, rng: Rng, spread: float, height_share: float, towards: np.ndarray) -> np.ndarray:
-    x, y, w, h, _ = _size_px(mask)
+def _jittered_box(mask: np.ndarray, rng: Rng, spread: float, height_share: float, bias_px: np.ndarray) -> np.ndarray:
+    x, y, w, h, _ = _box_and_side(mask)
     tall = h * height_share
     jitter = rng.normal(0, spread, 4).clip(-2.5 * spread, 2.5 * spread) * (w, tall, w, tall)
-    x0, y0, x1, y1 = (np.array([x, y, x + w, y + h]) + jitter + towards).round().astype(int)
+    x0, y0, x1, y1 = (np.array([x, y, x + w, y + h]) + jitter + bias_px).round().astype(int)
     out = np.zeros_like(mask)
     out[max(0, y0) : max(y1, y0 + 1), max(0, x0) : max(x1, x0 + 1)] = 1
     return out

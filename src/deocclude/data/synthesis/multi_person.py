@@ -1,7 +1,7 @@
-"""Composed photos of several people, or of nobody: everyone's visible and whole mask and the order are exact.
+"""Composed photos of several people, or of none: each person's visible and amodal mask and the depth order are exact.
 
-People and things stand on one ground: who is larger is nearer, has lower feet and is pasted later. Some scenes are a
-person's own photo, alone or with others pasted before and behind.
+People and objects share one ground plane: a larger person is nearer, has lower feet and is pasted later. Some scenes
+are a person's own photo, unchanged or with distractors pasted in front and behind.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 
 from deocclude.data.sources.layers import Layer, Library, PersonPhoto
-from deocclude.data.sources.lazy import Joined, Picked, trait_of
-from deocclude.data.sources.procedural import draw_slab
-from deocclude.data.synthesis.config_checks import check_ranges
+from deocclude.data.sources.lazy import Joined, Selected, trait_of
+from deocclude.data.sources.procedural import draw_rectangle
+from deocclude.data.synthesis.config import check_ranges
 from deocclude.data.synthesis.photometric import camera, photometric
 from deocclude.data.synthesis.rendering import blend, warp_layer
 from deocclude.data.synthesis.scene import Placed
@@ -26,29 +26,29 @@ Rng = np.random.Generator
 
 @dataclass(frozen=True)
 class CrowdConfig:
-    """How scenes are drawn. Lengths are shares of the photo's longer side unless they say otherwise."""
+    """How scenes are drawn. Lengths are fractions of the photo's longer side unless stated otherwise."""
 
-    p_negative: float = 0.12
+    p_negative: float = 0.12  # of scenes: background negatives, without a person
     # relative frequency of 1, 2, ... pasted people in a scene
     people: tuple[float, ...] = (0.24, 0.22, 0.17, 0.13, 0.09, 0.06, 0.05, 0.04)
     p_own_photo: float = 0.3  # scenes in a person's own photo
-    p_alone: float = 0.5  # of those: nobody is added
-    p_alone_things: float = 0.3  # of those in turn: things stand about, one of them before the person at times
+    p_alone: float = 0.5  # of those: no person is added
+    p_alone_things: float = 0.3  # of those in turn: objects are added, sometimes one in front of the person
     smallest: float = 0.0625  # 40 pixels of a photo of 640
     middle: tuple[float, float] = (0.12, 1.1)  # height about which a scene's people vary; log-uniform
     spread: float = 0.35  # standard deviation of log height within a scene
     # height of the camera, in heights of a person: feet lie this much of their own height below the horizon
     camera_height: tuple[float, float] = (0.7, 1.5)
-    p_beside: float = 0.5  # next to somebody already there, so that bodies overlap
-    p_thing_in_front: float = 0.22  # of each person
-    most_things: int = 3  # that stand about
-    p_slab: float = 0.12  # of things: a wall or a counter
-    min_visible: float = 0.15  # of a body in the photo: whoever would hide more of somebody goes elsewhere
-    max_enlarged: float = 1.6  # a cut-out is not blown up more: blur would tell who is pasted
+    p_beside: float = 0.5  # next to a person already placed, so that bodies overlap
+    p_thing_in_front: float = 0.22  # an object in front of each person
+    most_things: int = 3  # objects in a scene, at most
+    p_slab: float = 0.12  # of objects: a rectangular occluder such as a wall or a counter
+    min_visible: float = 0.15  # of each body in the photo; a placement that leaves less visible is rejected
+    max_enlarged: float = 1.6  # largest upscaling of a cut-out: blur would reveal pasted people
     p_relit: float = 0.6
-    p_wild_covered: float = 0.0  # of real photos: cut-out people and things are pasted in front of whom they show
+    p_wild_covered: float = 0.0  # of real photos: cut-out people and objects are pasted in front of their people
     p_wild_mosaic: float = 0.0  # of samples of real photos: four of them in one frame, half as large
-    p_wild_people: float = 0.0  # of people who are pasted: what is seen of somebody in a real photo
+    p_wild_people: float = 0.0  # of pasted people: the visible part of a person in a real photo
     wild_stretch: float = 0.0  # real photos are made wider or narrower by a factor of up to e to this
     attempts: int = 5
 
@@ -58,27 +58,31 @@ class CrowdConfig:
 
 @dataclass(frozen=True)
 class AssetPool:
-    """Who and what scenes are composed from.
+    """The layers that scenes are composed from.
 
-    people: who is pasted anywhere, whole people but for those of `joined_with`; hosts: people with a photo of their
-    own, truncated by its edge or not.
+    Attributes:
+        people: layers that are pasted as people; whole people, except those added by `with_layers`.
+        people_shares: (P,) relative frequency of each, summing to 1.
+        photo_owners: people with a photo of their own, truncated by the image border or not.
+        photo_owner_shares: the same of `photo_owners`.
+        library: occluders and backgrounds.
     """
 
     people: Sequence[Layer]
     people_shares: np.ndarray
-    hosts: Sequence[PersonPhoto]
-    host_shares: np.ndarray
+    photo_owners: Sequence[PersonPhoto]
+    photo_owner_shares: np.ndarray
     library: Library
 
     @classmethod
     def of(cls, library: Library) -> AssetPool:
-        """The cast of a library, with the library's weights within each group."""
+        """The pool of a library, with the library's weights within each group."""
         whole, hosting = (trait_of(library.people, trait) for trait in ("whole", "has_background"))
-        (people, shares), (hosts, host_shares) = (_subset(library, mask) for mask in (whole, hosting))
-        return cls(people, shares, hosts, host_shares, library)
+        (people, shares), (photo_owners, photo_owner_shares) = (_subset(library, mask) for mask in (whole, hosting))
+        return cls(people, shares, photo_owners, photo_owner_shares, library)
 
-    def joined_with(self, others: Sequence[Layer], share: float) -> AssetPool:
-        """The cast with `others`, each alike, who are `share` of all whom one draws."""
+    def with_layers(self, others: Sequence[Layer], share: float) -> AssetPool:
+        """The pool with `others` added, uniformly weighted, as a fraction `share` of all drawn people."""
         if not others:
             return self
         shares = np.concatenate([(1 - share) * self.people_shares, np.full(len(others), share / len(others))])
@@ -113,8 +117,12 @@ class Pasted:
 class CrowdScene:
     """A composed photo and the truth about its N people, listed back to front.
 
-    photo: (H, W, 3) uint8; visible: (N, H, W) bool, disjoint; amodal: (N, H, W) bool, each whole body as far as the
-    photo reaches; ignore: (H, W) bool, where the photo may show people whom nobody labelled.
+    Attributes:
+        names: the people's names.
+        photo: (H, W, 3) uint8.
+        visible: (N, H, W) bool, disjoint.
+        amodal: (N, H, W) bool, within the photo.
+        ignore: (H, W) bool, where the photo may show unlabelled people.
     """
 
     names: tuple[str, ...]
@@ -125,7 +133,7 @@ class CrowdScene:
 
     @cached_property
     def boxes_xyxy(self) -> np.ndarray:
-        """(N, 4) float32 around what is visible of each; zeros where nothing is."""
+        """(N, 4) float32 boxes around the visible masks; zeros for an empty mask."""
         boxes = np.zeros((len(self.visible), 4), np.float32)
         for row, mask in zip(boxes, self.visible, strict=True):
             x, y, w, h = cv2.boundingRect(mask.astype(np.uint8))
@@ -134,18 +142,18 @@ class CrowdScene:
 
     @cached_property
     def hidden_fraction(self) -> np.ndarray:
-        """(N,) share of each body in the photo that is hidden, by people or things."""
+        """(N,) occluded fraction of each amodal mask, 0 to 1, by people or objects."""
         return 1 - self.visible.sum((1, 2)) / np.maximum(1, self.amodal.sum((1, 2)))
 
     @cached_property
     def hidden_by_px(self) -> np.ndarray:
-        """(N, N) int: in row i, column j the pixels of j's body that lie behind i's."""
+        """(N, N) int: in row i, column j the pixels of j's amodal mask that lie behind i's."""
         flat = self.amodal.reshape(len(self.amodal), self.photo.shape[0] * self.photo.shape[1]).astype(np.float32)
         return np.tril(flat @ flat.T, -1).astype(int)
 
 
 def compose(canvas: np.ndarray, layers: Sequence[Pasted], ignore: np.ndarray) -> CrowdScene:
-    """Paste layers, back to front, onto a copy of a photo. canvas: (H, W, 3) uint8; ignore: (H, W) bool."""
+    """Paste layers, back to front, onto a copy of `canvas`, (H, W, 3) uint8. ignore: (H, W) bool of the canvas."""
     photo, unsure, size_hw = canvas.copy(), ignore.copy(), canvas.shape[:2]
     people = [layer for layer in layers if layer.is_person]
     visible, amodal = np.zeros((2, len(people), *size_hw), bool)
@@ -162,112 +170,113 @@ def compose(canvas: np.ndarray, layers: Sequence[Pasted], ignore: np.ndarray) ->
     return CrowdScene(tuple(p.name for p in people), photo, visible, amodal, unsure)
 
 
-def draw_crowd(cast: AssetPool, rng: Rng, config: CrowdConfig, size_px: int) -> CrowdScene:
-    """A scene of `size_px` on its longer side, after light and camera."""
-    host, alone = None, False
-    nobody = rng.random() < config.p_negative or not (cast.people or cast.hosts)
-    if not nobody and cast.hosts and (rng.random() < config.p_own_photo or not cast.people):
-        canvas, host, ignore = _own_photo(cast.hosts[rng.choice(len(cast.hosts), p=cast.host_shares)], rng, size_px)
-        alone = rng.random() < config.p_alone or not cast.people
+def draw_crowd(pool: AssetPool, rng: Rng, config: CrowdConfig, size_px: int) -> CrowdScene:
+    """A scene of `size_px` on its longer side, after photometric augmentation and camera noise."""
+    owner, alone = None, False
+    is_negative = rng.random() < config.p_negative or not (pool.people or pool.photo_owners)
+    if not is_negative and pool.photo_owners and (rng.random() < config.p_own_photo or not pool.people):
+        number = rng.choice(len(pool.photo_owners), p=pool.photo_owner_shares)
+        canvas, owner, ignore = _own_photo(pool.photo_owners[number], rng, size_px)
+        alone = rng.random() < config.p_alone or not pool.people
     else:
-        canvas = _background(cast.library, rng, size_px)
+        canvas = _background(pool.library, rng, size_px)
         ignore = np.zeros(canvas.shape[:2], bool)
     count = 0
-    if not nobody and not alone:
+    if not is_negative and not alone:
         shares = np.array(config.people)
         count = 1 + int(rng.choice(len(shares), p=shares / shares.sum()))
-    stage = _Stage(cast, rng, config, canvas.shape[:2], host)
-    # an own photo without additions stays as it was taken, but for a thing now and then
-    things = rng.integers(0, config.most_things + 1) if not alone or rng.random() < config.p_alone_things else 0
-    stage.fill(count, int(things))
-    scene = compose(canvas, stage.layers, ignore)
+    composer = _SceneComposer(pool, rng, config, canvas.shape[:2], owner)
+    # an own photo without added people stays unchanged, except for an occasional object
+    objects = rng.integers(0, config.most_things + 1) if not alone or rng.random() < config.p_alone_things else 0
+    composer.fill(count, int(objects))
+    scene = compose(canvas, composer.layers, ignore)
     (photo,) = camera(photometric([scene.photo], rng), rng)
     return CrowdScene(scene.names, photo, scene.visible, scene.amodal, scene.ignore)
 
 
-class _Stage:
-    """The ground of one scene, filled from far to near."""
+class _SceneComposer:
+    """Places the layers of one scene on its ground plane, from far to near."""
 
-    def __init__(self, cast: AssetPool, rng: Rng, config: CrowdConfig, size_hw: tuple[int, int], host: Pasted | None):
-        self.cast, self.rng, self.config, self.size_hw = cast, rng, config, size_hw
+    def __init__(self, pool: AssetPool, rng: Rng, config: CrowdConfig, size_hw: tuple[int, int], owner: Pasted | None):
+        self.pool, self.rng, self.config, self.size_hw = pool, rng, config, size_hw
         self.layers: list[Pasted] = []
-        self.middles: list[tuple[float, float]] = []  # (x, height) of the people placed
-        self.visible: list[np.ndarray] = []  # of the people placed
-        self.areas: list[int] = []  # of their bodies within the photo
+        self.positions: list[tuple[float, float]] = []  # (x, height) of the people placed
+        self.visible: list[np.ndarray] = []  # (H, W) bool masks of the people placed
+        self.areas: list[int] = []  # pixels of their amodal masks within the photo
         self.camera_height = rng.uniform(*config.camera_height)
         h, longer = size_hw[0], max(size_hw)
-        self.host = host
-        # what the host is going to cover, until it stands there
-        self.reserved = np.zeros(size_hw, bool) if host is None else host.mask(size_hw)
-        if host is None:
-            self.middle_px = longer * np.exp(rng.uniform(*np.log(config.middle)))
-            if self.middle_px > 0.9 * h and rng.random() < 0.8:  # a close-up shows heads, not feet
-                feet = self.middle_px + rng.uniform(0.0, 0.4) * h
+        self.owner = owner
+        # pixels that the photo's owner will cover, until the owner is placed
+        self.owner_mask = np.zeros(size_hw, bool) if owner is None else owner.mask(size_hw)
+        if owner is None:
+            self.median_height_px = longer * np.exp(rng.uniform(*np.log(config.middle)))
+            if self.median_height_px > 0.9 * h and rng.random() < 0.8:  # a close-up shows heads, not feet
+                feet = self.median_height_px + rng.uniform(0.0, 0.4) * h
             elif rng.random() < 0.25:  # the photo ends somewhere on their bodies
-                feet = h + rng.uniform(0.1, 0.5) * self.middle_px
+                feet = h + rng.uniform(0.1, 0.5) * self.median_height_px
             else:
-                feet = rng.uniform(min(max(0.5 * h, 0.95 * self.middle_px), h), 1.02 * h)
+                feet = rng.uniform(min(max(0.5 * h, 0.95 * self.median_height_px), h), 1.02 * h)
         else:
-            x, y, w, body = cv2.boundingRect((host.alpha >= 128).astype(np.uint8))
-            self.middle_px, feet = float(max(body, 1)), float(y + body)
-            self.host_x, self.host_feet = x + w / 2, feet
-        self.horizon = feet - self.camera_height * self.middle_px
+            x, y, w, body = cv2.boundingRect((owner.alpha >= 128).astype(np.uint8))
+            self.median_height_px, feet = float(max(body, 1)), float(y + body)
+            self.owner_x, self.owner_feet = x + w / 2, feet
+        self.horizon = feet - self.camera_height * self.median_height_px
 
-    def fill(self, people: int, things: int) -> None:
-        """Place people and things, the farthest first."""
+    def fill(self, people: int, objects: int) -> None:
+        """Place people and objects, the farthest first."""
         rng, longest = self.rng, 1.3 * self.size_hw[0]
         shortest = self.config.smallest * max(self.size_hw)
         spots = []
-        for number in range(people + things):
-            height = np.clip(self.middle_px * np.exp(rng.normal(0, self.config.spread)), shortest, longest)
+        for number in range(people + objects):
+            height = np.clip(self.median_height_px * np.exp(rng.normal(0, self.config.spread)), shortest, longest)
             spots.append((height, number < people))
-        waiting = self.host
+        pending_owner = self.owner
         for height, is_person in sorted(spots):
-            if waiting is not None and height > self.middle_px:
-                self._add_host()
-                waiting = None
-            # photographers cut feet, seldom heads
+            if pending_owner is not None and height > self.median_height_px:
+                self._add_owner()
+                pending_owner = None
+            # photos truncate feet more often than heads
             feet = max(self.horizon + self.camera_height * height, rng.uniform(0.85, 1.05) * height)
-            place = self._place_person if is_person else self._place_thing
+            place = self._place_person if is_person else self._place_object
             place(feet, height)
-        if waiting is not None:
-            self._add_host()
-        if self.host is not None and rng.random() < self.config.p_thing_in_front and people + things:
-            self._thing_before(self.host_x, self.host_feet, self.middle_px)
+        if pending_owner is not None:
+            self._add_owner()
+        if self.owner is not None and rng.random() < self.config.p_thing_in_front and people + objects:
+            self._object_before(self.owner_x, self.owner_feet, self.median_height_px)
 
     def _place_person(self, feet: float, height: float) -> None:
         rng, config = self.rng, self.config
         for _ in range(config.attempts):
-            layer = self.cast.people[rng.choice(len(self.cast.people), p=self.cast.people_shares)]
+            layer = self.pool.people[rng.choice(len(self.pool.people), p=self.pool.people_shares)]
             if height > config.max_enlarged * longer_side(layer):
                 continue
             x = rng.uniform(0.0, 1.0) * self.size_hw[1]
-            if self.middles and rng.random() < config.p_beside:
-                beside, their_height = self.middles[rng.integers(len(self.middles))]
+            if self.positions and rng.random() < config.p_beside:
+                beside, their_height = self.positions[rng.integers(len(self.positions))]
                 x = beside + rng.choice([-1, 1]) * rng.uniform(0.08, 0.5) * min(height, their_height)
             pasted = self._paste(layer, x, feet + rng.normal(0, 0.02) * height, height, 6.0, is_person=True)
             if pasted is not None and self._fits(pasted, layer, height):
                 self._add(pasted, x, height)
                 if rng.random() < config.p_thing_in_front:
-                    self._thing_before(x, feet, height)
+                    self._object_before(x, feet, height)
                 return
 
-    def _place_thing(self, feet: float, height: float) -> None:
+    def _place_object(self, feet: float, height: float) -> None:
         x = self.rng.uniform(-0.05, 1.05) * self.size_hw[1]
-        self._thing(x, feet, height * self.rng.uniform(0.25, 0.9))
+        self._add_object(x, feet, height * self.rng.uniform(0.25, 0.9))
 
-    def _thing_before(self, x: float, feet: float, height: float) -> None:
-        """Something in front of a person: on the ground, mostly, or held or hung before the body."""
+    def _object_before(self, x: float, feet: float, height: float) -> None:
+        """Place an object in front of a person: mostly on the ground, else in front of the upper body."""
         rng = self.rng
         bottom = feet + rng.uniform(0, 0.1) * height
         if rng.random() < 0.35:
             bottom -= rng.uniform(0.1, 0.5) * height
-        self._thing(x + rng.normal(0, 0.15) * height, bottom, height * rng.uniform(0.25, 0.75))
+        self._add_object(x + rng.normal(0, 0.15) * height, bottom, height * rng.uniform(0.25, 0.75))
 
-    def _thing(self, x: float, bottom: float, size: float) -> None:
-        library, rng = self.cast.library, self.rng
+    def _add_object(self, x: float, bottom: float, size: float) -> None:
+        library, rng = self.pool.library, self.rng
         if rng.random() < self.config.p_slab:
-            layer = draw_slab(library, rng)
+            layer = draw_rectangle(library, rng)
         else:
             layer = library.occluders[rng.integers(len(library.occluders))]
         pasted = self._paste(layer, x, bottom, size, 8.0, is_person=False)
@@ -277,7 +286,7 @@ class _Stage:
     def _paste(
         self, layer: Layer, x: float, bottom: float, size: float, max_angle_deg: float, *, is_person: bool
     ) -> Pasted | None:
-        """`layer` with its longer side at `size`, its lowest middle at (x, bottom); None outside the photo."""
+        """`layer`, `size` px on its longer side, middle of its lower edge at (x, bottom); None outside the photo."""
         rng = self.rng
         pasted = paste(
             layer, rng, x, bottom, size, angle_deg=rng.uniform(-1, 1) * max_angle_deg, mirrored=rng.random() < 0.5,
@@ -289,11 +298,11 @@ class _Stage:
         return Pasted(pasted.name, is_person, pasted.left, pasted.top, rgb, pasted.alpha)
 
     def _fits(self, pasted: Pasted, layer: Layer, height: float) -> bool:
-        """Whether enough of a person is in the photo, and enough of everybody else stays visible."""
+        """Whether enough of a person is in the photo, and enough of all other people stays visible."""
         whole = pixels_at(layer, height)
         body = pasted.alpha >= 128
-        seen = np.count_nonzero(body & ~self.reserved[pasted.slices])
-        enough = body.sum() > 0.15 * whole and seen >= self.config.min_visible * body.sum()
+        shown_px = np.count_nonzero(body & ~self.owner_mask[pasted.slices])
+        enough = body.sum() > 0.15 * whole and shown_px >= self.config.min_visible * body.sum()
         return enough and self._leaves_visible(pasted)
 
     def _leaves_visible(self, pasted: Pasted) -> bool:
@@ -304,9 +313,9 @@ class _Stage:
                 return False
         return True
 
-    def _add_host(self) -> None:
-        self.reserved[:] = False
-        self._add(self.host, self.host_x, self.middle_px)
+    def _add_owner(self) -> None:
+        self.owner_mask[:] = False
+        self._add(self.owner, self.owner_x, self.median_height_px)
 
     def _add(self, pasted: Pasted, x: float, height: float) -> None:
         covered = pasted.alpha >= 128
@@ -314,8 +323,8 @@ class _Stage:
             visible[pasted.slices] &= ~covered
         self.layers.append(pasted)
         if pasted.is_person:
-            self.middles.append((x, height))
-            self.visible.append(pasted.mask(self.size_hw) & ~self.reserved)
+            self.positions.append((x, height))
+            self.visible.append(pasted.mask(self.size_hw) & ~self.owner_mask)
             self.areas.append(int(covered.sum()))
 
 
@@ -323,9 +332,18 @@ def paste(
     layer: Layer, rng: Rng, x: float, bottom: float, size: float, *, angle_deg: float = 0.0, mirrored: bool = False,
     size_hw: tuple[int, int], is_person: bool,
 ) -> Pasted | None:  # fmt: skip
-    """A layer in a photo of `size_hw`: its box's longer side `size` pixels long, its lowest middle at (x, bottom).
+    """A layer in the pixels of a photo, its sides stretched by up to 5 %; None where no pixel falls inside the photo.
 
-    Sides are stretched by up to 5 %. None where no pixel falls inside the photo.
+    Args:
+        layer: what is pasted.
+        rng: draws the stretch.
+        x: horizontal position of the box's middle, in pixels.
+        bottom: vertical position of the box's lower edge, in pixels.
+        size: longer side of the box, in pixels.
+        angle_deg: rotation in the image plane.
+        mirrored: whether the layer is flipped horizontally.
+        size_hw: the photo's (H, W).
+        is_person: whether the layer shows a person.
     """
     x0, y0, x1, y1 = layer.box_xyxy
     a = np.deg2rad(angle_deg)
@@ -344,15 +362,15 @@ def paste(
 
 
 def _own_photo(person: PersonPhoto, rng: Rng, size_px: int) -> tuple[np.ndarray, Pasted | None, np.ndarray]:
-    """A person's own photo or a part of it: the photo, the person as a layer of it, and where strangers may be.
+    """A person's own photo or a crop of it: the photo, its owner as a layer, and the ignore mask.
 
-    Strangers who stand behind are unlabelled. They are rare close to the person, and what is close teaches where a
-    person ends; farther off nothing is asked, since backgrounds without anybody are in other scenes.
+    Background people are unlabelled. They are rare close to the owner, whose surroundings teach where a person ends.
+    Farther away the photo is ignored; scenes without people teach the background.
     """
     h, w = person.rgb.shape[:2]
     x0, y0, x1, y1 = person.box_xyxy
     left, top, right, below = 0, 0, w, h
-    if rng.random() < 0.5:  # a part that keeps the middle of the body
+    if rng.random() < 0.5:  # a crop that keeps the middle of the body
         cx, cy = (x0 + x1) / 2, (y0 + y1) / 2
         left, right = int(rng.uniform(0, 0.8) * cx), int(np.ceil(w - rng.uniform(0, 0.8) * (w - cx)))
         top, below = int(rng.uniform(0, 0.8) * cy), int(np.ceil(h - rng.uniform(0, 0.8) * (h - cy)))
@@ -373,7 +391,7 @@ def _own_photo(person: PersonPhoto, rng: Rng, size_px: int) -> tuple[np.ndarray,
 
 
 def _background(library: Library, rng: Rng, size_px: int) -> np.ndarray:
-    """A part of a background as a photo of any format from 1:1.8 to 1.8:1, `size_px` on its longer side."""
+    """A crop of a background with an aspect ratio from 1:1.8 to 1.8:1 and `size_px` on its longer side."""
     source = library.backgrounds[rng.integers(len(library.backgrounds))]
     short = max(1, round(size_px * rng.uniform(1 / 1.8, 1.0)))
     w, h = (size_px, short) if rng.random() < 0.5 else (short, size_px)
@@ -387,16 +405,16 @@ def _background(library: Library, rng: Rng, size_px: int) -> np.ndarray:
 
 
 def longer_side(layer: Layer) -> int:
-    """Of its box, in its own pixels."""
+    """Longer side of the layer's box, in the layer's own pixels."""
     x0, y0, x1, y1 = layer.box_xyxy
     return max(x1 - x0, y1 - y0)
 
 
 def pixels_at(layer: Layer, size: float) -> float:
-    """How many pixels the whole silhouette has where its box's longer side is `size` pixels long."""
+    """Number of pixels of the full silhouette when its box's longer side is `size` pixels."""
     return (layer.alpha >= 128).sum() * (size / longer_side(layer)) ** 2
 
 
 def _subset(library: Library, mask: np.ndarray) -> tuple[Sequence[PersonPhoto], np.ndarray]:
     shares = library.weights[mask]
-    return Picked(library.people, np.flatnonzero(mask)), shares / max(1e-12, shares.sum())
+    return Selected(library.people, np.flatnonzero(mask)), shares / max(1e-12, shares.sum())

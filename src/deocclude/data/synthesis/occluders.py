@@ -1,4 +1,4 @@
-"""Occluders: objects, distractors, rectangles, and what hides the lower body."""
+"""Kinds of occluder: objects, distractors, rectangular and lower-body occluders."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from deocclude.data.sources.layers import Library
-from deocclude.data.sources.procedural import draw_slab
+from deocclude.data.sources.procedural import draw_rectangle
 from deocclude.data.synthesis.scene import Placed, Rng, placed_at
 
 
 @dataclass(frozen=True)
 class Spot:
-    """Where an occluder is wanted, in person coordinates: y points down, the body lies within [-0.5, 0.5]."""
+    """Where an occluder is requested, in person coordinates: y points down, the body lies within [-0.5, 0.5]."""
 
-    share: float  # of the body that it should hide, about
+    share: float  # requested occluded fraction of the body, approximate
     x: float  # a point of the body, drawn at random
     y: float
     middle_x: float  # of the body's pixels
@@ -33,12 +33,12 @@ def _distractor(spot: Spot, library: Library, rng: Rng) -> Placed:
     return placed_at(layer, rng, size, cx, cy, 6.0, is_person=True)
 
 
-def _slab(spot: Spot, library: Library, rng: Rng) -> Placed:
-    return placed_at(draw_slab(library, rng), rng, rng.uniform(0.5, 1.6), spot.x, spot.y, 12.0)
+def _rectangle(spot: Spot, library: Library, rng: Rng) -> Placed:
+    return placed_at(draw_rectangle(library, rng), rng, rng.uniform(0.5, 1.6), spot.x, spot.y, 12.0)
 
 
-def _low(spot: Spot, library: Library, rng: Rng) -> Placed:
-    """Stands on the ground before the person and reaches as high as the share asks for, legs being thin."""
+def _lower_body(spot: Spot, library: Library, rng: Rng) -> Placed:
+    """An object on the ground in front of the person, as tall as the requested fraction needs, since legs are thin."""
     layer = library.occluders[rng.integers(len(library.occluders))]
     x0, y0, x1, y1 = layer.box_xyxy
     width = (x1 - x0) / max(x1 - x0, y1 - y0)
@@ -58,8 +58,8 @@ def _object(spot: Spot, library: Library, rng: Rng) -> Placed:
 
 OCCLUDERS: dict[str, Callable[[Spot, Library, Rng], Placed]] = {
     "person": _distractor,
-    "low": _low,
-    "slab": _slab,
+    "low": _lower_body,
+    "slab": _rectangle,
     "object": _object,
 }
 """Kinds of occluder by name; one that SynthesisConfig has no p_ for gets its share in `p_other`."""

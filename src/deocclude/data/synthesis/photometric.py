@@ -1,4 +1,4 @@
-"""Photometric augmentation of rendered scenes: what cameras and the web do to pictures."""
+"""Photometric augmentation of rendered scenes: light, colour, noise and compression."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a plan to pixels and masks."""
+"""Rendering of a plan into pixels and masks."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ from deocclude.data.synthesis.scene import (
 
 
 def render(plan: Plan, to_frame: np.ndarray, size_hw: tuple[int, int]) -> Scene:
-    """The scene in a frame, grey 128 beyond the photo's edges, or BEYOND_RGB where the body counts there.
+    """Render a plan; beyond the image border the photo is grey 128, or BEYOND_RGB if the plan has `beyond_edge`.
 
-    to_frame: 2x3 affine from person coordinates to frame pixels.
+    Args:
+        plan: the scene.
+        to_frame: 2x3 affine from person coordinates to frame pixels, without rotation.
+        size_hw: (H, W) of the frame.
     """
     inside = window_mask(plan.window_xyxy, to_frame, size_hw)
     person = plan.person.layer
@@ -62,7 +65,7 @@ def render(plan: Plan, to_frame: np.ndarray, size_hw: tuple[int, int]) -> Scene:
 def _add_layer(
     canvas: np.ndarray, others: list[np.ndarray], placed: Placed, rgb: np.ndarray, alpha: np.ndarray
 ) -> None:
-    """Lay one more on the canvas, over what was seen of `others` so far, and add whomever it shows to them."""
+    """Paste a layer, subtract it from the masks of `others`, and append its own mask if it is a person."""
     blend(canvas, rgb, alpha)
     covered = alpha >= 128
     for other in others:
@@ -72,7 +75,7 @@ def _add_layer(
 
 
 def window_mask(window, to_frame: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
-    """Bool (H, W): pixels whose middle lies within the photo's edges. to_frame must not rotate."""
+    """(H, W) bool: pixels whose centre lies within the image border `window`. `to_frame` must not rotate."""
     xs = (np.arange(size_hw[1]) - to_frame[0, 2]) / to_frame[0, 0]
     ys = (np.arange(size_hw[0]) - to_frame[1, 2]) / to_frame[1, 1]
     x0, y0, x1, y1 = window
@@ -92,12 +95,13 @@ def _level(placed: Placed, to_frame: np.ndarray) -> tuple[int, np.ndarray]:
 
 
 def warp_alpha(placed: Placed, to_frame: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
+    """(H, W) uint8 alpha of a placed layer in a frame."""
     level, matrix = _level(placed, to_frame)
     return cv2.warpAffine(placed.layer.pyramid[level][1], matrix, size_hw[::-1], flags=cv2.INTER_LINEAR, borderValue=0)
 
 
 def warp_layer(placed: Placed, to_frame: np.ndarray, size_hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """A placed layer in a frame: rgb (H, W, 3) uint8, its edge pixels drawn out beyond it, and alpha (H, W) uint8."""
+    """A placed layer in a frame: (H, W, 3) uint8 rgb, edge pixels replicated outwards, and (H, W) uint8 alpha."""
     level, matrix = _level(placed, to_frame)
     rgb, alpha = placed.layer.pyramid[level]
     warped = cv2.warpAffine(rgb, matrix, size_hw[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

@@ -1,4 +1,4 @@
-"""A scene: the people, occluders and backgrounds it is composed of, where they are placed, and what comes out."""
+"""Data of a scene: placed layers, the plan before rendering, and the rendered arrays."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Rng = np.random.Generator
 
 @dataclass(frozen=True)
 class Placed:
-    """A layer with its 2x3 affine from layer pixels to person coordinates. is_person: it shows somebody."""
+    """A layer with its 2x3 affine from layer pixels to person coordinates. is_person: whether it shows a person."""
 
     layer: Layer
     to_person: np.ndarray
@@ -24,34 +24,39 @@ class Placed:
 
 @dataclass(frozen=True)
 class Plan:
-    """A scene before rendering. Everything is in person coordinates."""
+    """A scene before rendering, in person coordinates: the subject's box is centred at 0, its longer side is 1."""
 
-    person: Placed  # a thing instead where `nobody` says so
+    person: Placed  # the subject; an object for a negative
     background: np.ndarray | None  # None: the person's own photo
     background_to_person: np.ndarray
     behind: tuple[Placed, ...]
     in_front: tuple[Placed, ...]
     kind: str  # of the first occluder: object, person, low, slab, or none
-    window_xyxy: tuple[float, float, float, float]  # the photo's edges
+    window_xyxy: tuple[float, float, float, float]  # the image border
     visible_box_xyxy: tuple[float, float, float, float]
     amodal_box_xyxy: tuple[float, float, float, float]
     hidden_fraction: float
-    beyond_edge: bool = False  # the body counts beyond the photo's edges as well
+    beyond_edge: bool = False  # the amodal mask extends beyond the image border
 
     @property
-    def nobody(self) -> bool:
-        """Whether the subject is a thing: there is no body to find in its place."""
+    def is_negative(self) -> bool:
+        """Whether the subject is an object, so that there is no person to complete."""
         return not isinstance(self.person.layer, PersonPhoto)
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A rendered scene, every array (H, W[, 3]).
+    """A rendered scene.
 
-    photo: uint8, what the camera sees; truth: uint8, the same without the occluders; visible, amodal: bool, within the
-    photo's edges, amodal beyond them where the plan says so; parsing: uint8 of the whole person, 255 = unknown; inside:
-    bool, within the photo's edges; known: bool, where `amodal` is truth (not beyond the edge of a photo that cuts its
-    person); others: bool, what is seen of each of the other people who were placed.
+    Attributes:
+        photo: (H, W, 3) uint8 with the occluders.
+        truth: (H, W, 3) uint8 without the occluders.
+        visible: (H, W) bool, within the image border.
+        amodal: (H, W) bool, within the image border, or beyond it if the plan has `beyond_edge`.
+        parsing: (H, W) uint8 labels of the amodal mask, 255 = unknown.
+        inside: (H, W) bool, within the image border.
+        known: (H, W) bool, where `amodal` is ground truth: not beyond the border of a photo that truncates its person.
+        others: (H, W) bool visible mask of each other person in the scene.
     """
 
     photo: np.ndarray
@@ -65,7 +70,7 @@ class Scene:
 
 
 def beyond_rgb(plan: Plan) -> tuple[int, int, int]:
-    """The colour of pixels beyond the photo's edges: it says whether the body is asked for there."""
+    """The colour beyond the image border; it encodes whether the amodal mask is requested there."""
     return BEYOND_RGB if plan.beyond_edge else (OUTSIDE_GREY,) * 3
 
 
@@ -82,13 +87,14 @@ def invert(affine: np.ndarray) -> np.ndarray:
 
 
 def compose_affines(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:
+    """2x3 affine of `inner` followed by `outer`, both 2x3."""
     return outer @ np.vstack([inner, (0, 0, 1)])
 
 
 def placed_at(
     layer: Layer, rng: Rng, size: float, cx: float, cy: float, max_angle_deg: float = 15.0, *, is_person: bool = False
 ) -> Placed:
-    """`layer` with its longer side at `size`, its middle at (cx, cy), mirrored half of the time."""
+    """`layer`, `size` on its longer side and centred at (cx, cy) in person coordinates, mirrored half of the time."""
     x0, y0, x1, y1 = layer.box_xyxy
     s = size / max(x1 - x0, y1 - y0)
     a = np.deg2rad(rng.uniform(-1, 1) * max_angle_deg)

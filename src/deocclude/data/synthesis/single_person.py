@@ -1,4 +1,4 @@
-"""Synthetic occlusion: a scene of one whole person, things in front, things behind, and the exact truth.
+"""Synthetic occlusion: a scene of one whole person, occluders, clutter behind, and the exact ground truth.
 
 A scene is planned in *person coordinates* (the person's box is centred at 0 and its longer side is 1) on coarse masks,
 which is cheap, and then rendered into any frame: a training crop or the full photo.
@@ -20,9 +20,9 @@ _TO_COARSE = np.array([[_COARSE / 2, 0, _COARSE / 2], [0, _COARSE / 2, _COARSE /
 
 
 def plan_scene(library: Library, rng: Rng, config: SynthesisConfig) -> Plan:
-    """Draw a subject, its pose in the picture, a background, clutter, occluders and the photo's edges."""
+    """Draw a subject, its placement, a background, clutter, occluders and the image border."""
     if config.p_negative and rng.random() < config.p_negative:
-        return _plan_nobody(library, rng, config)
+        return _plan_negative(library, rng, config)
     person = library.people[rng.choice(len(library.people), p=library.weights)]
     own_photo = person.has_background and (not person.whole or rng.random() > config.p_new_background)
     if own_photo:
@@ -36,7 +36,7 @@ def plan_scene(library: Library, rng: Rng, config: SynthesisConfig) -> Plan:
         background, background_to_person = None, subject.to_person
     else:
         background = library.backgrounds[rng.integers(len(library.backgrounds))]
-        background_to_person = _cover(background, rng)
+        background_to_person = _cover_frame(background, rng)
     behind = ()
     if rng.random() < config.p_clutter:
         behind = tuple(_draw_clutter(library, rng) for _ in range(rng.integers(1, 3)))
@@ -49,13 +49,13 @@ def plan_scene(library: Library, rng: Rng, config: SynthesisConfig) -> Plan:
     return plan_occlusion(subject, library, rng, config, wanted, background, background_to_person, behind)
 
 
-def _plan_nobody(library: Library, rng: Rng, config: SynthesisConfig) -> Plan:
-    """A thing on a background, among other things: what a detector may take for a person."""
-    thing = library.occluders[rng.integers(len(library.occluders))]
-    subject = placed_at(thing, rng, rng.uniform(0.7, 1.0), 0.0, 0.0)
+def _plan_negative(library: Library, rng: Rng, config: SynthesisConfig) -> Plan:
+    """A negative: an object on a background with clutter, which a detector may mistake for a person."""
+    occluder = library.occluders[rng.integers(len(library.occluders))]
+    subject = placed_at(occluder, rng, rng.uniform(0.7, 1.0), 0.0, 0.0)
     background = library.backgrounds[rng.integers(len(library.backgrounds))]
     behind = tuple(_draw_clutter(library, rng, p_person=0.15) for _ in range(rng.integers(0, 3)))
-    return plan_occlusion(subject, library, rng, config, 0.0, background, _cover(background, rng), behind)
+    return plan_occlusion(subject, library, rng, config, 0.0, background, _cover_frame(background, rng), behind)
 
 
 def plan_occlusion(
@@ -63,9 +63,21 @@ def plan_occlusion(
     background: np.ndarray | None, background_to_person: np.ndarray, behind: tuple[Placed, ...] = (),
     kind: str | None = None,
 ) -> Plan:  # fmt: skip
-    """Place occluders so that about the `wanted` fraction of the subject is hidden (0: none), and the photo's edges."""
+    """Place occluders and the image border.
+
+    Args:
+        subject: the person, or the object of a negative.
+        library: occluders and distractors.
+        rng: draws the placement.
+        config: probabilities and number of attempts.
+        wanted: occluded fraction that is aimed at, 0 to 1; 0 places no occluder.
+        background: (H, W, 3) uint8, or None for the person's own photo.
+        background_to_person: 2x3 affine from background pixels to person coordinates.
+        behind: layers behind the subject.
+        kind: the kind of every occluder, or None to draw it; a given kind also keeps the image border.
+    """
     body = _coarse_mask(subject)
-    window, beyond = (-1e6, -1e6, 1e6, 1e6), False
+    window, beyond_border = (-1e6, -1e6, 1e6, 1e6), False
     if background is None:
         h, w = subject.layer.rgb.shape[:2]
         corners = (
@@ -74,10 +86,10 @@ def plan_occlusion(
         )
         window = (*corners.min(axis=0), *corners.max(axis=0))
     if rng.random() < config.p_cut_by_edge and kind is None:
-        window = _cut_by_edge(window, rng)
-        # people cut by the edge of their own photo have no known rest
+        window = _truncate_by_border(window, rng)
+        # the rest of a person who is truncated in the source photo is unknown
         whole = getattr(subject.layer, "whole", False)
-        beyond = bool(config.p_beyond_edge and whole and rng.random() < config.p_beyond_edge)
+        beyond_border = bool(config.p_beyond_edge and whole and rng.random() < config.p_beyond_edge)
     whole_body = body.copy()
     body &= _coarse_window(window)
     chosen: list[Placed] = []
@@ -92,20 +104,20 @@ def plan_occlusion(
                 chosen.append(placed)
                 kinds.append(this_kind)
     visible = body & ~hidden
-    if not visible.any():  # hidden wholly: nobody could know; show the person instead
+    if not visible.any():  # a fully occluded person gives no signal: remove the occluders
         chosen, kinds, visible = [], [], body
-    if beyond:
+    if beyond_border:
         body = whole_body
     fraction = 1 - visible.sum() / max(1, body.sum())
     box = _box_of(body)
     return Plan(
         subject, background, background_to_person, behind, tuple(chosen), kinds[0] if kinds else "none", window,
-        _box_of(visible), box, float(fraction), beyond,
+        _box_of(visible), box, float(fraction), beyond_border,
     )  # fmt: skip
 
 
 def _person_frame(person: PersonPhoto, rng: Rng, angle_deg: float) -> np.ndarray:
-    """Own frame, mirrored half of the time, turned, and its sides stretched by up to 8 %."""
+    """2x3 affine of the own photo's frame, mirrored half of the time, rotated, its sides stretched by up to 8 %."""
     frame = own_photo_frame(person)
     a = np.deg2rad(angle_deg)
     stretch = np.diag(rng.uniform(0.92, 1.08, 2))
@@ -114,8 +126,8 @@ def _person_frame(person: PersonPhoto, rng: Rng, angle_deg: float) -> np.ndarray
     return (turn @ stretch @ flip) @ frame
 
 
-def _cover(background: np.ndarray, rng: Rng) -> np.ndarray:
-    """A background laid over [-1.6, 1.6]^2 or more, mirrored half of the time."""
+def _cover_frame(background: np.ndarray, rng: Rng) -> np.ndarray:
+    """2x3 affine that lays a background over [-1.6, 1.6]^2 or more, mirrored half of the time."""
     h, w = background.shape[:2]
     s = rng.uniform(3.2, 6.0) / min(h, w)
     cx, cy = w * rng.uniform(0.35, 0.65), h * rng.uniform(0.35, 0.65)
@@ -131,7 +143,7 @@ def _draw_kind(rng: Rng, config: SynthesisConfig) -> str:
 
 
 def _draw_companion(library: Library, rng: Rng) -> Placed:
-    """Somebody who stands right behind the subject: a box around the subject then holds two people."""
+    """A distractor right behind the subject, so that a box around the subject holds two people."""
     pool = library.distractors
     layer = pool[rng.integers(len(pool))]
     size = rng.uniform(0.7, 1.15)
@@ -142,7 +154,7 @@ def _draw_companion(library: Library, rng: Rng) -> Placed:
 
 
 def _draw_clutter(library: Library, rng: Rng, p_person: float = 0.35) -> Placed:
-    """Something behind the person, beside or partly covered: what must not be taken for an occluder."""
+    """A layer behind the person, beside it or partly covered, which must not be mistaken for an occluder."""
     is_person = rng.random() < p_person
     pool = library.distractors if is_person else library.occluders
     layer = pool[rng.integers(len(pool))]
@@ -154,7 +166,7 @@ def _place(
     body: np.ndarray, hidden: np.ndarray, share: float, kind: str, library: Library, rng: Rng,
     config: SynthesisConfig,
 ) -> tuple[Placed | None, np.ndarray]:  # fmt: skip
-    """The placement, of a few tried, that brings the hidden fraction nearest to `share`."""
+    """The placement, of `config.attempts`, whose occluded fraction is nearest to `share`; None if none improves it."""
     best, best_hidden, best_error = None, hidden, abs(hidden.sum() / body.sum() - share)
     ys, xs = np.nonzero(body)
     for _ in range(config.attempts):
@@ -175,8 +187,8 @@ def _candidate(kind: str, share: float, library: Library, rng: Rng, body_xy: tup
     return OCCLUDERS[kind](Spot(share, *numbers), library, rng)
 
 
-def _cut_by_edge(window, rng: Rng):
-    """Move one or two of the photo's edges into the person, most often the lower one."""
+def _truncate_by_border(window, rng: Rng):
+    """Move one or two sides of the image border into the person, most often the lower one."""
     x0, y0, x1, y1 = window
     for side in rng.choice(["bottom", "left", "right", "top"], size=rng.integers(1, 3), p=[0.5, 0.2, 0.2, 0.1]):
         if side == "bottom":

@@ -1,4 +1,4 @@
-"""The build itself: records in, shards out, one shard in memory at a time; interrupted, it goes on where it was."""
+"""Building a set: records in, shards out, one shard in memory at a time; an interrupted build can resume."""
 
 from __future__ import annotations
 
@@ -29,9 +29,16 @@ from deocclude.errors import InputError, UsageError
 
 
 def open_records(source: str, source_format: str | None = None, images: Path | None = None) -> Iterator[PhotoRecord]:
-    """Records of a dataset by its path, or of a records file at a URL. images: the photos that a JSON file lists.
+    """Records of a dataset by path, or of a records file by URL.
 
-    Raises InputError and UsageError as `registry.reader` does.
+    Args:
+        source: the path or URL.
+        source_format: the format's name, or None to recognise it.
+        images: the folder of the photos that a JSON file lists; None to search for it.
+
+    Raises:
+        InputError: nothing exists there.
+        UsageError: the format cannot be recognised, or the arguments do not fit it.
     """
     if is_url(source):
         if images is not None:
@@ -66,19 +73,29 @@ def build(
 ) -> BuildState:
     """Build a set of whole people from records, or finish one that was interrupted.
 
-    out: a path or URL. source: where the records come from, which a build that goes on compares. limit: no more than so
-    many of the first photos; compared too. advance: called with the number of photos done.
+    Args:
+        records: the records, in a fixed order.
+        out: path or URL of the set.
+        settings: how the set is built.
+        source: where the records come from; a resumed build must have the same.
+        limit: number of first photos that are used; a resumed build must have the same. None for all.
+        jobs: number of processes.
+        overwrite: whether an existing set is replaced.
+        advance: called with the number of photos done.
+
+    Returns:
+        The final state, with its counts.
 
     Raises:
-        UsageError: another set, or something else, is at `out`.
-        InputError: the records as a whole cannot be read, or nobody is kept.
+        UsageError: another set, or another folder, exists at `out`.
+        InputError: the records cannot be read, or no person is kept.
         DeoccludeError: the set cannot be written, or a process dies.
     """
     folder, began = Folder(out), time.monotonic()
     state = _open_state(folder, _source(source, limit), json.loads(json.dumps(asdict(settings))), overwrite)
     if state.done:
         return state
-    parser_of(settings.parser)  # what is wrong with it is wrong for every photo
+    parser_of(settings.parser)  # fails here once instead of for every photo
     folder.write(STATE_FILE, _json(state))
     before = state.seconds
     tally = state.tally.model_copy(deep=True)
@@ -103,16 +120,16 @@ def build(
                 tally.add(outcome)
                 rows += outcome.rows
                 advance(1)
-                # after a whole photo, so that a build that goes on begins with the next one
+                # after a complete photo, so that a resumed build begins with the next one
                 if len(rows) >= settings.shard_rows:
                     finish_shard()
                     save()
         if not tally.photos:
             raise InputError(f"{source}: no photo in it")
         if not tally.kept:
-            raise InputError(f"{source}: nobody of {tally.people} people in {tally.photos} photos is kept{_why(tally)}")
+            raise InputError(f"{source}: none of {tally.people} people in {tally.photos} photos is kept{_why(tally)}")
     except InputError:
-        # Nothing to go on with, so that nothing stands in the way of the corrected command.
+        # There is nothing to resume: remove the set, so that the corrected command can run.
         if not tally.kept:
             _discard(folder)
         raise
@@ -142,12 +159,12 @@ def _open_state(folder: Folder, source: dict[str, Any], settings: dict[str, Any]
 
 
 def _discard(folder: Folder) -> None:
-    """Remove what a build wrote, and nothing else; build.json last, as it says what the rest is.
+    """Remove the files of a build, and nothing else; build.json last, since it identifies the set.
 
-    It is not read, so that one that is damaged is replaced too.
+    build.json is not read, so that a damaged one is replaced too.
     """
     shards = list(itertools.takewhile(folder.has, map(shard_name, itertools.count())))
-    # The last shard first: what an interruption leaves is numbered from 0 still.
+    # The last shard first: after an interruption the remaining ones are still numbered from 0.
     for name in (*reversed(shards), *REPORT_FILES, STATE_FILE):
         if folder.has(name):
             folder.remove(name)
@@ -155,7 +172,7 @@ def _discard(folder: Folder) -> None:
 
 
 def _source(source: str, limit: int | None) -> dict[str, Any]:
-    """What tells records apart that a build may go on with: where they are, and how large or which files."""
+    """Identity of records for resuming: their path, and size or file listing."""
     limited = {} if limit is None else {"limit": limit}
     if is_url(source):
         return {"records": source, "bytes": size_of(source), **limited}

@@ -1,7 +1,7 @@
 """Body parts labelled by a SegFormer of Hugging Face transformers. Needs the extra [segment].
 
-Any SegFormer will do whose labels are those of a taxonomy of `data.datasets.taxonomies`, from a folder that
-`save_pretrained` wrote or by its name in the user's cache or on the hub.
+Any SegFormer with the labels of a taxonomy of `data.datasets.taxonomies` is supported: a folder written by
+`save_pretrained`, or a name in the user's cache or on the hub.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from deocclude.io.huggingface import check_complete, choose_device, quiet, read_
 
 
 class HfParser:
-    """From a photo and a person's mask to that person's parts. The model is read at the first photo, or by `load`."""
+    """From a photo and a person's mask to the person's parts. The model is loaded at the first photo, or by `load`."""
 
     def __init__(
         self,
@@ -26,17 +26,26 @@ class HfParser:
         offline: bool = False,
         threads: int | None = None,
     ) -> None:
-        """Reads nothing yet. threads: CPU threads of torch in this process; None leaves them as they are."""
+        """Prepare a parser; nothing is loaded yet.
+
+        Args:
+            model: a folder, or a name in the cache or on the hub.
+            device: where the network runs.
+            offline: whether the hub is never used.
+            threads: CPU threads of torch in this process; None leaves them unchanged.
+        """
         self.model, self.device, self.offline, self.threads = model, device, offline, threads
         self._network: Any = None
 
     def load(self) -> None:
-        """Read the model, unless that is done.
+        """Load the model, unless it is loaded.
 
         Raises:
-            MissingExtraError: torch or transformers is not installed. DeviceError: a device that is not there.
-            WeightsError: a model that is not there or cannot be read. UsageError: one that is no SegFormer.
-            InputError: one whose labels no taxonomy has.
+            MissingExtraError: torch or transformers is not installed.
+            DeviceError: the device does not exist.
+            WeightsError: the model is missing or cannot be read.
+            UsageError: the model is no SegFormer.
+            InputError: no taxonomy has the model's labels.
         """
         if self._network is not None:
             return
@@ -65,20 +74,20 @@ class HfParser:
         self._network = network.eval().to(self._running_on)
 
     def __call__(self, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        """(H, W) uint8 labels into PARSING_NAMES: 0 outside the mask, 255 where the model sees background in it.
+        """(H, W) uint8 labels into PARSING_NAMES: 0 outside the mask, 255 where the model predicts background.
 
-        image: (H, W, 3) uint8 RGB; mask: (H, W) bool. Raises what `load` does.
+        image: (H, W, 3) uint8 RGB; mask: (H, W) bool. Raises as `load` does, and DeoccludeError.
         """
         self.load()
         import torch
 
-        # Said, not guessed: a photo of three rows looks like one whose channels come first.
+        # Stated, not inferred: a photo of three rows looks like one with channels first.
         inputs = self._processor(images=[image], input_data_format="channels_last", return_tensors="pt")
         try:
             with torch.inference_mode():
                 logits = self._network(**inputs.to(self._running_on)).logits.float().cpu()
                 finer = torch.nn.functional.interpolate(logits, mask.shape, mode="bilinear", align_corners=False)
-        except Exception as error:  # code of many models, on many devices
+        except Exception as error:  # many types, by model and device
             raise DeoccludeError(f"model {self.model} failed on this photo: {reason(error)}") from error
         groups = self._groups[finer[0].argmax(0).numpy().astype(np.uint8)]
         return np.where(mask, np.where(groups == 0, np.uint8(UNKNOWN), groups), np.uint8(0))

@@ -1,4 +1,4 @@
-"""Whether a folder is still as it was: which files lie below it, and how large they are."""
+"""Digest of a folder's file listing, to detect changes."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from deocclude.data.sources.shard_state import STATE_FILE
 
 
 def listing_digest(folder: Path) -> str:
-    """A digest of the names and sizes of all files below a folder; nothing is opened. Links are followed.
+    """SHA-256 of the names and sizes of all files below a folder; no file is opened, links are followed.
 
-    Not of their times, which copying changes: a file that is replaced by one of the same size is not seen. Hidden
-    files, and built sets below the folder, among them the one that is built from it, do not count.
+    Times are not included, since copying changes them: a replacement of the same size is not detected. Hidden files and
+    built sets below the folder are not included.
     """
     digest, met = hashlib.sha256(), set[str]()
     for place, folders, files in os.walk(folder, followlinks=True):

@@ -1,4 +1,4 @@
-"""A function over many items on several processes: results in order, and few items taken before they are needed."""
+"""A function over many items on several processes, with results in order and bounded prefetching."""
 
 from __future__ import annotations
 
@@ -16,27 +16,34 @@ from deocclude.errors import DeoccludeError
 T = TypeVar("T")
 R = TypeVar("R")
 
-_WAITING = 8  # items a process: enough that none is idle while a slow one is waited for
+_QUEUED = 8  # items a process: enough to keep all processes busy during a slow item
 
 
 def ordered_map(work: Callable[[T], R], items: Iterable[T], jobs: int) -> Iterator[R]:
     """`work` of each item, in order. Items are taken from their iterator as results are asked for.
 
-    jobs: processes; 1 works in this one. `work` must be importable by its name. Leaving early drops what has not begun.
-    Raises what `work` does, and DeoccludeError when a process dies.
+    Leaving the iteration early cancels items that have not begun.
+
+    Args:
+        work: a function that can be imported by its name.
+        items: consumed as results are requested.
+        jobs: number of processes; 1 works in this process.
+
+    Raises:
+        DeoccludeError: a process died; otherwise what `work` raises.
     """
     if jobs == 1:
         yield from map(work, items)
         return
-    # Not fork: this process may hold threads and networks, which do not survive it.
-    pool = ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_leave_interrupts)
+    # Not fork: threads and networks of this process do not survive it.
+    pool = ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_ignore_interrupts)
     waiting: deque[Future[R]] = deque()
     with contextlib.ExitStack() as stack:
         stack.callback(pool.shutdown, wait=True, cancel_futures=True)
         try:
             for item in items:
                 waiting.append(pool.submit(work, item))
-                if len(waiting) >= jobs * _WAITING:
+                if len(waiting) >= jobs * _QUEUED:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
@@ -44,6 +51,6 @@ def ordered_map(work: Callable[[T], R], items: Iterable[T], jobs: int) -> Iterat
             raise DeoccludeError("a worker process died, for want of memory perhaps: try fewer with -j") from error
 
 
-def _leave_interrupts() -> None:
+def _ignore_interrupts() -> None:
     """Ctrl-C reaches every process of the terminal; the main one stops the others."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

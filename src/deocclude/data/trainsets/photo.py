@@ -1,4 +1,4 @@
-"""One photo of a build: who of it is kept, and the rows that come of them. What a worker process does."""
+"""One photo of a build: selection of its people, and their rows. Runs in a worker process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from deocclude.data.datasets.each_photo import UnusablePhoto
 from deocclude.data.datasets.record import PhotoRecord
 from deocclude.data.datasets.taxonomies import to_parsing_groups
-from deocclude.data.sources.cutting import cut_out, place_without_people
+from deocclude.data.sources.cutting import background_without_people, cut_out
 from deocclude.data.sources.layers import PERSON_MAX_PX
 from deocclude.data.sources.selection import (
     RULES,
@@ -25,21 +25,27 @@ from deocclude.data.sources.selection import (
 )
 from deocclude.data.sources.shard_rows import encode
 from deocclude.data.sources.shard_tally import Judgement, PhotoOutcome
+from deocclude.data.sources.splits import Split, split_of
 from deocclude.data.storage import read_bytes
 from deocclude.data.trainsets.parsers import Parser, open_parser
-from deocclude.data.trainsets.splits import Split, split_of
 from deocclude.errors import DeoccludeError, InputError
 from deocclude.io.images import load_image
 
-_OCCLUDER_MARGIN = 0.02  # of the longer side: no more than the soft edge needs
+_OCCLUDER_MARGIN = 0.02  # context around an occluder, by its longer side: enough for its soft edge
 
 
 @dataclass(frozen=True)
 class BuildSettings:
-    """What a built set is made by: with the same records and settings it comes out the same.
+    """Settings of a built set; the same records and settings give the same set.
 
-    parser: own, none or hf:MODEL, for people of whom the dataset has no labels. split: who is held out. licence: of
-    photos of which the records state none. max_px: longest side of a stored person. shard_rows: rows a shard, about.
+    Attributes:
+        rules: names of the selection rules.
+        limits: thresholds of the rules.
+        parser: own, none or hf:MODEL, for people without labels in the dataset.
+        split: how photos are held out.
+        licence: licence of photos whose records state none.
+        max_px: longest side of a stored person, in pixels.
+        shard_rows: approximate number of rows in a shard.
     """
 
     rules: tuple[str, ...] = tuple(RULES)
@@ -52,14 +58,19 @@ class BuildSettings:
 
 
 def build_photo(numbered: tuple[int, PhotoRecord | UnusablePhoto], settings: BuildSettings) -> PhotoOutcome:
-    """Judge everyone of a photo and cut out those who are kept. A photo that cannot be used becomes a problem.
+    """Apply the rules to all people of a photo and crop those who are kept.
 
-    numbered: the photo and its place in the dataset, from 0.
+    Args:
+        numbered: the photo's number in the dataset, from 0, and its record.
+        settings: how the set is built.
+
+    Returns:
+        The outcome; an unusable photo has a `problem`.
     """
     number, photo = numbered
     if isinstance(photo, UnusablePhoto):
         return PhotoOutcome(None, problem=photo.what)
-    cv2.setNumThreads(1)  # photos are what runs in parallel
+    cv2.setNumThreads(1)  # parallelism is over photos
     try:
         people = candidates(photo)
         judged = [Judgement(one.person, failed_rules(one, settings.rules, settings.limits)) for one in people]
@@ -89,7 +100,7 @@ def _rows(
         "licence": photo.licence or settings.licence,
     }
     rows = [_person_row(one, kind, pixels, settings, facts) for one, kind in wanted]
-    place = place_without_people(pixels, (one.mask for one in people)) if photo.has_background else None
+    place = background_without_people(pixels, (one.mask for one in people)) if photo.has_background else None
     if place is not None:
         more = {"whole": False, "has_background": True, **facts}
         rows.append(encode("background", f"{facts['photo_id']}/background", place, None, None, **more))
@@ -118,5 +129,5 @@ def _person_row(
 
 @lru_cache(maxsize=1)
 def parser_of(spec: str) -> Parser | None:
-    """The parser of a spec, read once a process."""
+    """The parser of a spec, loaded once a process."""
     return open_parser(spec)

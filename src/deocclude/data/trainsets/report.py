@@ -1,4 +1,4 @@
-"""What a build says of itself: report.json, report.md, and sheet.jpg with some of those who were kept and refused."""
+"""Report of a build: report.json, report.md, and sheet.jpg with examples of kept and refused people."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from deocclude.data.sources.selection import RULES
 from deocclude.data.sources.shard_state import BuildState
@@ -22,7 +23,7 @@ _TILE_PX = 128
 
 
 def write_report(folder: Folder, state: BuildState) -> None:
-    """Write the three files. Raises DeoccludeError when they cannot be, InputError for a photo that is gone."""
+    """Write the three files. Raises DeoccludeError where that fails, InputError for a missing photo."""
     folder.write("report.json", json.dumps(report(state), indent=1).encode())
     folder.write("report.md", markdown(state).encode())
     with io.BytesIO() as file:
@@ -31,14 +32,14 @@ def write_report(folder: Folder, state: BuildState) -> None:
 
 
 def report(state: BuildState) -> dict[str, Any]:
-    """The counts, and what the set is made by."""
+    """Counts, source and settings as a dictionary for report.json."""
     counts = state.tally.model_dump(exclude={"shown_kept", "shown_refused"})
     shards = [shard.model_dump() for shard in state.shards]
     return {**state.source, "settings": state.settings, **counts, "shards": shards, "seconds": round(state.seconds, 1)}
 
 
 def markdown(state: BuildState) -> str:
-    """The same in words and tables."""
+    """Content of report.md."""
     tally, settings = state.tally, state.settings
     splits = ", ".join(f"{count} {split}" for split, count in sorted(tally.by_split.items()))
     lines = [
@@ -50,7 +51,7 @@ def markdown(state: BuildState) -> str:
         f"Backgrounds: {tally.backgrounds}. Without a licence: {tally.without_licence}. "
         f"{len(state.shards)} shards, {state.seconds:.0f} s.",
         "",
-        "| rule | refused | by this rule alone | what a person must be |",
+        "| rule | refused | by this rule alone | requirement |",
         "|---|---|---|---|",
     ]
     for name, rule in RULES.items():
@@ -62,11 +63,11 @@ def markdown(state: BuildState) -> str:
     if tally.unusable_photos:
         lines += [f"{tally.unusable_photos} photos could not be used:", ""]
         lines += [*(f"* {problem}" for problem in tally.problems), ""]
-    return "\n".join([*lines, "![Some of those who were kept and refused](sheet.jpg)", ""])
+    return "\n".join([*lines, "![Examples of kept and refused people](sheet.jpg)", ""])
 
 
-def draw_sheet(tally: Tally):
-    """Some of the people kept, then some of those whom each rule refused."""
+def draw_sheet(tally: Tally) -> Image.Image:
+    """Contact sheet: examples of kept people, then of the people that each rule refused."""
     groups = [(f"kept: {tally.kept}", list(_tiles(tally.shown_kept)))]
     for name in RULES:
         groups.append(

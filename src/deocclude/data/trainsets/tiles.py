@@ -1,4 +1,4 @@
-"""Small pictures of people for reports and sheets: what is theirs in full colour, outlined, the rest dimmed."""
+"""Thumbnails of people for reports and contact sheets: the masked person outlined, the rest dimmed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _GAP_PX = 4
 
 
 def person_tile(rgb: np.ndarray, mask: np.ndarray, side_px: int) -> np.ndarray:
-    """(side_px, side_px, 3) uint8: a person in the middle. rgb: (H, W, 3) uint8; mask: (H, W) bool, not empty."""
+    """(side_px, side_px, 3) uint8 thumbnail, centred. rgb: (H, W, 3) uint8; mask: (H, W) bool, not empty."""
     x0, y0, x1, y1 = mask_to_box_xyxy(mask)
     around = int(_AROUND * max(x1 - x0, y1 - y0)) + 2
     part = (slice(max(0, y0 - around), y1 + around), slice(max(0, x0 - around), x1 + around))
@@ -27,14 +27,14 @@ def person_tile(rgb: np.ndarray, mask: np.ndarray, side_px: int) -> np.ndarray:
 
 
 def outlined(rgb: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The picture with all but the mask dimmed and the mask's edge drawn. (H, W, 3) uint8."""
+    """(H, W, 3) uint8: the image with all but the mask dimmed and the mask's contour drawn."""
     out = np.where(mask[..., None], rgb, rgb // 2 + 40)
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
     return cv2.drawContours(np.ascontiguousarray(out), contours, -1, _OUTLINE_RGB, 1)
 
 
 def shrunk(rgb: np.ndarray, mask: np.ndarray, longest_px: int) -> tuple[np.ndarray, np.ndarray]:
-    """A picture and its mask, at most `longest_px` on the longer side."""
+    """An image and its mask, scaled down to at most `longest_px` on the longer side."""
     factor = min(1.0, longest_px / max(mask.shape))
     size_wh = tuple(max(1, round(side * factor)) for side in mask.shape[::-1])
     smaller = cv2.resize(mask.astype(np.uint8) * 255, size_wh, interpolation=cv2.INTER_AREA) >= 128
@@ -42,7 +42,7 @@ def shrunk(rgb: np.ndarray, mask: np.ndarray, longest_px: int) -> tuple[np.ndarr
 
 
 def fit(rgb: np.ndarray, side_px: int) -> np.ndarray:
-    """A picture, scaled to fit and laid in the middle of a grey square of `side_px`."""
+    """An image scaled to fit and centred in a grey square of `side_px`."""
     factor = side_px / max(rgb.shape[:2])
     size_wh = tuple(min(side_px, max(1, round(side * factor))) for side in rgb.shape[1::-1])
     scaled = cv2.resize(rgb, size_wh, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
@@ -53,7 +53,7 @@ def fit(rgb: np.ndarray, side_px: int) -> np.ndarray:
 
 
 def contact_sheet(groups: Sequence[tuple[str, Sequence[np.ndarray]]], columns: int = 8) -> Image.Image:
-    """Square tiles of one size in rows below the title of their group; groups without tiles are left out."""
+    """Square tiles of one size in rows below the title of their group; empty groups are left out."""
     groups = [(title, tiles) for title, tiles in groups if tiles]
     side = groups[0][1][0].shape[0]
     rows = [math.ceil(len(tiles) / columns) for _, tiles in groups]

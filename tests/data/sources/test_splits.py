@@ -15,8 +15,8 @@ from deocclude.cli.app import app
 from deocclude.data.datasets.record import PhotoRecord
 from deocclude.data.datasets.records_file import write
 from deocclude.data.datasets.registry import FORMATS, reader
+from deocclude.data.sources.splits import choose_split, missing_splits, split_of
 from deocclude.data.trainsets.build import open_records
-from deocclude.data.trainsets.splits import choose_split, missing_splits, split_of
 from deocclude.errors import InputError
 from drawn_photos import draw_photos
 
@@ -31,7 +31,7 @@ def photo(number: int, split: str | None) -> PhotoRecord:
 
 
 def build_set(*arguments: object) -> Result:
-    return CliRunner().invoke(app, ["data", "build", *map(str, arguments), "--parser", "none", "-j", "1"])
+    return CliRunner().invoke(app, ["data", "build-trainset", *map(str, arguments), "--parser", "none", "-j", "1"])
 
 
 @pytest.mark.parametrize("name", MAKERS)
