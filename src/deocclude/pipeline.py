@@ -195,7 +195,7 @@ class Deoccluder:
             scene.photo, people, clock.timings(), self.device, self.model, icc_profile, scene.photo_region, occlusions
         )
 
-    def recover(self, image: ImageSource, visible_mask: np.ndarray, amodal_mask: np.ndarray) -> np.ndarray:
+    def recover(self, image: ImageSource, visible_mask: Mask, amodal_mask: Mask) -> np.ndarray:
         """Recover appearance alone, for a body whose masks are known.
 
         `visible_mask`, `amodal_mask`: (H, W) bool or 0/255 uint8; what is visible outside the amodal mask is ignored.
@@ -215,7 +215,7 @@ class Deoccluder:
             paste_hidden_box(picture, box, colours, invisible, amodal)
         return picture
 
-    def _prompts(self, photo: np.ndarray, request: Request) -> list[Prompt]:
+    def _prompts(self, photo: ImageU8, request: Request) -> list[Prompt]:
         """The user's prompts, or those of the people found: a segmenter's masks, else the detector's boxes."""
         size_hw = photo.shape[:2]
         if request.is_prompted:
@@ -234,7 +234,7 @@ class Deoccluder:
         detections = self._detect(photo, min_score=least, min_height_px=request.min_height_px)
         return [Prompt(one.box_xyxy, one.score, doubtful=True, least_score=least) for one in detections]
 
-    def _bodies(self, photo: np.ndarray, prompts: Sequence[Prompt], request: Request) -> list[Body]:
+    def _bodies(self, photo: ImageU8, prompts: Sequence[Prompt], request: Request) -> list[Body]:
         """Every prompt completed, and what overlaps resolved: one body a person, visible masks disjoint."""
 
         def complete(prompt: Prompt, crowded: bool) -> Body | None:
@@ -247,7 +247,7 @@ class Deoccluder:
         found = [(prompt, body) for prompt, body in zip(prompts, completed, strict=True) if body is not None]
         return resolve(self._complete, photo, found, self._settings, are_user_prompts=request.is_prompted)
 
-    def _scene(self, photo: np.ndarray, bodies: Sequence[Body], request: Request) -> Scene:
+    def _scene(self, photo: ImageU8, bodies: Sequence[Body], request: Request) -> Scene:
         """The chosen bodies by their number, as far as they are to be completed, on the image or beyond its edges.
 
         People who are found keep their number from the left, whoever of them is chosen.

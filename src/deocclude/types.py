@@ -51,14 +51,14 @@ class Person:
     id: int  # 1 for the first prompt, then counting up
     score: float  # 0 to 1: how sure the network is of the visible part, and whoever found the person of that
     hidden_probability: float  # 0 to 1: that more than 5 % of the body is hidden
-    photo: np.ndarray = field(repr=False)  # (H, W, 3) uint8
+    photo: ImageU8 = field(repr=False)  # (H, W, 3) uint8
     region: Region = field(repr=False)
-    visible_part: np.ndarray = field(repr=False)  # (h, w) bool
-    amodal_part: np.ndarray = field(repr=False)  # (h, w) bool
-    amodal_prob_part: np.ndarray = field(repr=False)  # (h, w) uint8, 255 = certainly the person
-    parsing_part: np.ndarray = field(repr=False)  # (h, w) uint8
+    visible_part: Mask = field(repr=False)  # (h, w) bool
+    amodal_part: Mask = field(repr=False)  # (h, w) bool
+    amodal_prob_part: ProbabilityU8 = field(repr=False)  # (h, w) uint8, 255 = certainly the person
+    parsing_part: Labels = field(repr=False)  # (h, w) uint8
     hidden_region: Region = field(repr=False)  # the box of what is hidden; empty when nothing is
-    hidden_rgb: np.ndarray = field(repr=False)  # (h', w', 3) uint8 recovered appearance inside hidden_region
+    hidden_rgb: ImageU8 = field(repr=False)  # (h', w', 3) uint8 recovered appearance inside hidden_region
     # the photo's edges that cut the body, where the picture was extended beyond them; None: the picture's own
     cut_edges: tuple[str, ...] | None = None
 
@@ -152,7 +152,7 @@ class Person:
         """Invisible pixels over amodal pixels, 0 to 1."""
         return float(1 - np.count_nonzero(self.visible_part) / np.count_nonzero(self.amodal_part))
 
-    def paint_onto(self, picture: np.ndarray) -> None:
+    def paint_onto(self, picture: ImageU8) -> None:
         """Paint the hidden part, and nothing else, into an (H, W, 3) uint8 picture of the photo's size, in place."""
         paste_hidden_box(
             picture[self.region.slices], self.hidden_region.counted_from(self.region), self.hidden_rgb,
@@ -163,7 +163,7 @@ class Person:
     def _invisible_part(self) -> np.ndarray:
         return self.amodal_part & ~self.visible_part
 
-    def _spread(self, part: np.ndarray) -> np.ndarray:
+    def _spread(self, part: Probability) -> np.ndarray:
         """Lay out an (h, w, ...) array of the region on zeros of the photo's size."""
         whole = np.zeros((*self.photo.shape[:2], *part.shape[2:]), dtype=part.dtype)
         whole[self.region.slices] = part
@@ -174,7 +174,7 @@ class Person:
 class Result:
     """What was recovered from one photo."""
 
-    image: np.ndarray = field(repr=False)  # (H, W, 3) uint8 RGB, upright, read-only
+    image: ImageU8 = field(repr=False)  # (H, W, 3) uint8 RGB, upright, read-only
     people: tuple[Person, ...]
     timings: Mapping[str, float]  # seconds by stage, and "total"
     device: str  # "cpu" or "cuda": where the networks ran
@@ -248,7 +248,7 @@ class Result:
             self._paint_beyond_photo(picture)
         return picture
 
-    def _paint_beyond_photo(self, picture: np.ndarray) -> None:
+    def _paint_beyond_photo(self, picture: ImageU8) -> None:
         """Bodies beyond the photo, in place: colours as in cut-outs, not faded into a background that is not there."""
         beyond = np.ones(picture.shape[:2], bool)
         beyond[self.photo_region.slices] = False

@@ -16,10 +16,10 @@ class BodyInCrop:
     """A body in the square crop that stage 2 gets; S = crop.size_px."""
 
     crop: SquareCrop
-    image: np.ndarray  # (S, S, 3) uint8
-    amodal: np.ndarray  # (S, S) bool
-    visible_parsing: np.ndarray  # (12, S/4, S/4) float32 probabilities
-    amodal_parsing: np.ndarray  # (12, S/4, S/4) float32 probabilities
+    image: ImageU8  # (S, S, 3) uint8
+    amodal: Mask  # (S, S) bool
+    visible_parsing: Probability  # (12, S/4, S/4) float32 probabilities
+    amodal_parsing: Probability  # (12, S/4, S/4) float32 probabilities
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,11 @@ class Body:
     """
 
     region: Region  # the body's box with a small margin
-    visible: np.ndarray  # (h, w) bool
-    amodal: np.ndarray  # (h, w) bool
-    amodal_prob: np.ndarray  # (h, w) uint8, 255 = certainly the person
-    visible_prob: np.ndarray  # (h, w) uint8, 255 = certainly seen of the person; what is drawn by hand is certain
-    parsing: np.ndarray  # (h, w) uint8 label of every amodal pixel, 0 elsewhere
+    visible: Mask  # (h, w) bool
+    amodal: Mask  # (h, w) bool
+    amodal_prob: Probability  # (h, w) uint8, 255 = certainly the person
+    visible_prob: Probability  # (h, w) uint8, 255 = certainly seen of the person; what is drawn by hand is certain
+    parsing: Probability  # (h, w) uint8 label of every amodal pixel, 0 elsewhere
     score: float  # mean probability of the visible pixels
     probable_hidden: float  # share of the body that is hidden, by probability
 
@@ -85,6 +85,6 @@ class Body:
             in_crop=replace(self.in_crop, crop=replace(crop, center_xy=(x + right_px, y + down_px))),
         )
 
-    def with_visible(self, visible: np.ndarray) -> Body:
+    def with_visible(self, visible: Mask) -> Body:
         """The same body of which less is visible: `visible`, (h, w) bool, a subset of what was."""
         return self if (visible == self.visible).all() else replace(self, visible=visible)

@@ -46,11 +46,11 @@ class ContentRecovery:
 
     def __call__(
         self,
-        image: np.ndarray,
-        visible: np.ndarray,
-        amodal: np.ndarray,
-        visible_parsing: np.ndarray,
-        amodal_parsing: np.ndarray,
+        image: ImageU8,
+        visible: Mask,
+        amodal: Mask,
+        visible_parsing: Probability,
+        amodal_parsing: Probability,
     ) -> Appearance:
         """The body's appearance everywhere in `amodal`; values further out mean nothing.
 
@@ -87,7 +87,7 @@ class ContentRecovery:
 
 
 def _blend_smooth(
-    guide: np.ndarray, rgb: np.ndarray, image: np.ndarray, visible: np.ndarray, amodal: np.ndarray,
+    guide: ImageU8, rgb: ImageU8, image: ImageU8, visible: Mask, amodal: Mask,
     settings: RecoverySettings,
 ) -> np.ndarray:  # fmt: skip
     """(S, S, 3) float32: a composed body, `smooth_share` of whose low frequencies are the guide's. guide: float32."""
@@ -96,7 +96,7 @@ def _blend_smooth(
     return (rgb + np.float32(settings.smooth_share) * off).clip(0, 255)
 
 
-def _smooth_body(rgb: np.ndarray, amodal: np.ndarray, sigma_px: float) -> np.ndarray:
+def _smooth_body(rgb: ImageU8, amodal: Mask, sigma_px: float) -> np.ndarray:
     """(S, S, 3) uint8, smoothed within the body; outside its box as it was."""
     body, smoothed = box_slices(amodal, 0), rgb.copy()
     smoothed[body] = smooth(rgb[body], amodal[body], sigma_px)
@@ -114,13 +114,13 @@ class Recovery(Protocol):
     reads_all: bool
 
     def __call__(
-        self, image: np.ndarray, visible: np.ndarray, amodal: np.ndarray, visible_parsing: np.ndarray,
-        amodal_parsing: np.ndarray, /,
+        self, image: ImageU8, visible: Mask, amodal: Mask, visible_parsing: Probability,
+        amodal_parsing: Probability, /,
     ) -> Appearance: ...  # fmt: skip
 
 
 def recover_hidden(
-    recover: Recovery, photo: np.ndarray, region: Region, visible: np.ndarray, invisible: np.ndarray,
+    recover: Recovery, photo: ImageU8, region: Region, visible: Mask, invisible: Mask,
     view: BodyInCrop,
 ) -> tuple[Region, np.ndarray]:  # fmt: skip
     """The box of what is hidden and its colours, (h', w', 3) uint8; an empty box, without a network, when nothing is.

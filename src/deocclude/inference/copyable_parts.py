@@ -32,7 +32,7 @@ def _copyable() -> np.ndarray:
 _COPYABLE = _copyable()
 
 
-def copy_support(visible: np.ndarray, visible_parsing: np.ndarray, amodal_parsing: np.ndarray) -> np.ndarray:
+def copy_support(visible: Mask, visible_parsing: Probability, amodal_parsing: Probability) -> np.ndarray:
     """(S/4, S/4) float32, 0 to 1: how far each place's parts may be copied and are seen.
 
     visible: (S, S) bool; visible_parsing, amodal_parsing: (12, S/4, S/4) float32 probabilities, of which the parts'
@@ -45,7 +45,7 @@ def copy_support(visible: np.ndarray, visible_parsing: np.ndarray, amodal_parsin
     return np.einsum("p,phw->hw", supported, proportions(amodal_parsing)).astype(np.float32)
 
 
-def proportions(parsing: np.ndarray) -> np.ndarray:
+def proportions(parsing: Probability) -> np.ndarray:
     """The parsing, (12, ...), without background, each place's parts summing to 1."""
     parts = parsing.copy()
     parts[0] = 0

@@ -16,20 +16,20 @@ class CropPrediction:
     """What the network says of one crop; probabilities are 0 outside the photo."""
 
     crop: SquareCrop
-    image: np.ndarray  # (S, S, 3) uint8
-    initial: np.ndarray  # (S, S) bool
-    visible: np.ndarray  # (S, S) float32
-    amodal: np.ndarray  # (S, S) float32, at least `visible`
-    visible_parsing: np.ndarray | None  # (12, S/4, S/4) float32; None of a network that knows no parts
-    amodal_parsing: np.ndarray | None  # (12, S/4, S/4) float32
+    image: ImageU8  # (S, S, 3) uint8
+    initial: Mask  # (S, S) bool
+    visible: Mask  # (S, S) float32
+    amodal: Mask  # (S, S) float32, at least `visible`
+    visible_parsing: Probability | None  # (12, S/4, S/4) float32; None of a network that knows no parts
+    amodal_parsing: Probability | None  # (12, S/4, S/4) float32
 
-    def at_size(self, photo: np.ndarray, size_px: int) -> CropPrediction:
+    def at_size(self, photo: ImageU8, size_px: int) -> CropPrediction:
         """The same window and what is known of it, `size_px` a side."""
         if size_px == self.crop.size_px:
             return self
         crop = replace(self.crop, size_px=size_px)
 
-        def parts(parsing: np.ndarray) -> np.ndarray:
+        def parts(parsing: Probability) -> np.ndarray:
             fewer = crop.regridded(np.moveaxis(parsing, 0, -1), parsing.shape[-1] * size_px // self.crop.size_px)
             return np.moveaxis(fewer, -1, 0)
 
@@ -43,7 +43,7 @@ class CropPrediction:
 
 
 def predict_crop(
-    network: Network, photo: np.ndarray, crop: SquareCrop, initial: np.ndarray, mirror: bool,
+    network: Network, photo: ImageU8, crop: SquareCrop, initial: Mask, mirror: bool,
     first: CropPrediction | None = None,
 ) -> CropPrediction:  # fmt: skip
     """What a network says of one crop of the photo.
@@ -70,7 +70,7 @@ def predict_crop(
     return CropPrediction(crop, image, initial, visible, amodal, *parsings)
 
 
-def in_crop(mask: np.ndarray, crop: SquareCrop) -> np.ndarray:
+def in_crop(mask: Mask, crop: SquareCrop) -> np.ndarray:
     """(S, S) bool: a mask of the photo as a crop sees it, at least one pixel of it."""
     coverage = crop.extract(mask.view(np.uint8) * np.uint8(255))
     covered = coverage >= 128
@@ -91,7 +91,7 @@ def average_predictions(
     weights = weights or [1.0] * len(predictions)
     inside = crop.inside_photo(size_hw)
 
-    def mask_here(mask: np.ndarray, there: SquareCrop) -> np.ndarray:
+    def mask_here(mask: Mask, there: SquareCrop) -> np.ndarray:
         # what lies outside the photo is 0 in a look; it must not fade what lies at the photo's edge
         mask = repeat_past_edge(mask, there.inside_photo(size_hw))
         return crop.resampled_from(there, mask, crop.size_px) * inside
@@ -117,7 +117,7 @@ def average_predictions(
     )
 
 
-def _touched(mask: np.ndarray, crop: SquareCrop) -> np.ndarray:
+def _touched(mask: Mask, crop: SquareCrop) -> np.ndarray:
     """(S, S) bool: every crop pixel that a pixel of the mask lies in, however little of it that is."""
     rows, columns = np.nonzero(mask)
     left, top = crop.left_top
@@ -133,7 +133,7 @@ def _average_mirrored(batch: np.ndarray) -> np.ndarray:
     return batch[0] if len(batch) == 1 else (batch[0] + batch[1, ..., ::-1]) / 2
 
 
-def repeat_past_edge(values: np.ndarray, inside: np.ndarray) -> np.ndarray:
+def repeat_past_edge(values: Float32, inside: Mask) -> np.ndarray:
     """(h, w) with the photo's border values repeated outside it: a body cut by the photo's edge must not fade there."""
     if not inside.any():  # a photo so thin that no crop pixel has its centre there
         return values

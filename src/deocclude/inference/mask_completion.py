@@ -68,7 +68,7 @@ class MaskCompletion:
             settings=model.settings,
         )
 
-    def __call__(self, photo: np.ndarray, initial_mask: np.ndarray, *, crowded: bool = False) -> Body:
+    def __call__(self, photo: ImageU8, initial_mask: Mask, *, crowded: bool = False) -> Body:
         """Complete the person of an imperfect visible mask, or of a filled box.
 
         `photo`: (H, W, 3) uint8 RGB; `initial_mask`: (H, W) bool; `crowded`: another box overlaps this one.
@@ -82,7 +82,7 @@ class MaskCompletion:
             prediction = self._predict_from_mask(photo, initial_mask, is_box)
         return self._to_body(prediction, photo, initial_mask)
 
-    def complete_residual(self, photo: np.ndarray, box: np.ndarray, known: Body) -> Body | None:
+    def complete_residual(self, photo: ImageU8, box: np.ndarray, known: Body) -> Body | None:
         """Complete the other person of a box, beside one who is known.
 
         `photo`: (H, W, 3) uint8 RGB; `box`: (H, W) bool, filled. None when nobody else is visible there, and for a
@@ -101,7 +101,7 @@ class MaskCompletion:
         prediction = average_predictions([refined, segmented], photo.shape[:2])
         return self._to_body(replace(prediction, initial=in_crop(box, tight)), photo, box)
 
-    def parse(self, photo: np.ndarray, visible_mask: np.ndarray, amodal_mask: np.ndarray) -> BodyInCrop:
+    def parse(self, photo: ImageU8, visible_mask: Mask, amodal_mask: Mask) -> BodyInCrop:
         """A body whose masks are known, in the tight crop around it, with its parts.
 
         `photo`: (H, W, 3) uint8; masks: (H, W) bool, amodal not empty.
@@ -111,10 +111,10 @@ class MaskCompletion:
         amodal = found.crop.extract(amodal_mask)
         return BodyInCrop(found.crop, found.image, amodal, found.visible_parsing, found.amodal_parsing)
 
-    def _to_body(self, prediction: CropPrediction, photo: np.ndarray, initial_mask: np.ndarray) -> Body:
+    def _to_body(self, prediction: CropPrediction, photo: ImageU8, initial_mask: Mask) -> Body:
         return to_body(prediction, photo, initial_mask, self._network.input_size, self._settings.cleanup)
 
-    def _predict_from_mask(self, photo: np.ndarray, initial_mask: np.ndarray, is_box: bool) -> CropPrediction:
+    def _predict_from_mask(self, photo: ImageU8, initial_mask: Mask, is_box: bool) -> CropPrediction:
         """The final prediction where the initial mask, or the box, is all that is known."""
         first = None
         if self._tight:
@@ -124,7 +124,7 @@ class MaskCompletion:
         known = first if self._second_pass and is_box else None
         return self._final_prediction(photo, initial_mask, body_box, self._crop_sizes_px(is_box), known)
 
-    def _predict_from_box(self, photo: np.ndarray, box: np.ndarray, crowded: bool) -> CropPrediction | None:
+    def _predict_from_box(self, photo: ImageU8, box: np.ndarray, crowded: bool) -> CropPrediction | None:
         """The ensemble's prediction for a box; None without a box-prompted network, or where it finds nobody."""
         if self._box_segmenter is None:
             return None
@@ -145,7 +145,7 @@ class MaskCompletion:
         prediction = average_predictions([refined, segmented, direct], photo.shape[:2], weights)
         return replace(prediction, initial=segmented.initial)
 
-    def _segment_box(self, photo: np.ndarray, box: np.ndarray) -> tuple[SquareCrop, CropPrediction, CropPrediction]:
+    def _segment_box(self, photo: ImageU8, box: np.ndarray) -> tuple[SquareCrop, CropPrediction, CropPrediction]:
         """The tight crop around the person of a box, and the box-prompted network's predictions, tight and wide."""
         segmenter = self._box_segmenter
         body_box, wide = self._estimate_extent(segmenter, photo, box)
@@ -161,7 +161,7 @@ class MaskCompletion:
         return (fine,) if fine == usual or is_box else (usual, fine)
 
     def _final_prediction(
-        self, photo: np.ndarray, initial_mask: np.ndarray, box: Sequence[float], sizes_px: Sequence[int],
+        self, photo: ImageU8, initial_mask: Mask, box: Sequence[float], sizes_px: Sequence[int],
         first: CropPrediction | None = None,
     ) -> CropPrediction:  # fmt: skip
         """The prediction on the crop around a box, averaged over test-time augmentations.
@@ -183,7 +183,7 @@ class MaskCompletion:
         return average_predictions([prediction, second], photo.shape[:2])
 
     def _estimate_extent(
-        self, network: Network, photo: np.ndarray, initial_mask: np.ndarray
+        self, network: Network, photo: ImageU8, initial_mask: Mask
     ) -> tuple[tuple[float, float, float, float], CropPrediction]:
         """The box of the whole body in image pixels, which holds the initial mask, and the wide prediction."""
         visible_box, settings = mask_to_box_xyxy(initial_mask), self._settings.crop
@@ -213,6 +213,6 @@ class MaskCompletion:
         return replace(crop, side_px=crop.side_px * settings.zoomed_out_scale / settings.tight_scale)
 
 
-def _runs_into_edge(body: np.ndarray) -> bool:
+def _runs_into_edge(body: Mask) -> bool:
     """True when a body meets the crop's border. Outside the image nothing is body, so there it never does."""
     return bool(body[0].any() or body[-1].any() or body[:, 0].any() or body[:, -1].any())

@@ -27,7 +27,7 @@ _MARGIN_CELLS = 2  # of the network's pixels: how far beyond a body its edge may
 
 
 def to_body(
-    prediction: CropPrediction, photo: np.ndarray, initial_mask: np.ndarray, recovery_px: int,
+    prediction: CropPrediction, photo: ImageU8, initial_mask: Mask, recovery_px: int,
     settings: CleanupSettings,
 ) -> Body:  # fmt: skip
     """The final prediction as masks on the image, without small components, holes and one-pixel rims.
@@ -98,7 +98,7 @@ def to_body(
 
 
 def _align_with_image_edges(
-    prediction: CropPrediction, photo: np.ndarray, amodal_prob: np.ndarray, invisible: np.ndarray, *, sure: bool
+    prediction: CropPrediction, photo: ImageU8, amodal_prob: Probability, invisible: Mask, *, sure: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """Amodal and visible probability, (T, T) uint8 each, T >= S, with edges where the image has them.
 
@@ -139,7 +139,7 @@ def _align_with_image_edges(
     return whole, seen
 
 
-def trusted_pixels(initial: np.ndarray, visible: np.ndarray, settings: CleanupSettings) -> np.ndarray:
+def trusted_pixels(initial: Mask, visible: Mask, settings: CleanupSettings) -> np.ndarray:
     """(S, S) bool: where the given mask is kept as drawn. `initial`, `visible`: (S, S) bool, given and refined."""
     nowhere = np.zeros_like(initial)
     if mask_iou(initial, visible) < settings.min_trusted_iou:
@@ -153,7 +153,7 @@ def trusted_pixels(initial: np.ndarray, visible: np.ndarray, settings: CleanupSe
     return trusted
 
 
-def _clean_amodal(visible_prob: np.ndarray, amodal_prob: np.ndarray, settings: CleanupSettings) -> np.ndarray:
+def _clean_amodal(visible_prob: Probability, amodal_prob: Probability, settings: CleanupSettings) -> np.ndarray:
     """(S, S) float32 probabilities without small components, and without small holes in the hidden part."""
     amodal = amodal_prob >= 0.5
     kept = keep_large_components(amodal, settings.min_component_share)
@@ -168,14 +168,14 @@ def _clean_amodal(visible_prob: np.ndarray, amodal_prob: np.ndarray, settings: C
     return cleaned
 
 
-def _drop_small_components(mask: np.ndarray, min_area_px: float) -> np.ndarray:
+def _drop_small_components(mask: Mask, min_area_px: float) -> np.ndarray:
     pieces = connected_components(mask)
     if pieces.count == 0:
         return mask
     return pieces.paint(pieces.areas_px >= min(min_area_px, pieces.areas_px.max()))
 
 
-def _drop_thin_rims(invisible: np.ndarray, amodal: np.ndarray) -> np.ndarray:
+def _drop_thin_rims(invisible: Mask, amodal: Mask) -> np.ndarray:
     """Drop what is under three pixels thick along the outer edge: two contours that differ by a pixel.
 
     Thin things inside the silhouette, a pole or a strap across the body, stay.

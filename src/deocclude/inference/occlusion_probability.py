@@ -35,13 +35,13 @@ class HiddenCalibration(NamedTuple):
 UNCALIBRATED = HiddenCalibration(bias=-3 * float(np.log(HIDDEN_SHARE)), by_mask=3.0, by_probability=0.0)
 
 
-def probable_share(visible_prob: np.ndarray, amodal_prob: np.ndarray) -> float:
+def probable_share(visible_prob: Probability, amodal_prob: Probability) -> float:
     """Share of the body that is hidden, by probability: both (S, S) in [0, 1], amodal at least visible. 0 to 1."""
     whole = float(amodal_prob.sum())
     return float((amodal_prob - visible_prob).clip(0).sum()) / whole if whole > 0 else 0.0
 
 
-def fit_calibration(mask_shares: np.ndarray, probable_shares: np.ndarray, hidden: np.ndarray) -> HiddenCalibration:
+def fit_calibration(mask_shares: np.ndarray, probable_shares: np.ndarray, hidden: Mask) -> HiddenCalibration:
     """The calibration of N people whose answers are known: shares (N,) in [0, 1], hidden (N,) bool.
 
     Newton's method on the logistic loss with a slight pull towards zero slopes. Raises UsageError when all are hidden

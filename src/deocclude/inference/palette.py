@@ -20,7 +20,7 @@ _SHARPNESS = 2.0  # the power of the probabilities by which colours are mixed; m
 
 
 def draw_to_palette(
-    guess: np.ndarray, visible: np.ndarray, amodal: np.ndarray, visible_parsing: np.ndarray, amodal_parsing: np.ndarray
+    guess: ImageU8, visible: Mask, amodal: Mask, visible_parsing: Probability, amodal_parsing: Probability
 ) -> np.ndarray:
     """A smooth guess of a body whose hidden part has the colours of its visible one.
 
@@ -51,7 +51,7 @@ def draw_to_palette(
     return np.where(visible[..., None], guess, np.rint(moved).clip(0, 255).astype(np.uint8))
 
 
-def _main_colours(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _main_colours(pixels: ImageU8) -> tuple[np.ndarray, np.ndarray]:
     """Lloyd's k-means from the farthest points: (K, 3) float32 colours, and (N,) which of them each pixel is nearest
     to. pixels: (N, 3) float32."""
     chosen = [len(pixels) // 2]
@@ -68,6 +68,6 @@ def _main_colours(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return colours, _squares(pixels, colours).argmin(1)
 
 
-def _squares(pixels: np.ndarray, colours: np.ndarray) -> np.ndarray:
+def _squares(pixels: ImageU8, colours: Float32) -> np.ndarray:
     """(N, K) squared distances of (N, 3) pixels to (K, 3) colours."""
     return ((pixels[:, None] - colours) ** 2).sum(-1)

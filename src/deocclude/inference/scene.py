@@ -24,13 +24,13 @@ class Scene:
     truncations: which edges of the user's image truncate each body.
     """
 
-    photo: np.ndarray
+    photo: ImageU8
     bodies: dict[int, Body]
     truncations: dict[int, Truncation]
     photo_region: Region | None = None
 
     @classmethod
-    def of(cls, photo: np.ndarray, bodies: dict[int, Body]) -> Scene:
+    def of(cls, photo: ImageU8, bodies: dict[int, Body]) -> Scene:
         """The scene of an image as it is."""
         size_hw = photo.shape[:2]
         return cls(photo, bodies, {i: find_truncation(body.amodal, body.region, size_hw) for i, body in bodies.items()})
@@ -66,7 +66,7 @@ def extend(
 
 
 def _extended(
-    body: Body, picture: np.ndarray, canvas: Canvas, complete: MaskCompletion, size_hw: tuple[int, int]
+    body: Body, picture: ImageU8, canvas: Canvas, complete: MaskCompletion, size_hw: tuple[int, int]
 ) -> Body | None:
     """A body completed on the canvas; None where nothing of it is visible there."""
     visible = np.zeros(size_hw, bool)

@@ -35,7 +35,7 @@ def polygons_to_mask(polygons_xy: Sequence[np.ndarray], size_hw: tuple[int, int]
     return mask
 
 
-def _unite_polygon(mask: np.ndarray, corners_xy: np.ndarray) -> None:
+def _unite_polygon(mask: Mask, corners_xy: Float) -> None:
     """Set a polygon's pixels in an (H, W) bool mask, in place: each row flips between in and out where edges cross."""
     height, width = mask.shape
     x0, y0 = corners_xy.T

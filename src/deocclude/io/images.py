@@ -31,7 +31,7 @@ _open_lock = threading.Lock()
 class Photo(NamedTuple):
     """A photo's pixels, and the ICC profile that says what colours they are; None: sRGB is meant."""
 
-    pixels: np.ndarray  # (H, W, 3) uint8, upright, read-only
+    pixels: ImageU8  # (H, W, 3) uint8, upright, read-only
     icc_profile: bytes | None = None
 
 
@@ -84,7 +84,7 @@ def load_mask(source: ImageSource, *, of_full_scale: bool = False) -> np.ndarray
 
 
 def save_image(
-    pixels: np.ndarray, path: str | Path, palette: np.ndarray | None = None, icc_profile: bytes | None = None,
+    pixels: ImageU8, path: str | Path, palette: np.ndarray | None = None, icc_profile: bytes | None = None,
     exif: Image.Exif | None = None,
 ) -> Path:  # fmt: skip
     """Write pixels to `path` in the format of its ending; missing folders are made. Returns the path.
@@ -109,7 +109,7 @@ def save_image(
     return write_whole(path, lambda file: image.save(file, format=file_format, **options))
 
 
-def to_image(pixels: np.ndarray, palette: np.ndarray | None = None) -> Image.Image:
+def to_image(pixels: ImageU8, palette: np.ndarray | None = None) -> Image.Image:
     """What `save_image` writes of these arrays, as a Pillow image. Raises InputError for another array."""
     whole = pixels.dtype in (np.uint8, np.bool_) and pixels.ndim == 2
     if not (whole or (pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[2] in (3, 4))):
@@ -237,7 +237,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _to_8_bit(values: np.ndarray) -> np.ndarray:
+def _to_8_bit(values: Float32) -> np.ndarray:
     """Grey values of 16 bits (or 32 that hold 16), or floats from 0 to 1, as uint8."""
     top = float(values.max())
     if values.dtype.kind == "f":
@@ -251,7 +251,7 @@ def _has_alpha(image: Image.Image) -> bool:
     return image.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in image.info
 
 
-def _upper_half(values: np.ndarray, of_full_scale: bool) -> np.ndarray:
+def _upper_half(values: Float32, of_full_scale: bool) -> np.ndarray:
     top = values.max()
     if top <= 0:
         return np.zeros(values.shape, dtype=bool)

@@ -26,7 +26,7 @@ class Layer:
     """A picture at a place of a larger one."""
 
     name: str
-    pixels: np.ndarray = field(repr=False)  # (h, w, 4) uint8 RGB and straight alpha, or (h, w, 3) uint8 RGB, opaque
+    pixels: ImageU8 = field(repr=False)  # (h, w, 4) uint8 RGB and straight alpha, or (h, w, 3) uint8 RGB, opaque
     left_top: tuple[int, int] = (0, 0)  # of its first pixel, in pixels of the larger picture; it may lie outside
 
     def __post_init__(self) -> None:
@@ -37,7 +37,7 @@ def save_layers(
     path: str | Path,
     layers: Sequence[Layer],
     size_hw: tuple[int, int],
-    merged: np.ndarray,
+    merged: ImageU8,
     icc_profile: bytes | None = None,
     comment: str = "",
 ) -> Path:
@@ -98,6 +98,6 @@ def _entry(name: str) -> zipfile.ZipInfo:
     return entry
 
 
-def _check_pixels(what: str, pixels: np.ndarray) -> None:
+def _check_pixels(what: str, pixels: ImageU8) -> None:
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in (3, 4) or pixels.size == 0:
         raise DeoccludeError(f"{what} must be (H, W, 3) or (H, W, 4) uint8, got {pixels.shape} {pixels.dtype}")

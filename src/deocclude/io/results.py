@@ -34,7 +34,7 @@ _LABELS = {"content": "deoccluded", "layers": "deoccluded", "json": "deoccluded"
 class Picture(NamedTuple):
     """Pixels to write; what their labels look like, or what colours they are. Masks have neither."""
 
-    pixels: np.ndarray
+    pixels: ImageU8
     palette: np.ndarray | None = None
     icc_profile: bytes | None = None
 

@@ -43,7 +43,7 @@ class PeopleFinder:
         return self._settings.min_score
 
     def __call__(
-        self, photo: np.ndarray, *, min_score: float | None = None, min_height_px: float = 0.0
+        self, photo: ImageU8, *, min_score: float | None = None, min_height_px: float = 0.0
     ) -> list[Detection]:
         """The people of a photo, (H, W, 3) uint8 RGB, by descending score; `min_score`: in place of the settings'."""
         least = self.min_score if min_score is None else min_score
@@ -52,7 +52,7 @@ class PeopleFinder:
 
 
 def find_boxes(
-    network: Callable[..., dict[str, np.ndarray]], photo: np.ndarray, settings: DetectorSettings = DetectorSettings(),
+    network: Callable[..., dict[str, np.ndarray]], photo: ImageU8, settings: DetectorSettings = DetectorSettings(),
     *, average: bool = True,
 ) -> list[Detection]:  # fmt: skip
     """The people of a photo, by descending score, after non-maximum suppression.
@@ -70,7 +70,7 @@ def find_boxes(
 
 
 def _predict(
-    network: Callable[..., dict[str, np.ndarray]], image: np.ndarray, average: bool
+    network: Callable[..., dict[str, np.ndarray]], image: ImageU8, average: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """Centre (h, w) and sides (4, h, w) of an input (1, 3, H, W); the mean of it and its mirror image."""
     maps = network(image=np.concatenate([image, image[..., ::-1]]) if average else image)
@@ -82,7 +82,7 @@ def _predict(
     return (centre[0] + centre[1, :, ::-1]) / 2, np.sqrt(sides[0] * left_right_swapped)
 
 
-def fit_photo(photo: np.ndarray, size_px: int) -> tuple[np.ndarray, np.ndarray]:
+def fit_photo(photo: ImageU8, size_px: int) -> tuple[np.ndarray, np.ndarray]:
     """A photo as the detector takes it, and (x, y) input pixels a photo pixel.
 
     photo: (H, W, 3) uint8 -> (1, 3, h, w) float32 in [0, 1], at the upper left, its longer side at `size_px`; grey
@@ -102,7 +102,7 @@ def fit_photo(photo: np.ndarray, size_px: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def decode(
-    centre: np.ndarray, sides: np.ndarray, stride: int, min_score: float = DetectorSettings.min_score
+    centre: Float32, sides: Float32, stride: int, min_score: float = DetectorSettings.min_score
 ) -> tuple[np.ndarray, np.ndarray]:
     """Boxes (N, 4) float32 in input pixels and scores (N,) from the network's maps, by descending score.
 
@@ -119,12 +119,12 @@ def decode(
     return boxes.astype(np.float32), scores[order].astype(np.float32)
 
 
-def _neighbourhood_max(values: np.ndarray) -> np.ndarray:
+def _neighbourhood_max(values: Float32) -> np.ndarray:
     """Largest value of each cell's 3x3 neighbourhood, (h, w)."""
     padded = np.pad(values, 1, constant_values=-np.inf)
     across = np.maximum(np.maximum(padded[:, :-2], padded[:, 1:-1]), padded[:, 2:])
     return np.maximum(np.maximum(across[:-2], across[1:-1]), across[2:])
 
 
-def _is_large_enough(box_xyxy: np.ndarray) -> bool:
+def _is_large_enough(box_xyxy: Float) -> bool:
     return bool((box_xyxy[2:] - box_xyxy[:2] >= _MIN_BOX_PX).all())

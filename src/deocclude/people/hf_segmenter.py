@@ -71,7 +71,7 @@ class HfSegmenter:
         with self._lock:
             self._open()
 
-    def __call__(self, image: np.ndarray, /) -> list[Instance]:
+    def __call__(self, image: ImageU8, /) -> list[Instance]:
         """People in a photo, (H, W, 3) uint8 RGB. Raises what `load` does, and InputError for another array."""
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
             raise InputError(f"the photo must be a uint8 array, got {kind_of(image)}")
@@ -108,7 +108,7 @@ class _Opened:
     device: str
     person_ids: frozenset[int]
 
-    def segment(self, image: np.ndarray, min_score: float) -> list[tuple[int, float, np.ndarray]]:
+    def segment(self, image: ImageU8, min_score: float) -> list[tuple[int, float, np.ndarray]]:
         """Instances of every class: label id, score, and an (h, w) bool mask of the network's own size."""
         import torch
 
@@ -135,7 +135,7 @@ def _instances(result: dict[str, Any]) -> Iterator[tuple[int, float, np.ndarray]
         yield int(segment["label_id"]), float(segment["score"]), mask.numpy()
 
 
-def _resized(mask: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
+def _resized(mask: Mask, size_hw: tuple[int, int]) -> np.ndarray:
     """An (h, w) bool mask as one of the photo's size, its edge smooth."""
     if mask.shape == size_hw:
         return mask

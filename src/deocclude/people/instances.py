@@ -45,7 +45,7 @@ class Found(Protocol):
 class Instance:
     """One person found in a photo. Raises InputError for a mask or a score that breaks what is said here."""
 
-    mask: np.ndarray = field(repr=False)  # (H, W) bool, at least one True; held as a read-only view, not copied
+    mask: Mask = field(repr=False)  # (H, W) bool, at least one True; held as a read-only view, not copied
     score: float = 1.0  # 0 to 1: how sure the finder is
     box_xyxy: tuple[int, int, int, int] = field(init=False)  # around the mask, in pixels, end excluded
 
@@ -79,7 +79,7 @@ class Instance:
 class Segmenter(Protocol):
     """Finds people in a photo. Any callable will do: what it returns goes through `as_instances`."""
 
-    def __call__(self, image: np.ndarray, /) -> Sequence[Instance]:
+    def __call__(self, image: ImageU8, /) -> Sequence[Instance]:
         """`image`: (H, W, 3) uint8 RGB. Returns one instance a person, in any order, masks of the image's size."""
         ...
 

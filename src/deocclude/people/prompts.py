@@ -38,7 +38,7 @@ def in_crowded_boxes(prompts: Sequence[Prompt], min_iou: float) -> list[bool]:
     return (overlap >= min_iou).any(1).tolist()
 
 
-def check_prompt(mask: np.ndarray, size_hw: tuple[int, int], name: str) -> np.ndarray:
+def check_prompt(mask: Mask, size_hw: tuple[int, int], name: str) -> np.ndarray:
     """A mask as (H, W) bool. Raises InputError unless it is bool or 0/255 (or 0/1) uint8, of that size, not empty."""
     mask = check_mask(mask, size_hw, name)
     if not mask.any():

@@ -23,7 +23,7 @@ from deocclude.people.prompts import Prompt
 
 
 def complete_prompt(
-    complete: MaskCompletion, photo: np.ndarray, prompt: Prompt, settings: InferenceSettings, *, is_user_prompt: bool,
+    complete: MaskCompletion, photo: ImageU8, prompt: Prompt, settings: InferenceSettings, *, is_user_prompt: bool,
     crowded: bool,
 ) -> Body | None:  # fmt: skip
     """The body of one prompt; None for a detection that holds no person, or whose score is too low.
@@ -40,7 +40,7 @@ def complete_prompt(
 
 
 def resolve(
-    complete: MaskCompletion, photo: np.ndarray, found: Sequence[tuple[Prompt, Body]], settings: InferenceSettings,
+    complete: MaskCompletion, photo: ImageU8, found: Sequence[tuple[Prompt, Body]], settings: InferenceSettings,
     *, are_user_prompts: bool,
 ) -> list[Body]:  # fmt: skip
     """One body a person, visible masks disjoint. Detected people are ordered from left to right.
@@ -62,7 +62,7 @@ def resolve(
 
 
 def _residual_of(
-    complete: MaskCompletion, photo: np.ndarray, settings: InferenceSettings
+    complete: MaskCompletion, photo: ImageU8, settings: InferenceSettings
 ) -> Callable[[Prompt, Body], Body | None]:
     """A function that finds the person in a box beside one who is known; None where nobody fills the box."""
 
