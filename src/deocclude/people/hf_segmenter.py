@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -43,7 +43,7 @@ class HfSegmenter:
     def __init__(
         self,
         model: str,
-        device: Literal["auto", "cpu", "cuda"] = "auto",
+        device: str = "auto",
         min_score: float = 0.5,
         offline: bool = False,
     ) -> None:
