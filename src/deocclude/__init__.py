@@ -1,11 +1,11 @@
-"""deocclude: a photo goes in, every partly hidden person comes out whole.
+"""deocclude: human de-occlusion. A photo goes in, every partly hidden person comes out whole.
 
     import deocclude
     pipe = deocclude.load("base")
     result = pipe("photo.jpg", masks=[mask])
     result.people[0].rgba
 
-Importing the package costs next to nothing: each public name is fetched from its module when it is first read.
+Importing the package is cheap: each public name is imported from its module when it is first read.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ __all__ = [
     "save_image",
 ]
 
-_HOME_OF = {
+_MODULE_OF = {
     "PARSING_NAMES": "types",
     "ConfigError": "errors",
     "DeoccludeError": "errors",
@@ -73,9 +73,9 @@ _HOME_OF = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"deocclude.{_HOME_OF[name]}"), name)
+    return getattr(importlib.import_module(f"deocclude.{_MODULE_OF[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -1,6 +1,6 @@
-"""The errors that this package raises on purpose, each with the exit code that the command line gives it.
+"""The package's errors, each with the exit code of the command line.
 
-Every message is one line: what was expected, what came, and which file where there is one.
+Every message is one line: what was expected, what was given, and the file where there is one.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 
 class DeoccludeError(Exception):
-    """Base of all errors of this package; catch it to catch them all."""
+    """Base class of all errors of this package."""
 
     exit_code: int = 1
 
@@ -22,11 +22,11 @@ class InputError(DeoccludeError):
 
 
 class NoPersonError(InputError):
-    """A mask or box of which not a pixel of a person is left: an error for who points there, nobody for a finder."""
+    """A prompt without a pixel of a person: an error for a user's prompt, while a detection is dropped."""
 
 
 class UsageError(DeoccludeError):
-    """A call that asks for something that does not exist or does not fit together."""
+    """A call with an unknown option, or with options that exclude each other."""
 
     exit_code = 2
 
@@ -42,19 +42,19 @@ class WeightsError(DeoccludeError):
 
 
 class DeviceError(DeoccludeError):
-    """A device that was asked for by name and cannot be used here."""
+    """A device that was requested by name and is not available."""
 
     exit_code = 4
 
 
 class MissingPackageError(DeoccludeError):
-    """Something that needs a package which no extra of ours installs, as it belongs to where data or models lie."""
+    """A feature that needs a package outside the package's extras, such as a model's own dependency."""
 
     exit_code = 4
 
 
 class MissingExtraError(MissingPackageError):
-    """A command that needs an optional part of the package.
+    """A feature that needs an optional extra of the package.
 
     >>> str(MissingExtraError("training", "train"))
     'training needs the extra [train]: pip install "deocclude[train]"'
@@ -65,17 +65,17 @@ class MissingExtraError(MissingPackageError):
 
 
 class TrainingError(DeoccludeError):
-    """Training cannot go on, for example because the loss is not finite."""
+    """Training cannot continue, for example because the loss is not finite."""
 
 
 def kind_of(value: Any) -> str:
-    """What came, for an error: the type of a value, or of an array's entries."""
+    """The type of a value, or of an array's elements, for error messages."""
     dtype = getattr(value, "dtype", None)
     return type(value).__name__ if dtype is None else str(dtype)
 
 
 def shown(value: Any) -> str:
-    """A value for an error, in at most 80 letters."""
-    # shortened before it is written out: a list may have a million entries
+    """A value for error messages, in at most 80 characters."""
+    # shortened before formatting: a list may have a million entries
     text = reprlib.repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,7 +1,7 @@
-"""Result and Person: what comes back for a photo. Frozen, checked once, and cheap to hold.
+"""Result and Person: what the pipeline returns for an image. Frozen, checked once, and small in memory.
 
-A person's arrays are kept for the part of the photo that the body covers; the properties lay them out at the
-photo's size when they are read. Read a property once and keep it when you use it often.
+A person's arrays are stored for the body's region of the image; the properties lay them out at the image's size when
+they are read. Read a property once and keep its value where it is used often.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from deocclude.errors import DeoccludeError
+from deocclude.imaging.arrays import ImageU8, Labels, Mask, Probability, ProbabilityU8, Scalar
 from deocclude.imaging.boxes import mask_to_box_xyxy
 from deocclude.imaging.compositing import cut_out, paste_hidden_box, tint_person
 from deocclude.imaging.crop import Region
@@ -43,24 +45,25 @@ PARSING_NAMES: tuple[str, ...] = (
 
 @dataclass(frozen=True, eq=False)
 class Person:
-    """One person of a photo, whole. Public arrays have the upright photo's size (H, W); visible is a subset of amodal.
+    """One person of an image, with masks, body parts and recovered appearance of the whole body.
 
-    The `*_part` fields hold the values inside `region` (h, w): the body's box with a small margin.
+    Public arrays have the upright image's size (H, W); visible is a subset of amodal. The `*_part` fields hold the
+    values inside `region` (h, w), the body's box with a small margin.
     """
 
-    id: int  # 1 for the first prompt, then counting up
-    score: float  # 0 to 1: how sure the network is of the visible part, and whoever found the person of that
-    hidden_probability: float  # 0 to 1: that more than 5 % of the body is hidden
-    photo: np.ndarray = field(repr=False)  # (H, W, 3) uint8
+    id: int  # from 1
+    score: float  # 0 to 1: mean visible probability times the detector's or segmenter's score
+    hidden_probability: float  # 0 to 1: probability that more than 5 % of the body is hidden
+    photo: ImageU8 = field(repr=False)  # (H, W, 3) uint8
     region: Region = field(repr=False)
-    visible_part: np.ndarray = field(repr=False)  # (h, w) bool
-    amodal_part: np.ndarray = field(repr=False)  # (h, w) bool
-    amodal_prob_part: np.ndarray = field(repr=False)  # (h, w) uint8, 255 = certainly the person
-    parsing_part: np.ndarray = field(repr=False)  # (h, w) uint8
-    hidden_region: Region = field(repr=False)  # the box of what is hidden; empty when nothing is
-    hidden_rgb: np.ndarray = field(repr=False)  # (h', w', 3) uint8 recovered appearance inside hidden_region
-    # the photo's edges that cut the body, where the picture was extended beyond them; None: the picture's own
-    cut_edges: tuple[str, ...] | None = None
+    visible_part: Mask = field(repr=False)  # (h, w) bool
+    amodal_part: Mask = field(repr=False)  # (h, w) bool
+    amodal_prob_part: ProbabilityU8 = field(repr=False)  # (h, w) uint8, 255 = certain
+    parsing_part: Labels = field(repr=False)  # (h, w) uint8
+    hidden_region: Region = field(repr=False)  # the hidden part's box; empty where nothing is hidden
+    hidden_rgb: ImageU8 = field(repr=False)  # (h', w', 3) uint8: recovered colours of `hidden_region`
+    # borders of the photo that truncate the body, where the image extends beyond them; None: the image's own borders
+    truncating_edges: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         size_hw = self.photo.shape[:2]
@@ -83,27 +86,27 @@ class Person:
             getattr(self, name).flags.writeable = False
 
     @property
-    def visible_mask(self) -> np.ndarray:
-        """(H, W) bool: pixels of the person that can be seen."""
+    def visible_mask(self) -> Mask:
+        """(H, W) bool: the visible (modal) mask."""
         return self._spread(self.visible_part)
 
     @property
-    def amodal_mask(self) -> np.ndarray:
-        """(H, W) bool: the whole person, seen or not, inside the photo."""
+    def amodal_mask(self) -> Mask:
+        """(H, W) bool: the whole person, visible or occluded, inside the image."""
         return self._spread(self.amodal_part)
 
     @property
-    def invisible_mask(self) -> np.ndarray:
-        """(H, W) bool: amodal and not visible."""
+    def invisible_mask(self) -> Mask:
+        """(H, W) bool: the hidden part, amodal and not visible."""
         return self._spread(self._invisible_part)
 
     @property
-    def amodal_prob(self) -> np.ndarray:
-        """(H, W) float32, 0 to 1 in steps of 1/255: how likely a pixel is the person; 0 away from the body."""
-        return self._spread(self.amodal_prob_part.astype(np.float32) / 255)
+    def amodal_prob(self) -> Probability:
+        """(H, W) float32, 0 to 1 in steps of 1/255: amodal probability; 0 away from the body."""
+        return self._spread(self.amodal_prob_part.astype(np.float32) / np.float32(255))
 
     @property
-    def parsing(self) -> np.ndarray:
+    def parsing(self) -> Labels:
         """(H, W) uint8: body part or garment of every amodal pixel, an index into `parsing_names`; 0 elsewhere."""
         return self._spread(self.parsing_part)
 
@@ -113,20 +116,20 @@ class Person:
         return PARSING_NAMES
 
     @property
-    def content(self) -> np.ndarray:
-        """(H, W, 3) uint8: the photo with this person's hidden part recovered, and no other pixel changed."""
-        picture = self.photo.copy()
+    def content(self) -> ImageU8:
+        """(H, W, 3) uint8: the image with this person's hidden part recovered; every other pixel is unchanged."""
+        picture: ImageU8 = self.photo.copy()
         self.paint_onto(picture)
         return picture
 
     @property
-    def rgba(self) -> np.ndarray:
+    def rgba(self) -> ImageU8:
         """(H, W, 4) uint8: the whole person cut out with a soft edge, straight alpha; 0 everywhere else."""
         return self._spread(self.rgba_part)
 
     @property
-    def rgba_part(self) -> np.ndarray:
-        """(h, w, 4) uint8: `rgba` inside `region` alone."""
+    def rgba_part(self) -> ImageU8:
+        """(h, w, 4) uint8: `rgba` inside `region`."""
         region = self.region
         hidden = np.zeros((*region.size_hw, 3), dtype=np.uint8)
         if not self.hidden_region.is_empty:
@@ -141,30 +144,39 @@ class Person:
         return x0 + left, y0 + top, x1 + left, y1 + top
 
     @property
-    def cut_by(self) -> tuple[str, ...]:
-        """The edges of the photo that cut the body: any of top, left, bottom, right."""
-        if self.cut_edges is not None:
-            return self.cut_edges
+    def truncated_by(self) -> tuple[str, ...]:
+        """The image borders that truncate the body: any of top, left, bottom, right."""
+        if self.truncating_edges is not None:
+            return self.truncating_edges
         return find_truncation(self.amodal_part, self.region, self.photo.shape[:2]).edges
 
     @property
+    def cut_by(self) -> tuple[str, ...]:
+        """Earlier name of `truncated_by`."""
+        return self.truncated_by
+
+    @property
     def hidden_fraction(self) -> float:
-        """Invisible pixels over amodal pixels, 0 to 1."""
+        """Hidden pixels over amodal pixels, 0 to 1."""
         return float(1 - np.count_nonzero(self.visible_part) / np.count_nonzero(self.amodal_part))
 
-    def paint_onto(self, picture: np.ndarray) -> None:
-        """Paint the hidden part, and nothing else, into an (H, W, 3) uint8 picture of the photo's size, in place."""
+    def paint_onto(self, picture: ImageU8) -> None:
+        """Paint the hidden part, and no other pixel, into an image, in place.
+
+        Args:
+            picture: (H, W, 3) uint8, of the image's size.
+        """
         paste_hidden_box(
             picture[self.region.slices], self.hidden_region.counted_from(self.region), self.hidden_rgb,
             self._invisible_part, self.amodal_part,
         )  # fmt: skip
 
     @property
-    def _invisible_part(self) -> np.ndarray:
+    def _invisible_part(self) -> Mask:
         return self.amodal_part & ~self.visible_part
 
-    def _spread(self, part: np.ndarray) -> np.ndarray:
-        """Lay out an (h, w, ...) array of the region on zeros of the photo's size."""
+    def _spread(self, part: NDArray[Scalar]) -> NDArray[Scalar]:
+        """Lay out an (h, w, ...) array of the region on zeros of the image's size."""
         whole = np.zeros((*self.photo.shape[:2], *part.shape[2:]), dtype=part.dtype)
         whole[self.region.slices] = part
         return whole
@@ -172,17 +184,17 @@ class Person:
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """What was recovered from one photo."""
+    """Everything recovered from one image."""
 
-    image: np.ndarray = field(repr=False)  # (H, W, 3) uint8 RGB, upright, read-only
+    image: ImageU8 = field(repr=False)  # (H, W, 3) uint8 RGB, upright, read-only
     people: tuple[Person, ...]
     timings: Mapping[str, float]  # seconds by stage, and "total"
     device: str  # "cpu" or "cuda": where the networks ran
     model: str
-    icc_profile: bytes | None = field(default=None, repr=False)  # of the photo's file; pictures are saved with it
-    # where the photo lies in `image` when that was extended for people whom its edge cuts (uncrop), black beyond it
+    icc_profile: bytes | None = field(default=None, repr=False)  # of the photo's file; images are saved with it
+    # the photo's place in `image`, where that was extended (uncrop) and is black beyond the photo
     photo_region: Region | None = None
-    # who hides whom among all who were found, whether chosen, and completed, or not; None: as the people's masks say
+    # occlusions of all detected people, chosen or not, completed or not; None: computed from the masks of `people`
     occlusions: tuple[Occlusion, ...] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -194,7 +206,7 @@ class Result:
         object.__setattr__(self, "timings", MappingProxyType(dict(self.timings)))
 
     def __getstate__(self) -> dict[str, Any]:
-        # a read-only view of a dict cannot be pickled, which is how a pool of processes hands results back
+        # a read-only view of a dict cannot be pickled; process pools return results by pickle
         return self.__dict__ | {"timings": dict(self.timings)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -202,16 +214,16 @@ class Result:
 
     @property
     def photo_bbox(self) -> tuple[int, int, int, int] | None:
-        """The photo's place in a picture that was extended: x, y, width, height in pixels; None in any other."""
+        """The photo's place in an extended image: x, y, width, height in pixels; None in any other image."""
         if (photo := self.photo_region) is None:
             return None
         return photo.left, photo.top, *photo.size_hw[::-1]
 
     @cached_property
     def order(self) -> tuple[Occlusion, ...]:
-        """Who hides whom, for each pair of people at most once: `front` and `behind` are ids. Largest area first.
+        """Pairwise occlusions, at most one for each pair of people, by descending area; `front` and `behind` are ids.
 
-        Of everybody found, those too who were not chosen (`person`), and are not in `people`.
+        They cover all detected people, including those that were not chosen (`person`) and are not in `people`.
         """
         if self.occlusions is not None:
             return self.occlusions
@@ -220,46 +232,46 @@ class Result:
 
     @cached_property
     def back_to_front(self) -> tuple[Person, ...]:
-        """The people by depth, the furthest first; where people hide each other in a circle, the least of it yields."""
+        """The people by depth, the furthest first. Of a cycle of occlusions, the smallest is ignored."""
         by_id = {person.id: person for person in self.people}
         feet_y = [person.box_xyxy[3] for person in self.people]
         return tuple(by_id[number] for number in back_to_front(list(by_id), self.order_of_people, feet_y))
 
     @property
     def order_of_people(self) -> list[Occlusion]:
-        """`order` of whom `people` holds."""
+        """`order`, restricted to the people of `people`."""
         ids = {person.id for person in self.people}
         return [pair for pair in self.order if {pair.front, pair.behind} <= ids]
 
     @property
-    def content(self) -> np.ndarray:
-        """(H, W, 3) uint8: the photo with everyone's hidden part painted in, the furthest person first.
+    def content(self) -> ImageU8:
+        """(H, W, 3) uint8: the image with every hidden part painted in, the furthest person first.
 
-        What a person hides of another stays hidden, as it would be with the other occluders gone; `Person.content`
-        shows one person's hidden part whatever is in front of it.
+        A part that one person occludes of another stays hidden, as it would be without the other occluders.
+        `Person.content` shows one person's hidden part regardless of the people in front of it.
         """
-        picture = self.image.copy()
+        picture: ImageU8 = self.image.copy()
         for person in self.back_to_front:
             person.paint_onto(picture)
-            if len(self.people) > 1:  # who is nearer covers what was painted of those behind
-                seen = person.visible_part
-                picture[person.region.slices][seen] = self.image[person.region.slices][seen]
+            if len(self.people) > 1:  # a nearer person covers the painted parts of the people behind
+                visible = person.visible_part
+                picture[person.region.slices][visible] = self.image[person.region.slices][visible]
         if self.photo_region is not None:
-            self._paint_beyond_photo(picture)
+            self._paint_beyond_photo(picture, self.photo_region)
         return picture
 
-    def _paint_beyond_photo(self, picture: np.ndarray) -> None:
-        """Bodies beyond the photo, in place: colours as in cut-outs, not faded into a background that is not there."""
+    def _paint_beyond_photo(self, picture: ImageU8, photo_region: Region) -> None:
+        """Paint bodies beyond the photo, in place, in the colours of cut-outs: no background is there to fade into."""
         beyond = np.ones(picture.shape[:2], bool)
-        beyond[self.photo_region.slices] = False
+        beyond[photo_region.slices] = False
         for person in self.back_to_front:
             cut_out_part, here = person.rgba_part, person.region.slices
             painted = beyond[here] & (cut_out_part[..., 3] > 0)
             picture[here][painted] = cut_out_part[..., :3][painted]
 
     @property
-    def alpha(self) -> np.ndarray:
-        """(H, W) uint8: 255 where `content` is photo or body; 0 beyond the photo of an extended picture."""
+    def alpha(self) -> ProbabilityU8:
+        """(H, W) uint8: 255 where `content` is photo or body; 0 beyond the photo of an extended image."""
         if self.photo_region is None:
             return np.full(self.image.shape[:2], 255, np.uint8)
         alpha = np.zeros(self.image.shape[:2], np.uint8)
@@ -268,43 +280,57 @@ class Result:
         alpha[self.photo_region.slices] = 255
         return alpha
 
-    def overlay(self) -> np.ndarray:
-        """(H, W, 3) uint8: the photo with each person tinted, blue where seen, orange where recovered."""
-        picture = self.image.copy()
+    def overlay(self) -> ImageU8:
+        """(H, W, 3) uint8: the image with each person tinted, blue where visible, orange where recovered."""
+        picture: ImageU8 = self.image.copy()
         outline_px = max(1, round(max(picture.shape[:2]) / 600))
         for person in self.people:
             tint_person(picture[person.region.slices], person.visible_part, person._invisible_part, outline_px)
         return picture
 
     def layers(self) -> list[Layer]:
-        """The photo taken apart, bottom to top: the background without people, then each person whole, by depth.
+        """The image as layers, bottom to top: the background without people, then each whole person by depth.
 
-        The background is the photo with all people filled in, together with the rim around them (`rim_px`), so that no
-        outline stays behind when a person is moved. People are as in `Person.rgba`, cropped to their region.
+        The background is filled where people are and in the rim around them (`rim_px`): no outline remains when a
+        person is moved. People are as in `Person.rgba`, cropped to their region.
         """
-        from deocclude.io.results import to_layers  # files are above results: a late import
+        from deocclude.io.results import to_layers  # a late import: io is above this module
 
         return to_layers(self)
 
     def to_coco(self, file_name: str = "") -> dict[str, Any]:
-        """COCO's dictionary of this photo: one annotation a person, with the amodal mask as `segmentation`.
+        """The image as a COCO document: one annotation for each person, with the amodal mask as `segmentation`.
 
-        Masks are compressed run lengths, `bbox` is (x, y, width, height) of the whole person, `area` its pixels.
-        Beside COCO's own keys: `visible_segmentation`, `hidden_fraction`, `hidden_probability`, `cut_by` (edges),
-        `score`, `depth` (0 is the furthest person) and, for the photo, `occlusions`: who hides whom, by annotation ids;
-        `photo_bbox`, where the picture was extended: the photo's place in it.
+        Masks are compressed run lengths, `bbox` is (x, y, width, height) of the whole person, `area` its pixels. Keys
+        beside COCO's own: `visible_segmentation`, `hidden_fraction`, `hidden_probability`, `cut_by` (the values of
+        `truncated_by`), `score`, `depth` (0 is the furthest person); for the image `occlusions`, pairs of annotation
+        ids; for an extended image `photo_bbox`, the photo's place in it.
+
+        Args:
+            file_name: the image's `file_name`.
         """
         from deocclude.io.results import to_coco
 
         return to_coco(self, file_name)
 
     def save(self, folder: str | Path, what: Sequence[str] = ("content", "rgba"), stem: str = "photo") -> list[Path]:
-        """Write pictures of this result into `folder`, which is made when missing, and return their paths.
+        """Save outputs of this result. Each file is complete or absent.
 
-        `what`: any of SAVE_KINDS, or coco for json. Names: `stem.deoccluded.png`, `stem.overlay.png`,
-        `stem.deoccluded.ora` for layers, `stem.deoccluded.json`, and for each person `stem.person1.rgba.png` and so on
-        with amodal, visible, invisible (black and white) and parsing (palette of labels). Each file is complete or
-        absent. Raises UsageError for an unknown kind, DeoccludeError when a file cannot be written.
+        Names: `stem.deoccluded.png`, `stem.overlay.png`, `stem.deoccluded.ora` for layers, `stem.deoccluded.json`, and
+        for each person `stem.person1.rgba.png` and so on, with amodal, visible, invisible (black and white) and parsing
+        (palette of labels).
+
+        Args:
+            folder: created where it is missing.
+            what: any kinds of SAVE_KINDS, or coco for json.
+            stem: beginning of the file names.
+
+        Returns:
+            The paths of the files.
+
+        Raises:
+            UsageError: an unknown kind.
+            DeoccludeError: a file cannot be written.
         """
         from deocclude.io.results import save
 

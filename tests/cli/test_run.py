@@ -88,10 +88,10 @@ def test_people_of_a_coco_file(desk: Desk, person) -> None:
     assert result.exit_code == 0 and "person 1: " in result.stdout
     people.write_text(json.dumps({"images": [image], "annotations": []}))
     result = desk.run(desk.photo, "--segmenter", f"coco:{people}", "--overwrite", "-o", desk.folder / "out")
-    assert result.exit_code == 0 and "photo.png: nobody found, " in result.stdout
+    assert result.exit_code == 0 and "photo.png: no people found, " in result.stdout
     found = ["--segmenter", f"coco:{people}", "--person", "largest", "--save", "rgba"]
     result = desk.run(desk.photo, *found, "-o", "-")
-    assert result.exit_code == 0 and "nobody found" in result.stderr and result.stdout_bytes == b""
+    assert result.exit_code == 0 and "no people found" in result.stderr and result.stdout_bytes == b""
 
 
 def test_where_the_photo_lies_in_an_extended_picture_is_said(desk: Desk, person) -> None:
@@ -99,7 +99,7 @@ def test_where_the_photo_lies_in_an_extended_picture_is_said(desk: Desk, person)
     Image.fromarray(person.amodal[:200]).save(desk.folder / "cut-mask.png")
     arguments = [desk.folder / "cut.png", "--mask", desk.folder / "cut-mask.png", "--uncrop", "-o", desk.folder / "out"]
     result = desk.run(*arguments)
-    assert "cut at the bottom" in result.stdout and ", the photo at 0,0" in result.stdout
+    assert "truncated at the bottom" in result.stdout and ", the photo at 0,0" in result.stdout
     report = json.loads(desk.run(*arguments, "--overwrite", "--json").stdout)
     assert report["photo_bbox"] == [0, 0, 640, 200] and report["size_wh"][0] == 640 and report["size_wh"][1] > 204
 
@@ -123,7 +123,8 @@ def test_people_of_a_transformers_model(desk: Desk, hf_folder: Path, monkeypatch
     assert "already done" in desk.run(desk.photo, *found, "-o", out).stderr
     assert len(opened) == 1, "nothing to do, nothing to read"
     # Without --min-score only those of whom it is sure; this one never is.
-    assert "nobody found" in desk.run(desk.photo, "--segmenter", f"hf:{hf_folder}", "-o", desk.folder / "sure").stdout
+    strict = desk.run(desk.photo, "--segmenter", f"hf:{hf_folder}", "-o", desk.folder / "sure")
+    assert "no people found" in strict.stdout
 
 
 def test_a_models_own_least_score_is_its_own_alone() -> None:
@@ -184,7 +185,7 @@ def test_everyone_is_found_without_a_prompt(desk: Desk, monkeypatch: pytest.Monk
     assert (desk.folder / "photo.person1.rgba.png").is_file() and (desk.folder / "photo.deoccluded.png").is_file()
     monkeypatch.setattr("deocclude.pipeline.Deoccluder._prompts", lambda *_: [])
     result = desk.run(desk.photo, "--save", "rgba", "--overwrite")
-    assert result.exit_code == 0 and "nobody found" in result.stdout
+    assert result.exit_code == 0 and "no people found" in result.stdout
 
 
 def test_json_lines(desk: Desk) -> None:

@@ -283,6 +283,6 @@ def test_a_name_may_be_as_long_as_names_can_be(tmp_path, picture):
 
 def test_what_is_no_picture_is_not_written(tmp_path):
     for pixels in (np.zeros((4, 4)), np.zeros((4, 4, 2), np.uint8), np.zeros((4, 4, 3), bool)):
-        with pytest.raises(InputError, match=r"a picture must be \(H, W\) bool or uint8"):
+        with pytest.raises(InputError, match=r"an image must be \(H, W\) bool or uint8"):
             save_image(pixels, tmp_path / "a.png")
     assert not any(tmp_path.iterdir())

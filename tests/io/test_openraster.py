@@ -180,7 +180,7 @@ def test_what_does_not_fit_is_refused(result, tmp_path):
     layers = [Layer("background", result.image)]
     for arguments, words in [
         ((layers, (20, 31), result.image), r"size \(20, 31\) \(HxW\), got \(20, 30\)"),
-        ((layers, (20, 30), result.image[..., 0]), "merged picture must be"),
+        ((layers, (20, 30), result.image[..., 0]), "merged image must be"),
         (([], (20, 30), result.image), "no layer"),
     ]:
         with pytest.raises(DeoccludeError, match=words):

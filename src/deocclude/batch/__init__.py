@@ -1,1 +1,1 @@
-"""Many images: what is planned, and how it is done."""
+"""Many photos: the plan of the work, and the work."""

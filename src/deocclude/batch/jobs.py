@@ -1,7 +1,6 @@
-"""Many photos in, many files out: which photo goes where, what is already done, and files that are whole or not there.
+"""Batches: jobs of a plan are run, and each photo gives a report.
 
-Planning touches no pixels: `plan_jobs` fails before any work when two photos would land on one file. `run_jobs` then
-works through the plan; a photo that fails does not stop the others.
+A photo that fails does not stop the others. Files are complete or absent.
 """
 
 from __future__ import annotations
@@ -17,7 +16,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from deocclude.batch.plan import STREAM, Job, names_of
 from deocclude.errors import DeoccludeError, InputError
+from deocclude.imaging.arrays import Mask
 from deocclude.imaging.depth_order import Occlusion
 from deocclude.io.images import load_mask, load_photo, to_image
 from deocclude.io.request_stamp import read_stamp
@@ -26,15 +27,24 @@ from deocclude.types import Person, Result
 
 if TYPE_CHECKING:
     from deocclude.pipeline import Deoccluder
-from deocclude.batch.plan import STREAM, Job, names_of
 
-# What goes down a pipe is seldom kept as it is: fast rather than small.
+# Piped images are seldom stored: fast rather than small.
 _STREAM_PNG_LEVEL = 1
 
 
 @dataclass(frozen=True)
 class PersonReport:
-    """One person of a photo, in numbers. hidden_by: ids of the people in front; cut_by: edges of the picture."""
+    """One person of a photo in numbers.
+
+    Attributes:
+        id: from 1.
+        hidden_fraction: hidden pixels over amodal pixels, 0 to 1.
+        hidden_probability: probability that more than 5 % of the body is hidden, 0 to 1.
+        score: confidence, 0 to 1.
+        box_xyxy: the box around the whole person, in pixels.
+        hidden_by: ids of the people in front.
+        cut_by: image borders that truncate the body (`Person.truncated_by`).
+    """
 
     id: int
     hidden_fraction: float
@@ -47,9 +57,21 @@ class PersonReport:
 
 @dataclass(frozen=True)
 class Report:
-    """What happened to one photo. `seconds` counts reading, recovering and writing.
+    """The outcome of one photo.
 
-    size_wh: of the picture, in pixels; photo_bbox: the photo's place in an extended one (x, y, width, height).
+    Attributes:
+        source: the photo's path, or - for standard input.
+        status: done, skipped or failed.
+        people: the people of the result.
+        outputs: the files of the result.
+        size_wh: the result's size in pixels.
+        photo_bbox: the photo's place in an extended image: x, y, width, height.
+        seconds: reading, processing and writing.
+        device: where the networks ran.
+        model: the model's name.
+        timings: seconds by stage.
+        error: the message of a failure.
+        exit_code: the exit code of a failure.
     """
 
     source: str
@@ -70,12 +92,6 @@ class Report:
         return asdict(self)
 
 
-# --- planning --------------------------------------------------------------------------------------------------------
-
-
-# --- running ---------------------------------------------------------------------------------------------------------
-
-
 def run_jobs(
     jobs: Sequence[Job],
     load: Callable[[], Deoccluder],
@@ -86,11 +102,21 @@ def run_jobs(
     fail_fast: bool = False,
     model: str = "",
 ) -> Iterator[Report]:
-    """Do the jobs and yield their reports in order; `load` is called once, and only when there is work left.
+    """Run jobs and yield their reports in order.
 
-    A job is done when its outputs are there and none says that it was made from another photo, prompt, option or model.
-    `workers`: photos at a time. `fail_fast`: stop after the first failure. `model`: what `load` loads, told from others
-    by any text that differs (`runtime.ModelInfo.digest`). Errors of `load` are raised.
+    A job is skipped where its outputs exist and none of them was made from another photo, prompt, option or model.
+
+    Args:
+        jobs: the plan.
+        load: opens the pipeline; called once, and only where a job is not skipped.
+        seed: passed to the pipeline.
+        workers: photos processed at once.
+        overwrite: never skip.
+        fail_fast: stop after the first failure.
+        model: identifies the model (`runtime.ModelInfo.digest`).
+
+    Raises:
+        DeoccludeError: raised by `load`. Errors of single photos become reports.
     """
     opened: list[Deoccluder] = []
     opening = threading.Lock()
@@ -102,7 +128,7 @@ def run_jobs(
         return opened[0]
 
     def work(job: Job) -> Report:
-        stamp = job.stamp(seed, model)  # reads the photo, so each has its turn
+        stamp = job.stamp(seed, model)  # reads the photo, and is therefore part of the job
         done = [] if overwrite else job.done_paths
         if done and all(read_stamp(path) in (None, stamp) for path in done):
             return Report(job.source, "skipped", outputs=names_of(done))
@@ -112,7 +138,7 @@ def run_jobs(
         reports: Iterable[Report] = map(work, jobs)
         if workers > 1 and len(jobs) > 1:
             pool = ThreadPoolExecutor(workers)
-            # Leaving early, by a failure or by Ctrl-C, drops what has not begun and waits for what has.
+            # an early exit, by a failure or Ctrl-C, cancels pending jobs and waits for running ones
             stack.callback(pool.shutdown, wait=True, cancel_futures=True)
             reports = pool.map(work, jobs)
         for report in reports:
@@ -122,7 +148,14 @@ def run_jobs(
 
 
 def do_job(job: Job, pipe: Deoccluder, *, seed: int = 0, stamp: str | None = None) -> Report:
-    """Recover one photo and write its files; a photo or a disk that does not play along becomes a failed report."""
+    """Process one photo and write its files. Errors become a failed report.
+
+    Args:
+        job: the photo and its outputs.
+        pipe: the pipeline.
+        seed: passed to the pipeline.
+        stamp: digest of the request, stored in the outputs.
+    """
     started = time.perf_counter()
     try:
         if job.problem:
@@ -157,38 +190,42 @@ def _report_person(person: Person, order: Sequence[Occlusion]) -> PersonReport:
         float(person.score),
         tuple(float(v) for v in person.box_xyxy),
         tuple(sorted(pair.front for pair in order if pair.behind == person.id)),
-        person.cut_by,
+        person.truncated_by,
     )
 
 
 def exit_code(reports: Sequence[Report], photos: int) -> int:
-    """0 when all went well; one photo's own code when there was one; 5 when some of several failed."""
+    """0 without failures, the photo's own code for a single photo, 5 where some of several photos failed."""
     failed = [report for report in reports if report.status == "failed"]
     if not failed:
         return 0
     return failed[0].exit_code if photos == 1 else 5
 
 
-# --- pixels ----------------------------------------------------------------------------------------------------------
-
-
-def _recover(job: Job, pipe: Deoccluder, seed: int) -> Result:
-    if job.source == STREAM and sys.stdin is None:
-        raise InputError("standard input is closed: expected a picture")
-    started = time.perf_counter()
-    photo, icc_profile = load_photo(sys.stdin.buffer.read() if job.source == STREAM else job.source)
+def _load_masks(job: Job, size_hw: tuple[int, int]) -> list[Mask]:
+    """The masks of a job. Raises InputError naming the file where one does not fit the photo or is empty."""
     masks = []
     for path in job.mask_paths:
         mask = load_mask(path)
-        # The pipeline checks this too, but it does not know the file's name.
-        if mask.shape != photo.shape[:2]:
-            (height, width), (mask_height, mask_width) = photo.shape[:2], mask.shape
+        # the pipeline checks masks too, but does not know the file's name
+        if mask.shape != tuple(size_hw):
+            (height, width), (mask_height, mask_width) = size_hw, mask.shape
             raise InputError(
                 f"{path}: mask must have the upright photo's size {width}x{height}, got {mask_width}x{mask_height}"
             )
         if not mask.any():
             raise InputError(f"{path}: mask is empty, expected at least one pixel of the person to be white")
         masks.append(mask)
+    return masks
+
+
+def _recover(job: Job, pipe: Deoccluder, seed: int) -> Result:
+    """Load the photo and its masks and run the pipeline."""
+    if job.source == STREAM and sys.stdin is None:
+        raise InputError("standard input is closed: expected an image")
+    started = time.perf_counter()
+    photo, icc_profile = load_photo(sys.stdin.buffer.read() if job.source == STREAM else job.source)
+    masks = _load_masks(job, photo.shape[:2])
     reading = time.perf_counter() - started
     if job.finding:
         find = job.finding
@@ -217,29 +254,36 @@ def _recover(job: Job, pipe: Deoccluder, seed: int) -> Result:
 
 
 def _write(job: Job, result: Result, stamp: str | None) -> None:
+    """Write all outputs of a job, to files or to standard output."""
     by_id = {person.id: person for person in result.people}
     files = [(output.kind, *place) for output in job.outputs for place in output.paths(list(by_id))]
-    # a file that stands for all comes last: an interruption before it leaves the job undone
+    # the expected files are written last: an interruption before them leaves the job undone
     files.sort(key=lambda file: file[2] in job.expected_paths)
     for kind, number, path in files:
         person = by_id.get(number)
-        if not job.to_stdout:
-            write(result, kind, path, person, file_name=job.relative.name, stamp=stamp)
-        elif kind == "json":
-            sys.stdout.write(json.dumps(result.to_coco(file_name=job.relative.name), indent=1) + "\n")
+        if job.to_stdout:
+            _write_to_stdout(job, result, kind, person)
         else:
-            picture = picture_of(result, kind, person)
-            with io.BytesIO() as png:
-                image = to_image(picture.pixels, picture.palette)
-                image.save(png, "PNG", compress_level=_STREAM_PNG_LEVEL, icc_profile=picture.icc_profile)
-                sys.stdout.buffer.write(png.getvalue())
-                sys.stdout.buffer.flush()
+            write(result, kind, path, person, file_name=job.relative.name, stamp=stamp)
     if not job.to_stdout:
         _remove_former(job, set(by_id))
 
 
+def _write_to_stdout(job: Job, result: Result, kind: str, person: Person | None) -> None:
+    """Write one output to standard output."""
+    if kind == "json":
+        sys.stdout.write(json.dumps(result.to_coco(file_name=job.relative.name), indent=1) + "\n")
+        return
+    picture = picture_of(result, kind, person)
+    with io.BytesIO() as png:
+        image = to_image(picture.pixels, picture.palette)
+        image.save(png, "PNG", compress_level=_STREAM_PNG_LEVEL, icc_profile=picture.icc_profile)
+        sys.stdout.buffer.write(png.getvalue())
+        sys.stdout.buffer.flush()
+
+
 def _remove_former(job: Job, ids: set[int]) -> None:
-    """Remove what an earlier request wrote for people who are none of this result: they would be taken for its own."""
+    """Remove outputs of an earlier request for people who are not in this result."""
     for output in job.outputs:
         if output.kind not in PERSON_KINDS or (output.stem is None and ids):
             continue

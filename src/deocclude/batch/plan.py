@@ -1,4 +1,4 @@
-"""Which files become which: jobs planned from paths, masks and outputs, before anything is read."""
+"""Planning: which photo gives which files. Photos, masks and outputs are matched before any pixel is read."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from deocclude.errors import UsageError
 from deocclude.imaging.boxes import BoxXyxy
@@ -19,23 +19,26 @@ from deocclude.people.choice import Choice
 from deocclude.people.coco_file import CocoFile
 from deocclude.people.instances import Segmenter
 
-if TYPE_CHECKING:
-    pass
-
 PHOTO_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-"""What a folder is searched for; a file named on the command line may have any suffix."""
+"""Suffixes of photos in a folder; a file named on the command line may have any suffix."""
 OUTPUT_SUFFIXES = frozenset({".jpeg", ".jpg", ".json", ".ora", ".png", ".tif", ".tiff", ".webp"})
-"""What makes -o the name of a file; with any other ending, or none, it is a folder."""
+"""Suffixes that make -o a file; with any other suffix, or none, -o is a folder."""
 STREAM = "-"
-"""Stands for standard input as a photo, and for standard output as a target."""
+"""Standard input as a photo, and standard output as a target."""
 _OUR_OUTPUT = re.compile(r"\.(deoccluded|overlay|person\d+\.(rgba|amodal|visible|invisible|parsing))\.png$")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Who is meant where no mask or box says so: people found, as `Deoccluder.__call__` picks them."""
+    """Which people are meant where no mask or box is given: detected people, selected as by `Deoccluder.__call__`.
 
-    # a file that lists photos by name, or whoever looks at their pixels; None for the model's own detector
+    Attributes:
+        finder: a COCO file that lists photos by name, or a segmenter; None: the model's own detector.
+        person: all, largest, N from the left, or x,y.
+        min_score: least score, 0 to 1; None: the detector's default.
+        min_height_px: least height of a box.
+    """
+
     finder: CocoFile | Segmenter | None = None
     person: str = "all"
     min_score: float | None = None
@@ -43,17 +46,17 @@ class Finding:
 
     @property
     def at_most_one(self) -> bool:
-        """Whether a single person is asked for."""
+        """Whether a single person is requested."""
         return Choice.parse(self.person).how != "all"
 
     @property
     def first_id(self) -> int:
-        """The lowest id that a person of the result can have: its number from the left, where that is asked for."""
+        """The lowest id that a person of the result can have: the requested number, else 1."""
         return Choice.parse(self.person).number or 1
 
     @property
     def request(self) -> list[Any]:
-        """What of it changes who is found, as plain values. Of a segmenter of one's own that is its name alone."""
+        """Plain values that identify which people are found. A custom segmenter counts by its name alone."""
         finder: Any = None
         if isinstance(self.finder, CocoFile):
             finder = file_digest(self.finder.path)
@@ -64,7 +67,15 @@ class Finding:
         return [finder, self.person, self.min_score, self.min_height_px]
 
     def segmenter_for(self, source: str, relative: Path) -> Segmenter | None:
-        """Who finds people in a photo, at this place in the folder that was given; None for the model's detector."""
+        """The segmenter of one photo.
+
+        Args:
+            source: the photo's path.
+            relative: its path in the given folder.
+
+        Returns:
+            None for the model's own detector.
+        """
         finder = self.finder
         if isinstance(finder, CocoFile):
             whole = None if source == STREAM else source
@@ -74,11 +85,17 @@ class Finding:
 
 @dataclass(frozen=True)
 class Output:
-    """Files of one kind: `path` is the photo's; of kinds with a file a person, each has its own name beside it."""
+    """The files of one kind.
+
+    Attributes:
+        kind: a kind of SAVE_KINDS.
+        path: the photo's file; files of single people have their own names beside it.
+        stem: beginning of the names of people's files; None where `path` is the only one.
+    """
 
     kind: str
     path: Path
-    stem: str | None = None  # of a person's files; None where `path` is the name of the only one
+    stem: str | None = None
 
     def paths(self, ids: Sequence[int]) -> list[tuple[int, Path]]:
         """(person's id, or 0 for the photo, and file) for the people of a result."""
@@ -89,7 +106,7 @@ class Output:
         return [(number, self.path.with_name(output_name(self.stem, self.kind, number))) for number in ids]
 
     def written(self) -> list[tuple[int, Path]]:
-        """(person's id, or 0 where the name does not say, and file): the files that are there, whoever wrote them."""
+        """(person's id, or 0 where the name has none, and file) of the existing files."""
         if self.kind not in PERSON_KINDS or self.stem is None:
             return [(0, self.path)] if self.path.is_file() else []
         name = re.compile(re.escape(self.stem) + rf"\.person(\d+)\.{self.kind}\.png")
@@ -99,10 +116,23 @@ class Output:
 
 @dataclass(frozen=True)
 class Job:
-    """One photo and what becomes of it, known before any work but for how many people are found in it."""
+    """One photo and its outputs, known before any work except for the number of detected people.
+
+    Attributes:
+        source: the photo's path, or - for standard input.
+        relative: its path in the given folder.
+        mask_paths: masks of the photo.
+        boxes_xyxy: boxes of the photo.
+        outputs: kinds of files.
+        finding: which people are detected; None with masks or boxes.
+        complete: as in `Deoccluder.__call__`.
+        uncrop: as in `Deoccluder.__call__`.
+        to_stdout: the output goes to standard output.
+        problem: why the job cannot be done.
+    """
 
     source: str
-    relative: Path  # its place in the folder that was given
+    relative: Path
     mask_paths: tuple[Path, ...]
     boxes_xyxy: tuple[BoxXyxy, ...]
     outputs: tuple[Output, ...]
@@ -113,14 +143,14 @@ class Job:
     problem: str | None = None
 
     def paths(self, ids: Sequence[int]) -> list[Path]:
-        """Every file that is written for people of these ids."""
+        """All files for people with these ids."""
         return [path for output in self.outputs for _, path in output.paths(ids)]
 
     @property
     def expected_paths(self) -> list[Path]:
-        """Every file that this job would write.
+        """All files that this job would write.
 
-        Where people are to be found, those of one person stand for all: how many there are is not known yet.
+        The number of detected people is unknown: the files of the first possible person are returned for them.
         """
         if self.finding:
             return self.paths([self.finding.first_id])
@@ -128,10 +158,10 @@ class Job:
 
     @property
     def done_paths(self) -> list[Path]:
-        """What an earlier run wrote for this job, all of it; empty where it is not all there.
+        """All files that an earlier run wrote for this job; empty where one is missing.
 
-        Of people who are found a file says which of them there were. What comes down a pipe may be another photo each
-        time: that is never done.
+        The files themselves hold the ids of the detected people. Standard input may be another photo each time and is
+        never done.
         """
         if self.to_stdout or self.problem or self.source == STREAM:
             return []
@@ -147,11 +177,11 @@ class Job:
 
     @property
     def is_done(self) -> bool:
-        """Whether an earlier run wrote all of it."""
+        """Whether an earlier run wrote all files."""
         return bool(self.done_paths)
 
     def stamp(self, seed: int, model: str) -> str:
-        """Of all that the outputs are made from: the photo and prompts by their contents, options, seed and model."""
+        """Digest of everything that the outputs depend on: contents of photo and prompts, options, seed, model."""
         return make_stamp(
             {
                 "photo": None if self.source == STREAM else file_digest(Path(self.source)),
@@ -178,21 +208,30 @@ def plan_jobs(
     kinds: Sequence[str] = ("content",),
     recursive: bool = False,
 ) -> list[Job]:
-    """Decide what is read and written, before anything is.
+    """Plan which files are read and written, before any is.
 
-    Names: `photo.deoccluded.png` for content, `photo.overlay.png`, `photo.deoccluded.json`, and one file a person for
-    the rest, `photo.person1.rgba.png`; beside the photo, or under the folder `output` with the inputs' folders
-    mirrored. An `output` with a picture's suffix names the first kind's file when there is a single photo; "-" is
-    standard output.
+    Names: `photo.deoccluded.png` for content, `photo.overlay.png`, `photo.deoccluded.json`, and for the other kinds one
+    file for each person, `photo.person1.rgba.png`. They are beside the photo, or under the folder `output` with the
+    input folders mirrored. An `output` with an image suffix names the file of the first kind, for a single photo; "-"
+    is standard output.
 
-    Without masks, boxes and `finding` the model's own detector finds everyone.
+    A mask file belongs to the single photo. A folder of masks is matched by name with the photos' folders mirrored:
+    `sub/photo.jpg` takes `MASKS/sub/photo.png` and `MASKS/sub/photo_1.png`, `photo_2.png`, ... (one for each person).
+    Where that folder is the photos' own, such a PNG beside a photo of another format is a mask and no photo.
 
-    Masks: files belong to the one photo given. A folder of masks is matched by name, the photo's folders mirrored:
-    `sub/photo.jpg` takes `MASKS/sub/photo.png` and `MASKS/sub/photo_1.png`, `photo_2.png`, ... (one person each).
-    Where that folder is the photos' own, such a PNG beside a photo of another kind is a mask and no photo.
+    Args:
+        inputs: photos, folders, or - for standard input.
+        output: a folder, a file or -; None: beside the photo.
+        masks: mask files or folders.
+        boxes_xyxy: boxes in pixels, for a single photo.
+        finding: detection; None without masks and boxes: the model's own detector finds everyone.
+        complete: as in `Deoccluder.__call__`.
+        uncrop: as in `Deoccluder.__call__`.
+        kinds: kinds of SAVE_KINDS.
+        recursive: search folders inside folders.
 
     Raises:
-        UsageError: nothing to do, prompts that do not fit the photos, or two photos with one output.
+        UsageError: no photo, prompts that do not fit the photos, or two photos with the same output.
     """
     kinds = read_kinds(kinds)
     if not kinds:
@@ -200,7 +239,7 @@ def plan_jobs(
     check_uncrop(uncrop, check_complete(complete))
     if masks or boxes_xyxy:
         if finding:
-            raise UsageError("people are found where no --mask and no --box points at them: give one or the other")
+            raise UsageError("detection options exclude --mask and --box: give one or the other")
     else:
         finding = finding or Finding()
     for option, names in (("--mask", masks), ("-o", [output] if output is not None else [])):
@@ -236,7 +275,7 @@ def plan_jobs(
 
 @dataclass(frozen=True)
 class _Target:
-    """Where -o points: nowhere (beside the photo), a folder, one file, or standard output."""
+    """The target of -o: none (beside the photo), a folder, one file, or standard output."""
 
     folder: Path | None = None
     file: Path | None = None
@@ -258,16 +297,16 @@ class _Target:
 
 
 def _find_photos(inputs: Sequence[str], recursive: bool, not_photos: Sequence[Path]) -> Iterator[tuple[str, Path]]:
-    """Each photo with its place under the output folder.
+    """Each photo with its path under the output folder.
 
-    Left out of a folder: hidden files, our own earlier outputs, and `not_photos`, the folders of masks and of outputs.
+    Hidden files, earlier outputs, and `not_photos` (the folders of masks and outputs) are left out of a folder.
     """
     for name in inputs:
         if not name:
             raise UsageError("a photo's name is empty: expected a file, a folder, or - for standard input")
         root = Path(name)
         if name == STREAM or not root.is_dir():
-            # A file that is missing is reported as that photo's failure, not as the batch's.
+            # a missing file is a failure of that photo, not of the batch
             yield name, Path("stdin" if name == STREAM else root.name)
             continue
         skipped = [folder.resolve() for folder in not_photos if folder.resolve() != root.resolve()]
@@ -287,11 +326,11 @@ def _find_photos(inputs: Sequence[str], recursive: bool, not_photos: Sequence[Pa
 
 
 def _without_masks(photos: list[tuple[str, Path]], masks: Sequence[str]) -> list[tuple[str, Path]]:
-    """The photos without the PNG masks that lie among them, where a folder of photos is one of masks too."""
+    """The photos without the PNG masks among them, where a folder holds both photos and masks."""
     both = {Path(name).resolve() for name in masks if Path(name).is_dir()}
 
     def place(source: str) -> tuple[Path, str]:
-        # upper and lower case are one in the names of masks
+        # names of masks are compared without case
         path = Path(source).resolve()
         return path.parent, path.stem.lower()
 
@@ -338,7 +377,7 @@ def _plan_job(
             people = "several" if finding else len(mask_paths) + len(boxes_xyxy)
             raise UsageError(f"-o {target.file} is one file, but {people} people are saved: name a folder")
         suffix = target.file.suffix.lower()
-        # content is written as any kind of picture
+        # content may be any image format
         if suffix in (".json", ".ora") if kind == "content" else suffix != suffix_of(kind):
             raise UsageError(f"-o {target.file}: {kind} is written as {suffix_of(kind)}")
         outputs[0] = Output(kind, target.file)
@@ -350,10 +389,10 @@ def _plan_job(
 def _masks_of(
     source: str, relative: Path, single: bool, masks: Sequence[str], siblings: set[str]
 ) -> tuple[tuple[Path, ...], str | None]:
-    """A photo's masks, and why it cannot be done where a folder of masks holds none for it.
+    """A photo's masks, and a message where a folder of masks holds none for it.
 
-    siblings: stems, in small letters, of the photos in its folder. Where there is a photo_1.jpg, photo_1.png is its
-    mask, not a second of photo.jpg.
+    siblings: lower-case stems of the photos in its folder. Where photo_1.jpg exists, photo_1.png is its mask and not a
+    second mask of photo.jpg.
     """
     found: list[Path] = []
     for name in masks:
@@ -381,6 +420,7 @@ def _masks_of(
 
 
 def _refuse_collisions(jobs: Sequence[Job]) -> None:
+    """Raise UsageError where two photos share an output, or an output is an input."""
     written: dict[str, str] = {}
     inputs = {os.path.realpath(job.source): job.source for job in jobs if job.source != STREAM}
     inputs |= {os.path.realpath(path): str(path) for job in jobs for path in job.mask_paths}
@@ -395,6 +435,7 @@ def _refuse_collisions(jobs: Sequence[Job]) -> None:
 
 
 def names_of(paths: Sequence[Path]) -> tuple[str, ...]:
+    """Paths as text."""
     return tuple(str(path) for path in paths)
 
 

@@ -1,1 +1,1 @@
-"""The command line: one file a verb, and nothing that the library needs."""
+"""The command line: one module for each verb, and nothing that the library needs."""

@@ -1,13 +1,13 @@
-"""The `deocclude` command: its verbs, its exit codes, and nothing heavy.
+"""The `deocclude` command: its verbs and exit codes, without heavy imports.
 
-A verb is one row of `VERBS` and one module `deocclude.cli.<verb>`, imported only when that verb is called, so that
-`deocclude --help` costs no numpy, no ONNX Runtime and no torch. The module exposes one name:
+A verb is one row of `VERBS` and one module `deocclude.cli.<verb>`, imported when the verb is called: `deocclude --help`
+loads no numpy, ONNX Runtime or torch. The module exposes one name:
 
-    app     either a plain function with typer annotations (its docstring is the verb's help),
-            or a `typer.Typer` holding subcommands (`deocclude data build`, `deocclude train mask`)
+    app     either a plain function with typer annotations (its docstring is the verb's help), or a `typer.Typer`
+    holding subcommands (`deocclude data build`, `deocclude train mask`)
 
-A verb raises `DeoccludeError` (or a subclass) with one clear line; the line goes to stderr and the error's `exit_code`
-becomes the process's. A package that is not installed becomes a `MissingExtraError` naming the extra that brings it.
+A verb raises `DeoccludeError` (or a subclass) with a one-line message, which goes to stderr; the error's `exit_code`
+becomes the process's. A missing package becomes a `MissingExtraError` naming the extra that installs it.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ EXIT_INTERRUPTED = 130
 VERBS: dict[str, str] = {
     "run": "Recover the hidden part of people in photos.",
     "demo": "Hide part of a bundled photo, recover it, and score that.",
-    "models": "List the bundled models, show one, or convert weights of others.",
+    "models": "List the bundled models, show one, or convert other weights.",
     "train": "Train mask completion, content recovery or the people detector.",
-    "data": "Build sets to train and validate on; convert, check, show.",
-    "eval": "Measure a model on a validation set, next to its baselines.",
-    "ablate": "Train and measure ablations and baselines, one table.",
+    "data": "Build training and evaluation sets; convert, check, show.",
+    "eval": "Measure a model on an evaluation set, beside its baselines.",
+    "ablate": "Train and measure ablations and baselines, in one table.",
     "export": "Turn a training checkpoint into the files that `run` loads.",
-    "calibrate": "Fit how likely it is that something of a person is hidden.",
-    "bench": "Time the networks against the paper-size ones, and `run`.",
+    "calibrate": "Fit the probability that a part of a person is hidden.",
+    "bench": "Time the networks against the paper-size networks, and `run`.",
     "doctor": "Check versions, device, weights and optional packages.",
 }
-"""Verb: what `deocclude --help` says of it."""
+"""Verb: its line in `deocclude --help`."""
 
 EXTRA_OF = {
     "accelerate": "train",
@@ -67,7 +67,7 @@ EXTRA_OF = {
 
 
 class LazyVerb(TyperCommand):
-    """A verb that knows its one-line help and imports its module when it is called."""
+    """A verb that knows its one-line help; its module is imported when it is called."""
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
         module = importlib.import_module(f"deocclude.cli.{self.name}")
@@ -75,7 +75,7 @@ class LazyVerb(TyperCommand):
 
 
 class VerbGroup(TyperGroup):
-    """The verbs in the order of `VERBS`; the one place where errors become exit codes."""
+    """The verbs in the order of `VERBS`; errors become exit codes here and nowhere else."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(VERBS)
@@ -107,9 +107,9 @@ class VerbGroup(TyperGroup):
                 raise
             fail(MissingExtraError(f"`deocclude {ctx.invoked_subcommand}` needs {package}, which", EXTRA_OF[package]))
         except BrokenPipeError:
-            raise  # `main` leaves quietly
+            raise  # `main` exits quietly
         except OSError as error:
-            # A full disk or a folder that cannot be written to, where nothing nearer knew better.
+            # a full disk or an unwritable folder that no other code reported
             name = f"{error.filename}: " if error.filename else ""
             fail(DeoccludeError(f"{name}{error.strerror or error}"))
         except KeyboardInterrupt:
@@ -118,12 +118,13 @@ class VerbGroup(TyperGroup):
 
 
 def fail(error: DeoccludeError) -> None:
-    """Print the error as one line on stderr and leave with its exit code."""
+    """Print an error as one line on stderr and exit with its exit code."""
     typer.echo(f"error: {' '.join(str(error).split())}", err=True)
     raise typer.Exit(error.exit_code) from None
 
 
 def _as_command(verb_app: typer.Typer | Callable[..., Any], name: str) -> Any:
+    """A verb's function or Typer as a click command."""
     if not isinstance(verb_app, typer.Typer):
         function, verb_app = verb_app, typer.Typer(add_completion=False, rich_markup_mode=None)
         verb_app.command(name=name)(function)
@@ -144,7 +145,7 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def deocclude(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and leave.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
     """Human de-occlusion: a photo goes in, every partly hidden person comes out whole.
@@ -155,14 +156,14 @@ def deocclude(
 
 
 def main() -> None:
-    """The console entry point. A polite kill is an interruption, so that temporary files are cleaned up."""
+    """The console entry point. SIGTERM counts as an interruption, so that temporary files are removed."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # none where it is closed
-            stream.reconfigure(errors="backslashreplace")  # a photo's name need not be one that the terminal knows
+        if isinstance(stream, io.TextIOWrapper):  # None where it is closed
+            stream.reconfigure(errors="backslashreplace")  # the terminal may not support every file name
     try:
         app(prog_name="deocclude")
     except BrokenPipeError:
-        # The reader of our stdout has gone (`| head`): leave quietly, and keep Python's own flush from complaining.
+        # The reader of stdout has exited (`| head`): exit quietly, and prevent an error when Python flushes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

@@ -1,17 +1,22 @@
-"""`deocclude demo`: one command from nothing to a picture and an honest score."""
+"""`deocclude demo`: hide part of a bundled photo, recover it, and measure the result."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from deocclude.cli.options import AsJson, Device, Model, Offline, Quiet, Seed, Weights, print_json
 
+if TYPE_CHECKING:
+    from deocclude.evaluation.demo_scene import Scene, Score
+    from deocclude.imaging.arrays import Array
+    from deocclude.types import Result
+
 
 def app(
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Where the pictures go.")] = Path(
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder of the images.")] = Path(
         "demo-out"
     ),
     model: Model = "base",
@@ -22,32 +27,53 @@ def app(
     weights: Weights = None,
     quiet: Quiet = False,
 ) -> None:
-    """Hide part of a bundled photo, recover it, and score that.
+    """Hide part of a bundled photo, recover it, and measure the result.
 
-    A potted plant is drawn over part of a NASA portrait. The model gets the photo and the mask of what is still seen;
-    what it recovers is compared with what the plant hides. Then two people crossing, found without a mask, where the
-    model can find people. Pictures are written anew each time.
+    A potted plant is drawn over part of a NASA portrait. The model gets the photo and the visible mask; the recovered
+    part is compared with what the plant hides. A second image shows two people crossing, detected without a mask, where
+    the model has a detector. The images are written again each time.
     """
     import deocclude
-    from deocclude.evaluation.demo_scene import (
-        make_crossing,
-        make_scene,
-        mean_colour_baseline,
-        on_checkerboard,
-        score,
-        side_by_side,
-    )
+    from deocclude.evaluation.demo_scene import make_crossing, make_scene, mean_colour_baseline, score
     from deocclude.io.images import save_image
 
     scene = make_scene()
     pipe = deocclude.load(model, device=device, weights_dir=weights)
     result = pipe(scene.photo, masks=[scene.visible], seed=seed)
-    person = result.people[0]
-    content, overlay, rgba = result.content, result.overlay(), person.rgba
-    recovered, baseline = score(scene, person.amodal_mask, content), mean_colour_baseline(scene)
+    recovered = score(scene, result.people[0].amodal_mask, result.content)
+    baseline = mean_colour_baseline(scene)
+    crossing = pipe(make_crossing()[0], seed=seed) if pipe.finds_people else None
+    pictures = _pictures(scene, result, crossing)
+    for name, pixels in pictures.items():
+        save_image(pixels, output / name)
+    if json:
+        print_json(
+            {
+                "hidden_fraction": scene.hidden_fraction,
+                "found_hidden_fraction": result.people[0].hidden_fraction,
+                "score": recovered.as_dict(),
+                "mean_colour_baseline": baseline.as_dict(),
+                "found_crossing": None if crossing is None else len(crossing.people),
+                "seconds": result.timings["total"],
+                "device": result.device,
+                "model": result.model,
+                "pictures": [str(output / name) for name in pictures],
+            }
+        )
+    elif not quiet:
+        _report(scene, result, crossing, recovered, baseline)
+        typer.echo("")
+        typer.echo(f"Images: {output / 'demo.png'} shows all, side by side.")
+        typer.echo(f"Single images in {output}/: {', '.join(list(pictures)[1:])}")
 
+
+def _pictures(scene: Scene, result: Result, crossing: Result | None) -> dict[str, Array]:
+    """Pixels by file name."""
+    from deocclude.evaluation.demo_scene import on_checkerboard, side_by_side
+
+    content, overlay, rgba = result.content, result.overlay(), result.people[0].rgba
     panels = {"photo": scene.photo, "overlay": overlay, "cut-out": on_checkerboard(rgba), "recovered": content}
-    pictures = {
+    pictures: dict[str, Array] = {
         "demo.png": side_by_side(panels),
         "photo.png": scene.photo,
         "mask.png": scene.visible,
@@ -56,52 +82,31 @@ def app(
         "recovered.png": content,
         "original.png": scene.original,
     }
-    crossing = None
-    if pipe.finds_people:
-        photo, _ = make_crossing()
-        crossing = pipe(photo, seed=seed)
-        shown = {"photo": photo, "overlay": crossing.overlay()}
-        shown |= {f"person {one.id}": on_checkerboard(one.rgba) for one in crossing.back_to_front}
-        pictures["crossing.png"] = side_by_side(shown)
-    for name, pixels in pictures.items():
-        save_image(pixels, output / name)
+    if crossing is not None:
+        panels = {"photo": crossing.image, "overlay": crossing.overlay()}
+        panels |= {f"person {one.id}": on_checkerboard(one.rgba) for one in crossing.back_to_front}
+        pictures["crossing.png"] = side_by_side(panels)
+    return pictures
 
-    seconds = result.timings["total"]
-    if json:
-        print_json(
-            {
-                "hidden_fraction": scene.hidden_fraction,
-                "found_hidden_fraction": person.hidden_fraction,
-                "score": recovered.as_dict(),
-                "mean_colour_baseline": baseline.as_dict(),
-                "found_crossing": None if crossing is None else len(crossing.people),
-                "seconds": seconds,
-                "device": result.device,
-                "model": result.model,
-                "pictures": [str(output / name) for name in pictures],
-            }
-        )
-        return
-    if quiet:
-        return
+
+def _report(scene: Scene, result: Result, crossing: Result | None, recovered: Score, baseline: Score) -> None:
+    """Print the measurement as a table."""
+    person = result.people[0]
     typer.echo("Photo: portrait of Eileen Collins, NASA, public domain; the plant is drawn by this program.")
     typer.echo(
-        f"The plant hides {scene.hidden_fraction:.0%} of her. What her helmet hides is not known and not scored."
+        f"The plant hides {scene.hidden_fraction:.0%} of her. What her helmet hides is not known and not measured."
     )
     typer.echo(
-        f"Found: person {person.id}, {person.hidden_fraction:.0%} hidden, {seconds:.2f} s on {result.device}, "
-        f"model {result.model}."
+        f"Found: person {person.id}, {person.hidden_fraction:.0%} hidden, {result.timings['total']:.2f} s on "
+        f"{result.device}, model {result.model}."
     )
     typer.echo("")
-    typer.echo(f"{'':34}{'full IoU':>9}{'invisible IoU':>15}{'L1 (0-255)':>12}{'PSNR (dB)':>11}")
+    typer.echo(f"{'':34}{'amodal IoU':>11}{'invisible IoU':>15}{'L1 (0-255)':>12}{'PSNR (dB)':>11}")
     for name, row in (("recovered", recovered), ("given mask, mean visible colour", baseline)):
-        typer.echo(f"{name:34}{row.full_iou:9.3f}{row.invisible_iou:15.3f}{row.l1:12.1f}{row.psnr_db:11.1f}")
+        typer.echo(f"{name:34}{row.full_iou:11.3f}{row.invisible_iou:15.3f}{row.l1:12.1f}{row.psnr_db:11.1f}")
     if crossing is not None:
         behind = "; ".join(f"person {pair.behind} behind person {pair.front}" for pair in crossing.order)
         typer.echo("")
         typer.echo(
             f"Two people crossing, no mask given: {len(crossing.people)} found{f': {behind}' if behind else ''}."
         )
-    typer.echo("")
-    typer.echo(f"Pictures: {output / 'demo.png'} shows all, side by side.")
-    typer.echo(f"One by one in {output}/: {', '.join(list(pictures)[1:])}")

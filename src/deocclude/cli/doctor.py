@@ -1,4 +1,4 @@
-"""`deocclude doctor`: is everything here that `run` needs, and does it work?"""
+"""`deocclude doctor`: check that everything `run` needs is installed and works."""
 
 from __future__ import annotations
 
@@ -13,14 +13,22 @@ from pathlib import Path
 
 import typer
 
-from deocclude.cli.app import EXTRA_OF, __version__
+from deocclude._version import __version__
+from deocclude.cli.app import EXTRA_OF
 from deocclude.cli.options import AsJson, Device, Weights, print_json
 from deocclude.errors import DeoccludeError
 
 
 @dataclass(frozen=True)
 class Check:
-    """One finding. `exit_code` is what a failed check makes of the process; an absent extra is no failure."""
+    """One finding.
+
+    Attributes:
+        name: what was checked.
+        ok: whether it works.
+        detail: the finding as text.
+        exit_code: the process's exit code where the check fails; 0 for a missing extra, which is no failure.
+    """
 
     name: str
     ok: bool
@@ -31,8 +39,8 @@ class Check:
 def app(device: Device = "auto", weights: Weights = None, json: AsJson = False) -> None:
     """Check versions, device, weights and optional packages.
 
-    Exits with 3 when weights are missing or damaged, with 4 when the device cannot be used. Missing optional packages
-    are named with the line that installs them, and are no failure.
+    Exits with 3 where weights are missing or damaged, with 4 where the device is not available. Missing optional
+    packages are listed with the line that installs them, and are no failure.
     """
     checks = [_versions(), _machine(), *_guarded("device", lambda: _device(device)), *_weights(weights)]
     if all(check.ok for check in checks):
@@ -49,14 +57,16 @@ def app(device: Device = "auto", weights: Weights = None, json: AsJson = False) 
         raise typer.Exit(code)
 
 
-def _guarded(name: str, look: Callable[[], str]) -> list[Check]:
+def _guarded(name: str, check: Callable[[], str]) -> list[Check]:
+    """The check of a function that raises DeoccludeError where it fails."""
     try:
-        return [Check(name, True, look())]
+        return [Check(name, True, check())]
     except DeoccludeError as error:
         return [Check(name, False, str(error), error.exit_code)]
 
 
 def _versions() -> Check:
+    """Versions of the packages that `run` needs."""
     import numpy
     import onnxruntime
     import PIL
@@ -70,10 +80,12 @@ def _versions() -> Check:
 
 
 def _machine() -> Check:
+    """Operating system, processor and cores."""
     return Check("machine", True, f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores")
 
 
 def _device(device: str) -> str:
+    """The device that `run` would use."""
     import onnxruntime
 
     from deocclude.inference.runtime import choose_device
@@ -83,6 +95,7 @@ def _device(device: str) -> str:
 
 
 def _weights(folder: Path | None) -> list[Check]:
+    """One check for each model: complete, readable, sha256 as in the manifest."""
     from deocclude.inference.runtime import list_models
 
     try:
@@ -98,16 +111,18 @@ def _weights(folder: Path | None) -> list[Check]:
 
 
 def _verify(name: str, folder: Path | None) -> str:
+    """Open all networks of a model. Raises where one is missing or damaged."""
     from deocclude.inference.runtime import find_model, open_networks
 
-    model = find_model(name, folder)  # which a model of one stage alone does not get through
-    # Opening reads each file and compares its sha256 with the manifest's.
+    model = find_model(name, folder)  # raises for a model without one of the stages
+    # reads each file and compares its sha256 with the manifest's
     open_networks(model, "cpu")
     size_mb = sum(files.onnx_path.stat().st_size for files in model.networks.values()) / 2**20
     return f"{model.name}: {len(model.networks)} networks, {size_mb:.1f} MB, sha256 as in the manifest"
 
 
 def _inference(device: str, folder: Path | None) -> str:
+    """Run the pipeline on a drawn image and time it."""
     import numpy as np
 
     import deocclude
@@ -124,6 +139,7 @@ def _inference(device: str, folder: Path | None) -> str:
 
 
 def _extras() -> list[Check]:
+    """One check for each optional extra."""
     from importlib.util import find_spec
 
     checks = []

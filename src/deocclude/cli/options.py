@@ -1,4 +1,4 @@
-"""Options that mean the same in every verb, and what verbs share when they print."""
+"""Options with the same meaning in every verb, and helpers for printing."""
 
 from __future__ import annotations
 
@@ -10,21 +10,25 @@ from typing import Annotated, Any
 
 import typer
 
-Model = Annotated[str, typer.Option("-m", "--model", help="Which bundled model; `deocclude models list` names them.")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda; never changed silently.")]
-Seed = Annotated[int, typer.Option("--seed", help="Same photo, same prompts, same seed: same result.")]
+Model = Annotated[str, typer.Option("-m", "--model", help="A bundled model; `deocclude models list` names them.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda; never changes silently.")]
+Seed = Annotated[int, typer.Option("--seed", help="Same photo, prompts and seed: same result.")]
 Weights = Annotated[
     Path | None,
     typer.Option("--weights", metavar="DIR", help="A folder with manifest.json and its networks."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print results as JSON on stdout.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")]
-Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Print more, on stderr.")]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Print details on stderr.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Never use the network; bundled models never do.")]
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse an output folder that cannot be made or written to, before the work and not after. Makes nothing."""
+    """Check before the work that an output folder can be created or written to. Creates nothing.
+
+    Raises:
+        DeoccludeError: it cannot.
+    """
     from deocclude.errors import DeoccludeError
 
     nearest = next(path for path in (folder, *folder.parents) if path.exists())
@@ -35,5 +39,5 @@ def check_folder(folder: Path) -> None:
 
 
 def print_json(values: Mapping[str, Any]) -> None:
-    """One JSON object on one line of stdout."""
+    """Print one JSON object on one line of stdout."""
     typer.echo(json.dumps(values))

@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,8 +27,48 @@ from deocclude.cli.options import (
 from deocclude.errors import UsageError
 
 if TYPE_CHECKING:
-    from deocclude.batch.jobs import BoxXyxy, Report
+    from deocclude.batch.jobs import Report
     from deocclude.batch.plan import Finding, Job
+    from deocclude.imaging.boxes import BoxXyxy
+    from deocclude.pipeline import Deoccluder
+
+
+@dataclass(frozen=True)
+class PeopleOptions:
+    """Which people are processed, and how far they are completed.
+
+    Attributes:
+        masks: --mask.
+        boxes: --box, as text.
+        finding: detection; None with masks or boxes.
+        complete: --complete.
+        uncrop: --uncrop.
+    """
+
+    masks: Sequence[str]
+    boxes: Sequence[str]
+    finding: Finding | None
+    complete: str
+    uncrop: bool
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """What is written and printed.
+
+    Attributes:
+        path: -o.
+        kinds: --save, as a list.
+        as_json: --json.
+        quiet: --quiet.
+        verbose: --verbose.
+    """
+
+    path: str | None
+    kinds: Sequence[str]
+    as_json: bool
+    quiet: bool
+    verbose: bool
 
 
 def app(
@@ -35,45 +76,35 @@ def app(
     output: Annotated[
         str | None,
         typer.Option(
-            "-o", "--output", metavar="PATH", help="A folder, a file, or - for stdout; beside the photo when not given."
+            "-o", "--output", metavar="PATH", help="A folder, a file, or - for stdout; default: beside the photo."
         ),
     ] = None,
     mask: Annotated[
         list[str] | None,
-        typer.Option(
-            "--mask", metavar="PATH", help="What is seen of one person, in white; repeatable. Or a folder of masks."
-        ),
+        typer.Option("--mask", metavar="PATH", help="Visible mask of one person, white; repeatable. Or a folder."),
     ] = None,
     box: Annotated[
         list[str] | None,
-        typer.Option(
-            "--box", metavar="X0,Y0,X1,Y1", help="A box around what is seen of one person, in pixels; repeatable."
-        ),
+        typer.Option("--box", metavar="X0,Y0,X1,Y1", help="Box around one person's visible part, px; repeatable."),
     ] = None,
     segmenter: Annotated[
         str | None,
-        typer.Option(
-            "--segmenter",
-            metavar="KIND:NAME",
-            help="Who finds people in place of our own detector: coco:FILE.json with masks or boxes, or hf:MODEL.",
-        ),
+        typer.Option("--segmenter", metavar="KIND:NAME", help="Replaces the detector: coco:FILE.json or hf:MODEL."),
     ] = None,
     person: Annotated[
-        str, typer.Option("--person", metavar="WHO", help="Of those found: all, largest, N from the left, or x,y.")
+        str,
+        typer.Option("--person", metavar="WHICH", help="Of detected people: all, largest, N from the left, or x,y."),
     ] = "all",
     min_score: Annotated[
-        float | None,
-        typer.Option("--min-score", min=0, max=1, help="Of those found, only as sure, 0 to 1."),
+        float | None, typer.Option("--min-score", min=0, max=1, help="Least score of detected people, 0 to 1.")
     ] = None,
-    min_height: Annotated[int, typer.Option("--min-height", min=0, help="Of those found, only as high, in px.")] = 0,
+    min_height: Annotated[int, typer.Option("--min-height", min=0, help="Least height of detected people, px.")] = 0,
     complete: Annotated[
         str,
-        typer.Option(
-            "--complete", metavar="WHEN", help="Recover what is hidden: auto (where anything is), always, never."
-        ),
+        typer.Option("--complete", metavar="WHEN", help="Recover hidden parts: auto (occluded people), always, never."),
     ] = "auto",
     uncrop: Annotated[
-        bool, typer.Option("--uncrop", help="Extend the picture where its edge cuts people, transparent around them.")
+        bool, typer.Option("--uncrop", help="Extend the image where its border truncates people; transparent around.")
     ] = False,
     save: Annotated[
         str,
@@ -84,8 +115,8 @@ def app(
     model: Model = "base",
     device: Device = "auto",
     seed: Seed = 0,
-    jobs: Annotated[int, typer.Option("-j", "--jobs", min=1, help="Photos worked on at a time.")] = 1,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Do again what is already done.")] = False,
+    jobs: Annotated[int, typer.Option("-j", "--jobs", min=1, help="Photos processed at once.")] = 1,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Do finished photos again.")] = False,
     recursive: Annotated[bool, typer.Option("--recursive", help="Search folders inside folders.")] = False,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first photo that fails.")] = False,
     json: AsJson = False,
@@ -96,79 +127,94 @@ def app(
 ) -> None:
     """Recover the hidden part of people in photos.
 
-    Everyone in the photo is found, unless a --mask or --box points at each person meant. photo.jpg becomes
-    photo.deoccluded.png beside it; the other kinds of --save are photo.overlay.png, photo.deoccluded.ora (layers for
-    GIMP or Krita), photo.deoccluded.json, and a file a person such as photo.person1.rgba.png. With -o FOLDER the files
-    go there, with the folders of the input mirrored. With -o NAME.png that name is given to the first kind saved.
+    All people of a photo are detected, unless --mask or --box marks them. photo.jpg becomes photo.deoccluded.png beside
+    it. Other kinds of --save are photo.overlay.png, photo.deoccluded.ora (layers for GIMP or Krita),
+    photo.deoccluded.json, and files of single people such as photo.person1.rgba.png. -o FOLDER mirrors the input
+    folders. -o NAME.png names the file of the first kind.
 
-    People who are found are numbered from left to right. --segmenter coco:FILE.json takes their masks, or boxes, from a
-    COCO file that lists the photos by name. --segmenter hf:MODEL finds them with a Mask2Former, MaskFormer or OneFormer
-    that knows the class person: a folder, or a name in the cache or on the Hugging Face hub; it needs the extra
-    [segment], and a score of 0.5 where --min-score does not say otherwise.
+    Detected people are numbered from left to right. --segmenter coco:FILE.json takes masks or boxes from a COCO file
+    that lists the photos by name. --segmenter hf:MODEL uses a Mask2Former, MaskFormer or OneFormer with the class
+    person: a folder, or a name in the cache or on the Hugging Face hub. It needs the extra [segment], and keeps people
+    with a score of 0.5 or more unless --min-score is given.
 
-    Several photos take a folder of masks: --mask MASKS matches by name, sub/photo.jpg with MASKS/sub/photo.png, and
-    for several people MASKS/sub/photo_1.png, photo_2.png and so on. What is already there is not done again without
-    --overwrite, unless the photo, a mask, an option or the model has changed since. A photo that fails does not stop
-    the others; the exit code is then 5.
+    For several photos, --mask takes a folder that is matched by name: MASKS/sub/photo.png for sub/photo.jpg, and
+    MASKS/sub/photo_1.png, photo_2.png and so on for several people. Finished photos are skipped without --overwrite,
+    unless the photo, a mask, an option or the model has changed. A photo that fails does not stop the others; the exit
+    code is then 5.
     """
     from deocclude.batch.jobs import exit_code, run_jobs
-    from deocclude.batch.plan import plan_jobs
     from deocclude.inference.runtime import find_model
-    from deocclude.io.results import read_kinds
-    from deocclude.people.hf_segmenter import HfSegmenter
 
+    has_prompts = bool(mask or box)
+    finding = parse_finding(segmenter, person, min_score, min_height, has_prompts, device=device, offline=offline)
+    people = PeopleOptions(mask or (), box or (), finding, complete, uncrop)
     kinds = list(dict.fromkeys(kind.strip() for kind in save.split(",") if kind.strip()))
-    pointed_at = bool(mask or box)
-    finding = parse_finding(segmenter, person, min_score, min_height, pointed_at, device=device, offline=offline)
-    plan = plan_jobs(
-        inputs,
-        output=output,
-        masks=mask or (),
-        boxes_xyxy=[parse_box(text) for text in box or ()],
-        finding=finding,
-        complete=complete,
-        uncrop=uncrop,
-        kinds=kinds,
-        recursive=recursive,
-    )
-    streaming = any(job.to_stdout for job in plan)
-    if streaming and json:
-        raise UsageError("--json and the picture would both go to standard output: name a file with -o")
-    if streaming and sys.stdout is None:
-        raise UsageError("standard output is closed: name a file with -o")
-    if streaming and sys.stdout.isatty() and read_kinds(kinds) != ["json"]:
-        raise UsageError("a picture would be printed on the terminal: redirect it, or name a file with -o")
+    shown = OutputOptions(output, kinds, json, quiet, verbose)
+    plan = _plan(inputs, people, shown, recursive)
 
-    for folder in {path.parent for job in plan if not job.to_stdout for path in job.expected_paths}:
-        check_folder(folder)
-
-    def load():
-        import deocclude
-
-        # Photos at a time share the cores between them.
+    def load() -> Deoccluder:
+        # photos that are processed at once share the cores
         threads = max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else None
-        pipe = deocclude.load(model, device=device, weights_dir=weights, threads=threads)
-        if finding and isinstance(finding.finder, HfSegmenter):
-            finding.finder.load()  # what is missing is said once, and not for each photo
-        return pipe
+        return _load(model, device, weights, threads, finding)
 
-    reports: list[Report] = []
-    with _progress(plan, shown=not quiet) as advance:
-        todo = run_jobs(
-            plan, load, seed=seed, workers=jobs, overwrite=overwrite, fail_fast=fail_fast,
-            model=find_model(model, weights).digest,
-        )  # fmt: skip
-        for report in todo:
-            reports.append(report)
-            if json:
-                print_json(report.as_dict())
-            _tell(report, quiet=quiet or json, to_stderr=streaming, verbose=verbose)
-            advance()
-    code = exit_code(reports, len(plan))
+    digest = find_model(model, weights).digest
+    todo = run_jobs(plan, load, seed=seed, workers=jobs, overwrite=overwrite, fail_fast=fail_fast, model=digest)
+    reports = list(_reported(todo, plan, shown))
     if len(plan) > 1 and not quiet:
         _summarise(reports, len(plan))
-    if code:
+    if code := exit_code(reports, len(plan)):
         raise typer.Exit(code)
+
+
+def _plan(inputs: Sequence[str], people: PeopleOptions, output: OutputOptions, recursive: bool) -> list[Job]:
+    """The jobs. Raises where an output cannot be written, before any photo is read."""
+    from deocclude.batch.plan import plan_jobs
+    from deocclude.io.results import read_kinds
+
+    plan = plan_jobs(
+        inputs,
+        output=output.path,
+        masks=people.masks,
+        boxes_xyxy=[parse_box(text) for text in people.boxes],
+        finding=people.finding,
+        complete=people.complete,
+        uncrop=people.uncrop,
+        kinds=output.kinds,
+        recursive=recursive,
+    )
+    if any(job.to_stdout for job in plan):
+        if output.as_json:
+            raise UsageError("--json and the image would both go to standard output: name a file with -o")
+        if sys.stdout is None:
+            raise UsageError("standard output is closed: name a file with -o")
+        if sys.stdout.isatty() and read_kinds(output.kinds) != ["json"]:
+            raise UsageError("an image would be printed on the terminal: redirect it, or name a file with -o")
+    for folder in {path.parent for job in plan if not job.to_stdout for path in job.expected_paths}:
+        check_folder(folder)
+    return plan
+
+
+def _load(model: str, device: str, weights: Path | None, threads: int | None, finding: Finding | None) -> Deoccluder:
+    """The pipeline, and the segmenter's model where one is used: its errors then appear once and not for each photo."""
+    import deocclude
+    from deocclude.people.hf_segmenter import HfSegmenter
+
+    pipe = deocclude.load(model, device=device, weights_dir=weights, threads=threads)
+    if finding and isinstance(finding.finder, HfSegmenter):
+        finding.finder.load()
+    return pipe
+
+
+def _reported(todo: Iterator[Report], plan: Sequence[Job], output: OutputOptions) -> Iterator[Report]:
+    """The reports, each printed as it arrives."""
+    to_stderr = any(job.to_stdout for job in plan)
+    with _progress(plan, shown=not output.quiet) as advance:
+        for report in todo:
+            if output.as_json:
+                print_json(report.as_dict())
+            _tell(report, quiet=output.quiet or output.as_json, to_stderr=to_stderr, verbose=output.verbose)
+            advance()
+            yield report
 
 
 def parse_finding(
@@ -176,15 +222,27 @@ def parse_finding(
     person: str,
     min_score: float | None,
     min_height_px: int,
-    pointed_at: bool,
+    has_prompts: bool,
     *,
     device: str = "auto",
     offline: bool = False,
 ) -> Finding | None:
-    """Who finds people; None where masks or boxes point at them. A COCO file is read, a model is not yet.
+    """The options of detection. A COCO file is read; a model is not loaded.
+
+    Args:
+        segmenter: coco:FILE.json or hf:MODEL; None: the model's own detector.
+        person: all, largest, N from the left, or x,y.
+        min_score: least score, 0 to 1; None: the default of the detector or segmenter.
+        min_height_px: least height of a box.
+        has_prompts: masks or boxes are given.
+        device: of a model.
+        offline: never use the network.
+
+    Returns:
+        None with masks or boxes.
 
     Raises:
-        UsageError: another segmenter than coco:FILE or hf:MODEL, or a choice among people where none are found.
+        UsageError: another segmenter, or detection options together with masks or boxes.
     """
     from deocclude.batch.plan import Finding
     from deocclude.people.choice import Choice
@@ -192,46 +250,47 @@ def parse_finding(
     from deocclude.people.hf_segmenter import HfSegmenter
 
     Choice.parse(person)
-    if pointed_at and (segmenter or person != "all" or min_score is not None or min_height_px):
+    if has_prompts and (segmenter or person != "all" or min_score is not None or min_height_px):
         raise UsageError(
-            "--segmenter, --person, --min-score and --min-height are for people who are found: "
+            "--segmenter, --person, --min-score and --min-height select among detected people: "
             "give them or --mask and --box, not both"
         )
-    if pointed_at:
+    if has_prompts:
         return None
     if segmenter is None:
         return Finding(None, person, min_score, min_height_px)
     kind, _, name = segmenter.partition(":")
     if kind == "coco" and name:
-        # no shell resolves a ~ that stands behind a colon
+        # a shell does not expand a ~ behind a colon
         return Finding(CocoFile.open(Path(name).expanduser()), person, min_score or 0.0, min_height_px)
     if kind == "hf" and name:
-        # A model gives a score to everything that it doubts; a COCO file lists whom somebody meant.
+        # a model scores every doubtful instance; a COCO file lists intended people
         least = 0.5 if min_score is None else min_score
         name = str(Path(name).expanduser()) if name.startswith("~") else name
-        # what is not asked for is the model's own alone: times the mask network's score it would leave out more
+        # the default applies to the model's score alone: times the mask network's score it would drop more people
         return Finding(HfSegmenter(name, device, least, offline), person, min_score or 0.0, min_height_px)
     raise UsageError(f"--segmenter takes coco:FILE.json or hf:MODEL, got {segmenter}")
 
 
 def parse_box(text: str) -> BoxXyxy:
-    """`x0,y0,x1,y1` in pixels, x1 and y1 excluded.
+    """Read `x0,y0,x1,y1` in pixels, x1 and y1 excluded.
 
     Raises:
-        UsageError: not four numbers, or a box without an inside.
+        UsageError: not four finite numbers, or an empty box.
     """
     expected = f"--box takes x0,y0,x1,y1 with x0 < x1 and y0 < y1, got {text}"
     try:
         x0, y0, x1, y1 = (float(part) for part in text.split(","))
     except ValueError:
         raise UsageError(expected) from None
-    # Written so that nan fails as well.
+    # negated, so that NaN fails too
     if not (x0 < x1 and y0 < y1 and abs(x0) + abs(y0) + abs(x1) + abs(y1) < float("inf")):
         raise UsageError(expected)
     return x0, y0, x1, y1
 
 
 def _tell(report: Report, *, quiet: bool, to_stderr: bool, verbose: bool) -> None:
+    """Print one photo's report: one line for each person."""
     if report.status == "failed":
         typer.echo(f"error: {' '.join(report.error.split())}", err=True)
         return
@@ -241,17 +300,17 @@ def _tell(report: Report, *, quiet: bool, to_stderr: bool, verbose: bool) -> Non
         typer.echo(f"{report.source}: already done, --overwrite does it again", err=True)
         return
     if not report.people:
-        typer.echo(f"{report.source}: nobody found, {report.seconds:.2f} s, {report.device}", err=to_stderr)
+        typer.echo(f"{report.source}: no people found, {report.seconds:.2f} s, {report.device}", err=to_stderr)
     for person in report.people:
         behind = " and ".join(f"person {number}" for number in person.hidden_by)
-        cut = " and ".join(person.cut_by)
-        notes = (f" (behind {behind})" if behind else "") + (f", cut at the {cut}" if cut else "")
+        borders = " and ".join(person.cut_by)
+        notes = (f" (behind {behind})" if behind else "") + (f", truncated at the {borders}" if borders else "")
         typer.echo(
             f"{report.source}: person {person.id}: {person.hidden_fraction:.0%} hidden{notes}, "
             f"{report.seconds:.2f} s, {report.device}",
             err=to_stderr,
         )
-    if report.photo_bbox is not None:
+    if report.photo_bbox is not None and report.size_wh is not None:
         (width, height), (x, y, _, _) = report.size_wh, report.photo_bbox
         typer.echo(f"{report.source}: extended to {width}x{height}, the photo at {x},{y}", err=to_stderr)
     if verbose:
@@ -262,6 +321,7 @@ def _tell(report: Report, *, quiet: bool, to_stderr: bool, verbose: bool) -> Non
 
 
 def _summarise(reports: Sequence[Report], photos: int) -> None:
+    """Print how many photos were done, skipped, failed and not tried."""
     counts = {status: sum(report.status == status for report in reports) for status in ("done", "skipped", "failed")}
     left = photos - len(reports)
     parts = [f"{count} {status}" for status, count in counts.items() if count] + ([f"{left} not tried"] if left else [])
@@ -270,7 +330,7 @@ def _summarise(reports: Sequence[Report], photos: int) -> None:
 
 @contextlib.contextmanager
 def _progress(plan: Sequence[Job], shown: bool) -> Iterator[Callable[[], None]]:
-    """A bar on stderr for several photos, only where stderr is a terminal."""
+    """A progress bar on stderr, for several photos and where stderr is a terminal."""
     if not shown or len(plan) < 2 or not sys.stderr.isatty():
         yield lambda: None
         return
@@ -278,7 +338,7 @@ def _progress(plan: Sequence[Job], shown: bool) -> Iterator[Callable[[], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("photos"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    # Results must not be drawn into the bar's stream where stdout is a file or a pipe.
+    # results must not go to the bar's stream where stdout is a file or a pipe
     with Progress(*columns, console=Console(stderr=True), redirect_stdout=sys.stdout.isatty()) as bar:
         task = bar.add_task("photos", total=len(plan))
         yield lambda: bar.advance(task)

@@ -1,4 +1,4 @@
-"""Appearance on a crop, and back on the image: mixed, joined at the seam, with the photo's own detail. No network."""
+"""Appearance on a crop and back on the image: mixing, joining at the seam, the photo's own detail. No network."""
 
 from __future__ import annotations
 
@@ -7,41 +7,54 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image, ImageFilter
 
+from deocclude.imaging.arrays import Float32, ImageU8, Mask, Probability
 from deocclude.imaging.boxes import mask_to_box_xyxy
 from deocclude.imaging.compositing import extend_colours, neighbour_means
 from deocclude.imaging.crop import Region, SquareCrop
 from deocclude.imaging.detail_transfer import Copied, add_detail
 from deocclude.imaging.exemplar_synthesis import Composed
 
-# Colours are carried this far out of the body in the crop: growing it to photo size then never mixes in what lies
-# outside.
+# Colours extend this far beyond the body in the crop: enlargement to image resolution then never mixes in colours
+# from outside.
 _EXTEND_PX = 3
-# How much of the step from a visible pixel to the hidden one beside it is taken back; less and less, as many pixels in.
+# Fraction of the step from a visible pixel to the hidden one beside it that is removed, decreasing over the reach.
 _SEAM_SHARE = 0.65
 _SEAM_REACH_PX = 2
 
 
 @dataclass(frozen=True)
 class Appearance:
-    """Recovered appearance on a crop of S pixels. rgb: (S, S, 3) uint8. copied: None where nothing was copied."""
+    """Recovered appearance on a crop of S pixels a side.
 
-    rgb: np.ndarray
+    Attributes:
+        rgb: (S, S, 3) uint8.
+        copied: the sources of copied pixels; None where nothing was copied.
+    """
+
+    rgb: ImageU8
     copied: Copied | None = None
 
 
 def as_appearance(
-    composed: Composed, image: np.ndarray, known: np.ndarray, region: np.ndarray, share: np.ndarray, guess: np.ndarray,
+    composed: Composed, image: ImageU8, known: Mask, region: Mask, share: Probability, guess: ImageU8,
     *, copy_share: float, seam_reach_px: int = _SEAM_REACH_PX,
 ) -> Appearance:  # fmt: skip
-    """The composed part of a region, mixed with a guess, joined to what is known around it.
+    """Mix composed patches with a guess and join the result to the known pixels around it.
 
-    share: (S, S) float32, 0 to 1, how far each pixel may be composed; copy_share: how much of such a pixel is; guess:
-    (S, S, 3) uint8, what the rest is; seam_reach_px: see `join_seam`.
+    Args:
+        composed: result of exemplar synthesis.
+        image: (S, S, 3) uint8.
+        known: (S, S) bool.
+        region: (S, S) bool, includes `known`.
+        share: (S, S) float32, 0 to 1: how far each pixel may be composed.
+        guess: (S, S, 3) uint8: colours of the remaining fraction.
+        copy_share: fraction of a composed pixel that is copied, 0 to 1.
+        seam_reach_px: see `join_seam`.
     """
     share = np.where(composed.source_yx[..., 0] >= 0, share, np.float32(0))
-    mixed = guess + copy_share * share[..., None] * (composed.rgb - guess)
+    mixed: Float32 = np.add(guess, copy_share * share[..., None] * (composed.rgb - guess))
     mixed[known] = image[known]
-    # all that follows happens near what is hidden
+    # the rest concerns pixels near the hidden part
     near = box_slices(region & ~known, seam_reach_px + _EXTEND_PX)
     joined = join_seam(mixed[near], known[near], region[near], seam_reach_px)
     rgb = np.rint(mixed.clip(0, 255)).astype(np.uint8)
@@ -50,34 +63,67 @@ def as_appearance(
     return Appearance(rgb, Copied.of(composed, image, known, share))
 
 
-def box_slices(mask: np.ndarray, margin_px: int) -> tuple[slice, slice]:
-    """The box of an (S, S) mask with a margin, as slices; empty for an empty mask."""
+def box_slices(mask: Mask, margin_px: int) -> tuple[slice, slice]:
+    """The box of a mask with a margin.
+
+    Args:
+        mask: (S, S) bool.
+        margin_px: margin on each side, cut at the border.
+
+    Returns:
+        Row and column slices; empty for an empty mask.
+    """
     if not mask.any():
         return slice(0, 0), slice(0, 0)
     return Region.of_mask(mask).grow(margin_px, mask.shape).slices
 
 
-def plain_appearance(guess: np.ndarray, region: np.ndarray) -> Appearance:
-    """A guess, (S, S, 3) uint8, as it is within the region."""
+def plain_appearance(guess: ImageU8, region: Mask) -> Appearance:
+    """A guess as the appearance of a region, without copied patches.
+
+    Args:
+        guess: (S, S, 3) uint8.
+        region: (S, S) bool.
+    """
     return Appearance(extend_colours(guess, region, _EXTEND_PX))
 
 
-def smooth(rgb: np.ndarray, inside: np.ndarray, sigma_px: float) -> np.ndarray:
-    """(S, S, 3) uint8: Gaussian means over the pixels inside a mask alone; 0 where none is near."""
+def smooth(rgb: ImageU8, inside: Mask, sigma_px: float) -> ImageU8:
+    """Gaussian means over the pixels of a mask alone.
+
+    Args:
+        rgb: (S, S, 3) uint8.
+        inside: (S, S) bool.
+        sigma_px: standard deviation.
+
+    Returns:
+        (S, S, 3) uint8, 0 where no pixel of the mask is near.
+    """
     blur = ImageFilter.GaussianBlur(sigma_px)
     total = np.asarray(Image.fromarray(rgb * inside[..., None]).filter(blur)).astype(np.float32)
     share = np.asarray(Image.fromarray(np.where(inside, np.uint8(255), np.uint8(0))).filter(blur))
-    return np.rint((255 * total / np.maximum(share, 1)[..., None]).clip(0, 255)).astype(np.uint8)
+    means: ImageU8 = np.rint((255 * total / np.maximum(share, 1)[..., None]).clip(0, 255)).astype(np.uint8)
+    return means
 
 
-def join_seam(rgb: np.ndarray, known: np.ndarray, region: np.ndarray, reach_px: int) -> np.ndarray:
-    """(S, S, 3) float32: hidden colours led over to the known ones beside them, over `reach_px` pixels.
+def join_seam(rgb: Float32, known: Mask, region: Mask, reach_px: int) -> Float32:
+    """Lead hidden colours over to the known colours beside them, over `reach_px` pixels.
 
-    What each hidden pixel at the border is off from the mean of its known neighbours is taken back in part, there and,
-    as the mean of the pixels before, further in: the membrane of Poisson editing (Perez et al. 2003), ended early.
-    rgb: (S, S, 3) float32; known, region: (S, S) bool.
+    At the border, a part of the difference between a hidden pixel and the mean of its known neighbours is removed.
+    Further in, the mean of the preceding corrections is removed, decreasing linearly: the membrane of Poisson image
+    editing (Perez et al. 2003), ended early.
+
+    Args:
+        rgb: (S, S, 3) float32.
+        known: (S, S) bool.
+        region: (S, S) bool.
+        reach_px: reach of the correction.
+
+    Returns:
+        (S, S, 3) float32.
     """
-    joined, left = rgb.copy(), region & ~known
+    joined: Float32 = rgb.copy()
+    left = region & ~known
     steps, ring = np.zeros_like(rgb), known
     for number in range(reach_px):
         (y, x), means = neighbour_means(steps if number else rgb, ring, left)
@@ -89,17 +135,24 @@ def join_seam(rgb: np.ndarray, known: np.ndarray, region: np.ndarray, reach_px: 
     return joined
 
 
-def visible_in_crop(
-    photo: np.ndarray, visible_part: np.ndarray, region: Region, crop: SquareCrop
-) -> tuple[np.ndarray, np.ndarray]:
-    """The visible body on a crop: (S, S, 3) uint8, means over visible pixels of the photo alone, and (S, S) bool.
+def visible_in_crop(photo: ImageU8, visible_part: Mask, region: Region, crop: SquareCrop) -> tuple[ImageU8, Mask]:
+    """The visible body on a crop, averaged over visible image pixels alone.
 
-    At the body's edge the crop's own pixels would be means of the body and of what hides it. A crop's pixel is visible
-    where half of it is, and of a body too thin for that wherever any of it is. visible_part: (h, w) bool in `region`.
+    At the body's edge, the pixels of an ordinary crop are means of the body and its occluder. A crop pixel counts as
+    visible where half of it is. Where a body is too thin for that, any visible part is enough.
+
+    Args:
+        photo: (H, W, 3) uint8.
+        visible_part: (h, w) bool in `region`.
+        region: the body's region of the photo.
+        crop: the crop, of S pixels a side.
+
+    Returns:
+        (S, S, 3) uint8 colours and (S, S) bool visible mask.
     """
     here = replace(crop, center_xy=(crop.center_xy[0] - region.left, crop.center_xy[1] - region.top))
     coverage = here.extract(visible_part.view(np.uint8) * np.uint8(255))
-    visible = coverage >= 128
+    visible: Mask = coverage >= 128
     if not visible.any():
         visible = coverage > 0
     part = Image.fromarray(photo[region.slices])
@@ -110,13 +163,21 @@ def visible_in_crop(
 
 
 def hidden_on_photo(
-    appearance: Appearance, crop: SquareCrop, photo: np.ndarray, visible_part: np.ndarray, invisible_part: np.ndarray,
+    appearance: Appearance, crop: SquareCrop, photo: ImageU8, visible_part: Mask, invisible_part: Mask,
     region: Region,
-) -> tuple[Region, np.ndarray]:  # fmt: skip
-    """Recovered appearance at photo size, only for the box of what is hidden, with the photo's own detail.
+) -> tuple[Region, ImageU8]:  # fmt: skip
+    """Recovered appearance at image resolution, for the box of the hidden part alone, with the photo's own detail.
 
-    `photo`: (H, W, 3) uint8, read only where visible; `visible_part`, `invisible_part`: (h, w) bool in `region`.
-    Returns the box and its (h', w', 3) uint8 colours; an empty box when nothing is hidden.
+    Args:
+        appearance: colours on the crop.
+        crop: the crop.
+        photo: (H, W, 3) uint8, of which visible pixels alone are read.
+        visible_part: (h, w) bool in `region`.
+        invisible_part: (h, w) bool in `region`.
+        region: the body's region of the photo.
+
+    Returns:
+        The box and its (h', w', 3) uint8 colours; an empty box where nothing is hidden.
     """
     if not invisible_part.any():
         return Region(0, 0, 0, 0), np.zeros((0, 0, 3), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""Boxes: from masks and to masks, their overlap, and non-maximum suppression. Pure functions of arrays."""
+"""Boxes: from masks and to masks, intersection over union, non-maximum suppression. Pure functions of arrays."""
 
 from __future__ import annotations
 
@@ -7,12 +7,24 @@ from collections.abc import Sequence
 import numpy as np
 
 from deocclude.errors import InputError
+from deocclude.imaging.arrays import Float, Mask
 
 BoxXyxy = tuple[float, float, float, float]
+"""(x0, y0, x1, y1) in pixels; x1 and y1 are excluded."""
 
 
-def mask_to_box_xyxy(mask: np.ndarray) -> tuple[int, int, int, int]:
-    """The smallest box around the True pixels of an (H, W) bool mask. Raises InputError when there are none."""
+def mask_to_box_xyxy(mask: Mask) -> tuple[int, int, int, int]:
+    """The smallest box around the True pixels of a mask.
+
+    Args:
+        mask: (H, W) bool.
+
+    Returns:
+        (x0, y0, x1, y1) in pixels, end excluded.
+
+    Raises:
+        InputError: the mask has no True pixel.
+    """
     rows = np.flatnonzero(mask.any(axis=1))
     if rows.size == 0:
         raise InputError("the mask is empty: it has no person pixel to draw a box around")
@@ -20,8 +32,16 @@ def mask_to_box_xyxy(mask: np.ndarray) -> tuple[int, int, int, int]:
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
-def box_to_mask(box_xyxy: Sequence[float], size_hw: tuple[int, int]) -> np.ndarray:
-    """(H, W) bool mask of the pixels whose centre lies in the box; parts of the box outside the picture are cut off."""
+def box_to_mask(box_xyxy: Sequence[float], size_hw: tuple[int, int]) -> Mask:
+    """The filled box as a mask.
+
+    Args:
+        box_xyxy: in pixels, end excluded; it may leave the image.
+        size_hw: the image's size.
+
+    Returns:
+        (H, W) bool: True where a pixel's centre lies in the box. Parts of the box outside the image are cut off.
+    """
     x0, y0, x1, y1 = box_xyxy
     mask = np.zeros(size_hw, dtype=bool)
     # The centre of pixel i is at i + 0.5: it lies in [x0, x1) when ceil(x0 - 0.5) <= i < ceil(x1 - 0.5).
@@ -30,14 +50,30 @@ def box_to_mask(box_xyxy: Sequence[float], size_hw: tuple[int, int]) -> np.ndarr
     return mask
 
 
-def is_filled_box(mask: np.ndarray) -> bool:
-    """Whether an (H, W) bool mask is a box and nothing else. Raises InputError when it is empty."""
+def is_filled_box(mask: Mask) -> bool:
+    """Whether a mask is exactly one filled box.
+
+    Args:
+        mask: (H, W) bool.
+
+    Raises:
+        InputError: the mask is empty.
+    """
     x0, y0, x1, y1 = mask_to_box_xyxy(mask)
     return bool(mask[y0:y1, x0:x1].all())
 
 
-def suppress(boxes_xyxy: np.ndarray, scores: np.ndarray, max_iou: float) -> list[int]:
-    """Indices of the boxes that stay, the surest first: one that shares more than `max_iou` with a surer one goes."""
+def suppress(boxes_xyxy: Float, scores: Float, max_iou: float) -> list[int]:
+    """Non-maximum suppression of boxes.
+
+    Args:
+        boxes_xyxy: (N, 4).
+        scores: (N,).
+        max_iou: a box with a larger IoU with a higher-scoring kept box is dropped.
+
+    Returns:
+        Indices of the kept boxes by descending score.
+    """
     iou = box_iou(boxes_xyxy, boxes_xyxy)
     kept: list[int] = []
     for i in np.argsort(-scores, kind="stable"):
@@ -46,9 +82,18 @@ def suppress(boxes_xyxy: np.ndarray, scores: np.ndarray, max_iou: float) -> list
     return kept
 
 
-def box_iou(a_xyxy: np.ndarray, b_xyxy: np.ndarray) -> np.ndarray:
-    """Intersection over union of each of (N, 4) with each of (M, 4) boxes: (N, M)."""
+def box_iou(a_xyxy: Float, b_xyxy: Float) -> Float:
+    """Intersection over union of every pair of boxes.
+
+    Args:
+        a_xyxy: (N, 4).
+        b_xyxy: (M, 4).
+
+    Returns:
+        (N, M), 0 to 1.
+    """
     a, b = a_xyxy[:, None], b_xyxy[None]
     shared = (np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])).clip(0).prod(-1)
     areas = (a[..., 2:] - a[..., :2]).prod(-1) + (b[..., 2:] - b[..., :2]).prod(-1)
-    return shared / np.maximum(areas - shared, 1e-9)
+    iou: Float = shared / np.maximum(areas - shared, 1e-9)
+    return iou

@@ -1,14 +1,15 @@
-"""Pictures put together: hidden content into the photo, cut-outs with a soft edge, overlays. Arrays in and out."""
+"""Compositing: hidden content into the image, cut-outs with a soft edge, overlays. Pure functions of arrays."""
 
 from __future__ import annotations
 
 import numpy as np
 from PIL import Image, ImageFilter
 
+from deocclude.imaging.arrays import Array, Float32, ImageU8, Int, Mask, ProbabilityU8
 from deocclude.imaging.crop import Region
 from deocclude.imaging.masks import dilate, erode
 
-# One colour a body part, in the order of PARSING_NAMES; background is black.
+# One colour for each body part, in the order of PARSING_NAMES; background is black.
 PARSING_PALETTE = np.array(
     [
         (0, 0, 0),
@@ -33,19 +34,32 @@ _OUTLINE = (255, 255, 255)
 _NEIGHBOURS = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0)]
 
 
-def soft_edge(mask: np.ndarray) -> np.ndarray:
-    """(H, W) uint8 coverage of an (H, W) bool mask, with an edge about one pixel soft: its mean over 3 x 3 pixels."""
-    # Repeating the border keeps the edge of a person whom the photo cuts fully opaque.
+def soft_edge(mask: Mask) -> ProbabilityU8:
+    """Coverage of a mask with an edge about one pixel soft: the mean over 3 x 3 pixels.
+
+    Args:
+        mask: (H, W) bool.
+
+    Returns:
+        (H, W) uint8, 255 = fully covered.
+    """
+    # Repeating the border keeps a body that the image border truncates fully opaque there.
     padded = Image.fromarray(np.pad(mask.view(np.uint8) * np.uint8(255), 1, mode="edge"))
     return np.asarray(padded.filter(ImageFilter.BoxBlur(1)))[1:-1, 1:-1]
 
 
-def extend_colours(rgb: np.ndarray, known: np.ndarray, steps: int = 1) -> np.ndarray:
-    """Carry colours `steps` pixels out of a mask: each pixel next to known ones takes their mean.
+def extend_colours(rgb: ImageU8, known: Mask, steps: int = 1) -> ImageU8:
+    """Extend colours beyond a mask: each pixel beside known pixels takes their mean.
 
-    `rgb`: (H, W, 3) uint8; `known`: (H, W) bool. Returns a copy; pixels further out are unchanged.
+    Args:
+        rgb: (H, W, 3) uint8.
+        known: (H, W) bool: pixels with a colour.
+        steps: reach in pixels.
+
+    Returns:
+        (H, W, 3) uint8: a copy; pixels further out are unchanged.
     """
-    out = rgb.copy()
+    out: ImageU8 = rgb.copy()
     for _ in range(steps):
         (rows, columns), means = neighbour_means(out, known, ~known)
         out[rows, columns] = np.rint(means).astype(np.uint8)
@@ -54,13 +68,16 @@ def extend_colours(rgb: np.ndarray, known: np.ndarray, steps: int = 1) -> np.nda
     return out
 
 
-def neighbour_means(
-    values: np.ndarray, known: np.ndarray, wanted: np.ndarray
-) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
-    """Pixels of `wanted` with a known one among their eight neighbours: (rows, columns), and (N, C) float32 means of
-    the known neighbours.
+def neighbour_means(values: Array, known: Mask, wanted: Mask) -> tuple[tuple[Int, Int], Float32]:
+    """Means of the known neighbours of pixels, over the eight neighbours of each.
 
-    `values`: (H, W, C); `known`, `wanted`: (H, W) bool, disjoint.
+    Args:
+        values: (H, W, C).
+        known: (H, W) bool.
+        wanted: (H, W) bool, disjoint from `known`.
+
+    Returns:
+        (rows, columns) of the N pixels of `wanted` with a known neighbour, and (N, C) float32 means.
     """
     rows, columns = np.nonzero(dilate(known, 1) & wanted)
     total = np.zeros((len(rows), values.shape[2]), dtype=np.float32)
@@ -72,32 +89,42 @@ def neighbour_means(
         weight = (known[y, x] & inside)[:, None]
         total += values[y, x] * weight
         count += weight
-    return (rows, columns), total / np.maximum(count, 1)
+    means: Float32 = np.divide(total, np.maximum(count, 1))
+    return (rows, columns), means
 
 
-def paste_hidden(photo: np.ndarray, hidden_rgb: np.ndarray, invisible: np.ndarray, amodal: np.ndarray) -> None:
-    """Paint a person's hidden appearance into `photo`, in place. Only pixels of `invisible` change.
+def paste_hidden(photo: ImageU8, hidden_rgb: ImageU8, invisible: Mask, amodal: Mask) -> None:
+    """Paste a person's hidden appearance into an image, in place. Only pixels of `invisible` change.
 
-    `photo`, `hidden_rgb`: (h, w, 3) uint8; `invisible`, `amodal`: (h, w) bool. At the silhouette's outer edge the
-    paint fades into what was there over about a pixel; towards the visible body it does not fade, since the
-    occluder is what would show through.
+    At the silhouette's outer edge the pasted colours fade into the image over about a pixel. Towards the visible body
+    they do not fade: the occluder would show through.
+
+    Args:
+        photo: (h, w, 3) uint8.
+        hidden_rgb: (h, w, 3) uint8.
+        invisible: (h, w) bool.
+        amodal: (h, w) bool.
     """
     coverage = soft_edge(amodal)
-    edge = np.nonzero(invisible & (coverage < 255))  # places, not a mask: they are few, and a photo is large
+    edge = np.nonzero(invisible & (coverage < 255))  # indices, not a mask: they are few, and an image is large
     weight = coverage[edge][:, None].astype(np.uint16)
     blend = (hidden_rgb[edge] * weight + photo[edge] * (255 - weight) + 127) // 255
-    # written out for the three channels, which copyto takes in a third of the time of a broadcast
+    # the mask is repeated for the three channels: copyto then takes a third of the time of a broadcast
     np.copyto(photo, hidden_rgb, where=invisible.repeat(3, axis=1).reshape(*invisible.shape, 3))
     photo[edge] = blend
 
 
-def paste_hidden_box(
-    photo: np.ndarray, box: Region, box_rgb: np.ndarray, invisible: np.ndarray, amodal: np.ndarray
-) -> None:
-    """`paste_hidden` for appearance that is held for the box of what is hidden alone, (h', w', 3) uint8.
+def paste_hidden_box(photo: ImageU8, box: Region, box_rgb: ImageU8, invisible: Mask, amodal: Mask) -> None:
+    """`paste_hidden` for colours that are stored for the box of the hidden part alone. An empty box changes nothing.
 
-    A pixel more than the box is worked on, so that the soft edge knows what lies beside it. An empty box paints
-    nothing.
+    One pixel more than the box is processed, so that the soft edge sees the pixels beside it.
+
+    Args:
+        photo: (h, w, 3) uint8, changed in place.
+        box: the box of the hidden part, in pixels of `photo`.
+        box_rgb: (h', w', 3) uint8: colours of the box.
+        invisible: (h, w) bool.
+        amodal: (h, w) bool.
     """
     if box.is_empty:
         return
@@ -107,12 +134,20 @@ def paste_hidden_box(
     paste_hidden(photo[work.slices], hidden, invisible[work.slices], amodal[work.slices])
 
 
-def cut_out(photo: np.ndarray, hidden_rgb: np.ndarray, invisible: np.ndarray, amodal: np.ndarray) -> np.ndarray:
-    """(h, w, 4) uint8: the whole person on nothing, with straight (not premultiplied) alpha.
+def cut_out(photo: ImageU8, hidden_rgb: ImageU8, invisible: Mask, amodal: Mask) -> ImageU8:
+    """The whole person on a transparent background, with straight (not premultiplied) alpha.
 
-    `photo`, `hidden_rgb`: (h, w, 3) uint8; `invisible`, `amodal`: (h, w) bool. The person's own colours are carried
-    under the soft edge, so that no halo of the old background shows on a new one; where alpha is 0 the colour is 0
-    as well.
+    The person's own colours extend under the soft edge: no halo of the old background appears on a new one. Where alpha
+    is 0, the colour is 0 too.
+
+    Args:
+        photo: (h, w, 3) uint8.
+        hidden_rgb: (h, w, 3) uint8.
+        invisible: (h, w) bool.
+        amodal: (h, w) bool.
+
+    Returns:
+        (h, w, 4) uint8.
     """
     rgba = np.zeros((*amodal.shape, 4), dtype=np.uint8)
     rgb = np.where(invisible[..., None], hidden_rgb, photo)
@@ -122,8 +157,15 @@ def cut_out(photo: np.ndarray, hidden_rgb: np.ndarray, invisible: np.ndarray, am
     return rgba
 
 
-def tint_person(picture: np.ndarray, visible: np.ndarray, invisible: np.ndarray, outline_px: int = 1) -> None:
-    """Tint a person in an (h, w, 3) uint8 picture, in place: blue where seen, orange where hidden, white outline."""
+def tint_person(picture: ImageU8, visible: Mask, invisible: Mask, outline_px: int = 1) -> None:
+    """Tint a person in an image, in place: visible blue, hidden orange, with a white outline.
+
+    Args:
+        picture: (h, w, 3) uint8.
+        visible: (h, w) bool.
+        invisible: (h, w) bool.
+        outline_px: width of the outline.
+    """
     for mask, tint, share in ((visible, _VISIBLE_TINT, 96), (invisible, _INVISIBLE_TINT, 160)):
         pixels = picture[mask].astype(np.uint16)
         picture[mask] = (pixels * (256 - share) + np.array(tint, dtype=np.uint16) * share) >> 8

@@ -1,9 +1,9 @@
-"""SquareCrop: a square window of a photo at a fixed size, and its exact inverse.
+"""SquareCrop: a square window of an image, resampled to a fixed size, and its inverse.
 
-Coordinates are continuous with pixel i covering [i, i + 1), so its centre is at i + 0.5. Crop coordinate u and
-photo coordinate x are tied by x = left + u * scale, where `left` is the window's left edge and `scale` is photo
-pixels per crop pixel. Work is done in strips and on the needed region only, so that a 12-megapixel photo costs no
-full-size temporary.
+Coordinates are continuous: pixel i covers [i, i + 1) and has its centre at i + 0.5. Crop coordinate u and image
+coordinate x are related by x = left + u * scale, where `left` is the window's left edge and `scale` is image pixels per
+crop pixel. Resampling works in strips and on the needed region alone: a 12-megapixel photo costs no full-size
+temporary.
 """
 
 from __future__ import annotations
@@ -13,19 +13,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from deocclude.errors import InputError
+from deocclude.imaging.arrays import Array, Float32, ImageU8, Mask, Scalar
 from deocclude.imaging.boxes import mask_to_box_xyxy
 
-# A person smaller than this gives too little to see; the window around it is kept at this side.
+# Smallest side of a window, in image pixels: a smaller window shows too little of a person.
 MIN_SIDE_PX = 16.0
 _STRIP_PX = 2_000_000
 _MARGIN = 2  # pixels that a bilinear kernel can reach beyond its window
 
-
-# What the networks see where there is no photo, as in training. Grey: the body ends there as the photo does. A colour
-# that photos hardly hold: the body goes on there, hidden.
+# Network input outside the photo, as in training. Grey: the body ends at the image border. Magenta, which photos hardly
+# contain: the body continues there, occluded.
 OUTSIDE_GREY = 128
 BEYOND_RGB = (255, 0, 255)
 
@@ -40,14 +41,21 @@ class Region:
     right: int
 
     @classmethod
-    def of_mask(cls, mask: np.ndarray) -> Region:
-        """The smallest one around the True pixels of an (H, W) bool mask. Raises InputError when there are none."""
+    def of_mask(cls, mask: Mask) -> Region:
+        """The smallest region around the True pixels of a mask.
+
+        Args:
+            mask: (H, W) bool.
+
+        Raises:
+            InputError: the mask has no True pixel.
+        """
         x0, y0, x1, y1 = mask_to_box_xyxy(mask)
         return cls(y0, x0, y1, x1)
 
     @property
     def slices(self) -> tuple[slice, slice]:
-        """Row and column slices: `array[region.slices]` is the region of an (H, W, ...) array."""
+        """Row and column slices: `array[region.slices]` is the region's part of an (H, W, ...) array."""
         return slice(self.top, self.bottom), slice(self.left, self.right)
 
     @property
@@ -57,11 +65,11 @@ class Region:
 
     @property
     def is_empty(self) -> bool:
-        """True when the region holds no pixel."""
+        """Whether the region holds no pixel."""
         return self.bottom <= self.top or self.right <= self.left
 
     def intersect(self, other: Region) -> Region:
-        """The pixels in both regions."""
+        """The region of the pixels in both regions; it may be empty."""
         return Region(
             max(self.top, other.top),
             max(self.left, other.left),
@@ -70,18 +78,29 @@ class Region:
         )
 
     def counted_from(self, whole: Region) -> Region:
-        """This rectangle in the pixels of an array that holds `whole` only."""
+        """The same rectangle, in the pixels of an array that holds only the region `whole`."""
         return Region(self.top - whole.top, self.left - whole.left, self.bottom - whole.top, self.right - whole.left)
 
     def grow(self, margin_px: int, size_hw: tuple[int, int]) -> Region:
-        """The region with `margin_px` more on each side, cut at the picture's edge."""
+        """The region with a margin on each side, cut at the image border.
+
+        Args:
+            margin_px: pixels added on each side.
+            size_hw: the image's size.
+        """
         grown = Region(self.top - margin_px, self.left - margin_px, self.bottom + margin_px, self.right + margin_px)
         return grown.intersect(Region(0, 0, *size_hw))
 
 
 @dataclass(frozen=True)
 class SquareCrop:
-    """A square window, `center_xy` and `side_px` in photo pixels, seen at `size_px` a side; it may leave the photo."""
+    """A square window of an image, resampled to `size_px` pixels a side. The window may leave the image.
+
+    Attributes:
+        center_xy: the window's centre in image pixels.
+        side_px: the window's side in image pixels.
+        size_px: the crop's side in crop pixels.
+    """
 
     center_xy: tuple[float, float]
     side_px: float
@@ -89,7 +108,16 @@ class SquareCrop:
 
     @classmethod
     def from_box_xyxy(cls, box_xyxy: Sequence[float], scale: float, size_px: int) -> SquareCrop:
-        """The window centred on a box, with side `scale` times the box's longer side (at least MIN_SIDE_PX)."""
+        """The window centred on a box.
+
+        Args:
+            box_xyxy: in image pixels.
+            scale: the window's side over the box's longer side. The side is at least MIN_SIDE_PX.
+            size_px: the crop's side in crop pixels.
+
+        Raises:
+            InputError: the box is empty.
+        """
         x0, y0, x1, y1 = (float(edge) for edge in box_xyxy)
         if not (x1 > x0 and y1 > y0):
             raise InputError(f"a box must have x0 < x1 and y0 < y1, got {tuple(box_xyxy)}")
@@ -98,22 +126,22 @@ class SquareCrop:
 
     @property
     def scale(self) -> float:
-        """Photo pixels per crop pixel: above 1 the crop is a reduction."""
+        """Image pixels per crop pixel; above 1 the crop is a reduction."""
         return self.side_px / self.size_px
 
     @property
     def left_top(self) -> tuple[float, float]:
-        """The window's left and top edge in photo coordinates."""
+        """The window's left and top edge in image coordinates."""
         return self.center_xy[0] - self.side_px / 2, self.center_xy[1] - self.side_px / 2
 
     def to_photo_xyxy(self, box_xyxy: Sequence[float]) -> tuple[float, float, float, float]:
-        """A box of crop coordinates in photo coordinates."""
+        """A box of crop coordinates in image coordinates."""
         left, top = self.left_top
         x0, y0, x1, y1 = box_xyxy
         return left + x0 * self.scale, top + y0 * self.scale, left + x1 * self.scale, top + y1 * self.scale
 
     def region(self, size_hw: tuple[int, int]) -> Region:
-        """The photo's pixels whose centre lies in the window; empty when the window misses the photo."""
+        """The image pixels whose centre lies in the window; empty where the window misses the image."""
         left, top = self.left_top
         window = Region(
             math.ceil(top - 0.5),
@@ -123,25 +151,32 @@ class SquareCrop:
         )
         return window.intersect(Region(0, 0, *size_hw))
 
-    def inside_photo(self, size_hw: tuple[int, int]) -> np.ndarray:
-        """(size_px, size_px) bool: the crop's pixels whose centre lies in the photo."""
+    def inside_photo(self, size_hw: tuple[int, int]) -> Mask:
+        """(size_px, size_px) bool: the crop pixels whose centre lies in the image."""
         left, top = self.left_top
         centres = np.arange(self.size_px) + 0.5
         rows, columns = top + centres * self.scale, left + centres * self.scale
         return ((rows >= 0) & (rows < size_hw[0]))[:, None] & ((columns >= 0) & (columns < size_hw[1]))[None, :]
 
-    def extract(self, array: np.ndarray, fill: float = 0, *, within: Region | None = None) -> np.ndarray:
-        """The window as (size_px, size_px) or (size_px, size_px, C) of the same type; `fill` where there is no photo.
+    def extract(self, array: NDArray[Scalar], fill: float = 0, *, within: Region | None = None) -> NDArray[Scalar]:
+        """Resample the window. Reductions average areas, enlargements are bilinear.
 
-        `array`: (H, W) or (H, W, C), bool, uint8 or float32. `within`: only these of the crop's pixels. Shrinking
-        averages areas, growing is bilinear; a bool mask is resampled as coverage and cut at one half.
+        Args:
+            array: (H, W) or (H, W, C), bool, uint8 or float32. A bool mask is resampled as coverage and cut at one
+                half.
+            fill: the value outside the image.
+            within: the part of the crop to compute, in crop pixels; None: all of it.
+
+        Returns:
+            (size_px, size_px) or (size_px, size_px, C), or the size of `within`; same type as `array`.
         """
         if array.dtype == bool:
-            return self.extract(np.where(array, np.uint8(255), np.uint8(0)), 255 * fill, within=within) >= 128
+            coverage = self.extract(np.where(array, np.uint8(255), np.uint8(0)), 255 * fill, within=within)
+            return (coverage >= 128).astype(array.dtype, copy=False)
         wanted = within or Region(0, 0, self.size_px, self.size_px)
         left, top, right, bottom = self.to_photo_xyxy((wanted.left, wanted.top, wanted.right, wanted.bottom))
-        # Averaging whole blocks first makes the crop of a large photo cheap; a factor of 2 is left to the exact
-        # resampling.
+        # Averaging whole blocks first makes the crop of a large photo cheap. The exact resampling does the last factor
+        # of 2.
         factor = max(1, int(self.scale / 2))
         source = Region(
             math.floor(top) - _MARGIN * factor,
@@ -154,10 +189,16 @@ class SquareCrop:
         y0, y1 = ((edge - source.top) / factor for edge in (top, bottom))
         return _resample(reduced, wanted.size_hw, (x0, y0, x1, y1))
 
-    def resampled_from(self, other: SquareCrop, array: np.ndarray, size_px: int | None = None) -> np.ndarray:
-        """What `array`, (S, S[, C]) over the window of `other`, shows in this window; 0 where it lies beyond that one.
+    def resampled_from(self, other: SquareCrop, array: NDArray[Scalar], size_px: int | None = None) -> NDArray[Scalar]:
+        """Resample an array from the window of another crop to this window.
 
-        size_px: side of what is returned; None for that of `array`.
+        Args:
+            other: the crop whose window `array` covers.
+            array: (S, S) or (S, S, C).
+            size_px: side of the result; None: the side of `array`.
+
+        Returns:
+            (size_px, size_px[, C]), 0 outside the window of `other`.
         """
         cells = array.shape[0]
         scale = other.side_px / cells
@@ -169,26 +210,41 @@ class SquareCrop:
             x0, y0 = x0 + beyond, y0 + beyond
         return _resample(array, (size_px or cells,) * 2, (x0, y0, x0 + side, y0 + side))
 
-    def regridded(self, array: np.ndarray, size_px: int) -> np.ndarray:
-        """`array`, (S, S[, C]) over this window, as (size_px, size_px[, C]) of the same type over the same window."""
+    def regridded(self, array: NDArray[Scalar], size_px: int) -> NDArray[Scalar]:
+        """Resample an array of this window to another grid of the same window.
+
+        Args:
+            array: (S, S) or (S, S, C).
+            size_px: side of the result.
+
+        Returns:
+            (size_px, size_px[, C]) of the same type.
+        """
         if array.dtype == bool:
-            return self.regridded(array.view(np.uint8) * np.uint8(255), size_px) >= 128
+            coverage = self.regridded(array.view(np.uint8) * np.uint8(255), size_px)
+            return (coverage >= 128).astype(array.dtype, copy=False)
         return _resample(array, (size_px, size_px), (0, 0, array.shape[1], array.shape[0]))
 
     def to_photo(
-        self, crop_array: np.ndarray, size_hw: tuple[int, int], within: Region | None = None, *, crisp: bool = False
-    ) -> tuple[Region, np.ndarray]:
-        """Resample the window back to photo pixels: the inverse of `extract`.
+        self, crop_array: NDArray[Scalar], size_hw: tuple[int, int], within: Region | None = None,
+        *, crisp: bool = False,
+    ) -> tuple[Region, NDArray[Scalar]]:  # fmt: skip
+        """Resample the window to image pixels: the inverse of `extract`.
 
-        `crop_array`: (S, S) or (S, S, C), bool, uint8 or float32; S may differ from size_px (a coarser grid over
-        the same window). `size_hw`: the photo's size. `within` limits the work to a part of the photo. `crisp`: grow
-        by a cubic, for colours: bilinear growth loses an eighth of their detail. A cubic overshoots, so masks do
-        without.
-        Returns the region of the photo and the values of its pixels, (h, w) or (h, w, C) of the same type.
+        Args:
+            crop_array: (S, S) or (S, S, C), bool, uint8 or float32. S may differ from size_px: a coarser grid of the
+                window.
+            size_hw: the image's size.
+            within: the part of the image to compute.
+            crisp: enlarge with a cubic kernel, for colours: bilinear enlargement loses an eighth of their detail. A
+                cubic kernel overshoots and is unsuitable for masks.
+
+        Returns:
+            The region of the image, and the values of its pixels: (h, w) or (h, w, C) of the same type.
         """
         if crop_array.dtype == bool:
             region, coverage = self.to_photo(crop_array.view(np.uint8) * np.uint8(255), size_hw, within)
-            return region, coverage >= 128
+            return region, (coverage >= 128).astype(crop_array.dtype, copy=False)
         region = self.region(size_hw)
         if within is not None:
             region = region.intersect(within)
@@ -198,9 +254,9 @@ class SquareCrop:
             return region, out
         scale = self.side_px / crop_array.shape[0]
         if crisp and scale > 1:
-            crop_array = _before_cubic_growth(crop_array)
+            crop_array = _before_cubic_growth(crop_array).astype(crop_array.dtype, copy=False)
         left, top = self.left_top
-        # Border photo pixels may reach past the window by half a pixel: repeat the crop's edge there.
+        # Image pixels at the window's border may reach past it by half a pixel: the crop's border is repeated there.
         margin = math.ceil(0.5 / scale) + (2 if crisp else 1)
         padded = np.pad(crop_array, [(margin, margin)] * 2 + [(0, 0)] * (crop_array.ndim - 2), mode="edge")
         x0, x1 = ((edge - left) / scale + margin for edge in (region.left, region.right))
@@ -208,7 +264,7 @@ class SquareCrop:
         for start in range(0, height, rows):
             stop = min(start + rows, height)
             y0, y1 = ((region.top + edge - top) / scale + margin for edge in (start, stop))
-            # Only the rows that this strip's kernels can reach.
+            # the rows that the kernels of this strip can reach
             support = math.ceil((2 if crisp else 1) * max(1.0, 1 / scale)) + 1
             first, past = max(0, math.floor(y0) - support), math.ceil(y1) + support
             out[start:stop] = _resample(
@@ -218,18 +274,18 @@ class SquareCrop:
         return region, out
 
 
-# What `extract` sees of a pixel and of its neighbours after growth by Pillow's cubic: the integral of that cubic
-# times the triangle that extract weighs with.
+# Weights of a pixel and its neighbours after enlargement by Pillow's cubic kernel and `extract`: the integral of the
+# cubic times the triangle kernel of `extract`.
 _SEEN_AGAIN = np.array([-0.0167, 0.15, 0.7334, 0.15, -0.0167], dtype=np.float32)
 
 
-def _before_cubic_growth(colours: np.ndarray) -> np.ndarray:
-    """Colours that, grown by a cubic and extracted again, are about those given. (S, S, C) uint8.
+def _before_cubic_growth(colours: Array) -> ImageU8:
+    """Colours that give about the input again after cubic enlargement and `extract`. (S, S, C) uint8.
 
-    A crop's pixel is a mean over photo pixels, but a cubic goes through it as a value at a point, which flattens
-    texture by a twelfth. One step of back-projection (Irani and Peleg 1991) makes up for it; more would ring.
+    A crop pixel is a mean over image pixels. A cubic kernel takes it for the value at a point, which flattens texture
+    by a twelfth. One step of back-projection (Irani and Peleg 1991) compensates; more steps would ring.
     """
-    exact = colours.astype(np.float32)
+    exact: Float32 = colours.astype(np.float32)
     for _ in range(2):  # down the columns, then along the rows
         padded = np.pad(exact, [(2, 2), (0, 0), (0, 0)], mode="edge")
         again = sum(padded[shift : shift + len(exact)] * weight for shift, weight in enumerate(_SEEN_AGAIN))
@@ -237,10 +293,11 @@ def _before_cubic_growth(colours: np.ndarray) -> np.ndarray:
     return np.rint(exact).clip(0, 255).astype(np.uint8)
 
 
-def _reduce_blocks(array: np.ndarray, source: Region, factor: int, fill: float) -> np.ndarray:
-    """Average blocks of `factor` x `factor` pixels of `source`; what of it lies outside the array counts as `fill`.
+def _reduce_blocks(array: NDArray[Scalar], source: Region, factor: int, fill: float) -> NDArray[Scalar]:
+    """Average blocks of `factor` x `factor` pixels of `source`; pixels outside the array count as `fill`.
 
-    Returns (ceil(h / factor), ceil(w / factor), ...) of the array's type.
+    Returns:
+        (ceil(h / factor), ceil(w / factor), ...) of the array's type.
     """
     height, width = source.size_hw
     out_hw = -(-height // factor), -(-width // factor)
@@ -257,7 +314,7 @@ def _reduce_blocks(array: np.ndarray, source: Region, factor: int, fill: float) 
         if inner.is_empty:
             continue
         pixels = array[inner.slices]
-        # Complete the blocks that the photo's edge cuts, so that each average weighs photo and fill by their area.
+        # Blocks that the image border cuts are completed: each average then weighs image and fill by their area.
         before = (inner.top - strip.top) % factor, (inner.left - strip.left) % factor
         after = (strip.bottom - inner.bottom) % factor, (strip.right - inner.right) % factor
         if factor > 1 and (any(before) or any(after)):
@@ -272,14 +329,15 @@ def _reduce_blocks(array: np.ndarray, source: Region, factor: int, fill: float) 
 
 
 def _resample(
-    array: np.ndarray, size_hw: tuple[int, int], box_xyxy: tuple[float, float, float, float],
+    array: NDArray[Scalar], size_hw: tuple[int, int], box_xyxy: tuple[float, float, float, float],
     kernel: Image.Resampling = Image.Resampling.BILINEAR,
-) -> np.ndarray:  # fmt: skip
+) -> NDArray[Scalar]:  # fmt: skip
+    """Resample the part `box_xyxy` of an array to `size_hw`."""
     size_wh = size_hw[1], size_hw[0]
     return _map_planes(array, lambda plane: plane.resize(size_wh, kernel, box=box_xyxy))
 
 
-def _map_planes(array: np.ndarray, change: Callable[[Image.Image], Image.Image]) -> np.ndarray:
+def _map_planes(array: NDArray[Scalar], change: Callable[[Image.Image], Image.Image]) -> NDArray[Scalar]:
     """Apply a Pillow operation to an (H, W) or (H, W, C) array of uint8 or float32."""
     if array.ndim == 2 or (array.dtype == np.uint8 and array.shape[2] == 3):
         return np.asarray(change(Image.fromarray(np.ascontiguousarray(array))))

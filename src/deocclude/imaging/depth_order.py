@@ -1,48 +1,74 @@
-"""Who is in front of whom: visible masks that compete for pixels, and the order of depth that the masks tell."""
+"""Depth order: visible masks made disjoint, pairwise occlusions, and the people sorted by depth."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from deocclude.imaging.arrays import Mask, ProbabilityU8
 from deocclude.imaging.crop import Region
 
-# Two prompts whose visible masks agree this well are one person given twice: they take nothing from each other.
+# IoU of two visible masks from which two prompts mark one person: neither loses pixels to the other.
 SAME_PERSON_IOU = 0.6
-# A contest never leaves a person less of what is seen than this: that would be a prompt inside another's body.
+# Least fraction of a visible mask that overlap resolution leaves: less would be a prompt inside another body.
 LEAST_LEFT_SHARE = 0.1
-# Fewer hidden pixels than this share of the hidden person's body are two contours that differ by a hair.
+# An occlusion of a smaller fraction of the occluded body is boundary disagreement of two contours.
 LEAST_HIDDEN_SHARE = 0.002
 
 
+class MaskedBody(Protocol):
+    """What depth order reads of a body; `BodyMasks` says what each attribute means."""
+
+    @property
+    def region(self) -> Region: ...
+    @property
+    def visible(self) -> Mask: ...
+    @property
+    def amodal(self) -> Mask: ...
+    @property
+    def visible_prob(self) -> ProbabilityU8 | None: ...
+
+
 class BodyMasks(NamedTuple):
-    """One person's masks inside `region` of the photo: (h, w) bool, visible a subset of amodal."""
+    """One person's masks inside `region` of the image; visible is a subset of amodal."""
 
     region: Region
-    visible: np.ndarray
-    amodal: np.ndarray
-    visible_prob: np.ndarray | None = None  # (h, w) uint8, 255 = certainly seen; None: all that is visible alike
+    visible: Mask  # (h, w)
+    amodal: Mask  # (h, w)
+    visible_prob: ProbabilityU8 | None = None  # (h, w), 255 = certainly visible; None: all visible pixels alike
 
 
 @dataclass(frozen=True)
 class Occlusion:
-    """One person hides a part of another. front, behind: their ids; area_px: hidden pixels, in photo pixels."""
+    """One person occludes a part of another.
+
+    Attributes:
+        front: id of the occluding person.
+        behind: id of the occluded person.
+        area_px: occluded image pixels.
+    """
 
     front: int
     behind: int
     area_px: int
 
 
-def resolve_overlaps(bodies: Sequence[BodyMasks], *, allow_duplicates: bool = False) -> list[np.ndarray]:
-    """Visible masks that overlap nowhere: each pixel that two people claim goes to the one who is surer to be seen
-    there, and where both are alike sure, to the one in front.
+def resolve_overlaps(bodies: Sequence[MaskedBody], *, allow_duplicates: bool = False) -> list[Mask]:
+    """Make visible masks disjoint: each pixel of two visible masks is assigned to one of the two people.
 
-    In front is who is seen over more of the other's hidden body; where neither tells, whose body reaches lower in the
-    photo, which on a floor means nearer. allow_duplicates: two prompts may mark one person; such two keep what they
-    have. Returns a visible mask for each body, (h, w) bool in its region.
+    A pixel goes to the person with the higher visible probability there; equal probabilities decide for the person in
+    front. The person in front is visible over more of the other's hidden part. Where neither is, the person whose body
+    reaches lower in the image is in front: on level ground that person is nearer.
+
+    Args:
+        bodies: the people.
+        allow_duplicates: two prompts may mark one person; such two keep their masks.
+
+    Returns:
+        A visible mask for each body, (h, w) bool in its region.
     """
     visible = [body.visible.copy() for body in bodies]
     for i, one in enumerate(bodies):
@@ -54,12 +80,12 @@ def resolve_overlaps(bodies: Sequence[BodyMasks], *, allow_duplicates: bool = Fa
             contested = visible[i][mine] & visible[j][theirs]
             if not contested.any():
                 continue
-            if allow_duplicates and _same_person(one, other, np.count_nonzero(contested)):
+            if allow_duplicates and _same_person(one, other, int(np.count_nonzero(contested))):
                 continue
             in_front = _is_in_front(one, other)
-            surer = _is_surer(one, other, mine, theirs, in_front)
-            # where that would leave somebody next to nothing, who is behind yields, or else the other one does
-            for mine_stays in (surer, np.full_like(surer, in_front), np.full_like(surer, not in_front)):
+            higher = _higher_probability(one, other, mine, theirs, in_front)
+            # where that leaves a person too little, the person behind yields all, or else the person in front
+            for mine_stays in (higher, np.full_like(higher, in_front), np.full_like(higher, not in_front)):
                 lost = contested & ~mine_stays, contested & mine_stays
                 if all(_keeps_enough(visible[k], bodies[k], gone) for k, gone in zip((i, j), lost, strict=True)):
                     visible[i][mine] &= ~lost[0]
@@ -68,23 +94,34 @@ def resolve_overlaps(bodies: Sequence[BodyMasks], *, allow_duplicates: bool = Fa
     return visible
 
 
-def _is_surer(
-    one: BodyMasks, other: BodyMasks, mine: tuple[slice, slice], theirs: tuple[slice, slice], in_front: bool
-) -> np.ndarray:
-    """(h, w) bool over what two regions share: where `one` is surer to be seen; `in_front`: who has what is level."""
+def _higher_probability(
+    one: MaskedBody, other: MaskedBody, mine: tuple[slice, slice], theirs: tuple[slice, slice], in_front: bool
+) -> Mask:
+    """(h, w) bool over the common part of two regions: where `one` has the higher visible probability.
+
+    in_front: whether `one` is in front, which decides equal probabilities.
+    """
     if one.visible_prob is None or other.visible_prob is None:
         return np.full(one.visible[mine].shape, in_front)
     a, b = one.visible_prob[mine], other.visible_prob[theirs]
-    return a >= b if in_front else a > b
+    higher: Mask = a >= b if in_front else a > b
+    return higher
 
 
-def _keeps_enough(visible: np.ndarray, body: BodyMasks, lost: np.ndarray) -> bool:
+def _keeps_enough(visible: Mask, body: MaskedBody, lost: Mask) -> bool:
+    """Whether a body keeps LEAST_LEFT_SHARE of its visible mask without the pixels of `lost`."""
     gone = np.count_nonzero(lost)
-    return not gone or np.count_nonzero(visible) - gone >= LEAST_LEFT_SHARE * np.count_nonzero(body.visible)
+    left = np.count_nonzero(visible) - gone
+    return not gone or bool(left >= LEAST_LEFT_SHARE * np.count_nonzero(body.visible))
 
 
-def find_occlusions(bodies: Sequence[BodyMasks], ids: Sequence[int]) -> tuple[Occlusion, ...]:
-    """Who hides whom, for each pair at most once, largest hidden area first."""
+def find_occlusions(bodies: Sequence[MaskedBody], ids: Sequence[int]) -> tuple[Occlusion, ...]:
+    """Pairwise occlusions, at most one for each pair of people, by descending occluded area.
+
+    Args:
+        bodies: the people.
+        ids: their ids, in the same order.
+    """
     found = []
     for i, one in enumerate(bodies):
         for j, other in enumerate(bodies[:i]):
@@ -98,22 +135,30 @@ def find_occlusions(bodies: Sequence[BodyMasks], ids: Sequence[int]) -> tuple[Oc
 
 
 def back_to_front(ids: Sequence[int], occlusions: Sequence[Occlusion], feet_y: Sequence[float]) -> list[int]:
-    """All ids, whoever is hidden before whoever hides them.
+    """Sort people by depth: an occluded person comes before the occluding person.
 
-    Three people can hide each other in a circle: relations are taken in by their hidden area, largest first, and one
-    that would close a circle is left out. Between people without a relation, whose `feet_y` (the lowest row of the
-    body) is higher up in the photo comes first.
+    Occlusions may form a cycle: they are taken by descending area, and one that would close a cycle is dropped. Of
+    people without an occlusion between them, the one whose feet are higher in the image comes first.
+
+    Args:
+        ids: ids of the people.
+        occlusions: pairwise occlusions.
+        feet_y: the lowest row of each body, in the order of `ids`.
+
+    Returns:
+        All ids, the furthest person first.
     """
     in_front_of: dict[int, set[int]] = {one: set() for one in ids}
 
     def reaches(start: int, goal: int) -> bool:
-        seen, todo = set(), [start]
+        reached: set[int] = set()
+        todo = [start]
         while todo:
             at = todo.pop()
             if at == goal:
                 return True
-            if at not in seen:
-                seen.add(at)
+            if at not in reached:
+                reached.add(at)
                 todo += in_front_of[at]
         return False
 
@@ -135,25 +180,28 @@ def back_to_front(ids: Sequence[int], occlusions: Sequence[Occlusion], feet_y: S
     return ordered
 
 
-def _same_person(one: BodyMasks, other: BodyMasks, contested_px: int) -> bool:
+def _same_person(one: MaskedBody, other: MaskedBody, contested_px: int) -> bool:
+    """Whether two visible masks agree so well that both mark one person."""
     total = np.count_nonzero(one.visible) + np.count_nonzero(other.visible) - contested_px
-    return contested_px >= SAME_PERSON_IOU * total
+    return bool(contested_px >= SAME_PERSON_IOU * total)
 
 
-def _is_in_front(one: BodyMasks, other: BodyMasks) -> bool:
+def _is_in_front(one: MaskedBody, other: MaskedBody) -> bool:
+    """Whether `one` occludes more of `other` than the reverse; equal areas: whether it reaches lower."""
     over, under = _hidden_by(one, other), _hidden_by(other, one)
     return over > under if over != under else _lowest_row(one) >= _lowest_row(other)
 
 
-def _hidden_by(front: BodyMasks, behind: BodyMasks) -> int:
-    """Pixels of `behind` that are hidden where `front` is seen."""
+def _hidden_by(front: MaskedBody, behind: MaskedBody) -> int:
+    """Hidden pixels of `behind` where `front` is visible."""
     common = front.region.intersect(behind.region)
     if common.is_empty:
         return 0
-    seen = front.visible[common.counted_from(front.region).slices]
+    in_front = front.visible[common.counted_from(front.region).slices]
     here = common.counted_from(behind.region).slices
-    return int(np.count_nonzero(seen & behind.amodal[here] & ~behind.visible[here]))
+    return int(np.count_nonzero(in_front & behind.amodal[here] & ~behind.visible[here]))
 
 
-def _lowest_row(body: BodyMasks) -> int:
+def _lowest_row(body: MaskedBody) -> int:
+    """The image row of the body's lowest pixel."""
     return body.region.top + int(np.flatnonzero(body.amodal.any(axis=1))[-1])

@@ -1,7 +1,7 @@
-"""What a photo has beyond a crop's resolution, carried to the pixels that were copied. numpy in, numpy out.
+"""Detail of the photo beyond a crop's resolution, transferred to copied pixels. numpy in, numpy out.
 
-The idea of contextual residual aggregation (Yi et al. 2020, arXiv 2005.09704): the photo minus the crop grown to its
-size follows the copies, so that recovered cloth is as sharp as the cloth beside it.
+The idea of contextual residual aggregation (Yi et al. 2020, arXiv 2005.09704): the difference between the photo and its
+enlarged crop follows the copies, so that recovered cloth is as sharp as the cloth beside it.
 """
 
 from __future__ import annotations
@@ -10,36 +10,49 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
+from deocclude.imaging.arrays import Float32, ImageU8, Int, Mask, Scalar
 from deocclude.imaging.crop import Region, SquareCrop
 from deocclude.imaging.exemplar_synthesis import Composed, aligned_box, window_all
 
+_Int32 = NDArray[np.int32]
+
 _STRIP_PX = 200_000
-_ALIKE = 8.0  # colours of 0 to 255 by which source and copy may run apart until no detail is carried over
-# Detail is at most so many times its mean: a button or a stitch would else come back in every block.
+_ALIKE = 8.0  # colour difference (0 to 255) of source and copy from which no detail is transferred
+# Detail is limited to this many times its mean: a button or a stitch would otherwise repeat in every block.
 _MOST_DETAIL = 3.0
-_BLOCK_PX = 8  # of the crop: detail of the photo is carried over in such blocks
+_BLOCK_PX = 8  # in crop pixels: detail is transferred in blocks of this side
 
 
 @dataclass(frozen=True)
 class Copied:
-    """Where in its crop an appearance was copied from, so that detail of the photo can follow.
+    """Sources of copied pixels on a crop of S pixels a side, for the transfer of detail.
 
-    image: (S, S, 3) uint8, the crop that was copied from. source_yx: (S, S, 2) int32, -1 where nothing was copied;
-    mirrored: (S, S) bool. weight: (S, S) float32, 0 to 1, how much of the detail is wanted.
+    Attributes:
+        image: (S, S, 3) uint8: the crop that was copied from.
+        source_yx: (S, S, 2) int32, -1 where nothing was copied.
+        mirrored: (S, S) bool: copied from the mirror image.
+        weight: (S, S) float32, 0 to 1: weight of the detail.
     """
 
-    image: np.ndarray
-    source_yx: np.ndarray
-    mirrored: np.ndarray
-    weight: np.ndarray
+    image: ImageU8
+    source_yx: _Int32
+    mirrored: Mask
+    weight: Float32
 
     @classmethod
-    def of(cls, composed: Composed, image: np.ndarray, known: np.ndarray, weight: np.ndarray) -> Copied:
-        """weight: what each pixel's copy counts.
+    def of(cls, composed: Composed, image: ImageU8, known: Mask, weight: Float32) -> Copied:
+        """The sources of a composed image.
 
-        A source beside something unknown gives no detail, its colour may be mixed; nor does one whose colours run
-        otherwise than those that were composed, such as a fold beside even cloth.
+        Detail gets weight 0 where a source lies beside unknown pixels, whose colours may be mixed in. Its weight falls
+        where the source's colours vary otherwise than the composed ones, such as a fold beside even cloth.
+
+        Args:
+            composed: result of exemplar synthesis.
+            image: (S, S, 3) uint8.
+            known: (S, S) bool.
+            weight: (S, S) float32, 0 to 1: weight of each pixel's copy.
         """
         found = composed.source_yx[..., 0] >= 0
         source_yx, mirrored = composed.source_yx.copy(), composed.mirrored.copy()
@@ -54,19 +67,27 @@ class Copied:
         off = composed.rgb[box] - image[y, x]
         counted = clean[..., None].astype(np.float32)
         total, count = _by_block(off * counted).sum(1), _by_block(counted).sum(1)
-        off -= _of_blocks(total / np.maximum(count, 1), clean.shape)  # a block may be lighter than its source
+        off -= _of_blocks(total / np.maximum(count, 1), clean.shape)  # a block may be brighter than its source
         alike = np.clip(1 - np.abs(off).max(axis=-1) / _ALIKE, 0, 1)
         wanted[box] = np.where(clean, weight[box] * alike, 0)
         return cls(image, source_yx, mirrored, wanted)
 
 
 def add_detail(
-    colours: np.ndarray, box: Region, copied: Copied, crop: SquareCrop, photo: np.ndarray, visible_part: np.ndarray,
-    invisible_part: np.ndarray, region: Region,
+    colours: ImageU8, box: Region, copied: Copied, crop: SquareCrop, photo: ImageU8, visible_part: Mask,
+    invisible_part: Mask, region: Region,
 ) -> None:  # fmt: skip
-    """Add to copied pixels, in place, what the photo shows at their source beyond the crop's resolution.
+    """Add to copied pixels, in place, the detail that the photo has at their source beyond the crop's resolution.
 
-    `colours`: (h', w', 3) uint8 of `box`; the others as `recovery.hidden_on_photo` has them.
+    Args:
+        colours: (h', w', 3) uint8 of `box`.
+        box: the hidden part's box.
+        copied: sources of the copied pixels.
+        crop: the crop of the appearance.
+        photo: (H, W, 3) uint8.
+        visible_part: (h, w) bool in `region`.
+        invisible_part: (h, w) bool in `region`.
+        region: the body's region of the photo.
     """
     wanted = copied.weight > 0
     if not wanted.any():
@@ -77,9 +98,9 @@ def add_detail(
     around, low = crop.to_photo(copied.image, photo.shape[:2], around, crisp=True)
     if around.is_empty:
         return
-    # places are counted along the rows: one number a pixel is found several times as fast as two
+    # one row-major index a pixel is several times faster than two coordinates
     height, width = around.size_hw
-    picture, low, visible = (
+    picture, enlarged, visible = (
         np.ascontiguousarray(whole).reshape(height * width, -1)
         for whole in (photo[around.slices], low, visible_part[around.counted_from(region).slices])
     )
@@ -96,7 +117,7 @@ def add_detail(
         source = np.where(usable, y * np.int32(width) + x, 0)
         usable &= visible.take(source)
         places, source, weight = (values[usable] for values in (places, source, weight))
-        detail = np.subtract(picture.take(source, axis=0), low.take(source, axis=0), dtype=np.float32)
+        detail = np.subtract(picture.take(source, axis=0), enlarged.take(source, axis=0), dtype=np.float32)
         if len(detail):
             most = _MOST_DETAIL * np.abs(detail).mean()
             np.clip(detail, -most, most, out=detail)
@@ -105,43 +126,49 @@ def add_detail(
         flat[places] = np.rint(detail).clip(0, 255).astype(np.uint8)
 
 
-def _sources_on_photo(copied: Copied, crop: SquareCrop) -> tuple[np.ndarray, ...]:
-    """For each cell of the crop, flat: whole photo pixels from a place to its source, and what its detail counts.
+def _sources_on_photo(copied: Copied, crop: SquareCrop) -> tuple[_Int32, _Int32, _Int32, Float32]:
+    """For each crop pixel, whole image pixels from a place to its source, and the weight of the source's detail.
 
-    Row y comes from row y + from_rows, column x from signs * x + from_columns: where the copy is mirrored, columns run
-    backwards. Returns from_rows, signs, from_columns, (S * S,) int32, and weights, (S * S,) float32.
+    Row y is copied from row y + from_rows, column x from column signs * x + from_columns: in mirrored copies, columns
+    run backwards.
+
+    Returns:
+        from_rows, signs, from_columns, (S * S,) int32 each, and weights, (S * S,) float32.
     """
     rows, columns = np.mgrid[: crop.size_px, : crop.size_px]
     source_y, source_x = np.moveaxis(copied.source_yx, -1, 0)
     from_rows = np.rint((source_y - rows) * crop.scale)
     straight = np.rint((source_x - columns) * crop.scale)
-    # the middles of both cells change places, and pixel x covers [x, x + 1)
+    # both pixel centres are mirrored, and pixel x covers [x, x + 1)
     backwards = np.rint(2 * crop.left_top[0] + (source_x + columns + 1) * crop.scale) - 1
     from_columns = np.where(copied.mirrored, backwards, straight)
     signs = np.where(copied.mirrored, -1, 1)
-    whole = (values.astype(np.int32).ravel() for values in (from_rows, signs, from_columns))
-    return (*whole, copied.weight.ravel())
+    rows_i32, signs_i32, columns_i32 = (values.astype(np.int32).ravel() for values in (from_rows, signs, from_columns))
+    return rows_i32, signs_i32, columns_i32, copied.weight.ravel()
 
 
-def _strips(mask: np.ndarray) -> Iterator[np.ndarray]:
-    """Places of a mask's pixels, (N,) int32 counted along the rows, a strip of the mask at a time."""
+def _strips(mask: Mask) -> Iterator[_Int32]:
+    """Indices of a mask's pixels in row-major order, (N,) int32, one strip of the mask at a time."""
     rows = max(1, _STRIP_PX // mask.shape[1])
     for start in range(0, len(mask), rows):
         yield (np.flatnonzero(mask[start : start + rows]) + start * mask.shape[1]).astype(np.int32)
 
 
-def _cells(start: int, stop: int, crop: SquareCrop, axis: int) -> np.ndarray:
-    """(stop - start,) int32: the crop's pixels that photo pixels' centres lie in, along x (axis 0) or y (axis 1)."""
+def _cells(start: int, stop: int, crop: SquareCrop, axis: int) -> _Int32:
+    """(stop - start,) int32: the crop pixels that hold the centres of image pixels, along x (axis 0) or y (axis 1)."""
     coordinates = (np.arange(start, stop) + 0.5 - crop.left_top[axis]) / crop.scale
-    return np.floor(coordinates).clip(0, crop.size_px - 1).astype(np.int32)
+    cells: _Int32 = np.floor(coordinates).clip(0, crop.size_px - 1).astype(np.int32)
+    return cells
 
 
-def _in_blocks(composed: Composed, box: tuple[slice, slice]) -> tuple[np.ndarray, np.ndarray]:
-    """Where the detail of each pixel of a box comes from, (h, w, 2) int32, -1 where nothing was copied, and (h, w)
-    bool, mirrored. The box holds whole blocks.
+def _in_blocks(composed: Composed, box: tuple[slice, slice]) -> tuple[Int, Mask]:
+    """The detail's source of each pixel of a box of whole blocks.
 
-    All of a block goes along with the copy nearest to its middle: neighbours are often copied from one place each, and
-    its detail beside itself would be a mesh, no cloth. The source may lie outside the picture.
+    Every pixel of a block follows the copy nearest to the block's centre: neighbouring pixels often have different
+    sources, and their details side by side would make a mesh instead of cloth. A source may lie outside the image.
+
+    Returns:
+        (h, w, 2) int32 sources, -1 where nothing was copied, and (h, w) bool mirrored.
     """
     source_y, source_x = np.moveaxis(composed.source_yx[box], -1, 0)
     found = source_y >= 0
@@ -161,14 +188,15 @@ def _in_blocks(composed: Composed, box: tuple[slice, slice]) -> tuple[np.ndarray
     return np.where(found[..., None], sources, np.int32(-1)), mirrored
 
 
-def _by_block(values: np.ndarray) -> np.ndarray:
+def _by_block(values: NDArray[Scalar]) -> NDArray[Scalar]:
     """(h, w, ...) as (N, B * B, ...): N blocks of B x B pixels."""
     down, across = (size // _BLOCK_PX for size in values.shape[:2])
     blocks = values.reshape(down, _BLOCK_PX, across, _BLOCK_PX, *values.shape[2:]).swapaxes(1, 2)
-    return blocks.reshape(down * across, _BLOCK_PX * _BLOCK_PX, *values.shape[2:])
+    by_block: NDArray[Scalar] = blocks.reshape(down * across, _BLOCK_PX * _BLOCK_PX, *values.shape[2:])
+    return by_block
 
 
-def _of_blocks(values: np.ndarray, size_hw: tuple[int, ...]) -> np.ndarray:
-    """(N, ...) as (h, w, ...): one value for all of a block."""
+def _of_blocks(values: NDArray[Scalar], size_hw: tuple[int, ...]) -> NDArray[Scalar]:
+    """(N, ...) as (h, w, ...): each block's value for all of its pixels."""
     grid = values.reshape(size_hw[0] // _BLOCK_PX, size_hw[1] // _BLOCK_PX, *values.shape[1:])
     return grid.repeat(_BLOCK_PX, 0).repeat(_BLOCK_PX, 1)

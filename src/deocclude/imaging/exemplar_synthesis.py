@@ -1,9 +1,9 @@
-"""Exemplar synthesis: what is hidden is composed of patches of what can be seen, coarse to fine. numpy in, numpy out.
+"""Exemplar synthesis: the hidden part composed of patches of the visible part, coarse to fine. numpy in, numpy out.
 
-After Kwatra et al. 2005 (texture optimisation) and Wexler et al. 2007 (space-time completion): at each size of a
-pyramid every target patch takes its nearest source patch, and overlapping patches vote for the colours. A guide, smooth
-and without texture, says what colour belongs where; parts say what a patch may stand for. The paper's attention asks
-which part, and where in the visible body, to copy from; this is its answer in pixels.
+After Kwatra et al. 2005 (texture optimisation) and Wexler et al. 2007 (space-time completion): at each pyramid level
+every target patch takes its nearest source patch, and overlapping patches vote for the colours. A smooth guide gives
+the colour of each place; body parts restrict which patches fit. The paper's attention decides from which part and place
+of the visible body to copy; this module makes that decision in pixels.
 """
 
 from __future__ import annotations
@@ -13,115 +13,134 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
 from PIL import Image
 
+from deocclude.imaging.arrays import Array, Float, Float32, ImageU8, Int, Mask, Probability
 from deocclude.imaging.boxes import mask_to_box_xyxy
 from deocclude.imaging.masks import dilate, erode
 
 RADIUS_PX = 3  # of a patch, at each size
 _SIDE = 2 * RADIUS_PX + 1
-_HALVINGS = 3  # the pyramid's coarsest size is an eighth of the picture
-_LEAST_SOURCES = 30  # a size with fewer source patches is left out
-# The search is one matrix product: these bound its cost. Beyond them sources and targets are thinned out by a grid.
+_HALVINGS = 3  # the coarsest level has an eighth of the resolution
+_LEAST_SOURCES = 30  # a level with fewer source patches is skipped
+# The search is one matrix product. These limits bound its cost: above them a grid thins out sources and targets.
 _MOST_SOURCES = 1500
-_MOST_TARGETS = (3000, 16000)  # of each round, a search and a vote, at every size
-_CHUNK = 256  # targets whose distances are held at once
+_MOST_TARGETS = (3000, 16000)  # for each round of search and vote, at every level
+_CHUNK = 256  # targets whose distances are in memory at once
 
-# What a patch is compared by. Colour of the guide: as much as the 147 colours of the patch together, so that a patch is
-# no more than half free. Parts: another part costs about as much as every colour off by 18 of 255.
+# What patches are compared by. The guide's colour weighs as much as the 147 colours of the patch together: it decides
+# half of the distance. A different body part costs about as much as a difference of 18 of 255 in every colour.
 _GUIDE_WEIGHT = 3 * _SIDE**2
 _PART_SCALE = 100
-_LUMA_BANDS, _CHROMA_BANDS = 5, 3  # DCT coefficients with i + j below these describe a patch: 15 + 6 + 6 numbers
+_LUMA_BANDS, _CHROMA_BANDS = 5, 3  # a patch is described by DCT coefficients with i + j below these: 15 + 6 + 6 numbers
 _BASIS_SCALE = 256
-_STEP = 4  # descriptors are rounded to whole steps: products are then exact, whatever order they are summed in
-_MEAN_RADIUS_PX = 5  # at full size
-_VOTE_FALLOFF = 20.0  # votes fall by e for a mean squared error of 1 / 20, of colours in 0..1
+_STEP = 4  # descriptors are rounded to whole steps: products are then exact in any order of summation
+_MEAN_RADIUS_PX = 5  # at full resolution
+_VOTE_FALLOFF = 20.0  # a vote falls by the factor e for a mean squared error of 1 / 20, colours from 0 to 1
 
 
 @dataclass(frozen=True)
 class Composed:
-    """What exemplar synthesis made of a square picture of S pixels.
+    """Result of exemplar synthesis on a square image of S pixels a side.
 
-    rgb: (S, S, 3) float32, 0 to 255: known pixels as they are, hidden ones composed; the guide where nothing was found.
-    source_yx: (S, S, 2) int32, the known pixel from whose place each hidden pixel came, -1 where there is none.
-    mirrored: (S, S) bool, whether that was taken from the mirror image. Offsets of neighbours run backwards there.
-    error: (S, S) float32, mean squared difference between a hidden pixel's patch and its source, of colours in 0 to 1.
+    Attributes:
+        rgb: (S, S, 3) float32, 0 to 255: known pixels unchanged, hidden pixels composed, the guide where no source
+            fits.
+        source_yx: (S, S, 2) int32: the known pixel that each hidden pixel was copied from, -1 where there is none.
+        mirrored: (S, S) bool: copied from the mirror image, where the sources of neighbouring columns run backwards.
+        error: (S, S) float32: mean squared difference of a hidden pixel's patch and its source, colours from 0 to 1.
     """
 
-    rgb: np.ndarray
-    source_yx: np.ndarray
-    mirrored: np.ndarray
-    error: np.ndarray
+    rgb: Float32
+    source_yx: NDArray[np.int32]
+    mirrored: Mask
+    error: Float32
 
 
 @dataclass(frozen=True)
 class _Level:
-    """A picture at one size. image, guide: (h, w, 3) uint8; known, hidden, region: (h, w) bool, region holding both."""
+    """One pyramid level.
 
-    image: np.ndarray
-    known: np.ndarray
-    hidden: np.ndarray
-    region: np.ndarray
-    guide: np.ndarray
-    mean_radius: int  # of the window whose mean colour a source is compared with the guide by
+    image, guide: (h, w, 3) uint8; known, hidden, region: (h, w) bool; region includes known and hidden. mean_radius: of
+    the window whose mean colour is compared with the guide, in pixels.
+    """
+
+    image: ImageU8
+    known: Mask
+    hidden: Mask
+    region: Mask
+    guide: ImageU8
+    mean_radius: int
 
 
 def compose(
-    image: np.ndarray,
-    known: np.ndarray,
-    region: np.ndarray,
-    guide: np.ndarray,
-    known_parts: np.ndarray | None = None,
-    region_parts: np.ndarray | None = None,
+    image: ImageU8,
+    known: Mask,
+    region: Mask,
+    guide: ImageU8,
+    known_parts: Probability | None = None,
+    region_parts: Probability | None = None,
     *,
     guide_weight: float = 1.0,
 ) -> Composed | None:
-    """Fill `region` where it is not `known` with patches that lie wholly in what is known, and in its mirror image.
+    """Fill `region` outside `known` with patches that lie wholly in the known pixels or in their mirror image.
 
-    image: (S, S, 3) uint8, read only where known; S divisible by 8. known, region: (S, S) bool, known within region.
-    guide: (S, S, 3) uint8, a smooth guess of the whole region. known_parts, region_parts: (P, h, w) float32
-    probabilities of body parts, of what is known and of the region; h, w divide S. None: parts do not matter.
-    guide_weight: how much the guide's colour counts, against all colours of a patch together.
+    Equal distances are decided for the topmost source, then the leftmost, then the unmirrored one. Distances are whole
+    numbers: neither the number of threads nor the order of a sum changes the result.
 
-    Returns None where nothing is hidden, or nothing known is as large as a patch at the picture's own size. Equal
-    distances are decided for the source nearest to the top, then to the left, unmirrored first; distances are whole
-    numbers, so that neither the number of threads nor the order of a sum can change the result.
+    Args:
+        image: (S, S, 3) uint8, of which known pixels alone are read; S is divisible by 8.
+        known: (S, S) bool, a subset of `region`.
+        region: (S, S) bool.
+        guide: (S, S, 3) uint8: a smooth estimate of the whole region.
+        known_parts: (P, h, w) float32 body part probabilities of the known pixels; h, w divide S. None: no restriction.
+        region_parts: (P, h, w) float32 body part probabilities of the region.
+        guide_weight: weight of the guide's colour against all colours of a patch together.
+
+    Returns:
+        None where nothing is hidden, or where the known pixels hold no whole patch at full resolution.
     """
     if not (region & ~known).any():
         return None
     box = aligned_box(region, 2**_HALVINGS)
-    parts = [None if one is None else _of_box(one, box, len(image)) for one in (known_parts, region_parts)]
-    filled, composed, level = None, None, None
-    for level in _pyramid(*(array[box] for array in (image, known, region, guide))):
+    source_parts, target_parts = (
+        None if parts is None else _of_box(parts, box, len(image)) for parts in (known_parts, region_parts)
+    )
+    filled: ImageU8 | None = None
+    composed: Composed | None = None
+    for level in _pyramid(image[box], known[box], region[box], guide[box]):
         if filled is not None:
             filled = _double(filled)
-        sources = _Sources.of(level, parts[0], guide_weight) if level.hidden.any() else None
+        sources = _Sources.of(level, source_parts, guide_weight) if level.hidden.any() else None
         if sources is None:
             continue
-        composed = _compose_level(level, sources, filled, parts[1], guide_weight)
+        composed = _compose_level(level, sources, filled, target_parts, guide_weight)
         filled = np.rint(composed.rgb).astype(np.uint8)
-    if composed is None or composed.rgb.shape != level.image.shape:
+    if composed is None or composed.rgb.shape != image[box].shape:
         return None
     return _on_picture(composed, box, image, known, guide)
 
 
-def aligned_box(region: np.ndarray, cell_px: int) -> tuple[slice, slice]:
-    """The region's box, in whole cells of the picture, as slices."""
+def aligned_box(region: Mask, cell_px: int) -> tuple[slice, slice]:
+    """The region's box as slices, extended to whole cells of `cell_px` pixels."""
     x0, y0, x1, y1 = mask_to_box_xyxy(region)
-    return tuple(slice(a // cell_px * cell_px, -(-b // cell_px) * cell_px) for a, b in ((y0, y1), (x0, x1)))
+
+    def aligned(start: int, stop: int) -> slice:
+        return slice(start // cell_px * cell_px, -(-stop // cell_px) * cell_px)
+
+    return aligned(y0, y1), aligned(x0, x1)
 
 
-def _of_box(parts: np.ndarray, box: tuple[slice, slice], size: int) -> np.ndarray:
-    """Parts of a picture of `size` pixels, (P, h, w), in a box of it."""
+def _of_box(parts: Probability, box: tuple[slice, slice], size: int) -> Probability:
+    """Parts of an image of `size` pixels a side, (P, h, w), in a box of it."""
     pixels = size // parts.shape[1]
-    cells = (slice(edge.start // pixels, edge.stop // pixels) for edge in box)
-    return parts[(slice(None), *cells)]
+    rows, columns = (slice(edge.start // pixels, edge.stop // pixels) for edge in box)
+    return parts[:, rows, columns]
 
 
-def _on_picture(
-    composed: Composed, box: tuple[slice, slice], image: np.ndarray, known: np.ndarray, guide: np.ndarray
-) -> Composed:
-    """What was composed in a box of the picture, on the whole of it."""
+def _on_picture(composed: Composed, box: tuple[slice, slice], image: ImageU8, known: Mask, guide: ImageU8) -> Composed:
+    """The composition of a box, laid out on the whole image."""
     rgb = np.where(known[..., None], image, guide).astype(np.float32)
     source_yx = np.full((*known.shape, 2), -1, np.int32)
     mirrored, error = np.zeros(known.shape, bool), np.full(known.shape, np.inf, np.float32)
@@ -132,9 +151,12 @@ def _on_picture(
 
 
 def _compose_level(
-    level: _Level, sources: _Sources, filled: np.ndarray | None, region_parts: np.ndarray | None, guide_weight: float
+    level: _Level, sources: _Sources, filled: ImageU8 | None, region_parts: Probability | None, guide_weight: float
 ) -> Composed:
-    """Search and vote a few times at one size. filled: (h, w, 3) uint8, the coarser size's answer; None: the guide."""
+    """A few rounds of search and vote at one level.
+
+    filled: (h, w, 3) uint8, the result of the coarser level, enlarged; None: the guide.
+    """
     rgb = level.guide.astype(np.float32)
     if filled is not None:
         rgb[level.region] = filled[level.region]
@@ -153,9 +175,9 @@ def _compose_level(
 
 @dataclass(frozen=True)
 class _Targets:
-    """Patches to be found: centres (N, 2), and the step in pixels of the grid that they lie on."""
+    """Target patches: centres (N, 2), and the step in pixels of the grid of the centres."""
 
-    yx: np.ndarray
+    yx: Int
     step: int
 
 
@@ -170,21 +192,21 @@ def _targets(level: _Level, most: int) -> _Targets:
 
 @dataclass(frozen=True)
 class _Sources:
-    """Patches wholly in what is known, and their mirror images behind them.
+    """Patches wholly in the known pixels, followed by their mirror images.
 
-    yx: (N, 2) centres in the picture; mirrored: (N,) bool; patches: (N, 49, 3) uint8; descriptors: (K, N) float32 whole
+    yx: (N, 2) centres in the image; mirrored: (N,) bool; patches: (N, 49, 3) uint8; descriptors: (K, N) float32 whole
     numbers; squares: (N,) their squared lengths, parts left out.
     """
 
-    yx: np.ndarray
-    mirrored: np.ndarray
-    patches: np.ndarray
-    descriptors: np.ndarray
-    squares: np.ndarray
+    yx: Int
+    mirrored: Mask
+    patches: NDArray[np.uint8]
+    descriptors: Float32
+    squares: Float32
 
     @classmethod
-    def of(cls, level: _Level, parts: np.ndarray | None, guide_weight: float) -> _Sources | None:
-        """None where there are too few."""
+    def of(cls, level: _Level, parts: Probability | None, guide_weight: float) -> _Sources | None:
+        """The source patches of a level; None where there are too few."""
         whole = window_all(level.known, RADIUS_PX)
         count = np.count_nonzero(whole)
         if count < _LEAST_SOURCES:
@@ -206,10 +228,15 @@ class _Sources:
         squares = np.einsum("nk,nk->n", colours, colours)
         return cls(np.tile(yx, (2, 1)), mirrored, patches, np.ascontiguousarray(numbers.T), squares)
 
-    def nearest(self, targets: np.ndarray, colours: int) -> tuple[np.ndarray, np.ndarray]:
-        """The nearest source of each target, (N,) int, and their error, (N,) float32.
+    def nearest(self, targets: Float32, colours: int) -> tuple[Int, Float32]:
+        """The nearest source of each target.
 
-        targets: (N, K) float32 whole numbers, of which the first `colours` are colours, the others parts.
+        Args:
+            targets: (N, K) float32 whole numbers; the first `colours` columns are colours, the others parts.
+            colours: number of colour columns.
+
+        Returns:
+            (N,) indices and (N,) float32 errors.
         """
         nearest = np.empty(len(targets), np.intp)
         distance = np.empty(len(targets), np.float32)
@@ -223,13 +250,17 @@ class _Sources:
         distance += np.einsum("nk,nk->n", own, own)
         if colours < targets.shape[1]:
             distance += 2 * _PART_SCALE**2
-        # the guide counts as much as all colours of the patch
-        return nearest, np.maximum(distance, 0) * np.float32(_STEP**2 / (2 * _GUIDE_WEIGHT * 255**2))
+        # the guide weighs as much as all colours of the patch
+        error: Float32 = np.maximum(distance, 0) * np.float32(_STEP**2 / (2 * _GUIDE_WEIGHT * 255**2))
+        return nearest, error
 
 
-def _pyramid(image: np.ndarray, known: np.ndarray, region: np.ndarray, guide: np.ndarray) -> list[_Level]:
-    """The picture at all sizes, the coarsest first. A pixel is known if all of it is, in the region if a third is."""
-    colours = image.astype(np.float32)
+def _pyramid(image: ImageU8, known: Mask, region: Mask, guide: ImageU8) -> list[_Level]:
+    """All pyramid levels, the coarsest first.
+
+    A pixel is known where all of it is known, and in the region where a third of it is.
+    """
+    colours: Float32 = image.astype(np.float32)
     colours[~known] = 0
     shares = np.stack([known, region], axis=-1).astype(np.float32)
     guides = guide.astype(np.float32)
@@ -249,44 +280,56 @@ def _pyramid(image: np.ndarray, known: np.ndarray, region: np.ndarray, guide: np
     return levels[::-1]
 
 
-def _halve(values: np.ndarray) -> np.ndarray:
-    """(h, w, C) to (h / 2, w / 2, C): means of 2 x 2."""
-    return (values[0::2, 0::2] + values[0::2, 1::2] + values[1::2, 0::2] + values[1::2, 1::2]) / 4
+def _halve(values: Float32) -> Float32:
+    """(h, w, C) to (h / 2, w / 2, C): means of 2 x 2 pixels."""
+    total = values[0::2, 0::2] + values[0::2, 1::2] + values[1::2, 0::2] + values[1::2, 1::2]
+    means: Float32 = total / np.float32(4)
+    return means
 
 
-def _double(rgb: np.ndarray) -> np.ndarray:
-    """(h, w, 3) uint8 to twice the size."""
+def _double(rgb: ImageU8) -> ImageU8:
+    """(h, w, 3) uint8 enlarged to twice the size by a cubic kernel."""
     return np.asarray(Image.fromarray(rgb).resize((2 * rgb.shape[1], 2 * rgb.shape[0]), Image.Resampling.BICUBIC))
 
 
-def window_all(mask: np.ndarray, radius: int) -> np.ndarray:
-    """Where the whole square window of `radius` around a pixel lies in the mask, (H, W) bool; beyond the edge none."""
+def window_all(mask: Mask, radius: int) -> Mask:
+    """Where the whole square window around a pixel lies in the mask; outside the image nothing does.
+
+    Args:
+        mask: (H, W) bool.
+        radius: reach of the window to each side, in pixels.
+
+    Returns:
+        (H, W) bool.
+    """
     return erode(np.pad(mask, radius), radius)[radius:-radius, radius:-radius]
 
 
-def _local_means(level: _Level, yx: np.ndarray) -> np.ndarray:
-    """(N, 3): mean of the known colours around each centre, as wide as a guide is smooth."""
+def _local_means(level: _Level, yx: Int) -> Float:
+    """(N, 3): mean of the known colours around each centre, over a window as wide as the guide is smooth."""
     radius = level.mean_radius
-    sums = np.concatenate([level.image * level.known[..., None], level.known[..., None]], axis=-1)
+    sums: Array = np.concatenate([level.image * level.known[..., None], level.known[..., None]], axis=-1)
     sums = np.pad(sums, [(radius + 1, radius)] * 2 + [(0, 0)]).cumsum(0, dtype=np.int32).cumsum(1, dtype=np.int32)
     side = 2 * radius + 1
     y, x = yx.T
     total = sums[y + side, x + side] - sums[y, x + side] - sums[y + side, x] + sums[y, x]
-    return total[:, :3] / total[:, 3:]
+    means: Float = total[:, :3] / total[:, 3:]
+    return means
 
 
-def _patches(image: np.ndarray, yx: np.ndarray) -> np.ndarray:
-    """(N, 49, 3) uint8: the patches around the centres; beyond the picture its edge is repeated."""
+def _patches(image: ImageU8, yx: Int) -> NDArray[np.uint8]:
+    """(N, 49, 3) uint8: the patches around the centres; the image border is repeated beyond it."""
     padded = np.pad(image, [(RADIUS_PX, RADIUS_PX)] * 2 + [(0, 0)], mode="edge")
     windows = sliding_window_view(padded, (_SIDE, _SIDE), axis=(0, 1))[yx[:, 0], yx[:, 1]]
-    return windows.transpose(0, 2, 3, 1).reshape(len(yx), _SIDE**2, 3)
+    patches: NDArray[np.uint8] = windows.transpose(0, 2, 3, 1).reshape(len(yx), _SIDE**2, 3)
+    return patches
 
 
 @lru_cache(maxsize=1)
-def _basis() -> np.ndarray:
-    """(147, 27) float32 whole numbers: low DCT coefficients of brightness and of two differences of colour.
+def _basis() -> Float32:
+    """(147, 27) float32 whole numbers: low DCT coefficients of brightness and of two colour differences.
 
-    Orthonormal columns times _BASIS_SCALE, rounded: with colours of 8 bits their sums are exact too.
+    Orthonormal columns times _BASIS_SCALE, rounded: with 8-bit colours their sums are exact too.
     """
     k, x = np.meshgrid(np.arange(_SIDE), np.arange(_SIDE), indexing="ij")
     dct = np.cos(np.pi * (x + 0.5) * k / _SIDE) * np.where(k == 0, np.sqrt(1 / _SIDE), np.sqrt(2 / _SIDE))
@@ -297,37 +340,43 @@ def _basis() -> np.ndarray:
         for i in range(bands)
         for j in range(bands - i)
     ]
-    return np.rint(np.stack(columns, axis=1) * _BASIS_SCALE).astype(np.float32)
+    basis: Float32 = np.rint(np.stack(columns, axis=1) * _BASIS_SCALE).astype(np.float32)
+    return basis
 
 
-def _describe(patches: np.ndarray) -> np.ndarray:
-    """(N, 49, 3) uint8 to (N, 27) float32 whole numbers of _STEP."""
+def _describe(patches: NDArray[np.uint8]) -> Float32:
+    """(N, 49, 3) uint8 patches to (N, 27) float32 whole numbers in units of _STEP."""
     sums = patches.reshape(len(patches), -1).astype(np.float32) @ _basis()
-    return np.rint(sums / (_BASIS_SCALE * _STEP))
+    steps: Float32 = np.rint(sums / np.float32(_BASIS_SCALE * _STEP))
+    return steps
 
 
-def _guide_descriptors(rgb: np.ndarray, weight: float) -> np.ndarray:
-    """(N, 3) colours, 0 to 255, to whole numbers whose squared differences count as the guide should."""
-    return np.rint(rgb * np.float32(np.sqrt(weight * _GUIDE_WEIGHT) / _STEP)).astype(np.float32)
+def _guide_descriptors(rgb: Array, weight: float) -> Float32:
+    """(N, 3) colours, 0 to 255, to whole numbers whose squared differences carry the guide's weight."""
+    numbers: Float32 = np.rint(rgb * np.float32(np.sqrt(weight * _GUIDE_WEIGHT) / _STEP)).astype(np.float32)
+    return numbers
 
 
-def _part_descriptors(parts: np.ndarray, yx: np.ndarray, level: _Level) -> np.ndarray:
+def _part_descriptors(parts: Probability, yx: Int, level: _Level) -> Float32:
     """(N, P - 1) whole numbers, 0 to _PART_SCALE: the parts at the centres."""
     cells = yx * parts.shape[1] // len(level.image)
-    return np.rint(parts[1:, cells[:, 0], cells[:, 1]].T * np.float32(_PART_SCALE)).astype(np.float32)
+    here = parts[1:, cells[:, 0], cells[:, 1]].T
+    numbers: Float32 = np.rint(here * np.float32(_PART_SCALE)).astype(np.float32)
+    return numbers
 
 
 @lru_cache(maxsize=1)
-def _window_weights() -> np.ndarray:
-    """(49,) float32: how much the middle of a patch counts beside its rim."""
+def _window_weights() -> Float32:
+    """(49,) float32: Gaussian weights of a patch's pixels, largest at its centre."""
     squares = np.arange(-RADIUS_PX, RADIUS_PX + 1) ** 2
-    return np.exp(-(squares[:, None] + squares) / (0.5 * RADIUS_PX**2 + 0.5)).astype(np.float32).ravel()
+    weights: Float32 = np.exp(-(squares[:, None] + squares) / (0.5 * RADIUS_PX**2 + 0.5)).astype(np.float32)
+    return weights.ravel()
 
 
-def _vote(rgb: np.ndarray, hidden: np.ndarray, targets: _Targets, patches: np.ndarray, votes: np.ndarray) -> np.ndarray:
-    """Hidden colours as the weighted mean of all patches that cover them; others as they are. Returns a new picture."""
-    # All targets of the grid in the box of those that there are, plane by plane: each place of the window is then one
-    # sum of arrays, and pixels that lie a step apart lie side by side.
+def _vote(rgb: Float32, hidden: Mask, targets: _Targets, patches: NDArray[np.uint8], votes: Float32) -> Float32:
+    """Hidden colours as the weighted mean of all patches that cover them. Returns a new image."""
+    # One plane for each pixel of the window, over the grid of the targets' box: each window pixel is then one sum of
+    # arrays, and pixels a step apart are adjacent in memory.
     first, step = targets.yx.min(axis=0), targets.step
     cells = (targets.yx - first) // step
     rows, columns = cells.max(axis=0) + 1
@@ -345,22 +394,20 @@ def _vote(rgb: np.ndarray, hidden: np.ndarray, targets: _Targets, patches: np.nd
             across = dx // step
             sums[dy % step, dx % step, :, down : down + rows, across : across + columns] += plane
     spread = sums.transpose(3, 0, 4, 1, 2).reshape((rows + more) * step, (columns + more) * step, 4)
-    # the first target's window begins a radius before it
+    # the window of the first target begins a radius before its centre
     total = np.zeros((*hidden.shape, 4), np.float32)
     top, left = first - RADIUS_PX
-    seen = spread[max(0, -top) : hidden.shape[0] - top, max(0, -left) : hidden.shape[1] - left]
+    inside = spread[max(0, -top) : hidden.shape[0] - top, max(0, -left) : hidden.shape[1] - left]
     y, x = max(0, top), max(0, left)
-    total[y : y + seen.shape[0], x : x + seen.shape[1]] = seen
+    total[y : y + inside.shape[0], x : x + inside.shape[1]] = inside
     voted = hidden & (total[..., 3] > 0)
-    mixed = rgb.copy()
+    mixed: Float32 = rgb.copy()
     mixed[voted] = total[voted, :3] / total[voted, 3:]
     return mixed
 
 
-def _with_sources(
-    rgb: np.ndarray, level: _Level, targets: _Targets, yx: np.ndarray, mirrored: np.ndarray, error: np.ndarray
-) -> Composed:
-    """The composed picture with the source of each hidden pixel: that of the target patch of its cell of the grid.
+def _with_sources(rgb: Float32, level: _Level, targets: _Targets, yx: Int, mirrored: Mask, error: Float32) -> Composed:
+    """The composed image with the source of each hidden pixel: the source of the nearest target patch.
 
     yx: (N, 2) the targets' sources; mirrored: (N,) bool; error: (N,) float32.
     """
@@ -368,7 +415,7 @@ def _with_sources(
     owner = np.full((height, width), -1)
     reach = range(-targets.step + 1, targets.step)
     for shift in sorted(((dy, dx) for dy in reach for dx in reach), key=lambda at: -abs(at[0]) - abs(at[1])):
-        y, x = (targets.yx + shift).T  # the nearest target comes last and stays
+        y, x = (targets.yx + shift).T  # the nearest target is written last
         inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
         owner[y[inside], x[inside]] = np.flatnonzero(inside)
     found = level.hidden & (owner >= 0)

@@ -1,8 +1,8 @@
-"""A mask's edge put where the photo has one: the guided filter (He, Sun and Tang 2013), in its fast form (2015).
+"""Mask edges aligned with image edges: the guided filter (He, Sun and Tang 2013) in its fast form (2015).
 
-A network's probabilities come at a few photo pixels each. Around every place they are taken as a linear function of the
-colours there, fitted by least squares; asked for finer pixels of the same window, that function follows the photo's own
-edges, where growth alone gives a smooth contour beside them. Where colours explain nothing, growth alone is left.
+A network pixel covers several image pixels. Around each place, probability is modelled as a linear function of colour,
+fitted by least squares. The function is evaluated on a finer grid of the same window, where it follows image edges;
+bilinear enlargement gives a smooth contour beside them. Where colours explain nothing, enlargement alone remains.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from deocclude.imaging.arrays import Float32, ImageU8
 from deocclude.imaging.crop import Region
 
-# Network pixels that a fit reaches to each side. More follows edges from further away, and loses thin limbs.
+# Reach of a fit to each side, in network pixels. A larger one follows more distant edges and loses thin limbs.
 RADIUS_PX = 4
-# Variance of colour, of 1, below which there is nothing to go by.
+# Variance of colour (range 0 to 1) below which a window counts as flat.
 FLATNESS = 3e-5
-# The share of a map's variance that colours must explain for them alone to decide.
+# Fraction of a map's variance that colours must explain for the fit alone to decide.
 _SURE_SHARE = 0.5
 _PAIRS = [(0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)]  # of colour channels
 
@@ -27,31 +28,38 @@ _PAIRS = [(0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)]  # of colour channels
 class _Fit(NamedTuple):
     """M maps around each place as functions of the colours there."""
 
-    slopes: np.ndarray  # (3, M, S, S)
-    offsets: np.ndarray  # (M, S, S)
-    explained: np.ndarray  # (M, S, S) share of the map's variance, 0 to 1
+    slopes: Float32  # (3, M, S, S)
+    offsets: Float32  # (M, S, S)
+    explained: Float32  # (M, S, S) fraction of the map's variance, 0 to 1
 
 
 def follow_edges(
-    image: np.ndarray, maps: np.ndarray, finer: np.ndarray, regions: Sequence[Region | None] | None = None
-) -> list[np.ndarray]:
-    """Bring probability maps to a finer grid of the same window, along its edges.
+    image: ImageU8, maps: Float32, finer: ImageU8, regions: Sequence[Region | None] | None = None
+) -> list[Float32]:
+    """Enlarge probability maps to a finer grid of the same window, along image edges.
 
-    image: (S, S, 3) uint8; maps: (M, S, S) float32 in [0, 1], on the same grid; finer: (T, T, 3) uint8, T >= S.
-    regions: one a map, the part of `finer` that is wanted; None: all of it.
-    Returns M times (T, T), or (h, w) of the region, float32 in [0, 1].
+    Args:
+        image: (S, S, 3) uint8.
+        maps: (M, S, S) float32, 0 to 1, on the grid of `image`.
+        finer: (T, T, 3) uint8, T >= S.
+        regions: for each map the wanted part of `finer`; None: all of it.
+
+    Returns:
+        M arrays (T, T), or (h, w) of the region, float32, 0 to 1.
     """
-    # plane by plane: numpy takes twice as long where the channels of a place lie side by side
-    colours, pixels = (np.moveaxis(one, -1, 0).astype(np.float32, order="C") / 255 for one in (image, finer))
+    # channels first: numpy takes twice as long where the channels of a pixel are adjacent
+    colours, pixels = (
+        np.moveaxis(one, -1, 0).astype(np.float32, order="C") / np.float32(255) for one in (image, finer)
+    )
     fit = _fit(colours, maps)
     out = []
     for m, (values, region) in enumerate(zip(maps, regions or [None] * len(maps), strict=True)):
         part = region or Region(0, 0, *finer.shape[:2])
 
-        def grown(plane: np.ndarray, part: Region = part) -> np.ndarray:
+        def grown(plane: Float32, part: Region = part) -> Float32:
             return grow(plane, finer.shape[:2], part)
 
-        # growing is linear: what colours say beyond the map itself
+        # enlargement is linear: first the difference between the fit and the map
         beyond = grown(fit.offsets[m] - values)
         for c in range(3):
             beyond += grown(fit.slopes[c, m]) * pixels[c][part.slices]
@@ -61,10 +69,18 @@ def follow_edges(
     return out
 
 
-def grow(plane: np.ndarray, size_hw: tuple[int, int], within: Region | None = None) -> np.ndarray:
-    """(S, S) float32 grown smoothly to (height, width), whatever the photo shows; `within`: that part of it alone.
+def grow(plane: Float32, size_hw: tuple[int, int], within: Region | None = None) -> Float32:
+    """Enlarge a map bilinearly, without regard to image edges.
 
-    A part's outermost pixels, as far in as a place of `plane` is wide, know nothing of what lies beyond them.
+    The outermost pixels of a part do not see beyond it, as far in as one pixel of `plane` is wide.
+
+    Args:
+        plane: (S, S) float32.
+        size_hw: size of the enlarged map.
+        within: the part of it to compute; None: all of it.
+
+    Returns:
+        (height, width) float32, or the size of `within`.
     """
     box = None
     if within is not None:
@@ -75,10 +91,12 @@ def grow(plane: np.ndarray, size_hw: tuple[int, int], within: Region | None = No
     return np.array(picture)
 
 
-def _fit(colours: np.ndarray, values: np.ndarray) -> _Fit:
-    """Least squares in every window, and the mean of the windows that a place lies in: equations 19 to 21 of 2013.
+def _fit(colours: Float32, values: Float32) -> _Fit:
+    """Least squares in every window, averaged over the windows that hold a place: equations 19 to 21 of He et al. 2013.
 
-    colours: (3, S, S) in [0, 1]; values: (M, S, S).
+    Args:
+        colours: (3, S, S) float32, 0 to 1.
+        values: (M, S, S) float32.
     """
     size_hw, count = values.shape[1:], len(values)
     products = np.stack([colours[a] * colours[b] for a, b in _PAIRS])
@@ -99,12 +117,18 @@ def _fit(colours: np.ndarray, values: np.ndarray) -> _Fit:
     return _Fit(slopes.reshape(3, count, *size_hw), offsets, explained)
 
 
-def _solve(spread: list[np.ndarray], shared: np.ndarray) -> np.ndarray:
-    """(3, M, S, S) solutions of symmetric systems, given by their six entries (S, S) each and right sides (3, M, S, S).
+def _solve(spread: list[Float32], shared: Float32) -> Float32:
+    """Solve symmetric 3 x 3 systems by their factors L D L^T (Golub and Van Loan, Matrix Computations, 4.1.2).
 
-    By the factors L D L^T (Golub and Van Loan, Matrix Computations, 4.1.2). The covariance of colours in [0, 1] with
-    FLATNESS on its diagonal has a D of at least FLATNESS, up to a hundredth that rounding takes: never 0. Its
-    determinant would be lost in float32's rounding where all is grey.
+    The covariance of colours in [0, 1] with FLATNESS on its diagonal has a D of at least FLATNESS, up to a hundredth of
+    rounding: never 0. Its determinant would be lost in float32's rounding where all is grey.
+
+    Args:
+        spread: the six entries of the matrices, (S, S) each.
+        shared: (3, M, S, S) right sides.
+
+    Returns:
+        (3, M, S, S).
     """
     rr, rg, rb, gg, gb, bb = spread
     g_of_r, b_of_r = rg / rr, rb / rr
@@ -119,7 +143,7 @@ def _solve(spread: list[np.ndarray], shared: np.ndarray) -> np.ndarray:
     return np.stack([r, g, b])
 
 
-def _mean_around(planes: np.ndarray) -> np.ndarray:
+def _mean_around(planes: Float32) -> Float32:
     """(C, S, S) means over squares of side 2 * RADIUS_PX + 1; the border is repeated beyond it."""
     width = 2 * RADIUS_PX + 1
     for axis in (1, 2):
@@ -129,11 +153,13 @@ def _mean_around(planes: np.ndarray) -> np.ndarray:
     return planes
 
 
-def _sum_along(values: np.ndarray, width: int, axis: int) -> np.ndarray:
-    """Sums of `width` neighbours along an axis, `width` - 1 fewer than there are values: from sums of 1, 2, 4, ... of
-    them, which takes half the additions of one after the other."""
+def _sum_along(values: Float32, width: int, axis: int) -> Float32:
+    """Sums of `width` neighbours along an axis; the result is `width` - 1 shorter.
 
-    def part(of: np.ndarray, start: int, stop: int) -> np.ndarray:
+    Sums of 1, 2, 4, ... values are combined, which takes half the additions of summing one by one.
+    """
+
+    def part(of: Float32, start: int, stop: int) -> Float32:
         return of[(slice(None),) * axis + (slice(start, stop),)]
 
     length = values.shape[axis] - width + 1

@@ -1,4 +1,4 @@
-"""Run-length encoding of masks, as COCO has it."""
+"""COCO's run-length encoding of masks."""
 
 from __future__ import annotations
 
@@ -8,35 +8,61 @@ from typing import Any
 import numpy as np
 
 from deocclude.errors import InputError
+from deocclude.imaging.arrays import Mask
 
 
-def encode_rle_counts(mask: np.ndarray) -> list[int]:
-    """COCO run lengths of an (H, W) bool mask: down the columns, zeros first (a leading 0 when pixel (0, 0) is set)."""
+def encode_rle_counts(mask: Mask) -> list[int]:
+    """COCO run lengths of a mask, column by column.
+
+    Args:
+        mask: (H, W) bool.
+
+    Returns:
+        Run lengths, zeros first: the first count is 0 where pixel (0, 0) is True.
+    """
     columns = np.ravel(mask, order="F").view(np.int8)
     changes = np.flatnonzero(np.diff(columns)) + 1
-    counts = np.diff(changes, prepend=0, append=columns.size).tolist()
+    counts: list[int] = np.diff(changes, prepend=0, append=columns.size).tolist()
     return [0, *counts] if columns.size and columns[0] else counts
 
 
-def decode_rle_counts(counts: Sequence[int], size_hw: tuple[int, int]) -> np.ndarray:
-    """(H, W) bool mask of COCO run lengths. Raises InputError when they do not add up to the picture's pixels."""
+def decode_rle_counts(counts: Sequence[int], size_hw: tuple[int, int]) -> Mask:
+    """The mask of COCO run lengths.
+
+    Args:
+        counts: run lengths, zeros first, column by column.
+        size_hw: the image's size.
+
+    Returns:
+        (H, W) bool, in Fortran order.
+
+    Raises:
+        InputError: the counts do not add up to H * W.
+    """
     if sum(counts) != size_hw[0] * size_hw[1]:
         raise InputError(f"run lengths must add up to {size_hw[0]}x{size_hw[1]} pixels, got {sum(counts)}")
     values = np.arange(len(counts)) % 2 == 1
     return np.repeat(values, counts).reshape(size_hw, order="F")
 
 
-def encode_rle(mask: np.ndarray) -> dict[str, Any]:
-    """COCO's compressed form of an (H, W) bool mask: `{"size": [H, W], "counts": str}`."""
+def encode_rle(mask: Mask) -> dict[str, Any]:
+    """COCO's compressed form of a mask.
+
+    Args:
+        mask: (H, W) bool.
+
+    Returns:
+        `{"size": [H, W], "counts": str}`.
+    """
     counts = encode_rle_counts(mask)
     letters = bytearray()
     for index, count in enumerate(counts):
-        # From the fourth on a count is stored as its difference from the one two before: neighbouring columns look
-        # alike.
+        # From the fourth on a count is stored as the difference from the count two before: columns resemble their
+        # neighbours.
         value = count - counts[index - 2] if index > 2 else count
         while True:
             low, value = value & 31, value >> 5
-            # Five bits a letter, bit 6 says that more follow; the last letter's fifth bit is the sign.
+            # Five bits a letter; bit 6 says that more letters follow. The last letter's fifth bit is the sign.
             done = value == (-1 if low & 16 else 0)
             letters.append(48 + (low if done else low | 32))
             if done:
@@ -44,8 +70,18 @@ def encode_rle(mask: np.ndarray) -> dict[str, Any]:
     return {"size": list(mask.shape), "counts": letters.decode("ascii")}
 
 
-def decode_rle(rle: dict[str, Any]) -> np.ndarray:
-    """(H, W) bool mask of a COCO run-length mask, whose `counts` may be a compressed string or a list."""
+def decode_rle(rle: dict[str, Any]) -> Mask:
+    """The mask of a COCO run-length object.
+
+    Args:
+        rle: `size` is [H, W]; `counts` is a compressed string or a list of run lengths.
+
+    Returns:
+        (H, W) bool.
+
+    Raises:
+        InputError: the counts do not add up to H * W.
+    """
     height, width = rle["size"]
     if not isinstance(rle["counts"], str):
         return decode_rle_counts(rle["counts"], (height, width))

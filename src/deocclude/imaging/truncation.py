@@ -1,4 +1,4 @@
-"""People cut by the photo's edge: which edges cut whom, and a canvas on which the whole body fits."""
+"""People truncated by the image border, and a canvas that has room for the whole body."""
 
 from __future__ import annotations
 
@@ -6,26 +6,32 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from deocclude.errors import UsageError
+from deocclude.imaging.arrays import Mask, Scalar
 from deocclude.imaging.crop import BEYOND_RGB, Region
 
-# A body that meets an edge along less than this share of its longer side may just stand at it.
+# A body that meets a border along less than this fraction of its longer side is not truncated: it may stand beside it.
 _LEAST_CONTACT = 0.06
-# How far a body may go on beyond the edge: this many times what is seen of it, along its longer side; beyond two edges
-# that face each other half as far each.
+# How far a body may continue beyond a border: this many times the longer side of its visible part; half as far beyond
+# each of two opposite borders.
 _REACH = 1.6
 
 
 def check_uncrop(uncrop: bool, complete: str) -> None:
-    """UsageError where people are to be completed beyond the photo's edge, and nobody is to be completed."""
+    """Check that `uncrop` and `complete` fit together.
+
+    Raises:
+        UsageError: uncrop with complete="never".
+    """
     if uncrop and complete == "never":
-        raise UsageError("uncrop completes people beyond the photo's edge, complete never completes nobody: drop one")
+        raise UsageError("uncrop completes people beyond the image border, complete never completes nobody: drop one")
 
 
 @dataclass(frozen=True)
 class Truncation:
-    """Which of the photo's edges cut a body."""
+    """The image borders that truncate a body."""
 
     top: bool = False
     left: bool = False
@@ -33,23 +39,30 @@ class Truncation:
     right: bool = False
 
     def __bool__(self) -> bool:
+        """Whether any border truncates the body."""
         return self.top or self.left or self.bottom or self.right
 
     @property
     def edges(self) -> tuple[str, ...]:
-        """Their names."""
+        """Names of the borders, in the order top, left, bottom, right."""
         return tuple(name for name in ("top", "left", "bottom", "right") if getattr(self, name))
 
 
-def find_truncation(body: np.ndarray, region: Region, size_hw: tuple[int, int]) -> Truncation:
-    """The edges of a photo of `size_hw` that a body meets along more than a point; body: (h, w) bool in `region`."""
+def find_truncation(body: Mask, region: Region, size_hw: tuple[int, int]) -> Truncation:
+    """The image borders that truncate a body: the body meets them along more than a point.
+
+    Args:
+        body: (h, w) bool in `region`.
+        region: the body's place in the image.
+        size_hw: the image's size.
+    """
     if not body.any():
         return Truncation()
     rows, columns = np.flatnonzero(body.any(1)), np.flatnonzero(body.any(0))
     least = max(2.0, _LEAST_CONTACT * max(np.ptp(rows) + 1, np.ptp(columns) + 1))
     h, w = size_hw
 
-    def meets(line: np.ndarray) -> bool:
+    def meets(line: Mask) -> bool:
         return bool(np.count_nonzero(line) >= least)
 
     return Truncation(
@@ -62,14 +75,24 @@ def find_truncation(body: np.ndarray, region: Region, size_hw: tuple[int, int]) 
 
 @dataclass(frozen=True)
 class Canvas:
-    """A larger picture around a photo. photo_region: where the photo lies on it; size_hw: its size."""
+    """A larger image around a photo.
+
+    Attributes:
+        photo_region: the photo's place on the canvas.
+        size_hw: the canvas's size.
+    """
 
     photo_region: Region
     size_hw: tuple[int, int]
 
     @classmethod
-    def around(cls, bodies: Sequence[tuple[np.ndarray, Region, Truncation]], size_hw: tuple[int, int]) -> Canvas:
-        """With room beyond each edge that cuts somebody. bodies: visible part (h, w) bool, its region, its cut."""
+    def around(cls, bodies: Sequence[tuple[Mask, Region, Truncation]], size_hw: tuple[int, int]) -> Canvas:
+        """A canvas with room beyond each border that truncates a body.
+
+        Args:
+            bodies: of each body its visible part, (h, w) bool, its region and its truncation.
+            size_hw: the photo's size.
+        """
         reach = {"top": 0, "left": 0, "bottom": 0, "right": 0}
         for body, _, cut in bodies:
             rows, columns = np.flatnonzero(body.any(1)), np.flatnonzero(body.any(0))
@@ -81,15 +104,28 @@ class Canvas:
         photo_region = Region(top, left, top + h, left + w)
         return cls(photo_region, (top + h + reach["bottom"], left + w + reach["right"]))
 
-    def lay_out(self, array: np.ndarray, fill: int | tuple[int, int, int] = BEYOND_RGB) -> np.ndarray:
-        """An array of the photo, (H, W) or (H, W, 3), on the canvas, with `fill` beyond the photo."""
+    def lay_out(self, array: NDArray[Scalar], fill: int | tuple[int, int, int] = BEYOND_RGB) -> NDArray[Scalar]:
+        """An array of the photo laid out on the canvas.
+
+        Args:
+            array: (H, W) or (H, W, 3).
+            fill: the value outside the photo.
+        """
         out = np.empty((*self.size_hw, *array.shape[2:]), array.dtype)
         out[:] = fill
         out[self.photo_region.slices] = array
         return out
 
     def trimmed(self, boxes: Sequence[Region], margin_px: int) -> tuple[Canvas, int, int]:
-        """The canvas cut down to the photo and `boxes` with a margin, and how far right and down its origin moved."""
+        """The canvas cut down to the photo and some boxes.
+
+        Args:
+            boxes: regions of the canvas that are kept.
+            margin_px: margin around each box.
+
+        Returns:
+            The smaller canvas, and how far its origin moved right and down, in pixels.
+        """
         kept = self.photo_region
         for box in boxes:
             box = box.grow(margin_px, self.size_hw)

@@ -1,4 +1,4 @@
-"""A completed person: masks on the image and on the crop that stage 2 gets."""
+"""A completed person: masks on the image, and masks and body parts on the crop that stage 2 gets."""
 
 from __future__ import annotations
 
@@ -7,65 +7,74 @@ from functools import cached_property
 
 import numpy as np
 
+from deocclude.imaging.arrays import ImageU8, Labels, Mask, Probability, ProbabilityU8
 from deocclude.imaging.boxes import mask_to_box_xyxy
 from deocclude.imaging.crop import Region, SquareCrop
 
 
 @dataclass(frozen=True)
 class BodyInCrop:
-    """A body in the square crop that stage 2 gets; S = crop.size_px."""
+    """A body in the square crop that stage 2 gets, of S = crop.size_px pixels a side.
+
+    Attributes:
+        crop: the crop.
+        image: (S, S, 3) uint8.
+        amodal: (S, S) bool.
+        visible_parsing: (12, S/4, S/4) float32 probabilities.
+        amodal_parsing: (12, S/4, S/4) float32 probabilities.
+    """
 
     crop: SquareCrop
-    image: np.ndarray  # (S, S, 3) uint8
-    amodal: np.ndarray  # (S, S) bool
-    visible_parsing: np.ndarray  # (12, S/4, S/4) float32 probabilities
-    amodal_parsing: np.ndarray  # (12, S/4, S/4) float32 probabilities
+    image: ImageU8
+    amodal: Mask
+    visible_parsing: Probability
+    amodal_parsing: Probability
 
 
 @dataclass(frozen=True)
 class Body:
-    """A person made whole: in photo pixels, for `region` of size (h, w) only, and in the tight crop for stage 2.
+    """A completed person: in image pixels, for `region` of size (h, w) alone, and in the tight crop for stage 2.
 
-    visible is a subset of amodal in both; amodal lies inside the photo.
+    visible is a subset of amodal in both; amodal lies inside the image.
     """
 
     region: Region  # the body's box with a small margin
-    visible: np.ndarray  # (h, w) bool
-    amodal: np.ndarray  # (h, w) bool
-    amodal_prob: np.ndarray  # (h, w) uint8, 255 = certainly the person
-    visible_prob: np.ndarray  # (h, w) uint8, 255 = certainly seen of the person; what is drawn by hand is certain
-    parsing: np.ndarray  # (h, w) uint8 label of every amodal pixel, 0 elsewhere
+    visible: Mask  # (h, w) bool
+    amodal: Mask  # (h, w) bool
+    amodal_prob: ProbabilityU8  # (h, w), 255 = certain
+    visible_prob: ProbabilityU8  # (h, w), 255 = certain; pixels of a trusted given mask are certain
+    parsing: Labels  # (h, w), label of every amodal pixel, 0 elsewhere
     score: float  # mean probability of the visible pixels
-    probable_hidden: float  # share of the body that is hidden, by probability
+    probable_hidden: float  # hidden fraction of the body by probability, 0 to 1
 
-    in_crop: BodyInCrop  # as it was completed: what later changes of the masks leave alone
+    in_crop: BodyInCrop  # as completed; later changes of the masks do not affect it
 
-    hidden_probability: float = 1.0  # that more than 5 % is hidden; 1 until that has been judged
+    hidden_probability: float = 1.0  # that more than 5 % of the body is hidden; 1 until it is computed
 
     @cached_property
     def area_px(self) -> int:
-        """How many pixels of the photo are seen of the person."""
+        """Number of visible image pixels."""
         return int(np.count_nonzero(self.visible))
 
     @cached_property
     def box_xyxy(self) -> tuple[int, int, int, int]:
-        """The box around what is seen, in photo pixels. Raises InputError when nothing is."""
+        """The box around the visible part, in image pixels. Raises InputError where nothing is visible."""
         x0, y0, x1, y1 = mask_to_box_xyxy(self.visible)
         left, top = self.region.left, self.region.top
         return x0 + left, y0 + top, x1 + left, y1 + top
 
-    def visible_in(self, x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
-        """(y1 - y0, x1 - x0) bool: what is seen in a window of the photo that lies in `box_xyxy`."""
+    def visible_in(self, x0: int, y0: int, x1: int, y1: int) -> Mask:
+        """(y1 - y0, x1 - x0) bool: the visible mask in a window of the image that lies in `box_xyxy`."""
         left, top = self.region.left, self.region.top
         return self.visible[y0 - top : y1 - top, x0 - left : x1 - left]
 
     @property
     def hidden_fraction(self) -> float:
-        """Share of the body that is hidden, by the masks."""
+        """Hidden pixels over amodal pixels, 0 to 1."""
         return 1 - self.area_px / int(np.count_nonzero(self.amodal))
 
     def without_completion(self) -> Body:
-        """The same body when nothing of it is hidden: whole is what is seen. Itself where nothing is seen."""
+        """The same body without its hidden part: amodal equals visible. Unchanged where nothing is visible."""
         if not self.area_px or not self.hidden_fraction:
             return self
         return replace(
@@ -76,7 +85,12 @@ class Body:
         )
 
     def moved(self, right_px: int, down_px: int) -> Body:
-        """The same body on a picture whose pixels are counted from elsewhere."""
+        """The same body in another image, whose origin differs.
+
+        Args:
+            right_px: added to x.
+            down_px: added to y.
+        """
         r, crop = self.region, self.in_crop.crop
         x, y = crop.center_xy
         return replace(
@@ -85,6 +99,10 @@ class Body:
             in_crop=replace(self.in_crop, crop=replace(crop, center_xy=(x + right_px, y + down_px))),
         )
 
-    def with_visible(self, visible: np.ndarray) -> Body:
-        """The same body of which less is visible: `visible`, (h, w) bool, a subset of what was."""
+    def with_visible(self, visible: Mask) -> Body:
+        """The same body with a smaller visible mask.
+
+        Args:
+            visible: (h, w) bool, a subset of the present one.
+        """
         return self if (visible == self.visible).all() else replace(self, visible=visible)

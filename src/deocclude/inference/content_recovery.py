@@ -1,8 +1,7 @@
-"""Stage 2 at inference: the appearance of what is hidden, from the visible body alone. numpy in, numpy out.
+"""Stage 2 at inference: the appearance of the hidden part, from the visible body alone. numpy in, numpy out.
 
-The network guesses colour, shading and borders between parts; exemplar synthesis
-(`imaging/exemplar_synthesis.py`) puts patches of the visible body there. Both work on a crop; what the photo has
-beyond the crop's resolution is carried over at the end.
+The network estimates colour, shading and borders between parts. Exemplar synthesis (`imaging/exemplar_synthesis.py`)
+copies patches of the visible body. Both work on a crop; detail beyond the crop's resolution is transferred at the end.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from deocclude.imaging.appearance import (
     smooth,
     visible_in_crop,
 )
+from deocclude.imaging.arrays import Float32, ImageU8, Mask, Probability
 from deocclude.imaging.crop import Region
 from deocclude.imaging.exemplar_synthesis import compose
 from deocclude.inference.body import BodyInCrop
@@ -32,37 +32,48 @@ from deocclude.inference.settings import RecoverySettings
 
 
 class ContentRecovery:
-    """Recovers one person's appearance on a crop. Holds the network and nothing else."""
+    """Recovers one person's appearance on a crop. Holds the network and its settings."""
 
-    reads_all = False  # of the crop: visible pixels are enough
+    reads_all = False
 
     def __init__(
         self, network: Network, exemplars: bool = True, settings: RecoverySettings = RecoverySettings()
     ) -> None:
-        """exemplars: compose the hidden part of patches of the visible body; else the network's guide stands."""
+        """The network with its settings.
+
+        Args:
+            network: stage 2.
+            exemplars: copy patches of the visible body to the hidden part; otherwise the network's output is the
+                result.
+            settings: tuned numbers.
+        """
         self._network = network
         self._exemplars = exemplars
         self._settings = settings
 
     def __call__(
         self,
-        image: np.ndarray,
-        visible: np.ndarray,
-        amodal: np.ndarray,
-        visible_parsing: np.ndarray,
-        amodal_parsing: np.ndarray,
+        image: ImageU8,
+        visible: Mask,
+        amodal: Mask,
+        visible_parsing: Probability,
+        amodal_parsing: Probability,
     ) -> Appearance:
-        """The body's appearance everywhere in `amodal`; values further out mean nothing.
+        """Recover the body's appearance on a crop. Pixels outside `amodal` are undefined.
 
-        `image`: (S, S, 3) uint8, of which only visible pixels are read. `visible`, `amodal`: (S, S) bool.
-        `visible_parsing`, `amodal_parsing`: (12, S/4, S/4) float32 probabilities.
+        Hidden pixels are copied patches of the visible body where their body parts may be copied and are visible
+        (`copyable_parts.copy_support`). The rest is the network's output, as is everything where the visible body holds
+        no whole patch.
 
-        Hidden pixels are patches of the visible body, as far as their parts are such that may be copied and are seen
-        (`copyable_parts.copy_support`); the rest is the network's guide, as is everything when less than a patch of the
-        body is visible.
+        Args:
+            image: (S, S, 3) uint8, of which visible pixels alone are read.
+            visible: (S, S) bool.
+            amodal: (S, S) bool.
+            visible_parsing: (12, S/4, S/4) float32 probabilities.
+            amodal_parsing: (12, S/4, S/4) float32 probabilities.
         """
-        # The occluder and the background are cut away here: neither can leak into the body.
-        source = image.transpose(2, 0, 1).astype(np.float32) / 255 * visible
+        # occluder and background are removed from the input: neither can leak into the body
+        source: Float32 = image.transpose(2, 0, 1).astype(np.float32) / np.float32(255) * visible
         outputs = self._network(
             image=source[None],
             visible=visible[None, None].astype(np.float32),
@@ -81,51 +92,71 @@ class ContentRecovery:
             return plain_appearance(guess, amodal)
         support = copy_support(visible, visible_parsing, amodal_parsing)
         share = np.asarray(Image.fromarray(support).resize(visible.shape[::-1], Image.Resampling.BILINEAR))
-        smooth_guide = guide + np.float32(settings.palette_share) * (drawn.astype(np.float32) - guide)
+        smooth_guide: Float32 = guide + np.float32(settings.palette_share) * (drawn.astype(np.float32) - guide)
         composed = replace(composed, rgb=_blend_smooth(smooth_guide, composed.rgb, image, visible, amodal, settings))
         return as_appearance(composed, image, visible, amodal, share, guess, copy_share=settings.copy_share)
 
 
 def _blend_smooth(
-    guide: np.ndarray, rgb: np.ndarray, image: np.ndarray, visible: np.ndarray, amodal: np.ndarray,
+    guide: Float32, rgb: Float32, image: ImageU8, visible: Mask, amodal: Mask,
     settings: RecoverySettings,
-) -> np.ndarray:  # fmt: skip
-    """(S, S, 3) float32: a composed body, `smooth_share` of whose low frequencies are the guide's. guide: float32."""
+) -> Float32:  # fmt: skip
+    """(S, S, 3) float32: the composed body with `smooth_share` of its low frequencies replaced by the guide's.
+
+    guide: (S, S, 3) float32.
+    """
     whole = np.where(visible[..., None], image, np.rint(rgb.clip(0, 255)).astype(np.uint8))
     off = guide - _smooth_body(whole, amodal, settings.guide_sigma_px)
-    return (rgb + np.float32(settings.smooth_share) * off).clip(0, 255)
+    blended: Float32 = (rgb + np.float32(settings.smooth_share) * off).clip(0, 255)
+    return blended
 
 
-def _smooth_body(rgb: np.ndarray, amodal: np.ndarray, sigma_px: float) -> np.ndarray:
-    """(S, S, 3) uint8, smoothed within the body; outside its box as it was."""
-    body, smoothed = box_slices(amodal, 0), rgb.copy()
+def _smooth_body(rgb: ImageU8, amodal: Mask, sigma_px: float) -> ImageU8:
+    """(S, S, 3) uint8: smoothed within the body, unchanged outside its box."""
+    body = box_slices(amodal, 0)
+    smoothed: ImageU8 = rgb.copy()
     smoothed[body] = smooth(rgb[body], amodal[body], sigma_px)
     return smoothed
 
 
-def to_rgb(content: np.ndarray) -> np.ndarray:
-    """(1, 3, S, S) in about [0, 1] -> (S, S, 3) uint8."""
-    return np.rint(content[0].transpose(1, 2, 0).clip(0, 1) * 255).astype(np.uint8)
+def to_rgb(content: Float32) -> ImageU8:
+    """(1, 3, S, S) float32 in about [0, 1] to (S, S, 3) uint8."""
+    rgb: ImageU8 = np.rint(content[0].transpose(1, 2, 0).clip(0, 1) * 255).astype(np.uint8)
+    return rgb
 
 
 class Recovery(Protocol):
-    """What recovers appearance on a crop: `ContentRecovery`, or a baseline. reads_all: it reads the occluder too."""
+    """Recovers appearance on a crop: `ContentRecovery`, or a baseline.
+
+    Attributes:
+        reads_all: the occluder's pixels are read too, not the visible body's alone.
+    """
 
     reads_all: bool
 
     def __call__(
-        self, image: np.ndarray, visible: np.ndarray, amodal: np.ndarray, visible_parsing: np.ndarray,
-        amodal_parsing: np.ndarray, /,
+        self, image: ImageU8, visible: Mask, amodal: Mask, visible_parsing: Probability,
+        amodal_parsing: Probability, /,
     ) -> Appearance: ...  # fmt: skip
 
 
 def recover_hidden(
-    recover: Recovery, photo: np.ndarray, region: Region, visible: np.ndarray, invisible: np.ndarray,
+    recover: Recovery, photo: ImageU8, region: Region, visible: Mask, invisible: Mask,
     view: BodyInCrop,
-) -> tuple[Region, np.ndarray]:  # fmt: skip
-    """The box of what is hidden and its colours, (h', w', 3) uint8; an empty box, without a network, when nothing is.
+) -> tuple[Region, ImageU8]:  # fmt: skip
+    """The appearance of a person's hidden part on the image.
 
-    photo: (H, W, 3) uint8 RGB; visible, invisible: (h, w) bool in `region`; view: the body in the crop.
+    Args:
+        recover: stage 2, or a baseline.
+        photo: (H, W, 3) uint8 RGB.
+        region: the body's region.
+        visible: (h, w) bool in `region`.
+        invisible: (h, w) bool in `region`.
+        view: the body in the crop.
+
+    Returns:
+        The hidden part's box and its colours, (h', w', 3) uint8. Where nothing is hidden: an empty box, without running
+        a network.
     """
     if not invisible.any():
         return Region(0, 0, 0, 0), np.zeros((0, 0, 3), dtype=np.uint8)

@@ -1,26 +1,27 @@
-"""Which body parts may be copied from which, and how much of a hidden part is seen elsewhere on the body."""
+"""Which body parts may be copied from which, and how much of a hidden part is visible elsewhere on the body."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from deocclude.imaging.arrays import Float32, Mask, Probability
 from deocclude.types import PARSING_NAMES
 
 _FACE = "face"
 _SKIN = {"arm": ("leg", _FACE), "leg": ("arm", _FACE)}
-# stage 1 takes them for each other, and a garment of one may reach down into the other
+# stage 1 confuses these, and a garment of one may reach into the other
 _GARMENTS = ("upper_clothes", "outerwear", "dress")
 _ALIKE = {name: tuple(other for other in _GARMENTS if other != name) for name in _GARMENTS}
 _ALIKE["dress"] += ("lower_clothes",)
 _ALIKE["lower_clothes"] = ("dress",)
-# A part of which this many cells of the parsing are seen, 16 pixels of the crop each, can be copied in full.
+# A part with this many visible parsing cells, of 16 crop pixels each, can be copied fully.
 _ENOUGH_CELLS = 8.0
 
 
-def _copyable() -> np.ndarray:
+def _copyable() -> Float32:
     """(12, 12) float32: 1 where the part of the row may be copied from the part of the column.
 
-    A face is copied from nowhere: what is hidden of it stays the smooth skin that the network makes of it.
+    A face is never copied: its hidden part keeps the network's smooth skin.
     """
     table = np.zeros((len(PARSING_NAMES),) * 2, np.float32)
     for number, name in enumerate(PARSING_NAMES[1:], start=1):
@@ -32,21 +33,28 @@ def _copyable() -> np.ndarray:
 _COPYABLE = _copyable()
 
 
-def copy_support(visible: np.ndarray, visible_parsing: np.ndarray, amodal_parsing: np.ndarray) -> np.ndarray:
-    """(S/4, S/4) float32, 0 to 1: how far each place's parts may be copied and are seen.
+def copy_support(visible: Mask, visible_parsing: Probability, amodal_parsing: Probability) -> Probability:
+    """How far each place's body parts may be copied and are visible.
 
-    visible: (S, S) bool; visible_parsing, amodal_parsing: (12, S/4, S/4) float32 probabilities, of which the parts'
-    proportions count, not the background's share.
+    Args:
+        visible: (S, S) bool.
+        visible_parsing: (12, S/4, S/4) float32 probabilities; the background's share does not matter.
+        amodal_parsing: (12, S/4, S/4) float32 probabilities; the background's share does not matter.
+
+    Returns:
+        (S/4, S/4) float32, 0 to 1.
     """
     cells = visible_parsing.shape[1:]
     blocks = visible.reshape(cells[0], visible.shape[0] // cells[0], cells[1], visible.shape[1] // cells[1])
-    seen = proportions(visible_parsing) * blocks.mean(axis=(1, 3), dtype=np.float32)
-    supported = np.minimum(1, _COPYABLE @ seen.sum(axis=(1, 2)) / _ENOUGH_CELLS)
-    return np.einsum("p,phw->hw", supported, proportions(amodal_parsing)).astype(np.float32)
+    shown = proportions(visible_parsing) * blocks.mean(axis=(1, 3), dtype=np.float32)
+    supported = np.minimum(1, _COPYABLE @ shown.sum(axis=(1, 2)) / _ENOUGH_CELLS)
+    support: Probability = np.einsum("p,phw->hw", supported, proportions(amodal_parsing)).astype(np.float32)
+    return support
 
 
-def proportions(parsing: np.ndarray) -> np.ndarray:
-    """The parsing, (12, ...), without background, each place's parts summing to 1."""
-    parts = parsing.copy()
+def proportions(parsing: Probability) -> Probability:
+    """A parsing, (12, ...), without background: the parts of each place sum to 1."""
+    parts: Probability = parsing.copy()
     parts[0] = 0
-    return parts / np.maximum(parts.sum(axis=0), np.float32(1e-6))
+    normalised: Probability = parts / np.maximum(parts.sum(axis=0), np.float32(1e-6))
+    return normalised

@@ -1,4 +1,4 @@
-"""Looks: what a network says of one crop of a photo, and the mean of several."""
+"""A network's prediction on a crop of an image, and the average of several predictions."""
 
 from __future__ import annotations
 
@@ -6,119 +6,165 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
+from deocclude.errors import WeightsError
+from deocclude.imaging.arrays import Float32, ImageU8, Mask, Probability, Scalar
 from deocclude.imaging.crop import OUTSIDE_GREY, SquareCrop
 from deocclude.inference.runtime import Network
 
 
 @dataclass(frozen=True)
 class CropPrediction:
-    """What the network says of one crop; probabilities are 0 outside the photo."""
+    """A network's prediction on one crop; probabilities are 0 outside the image.
+
+    Attributes:
+        crop: the crop, of S pixels a side.
+        image: (S, S, 3) uint8.
+        initial: (S, S) bool: the network's prompt.
+        visible: (S, S) float32 probabilities.
+        amodal: (S, S) float32 probabilities, at least `visible`.
+        visible_parsing: (12, S/4, S/4) float32 probabilities; None for a network without body parts.
+        amodal_parsing: (12, S/4, S/4) float32 probabilities; None for a network without body parts.
+    """
 
     crop: SquareCrop
-    image: np.ndarray  # (S, S, 3) uint8
-    initial: np.ndarray  # (S, S) bool
-    visible: np.ndarray  # (S, S) float32
-    amodal: np.ndarray  # (S, S) float32, at least `visible`
-    visible_parsing: np.ndarray | None  # (12, S/4, S/4) float32; None of a network that knows no parts
-    amodal_parsing: np.ndarray | None  # (12, S/4, S/4) float32
+    image: ImageU8
+    initial: Mask
+    visible: Probability
+    amodal: Probability
+    visible_parsing: Probability | None
+    amodal_parsing: Probability | None
 
-    def at_size(self, photo: np.ndarray, size_px: int) -> CropPrediction:
-        """The same window and what is known of it, `size_px` a side."""
+    @property
+    def parsings(self) -> tuple[Probability, Probability]:
+        """Visible and amodal parsing, (12, S/4, S/4) float32 each.
+
+        Raises:
+            WeightsError: the network predicts no body parts.
+        """
+        if self.visible_parsing is None or self.amodal_parsing is None:
+            raise WeightsError("stage 1 must predict body parts: its outputs lack visible_parsing or amodal_parsing")
+        return self.visible_parsing, self.amodal_parsing
+
+    def at_size(self, photo: ImageU8, size_px: int) -> CropPrediction:
+        """The same window and prediction on a grid of `size_px` pixels a side.
+
+        Args:
+            photo: (H, W, 3) uint8 RGB.
+            size_px: side of the new crop.
+        """
         if size_px == self.crop.size_px:
             return self
         crop = replace(self.crop, size_px=size_px)
 
-        def parts(parsing: np.ndarray) -> np.ndarray:
+        def parts(parsing: Probability) -> Probability:
             fewer = crop.regridded(np.moveaxis(parsing, 0, -1), parsing.shape[-1] * size_px // self.crop.size_px)
             return np.moveaxis(fewer, -1, 0)
 
+        visible_parsing, amodal_parsing = self.parsings
         return CropPrediction(
-            crop,
-            crop.extract(photo, fill=OUTSIDE_GREY),
-            *(crop.regridded(mask, size_px) for mask in (self.initial, self.visible, self.amodal)),
-            parts(self.visible_parsing),
-            parts(self.amodal_parsing),
+            crop=crop,
+            image=crop.extract(photo, fill=OUTSIDE_GREY),
+            initial=crop.regridded(self.initial, size_px),
+            visible=crop.regridded(self.visible, size_px),
+            amodal=crop.regridded(self.amodal, size_px),
+            visible_parsing=parts(visible_parsing),
+            amodal_parsing=parts(amodal_parsing),
         )
 
 
 def predict_crop(
-    network: Network, photo: np.ndarray, crop: SquareCrop, initial: np.ndarray, mirror: bool,
+    network: Network, photo: ImageU8, crop: SquareCrop, initial: Mask, mirror: bool,
     first: CropPrediction | None = None,
 ) -> CropPrediction:  # fmt: skip
-    """What a network says of one crop of the photo.
+    """Run a network on one crop of an image.
 
-    photo: (H, W, 3) uint8 RGB; initial: (S, S) bool, what it is told; mirror: the mean with what it says of the mirror
-    image; first: a former prediction, whose visible mask it is told as well (train/two_pass_prompts.py).
+    Args:
+        network: stage 1, or the box-prompted segmentation network.
+        photo: (H, W, 3) uint8 RGB.
+        crop: the crop, of S pixels a side.
+        initial: (S, S) bool: the prompt.
+        mirror: average with the prediction on the mirror image.
+        first: an earlier prediction, whose visible mask is part of the prompt (train/two_pass_prompts.py).
     """
     image = crop.extract(photo, fill=OUTSIDE_GREY)
-    batch_image = image.transpose(2, 0, 1)[None].astype(np.float32) / 255
-    batch_initial = initial[None, None].astype(np.float32)
-    if first is not None:  # as train.second_look has it
-        batch_initial = (batch_initial + crop.resampled_from(first.crop, first.visible, crop.size_px)) / 2
+    batch_image = image.transpose(2, 0, 1)[None].astype(np.float32) / np.float32(255)
+    batch_initial: Float32 = initial[None, None].astype(np.float32)
+    if first is not None:  # as in train/two_pass_prompts.py
+        batch_initial = np.divide(batch_initial + crop.resampled_from(first.crop, first.visible, crop.size_px), 2)
     if mirror:
         batch_image = np.concatenate([batch_image, batch_image[..., ::-1]])
         batch_initial = np.concatenate([batch_initial, batch_initial[..., ::-1]])
     outputs = network(image=batch_image, initial=batch_initial)
-    visible, amodal, *parsings = (
-        None if name not in outputs else _average_mirrored(outputs[name])
-        for name in ("visible", "amodal", "visible_parsing", "amodal_parsing")
-    )
     inside = crop.inside_photo(photo.shape[:2])
-    visible = visible[0] * inside
-    amodal = np.maximum(amodal[0] * inside, visible)
-    return CropPrediction(crop, image, initial, visible, amodal, *parsings)
+    visible = _average_mirrored(outputs["visible"])[0] * inside
+    amodal = np.maximum(_average_mirrored(outputs["amodal"])[0] * inside, visible)
+    visible_parsing, amodal_parsing = (
+        _average_mirrored(outputs[name]) if name in outputs else None for name in ("visible_parsing", "amodal_parsing")
+    )
+    return CropPrediction(crop, image, initial, visible, amodal, visible_parsing, amodal_parsing)
 
 
-def in_crop(mask: np.ndarray, crop: SquareCrop) -> np.ndarray:
-    """(S, S) bool: a mask of the photo as a crop sees it, at least one pixel of it."""
+def in_crop(mask: Mask, crop: SquareCrop) -> Mask:
+    """(S, S) bool: a mask of the image on a crop, at least one pixel of it."""
     coverage = crop.extract(mask.view(np.uint8) * np.uint8(255))
-    covered = coverage >= 128
+    covered: Mask = coverage >= 128
     if covered.any():
         return covered
     # a mask thinner than a crop pixel must not vanish
-    return coverage > 0 if coverage.any() else _touched(mask, crop)
+    touched: Mask = coverage > 0 if coverage.any() else _touched(mask, crop)
+    return touched
 
 
 def average_predictions(
     predictions: Sequence[CropPrediction], size_hw: tuple[int, int], weights: Sequence[float] | None = None
 ) -> CropPrediction:
-    """The first prediction with the mean of what all say in its crop; of the parts, what those say that know any.
+    """The weighted mean of predictions, on the crop of the first one. Parsings are averaged where they are predicted.
 
-    weights: how much each has to say; None for all alike.
+    Args:
+        predictions: at least one.
+        size_hw: the image's size.
+        weights: one for each prediction; None: equal weights.
     """
     prediction, crop = predictions[0], predictions[0].crop
     weights = weights or [1.0] * len(predictions)
     inside = crop.inside_photo(size_hw)
 
-    def mask_here(mask: np.ndarray, there: SquareCrop) -> np.ndarray:
-        # what lies outside the photo is 0 in a look; it must not fade what lies at the photo's edge
+    def mask_here(mask: Probability, there: SquareCrop) -> Probability:
+        # predictions are 0 outside the image, which must not fade probabilities at the image border
         mask = repeat_past_edge(mask, there.inside_photo(size_hw))
         return crop.resampled_from(there, mask, crop.size_px) * inside
 
-    def parsing_here(parts: np.ndarray, there: SquareCrop) -> np.ndarray:
+    def parsing_here(parts: Probability, there: SquareCrop) -> Probability:
         return np.moveaxis(crop.resampled_from(there, np.moveaxis(parts, 0, -1)), -1, 0)
 
-    def mean(name: str, here: Callable[[np.ndarray, SquareCrop], np.ndarray]) -> np.ndarray | None:
-        said = [(getattr(one, name), one.crop, weight) for one, weight in zip(predictions, weights, strict=True)]
+    def mean(
+        maps: Sequence[Probability | None], here: Callable[[Probability, SquareCrop], Probability]
+    ) -> Probability | None:
         known = [
-            (values if there == crop else here(values, there), np.float32(weight))
-            for values, there, weight in said
+            (values if one.crop == crop else here(values, one.crop), np.float32(weight))
+            for values, one, weight in zip(maps, predictions, weights, strict=True)
             if values is not None
         ]
-        return sum(weight * values for values, weight in known) / sum(weight for _, weight in known) if known else None
+        if not known:
+            return None
+        average: Probability = sum(weight * values for values, weight in known) / sum(weight for _, weight in known)
+        return average
 
+    visible = mean([one.visible for one in predictions], mask_here)
+    amodal = mean([one.amodal for one in predictions], mask_here)
     return replace(
         prediction,
-        visible=mean("visible", mask_here),
-        amodal=mean("amodal", mask_here),
-        visible_parsing=mean("visible_parsing", parsing_here),
-        amodal_parsing=mean("amodal_parsing", parsing_here),
+        visible=prediction.visible if visible is None else visible,
+        amodal=prediction.amodal if amodal is None else amodal,
+        visible_parsing=mean([one.visible_parsing for one in predictions], parsing_here),
+        amodal_parsing=mean([one.amodal_parsing for one in predictions], parsing_here),
     )
 
 
-def _touched(mask: np.ndarray, crop: SquareCrop) -> np.ndarray:
-    """(S, S) bool: every crop pixel that a pixel of the mask lies in, however little of it that is."""
+def _touched(mask: Mask, crop: SquareCrop) -> Mask:
+    """(S, S) bool: every crop pixel that holds a pixel of the mask, however small its part."""
     rows, columns = np.nonzero(mask)
     left, top = crop.left_top
     v, u = (np.floor(at / crop.scale).astype(int) for at in (rows + 0.5 - top, columns + 0.5 - left))
@@ -128,15 +174,25 @@ def _touched(mask: np.ndarray, crop: SquareCrop) -> np.ndarray:
     return touched
 
 
-def _average_mirrored(batch: np.ndarray) -> np.ndarray:
-    """(C, S, S) of a (1, C, S, S) output, or the mean of a (2, C, S, S) one whose second entry is mirrored."""
-    return batch[0] if len(batch) == 1 else (batch[0] + batch[1, ..., ::-1]) / 2
+def _average_mirrored(batch: Float32) -> Float32:
+    """(C, S, S) of a (1, C, S, S) output, or the mean of a (2, C, S, S) output, whose second entry is mirrored."""
+    if len(batch) == 1:
+        only: Float32 = batch[0]
+        return only
+    average: Float32 = (batch[0] + batch[1, ..., ::-1]) / np.float32(2)
+    return average
 
 
-def repeat_past_edge(values: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """(h, w) with the photo's border values repeated outside it: a body cut by the photo's edge must not fade there."""
-    if not inside.any():  # a photo so thin that no crop pixel has its centre there
+def repeat_past_edge(values: NDArray[Scalar], inside: Mask) -> NDArray[Scalar]:
+    """Repeat the image's border values outside it: a truncated body must not fade at the border.
+
+    Args:
+        values: (h, w[, C]).
+        inside: (h, w) bool: pixels inside the image.
+    """
+    if not inside.any():  # an image so thin that no crop pixel has its centre in it
         return values
     rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
     every_row, every_column = np.arange(len(values)), np.arange(values.shape[1])
-    return values[every_row.clip(rows[0], rows[-1])][:, every_column.clip(columns[0], columns[-1])]
+    repeated: NDArray[Scalar] = values[every_row.clip(rows[0], rows[-1])][:, every_column.clip(columns[0], columns[-1])]
+    return repeated

@@ -1,9 +1,9 @@
 """Stage 1 at inference: from a rough visible mask, or a box, to the whole body. numpy in, numpy out.
 
-A wide crop around the prompt estimates how far the body reaches; the final prediction is made on a tight crop around
-that estimate, and averaged over test-time augmentations (mirrored, and zoomed out). In a box, the box-prompted
-segmentation network finds the person first. Where the prompt's contour is not kept as drawn, the tight crop has a finer
-grid: a contour that is off by one of its pixels costs several points of IoU.
+A wide crop around the prompt estimates the extent of the body. The final prediction is made on a tight crop around that
+estimate and averaged over test-time augmentations (mirrored, and zoomed out). In a box, the box-prompted segmentation
+network segments the person first. Where the prompt's contour is not kept, the tight crop has a finer grid: a contour
+that is off by one grid pixel costs several points of IoU.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from deocclude.errors import InputError
+from deocclude.imaging.arrays import ImageU8, Mask
 from deocclude.imaging.boxes import is_filled_box, mask_to_box_xyxy
 from deocclude.imaging.crop import SquareCrop
 from deocclude.imaging.masks import keep_large_components
@@ -25,26 +26,26 @@ from deocclude.inference.settings import InferenceSettings
 
 
 class MaskCompletion:
-    """Completes one person at a time. Holds its networks and settings, and nothing of any image."""
+    """Completes one person at a time. Holds its networks and settings."""
 
     def __init__(
         self, network: Network, average: bool = True, *, tight: bool = True, second_pass: bool = False,
         box_segmenter: Network | None = None, splits_boxes: bool = False,
         settings: InferenceSettings = InferenceSettings(),
     ) -> None:  # fmt: skip
-        """The networks, and what they have learned.
+        """The networks, and the prompts that they were trained for.
 
         Args:
             network: stage 1.
-            average: average the final prediction over four: tight and zoomed out, each as it is and mirrored.
-            tight: make the final prediction on a tight crop around the estimated body; else on the wide crop around
-                the prompt, which is what a single fixed crop would give.
-            second_pass: stage 1 has learned to start from the mean of a box and of its own first prediction there
+            average: average the final prediction over four: tight and zoomed out, each plain and mirrored.
+            tight: make the final prediction on a tight crop around the estimated body; else on the wide crop around the
+                prompt, as a single fixed crop would.
+            second_pass: stage 1 was trained to start from the mean of a box and its own first prediction there
                 (`mask.p_refinement_pass` in training).
-            box_segmenter: the box-prompted segmentation network. The final prediction is an ensemble of its own, of
-                stage 1's from its mask, and of stage 1's from the box.
-            splits_boxes: that network has learned to find the residual person of a box (`data.crop.p_subtract_neighbor`
-                in training).
+            box_segmenter: the box-prompted segmentation network. The final prediction is an ensemble of its prediction,
+                of stage 1's from its mask, and of stage 1's from the box.
+            splits_boxes: that network was trained to segment the residual person of a box
+                (`data.crop.p_subtract_neighbor` in training).
             settings: tuned numbers.
         """
         self._network = network
@@ -57,7 +58,7 @@ class MaskCompletion:
 
     @classmethod
     def of(cls, networks: Mapping[str, Network], model: ModelInfo, average: bool = True) -> MaskCompletion:
-        """The completion of a model and its opened networks."""
+        """The completion of a model with its opened networks."""
         boxes = model.networks.get("mask_box")
         return cls(
             networks["mask_completion"],
@@ -68,54 +69,70 @@ class MaskCompletion:
             settings=model.settings,
         )
 
-    def __call__(self, photo: np.ndarray, initial_mask: np.ndarray, *, crowded: bool = False) -> Body:
+    def __call__(self, photo: ImageU8, initial_mask: Mask, *, crowded: bool = False) -> Body:
         """Complete the person of an imperfect visible mask, or of a filled box.
 
-        `photo`: (H, W, 3) uint8 RGB; `initial_mask`: (H, W) bool; `crowded`: another box overlaps this one.
-        Raises InputError when the mask is empty, NoPersonError when the body is smaller than a pixel.
+        Args:
+            photo: (H, W, 3) uint8 RGB.
+            initial_mask: (H, W) bool.
+            crowded: another box overlaps this one.
+
+        Raises:
+            InputError: the mask is empty.
+            NoPersonError: the body is smaller than a pixel.
         """
         if not initial_mask.any():
             raise InputError("the initial mask is empty: it must mark at least one pixel of the person")
         is_box = is_filled_box(initial_mask)
-        prediction = self._predict_from_box(photo, initial_mask, crowded) if is_box else None
+        prediction = None
+        if is_box and self._box_segmenter is not None:
+            prediction = self._predict_from_box(self._box_segmenter, photo, initial_mask, crowded)
         if prediction is None:
             prediction = self._predict_from_mask(photo, initial_mask, is_box)
         return self._to_body(prediction, photo, initial_mask)
 
-    def complete_residual(self, photo: np.ndarray, box: np.ndarray, known: Body) -> Body | None:
-        """Complete the other person of a box, beside one who is known.
+    def complete_residual(self, photo: ImageU8, box: Mask, known: Body) -> Body | None:
+        """Complete the other person of a box, beside a known body.
 
-        `photo`: (H, W, 3) uint8 RGB; `box`: (H, W) bool, filled. None when nobody else is visible there, and for a
-        model that has not learned to split boxes.
+        Args:
+            photo: (H, W, 3) uint8 RGB.
+            box: (H, W) bool, filled.
+            known: the known body.
+
+        Returns:
+            None where no other person is visible, and for a model that was not trained to split boxes.
         """
-        if not self._splits_boxes:
+        if not self._splits_boxes or self._box_segmenter is None:
             return None
         residual = box.copy()
         residual[known.region.slices] &= ~known.visible
         if np.count_nonzero(residual) < self._settings.deduplication.min_residual_of_box * np.count_nonzero(box):
             return None
-        tight, segmented, _ = self._segment_box(photo, residual)
+        tight, segmented, _ = self._segment_box(self._box_segmenter, photo, residual)
         if not (segmented.visible >= 0.5).any():
             return None
         refined = predict_crop(self._network, photo, tight, segmented.visible >= 0.5, self._average)
         prediction = average_predictions([refined, segmented], photo.shape[:2])
         return self._to_body(replace(prediction, initial=in_crop(box, tight)), photo, box)
 
-    def parse(self, photo: np.ndarray, visible_mask: np.ndarray, amodal_mask: np.ndarray) -> BodyInCrop:
-        """A body whose masks are known, in the tight crop around it, with its parts.
+    def parse(self, photo: ImageU8, visible_mask: Mask, amodal_mask: Mask) -> BodyInCrop:
+        """The body parts of a person whose masks are known, in the tight crop around the body.
 
-        `photo`: (H, W, 3) uint8; masks: (H, W) bool, amodal not empty.
+        Args:
+            photo: (H, W, 3) uint8 RGB.
+            visible_mask: (H, W) bool.
+            amodal_mask: (H, W) bool, not empty.
         """
         around = amodal_mask if self._tight or not visible_mask.any() else visible_mask
         found = self._final_prediction(photo, visible_mask, mask_to_box_xyxy(around), (self._network.input_size,))
         amodal = found.crop.extract(amodal_mask)
-        return BodyInCrop(found.crop, found.image, amodal, found.visible_parsing, found.amodal_parsing)
+        return BodyInCrop(found.crop, found.image, amodal, *found.parsings)
 
-    def _to_body(self, prediction: CropPrediction, photo: np.ndarray, initial_mask: np.ndarray) -> Body:
+    def _to_body(self, prediction: CropPrediction, photo: ImageU8, initial_mask: Mask) -> Body:
         return to_body(prediction, photo, initial_mask, self._network.input_size, self._settings.cleanup)
 
-    def _predict_from_mask(self, photo: np.ndarray, initial_mask: np.ndarray, is_box: bool) -> CropPrediction:
-        """The final prediction where the initial mask, or the box, is all that is known."""
+    def _predict_from_mask(self, photo: ImageU8, initial_mask: Mask, is_box: bool) -> CropPrediction:
+        """The final prediction from the initial mask, or from the box, alone."""
         first = None
         if self._tight:
             body_box, first = self._estimate_extent(self._network, photo, initial_mask)
@@ -124,12 +141,10 @@ class MaskCompletion:
         known = first if self._second_pass and is_box else None
         return self._final_prediction(photo, initial_mask, body_box, self._crop_sizes_px(is_box), known)
 
-    def _predict_from_box(self, photo: np.ndarray, box: np.ndarray, crowded: bool) -> CropPrediction | None:
-        """The ensemble's prediction for a box; None without a box-prompted network, or where it finds nobody."""
-        if self._box_segmenter is None:
-            return None
+    def _predict_from_box(self, segmenter: Network, photo: ImageU8, box: Mask, crowded: bool) -> CropPrediction | None:
+        """The ensemble's prediction for a box; None where the box-prompted segmentation network finds nobody."""
         stage1, mirror = self._network, self._average
-        tight, segmented, wide = self._segment_box(photo, box)
+        tight, segmented, wide = self._segment_box(segmenter, photo, box)
         if not (segmented.visible >= 0.5).any():
             return None
         refined = predict_crop(stage1, photo, tight, segmented.visible >= 0.5, mirror)
@@ -141,27 +156,28 @@ class MaskCompletion:
         direct = predict_crop(stage1, photo, zoomed_out, in_crop(box, zoomed_out), mirror, first)
         ensemble = self._settings.ensemble
         weights = (ensemble.refined, 1.0, ensemble.direct_in_crowds if crowded else ensemble.direct)
-        # the prompt is a box: no mask of ours is kept as drawn
+        # the prompt is a box: the segmenter's own mask takes the place of a given one
         prediction = average_predictions([refined, segmented, direct], photo.shape[:2], weights)
         return replace(prediction, initial=segmented.initial)
 
-    def _segment_box(self, photo: np.ndarray, box: np.ndarray) -> tuple[SquareCrop, CropPrediction, CropPrediction]:
-        """The tight crop around the person of a box, and the box-prompted network's predictions, tight and wide."""
-        segmenter = self._box_segmenter
+    def _segment_box(
+        self, segmenter: Network, photo: ImageU8, box: Mask
+    ) -> tuple[SquareCrop, CropPrediction, CropPrediction]:
+        """The tight crop around the person of a box, and the segmenter's predictions, tight and wide."""
         body_box, wide = self._estimate_extent(segmenter, photo, box)
         tight = SquareCrop.from_box_xyxy(body_box, self._settings.crop.tight_scale, segmenter.fine_size)
         return tight, predict_crop(segmenter, photo, tight, in_crop(box, tight), self._average), wide
 
     def _crop_sizes_px(self, is_box: bool) -> tuple[int, ...]:
-        """Sizes of the final crop; the next one is taken where the mask is not kept as drawn.
+        """Sizes of the final crop; the next size is used where the given mask is not trusted.
 
-        A mask that is kept has its contour; to complete what is hidden, the usual size is as good. A box never is.
+        A trusted mask keeps its contour, and the usual size completes the hidden part as well. A box is never trusted.
         """
         usual, fine = self._network.input_size, self._network.fine_size
         return (fine,) if fine == usual or is_box else (usual, fine)
 
     def _final_prediction(
-        self, photo: np.ndarray, initial_mask: np.ndarray, box: Sequence[float], sizes_px: Sequence[int],
+        self, photo: ImageU8, initial_mask: Mask, box: Sequence[float], sizes_px: Sequence[int],
         first: CropPrediction | None = None,
     ) -> CropPrediction:  # fmt: skip
         """The prediction on the crop around a box, averaged over test-time augmentations.
@@ -183,9 +199,9 @@ class MaskCompletion:
         return average_predictions([prediction, second], photo.shape[:2])
 
     def _estimate_extent(
-        self, network: Network, photo: np.ndarray, initial_mask: np.ndarray
+        self, network: Network, photo: ImageU8, initial_mask: Mask
     ) -> tuple[tuple[float, float, float, float], CropPrediction]:
-        """The box of the whole body in image pixels, which holds the initial mask, and the wide prediction."""
+        """The box of the whole body, in image pixels, which holds the initial mask; and the wide prediction."""
         visible_box, settings = mask_to_box_xyxy(initial_mask), self._settings.crop
         scale = settings.wide_scale
         for _ in range(settings.max_wide_crops):
@@ -213,6 +229,6 @@ class MaskCompletion:
         return replace(crop, side_px=crop.side_px * settings.zoomed_out_scale / settings.tight_scale)
 
 
-def _runs_into_edge(body: np.ndarray) -> bool:
-    """True when a body meets the crop's border. Outside the image nothing is body, so there it never does."""
+def _runs_into_edge(body: Mask) -> bool:
+    """Whether a body meets the crop's border. Outside the image no pixel is body, so it never does there."""
     return bool(body[0].any() or body[-1].any() or body[:, 0].any() or body[:, -1].any())

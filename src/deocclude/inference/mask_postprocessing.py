@@ -1,15 +1,16 @@
-"""From the probabilities of a crop to masks on the image: cleaned, aligned with its edges, trusted where drawn."""
+"""From the probabilities of a crop to masks on the image: cleaned, aligned with image edges, given contours kept."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import astuple, replace
+from dataclasses import astuple, dataclass, replace
 
 import numpy as np
 
 from deocclude.errors import NoPersonError
+from deocclude.imaging.arrays import ImageU8, Labels, Mask, Probability, ProbabilityU8
 from deocclude.imaging.boxes import mask_to_box_xyxy
-from deocclude.imaging.crop import OUTSIDE_GREY, Region
+from deocclude.imaging.crop import OUTSIDE_GREY, Region, SquareCrop
 from deocclude.imaging.guided_filter import RADIUS_PX, follow_edges, grow
 from deocclude.imaging.masks import connected_components, dilate, erode, find_holes, keep_large_components, mask_iou
 from deocclude.inference.body import Body, BodyInCrop
@@ -17,95 +18,168 @@ from deocclude.inference.crop_prediction import CropPrediction, repeat_past_edge
 from deocclude.inference.occlusion_probability import probable_share
 from deocclude.inference.settings import CleanupSettings
 
-# Side of the grid on which parts are labelled, at most: they come from a grid of a quarter of the network's input.
+# Largest side of the grid on which parts are labelled; parsings have a quarter of the network input's resolution.
 _PARSING_PX = 1024
-# Side of the grid on which masks are aligned with image edges, at most; a multiple of the network's input.
+# Largest side of the grid on which masks are aligned with image edges; a multiple of the network input's side.
 _EDGES_PX = 768
 _NEGLIGIBLE = 0.02  # probability below which a pixel is not the person
-_MARGIN_PX = 2  # room for a cut-out's soft edge
-_MARGIN_CELLS = 2  # of the network's pixels: how far beyond a body its edge may be found
+_MARGIN_PX = 2  # margin for a cut-out's soft edge
+_MARGIN_CELLS = 2  # in network pixels: how far beyond a body its aligned edge may lie
 
 
 def to_body(
-    prediction: CropPrediction, photo: np.ndarray, initial_mask: np.ndarray, recovery_px: int,
+    prediction: CropPrediction, photo: ImageU8, initial_mask: Mask, recovery_px: int,
     settings: CleanupSettings,
 ) -> Body:  # fmt: skip
-    """The final prediction as masks on the image, without small components, holes and one-pixel rims.
+    """Convert the final prediction to masks on the image, without small components, holes and one-pixel rims.
 
-    photo: (H, W, 3) uint8 RGB; initial_mask: (H, W) bool; recovery_px: side of the crop that stage 2 gets. Raises
-    NoPersonError when nothing of the body is left at the resolution of the image.
+    Args:
+        prediction: the final prediction.
+        photo: (H, W, 3) uint8 RGB.
+        initial_mask: (H, W) bool: the user's mask, or the filled box.
+        recovery_px: side of the crop that stage 2 gets.
+        settings: thresholds.
+
+    Raises:
+        NoPersonError: no pixel of the body is left at image resolution.
     """
-    size_hw = photo.shape[:2]
     score_map = prediction.visible
     if not (prediction.visible >= 0.5).any():
-        # The network finds nobody. The user who drew the mask does: it is kept, with the low score that it got.
+        # The network finds nobody, but the user marked a person: the given mask is kept, with the network's low score.
         certain = np.where(prediction.initial, np.float32(1), np.float32(0))
         prediction = replace(prediction, visible=certain, amodal=np.maximum(prediction.amodal, certain))
+    masks = _clean(prediction, recovery_px, settings)
+    on_image = _to_image(prediction, masks, photo, initial_mask)
+    for_recovery = prediction.at_size(photo, recovery_px)
+    crop_amodal = prediction.crop.regridded(masks.amodal, recovery_px)
+    return Body(
+        region=on_image.region,
+        visible=on_image.visible,
+        amodal=on_image.amodal,
+        amodal_prob=on_image.amodal_prob,
+        visible_prob=on_image.visible_prob,
+        parsing=_label_parts(prediction, on_image.region) * on_image.amodal,
+        score=float(score_map[masks.visible].mean()) if masks.visible.any() else 0.0,
+        probable_hidden=probable_share(prediction.visible, masks.amodal_prob),
+        in_crop=BodyInCrop(for_recovery.crop, for_recovery.image, crop_amodal, *for_recovery.parsings),
+    )
 
+
+@dataclass(frozen=True)
+class _CropMasks:
+    """Cleaned masks on the grid of a crop of S pixels a side.
+
+    Attributes:
+        amodal_prob: (S, S) float32.
+        amodal: (S, S) bool.
+        visible: (S, S) bool, a subset of `amodal`.
+        invisible: (S, S) bool: the rest of `amodal`.
+        trusted: (S, S) bool: pixels where the given mask is kept.
+    """
+
+    amodal_prob: Probability
+    amodal: Mask
+    visible: Mask
+    invisible: Mask
+    trusted: Mask
+
+
+def _clean(prediction: CropPrediction, recovery_px: int, settings: CleanupSettings) -> _CropMasks:
+    """The cleaned masks of a prediction."""
     amodal_prob = _clean_amodal(prediction.visible, prediction.amodal, settings)
-    amodal = amodal_prob >= 0.5
-    visible = (prediction.visible >= 0.5) & amodal
+    amodal: Mask = amodal_prob >= 0.5
+    visible: Mask = (prediction.visible >= 0.5) & amodal
     visible = _drop_small_components(visible, settings.min_visible_component_share * np.count_nonzero(amodal))
-    # the limits of the boundary band were tuned at the usual size
-    usual = (prediction.crop.regridded(mask, recovery_px) for mask in (prediction.initial, visible))
-    trusted = prediction.crop.regridded(trusted_pixels(*usual, settings), prediction.crop.size_px)
+    # the thresholds of the boundary band were tuned at the usual size
+    initial_here, visible_here = (prediction.crop.regridded(one, recovery_px) for one in (prediction.initial, visible))
+    trusted_here = trusted_pixels(initial_here, visible_here, settings)
+    trusted = prediction.crop.regridded(trusted_here, prediction.crop.size_px)
     visible = np.where(trusted, prediction.initial & amodal, visible)
     invisible = _drop_thin_rims(amodal & ~visible, amodal)
-    visible = amodal & ~invisible
+    return _CropMasks(amodal_prob, amodal, amodal & ~invisible, invisible, trusted)
 
-    box = mask_to_box_xyxy(amodal)
-    x0, y0, x1, y1 = prediction.crop.to_photo_xyxy(box)
-    reach = int((_MARGIN_CELLS + 1) * prediction.crop.scale) + 1 + _MARGIN_PX
+
+@dataclass(frozen=True)
+class _ImageMasks:
+    """Masks on the image, for `region` alone.
+
+    Attributes:
+        region: the body's box with a margin.
+        visible: (h, w) bool, a subset of `amodal`.
+        amodal: (h, w) bool.
+        visible_prob: (h, w) uint8, 255 = certain.
+        amodal_prob: (h, w) uint8, 255 = certain.
+    """
+
+    region: Region
+    visible: Mask
+    amodal: Mask
+    visible_prob: ProbabilityU8
+    amodal_prob: ProbabilityU8
+
+
+def _to_image(prediction: CropPrediction, masks: _CropMasks, photo: ImageU8, initial_mask: Mask) -> _ImageMasks:
+    """The masks at image resolution, with the given contour where it is trusted.
+
+    Raises:
+        NoPersonError: no pixel of the body is left at image resolution.
+    """
+    size_hw, crop = photo.shape[:2], prediction.crop
+    x0, y0, x1, y1 = crop.to_photo_xyxy(mask_to_box_xyxy(masks.amodal))
+    reach = int((_MARGIN_CELLS + 1) * crop.scale) + 1 + _MARGIN_PX
     around = Region(int(y0), int(x0), int(y1) + 1, int(x1) + 1).grow(reach, size_hw)
+    is_trusted = bool(masks.trusted.any())
     fine_amodal, fine_visible = _align_with_image_edges(
-        prediction, photo, amodal_prob, invisible, sure=bool(trusted.any())
+        prediction, photo, masks.amodal_prob, masks.invisible, sure=is_trusted
     )
-    region, amodal_u8 = prediction.crop.to_photo(fine_amodal, size_hw, around)
-    _, visible_u8 = prediction.crop.to_photo(fine_visible, size_hw, around)
-    photo_amodal = amodal_u8 >= 128
-    if not photo_amodal.any():
+    region, amodal_prob = crop.to_photo(fine_amodal, size_hw, around)
+    _, visible_prob = crop.to_photo(fine_visible, size_hw, around)
+    amodal: Mask = amodal_prob >= 128
+    if not amodal.any():
         raise NoPersonError("the person is smaller than a pixel of the photo: nothing to recover")
-    photo_visible = (visible_u8 >= 128) & photo_amodal
-    if trusted.any():
-        drawn = initial_mask[region.slices]
-        _, as_drawn = prediction.crop.to_photo(_to_u8(trusted), size_hw, around)
-        _, near_hidden = prediction.crop.to_photo(_to_u8(dilate(invisible, 1)), size_hw, around)
-        as_drawn, near_hidden = as_drawn >= 128, near_hidden >= 128
-        photo_amodal = np.where(as_drawn, drawn | (photo_amodal & near_hidden), photo_amodal)
-        photo_visible = np.where(as_drawn, drawn, photo_visible & photo_amodal)
-        visible_u8 = np.where(as_drawn & drawn, 255, visible_u8)
-        # the probability that the cut-out's soft edge is made from agrees with the contour
-        amodal_u8 = np.where(photo_amodal, np.maximum(amodal_u8, 128), np.minimum(amodal_u8, 127))
-    for_recovery = prediction.at_size(photo, recovery_px)
-    crop_amodal = prediction.crop.regridded(amodal, recovery_px)
-    return Body(
-        region=region,
-        visible=photo_visible,
-        amodal=photo_amodal,
-        amodal_prob=amodal_u8,
-        visible_prob=visible_u8.astype(np.uint8, copy=False),
-        parsing=_label_parts(prediction, region) * photo_amodal,
-        score=float(score_map[visible].mean()) if visible.any() else 0.0,
-        probable_hidden=probable_share(prediction.visible, amodal_prob),
-        in_crop=BodyInCrop(
-            for_recovery.crop,
-            for_recovery.image,
-            crop_amodal,
-            for_recovery.visible_parsing,
-            for_recovery.amodal_parsing,
-        ),
+    visible = (visible_prob >= 128) & amodal
+    on_image = _ImageMasks(region, visible, amodal, visible_prob, amodal_prob)
+    return _with_given_contour(on_image, crop, masks, initial_mask, around) if is_trusted else on_image
+
+
+def _with_given_contour(
+    on_image: _ImageMasks, crop: SquareCrop, masks: _CropMasks, initial_mask: Mask, around: Region
+) -> _ImageMasks:
+    """The masks with the given mask kept where it is trusted; see `trusted_pixels`."""
+    size_hw, given = initial_mask.shape[:2], initial_mask[on_image.region.slices]
+    is_given, near_hidden = (
+        crop.to_photo(_to_u8(mask), size_hw, around)[1] >= 128 for mask in (masks.trusted, dilate(masks.invisible, 1))
+    )
+    amodal: Mask = np.where(is_given, given | (on_image.amodal & near_hidden), on_image.amodal)
+    # the probability, which a cut-out's soft edge is made from, must agree with the contour
+    probability = on_image.amodal_prob
+    amodal_prob = np.where(amodal, np.maximum(probability, 128), np.minimum(probability, 127))
+    return _ImageMasks(
+        region=on_image.region,
+        visible=np.where(is_given, given, on_image.visible & amodal),
+        amodal=amodal,
+        visible_prob=np.where(is_given & given, 255, on_image.visible_prob).astype(np.uint8, copy=False),
+        amodal_prob=amodal_prob,
     )
 
 
 def _align_with_image_edges(
-    prediction: CropPrediction, photo: np.ndarray, amodal_prob: np.ndarray, invisible: np.ndarray, *, sure: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """Amodal and visible probability, (T, T) uint8 each, T >= S, with edges where the image has them.
+    prediction: CropPrediction, photo: ImageU8, amodal_prob: Probability, invisible: Mask, *, sure: bool
+) -> tuple[ProbabilityU8, ProbabilityU8]:
+    """Amodal and visible probability with their edges on the image's edges.
 
-    amodal_prob: (S, S) float32; invisible: (S, S) bool, what is hidden of it; sure: from a mask that is trusted.
+    Args:
+        prediction: the prediction, on a crop of S pixels a side.
+        photo: (H, W, 3) uint8 RGB.
+        amodal_prob: (S, S) float32.
+        invisible: (S, S) bool: the hidden part.
+        sure: the given mask is trusted.
+
+    Returns:
+        (T, T) uint8 each, T >= S.
     """
-    # Away from what is hidden both contours must be one at photo resolution too, or thin invisible rims appear between
-    # them: there, visible means the same as amodal.
+    # Away from the hidden part both contours must coincide at image resolution too, or thin hidden rims appear between
+    # them: there, visible equals amodal.
     seam = ~invisible & (amodal_prob >= 0.5) & (prediction.visible >= 0.5) & dilate(invisible, 2)
     visible_prob = np.where(seam, prediction.visible, amodal_prob)
     visible_prob = np.where(invisible, np.minimum(prediction.visible, 0.49), visible_prob)
@@ -116,88 +190,104 @@ def _align_with_image_edges(
     maps = np.stack([repeat_past_edge(p, inside) for p in (amodal_prob, visible_prob)])
     image = repeat_past_edge(prediction.image, inside)
 
-    # the body's box alone
+    # only the body's box is enlarged
     box = Region.of_mask(maps[0] >= _NEGLIGIBLE).grow(2 * RADIUS_PX, maps.shape[1:])
     fine_box = Region(*(finer * edge for edge in astuple(box)))
     here = (slice(None), *box.slices)
     fine_image = fine.extract(photo, fill=OUTSIDE_GREY, within=fine_box)
     fine_image = repeat_past_edge(fine_image, fine_inside[fine_box.slices])
     near_hidden = dilate(invisible, 2)[box.slices].repeat(finer, 0).repeat(finer, 1)
-    whole, seen = np.zeros((2, fine.size_px, fine.size_px), np.uint8)
+    amodal_u8, visible_u8 = np.zeros((2, fine.size_px, fine.size_px), np.uint8)
     if not near_hidden.any():
         (amodal,) = follow_edges(image[box.slices], maps[here][:1], fine_image)
-        whole[fine_box.slices] = seen[fine_box.slices] = _to_u8(amodal)
-        return whole, seen
+        amodal_u8[fine_box.slices] = visible_u8[fine_box.slices] = _to_u8(amodal)
+        return amodal_u8, visible_u8
     # elsewhere visible equals amodal
     near = Region.of_mask(near_hidden).grow(2 * finer, fine_box.size_hw)  # its rim is not used
     amodal, visible = follow_edges(image[box.slices], maps[here], fine_image, (None, near))
     hidden = near_hidden[near.slices]
-    if sure:  # the edges that the image shows over the hidden part are the occluder's
+    if sure:  # image edges over the hidden part belong to the occluder
         np.copyto(amodal[near.slices], grow(maps[here][0], fine_box.size_hw, near), where=hidden)
-    whole[fine_box.slices] = seen[fine_box.slices] = _to_u8(amodal)
-    np.copyto(seen[fine_box.slices][near.slices], _to_u8(np.minimum(visible, amodal[near.slices])), where=hidden)
-    return whole, seen
+    amodal_u8[fine_box.slices] = visible_u8[fine_box.slices] = _to_u8(amodal)
+    np.copyto(visible_u8[fine_box.slices][near.slices], _to_u8(np.minimum(visible, amodal[near.slices])), where=hidden)
+    return amodal_u8, visible_u8
 
 
-def trusted_pixels(initial: np.ndarray, visible: np.ndarray, settings: CleanupSettings) -> np.ndarray:
-    """(S, S) bool: where the given mask is kept as drawn. `initial`, `visible`: (S, S) bool, given and refined."""
+def trusted_pixels(initial: Mask, visible: Mask, settings: CleanupSettings) -> Mask:
+    """Where the given mask is kept: it agrees with the refined mask up to the boundary band.
+
+    Args:
+        initial: (S, S) bool: the given mask.
+        visible: (S, S) bool: the refined mask.
+        settings: thresholds.
+
+    Returns:
+        (S, S) bool; all False for a mask that is rough as a whole.
+    """
     nowhere = np.zeros_like(initial)
     if mask_iou(initial, visible) < settings.min_trusted_iou:
         return nowhere
-    # what differs by more than the boundary band is a hole, a blob or a piece of the occluder: repaired, with a margin
+    # differences wider than the boundary band are holes, blobs or parts of the occluder: not trusted, with a margin
     differs = initial ^ visible
-    trusted = ~dilate(erode(differs, 1), 2)
+    trusted: Mask = ~dilate(erode(differs, 1), 2)
     rim = initial & ~erode(initial, 1) & trusted
     if np.count_nonzero(differs & trusted) > settings.max_boundary_disagreement * np.count_nonzero(rim):
-        return nowhere  # it disagrees all along: its contour is a coarse one
+        return nowhere  # the contour disagrees everywhere: the mask is rough
     return trusted
 
 
-def _clean_amodal(visible_prob: np.ndarray, amodal_prob: np.ndarray, settings: CleanupSettings) -> np.ndarray:
+def _clean_amodal(visible_prob: Probability, amodal_prob: Probability, settings: CleanupSettings) -> Probability:
     """(S, S) float32 probabilities without small components, and without small holes in the hidden part."""
     amodal = amodal_prob >= 0.5
     kept = keep_large_components(amodal, settings.min_component_share)
-    # The soft rim of a dropped component goes with it.
-    cleaned = np.where(dilate(amodal & ~kept, 2) & ~kept, np.float32(0), amodal_prob)
+    # the soft rim of a dropped component is dropped too
+    cleaned: Probability = np.where(dilate(amodal & ~kept, 2) & ~kept, np.float32(0), amodal_prob)
     invisible = kept & (visible_prob < 0.5)
     for hole in find_holes(kept, settings.max_hole_share):
         rim = dilate(hole, 1) & kept
-        # Between a visible arm and a visible body the background does show; a gap in the hidden part is an error.
+        # background shows between a visible arm and the visible body; a hole in the hidden part is an error
         if np.count_nonzero(rim & invisible) > 0.5 * np.count_nonzero(rim):
             cleaned = np.where(hole, np.float32(1), cleaned)
     return cleaned
 
 
-def _drop_small_components(mask: np.ndarray, min_area_px: float) -> np.ndarray:
-    pieces = connected_components(mask)
-    if pieces.count == 0:
+def _drop_small_components(mask: Mask, min_area_px: float) -> Mask:
+    """Drop components below an area; the largest one is always kept."""
+    components = connected_components(mask)
+    if components.count == 0:
         return mask
-    return pieces.paint(pieces.areas_px >= min(min_area_px, pieces.areas_px.max()))
+    large: Mask = components.areas_px >= min(min_area_px, components.areas_px.max())
+    return components.paint(large)
 
 
-def _drop_thin_rims(invisible: np.ndarray, amodal: np.ndarray) -> np.ndarray:
-    """Drop what is under three pixels thick along the outer edge: two contours that differ by a pixel.
+def _drop_thin_rims(invisible: Mask, amodal: Mask) -> Mask:
+    """Drop hidden rims under three pixels thick along the outer edge: boundary disagreement of two contours.
 
-    Thin things inside the silhouette, a pole or a strap across the body, stay.
+    Thin occluders inside the silhouette, such as a pole or a strap across the body, are kept.
     """
     opened = dilate(erode(invisible, 1), 1)
-    return invisible & (opened | ~dilate(~amodal, 2))
+    kept: Mask = invisible & (opened | ~dilate(~amodal, 2))
+    return kept
 
 
-def _label_parts(prediction: CropPrediction, region: Region) -> np.ndarray:
-    """(h, w) uint8: the likeliest part of each pixel of `region`, never background: every body pixel is some part."""
-    parts = prediction.amodal_parsing[1:]
+def _label_parts(prediction: CropPrediction, region: Region) -> Labels:
+    """(h, w) uint8: the likeliest body part of each pixel of `region`; never background, since every body pixel is some
+    part.
+    """
+    _, amodal_parsing = prediction.parsings
+    parts = amodal_parsing[1:]
     side = prediction.crop.size_px if prediction.crop.scale <= 1 else min(_PARSING_PX, round(prediction.crop.side_px))
     left, top = prediction.crop.left_top
     scale = prediction.crop.side_px / side
     rows = ((np.arange(region.top, region.bottom) + 0.5 - top) / scale).astype(int).clip(0, side - 1)
     columns = ((np.arange(region.left, region.right) + 0.5 - left) / scale).astype(int).clip(0, side - 1)
-    # Every part's probability at this finer grid, around the body alone, one at a time, keeping the best so far.
+    # each part's probability on this finer grid, around the body alone, one part at a time
     cell = -(-side // parts.shape[-1])
     around = Region(rows[0], columns[0], rows[-1] + 1, columns[-1] + 1).grow(cell, (side, side))
     best = np.full(around.size_hw, -1, dtype=np.float32)
-    labels = np.ones(around.size_hw, dtype=np.uint8)
-    # The likeliest of n parts has at least an n-th of them all, and so it has at one of the places it is grown from.
+    labels: Labels = np.ones(around.size_hw, dtype=np.uint8)
+    # The likeliest of n parts has at least an n-th of their sum. That also holds at one of the source cells of each
+    # interpolated pixel.
     least = parts.sum(axis=0) / np.float32(len(parts) + 1)
     for label, part in enumerate(parts, start=1):
         candidate = (part >= least) & (part >= 1e-3)
@@ -211,8 +301,11 @@ def _label_parts(prediction: CropPrediction, region: Region) -> np.ndarray:
         better = finer > best[here]
         labels[here][better] = label
         np.copyto(best[here], finer, where=better)
-    return labels[rows - around.top][:, columns - around.left]
+    here_labels: Labels = labels[rows - around.top][:, columns - around.left]
+    return here_labels
 
 
-def _to_u8(probability: np.ndarray) -> np.ndarray:
-    return np.rint(probability * 255).astype(np.uint8)
+def _to_u8(probability: Probability | Mask) -> ProbabilityU8:
+    """Probabilities from 0 to 1 as uint8."""
+    values: ProbabilityU8 = np.rint(probability * 255).astype(np.uint8)
+    return values

@@ -1,4 +1,4 @@
-"""Whether a person is occluded at all: the probability that a part is hidden, from masks and their probabilities."""
+"""Whether a person is occluded at all: the probability of a hidden part, from masks and their probabilities."""
 
 from __future__ import annotations
 
@@ -8,47 +8,74 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from deocclude.errors import UsageError
+from deocclude.imaging.arrays import Float, Mask, Probability
 from deocclude.inference.body import Body
 from deocclude.inference.settings import OcclusionSettings
 
-HIDDEN_SHARE = 0.05  # of the body: with less of it hidden, a person counts as unoccluded
+HIDDEN_SHARE = 0.05  # of the body: a person with a smaller hidden fraction counts as unoccluded
 Complete = Literal["auto", "always", "never"]
-_COMPLETE = ("auto", "always", "never")
-_LEAST_SHARE = 0.003  # logarithms of shares go no lower
+_COMPLETE: tuple[Complete, ...] = ("auto", "always", "never")
+_LEAST_SHARE = 0.003  # smaller fractions count as this one
 
 
 class HiddenCalibration(NamedTuple):
-    """Logistic regression on the logarithms of two shares of the body: hidden by the masks, and by probability."""
+    """Logistic regression on the logarithms of two hidden fractions of the body.
+
+    Attributes:
+        bias: intercept.
+        by_mask: weight of the fraction hidden by the masks.
+        by_probability: weight of the fraction hidden by probability.
+    """
 
     bias: float
     by_mask: float
     by_probability: float
 
     def probability(self, mask_share: float, probable_share: float) -> float:
-        """That more than HIDDEN_SHARE of the body is hidden, 0 to 1, from both shares, 0 to 1."""
+        """The probability, 0 to 1, that more than HIDDEN_SHARE of the body is hidden.
+
+        Args:
+            mask_share: fraction hidden by the masks, 0 to 1.
+            probable_share: fraction hidden by probability, 0 to 1.
+        """
         by_mask, by_probability = _logs(np.array([mask_share, probable_share]))
         logit = self.bias + self.by_mask * by_mask + self.by_probability * by_probability
         return float(1 / (1 + np.exp(-np.clip(logit, -30, 30))))
 
 
-# Weights that come without a calibration: even odds where the masks say that HIDDEN_SHARE is hidden.
+# For weights without a calibration: probability 0.5 where the masks' hidden fraction is HIDDEN_SHARE.
 UNCALIBRATED = HiddenCalibration(bias=-3 * float(np.log(HIDDEN_SHARE)), by_mask=3.0, by_probability=0.0)
 
 
-def probable_share(visible_prob: np.ndarray, amodal_prob: np.ndarray) -> float:
-    """Share of the body that is hidden, by probability: both (S, S) in [0, 1], amodal at least visible. 0 to 1."""
+def probable_share(visible_prob: Probability, amodal_prob: Probability) -> float:
+    """The hidden fraction of the body by probability.
+
+    Args:
+        visible_prob: (S, S) float32, 0 to 1.
+        amodal_prob: (S, S) float32, 0 to 1, at least `visible_prob`.
+
+    Returns:
+        0 to 1.
+    """
     whole = float(amodal_prob.sum())
     return float((amodal_prob - visible_prob).clip(0).sum()) / whole if whole > 0 else 0.0
 
 
-def fit_calibration(mask_shares: np.ndarray, probable_shares: np.ndarray, hidden: np.ndarray) -> HiddenCalibration:
-    """The calibration of N people whose answers are known: shares (N,) in [0, 1], hidden (N,) bool.
+def fit_calibration(mask_shares: Float, probable_shares: Float, hidden: Mask) -> HiddenCalibration:
+    """Fit the calibration to people with known occlusion.
 
-    Newton's method on the logistic loss with a slight pull towards zero slopes. Raises UsageError when all are hidden
-    or none is: then nothing can be told.
+    Newton's method on the logistic loss, with a slight L2 penalty on the weights.
+
+    Args:
+        mask_shares: (N,) fractions hidden by the masks, 0 to 1.
+        probable_shares: (N,) fractions hidden by probability, 0 to 1.
+        hidden: (N,) bool: whether more than HIDDEN_SHARE of the body is hidden.
+
+    Raises:
+        UsageError: all people are occluded, or none is.
     """
     if hidden.all() or not hidden.any():
-        raise UsageError("calibration needs people who are hidden and people who are not")
+        raise UsageError("calibration needs occluded and unoccluded people")
     x = np.stack([np.ones(len(hidden)), _logs(mask_shares), _logs(probable_shares)], 1)
     weights, pull = np.zeros(3), np.diag([0.0, 0.1, 0.1])
     for _ in range(50):
@@ -61,22 +88,33 @@ def fit_calibration(mask_shares: np.ndarray, probable_shares: np.ndarray, hidden
 
 
 def check_complete(complete: str) -> Complete:
-    """Raise UsageError unless it says for whom hidden parts are made up: auto, always or never."""
-    if complete not in _COMPLETE:
-        raise UsageError(f"complete must be {', '.join(_COMPLETE[:-1])} or {_COMPLETE[-1]}, got {complete!r}")
-    return complete
+    """Check the option `complete`.
+
+    Raises:
+        UsageError: not auto, always or never.
+    """
+    for allowed in _COMPLETE:
+        if complete == allowed:
+            return allowed
+    raise UsageError(f"complete must be {', '.join(_COMPLETE[:-1])} or {_COMPLETE[-1]}, got {complete!r}")
 
 
-def _logs(shares: np.ndarray) -> np.ndarray:
-    return np.log(np.maximum(shares, _LEAST_SHARE))
+def _logs(shares: Float) -> Float:
+    """Logarithms of fractions, bounded below by _LEAST_SHARE."""
+    logs: Float = np.log(np.maximum(shares, _LEAST_SHARE))
+    return logs
 
 
 def with_hidden_probability(
     body: Body, calibration: HiddenCalibration, complete: Complete, settings: OcclusionSettings
 ) -> Body:
-    """The body with the probability that a part of it is hidden; without completion where none is asked for.
+    """The body with the probability of a hidden part, and without its hidden part where `complete` excludes it.
 
-    complete: "auto" leaves a body unchanged whose probability is below `settings.min_probability`.
+    Args:
+        body: the body.
+        calibration: from hidden fractions to the probability.
+        complete: "auto" leaves a body unchanged whose probability is below `settings.min_probability`.
+        settings: the threshold.
     """
     probability = calibration.probability(body.hidden_fraction, body.probable_hidden)
     body = replace(body, hidden_probability=probability)

@@ -1,42 +1,51 @@
-"""The colours a body is known by, and a guess drawn towards them. numpy in, numpy out.
+"""The main colours of a body, and a guide drawn towards them. numpy in, numpy out.
 
-A network that does not know which of two garments goes on behind the occluder answers with the mean of both, a grey
-that nobody wears, and the search would take whatever is grey. A guess is therefore moved to the nearest of the body's
-main colours, the more so the larger these are and the likelier the part that wears them.
+A network that cannot tell which of two garments continues behind the occluder predicts the mean of both, a grey that is
+on neither. Exemplar synthesis would then copy any grey patch. The guide is therefore moved to the nearest main colour
+of the body, the more so the larger that colour's area and the likelier the part that has it.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from deocclude.imaging.arrays import Float32, ImageU8, Int, Mask, Probability
 from deocclude.imaging.guided_filter import grow
 from deocclude.inference.copyable_parts import proportions
 
 _COLOURS = 10
 _ROUNDS = 6  # of Lloyd's algorithm
-_REACH = 30.0  # standard deviation, of 255, of how far a guess is off its colour
-_ANY_PART = 0.3  # how likely a colour is on a part that does not wear it, against one that only that part wears
-_SHARPNESS = 2.0  # the power of the probabilities by which colours are mixed; more is nearer to the likeliest alone
+_REACH = 30.0  # standard deviation of the distance between a guess and its colour, of 255
+_ANY_PART = 0.3  # likelihood of a colour on a part that does not have it, relative to one that only that part has
+_SHARPNESS = 2.0  # exponent of the probabilities that mix colours; a larger one approaches the likeliest colour alone
 
 
 def draw_to_palette(
-    guess: np.ndarray, visible: np.ndarray, amodal: np.ndarray, visible_parsing: np.ndarray, amodal_parsing: np.ndarray
-) -> np.ndarray:
-    """A smooth guess of a body whose hidden part has the colours of its visible one.
+    guess: ImageU8, visible: Mask, amodal: Mask, visible_parsing: Probability, amodal_parsing: Probability
+) -> ImageU8:
+    """A smooth estimate of a body, its hidden part drawn to the colours of the visible part.
 
-    guess: (S, S, 3) uint8, right where visible. visible, amodal: (S, S) bool. visible_parsing, amodal_parsing:
-    (12, h, w) float32 probabilities; h and w divide S. Returns (S, S, 3) uint8, the guess itself where visible, and
-    everywhere when fewer places are visible than there are colours.
+    Args:
+        guess: (S, S, 3) uint8, correct where visible.
+        visible: (S, S) bool.
+        amodal: (S, S) bool.
+        visible_parsing: (12, h, w) float32 probabilities; h and w divide S.
+        amodal_parsing: (12, h, w) float32 probabilities.
+
+    Returns:
+        (S, S, 3) uint8: `guess` itself where visible, and everywhere where fewer places are visible than there are
+        colours.
     """
     step = guess.shape[0] // visible_parsing.shape[1]
     middle = slice(step // 2, None, step)
-    coarse, seen = guess[middle, middle].astype(np.float32), visible[middle, middle]
-    if np.count_nonzero(seen) < _COLOURS:
+    coarse: Float32 = guess[middle, middle].astype(np.float32)
+    known = visible[middle, middle]
+    if np.count_nonzero(known) < _COLOURS:
         return guess
-    colours, nearest = _main_colours(coarse[seen])
+    colours, nearest = _main_colours(coarse[known])
     shares = np.bincount(nearest, minlength=len(colours)) / np.float32(len(nearest))
-    worn = np.zeros((len(colours), len(visible_parsing) - 1), np.float32)  # the parts that each colour is on
-    np.add.at(worn, nearest, proportions(visible_parsing[:, seen])[1:].T)
+    worn = np.zeros((len(colours), len(visible_parsing) - 1), np.float32)  # the parts that have each colour
+    np.add.at(worn, nearest, proportions(visible_parsing[:, known])[1:].T)
     worn /= np.maximum(shares * len(nearest), 1)[:, None]
 
     hidden = (amodal & ~visible)[middle, middle]
@@ -51,9 +60,15 @@ def draw_to_palette(
     return np.where(visible[..., None], guess, np.rint(moved).clip(0, 255).astype(np.uint8))
 
 
-def _main_colours(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Lloyd's k-means from the farthest points: (K, 3) float32 colours, and (N,) which of them each pixel is nearest
-    to. pixels: (N, 3) float32."""
+def _main_colours(pixels: Float32) -> tuple[Float32, Int]:
+    """Main colours by Lloyd's k-means algorithm, started from the farthest points.
+
+    Args:
+        pixels: (N, 3) float32.
+
+    Returns:
+        (K, 3) float32 colours, and (N,) the nearest colour of each pixel.
+    """
     chosen = [len(pixels) // 2]
     off = np.full(len(pixels), np.inf, np.float32)
     while len(chosen) < _COLOURS:
@@ -68,6 +83,7 @@ def _main_colours(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return colours, _squares(pixels, colours).argmin(1)
 
 
-def _squares(pixels: np.ndarray, colours: np.ndarray) -> np.ndarray:
+def _squares(pixels: Float32, colours: Float32) -> Float32:
     """(N, K) squared distances of (N, 3) pixels to (K, 3) colours."""
-    return ((pixels[:, None] - colours) ** 2).sum(-1)
+    squares: Float32 = ((pixels[:, None] - colours) ** 2).sum(-1)
+    return squares

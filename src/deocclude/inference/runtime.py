@@ -1,4 +1,4 @@
-"""Weights and the machine: the manifest, checked .onnx files, the device, and ONNX Runtime sessions."""
+"""Weights and devices: the manifest, checked .onnx files, the device, and ONNX Runtime sessions."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from deocclude.errors import DeoccludeError, DeviceError, UsageError, WeightsError
+from deocclude.imaging.arrays import Array, Float32
 from deocclude.inference.settings import InferenceSettings
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ MANIFEST_FORMAT = 1
 MANIFEST_NAME = "manifest.json"
 BUNDLED_WEIGHTS = Path(__file__).parents[1] / "weights"
 NETWORKS = ("mask_completion", "content_recovery")
-EXTRA_NETWORKS = ("people_detector", "mask_box")  # opened where a model has them
+EXTRA_NETWORKS = ("people_detector", "mask_box")  # optional; mask_box is the box-prompted segmentation network
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _log = logging.getLogger(__name__)
@@ -32,7 +33,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class NetworkFiles:
-    """One network of a model: its file, what the file must hash to, and its row of the manifest."""
+    """One network of a model.
+
+    Attributes:
+        name: the network's name.
+        onnx_path: its file.
+        onnx_sha256: expected digest of the file.
+        info: its row of the manifest.
+    """
 
     name: str
     onnx_path: Path
@@ -42,9 +50,10 @@ class NetworkFiles:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """One row of the manifest: a model, with where it comes from and what it reached.
+    """One model of the manifest, with its origin.
 
-    It can be loaded once `networks` holds each of NETWORKS; stages are exported one by one. It may hold EXTRA_NETWORKS.
+    A model can be loaded once `networks` holds each of NETWORKS; stages are exported one by one. It may hold
+    EXTRA_NETWORKS.
     """
 
     name: str
@@ -56,7 +65,7 @@ class ModelInfo:
 
     @property
     def digest(self) -> str:
-        """sha256 of all that the model computes with: its networks' files, what the manifest says of them, settings."""
+        """sha256 of everything that affects the model's results: network files, their manifest rows, settings."""
         rows: dict[str, Any] = {name: dict(network.info) for name, network in self.networks.items()}
         if self.settings != InferenceSettings():
             rows["settings"] = self.settings.as_dict()
@@ -64,20 +73,29 @@ class ModelInfo:
 
 
 class Network:
-    """A network on a device: named arrays in, named arrays out. Safe to call from several threads at once."""
+    """A network on a device: named arrays in, named arrays out. Threads may share it."""
 
     def __init__(self, session: onnxruntime.InferenceSession, input_size: int, fine_size: int | None = None) -> None:
-        """Sides of the square input in pixels: `input_size` as a rule, `fine_size`, if given, where detail counts."""
+        """Wrap a session.
+
+        Args:
+            session: the opened network.
+            input_size: side of the square input in pixels.
+            fine_size: side where detail matters; None: `input_size`.
+        """
         self.input_size = input_size
         self.fine_size = fine_size or input_size
         self._session = session
         self._output_names = [output.name for output in session.get_outputs()]
 
-    def __call__(self, **inputs: np.ndarray) -> dict[str, np.ndarray]:
-        """Run once. Inputs and outputs go by the names in the exported file; inputs: (B, C, S, S) float32,
-        the people detector's (B, 3, H, W).
+    def __call__(self, **inputs: Array) -> dict[str, Float32]:
+        """Run the network once. Inputs and outputs have the names of the exported file.
 
-        Raises DeoccludeError when the device gives up, for want of memory say.
+        Args:
+            inputs: (B, C, S, S) float32, for the people detector (B, 3, H, W).
+
+        Raises:
+            DeoccludeError: the device fails, for example for lack of memory.
         """
         contiguous = {name: np.ascontiguousarray(value, dtype=np.float32) for name, value in inputs.items()}
         try:
@@ -88,9 +106,13 @@ class Network:
 
 
 def list_models(weights_dir: str | Path | None = None) -> dict[str, ModelInfo]:
-    """The models of a weights folder by name; of the package's own when `weights_dir` is None.
+    """The models of a weights folder by name.
 
-    Raises WeightsError when the manifest is missing or cannot be understood.
+    Args:
+        weights_dir: the folder; None: the package's own weights.
+
+    Raises:
+        WeightsError: the manifest is missing or cannot be read.
     """
     folder = Path(weights_dir) if weights_dir is not None else BUNDLED_WEIGHTS
     path = folder / MANIFEST_NAME
@@ -106,7 +128,16 @@ def list_models(weights_dir: str | Path | None = None) -> dict[str, ModelInfo]:
 
 
 def find_model(name: str, weights_dir: str | Path | None = None) -> ModelInfo:
-    """The model called `name`. Raises UsageError naming those that there are, WeightsError as `list_models` does."""
+    """A complete model by its name.
+
+    Args:
+        name: a name of the manifest.
+        weights_dir: the folder; None: the package's own weights.
+
+    Raises:
+        UsageError: there is no such model; the message names the existing ones.
+        WeightsError: the model lacks a network, or as `list_models`.
+    """
     models = list_models(weights_dir)
     if name not in models:
         raise UsageError(
@@ -119,9 +150,11 @@ def find_model(name: str, weights_dir: str | Path | None = None) -> ModelInfo:
 
 
 def choose_device(device: str = "auto") -> Literal["cpu", "cuda"]:
-    """The device to run on. "auto" takes CUDA when ONNX Runtime offers it, the CPU otherwise.
+    """The device to use: "auto" is CUDA where ONNX Runtime offers it, else the CPU.
 
-    Raises DeviceError when "cuda" is asked for and not offered, UsageError for an unknown name.
+    Raises:
+        UsageError: another name.
+        DeviceError: the device is not available.
     """
     import onnxruntime
 
@@ -138,10 +171,19 @@ def choose_device(device: str = "auto") -> Literal["cpu", "cuda"]:
 def open_networks(
     model: ModelInfo, device: str = "auto", threads: int | None = None
 ) -> tuple[dict[str, Network], Literal["cpu", "cuda"]]:
-    """Check and open all networks of a model on one device. Returns them by name, and the device they run on.
+    """Check and open all networks of a model on one device.
 
-    `threads`: CPU threads a network may use; None leaves it to ONNX Runtime (one a core). A device that was asked for
-    by name is used or DeviceError is raised; with "auto" a CUDA that is offered but does not start is logged and left.
+    Args:
+        model: the model.
+        device: "auto", "cpu" or "cuda". With "auto", a CUDA that does not start is logged, and the CPU is used.
+        threads: CPU threads of a network; None: one for each core.
+
+    Returns:
+        The networks by name, and the device they run on.
+
+    Raises:
+        DeviceError: a device requested by name is not available.
+        WeightsError: a file is missing or damaged.
     """
     if threads is not None and not (isinstance(threads, int) and threads >= 1):
         raise UsageError(f"threads must be a whole number of 1 or more, got {threads!r}")
@@ -166,7 +208,7 @@ def open_networks(
 
 
 def _read_model(name: str, row: Mapping[str, Any], folder: Path) -> ModelInfo:
-    """A model of the manifest. Its `settings` go before what the detector's row says, and that before the defaults."""
+    """A model of the manifest. Its `settings` override values of the detector's row, which override the defaults."""
     networks = {}
     for network in (n for n in (*NETWORKS, *EXTRA_NETWORKS) if n in row["networks"]):
         info = row["networks"][network]
@@ -181,6 +223,7 @@ def _read_model(name: str, row: Mapping[str, Any], folder: Path) -> ModelInfo:
 
 
 def _read_checked(files: NetworkFiles) -> bytes:
+    """The contents of a network's file. Raises WeightsError where its sha256 differs."""
     try:
         content = files.onnx_path.read_bytes()
     except OSError as error:
@@ -194,16 +237,16 @@ def _read_checked(files: NetworkFiles) -> bytes:
 def _open_session(
     content: bytes, path: Path, device: Literal["cpu", "cuda"], threads: int | None
 ) -> onnxruntime.InferenceSession:
+    """Open a network on a device. Raises DeviceError or WeightsError."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors only: warnings about the machine would end up on the user's stderr
+    options.log_severity_level = 3  # errors only: warnings about the machine would appear on the user's stderr
     if threads is not None:
         options.intra_op_num_threads = threads
-    # The arena keeps the largest working set for ever; a photo's peak memory matters more here than the allocations
-    # do.
+    # The arena never releases its largest working set; peak memory matters more here than the time of allocations.
     options.enable_cpu_mem_arena = False
-    # Threads that spin after a run, waiting for the next, take the cores from numpy, which comes next.
+    # Threads that spin between runs would take the cores from numpy, which runs in between.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         session = onnxruntime.InferenceSession(content, options, providers=[_PROVIDERS[device]])
@@ -212,7 +255,7 @@ def _open_session(
         if device == "cuda":
             raise DeviceError(f"cannot start {path.name} on cuda: {reason}") from error
         raise WeightsError(f"{path}: ONNX Runtime cannot load these weights: {reason}") from error
-    # ONNX Runtime drops a provider whose libraries it cannot find and goes on with the CPU.
+    # ONNX Runtime drops a provider whose libraries are missing and continues on the CPU.
     if _PROVIDERS[device] not in session.get_providers():
         raise DeviceError(
             f"cannot start {path.name} on {device}: ONNX Runtime fell back to {session.get_providers()[0]}"

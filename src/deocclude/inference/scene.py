@@ -1,4 +1,4 @@
-"""The people of one image on the canvas they are recovered on: the image itself, or one extended beyond its edges."""
+"""The people of one image on their canvas: the image itself, or one extended beyond its borders."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from deocclude.imaging.arrays import ImageU8
 from deocclude.imaging.crop import Region
 from deocclude.imaging.truncation import Canvas, Truncation, find_truncation
 from deocclude.inference.body import Body
@@ -18,35 +19,47 @@ _MARGIN_PX = 2
 
 @dataclass(frozen=True)
 class Scene:
-    """Bodies by the number of the person, on a picture.
+    """Bodies by the number of the person, on an image.
 
-    photo: (H, W, 3) uint8 RGB; photo_region: where the user's image lies in it, None where it is that image;
-    truncations: which edges of the user's image truncate each body.
+    Attributes:
+        photo: (H, W, 3) uint8 RGB.
+        bodies: bodies by number.
+        truncations: which borders of the user's image truncate each body.
+        photo_region: the user's image in `photo`; None where they are the same.
     """
 
-    photo: np.ndarray
+    photo: ImageU8
     bodies: dict[int, Body]
     truncations: dict[int, Truncation]
     photo_region: Region | None = None
 
     @classmethod
-    def of(cls, photo: np.ndarray, bodies: dict[int, Body]) -> Scene:
-        """The scene of an image as it is."""
+    def of(cls, photo: ImageU8, bodies: dict[int, Body]) -> Scene:
+        """The scene of an image without extension."""
         size_hw = photo.shape[:2]
         return cls(photo, bodies, {i: find_truncation(body.amodal, body.region, size_hw) for i, body in bodies.items()})
 
     @property
     def is_truncated(self) -> bool:
-        """Whether an edge of the image truncates anybody."""
+        """Whether a border of the image truncates any body."""
         return any(self.truncations.values())
 
 
 def extend(
     scene: Scene, complete: MaskCompletion, calibration: HiddenCalibration, settings: OcclusionSettings
 ) -> Scene:
-    """Truncated bodies completed beyond the edges: the scene on a canvas on which everyone fits.
+    """Complete truncated bodies beyond the image borders.
 
-    A body of which nothing is visible on the canvas any more stays as it was.
+    A body without a visible pixel on the canvas stays unchanged.
+
+    Args:
+        scene: the scene of the user's image.
+        complete: stage 1.
+        calibration: for the probability of a hidden part.
+        settings: the threshold of that probability.
+
+    Returns:
+        The scene on a canvas with room for every whole body.
     """
     size_hw = scene.photo.shape[:2]
     around = [(body.visible, body.region, scene.truncations[i]) for i, body in scene.bodies.items()]
@@ -59,16 +72,16 @@ def extend(
         bodies[number] = (
             moved if extended is None else with_hidden_probability(extended, calibration, "always", settings)
         )
-    del picture  # as large as what follows, which needs it no more
+    del picture  # frees its memory: the next image is as large
     trimmed, left, top = canvas.trimmed([body.region for body in bodies.values()], margin_px=_MARGIN_PX)
     bodies = {number: body.moved(-left, -top) for number, body in bodies.items()}
     return Scene(trimmed.lay_out(scene.photo, fill=0), bodies, scene.truncations, trimmed.photo_region)
 
 
 def _extended(
-    body: Body, picture: np.ndarray, canvas: Canvas, complete: MaskCompletion, size_hw: tuple[int, int]
+    body: Body, picture: ImageU8, canvas: Canvas, complete: MaskCompletion, size_hw: tuple[int, int]
 ) -> Body | None:
-    """A body completed on the canvas; None where nothing of it is visible there."""
+    """A body completed on the canvas; None where no pixel of it is visible there."""
     visible = np.zeros(size_hw, bool)
     visible[body.region.slices] = body.visible
     visible = canvas.lay_out(visible, fill=0)

@@ -1,5 +1,7 @@
-"""The tuned numbers of inference. They travel with the weights they were tuned for: a model's `settings` in
-manifest.json replace the defaults here, group by group; `deocclude models info` shows what is in force.
+"""The tuned numbers of inference.
+
+They travel with the weights they were tuned for: a model's `settings` in manifest.json override these defaults, group
+by group. `deocclude models info` shows the values in force.
 """
 
 from __future__ import annotations
@@ -13,40 +15,40 @@ from deocclude.errors import WeightsError
 
 @dataclass(frozen=True)
 class CropSettings:
-    """Square crops around a person. Scales are the crop's side over the longer side of the box it is centred on."""
+    """Square crops around a person. A scale is the crop's side over the longer side of the box in its centre."""
 
-    wide_scale: float = 2.2  # around what is visible: a hidden body can be twice as tall
-    tight_scale: float = 1.25  # around the estimated body: an eighth of room on each side
-    zoomed_out_scale: float = 1.5  # of the second final crop: its errors are others
-    widen_by: float = 1.6  # when the body reaches the edge of the wide crop
+    wide_scale: float = 2.2  # around the visible part: the whole body can be twice as tall
+    tight_scale: float = 1.25  # around the estimated body: a margin of an eighth on each side
+    zoomed_out_scale: float = 1.5  # of the second final crop, whose errors differ
+    widen_by: float = 1.6  # where the body reaches the border of the wide crop
     max_wide_crops: int = 3
 
 
 @dataclass(frozen=True)
 class EnsembleWeights:
-    """Weights of the predictions for a box; that of the box-prompted segmentation network counts 1.
+    """Weights of the predictions for a box; the box-prompted segmentation network has weight 1.
 
     Chosen on held-out cut-outs, street photos and composed scenes of three seeds, none of which is reported. With
-    `refined` at 1 full IoU of cut-outs is 0.3 points lower, 2 is as good. In crowds 2.2 is within a point of recall of
-    1.6, 3.5 a point lower. For people alone 0.4 is as good as 0.8, and lost some with earlier weights.
+    `refined` at 1, amodal IoU of cut-outs is 0.3 points lower; 2 is as good. In crowds, 2.2 is within a point of recall
+    of 1.6, and 3.5 a point lower. For people alone 0.4 is as good as 0.8, but was worse with earlier weights.
     """
 
-    refined: float = 1.5  # stage 1, from that network's mask
-    direct: float = 0.8  # stage 1, from the box itself
-    direct_in_crowds: float = 1.6  # where another box overlaps, the box-prompted network takes the neighbour more often
+    refined: float = 1.5  # stage 1, prompted with that network's mask
+    direct: float = 0.8  # stage 1, prompted with the box
+    direct_in_crowds: float = 1.6  # where another box overlaps: that network then segments the neighbour more often
 
 
 @dataclass(frozen=True)
 class CleanupSettings:
-    """From probabilities to masks. Shares are of the body's area."""
+    """From probabilities to masks. Shares are fractions of the body's area."""
 
     min_component_share: float = 0.005
-    min_visible_component_share: float = 0.001  # a hand that shows beside the occluder is small
+    min_visible_component_share: float = 0.001  # a hand visible beside the occluder is small
     max_hole_share: float = 0.02  # of holes in the hidden part that are filled
-    # A given mask that agrees this well with the refined one keeps its contour, which has the image's resolution ...
+    # A given mask with this IoU with the refined one keeps its contour, which has the image's resolution ...
     min_trusted_iou: float = 0.9
-    # ... unless it disagrees all along: pixels of the one-pixel boundary band that differ, for each contour pixel.
-    # True masks: 0.02 to 0.12, with holes or blobs up to 0.2; half of the coarse ones: more.
+    # ... unless its boundary disagrees: differing pixels of the one-pixel boundary band, per contour pixel. True masks
+    # have 0.02 to 0.12, with holes or blobs up to 0.2; half of the rough masks have more.
     max_boundary_disagreement: float = 0.16
 
 
@@ -54,17 +56,17 @@ class CleanupSettings:
 class RecoverySettings:
     """How recovered appearance is mixed from the guide and from copied patches."""
 
-    guide_sigma_px: float = 6.0  # smoothness of the guide, in crop pixels: patches bring texture, the guide colours
-    copy_share: float = 0.9  # of a copied pixel; less is nearer to the truth and looks less natural
-    smooth_share: float = 0.4  # of what is smooth in the copy, taken from the guide
-    palette_share: float = 0.5  # how far that guide is drawn to the visible body's colours
+    guide_sigma_px: float = 6.0  # of the guide, in crop pixels: texture comes from patches, colour from the guide
+    copy_share: float = 0.9  # of a copied pixel; less has a lower error and looks less natural
+    smooth_share: float = 0.4  # of the copy's low frequencies, taken from the guide
+    palette_share: float = 0.5  # how far that guide is drawn to the colours of the visible body
 
 
 @dataclass(frozen=True)
 class OcclusionSettings:
     """Which bodies are completed with `complete="auto"`."""
 
-    # Not 0.5: of a hidden hand or foot nothing would come back, while a few pixels too many are hardly visible.
+    # Below 0.5: at 0.5 a hidden hand or foot would stay hidden, while a few excess pixels are hardly visible.
     min_probability: float = 0.1  # that more than 5 % of the body is hidden
 
 
@@ -73,26 +75,26 @@ class DetectorSettings:
     """People detection."""
 
     size_px: int = 384  # longer side of the detector's input
-    # Of the product of the detector's score and stage 1's. On 120 composed scenes of another seed than those that are
-    # reported recall is 0.89 at precision 0.92.
+    # Of the product of the detector's score and stage 1's. Recall is 0.89 at precision 0.92, on 120 composed scenes of
+    # another seed than the reported ones.
     min_score: float = 0.22
-    max_iou: float = 0.7  # of two boxes; with less, stage 1's masks decide whether they hold one person
-    min_visible_probability: float = 0.5  # mean over a detection's visible pixels; with less nobody is there
+    max_iou: float = 0.7  # of two boxes; below it, stage 1's masks decide whether they hold one person
+    min_visible_probability: float = 0.5  # mean over a detection's visible pixels; below it, the detection is dropped
 
 
 @dataclass(frozen=True)
 class DeduplicationSettings:
     """Duplicates and merged detections."""
 
-    same_body_iou: float = 0.7  # of two masks, visible or amodal: duplicates
-    # Duplicates too: so much of the smaller mask lies in the larger, and it has more than this of the larger's area. A
-    # child in front of an adult has less than half of it.
+    same_body_iou: float = 0.7  # IoU of two visible or amodal masks that makes them duplicates
+    # Duplicates too: this fraction of the smaller mask lies in the larger one, and the smaller has more than
+    # `contained_area_ratio` of the larger's area. A child in front of an adult has less than half of it.
     contained_share: float = 0.85
     contained_area_ratio: float = 0.5
-    crowded_iou: float = 0.05  # boxes that overlap more are in a crowd
-    # The residual person of a box, beside one who is known: least area, of the box and of the former mask; least IoU
-    # with the box; and the IoU with the former body from which it is a part of that one. On held-out cut-outs and
-    # composed scenes the latter was at most 0.58 for another person, at least 0.71 for parts.
+    crowded_iou: float = 0.05  # boxes with a larger IoU count as crowded
+    # The residual person of a box, beside a known one: least area, as a fraction of the box and of the former mask;
+    # least IoU with the box; and the IoU with the former body from which it counts as a part of that body. On held-out
+    # cut-outs and composed scenes that IoU was at most 0.58 for another person, at least 0.71 for parts.
     min_residual_of_box: float = 0.05
     min_residual_of_mask: float = 0.15
     min_residual_box_iou: float = 0.6
@@ -102,7 +104,7 @@ class DeduplicationSettings:
 
 @dataclass(frozen=True)
 class InferenceSettings:
-    """All groups."""
+    """All groups of settings."""
 
     crop: CropSettings = field(default_factory=CropSettings)
     ensemble: EnsembleWeights = field(default_factory=EnsembleWeights)
@@ -114,7 +116,15 @@ class InferenceSettings:
 
     @classmethod
     def of(cls, values: Mapping[str, Any], where: str) -> InferenceSettings:
-        """The defaults with a manifest's `settings` in their place. Raises WeightsError naming what is unknown."""
+        """The defaults overridden by a manifest's `settings`.
+
+        Args:
+            values: group: {name: number}.
+            where: the manifest and model, for errors.
+
+        Raises:
+            WeightsError: an unknown group or name, or a value that is no number.
+        """
         settings = cls()
         groups = {group.name for group in fields(cls)}
         for name, given in values.items():
@@ -133,5 +143,5 @@ class InferenceSettings:
         return settings
 
     def as_dict(self) -> dict[str, dict[str, float]]:
-        """Every group's numbers by name."""
+        """The numbers of every group by name."""
         return asdict(self)

@@ -1,1 +1,1 @@
-"""Files in and out: images, layers, request stamps, typical poses, Hugging Face files. No networks of ours."""
+"""Files in and out: images, COCO, layers, results, request stamps, typical poses, Hugging Face models."""

@@ -11,23 +11,31 @@ from typing import Any
 import numpy as np
 
 from deocclude.errors import InputError, shown
+from deocclude.imaging.arrays import Float, Mask
 from deocclude.imaging.rle import decode_rle
 
-# Coordinates beyond this are no pixels; below it, slopes of edges cannot overflow.
+# Larger coordinates are not pixels; below this limit the slopes of edges cannot overflow.
 _FAR_PX = 1e9
-# What a value of a COCO file may be.
-ID = (int, str)
-NAME = (str,)
-NUMBER = (int, float)
+# Allowed types of a value in a COCO file.
+ID: tuple[type, ...] = (int, str)
+NAME: tuple[type, ...] = (str,)
+NUMBER: tuple[type, ...] = (int, float)
 
 
-def polygons_to_mask(polygons_xy: Sequence[np.ndarray], size_hw: tuple[int, int]) -> np.ndarray:
-    """(H, W) bool mask of the pixels whose centre lies in one of the polygons; what leaves the picture is cut off.
+def polygons_to_mask(polygons_xy: Sequence[Float], size_hw: tuple[int, int]) -> Mask:
+    """The union of polygons as a mask.
 
-    `polygons_xy`: each (P, 2) float corners (x, y) in pixels; the last is joined to the first. Pixel i covers
-    [i, i + 1) and its centre is at i + 0.5. A centre right on an edge belongs to the polygon on its right or below, so
-    that neighbours never share a pixel and a rectangle is what `box_to_mask` makes of it. Where a polygon crosses
-    itself, what it goes around twice is outside (even-odd).
+    Pixel i covers [i, i + 1) and has its centre at i + 0.5. A centre exactly on an edge belongs to the polygon on its
+    right or below: neighbours never share a pixel, and a rectangle gives the same mask as `box_to_mask`. Where a
+    polygon intersects itself, pixels that it encloses twice are outside (even-odd rule).
+
+    Args:
+        polygons_xy: each (P, 2) float corners (x, y) in pixels; the last corner is joined to the first. Parts outside
+            the image are cut off.
+        size_hw: the image's size.
+
+    Returns:
+        (H, W) bool: True where a pixel's centre lies in a polygon.
     """
     mask = np.zeros(size_hw, dtype=bool)
     for corners_xy in polygons_xy:
@@ -35,12 +43,12 @@ def polygons_to_mask(polygons_xy: Sequence[np.ndarray], size_hw: tuple[int, int]
     return mask
 
 
-def _unite_polygon(mask: np.ndarray, corners_xy: np.ndarray) -> None:
-    """Set a polygon's pixels in an (H, W) bool mask, in place: each row flips between in and out where edges cross."""
+def _unite_polygon(mask: Mask, corners_xy: Float) -> None:
+    """Set a polygon's pixels in a mask, in place: each row changes between outside and inside at an edge."""
     height, width = mask.shape
     x0, y0 = corners_xy.T
     x1, y1 = np.roll(corners_xy, -1, axis=0).T
-    # Row i is crossed when its centre lies in [low, high): a corner that two edges share counts once.
+    # An edge crosses row i where the row's centre lies in [low, high): a corner of two edges counts once.
     first, past = (
         np.clip(np.ceil(edge - 0.5), 0, height).astype(np.int64) for edge in (np.minimum(y0, y1), np.maximum(y0, y1))
     )
@@ -58,10 +66,18 @@ def _unite_polygon(mask: np.ndarray, corners_xy: np.ndarray) -> None:
     mask[top:bottom, left:right] |= np.bitwise_xor.accumulate(flips, axis=1)[:, :-1] == 1
 
 
-def segmentation_to_mask(segmentation: Any, size_hw: tuple[int, int]) -> np.ndarray:
-    """(H, W) bool mask, maybe empty, of a COCO segmentation: polygons, which are united, or run lengths.
+def segmentation_to_mask(segmentation: Any, size_hw: tuple[int, int]) -> Mask:
+    """The mask of a COCO segmentation: polygons, which are united, or run lengths.
 
-    Raises InputError saying what was expected and what came.
+    Args:
+        segmentation: value of an annotation's `segmentation`.
+        size_hw: the image's size.
+
+    Returns:
+        (H, W) bool; it may be empty.
+
+    Raises:
+        InputError: the segmentation cannot be read.
     """
     if isinstance(segmentation, dict):
         return _run_length_mask(segmentation, size_hw)
@@ -70,38 +86,47 @@ def segmentation_to_mask(segmentation: Any, size_hw: tuple[int, int]) -> np.ndar
     raise InputError(f"segmentation must be a list of polygons or run lengths, got {shown(segmentation)}")
 
 
-def _run_length_mask(rle: dict[str, Any], size_hw: tuple[int, int]) -> np.ndarray:
+def _run_length_mask(rle: dict[str, Any], size_hw: tuple[int, int]) -> Mask:
+    """(H, W) bool mask of a COCO run-length object."""
     if rle.get("size") != list(size_hw):
         raise InputError(f"run lengths must have the size {list(size_hw)} (H, W), got {shown(rle.get('size'))}")
     counts = rle.get("counts")
     if not isinstance(counts, (str, list)):
         raise InputError(f"counts of run lengths must be a string or a list, got {shown(counts)}")
     try:
-        # Rows in a line, as all other masks: run lengths go down the columns.
+        # row-major, as all other masks; run lengths are column-major
         return np.ascontiguousarray(decode_rle({"size": size_hw, "counts": counts}))
     except (TypeError, ValueError, IndexError, OverflowError) as error:
         raise InputError(f"counts of run lengths cannot be read: {str(error).splitlines()[0]}") from error
 
 
-def _corners_xy(polygon: Any) -> np.ndarray:
-    """(P, 2) float corners of COCO's x0, y0, x1, y1, ...; fewer than three of them fill nothing."""
+def _corners_xy(polygon: Any) -> Float:
+    """(P, 2) float corners of COCO's x0, y0, x1, y1, ...; fewer than three corners enclose nothing."""
     numbers = finite_numbers(polygon)
     if numbers is None or numbers.size % 2:
         raise InputError(f"a polygon must be a list of numbers x0, y0, x1, y1, ..., got {shown(polygon)}")
     return numbers.reshape(-1, 2)
 
 
-def finite_numbers(values: Any) -> np.ndarray | None:
-    """(N,) float64 of a list of coordinates; None when it is anything else."""
+def finite_numbers(values: Any) -> Float | None:
+    """A list of coordinates as (N,) float64.
+
+    Returns:
+        None for any other value, and for numbers that are not finite.
+    """
     if not isinstance(values, list) or not all(isinstance(value, NUMBER) for value in values):
         return None
-    if not all(abs(value) < _FAR_PX for value in values):  # false for NaN too
+    if not all(abs(value) < _FAR_PX for value in values):  # False for NaN too
         return None
     return np.array(values, dtype=np.float64)
 
 
 def read_json(path: Path) -> Any:
-    """A JSON file as it is. Raises InputError naming the file."""
+    """Read a JSON file.
+
+    Raises:
+        InputError: the file cannot be read or is not JSON; the message names the file.
+    """
     try:
         return json.loads(path.read_bytes())
     except FileNotFoundError as error:
@@ -114,8 +139,17 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path}: expected a COCO file, but it is not JSON ({str(error).splitlines()[0]})") from error
 
 
-def entries_of(document: Mapping[str, Any], key: str, where: str | os.PathLike) -> list[dict[str, Any]]:
-    """The list of objects under `key`. Raises InputError saying `where` it was looked for."""
+def entries_of(document: Mapping[str, Any], key: str, where: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """The list of objects under a key of a COCO document.
+
+    Args:
+        document: the document.
+        key: such as "images".
+        where: the file, for errors.
+
+    Raises:
+        InputError: the key is missing or holds another type.
+    """
     if key not in document:
         raise InputError(f'{where}: expected a COCO file with "{key}", got {keys_of(document)}')
     entries = document[key]
@@ -125,21 +159,33 @@ def entries_of(document: Mapping[str, Any], key: str, where: str | os.PathLike) 
 
 
 def value_of(entry: Mapping[str, Any], key: str, kinds: tuple[type, ...], where: str) -> Any:
-    """An entry's value, of one of the `kinds`. Raises InputError saying `where` it was looked for."""
+    """A value of a COCO entry.
+
+    Args:
+        entry: the entry.
+        key: the value's key.
+        kinds: allowed types: ID, NAME or NUMBER.
+        where: the entry's place in the file, for errors.
+
+    Raises:
+        InputError: the key is missing or holds another type.
+    """
     if key not in entry:
         raise InputError(f'{where}: expected "{key}", got {keys_of(entry)}')
     value = entry[key]
     if not isinstance(value, kinds) or value == "":
-        expected = {ID: "a number or a name", NAME: "a name", NUMBER: "a number"}[kinds]
+        names = {ID: "a number or a name", NAME: "a name", NUMBER: "a number"}
+        expected = names[kinds]
         raise InputError(f'{where}: "{key}" must be {expected}, got {shown(value)}')
     return value
 
 
 def relative_path(name: str) -> str:
-    """A path with forward slashes and no "./", so that files written on Windows match too."""
+    """A path with forward slashes and without "./": paths written on Windows match too."""
     return PurePosixPath(name.replace("\\", "/")).as_posix()
 
 
 def keys_of(entry: Mapping[str, Any]) -> str:
+    """The keys of an entry, for errors: at most eight."""
     names = [shown(key) for key in entry]
     return f"only {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}" if names else "an empty object"

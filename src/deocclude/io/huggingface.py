@@ -1,4 +1,4 @@
-"""Reading a model of Hugging Face transformers, from a folder or by its name; one line for whatever is wrong."""
+"""Read a Hugging Face transformers model from a folder or by its name; errors become one line."""
 
 from __future__ import annotations
 
@@ -14,12 +14,26 @@ _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
 def source_of(model: str, offline: bool) -> dict[str, Any]:
-    """Where `from_pretrained` may look. Code that comes with a model is never run."""
+    """Keyword arguments of `from_pretrained` that say where it may look. Code that comes with a model is never run.
+
+    Args:
+        model: a folder or a name.
+        offline: use the local cache alone.
+    """
     return {"local_files_only": offline or Path(model).is_dir(), "trust_remote_code": False}
 
 
 def choose_device(device: str, purpose: str) -> str:
-    """auto: CUDA where torch sees one. A device that is asked for and missing is an error, never a silent change."""
+    """The torch device to use; auto is CUDA where torch offers it.
+
+    Args:
+        device: "auto", "cpu" or "cuda".
+        purpose: what needs the device, for errors.
+
+    Raises:
+        UsageError: another name.
+        DeviceError: CUDA was requested and is missing. The device never changes silently.
+    """
     import torch
 
     if device not in ("auto", "cpu", "cuda"):
@@ -32,9 +46,16 @@ def choose_device(device: str, purpose: str) -> str:
 
 
 def read_config(model: str, kinds: Collection[str], offline: bool) -> Any:
-    """The model's configuration, which must be of one of these kinds (`model_type`).
+    """Read a model's configuration.
 
-    Raises WeightsError when there is no such model or it cannot be read, UsageError for one of another kind.
+    Args:
+        model: a folder or a name.
+        kinds: allowed values of its `model_type`.
+        offline: use the local cache alone.
+
+    Raises:
+        WeightsError: the model does not exist or cannot be read.
+        UsageError: the model is of another kind.
     """
     import transformers
 
@@ -58,9 +79,15 @@ def read_config(model: str, kinds: Collection[str], offline: bool) -> Any:
 
 
 def check_complete(model: str, network: Any, report: dict[str, Any]) -> None:
-    """Raise WeightsError for a network whose file lacked tensors: transformers fills them with random numbers.
+    """Check that a model's file held every tensor: transformers fills missing tensors with random numbers.
 
-    report: what `from_pretrained` gives with `output_loading_info`. Buffers are transformers' own affair.
+    Args:
+        model: its name, for errors.
+        network: the loaded model. Buffers are not checked.
+        report: the loading info of `from_pretrained(..., output_loading_info=True)`.
+
+    Raises:
+        WeightsError: a tensor is missing.
     """
     missing = sorted(set(report["missing_keys"]) & {name for name, _ in network.named_parameters()})
     if missing:
@@ -69,24 +96,31 @@ def check_complete(model: str, network: Any, report: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def reading(model: str) -> Iterator[None]:
-    """Turns what transformers raises while it reads a model into one line."""
+    """Turn the errors that transformers raises while it reads a model into one line.
+
+    Raises:
+        MissingPackageError: the model needs another package.
+        WeightsError: any other error.
+    """
     try:
         yield
     except DeoccludeError:
         raise
     except ImportError as error:
         raise MissingPackageError(f"model {model} needs another package: {reason(error)}") from error
-    except Exception as error:  # OSError, ValueError, RuntimeError, safetensors' own: whatever is wrong with a file
+    except Exception as error:  # OSError, ValueError, RuntimeError, safetensors' own errors
         raise WeightsError(f"model {model} cannot be read: {reason(error)}") from error
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without the reports and bars of transformers, which are many lines. A download still shows its own bar."""
+    """Silence the reports and progress bars of transformers. A download still shows its own bar."""
+    import logging as levels
+
     from transformers.utils import logging
 
     level = logging.get_verbosity()
-    logging.set_verbosity(logging.CRITICAL)
+    logging.set_verbosity(levels.CRITICAL)
     hook = logging.set_tqdm_hook(lambda bar, args, options: bar(*args, **{**options, "disable": True}))
     try:
         yield
@@ -96,6 +130,6 @@ def quiet() -> Iterator[None]:
 
 
 def reason(error: Exception) -> str:
-    """The first line of a foreign error, which may be a page long."""
+    """The first line of another package's error, which may be a page long."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""Photos and masks in and out of files: upright RGB arrays inside, whole files or none outside."""
+"""Photos and masks in and out of files: upright RGB arrays inside, complete files or none outside."""
 
 from __future__ import annotations
 
@@ -10,33 +10,45 @@ import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from deocclude.errors import DeoccludeError, InputError
+from deocclude.imaging.arrays import Array, ImageU8, Mask
 
-# The largest photo that is opened: a small file can unpack to far more memory than a machine has.
+# Largest photo in pixels: a small file can decompress to more memory than a machine has.
 MAX_PIXELS = 200_000_000
 
-ImageSource = str | os.PathLike | bytes | bytearray | memoryview | Image.Image | np.ndarray
+ImageSource = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | NDArray[np.uint8]
+"""A path, the bytes of a file, a Pillow image, or an array."""
 
-# What Pillow's readers raise on files that are cut short or damaged.
+# Errors that Pillow's readers raise for truncated or damaged files.
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError, KeyError, TypeError, OverflowError)
 _ORIENTATION_TAG = 0x0112
 _open_lock = threading.Lock()
 
 
 class Photo(NamedTuple):
-    """A photo's pixels, and the ICC profile that says what colours they are; None: sRGB is meant."""
+    """A photo and its colour profile.
 
-    pixels: np.ndarray  # (H, W, 3) uint8, upright, read-only
+    Attributes:
+        pixels: (H, W, 3) uint8 RGB, upright, read-only.
+        icc_profile: ICC profile of the pixels; None: sRGB.
+    """
+
+    pixels: ImageU8
     icc_profile: bytes | None = None
 
 
 def load_photo(source: ImageSource) -> Photo:
-    """`load_image` with the colour profile, so that what is written can look as the photo does."""
+    """`load_image` with the colour profile, which output images are saved with.
+
+    Raises:
+        InputError: see `load_image`.
+    """
     profile = None
     if isinstance(source, np.ndarray):
         pixels = _check_array(source).copy()
@@ -45,53 +57,80 @@ def load_photo(source: ImageSource) -> Photo:
         pixels = np.asarray(_to_rgb(image))
         profile = image.info.get("icc_profile")
     pixels.flags.writeable = False
-    # bytes 16 to 19 name the colours that a profile describes: one of CMYK or grey means nothing for RGB pixels
+    # bytes 16 to 19 name the profile's colour space: a CMYK or grey profile does not describe RGB pixels
     return Photo(pixels, profile if profile and profile[16:20] == b"RGB " else None)
 
 
-def load_image(source: ImageSource) -> np.ndarray:
-    """A photo as an upright (H, W, 3) uint8 RGB array, read-only.
+def load_image(source: ImageSource) -> ImageU8:
+    """Load a photo as an upright RGB array.
 
-    `source`: a path, the bytes of a file, a Pillow image, or an (H, W, 3) uint8 RGB array (copied). EXIF rotation
-    is applied; grey, palette, CMYK and 16-bit pictures are converted; a transparent one is laid on white; of an
-    animated one the first frame is taken. Raises InputError, naming the file, for what cannot be read or has more
-    than MAX_PIXELS pixels.
+    EXIF rotation is applied. Grey, palette, CMYK and 16-bit images are converted, transparent ones are composited on
+    white, and of an animation the first frame is used.
+
+    Args:
+        source: a path, the bytes of a file, a Pillow image, or an (H, W, 3) uint8 RGB array, which is copied.
+
+    Returns:
+        (H, W, 3) uint8 RGB, read-only.
+
+    Raises:
+        InputError: the photo cannot be read or has more than MAX_PIXELS pixels; the message names the file.
     """
     return load_photo(source).pixels
 
 
-def load_mask(source: ImageSource, *, of_full_scale: bool = False) -> np.ndarray:
-    """A mask as an upright (H, W) bool array, True = person.
+def load_mask(source: ImageSource, *, of_full_scale: bool = False) -> Mask:
+    """Load a mask as an upright array.
 
-    Of a cut-out with transparency the alpha is taken, of any other picture the brightness; a pixel counts when it
-    has at least half of the picture's highest value, so that 0/255, 0/1 and soft masks all read well.
-    of_full_scale: half of 255 (65535 in 16 bits) instead, unless the picture holds 0 and 1 alone, so that a soft mask
-    that is sure of nothing is empty. Raises InputError as `load_image` does.
+    The alpha channel is used where an image has transparency, else the brightness. A pixel is True from half of the
+    image's highest value on: 0/255, 0/1 and soft masks are all accepted.
+
+    Args:
+        source: a path, the bytes of a file, or a Pillow image.
+        of_full_scale: True from half of 255 (of 65535 in 16 bits) on, unless the image holds 0 and 1 alone. A soft mask
+            without certain pixels is then empty.
+
+    Returns:
+        (H, W) bool, True = person.
+
+    Raises:
+        InputError: see `load_image`.
     """
     if isinstance(source, np.ndarray):
-        raise InputError("load_mask reads files; pass a mask array as it is")
+        raise InputError("load_mask reads files: pass a mask array to the pipeline directly")
     image = _open_upright(source)
     if _has_alpha(image):
         alpha = np.asarray(image.convert("RGBA").getchannel("A"))
         if alpha.min() < 255:
             return _upper_half(alpha, of_full_scale)
     if image.mode == "1":
-        # Pillow's own bool array holds 255 for True, which breaks arithmetic on its bytes.
-        return np.asarray(image.convert("L")) > 0
+        # Pillow's bool array holds 255 for True, which breaks arithmetic on its bytes.
+        white: Mask = np.asarray(image.convert("L")) > 0
+        return white
     if image.mode in ("L", "I", "F") or image.mode.startswith("I;16"):
         return _upper_half(np.asarray(image), of_full_scale)
     return _upper_half(np.asarray(image.convert("RGB")).max(axis=2), of_full_scale)
 
 
 def save_image(
-    pixels: np.ndarray, path: str | Path, palette: np.ndarray | None = None, icc_profile: bytes | None = None,
+    pixels: Array, path: str | Path, palette: ImageU8 | None = None, icc_profile: bytes | None = None,
     exif: Image.Exif | None = None,
 ) -> Path:  # fmt: skip
-    """Write pixels to `path` in the format of its ending; missing folders are made. Returns the path.
+    """Save an image in the format of the path's suffix. Missing folders are created; the file is complete or absent.
 
-    `pixels`: (H, W) bool or uint8, (H, W, 3) or (H, W, 4) uint8. `palette`: (N, 3) uint8 colours to store (H, W)
-    uint8 as labels. `icc_profile`: what colours RGB pixels are. `exif`: what to say of the file. The file
-    appears whole or not at all. Raises DeoccludeError, naming the file, when it cannot be written.
+    Args:
+        pixels: (H, W) bool or uint8, (H, W, 3) or (H, W, 4) uint8.
+        path: the file.
+        palette: (N, 3) uint8 colours, to store (H, W) uint8 as labels.
+        icc_profile: colour profile of RGB pixels.
+        exif: metadata of the file.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: an unknown suffix, or an array that is no image.
+        DeoccludeError: the file cannot be written; the message names it.
     """
     path = Path(path)
     file_format = Image.registered_extensions().get(path.suffix.lower())
@@ -100,8 +139,9 @@ def save_image(
             f"cannot write {path}: an image name must end in .png, .jpg, .webp or the like, got '{path.suffix}'"
         )
     image = to_image(pixels, palette)
-    # Photos hardly shrink with more effort, and at 12 megapixels the default level of PNG takes seconds.
-    options = {"PNG": {"compress_level": 1}, "JPEG": {"quality": 95}, "WEBP": {"quality": 95}}.get(file_format, {})
+    # Photos hardly shrink at higher levels, and PNG's default level takes seconds at 12 megapixels.
+    by_format = {"PNG": {"compress_level": 1}, "JPEG": {"quality": 95}, "WEBP": {"quality": 95}}
+    options: dict[str, Any] = dict(by_format.get(file_format, {}))
     if icc_profile:
         options["icc_profile"] = icc_profile
     if exif:
@@ -109,12 +149,20 @@ def save_image(
     return write_whole(path, lambda file: image.save(file, format=file_format, **options))
 
 
-def to_image(pixels: np.ndarray, palette: np.ndarray | None = None) -> Image.Image:
-    """What `save_image` writes of these arrays, as a Pillow image. Raises InputError for another array."""
+def to_image(pixels: Array, palette: ImageU8 | None = None) -> Image.Image:
+    """Convert an array to a Pillow image, as `save_image` saves it.
+
+    Args:
+        pixels: (H, W) bool or uint8, (H, W, 3) or (H, W, 4) uint8.
+        palette: (N, 3) uint8 colours of labels.
+
+    Raises:
+        InputError: another array.
+    """
     whole = pixels.dtype in (np.uint8, np.bool_) and pixels.ndim == 2
     if not (whole or (pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[2] in (3, 4))):
         raise InputError(
-            f"a picture must be (H, W) bool or uint8, or (H, W, 3 or 4) uint8, got {pixels.shape} {pixels.dtype}"
+            f"an image must be (H, W) bool or uint8, or (H, W, 3 or 4) uint8, got {pixels.shape} {pixels.dtype}"
         )
     if pixels.dtype == bool:
         pixels = np.where(pixels, np.uint8(255), np.uint8(0))
@@ -125,13 +173,23 @@ def to_image(pixels: np.ndarray, palette: np.ndarray | None = None) -> Image.Ima
 
 
 def save_text(text: str, path: str | Path) -> Path:
-    """Write text (UTF-8) to `path`, whole or not at all. Folders and errors as in `save_image`."""
+    """Save text as UTF-8. Missing folders are created; the file is complete or absent.
+
+    Raises:
+        DeoccludeError: the file cannot be written; the message names it.
+    """
     return write_whole(Path(path), lambda file: file.write(text.encode("utf-8")))
 
 
 def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> Path:
-    """Let `write` fill a temporary file, then rename it: beside `path`, since only on one disk renaming is one step."""
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")  # short: a file's name may be as long as names can be
+    """Write a file completely or not at all: `write` fills a temporary file beside `path`, which is then renamed.
+
+    Raises:
+        DeoccludeError: the file cannot be written; the message names it.
+    """
+    temporary = path.with_name(
+        f".{secrets.token_hex(8)}.tmp"
+    )  # short: the file's name may have the longest allowed length
     try:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -149,7 +207,8 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> Path:
     return path
 
 
-def _check_array(array: np.ndarray) -> np.ndarray:
+def _check_array(array: Array) -> ImageU8:
+    """Check a photo array: (H, W, 3) uint8 with at most MAX_PIXELS pixels."""
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or array.size == 0:
         raise InputError(f"a photo array must be (H, W, 3) uint8 RGB, got {array.shape} {array.dtype}")
     if array.shape[0] * array.shape[1] > MAX_PIXELS:
@@ -158,7 +217,7 @@ def _check_array(array: np.ndarray) -> np.ndarray:
 
 
 def _open_upright(source: ImageSource) -> Image.Image:
-    """The first frame of a picture, decoded in full and turned as its EXIF says. Raises InputError naming the file."""
+    """The first frame of an image, decoded and rotated by its EXIF. Raises InputError naming the file."""
     name = "the photo" if isinstance(source, (bytes, bytearray, memoryview, Image.Image)) else str(source)
     try:
         if isinstance(source, Image.Image):
@@ -168,12 +227,12 @@ def _open_upright(source: ImageSource) -> Image.Image:
         if not isinstance(source, (str, os.PathLike)):
             raise InputError(f"a photo must be a path, bytes, a Pillow image or an array, got {type(source).__name__}")
         with open(source, "rb") as file:
-            # A pipe, such as a shell's <(...), cannot be read twice.
+            # a pipe, such as a shell's <(...), cannot be read twice
             return _decode_file(file if file.seekable() else io.BytesIO(file.read()), name)
     except FileNotFoundError as error:
         raise InputError(f"{name}: no such file") from error
     except IsADirectoryError as error:
-        raise InputError(f"{name}: expected a picture, got a folder") from error
+        raise InputError(f"{name}: expected an image, got a folder") from error
     except PermissionError as error:
         raise InputError(f"{name}: no permission to read it") from error
     except OSError as error:
@@ -184,10 +243,10 @@ def _open_upright(source: ImageSource) -> Image.Image:
 
 def _decode_file(file: BinaryIO, name: str) -> Image.Image:
     if file.seek(0, io.SEEK_END) == 0:
-        raise InputError(f"{name}: expected a picture, got an empty file")
+        raise InputError(f"{name}: expected an image, got an empty file")
     file.seek(0)
     try:
-        # Our own limit, checked below, replaces Pillow's: that one warns on stderr from 89 megapixels on.
+        # MAX_PIXELS, checked below, replaces Pillow's limit, which warns on stderr from 89 megapixels on.
         with _open_lock:
             limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
             try:
@@ -195,33 +254,33 @@ def _decode_file(file: BinaryIO, name: str) -> Image.Image:
             finally:
                 Image.MAX_IMAGE_PIXELS = limit
     except UnidentifiedImageError as error:
-        raise InputError(f"{name}: not a picture in a known format") from error
+        raise InputError(f"{name}: not an image in a known format") from error
     except _DAMAGED as error:
-        raise InputError(f"{name}: damaged picture ({_one_line(error)})") from error
+        raise InputError(f"{name}: damaged image ({_one_line(error)})") from error
     return _decode(image, name)
 
 
 def _decode(image: Image.Image, name: str) -> Image.Image:
     width, height = image.size
     if width == 0 or height == 0:
-        raise InputError(f"{name}: expected a picture with pixels, got {width}x{height}")
+        raise InputError(f"{name}: expected an image with pixels, got {width}x{height}")
     if width * height > MAX_PIXELS:
         raise InputError(_too_large(name, width, height))
     try:
         image.load()
     except (*_DAMAGED, Image.DecompressionBombError) as error:
-        raise InputError(f"{name}: damaged or cut short picture ({_one_line(error)})") from error
+        raise InputError(f"{name}: damaged or truncated image ({_one_line(error)})") from error
     upright = _turn_upright(image)
-    # Pillow turns premultiplied grey into nothing but straight grey.
+    # Pillow converts premultiplied grey to straight grey alone.
     return upright.convert("LA") if upright.mode == "La" else upright
 
 
 def _turn_upright(image: Image.Image) -> Image.Image:
-    """The picture as its EXIF says; as it is where that cannot be read, since the pixels are whole."""
+    """Rotate an image by its EXIF. An image whose EXIF cannot be read stays as it is: its pixels are complete."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's, of half-broken EXIF
+        warnings.simplefilter("ignore")  # Pillow's warnings of damaged EXIF
         try:
-            # exif_transpose copies a photo even when there is nothing to turn.
+            # exif_transpose copies an image even without a rotation.
             return image if image.getexif().get(_ORIENTATION_TAG, 1) == 1 else ImageOps.exif_transpose(image)
         except _DAMAGED:
             return image
@@ -237,27 +296,32 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _to_8_bit(values: np.ndarray) -> np.ndarray:
-    """Grey values of 16 bits (or 32 that hold 16), or floats from 0 to 1, as uint8."""
+def _to_8_bit(values: Array) -> NDArray[np.uint8]:
+    """Grey values of 16 bits (or 32 bits that hold 16), or floats from 0 to 1, as uint8."""
     top = float(values.max())
     if values.dtype.kind == "f":
         scale = 255.0 if top <= 1 else 1.0
     else:
         scale = 1.0 if values.dtype == np.int32 and top <= 255 else 255 / 65535
-    return np.rint(np.clip(np.nan_to_num(values.astype(np.float32)) * scale, 0, 255)).astype(np.uint8)
+    grey: NDArray[np.uint8] = np.rint(np.clip(np.nan_to_num(values.astype(np.float32)) * scale, 0, 255)).astype(
+        np.uint8
+    )
+    return grey
 
 
 def _has_alpha(image: Image.Image) -> bool:
     return image.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in image.info
 
 
-def _upper_half(values: np.ndarray, of_full_scale: bool) -> np.ndarray:
+def _upper_half(values: Array, of_full_scale: bool) -> Mask:
+    """(H, W) bool: values from half of the highest one on; see `load_mask`."""
     top = values.max()
     if top <= 0:
         return np.zeros(values.shape, dtype=bool)
     if of_full_scale and top > 1:
         top = 255 if top <= 255 else 65535
-    return values >= (top / 2 if values.dtype.kind == "f" else (int(top) + 1) // 2)
+    upper: Mask = values >= (top / 2 if values.dtype.kind == "f" else (int(top) + 1) // 2)
+    return upper
 
 
 def _too_large(name: str, width: int, height: int) -> str:

@@ -1,4 +1,4 @@
-"""Layers for an image editor: an OpenRaster file, which GIMP, Krita and MyPaint open."""
+"""Layers for an image editor: OpenRaster files, which GIMP, Krita and MyPaint open."""
 
 from __future__ import annotations
 
@@ -14,20 +14,27 @@ import numpy as np
 from PIL import Image
 
 from deocclude.errors import DeoccludeError
+from deocclude.imaging.arrays import ImageU8
 from deocclude.io.images import write_whole
 
 _THUMBNAIL_PX = 256
-# What XML 1.0 has no way to write, not even escaped.
+# Characters that XML 1.0 cannot hold, not even escaped.
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """A picture at a place of a larger one."""
+    """An image at a place of a larger one.
+
+    Attributes:
+        name: the layer's name.
+        pixels: (h, w, 4) uint8 RGB and straight alpha, or (h, w, 3) uint8 RGB, opaque.
+        left_top: place of its first pixel, in pixels of the larger image; it may lie outside.
+    """
 
     name: str
-    pixels: np.ndarray = field(repr=False)  # (h, w, 4) uint8 RGB and straight alpha, or (h, w, 3) uint8 RGB, opaque
-    left_top: tuple[int, int] = (0, 0)  # of its first pixel, in pixels of the larger picture; it may lie outside
+    pixels: ImageU8 = field(repr=False)
+    left_top: tuple[int, int] = (0, 0)
 
     def __post_init__(self) -> None:
         _check_pixels(f"layer {self.name!r}", self.pixels)
@@ -37,21 +44,32 @@ def save_layers(
     path: str | Path,
     layers: Sequence[Layer],
     size_hw: tuple[int, int],
-    merged: np.ndarray,
+    merged: ImageU8,
     icc_profile: bytes | None = None,
     comment: str = "",
 ) -> Path:
-    """Write layers to one OpenRaster file (https://www.openraster.org/baseline/), usually .ora. Returns the path.
+    """Save layers to one OpenRaster file (https://www.openraster.org/baseline/), usually .ora.
 
-    `layers`: bottom to top; `size_hw`: the whole picture's size; `merged`: (H, W, 3) or (H, W, 4) uint8, what viewers
-    without layers show. `icc_profile`: what colours the pixels are. `comment`: kept with the archive, not shown. The
-    same input gives the same bytes. Missing folders are made, and the file appears whole or not at all. Raises
-    DeoccludeError, naming the file, when it cannot be written.
+    The same input gives the same bytes. Missing folders are created; the file is complete or absent.
+
+    Args:
+        path: the file.
+        layers: bottom to top.
+        size_hw: the whole image's size.
+        merged: (H, W, 3) or (H, W, 4) uint8: what viewers without layers show.
+        icc_profile: colour profile of the pixels.
+        comment: comment of the archive, which editors do not show.
+
+    Returns:
+        The path.
+
+    Raises:
+        DeoccludeError: the file cannot be written; the message names it.
     """
     path = Path(path)
-    _check_pixels("the merged picture", merged)
+    _check_pixels("the merged image", merged)
     if merged.shape[:2] != tuple(size_hw):
-        raise DeoccludeError(f"the merged picture must have size {tuple(size_hw)} (HxW), got {merged.shape[:2]}")
+        raise DeoccludeError(f"the merged image must have size {tuple(size_hw)} (HxW), got {merged.shape[:2]}")
     if not layers:
         raise DeoccludeError(f"cannot write {path}: there is no layer")
     sources = [f"data/layer{number}.png" for number in range(1, len(layers) + 1)]
@@ -59,7 +77,7 @@ def save_layers(
     def write(file: BinaryIO) -> None:
         with zipfile.ZipFile(file, "w") as archive:
             archive.comment = comment.encode()
-            # Programs know the format by these first bytes, which is why they stand first and uncompressed.
+            # programs recognise the format by these first, uncompressed bytes
             archive.writestr(_entry("mimetype"), b"image/openraster")
             archive.writestr(_entry("stack.xml"), _stack_xml(layers, sources, size_hw))
             for layer, source in zip(layers, sources, strict=True):
@@ -73,7 +91,7 @@ def save_layers(
 
 
 def _stack_xml(layers: Sequence[Layer], sources: Sequence[str], size_hw: tuple[int, int]) -> bytes:
-    """The list of layers; the format wants the topmost first."""
+    """The list of layers; the format lists the topmost first."""
     height, width = size_hw
     image = ET.Element("image", {"version": "0.0.3", "w": str(width), "h": str(height)})
     stack = ET.SubElement(image, "stack")
@@ -81,23 +99,25 @@ def _stack_xml(layers: Sequence[Layer], sources: Sequence[str], size_hw: tuple[i
         left, top = layer.left_top
         name = _NOT_XML.sub("\ufffd", layer.name)
         ET.SubElement(stack, "layer", {"name": name, "src": source, "x": str(left), "y": str(top)})
-    return ET.tostring(image, encoding="UTF-8", xml_declaration=True)
+    document: bytes = ET.tostring(image, encoding="UTF-8", xml_declaration=True)
+    return document
 
 
 def _write_png(archive: zipfile.ZipFile, name: str, image: Image.Image, icc_profile: bytes | None) -> None:
     with archive.open(_entry(name), "w") as file:
-        # Photos hardly shrink with more effort, and at 12 megapixels the default level takes seconds.
+        # Photos hardly shrink at higher levels, and the default level takes seconds at 12 megapixels.
         image.save(file, format="PNG", compress_level=1, icc_profile=icc_profile)
 
 
 def _entry(name: str) -> zipfile.ZipInfo:
-    """A stored entry (PNG is compressed already) that does not tell when or on which system it was written."""
+    """A stored entry (PNG is compressed already) without the time and system of its creation."""
     entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
     entry.create_system = 3
     entry.external_attr = 0o644 << 16
     return entry
 
 
-def _check_pixels(what: str, pixels: np.ndarray) -> None:
+def _check_pixels(what: str, pixels: ImageU8) -> None:
+    """Raise DeoccludeError unless `pixels` is (H, W, 3) or (H, W, 4) uint8 and not empty."""
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in (3, 4) or pixels.size == 0:
         raise DeoccludeError(f"{what} must be (H, W, 3) or (H, W, 4) uint8, got {pixels.shape} {pixels.dtype}")

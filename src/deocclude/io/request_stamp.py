@@ -1,8 +1,8 @@
-"""What an output was made from, kept in the output itself: so that a changed request is seen, and done again.
+"""Request stamps: outputs hold a digest of their request, so that a changed request is done again.
 
-A stamp is a short digest of the request, with the ids of the people whom it brought: nobody knows before how many will
-be found. Pictures hold it as EXIF's Software, JSON under info, OpenRaster as the archive's comment. A file without one
-(written by hand, by an editor, by an earlier version) says nothing.
+A stamp is a short digest of the request, with the ids of the people of the result: before detection their number is
+unknown. Images hold it as EXIF's Software, JSON under `info`, OpenRaster as the archive's comment. A file without a
+stamp (written by hand, by an editor, by an earlier version) counts as up to date.
 """
 
 from __future__ import annotations
@@ -22,14 +22,16 @@ _WRITTEN = re.compile(r"deocclude, request ([0-9a-f]{16})(?:, people((?: \d+)*))
 
 
 def make_stamp(request: dict[str, Any]) -> str:
-    """16 hexadecimal digits of a request given as plain values."""
+    """16 hexadecimal digits of a request of plain values."""
     return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def file_digest(path: Path) -> str | None:
-    """sha256 of a file; None where it cannot be read, which whoever needs the file will say better.
+    """sha256 of a file's contents.
 
-    None of a pipe too, a shell's <(...): what is read here, nobody could read again.
+    Returns:
+        None where the file cannot be read; the later use of the file reports the error. None for a pipe, such as a
+        shell's <(...): it can be read once only.
     """
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
@@ -38,8 +40,11 @@ def file_digest(path: Path) -> str | None:
 
 
 def folder_state(folder: Path) -> list[Any] | None:
-    """Names, sizes and times of a folder's files, as plain values: they differ once a file was changed. None of no
-    folder."""
+    """Names, sizes and times of a folder's files, as plain values that change with the files.
+
+    Returns:
+        None where there is no such folder.
+    """
     if not folder.is_dir():
         return None
     files = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -47,25 +52,25 @@ def folder_state(folder: Path) -> list[Any] | None:
 
 
 def stamp_text(stamp: str, ids: Sequence[int]) -> str:
-    """How a stamp, and the ids of all people of the result, are written into a file."""
+    """The text that a file holds: the stamp and the ids of all people of the result."""
     return f"deocclude, request {stamp}, people{''.join(f' {number}' for number in ids)}"
 
 
 def stamp_exif(stamp: str, ids: Sequence[int]) -> Image.Exif:
-    """EXIF that says it and nothing else."""
+    """EXIF that holds the stamp's text alone."""
     exif = Image.Exif()
     exif[_SOFTWARE] = stamp_text(stamp, ids)
     return exif
 
 
 def read_stamp(path: Path) -> str | None:
-    """The stamp of an output; None for a file that has none, or that is nothing of ours."""
+    """The stamp of an output; None for a file without a stamp."""
     found = _read(path)
     return found[1] if found else None
 
 
 def read_ids(path: Path) -> list[int] | None:
-    """Ids of all people of the result that an output is of; None for a file that does not say."""
+    """Ids of all people of the result that an output belongs to; None for a file without them."""
     found = _read(path)
     return None if found is None or found[2] is None else [int(number) for number in found[2].split()]
 
@@ -79,7 +84,7 @@ def _read(path: Path) -> re.Match[str] | None:
                 text = archive.comment.decode()
         else:
             with Image.open(path) as image:
-                # Pillow would decode all of a PNG to look for EXIF behind its pixels; ours stands before them
+                # Pillow would decode a whole PNG to look for EXIF behind its pixels; a stamp stands before them
                 text = image.getexif().get(_SOFTWARE) if image.format != "PNG" or "exif" in image.info else None
     except (OSError, SyntaxError, ValueError, KeyError, TypeError, zipfile.BadZipFile, Image.DecompressionBombError):
         return None

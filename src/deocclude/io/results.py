@@ -1,4 +1,4 @@
-"""What a result becomes on disk: pictures, layers and COCO JSON, and what their files are called."""
+"""Results on disk: images, layers and COCO JSON, and the names of their files."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from deocclude.errors import UsageError
+from deocclude.imaging.arrays import Array, ImageU8
 from deocclude.imaging.background import fill_background, rim_px
 from deocclude.imaging.compositing import PARSING_PALETTE
 from deocclude.imaging.crop import Region
@@ -21,28 +22,38 @@ from deocclude.io.openraster import Layer, save_layers
 from deocclude.io.request_stamp import stamp_exif, stamp_text
 from deocclude.types import Person, Result
 
-# What `Result.save` can write, in the order in which it does.
+# Outputs of `Result.save`, in the order in which they are written.
 SAVE_KINDS: tuple[str, ...] = (
     "content", "rgba", "amodal", "visible", "invisible", "parsing", "overlay", "layers", "json",
 )  # fmt: skip
-KIND_ALIASES = {"coco": "json"}  # the JSON is COCO's
-PERSON_KINDS: tuple[str, ...] = ("rgba", "amodal", "visible", "invisible", "parsing")  # one file a person
-_SUFFIXES = {"layers": ".ora", "json": ".json"}  # of the others: .png
+KIND_ALIASES = {"coco": "json"}  # the JSON is COCO JSON
+PERSON_KINDS: tuple[str, ...] = ("rgba", "amodal", "visible", "invisible", "parsing")  # one file for each person
+_SUFFIXES = {"layers": ".ora", "json": ".json"}  # of the other kinds: .png
 _LABELS = {"content": "deoccluded", "layers": "deoccluded", "json": "deoccluded"}
 
 
 class Picture(NamedTuple):
-    """Pixels to write; what their labels look like, or what colours they are. Masks have neither."""
+    """Pixels to save.
 
-    pixels: np.ndarray
-    palette: np.ndarray | None = None
+    Attributes:
+        pixels: as `save_image` takes them.
+        palette: colours of labels.
+        icc_profile: colour profile of RGB pixels.
+    """
+
+    pixels: Array
+    palette: ImageU8 | None = None
     icc_profile: bytes | None = None
 
 
 def read_kinds(what: Sequence[str]) -> list[str]:
-    """Kinds of SAVE_KINDS, each once, from what a user asks for. Raises UsageError for an unknown one."""
+    """The kinds of SAVE_KINDS in a user's list, each once.
+
+    Raises:
+        UsageError: an unknown kind.
+    """
     if not isinstance(what, Iterable):
-        raise UsageError(f"what is saved is a list of {', '.join(SAVE_KINDS)}, got {what!r}")
+        raise UsageError(f"the outputs are a list of {', '.join(SAVE_KINDS)}, got {what!r}")
     kinds = list(dict.fromkeys(KIND_ALIASES.get(kind, kind) for kind in what))
     unknown = [kind for kind in kinds if kind not in SAVE_KINDS]
     if unknown:
@@ -53,22 +64,28 @@ def read_kinds(what: Sequence[str]) -> list[str]:
 
 
 def suffix_of(kind: str) -> str:
-    """The ending of the file of a kind of SAVE_KINDS."""
+    """The file suffix of a kind of SAVE_KINDS."""
     return _SUFFIXES.get(kind, ".png")
 
 
 def output_name(stem: str, kind: str, person: int = 0) -> str:
-    """The file that holds one kind of SAVE_KINDS: of person number `person`, or of the photo when 0."""
+    """The file name of an output.
+
+    Args:
+        stem: the photo's name without its suffix.
+        kind: a kind of SAVE_KINDS.
+        person: the person's id; 0 for an output of the whole photo.
+    """
     label = f"person{person}.{kind}" if person else _LABELS.get(kind, kind)
     return f"{stem}.{label}{suffix_of(kind)}"
 
 
 def to_layers(result: Result) -> list[Layer]:
-    """As `Result.layers` says."""
+    """See `Result.layers`."""
     hole = np.zeros(result.image.shape[:2], dtype=bool)
     for person in result.people:
         hole[person.region.slices] |= person.amodal_part
-    # The rim belongs to the hole here, so that it needs no growing to be no source.
+    # the rim around each person is part of the hole
     photo = result.photo_region or Region(0, 0, *result.image.shape[:2])
     hole = dilate(hole[photo.slices], rim_px(photo.size_hw))
     background = fill_background(result.image[photo.slices], hole, grow_px=0)
@@ -86,7 +103,7 @@ def to_layers(result: Result) -> list[Layer]:
 
 
 def to_coco(result: Result, file_name: str = "") -> dict[str, Any]:
-    """As `Result.to_coco` says."""
+    """See `Result.to_coco`."""
     depth = {person.id: place for place, person in enumerate(result.back_to_front)}
     height, width = result.image.shape[:2]
     annotations = []
@@ -103,7 +120,7 @@ def to_coco(result: Result, file_name: str = "") -> dict[str, Any]:
                 "segmentation": encode_rle(person.amodal_mask),
                 "visible_segmentation": encode_rle(person.visible_mask),
                 "hidden_fraction": round(person.hidden_fraction, 6),
-                "cut_by": list(person.cut_by),
+                "cut_by": list(person.truncated_by),
                 "hidden_probability": round(person.hidden_probability, 6),
                 "score": round(person.score, 6),
                 "depth": depth[person.id],
@@ -124,7 +141,7 @@ def to_coco(result: Result, file_name: str = "") -> dict[str, Any]:
 def save(
     result: Result, folder: str | Path, what: Sequence[str] = ("content", "rgba"), stem: str = "photo"
 ) -> list[Path]:
-    """As `Result.save` says."""
+    """See `Result.save`."""
     what = read_kinds((what,) if isinstance(what, str) else what)
     return [
         write(result, kind, Path(folder) / output_name(stem, kind, person.id if person else 0), person)
@@ -137,10 +154,21 @@ def save(
 def write(
     result: Result, kind: str, path: Path, person: Person | None = None, file_name: str = "", stamp: str | None = None
 ) -> Path:
-    """Write one file of a kind of SAVE_KINDS, of `person` or of the photo, whole or not at all; returns its path.
+    """Save one output of a result; the file is complete or absent.
 
-    `file_name`: the photo's, for json. `stamp`: of the request, kept in the file. Raises DeoccludeError when it
-    cannot be written.
+    Args:
+        result: the result.
+        kind: a kind of SAVE_KINDS.
+        path: the file.
+        person: the person, for kinds of PERSON_KINDS.
+        file_name: the photo's file name, for json.
+        stamp: digest of the request, stored in the file.
+
+    Returns:
+        The path.
+
+    Raises:
+        DeoccludeError: the file cannot be written.
     """
     ids = [one.id for one in result.people]
     if kind == "json":
@@ -158,9 +186,12 @@ def write(
 
 
 def picture_of(result: Result, kind: str, person: Person | None = None) -> Picture:
-    """What the file of a kind holds: of `person`, or of the photo for content and overlay.
+    """The image of an output: any kind but layers and json.
 
-    layers and json are no pictures.
+    Args:
+        result: the result.
+        kind: content or overlay, or a kind of PERSON_KINDS.
+        person: the person, for kinds of PERSON_KINDS.
     """
     if person is None:
         pixels = result.content if kind == "content" else result.overlay()

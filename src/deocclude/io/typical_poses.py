@@ -1,4 +1,4 @@
-"""The person frame, in which silhouettes are compared whatever their place and size, and the file of typical poses."""
+"""Typical poses: their file, and the person frame, which normalises a silhouette's place and size."""
 
 from __future__ import annotations
 
@@ -15,9 +15,13 @@ FRAME_CELLS = 32  # the paper's resolution of silhouettes
 
 
 def read_poses(path: Path) -> NDArray[np.float32]:
-    """Typical poses (K, 2, 32, 32) float32 in [0, 1] of an .npz: [:, 0] what is seen, [:, 1] the whole body.
+    """Read typical poses from an .npz file.
 
-    Raises InputError, naming the file, when it cannot be read or holds something else.
+    Returns:
+        (K, 2, 32, 32) float32, 0 to 1: [:, 0] visible masks, [:, 1] amodal masks.
+
+    Raises:
+        InputError: the file cannot be read or holds something else; the message names it.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -28,4 +32,5 @@ def read_poses(path: Path) -> NDArray[np.float32]:
         raise InputError(f"{path}: not a file of typical poses (.npz with `centres`)") from error
     if centres.ndim != 4 or centres.shape[1:] != (2, FRAME_CELLS, FRAME_CELLS):
         raise InputError(f"{path}: typical poses must be (K, 2, {FRAME_CELLS}, {FRAME_CELLS}), got {centres.shape}")
-    return centres.astype(np.float32)
+    poses: NDArray[np.float32] = centres.astype(np.float32)
+    return poses

@@ -1,1 +1,1 @@
-"""Who is in the image: detector, segmenters, COCO files, prompts, choice, duplicates."""
+"""The people of an image: detector, segmenters, COCO files, prompts, selection, duplicates."""

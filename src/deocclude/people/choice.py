@@ -1,4 +1,4 @@
-"""Which of the people found are kept: by score, by height, by number, by place."""
+"""Selection among detected people: by score, by height, by number, by pixel."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ F = TypeVar("F", bound=Found)
 
 
 def left_to_right(instances: Sequence[F]) -> list[F]:
-    """Sorted by the centre of the box, x first, then y: the order in which people are numbered from 1.
+    """Sort people by their box's centre, x first, then y: the order in which people are numbered from 1.
 
-    Boxes with one centre follow by their left and top edge; equal boxes keep the order given.
+    Equal centres are sorted by the left and top edge; equal boxes keep their order.
     """
 
     def place(instance: Found) -> tuple[int, ...]:
@@ -27,7 +27,13 @@ def left_to_right(instances: Sequence[F]) -> list[F]:
 
 
 def keep(instances: Sequence[F], min_score: float = 0.0, min_height_px: float = 0.0) -> list[F]:
-    """Those with at least this score (0 to 1) and at least this height of the box, in the order given."""
+    """The people with a least score and a least height of the box, in the given order.
+
+    Args:
+        instances: detected people.
+        min_score: 0 to 1.
+        min_height_px: in image pixels.
+    """
 
     def is_kept(instance: Found) -> bool:
         _, y0, _, y1 = instance.box_xyxy
@@ -38,17 +44,24 @@ def keep(instances: Sequence[F], min_score: float = 0.0, min_height_px: float = 
 
 @dataclass(frozen=True)
 class Choice:
-    """Which of the people found are meant."""
+    """Which of the detected people are selected.
+
+    Attributes:
+        how: the kind of selection.
+        number: from 1, counted from the left; for "number".
+        pixel_xy: column and row from 0; for "pixel".
+    """
 
     how: Literal["all", "largest", "number", "pixel"] = "all"
-    number: int = 0  # from 1, counted from the left; for "number"
-    pixel_xy: tuple[int, int] = (0, 0)  # column and row from 0; for "pixel"
+    number: int = 0
+    pixel_xy: tuple[int, int] = (0, 0)
 
     @classmethod
     def parse(cls, text: str | int) -> Choice:
-        """Read `all`, `largest`, `N` (the N-th from the left, from 1) or `x,y` (who is at that pixel).
+        """Read `all`, `largest`, `N` (the N-th from the left, from 1) or `x,y` (the person at that pixel).
 
-        Raises UsageError for any other text.
+        Raises:
+            UsageError: any other text.
 
         >>> Choice.parse("120,80").pixel_xy
         (120, 80)
@@ -67,10 +80,17 @@ class Choice:
         )
 
     def pick(self, instances: Sequence[F], size_hw: tuple[int, int]) -> list[F]:
-        """The chosen people of a photo of `size_hw` (H, W), left to right.
+        """The selected people, left to right.
 
-        "largest" is the most pixels; at a pixel the smallest of the masks there is meant. All and the largest of
-        nobody are nobody. Raises InputError when there are fewer people than `number`, or nobody at the pixel.
+        "largest" selects the person with the most visible pixels. At a pixel, the smallest mask there is selected.
+        "all" and "largest" of an empty list are empty.
+
+        Args:
+            instances: detected people.
+            size_hw: the image's size.
+
+        Raises:
+            InputError: there are fewer people than `number`, or nobody is at the pixel.
         """
         ordered = left_to_right(instances)
         if self.how == "all":

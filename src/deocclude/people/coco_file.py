@@ -1,4 +1,4 @@
-"""COCO instance files as prompts: the people of each photo that a file lists."""
+"""COCO instance files as prompts: the people that a file lists for each photo."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import numpy as np
-
 from deocclude.errors import InputError, kind_of, shown
+from deocclude.imaging.arrays import Mask
 from deocclude.imaging.boxes import box_to_mask
 from deocclude.io.coco import (
     ID,
@@ -31,12 +30,19 @@ from deocclude.people.instances import Instance
 
 @dataclass(frozen=True)
 class CocoImage:
-    """A photo that a COCO file lists, and its people."""
+    """A photo of a COCO file, and its people.
 
-    file_name: str  # relative path with forward slashes
-    width: float  # pixels, as the file has it
+    Attributes:
+        file_name: relative path with forward slashes.
+        width: in pixels, as the file has it.
+        height: in pixels, as the file has it.
+        annotations: of people, without crowds, as the file has them.
+    """
+
+    file_name: str
+    width: float
     height: float
-    annotations: tuple[Mapping[str, Any], ...] = field(repr=False)  # of people, crowds left out, as in the file
+    annotations: tuple[Mapping[str, Any], ...] = field(repr=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,12 +53,15 @@ class CocoFile:
     images: tuple[CocoImage, ...] = field(repr=False)
 
     @classmethod
-    def open(cls, path: str | os.PathLike) -> CocoFile:
+    def open(cls, path: str | os.PathLike[str]) -> CocoFile:
         """Read a file with `images` (id, file_name, width, height) and `annotations`.
 
-        Annotations of the category "person" are taken, or all of them when `categories` name none or a single one;
-        those with `iscrowd` are left out. Raises InputError, naming the file, for what cannot be read, for several
-        categories none of which is person, and for annotations that belong to none of the images.
+        Annotations of the category "person" are used, or all annotations where `categories` name none or a single one.
+        Annotations with `iscrowd` are left out.
+
+        Raises:
+            InputError: the file cannot be read, has several categories without person, or its annotations belong to
+                none of its images; the message names the file.
         """
         path = Path(path)
         document = read_json(path)
@@ -62,7 +71,7 @@ class CocoFile:
             )
         categories = entries_of(document, "categories", path) if "categories" in document else []
         names = [str(one.get("name", "")).strip() for one in categories]
-        # ids as text: some files write "1" in one place and 1 in another
+        # ids are compared as text: some files write "1" in one place and 1 in another
         person_ids = {
             str(one.get("id")) for one, name in zip(categories, names, strict=True) if name.lower() == "person"
         }
@@ -93,19 +102,23 @@ class CocoFile:
         return cls(path, tuple(images))
 
     def prompts_for(
-        self, name: str | os.PathLike, size_hw: tuple[int, int], source: str | os.PathLike | None = None
+        self, name: str | os.PathLike[str], size_hw: tuple[int, int], source: str | os.PathLike[str] | None = None
     ) -> list[Instance]:
-        """The people of one photo, left to right; none when the file lists the photo without people.
+        """The people of one photo, left to right; an empty list where the file lists the photo without people.
 
-        `name`: the photo's path, as far as it is known. Where the file's name and this one differ in length, the
-        shorter has to be the end of the longer. `source`: its whole path, which tells several such apart. `size_hw`:
-        the upright photo's size.
         A mask is the annotation's `visible_segmentation` where there is one (`Result.to_coco` writes it), else its
-        `segmentation`: polygons, which are united, or run lengths; else its filled `bbox`. A mask with no pixel in
-        the photo is left out. Scores are the file's, or 1.
+        `segmentation` (united polygons, or run lengths), else its filled `bbox`. A mask without a pixel in the photo is
+        left out. Scores are the file's, or 1.
 
-        Raises InputError, naming the file: a photo that is not listed, or more than once, or with another size; an
-        annotation that cannot be read.
+        Args:
+            name: the photo's path. Where it and the file's path differ in length, the shorter must be the end of the
+                longer.
+            size_hw: the upright photo's size.
+            source: the photo's full path, which resolves ambiguous names.
+
+        Raises:
+            InputError: the photo is not listed, is listed more than once, or has another size; or an annotation cannot
+                be read. The message names the file.
         """
         image = self._find(relative_path(os.fspath(name)), None if source is None else relative_path(os.fspath(source)))
         if (image.height, image.width) != tuple(size_hw):
@@ -150,14 +163,14 @@ class CocoFile:
 
 
 def _is_end_of_other(one: str, other: str) -> bool:
-    """Whether two paths agree from the file's name up as far as the shorter goes: b/c.png and a/b/c.png do."""
+    """Whether the shorter of two paths is the end of the longer: b/c.png of a/b/c.png."""
     return all(
         mine == theirs for mine, theirs in zip(reversed(one.split("/")), reversed(other.split("/")), strict=False)
     )
 
 
-def _annotated_mask(annotation: Mapping[str, Any], size_hw: tuple[int, int]) -> np.ndarray:
-    """(H, W) bool mask of a COCO annotation, maybe empty. Raises InputError saying what was expected and what came."""
+def _annotated_mask(annotation: Mapping[str, Any], size_hw: tuple[int, int]) -> Mask:
+    """(H, W) bool mask of an annotation; it may be empty. Raises InputError where it cannot be read."""
     segmentation = annotation.get("visible_segmentation") or annotation.get("segmentation")
     if not segmentation:
         return box_to_mask(_box_xyxy(annotation), size_hw)

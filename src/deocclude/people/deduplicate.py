@@ -7,6 +7,7 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
+from deocclude.imaging.arrays import Mask
 from deocclude.imaging.crop import Region
 from deocclude.inference.settings import DeduplicationSettings
 from deocclude.people.instances import Found
@@ -15,11 +16,12 @@ F = TypeVar("F", bound=Found)
 
 
 def merge_duplicates(instances: Sequence[F], settings: DeduplicationSettings = DeduplicationSettings()) -> list[F]:
-    """Mask non-maximum suppression: of duplicates the highest score stays, as it is; the order given is kept.
+    """Mask non-maximum suppression: of duplicates the highest-scoring mask is kept; the order is unchanged.
 
-    Two masks of one photo are duplicates when their IoU is at least `same_body_iou`, or when `contained_share` of the
-    smaller lies in the larger and it has more than `contained_area_ratio` of the larger's area. Equal scores: the
-    larger mask stays, then the earlier one. Pixels are compared only where boxes and areas leave it open.
+    Two masks are duplicates where their IoU is at least `same_body_iou`. They are duplicates too where the larger
+    contains `contained_share` of the smaller, and the smaller has more than `contained_area_ratio` of the larger's
+    area. Of equal scores the larger mask is kept, then the earlier one. Pixels are compared only where boxes and areas
+    do not decide.
     """
     best_first = sorted(range(len(instances)), key=lambda i: (-instances[i].score, -instances[i].area_px, i))
     kept = _first_of_each(best_first, lambda i, j: _are_duplicates(instances[i], instances[j], settings))
@@ -27,7 +29,7 @@ def merge_duplicates(instances: Sequence[F], settings: DeduplicationSettings = D
 
 
 def _first_of_each(best_first: Sequence[int], are_same: Callable[[int, int], bool]) -> list[int]:
-    """The first of each set of duplicates, as rising numbers."""
+    """The first of each set of duplicates, as ascending indices."""
     kept: list[int] = []
     for candidate in best_first:
         if not any(are_same(candidate, other) for other in kept):
@@ -36,6 +38,7 @@ def _first_of_each(best_first: Sequence[int], are_same: Callable[[int, int], boo
 
 
 def _are_duplicates(one: Found, other: Found, settings: DeduplicationSettings) -> bool:
+    """Whether two visible masks are duplicates; see `merge_duplicates`."""
     smaller, larger = sorted((one.area_px, other.area_px))
 
     def judge(shared_px: int) -> bool:
@@ -43,14 +46,14 @@ def _are_duplicates(one: Found, other: Found, settings: DeduplicationSettings) -
         return contained or shared_px >= settings.same_body_iou * (smaller + larger - shared_px)
 
     x0, y0, x1, y1 = _common_box(one, other)
-    # No more pixels than this can be shared; when that is not enough, the masks need not be read.
+    # an upper bound of the shared pixels: where it is too low, the masks need not be compared
     if not judge(min(smaller, (x1 - x0) * (y1 - y0))):
         return False
     return judge(_shared_px(one, other))
 
 
 def _shared_px(one: Found, other: Found) -> int:
-    """Pixels that both visible masks share."""
+    """Pixels of both visible masks."""
     x0, y0, x1, y1 = _common_box(one, other)
     if x0 == x1 or y0 == y1:
         return 0
@@ -58,19 +61,19 @@ def _shared_px(one: Found, other: Found) -> int:
 
 
 def _common_box(one: Found, other: Found) -> tuple[int, int, int, int]:
-    """What both boxes hold, without width or height where that is nothing."""
+    """The intersection of both boxes, without width or height where it is empty."""
     x0, y0 = (max(one.box_xyxy[i], other.box_xyxy[i]) for i in (0, 1))
     x1, y1 = (min(one.box_xyxy[i], other.box_xyxy[i]) for i in (2, 3))
     return x0, y0, max(x0, x1), max(y0, y1)
 
 
 class Completed(Found, Protocol):
-    """A completed person: `Found`, and the amodal mask, (h, w) bool in `region` of the photo."""
+    """A completed person: `Found`, and the amodal mask, (h, w) bool in `region` of the image."""
 
     @property
     def region(self) -> Region: ...
     @property
-    def amodal(self) -> np.ndarray: ...
+    def amodal(self) -> Mask: ...
 
 
 B = TypeVar("B", bound=Completed)
@@ -78,32 +81,41 @@ P = TypeVar("P")
 
 
 def merge_same_bodies(bodies: Sequence[B], settings: DeduplicationSettings = DeduplicationSettings()) -> list[B]:
-    """Non-maximum suppression of amodal masks, with an IoU of at least `same_body_iou`; the order given is kept.
+    """Non-maximum suppression of amodal masks at an IoU of `same_body_iou`; the order is unchanged.
 
-    Two boxes around parts of one person give visible masks that have little in common, and one body behind them.
+    Two boxes around parts of one person give visible masks with little overlap, and one amodal mask.
     """
     best_first, iou = sorted(range(len(bodies)), key=lambda i: (-bodies[i].score, i)), settings.same_body_iou
     return [bodies[i] for i in _first_of_each(best_first, lambda i, j: _coincide(bodies[i], bodies[j], iou))]
 
 
 def _coincide(one: Completed, other: Completed, iou: float) -> bool:
+    """Whether two amodal masks have at least this IoU."""
     common = one.region.intersect(other.region)
     if common.is_empty:
         return False
     mine, theirs = (body.amodal[common.counted_from(body.region).slices] for body in (one, other))
     shared = np.count_nonzero(mine & theirs)
-    return shared >= iou * (np.count_nonzero(one.amodal) + np.count_nonzero(other.amodal) - shared)
+    union = np.count_nonzero(one.amodal) + np.count_nonzero(other.amodal) - shared
+    return bool(shared >= iou * union)
 
 
 def split_merged(
     found: Sequence[tuple[P, B]], residual_of: Callable[[P, B], B | None],
     settings: DeduplicationSettings = DeduplicationSettings(),
 ) -> list[B]:  # fmt: skip
-    """The bodies by descending score; one with a lower-scoring duplicate becomes the residual person of its box.
+    """Split merged detections: a body with a lower-scoring duplicate is replaced by the residual person of its box.
 
-    Of two people who cross, the box of one may give the mask of the other, or of both; one of them would then be
-    dropped as a duplicate. found: each body with its prompt; residual_of: the other person of a prompt's box beside
-    one who is known, or None. Without a residual person the body stays as it is: the two may be one person.
+    Where two people cross, the box of one may give the mask of the other, or of both. One of them would then be dropped
+    as a duplicate. Without a residual person the body stays unchanged: the two detections may be one person.
+
+    Args:
+        found: each body with its prompt.
+        residual_of: the other person in a prompt's box beside a known body, or None.
+        settings: thresholds.
+
+    Returns:
+        The bodies by descending score.
     """
     kept: list[tuple[P, B]] = []
     for prompt, body in sorted(found, key=lambda one: -one[1].score):
@@ -118,6 +130,7 @@ def split_merged(
 
 
 def _are_one(one: Completed, other: Completed, settings: DeduplicationSettings) -> bool:
+    """Whether two bodies are duplicates by their visible or amodal masks."""
     return _are_duplicates(one, other, settings) or _coincide(one, other, settings.same_body_iou)
 
 

@@ -1,7 +1,7 @@
 """People found by an instance segmentation model of Hugging Face transformers. Needs the extra [segment].
 
-Any Mask2Former, MaskFormer or OneFormer that knows the class "person" will do, from a folder that `save_pretrained`
-wrote or by its name in the user's cache or on the hub. torchvision is not needed and never used.
+Any Mask2Former, MaskFormer or OneFormer with a class "person" works: from a folder that `save_pretrained` wrote, or by
+its name in the local cache or on the hub. torchvision is never used.
 """
 
 from __future__ import annotations
@@ -9,20 +9,21 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 from deocclude.errors import DeoccludeError, DeviceError, InputError, MissingExtraError, UsageError, kind_of
+from deocclude.imaging.arrays import ImageU8, Mask
 from deocclude.io.huggingface import check_complete, choose_device, quiet, read_config, reading, reason, source_of
 from deocclude.people.instances import Instance
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Kinds of models, and what their `post_process_instance_segmentation` must be told. OneFormer has one map in which each
-# pixel is one instance's; the others can give a mask an instance, so that people who overlap keep their pixels.
+# Kinds of models and options of their `post_process_instance_segmentation`. OneFormer gives one map of instance ids;
+# the others can give a mask for each instance, so that overlapping people keep their pixels.
 _POST_PROCESS: dict[str, dict[str, Any]] = {
     "mask2former": {"return_binary_maps": True},
     "maskformer": {"return_binary_maps": True},
@@ -33,26 +34,26 @@ _LABELS_SHOWN = 8
 
 
 class HfSegmenter:
-    """A `people.Segmenter`: (H, W, 3) uint8 RGB in, the persons among the instances out, best first.
+    """A `people.Segmenter`: (H, W, 3) uint8 RGB in, the instances of the class person out, by descending score.
 
-    The model is read at the first photo, or by `load`. Threads may share one: photos are worked on one at a time, for
-    torch takes all cores for each, and transformers does not promise models that threads may share.
+    The model is loaded for the first photo, or by `load`. Threads may share a segmenter; it processes one photo at a
+    time, since torch uses all cores for each and transformers does not guarantee thread-safe models.
     """
 
     def __init__(
         self,
         model: str,
-        device: Literal["auto", "cpu", "cuda"] = "auto",
+        device: str = "auto",
         min_score: float = 0.5,
         offline: bool = False,
     ) -> None:
-        """Reads nothing yet.
+        """Store the options; nothing is loaded yet.
 
         Args:
-            model: a local folder, or a name in the user's cache or on the hub.
-            device: "auto" (CUDA when torch sees one, else the CPU), "cpu" or "cuda".
-            min_score: only people of whom the model is as sure, 0 to 1.
-            offline: never use the network: a folder or a model in the cache only.
+            model: a local folder, or a name in the local cache or on the hub.
+            device: "auto" (CUDA where torch offers it, else the CPU), "cpu" or "cuda".
+            min_score: least score of a person, 0 to 1.
+            offline: never use the network: a folder or a cached model only.
         """
         self.model = model
         self.device = device
@@ -62,17 +63,26 @@ class HfSegmenter:
         self._lock = threading.Lock()
 
     def load(self) -> None:
-        """Read the model, unless that is done.
+        """Load the model, unless it is loaded.
 
         Raises:
-            MissingExtraError: torch or transformers is not installed. DeviceError: a device that is not there.
-            WeightsError: a model that is not there or cannot be read. UsageError: one that does not find people.
+            MissingExtraError: torch or transformers is not installed.
+            DeviceError: the device is not available.
+            WeightsError: the model does not exist or cannot be read.
+            UsageError: the model has no class person.
         """
         with self._lock:
             self._open()
 
-    def __call__(self, image: np.ndarray, /) -> list[Instance]:
-        """People in a photo, (H, W, 3) uint8 RGB. Raises what `load` does, and InputError for another array."""
+    def __call__(self, image: ImageU8, /) -> list[Instance]:
+        """Segment the people of a photo.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+
+        Raises:
+            InputError: another array. Otherwise as `load`.
+        """
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
             raise InputError(f"the photo must be a uint8 array, got {kind_of(image)}")
         if image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
@@ -81,7 +91,7 @@ class HfSegmenter:
             opened = self._open()
             try:
                 found = opened.segment(image, self.min_score)
-            except Exception as error:  # code of many models, on many devices
+            except Exception as error:  # models and devices of other packages raise any type
                 raise DeoccludeError(f"model {self.model} failed on this photo: {reason(error)}") from error
         people = []
         for label_id, score, small in found:
@@ -100,7 +110,7 @@ class HfSegmenter:
 
 @dataclass(frozen=True)
 class _Opened:
-    """A model that has been read, on its device."""
+    """A loaded model on its device."""
 
     kind: str  # a key of _POST_PROCESS
     network: Any
@@ -108,45 +118,44 @@ class _Opened:
     device: str
     person_ids: frozenset[int]
 
-    def segment(self, image: np.ndarray, min_score: float) -> list[tuple[int, float, np.ndarray]]:
-        """Instances of every class: label id, score, and an (h, w) bool mask of the network's own size."""
+    def segment(self, image: ImageU8, min_score: float) -> list[tuple[int, float, Mask]]:
+        """Instances of all classes: label id, score, and an (h, w) bool mask at the network's own size."""
         import torch
 
         options = {"task_inputs": ["instance"]} if self.kind == "oneformer" else {}
-        # Said, not guessed: a photo of three rows looks like one whose channels come first.
+        # stated, since a photo of three rows would be taken for channels first
         inputs = self.processor(images=[image], input_data_format="channels_last", return_tensors="pt", **options)
         with torch.inference_mode():
             outputs = self.network(**inputs.to(self.device))
-            # Post-processing mixes them with tensors that it makes on the CPU.
+            # post-processing mixes these with tensors on the CPU
             for name in ("class_queries_logits", "masks_queries_logits"):
                 outputs[name] = outputs[name].cpu()
-            # No target_sizes: at a photo's size, a hundred candidate masks would take gigabytes.
+            # without target_sizes: a hundred candidate masks at a photo's size would take gigabytes
             (result,) = self.processor.post_process_instance_segmentation(
                 outputs, threshold=min_score, **_POST_PROCESS[self.kind]
             )
         return list(_instances(result))
 
 
-def _instances(result: dict[str, Any]) -> Iterator[tuple[int, float, np.ndarray]]:
-    """The instances of one post-processed photo. `segmentation`: (N, h, w) masks, or an (h, w) map of segments' ids."""
+def _instances(result: dict[str, Any]) -> Iterator[tuple[int, float, Mask]]:
+    """The instances of one post-processed photo. `segmentation`: (N, h, w) masks, or an (h, w) map of segment ids."""
     segmentation: Tensor = result["segmentation"]
     for index, segment in enumerate(result["segments_info"]):
         mask = segmentation[index] > 0 if segmentation.ndim == 3 else segmentation == segment["id"]
         yield int(segment["label_id"]), float(segment["score"]), mask.numpy()
 
 
-def _resized(mask: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
-    """An (h, w) bool mask as one of the photo's size, its edge smooth."""
+def _resized(mask: Mask, size_hw: tuple[int, int]) -> Mask:
+    """An (h, w) bool mask, resampled bilinearly to the photo's size."""
     if mask.shape == size_hw:
         return mask
     grey = Image.fromarray(mask.astype(np.uint8) * 255)
-    return np.asarray(grey.resize(size_hw[::-1], Image.Resampling.BILINEAR)) >= 128
-
-
-# --- reading a model -------------------------------------------------------------------------------------------------
+    resized: Mask = np.asarray(grey.resize(size_hw[::-1], Image.Resampling.BILINEAR)) >= 128
+    return resized
 
 
 def _open_model(model: str, device: str, offline: bool) -> _Opened:
+    """Load a model; raises as `HfSegmenter.load`."""
     try:
         import torch
         import transformers
@@ -157,7 +166,7 @@ def _open_model(model: str, device: str, offline: bool) -> _Opened:
     source = source_of(model, offline)
     with quiet():
         config = read_config(model, _POST_PROCESS, offline)
-        # Asked of the config first: weights may be a download of a gigabyte.
+        # checked before the weights are loaded, which may be a download of a gigabyte
         person_ids = _person_ids(model, config)
         with reading(model):
             processor = _read_processor(model, config.model_type, source)
@@ -173,6 +182,7 @@ def _open_model(model: str, device: str, offline: bool) -> _Opened:
 
 
 def _person_ids(model: str, config: Any) -> frozenset[int]:
+    """The label ids of the class person. Raises UsageError where there are none."""
     labels = {int(number): str(label) for number, label in config.id2label.items()}
     ids = frozenset(number for number, label in labels.items() if label.strip().lower() == "person")
     if not ids:
@@ -182,13 +192,14 @@ def _person_ids(model: str, config: Any) -> frozenset[int]:
 
 
 def _read_processor(model: str, kind: str, source: dict[str, Any]) -> Any:
-    """What turns photos into the network's input and its output into instances; the variant without torchvision."""
+    """The model's pre- and post-processing, in the variant without torchvision."""
     import transformers
 
-    if kind == "oneformer":  # it reads its task as well, so it has a tokenizer
-        # Its list of class names is of no use here; "" keeps it from being fetched, local_files_only would not.
-        return transformers.AutoProcessor.from_pretrained(model, backend="pil", class_info_file="", **source)
-    # Not AutoImageProcessor: transformers 5.12 refuses it where torchvision is not installed.
+    if kind == "oneformer":  # its input includes a task text, so it has a tokenizer
+        # An empty class_info_file avoids the download of class names, which local_files_only does not prevent.
+        auto: Any = transformers.AutoProcessor  # its from_pretrained has no annotations
+        return auto.from_pretrained(model, backend="pil", class_info_file="", **source)
+    # AutoImageProcessor of transformers 5.12 requires torchvision
     classes = {
         "mask2former": transformers.Mask2FormerImageProcessorPil,
         "maskformer": transformers.MaskFormerImageProcessorPil,

@@ -1,7 +1,6 @@
-"""Who is in the photo: instances from a segmenter, which of them are meant, and in which order.
+"""Instances: people found by a segmenter or a detector.
 
-People are numbered from 1, left to right. Masks are (H, W) bool of the upright photo's size and mark what is seen of
-a person; rough ones are fine.
+Masks are (H, W) bool of the upright image's size and mark the visible part of a person; rough masks are accepted.
 """
 
 from __future__ import annotations
@@ -14,39 +13,40 @@ from typing import Any, Protocol
 import numpy as np
 
 from deocclude.errors import InputError, kind_of, shown
+from deocclude.imaging.arrays import ImageU8, Mask
 from deocclude.imaging.boxes import mask_to_box_xyxy
 from deocclude.imaging.masks import check_mask
 
 
 class Found(Protocol):
-    """Somebody found in a photo: what is asked of them to sort them, to tell them apart and to choose."""
+    """A person found in an image: everything needed to sort, deduplicate and select people."""
 
     @property
     def score(self) -> float:
-        """0 to 1: how sure the finder is."""
+        """Confidence, 0 to 1."""
         ...
 
     @property
     def box_xyxy(self) -> tuple[int, int, int, int]:
-        """Around what is seen, in pixels of the photo, end excluded."""
+        """The box around the visible part, in image pixels, end excluded."""
         ...
 
     @property
     def area_px(self) -> int:
-        """How many pixels are seen."""
+        """Number of visible pixels."""
         ...
 
-    def visible_in(self, x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
-        """(y1 - y0, x1 - x0) bool: what is seen in a part of `box_xyxy`."""
+    def visible_in(self, x0: int, y0: int, x1: int, y1: int) -> Mask:
+        """(y1 - y0, x1 - x0) bool: the visible mask in a part of `box_xyxy`."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class Instance:
-    """One person found in a photo. Raises InputError for a mask or a score that breaks what is said here."""
+    """One person found by a segmenter."""
 
-    mask: np.ndarray = field(repr=False)  # (H, W) bool, at least one True; held as a read-only view, not copied
-    score: float = 1.0  # 0 to 1: how sure the finder is
+    mask: Mask = field(repr=False)  # (H, W) bool, at least one True; held as a read-only view, not copied
+    score: float = 1.0  # 0 to 1: confidence of the segmenter
     box_xyxy: tuple[int, int, int, int] = field(init=False)  # around the mask, in pixels, end excluded
 
     def __post_init__(self) -> None:
@@ -58,7 +58,7 @@ class Instance:
             score = float(self.score)
         except (TypeError, ValueError, OverflowError) as error:
             raise InputError(f"an instance's score must be a number from 0 to 1, got {shown(self.score)}") from error
-        if not 0 <= score <= 1:  # false for NaN too
+        if not 0 <= score <= 1:  # False for NaN too
             raise InputError(f"an instance's score must be a number from 0 to 1, got {score:g}")
         view = self.mask.view()
         view.flags.writeable = False
@@ -68,27 +68,39 @@ class Instance:
 
     @cached_property
     def area_px(self) -> int:
-        """How many pixels the mask has."""
+        """Number of pixels of the mask."""
         return int(np.count_nonzero(self.visible_in(*self.box_xyxy)))
 
-    def visible_in(self, x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
+    def visible_in(self, x0: int, y0: int, x1: int, y1: int) -> Mask:
         """(y1 - y0, x1 - x0) bool: the mask in that window."""
         return self.mask[y0:y1, x0:x1]
 
 
 class Segmenter(Protocol):
-    """Finds people in a photo. Any callable will do: what it returns goes through `as_instances`."""
+    """Finds people in an image. Any callable works: `as_instances` checks what it returns."""
 
-    def __call__(self, image: np.ndarray, /) -> Sequence[Instance]:
-        """`image`: (H, W, 3) uint8 RGB. Returns one instance a person, in any order, masks of the image's size."""
+    def __call__(self, image: ImageU8, /) -> Sequence[Instance]:
+        """Segment the people of an image.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+
+        Returns:
+            One instance for each person, in any order; masks have the image's size.
+        """
         ...
 
 
 def as_instances(found: Any, size_hw: tuple[int, int]) -> list[Instance]:
-    """What a segmenter found, as instances in the order given; one whose mask has no pixel is left out.
+    """Convert the return value of a segmenter to instances, in the given order. Empty masks are left out.
 
-    `found`: a list of `Instance`, (mask, score) pairs or bare masks (score 1), or an (N, H, W) array of masks. A mask
-    is (H, W) bool or 0/255 (or 0/1) uint8. Raises InputError for anything else, saying which entry is wrong.
+    Args:
+        found: a list of `Instance`, (mask, score) pairs or bare masks (score 1), or an (N, H, W) array of masks. A mask
+            is (H, W) bool, or uint8 with the values 0 and 255 (or 0 and 1).
+        size_hw: the image's size.
+
+    Raises:
+        InputError: any other value; the message says which entry is wrong.
     """
     if isinstance(found, np.ndarray) and found.ndim == 2:
         raise InputError("a segmenter must return a list with one entry a person, got a single mask: put it in a list")
@@ -112,6 +124,3 @@ def as_instances(found: Any, size_hw: tuple[int, int]) -> list[Instance]:
         except InputError as error:
             raise InputError(f"instance {number}: {error}") from error
     return instances
-
-
-# --- which of them, in which order -----------------------------------------------------------------------------------

@@ -1,45 +1,65 @@
-"""Prompts: what is known of a person before the networks run, a mask or a box; those of a user are checked here."""
+"""Prompts: what is known of a person before the networks run, a mask or a box. User prompts are checked here."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from deocclude.errors import InputError
+from deocclude.imaging.arrays import Mask
 from deocclude.imaging.boxes import BoxXyxy, box_iou, box_to_mask
 from deocclude.imaging.masks import check_mask
 
-# A detector rounds a box past the edge of the image; more than this is a box of another image.
+# Detectors may round a box past the image border; a box further outside belongs to another image.
 _BOX_SLACK_PX = 1.0
 
 
 @dataclass(frozen=True, eq=False)
 class Prompt:
-    """A rough visible mask, or a box, whose mask is made when needed: many people then take little memory."""
+    """A rough visible mask, or a box, whose mask is drawn when needed: many people then take little memory."""
 
-    area: np.ndarray | BoxXyxy = field(repr=False)  # (H, W) bool, or (x0, y0, x1, y1) in pixels
-    score: float = 1.0  # 0 to 1: of the detector or segmenter; 1 for a user's prompt
-    doubtful: bool = False  # a detection: it may hold nobody
-    least_score: float = 0.0  # of a body, times stage 1's score; with less it is dropped
+    area: Mask | BoxXyxy = field(repr=False)  # (H, W) bool, or (x0, y0, x1, y1) in pixels
+    score: float = 1.0  # 0 to 1: of the detector or segmenter; 1 for a user prompt
+    doubtful: bool = False  # a detection: it may be a false positive
+    least_score: float = 0.0  # of this score times stage 1's; a body with less is dropped
 
-    def mask(self, size_hw: tuple[int, int]) -> np.ndarray:
+    def mask(self, size_hw: tuple[int, int]) -> Mask:
         """(H, W) bool: the rough mask, or the filled box."""
         return self.area if isinstance(self.area, np.ndarray) else box_to_mask(self.area, size_hw)
 
 
 def in_crowded_boxes(prompts: Sequence[Prompt], min_iou: float) -> list[bool]:
-    """For each prompt whether it is a box that another box overlaps, by an IoU of `min_iou` or more."""
+    """For each prompt whether it is a box that another box overlaps.
+
+    Args:
+        prompts: all prompts of the image.
+        min_iou: least IoU of an overlap.
+    """
     edges = [prompt.area if isinstance(prompt.area, tuple) else (0.0,) * 4 for prompt in prompts]
     boxes = np.array(edges, np.float32).reshape(-1, 4)
     overlap = box_iou(boxes, boxes)
     np.fill_diagonal(overlap, 0.0)
-    return (overlap >= min_iou).any(1).tolist()
+    crowded: Mask = overlap >= min_iou
+    return [bool(row.any()) for row in crowded]
 
 
-def check_prompt(mask: np.ndarray, size_hw: tuple[int, int], name: str) -> np.ndarray:
-    """A mask as (H, W) bool. Raises InputError unless it is bool or 0/255 (or 0/1) uint8, of that size, not empty."""
+def check_prompt(mask: Mask, size_hw: tuple[int, int], name: str) -> Mask:
+    """Check a user's mask and convert it to bool.
+
+    Args:
+        mask: (H, W) bool, or uint8 with the values 0 and 255 (or 0 and 1).
+        size_hw: the image's size.
+        name: how error messages call this mask.
+
+    Returns:
+        (H, W) bool.
+
+    Raises:
+        InputError: another type or size, other values, or an empty mask.
+    """
     mask = check_mask(mask, size_hw, name)
     if not mask.any():
         raise InputError(f"{name} is empty: it must mark at least one pixel of the person")
@@ -47,15 +67,27 @@ def check_prompt(mask: np.ndarray, size_hw: tuple[int, int], name: str) -> np.nd
 
 
 def check_box(box_xyxy: BoxXyxy, size_hw: tuple[int, int], name: str) -> BoxXyxy:
-    """The box as four floats. Raises InputError for a box that is inverted or not in the photo."""
+    """Check a user's box.
+
+    Args:
+        box_xyxy: four numbers in pixels.
+        size_hw: the image's size.
+        name: how error messages call this box.
+
+    Returns:
+        The box as four floats.
+
+    Raises:
+        InputError: the box is inverted, outside the image, or holds no pixel's centre.
+    """
     try:
-        box = tuple(float(edge) for edge in box_xyxy)
+        edges = [float(edge) for edge in box_xyxy]
     except (TypeError, ValueError) as error:
         raise InputError(f"{name} must be four numbers (x0, y0, x1, y1), got {box_xyxy!r}") from error
-    if len(box) != 4 or not all(np.isfinite(box)):
+    if len(edges) != 4 or not all(np.isfinite(edges)):
         raise InputError(f"{name} must be four finite numbers (x0, y0, x1, y1), got {box_xyxy!r}")
-    shown = ", ".join(f"{edge:g}" for edge in box)
-    x0, y0, x1, y1 = box
+    shown = ", ".join(f"{edge:g}" for edge in edges)
+    x0, y0, x1, y1 = box = (edges[0], edges[1], edges[2], edges[3])
     if x0 >= x1 or y0 >= y1:
         raise InputError(f"{name} must have x0 < x1 and y0 < y1, got ({shown})")
     height, width = size_hw
@@ -67,16 +99,32 @@ def check_box(box_xyxy: BoxXyxy, size_hw: tuple[int, int], name: str) -> BoxXyxy
 
 
 def checked_prompts(
-    size_hw: tuple[int, int], masks: Sequence[np.ndarray] | None, boxes_xyxy: Sequence[BoxXyxy] | None
+    size_hw: tuple[int, int], masks: Sequence[Mask] | None, boxes_xyxy: Sequence[BoxXyxy] | None
 ) -> list[Prompt]:
-    """User prompts, masks first, then boxes. Raises InputError naming the one that cannot be used."""
+    """Check a user's prompts.
+
+    Args:
+        size_hw: the image's size.
+        masks: visible masks.
+        boxes_xyxy: boxes in pixels.
+
+    Returns:
+        Masks first, then boxes.
+
+    Raises:
+        InputError: a prompt cannot be used; the message names it.
+    """
     drawn = [check_prompt(mask, size_hw, f"mask {i}") for i, mask in enumerate(as_list(masks, "masks"), start=1)]
     boxes = [check_box(box, size_hw, f"box {i}") for i, box in enumerate(as_list(boxes_xyxy, "boxes_xyxy"), start=1)]
-    return [Prompt(area) for area in (*drawn, *boxes)]
+    return [*(Prompt(mask) for mask in drawn), *(Prompt(box) for box in boxes)]
 
 
-def as_list(prompts: Sequence | None, name: str) -> list:
-    """Prompts as a list; a single mask or box in place of a list is a slip that deserves a clear word."""
+def as_list(prompts: Sequence[Any] | None, name: str) -> list[Any]:
+    """Prompts as a list.
+
+    Raises:
+        InputError: a single mask or box instead of a list.
+    """
     if prompts is None:
         return []
     try:

@@ -1,4 +1,4 @@
-"""What is asked of one image: prompts or people to be found, which of them, and how far they are completed."""
+"""The request for one image: prompts or detection, which people, and how far they are completed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from deocclude.errors import UsageError
+from deocclude.imaging.arrays import Mask
 from deocclude.imaging.boxes import BoxXyxy
 from deocclude.imaging.truncation import check_uncrop
 from deocclude.inference.occlusion_probability import Complete, check_complete
@@ -17,9 +18,9 @@ from deocclude.people.instances import Segmenter
 
 @dataclass(frozen=True)
 class Request:
-    """The options of a call of the Deoccluder, checked as far as they can be without the image."""
+    """The options of a call of the Deoccluder, checked as far as possible without the image."""
 
-    masks: Sequence[np.ndarray] | None
+    masks: Sequence[Mask] | None
     boxes_xyxy: Sequence[BoxXyxy] | None
     segmenter: Segmenter | None
     choice: Choice
@@ -30,15 +31,19 @@ class Request:
 
     @property
     def is_prompted(self) -> bool:
-        """Whether the user points at the people; else they are to be found."""
+        """Whether the user gave prompts; otherwise people are detected."""
         return self.masks is not None or self.boxes_xyxy is not None
 
     @classmethod
     def of(
-        cls, masks: Sequence[np.ndarray] | None, boxes_xyxy: Sequence[BoxXyxy] | None, *, segmenter: Segmenter | None,
+        cls, masks: Sequence[Mask] | None, boxes_xyxy: Sequence[BoxXyxy] | None, *, segmenter: Segmenter | None,
         person: str, min_score: float | None, min_height_px: float, complete: str, uncrop: bool,
     ) -> Request:  # fmt: skip
-        """The request of the call's own arguments. Raises UsageError for an option that is wrong or does not fit."""
+        """The request of a call's arguments; `Deoccluder.__call__` describes them.
+
+        Raises:
+            UsageError: an option has an invalid value, or two options exclude each other.
+        """
         request = cls(
             masks, boxes_xyxy, segmenter, Choice.parse(person), min_score, min_height_px, check_complete(complete),
             uncrop,
@@ -48,7 +53,7 @@ class Request:
         return request
 
     def _check_finding(self) -> None:
-        """Raises UsageError for options of finding people that are wrong, or that come with prompts."""
+        """Check the options of detection. Raises UsageError where one is invalid or comes with prompts."""
         for name, value, top in (("min_score", self.min_score, 1.0), ("min_height_px", self.min_height_px, np.inf)):
             number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
             if value is not None and not (number and 0 <= value <= top):
@@ -59,12 +64,16 @@ class Request:
         asked = self.min_score is not None or self.min_height_px or self.segmenter is not None
         if self.is_prompted and (self.choice.how != "all" or asked):
             raise UsageError(
-                "person, min_score, min_height_px and segmenter are for people who are found: "
+                "person, min_score, min_height_px and segmenter select among detected people: "
                 "give them or masks and boxes, not both"
             )
 
 
 def check_segmenter(segmenter: Segmenter | None) -> None:
-    """Raises UsageError for what is no function."""
+    """Check that a segmenter can be called.
+
+    Raises:
+        UsageError: it is not callable.
+    """
     if segmenter is not None and not callable(segmenter):
         raise UsageError(f"a segmenter is a function of an image, got {type(segmenter).__name__}")

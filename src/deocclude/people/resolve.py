@@ -1,7 +1,7 @@
-"""From prompts to people: each prompt is completed, and what overlaps becomes one body a person.
+"""From prompts to people: each prompt is completed, and overlaps are resolved until each person has one body.
 
-Three rules, in this order: merged detections are split, duplicates are dropped, and every pixel that two visible masks
-share is given to one of them.
+Three steps, in this order: merged detections are split, duplicates are dropped, and each pixel of two visible masks is
+assigned to one of them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from deocclude.errors import NoPersonError
+from deocclude.imaging.arrays import ImageU8
 from deocclude.imaging.boxes import box_iou
 from deocclude.imaging.depth_order import resolve_overlaps
 from deocclude.inference.body import Body
@@ -23,12 +24,24 @@ from deocclude.people.prompts import Prompt
 
 
 def complete_prompt(
-    complete: MaskCompletion, photo: np.ndarray, prompt: Prompt, settings: InferenceSettings, *, is_user_prompt: bool,
+    complete: MaskCompletion, photo: ImageU8, prompt: Prompt, settings: InferenceSettings, *, is_user_prompt: bool,
     crowded: bool,
 ) -> Body | None:  # fmt: skip
-    """The body of one prompt; None for a detection that holds no person, or whose score is too low.
+    """The body of one prompt.
 
-    photo: (H, W, 3) uint8 RGB; crowded: another prompt's box overlaps. Raises NoPersonError for a user's prompt alone.
+    Args:
+        complete: stage 1.
+        photo: (H, W, 3) uint8 RGB.
+        prompt: the prompt.
+        settings: tuned numbers.
+        is_user_prompt: the user's prompt, not a detection.
+        crowded: another prompt's box overlaps this one.
+
+    Returns:
+        None for a detection without a person, or with too low a score.
+
+    Raises:
+        NoPersonError: a user prompt without a person.
     """
     try:
         body = complete(photo, prompt.mask(photo.shape[:2]), crowded=crowded)
@@ -40,13 +53,21 @@ def complete_prompt(
 
 
 def resolve(
-    complete: MaskCompletion, photo: np.ndarray, found: Sequence[tuple[Prompt, Body]], settings: InferenceSettings,
+    complete: MaskCompletion, photo: ImageU8, found: Sequence[tuple[Prompt, Body]], settings: InferenceSettings,
     *, are_user_prompts: bool,
 ) -> list[Body]:  # fmt: skip
-    """One body a person, visible masks disjoint. Detected people are ordered from left to right.
+    """One body for each person, with disjoint visible masks.
 
-    A user's prompts keep their order, and two of them may mark one person: nobody is split or merged then. The masks
-    of a segmenter keep people apart already; two boxes may end in the mask of one person.
+    Detected people are sorted from left to right. User prompts keep their order and are neither split nor merged: two
+    of them may mark one person. The masks of a segmenter are distinct already; two boxes may give the mask of one
+    person.
+
+    Args:
+        complete: stage 1.
+        photo: (H, W, 3) uint8 RGB.
+        found: each prompt with its body.
+        settings: tuned numbers.
+        are_user_prompts: user prompts, not detections.
     """
     bodies = [body for _, body in found]
     if not are_user_prompts:
@@ -62,9 +83,9 @@ def resolve(
 
 
 def _residual_of(
-    complete: MaskCompletion, photo: np.ndarray, settings: InferenceSettings
+    complete: MaskCompletion, photo: ImageU8, settings: InferenceSettings
 ) -> Callable[[Prompt, Body], Body | None]:
-    """A function that finds the person in a box beside one who is known; None where nobody fills the box."""
+    """A function that completes the residual person of a prompt's box beside a known body, or returns None."""
 
     def residual_of(prompt: Prompt, known: Body) -> Body | None:
         try:
@@ -74,15 +95,16 @@ def _residual_of(
         body = None if body is None else _scored(body, prompt, settings, certain=False)
         if body is None:
             return None
-        (filled,) = box_iou(*np.array([[prompt.area], [body.box_xyxy]], np.float32)).ravel()
-        # the legs, say, of a person whose upper body is known fill less of it
+        box, filled_box = np.array([[prompt.area], [body.box_xyxy]], np.float32)
+        (filled,) = box_iou(box, filled_box).ravel()
+        # the legs of a person whose upper body is known fill less of the box
         return body if filled >= settings.deduplication.min_residual_box_iou else None
 
     return residual_of
 
 
 def _scored(body: Body, prompt: Prompt, settings: InferenceSettings, *, certain: bool) -> Body | None:
-    """The body with the product of its score and the prompt's; None, unless `certain`, where that is too low."""
+    """The body with its score times the prompt's; None, unless `certain`, where that is too low."""
     score = body.score * prompt.score
     unlikely = prompt.doubtful and body.score < settings.detector.min_visible_probability
     if not certain and (unlikely or score < prompt.least_score or not body.area_px):
