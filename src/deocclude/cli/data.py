@@ -167,7 +167,7 @@ def build(
 ) -> None:
     """Earlier name of two commands: with DATASET `data build-trainset`, without it `data build-evalset`."""
     if source is not None:
-        # An option that is not given is None, which tells a default from a request.
+        # An option that is not given is None, which separates defaults from requests.
         eval_only = {"--data": root, "--people": people, "--seed": seed}
         eval_only["--unoccluded" if unoccluded else "--no-unoccluded"] = unoccluded
         _refuse(eval_only, f"is for evaluation sets: leave it out, or leave out {source}")

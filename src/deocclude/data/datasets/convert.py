@@ -114,13 +114,18 @@ def plan_conversion(
 ) -> Conversion:
     """Plan a conversion. Reads little of the source, and writes nothing.
 
-    target: a file with the format's suffix, or a folder for a file of the format's own name. images: the photos'
-    folder, for formats that are a JSON file. source_format: guessed when None.
+    Args:
+        source: a dataset's folder or file.
+        target: a file with the format's suffix, or a folder for a file of the format's default name.
+        source_format: the format's name, or None to recognise it.
+        target_format: the format's name.
+        images: the photos' folder, for formats that are a JSON file; None to search for it.
+        overwrite: whether an existing file is replaced.
 
     Raises:
-        InputError: the source is not there.
-        UsageError: an unknown format, one that cannot be told, a target of another format's suffix, one that is there
-            without `overwrite` or is the source itself, or `images` where the format knows them.
+        InputError: the source or the photos' folder does not exist.
+        UsageError: a format is unknown or cannot be recognised; the target has another format's suffix, is the source
+            itself, or exists without `overwrite`; or `images` is given for a format that contains its photos.
     """
     reads, writes = reader(source_format, source), writer(target_format)
     if images is not None and not reads.takes_images:

@@ -76,17 +76,17 @@ def show_page(
 
 def _image_of_photo(photo: PhotoRecord) -> PageImage:
     pixels = load_image(read_bytes(photo.image))
-    everyone = np.zeros(pixels.shape[:2], bool)
+    people_mask = np.zeros(pixels.shape[:2], bool)
     for person in photo.people:
         mask = person.visible.mask()
-        if mask.shape != everyone.shape:
-            raise InputError(f"{photo.image}: its record says {photo.size_hw} (HxW), the photo is {everyone.shape}")
-        everyone |= mask
+        if mask.shape != people_mask.shape:
+            raise InputError(f"{photo.image}: its record says {photo.size_hw} (HxW), the photo is {people_mask.shape}")
+        people_mask |= mask
     crowds = sum(person.iscrowd for person in photo.people)
     people = len(photo.people) - crowds
     facts = [f"{people} people", f"{crowds} crowds" if crowds else None, photo.split, photo.licence or "no licence"]
     title = " · ".join([f"{photo.source}/{photo.id}", *(fact for fact in facts if fact)])
-    return PageImage(title, outlined(*shrunk(pixels, everyone, _PICTURE_PX)))
+    return PageImage(title, outlined(*shrunk(pixels, people_mask, _PICTURE_PX)))
 
 
 def _images_of_rows(rows: ShardedRows, skip: int, limit: int) -> Iterator[PageImage]:

@@ -143,7 +143,7 @@ class SampleStream:
             synthesis: how scenes are composed.
             crop: how crops and initial masks are drawn.
             seed: seed of all batches.
-            real: people of real photos, of whom only the visible mask is known.
+            real: people of real photos, with known visible masks only.
             p_real: fraction of samples from `real`, 0 to 1.
             truth: whether samples include the unoccluded scene, which takes a tenth of the drawing time.
         """

@@ -106,8 +106,8 @@ def read_folder_people(folder: Path, is_in_split: Callable[[int], bool]) -> Fold
     for number, photo in enumerate(image_masks.read(folder)):
         if not is_in_split(number):
             continue
-        everyone = candidates(photo)
-        for one in everyone:
+        found = candidates(photo)
+        for one in found:
             failed = failed_rules(one, rules, limits)
             whole = is_inside(one, limits)
             person = MaskedPerson(f"folder/{photo.id}/{one.person.id}", photo.image, one.person.visible, whole)
@@ -117,6 +117,6 @@ def read_folder_people(folder: Path, is_in_split: Callable[[int], bool]) -> Fold
                 occluders.append(person)
             for rule in failed:
                 refused[rule] += 1
-        if free_region(photo.size_hw, (one.mask for one in everyone)) is not None:
-            backgrounds.append((photo.image, tuple(one.person.visible for one in everyone)))
+        if free_region(photo.size_hw, (one.mask for one in found)) is not None:
+            backgrounds.append((photo.image, tuple(one.person.visible for one in found)))
     return FolderPeople(tuple(people), tuple(occluders), tuple(backgrounds), refused)

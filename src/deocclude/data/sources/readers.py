@@ -21,7 +21,7 @@ from deocclude.data.sources.layers import Layer, PersonPhoto, feather_alpha
 from deocclude.errors import InputError
 
 # Photos of mixed_people whose single mask holds several touching people. A network that learns from them merges people.
-# Found by visual inspection; no measure of the masks tells them apart.
+# Found by visual inspection; no measure of the masks separates them.
 _GROUPS = {
     "full": (194, 195, 201, 239, 273),
     "upper": (

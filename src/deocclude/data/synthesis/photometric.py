@@ -29,7 +29,7 @@ def photometric(images: list[np.ndarray], rng: Rng) -> list[np.ndarray]:
 def camera(images: list[np.ndarray], rng: Rng) -> list[np.ndarray]:
     """The same blur, noise and JPEG artefacts, each now and then, on every (H, W, 3) uint8 image of the list.
 
-    Hides the seams that pasting leaves. What is behind an occluder goes through the same camera as what is in front.
+    It conceals the seams of pasting. Photo and ground truth get the same augmentation.
     """
     if rng.random() < 0.25:
         sigma = rng.uniform(0.4, 1.1)
