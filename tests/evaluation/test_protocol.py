@@ -407,7 +407,7 @@ def test_body_parts_inside_the_hidden_region_by_hand(tmp_path: Path) -> None:
         "by_part": {"leg": {"iou": 0.6, "share": 0.625}, "footwear": {"iou": 1.0, "share": 0.375}},
     }
     text = to_markdown(summary)
-    assert "| leg             | 62.5 %               | 0.600 |" in text and "Over 1 pictures of 1 people" in text
+    assert "| leg             | 62.5 %                 | 0.600 |" in text and "Over 1 pictures of 1 people" in text
     assert summarise(evaluate(eval_set, Oracle(eval_set), content=False))["parts"] is None, "no parts predicted"
 
 

@@ -220,7 +220,7 @@ def test_people_known_in_part_are_for_stage_1_and_terms_that_can_leave_the_rest_
         features = "mask.parsing_weights=" + str(load_config(write_config()).content.parsing_weights)
         with pytest.raises(ConfigError, match=f"{term} needs the amodal truth"):
             MaskStage(load_config(write_config(), ["mask.data.p_real=0.1", override, features]))
-    with pytest.raises(ConfigError, match=r"data\.p_real is for stage 1 alone"):
+    with pytest.raises(ConfigError, match=r"data\.p_real is for stage 1 only"):
         ContentStage(load_config(write_config(), ["data.p_real=0.1"]))
 
 

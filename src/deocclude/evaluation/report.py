@@ -76,7 +76,7 @@ PROTOCOL = {
         "of contrast, not its correctness, and is not a goal."
     ),
     "blurred_recovery": (
-        "The method's own recovery from true masks, blurred inside the occluded region by a Gaussian of 4 px "
+        "The method's own recovery from the true outlines, blurred inside the occluded region by a Gaussian of 4 px "
         "of the working crop, from the body alone. A measure that does not get worse by it rewards blur."
     ),
     "body_parts": (
