@@ -45,7 +45,7 @@ def to_body(
     """
     score_map = prediction.visible
     if not (prediction.visible >= 0.5).any():
-        # The network finds nobody, but the user marked a person: the given mask is kept, with the network's low score.
+        # The network finds no person, but the user marked one: the given mask is kept, with the network's low score.
         certain = np.where(prediction.initial, np.float32(1), np.float32(0))
         prediction = replace(prediction, visible=certain, amodal=np.maximum(prediction.amodal, certain))
     masks = _clean(prediction, recovery_px, settings)
