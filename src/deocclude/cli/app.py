@@ -70,6 +70,7 @@ class LazyVerb(TyperCommand):
     """A verb that knows its one-line help; its module is imported when it is called."""
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        """Import the verb's module and hand over to its own command."""
         module = importlib.import_module(f"deocclude.cli.{self.name}")
         return _as_command(module.app, str(self.name)).make_context(info_name, args, parent=parent, **extra)
 
@@ -78,14 +79,17 @@ class VerbGroup(TyperGroup):
     """The verbs in the order of `VERBS`; errors become exit codes here and nowhere else."""
 
     def list_commands(self, ctx: Any) -> list[str]:
+        """The verbs in the order of the help."""
         return list(VERBS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """A verb, without importing its module."""
         if cmd_name not in VERBS:
             return None
         return LazyVerb(name=cmd_name, help=VERBS[cmd_name], add_help_option=False)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The verb of the arguments; an unknown one fails with a suggestion."""
         if args and args[0] not in VERBS and not args[0].startswith("-"):
             from difflib import get_close_matches
 
@@ -95,6 +99,7 @@ class VerbGroup(TyperGroup):
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
+        """Run a verb and turn its errors into exit codes."""
         from deocclude.errors import DeoccludeError, MissingExtraError
 
         try:

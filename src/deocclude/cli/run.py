@@ -33,6 +33,48 @@ if TYPE_CHECKING:
     from deocclude.pipeline import Deoccluder
 
 
+Inputs = Annotated[list[str], typer.Argument(metavar="PHOTO...", help="Photos, folders of photos, or - for stdin.")]
+Output = Annotated[
+    str | None,
+    typer.Option("-o", "--output", metavar="PATH", help="Folder, file, or - for stdout; default: beside the photo."),
+]
+Masks = Annotated[
+    list[str] | None,
+    typer.Option("--mask", metavar="PATH", help="Visible mask of one person, white; repeatable. Or a folder."),
+]
+Boxes = Annotated[
+    list[str] | None,
+    typer.Option("--box", metavar="X0,Y0,X1,Y1", help="Box around one person's visible part, px; repeatable."),
+]
+SegmenterName = Annotated[
+    str | None,
+    typer.Option("--segmenter", metavar="KIND:NAME", help="Replaces the detector: coco:FILE.json or hf:MODEL."),
+]
+Which = Annotated[
+    str, typer.Option("--person", metavar="WHICH", help="Of detected people: all, largest, N from the left, or x,y.")
+]
+MinScore = Annotated[
+    float | None, typer.Option("--min-score", min=0, max=1, help="Least score of detected people, 0 to 1.")
+]
+MinHeight = Annotated[int, typer.Option("--min-height", min=0, help="Least height of detected people, px.")]
+When = Annotated[
+    str, typer.Option("--complete", metavar="WHEN", help="Recover hidden parts: auto (occluded people), always, never.")
+]
+Uncrop = Annotated[
+    bool, typer.Option("--uncrop", help="Extend the image where its border truncates people; transparent around.")
+]
+Save = Annotated[
+    str,
+    typer.Option(
+        "--save", metavar="KINDS", help="Any of content,rgba,amodal,visible,invisible,parsing,overlay,layers,coco."
+    ),
+]
+Jobs = Annotated[int, typer.Option("-j", "--jobs", min=1, help="Photos processed at once.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Do finished photos again.")]
+Recursive = Annotated[bool, typer.Option("--recursive", help="Search folders inside folders.")]
+FailFast = Annotated[bool, typer.Option("--fail-fast", help="Stop at the first photo that fails.")]
+
+
 @dataclass(frozen=True)
 class PeopleOptions:
     """Which people are processed, and how far they are completed.
@@ -72,53 +114,24 @@ class OutputOptions:
 
 
 def app(
-    inputs: Annotated[list[str], typer.Argument(metavar="PHOTO...", help="Photos, folders of photos, or - for stdin.")],
-    output: Annotated[
-        str | None,
-        typer.Option(
-            "-o", "--output", metavar="PATH", help="A folder, a file, or - for stdout; default: beside the photo."
-        ),
-    ] = None,
-    mask: Annotated[
-        list[str] | None,
-        typer.Option("--mask", metavar="PATH", help="Visible mask of one person, white; repeatable. Or a folder."),
-    ] = None,
-    box: Annotated[
-        list[str] | None,
-        typer.Option("--box", metavar="X0,Y0,X1,Y1", help="Box around one person's visible part, px; repeatable."),
-    ] = None,
-    segmenter: Annotated[
-        str | None,
-        typer.Option("--segmenter", metavar="KIND:NAME", help="Replaces the detector: coco:FILE.json or hf:MODEL."),
-    ] = None,
-    person: Annotated[
-        str,
-        typer.Option("--person", metavar="WHICH", help="Of detected people: all, largest, N from the left, or x,y."),
-    ] = "all",
-    min_score: Annotated[
-        float | None, typer.Option("--min-score", min=0, max=1, help="Least score of detected people, 0 to 1.")
-    ] = None,
-    min_height: Annotated[int, typer.Option("--min-height", min=0, help="Least height of detected people, px.")] = 0,
-    complete: Annotated[
-        str,
-        typer.Option("--complete", metavar="WHEN", help="Recover hidden parts: auto (occluded people), always, never."),
-    ] = "auto",
-    uncrop: Annotated[
-        bool, typer.Option("--uncrop", help="Extend the image where its border truncates people; transparent around.")
-    ] = False,
-    save: Annotated[
-        str,
-        typer.Option(
-            "--save", metavar="KINDS", help="Any of content,rgba,amodal,visible,invisible,parsing,overlay,layers,coco."
-        ),
-    ] = "content",
+    inputs: Inputs,
+    output: Output = None,
+    mask: Masks = None,
+    box: Boxes = None,
+    segmenter: SegmenterName = None,
+    person: Which = "all",
+    min_score: MinScore = None,
+    min_height: MinHeight = 0,
+    complete: When = "auto",
+    uncrop: Uncrop = False,
+    save: Save = "content",
     model: Model = "base",
     device: Device = "auto",
     seed: Seed = 0,
-    jobs: Annotated[int, typer.Option("-j", "--jobs", min=1, help="Photos processed at once.")] = 1,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Do finished photos again.")] = False,
-    recursive: Annotated[bool, typer.Option("--recursive", help="Search folders inside folders.")] = False,
-    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first photo that fails.")] = False,
+    jobs: Jobs = 1,
+    overwrite: Overwrite = False,
+    recursive: Recursive = False,
+    fail_fast: FailFast = False,
     json: AsJson = False,
     offline: Offline = False,
     weights: Weights = None,

@@ -59,6 +59,7 @@ class Score:
     psnr_db: float
 
     def as_dict(self) -> dict[str, float]:
+        """The measures by name."""
         return asdict(self)
 
 

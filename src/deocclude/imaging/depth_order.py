@@ -20,7 +20,7 @@ LEAST_HIDDEN_SHARE = 0.002
 
 
 class MaskedBody(Protocol):
-    """What depth order reads of a body; `BodyMasks` says what each attribute means."""
+    """What depth order reads of a body; `BodyMasks` documents the attributes."""
 
     @property
     def region(self) -> Region: ...

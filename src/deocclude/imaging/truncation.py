@@ -94,11 +94,14 @@ class Canvas:
             size_hw: the photo's size.
         """
         reach = {"top": 0, "left": 0, "bottom": 0, "right": 0}
-        for body, _, cut in bodies:
+        for body, _, truncation in bodies:
             rows, columns = np.flatnonzero(body.any(1)), np.flatnonzero(body.any(0))
             far = round(_REACH * max(np.ptp(rows) + 1, np.ptp(columns) + 1)) if rows.size else 0
-            for edge in cut.edges:
-                both = cut.top and cut.bottom if edge in ("top", "bottom") else cut.left and cut.right
+            for edge in truncation.edges:
+                if edge in ("top", "bottom"):
+                    both = truncation.top and truncation.bottom
+                else:
+                    both = truncation.left and truncation.right
                 reach[edge] = max(reach[edge], far // 2 if both else far)
         (h, w), top, left = size_hw, reach["top"], reach["left"]
         photo_region = Region(top, left, top + h, left + w)

@@ -142,7 +142,7 @@ class MaskCompletion:
         return self._final_prediction(photo, initial_mask, body_box, self._crop_sizes_px(is_box), known)
 
     def _predict_from_box(self, segmenter: Network, photo: ImageU8, box: Mask, crowded: bool) -> CropPrediction | None:
-        """The ensemble's prediction for a box; None where the box-prompted segmentation network finds nobody."""
+        """The ensemble's prediction for a box; None where the box-prompted segmentation network finds no person."""
         stage1, mirror = self._network, self._average
         tight, segmented, wide = self._segment_box(segmenter, photo, box)
         if not (segmented.visible >= 0.5).any():

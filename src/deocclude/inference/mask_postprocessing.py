@@ -45,7 +45,7 @@ def to_body(
     """
     score_map = prediction.visible
     if not (prediction.visible >= 0.5).any():
-        # The network finds nobody, but the user marked a person: the given mask is kept, with the network's low score.
+        # The network finds no person, but the user marked one: the given mask is kept, with the network's low score.
         certain = np.where(prediction.initial, np.float32(1), np.float32(0))
         prediction = replace(prediction, visible=certain, amodal=np.maximum(prediction.amodal, certain))
     masks = _clean(prediction, recovery_px, settings)
@@ -271,9 +271,7 @@ def _drop_thin_rims(invisible: Mask, amodal: Mask) -> Mask:
 
 
 def _label_parts(prediction: CropPrediction, region: Region) -> Labels:
-    """(h, w) uint8: the likeliest body part of each pixel of `region`; never background, since every body pixel is some
-    part.
-    """
+    """(h, w) uint8: the likeliest body part of each pixel of `region`, never background."""
     _, amodal_parsing = prediction.parsings
     parts = amodal_parsing[1:]
     side = prediction.crop.size_px if prediction.crop.scale <= 1 else min(_PARSING_PX, round(prediction.crop.side_px))

@@ -334,9 +334,7 @@ def _step(
 ) -> dict[str, float]:  # fmt: skip
     """Step the network and a jointly trained stage 1, then the discriminator; their gradients never mix.
 
-    Args:
-        batches: the micro batches, over which gradients are averaged.
-        rate: learning rate of the schedule at this step.
+    batches: the micro batches, over which gradients are averaged; rate: learning rate of the schedule at this step.
 
     Returns:
         The mean of each loss term over the micro batches.

@@ -1,10 +1,9 @@
-"""Gated convolution with contextual attention: DeepFill v2 (Yu et al. 2019, arXiv 1806.03589; its attention is of Yu et
-al. 2018, arXiv 1801.07892).
+"""Gated convolution with contextual attention: DeepFill v2 (Yu et al. 2019, arXiv 1806.03589).
 
-A coarse network, then a refinement network of two branches: dilated convolutions, and attention that places patches of
-the visible part where the occluded part has similar features. Both images have an L1 term (`coarse_l1` for the coarse
-one). The discriminator is the spectrally normalised patch discriminator of stage 2 with its softplus loss; the
-published method uses a hinge loss.
+Its attention is that of Yu et al. 2018, arXiv 1801.07892. A coarse network is followed by a refinement network of two
+branches: dilated convolutions, and attention that places patches of the visible part where the occluded part has
+similar features. Both images have an L1 term (`coarse_l1` for the coarse one). The discriminator is the spectrally
+normalised patch discriminator of stage 2 with its softplus loss; the published method uses a hinge loss.
 """
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
-"""SeGAN (Ehsani et al. 2018, "SeGAN: Segmenting and Generating the Invisible", arXiv 1703.10239): a segmentor and a
-painter in one network, trained together.
+"""SeGAN (Ehsani et al. 2018, arXiv 1703.10239): a segmentor and a painter in one network, trained together.
 
 The segmentor predicts the amodal mask at a low resolution through a fully connected layer. The painter, a pix2pix
 generator, takes the visible pixels and the occluded region in a colour of its own, and predicts the person. Gradients

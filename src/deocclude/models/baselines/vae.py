@@ -1,5 +1,6 @@
-"""A variational autoencoder of amodal masks as shape prior, after Ling et al. 2020, "Variational Amodal Object
-Completion" (NeurIPS 2020), on the VAE of Kingma and Welling 2014 (arXiv 1312.6114).
+"""A variational autoencoder of amodal masks as shape prior, after Ling et al. 2020.
+
+"Variational Amodal Object Completion" (NeurIPS 2020), on the VAE of Kingma and Welling 2014 (arXiv 1312.6114).
 
 Two encoders, one decoder. The first encodes the amodal mask: reconstruction (`whole_ce`) and the KL divergence from a
 standard normal (`kl`) form the prior. The second encodes the visible mask; its distribution is matched to the first
