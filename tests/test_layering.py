@@ -104,3 +104,26 @@ def test_run_time_never_imports_torch() -> None:
     code += "print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def depth(node: ast.AST, level: int = 0) -> int:
+    """How deep blocks are nested in a function; `elif` is no deeper than its `if`."""
+    deepest = level
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, (ast.FunctionDef, ast.Lambda, ast.ClassDef)):
+            continue
+        block = isinstance(child, (ast.If, ast.For, ast.While, ast.With, ast.Try))
+        is_elif = isinstance(child, ast.If) and isinstance(node, ast.If) and node.orelse == [child]
+        deepest = max(deepest, depth(child, level + (block and not is_elif)))
+    return deepest
+
+
+def test_functions_are_short_and_flat() -> None:
+    found = {
+        f"{name}.{node.name}": (node.end_lineno - node.lineno + 1, depth(node))
+        for name, path in modules().items()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.end_lineno
+    }
+    assert len(found) > 1000
+    assert not {name: size for name, size in found.items() if size[0] > 80 or size[1] > 4}

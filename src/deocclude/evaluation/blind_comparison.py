@@ -96,22 +96,7 @@ def write_comparison(
         raise UsageError(f"each opponent must be named once, got {', '.join(against)}")
     records, skipped = _people_to_judge(eval_set, limit)
     opponents = {name: _opponent(name, records) for name in against}
-    rng = np.random.default_rng(seed)
-    pairs = [
-        {
-            "record_id": record.id,
-            "person_id": record.person_id,
-            "hidden_fraction": record.hidden_fraction,
-            "opponent": name,
-            "model_is": int(place),
-        }
-        for name in opponents
-        for record, place in zip(records, _places(len(records), rng), strict=True)
-    ]
-    pictures = [
-        {"picture": f"{number:04d}.png"} | pairs[index]
-        for number, index in enumerate(rng.permutation(len(pairs)), start=1)
-    ]
+    pictures = _draw_pairs(records, list(opponents), np.random.default_rng(seed))
     content = {"format": FORMAT, "set": eval_set.name, "model": model, "against": list(against), "seed": seed}
     save_text(json.dumps(content | {"pictures": pictures}, indent=1) + "\n", key)
     by_id = {record.id: record for record in records}
@@ -137,6 +122,27 @@ def write_comparison(
         "people": len(records),
         "skipped": skipped,
     }
+
+
+def _draw_pairs(
+    records: Sequence[EvalRecord], opponents: Sequence[str], rng: np.random.Generator
+) -> list[dict[str, Any]]:
+    """Rows of the key, one a picture: every person against every opponent, in random order."""
+    pairs = [
+        {
+            "record_id": record.id,
+            "person_id": record.person_id,
+            "hidden_fraction": record.hidden_fraction,
+            "opponent": name,
+            "model_is": int(place),
+        }
+        for name in opponents
+        for record, place in zip(records, _places(len(records), rng), strict=True)
+    ]
+    return [
+        {"picture": f"{number:04d}.png"} | pairs[index]
+        for number, index in enumerate(rng.permutation(len(pairs)), start=1)
+    ]
 
 
 def save_recovered(

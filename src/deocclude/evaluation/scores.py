@@ -259,8 +259,8 @@ def score_content(
     # fully occluded pixels only: resampling mixes colours at the region's border
     hidden = crop.extract((sample.amodal & ~sample.visible).astype(np.float32)) > 0.99
     true_body = crop.extract(sample.amodal.astype(np.float32)) > 0.99
-    if not hidden.any():
-        return []  # too thin for the working resolution
+    if not hidden.any():  # too thin for the working resolution
+        return []
     truth, photo = crop.extract(sample.truth), crop.extract(sample.photo)
     answers = {method: crop.extract(picture) for method, picture in recovered.items()}
     if (own := answers.get(f"{result.method}{TRUE_MASKS}")) is not None:
@@ -284,12 +284,11 @@ def score_content(
     for method, answer in answers.items():
         # the same surroundings in both images: SSIM windows at the region's border must not include the occluder
         composed = np.where(hidden[..., None], answer, truth)
+        alone = np.where(hidden[..., None], answer, true_views[PERSON])
         if method in recovered:
             # with predicted masks, the predicted body counts, including pixels outside the true one
             body = predicted_amodal if method.endswith(PREDICTED_MASKS) else sample.amodal
             alone = _person_alone(crop, recovered[method], body)
-        else:
-            alone = np.where(hidden[..., None], answer, true_views[PERSON])
         views = {CROP: composed, PERSON: alone}
         if perceptual_metrics.inception is not None:
             result.features.add(method, {view: perceptual_metrics.inception(views[view]) for view in VIEWS})

@@ -265,6 +265,19 @@ def export_to_weights(
         if new and folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()  # the export failed
     save_weights(kept, stored, metadata)
+    row = _row(network, metadata, onnx_path, kept, difference, sizes)
+    if isinstance(network, MaskCompletionNet) and network.config.pose_guidance:
+        write_poses(folder / "typical_poses.npz", network.typical_poses.centres.numpy())
+    _enter(
+        folder / MANIFEST_NAME, model, name, row, data_note, licence, of_detector=isinstance(network, PeopleDetector)
+    )
+    return row
+
+
+def _row(
+    network: nn.Module, metadata: dict[str, Any], onnx_path: Path, kept: Path, difference: float, sizes: str
+) -> dict[str, Any]:
+    """The network's row in the manifest. difference: to torch, by `export_onnx`; sizes: as there."""
     row = {
         "onnx": onnx_path.name, "safetensors": kept.name,
         "sha256": {"onnx": _sha256(onnx_path), "safetensors": _sha256(kept)},
@@ -281,26 +294,30 @@ def export_to_weights(
         row["second_look"] = True
     if isinstance(network, BoxSegmenter) and metadata.get("tells_apart"):
         row["tells_apart"] = True
-    if isinstance(network, MaskCompletionNet) and network.config.pose_guidance:
-        write_poses(folder / "typical_poses.npz", network.typical_poses.centres.numpy())
-    manifest_path = folder / MANIFEST_NAME
+    return row
+
+
+def _enter(
+    path: Path, model: str, name: str, row: dict[str, Any], data_note: str | None, licence: str | None,
+    *, of_detector: bool,
+) -> None:  # fmt: skip
+    """Enter a network's row in the manifest, which is replaced whole; a note that is None stays as it is there."""
     manifest = {"format": MANIFEST_FORMAT, "parsing_names": list(PARSING_NAMES), "models": {}}
-    if manifest_path.is_file():
-        manifest = _read_manifest(manifest_path)
+    if path.is_file():
+        manifest = _read_manifest(path)
     entry = manifest["models"].setdefault(
         model, {"input_size": INPUT_SIZE, "licence": NOT_STATED, "data": NOT_STATED, "networks": {}}
     )
     if licence is not None:
         entry["licence"] = licence
-    if isinstance(network, PeopleDetector):
+    if of_detector:
         row["data"] = data_note if data_note is not None else entry["networks"].get(name, {}).get("data", NOT_STATED)
     elif data_note is not None:
         entry["data"] = data_note
     entry["networks"][name] = row
-    temporary = manifest_path.with_suffix(".json.tmp")
+    temporary = path.with_suffix(".json.tmp")
     temporary.write_text(json.dumps(manifest, indent=2) + "\n")
-    temporary.replace(manifest_path)
-    return row
+    temporary.replace(path)
 
 
 def shift_threshold(network: MaskCompletionNet, threshold: float) -> None:
