@@ -124,7 +124,7 @@ def shown_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     mask = np.zeros((420, 220), np.uint8)
     mask[60:300, 60:150] = 255
     pixels = rng.integers(0, 60, (420, 220, 3), dtype=np.uint8)
-    pixels[150:162, 100:112] = (230, 30, 40)  # the tiny detector takes each red cell for the centre of a person
+    pixels[150:214, 100:164] = (230, 30, 40)  # the tiny detector finds a person where most of 7 x 7 cells is red
     photo = Image.fromarray(pixels)
     photo.save("photo.jpg")
     Path("photos").mkdir()
