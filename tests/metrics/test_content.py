@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from deocclude.metrics import content
+from deocclude.metrics import bootstrap, content, masks
 
 
 def bar(start: int, stop: int, *, size: int = 10) -> np.ndarray:
@@ -18,42 +18,42 @@ def bar(start: int, stop: int, *, size: int = 10) -> np.ndarray:
 
 
 def test_intersection_union_and_pooled_iou() -> None:
-    assert content.intersection_union(bar(0, 6), bar(3, 9)) == (12, 36)
-    assert content.pooled_iou([(12, 36)]) == pytest.approx(1 / 3)
+    assert masks.intersection_union(bar(0, 6), bar(3, 9)) == (12, 36)
+    assert masks.pooled_iou([(12, 36)]) == pytest.approx(1 / 3)
     # 12 of 36 and 4 of 4: pooled is 16 / 40, not the mean of 1/3 and 1.
-    assert content.pooled_iou([(12, 36), (4, 4)]) == pytest.approx(0.4)
-    assert math.isnan(content.pooled_iou([]))
-    assert math.isnan(content.pooled_iou([(0, 0)]))
+    assert masks.pooled_iou([(12, 36), (4, 4)]) == pytest.approx(0.4)
+    assert math.isnan(masks.pooled_iou([]))
+    assert math.isnan(masks.pooled_iou([(0, 0)]))
 
 
 def test_invisible_counts_leave_out_what_is_truly_visible() -> None:
     # The body spans columns 0-8 of which 0-4 are seen; the prediction ends at 6: hidden 4-6 found of 4-8.
-    counts = content.invisible_intersection_union(bar(2, 6), bar(0, 8), bar(0, 4))
+    counts = masks.invisible_intersection_union(bar(2, 6), bar(0, 8), bar(0, 4))
     assert counts == (8, 16)
     # A prediction that only repeats the visible part finds nothing.
-    assert content.invisible_intersection_union(bar(0, 4), bar(0, 8), bar(0, 4)) == (0, 16)
+    assert masks.invisible_intersection_union(bar(0, 4), bar(0, 8), bar(0, 4)) == (0, 16)
     # Nothing hidden, nothing predicted to be.
-    assert content.invisible_intersection_union(bar(0, 4), bar(0, 4), bar(0, 4)) == (0, 0)
+    assert masks.invisible_intersection_union(bar(0, 4), bar(0, 4), bar(0, 4)) == (0, 0)
 
 
 def test_false_completion_is_a_share_of_the_true_body() -> None:
-    assert content.false_positive_ratio(bar(0, 6), bar(0, 4)) == pytest.approx(0.5)
-    assert content.false_positive_ratio(bar(0, 3), bar(0, 4)) == 0.0
-    assert content.false_positive_ratio(bar(0, 9), bar(0, 3)) == pytest.approx(2.0)
-    assert math.isnan(content.false_positive_ratio(bar(0, 3), bar(0, 0)))
+    assert masks.false_positive_ratio(bar(0, 6), bar(0, 4)) == pytest.approx(0.5)
+    assert masks.false_positive_ratio(bar(0, 3), bar(0, 4)) == 0.0
+    assert masks.false_positive_ratio(bar(0, 9), bar(0, 3)) == pytest.approx(2.0)
+    assert math.isnan(masks.false_positive_ratio(bar(0, 3), bar(0, 0)))
 
 
 def test_visible_ratio_and_its_bins() -> None:
-    assert content.visible_ratio(bar(0, 3), bar(0, 4)) == 0.75
-    assert math.isnan(content.visible_ratio(bar(0, 0), bar(0, 0)))
-    assert [content.ratio_bin(r) for r in (0.0, 0.0999, 0.1, 0.55, 0.9, 1.0)] == [0, 0, 1, 5, 9, 9]
+    assert masks.visible_ratio(bar(0, 3), bar(0, 4)) == 0.75
+    assert math.isnan(masks.visible_ratio(bar(0, 0), bar(0, 0)))
+    assert [masks.ratio_bin(r) for r in (0.0, 0.0999, 0.1, 0.55, 0.9, 1.0)] == [0, 0, 1, 5, 9, 9]
     with pytest.raises(ValueError, match=r"ratio must lie in \[0, 1\], got 1.5"):
-        content.ratio_bin(1.5)
+        masks.ratio_bin(1.5)
 
 
 def test_shapes_must_agree() -> None:
     with pytest.raises(ValueError, match="one shape"):
-        content.intersection_union(bar(0, 1), bar(0, 1, size=9))
+        masks.intersection_union(bar(0, 1), bar(0, 1, size=9))
     with pytest.raises(ValueError, match="picture must be"):
         content.region_l1(np.zeros((3, 3, 3)), np.zeros((3, 3, 3)), np.ones((3, 4), bool))
 
@@ -156,39 +156,39 @@ def test_the_seam_of_a_drawn_edge() -> None:
 def test_counts_of_labels() -> None:
     predicted, truth = np.array([[1, 1, 2, 9]]), np.array([[1, 2, 2, 2]])
     region = np.array([[True, True, True, False]])
-    assert content.label_counts(predicted, truth, region, 3).tolist() == [[0, 0, 0], [1, 2, 1], [1, 2, 2]]
+    assert masks.label_counts(predicted, truth, region, 3).tolist() == [[0, 0, 0], [1, 2, 1], [1, 2, 2]]
 
 
 def test_mean_of_known() -> None:
-    assert content.mean_of_known([1.0, math.nan, 3.0]) == 2.0
-    assert math.isnan(content.mean_of_known([math.nan]))
+    assert bootstrap.mean_of_known([1.0, math.nan, 3.0]) == 2.0
+    assert math.isnan(bootstrap.mean_of_known([math.nan]))
 
 
 def test_bootstrap_draws_people() -> None:
     # Two people, each with equal values: every draw is 0, 0.5 or 1, and the 95 % interval is the whole range.
     values, people = [0.0] * 5 + [1.0] * 5, ["a"] * 5 + ["b"] * 5
-    assert content.bootstrap_interval(values, people, np.random.default_rng(0)) == (0.0, 1.0)
+    assert bootstrap.bootstrap_interval(values, people, np.random.default_rng(0)) == (0.0, 1.0)
     # The same values as ten people vary less.
-    low, high = content.bootstrap_interval(values, [str(i) for i in range(10)], np.random.default_rng(0))
+    low, high = bootstrap.bootstrap_interval(values, [str(i) for i in range(10)], np.random.default_rng(0))
     assert 0.1 < low < 0.35 and 0.65 < high < 0.9
 
 
 def test_bootstrap_matches_the_normal_interval_of_many_people() -> None:
     values = np.random.default_rng(1).normal(10.0, 2.0, 400)
     people = [str(i) for i in range(400)]
-    low, high = content.bootstrap_interval(values.tolist(), people, np.random.default_rng(2))
+    low, high = bootstrap.bootstrap_interval(values.tolist(), people, np.random.default_rng(2))
     error = 1.96 * values.std() / 20
     assert low == pytest.approx(values.mean() - error, abs=0.03)
     assert high == pytest.approx(values.mean() + error, abs=0.03)
-    assert (low, high) == content.bootstrap_interval(values.tolist(), people, np.random.default_rng(2))
+    assert (low, high) == bootstrap.bootstrap_interval(values.tolist(), people, np.random.default_rng(2))
 
 
 def test_bootstrap_of_nothing_and_of_unknown_values() -> None:
     rng = np.random.default_rng(0)
-    assert all(math.isnan(x) for x in content.bootstrap_interval([], [], rng))
-    assert all(math.isnan(x) for x in content.bootstrap_interval([math.nan], ["a"], rng))
-    assert all(math.isnan(x) for x in content.bootstrap_interval([math.nan, 2.0], ["a", "b"], rng))
-    assert all(math.isnan(x) for x in content.bootstrap_interval([1.0, 2.0], ["a", "a"], rng)), "one person"
-    assert content.bootstrap_interval([math.nan, 2.0, 2.0], ["a", "b", "c"], rng) == (2.0, 2.0)
+    assert all(math.isnan(x) for x in bootstrap.bootstrap_interval([], [], rng))
+    assert all(math.isnan(x) for x in bootstrap.bootstrap_interval([math.nan], ["a"], rng))
+    assert all(math.isnan(x) for x in bootstrap.bootstrap_interval([math.nan, 2.0], ["a", "b"], rng))
+    assert all(math.isnan(x) for x in bootstrap.bootstrap_interval([1.0, 2.0], ["a", "a"], rng)), "one person"
+    assert bootstrap.bootstrap_interval([math.nan, 2.0, 2.0], ["a", "b", "c"], rng) == (2.0, 2.0)
     with pytest.raises(ValueError, match="2 values and 1 people"):
-        content.bootstrap_interval([1.0, 2.0], ["a"], rng)
+        bootstrap.bootstrap_interval([1.0, 2.0], ["a"], rng)

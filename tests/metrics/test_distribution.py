@@ -67,7 +67,7 @@ def test_pairs_of_one_person_are_left_out() -> None:
     assert kernel_distance(x, y, ["a", "a", "b"]) == pytest.approx((first + second) / 2)
     assert kernel_distance(x, y, ["a", "b", "c"]) == pytest.approx(kernel_distance(x, y))
     assert math.isnan(kernel_distance(x, y, ["a", "a", "a"]))
-    with pytest.raises(ValueError, match="got 2 names and 3 pictures"):
+    with pytest.raises(ValueError, match="got 2 people and 3 images"):
         kernel_distance(x, y, ["a", "b"])
 
 
@@ -104,5 +104,5 @@ def test_too_few_pictures_and_wrong_shapes() -> None:
     for measure in (frechet_distance, kernel_distance):
         with pytest.raises(ValueError, match=r"\(2, 3\) and \(2, 4\)"):
             measure(np.zeros((2, 3)), np.zeros((2, 4)))
-    with pytest.raises(ValueError, match="got 2 and 3 pictures"):
+    with pytest.raises(ValueError, match="got 2 and 3 images"):
         kernel_distance(np.zeros((2, 3)), np.zeros((3, 3)))
