@@ -67,7 +67,7 @@ def test_markdown_tells_failed_and_missing_rows(files: dict[str, Path]) -> None:
     assert [cell.strip() for cell in line.split("|")[1:6]] == [
         "ours", "1.23 M", "10 x 4 at 32 px", "-", "1.000 [1.000, 1.000]",
     ]  # fmt: skip
-    differences = text.partition("Less ours:\n\n")[2]
+    differences = text.partition("Minus ours:\n\n")[2]
     assert "| wide | -0.200 [-0.200, -0.200]* |" in differences
     assert "- failed: nan: the loss is nan\n" in text and "- not run yet: late, later\n" in text
     assert "Recovered appearance" not in text

@@ -38,7 +38,7 @@ def test_from_pictures_to_a_score(tmp_path: Path, eval_set_dir: Path, weights_di
     assert done.exit_code == 0, done.stderr
     assert done.stdout == (
         f"{folder}: 2 pictures, base against mean-colour, inpainting; the key, which judges must not see, is "
-        f"{tmp_path / 'blind-key.json'}\n1 skipped: less than 5 % is hidden, or everything\n"
+        f"{tmp_path / 'blind-key.json'}\n1 skipped: less than 5 % or all of the person is occluded\n"
     )
     key = json.loads((tmp_path / "blind-key.json").read_text())
     assert (key["seed"], key["model"], key["against"]) == (3, "base", ["mean-colour", "inpainting"])

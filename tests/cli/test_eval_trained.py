@@ -122,7 +122,7 @@ def test_a_network_of_both_stages_is_compared_with_another(tmp_path: Path, eval_
         (["UNET", "--size", "100"], 2, "--size must be a multiple of 32, as in training, got 100"),
         (["UNET", "--stage1", "OURS"], 2, "mask_unet predicts masks itself and ignores external masks"),
         (["UNET", "--lpips", "x.onnx"], 2, "is stage 1 alone and only its masks are measured: it takes no --lpips"),
-        (["PAINT"], 2, "stage 2 is measured with stage 1's masks and parts: name its .safetensors with --stage1"),
+        (["PAINT"], 2, "stage 2 needs masks and parts of a stage 1: name its .safetensors with --stage1"),
         (["PAINT", "--stage1", "UNET"], 3, "expected weights of mask_completion of ours, got mask_unet"),
         (["nowhere.safetensors"], 3, "weights not found: looked for nowhere.safetensors"),
         (["UNET", "--compare", "a.json", "b.json"], 2, "--compare reads two eval.json: it takes no "),

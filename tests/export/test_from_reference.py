@@ -175,7 +175,7 @@ def test_wrappers_are_seen_through_and_a_gap_is_no_error(mask_state: dict[str, T
 
 def test_other_states_are_refused(mask_state: dict[str, Tensor], content_state: dict[str, Tensor]) -> None:
     with pytest.raises(
-        WeightsError, match=r"not laid out like the reference .* among 1 tensors, the first of which is w$"
+        WeightsError, match=r"not the layout of the reference .* among 1 tensors, the first of which is w$"
     ):
         convert({"w": torch.zeros(1)})
     with pytest.raises(WeightsError, match=r"enc_7\.conv\.input_conv\.weight: no convolution of that name"):
