@@ -70,7 +70,8 @@ def cut_photo(person) -> tuple[np.ndarray, np.ndarray]:
 def test_the_body_goes_on_beyond_the_edge(pipe, cut_photo, tmp_path: Path) -> None:
     photo, mask = cut_photo
     inside = pipe(photo, masks=[mask])
-    assert inside.people[0].cut_by == ("bottom",) and inside.photo_region is None
+    assert inside.people[0].truncated_by == ("bottom",) and inside.photo_region is None
+    assert inside.people[0].cut_by == ("bottom",), "the earlier name still works"
     assert (inside.alpha == 255).all() and inside.image.shape == photo.shape
     result = pipe(photo, masks=[mask], uncrop=True)
     one, region = result.people[0], result.photo_region

@@ -102,9 +102,9 @@ def test_damaged_files_are_named(picture, tmp_path):
     whole = encoded(Image.fromarray(picture), "PNG")
     cases = {
         "cut.png": (whole[: len(whole) // 2], "damaged"),
-        "noise.jpg": (os.urandom(500), "not a picture"),
+        "noise.jpg": (os.urandom(500), "not an image"),
         "empty.png": (b"", "empty file"),
-        "text.png": (b"hello", "not a picture"),
+        "text.png": (b"hello", "not an image"),
         "cut.jpg": (encoded(Image.fromarray(picture), "JPEG")[:300], "damaged"),
     }
     for name, (content, words) in cases.items():

@@ -61,7 +61,7 @@ class Copied:
             return cls(image, source_yx, mirrored, wanted)
         box = aligned_box(found, _BLOCK_PX)
         source_yx[box], mirrored[box] = _in_blocks(composed, box)
-        inside = ((source_yx[box] >= 0) & (source_yx[box] < len(known))).all(axis=-1)
+        inside: Mask = np.all((source_yx[box] >= 0) & (source_yx[box] < len(known)), axis=-1)
         y, x = np.moveaxis(np.where(inside[..., None], source_yx[box], 0), -1, 0)
         clean = inside & window_all(known, 1)[y, x]
         off = composed.rgb[box] - image[y, x]
@@ -100,10 +100,10 @@ def add_detail(
         return
     # one row-major index a pixel is several times faster than two coordinates
     height, width = around.size_hw
-    picture, enlarged, visible = (
-        np.ascontiguousarray(whole).reshape(height * width, -1)
-        for whole in (photo[around.slices], low, visible_part[around.counted_from(region).slices])
+    picture, enlarged = (
+        np.ascontiguousarray(whole).reshape(height * width, -1) for whole in (photo[around.slices], low)
     )
+    visible: Mask = visible_part[around.counted_from(region).slices].ravel()
     from_rows, signs, from_columns, weights = _sources_on_photo(copied, crop)
     cell_rows, cell_columns = _cells(box.top, box.bottom, crop, 1), _cells(box.left, box.right, crop, 0)
     flat = colours.reshape(-1, 3)
@@ -114,9 +114,9 @@ def add_detail(
         y += from_rows.take(cells) + np.int32(box.top - around.top)
         x = signs.take(cells) * (x + np.int32(box.left)) + from_columns.take(cells) - np.int32(around.left)
         usable = (weight > 0) & (y >= 0) & (y < height) & (x >= 0) & (x < width)
-        source = np.where(usable, y * np.int32(width) + x, 0)
+        source: Int = np.where(usable, y * np.int32(width) + x, 0)
         usable &= visible.take(source)
-        places, source, weight = (values[usable] for values in (places, source, weight))
+        places, source, weight = places[usable], source[usable], weight[usable]
         detail = np.subtract(picture.take(source, axis=0), enlarged.take(source, axis=0), dtype=np.float32)
         if len(detail):
             most = _MOST_DETAIL * np.abs(detail).mean()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -149,7 +150,8 @@ def average_predictions(
         ]
         if not known:
             return None
-        average: Probability = sum(weight * values for values, weight in known) / sum(weight for _, weight in known)
+        total: Any = sum(weight * values for values, weight in known)
+        average: Probability = total / sum(weight for _, weight in known)
         return average
 
     visible = mean([one.visible for one in predictions], mask_here)
