@@ -16,7 +16,7 @@ from deocclude.imaging.depth_order import find_occlusions
 from deocclude.inference.body import Body
 from deocclude.inference.content_recovery import ContentRecovery, Recovery, recover_hidden
 from deocclude.inference.mask_completion import MaskCompletion
-from deocclude.inference.occlusion_probability import UNCALIBRATED, HiddenCalibration, with_hidden_probability
+from deocclude.inference.occlusion_probability import UNCALIBRATED, HiddenCalibration, decide_completion
 from deocclude.inference.runtime import find_model, open_networks
 from deocclude.inference.scene import Scene, extend
 from deocclude.inference.scheduling import StageClock, map_people
@@ -261,8 +261,9 @@ class Deoccluder:
         Detected people keep their number from the left, whichever of them are selected.
         """
         settings = self._settings.occlusion
-        bodies = [with_hidden_probability(body, self._calibration, request.complete, settings) for body in bodies]
+        bodies = [decide_completion(body, self._calibration, request.complete, settings) for body in bodies]
         chosen = bodies if request.is_prompted else request.choice.pick(bodies, photo.shape[:2])
+        # by identity: two prompts may give equal bodies
         numbered = {i: body for i, body in enumerate(bodies, start=1) if any(body is one for one in chosen)}
         scene = Scene.of(photo, numbered)
         if request.uncrop and scene.is_truncated:

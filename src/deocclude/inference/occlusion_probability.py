@@ -105,7 +105,7 @@ def _logs(shares: Float) -> Float:
     return logs
 
 
-def with_hidden_probability(
+def decide_completion(
     body: Body, calibration: HiddenCalibration, complete: Complete, settings: OcclusionSettings
 ) -> Body:
     """The body with the probability of a hidden part, and without its hidden part where `complete` excludes it.

@@ -11,7 +11,7 @@ from deocclude.imaging.crop import Region
 from deocclude.imaging.truncation import Canvas, Truncation, find_truncation
 from deocclude.inference.body import Body
 from deocclude.inference.mask_completion import MaskCompletion
-from deocclude.inference.occlusion_probability import HiddenCalibration, with_hidden_probability
+from deocclude.inference.occlusion_probability import HiddenCalibration, decide_completion
 from deocclude.inference.settings import OcclusionSettings
 
 _MARGIN_PX = 2
@@ -69,9 +69,7 @@ def extend(
     for number, body in scene.bodies.items():
         moved = body.moved(canvas.photo_region.left, canvas.photo_region.top)
         extended = _extended(body, picture, canvas, complete, size_hw) if scene.truncations[number] else None
-        bodies[number] = (
-            moved if extended is None else with_hidden_probability(extended, calibration, "always", settings)
-        )
+        bodies[number] = moved if extended is None else decide_completion(extended, calibration, "always", settings)
     del picture  # frees its memory: the next image is as large
     trimmed, left, top = canvas.trimmed([body.region for body in bodies.values()], margin_px=_MARGIN_PX)
     bodies = {number: body.moved(-left, -top) for number, body in bodies.items()}

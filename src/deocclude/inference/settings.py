@@ -45,10 +45,10 @@ class CleanupSettings:
     min_component_share: float = 0.005
     min_visible_component_share: float = 0.001  # a hand visible beside the occluder is small
     max_hole_share: float = 0.02  # of holes in the hidden part that are filled
-    # A given mask with this IoU with the refined one keeps its contour, which has the image's resolution ...
+    # Least IoU of a given mask with the refined one. Such a mask keeps its contour, which has the image's resolution.
     min_trusted_iou: float = 0.9
-    # ... unless its boundary disagrees: differing pixels of the one-pixel boundary band, per contour pixel. True masks
-    # have 0.02 to 0.12, with holes or blobs up to 0.2; half of the rough masks have more.
+    # Most differing pixels of the one-pixel boundary band, per contour pixel, of a mask that keeps its contour. True
+    # masks have 0.02 to 0.12, with holes or blobs up to 0.2; half of the rough masks have more.
     max_boundary_disagreement: float = 0.16
 
 

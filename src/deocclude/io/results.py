@@ -193,6 +193,8 @@ def picture_of(result: Result, kind: str, person: Person | None = None) -> Pictu
         kind: content or overlay, or a kind of PERSON_KINDS.
         person: the person, for kinds of PERSON_KINDS.
     """
+    if kind not in SAVE_KINDS or kind in ("layers", "json") or (person is None) == (kind in PERSON_KINDS):
+        raise UsageError(f"{kind} is no image of {'the photo' if person is None else 'a person'}")
     if person is None:
         pixels = result.content if kind == "content" else result.overlay()
         if result.photo_region is not None:

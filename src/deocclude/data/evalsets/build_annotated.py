@@ -44,25 +44,26 @@ def build_annotated_set(
         UsageError: as `open_records`; or another folder exists at `folder`.
     """
 
-    def read() -> Iterator[PhotoRecord]:
+    def read_records() -> Iterator[PhotoRecord]:
+        """The dataset's records, from the start at every call."""
         try:
             yield from open_records(place, source_format, images)
         except OSError as error:
-            # The writer would report it as its own error.
+            # without this, `write_eval_set` would report it as a failure to write
             raise InputError(f"{error.filename or place}: cannot be read: {error.strerror or error}") from error
 
     return write_eval_set(
-        folder, _samples(read, place, unoccluded, limit), name=Path(place).resolve().stem, seed=seed,
+        folder, _samples(read_records, place, unoccluded, limit), name=Path(place).resolve().stem, seed=seed,
         source=f"people of {Path(place).name} as they are annotated, no unoccluded truth", overwrite=overwrite,
     )  # fmt: skip
 
 
 def _samples(
-    read: Callable[[], Iterable[PhotoRecord]], place: str, unoccluded: bool, limit: int | None
+    read_records: Callable[[], Iterable[PhotoRecord]], place: str, unoccluded: bool, limit: int | None
 ) -> Iterator[EvalSample]:
     # Two passes over the records keep memory constant; photos are opened in the second pass only.
     photos = people = count = 0
-    for photo in read():
+    for photo in read_records():
         photos, people = photos + 1, people + len(photo.people)
         count += sum(1 for _ in _known_people(photo, unoccluded))
     if not count:
@@ -71,7 +72,7 @@ def _samples(
             f"{place}: none of {people} people in {photos} photos has both a visible and an amodal mask{hidden}"
         )
     wanted, number, taken = set(evenly_spaced(count, limit).tolist()), 0, set()
-    for photo in read():
+    for photo in read_records():
         pixels = None
         for known in _known_people(photo, unoccluded):
             if number in wanted:
