@@ -80,7 +80,7 @@ def test_what_cannot_be_converted_is_named(checkpoint: Path, tmp_path: Path) -> 
     torch.save({"w": 3}, tmp_path / "numbers.pth")
     assert "numbers.pth: expected a state dict, tensors by name" in refused(tmp_path / "numbers.pth", 3)
     torch.save({"w": torch.zeros(1)}, tmp_path / "other.pth")
-    assert "not laid out like the reference definitions" in refused(tmp_path / "other.pth", 3)
+    assert "not the layout of the reference definitions" in refused(tmp_path / "other.pth", 3)
     assert "nothing agrees with content_recovery at the sizes of 'paper'" in refused(checkpoint, 3, "--sizes", "paper")
     assert "sizes must be file or paper" in refused(checkpoint, 2, "--sizes", "huge")
 
