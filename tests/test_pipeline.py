@@ -156,7 +156,7 @@ def test_a_segmenter_finds_people_left_to_right(pipe, person, weights_dir):
 
 
 class Boxes:
-    """A detector that always gives the same answer and notes what it was asked."""
+    """A detector that returns fixed boxes and records its arguments."""
 
     min_score = 0.1
 
@@ -169,7 +169,7 @@ class Boxes:
 
 
 def with_detector(pipe: Deoccluder, *found: Detection, unsure: bool = False) -> tuple[Deoccluder, Boxes]:
-    """`pipe` with such a detector; unsure: the mask network sees nobody anywhere."""
+    """`pipe` with such a detector; unsure: the mask network finds no person."""
     boxes = Boxes(*found)
 
     def doubt(photo, mask, crowded):
@@ -211,7 +211,7 @@ def test_from_the_photo_alone(finding_weights_dir, person):
 def test_whom_the_mask_network_does_not_see_is_nobody(pipe, person):
     doubting, _ = with_detector(pipe, RIGHT, LEFT, unsure=True)
     assert doubting(person.photo).people == ()
-    assert len(doubting(person.photo, masks=[person.visible]).people) == 1, "whom a user points at is there"
+    assert len(doubting(person.photo, masks=[person.visible]).people) == 1, "a user's prompt is never dropped"
     assert len(doubting(person.photo, segmenter=lambda image: [person.visible]).people) == 1
 
 
@@ -240,7 +240,7 @@ def test_two_boxes_around_one_body_are_one_person_but_two_masks_of_a_segmenter_a
     boxes = [(100.0, 60.0, 160.0, 260.0), (115.0, 60.0, 175.0, 260.0)]
     finding, _ = with_detector(pipe, Detection(boxes[0], 0.8), Detection(boxes[1], 0.9))
     (one,) = finding(person.photo).people
-    assert mask_to_box_xyxy(one.visible_mask) == pytest.approx(boxes[1], abs=3), "the surer one"
+    assert mask_to_box_xyxy(one.visible_mask) == pytest.approx(boxes[1], abs=3), "the higher-scoring one"
     masks = [box_to_mask(box, person.photo.shape[:2]) for box in boxes]
     assert len(finding(person.photo, segmenter=lambda image: masks).people) == 2
 
@@ -267,7 +267,7 @@ class OneMaskForTwo:
     ("rest_score", "right", "people"),
     [
         (0.8, 142.0, 2),
-        (0.4, 142.0, 1),  # nobody sure enough is left
+        (0.4, 142.0, 1),  # the residual person's score is too low
         (0.8, 180.0, 1),  # nor who fills the box: it is of both
     ],
 )
@@ -447,7 +447,7 @@ def test_load_reports_what_is_wrong(weights_dir, tmp_path, monkeypatch):
 
 def test_without_averaging(weights_dir, person, result):
     plain = load(weights_dir=weights_dir, device="cpu", average=False, threads=1)(person.photo, masks=[person.visible])
-    # The tiny network has no side and reaches a little further in a look from further away.
+    # The tiny network has no sense of sides and reaches a little further on a zoomed-out crop.
     assert mask_iou(plain.people[0].amodal_mask, result.people[0].amodal_mask) > 0.95
     assert not np.array_equal(plain.people[0].amodal_prob, result.people[0].amodal_prob)
 

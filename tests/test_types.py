@@ -103,10 +103,10 @@ def test_contradictions_are_refused(photo):
 
 
 def crossing(photo: np.ndarray) -> Result:
-    """Two people of whom the second, columns 8 to 14, hides the right of the first, columns 4 to 10."""
+    """Two people: the second, columns 8 to 14, occludes the right of the first, columns 4 to 10."""
     behind, front = make_person(photo, 1, left=4, hidden_from=14), make_person(photo, 2, left=8)
     visible = behind.visible_part.copy()
-    visible[2:8, 6:8] = False  # where the one in front is seen
+    visible[2:8, 6:8] = False  # where the person in front is visible
     visible[8:14] = False  # and below row 8 both are hidden by something else
     hidden = Region(2, 4, 14, 10)
     behind = replace(
@@ -126,7 +126,7 @@ def test_content_composes_people_back_to_front(photo):
     result = crossing(photo)
     content, front = result.content, result.people[1]
     assert np.array_equal(content[front.visible_mask], photo[front.visible_mask])
-    assert (content[10:12, 5:7] == 50).all()  # hidden by something that is nobody
+    assert (content[10:12, 5:7] == 50).all()  # hidden by an object
     assert (content[10:12, 9:13] == 100).all()  # of what both have there, the one in front
     assert (result.people[0].content[4:7, 8:9] == 50).all()  # alone, behind the other one too
 

@@ -164,7 +164,7 @@ def test_of_people_found_nobodys_file_may_be_missing(photo: Path, listed: CocoFi
     assert [status(), status()] == ["done", "skipped"]
     photo.with_name("photo.person2.amodal.png").unlink()
     assert [status(), status()] == ["done", "skipped"]
-    assert [status("450,100"), status("450,100")] == ["done", "skipped"], "whose number nobody knew before"
+    assert [status("450,100"), status("450,100")] == ["done", "skipped"], "the number of people was unknown before"
     assert not photo.with_name("photo.person1.amodal.png").exists()
 
 
@@ -176,8 +176,8 @@ def test_what_was_found_before_does_not_pass_for_what_is_there_now(photo: Path, 
 
     run()
     assert photo.with_name("one.png").is_file()
-    nobody = json.loads(listed.path.read_text()) | {"annotations": []}
-    listed.path.write_text(json.dumps(nobody))
+    empty = json.loads(listed.path.read_text()) | {"annotations": []}
+    listed.path.write_text(json.dumps(empty))
     listed = CocoFile.open(listed.path)
     run()
     assert not photo.with_name("one.png").exists()
@@ -317,7 +317,7 @@ def test_a_changed_request_is_done_again(photo: Path, pipe) -> None:
     with Image.open(photo) as image:
         image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(photo)
     assert [status(), status()] == ["done", "skipped"], "another photo under the same name"
-    # what was written by hand says nothing of a request, and stays
+    # a file written by hand has no stamp, and stays
     for name in ("photo.deoccluded.png", "photo.deoccluded.json", "photo.person1.amodal.png"):
         photo.with_name(name).write_bytes(b"mine")
     assert status(complete="never") == "skipped"
@@ -459,7 +459,7 @@ def test_files_of_people_who_are_no_more_found_go(photo: Path, listed: CocoFile,
     photo.with_name("photo.person7.rgba.png").write_bytes(b"mine")
     photo.with_name("photo.person2.amodal.png").write_bytes(b"of another kind")
     left = ["photo.person1.rgba.png", "photo.person2.amodal.png", "photo.person7.rgba.png"]
-    assert names(Finding(listed, person="1")) == left, "but for what is none of ours"
+    assert names(Finding(listed, person="1")) == left, "files without a stamp stay"
 
 
 def test_an_empty_output_is_not_done(photo: Path, pipe) -> None:

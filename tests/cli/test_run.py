@@ -119,19 +119,19 @@ def test_people_of_a_transformers_model(desk: Desk, hf_folder: Path, monkeypatch
         f"{desk.photo}:", f"{desk.folder / 'again.png'}:",
     ]  # fmt: skip
     assert result.stderr.strip() == "2 photos: 2 done"
-    assert opened == [(str(hf_folder), "cpu", True)], "read once, on the device that was asked for"
+    assert opened == [(str(hf_folder), "cpu", True)], "loaded once, on the requested device"
     assert "already done" in desk.run(desk.photo, *found, "-o", out).stderr
     assert len(opened) == 1, "nothing to do, nothing to read"
-    # Without --min-score only those of whom it is sure; this one never is.
+    # Without --min-score only scores of 0.5 and more; this model never reaches it.
     strict = desk.run(desk.photo, "--segmenter", f"hf:{hf_folder}", "-o", desk.folder / "sure")
     assert "no people found" in strict.stdout
 
 
 def test_a_models_own_least_score_is_its_own_alone() -> None:
-    unasked = parse_finding("hf:some/model", "all", None, 0, False)
-    assert (unasked.finder.min_score, unasked.min_score) == (0.5, 0.0)
-    asked = parse_finding("hf:some/model", "all", 0.3, 0, False)
-    assert (asked.finder.min_score, asked.min_score) == (0.3, 0.3)
+    default = parse_finding("hf:some/model", "all", None, 0, False)
+    assert (default.finder.min_score, default.min_score) == (0.5, 0.0)
+    given = parse_finding("hf:some/model", "all", 0.3, 0, False)
+    assert (given.finder.min_score, given.min_score) == (0.3, 0.3)
 
 
 def test_a_transformers_model_that_is_not_there_is_said_once(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -334,7 +334,7 @@ def test_exif_rotation_gives_an_upright_picture(desk: Desk, person) -> None:
 
 
 def test_output_that_cannot_be_written(desk: Desk) -> None:
-    # A file where a folder should be stops root as well, whom permissions do not.
+    # A file in place of a folder is an error for root too, which ignores permissions.
     (desk.folder / "taken").touch()
     line = desk.fails(1, desk.photo, "--mask", desk.mask, "-o", f"{desk.folder}/taken/out/")
     assert "cannot write" in line and "taken" in line

@@ -62,7 +62,7 @@ def test_pixels_outside_the_hole_are_untouched(size_hw):
 
 def test_the_ring_is_no_source_and_does_not_change():
     photo = np.full((80, 80, 3), 60, np.uint8)
-    photo[27:53, 27:53] = 255  # the person, of whom the hole misses three pixels a side
+    photo[27:53, 27:53] = 255  # the person; the hole misses three pixels on each side
     hole = hole_at((80, 80), slice(30, 50), slice(30, 50))
     assert (fill_background(photo, hole, grow_px=3)[hole] == 60).all()
     assert (fill_background(photo, hole, grow_px=3)[27:30, 27:53] == 255).all()

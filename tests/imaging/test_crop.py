@@ -36,13 +36,13 @@ def test_paste_of_crop_is_the_photo_at_scale_one(center, dtype):
 @pytest.mark.parametrize(("side", "size"), [(100, 256), (200, 64), (250.3, 64), (123.4, 128), (290, 16)])
 def test_crop_pixels_sit_where_the_geometry_says(side, size):
     crop = SquareCrop((201.3, 152.2), side, size)
-    seen = crop.extract(ramps(300, 400))
+    crop_pixels = crop.extract(ramps(300, 400))
     left, top = crop.left_top
     centres = (np.arange(size) + 0.5) * side / size
     # Where the photo ends a kernel's reach beyond it, so that no fill is mixed in.
     inner = slice(1, -1)
-    assert np.allclose(seen[inner, inner, 0], (left + centres[None])[:, inner], atol=0.15)
-    assert np.allclose(seen[inner, inner, 1], (top + centres[:, None])[inner], atol=0.15)
+    assert np.allclose(crop_pixels[inner, inner, 0], (left + centres[None])[:, inner], atol=0.15)
+    assert np.allclose(crop_pixels[inner, inner, 1], (top + centres[:, None])[inner], atol=0.15)
 
 
 @pytest.mark.parametrize(("side", "size"), [(100, 256), (200, 64), (250.3, 64), (123.4, 128)])
@@ -67,20 +67,20 @@ def test_half_pixel_shift_averages_neighbours():
 
 def test_shrinking_averages_everything():
     photo = np.random.default_rng(1).integers(0, 256, (640, 640), dtype=np.uint8)
-    seen = SquareCrop((320, 320), 640, 8).extract(photo)
-    # Each crop pixel is the mean of thousands: any that looked at a few only would stray from 127 by tens.
-    assert np.abs(seen[1:-1, 1:-1] - 127.0).max() < 4
+    crop_pixels = SquareCrop((320, 320), 640, 8).extract(photo)
+    # Each crop pixel is the mean of thousands: a mean of a few pixels would differ from 127 by tens.
+    assert np.abs(crop_pixels[1:-1, 1:-1] - 127.0).max() < 4
 
 
 def test_outside_is_fill_and_edge_blocks_weigh_by_area():
     photo = np.full((100, 100, 3), 200, np.uint8)
-    seen = SquareCrop((100, 50), 200, 50).extract(photo, fill=50)
-    assert (seen[14:36, 1:24] == 200).all()
-    assert (seen[14:36, 26:] == 50).all()
-    assert (seen[:11] == 50).all()
+    crop_pixels = SquareCrop((100, 50), 200, 50).extract(photo, fill=50)
+    assert (crop_pixels[14:36, 1:24] == 200).all()
+    assert (crop_pixels[14:36, 26:] == 50).all()
+    assert (crop_pixels[:11] == 50).all()
     # Blocks that the photo's edge cuts: as much light as the photo has, spread over the window.
-    seen = SquareCrop((51, 47), 203, 17).extract(np.full((100, 100), 1, np.float32))
-    assert seen.mean() == pytest.approx(100 * 100 / 203**2, rel=0.01)
+    crop_pixels = SquareCrop((51, 47), 203, 17).extract(np.full((100, 100), 1, np.float32))
+    assert crop_pixels.mean() == pytest.approx(100 * 100 / 203**2, rel=0.01)
 
 
 def test_window_that_misses_the_photo():

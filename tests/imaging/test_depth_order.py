@@ -108,9 +108,9 @@ def test_who_hides_whom_and_how_much():
 
 
 def test_a_hair_of_overlap_is_no_occlusion():
-    hair = body(5, 10, 55, 20, hidden=(30, 19, 31, 20))  # one pixel of 500
+    thin = body(5, 10, 55, 20, hidden=(30, 19, 31, 20))  # one pixel of 500
     beside = body(30, 19, 31, 30)
-    assert len(find_occlusions([hair, beside], [1, 2])) == 1  # exactly the least share, 0.002
+    assert len(find_occlusions([thin, beside], [1, 2])) == 1  # exactly the least share, 0.002
     larger = body(5, 9, 55, 20, hidden=(30, 19, 31, 20))  # one of 550
     assert find_occlusions([larger, beside], [1, 2]) == ()
 

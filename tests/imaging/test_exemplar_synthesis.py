@@ -48,7 +48,7 @@ def test_sources_point_to_what_was_copied():
     copied = found.source_yx[..., 0] >= 0
     assert copied.sum() > 0.9 * (region & ~known).sum()
     source = found.source_yx[copied]
-    # votes of overlapping patches mix; by far most pixels look like the one that they came from
+    # votes of overlapping patches mix; most pixels resemble their source
     difference = np.abs(found.rgb[copied] - image[source[:, 0], source[:, 1]])[:, 0]
     strangers = np.abs(found.rgb[copied] - image[source[::-1, 0], source[::-1, 1]])[:, 0]
     assert difference.mean() < 0.7 * strangers.mean()
@@ -94,7 +94,7 @@ def test_nothing_hidden_is_nothing_to_compose():
 
 
 def test_parts_decide_between_equal_colours():
-    # two cloths of one mean colour, one plain and one striped; the hidden part is said to be of the striped one
+    # two cloths of one mean colour, one plain and one striped; the hidden part's body part is the striped one
     image, known, region, guide = cloth()
     image[:] = 120
     image[:, 64:] = np.where((np.arange(SIZE) // 3) % 2, 90, 150)[:, None, None]

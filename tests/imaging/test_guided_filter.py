@@ -117,7 +117,7 @@ def plain_pictures(size: int, rng: np.random.Generator) -> dict[str, np.ndarray]
 
 
 def plain_maps(size: int) -> np.ndarray:
-    """(4, size, size) float32: nobody, everybody, one pixel, one half."""
+    """(4, size, size) float32: all 0, all 1, one pixel, one half."""
     maps = np.zeros((4, size, size), np.float32)
     maps[1], maps[2, size // 2, size // 2], maps[3, :, size // 2 :] = 1, 1, 1
     return maps

@@ -1,4 +1,4 @@
-"""People whom the photo's edge cuts: who they are, and the canvas on which they fit."""
+"""People truncated by the image border: detection of the truncation, and the canvas for whole bodies."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def body(region: Region) -> np.ndarray:
     ],
 )
 def test_edges_that_cut(region: Region, edges: tuple[str, ...]) -> None:
-    cut = find_truncation(body(region), region, SIZE_HW)
-    assert cut.edges == edges and bool(cut) == bool(edges)
+    truncation = find_truncation(body(region), region, SIZE_HW)
+    assert truncation.edges == edges and bool(truncation) == bool(edges)
 
 
 def test_who_just_stands_at_the_edge_is_not_cut() -> None:
@@ -80,7 +80,7 @@ def test_the_body_goes_on_beyond_the_edge(pipe, cut_photo, tmp_path: Path) -> No
     assert one.invisible_mask[200:].any() and not one.visible_mask[200:].any()
     assert (result.alpha[:200] == 255).all()
     np.testing.assert_array_equal(result.alpha[200:] > 0, one.rgba[200:, :, 3] > 0)
-    # the shirt's colour goes on, and the colour that stands for the unseen is nowhere
+    # the shirt's colour continues, and the fill colour of the canvas appears nowhere
     assert np.abs(result.content[200:][one.amodal_mask[200:]].astype(int) - (200, 30, 40)).max() < 12
     (path,) = result.save(tmp_path, what=["content"])
     assert Image.open(path).mode == "RGBA"
@@ -101,9 +101,9 @@ def test_only_people_who_are_cut_change(pipe, cut_photo, person) -> None:
     together = pipe(photo, masks=[mask, other], uncrop=True)
     alone = pipe(photo, masks=[other])
     np.testing.assert_array_equal(together.people[1].amodal_mask[:200], alone.people[0].amodal_mask)
-    with pytest.raises(UsageError, match="complete never completes nobody"):
+    with pytest.raises(UsageError, match="needs complete auto or always, got never"):
         pipe(photo, masks=[mask], uncrop=True, complete="never")
-    with pytest.raises(UsageError, match="complete never completes nobody"):
+    with pytest.raises(UsageError, match="needs complete auto or always, got never"):
         plan_jobs(["a.jpg"], uncrop=True, complete="never")
 
 

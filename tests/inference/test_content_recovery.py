@@ -6,7 +6,7 @@ from deocclude.inference.content_recovery import ContentRecovery
 
 
 class FakeNetwork:
-    """Keeps what it was asked; answers with a ramp inside the body and with garbage outside."""
+    """Records its inputs; returns a ramp inside the body and arbitrary values outside."""
 
     input_size = 256
 
@@ -44,7 +44,7 @@ def test_content_is_eight_bit_and_reaches_past_the_body():
     assert np.array_equal(
         content[amodal], np.broadcast_to(np.rint(np.arange(256))[None, :, None], (256, 256, 3))[amodal]
     )
-    # What the network says outside the body is white here; two pixels out the body's own colour stands instead.
+    # The network's output outside the body is white; two pixels out the body's own colour replaces it.
     assert content[100, 161].tolist() == content[100, 159].tolist() or abs(int(content[100, 161, 0]) - 159) < 2
     assert content[100, 200, 0] == 255
 
@@ -169,7 +169,7 @@ def test_the_crop_holds_visible_pixels_alone():
     photo[visible] = (10, 200, 30)
     crop = SquareCrop((40, 40), 64, 32)
     image, seen = visible_in_crop(photo, visible, Region(0, 0, 80, 80), crop)
-    assert seen.sum() == 20 * 20 - 4  # of the corners a quarter
+    assert seen.sum() == 20 * 20 - 4  # the corners are covered by a quarter only
     assert np.abs(image[seen].astype(int) - (10, 200, 30)).max() <= 1
 
 
@@ -180,4 +180,4 @@ def test_a_body_thinner_than_the_crop_s_pixels_is_seen_all_the_same():
     photo[visible] = (250, 120, 10)
     image, seen = visible_in_crop(photo, visible, Region(0, 0, 400, 400), SquareCrop((200, 200), 320, 64))
     assert seen.any()
-    assert np.abs(image[seen].astype(int) - (250, 120, 10)).max() <= 12  # few of 8 bits are left of a thin thing
+    assert np.abs(image[seen].astype(int) - (250, 120, 10)).max() <= 12  # a thin part keeps few of 8 bits

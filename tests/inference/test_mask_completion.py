@@ -14,7 +14,7 @@ PHOTO = np.random.default_rng(0).integers(0, 256, (*SIZE_HW, 3), dtype=np.uint8)
 
 
 class FakeNetwork:
-    """Answers with what `answer(image, initial)` says of each entry of the batch, and keeps what it was asked.
+    """Returns `answer(image, initial)` for each entry of the batch, and records its inputs.
 
     answer: (3, S, S) and (S, S) float32 -> visible and amodal probability, (S, S) each.
     """
@@ -24,15 +24,15 @@ class FakeNetwork:
     def __init__(self, answer, fine_size=256):
         self.answer = answer
         self.fine_size = fine_size
-        self.asked = []
+        self.inputs = []
 
     def __call__(self, image, initial):
-        self.asked.append((image, initial))
+        self.inputs.append((image, initial))
         pairs = [self.answer(one_image, one_initial[0]) for one_image, one_initial in zip(image, initial, strict=True)]
         visible, amodal = (np.stack(maps)[:, None].astype(np.float32) for maps in zip(*pairs, strict=True))
         cells = image.shape[-1] // 4
         parsing = np.zeros((len(image), 12, cells, cells), np.float32)
-        # The upper half of the crop is hair, the lower half leg; background is likelier still.
+        # The upper half of the crop is hair, the lower half leg; background is likelier than both.
         parsing[:, 0], parsing[:, 2, : cells // 2], parsing[:, 5, cells // 2 :] = 0.6, 0.4, 0.4
         return {"visible": visible, "amodal": amodal, "visible_parsing": parsing, "amodal_parsing": parsing}
 
@@ -68,9 +68,9 @@ def visible_in_crop(output):
 
 
 def test_a_whole_person_stays_as_it_is():
-    seen = box_to_mask((100, 80, 180, 240), SIZE_HW)
-    output = MaskCompletion(FakeNetwork(as_it_is))(PHOTO, seen)
-    assert mask_iou(spread(output, output.amodal), seen) > 0.98
+    visible_mask = box_to_mask((100, 80, 180, 240), SIZE_HW)
+    output = MaskCompletion(FakeNetwork(as_it_is))(PHOTO, visible_mask)
+    assert mask_iou(spread(output, output.amodal), visible_mask) > 0.98
     # No rim of "hidden" pixels where the two contours are one.
     assert np.array_equal(output.visible, output.amodal)
     assert output.score == pytest.approx(0.9, abs=0.01)
@@ -78,21 +78,21 @@ def test_a_whole_person_stays_as_it_is():
 
 @pytest.mark.parametrize("average", [True, False])
 def test_the_hidden_part_is_added(average):
-    seen = box_to_mask((100, 150, 180, 230), SIZE_HW)
+    visible_mask = box_to_mask((100, 150, 180, 230), SIZE_HW)
     whole = box_to_mask((100, 110, 180, 230), SIZE_HW)
     network = FakeNetwork(upwards(0.5))
-    output = MaskCompletion(network, average=average)(PHOTO, seen)
+    output = MaskCompletion(network, average=average)(PHOTO, visible_mask)
     assert mask_iou(spread(output, output.amodal), whole) > 0.97
-    assert mask_iou(spread(output, output.visible), seen) > 0.95
+    assert mask_iou(spread(output, output.visible), visible_mask) > 0.95
     assert not (output.visible & ~output.amodal).any()
-    assert [len(image) for image, _ in network.asked] == ([1, 2, 2] if average else [1, 1])
+    assert [len(image) for image, _ in network.inputs] == ([1, 2, 2] if average else [1, 1])
 
 
 def test_the_windows_are_wide_then_tight_and_further_each_mirrored():
-    seen = box_to_mask((100, 150, 180, 230), SIZE_HW)
+    visible_mask = box_to_mask((100, 150, 180, 230), SIZE_HW)
     network = FakeNetwork(upwards(0.5))
-    output = MaskCompletion(network)(PHOTO, seen)
-    (_, wide), (image, tight), (_, further) = network.asked
+    output = MaskCompletion(network)(PHOTO, visible_mask)
+    (_, wide), (image, tight), (_, further) = network.inputs
     assert wide.sum() == pytest.approx((256 / 2.2) ** 2, rel=0.03)
     assert output.in_crop.crop.side_px == pytest.approx(1.25 * 120, rel=0.03)
     assert output.in_crop.crop.center_xy == pytest.approx((140, 170), abs=2)
@@ -105,11 +105,11 @@ def test_the_windows_are_wide_then_tight_and_further_each_mirrored():
 
 
 def test_a_final_look_is_finer_where_the_mask_is_not_kept_and_stage_2_gets_its_own_size():
-    seen = box_to_mask((100, 150, 180, 230), SIZE_HW)
+    visible_mask = box_to_mask((100, 150, 180, 230), SIZE_HW)
     whole = box_to_mask((100, 110, 180, 230), SIZE_HW)
     coarse, fine = FakeNetwork(upwards(0.5)), FakeNetwork(upwards(0.5), fine_size=320)
-    usual, output = MaskCompletion(coarse)(PHOTO, seen), MaskCompletion(fine)(PHOTO, seen)
-    assert [image.shape[-1] for image, _ in fine.asked] == [256, 320, 320], "a box: fine at once"
+    usual, output = MaskCompletion(coarse)(PHOTO, visible_mask), MaskCompletion(fine)(PHOTO, visible_mask)
+    assert [image.shape[-1] for image, _ in fine.inputs] == [256, 320, 320], "a box: fine at once"
     assert mask_iou(spread(output, output.amodal), whole) > 0.97
     assert output.in_crop.crop.size_px == 256 and output.in_crop.crop.side_px == pytest.approx(
         usual.in_crop.crop.side_px, abs=2
@@ -122,14 +122,14 @@ def test_a_final_look_is_finer_where_the_mask_is_not_kept_and_stage_2_gets_its_o
     def sizes(mask, answer):
         network = FakeNetwork(answer, fine_size=320)
         MaskCompletion(network)(PHOTO, mask)
-        return [image.shape[-1] for image, _ in network.asked]
+        return [image.shape[-1] for image, _ in network.inputs]
 
-    drawn = seen.copy()
+    drawn = visible_mask.copy()
     drawn[150:160, 100:110] = False  # no box
     assert sizes(drawn, as_it_is) == [256, 256, 256], "kept as drawn: its contour is known"
     assert sizes(drawn, lambda image, initial: (dilate(initial > 0, 9) * 0.9,) * 2) == [256, 256, 320, 320]
     known = FakeNetwork(as_it_is, fine_size=320)
-    parsed = MaskCompletion(known).parse(PHOTO, seen, whole)
+    parsed = MaskCompletion(known).parse(PHOTO, visible_mask, whole)
     assert parsed.crop.size_px == len(parsed.image) == 256
     assert parsed.visible_parsing.shape == parsed.amodal_parsing.shape == (12, 64, 64)
 
@@ -139,17 +139,17 @@ def test_a_second_pass_at_a_box_starts_from_the_mean_of_the_box_and_of_what_was_
 
     def left_half(image, initial):
         columns = np.flatnonzero((initial >= 0.5).any(axis=0))
-        seen = (initial >= 0.5).astype(np.float32)
-        seen[:, (columns[0] + columns[-1] + 1) // 2 :] = 0
-        return seen * 0.8, seen * 0.8
+        visible_mask = (initial >= 0.5).astype(np.float32)
+        visible_mask[:, (columns[0] + columns[-1] + 1) // 2 :] = 0
+        return visible_mask * 0.8, visible_mask * 0.8
 
-    def asked(mask, **options):
+    def initials(mask, **options):
         network = FakeNetwork(left_half, fine_size=320)
         MaskCompletion(network, **options)(PHOTO, mask)
-        return [initial[0, 0] for _, initial in network.asked]
+        return [initial[0, 0] for _, initial in network.inputs]
 
-    first, *later = asked(box, second_pass=True)
-    assert set(np.unique(first)) == {0, 1}, "nothing was seen before the first look"
+    first, *later = initials(box, second_pass=True)
+    assert set(np.unique(first)) == {0, 1}, "the first prediction has no earlier one"
     assert len(later) == 2
 
     def halves(prompt):
@@ -159,15 +159,17 @@ def test_a_second_pass_at_a_box_starts_from_the_mean_of_the_box_and_of_what_was_
         return line[width // 8 : width * 3 // 8], line[width * 5 // 8 : width * 7 // 8]
 
     left, right = halves(later[0])
-    assert np.allclose(left, 0.9, atol=0.02), "the box, and what was seen"
+    assert np.allclose(left, 0.9, atol=0.02), "the mean of the box and the visible mask"
     assert np.allclose(right, 0.5, atol=0.02), "the box alone"
-    # the tight look saw the left half of the person and of the mirror image: half as surely all of it
-    assert np.allclose(halves(later[1]), 0.7, atol=0.02), "a look starts from the one before"
-    assert all(set(np.unique(prompt)) == {0, 1} for prompt in asked(box)), "only of a network that has learned it"
+    # the tight prediction has the left half of the person and of the mirror image: half the probability everywhere
+    assert np.allclose(halves(later[1]), 0.7, atol=0.02), "a prediction starts from the previous one"
+    assert all(set(np.unique(prompt)) == {0, 1} for prompt in initials(box)), "only for a network trained for it"
     drawn = box.copy()
     drawn[110:130, 100:120] = False
-    assert all(set(np.unique(prompt)) == {0, 1} for prompt in asked(drawn, second_pass=True)), "a mask says enough"
-    assert len(asked(box, second_pass=True, tight=False)) == 2, "without a first look there is no second"
+    assert all(set(np.unique(prompt)) == {0, 1} for prompt in initials(drawn, second_pass=True)), (
+        "a mask prompt needs no second pass"
+    )
+    assert len(initials(box, second_pass=True, tight=False)) == 2, "no second pass without a first one"
 
 
 class FakeBoxNetwork(FakeNetwork):
@@ -179,12 +181,12 @@ class FakeBoxNetwork(FakeNetwork):
 
 
 def lower_half(image, initial):
-    """Of a box the lower half is seen, whole is all of it."""
+    """The lower half of a box is visible, the amodal mask fills it."""
     rows = np.flatnonzero(initial.any(axis=1))
-    seen = initial.copy()
+    visible_mask = initial.copy()
     if len(rows):
-        seen[: (rows[0] + rows[-1] + 1) // 2] = 0
-    return seen * 0.8, initial * 0.7
+        visible_mask[: (rows[0] + rows[-1] + 1) // 2] = 0
+    return visible_mask * 0.8, initial * 0.7
 
 
 @pytest.mark.parametrize("average", [True, False])
@@ -196,13 +198,13 @@ def test_at_a_box_stage_1_goes_on_from_what_the_network_for_boxes_sees_and_looks
     options = {"average": average, "second_pass": second_pass, "box_segmenter": boxes}
     output = MaskCompletion(network, **options)(PHOTO, box, crowded=True)
     times = 2 if average else 1
-    assert [(len(image), image.shape[-1]) for image, _ in boxes.asked] == [(1, 256), (times, 320)], "wide, then near"
-    sizes = [(len(image), image.shape[-1]) for image, _ in network.asked]
+    assert [(len(image), image.shape[-1]) for image, _ in boxes.inputs] == [(1, 256), (times, 320)], "wide, then tight"
+    sizes = [(len(image), image.shape[-1]) for image, _ in network.inputs]
     assert sizes == [(times, 320), *([(1, 256)] if second_pass else []), (times, 320)]
-    (_, given), *_, (_, own) = network.asked
+    (_, given), *_, (_, own) = network.inputs
     assert set(np.unique(given)) == {0, 1}, "a mask, as anyone may draw it"
-    assert given.sum() == pytest.approx(boxes.asked[1][1].sum() / 2, rel=0.05), "the half that was seen"
-    # by itself it looks from further away, at the box and, where it has learned to, at what it saw there
+    assert given.sum() == pytest.approx(boxes.inputs[1][1].sum() / 2, rel=0.05), "the visible half"
+    # the direct prediction is zoomed out: on the box and, where trained for it, on the first prediction there
     reach = np.flatnonzero((own[0, 0] > 0.25).any(axis=1))
     assert len(reach) == pytest.approx(320 / 1.5, abs=3)
     assert (0.9 < own[0, 0].max() <= 0.95) == second_pass, "the mean of 1, the box, and 0.9"
@@ -213,24 +215,25 @@ def test_at_a_box_stage_1_goes_on_from_what_the_network_for_boxes_sees_and_looks
 
 
 @pytest.mark.parametrize(
-    ("crowded", "says", "is_seen"), [(True, 0.41, True), (True, 0.34, False), (False, 0.34, True), (False, 0.29, False)]
+    ("crowded", "probability", "is_visible"),
+    [(True, 0.41, True), (True, 0.34, False), (False, 0.34, True), (False, 0.29, False)],
 )
-def test_what_is_seen_in_a_box_is_the_weighed_mean_of_all_three_looks(crowded, says, is_seen):
+def test_the_visible_mask_of_a_box_is_the_weighted_mean_of_three_predictions(crowded, probability, is_visible):
     """0.9 by the box-prompted network, and stage 1 twice: (0.9 + (refined + direct) * it) / (1 + both)."""
     box, right = box_to_mask((100, 110, 180, 230), SIZE_HW), box_to_mask((140, 110, 180, 230), SIZE_HW)
     boxes = FakeBoxNetwork(lambda image, initial: (initial * 0.9,) * 2)
 
     def less_on_the_right(image, initial):
         columns = np.flatnonzero((initial >= 0.5).any(axis=0))
-        seen = 0.9 * (initial >= 0.5)
-        seen[:, (columns[0] + columns[-1] + 1) // 2 :] *= says / 0.9
-        return seen, seen
+        visible_mask = 0.9 * (initial >= 0.5)
+        visible_mask[:, (columns[0] + columns[-1] + 1) // 2 :] *= probability / 0.9
+        return visible_mask, visible_mask
 
     complete = MaskCompletion(FakeNetwork(less_on_the_right), average=False, box_segmenter=boxes)
     output = complete(PHOTO, box, crowded=crowded)
-    seen = spread(output, output.visible)
-    assert (np.count_nonzero(seen & right) > 0.9 * np.count_nonzero(right)) == is_seen
-    assert np.count_nonzero(seen & ~right) > 0.9 * np.count_nonzero(box & ~right)
+    visible_mask = spread(output, output.visible)
+    assert (np.count_nonzero(visible_mask & right) > 0.9 * np.count_nonzero(right)) == is_visible
+    assert np.count_nonzero(visible_mask & ~right) > 0.9 * np.count_nonzero(box & ~right)
 
 
 def test_a_drawn_mask_is_none_of_the_network_for_boxes():
@@ -240,17 +243,17 @@ def test_a_drawn_mask_is_none_of_the_network_for_boxes():
     with_it, without = (
         MaskCompletion(FakeNetwork(as_it_is), box_segmenter=network)(PHOTO, drawn) for network in (boxes, None)
     )
-    assert not boxes.asked
+    assert not boxes.inputs
     assert np.array_equal(with_it.amodal, without.amodal)
 
 
 def test_where_the_network_for_boxes_sees_nobody_stage_1_has_a_look_itself():
     box = box_to_mask((100, 110, 180, 230), SIZE_HW)
-    nobody = FakeBoxNetwork(lambda image, initial: (initial * 0.3, initial * 0.4))
+    empty = FakeBoxNetwork(lambda image, initial: (initial * 0.3, initial * 0.4))
     network = FakeNetwork(as_it_is)
-    output = MaskCompletion(network, box_segmenter=nobody)(PHOTO, box)
+    output = MaskCompletion(network, box_segmenter=empty)(PHOTO, box)
     alone = MaskCompletion(FakeNetwork(as_it_is))(PHOTO, box)
-    assert nobody.asked and network.asked
+    assert empty.inputs and network.inputs
     assert np.array_equal(output.amodal, alone.amodal) and output.score == alone.score
 
 
@@ -263,10 +266,12 @@ def test_whoever_else_is_in_a_box_is_looked_for_without_who_is_known():
     rest = complete.complete_residual(PHOTO, box, known)
     left = box & ~spread(known, known.visible)
     assert mask_iou(spread(rest, rest.visible), left) > 0.95
-    assert [initial.max() for _, initial in boxes.asked] == [1, 1], "wide, then near: the box, not the known part of it"
-    scale = (boxes.asked[1][0].shape[-1] / rest.in_crop.crop.side_px) ** 2
-    assert boxes.asked[1][1][0].sum() == pytest.approx(left.sum() * scale, rel=0.05)
-    assert len(network.asked) == 1, "stage 1 completes what was seen, and has no look at the box"
+    assert [initial.max() for _, initial in boxes.inputs] == [1, 1], (
+        "wide, then tight: the box without the known person"
+    )
+    scale = (boxes.inputs[1][0].shape[-1] / rest.in_crop.crop.side_px) ** 2
+    assert boxes.inputs[1][1][0].sum() == pytest.approx(left.sum() * scale, rel=0.05)
+    assert len(network.inputs) == 1, "stage 1 completes the residual mask, and makes no prediction on the box"
 
 
 def test_nobody_else_is_looked_for_in_vain():
@@ -275,32 +280,34 @@ def test_nobody_else_is_looked_for_in_vain():
         MaskCompletion(FakeNetwork(as_it_is))(PHOTO, box_to_mask(edges, SIZE_HW))
         for edges in ((80, 110, 140, 230), (98, 110, 178, 230))
     )
-    nobody = FakeBoxNetwork(lambda image, initial: (initial * 0.3, initial * 0.4))
+    empty = FakeBoxNetwork(lambda image, initial: (initial * 0.3, initial * 0.4))
     assert (
-        MaskCompletion(FakeNetwork(as_it_is), box_segmenter=nobody, splits_boxes=True).complete_residual(
+        MaskCompletion(FakeNetwork(as_it_is), box_segmenter=empty, splits_boxes=True).complete_residual(
             PHOTO, box, known
         )
         is None
     )
-    assert nobody.asked
+    assert empty.inputs
     for options, who in (({"splits_boxes": True}, all_of_it), ({}, known)):
         boxes = FakeBoxNetwork(lambda image, initial: (initial * 0.9,) * 2)
         rest = MaskCompletion(FakeNetwork(as_it_is), box_segmenter=boxes, **options).complete_residual(PHOTO, box, who)
-        assert rest is None and not boxes.asked, "too little is left of the box, or the network has not learned it"
+        assert rest is None and not boxes.inputs, (
+            "too small a part of the box is left, or the network was not trained for it"
+        )
     assert MaskCompletion(FakeNetwork(as_it_is), splits_boxes=True).complete_residual(PHOTO, box, known) is None
 
 
 def test_without_the_tight_crop_there_is_one_wide_look():
-    seen = box_to_mask((100, 150, 180, 230), SIZE_HW)
+    visible_mask = box_to_mask((100, 150, 180, 230), SIZE_HW)
     network = FakeNetwork(upwards(0.5))
     complete = MaskCompletion(network, average=False, tight=False)
-    output = complete(PHOTO, seen)
-    assert len(network.asked) == 1
+    output = complete(PHOTO, visible_mask)
+    assert len(network.inputs) == 1
     crop = output.in_crop.crop
     assert crop.side_px == pytest.approx(2.2 * 80) and crop.center_xy == (140, 190)
     assert mask_iou(spread(output, output.amodal), box_to_mask((100, 110, 180, 230), SIZE_HW)) > 0.95
-    parsed = complete.parse(PHOTO, seen, box_to_mask((100, 110, 180, 230), SIZE_HW))
-    assert parsed.crop == crop, "of a body that is known it is around what is seen too"
+    parsed = complete.parse(PHOTO, visible_mask, box_to_mask((100, 110, 180, 230), SIZE_HW))
+    assert parsed.crop == crop, "around the visible part for a known body too"
 
 
 def test_mirrored_answers_are_turned_back_and_averaged():
@@ -311,9 +318,9 @@ def test_mirrored_answers_are_turned_back_and_averaged():
         visible[:, 128:] *= 0.5
         return visible, initial * 0.9
 
-    seen = box_to_mask((100, 80, 200, 180), SIZE_HW)
-    output = MaskCompletion(FakeNetwork(left_half), settings=mirror_alone)(PHOTO, seen)
-    # Either look is unsure of its own right half; turned back, both halves get (0.9 + 0.45) / 2.
+    visible_mask = box_to_mask((100, 80, 200, 180), SIZE_HW)
+    output = MaskCompletion(FakeNetwork(left_half), settings=mirror_alone)(PHOTO, visible_mask)
+    # Each prediction has 0.45 in its own right half; averaged with the mirrored one, both halves get (0.9 + 0.45) / 2.
     assert output.score == pytest.approx(0.675, abs=1e-3)
 
 
@@ -324,25 +331,25 @@ def test_the_look_from_further_away_is_laid_over_the_tight_one():
         sure = next(answers)
         return initial * sure, initial * sure
 
-    seen = box_to_mask((100, 80, 180, 240), SIZE_HW)
-    output = MaskCompletion(FakeNetwork(fading))(PHOTO, seen)
-    assert mask_iou(spread(output, output.visible), seen) > 0.98
+    visible_mask = box_to_mask((100, 80, 180, 240), SIZE_HW)
+    output = MaskCompletion(FakeNetwork(fading))(PHOTO, visible_mask)
+    assert mask_iou(spread(output, output.visible), visible_mask) > 0.98
     assert output.score == pytest.approx(0.8, abs=0.01)
 
 
 def test_a_body_that_reaches_the_windows_edge_gets_a_wider_look():
-    seen = box_to_mask((180, 250, 220, 290), SIZE_HW)
+    visible_mask = box_to_mask((180, 250, 220, 290), SIZE_HW)
     network = FakeNetwork(upwards(4))
-    output = MaskCompletion(network)(PHOTO, seen)
-    assert 3 < len(network.asked) <= CropSettings.max_wide_crops + 2
-    # Wide looks see ever more; the last of them shows 5.6 times the visible box, of which half is above its centre.
+    output = MaskCompletion(network)(PHOTO, visible_mask)
+    assert 3 < len(network.inputs) <= CropSettings.max_wide_crops + 2
+    # Wide crops grow; the last one covers 5.6 times the visible box, half of it above the centre.
     assert output.in_crop.crop.side_px > 1.25 * 120
 
 
 def test_looks_are_bounded():
     network = FakeNetwork(lambda image, initial: (initial * 0.9, np.full_like(initial, 0.8)))
     MaskCompletion(network)(np.zeros((2000, 2000, 3), np.uint8), box_to_mask((990, 990, 1010, 1010), (2000, 2000)))
-    assert len(network.asked) == CropSettings.max_wide_crops + 2
+    assert len(network.inputs) == CropSettings.max_wide_crops + 2
 
 
 def test_the_body_ends_at_the_photos_edge():
@@ -352,7 +359,7 @@ def test_the_body_ends_at_the_photos_edge():
     assert output.amodal[0, 0]
     inside = output.in_crop.crop.inside_photo(SIZE_HW)
     assert not (output.in_crop.amodal & ~inside).any()
-    image = network.asked[-1][0][0]
+    image = network.inputs[-1][0][0]
     assert np.allclose(image[:, 0, 0], 128 / 255)
 
 
@@ -360,11 +367,11 @@ def test_specks_go_and_holes_in_the_hidden_part_are_filled():
     def answer(image, initial):
         visible = np.zeros((256, 256))
         visible[60:120, 60:180] = 0.9
-        visible[80:84, 80:84] = 0.0  # a gap in what is seen, as between an arm and the body
+        visible[80:84, 80:84] = 0.0  # a hole in the visible mask, as between an arm and the body
         amodal = visible.copy()
         amodal[120:200, 60:180] = 0.9
         amodal[150:156, 100:106] = 0.1  # a hole in what is guessed
-        amodal[230:236, 230:236] = 0.9  # a speck
+        amodal[230:236, 230:236] = 0.9  # a small component
         visible[170:172, 90:92] = amodal[170:172, 90:92]  # occluder taken for body
         return visible, amodal
 
@@ -394,8 +401,8 @@ def test_slivers_at_the_rim_go_but_a_thin_pole_stays_hidden():
 
 
 def test_every_body_pixel_has_a_part_and_no_other():
-    seen = box_to_mask((100, 80, 180, 240), SIZE_HW)
-    output = MaskCompletion(FakeNetwork(as_it_is))(PHOTO, seen)
+    visible_mask = box_to_mask((100, 80, 180, 240), SIZE_HW)
+    output = MaskCompletion(FakeNetwork(as_it_is))(PHOTO, visible_mask)
     assert np.array_equal(output.parsing > 0, output.amodal)
     whole = spread(output, output.parsing)
     assert set(np.unique(whole[100:150])) == {0, 2}
@@ -405,10 +412,10 @@ def test_every_body_pixel_has_a_part_and_no_other():
 
 
 def test_when_the_network_sees_nobody_the_mask_is_kept_with_a_low_score():
-    seen = box_to_mask((100, 80, 180, 240), SIZE_HW)
+    visible_mask = box_to_mask((100, 80, 180, 240), SIZE_HW)
     network = FakeNetwork(lambda image, initial: (initial * 0.1, initial * 0.1))
-    output = MaskCompletion(network)(PHOTO, seen)
-    assert mask_iou(spread(output, output.amodal), seen) > 0.98
+    output = MaskCompletion(network)(PHOTO, visible_mask)
+    assert mask_iou(spread(output, output.amodal), visible_mask) > 0.98
     assert np.array_equal(output.visible, output.amodal)
     assert output.score == pytest.approx(0.1, abs=0.001)
 
@@ -419,7 +426,7 @@ def test_a_mask_thinner_than_a_crop_pixel_does_not_vanish():
     mask[100:1400, 900] = True
     network = FakeNetwork(as_it_is)
     MaskCompletion(network)(photo, mask)
-    assert all(initial.any() for _, initial in network.asked)
+    assert all(initial.any() for _, initial in network.inputs)
 
 
 def test_two_specks_far_apart_do_not_vanish():
@@ -429,7 +436,7 @@ def test_two_specks_far_apart_do_not_vanish():
     network = FakeNetwork(as_it_is)
     with contextlib.suppress(NoPersonError):  # so small that nothing may be left of them in the end
         MaskCompletion(network)(np.zeros((400, 20_000, 3), np.uint8), mask)
-    assert network.asked and all(initial.any() for _, initial in network.asked)
+    assert network.inputs and all(initial.any() for _, initial in network.inputs)
 
 
 def test_an_empty_mask_is_refused():
@@ -447,13 +454,13 @@ def test_a_known_body_gets_the_same_tight_window():
 
 
 def test_an_exact_mask_keeps_its_own_edge():
-    # finer than a crop pixel: 2000 px of photo are seen through 256, and the network answers half a crop pixel too wide
+    # finer than a crop pixel: 2000 image pixels on 256, and the network's mask is half a crop pixel too wide
     size_hw = (2000, 1600)
-    seen = box_to_mask((503, 301, 1101, 1703), size_hw)
+    visible_mask = box_to_mask((503, 301, 1101, 1703), size_hw)
     output = MaskCompletion(FakeNetwork(lambda image, initial: (initial * 0.9, dilate(initial > 0, 1) * 0.9)))(
-        np.zeros((*size_hw, 3), np.uint8), seen
+        np.zeros((*size_hw, 3), np.uint8), visible_mask
     )
-    drawn = seen[output.region.slices]
+    drawn = visible_mask[output.region.slices]
     assert np.array_equal(output.visible, drawn)
     assert np.array_equal(output.amodal, drawn)
     assert np.array_equal(output.amodal_prob >= 128, drawn)

@@ -45,7 +45,7 @@ def test_a_fit_gives_back_the_odds_that_made_the_data() -> None:
     np.testing.assert_allclose(fitted, true, atol=0.6)
     found = np.array([fitted.probability(a, b) for a, b in shares])
     assert abs(found - odds).mean() < 0.03
-    with pytest.raises(UsageError, match="hidden and people who are not"):
+    with pytest.raises(UsageError, match="occluded and unoccluded people"):
         fit_calibration(shares[:, 0], shares[:, 1], np.ones(4000, bool))
 
 
@@ -112,11 +112,11 @@ def test_boxes_are_looked_at_as_by_run_where_they_are_calibrated(
     manifest["models"]["base"]["networks"]["mask_completion"]["second_look"] = True
     (folder / "manifest.json").write_text(json.dumps(manifest))
     write_hidden_and_whole(eval_set, person)
-    look, again = mask_completion.predict_crop, []
+    predict, again = mask_completion.predict_crop, []
 
     def noted(*args, first=None, **options):
         again.append(first is not None)
-        return look(*args, first=first, **options)
+        return predict(*args, first=first, **options)
 
     monkeypatch.setattr(mask_completion, "predict_crop", noted)
     calibrate([EvalSet.open(eval_set)], weights_dir=folder, device="cpu")

@@ -52,7 +52,7 @@ def test_the_portrait_comes_back() -> None:
 
 
 def test_a_gap_between_mask_and_occluder_is_bridged() -> None:
-    """Segmenters' masks stop short of what hides the person; completion that only looks next to the occluder fails."""
+    """Segmenters' masks end before the occluder; completion that needs pixels beside the occluder fails."""
     scene = demo_scene.make_scene()
     gap = dilate(scene.whole & ~scene.visible, 6) & scene.visible
     (person,) = deocclude.load(device="cpu")(scene.photo, masks=[scene.visible & ~gap]).people

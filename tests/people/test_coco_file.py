@@ -179,7 +179,7 @@ def test_photos_are_matched_by_path_then_by_base_name(opened):
     assert left_edges("a/x.jpg") == [0]
     assert left_edges("b/x.jpg") == [1]
     assert left_edges("y.jpg") == left_edges("/elsewhere/y.jpg") == [2]
-    assert left_edges("z.jpg") == [], "listed, and nobody is in it"
+    assert left_edges("z.jpg") == [], "listed, without people"
     assert left_edges("c/a/x.jpg") == [0], "a longer path that ends like the file's"
     with pytest.raises(InputError, match=r"people.json: x.jpg may be any of 2 images: a/x.jpg, b/x.jpg"):
         coco.prompts_for("x.jpg", SIZE_HW)

@@ -1,4 +1,4 @@
-"""One mask a person: of several masks of one the surest stays, and one mask of two becomes two."""
+"""Mask non-maximum suppression keeps the highest-scoring duplicate; merged detections are split."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def test_duplicates_by_iou():
     assert merge_duplicates([first, near]) == [near]
     assert merge_duplicates([first, far]) == [first, far]
     assert merge_duplicates([first, far], DeduplicationSettings(same_body_iou=0.6)) == [first]
-    assert merge_duplicates([first, near, far]) == [near], "the surest first: it is near both"
+    assert merge_duplicates([first, near, far]) == [near], "by descending score: it duplicates both"
     assert merge_duplicates([]) == []
 
 
 def test_duplicates_by_containment():
     body, half, more = boxed(0, 0, 20, 10), boxed(0, 0, 10, 10), boxed(0, 0, 11, 10, score=0.5)
     assert merge_duplicates([body, half]) == [body, half], "half the area in it: a child in front of an adult"
-    assert merge_duplicates([body, more]) == [body], "more than half: the same body, cut short"
+    assert merge_duplicates([body, more]) == [body], "more than half: the same body, truncated"
 
 
 @pytest.mark.parametrize(("shared_px", "left"), [(17, 1), (16, 2)])
@@ -63,7 +63,7 @@ def test_overlapping_boxes_of_crossing_bodies_are_no_duplicates():
 
 @dataclass(frozen=True, eq=False)
 class Figure:
-    """A body of which everything is seen but what `visible` lacks."""
+    """A body; all pixels outside `visible` are hidden."""
 
     region: Region
     amodal: np.ndarray
@@ -103,7 +103,7 @@ BOTH = body(10, 10, 100, 75, 0.6)  # what the box of the one in front gave
 
 
 def rests(**of: Figure | None):
-    """Gives the rest of each prompt by its name, and notes who asked."""
+    """Returns the residual person of each prompt by its name, and records the calls."""
     asked: list[tuple[str, Figure]] = []
 
     def residual_of(prompt: str, known: Figure) -> Figure | None:
@@ -119,16 +119,16 @@ def test_whoever_was_taken_for_both_or_for_the_other_becomes_itself(taken_for: F
     far = body(10, 300, 100, 30, 0.9)
     assert merge_duplicates([taken_for, BEHIND]) == [taken_for], "or else one of them would be lost"
     assert split_merged([("behind", BEHIND), ("front", taken_for), ("far", far)], residual_of) == [far, FRONT, BEHIND]
-    assert asked == [("front", BEHIND)], "the surer one's box is looked at, once"
+    assert asked == [("front", BEHIND)], "the box of the higher-scoring body is segmented, once"
     assert merge_duplicates([FRONT, BEHIND]) == [FRONT, BEHIND]
 
 
 @pytest.mark.parametrize(
     ("rest", "why"),
     [
-        (None, "nobody is left"),
+        (None, "no residual person"),
         (body(10, 10, 100, 10), "too little of the mask that held both"),
-        (body(10, 20, 100, 60), "whoever is there is the one who is known"),
+        (body(10, 20, 100, 60), "the residual person is the known one"),
         (body(10, 10, 100, 50), "a part of the body that was there"),
     ],
 )

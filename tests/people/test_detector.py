@@ -88,7 +88,7 @@ def test_boxes_are_the_photos_and_stay_within_it() -> None:
 
 
 class Bright:
-    """A network that sees one person where the picture is white, whose box is wider to the right; as often as asked."""
+    """A network that finds one person where the image is white, with a box wider to the right, at every call."""
 
     def __call__(self, image: np.ndarray) -> dict[str, np.ndarray]:
         small = image[:, :1, 4::8, 4::8] == 1

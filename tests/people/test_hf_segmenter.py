@@ -96,7 +96,7 @@ def save_maskformer(folder: Path) -> None:
 
 
 def save_oneformer(folder: Path) -> None:
-    """Its list of class names lies on a hub, which must not be asked."""
+    """Its list of class names is on a hub, which must not be contacted."""
     from transformers import CLIPTokenizer, OneFormerConfig, OneFormerForUniversalSegmentation, OneFormerProcessor
     from transformers import OneFormerImageProcessorPil as Processor
 
@@ -149,7 +149,7 @@ def test_only_persons_are_kept_and_only_sure_ones(segmenter: HfSegmenter, monkey
     masks = np.zeros((5, 24, 40), np.float32)
     for index in range(4):
         masks[index, 2:10, 4 * index : 4 * index + 12] = 1  # they overlap
-    # a person, a dog, a surer person, one too unsure, and one without a pixel
+    # a person, a dog, a higher-scoring person, one with too low a score, and one without a pixel
     found = [(0, 0, 0.4), (1, 1, 0.9), (2, 0, 0.8), (3, 0, 0.05), (4, 0, 0.7)]
     stub(monkeypatch, segmenter, masks, found)
     people = segmenter(PHOTO)

@@ -26,7 +26,7 @@ def check_uncrop(uncrop: bool, complete: str) -> None:
         UsageError: uncrop with complete="never".
     """
     if uncrop and complete == "never":
-        raise UsageError("uncrop completes people beyond the image border, complete never completes nobody: drop one")
+        raise UsageError("uncrop completes people beyond the image border: it needs complete auto or always, got never")
 
 
 @dataclass(frozen=True)
