@@ -99,7 +99,7 @@ def test_calibrating_writes_into_the_manifest(weights_dir: Path, tmp_path: Path,
     assert done.exit_code == 0, done.stderr
     row = json.loads((folder / "manifest.json").read_text())["models"]["base"]["networks"]["mask_completion"]
     assert len(row["hidden_calibration"]) == 3 and row["calibrated_on"] == ["drawn"]
-    assert done.stdout.startswith("base: probability that more than 5 % is hidden")
+    assert done.stdout.startswith("base: probability that more than 5 % is occluded")
     load("base", device="cpu", weights_dir=folder, threads=1)
 
 
