@@ -41,8 +41,9 @@ def test_a_checkpoint_becomes_a_folder_with_a_report(checkpoint: Path, tmp_path:
     assert torch.equal(network.decoder[2].norm.weight, theirs)
     assert done.stdout == (
         f"content_recovery: {len(report['taken'])} tensors converted, {report['parameters_taken'] / 1e6:.1f} M of "
-        f"{report['parameters'] / 1e6:.1f} M parameters; {len(report['differs'])} differ, "
-        f"{len(report['missing_in_theirs'])} have no counterpart; {len(report['missing_in_ours'])} of theirs are left\n"
+        f"{report['parameters'] / 1e6:.1f} M parameters; {len(report['differs'])} differ in shape, "
+        f"{len(report['missing_in_theirs'])} lack a counterpart; "
+        f"{len(report['missing_in_ours'])} of the reference unused\n"
     )
 
 

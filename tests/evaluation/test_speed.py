@@ -42,11 +42,11 @@ def test_speed_up_is_of_the_sums() -> None:
     assert pairs.speed_up == pytest.approx(25.0)
     report = BenchReport(pairs, COST, 1.0, CrowdCost(0.05, 4.0))
     assert "| both networks, one person | 25.0x | at least 20x | yes |" in report.as_markdown()
-    assert "| finding people, 1 megapixel, warm | 50 ms | under 60 ms | yes |" in report.as_markdown()
+    assert "| detection, 1 megapixel, warm | 50 ms | under 60 ms | yes |" in report.as_markdown()
     assert "| ten people, 1 megapixel, warm | 4.00 s | under 3 s | no |" in report.as_markdown()
     assert report.as_dict()["pairs"]["speed_up"] == pytest.approx(25.0)
     without = BenchReport(None, COST, 1.0, CrowdCost(None, 4.0)).as_markdown()
-    assert "finding people" not in without and "both networks" not in without
+    assert "detection" not in without and "both networks" not in without
 
 
 def test_a_pair_against_itself_is_about_as_fast(weights_dir: Path) -> None:

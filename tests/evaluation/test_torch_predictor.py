@@ -71,7 +71,7 @@ def test_a_network_of_both_stages_sees_the_whole_photo(tmp_path: Path) -> None:
 def test_stage_2_needs_stage_1_for_its_masks(tmp_path: Path) -> None:
     torch.manual_seed(0)
     path = stored(tmp_path / "paint.safetensors", "content_pix2pix", Pix2PixContent(Pix2PixConfig((4, 8))))
-    with pytest.raises(UsageError, match=r"paint\.safetensors: stage 2 is measured with stage 1's masks"):
+    with pytest.raises(UsageError, match=r"paint\.safetensors: stage 2 needs masks and parts of a stage 1"):
         open_trained(path, size_px=32, device=CPU)
     first = MaskCompletionNet(MaskCompletionConfig(stem_width=8, widths=(8, 8), head_width=8, pose_guidance=False))
     parser = stored(tmp_path / "mask.safetensors", "mask_completion", first)
