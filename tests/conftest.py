@@ -22,20 +22,25 @@ from hf_models import TINY, tiny_swin
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# A test's tier, by its folder: what needs torch, and what follows a documentation page command by command.
+# A test's tier, by its folder or file: what needs torch, what follows a documentation page command by command, and what
+# runs whole photos.
 TIERS = {
     "torch": ("ablation", "checkpoints", "evaluation", "export", "models", "train"),
     "docs": ("docs", "examples"),
-}
+    "slow": (
+        "batch", "cli", "data", "test_pipeline.py", "imaging/test_truncation.py", "inference/test_shipped_weights.py",
+        "inference/test_occlusion_probability.py", "people/test_detector.py", "people/test_hf_segmenter.py",
+    ),
+}  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test with its tier; `make test-fast` leaves out torch, docs and what is marked slow by hand."""
+    """Mark every test with its tier; `make test-fast` leaves all three out."""
     root = Path(__file__).parent
     for item in items:
-        folder = item.path.relative_to(root).parts[0]
-        for tier, folders in TIERS.items():
-            if folder in folders:
+        path = item.path.relative_to(root)
+        for tier, places in TIERS.items():
+            if path.parts[0] in places or path.as_posix() in places:
                 item.add_marker(tier)
 
 
