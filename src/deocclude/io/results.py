@@ -6,21 +6,22 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from deocclude.errors import UsageError
 from deocclude.imaging.arrays import Array, ImageU8
-from deocclude.imaging.background import fill_background, rim_px
 from deocclude.imaging.compositing import PARSING_PALETTE
 from deocclude.imaging.crop import Region
 from deocclude.imaging.masks import dilate
 from deocclude.imaging.rle import encode_rle
 from deocclude.io.images import save_image, save_text
-from deocclude.io.openraster import Layer, save_layers
 from deocclude.io.request_stamp import stamp_exif, stamp_text
 from deocclude.types import Person, Result
+
+if TYPE_CHECKING:
+    from deocclude.io.openraster import Layer
 
 # Outputs of `Result.save`, in the order in which they are written.
 SAVE_KINDS: tuple[str, ...] = (
@@ -82,6 +83,10 @@ def output_name(stem: str, kind: str, person: int = 0) -> str:
 
 def to_layers(result: Result) -> list[Layer]:
     """See `Result.layers`."""
+    # layers are seldom asked for: `run` starts without zip, XML and the filling of backgrounds
+    from deocclude.imaging.background import fill_background, rim_px
+    from deocclude.io.openraster import Layer
+
     hole = np.zeros(result.image.shape[:2], dtype=bool)
     for person in result.people:
         hole[person.region.slices] |= person.amodal_part
@@ -177,6 +182,8 @@ def write(
             document["info"]["software"] = stamp_text(stamp, ids)
         return save_text(json.dumps(document, indent=1) + "\n", path)
     if kind == "layers":
+        from deocclude.io.openraster import save_layers
+
         merged = picture_of(result, "content").pixels
         comment = stamp_text(stamp, ids) if stamp else ""
         return save_layers(path, to_layers(result), result.image.shape[:2], merged, result.icc_profile, comment)
