@@ -267,7 +267,7 @@ class Deoccluder:
         numbered = {i: body for i, body in enumerate(bodies, start=1) if any(body is one for one in chosen)}
         scene = Scene.of(photo, numbered)
         if request.uncrop and scene.is_truncated:
-            return extend(scene, self._complete, self._calibration, settings)
+            return extend(scene, self._complete, self._calibration)
         return scene
 
     def _people(self, scene: Scene) -> tuple[Person, ...]:

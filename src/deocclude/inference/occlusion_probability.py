@@ -105,6 +105,11 @@ def _logs(shares: Float) -> Float:
     return logs
 
 
+def with_hidden_probability(body: Body, calibration: HiddenCalibration) -> Body:
+    """The body with the probability that more than HIDDEN_SHARE of it is hidden."""
+    return replace(body, hidden_probability=calibration.probability(body.hidden_fraction, body.probable_hidden))
+
+
 def decide_completion(
     body: Body, calibration: HiddenCalibration, complete: Complete, settings: OcclusionSettings
 ) -> Body:
@@ -116,7 +121,6 @@ def decide_completion(
         complete: "auto" leaves a body unchanged whose probability is below `settings.min_probability`.
         settings: the threshold.
     """
-    probability = calibration.probability(body.hidden_fraction, body.probable_hidden)
-    body = replace(body, hidden_probability=probability)
-    untouched = complete == "never" or (complete == "auto" and probability < settings.min_probability)
+    body = with_hidden_probability(body, calibration)
+    untouched = complete == "never" or (complete == "auto" and body.hidden_probability < settings.min_probability)
     return body.without_completion() if untouched else body

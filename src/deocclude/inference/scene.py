@@ -11,8 +11,7 @@ from deocclude.imaging.crop import Region
 from deocclude.imaging.truncation import Canvas, Truncation, find_truncation
 from deocclude.inference.body import Body
 from deocclude.inference.mask_completion import MaskCompletion
-from deocclude.inference.occlusion_probability import HiddenCalibration, decide_completion
-from deocclude.inference.settings import OcclusionSettings
+from deocclude.inference.occlusion_probability import HiddenCalibration, with_hidden_probability
 
 _MARGIN_PX = 2
 
@@ -45,9 +44,7 @@ class Scene:
         return any(self.truncations.values())
 
 
-def extend(
-    scene: Scene, complete: MaskCompletion, calibration: HiddenCalibration, settings: OcclusionSettings
-) -> Scene:
+def extend(scene: Scene, complete: MaskCompletion, calibration: HiddenCalibration) -> Scene:
     """Complete truncated bodies beyond the image borders.
 
     A body without a visible pixel on the canvas stays unchanged.
@@ -56,7 +53,6 @@ def extend(
         scene: the scene of the user's image.
         complete: stage 1.
         calibration: for the probability of a hidden part.
-        settings: the threshold of that probability.
 
     Returns:
         The scene on a canvas with room for every whole body.
@@ -69,7 +65,7 @@ def extend(
     for number, body in scene.bodies.items():
         moved = body.moved(canvas.photo_region.left, canvas.photo_region.top)
         extended = _extended(body, picture, canvas, complete, size_hw) if scene.truncations[number] else None
-        bodies[number] = moved if extended is None else decide_completion(extended, calibration, "always", settings)
+        bodies[number] = moved if extended is None else with_hidden_probability(extended, calibration)
     del picture  # frees its memory: the next image is as large
     trimmed, left, top = canvas.trimmed([body.region for body in bodies.values()], margin_px=_MARGIN_PX)
     bodies = {number: body.moved(-left, -top) for number, body in bodies.items()}
