@@ -43,6 +43,11 @@ def bootstrap_interval(
     known = {person for value, person in zip(values, people, strict=True) if not math.isnan(value)}
     if len(known) < 2:
         return math.nan, math.nan
+    return percentile_interval(means, level)
+
+
+def percentile_interval(means: FloatArray, level: float) -> tuple[float, float]:
+    """The central interval that holds a fraction `level`, in (0, 1), of bootstrap means."""
     tail = (1.0 - level) / 2.0
     low, high = np.quantile(means, [tail, 1.0 - tail])
     return float(low), float(high)

@@ -9,7 +9,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from deocclude.metrics.bootstrap import bootstrap_means, mean_of_known
+from deocclude.metrics.bootstrap import bootstrap_means, mean_of_known, percentile_interval
 
 
 @dataclass(frozen=True)
@@ -63,11 +63,10 @@ def paired_bootstrap(
     mean, drawn = mean_of_known(d for d, _ in known), len({person for _, person in known})
     if drawn < 2:
         return PairedDifference(mean, math.nan, math.nan, math.nan, len(known), drawn)
-    tail = (1.0 - level) / 2.0
-    low, high = np.quantile(means, [tail, 1.0 - tail])
+    low, high = percentile_interval(means, level)
     fewer = min(np.count_nonzero(means <= 0.0), np.count_nonzero(means >= 0.0))
     p_value = min(1.0, 2.0 * (fewer + 1) / (draws + 1))
-    return PairedDifference(mean, float(low), float(high), p_value, len(known), drawn)
+    return PairedDifference(mean, low, high, p_value, len(known), drawn)
 
 
 def wilson_interval(successes: int, trials: int, *, level: float = 0.95) -> tuple[float, float]:
