@@ -11,7 +11,7 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from typing import Any
 from deocclude.errors import UsageError, WeightsError
 from deocclude.inference.runtime import BUNDLED_WEIGHTS, MANIFEST_NAME
 from deocclude.io.images import write_whole
+from deocclude.io.request_stamp import file_digest
 
 SCHEME = "sha256:"
 MIN_DIGITS = 12
@@ -52,9 +53,9 @@ def resolve(named: Path) -> Path:
     digits = digits_of(named)
     if digits is None:
         return named
-    for path in (*sorted(BUNDLED_WEIGHTS.glob("*.safetensors")), *_cached(digits)):
-        if _sha256(path.read_bytes()).startswith(digits):
-            return path
+    bundled = sorted(BUNDLED_WEIGHTS.glob("*.safetensors"))
+    if (path := _of_digest([*bundled, *_restored(cache_folder(), digits)], digits)) is not None:
+        return path
     raise WeightsError(
         f"no weights with {SCHEME}{digits} in {BUNDLED_WEIGHTS} or {cache_folder()}: restore them from a checkout by "
         f"`deocclude models fetch-history {digits}`"
@@ -81,15 +82,14 @@ def fetch(digits: str, folder: Path | None = None, repository: Path | None = Non
     """
     digits = check_digits(digits)
     folder = folder or cache_folder()
-    for path in sorted(folder.glob(f"{digits}*.safetensors")):
-        if _sha256(path.read_bytes()) == path.stem:
-            return path
+    if (path := _of_digest(_restored(folder, digits), digits)) is not None:
+        return path
     repository = repository or _own_checkout()
     if not repository.is_dir():
         raise WeightsError(f"no git checkout: looked for {repository}")
     _git(repository, "rev-parse", "--git-dir")
     for content in _candidates(digits, repository):
-        digest = _sha256(content)
+        digest = hashlib.sha256(content).hexdigest()
         if digest.startswith(digits):
             return write_whole(folder / f"{digest}.safetensors", lambda file, content=content: file.write(content))
     raise WeightsError(
@@ -133,8 +133,14 @@ def _own_checkout() -> Path:
     return root if (root / ".git").exists() else Path.cwd()
 
 
-def _cached(digits: str) -> list[Path]:
-    return sorted(cache_folder().glob(f"{digits}*.safetensors"))
+def _restored(folder: Path, digits: str) -> list[Path]:
+    """Files in a folder whose names say that they have the digest."""
+    return sorted(folder.glob(f"{digits}*.safetensors"))
+
+
+def _of_digest(paths: Iterable[Path], digits: str) -> Path | None:
+    """The first file whose contents have the digest."""
+    return next((path for path in paths if (file_digest(path) or "").startswith(digits)), None)
 
 
 def _bundled() -> dict[str, str]:
@@ -142,7 +148,3 @@ def _bundled() -> dict[str, str]:
     manifest: dict[str, Any] = json.loads((BUNDLED_WEIGHTS / MANIFEST_NAME).read_text(encoding="utf-8"))
     rows = [row for model in manifest["models"].values() for row in model["networks"].values()]
     return {row["safetensors"]: row["sha256"]["safetensors"] for row in rows if "safetensors" in row}
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
