@@ -175,11 +175,6 @@ class Job:
             paths = paths if ids is None else self.paths(ids)
         return paths if all(map(_holds_something, paths)) else []
 
-    @property
-    def is_done(self) -> bool:
-        """Whether an earlier run wrote all files."""
-        return bool(self.done_paths)
-
     def stamp(self, seed: int, model: str) -> str:
         """Digest of everything that the outputs depend on: contents of photo and prompts, options, seed, model."""
         return make_stamp(

@@ -57,7 +57,6 @@ class ContentStage(CropStage):
             features = perceptual_features(section)
         shared = {name: weight for name, weight in self.losses.items() if name in self.method.terms}
         self.criterion = ContentCriterion(shared, features=features)
-        self.p_predicted = section.p_predicted
         self.predictor = _load_predictor(section)
         if self.predictor is not None and self.method.own_targets:
             raise ConfigError(f"content.p_predicted: {section.model} has its own targets and takes no predictions")
@@ -77,7 +76,8 @@ class ContentStage(CropStage):
         The target is the true person inside the true occluded region, whether input masks are true or predicted.
         """
         batch = self.method.targets(self.config, batch, rng)
-        predicted = self.p_predicted > 0 and rng.random() < self.p_predicted
+        p_predicted = self.section.p_predicted
+        predicted = p_predicted > 0 and rng.random() < p_predicted
         found, terms = self.predictor(batch) if predicted or self.stage1 is not None else (None, {})
         visible, amodal = (found.visible, found.amodal) if predicted else (batch["visible"], batch["amodal"])
         # half of the time the visible mask is eroded by a pixel, as at inference against the occluder's colours

@@ -64,11 +64,9 @@ class MaskStage(CropStage):
                 "data.p_real adds people with a known visible mask only, and "
                 f"{need_amodal[0]} needs the amodal truth: leave one of them out"
             )
-        self.p_refinement_pass = section.p_refinement_pass
         self.splits_boxes = self.method.boxes_alone and crops.crop.p_subtract_neighbor > 0
-        if self.p_refinement_pass and self.method is not MASK_METHODS["hourglass"]:
+        if section.p_refinement_pass and self.method is not MASK_METHODS["hourglass"]:
             raise ConfigError(f"mask.p_refinement_pass is for model hourglass, got {section.model!r}")
-        self.p_box_prompt = section.p_box_prompt
         self.box_segmenter = _load_box_segmenter(section, self.method.boxes_alone)
         # only the perceptual term reads the unoccluded photo
         self.stream = crops.stream(config.seed, known_in_part=True, truth=bool(self.losses.get("perceptual")))
@@ -90,9 +88,9 @@ class MaskStage(CropStage):
     def generator_terms(self, batch: dict[str, Tensor], rng: np.random.Generator) -> tuple[dict[str, Tensor], Tensor]:
         """Terms of the criterion, and the soft amodal mask (B, 1, S, S) for the discriminator."""
         if self.box_segmenter is not None:
-            batch = batch | {"initial": predict_box_masks(self.box_segmenter, batch, self.p_box_prompt, rng)}
-        if self.p_refinement_pass:
-            batch = batch | {"initial": refinement_prompts(self.network, batch, self.p_refinement_pass, rng)}
+            batch = batch | {"initial": predict_box_masks(self.box_segmenter, batch, self.section.p_box_prompt, rng)}
+        if p_refinement := self.section.p_refinement_pass:
+            batch = batch | {"initial": refinement_prompts(self.network, batch, p_refinement, rng)}
         batch = self.method.targets(self.config, batch, rng)
         output, own = self.method.run(self.network, batch)
         output = output.float()
@@ -147,7 +145,7 @@ class MaskStage(CropStage):
         """Initial masks of a batch, every box replaced as at inference: by the box segmenter or a refinement prompt."""
         if self.box_segmenter is not None:
             return predict_box_masks(self.box_segmenter, batch, 1.0)
-        return refinement_prompts(network, batch, 1.0) if self.p_refinement_pass else batch["initial"]
+        return refinement_prompts(network, batch, 1.0) if self.section.p_refinement_pass else batch["initial"]
 
     @torch.no_grad()
     def pictures(self, network: nn.Module, stage1: nn.Module | None = None) -> dict[str, np.ndarray]:
@@ -172,7 +170,11 @@ class MaskStage(CropStage):
 
     def metadata(self) -> dict[str, Any]:
         """Also the crop side in pixels and switches that inference reads."""
-        own = {"size_px": self.size_px, "second_look": bool(self.p_refinement_pass), "tells_apart": self.splits_boxes}
+        own = {
+            "size_px": self.size_px,
+            "second_look": bool(self.section.p_refinement_pass),
+            "tells_apart": self.splits_boxes,
+        }
         return super().metadata() | own
 
 
