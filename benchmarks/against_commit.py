@@ -12,39 +12,38 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from deocclude.evaluation.demo_scene import make_scene
+from deocclude.evaluation.speed import time_in_turn
+
 ROOT = Path(__file__).parents[1]
 SIDE_PX = 1000
-# A process that is asked for one timing a line: the name of an image and its masks, in seconds to standard output.
+# A process that recovers what each line names, an image and its masks, and answers with a line. Files are read once.
 WARM = """
-import json, sys, time
+import functools, json, sys
 import numpy as np
 from PIL import Image
 import deocclude
 pipe = deocclude.load(device="cpu")
+read = functools.cache(lambda path: np.asarray(Image.open(path)))
 for line in sys.stdin:
     image, masks = json.loads(line)
-    photo = np.asarray(Image.open(image))
-    given = [np.asarray(Image.open(mask)) > 0 for mask in masks]
-    started = time.perf_counter()
-    pipe(photo, masks=given)
-    print(time.perf_counter() - started, flush=True)
+    pipe(read(image), masks=[read(mask) for mask in masks])
+    print("done", flush=True)
 """
 
 
 def write_images(folder: Path) -> dict[str, tuple[str, list[str]]]:
     """The demo's portrait behind its plant at one megapixel, and ten smaller ones side by side; with their masks."""
-    from deocclude.evaluation.demo_scene import make_scene
-
     scene = make_scene()
 
     def save(name: str, array: np.ndarray, size_wh: tuple[int, int] | None = None) -> str:
@@ -77,20 +76,19 @@ class Checkout:
             [sys.executable, "-c", WARM], env=self.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
-    def warm_s(self, image: tuple[str, list[str]]) -> float:
-        """Seconds of one call in a process that has its networks open."""
+    def recover(self, image: tuple[str, list[str]]) -> None:
+        """One call in a process that has its networks open."""
         assert self._warm.stdin and self._warm.stdout
         self._warm.stdin.write(json.dumps(image) + "\n")
         self._warm.stdin.flush()
-        return float(self._warm.stdout.readline())
+        if self._warm.stdout.readline() != "done\n":
+            raise RuntimeError("the process that recovers has ended")
 
-    def process_s(self, *words: str) -> float:
-        """Seconds of `deocclude WORDS` as a whole process."""
-        started = time.perf_counter()
+    def run(self, *words: str) -> None:
+        """`deocclude WORDS` as a whole process."""
         subprocess.run(
             [sys.executable, "-m", "deocclude", *words], env=self.environment, check=True, stdout=subprocess.DEVNULL
         )
-        return time.perf_counter() - started
 
     def close(self) -> None:
         """End the warm process."""
@@ -101,7 +99,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("commit", help="what to compare with")
-    parser.add_argument("--rounds", type=int, default=7, help="timings of each; the first of all is left out")
+    parser.add_argument("--rounds", type=int, default=7, help="timings of each, each after a call that is not timed")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder, other = Path(temporary), Path(temporary) / "other"
@@ -111,20 +109,19 @@ def main() -> None:
             checkouts = {"here": Checkout(ROOT), arguments.commit: Checkout(other)}
             one, (mask,) = images["one person, 1 MP, warm"]
             run = ("run", one, "--mask", mask, "-o", str(folder / "out.png"), "--overwrite", "-q")
-            timings: dict[str, dict[str, list[float]]] = {}
-            for _ in range(arguments.rounds + 1):
-                for name, checkout in checkouts.items():
-                    for what, image in images.items():
-                        timings.setdefault(what, {}).setdefault(name, []).append(checkout.warm_s(image))
-                    for what, words in {"run, whole process": run, "--help": ("--help",)}.items():
-                        timings.setdefault(what, {}).setdefault(name, []).append(checkout.process_s(*words))
+            tasks: dict[tuple[str, str], Callable[[], object]] = {}
+            for name, checkout in checkouts.items():
+                tasks |= {(what, name): partial(checkout.recover, image) for what, image in images.items()}
+                tasks["run, whole process", name] = partial(checkout.run, *run)
+                tasks["--help", name] = partial(checkout.run, "--help")
+            medians = time_in_turn(tasks, arguments.rounds)
             for checkout in checkouts.values():
                 checkout.close()
         finally:
             subprocess.run(["git", "worktree", "remove", "--force", other], cwd=ROOT, check=True)
     print(f"| median of {arguments.rounds} | here | {arguments.commit} | ratio |\n|---|---|---|---|")
-    for what, of in timings.items():
-        here, there = (statistics.median(of[name][1:]) for name in checkouts)
+    for what in dict.fromkeys(what for what, _ in medians):
+        here, there = (medians[what, name] for name in checkouts)
         print(f"| {what} | {here:.3f} s | {there:.3f} s | {here / there:.2f} |")
 
 
