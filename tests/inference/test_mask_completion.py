@@ -73,6 +73,7 @@ def test_a_whole_person_stays_as_it_is():
     assert mask_iou(spread(output, output.amodal), visible_mask) > 0.98
     # No rim of "hidden" pixels where the two contours are one.
     assert np.array_equal(output.visible, output.amodal)
+    assert mask_iou(visible_in_crop(output), output.in_crop.amodal) > 0.98
     assert output.score == pytest.approx(0.9, abs=0.01)
 
 
@@ -118,6 +119,8 @@ def test_a_final_look_is_finer_where_the_mask_is_not_kept_and_stage_2_gets_its_o
     assert output.in_crop.visible_parsing.shape == output.in_crop.amodal_parsing.shape == (12, 64, 64)
     assert np.allclose(output.in_crop.amodal_parsing.sum(0), 1, atol=1e-3)
     assert mask_iou(output.in_crop.amodal, usual.in_crop.amodal) > 0.97
+    assert mask_iou(visible_in_crop(output), visible_in_crop(usual)) > 0.95
+    assert not (output.visible & ~output.amodal).any()
 
     def sizes(mask, answer):
         network = FakeNetwork(answer, fine_size=320)

@@ -74,7 +74,8 @@ def test_it_is_small(config: PeopleDetectorConfig, least: float, most: float) ->
 
 def test_stage_1_is_no_start_for_a_trunk_of_imagenet() -> None:
     stage1 = MaskCompletionNet(MaskCompletionConfig(stem_width=8, widths=(8, 8, 8, 8), templates=4))
-    with pytest.raises(ValueError, match="starts from an hourglass, got the backbone efficientnet_lite0"):
+    named = "a residual backbone starts from an hourglass, got the backbone efficientnet_lite0"
+    with pytest.raises(ValueError, match=named):
         PeopleDetector(LITE).start_from(stage1)
 
 

@@ -139,7 +139,8 @@ def test_what_a_method_draws_itself_is_the_same_after_an_interruption(write_conf
 def test_a_baseline_without_parts_needs_no_stage_1(write_config) -> None:
     plain = [*settings("content", "pix2pix"), "content.parsing_weights=null"]
     assert ContentStage(load_config(write_config(), plain)).parser is None
-    with pytest.raises(ConfigError, match=r"content\.parsing_weights: name stage 1's .* for perceptual, style"):
+    named = r"content\.parsing_weights: name stage 1's \.safetensors for perceptual, style"
+    with pytest.raises(ConfigError, match=named):
         ContentStage(load_config(write_config(), [*settings("content", "pconv_unet"), "content.parsing_weights=null"]))
     with pytest.raises(ConfigError, match=r"single\.parsing_weights: name stage 1's \.safetensors for style"):
         SingleStage(load_config(write_config(), [*settings("single", "one"), "single.losses={style: 1.0}"]))

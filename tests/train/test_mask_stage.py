@@ -116,7 +116,8 @@ def test_the_network_for_boxes_is_validated_on_boxes(write_config) -> None:
 
 
 def test_only_a_trunk_can_start_from_imagenet(write_config) -> None:
-    with pytest.raises(ConfigError, match=r"mask\.pretrained_backbone: .* has no backbone efficientnet_lite0"):
+    named = r"mask\.pretrained_backbone: MaskCompletionNet has no backbone efficientnet_lite0"
+    with pytest.raises(ConfigError, match=named):
         MaskStage(load_config(write_config(), ["mask.pretrained_backbone=true"]))
 
 

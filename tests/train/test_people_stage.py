@@ -312,7 +312,7 @@ def test_the_verb_trains_it(write_config, tmp_path: Path) -> None:
         (
             "people.pretrained_backbone=true",
             ConfigError,
-            "people.pretrained_backbone: PeopleDetector has no backbone",
+            "people.pretrained_backbone: PeopleDetector has no backbone efficientnet_lite0",
         ),
         ("people.frozen_stages=2", ConfigError, "frozen_stages and backbone_lr_scale need pretrained_backbone"),
         ("people.backbone_lr_scale=0.3", ConfigError, "frozen_stages and backbone_lr_scale need pretrained_backbone"),

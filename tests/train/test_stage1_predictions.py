@@ -91,8 +91,8 @@ def test_the_gradient_reaches_a_stage_1_that_learns(write_config, parser_weights
 
 
 def test_no_gradient_reaches_a_stage_1_that_is_frozen(write_config, parser_weights: Path) -> None:
-    eval_set = [SIZE, f"content.stage1={parser_weights}", "content.p_predicted=1.0"]
-    stage = step_gradients(write_config, eval_set)
+    frozen = [SIZE, f"content.stage1={parser_weights}", "content.p_predicted=1.0"]
+    stage = step_gradients(write_config, frozen)
     assert stage.stage1 is None
     assert all(p.grad is None and not p.requires_grad for p in stage.predictor.parameters())
     assert not stage.predictor.network.training
