@@ -108,10 +108,40 @@ def build_trainset(
     """
     if not _is_url(output):
         check_folder(Path(output))
-    _build_trainset(
-        source, output, rules=rules, limits=limits or [], parser=parser, split=split, licence=licence,
-        source_format=source_format, images=images, limit=limit, jobs=jobs, overwrite=overwrite, quiet=quiet,
-    )  # fmt: skip
+    from deocclude.data.sources.selection import read_limits, read_rules
+    from deocclude.data.sources.splits import Split, choose_split, missing_splits
+    from deocclude.data.trainsets.build import build as build_set
+    from deocclude.data.trainsets.build import open_records
+    from deocclude.data.trainsets.parsers import check_parser
+    from deocclude.data.trainsets.photo import BuildSettings
+    from deocclude.errors import UsageError
+
+    if split not in (None, "auto", *get_args(Split)):
+        raise UsageError(f"--split must be auto, keep, holdout, train or val, got {split!r}")
+    records = open_records(source, source_format, images)
+    settings = BuildSettings(
+        read_rules(rules or "all"),
+        read_limits(limits or []),
+        check_parser(parser or "own"),
+        choose_split(source, source_format) if split in (None, "auto") else split,
+        licence,
+    )
+    with _counting(visible=not quiet) as advance:
+        state = build_set(
+            records, output, settings, source=source, limit=limit, jobs=jobs or _cores(), overwrite=overwrite,
+            advance=advance,
+        )  # fmt: skip
+    tally = state.tally
+    for problem in tally.problems:
+        typer.echo(f"left out: {problem}", err=True)
+    for line in missing_splits(tally.by_split, settings.split, tally.photos):
+        typer.echo(line, err=True)
+    if not quiet:
+        splits = ", ".join(f"{count} {name}" for name, count in sorted(tally.by_split.items()))
+        typer.echo(f"{output}: {tally.kept} people of {tally.people} in {tally.photos} photos kept: {splits}")
+    if tally.unusable_photos:
+        typer.echo(f"{tally.unusable_photos} of {tally.photos} photos could not be used", err=True)
+        raise typer.Exit(5)
 
 
 @app.command()
@@ -136,10 +166,36 @@ def build_evalset(
     known, unchanged. Their occluded content is unknown, so that only masks are measured. crowds and wild are whole
     photos of several people, to measure detection on.
     """
-    _build_evalset(
-        Path(output), root=root, people=people, seed=seed, unoccluded=unoccluded, source_format=source_format,
-        images=images, limit=limit, overwrite=overwrite, quiet=quiet,
-    )  # fmt: skip
+    from deocclude.errors import UsageError
+
+    folder = Path(output)
+    if people == "records" and root is None:
+        raise UsageError("--people records: name the dataset, or records file, with --data")
+    people, root, seed = people or "ccp", root or "../shared/data", seed or 0
+    if people not in _EVAL_PEOPLE:
+        raise UsageError(f"--people must be {', '.join(_EVAL_PEOPLE[:-1])} or {_EVAL_PEOPLE[-1]}, got {people!r}")
+    if people != "records":
+        _refuse({"--from": source_format, "--images": images}, "is for --people records")
+    if people in _WHOLE_PHOTOS:
+        single = {"--limit": limit, "--unoccluded or --no-unoccluded": unoccluded}
+        _refuse(single, f"is for sets of single people: leave it out with --people {people}")
+    check_folder(folder.parent)
+    from deocclude.data.evalsets.build import build_eval_set, build_scene_set
+
+    if people in _WHOLE_PHOTOS:
+        scenes = build_scene_set(folder, Path(root), kind=people, seed=seed, overwrite=overwrite)
+        if not quiet:
+            typer.echo(f"{folder}: {len(scenes.records)} photos of {sum(r.people for r in scenes.records)} people")
+        return
+    same = {"seed": seed, "unoccluded": unoccluded is not False, "limit": limit, "overwrite": overwrite}
+    if people == "records":
+        from deocclude.data.evalsets.build_annotated import build_annotated_set
+
+        eval_set = build_annotated_set(folder, root, source_format=source_format, images=images, **same)
+    else:
+        eval_set = build_eval_set(folder, root, people=people, **same)
+    if not quiet:
+        typer.echo(f"{folder}: {len(eval_set)} records of {len({r.person_id for r in eval_set})} people")
 
 
 @app.command()
@@ -199,82 +255,6 @@ def _refuse(options: dict[str, object], why: str) -> None:
 def _say_which(command: str, kind: str, quiet: bool) -> None:
     if not quiet:
         typer.echo(f"data build: writes {kind}, as `data {command}` does", err=True)
-
-
-def _build_evalset(
-    folder: Path, *, root: str | None, people: str | None, seed: int | None, unoccluded: bool | None,
-    source_format: str | None, images: Path | None, limit: int | None, overwrite: bool, quiet: bool,
-) -> None:  # fmt: skip
-    from deocclude.errors import UsageError
-
-    if people == "records" and root is None:
-        raise UsageError("--people records: name the dataset, or records file, with --data")
-    people, root, seed = people or "ccp", root or "../shared/data", seed or 0
-    if people not in _EVAL_PEOPLE:
-        raise UsageError(f"--people must be {', '.join(_EVAL_PEOPLE[:-1])} or {_EVAL_PEOPLE[-1]}, got {people!r}")
-    if people != "records":
-        _refuse({"--from": source_format, "--images": images}, "is for --people records")
-    if people in _WHOLE_PHOTOS:
-        single = {"--limit": limit, "--unoccluded or --no-unoccluded": unoccluded}
-        _refuse(single, f"is for sets of single people: leave it out with --people {people}")
-    check_folder(folder.parent)
-    from deocclude.data.evalsets.build import build_eval_set, build_scene_set
-
-    if people in _WHOLE_PHOTOS:
-        scenes = build_scene_set(folder, Path(root), kind=people, seed=seed, overwrite=overwrite)
-        if not quiet:
-            typer.echo(f"{folder}: {len(scenes.records)} photos of {sum(r.people for r in scenes.records)} people")
-        return
-    same = {"seed": seed, "unoccluded": unoccluded is not False, "limit": limit, "overwrite": overwrite}
-    if people == "records":
-        from deocclude.data.evalsets.build_annotated import build_annotated_set
-
-        eval_set = build_annotated_set(folder, root, source_format=source_format, images=images, **same)
-    else:
-        eval_set = build_eval_set(folder, root, people=people, **same)
-    if not quiet:
-        typer.echo(f"{folder}: {len(eval_set)} records of {len({r.person_id for r in eval_set})} people")
-
-
-def _build_trainset(
-    source: str, output: str, *, rules: str | None, limits: list[str], parser: str | None, split: str | None,
-    licence: str | None, source_format: str | None, images: Path | None, limit: int | None, jobs: int | None,
-    overwrite: bool, quiet: bool,
-) -> None:  # fmt: skip
-    from deocclude.data.sources.selection import read_limits, read_rules
-    from deocclude.data.sources.splits import Split, choose_split, missing_splits
-    from deocclude.data.trainsets.build import build as build_set
-    from deocclude.data.trainsets.build import open_records
-    from deocclude.data.trainsets.parsers import check_parser
-    from deocclude.data.trainsets.photo import BuildSettings
-    from deocclude.errors import UsageError
-
-    if split not in (None, "auto", *get_args(Split)):
-        raise UsageError(f"--split must be auto, keep, holdout, train or val, got {split!r}")
-    records = open_records(source, source_format, images)
-    settings = BuildSettings(
-        read_rules(rules or "all"),
-        read_limits(limits),
-        check_parser(parser or "own"),
-        choose_split(source, source_format) if split in (None, "auto") else split,
-        licence,
-    )
-    with _counting(visible=not quiet) as advance:
-        state = build_set(
-            records, output, settings, source=source, limit=limit, jobs=jobs or _cores(), overwrite=overwrite,
-            advance=advance,
-        )  # fmt: skip
-    tally = state.tally
-    for problem in tally.problems:
-        typer.echo(f"left out: {problem}", err=True)
-    for line in missing_splits(tally.by_split, settings.split, tally.photos):
-        typer.echo(line, err=True)
-    if not quiet:
-        splits = ", ".join(f"{count} {name}" for name, count in sorted(tally.by_split.items()))
-        typer.echo(f"{output}: {tally.kept} people of {tally.people} in {tally.photos} photos kept: {splits}")
-    if tally.unusable_photos:
-        typer.echo(f"{tally.unusable_photos} of {tally.photos} photos could not be used", err=True)
-        raise typer.Exit(5)
 
 
 def _is_url(place: str) -> bool:
