@@ -134,13 +134,13 @@ def listed(photo: Path, person) -> CocoFile:
 
 def test_people_of_a_coco_file_are_numbered_from_the_left(photo: Path, listed: CocoFile, pipe) -> None:
     (job,) = plan_jobs([str(photo)], finding=Finding(listed), kinds=["amodal", "content"])
-    assert not job.is_done
+    assert not job.done_paths
     (report,) = run_jobs([job], lambda: pipe)
     assert [person.box_xyxy[0] < 200 for person in report.people] == [True, False]
     assert sorted(Path(name).name for name in report.outputs) == [
         "photo.deoccluded.png", "photo.person1.amodal.png", "photo.person2.amodal.png",
     ]  # fmt: skip
-    assert all(Path(name).is_file() for name in report.outputs) and job.is_done
+    assert all(Path(name).is_file() for name in report.outputs) and job.done_paths
 
 
 def test_of_the_people_found_some_can_be_chosen(photo: Path, listed: CocoFile, pipe) -> None:
@@ -153,7 +153,7 @@ def test_of_the_people_found_some_can_be_chosen(photo: Path, listed: CocoFile, p
         (report,) = run_jobs(jobs, lambda: pipe, overwrite=True)
         assert [person.box_xyxy[0] < 200 for person in report.people] == [left]
         assert [person.id for person in report.people] == [number], "a number from the left is kept"
-        assert report.outputs == (str(photo.with_name(f"photo.person{number}.rgba.png")),) and jobs[0].is_done
+        assert report.outputs == (str(photo.with_name(f"photo.person{number}.rgba.png")),) and jobs[0].done_paths
 
 
 def test_of_people_found_nobodys_file_may_be_missing(photo: Path, listed: CocoFile, pipe) -> None:
@@ -423,7 +423,7 @@ def test_what_comes_down_a_pipe_is_never_done_before(photo: Path, pipe, monkeypa
     output = photo.with_name("piped.png")
     (job,) = plan_jobs(["-"], boxes_xyxy=[(9, 9, 90, 90)], output=str(output))
     output.write_bytes(photo.read_bytes())
-    assert not job.is_done
+    assert not job.done_paths
     fifo = photo.with_name("fifo")
     os.mkfifo(fifo)
     writer = threading.Thread(target=lambda: fifo.write_bytes(photo.read_bytes()), daemon=True)
