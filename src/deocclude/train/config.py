@@ -49,7 +49,10 @@ class DataSection(_Strict):
     crop: dict[str, Any] = {}  # fields of data.samples.person_samples.CropConfig
     crowds: dict[str, Any] = {}  # people detector: fields of data.synthesis.multi_person.CrowdConfig
     p_wild: float = Field(default=0.35, ge=0, le=1)  # people detector: fraction of real photos; 0: `wild` is not read
-    p_real: float = Field(default=0.0, ge=0, le=1)  # stage 1: fraction of people of `wild`, with visible masks only
+    p_real: float = Field(default=0.0, ge=0, le=1)  # stage 1: fraction of people of `real`, with visible masks only
+    real: dict[Literal["wild", "voc", "coco"], Annotated[float, Field(gt=0)]] = Field(
+        default={"wild": 1.0}, min_length=1
+    )  # sets of real photos, with their relative frequency
 
     @property
     def max_px(self) -> int:

@@ -8,11 +8,11 @@ from typing import Any
 
 from torch import Tensor
 
-from deocclude.data.samples.person_samples import CropConfig, SampleStream
-from deocclude.data.samples.real_people import RealPeople
+from deocclude.data.samples.person_samples import CropConfig, RealSubjects, SampleStream
+from deocclude.data.samples.real_people import RealMixture, RealPeople
 from deocclude.data.sources.layers import Library
 from deocclude.data.sources.library import SourceWeights, load_library
-from deocclude.data.sources.real_photos import read_wild
+from deocclude.data.sources.real_photos import REAL_SETS
 from deocclude.data.synthesis.config import SynthesisConfig
 from deocclude.errors import ConfigError
 from deocclude.train.config import DataSection, build
@@ -70,10 +70,19 @@ class Crops:
         p_real = self.data.p_real
         if p_real and not known_in_part:
             raise ConfigError("data.p_real is for stage 1 only, which can train on visible masks: set mask.data.p_real")
-        real = RealPeople(list(read_wild(self.data.root / "wild", "train"))) if p_real else None
+        real = self._real_people() if p_real else None
         return SampleStream(
             self.library("train"), self.synthesis, self.crop, seed=seed, real=real, p_real=p_real, truth=truth
         )
+
+    def _real_people(self) -> RealSubjects:
+        """People of the training photos of `data.real`."""
+        sets, weights = [], []
+        for name, weight in self.data.real.items():
+            folder, read = REAL_SETS[name]
+            sets.append(RealPeople(list(read(self.data.root / folder, "train"))))
+            weights.append(weight)
+        return sets[0] if len(sets) == 1 else RealMixture(sets, weights)
 
     def held_out(self, samples: int, size_px: int, crop: CropConfig | None = None) -> list[dict[str, Tensor]]:
         """Batches of at least `samples` crops of held-out people, always the same; crop: overrides the training's."""

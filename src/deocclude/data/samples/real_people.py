@@ -18,14 +18,15 @@ from deocclude.imaging.crop import OUTSIDE_GREY
 Rng = np.random.Generator
 
 _MIN_PX = 32
+_JOINT_RADIUS = 0.02  # of the visible box's longer side: inside a limb
 _TIGHT_SCALE = (1.05, 1.9)  # a tight crop's side, by the visible box's longer side: the amodal box is unknown
 
 
 class RealPeople:
     """All people of real photos as training samples of stage 1.
 
-    The occluded part is unknown, so that `known` is the visible mask. The contours are loose polygons and never come as
-    exact initial masks.
+    The occluded part is unknown, so that `known` is the visible mask, and a disc around each covered joint, which
+    belongs to the amodal mask. The contours are loose polygons and never come as exact initial masks.
     """
 
     def __init__(self, photos: Sequence[WildPhoto]):
@@ -63,12 +64,35 @@ class RealPeople:
         (rgb,) = camera(photometric([rgb], rng), rng)
         rgb[~inside] = OUTSIDE_GREY
         # among corrupted masks the same fraction of boxes as for composed people
+        joints = _discs(photo.covered_xy.get(number, np.zeros((0, 2))), to_crop, size_px, max(x1 - x0, y1 - y0) * s)
+        amodal = visible | (joints & inside)
         p_box = crop.p_box / (1 - crop.p_exact) if crop.p_exact < 1 else 0.0
         others = [ids == other for other in np.unique(ids) if other not in (0, number, BEYOND)]
         initial = (
             draw_initial_mask(visible, rng, p_exact=0.0, p_box=p_box, errors=crop.box_errors, others=others) & inside
         )
         return {
-            "photo": rgb, "truth": rgb.copy(), "initial": initial, "visible": visible, "amodal": visible.copy(),
-            "parsing": np.where(visible, 255, 0).astype(np.uint8), "known": visible.copy(),
+            "photo": rgb, "truth": rgb.copy(), "initial": initial, "visible": visible, "amodal": amodal,
+            "parsing": np.where(amodal, 255, 0).astype(np.uint8), "known": amodal.copy(),
         }  # fmt: skip
+
+
+def _discs(points_xy: np.ndarray, to_crop: np.ndarray, size_px: int, longer_px: float) -> np.ndarray:
+    """(S, S) bool: discs around points of the photo. longer_px: the person's longer side in the crop."""
+    discs = np.zeros((size_px, size_px), np.uint8)
+    for x, y in points_xy @ to_crop[:, :2].T + to_crop[:, 2]:
+        cv2.circle(discs, (round(x), round(y)), max(1, round(_JOINT_RADIUS * longer_px)), 1, -1)
+    return discs > 0
+
+
+class RealMixture:
+    """Several sets of real people, each drawn from with its own frequency."""
+
+    def __init__(self, sets: Sequence[RealPeople], weights: Sequence[float]):
+        """sets: the people; weights: their relative frequencies, above 0."""
+        self._sets = sets
+        self._shares = np.asarray(weights, float) / sum(weights)
+
+    def draw(self, rng: Rng, crop: CropConfig, size_px: int) -> dict[str, np.ndarray]:
+        """One training sample, with the keys and shapes of `draw_sample`."""
+        return self._sets[rng.choice(len(self._sets), p=self._shares)].draw(rng, crop, size_px)

@@ -10,14 +10,13 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 
 from deocclude.data.datasets.files import require
 from deocclude.data.sources.layers import PersonPhoto
-from deocclude.data.sources.readers import as_person, ordered, read_cutout_people, read_image
+from deocclude.data.sources.readers import as_person, ordered, people_entry, read_cutout_people, read_image
 from deocclude.data.sources.splits import held_out
 from deocclude.errors import InputError
 from deocclude.imaging.boxes import box_iou, mask_to_box_xyxy
@@ -69,7 +68,7 @@ def read_voc(root: Path, max_px: int | None = None) -> Iterator[PersonPhoto]:
     components that lie mostly in the box. If their box differs from the annotated one, the person touches another
     person and is skipped.
     """
-    whole = _entry(root, "whole", dict)
+    whole = people_entry(root, "whole", dict)
 
     def one(photo_id: str) -> PersonPhoto | None:
         rgb = _photo(root, photo_id)
@@ -102,7 +101,7 @@ def read_coco(root: Path, max_px: int | None = None) -> Iterator[PersonPhoto]:
     `people.json` has {"whole": [ID], "people": {ID: [{segmentation}]}, "size": {ID: [w, h]}}. Coordinates refer to
     `size`; the photos may be smaller. One pixel of the loose polygons' rim is eroded.
     """
-    people, sizes = _entry(root, "people", dict), _entry(root, "size", dict)
+    people, sizes = people_entry(root, "people", dict), people_entry(root, "size", dict)
 
     def one(photo_id: str) -> PersonPhoto | None:
         rgb = _photo(root, photo_id)
@@ -111,7 +110,7 @@ def read_coco(root: Path, max_px: int | None = None) -> Iterator[PersonPhoto]:
         mask = cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8), iterations=_COCO_LOOSE_PX) > 0
         return _cropped(f"coco/{photo_id}", rgb, mask, max_px)
 
-    return _people(one, _entry(root, "whole", list))
+    return _people(one, people_entry(root, "whole", list))
 
 
 def read_pelota(root: Path, max_px: int | None = None) -> Iterator[PersonPhoto]:
@@ -201,15 +200,6 @@ PHOTO_SETS = {
     "small": PhotoSet("cutouts/people_small", read_small, held_out),
 }
 """Sources by name, as in `data.sources` of a config."""
-
-
-def _entry(root: Path, key: str, kind: type) -> Any:
-    """The value of people.json under `key`. Raises InputError unless it is of that kind."""
-    path = require(root / "people.json", f"people of {root.name}")
-    document = read_json(path)
-    if not isinstance(document, dict) or not isinstance(document.get(key), kind):
-        raise InputError(f'{path}: expected "{key}", {"a list" if kind is list else "an object"}')
-    return document[key]
 
 
 def _photo(root: Path, photo_id: str) -> np.ndarray:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,6 +20,7 @@ from deocclude.data.datasets.files import image_files, require
 from deocclude.data.datasets.record import PhotoRecord
 from deocclude.data.sources.layers import Layer, PersonPhoto, feather_alpha
 from deocclude.errors import InputError
+from deocclude.io.coco import read_json
 
 # Photos of mixed_people whose single mask holds several touching people. A network that learns from them merges people.
 # Found by visual inspection; no measure of the masks separates them.
@@ -166,6 +168,15 @@ def read_image(path: Path, flag: int = cv2.IMREAD_COLOR) -> np.ndarray:
     if image is None:
         raise InputError(f"{path}: not a readable image")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if image.ndim == 3 else image
+
+
+def people_entry(root: Path, key: str, kind: type) -> Any:
+    """The value under `key` in people.json of a folder. Raises InputError unless it is of that kind, dict or list."""
+    path = require(root / "people.json", f"people of {root.name}")
+    document = read_json(path)
+    if not isinstance(document, dict) or not isinstance(document.get(key), kind):
+        raise InputError(f'{path}: expected "{key}", {"a list" if kind is list else "an object"}')
+    return document[key]
 
 
 def ordered(read: Callable, items: Iterable) -> Iterator:

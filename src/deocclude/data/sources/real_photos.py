@@ -1,10 +1,14 @@
-"""Real photos of several people with COCO's labels: visible masks only, crowds marked."""
+"""Real photos with annotated visible masks. The occluded parts of their people are unknown, but for COCO's joints.
+
+COCO annotates joints with a visibility: 2 for a joint that is seen, 1 for one that is covered and was placed where it
+must be. A covered joint outside the visible mask says where an occluded part is.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
@@ -13,9 +17,11 @@ import numpy as np
 from deocclude.data.datasets.files import image_files, require
 from deocclude.data.sources.cutting import cut_out
 from deocclude.data.sources.layers import Layer
-from deocclude.data.sources.readers import read_image
+from deocclude.data.sources.readers import ordered, people_entry, read_image
 from deocclude.data.sources.splits import held_out
 from deocclude.errors import InputError
+from deocclude.imaging.boxes import mask_to_box_xyxy
+from deocclude.io.coco import segmentation_to_mask
 
 Rng = np.random.Generator
 
@@ -35,6 +41,7 @@ class WildPhoto:
         instances: (H, W) uint8 person number of each visible pixel, 0 = background.
         ignore: (H, W) bool, crowds of unlabelled people.
         boxes_xyxy: box of each visible mask in pixels, by person number.
+        covered_xy: (K, 2) float64 covered joints in pixels, by person number; people without any are left out.
     """
 
     name: str
@@ -42,6 +49,7 @@ class WildPhoto:
     instances: np.ndarray
     ignore: np.ndarray
     boxes_xyxy: dict[int, tuple[float, float, float, float]]
+    covered_xy: dict[int, np.ndarray] = field(default_factory=dict)
 
 
 def read_wild(root: Path, split: str | None = None) -> Iterator[WildPhoto]:
@@ -54,7 +62,7 @@ def read_wild(root: Path, split: str | None = None) -> Iterator[WildPhoto]:
     Raises:
         InputError: a file is missing, cannot be read or does not fit the others.
     """
-    people = _read_people(require(root / "persons.json", "people of the wild photos"))
+    people, covered = _read_people(require(root / "persons.json", "people of the wild photos"))
     for path in image_files(root / "images", "wild photos"):
         if split is not None and held_out(path.stem, _ONE_IN) != (split == "val"):
             continue
@@ -71,7 +79,73 @@ def read_wild(root: Path, split: str | None = None) -> Iterator[WildPhoto]:
         unlisted = sorted(set(np.unique(instances)) - {0} - set(boxes))
         if unlisted:
             raise InputError(f"{path}: person {unlisted[0]} of the instance mask is not in persons.json")
-        yield WildPhoto(f"wild/{path.stem}", rgb, instances, ignore, boxes)
+        yield WildPhoto(f"wild/{path.stem}", rgb, instances, ignore, boxes, covered.get(path.stem, {}))
+
+
+def read_voc_people(root: Path, split: str | None = None) -> Iterator[WildPhoto]:
+    """The people of PASCAL-Person-Part photos with a single head: `people.json` has {"one_head": {ID: box}}.
+
+    Carried things are background in these labels. Arguments, split by the ID, and errors as in `read_wild`, but one in
+    six photos is held out, as for the whole people of the same folder.
+    """
+    listed = people_entry(root, "one_head", dict)
+
+    def one(photo_id: str) -> WildPhoto:
+        rgb = read_image(root / "photos" / f"{photo_id}.webp")
+        visible = read_image(root / "parts" / f"{photo_id}.png", cv2.IMREAD_GRAYSCALE) > 0
+        return _single(f"voc/{photo_id}", rgb, visible, np.zeros((0, 2)))
+
+    return _of_split(one, listed, split)
+
+
+def read_coco_people(root: Path, split: str | None = None) -> Iterator[WildPhoto]:
+    """The people of COCO photos of a single person, by their polygons, with covered joints.
+
+    `people.json` has {"people": {ID: [{segmentation, keypoints}]}, "size": {ID: [w, h]}}; coordinates refer to `size`.
+    Arguments and errors as in `read_voc_people`. People without a polygon are left out.
+    """
+    people, sizes = people_entry(root, "people", dict), people_entry(root, "size", dict)
+    single = [i for i, entries in people.items() if len(entries) == 1 and entries[0].get("segmentation")]
+
+    def one(photo_id: str) -> WildPhoto:
+        rgb = read_image(root / "photos" / f"{photo_id}.webp")
+        (person,), (width, height) = people[photo_id], sizes[photo_id]
+        mask = segmentation_to_mask(person["segmentation"], (height, width)).astype(np.uint8) * 255
+        visible = cv2.resize(mask, rgb.shape[1::-1], interpolation=cv2.INTER_AREA) >= 128
+        covered = covered_joints(person.get("keypoints") or ())
+        return _single(f"coco/{photo_id}", rgb, visible, covered * (rgb.shape[1] / width, rgb.shape[0] / height))
+
+    return _of_split(one, single, split)
+
+
+REAL_SETS: dict[str, tuple[str, Callable[[Path, str | None], Iterator[WildPhoto]]]] = {
+    "wild": ("wild", read_wild),
+    "voc": ("voc_parts", read_voc_people),
+    "coco": ("coco_people", read_coco_people),
+}
+"""Folder below the root and reader of each set of real photos, by its name in `data.real` of a config."""
+
+
+def covered_joints(keypoints: Iterable[float]) -> np.ndarray:
+    """(K, 2) float64: the covered joints (visibility 1) of COCO's keypoints, a flat list of x, y, visibility."""
+    joints = np.array(list(keypoints), float).reshape(-1, 3)
+    return joints[joints[:, 2] == 1, :2]
+
+
+def _single(name: str, rgb: np.ndarray, visible: np.ndarray, covered_xy: np.ndarray) -> WildPhoto:
+    """The photo of a single person. Raises InputError where mask and photo differ in size."""
+    if visible.shape != rgb.shape[:2]:
+        raise InputError(f"{name}: the mask must have the photo's size {rgb.shape[:2]} (HxW), got {visible.shape}")
+    boxes = {}
+    if visible.any():
+        x0, y0, x1, y1 = map(float, mask_to_box_xyxy(visible))
+        boxes = {1: (x0, y0, x1, y1)}
+    nowhere = np.zeros(visible.shape, bool)
+    return WildPhoto(name, rgb, visible.astype(np.uint8), nowhere, boxes, {1: covered_xy} if len(covered_xy) else {})
+
+
+def _of_split(one: Callable[[str], WildPhoto], ids: Iterable[str], split: str | None) -> Iterator[WildPhoto]:
+    return ordered(one, [i for i in sorted(ids) if split is None or held_out(i) == (split == "val")])
 
 
 def visible_people(photos: Iterable[WildPhoto]) -> list[Layer]:
@@ -87,15 +161,21 @@ def visible_people(photos: Iterable[WildPhoto]) -> list[Layer]:
     return layers
 
 
-def _read_people(path: Path) -> dict[str, dict[int, tuple[float, float, float, float]]]:
-    """Boxes of persons.json, by photo and person number."""
+def _read_people(
+    path: Path,
+) -> tuple[dict[str, dict[int, tuple[float, float, float, float]]], dict[str, dict[int, np.ndarray]]]:
+    """Boxes and covered joints of persons.json, by photo and person number."""
     try:
         people: dict[str, dict[int, tuple[float, float, float, float]]] = {}
+        covered: dict[str, dict[int, np.ndarray]] = {}
         for row in json.loads(path.read_text()):
             x0, y0, x1, y1 = map(float, row["bbox"])
             if not 1 <= int(row["inst"]) < BEYOND:
                 raise ValueError(f"inst must be from 1 to {BEYOND - 1}, got {row['inst']}")
             people.setdefault(str(row["id"]), {})[int(row["inst"])] = (x0, y0, x1, y1)
-        return people
+            joints = covered_joints(row.get("kpts") or ())
+            if len(joints):
+                covered.setdefault(str(row["id"]), {})[int(row["inst"])] = joints
+        return people, covered
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: expected a list of people with id, inst and bbox ({error!r})") from error
