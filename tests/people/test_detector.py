@@ -10,13 +10,13 @@ import torch
 
 from deocclude.checkpoints.files import save_weights
 from deocclude.export.to_onnx import export_to_weights
-from deocclude.imaging.boxes import box_iou, suppress
+from deocclude.imaging.boxes import box_iou, fuse_boxes, suppress
 from deocclude.inference.runtime import EXTRA_NETWORKS, NETWORKS, ModelInfo, find_model, list_models, open_networks
 from deocclude.inference.settings import DetectorSettings
 from deocclude.metrics.detection import Matched, f1, match_boxes, recall_precision
 from deocclude.models.people_detector import PeopleDetector, PeopleDetectorConfig, to_maps
-from deocclude.people import detector
-from deocclude.people.detector import decode, find_boxes, fit_photo
+from deocclude.people.box_decoding import MAX_PEOPLE, decode_centres, decode_distances
+from deocclude.people.detector import find_boxes, fit_photo
 from deocclude.train.people_targets import encode
 
 
@@ -26,17 +26,17 @@ def test_boxes_by_hand() -> None:
     centre[1, 3] = 0.8  # beside a larger one
     centre[3, 5] = 0.4
     centre[3, 0] = 0.2
-    boxes, scores = decode(centre, sides, 8, 0.3)
+    boxes, scores = decode_centres(centre, sides, 8, 0.3)
     np.testing.assert_allclose(scores, [0.9, 0.4])
     np.testing.assert_allclose(boxes, [[(2.5 - 1.5) * 8, (1.5 - 0.5) * 8, 36, 20], [36, 20, 52, 36]])
-    assert decode(centre, sides, 8, 0.95)[0].shape == (0, 4)
+    assert decode_centres(centre, sides, 8, 0.95)[0].shape == (0, 4)
 
 
 def test_decoding_undoes_encoding() -> None:
     truth = torch.tensor([[[8.0, 3, 60, 90], [70, 40, 96, 95], [33, 2, 47, 20], [0, 0, 0, 0]]])
     empty = torch.zeros(1, 1, 96, 96)
     targets = encode(truth, empty, empty, empty, 8)
-    boxes, scores = decode(targets.heat[0, 0].numpy(), targets.sides[0].numpy(), 8, 0.9)
+    boxes, scores = decode_centres(targets.heat[0, 0].numpy(), targets.sides[0].numpy(), 8, 0.9)
     np.testing.assert_allclose(scores, 1)
     order = np.argsort(boxes[:, 0])
     np.testing.assert_allclose(boxes[order], truth[0, [0, 2, 1]].numpy(), atol=1e-4)
@@ -45,8 +45,8 @@ def test_decoding_undoes_encoding() -> None:
 def test_no_more_people_than_there_is_room_for() -> None:
     centre = np.zeros((60, 60), np.float32)
     centre[::2, ::2] = np.linspace(0.5, 0.9, 900).reshape(30, 30)
-    boxes, scores = decode(centre, np.ones((4, 60, 60), np.float32), 8)
-    assert len(boxes) == detector.MAX_PEOPLE and scores[0] == pytest.approx(0.9) and (np.diff(scores) <= 0).all()
+    boxes, scores = decode_centres(centre, np.ones((4, 60, 60), np.float32), 8)
+    assert len(boxes) == MAX_PEOPLE and scores[0] == pytest.approx(0.9) and (np.diff(scores) <= 0).all()
 
 
 def test_iou_and_suppression_by_hand() -> None:
@@ -55,6 +55,61 @@ def test_iou_and_suppression_by_hand() -> None:
     assert suppress(boxes[:3], np.array([0.5, 0.9, 0.7]), 0.4) == [1, 2]
     assert suppress(boxes[:3], np.array([0.5, 0.9, 0.7]), 0.5) == [1, 2, 0]
     assert suppress(np.zeros((0, 4)), np.zeros(0), 0.5) == []
+
+
+def test_fused_boxes_by_hand() -> None:
+    first = np.array([[0, 0, 10, 10], [50, 0, 60, 10]], float), np.array([0.9, 0.4])
+    second = np.array([[0, 0, 10, 13], [80, 0, 90, 10]], float), np.array([0.3, 0.6])
+    boxes, scores = fuse_boxes([first, second], min_iou=0.6, max_iou=0.5)
+    # one pass alone found the others: half their score
+    np.testing.assert_allclose(scores, [0.6, 0.3, 0.2])
+    np.testing.assert_allclose(boxes, [[0, 0, 10, 10.75], [80, 0, 90, 10], [50, 0, 60, 10]])
+    nothing = np.zeros((0, 4)), np.zeros(0)
+    assert fuse_boxes([nothing, nothing], 0.6, 0.5)[0].shape == (0, 4)
+    np.testing.assert_allclose(fuse_boxes([nothing, first], 0.6, 0.5)[1], [0.45, 0.2])
+
+
+def distance_maps(size_hw: tuple[int, int], people: dict[int, tuple[int, int, float]]) -> dict[str, np.ndarray]:
+    """NanoDet's maps with a (row, column, score) in some strides; edges are 2, 1, 3 and 1.5 strides away."""
+    maps = {}
+    for stride in (8, 16, 32):
+        h, w = size_hw[0] // stride, size_hw[1] // stride
+        scores, distances = np.zeros((1, 1, h, w), np.float32), np.full((1, 4, 11, h, w), -30, np.float32)
+        for side, bins in enumerate(((2,), (1,), (3,), (1, 2))):
+            distances[:, side, bins] = 0
+        if stride in people:
+            row, column, score = people[stride]
+            scores[..., row, column] = score
+        maps |= {f"scores_{stride}": scores, f"distances_{stride}": distances.reshape(1, 44, h, w)}
+    return maps
+
+
+def test_distances_are_expectations_by_hand() -> None:
+    maps = distance_maps((64, 96), {8: (3, 4, 0.5), 32: (1, 1, 0.8)})
+    boxes, scores = decode_distances(maps, 0.3)
+    np.testing.assert_allclose(scores, [0.8, 0.5])
+    x, y = 1.5 * 32, 1.5 * 32
+    np.testing.assert_allclose(boxes[0], [x - 64, y - 32, x + 96, y + 48], atol=1e-4)
+    x, y = 4.5 * 8, 3.5 * 8
+    np.testing.assert_allclose(boxes[1], [x - 16, y - 8, x + 24, y + 12], atol=1e-4)
+    assert decode_distances(maps, 0.9)[0].shape == (0, 4)
+
+
+def test_two_sizes_are_fused() -> None:
+    sizes = []
+
+    def network(image: np.ndarray) -> dict[str, np.ndarray]:
+        sizes.append(image.shape[2:])
+        return distance_maps(image.shape[2:], {16: (1, 2, 0.8)} if image.shape[2] == 64 else {})
+
+    photo = np.zeros((128, 256, 3), np.uint8)
+    settings = DetectorSettings(size_px=128, second_size_px=256, min_score=0.3)
+    (found,) = find_boxes(network, photo, settings)
+    assert sizes == [(64, 128), (128, 256)]
+    assert found.score == pytest.approx(0.4), "one of two passes found the person"
+    np.testing.assert_allclose(found.box_xyxy, [2 * (40 - 32), 2 * (24 - 16), 2 * (40 + 48), 2 * (24 + 24)], atol=1e-3)
+    (alone,) = find_boxes(network, photo, settings, average=False)
+    assert alone.score == pytest.approx(0.8) and len(sizes) == 3
 
 
 def test_a_photo_is_fitted_at_the_upper_left() -> None:

@@ -12,7 +12,11 @@ from deocclude.cli.options import AsJson, check_folder, print_json
 
 def app(
     sources: Annotated[
-        list[Path], typer.Argument(metavar="BEST.safetensors...", help="Weights of one or more networks, or folders.")
+        list[Path],
+        typer.Argument(
+            metavar="BEST.safetensors...",
+            help="Weights of one or more networks, or folders; NanoDet-g's .onnx for the people detector.",
+        ),
     ],
     output: Annotated[
         Path | None,
@@ -40,6 +44,7 @@ def app(
 
     Without --data-note and --licence the manifest's entries stay; in a new manifest they are "not stated".
     """
+    from deocclude.export.from_nanodet import convert_to_weights
     from deocclude.export.to_onnx import check_distinct, export_to_weights
     from deocclude.inference.runtime import BUNDLED_WEIGHTS
 
@@ -49,20 +54,24 @@ def app(
         from deocclude.checkpoints.files import save_mean
 
         sources = [save_mean(sources, sources[-1].with_name("mean.safetensors"))]
-    check_distinct(sources)
+    check_distinct([source for source in sources if source.suffix != ".onnx"])
     for source in sources:
-        row = export_to_weights(
-            source,
-            folder,
-            model=model,
-            amodal_threshold=amodal_threshold,
-            sizes=sizes,
-            data_note=data_note,
-            licence=licence,
-        )
+        origin = "torch"
+        if source.suffix == ".onnx":
+            origin = "its source"
+            row = convert_to_weights(source, folder, model=model, data_note=data_note)
+        else:
+            row = export_to_weights(
+                source,
+                folder,
+                model=model,
+                amodal_threshold=amodal_threshold,
+                sizes=sizes,
+                data_note=data_note,
+                licence=licence,
+            )
         if as_json:
             print_json(row)
         else:
-            typer.echo(
-                f"{row['onnx']}: {row['parameters'] / 1e6:.2f} M parameters, differs from torch by {row['parity']:.1e}"
-            )
+            difference = f"differs from {origin} by {row['parity']:.1e}"
+            typer.echo(f"{row['onnx']}: {row['parameters'] / 1e6:.2f} M parameters, {difference}")

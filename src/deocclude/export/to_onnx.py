@@ -268,7 +268,7 @@ def export_to_weights(
     row = _row(network, metadata, onnx_path, kept, difference, sizes)
     if isinstance(network, MaskCompletionNet) and network.config.pose_guidance:
         write_poses(folder / "typical_poses.npz", network.typical_poses.centres.numpy())
-    _enter(
+    enter_manifest(
         folder / MANIFEST_NAME, model, name, row, data_note, licence, of_detector=isinstance(network, PeopleDetector)
     )
     return row
@@ -297,11 +297,21 @@ def _row(
     return row
 
 
-def _enter(
+def enter_manifest(
     path: Path, model: str, name: str, row: dict[str, Any], data_note: str | None, licence: str | None,
     *, of_detector: bool,
 ) -> None:  # fmt: skip
-    """Enter a network's row in the manifest, which is replaced whole; a note that is None stays as it is there."""
+    """Enter a network's row in the manifest, which is replaced whole; a note that is None stays as it is there.
+
+    Args:
+        path: the manifest, made if missing.
+        model: name of the model.
+        name: name of the network.
+        row: the network's entry; with `of_detector` it gets the data note.
+        data_note: training data, or None.
+        licence: of the model, or None.
+        of_detector: whether the note belongs to the network alone.
+    """
     manifest = {"format": MANIFEST_FORMAT, "parsing_names": list(PARSING_NAMES), "models": {}}
     if path.is_file():
         manifest = _read_manifest(path)

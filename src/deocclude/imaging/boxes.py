@@ -82,6 +82,41 @@ def suppress(boxes_xyxy: Float, scores: Float, max_iou: float) -> list[int]:
     return kept
 
 
+def fuse_boxes(passes: Sequence[tuple[Float, Float]], min_iou: float, max_iou: float) -> tuple[Float, Float]:
+    """The detections of several passes over one image as one list (weighted boxes fusion, arXiv 1910.13302).
+
+    Boxes of different passes that overlap are one object: its box is their mean, weighted by score, its score the sum
+    of theirs over the number of passes.
+
+    Args:
+        passes: (N, 4) boxes and (N,) scores of each, at most one box an object.
+        min_iou: least IoU of two passes' boxes of one object.
+        max_iou: of the fused boxes, as in `suppress`.
+
+    Returns:
+        (M, 4) boxes and (M,) scores, by descending score.
+    """
+    boxes, scores = (np.concatenate(parts) for parts in zip(*passes, strict=True))
+    origin = np.concatenate([np.full(len(part), number) for number, (_, part) in enumerate(passes)])
+    iou = box_iou(boxes, boxes)
+    free = np.ones(len(scores), bool)
+    fused, summed = [np.zeros((0, 4))], []
+    for i in np.argsort(-scores, kind="stable"):
+        if not free[i]:
+            continue
+        same = [i]
+        for other in range(len(passes)):
+            candidates = np.flatnonzero(free & (origin == other) & (iou[i] >= min_iou))
+            if other != origin[i] and len(candidates):
+                same.append(candidates[np.argmax(scores[candidates])])
+        free[same] = False
+        fused.append(np.average(boxes[same], axis=0, weights=scores[same])[None])
+        summed.append(scores[same].sum())
+    means, shares = np.concatenate(fused), np.array(summed) / len(passes)
+    kept = suppress(means, shares, max_iou)
+    return means[kept], shares[kept]
+
+
 def box_iou(a_xyxy: Float, b_xyxy: Float) -> Float:
     """Intersection over union of every pair of boxes.
 

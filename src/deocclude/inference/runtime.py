@@ -216,7 +216,7 @@ def _read_model(name: str, row: Mapping[str, Any], folder: Path) -> ModelInfo:
     given = dict(row.get("settings", {}))
     if "people_detector" in networks:
         info = networks["people_detector"].info
-        of_row = {key: info[key] for key in ("size_px", "min_score") if key in info}
+        of_row = {key: info[key] for key in ("size_px", "second_size_px", "min_score", "max_iou") if key in info}
         given["detector"] = {**of_row, **given.get("detector", {})}
     settings = InferenceSettings.of(given, f"{folder / MANIFEST_NAME}: model {name}")
     return ModelInfo(name, int(row["input_size"]), str(row["licence"]), str(row["data"]), networks, settings)

@@ -75,6 +75,8 @@ class DetectorSettings:
     """People detection."""
 
     size_px: int = 384  # longer side of the detector's input
+    second_size_px: int = 0  # of a second pass, whose boxes are fused with the first's; 0: none
+    fused_iou: float = 0.6  # least IoU of the two passes' boxes of one person
     # Of the product of the detector's score and stage 1's. Recall is 0.89 at precision 0.92, on 120 composed scenes of
     # another seed than the reported ones.
     min_score: float = 0.22

@@ -1,4 +1,8 @@
-"""People detection: boxes and scores from the maps of the anchor-free, centre-based detector. numpy and Pillow only."""
+"""People detection: boxes and scores of an image from a detection network at one or two input sizes.
+
+Two kinds of network serve, told apart by their outputs: NanoDet-g (`scores_8`, ...), whose boxes at two input sizes are
+fused, and the centre-based detector that `deocclude train people` trains (`centre`, `sides`).
+"""
 
 from __future__ import annotations
 
@@ -10,10 +14,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from deocclude.imaging.arrays import Float, Float32, ImageU8
-from deocclude.imaging.boxes import suppress
+from deocclude.imaging.boxes import fuse_boxes, suppress
 from deocclude.inference.settings import DetectorSettings
+from deocclude.people.box_decoding import MAX_PEOPLE, decode_centres, decode_distances
 
-MAX_PEOPLE = 100  # bounds time and memory
 _MULTIPLE = 32  # the network halves its input's resolution five times
 _FILL = 128
 _MIN_BOX_PX = 2.0  # least width and height, in image pixels
@@ -47,7 +51,7 @@ class PeopleFinder:
         Args:
             network: the people detector.
             settings: tuned numbers.
-            average: average the maps of the image and of its mirror image.
+            average: as in `find_boxes`.
         """
         self._network = network
         self._average = average
@@ -85,19 +89,31 @@ def find_boxes(
     Args:
         network: the people detector.
         photo: (H, W, 3) uint8 RGB.
-        settings: a larger `size_px` finds smaller people and takes longer.
-        average: average the maps of the image and of its mirror image.
+        settings: input sizes and thresholds.
+        average: fuse the boxes of both input sizes; for the centre-based detector, average the maps of the image and of
+            its mirror image.
 
     Returns:
         Detections by descending score.
     """
-    image, scale_xy = fit_photo(photo, settings.size_px)
-    centre, sides = _predict(network, image, average)
-    boxes, scores = decode(centre, sides, image.shape[2] // len(centre), settings.min_score)
+    sizes_px = [settings.size_px]
+    if settings.second_size_px and average:
+        sizes_px.append(settings.second_size_px)
     h, w = photo.shape[:2]
-    boxes = (boxes / np.tile(scale_xy, 2)).clip(0, (w, h, w, h))
-    kept = suppress(boxes, scores, settings.max_iou)
-    return [_detection(boxes[i], scores[i]) for i in kept if _is_large_enough(boxes[i])]
+    passes = []
+    for size_px in sizes_px:
+        image, scale_xy = fit_photo(photo, size_px)
+        # fusion lowers the scores of boxes that one pass alone finds: no pass may drop what is above in the mean
+        boxes, scores = _predict(network, image, settings.min_score / len(sizes_px), average)
+        boxes = (boxes / np.tile(scale_xy, 2)).clip(0, (w, h, w, h))
+        kept = suppress(boxes, scores, settings.max_iou)
+        passes.append((boxes[kept], scores[kept]))
+    boxes, scores = passes[0] if len(passes) == 1 else fuse_boxes(passes, settings.fused_iou, settings.max_iou)
+    return [
+        _detection(box, score)
+        for box, score in zip(boxes[:MAX_PEOPLE], scores, strict=False)
+        if score >= settings.min_score and _is_large_enough(box)
+    ]
 
 
 def _detection(box_xyxy: Float, score: float) -> Detection:
@@ -105,15 +121,21 @@ def _detection(box_xyxy: Float, score: float) -> Detection:
     return Detection((x0, y0, x1, y1), float(score))
 
 
-def _predict(network: DetectorNetwork, image: Float32, average: bool) -> tuple[Float32, Float32]:
-    """Centre heatmap (h, w) and side distances (4, h, w) of an input (1, 3, H, W), averaged over its mirror image."""
-    maps = network(image=np.concatenate([image, image[..., ::-1]]) if average else image)
-    centre, sides = maps["centre"][:, 0], maps["sides"]
-    if not average:
-        return centre[0], sides[0]
-    left_right_swapped = sides[1, (2, 1, 0, 3), :, ::-1]
-    # distances are scales: their geometric mean
-    return (centre[0] + centre[1, :, ::-1]) / 2, np.sqrt(sides[0] * left_right_swapped)
+def _predict(network: DetectorNetwork, image: Float32, min_score: float, average: bool) -> tuple[Float32, Float32]:
+    """Boxes (N, 4) in input pixels and scores (N,) of an input (1, 3, H, W), by descending score.
+
+    average: maps of the centre-based detector are averaged over the mirror image.
+    """
+    maps = network(image=image)
+    if "centre" not in maps:
+        return decode_distances(maps, min_score)
+    centre, sides = maps["centre"][0, 0], maps["sides"][0]
+    if average:
+        mirrored = network(image=image[..., ::-1])
+        centre = (centre + mirrored["centre"][0, 0, :, ::-1]) / 2
+        # distances are scales: their geometric mean; left and right are swapped
+        sides = np.sqrt(sides * mirrored["sides"][0, (2, 1, 0, 3), :, ::-1])
+    return decode_centres(centre, sides, image.shape[2] // len(centre), min_score)
 
 
 def fit_photo(photo: ImageU8, size_px: int) -> tuple[Float32, Float]:
@@ -138,38 +160,6 @@ def fit_photo(photo: ImageU8, size_px: int) -> tuple[Float32, Float]:
     frame[:small_h, :small_w] = np.asarray(picture)
     image = frame.transpose(2, 0, 1)[None].astype(np.float32) / np.float32(255)
     return image, np.array([small_w / w, small_h / h])
-
-
-def decode(
-    centre: Float32, sides: Float32, stride: int, min_score: float = DetectorSettings.min_score
-) -> tuple[Float32, Float32]:
-    """Boxes and scores of the detector's maps. A person is a local maximum of the heatmap of at least `min_score`.
-
-    Args:
-        centre: (h, w) heatmap, 0 to 1.
-        sides: (4, h, w) distances to the left, top, right and bottom edge, in cells.
-        stride: input pixels per cell.
-        min_score: 0 to 1.
-
-    Returns:
-        (N, 4) float32 boxes in input pixels and (N,) float32 scores, by descending score; at most MAX_PEOPLE.
-    """
-    rows, columns = np.nonzero((centre >= min_score) & (centre >= _neighbourhood_max(centre)))
-    scores = centre[rows, columns]
-    order = np.argsort(-scores, kind="stable")[:MAX_PEOPLE]
-    rows, columns = rows[order], columns[order]
-    reach = sides[:, rows, columns].T
-    middle = np.stack([columns, rows], 1) + 0.5
-    boxes = np.concatenate([middle - reach[:, :2], middle + reach[:, 2:]], 1) * stride
-    return boxes.astype(np.float32), scores[order].astype(np.float32)
-
-
-def _neighbourhood_max(values: Float32) -> Float32:
-    """(h, w): the largest value in each cell's 3x3 neighbourhood."""
-    padded = np.pad(values, 1, constant_values=-np.inf)
-    across = np.maximum(np.maximum(padded[:, :-2], padded[:, 1:-1]), padded[:, 2:])
-    largest: Float32 = np.maximum(np.maximum(across[:-2], across[1:-1]), across[2:])
-    return largest
 
 
 def _is_large_enough(box_xyxy: Float) -> bool:

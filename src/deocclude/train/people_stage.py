@@ -21,7 +21,7 @@ from deocclude.inference.settings import DetectorSettings
 from deocclude.metrics.detection import Matched, f1, match_boxes, recall_precision
 from deocclude.models.features import load_mask_completion
 from deocclude.models.people_detector import PeopleDetector, PeopleDetectorConfig, PeopleMaps, to_maps
-from deocclude.people.detector import decode
+from deocclude.people.box_decoding import decode_centres
 from deocclude.train.config import TrainConfig, build, check_losses
 from deocclude.train.engine import Outcome, Stage, choose_device, fit, to_float, use_bfloat16
 from deocclude.train.people_targets import PeopleCriterion, encode
@@ -136,7 +136,7 @@ class PeopleStage(Stage):
             maps = to_maps(type(output)(*(t.float() for t in output)))
             arrays = PeopleMaps(*(t.cpu().numpy() for t in maps))
             for centre, sides in zip(arrays.centre, arrays.sides, strict=True):
-                boxes, scores = decode(centre[0], sides, self.config.stride, THRESHOLDS[0])
+                boxes, scores = decode_centres(centre[0], sides, self.config.stride, THRESHOLDS[0])
                 boxes = boxes.clip(0, self.size_px)
                 kept = suppress(boxes, scores, DetectorSettings.max_iou)
                 found.append((boxes[kept], scores[kept]))
