@@ -16,7 +16,7 @@ from deocclude.imaging.depth_order import find_occlusions
 from deocclude.inference.body import Body
 from deocclude.inference.content_recovery import ContentRecovery, Recovery, recover_hidden
 from deocclude.inference.mask_completion import MaskCompletion
-from deocclude.inference.occlusion_probability import UNCALIBRATED, HiddenCalibration, decide_completion
+from deocclude.inference.occlusion_probability import OcclusionCalibration, decide_completion
 from deocclude.inference.runtime import find_model, open_networks
 from deocclude.inference.scene import Scene, extend
 from deocclude.inference.scheduling import StageClock, map_people
@@ -64,7 +64,6 @@ def load(
     check_segmenter(segmenter)
     info = find_model(model, weights_dir)
     networks, running_on = open_networks(info, device, threads)
-    stage1 = info.networks["mask_completion"].info
     finder = None
     if detector := networks.get("people_detector"):
         finder = PeopleFinder(detector, info.settings.detector, average)
@@ -75,7 +74,7 @@ def load(
         model=model,
         finder=finder,
         segmenter=segmenter,
-        calibration=HiddenCalibration(*stage1.get("hidden_calibration", UNCALIBRATED)),
+        calibration=OcclusionCalibration.of(info.networks["mask_completion"].info),
         settings=info.settings,
         workers=min(_MAX_WORKERS, threads or os.cpu_count() or 1),
     )
@@ -93,7 +92,8 @@ def run(
 ) -> Result:
     """Process one image: `load(model)` and one call. For several images, load once and call the Deoccluder.
 
-    options: options of the Deoccluder's call: segmenter, person, min_score, min_height_px, complete, uncrop.
+    options: options of the Deoccluder's call: segmenter, person, min_score, min_height_px, complete,
+        min_hidden_probability, uncrop.
     """
     return load(model, device=device)(image, masks=masks, boxes_xyxy=boxes_xyxy, seed=seed, **options)
 
@@ -110,7 +110,7 @@ class Deoccluder:
         model: str,
         finder: PeopleFinder | None = None,
         segmenter: Segmenter | None = None,
-        calibration: HiddenCalibration = UNCALIBRATED,
+        calibration: OcclusionCalibration = OcclusionCalibration(),
         settings: InferenceSettings = InferenceSettings(),
         workers: int = 1,
     ) -> None:
@@ -123,7 +123,7 @@ class Deoccluder:
             model: the model's name, for results.
             finder: people detector.
             segmenter: in place of the detector.
-            calibration: from hidden fractions to the probability of a hidden part.
+            calibration: from masks to the probability of a hidden part.
             settings: tuned numbers.
             workers: people of an image processed at once.
         """
@@ -152,8 +152,9 @@ class Deoccluder:
         segmenter: Segmenter | None = None,
         person: str = "all",
         min_score: float | None = None,
-        min_height_px: float = 0.0,
+        min_height_px: float | None = None,
         complete: str = "auto",
+        min_hidden_probability: float | None = None,
         uncrop: bool = False,
     ) -> Result:
         """Complete the people of an image. People are numbered from 1: masks first, then boxes.
@@ -171,9 +172,12 @@ class Deoccluder:
                 pixel).
             min_score: least score of detected people, 0 to 1 (`Person.score`, the detector's or segmenter's times the
                 mask network's); None: the detector's default, 0 for a segmenter.
-            min_height_px: least height of a detected person's box.
-            complete: whose hidden parts are recovered. "auto": people with a probability of at least 0.1 that more than
-                5 % of the body is hidden. "always": everyone. "never": no one; visible masks are refined alone.
+            min_height_px: least height of a detected person's box. None: everyone is detected, but "auto" does not
+                complete people lower than 48 pixels.
+            complete: whose hidden parts are recovered. "auto": hidden regions that are probably body, of people with a
+                probability of at least 0.1 that more than 5 % of the body is hidden. "always": every hidden part.
+                "never": none; visible masks are refined alone.
+            min_hidden_probability: least probability of a hidden region with "auto", 0 to 1; None: the model's own.
             uncrop: complete truncated people beyond the image border too. `Result.image` is then the photo on a canvas
                 with room for every body, `Result.photo_region` its place there, `Result.alpha` the filled part. Not
                 with complete="never".
@@ -186,7 +190,7 @@ class Deoccluder:
         clock = StageClock()
         request = Request.of(
             masks, boxes_xyxy, segmenter=segmenter, person=person, min_score=min_score, min_height_px=min_height_px,
-            complete=complete, uncrop=uncrop,
+            complete=complete, min_hidden_probability=min_hidden_probability, uncrop=uncrop,
         )  # fmt: skip
         with clock.stage("load"):
             photo, icc_profile = load_photo(image)
@@ -261,7 +265,11 @@ class Deoccluder:
         Detected people keep their number from the left, whichever of them are selected.
         """
         settings = self._settings.occlusion
-        bodies = [decide_completion(body, self._calibration, request.complete, settings) for body in bodies]
+        is_left_low = request.is_prompted or request.min_height_px is not None
+        bodies = decide_completion(
+            bodies, self._calibration, request.complete, settings, min_probability=request.min_hidden_probability,
+            min_height_px=0.0 if is_left_low else settings.min_height_px,
+        )  # fmt: skip
         chosen = bodies if request.is_prompted else request.choice.pick(bodies, photo.shape[:2])
         # by identity: two prompts may give equal bodies
         numbered = {i: body for i, body in enumerate(bodies, start=1) if any(body is one for one in chosen)}
@@ -289,6 +297,7 @@ class Deoccluder:
                 hidden_region=box,
                 hidden_rgb=colours,
                 truncating_edges=scene.truncations[number].edges,
+                left_alone=body.left_alone,
             )
 
         return tuple(map_people(recover, scene.bodies, scene.bodies.values(), workers=self._workers))

@@ -64,6 +64,8 @@ class Person:
     hidden_rgb: ImageU8 = field(repr=False)  # (h', w', 3) uint8: recovered colours of `hidden_region`
     # borders of the photo that truncate the body, where the image extends beyond them; None: the image's own borders
     truncating_edges: tuple[str, ...] | None = None
+    # why a hidden part was found and not completed: "low" (a small person) or "unlikely" (probably nothing in front)
+    left_alone: str | None = None
 
     def __post_init__(self) -> None:
         size_hw = self.photo.shape[:2]

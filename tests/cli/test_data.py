@@ -62,7 +62,7 @@ def test_what_is_wrong_is_one_line_and_a_code(root: Path, tmp_path: Path) -> Non
     assert done.stderr == f"error: data folder not found: looked for {tmp_path / 'nowhere'}\n"
     done = data("build-evalset", "--data", root, "-o", tmp_path / "val", "--people", "dogs")
     assert done.exit_code == 2
-    known = "ccp, cutouts, full, built, folder, records, crowds or wild"
+    known = "ccp, cutouts, full, built, folder, voc, coco, pelota, teachers, small, records, crowds, wild or nobody"
     assert done.stderr == f"error: --people must be {known}, got 'dogs'\n"
     done = data("build-evalset", "--data", root, "-o", tmp_path / "val", "--seed", "-1")
     assert done.exit_code == 2 and "--seed" in done.stderr

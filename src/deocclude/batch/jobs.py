@@ -44,6 +44,7 @@ class PersonReport:
         box_xyxy: the box around the whole person, in pixels.
         hidden_by: ids of the people in front.
         cut_by: image borders that truncate the body (`Person.truncated_by`).
+        left_alone: why a hidden part was not completed (`Person.left_alone`).
     """
 
     id: int
@@ -53,6 +54,7 @@ class PersonReport:
     box_xyxy: tuple[float, ...]
     hidden_by: tuple[int, ...] = ()
     cut_by: tuple[str, ...] = ()
+    left_alone: str | None = None
 
 
 @dataclass(frozen=True)
@@ -191,6 +193,7 @@ def _report_person(person: Person, order: Sequence[Occlusion]) -> PersonReport:
         tuple(float(v) for v in person.box_xyxy),
         tuple(sorted(pair.front for pair in order if pair.behind == person.id)),
         person.truncated_by,
+        person.left_alone,
     )
 
 
@@ -237,6 +240,7 @@ def _recover(job: Job, pipe: Deoccluder, seed: int) -> Result:
             min_height_px=find.min_height_px,
             complete=job.complete,
             uncrop=job.uncrop,
+            min_hidden_probability=job.min_hidden_probability,
             seed=seed,
         )
     else:
@@ -247,6 +251,7 @@ def _recover(job: Job, pipe: Deoccluder, seed: int) -> Result:
             boxes_xyxy=boxes or None,
             complete=job.complete,
             uncrop=job.uncrop,
+            min_hidden_probability=job.min_hidden_probability,
             seed=seed,
         )
     timings = {name: s + (reading if name in ("load", "total") else 0.0) for name, s in result.timings.items()}

@@ -36,13 +36,13 @@ class Finding:
         finder: a COCO file that lists photos by name, or a segmenter; None: the model's own detector.
         person: all, largest, N from the left, or x,y.
         min_score: least score, 0 to 1; None: the detector's default.
-        min_height_px: least height of a box.
+        min_height_px: least height of a box; None: as in `Deoccluder.__call__`.
     """
 
     finder: CocoFile | Segmenter | None = None
     person: str = "all"
     min_score: float | None = None
-    min_height_px: float = 0.0
+    min_height_px: float | None = None
 
     @property
     def at_most_one(self) -> bool:
@@ -127,6 +127,7 @@ class Job:
         finding: which people are detected; None with masks or boxes.
         complete: as in `Deoccluder.__call__`.
         uncrop: as in `Deoccluder.__call__`.
+        min_hidden_probability: as in `Deoccluder.__call__`.
         to_stdout: the output goes to standard output.
         problem: why the job cannot be done.
     """
@@ -139,6 +140,7 @@ class Job:
     finding: Finding | None = None
     complete: str = "auto"
     uncrop: bool = False
+    min_hidden_probability: float | None = None
     to_stdout: bool = False
     problem: str | None = None
 
@@ -185,6 +187,7 @@ class Job:
                 "finding": self.finding.request if self.finding else None,
                 "complete": self.complete,
                 "uncrop": self.uncrop,
+                "min_hidden_probability": self.min_hidden_probability,
                 "seed": seed,
                 "model": model,
             }
@@ -200,6 +203,7 @@ def plan_jobs(
     finding: Finding | None = None,
     complete: str = "auto",
     uncrop: bool = False,
+    min_hidden_probability: float | None = None,
     kinds: Sequence[str] = ("content",),
     recursive: bool = False,
 ) -> list[Job]:
@@ -222,6 +226,7 @@ def plan_jobs(
         finding: detection; None without masks and boxes: the model's own detector finds everyone.
         complete: as in `Deoccluder.__call__`.
         uncrop: as in `Deoccluder.__call__`.
+        min_hidden_probability: as in `Deoccluder.__call__`.
         kinds: kinds of SAVE_KINDS.
         recursive: search folders inside folders.
 
@@ -265,7 +270,9 @@ def plan_jobs(
         for source, relative in photos
     ]
     _refuse_collisions(jobs)
-    return [replace(job, complete=complete, uncrop=uncrop) for job in jobs]
+    return [
+        replace(job, complete=complete, uncrop=uncrop, min_hidden_probability=min_hidden_probability) for job in jobs
+    ]
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,10 @@ def app(
     weights: Weights = None,
     quiet: Quiet = False,
 ) -> None:
-    """Fit the probability that a person is occluded, and write it to the manifest of the weights.
+    """Fit the probabilities that a hidden region is body and that a person is occluded; write both to the manifest.
 
-    `run --complete auto` returns people with a probability below 0.1 unchanged. Run it after `deocclude export` of
+    `run --complete auto` drops hidden regions with a probability below 0.5, and returns people with a probability below
+    0.1 unchanged. Run it after `deocclude export` of
     stage 1.
     """
     from deocclude.data.evalsets.persons import EvalSet
@@ -37,5 +38,5 @@ def app(
     fitted = calibrate(sets, model=model, weights_dir=weights, device=device)
     if not quiet:
         share = (0.01, 0.03, 0.05, 0.1, 0.2)
-        examples = ", ".join(f"{s:.0%}: {fitted.probability(s, s):.2f}" for s in share)
+        examples = ", ".join(f"{s:.0%}: {fitted.body.probability(s, s):.2f}" for s in share)
         typer.echo(f"{model}: probability that more than 5 % is occluded, for both occluded fractions at {examples}")

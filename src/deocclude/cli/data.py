@@ -55,8 +55,8 @@ DataFolder = Annotated[
 People = Annotated[
     str | None,
     typer.Option(
-        help="Held-out people: ccp (default), cutouts, full, built, folder; really occluded people: records; whole "
-        "photos: crowds, wild."
+        help="Held-out people: ccp (default), cutouts, full, built, folder, voc, coco, pelota, teachers, small; really "
+        "occluded people: records; whole photos: crowds, wild, nobody (photos without people)."
     ),
 ]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of the scenes and corrupted masks; default: 0.")]
@@ -71,8 +71,9 @@ _NOTED = {
     "outside": "repaired: visible pixels lie outside the amodal mask, which is extended by them",
 }
 
-_EVAL_PEOPLE = ("ccp", "cutouts", "full", "built", "folder", "records", "crowds", "wild")
-_WHOLE_PHOTOS = ("crowds", "wild")
+_WHOLE_PHOTOS = ("crowds", "wild", "nobody")
+_PHOTO_SETS = ("voc", "coco", "pelota", "teachers", "small")  # data/sources/photo_sets.py, which needs OpenCV
+_EVAL_PEOPLE = ("ccp", "cutouts", "full", "built", "folder", *_PHOTO_SETS, "records", *_WHOLE_PHOTOS)
 _HELP = "Build, convert, check and show the data of training and evaluation."
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True, help=_HELP)

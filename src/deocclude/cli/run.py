@@ -56,10 +56,23 @@ Which = Annotated[
 MinScore = Annotated[
     float | None, typer.Option("--min-score", min=0, max=1, help="Least score of detected people, 0 to 1.")
 ]
-MinHeight = Annotated[int, typer.Option("--min-height", min=0, help="Least height of detected people, px.")]
+MinHeight = Annotated[
+    int | None,
+    typer.Option(
+        "--min-height", min=0, metavar="PX",
+        help="Least height of detected people; without it low people are detected, but not completed.",
+    ),
+]  # fmt: skip
 When = Annotated[
     str, typer.Option("--complete", metavar="WHEN", help="Recover hidden parts: auto (occluded people), always, never.")
 ]
+MinHidden = Annotated[
+    float | None,
+    typer.Option(
+        "--min-hidden-probability", min=0, max=1, metavar="P",
+        help="With auto: recover hidden regions that are body with at least this probability.",
+    ),
+]  # fmt: skip
 Uncrop = Annotated[
     bool, typer.Option("--uncrop", help="Extend the image where its border truncates people; transparent around.")
 ]
@@ -84,6 +97,7 @@ class PeopleOptions:
         boxes: --box, as text.
         finding: detection; None with masks or boxes.
         complete: --complete.
+        min_hidden_probability: --min-hidden-probability.
         uncrop: --uncrop.
     """
 
@@ -91,6 +105,7 @@ class PeopleOptions:
     boxes: Sequence[str]
     finding: Finding | None
     complete: str
+    min_hidden_probability: float | None
     uncrop: bool
 
 
@@ -121,8 +136,9 @@ def app(
     segmenter: SegmenterName = None,
     person: Which = "all",
     min_score: MinScore = None,
-    min_height: MinHeight = 0,
+    min_height: MinHeight = None,
     complete: When = "auto",
+    min_hidden_probability: MinHidden = None,
     uncrop: Uncrop = False,
     save: Save = "content",
     model: Model = "base",
@@ -160,7 +176,7 @@ def app(
 
     has_prompts = bool(mask or box)
     finding = parse_finding(segmenter, person, min_score, min_height, has_prompts, device=device, offline=offline)
-    people = PeopleOptions(mask or (), box or (), finding, complete, uncrop)
+    people = PeopleOptions(mask or (), box or (), finding, complete, min_hidden_probability, uncrop)
     kinds = list(dict.fromkeys(kind.strip() for kind in save.split(",") if kind.strip()))
     shown = OutputOptions(output, kinds, json, quiet, verbose)
     plan = _plan(inputs, people, shown, recursive)
@@ -192,6 +208,7 @@ def _plan(inputs: Sequence[str], people: PeopleOptions, output: OutputOptions, r
         finding=people.finding,
         complete=people.complete,
         uncrop=people.uncrop,
+        min_hidden_probability=people.min_hidden_probability,
         kinds=output.kinds,
         recursive=recursive,
     )
@@ -234,7 +251,7 @@ def parse_finding(
     segmenter: str | None,
     person: str,
     min_score: float | None,
-    min_height_px: int,
+    min_height_px: int | None,
     has_prompts: bool,
     *,
     device: str = "auto",
@@ -263,7 +280,7 @@ def parse_finding(
     from deocclude.people.hf_segmenter import HfSegmenter
 
     Choice.parse(person)
-    if has_prompts and (segmenter or person != "all" or min_score is not None or min_height_px):
+    if has_prompts and (segmenter or person != "all" or min_score is not None or min_height_px is not None):
         raise UsageError(
             "--segmenter, --person, --min-score and --min-height select among detected people: "
             "give them or --mask and --box, not both"
@@ -314,10 +331,14 @@ def _tell(report: Report, *, quiet: bool, to_stderr: bool, verbose: bool) -> Non
         return
     if not report.people:
         typer.echo(f"{report.source}: no people found, {report.seconds:.2f} s, {report.device}", err=to_stderr)
+    from deocclude.inference.occlusion_probability import LEFT_ALONE
+
     for person in report.people:
         behind = " and ".join(f"person {number}" for number in person.hidden_by)
         borders = " and ".join(person.cut_by)
         notes = (f" (behind {behind})" if behind else "") + (f", truncated at the {borders}" if borders else "")
+        if person.left_alone:
+            notes += f", left as it is: {LEFT_ALONE[person.left_alone]}"
         typer.echo(
             f"{report.source}: person {person.id}: {person.hidden_fraction:.0%} hidden{notes}, "
             f"{report.seconds:.2f} s, {report.device}",

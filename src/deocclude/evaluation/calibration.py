@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from deocclude.data.evalsets.persons import EvalSet
+from deocclude.data.evalsets.persons import EvalSample, EvalSet
 from deocclude.evaluation.prompts import PROMPTED_KINDS, InitialPrompt
+from deocclude.imaging.arrays import Mask
+from deocclude.inference.body import Body
+from deocclude.inference.hidden_regions import HiddenRegions, find_regions, fit_regions, without_unlikely_regions
 from deocclude.inference.mask_completion import MaskCompletion
-from deocclude.inference.occlusion_probability import HIDDEN_SHARE, HiddenCalibration, fit_calibration
+from deocclude.inference.occlusion_probability import HIDDEN_SHARE, OcclusionCalibration, fit_calibration
 from deocclude.inference.runtime import BUNDLED_WEIGHTS, MANIFEST_NAME, find_model, open_networks
 from deocclude.io.images import save_text
 from deocclude.metrics.masks import visible_ratio
+
+
+class _Completed(NamedTuple):
+    """One prompt's completion. is_body: (N,) bool, which of its hidden regions are mostly hidden body in truth."""
+
+    body: Body
+    regions: HiddenRegions
+    is_body: Mask
+    hidden: bool  # whether more than HIDDEN_SHARE of the person is hidden
 
 
 def calibrate(
@@ -24,11 +37,12 @@ def calibrate(
     weights_dir: Path | None = None,
     device: str = "auto",
     on_record: Callable[[int, int], None] | None = None,
-) -> HiddenCalibration:
-    """Fit a model's occlusion probability on evaluation sets, over exact, degraded and box initial masks.
+) -> OcclusionCalibration:
+    """Fit a model's occlusion probabilities on evaluation sets, over exact, degraded and box initial masks.
 
-    The result is written to the manifest's row of stage 1 as hidden_calibration, with the names of the sets. A new
-    export of stage 1 removes it.
+    First that of hidden regions, then that of bodies without their unlikely regions. Both are written to the manifest's
+    row of stage 1 as region_calibration and hidden_calibration, with the names of the sets. A new export of stage 1
+    removes them.
 
     Args:
         sets: other sets than those of reported figures.
@@ -43,7 +57,34 @@ def calibrate(
     info = find_model(model, weights_dir)
     networks, _ = open_networks(info, device)
     complete = MaskCompletion.of(networks, info)
-    rows = []
+    rows = list(_completed(sets, complete, on_record))
+    of_regions = fit_regions(
+        np.concatenate([r.regions.features for r in rows]), np.concatenate([r.is_body for r in rows])
+    )
+    least = info.settings.occlusion.min_region_probability
+    nobody = (np.zeros(row.body.region.size_hw, bool) for row in rows)
+    bodies = [
+        without_unlikely_regions(row.body, others, of_regions, least) for row, others in zip(rows, nobody, strict=True)
+    ]
+    of_bodies = fit_calibration(
+        np.array([body.hidden_fraction for body in bodies]), np.array([body.probable_hidden for body in bodies]),
+        np.array([row.hidden for row in rows]),
+    )  # fmt: skip
+    path = (weights_dir or BUNDLED_WEIGHTS) / MANIFEST_NAME
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    manifest["models"][model]["networks"]["mask_completion"] |= {
+        "hidden_calibration": [round(w, 4) for w in of_bodies],
+        "region_calibration": [round(w, 4) for w in of_regions],
+        "calibrated_on": [eval_set.name for eval_set in sets],
+    }
+    save_text(json.dumps(manifest, indent=2) + "\n", path)
+    return OcclusionCalibration(of_bodies, of_regions)
+
+
+def _completed(
+    sets: Sequence[EvalSet], complete: MaskCompletion, on_record: Callable[[int, int], None] | None
+) -> Iterator[_Completed]:
+    """Every prompt of the sets, completed."""
     todo = [(eval_set, record) for eval_set in sets for record in eval_set]
     for done, (eval_set, record) in enumerate(todo, start=1):
         sample = eval_set.load(record)
@@ -52,16 +93,20 @@ def calibrate(
             prompt = InitialPrompt.of(sample, kind, eval_set.seed)
             if prompt.mask.any():
                 body = complete(sample.photo, prompt.mask)
-                rows.append((body.hidden_fraction, body.probable_hidden, hidden))
+                regions = find_regions(body, np.zeros(body.region.size_hw, bool))
+                yield _Completed(body, regions, _are_body(body, regions, sample), hidden)
         if on_record is not None:
             on_record(done, len(todo))
-    by_mask, by_probability, truth = np.array(rows, float).reshape(-1, 3).T
-    fitted = fit_calibration(by_mask, by_probability, truth > 0)
-    path = (weights_dir or BUNDLED_WEIGHTS) / MANIFEST_NAME
-    manifest = json.loads(path.read_text(encoding="utf-8"))
-    manifest["models"][model]["networks"]["mask_completion"] |= {
-        "hidden_calibration": [round(w, 4) for w in fitted],
-        "calibrated_on": [eval_set.name for eval_set in sets],
-    }
-    save_text(json.dumps(manifest, indent=2) + "\n", path)
-    return fitted
+
+
+def _are_body(body: Body, regions: HiddenRegions, sample: EvalSample) -> Mask:
+    """(N,) bool: whether at least half of a region, without what it shares with the visible mask, is hidden body."""
+    step = regions.step
+    here = body.region.slices
+    predicted, true = (
+        mask[::step, ::step] for mask in (body.amodal & ~body.visible, (sample.amodal & ~sample.visible)[here])
+    )
+    shared = [np.count_nonzero(mask & predicted & true) for mask in regions.masks]
+    sizes = [np.count_nonzero(mask & predicted) for mask in regions.masks]
+    are: Mask = 2 * np.array(shared, int) >= np.array(sizes, int)
+    return are

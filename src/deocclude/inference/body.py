@@ -50,6 +50,7 @@ class Body:
     in_crop: BodyInCrop  # as completed; later changes of the masks do not affect it
 
     hidden_probability: float = 1.0  # that more than 5 % of the body is hidden; 1 until it is computed
+    left_alone: str | None = None  # why a hidden part was not completed, a key of `occlusion_probability.LEFT_ALONE`
 
     @cached_property
     def area_px(self) -> int:

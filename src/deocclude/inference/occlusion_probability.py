@@ -1,20 +1,25 @@
-"""Whether a person is occluded at all: the probability of a hidden part, from masks and their probabilities."""
+"""Whether a person is occluded at all, and which hidden regions are completed."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from deocclude.errors import UsageError
 from deocclude.imaging.arrays import Float, Mask, Probability
 from deocclude.inference.body import Body
+from deocclude.inference.hidden_regions import UNCALIBRATED_REGIONS, RegionCalibration, without_unlikely_regions
 from deocclude.inference.settings import OcclusionSettings
 
 HIDDEN_SHARE = 0.05  # of the body: a person with a smaller hidden fraction counts as unoccluded
 Complete = Literal["auto", "always", "never"]
 _COMPLETE: tuple[Complete, ...] = ("auto", "always", "never")
+LEFT_ALONE = {"low": "too low", "unlikely": "probably nothing in front"}
+"""Why a detected hidden part was not completed, by `Body.left_alone`, in words."""
+_NOTED_SHARE = 0.01  # of the body: smaller hidden parts are left alone without a note
 _LEAST_SHARE = 0.003  # smaller fractions count as this one
 
 
@@ -105,22 +110,67 @@ def _logs(shares: Float) -> Float:
     return logs
 
 
+@dataclass(frozen=True)
+class OcclusionCalibration:
+    """A model's calibrations: of whole bodies, and of single hidden regions."""
+
+    body: HiddenCalibration = UNCALIBRATED
+    regions: RegionCalibration = UNCALIBRATED_REGIONS
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> OcclusionCalibration:
+        """The calibration of stage 1's row in the manifest, as `deocclude calibrate` writes it."""
+        return cls(
+            HiddenCalibration(*row.get("hidden_calibration", UNCALIBRATED)),
+            RegionCalibration(*row.get("region_calibration", UNCALIBRATED_REGIONS)),
+        )
+
+
 def with_hidden_probability(body: Body, calibration: HiddenCalibration) -> Body:
     """The body with the probability that more than HIDDEN_SHARE of it is hidden."""
     return replace(body, hidden_probability=calibration.probability(body.hidden_fraction, body.probable_hidden))
 
 
 def decide_completion(
-    body: Body, calibration: HiddenCalibration, complete: Complete, settings: OcclusionSettings
-) -> Body:
-    """The body with the probability of a hidden part, and without its hidden part where `complete` excludes it.
+    bodies: Sequence[Body], calibration: OcclusionCalibration, complete: Complete, settings: OcclusionSettings,
+    *, min_probability: float | None = None, min_height_px: float = 0.0,
+) -> list[Body]:  # fmt: skip
+    """The bodies with the probability of a hidden part, and without the hidden parts that `complete` excludes.
 
     Args:
-        body: the body.
-        calibration: from hidden fractions to the probability.
-        complete: "auto" leaves a body unchanged whose probability is below `settings.min_probability`.
-        settings: the threshold.
+        bodies: all bodies of an image.
+        calibration: from masks to probabilities.
+        complete: "always" keeps every hidden part, "never" none. "auto" keeps the hidden regions that are probably
+            body, of bodies that are probably occluded and high enough.
+        settings: the thresholds.
+        min_probability: in place of the settings' threshold for regions.
+        min_height_px: least height of a visible part.
     """
-    body = with_hidden_probability(body, calibration)
-    untouched = complete == "never" or (complete == "auto" and body.hidden_probability < settings.min_probability)
-    return body.without_completion() if untouched else body
+    least = settings.min_region_probability if min_probability is None else min_probability
+    decided = []
+    for body in bodies:
+        if complete == "auto":
+            others = _visible_of_others(body, bodies)
+            likely = with_hidden_probability(
+                without_unlikely_regions(body, others, calibration.regions, least), calibration.body
+            )
+            is_low = bool(body.area_px) and body.box_xyxy[3] - body.box_xyxy[1] < min_height_px
+            if is_low or likely.hidden_probability < settings.min_probability or not likely.hidden_fraction:
+                found = body.hidden_fraction >= _NOTED_SHARE
+                reason = ("low" if is_low else "unlikely") if found else None
+                likely = replace(likely.without_completion(), left_alone=reason)
+            decided.append(likely)
+        else:
+            body = with_hidden_probability(body, calibration.body)
+            decided.append(body.without_completion() if complete == "never" else body)
+    return decided
+
+
+def _visible_of_others(body: Body, bodies: Sequence[Body]) -> Mask:
+    """(h, w) bool in a body's region: the visible masks of the other bodies."""
+    covered = np.zeros(body.region.size_hw, bool)
+    for other in bodies:
+        common = body.region.intersect(other.region)
+        if other is not body and not common.is_empty:
+            covered[common.counted_from(body.region).slices] |= other.visible[common.counted_from(other.region).slices]
+    return covered

@@ -11,7 +11,7 @@ from deocclude.imaging.crop import Region
 from deocclude.imaging.truncation import Canvas, Truncation, find_truncation
 from deocclude.inference.body import Body
 from deocclude.inference.mask_completion import MaskCompletion
-from deocclude.inference.occlusion_probability import HiddenCalibration, with_hidden_probability
+from deocclude.inference.occlusion_probability import OcclusionCalibration, with_hidden_probability
 
 _MARGIN_PX = 2
 
@@ -44,7 +44,7 @@ class Scene:
         return any(self.truncations.values())
 
 
-def extend(scene: Scene, complete: MaskCompletion, calibration: HiddenCalibration) -> Scene:
+def extend(scene: Scene, complete: MaskCompletion, calibration: OcclusionCalibration) -> Scene:
     """Complete truncated bodies beyond the image borders.
 
     A body without a visible pixel on the canvas stays unchanged.
@@ -65,7 +65,7 @@ def extend(scene: Scene, complete: MaskCompletion, calibration: HiddenCalibratio
     for number, body in scene.bodies.items():
         moved = body.moved(canvas.photo_region.left, canvas.photo_region.top)
         extended = _extended(body, picture, canvas, complete, size_hw) if scene.truncations[number] else None
-        bodies[number] = moved if extended is None else with_hidden_probability(extended, calibration)
+        bodies[number] = moved if extended is None else with_hidden_probability(extended, calibration.body)
     del picture  # frees its memory: the next image is as large
     trimmed, left, top = canvas.trimmed([body.region for body in bodies.values()], margin_px=_MARGIN_PX)
     bodies = {number: body.moved(-left, -top) for number, body in bodies.items()}

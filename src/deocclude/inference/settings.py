@@ -64,10 +64,14 @@ class RecoverySettings:
 
 @dataclass(frozen=True)
 class OcclusionSettings:
-    """Which bodies are completed with `complete="auto"`."""
+    """What is completed with `complete="auto"`."""
 
     # Below 0.5: at 0.5 a hidden hand or foot would stay hidden, while a few excess pixels are hardly visible.
     min_probability: float = 0.1  # that more than 5 % of the body is hidden
+    min_region_probability: float = 0.5  # that a hidden region is body
+    # Lower detected people are not completed, unless a call says from which height on: at a few pixels a limb the
+    # occluded part is a guess that looks worse than the gap.
+    min_height_px: float = 48.0
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ def segmented_prompts(
         InputError: the segmenter returned something else.
     """
     least = request.min_score or 0.0
-    found = keep(as_instances(segmenter(photo), photo.shape[:2]), least, request.min_height_px)
+    found = keep(as_instances(segmenter(photo), photo.shape[:2]), least, request.min_height_px or 0.0)
     return [Prompt(one.mask, one.score, least_score=least) for one in merge_duplicates(found, settings)]
 
 
@@ -40,5 +40,5 @@ def detected_prompts(detector: PeopleFinder, photo: ImageU8, request: Request) -
         request: its least score and height apply; the least score is the detector's unless given.
     """
     least = detector.min_score if request.min_score is None else request.min_score
-    detections = detector(photo, min_score=least, min_height_px=request.min_height_px)
+    detections = detector(photo, min_score=least, min_height_px=request.min_height_px or 0.0)
     return [Prompt(one.box_xyxy, one.score, doubtful=True, least_score=least) for one in detections]

@@ -25,8 +25,9 @@ class Request:
     segmenter: Segmenter | None
     choice: Choice
     min_score: float | None
-    min_height_px: float
+    min_height_px: float | None
     complete: Complete
+    min_hidden_probability: float | None
     uncrop: bool
 
     @property
@@ -37,7 +38,8 @@ class Request:
     @classmethod
     def of(
         cls, masks: Sequence[Mask] | None, boxes_xyxy: Sequence[BoxXyxy] | None, *, segmenter: Segmenter | None,
-        person: str, min_score: float | None, min_height_px: float, complete: str, uncrop: bool,
+        person: str, min_score: float | None, min_height_px: float | None, complete: str,
+        min_hidden_probability: float | None, uncrop: bool,
     ) -> Request:  # fmt: skip
         """The request of a call's arguments; `Deoccluder.__call__` describes them.
 
@@ -46,20 +48,17 @@ class Request:
         """
         request = cls(
             masks, boxes_xyxy, segmenter, Choice.parse(person), min_score, min_height_px, check_complete(complete),
-            uncrop,
+            min_hidden_probability, uncrop,
         )  # fmt: skip
         check_uncrop(uncrop, complete)
+        _check_number("min_hidden_probability", min_hidden_probability, 1.0)
         request._check_finding()
         return request
 
     def _check_finding(self) -> None:
         """Check the options of detection. Raises UsageError where one is invalid or comes with prompts."""
-        for name, value, top in (("min_score", self.min_score, 1.0), ("min_height_px", self.min_height_px, np.inf)):
-            number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-            if value is not None and not (number and 0 <= value <= top):
-                raise UsageError(
-                    f"{name} must be a number{' from 0 to 1' if top == 1 else ' of pixels'}, got {value!r}"
-                )
+        _check_number("min_score", self.min_score, 1.0)
+        _check_number("min_height_px", self.min_height_px, np.inf)
         check_segmenter(self.segmenter)
         asked = self.min_score is not None or self.min_height_px or self.segmenter is not None
         if self.is_prompted and (self.choice.how != "all" or asked):
@@ -67,6 +66,13 @@ class Request:
                 "person, min_score, min_height_px and segmenter select among detected people: "
                 "give them or masks and boxes, not both"
             )
+
+
+def _check_number(name: str, value: object, top: float) -> None:
+    """Raise UsageError unless an option is None or a number from 0 to `top`, which is 1 or infinite."""
+    number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    if value is not None and not (number and 0 <= float(value) <= top):  # type: ignore[arg-type]
+        raise UsageError(f"{name} must be a number{' from 0 to 1' if top == 1 else ' of pixels'}, got {value!r}")
 
 
 def check_segmenter(segmenter: Segmenter | None) -> None:

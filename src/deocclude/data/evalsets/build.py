@@ -48,7 +48,7 @@ def build_eval_set(
         root: the data folder (docs/data.md); for "built" the built set, a path or URL; for "folder" an image + mask
             folder.
         seed: seed of the scenes and of the corrupted masks.
-        people: "ccp" (photos of their own), "cutouts", "full", "built" or "folder".
+        people: "ccp", "full", a name of PHOTO_SETS (photos of their own), "cutouts", "built" or "folder".
         unoccluded: whether each person gets a fourth record without an occluder.
         limit: largest number of people, evenly spaced over all; None for all.
         overwrite: whether an existing evaluation set is replaced.
@@ -76,7 +76,8 @@ def build_scene_set(
         folder: where the set is written.
         root: the data folder (docs/data.md).
         kind: "crowds", composed photos of 640 px of held-out people, objects and backgrounds with exact visible and
-            amodal masks; or "wild", the held-out third of the real photos, with visible masks only.
+            amodal masks; "wild", the held-out third of the real photos, with visible masks only; or "nobody", the
+            held-out photos without people.
         count: number of composed photos.
         seed: seed of the composed photos.
         overwrite: whether an existing evaluation set is replaced.
@@ -94,11 +95,21 @@ def build_scene_set(
             for photo in read_wild(root / "wild", "val")
         )  # fmt: skip
         source = "held-out real photos (COCO)"
+    elif kind == "nobody":
+        library = load_library(root, "val", SourceWeights(0, 1, 0, 0), max_px=None)
+        samples = (_empty(f"{number:04d}", photo) for number, photo in enumerate(library.backgrounds))
+        source = "held-out photos without people"
     else:
         pool = AssetPool.of(load_library(root, "val", SourceWeights(ccp=0.4, cutouts=0.3, full=0.15, upper=0.15)))
         samples = _crowds(pool, seed, count)
         source = "photos composed from held-out people, things and places"
     return write_scene_set(folder, samples, name=f"{kind}-val", seed=seed, source=source, overwrite=overwrite)
+
+
+def _empty(name: str, photo: np.ndarray) -> SceneSample:
+    """A photo without people."""
+    nobody = np.zeros((0, *photo.shape[:2]), bool)
+    return SceneSample(name, photo, nobody, None, np.zeros(photo.shape[:2], bool))
 
 
 def _crowds(pool: AssetPool, seed: int, count: int) -> Iterator[SceneSample]:

@@ -1,0 +1,108 @@
+"""Single hidden regions: their features by hand, what is dropped, and the fit of the probability."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from deocclude.imaging.crop import Region, SquareCrop
+from deocclude.inference.body import Body, BodyInCrop
+from deocclude.inference.hidden_regions import (
+    UNCALIBRATED_REGIONS,
+    RegionCalibration,
+    find_regions,
+    fit_regions,
+    without_unlikely_regions,
+)
+from deocclude.inference.occlusion_probability import OcclusionCalibration, decide_completion
+from deocclude.inference.settings import OcclusionSettings
+
+SIZE_HW = (100, 60)
+CERTAIN, DOUBTFUL = 0.9, 0.6
+GAP, LEGS = (slice(40, 60), slice(20, 30)), (slice(80, 100), slice(0, 60))
+
+
+def drawn_body(scale: int = 1) -> Body:
+    """A body with a gap of low probability that it encloses, and hidden legs of high probability below it."""
+    amodal, visible = np.ones(SIZE_HW, bool), np.ones(SIZE_HW, bool)
+    prob, seen = np.full(SIZE_HW, 255, np.uint8), np.full(SIZE_HW, 255, np.uint8)
+    for part, value in ((GAP, DOUBTFUL), (LEGS, CERTAIN)):
+        visible[part], seen[part], prob[part] = False, 51, round(255 * value)
+    amodal, visible, prob, seen = (
+        np.kron(one, np.ones((scale, scale), one.dtype)) for one in (amodal, visible, prob, seen)
+    )
+    crop = SquareCrop((30.0 * scale, 50.0 * scale), 100.0 * scale, 64)
+    nothing = np.zeros((12, 16, 16), np.float32)
+    in_crop = BodyInCrop(crop, np.zeros((64, 64, 3), np.uint8), np.zeros((64, 64), bool), nothing, nothing)
+    region = Region(10, 20, 10 + amodal.shape[0], 20 + amodal.shape[1])
+    parsing = amodal.astype(np.uint8) * np.uint8(6)
+    return Body(region, visible, amodal, prob, seen, parsing, 0.9, 0.2, in_crop)
+
+
+def nobody(body: Body) -> np.ndarray:
+    return np.zeros(body.region.size_hw, bool)
+
+
+@pytest.mark.parametrize("scale", [1, 7])
+def test_features_by_hand_at_any_resolution(scale: int) -> None:
+    body = drawn_body(scale)
+    others = nobody(body)
+    others[80 * scale : 90 * scale] = True
+    regions = find_regions(body, others)
+    assert regions.step == -(-100 * scale // 256)
+    gap, legs = regions.features
+    np.testing.assert_allclose(gap[[0, 1, 3, 5]], [np.log(0.6 / 0.4), 0.2, 1, 0], atol=0.01)
+    np.testing.assert_allclose(legs[[0, 1, 3, 5]], [np.log(0.9 / 0.1), 0.2, 1, 0.5], atol=0.06)
+    np.testing.assert_allclose([gap[2], legs[2]], np.log([200 / 6000, 1200 / 6000]), atol=0.07)
+    assert 0 < gap[4] < legs[4] < 1, "the gap is thinner"
+
+
+@pytest.mark.parametrize("scale", [1, 7])
+def test_an_unlikely_region_is_dropped_to_the_pixel(scale: int) -> None:
+    body = drawn_body(scale)
+    kept = without_unlikely_regions(body, nobody(body), UNCALIBRATED_REGIONS, 0.7)
+    expected = np.ones(SIZE_HW, bool)
+    expected[GAP] = False
+    expected = np.kron(expected, np.ones((scale, scale), bool))
+    np.testing.assert_array_equal(kept.amodal, expected)
+    np.testing.assert_array_equal(kept.visible, body.visible)
+    assert (kept.amodal_prob[~expected] < 128).all() and not kept.parsing[~expected].any()
+    np.testing.assert_array_equal(kept.amodal_prob[expected], body.amodal_prob[expected])
+    assert without_unlikely_regions(body, nobody(body), UNCALIBRATED_REGIONS, 0.5) is body
+    assert without_unlikely_regions(body, nobody(body), UNCALIBRATED_REGIONS, 1.0).hidden_fraction == 0
+
+
+def test_a_person_in_front_is_evidence() -> None:
+    body = drawn_body()
+    calibration = RegionCalibration(-2.0, 0, 0, 0, 0, 0, covered=4.0)
+    others = nobody(body)
+    others[LEGS] = True
+    kept = without_unlikely_regions(body, others, calibration, 0.5)
+    assert kept.amodal[LEGS].all() and not kept.amodal[GAP].any()
+
+
+def test_auto_says_what_it_leaves_alone() -> None:
+    body, settings = drawn_body(), OcclusionSettings(min_region_probability=0.7)
+
+    def decide(complete: str, **options) -> Body:
+        (decided,) = decide_completion([body], OcclusionCalibration(), complete, settings, **options)
+        return decided
+
+    assert decide("auto").left_alone is None and decide("auto").hidden_fraction == pytest.approx(0.2 / (1 - 200 / 6000))
+    assert decide("always").hidden_fraction == body.hidden_fraction
+    unlikely = decide("auto", min_probability=0.99)
+    assert (unlikely.left_alone, unlikely.hidden_fraction) == ("unlikely", 0)
+    low = decide("auto", min_height_px=101)
+    assert (low.left_alone, low.hidden_fraction) == ("low", 0)
+    assert decide("auto", min_height_px=60).left_alone is None
+    assert decide("never").left_alone is None and decide("never").hidden_fraction == 0
+
+
+def test_the_fit_gives_back_the_odds_that_made_the_data() -> None:
+    rng = np.random.default_rng(0)
+    features = rng.normal(0, (1, 0.3, 1, 0.4, 0.3, 0.2), (6000, 6))
+    true = RegionCalibration(-0.5, 1.5, 2.0, 0.5, -2.0, 1.0, 3.0)
+    odds = true.probability(features)
+    fitted = fit_regions(features, rng.random(6000) < odds)
+    assert abs(fitted.probability(features) - odds).mean() < 0.03
+    np.testing.assert_allclose(fitted, true, atol=0.6)
