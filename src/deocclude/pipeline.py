@@ -10,11 +10,9 @@ from typing import Any
 from deocclude.errors import UsageError
 from deocclude.imaging.arrays import ImageU8, Mask
 from deocclude.imaging.boxes import BoxXyxy
-from deocclude.imaging.compositing import paste_hidden_box
-from deocclude.imaging.crop import Region
 from deocclude.imaging.depth_order import find_occlusions
 from deocclude.inference.body import Body
-from deocclude.inference.content_recovery import ContentRecovery, Recovery, recover_hidden
+from deocclude.inference.content_recovery import ContentRecovery, Recovery, recover_known
 from deocclude.inference.mask_completion import MaskCompletion
 from deocclude.inference.occlusion_probability import OcclusionCalibration, decide_completion
 from deocclude.inference.runtime import find_model, open_networks
@@ -22,12 +20,14 @@ from deocclude.inference.scene import Scene, extend
 from deocclude.inference.scheduling import StageClock, map_people
 from deocclude.inference.settings import InferenceSettings
 from deocclude.io.images import ImageSource, load_image, load_photo
+from deocclude.people.assembly import recover_person
+from deocclude.people.choice import number_chosen
 from deocclude.people.detector import PeopleFinder
 from deocclude.people.finding import detected_prompts, segmented_prompts
 from deocclude.people.instances import Segmenter
-from deocclude.people.prompts import Prompt, check_prompt, checked_prompts, in_crowded_boxes
+from deocclude.people.prompts import Prompt, check_prompt, checked_prompts
 from deocclude.people.request import Request, check_segmenter
-from deocclude.people.resolve import complete_prompt, resolve
+from deocclude.people.resolve import complete_prompts, resolve
 from deocclude.types import Person, Result
 
 _MAX_WORKERS = 2  # people processed at once: more need more memory, and two already use all cores
@@ -222,18 +222,9 @@ class Deoccluder:
             InputError: an image or mask that cannot be used.
         """
         photo = load_image(image)
-        size_hw = photo.shape[:2]
-        amodal = check_prompt(amodal_mask, size_hw, "the amodal mask")
-        visible = check_prompt(visible_mask, size_hw, "the visible mask") & amodal
-        picture: ImageU8 = photo.copy()
-        invisible = amodal & ~visible
-        if invisible.any():
-            in_crop = self._complete.parse(photo, visible, amodal)
-            region = Region.of_mask(amodal).grow(1, size_hw)  # includes the body's outline
-            parts = visible[region.slices], invisible[region.slices]
-            box, colours = recover_hidden(self._recover, photo, region, *parts, in_crop)
-            paste_hidden_box(picture, box, colours, invisible, amodal)
-        return picture
+        amodal = check_prompt(amodal_mask, photo.shape[:2], "the amodal mask")
+        visible = check_prompt(visible_mask, photo.shape[:2], "the visible mask") & amodal
+        return recover_known(self._recover, self._complete.parse, photo, visible, amodal)
 
     def _prompts(self, photo: ImageU8, request: Request) -> list[Prompt]:
         """The user's prompts, or those of detected people: a segmenter's masks, else the detector's boxes."""
@@ -248,32 +239,21 @@ class Deoccluder:
 
     def _bodies(self, photo: ImageU8, prompts: Sequence[Prompt], request: Request) -> list[Body]:
         """The completed prompts with overlaps resolved: one body for each person, visible masks disjoint."""
-
-        def complete(prompt: Prompt, crowded: bool) -> Body | None:
-            return complete_prompt(
-                self._complete, photo, prompt, self._settings, is_user_prompt=request.is_prompted, crowded=crowded
-            )
-
-        crowded = in_crowded_boxes(prompts, self._settings.deduplication.crowded_iou)
-        completed = map_people(complete, prompts, crowded, workers=self._workers)
-        found = [(prompt, body) for prompt, body in zip(prompts, completed, strict=True) if body is not None]
-        return resolve(self._complete, photo, found, self._settings, are_user_prompts=request.is_prompted)
+        are_user_prompts, settings = request.is_prompted, self._settings
+        found = complete_prompts(
+            self._complete, photo, prompts, settings, are_user_prompts=are_user_prompts, workers=self._workers
+        )
+        return resolve(self._complete, photo, found, settings, are_user_prompts=are_user_prompts)
 
     def _scene(self, photo: ImageU8, bodies: Sequence[Body], request: Request) -> Scene:
-        """The selected bodies by number, completed as requested, on the image or beyond its borders.
-
-        Detected people keep their number from the left, whichever of them are selected.
-        """
+        """The selected bodies by number, completed as requested, on the image or beyond its borders."""
         settings = self._settings.occlusion
-        is_left_low = request.is_prompted or request.min_height_px is not None
         bodies = decide_completion(
             bodies, self._calibration, request.complete, settings, min_probability=request.min_hidden_probability,
-            min_height_px=0.0 if is_left_low else settings.min_height_px,
+            min_height_px=settings.min_height_px if request.leaves_low_people else 0.0,
         )  # fmt: skip
-        chosen = bodies if request.is_prompted else request.choice.pick(bodies, photo.shape[:2])
-        # by identity: two prompts may give equal bodies
-        numbered = {i: body for i, body in enumerate(bodies, start=1) if any(body is one for one in chosen)}
-        scene = Scene.of(photo, numbered)
+        chosen = number_chosen(bodies, bodies if request.is_prompted else request.choice.pick(bodies, photo.shape[:2]))
+        scene = Scene.of(photo, chosen)
         if request.uncrop and scene.is_truncated:
             return extend(scene, self._complete, self._calibration)
         return scene
@@ -282,22 +262,6 @@ class Deoccluder:
         """Every body of the scene with its hidden part recovered."""
 
         def recover(number: int, body: Body) -> Person:
-            visible, invisible = body.visible, body.amodal & ~body.visible
-            box, colours = recover_hidden(self._recover, scene.photo, body.region, visible, invisible, body.in_crop)
-            return Person(
-                id=number,
-                score=body.score,
-                hidden_probability=body.hidden_probability,
-                photo=scene.photo,
-                region=body.region,
-                visible_part=body.visible,
-                amodal_part=body.amodal,
-                amodal_prob_part=body.amodal_prob,
-                parsing_part=body.parsing,
-                hidden_region=box,
-                hidden_rgb=colours,
-                truncating_edges=scene.truncations[number].edges,
-                left_alone=body.left_alone,
-            )
+            return recover_person(self._recover, scene, number, body)
 
         return tuple(map_people(recover, scene.bodies, scene.bodies.values(), workers=self._workers))

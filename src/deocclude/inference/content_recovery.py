@@ -6,6 +6,7 @@ copies patches of the visible body. Both work on a crop; detail beyond the crop'
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
@@ -22,6 +23,7 @@ from deocclude.imaging.appearance import (
     visible_in_crop,
 )
 from deocclude.imaging.arrays import Float32, ImageU8, Mask, Probability
+from deocclude.imaging.compositing import paste_hidden_box
 from deocclude.imaging.crop import Region
 from deocclude.imaging.exemplar_synthesis import compose
 from deocclude.inference.body import BodyInCrop
@@ -138,6 +140,29 @@ class Recovery(Protocol):
         self, image: ImageU8, visible: Mask, amodal: Mask, visible_parsing: Probability,
         amodal_parsing: Probability, /,
     ) -> Appearance: ...  # fmt: skip
+
+
+def recover_known(
+    recover: Recovery, parse: Callable[[ImageU8, Mask, Mask], BodyInCrop], photo: ImageU8, visible: Mask, amodal: Mask
+) -> ImageU8:
+    """An image with the hidden part of one person recovered; every other pixel is unchanged.
+
+    Args:
+        recover: stage 2, or a baseline.
+        parse: the body parts of a person whose masks are known.
+        photo: (H, W, 3) uint8 RGB.
+        visible: (H, W) bool, a subset of `amodal`.
+        amodal: (H, W) bool.
+    """
+    picture: ImageU8 = photo.copy()
+    invisible = amodal & ~visible
+    if invisible.any():
+        in_crop = parse(photo, visible, amodal)
+        region = Region.of_mask(amodal).grow(1, photo.shape[:2])  # includes the body's outline
+        parts = visible[region.slices], invisible[region.slices]
+        box, colours = recover_hidden(recover, photo, region, *parts, in_crop)
+        paste_hidden_box(picture, box, colours, invisible, amodal)
+    return picture
 
 
 def recover_hidden(

@@ -11,6 +11,7 @@ from deocclude.errors import InputError, UsageError, shown
 from deocclude.people.instances import Found
 
 F = TypeVar("F", bound=Found)
+T = TypeVar("T")
 
 
 def left_to_right(instances: Sequence[F]) -> list[F]:
@@ -24,6 +25,17 @@ def left_to_right(instances: Sequence[F]) -> list[F]:
         return x0 + x1, y0 + y1, x0, y0
 
     return sorted(instances, key=place)
+
+
+def number_chosen(bodies: Sequence[T], chosen: Sequence[T]) -> dict[int, T]:
+    """The chosen bodies by number. A body keeps its number from the left, whichever of them are chosen.
+
+    Args:
+        bodies: all bodies, in the order of their numbers from 1.
+        chosen: some of them.
+    """
+    # by identity: two prompts may give equal bodies
+    return {number: body for number, body in enumerate(bodies, start=1) if any(body is one for one in chosen)}
 
 
 def keep(instances: Sequence[F], min_score: float = 0.0, min_height_px: float = 0.0) -> list[F]:

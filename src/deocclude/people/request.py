@@ -35,6 +35,11 @@ class Request:
         """Whether the user gave prompts; otherwise people are detected."""
         return self.masks is not None or self.boxes_xyxy is not None
 
+    @property
+    def leaves_low_people(self) -> bool:
+        """Whether low people are not completed: detected people, where the call states no least height."""
+        return not self.is_prompted and self.min_height_px is None
+
     @classmethod
     def of(
         cls, masks: Sequence[Mask] | None, boxes_xyxy: Sequence[BoxXyxy] | None, *, segmenter: Segmenter | None,

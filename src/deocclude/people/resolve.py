@@ -17,32 +17,44 @@ from deocclude.imaging.boxes import box_iou
 from deocclude.imaging.depth_order import resolve_overlaps
 from deocclude.inference.body import Body
 from deocclude.inference.mask_completion import MaskCompletion
+from deocclude.inference.scheduling import map_people
 from deocclude.inference.settings import InferenceSettings
 from deocclude.people.choice import left_to_right
 from deocclude.people.deduplicate import merge_duplicates, merge_same_bodies, split_merged
-from deocclude.people.prompts import Prompt
+from deocclude.people.prompts import Prompt, in_crowded_boxes
 
 
-def complete_prompt(
-    complete: MaskCompletion, photo: ImageU8, prompt: Prompt, settings: InferenceSettings, *, is_user_prompt: bool,
-    crowded: bool,
-) -> Body | None:  # fmt: skip
-    """The body of one prompt.
+def complete_prompts(
+    complete: MaskCompletion, photo: ImageU8, prompts: Sequence[Prompt], settings: InferenceSettings,
+    *, are_user_prompts: bool, workers: int = 1,
+) -> list[tuple[Prompt, Body]]:  # fmt: skip
+    """The body of each prompt. Detections without a person, or with too low a score, are left out.
 
     Args:
         complete: stage 1.
         photo: (H, W, 3) uint8 RGB.
-        prompt: the prompt.
+        prompts: the prompts.
         settings: tuned numbers.
-        is_user_prompt: the user's prompt, not a detection.
-        crowded: another prompt's box overlaps this one.
-
-    Returns:
-        None for a detection without a person, or with too low a score.
+        are_user_prompts: user prompts, not detections.
+        workers: people processed at once.
 
     Raises:
         NoPersonError: a user prompt without a person.
     """
+
+    def complete_one(prompt: Prompt, crowded: bool) -> Body | None:
+        return _complete_prompt(complete, photo, prompt, settings, is_user_prompt=are_user_prompts, crowded=crowded)
+
+    crowded = in_crowded_boxes(prompts, settings.deduplication.crowded_iou)
+    completed = map_people(complete_one, prompts, crowded, workers=workers)
+    return [(prompt, body) for prompt, body in zip(prompts, completed, strict=True) if body is not None]
+
+
+def _complete_prompt(
+    complete: MaskCompletion, photo: ImageU8, prompt: Prompt, settings: InferenceSettings, *, is_user_prompt: bool,
+    crowded: bool,
+) -> Body | None:  # fmt: skip
+    """The body of one prompt; None for a detection without a person, or with too low a score."""
     try:
         body = complete(photo, prompt.mask(photo.shape[:2]), crowded=crowded)
     except NoPersonError:
