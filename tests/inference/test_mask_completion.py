@@ -7,7 +7,7 @@ from deocclude.errors import InputError, NoPersonError
 from deocclude.imaging.boxes import box_to_mask
 from deocclude.imaging.masks import dilate, mask_iou
 from deocclude.inference.mask_completion import MaskCompletion
-from deocclude.inference.settings import CropSettings, InferenceSettings
+from deocclude.inference.settings import AugmentationSettings, CropSettings, InferenceSettings
 
 SIZE_HW = (300, 400)
 PHOTO = np.random.default_rng(0).integers(0, 256, (*SIZE_HW, 3), dtype=np.uint8)
@@ -325,6 +325,50 @@ def test_mirrored_answers_are_turned_back_and_averaged():
     output = MaskCompletion(FakeNetwork(left_half), settings=mirror_alone)(PHOTO, visible_mask)
     # Each prediction has 0.45 in its own right half; averaged with the mirrored one, both halves get (0.9 + 0.45) / 2.
     assert output.score == pytest.approx(0.675, abs=1e-3)
+
+
+IN_DOUBT = InferenceSettings(augmentation=AugmentationSettings(max_uncertain=0.05))
+
+
+def doubtful(image, initial):
+    """The lower half of the visible part is uncertain, and the right half of the crop less likely."""
+    rows = np.flatnonzero(initial.any(axis=1))
+    amodal = initial * 0.9
+    amodal[(rows[0] + rows[-1]) // 2 :] *= 0.7
+    amodal[:, 128:] *= 0.9
+    return amodal * 0.95, amodal
+
+
+@pytest.mark.parametrize(("answer", "batches"), [(as_it_is, [1, 1]), (doubtful, [1, 1, 1, 2])])
+def test_a_certain_prediction_from_a_mask_stands_alone(answer, batches):
+    visible_mask = box_to_mask((100, 80, 180, 240), SIZE_HW)
+    visible_mask[80:90, 100:110] = False  # no box
+    network = FakeNetwork(answer)
+    output = MaskCompletion(network, settings=IN_DOUBT)(PHOTO, visible_mask)
+    assert [len(image) for image, _ in network.inputs] == batches
+    always = MaskCompletion(FakeNetwork(answer))(PHOTO, visible_mask)
+    assert mask_iou(spread(output, output.amodal), spread(always, always.amodal)) > 0.99
+    if answer is doubtful:  # the same mean of the same four, whether they come one by one or in pairs
+        np.testing.assert_array_equal(network.inputs[2][0][0], network.inputs[1][0][0, ..., ::-1])
+        np.testing.assert_allclose(output.amodal_prob.astype(int), always.amodal_prob, atol=1)
+        np.testing.assert_allclose(output.in_crop.amodal_parsing, always.in_crop.amodal_parsing, atol=1e-6)
+
+
+@pytest.mark.parametrize("crowded", [False, True])
+@pytest.mark.parametrize("answer", [as_it_is, doubtful])
+def test_a_certain_prediction_from_a_box_stands_alone(answer, crowded):
+    box = box_to_mask((100, 80, 180, 240), SIZE_HW)
+
+    def run(settings):
+        boxes, network = FakeNetwork(answer), FakeNetwork(answer)
+        complete = MaskCompletion(network, second_pass=True, box_segmenter=boxes, settings=settings)
+        output = complete(PHOTO, box, crowded=crowded)
+        return output, [sum(len(image) for image, _ in one.inputs) for one in (boxes, network)]
+
+    (output, passes), (always, all_passes) = run(IN_DOUBT), run(InferenceSettings())
+    assert all_passes == [3, 5]
+    assert passes == ([2, 1] if answer is as_it_is and not crowded else all_passes)
+    assert mask_iou(spread(output, output.amodal), spread(always, always.amodal)) > 0.98
 
 
 def test_the_look_from_further_away_is_laid_over_the_tight_one():

@@ -77,7 +77,7 @@ class CropPrediction:
 
 def predict_crop(
     network: Network, photo: ImageU8, crop: SquareCrop, initial: Mask, mirror: bool,
-    first: CropPrediction | None = None,
+    first: CropPrediction | None = None, *, plain: bool = True,
 ) -> CropPrediction:  # fmt: skip
     """Run a network on one crop of an image.
 
@@ -88,6 +88,7 @@ def predict_crop(
         initial: (S, S) bool: the prompt.
         mirror: average with the prediction on the mirror image.
         first: an earlier prediction, whose visible mask is part of the prompt (train/two_pass_prompts.py).
+        plain: False, with `mirror`: the prediction on the mirror image alone.
     """
     image = crop.extract(photo, fill=OUTSIDE_GREY)
     batch_image = image.transpose(2, 0, 1)[None].astype(np.float32) / np.float32(255)
@@ -97,7 +98,11 @@ def predict_crop(
     if mirror:
         batch_image = np.concatenate([batch_image, batch_image[..., ::-1]])
         batch_initial = np.concatenate([batch_initial, batch_initial[..., ::-1]])
+    if not plain:
+        batch_image, batch_initial = batch_image[1:], batch_initial[1:]
     outputs = network(image=batch_image, initial=batch_initial)
+    if not plain:
+        outputs = {name: output[..., ::-1] for name, output in outputs.items()}
     inside = crop.inside_photo(photo.shape[:2])
     visible = _average_mirrored(outputs["visible"])[0] * inside
     amodal = np.maximum(_average_mirrored(outputs["amodal"])[0] * inside, visible)

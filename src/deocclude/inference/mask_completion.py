@@ -1,9 +1,10 @@
 """Stage 1 at inference: from a rough visible mask, or a box, to the whole body. numpy in, numpy out.
 
 A wide crop around the prompt estimates the extent of the body. The final prediction is made on a tight crop around that
-estimate and averaged over test-time augmentations (mirrored, and zoomed out). In a box, the box-prompted segmentation
-network segments the person first. Where the prompt's contour is not kept, the tight crop has a finer grid: a contour
-that is off by one grid pixel costs several points of IoU.
+estimate. It is averaged over test-time augmentations (mirrored, and zoomed out), always or where it is doubtful
+(`AugmentationSettings`). In a box, the box-prompted segmentation network segments the person first. Where the prompt's
+contour is not kept, the tight crop has a finer grid: a contour that is off by one grid pixel costs several points of
+IoU.
 """
 
 from __future__ import annotations
@@ -147,14 +148,22 @@ class MaskCompletion:
         tight, segmented, wide = self._segment_box(segmenter, photo, box)
         if not (segmented.visible >= 0.5).any():
             return None
-        refined = predict_crop(stage1, photo, tight, segmented.visible >= 0.5, mirror)
+        single = self._averages_doubtful
+        visible = segmented.visible >= 0.5
+        refined = predict_crop(stage1, photo, tight, visible, mirror and not single)
+        ensemble = self._settings.ensemble
+        if single:
+            pair = average_predictions([refined, segmented], photo.shape[:2], (ensemble.refined, 1.0))
+            if not crowded and self._is_certain(pair):
+                return replace(pair, initial=segmented.initial)
+            refined = self._with_mirrored(refined, stage1, photo, visible)
+            segmented = self._with_mirrored(segmented, segmenter, photo, in_crop(box, tight))
         first = None
         if self._second_pass:
             wide_crop = replace(wide.crop, size_px=stage1.input_size)
             first = predict_crop(stage1, photo, wide_crop, in_crop(box, wide_crop), mirror=False)
         zoomed_out = self._zoomed_out(tight)
         direct = predict_crop(stage1, photo, zoomed_out, in_crop(box, zoomed_out), mirror, first)
-        ensemble = self._settings.ensemble
         weights = (ensemble.refined, 1.0, ensemble.direct_in_crowds if crowded else ensemble.direct)
         # the prompt is a box: the segmenter's own mask takes the place of a given one
         prediction = average_predictions([refined, segmented, direct], photo.shape[:2], weights)
@@ -166,7 +175,27 @@ class MaskCompletion:
         """The tight crop around the person of a box, and the segmenter's predictions, tight and wide."""
         body_box, wide = self._estimate_extent(segmenter, photo, box)
         tight = SquareCrop.from_box_xyxy(body_box, self._settings.crop.tight_scale, segmenter.fine_size)
-        return tight, predict_crop(segmenter, photo, tight, in_crop(box, tight), self._average), wide
+        mirror = self._average and not self._averages_doubtful
+        return tight, predict_crop(segmenter, photo, tight, in_crop(box, tight), mirror), wide
+
+    @property
+    def _averages_doubtful(self) -> bool:
+        """Whether doubtful predictions alone are averaged with further ones."""
+        return self._average and self._settings.augmentation.max_uncertain > 0
+
+    def _is_certain(self, prediction: CropPrediction) -> bool:
+        """Whether few pixels of the body are uncertain."""
+        amodal = prediction.amodal
+        uncertain = np.count_nonzero((amodal > 0.25) & (amodal < 0.75))
+        return bool(uncertain <= self._settings.augmentation.max_uncertain * np.count_nonzero(amodal >= 0.5))
+
+    def _with_mirrored(
+        self, prediction: CropPrediction, network: Network, photo: ImageU8, initial: Mask,
+        first: CropPrediction | None = None,
+    ) -> CropPrediction:  # fmt: skip
+        """A plain prediction averaged with that of the mirror image of its crop. Arguments as for `predict_crop`."""
+        mirrored = predict_crop(network, photo, prediction.crop, initial, mirror=True, first=first, plain=False)
+        return average_predictions([prediction, mirrored], photo.shape[:2])
 
     def _crop_sizes_px(self, is_box: bool) -> tuple[int, ...]:
         """Sizes of the final crop; the next size is used where the given mask is not trusted.
@@ -185,14 +214,18 @@ class MaskCompletion:
         first: an earlier prediction, for a network that starts from it.
         """
         scale = self._settings.crop.tight_scale if self._tight else self._settings.crop.wide_scale
+        single = self._averages_doubtful
         for size_px in sizes_px:
             crop = SquareCrop.from_box_xyxy(box, scale, size_px)
             initial = in_crop(initial_mask, crop)
-            prediction = predict_crop(self._network, photo, crop, initial, mirror=self._average, first=first)
+            mirror = self._average and not single
+            prediction = predict_crop(self._network, photo, crop, initial, mirror=mirror, first=first)
             if trusted_pixels(prediction.initial, prediction.visible >= 0.5, self._settings.cleanup).any():
                 break
-        if not self._average:
+        if not self._average or (single and self._is_certain(prediction)):
             return prediction
+        if single:
+            prediction = self._with_mirrored(prediction, self._network, photo, initial, first)
         further = self._zoomed_out(crop)
         known = None if first is None else prediction
         second = predict_crop(self._network, photo, further, in_crop(initial_mask, further), mirror=True, first=known)
