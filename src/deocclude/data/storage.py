@@ -30,7 +30,8 @@ def read_bytes(place: str) -> bytes:
         if not is_url(place):
             return Path(place).read_bytes()
         file_system, path = _file_system(place)
-        return file_system.cat_file(path)
+        content: bytes = file_system.cat_file(path)
+        return content
     except OSError as error:
         raise InputError(f"{place}: cannot be read: {error.strerror or 'no such file'}") from error
 
@@ -41,7 +42,8 @@ def size_of(place: str) -> int | None:
         if not is_url(place):
             return Path(place).stat().st_size
         file_system, path = _file_system(place)
-        return file_system.info(path).get("size")
+        size: int | None = file_system.info(path).get("size")
+        return size
     except OSError:
         return None
 
@@ -67,6 +69,7 @@ class Folder:
     def __init__(self, place: str) -> None:
         """Creates nothing yet. Raises UsageError for a URL that no installed package can open."""
         self.place = place.rstrip("/") if is_url(place) else place
+        self._fs: Any | None  # fsspec's file system; None on a disk
         self._fs, self._root = _file_system(self.place) if is_url(place) else (None, place)
 
     def at(self, name: str) -> str:
@@ -117,8 +120,9 @@ def _file_system(url: str) -> tuple[Any, str]:
     from fsspec.core import url_to_fs
 
     try:
-        return url_to_fs(url)
+        found: tuple[Any, str] = url_to_fs(url)
     except ImportError as error:
         raise MissingPackageError(f"{url}: needs another package: {error}") from error
     except ValueError as error:
         raise UsageError(f"{url}: {error}") from error
+    return found

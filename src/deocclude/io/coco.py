@@ -17,9 +17,9 @@ from deocclude.imaging.rle import decode_rle
 # Larger coordinates are not pixels; below this limit the slopes of edges cannot overflow.
 _FAR_PX = 1e9
 # Allowed types of a value in a COCO file.
-ID: tuple[type, ...] = (int, str)
-NAME: tuple[type, ...] = (str,)
-NUMBER: tuple[type, ...] = (int, float)
+ID = (int, str)
+NAME = (str,)
+NUMBER = (int, float)
 
 
 def polygons_to_mask(polygons_xy: Sequence[Float], size_hw: tuple[int, int]) -> Mask:
@@ -174,7 +174,7 @@ def value_of(entry: Mapping[str, Any], key: str, kinds: tuple[type, ...], where:
         raise InputError(f'{where}: expected "{key}", got {keys_of(entry)}')
     value = entry[key]
     if not isinstance(value, kinds) or value == "":
-        names = {ID: "a number or a name", NAME: "a name", NUMBER: "a number"}
+        names: dict[tuple[type, ...], str] = {ID: "a number or a name", NAME: "a name", NUMBER: "a number"}
         expected = names[kinds]
         raise InputError(f'{where}: "{key}" must be {expected}, got {shown(value)}')
     return value

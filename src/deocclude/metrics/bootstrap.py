@@ -84,5 +84,5 @@ def bootstrap_means(
         return np.empty(0)
     by_person = np.array(list(sums.values()))  # (people, 2): sum and count
     drawn = rng.integers(len(by_person), size=(draws, len(by_person)))
-    totals = by_person[drawn].sum(axis=1)  # (draws, 2)
+    totals: FloatArray = by_person[drawn].sum(axis=1)  # (draws, 2)
     return totals[:, 0] / totals[:, 1]

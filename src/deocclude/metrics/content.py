@@ -7,24 +7,28 @@ so that a mean over people can leave it out.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from deocclude.imaging.arrays import Array
+
 BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float64]
+Picture = NDArray[np.uint8 | np.floating[Any]]
 
 # identical regions have an infinite ratio, which neither a mean nor JSON can represent
 PSNR_CAP_DB = 100.0
 
 
-def region_l1(predicted: NDArray, truth: NDArray, region: BoolArray) -> float:
+def region_l1(predicted: Picture, truth: Picture, region: BoolArray) -> float:
     """Mean absolute difference over the region's pixels and three channels, 0 to 255. NaN for an empty region."""
     difference = _region_difference(predicted, truth, region)
     return float(np.abs(difference).mean()) if difference.size else math.nan
 
 
-def region_psnr(predicted: NDArray, truth: NDArray, region: BoolArray) -> float:
+def region_psnr(predicted: Picture, truth: Picture, region: BoolArray) -> float:
     """Peak signal-to-noise ratio in dB over the region, peak 255, at most PSNR_CAP_DB. NaN for an empty region."""
     difference = _region_difference(predicted, truth, region)
     if not difference.size:
@@ -35,7 +39,7 @@ def region_psnr(predicted: NDArray, truth: NDArray, region: BoolArray) -> float:
     return min(PSNR_CAP_DB, 10.0 * math.log10(255.0**2 / mean_square))
 
 
-def region_ssim(predicted: NDArray, truth: NDArray, region: BoolArray) -> float:
+def region_ssim(predicted: Picture, truth: Picture, region: BoolArray) -> float:
     """Mean of the SSIM map over the region's pixels and channels, in [-1, 1]. NaN for an empty region.
 
     Windows at the region's border reach 5 px beyond it: give both images the same surroundings to exclude them.
@@ -58,7 +62,7 @@ _SSIM_C1 = (0.01 * 255.0) ** 2
 _SSIM_C2 = (0.03 * 255.0) ** 2
 
 
-def ssim_map(predicted: NDArray, truth: NDArray) -> FloatArray:
+def ssim_map(predicted: Picture, truth: Picture) -> FloatArray:
     """Structural similarity (SSIM, Wang et al. 2004) at each pixel and channel, in [-1, 1], of the images' shape.
 
     Gaussian window 11 x 11, sigma 1.5, constants K1 = 0.01 and K2 = 0.03 of a range of 255, borders mirrored.
@@ -88,7 +92,7 @@ def _gaussian_window(picture: FloatArray) -> FloatArray:
     return picture
 
 
-def mean_gradient(picture: NDArray, region: BoolArray) -> float:
+def mean_gradient(picture: Picture, region: BoolArray) -> float:
     """Mean length of the brightness gradient inside the region, in grey levels per pixel.
 
     Brightness is the mean of the three channels; the gradient is the central difference. Only pixels with all four
@@ -104,7 +108,7 @@ def mean_gradient(picture: NDArray, region: BoolArray) -> float:
     return float(np.hypot(across, down)[inside].mean())
 
 
-def gradient_ratio(predicted: NDArray, truth: NDArray, region: BoolArray) -> float:
+def gradient_ratio(predicted: Picture, truth: Picture, region: BoolArray) -> float:
     """Mean gradient of the prediction divided by that of the truth inside the region: 0 for a flat colour.
 
     Noise reaches 1 as true detail does, so that the ratio is not a goal. NaN without pixels that have all neighbours
@@ -114,7 +118,7 @@ def gradient_ratio(predicted: NDArray, truth: NDArray, region: BoolArray) -> flo
     return mean_gradient(predicted, region) / true_gradient if true_gradient > 0.0 else math.nan
 
 
-def seam_step(picture: NDArray, hidden: BoolArray, body: BoolArray) -> float:
+def seam_step(picture: Picture, hidden: BoolArray, body: BoolArray) -> float:
     """Mean step across the border between occluded and visible body.
 
     Args:
@@ -138,17 +142,17 @@ def seam_step(picture: NDArray, hidden: BoolArray, body: BoolArray) -> float:
     return total / pairs if pairs else math.nan
 
 
-def _same_shape(first: NDArray, second: NDArray) -> None:
+def _same_shape(first: Array, second: Array) -> None:
     if first.shape != second.shape:
         raise ValueError(f"both arrays must have one shape, got {first.shape} and {second.shape}")
 
 
-def _region_check(picture: NDArray, region: BoolArray) -> None:
+def _region_check(picture: Picture, region: BoolArray) -> None:
     if picture.ndim != 3 or picture.shape[:2] != region.shape:
         raise ValueError(f"picture must be (H, W, 3) and region (H, W), got {picture.shape} and {region.shape}")
 
 
-def _region_difference(predicted: NDArray, truth: NDArray, region: BoolArray) -> FloatArray:
+def _region_difference(predicted: Picture, truth: Picture, region: BoolArray) -> FloatArray:
     _same_shape(predicted, truth)
     _region_check(predicted, region)
     return predicted[region].astype(np.float64) - truth[region].astype(np.float64)

@@ -32,7 +32,8 @@ def frechet_distance(first: Features, second: Features) -> float:
     b = (y - y.mean(axis=0)) / math.sqrt(len(y) - 1)
     # The non-zero eigenvalues of C1 C2 are those of (a b^T)(a b^T)^T, so the trace of the root is the sum of the
     # singular values of a b^T, without a root of a singular D x D matrix. The triangular factors have the same ones.
-    cross = np.linalg.qr(a, mode="r") @ np.linalg.qr(b, mode="r").T
+    # numpy's stubs give every mode the result of "reduced"
+    cross = np.linalg.qr(a, mode="r") @ np.linalg.qr(b, mode="r").T  # type: ignore[attr-defined]
     overlap = np.linalg.svd(cross, compute_uv=False).sum()
     distance = mean_gap @ mean_gap + np.square(a).sum() + np.square(b).sum() - 2.0 * overlap
     return max(0.0, float(distance))  # negative by rounding only
@@ -73,7 +74,8 @@ def kernel_distance(first: Features, second: Features, people: Sequence[str] | N
 
 
 def _kernel(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-    return (x @ y.T / x.shape[1] + 1.0) ** 3
+    kernel: NDArray[np.float64] = (x @ y.T / x.shape[1] + 1.0) ** 3
+    return kernel
 
 
 def _checked(first: Features, second: Features) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from deocclude.imaging.arrays import Int
 from deocclude.metrics.content import BoolArray, _same_shape
 
 
@@ -69,7 +70,7 @@ def ratio_bin(ratio: float, bins: int = 10) -> int:
     return min(int(ratio * bins), bins - 1)
 
 
-def label_counts(predicted: NDArray, truth: NDArray, region: BoolArray, labels: int) -> NDArray[np.int64]:
+def label_counts(predicted: Int, truth: Int, region: BoolArray, labels: int) -> NDArray[np.int64]:
     """Count the pixels of each label inside a region.
 
     Args:

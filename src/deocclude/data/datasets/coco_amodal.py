@@ -158,7 +158,8 @@ def _person(region: Mapping[str, Any], size_hw: tuple[int, int], where: str, is_
 
 def _annotation(number: int, name: str, people: Sequence[PersonRecord]) -> dict[str, Any]:
     """A photo's annotation: people with a depth order first, from the nearest to the farthest."""
-    ordered = sorted((p for p in people if p.depth_order is not None), key=lambda person: person.depth_order)
+    ranked = [(p.depth_order, p) for p in people if p.depth_order is not None]
+    ordered = [person for _, person in sorted(ranked, key=lambda pair: pair[0])]
     masks = [_masks(person, name) for person in (*ordered, *(p for p in people if p.depth_order is None))]
     wholes = [whole for _, whole in masks]
     regions = [_region(visible, whole) for visible, whole in masks]

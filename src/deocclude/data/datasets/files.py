@@ -14,6 +14,7 @@ from scipy.io.matlab import MatReadError
 
 from deocclude.data.storage import is_url, read_bytes
 from deocclude.errors import InputError
+from deocclude.imaging.arrays import Array, Mask
 
 _log = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ def upright_size_hw(image: Image.Image) -> tuple[int, int]:
     return (width, height) if turned else (height, width)
 
 
-def read_labels(path: Path | str, size_hw: tuple[int, int]) -> np.ndarray:
+def read_labels(path: Path | str, size_hw: tuple[int, int]) -> Array:
     """(H, W) integer labels of a grey or palette image of that size; palette indices, not colours.
 
     Raises InputError, naming the file, for other images and sizes.
@@ -52,7 +53,7 @@ def read_labels(path: Path | str, size_hw: tuple[int, int]) -> np.ndarray:
     return labels
 
 
-def read_above_zero(path: Path, size_hw: tuple[int, int]) -> np.ndarray:
+def read_above_zero(path: Path, size_hw: tuple[int, int]) -> Mask:
     """(H, W) bool: where an image of that size is above 0 in any channel, and not transparent.
 
     Raises InputError, naming the file, for other sizes and unreadable files.
@@ -61,10 +62,10 @@ def read_above_zero(path: Path, size_hw: tuple[int, int]) -> np.ndarray:
     if values.ndim == 2:
         return values > 0
     colours = values.shape[2] - 1 if values.shape[2] in (2, 4) else values.shape[2]  # the last of 2 and 4 is alpha
-    return (values > 0)[..., :colours].any(axis=2) & (values > 0)[..., colours:].all(axis=2)
+    return np.asarray((values > 0)[..., :colours].any(axis=2) & (values > 0)[..., colours:].all(axis=2))
 
 
-def _pixels(path: Path | str, size_hw: tuple[int, int]) -> np.ndarray:
+def _pixels(path: Path | str, size_hw: tuple[int, int]) -> Array:
     """(H, W) or (H, W, channels) of an image as it is stored, on disk or at a URL."""
     try:
         file = io.BytesIO(read_bytes(str(path))) if is_url(str(path)) else require(Path(path), "labels")
@@ -77,7 +78,7 @@ def _pixels(path: Path | str, size_hw: tuple[int, int]) -> np.ndarray:
     return pixels
 
 
-def _kind(pixels: np.ndarray) -> str:
+def _kind(pixels: Array) -> str:
     return f"{pixels.dtype} numbers" if pixels.ndim == 2 else f"{pixels.shape[2]} channels"
 
 
@@ -154,9 +155,10 @@ def image_files(folder: Path, what: str) -> list[Path]:
     return files
 
 
-def read_matlab(path: Path, key: str) -> np.ndarray:
+def read_matlab(path: Path, key: str) -> Array:
     """One variable of a .mat file. Raises InputError naming the file."""
     try:
-        return loadmat(path)[key]
+        variable: Array = loadmat(path)[key]
     except (OSError, ValueError, KeyError, TypeError, MatReadError) as error:
         raise InputError(f"{path}: not a readable .mat file with {key} ({type(error).__name__})") from error
+    return variable

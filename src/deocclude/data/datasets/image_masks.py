@@ -24,6 +24,7 @@ from deocclude.data.datasets.files import (
 )
 from deocclude.data.datasets.record import PersonRecord, PhotoRecord, Rle, whole_person
 from deocclude.errors import InputError
+from deocclude.imaging.arrays import Mask
 from deocclude.imaging.masks import connected_components
 from deocclude.io.images import load_mask
 
@@ -106,12 +107,12 @@ def _pictures(folder: Path) -> Iterator[Path]:
     return (path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
 
 
-def is_one_piece(mask: np.ndarray, min_share: float = ONE_PIECE_SHARE) -> bool:
+def is_one_piece(mask: Mask, min_share: float = ONE_PIECE_SHARE) -> bool:
     """Whether the largest connected component of an (H, W) bool mask has at least `min_share` of its pixels."""
-    return connected_components(mask).areas_px.max(initial=0) >= min_share * np.count_nonzero(mask)
+    return bool(connected_components(mask).areas_px.max(initial=0) >= min_share * np.count_nonzero(mask))
 
 
-def _mask(path: Path, size_hw: tuple[int, int]) -> np.ndarray:
+def _mask(path: Path, size_hw: tuple[int, int]) -> Mask:
     mask = load_mask(path)
     if mask.shape != size_hw:
         raise InputError(f"{path}: must have the photo's size {size_hw} (HxW), got {mask.shape}")

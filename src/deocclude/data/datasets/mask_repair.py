@@ -38,4 +38,5 @@ def note_on(person: PersonRecord) -> Note | None:
 
 
 def _with_extended_amodal(person: PersonRecord) -> PersonRecord:
-    return person.model_copy(update={"amodal": Rle.of(person.amodal.mask() | person.visible.mask())})
+    extended = (person.amodal or person.visible).mask() | person.visible.mask()
+    return person.model_copy(update={"amodal": Rle.of(extended)})

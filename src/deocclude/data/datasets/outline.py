@@ -6,10 +6,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from deocclude.imaging.arrays import Mask
+
 Corner = tuple[int, int]
 
 
-def outline(mask: np.ndarray) -> list[int]:
+def outline(mask: Mask) -> list[int]:
     """Corners x0, y0, x1, y1, ... of a polygon around an (H, W) bool mask with at least one pixel.
 
     The polygon is closed and runs along pixel edges, where pixel i covers [i, i + 1). From its first corner it goes to
@@ -27,7 +29,7 @@ def outline(mask: np.ndarray) -> list[int]:
     return [value for place, corner in enumerate(corners) if corner != corners[place - 1] for value in corner]
 
 
-def _loops(mask: np.ndarray) -> Iterator[list[Corner]]:
+def _loops(mask: Mask) -> Iterator[list[Corner]]:
     """Closed loops of corners around the components of a mask and around its holes."""
     padded = np.pad(mask, 1).astype(np.int8)
     enters_down = np.diff(padded, axis=0)[:, 1:-1]  # (H + 1, W): 1 on upper edges, -1 on lower edges
@@ -42,7 +44,7 @@ def _loops(mask: np.ndarray) -> Iterator[list[Corner]]:
             _join(leaving, (x, y0), (x, y1), flip)
     while leaving:
         start = corner = next(iter(leaving))
-        loop = []
+        loop: list[Corner] = []
         while not loop or corner != start:
             loop.append(corner)
             ends = leaving[corner]
@@ -58,8 +60,9 @@ def _join(leaving: dict[Corner, list[Corner]], start: Corner, end: Corner, flip:
     leaving.setdefault(start, []).append(end)
 
 
-def _runs(at: np.ndarray) -> list[list[int]]:
+def _runs(at: Mask) -> list[list[int]]:
     """[row, first column, one past the last] of each run of True in an (H, W) array."""
     steps = np.diff(np.pad(at, ((0, 0), (1, 1))).astype(np.int8), axis=1)
     starts, ends = np.argwhere(steps == 1), np.argwhere(steps == -1)
-    return np.column_stack([starts, ends[:, 1]]).tolist()
+    runs: list[list[int]] = np.column_stack([starts, ends[:, 1]]).tolist()
+    return runs

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
+from deocclude.imaging.arrays import Int, Labels, Mask
 from deocclude.types import PARSING_NAMES
 
 UNKNOWN = 255  # label of a pixel without a parsing label
@@ -29,7 +30,7 @@ _GROUP_OF = {
 }  # fmt: skip
 
 
-def garment_table(names: list[str]) -> np.ndarray:
+def garment_table(names: list[str]) -> Labels:
     """(len(names),) uint8 lookup table from garment label to group label. Raises ValueError for an unknown garment."""
     group = {garment: name for name, garments in _GROUP_OF.items() for garment in garments}
     unknown = [n for n in names if n != "null" and n not in group]
@@ -38,7 +39,7 @@ def garment_table(names: list[str]) -> np.ndarray:
     return np.array([PARSING_NAMES.index(group.get(n, "background")) for n in names], dtype=np.uint8)
 
 
-def to_groups(garments: np.ndarray, names: list[str]) -> np.ndarray:
+def to_groups(garments: Int, names: list[str]) -> Labels:
     """Parsing groups of one person.
 
     The garment label `skin` is split by geometry: face (touches hair or headwear, or is in the upper 16 % of the
@@ -55,7 +56,7 @@ def to_groups(garments: np.ndarray, names: list[str]) -> np.ndarray:
     return _split_skin(groups, garments == names.index("skin"))
 
 
-def _split_skin(groups: np.ndarray, skin: np.ndarray) -> np.ndarray:
+def _split_skin(groups: Labels, skin: Mask) -> Labels:
     rows = np.flatnonzero((groups > 0).any(axis=1))
     if rows.size == 0 or not skin.any():
         return groups
@@ -65,7 +66,7 @@ def _split_skin(groups: np.ndarray, skin: np.ndarray) -> np.ndarray:
     near_head = ndimage.binary_dilation(head, iterations=3)
     y = np.arange(groups.shape[0])[:, None]
     parts, count = ndimage.label(skin)
-    out = groups.copy()
+    out: Labels = groups.copy()
     for part, box in enumerate(ndimage.find_objects(parts, count), start=1):
         here = parts[box] == part
         y_share = (y[box[0]] - top) / height

@@ -17,9 +17,10 @@ from deocclude.data.datasets.parsing_groups import UNKNOWN
 from deocclude.data.datasets.taxonomies import TAXONOMIES, Taxonomy, check_labels
 from deocclude.data.storage import join
 from deocclude.errors import InputError
+from deocclude.imaging.arrays import Labels, Mask
 from deocclude.imaging.rle import decode_rle, encode_rle
 
-VERSION = 1
+VERSION: Literal[1] = 1
 
 SizeHw = tuple[PositiveInt, PositiveInt]
 
@@ -35,11 +36,11 @@ class Rle(_Strict):
     counts: Annotated[str, Field(pattern="^[0-o]*$")]  # six bits a character, from "0" on
 
     @classmethod
-    def of(cls, mask: np.ndarray) -> Rle:
+    def of(cls, mask: Mask) -> Rle:
         """Run lengths of an (H, W) bool mask."""
         return cls(**encode_rle(mask))
 
-    def mask(self) -> np.ndarray:
+    def mask(self) -> Mask:
         """(H, W) bool. Raises InputError when the counts do not fit the size."""
         try:
             return np.ascontiguousarray(decode_rle(self.model_dump()))
@@ -64,7 +65,7 @@ class Parsing(_Strict):
         return self
 
     @classmethod
-    def of(cls, labels: np.ndarray, taxonomy: Taxonomy) -> Parsing:
+    def of(cls, labels: Labels, taxonomy: Taxonomy) -> Parsing:
         """Masks of the parts in (H, W) labels of a taxonomy."""
         names = TAXONOMIES[taxonomy]
         found = [int(label) for label in np.unique(labels) if 0 < label < len(names)]
@@ -82,7 +83,7 @@ class PersonRecord(_Strict):
     ignore: bool = False  # detection counts neither as right nor as wrong
     depth_order: int | None = None  # among the photo's people and things, the lowest is nearest
 
-    def parsing_labels(self) -> np.ndarray:
+    def parsing_labels(self) -> Labels:
         """(H, W) uint8 labels into the taxonomy: 0 outside the person (amodal where known), 255 = unknown.
 
         Raises InputError where there is no parsing, it cannot be read, or it has another size.
@@ -161,7 +162,7 @@ class PhotoRecord(_Strict):
         return self.with_paths(lambda name: join(folder, name))
 
 
-def whole_person(person_id: str, mask: np.ndarray, parsing: Parsing | None = None) -> PersonRecord:
+def whole_person(person_id: str, mask: Mask, parsing: Parsing | None = None) -> PersonRecord:
     """A fully visible person: visible and amodal mask are `mask`, (H, W) bool."""
     rle = Rle.of(mask)
     return PersonRecord(id=person_id, visible=rle, amodal=rle, parsing=parsing)

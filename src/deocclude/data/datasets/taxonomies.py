@@ -13,6 +13,7 @@ import numpy as np
 
 from deocclude.data.datasets.parsing_groups import UNKNOWN
 from deocclude.errors import InputError
+from deocclude.imaging.arrays import Array, Labels
 from deocclude.types import PARSING_NAMES
 
 _BEFORE_10 = (
@@ -73,7 +74,7 @@ GROUP_OF: dict[Taxonomy, dict[str, str]] = {
 """By taxonomy: a part's name -> the parsing group's name in PARSING_NAMES."""
 
 
-def groups_of_names(names: Mapping[int, str], where: str) -> np.ndarray:
+def groups_of_names(names: Mapping[int, str], where: str) -> Labels:
     """(256,) uint8: the parsing group of each label of a network whose label names are those of a taxonomy.
 
     Args:
@@ -95,7 +96,7 @@ def groups_of_names(names: Mapping[int, str], where: str) -> np.ndarray:
     raise InputError(f"{where}: labels must be those of {', '.join(GROUP_OF)}, got {', '.join(strange[:5])}")
 
 
-def check_labels(labels: np.ndarray, taxonomy: Taxonomy, where: str) -> np.ndarray:
+def check_labels(labels: Array, taxonomy: Taxonomy, where: str) -> Labels:
     """(H, W) labels as uint8. Raises InputError, naming `where`, for a label outside the taxonomy except UNKNOWN."""
     names = TAXONOMIES[taxonomy]
     wrong = labels[(labels != UNKNOWN) & ((labels < 0) | (labels >= len(names)))]
@@ -104,7 +105,7 @@ def check_labels(labels: np.ndarray, taxonomy: Taxonomy, where: str) -> np.ndarr
     return labels.astype(np.uint8)
 
 
-def to_parsing_groups(labels: np.ndarray, taxonomy: Taxonomy) -> np.ndarray:
+def to_parsing_groups(labels: Labels, taxonomy: Taxonomy) -> Labels:
     """Labels of a taxonomy as parsing groups.
 
     Args:

@@ -85,6 +85,7 @@ def build_scene_set(
     Raises:
         As `build_eval_set`.
     """
+    samples: Iterator[SceneSample]
     if kind == "wild":
         samples = (
             SceneSample(
@@ -125,7 +126,7 @@ def _samples(library: Library, seed: int, unoccluded: bool, limit: int | None) -
         person = library.people[number]
         others = replace(library, clutter_people=Selected(library.people, np.delete(np.arange(count), number)))
         rng = np.random.default_rng((seed, int(number)))
-        background = None if person.has_background else library.backgrounds[rng.integers(len(library.backgrounds))]
+        background = None if person.has_background else library.backgrounds[int(rng.integers(len(library.backgrounds)))]
         person_id = folder_name(person.name)
         for kind in (*KINDS, *(("none",) if unoccluded else ())):
             scene = _scene(person, others, rng, kind, background)

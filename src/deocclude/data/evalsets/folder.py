@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from deocclude.errors import DeoccludeError, UsageError
+from deocclude.imaging.arrays import Array
 
 SET_FILE = "set.json"
 
@@ -61,7 +61,7 @@ def write_index(folder: Path, content: dict[str, Any]) -> None:
     (folder / SET_FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-def write_picture(path: Path, array: NDArray) -> None:
+def write_picture(path: Path, array: Array) -> None:
     """Write a PNG of (H, W) or (H, W, 3) uint8, or of a bool mask as 0 and 255; its folder is created."""
     pixels = array.astype(np.uint8) * 255 if array.dtype == np.bool_ else array
     path.parent.mkdir(parents=True, exist_ok=True)

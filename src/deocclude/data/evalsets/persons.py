@@ -14,9 +14,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,9 @@ from PIL import Image
 
 from deocclude.data.evalsets.folder import SET_FILE, new_set, write_index, write_picture
 from deocclude.errors import InputError
+from deocclude.imaging.arrays import Array
+
+T = TypeVar("T")
 
 FORMAT = 1
 OCCLUDER_KINDS = ("object", "person", "low", "unknown", "none")
@@ -214,11 +218,8 @@ def _write_sample(root: Path, sample: EvalSample, shared: dict[tuple[str, str, s
     photo_key = ("", "photo", _digest(sample.photo))
     if photo_key not in shared:
         shared[photo_key] = _write_png(root, f"{of_record}/photo.png", sample.photo)
-    files: dict[str, str | None] = {
-        "photo": shared[photo_key],
-        "truth": None,
-        "visible": _write_png(root, f"{of_record}/visible.png", sample.visible),
-    }
+    visible = _write_png(root, f"{of_record}/visible.png", sample.visible)
+    files: dict[str, str] = {}
     for kind, array in (("truth", sample.truth), ("amodal", sample.amodal), ("parsing", parsing)):
         if array is None:
             continue
@@ -230,7 +231,8 @@ def _write_sample(root: Path, sample: EvalSample, shared: dict[tuple[str, str, s
             shared[key] = _write_png(root, f"{of_record}/{kind}.png" if taken else relative, array)
         files[kind] = shared[key]
     hidden = np.count_nonzero(sample.amodal & ~sample.visible) / np.count_nonzero(sample.amodal)
-    return EvalRecord(sample.id, sample.person_id, sample.occluder_kind, round(hidden, 6), EvalFiles(**files))
+    listed = EvalFiles(shared[photo_key], files.get("truth"), visible, files["amodal"], files["parsing"])
+    return EvalRecord(sample.id, sample.person_id, sample.occluder_kind, round(hidden, 6), listed)
 
 
 def _check_sample(sample: EvalSample) -> None:
@@ -268,12 +270,12 @@ def _check_sample(sample: EvalSample) -> None:
         )
 
 
-def _write_png(root: Path, relative: str, array: NDArray) -> str:
+def _write_png(root: Path, relative: str, array: Array) -> str:
     write_picture(root / relative, array)
     return relative
 
 
-def _digest(array: NDArray) -> str:
+def _digest(array: Array) -> str:
     return hashlib.sha256(repr(array.shape).encode() + np.ascontiguousarray(array).tobytes()).hexdigest()
 
 
@@ -309,13 +311,12 @@ def _parse_record(content: object, where: str) -> EvalRecord:
     if kind not in OCCLUDER_KINDS:
         raise InputError(f"{where}: occluder_kind must be one of {', '.join(OCCLUDER_KINDS)}, got {kind!r}")
     listed = _field(content, "files", dict, where)
-    files: dict[str, str | None] = {
+    files: dict[str, str] = {
         field.name: _field(listed, field.name, str, f"{where}: files")
         for field in fields(EvalFiles)
         if field.name != "truth" or listed.get("truth", "") is not None  # only truth may be null
     }
-    files.setdefault("truth", None)
-    for relative in filter(None, files.values()):
+    for relative in files.values():
         path = PurePosixPath(relative)
         if path.is_absolute() or ".." in path.parts:
             raise InputError(f"{where}: files must lie inside the set's folder, got {relative!r}")
@@ -324,15 +325,16 @@ def _parse_record(content: object, where: str) -> EvalRecord:
         person_id=_field(content, "person_id", str, where),
         occluder_kind=kind,
         hidden_fraction=float(_field(content, "hidden_fraction", (int, float), where)),
-        files=EvalFiles(**files),
+        files=EvalFiles(truth=files.pop("truth", None), **files),
     )
 
 
-def _field(content: dict, key: str, kind: type | tuple[type, ...], where: str):
+def _field(content: Mapping[str, Any], key: str, kind: type[T] | tuple[type[T], ...], where: str) -> T:
     """content[key]. Raises InputError, with the expected type, where it is missing or of another type."""
     value = content.get(key)
     if not isinstance(value, kind) or isinstance(value, bool):
         names = " or ".join(one.__name__ for one in (kind if isinstance(kind, tuple) else (kind,)))
         got = "nothing" if key not in content else type(value).__name__
         raise InputError(f"{where}: {key} must be {names}, got {got}")
-    return value
+    checked: T = value
+    return checked

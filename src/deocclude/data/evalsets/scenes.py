@@ -98,7 +98,7 @@ class SceneSet:
 def is_scene_set(folder: str | Path) -> bool:
     """Whether a folder's set.json describes a set of scenes; False where it cannot be read."""
     try:
-        return json.loads((Path(folder) / SET_FILE).read_text(encoding="utf-8")).get("kind") == KIND
+        return bool(json.loads((Path(folder) / SET_FILE).read_text(encoding="utf-8")).get("kind") == KIND)
     except (OSError, ValueError, AttributeError):
         return False
 

@@ -225,7 +225,7 @@ def _parts_beyond_px(person: PersonRecord) -> int:
     if person.parsing is None or not person.parsing.parts:
         return 0
     parts = np.any([part.mask() for part in person.parsing.parts.values()], axis=0)
-    return np.count_nonzero(parts & ~(person.amodal or person.visible).mask())
+    return int(np.count_nonzero(parts & ~(person.amodal or person.visible).mask()))
 
 
 def _mask_file(file: Path, size_hw: tuple[int, int] | None) -> Iterator[Fault]:

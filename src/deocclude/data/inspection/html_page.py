@@ -110,6 +110,6 @@ def _figure(one: PageImage) -> str:
     factor = min(1.0, _PICTURE_PX / one.pixels.shape[0])
     smaller = cv2.resize(one.pixels, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
     content = cv2.imencode(".jpg", smaller[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])[1]
-    source = f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"
+    source = f"data:image/jpeg;base64,{base64.b64encode(content.tobytes()).decode()}"
     caption = html.escape(one.title)
     return f'<figure><img src="{source}" alt="{caption}"><figcaption>{caption}</figcaption></figure>'

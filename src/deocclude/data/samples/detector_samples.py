@@ -8,10 +8,12 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from deocclude.data.sources.real_photos import Rng, WildPhoto
 from deocclude.data.synthesis.multi_person import CrowdScene
 from deocclude.data.synthesis.photometric import camera, photometric
+from deocclude.imaging.arrays import Int
 from deocclude.imaging.boxes import mask_to_box_xyxy
 
 MIN_SIDE_PX = 10  # least side of a box in the frame; smaller boxes are ignored
@@ -74,7 +76,7 @@ def mosaic(parts: Sequence[PeopleSample]) -> PeopleSample:
     corners = [(x, y, x, y) for y in (0, side) for x in (0, side)]
     return PeopleSample(
         _grid([p.photo for p in parts]),
-        np.concatenate([p.boxes_xyxy + np.float32(corner) for p, corner in zip(parts, corners, strict=True)]),
+        np.concatenate([p.boxes_xyxy + np.array(corner, np.float32) for p, corner in zip(parts, corners, strict=True)]),
         np.concatenate([p.counted for p in parts]) & numbered,
         np.where(owner <= _MAX_NUMBER, owner, 0).astype(np.uint8),
         _grid([p.ignore for p in parts]),
@@ -172,7 +174,7 @@ def whole_wild(photo: WildPhoto, size_px: int) -> PeopleSample:
     return framed(rgb, boxes, np.ones(len(boxes), bool), owner, ignore, size_px)
 
 
-def _owners(instances: np.ndarray, numbers: Sequence[int] | np.ndarray) -> np.ndarray:
+def _owners(instances: NDArray[np.uint8], numbers: Sequence[int] | Int) -> NDArray[np.uint8]:
     """(H, W) uint8: the index in `numbers` of each pixel's person, from 1; 0 for background."""
     places = np.zeros(256, np.uint8)
     places[np.asarray(numbers, int)] = np.arange(1, len(numbers) + 1)

@@ -159,7 +159,7 @@ class SampleStream:
 
     def _sample(self, rng: Rng, size_px: int) -> dict[str, np.ndarray]:
         # drawn only where it is configured: earlier configs drew no random number here
-        if self.p_real and rng.random() < self.p_real:
+        if self.real is not None and self.p_real and rng.random() < self.p_real:
             sample = self.real.draw(rng, self.crop, size_px)
             return sample if self.truth else {key: array for key, array in sample.items() if key != "truth"}
         return draw_sample(self.library, rng, self.synthesis, self.crop, size_px, truth=self.truth)

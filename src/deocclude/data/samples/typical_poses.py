@@ -11,12 +11,13 @@ from deocclude.data.sources.person_frame import frame_affine, into_frame
 from deocclude.data.synthesis.config import SynthesisConfig
 from deocclude.data.synthesis.rendering import render
 from deocclude.data.synthesis.single_person import plan_scene
+from deocclude.imaging.arrays import Float32
 from deocclude.io.typical_poses import FRAME_CELLS
 
 
 def typical_poses(
     library: Library, rng: np.random.Generator, config: SynthesisConfig, *, count: int = 64, samples: int = 6000
-) -> np.ndarray:
+) -> Float32:
     """Cluster centres (count, 2, 32, 32) float32 in [0, 1] of synthetically occluded people.
 
     [:, 0] is the visible mask, [:, 1] the amodal mask, both in the person frame of the visible mask.
@@ -34,7 +35,7 @@ def typical_poses(
     size, reach = 128, 1.2
     s = size / (2 * reach)
     to_frame = np.array([[s, 0, size / 2 - 0.5], [0, s, size / 2 - 0.5]])
-    pairs = []
+    pairs: list[Float32] = []
     while len(pairs) < samples:
         scene = render(plan_scene(library, rng, config), to_frame, (size, size))
         if scene.visible.sum() < 30:
@@ -44,7 +45,8 @@ def typical_poses(
     vectors = np.stack(pairs).reshape(len(pairs), -1)
     kmeans = MiniBatchKMeans(count, init="k-means++", n_init=3, batch_size=1024, random_state=int(rng.integers(2**31)))
     centres = kmeans.fit(vectors).cluster_centers_.reshape(count, 2, FRAME_CELLS, FRAME_CELLS)
-    return centres.clip(0, 1).astype(np.float32)
+    poses: Float32 = centres.clip(0, 1).astype(np.float32)
+    return poses
 
 
 def write_poses(path: Path, centres: np.ndarray) -> None:

@@ -11,10 +11,19 @@ import numpy as np
 
 from deocclude.data.datasets import image_masks
 from deocclude.data.datasets.record import Rle
-from deocclude.data.sources.cutting import SURROUNDINGS, PersonCrop, background_without_people, cut_out, free_region
+from deocclude.data.sources.cutting import (
+    MIN_BACKGROUND_PX,
+    SURROUNDINGS,
+    PersonCrop,
+    background_without_people,
+    cut_out,
+    free_region,
+)
 from deocclude.data.sources.layers import Layer, PersonPhoto
-from deocclude.data.sources.lazy import Lazy
+from deocclude.data.sources.lazy import Lazy, Trait
 from deocclude.data.sources.selection import RULES, Thresholds, candidates, failed_rules, is_inside, is_occluder
+from deocclude.errors import InputError
+from deocclude.imaging.arrays import Mask
 from deocclude.io.images import load_image
 
 _CACHED = 96  # people in memory: camera photos take long to decode
@@ -56,7 +65,10 @@ class FolderSubjects(Lazy[PersonPhoto]):
 
     def __init__(self, people: tuple[MaskedPerson, ...], max_px: int | None) -> None:
         self._people, self._max_px = people, max_px
-        traits = {"whole": np.array([one.whole for one in people], bool), "has_background": np.ones(len(people), bool)}
+        traits: dict[Trait, Mask] = {
+            "whole": np.array([one.whole for one in people], bool),
+            "has_background": np.ones(len(people), bool),
+        }
         super().__init__(len(people), traits=traits, kept=_CACHED)
 
     def read(self, at: int) -> PersonPhoto:
@@ -87,7 +99,10 @@ class FolderBackgrounds(Lazy[np.ndarray]):
     def read(self, at: int) -> np.ndarray:
         """The item, cropped from its photo. Raises InputError for a photo that cannot be read."""
         image, masks = self._backgrounds[at]
-        return background_without_people(load_image(image), (mask.mask() for mask in masks))
+        place = background_without_people(load_image(image), (mask.mask() for mask in masks))
+        if place is None:
+            raise InputError(f"{image}: has no region of {MIN_BACKGROUND_PX} px or more beside its people")
+        return place
 
 
 def read_folder_people(folder: Path, is_in_split: Callable[[int], bool]) -> FolderPeople:

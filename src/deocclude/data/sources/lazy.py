@@ -64,7 +64,7 @@ class Selected(Lazy[T]):
 
     def read(self, at: int) -> T:
         """The item of the underlying sequence."""
-        return self._items[self._places[at]]
+        return self._items[int(self._places[at])]
 
 
 class Joined(Lazy[T]):

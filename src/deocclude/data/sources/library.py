@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -22,6 +23,8 @@ from deocclude.data.sources.readers import (
 )  # fmt: skip
 from deocclude.data.sources.splits import every_sixth, held_out
 from deocclude.errors import InputError
+
+T = TypeVar("T")
 
 _MIN_BACKGROUNDS = 8  # where the people's own photos give fewer, procedural backgrounds are added
 _RECTANGLES = 48  # rectangular occluders that are added to those of the people's own photos
@@ -46,7 +49,8 @@ class SourceWeights:
     @property
     def of_root(self) -> float:
         """The summed weight of the sources in the data folder."""
-        return self.ccp + self.cutouts + self.full + self.upper + sum(getattr(self, name) for name in PHOTO_SETS)
+        of_photo_sets: float = sum(getattr(self, name) for name in PHOTO_SETS)
+        return self.ccp + self.cutouts + self.full + self.upper + of_photo_sets
 
 
 @dataclass(frozen=True)
@@ -199,7 +203,7 @@ def _occluders(
     return _required(chosen, "occluder", split, folder)
 
 
-def _required(items: list, what: str, split: str, folder: Path) -> list:
+def _required(items: list[T], what: str, split: str, folder: Path) -> list[T]:
     if not items:
         raise InputError(f"no {what} of split {split!r} in {folder}: a few dozen are needed for both splits")
     return items

@@ -7,9 +7,10 @@ which a `PersonPhoto` cannot express, so that such people are never read.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -128,7 +129,7 @@ def read_pelota(root: Path, max_px: int | None = None) -> Iterator[PersonPhoto]:
         masks = [_mask(entry, photos[photo_id]["size"], rgb, root, photo_id) for entry in entries]
         height, width = rgb.shape[:2]
         edge = max(3.0, _PELOTA_EDGE * max(height, width))
-        found = []
+        found: list[PersonPhoto] = []
         for number, (entry, mask) in enumerate(zip(entries, masks, strict=True)):
             if not mask.any() or f"{photo_id}-{number}" in _PELOTA_EXCLUDED:
                 continue
@@ -140,7 +141,9 @@ def read_pelota(root: Path, max_px: int | None = None) -> Iterator[PersonPhoto]:
             touched = (cv2.dilate(others.astype(np.uint8), np.ones((7, 7), np.uint8)) > 0) & mask
             ankles = np.array(entry["keypoints"]).reshape(-1, 3)[15:17, 2]
             if (ankles > 0).all() if inside else not touched.any():
-                found.append(_cropped(f"pelota/{photo_id}-{number}", rgb, mask, max_px, whole=inside))
+                person = _cropped(f"pelota/{photo_id}-{number}", rgb, mask, max_px, whole=inside)
+                if person is not None:
+                    found.append(person)
         return found
 
     ids = sorted((i for i in photos if i not in _PELOTA_REPEATS), key=int)
@@ -206,7 +209,7 @@ def _photo(root: Path, photo_id: str) -> np.ndarray:
     return read_image(root / "photos" / f"{photo_id}.webp")
 
 
-def _mask(entry: dict, size_wh: list[int], rgb: np.ndarray, root: Path, photo_id: str) -> np.ndarray:
+def _mask(entry: Mapping[str, Any], size_wh: list[int], rgb: np.ndarray, root: Path, photo_id: str) -> np.ndarray:
     """(H, W) bool mask of a person in the stored photo; the annotation's coordinates refer to a photo of `size_wh`."""
     try:
         mask = segmentation_to_mask(entry["segmentation"], (size_wh[1], size_wh[0]))
@@ -263,4 +266,4 @@ def _is_truncated(mask: np.ndarray) -> bool:
     near = 3
     lower = mask[-near:].any(0).sum() / (x1 - x0)
     sides = max(mask[:, :near].any(1).sum(), mask[:, -near:].any(1).sum()) / (y1 - y0)
-    return max(lower, sides) >= _MIN_TRUNCATED
+    return bool(max(lower, sides) >= _MIN_TRUNCATED)

@@ -9,12 +9,13 @@ import cv2
 import numpy as np
 
 from deocclude.data.sources.layers import Layer, Library
+from deocclude.imaging.arrays import ImageU8
 
 _SIDE_PX = 360
 _SHAPES = 40
 
 
-def draw_background_image(rng: np.random.Generator) -> np.ndarray:
+def draw_background_image(rng: np.random.Generator) -> ImageU8:
     """(360, 360, 3) uint8: blurred rectangles and ellipses of random colours on a colour ramp, with noise."""
     rows, columns = np.mgrid[:_SIDE_PX, :_SIDE_PX] / _SIDE_PX
     slopes = rng.uniform(-80, 80, (2, 3))
@@ -29,7 +30,8 @@ def draw_background_image(rng: np.random.Generator) -> np.ndarray:
         else:
             cv2.ellipse(canvas, (x, y), half, float(rng.uniform(0, 180)), 0, 360, colour, -1)
     blurred = cv2.GaussianBlur(canvas, (0, 0), rng.uniform(0.8, 4))
-    return (blurred + rng.normal(0, 4, blurred.shape)).clip(0, 255).astype(np.uint8)
+    noisy: ImageU8 = (blurred + rng.normal(0, 4, blurred.shape)).clip(0, 255).astype(np.uint8)
+    return noisy
 
 
 def rectangular_occluders(library: Library, rng: np.random.Generator, count: int) -> Sequence[Layer]:
@@ -39,7 +41,7 @@ def rectangular_occluders(library: Library, rng: np.random.Generator, count: int
 
 def draw_rectangle(library: Library, rng: np.random.Generator) -> Layer:
     """A rectangular occluder such as a wall, door or counter, or a smooth blob, textured by a background."""
-    source = library.backgrounds[rng.integers(len(library.backgrounds))]
+    source = library.backgrounds[int(rng.integers(len(library.backgrounds)))]
     h, w = source.shape[:2]
     sh, sw = int(h * rng.uniform(0.15, 0.6)), int(w * rng.uniform(0.15, 0.6))
     y, x = rng.integers(0, h - sh), rng.integers(0, w - sw)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -21,6 +21,9 @@ from deocclude.data.datasets.record import PhotoRecord
 from deocclude.data.sources.layers import Layer, PersonPhoto, feather_alpha
 from deocclude.errors import InputError
 from deocclude.io.coco import read_json
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 # Photos of mixed_people whose single mask holds several touching people. A network that learns from them merges people.
 # Found by visual inspection; no measure of the masks separates them.
@@ -135,7 +138,8 @@ def read_backgrounds(folder: Path, *, max_px: int | None = None) -> Iterator[np.
 
     def read(path: Path) -> np.ndarray:
         rgb = read_image(path)
-        return _shrink((rgb,), *rgb.shape[1::-1], max_px)[0]
+        height, width = rgb.shape[:2]
+        return _shrink((rgb,), width, height, max_px)[0]
 
     return ordered(read, image_files(folder, "backgrounds"))
 
@@ -179,13 +183,13 @@ def people_entry(root: Path, key: str, kind: type) -> Any:
     return document[key]
 
 
-def ordered(read: Callable, items: Iterable) -> Iterator:
+def ordered(read: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
     """`read` of each item, in order, on four threads: decoding releases the interpreter's lock."""
     with ThreadPoolExecutor(4) as pool:
         yield from pool.map(read, items)
 
 
-def _people(records: EachPhoto, convert: Callable[[PhotoRecord], PersonPhoto | None]) -> Iterator[PersonPhoto]:
+def _people(records: EachPhoto[T], convert: Callable[[PhotoRecord], PersonPhoto | None]) -> Iterator[PersonPhoto]:
     """The records' people, in order; records are made and converted on several threads.
 
     Left out are records without a person, whose mask is empty, and those that `convert` turns into None.

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,6 +18,7 @@ import numpy as np
 from deocclude.data.datasets.record import PersonRecord, PhotoRecord, ThingRecord
 from deocclude.data.sources.person_frame import frame_affine, into_frame
 from deocclude.errors import UsageError
+from deocclude.imaging.arrays import Float32, Mask
 from deocclude.inference.runtime import BUNDLED_WEIGHTS
 from deocclude.io.typical_poses import read_poses
 
@@ -52,13 +54,14 @@ class Candidate:
 
     photo: PhotoRecord
     person: PersonRecord
-    mask: np.ndarray
-    others: tuple[tuple[PersonRecord | ThingRecord, np.ndarray], ...]
+    mask: Mask
+    others: tuple[tuple[PersonRecord | ThingRecord, Mask], ...]
 
     @cached_property
     def box_xywh(self) -> tuple[int, int, int, int]:
         """The box around the mask; all 0 for an empty one."""
-        return tuple(cv2.boundingRect(self.mask.view(np.uint8)))
+        x, y, w, h = cv2.boundingRect(self.mask.view(np.uint8))
+        return x, y, w, h
 
     @cached_property
     def longer_side_px(self) -> int:
@@ -66,7 +69,7 @@ class Candidate:
         return max(self.box_xywh[2:])
 
     @cached_property
-    def part(self) -> np.ndarray:
+    def part(self) -> Mask:
         """(h, w) bool, the mask within its box."""
         x, y, w, h = self.box_xywh
         return self.mask[y : y + h, x : x + w]
@@ -85,7 +88,7 @@ def is_fully_visible(one: Candidate, limits: Thresholds) -> bool:
     if one.person.amodal is None:
         return True
     whole = np.count_nonzero(one.person.amodal.mask())
-    return np.count_nonzero(one.mask) >= limits.min_seen * whole
+    return bool(np.count_nonzero(one.mask) >= limits.min_seen * whole)
 
 
 def is_inside(one: Candidate, limits: Thresholds) -> bool:
@@ -132,7 +135,7 @@ def is_one_piece(one: Candidate, limits: Thresholds) -> bool:
     if not area:
         return False
     *_, stats, _ = cv2.connectedComponentsWithStats(one.part.view(np.uint8), connectivity=8)
-    return stats[1:, cv2.CC_STAT_AREA].max() >= limits.min_piece * area
+    return bool(stats[1:, cv2.CC_STAT_AREA].max() >= limits.min_piece * area)
 
 
 def is_solid(one: Candidate, limits: Thresholds) -> bool:
@@ -145,7 +148,7 @@ def is_solid(one: Candidate, limits: Thresholds) -> bool:
     # the corners of each row's outer pixels, so that a filled box fills its hull
     corners = np.concatenate([np.column_stack([x, rows + dy]) for x in (first, past) for dy in (0, 1)])
     share = np.count_nonzero(one.part) / cv2.contourArea(cv2.convexHull(corners.astype(np.int32)))
-    return limits.min_solid <= share <= limits.max_solid
+    return bool(limits.min_solid <= share <= limits.max_solid)
 
 
 def is_shaped(one: Candidate, limits: Thresholds) -> bool:
@@ -196,8 +199,8 @@ def read_rules(text: str) -> tuple[str, ...]:
 
 def read_limits(settings: Iterable[str]) -> Thresholds:
     """Thresholds with some replaced, each as "min_side_px=64". Raises UsageError naming what is wrong."""
-    values: dict[str, float] = {}
-    kinds = {field.name: type(field.default) for field in fields(Thresholds)}
+    values: dict[str, Any] = {}  # int or float, as the threshold of that name
+    kinds = {name: type(value) for name, value in asdict(Thresholds()).items()}
     for setting in settings:
         name, _, value = setting.partition("=")
         if name not in kinds:
@@ -216,8 +219,9 @@ def candidates(photo: PhotoRecord) -> list[Candidate]:
     masks = [person.visible.mask() for person in photo.people]
     pairs = list(zip(photo.people, masks, strict=True))
     things = [(thing, thing.visible.mask()) for thing in photo.things]
+    instances: list[tuple[PersonRecord | ThingRecord, Mask]] = [*pairs, *things]
     return [
-        Candidate(photo, person, mask, tuple(pair for pair in (*pairs, *things) if pair[0] is not person))
+        Candidate(photo, person, mask, tuple(pair for pair in instances if pair[0] is not person))
         for person, mask in pairs
     ]
 
@@ -243,6 +247,6 @@ def _may_be_in_front(other: PersonRecord | ThingRecord, person: PersonRecord) ->
 
 
 @lru_cache(maxsize=1)
-def _pose_silhouettes() -> np.ndarray:
+def _pose_silhouettes() -> Float32:
     """(128, 32 * 32): visible and amodal masks of the bundled typical poses."""
     return read_poses(BUNDLED_WEIGHTS / "typical_poses.npz").reshape(-1, 32 * 32)

@@ -36,7 +36,9 @@ def features() -> Any:
     )  # fmt: skip
 
 
-def encode(kind: Kind, row_id: str, rgb: np.ndarray, mask: np.ndarray | None, parsing: np.ndarray | None, **facts: Any):
+def encode(
+    kind: Kind, row_id: str, rgb: np.ndarray, mask: np.ndarray | None, parsing: np.ndarray | None, **facts: Any
+) -> dict[str, Any]:
     """A row.
 
     Args:

@@ -52,8 +52,9 @@ class Tally(BaseModel):
             if len(self.problems) < _SHOWN_PROBLEMS:
                 self.problems.append(outcome.problem)
             return
-        for judged in outcome.judgements:
-            self._count_person(outcome.photo, judged.person.visible, judged.failed)
+        if outcome.photo is not None:
+            for judged in outcome.judgements:
+                self._count_person(outcome.photo, judged.person.visible, judged.failed)
         for row in outcome.rows:
             if row["kind"] == "person":
                 self.by_split[row["split"]] = self.by_split.get(row["split"], 0) + 1

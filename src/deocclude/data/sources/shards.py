@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from deocclude.data.sources.layers import Layer, PersonPhoto
-from deocclude.data.sources.lazy import Lazy
+from deocclude.data.sources.lazy import Lazy, Trait
 from deocclude.data.sources.shard_rows import Kind, decode, decode_rgb
 from deocclude.data.sources.shard_state import CACHE_FOLDER, read_state
 from deocclude.data.storage import Folder, is_url
 from deocclude.errors import InputError
+from deocclude.imaging.arrays import Array, Int
 
 
 class ShardedRows:
@@ -58,13 +59,15 @@ class ShardedRows:
 
     def __getitem__(self, number: int) -> dict[str, Any]:
         """A row, its images as encoded bytes."""
-        return self._table[int(number)]
+        row: dict[str, Any] = self._table[int(number)]
+        return row
 
-    def column(self, name: str) -> np.ndarray:
+    def column(self, name: str) -> Array:
         """(N,) values of a column that holds no images."""
-        return self._table.data.column(name).to_numpy()
+        values: Array = self._table.data.column(name).to_numpy()
+        return values
 
-    def numbers(self, kind: Kind, split: str | None = None) -> np.ndarray:
+    def numbers(self, kind: Kind, split: str | None = None) -> Int:
         """(M,) numbers of the rows of a kind, in one split or in all."""
         chosen = self.column("kind") == kind
         return np.flatnonzero(chosen if split is None else chosen & (self.column("split") == split))
@@ -91,7 +94,7 @@ class ShardedPeople(Lazy[PersonPhoto]):
 
     def __init__(self, rows: ShardedRows, split: str | None = None) -> None:
         self._rows, self._numbers = rows, rows.numbers("person", split)
-        names = ("whole", "has_background")
+        names: tuple[Trait, ...] = ("whole", "has_background")
         traits = {name: rows.column(name)[self._numbers].astype(bool) for name in names}
         super().__init__(len(self._numbers), traits=traits)
 

@@ -6,7 +6,7 @@ The dataset's own split where it has one; else a fixed share of one in six, the 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -47,6 +47,7 @@ def choose_split(source: str, source_format: str | None = None) -> Split:
         InputError: nothing is there, or it cannot be read.
         UsageError: the format is unknown or ambiguous.
     """
+    stated: Iterable[str | None]
     if is_url(source):
         stated = records_file.splits(source)
     else:

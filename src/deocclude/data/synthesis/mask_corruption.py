@@ -7,10 +7,15 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
+from deocclude.imaging.arrays import Float, Mask
 from deocclude.imaging.boxes import box_iou, mask_to_box_xyxy
 
 Rng = np.random.Generator
+
+Bits = NDArray[np.uint8]
+"""(H, W), 1 where a mask is True: what OpenCV takes."""
 
 _MIN_BOX_SHARE = 0.05  # of a box's pixels: a person with less of them is not in the box
 
@@ -33,7 +38,7 @@ class BoxJitter:
     bias: float = 0.0
 
 
-def corrupt_mask(mask: np.ndarray, rng: Rng, kind: str | None = None) -> np.ndarray:
+def corrupt_mask(mask: Mask, rng: Rng, kind: str | None = None) -> Mask:
     """A corrupted mask.
 
     Args:
@@ -51,16 +56,17 @@ def corrupt_mask(mask: np.ndarray, rng: Rng, kind: str | None = None) -> np.ndar
         kind = str(rng.choice([k for k in DEGRADATIONS if k not in ("exact", "box")]))
     if kind not in DEGRADATIONS:
         raise ValueError(f"kind must be one of {', '.join(DEGRADATIONS)}, got {kind!r}")
+    exact: Mask = mask.copy()
     if not mask.any():
-        return mask.copy()
+        return exact
     out = DEGRADATIONS[kind](mask.astype(np.uint8), rng).astype(bool)
-    return out if out.any() else mask.copy()
+    return out if out.any() else exact
 
 
 def draw_initial_mask(
-    mask: np.ndarray, rng: Rng, *, p_exact: float, p_box: float, errors: BoxJitter = BoxJitter(),
-    others: Sequence[np.ndarray] = (),
-) -> np.ndarray:  # fmt: skip
+    mask: Mask, rng: Rng, *, p_exact: float, p_box: float, errors: BoxJitter = BoxJitter(),
+    others: Sequence[Mask] = (),
+) -> Mask:  # fmt: skip
     """The initial mask of a training sample: exact, a box, or one or two corruptions in sequence.
 
     Args:
@@ -73,16 +79,15 @@ def draw_initial_mask(
     """
     draw = rng.random()
     if draw < p_exact:
-        return mask.copy()
+        exact: Mask = mask.copy()
+        return exact
     if draw < p_exact + p_box:
         return draw_box(mask, rng, errors, others)
     out = corrupt_mask(mask, rng)
     return corrupt_mask(out, rng) if rng.random() < 0.35 else out
 
 
-def draw_box(
-    mask: np.ndarray, rng: Rng, errors: BoxJitter = BoxJitter(), others: Sequence[np.ndarray] = ()
-) -> np.ndarray:
+def draw_box(mask: Mask, rng: Rng, errors: BoxJitter = BoxJitter(), others: Sequence[Mask] = ()) -> Mask:
     """The filled, jittered box around a mask, (H, W) bool.
 
     Args:
@@ -91,20 +96,19 @@ def draw_box(
         errors: how far the sides are off.
         others: (H, W) bool visible masks of other people; the box is biased towards the box of largest IoU.
     """
+    exact: Mask = mask.copy()
     if not mask.any():
-        return mask.copy()
+        return exact
     if errors.spread is None:
         spread = 0.02 if rng.random() < 0.65 else 0.07
     else:
         spread = float(np.exp(rng.uniform(*np.log(errors.spread))))
     bias_px = _neighbour_bias_px(mask, rng, errors.bias, others) if errors.bias else np.zeros(4)
     box = _jittered_box(mask.astype(np.uint8), rng, spread, errors.height_share, bias_px).astype(bool)
-    return box if box.any() else mask.copy()  # the box of a tiny mask at the image border may lie outside
+    return box if box.any() else exact  # the box of a tiny mask at the image border may lie outside
 
 
-def subtract_neighbor(
-    box: np.ndarray, mask: np.ndarray, others: Sequence[np.ndarray], rng: Rng
-) -> tuple[np.ndarray, bool]:
+def subtract_neighbor(box: Mask, mask: Mask, others: Sequence[Mask], rng: Rng) -> tuple[Mask, bool]:
     """A box prompt minus the corrupted mask of a person who is segmented already.
 
     Subtracted is the other person with most pixels in the box. Where no other person is in it, the person's own mask,
@@ -132,16 +136,18 @@ def subtract_neighbor(
     return (left if np.count_nonzero(left & mask) >= 0.5 * np.count_nonzero(box & mask) else box), False
 
 
-def _half_plane(mask: np.ndarray, rng: Rng, keep: tuple[float, float]) -> np.ndarray:
+def _half_plane(mask: Mask, rng: Rng, keep: tuple[float, float]) -> Mask:
     """(H, W) bool: a half-plane with a fraction of the mask's pixels drawn from `keep`, 0 to 1."""
     rows, columns = np.nonzero(mask)
     across, down = np.cos(angle := rng.uniform(0, 2 * np.pi)), np.sin(angle)
     least = np.quantile(columns * across + rows * down, 1 - rng.uniform(*keep))
-    ys, xs = np.indices(mask.shape, sparse=True)
-    return xs * across + ys * down >= least
+    height, width = mask.shape
+    ys, xs = np.ogrid[:height, :width]
+    kept: Mask = xs * across + ys * down >= least
+    return kept
 
 
-def _neighbour_bias_px(mask: np.ndarray, rng: Rng, bias: float, others: Sequence[np.ndarray]) -> np.ndarray:
+def _neighbour_bias_px(mask: Mask, rng: Rng, bias: float, others: Sequence[Mask]) -> Float:
     """(4,) shift in pixels of a box's left, top, right and bottom side towards the neighbour of largest IoU."""
     box = np.array(mask_to_box_xyxy(mask), np.float32)
     other_boxes = np.array([mask_to_box_xyxy(other) for other in others if other.any()], np.float32).reshape(-1, 4)
@@ -150,10 +156,11 @@ def _neighbour_bias_px(mask: np.ndarray, rng: Rng, bias: float, others: Sequence
         return np.zeros(4)
     closest = other_boxes[shared.argmax()]
     union = np.concatenate([np.minimum(box[:2], closest[:2]), np.maximum(box[2:], closest[2:])])
-    return (union - box) * rng.normal(0, bias, 4).clip(0, 1)
+    shift: Float = (union - box) * rng.normal(0, bias, 4).clip(0, 1)
+    return shift
 
 
-def _box_and_side(mask: np.ndarray) -> tuple[int, int, int, int, float]:
+def _box_and_side(mask: Bits) -> tuple[int, int, int, int, float]:
     x, y, w, h = cv2.boundingRect(mask)
     return x, y, w, h, float(max(w, h))
 
@@ -163,19 +170,19 @@ def _ellipse_kernel(radius_px: float) -> np.ndarray:
     return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (k, k))
 
 
-def _exact(mask: np.ndarray, rng: Rng) -> np.ndarray:
+def _exact(mask: Bits, rng: Rng) -> np.ndarray:
     return mask
 
 
-def _eroded(mask: np.ndarray, rng: Rng) -> np.ndarray:
+def _eroded(mask: Bits, rng: Rng) -> np.ndarray:
     return cv2.erode(mask, _ellipse_kernel(rng.uniform(0.006, 0.03) * _box_and_side(mask)[4]))
 
 
-def _dilated(mask: np.ndarray, rng: Rng) -> np.ndarray:
+def _dilated(mask: Bits, rng: Rng) -> np.ndarray:
     return cv2.dilate(mask, _ellipse_kernel(rng.uniform(0.006, 0.04) * _box_and_side(mask)[4]))
 
 
-def _coarse(mask: np.ndarray, rng: Rng) -> np.ndarray:
+def _coarse(mask: Bits, rng: Rng) -> np.ndarray:
     """A low-resolution mask, as mask heads with 14 or 28 cells a box give it."""
     x, y, w, h, _ = _box_and_side(mask)
     cells = int(rng.integers(10, 29))
@@ -186,10 +193,10 @@ def _coarse(mask: np.ndarray, rng: Rng) -> np.ndarray:
     return out
 
 
-def _ellipses(mask: np.ndarray, rng: Rng, value: int, count: int, radius_share: tuple[float, float]) -> np.ndarray:
+def _ellipses(mask: Bits, rng: Rng, value: int, count: int, radius_share: tuple[float, float]) -> Bits:
     """Ellipses of `value`: holes are centred in the mask, blobs on its rim."""
     size = _box_and_side(mask)[-1]
-    out = mask.copy()
+    out: Bits = mask.copy()
     where = mask if value == 0 else cv2.morphologyEx(mask, cv2.MORPH_GRADIENT, _ellipse_kernel(1))
     ys, xs = np.nonzero(where)
     for i in rng.integers(0, len(ys), count) if len(ys) else ():
@@ -198,25 +205,25 @@ def _ellipses(mask: np.ndarray, rng: Rng, value: int, count: int, radius_share: 
     return out
 
 
-def _holes(mask: np.ndarray, rng: Rng) -> np.ndarray:
+def _holes(mask: Bits, rng: Rng) -> np.ndarray:
     return _ellipses(mask, rng, 0, int(rng.integers(1, 6)), (0.01, 0.06))
 
 
-def _blobs(mask: np.ndarray, rng: Rng) -> np.ndarray:
+def _blobs(mask: Bits, rng: Rng) -> np.ndarray:
     return _ellipses(mask, rng, 1, int(rng.integers(1, 4)), (0.02, 0.09))
 
 
-def _shifted(mask: np.ndarray, rng: Rng) -> np.ndarray:
+def _shifted(mask: Bits, rng: Rng) -> np.ndarray:
     dx, dy = rng.uniform(-0.05, 0.05, 2) * _box_and_side(mask)[4]
     return cv2.warpAffine(mask, np.array([[1, 0, dx], [0, 1, dy]]), mask.shape[::-1], flags=cv2.INTER_NEAREST)
 
 
-def _box(mask: np.ndarray, rng: Rng) -> np.ndarray:
+def _box(mask: Bits, rng: Rng) -> np.ndarray:
     """The filled box, its sides off by 2 % as an annotator draws it, or by 7 % as a detector does."""
-    return draw_box(mask, rng)
+    return draw_box(mask.astype(bool), rng)
 
 
-def _jittered_box(mask: np.ndarray, rng: Rng, spread: float, height_share: float, bias_px: np.ndarray) -> np.ndarray:
+def _jittered_box(mask: Bits, rng: Rng, spread: float, height_share: float, bias_px: Float) -> Bits:
     x, y, w, h, _ = _box_and_side(mask)
     tall = h * height_share
     jitter = rng.normal(0, spread, 4).clip(-2.5 * spread, 2.5 * spread) * (w, tall, w, tall)
@@ -226,7 +233,7 @@ def _jittered_box(mask: np.ndarray, rng: Rng, spread: float, height_share: float
     return out
 
 
-DEGRADATIONS: dict[str, Callable[[np.ndarray, Rng], np.ndarray]] = {
+DEGRADATIONS: dict[str, Callable[[Bits, Rng], np.ndarray]] = {
     "exact": _exact,
     "eroded": _eroded,
     "dilated": _dilated,

@@ -20,6 +20,7 @@ from deocclude.data.synthesis.config import check_ranges
 from deocclude.data.synthesis.photometric import camera, photometric
 from deocclude.data.synthesis.rendering import blend, warp_layer
 from deocclude.data.synthesis.scene import Placed
+from deocclude.imaging.arrays import Float, Int
 
 Rng = np.random.Generator
 
@@ -141,15 +142,17 @@ class CrowdScene:
         return boxes
 
     @cached_property
-    def hidden_fraction(self) -> np.ndarray:
+    def hidden_fraction(self) -> Float:
         """(N,) occluded fraction of each amodal mask, 0 to 1, by people or objects."""
-        return 1 - self.visible.sum((1, 2)) / np.maximum(1, self.amodal.sum((1, 2)))
+        hidden: Float = 1 - self.visible.sum((1, 2)) / np.maximum(1, self.amodal.sum((1, 2)))
+        return hidden
 
     @cached_property
-    def hidden_by_px(self) -> np.ndarray:
+    def hidden_by_px(self) -> Int:
         """(N, N) int: in row i, column j the pixels of j's amodal mask that lie behind i's."""
         flat = self.amodal.reshape(len(self.amodal), self.photo.shape[0] * self.photo.shape[1]).astype(np.float32)
-        return np.tril(flat @ flat.T, -1).astype(int)
+        hidden_px: Int = np.tril(flat @ flat.T, -1).astype(int)
+        return hidden_px
 
 
 def compose(canvas: np.ndarray, layers: Sequence[Pasted], ignore: np.ndarray) -> CrowdScene:
@@ -159,13 +162,13 @@ def compose(canvas: np.ndarray, layers: Sequence[Pasted], ignore: np.ndarray) ->
     visible, amodal = np.zeros((2, len(people), *size_hw), bool)
     count = 0
     for layer in layers:
-        here = layer.slices
-        blend(photo[here], layer.rgb, layer.alpha)
+        rows, columns = layer.slices
+        blend(photo[rows, columns], layer.rgb, layer.alpha)
         covered = layer.alpha >= 128
-        visible[(slice(count), *here)] &= ~covered
-        unsure[here] &= ~covered
+        visible[:count, rows, columns] &= ~covered
+        unsure[rows, columns] &= ~covered
         if layer.is_person:
-            visible[(count, *here)] = amodal[(count, *here)] = covered
+            visible[count, rows, columns] = amodal[count, rows, columns] = covered
             count += 1
     return CrowdScene(tuple(p.name for p in people), photo, visible, amodal, unsure)
 
@@ -233,14 +236,14 @@ class _SceneComposer:
         pending_owner = self.owner
         for height, is_person in sorted(spots):
             if pending_owner is not None and height > self.median_height_px:
-                self._add_owner()
+                self._add_owner(pending_owner)
                 pending_owner = None
             # photos truncate feet more often than heads
             feet = max(self.horizon + self.camera_height * height, rng.uniform(0.85, 1.05) * height)
             place = self._place_person if is_person else self._place_object
             place(feet, height)
         if pending_owner is not None:
-            self._add_owner()
+            self._add_owner(pending_owner)
         if self.owner is not None and rng.random() < self.config.p_thing_in_front and people + objects:
             self._object_before(self.owner_x, self.owner_feet, self.median_height_px)
 
@@ -278,7 +281,7 @@ class _SceneComposer:
         if rng.random() < self.config.p_slab:
             layer = draw_rectangle(library, rng)
         else:
-            layer = library.occluders[rng.integers(len(library.occluders))]
+            layer = library.occluders[int(rng.integers(len(library.occluders)))]
         pasted = self._paste(layer, x, bottom, size, 8.0, is_person=False)
         if pasted is not None and self._leaves_visible(pasted):
             self._add(pasted, x, size)
@@ -313,9 +316,9 @@ class _SceneComposer:
                 return False
         return True
 
-    def _add_owner(self) -> None:
+    def _add_owner(self, owner: Pasted) -> None:
         self.owner_mask[:] = False
-        self._add(self.owner, self.owner_x, self.median_height_px)
+        self._add(owner, self.owner_x, self.median_height_px)
 
     def _add(self, pasted: Pasted, x: float, height: float) -> None:
         covered = pasted.alpha >= 128
@@ -392,7 +395,7 @@ def _own_photo(person: PersonPhoto, rng: Rng, size_px: int) -> tuple[np.ndarray,
 
 def _background(library: Library, rng: Rng, size_px: int) -> np.ndarray:
     """A crop of a background with an aspect ratio from 1:1.8 to 1.8:1 and `size_px` on its longer side."""
-    source = library.backgrounds[rng.integers(len(library.backgrounds))]
+    source = library.backgrounds[int(rng.integers(len(library.backgrounds)))]
     short = max(1, round(size_px * rng.uniform(1 / 1.8, 1.0)))
     w, h = (size_px, short) if rng.random() < 0.5 else (short, size_px)
     sh, sw = source.shape[:2]
@@ -412,7 +415,7 @@ def longer_side(layer: Layer) -> int:
 
 def pixels_at(layer: Layer, size: float) -> float:
     """Number of pixels of the full silhouette when its box's longer side is `size` pixels."""
-    return (layer.alpha >= 128).sum() * (size / longer_side(layer)) ** 2
+    return float((layer.alpha >= 128).sum() * (size / longer_side(layer)) ** 2)
 
 
 def _subset(library: Library, mask: np.ndarray) -> tuple[Sequence[PersonPhoto], np.ndarray]:

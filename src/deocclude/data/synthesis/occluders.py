@@ -26,7 +26,7 @@ class Spot:
 
 def _distractor(spot: Spot, library: Library, rng: Rng) -> Placed:
     pool = library.distractors
-    layer = pool[rng.integers(len(pool))]
+    layer = pool[int(rng.integers(len(pool)))]
     size = rng.uniform(0.65, 1.35)
     cx = spot.x + rng.normal(0, 0.15)
     cy = spot.bottom - size / 2 + rng.uniform(-0.1, 0.35)
@@ -39,7 +39,7 @@ def _rectangle(spot: Spot, library: Library, rng: Rng) -> Placed:
 
 def _lower_body(spot: Spot, library: Library, rng: Rng) -> Placed:
     """An object on the ground in front of the person, as tall as the requested fraction needs, since legs are thin."""
-    layer = library.occluders[rng.integers(len(library.occluders))]
+    layer = library.occluders[int(rng.integers(len(library.occluders)))]
     x0, y0, x1, y1 = layer.box_xyxy
     width = (x1 - x0) / max(x1 - x0, y1 - y0)
     height = (y1 - y0) / max(x1 - x0, y1 - y0)
@@ -51,7 +51,7 @@ def _lower_body(spot: Spot, library: Library, rng: Rng) -> Placed:
 
 
 def _object(spot: Spot, library: Library, rng: Rng) -> Placed:
-    layer = library.occluders[rng.integers(len(library.occluders))]
+    layer = library.occluders[int(rng.integers(len(library.occluders)))]
     size = np.clip(np.sqrt(spot.share), 0.15, 1.0) * rng.uniform(0.5, 1.3)
     return placed_at(layer, rng, size, spot.x + rng.normal(0, 0.1), spot.y + rng.normal(0, 0.1), 30.0)
 

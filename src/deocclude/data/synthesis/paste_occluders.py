@@ -48,7 +48,7 @@ def cover(
         if is_person:
             layer = pool.people[rng.choice(len(pool.people), p=pool.people_shares)]
         else:
-            layer = pool.library.occluders[rng.integers(len(pool.library.occluders))]
+            layer = pool.library.occluders[int(rng.integers(len(pool.library.occluders)))]
         x, bottom, size = _place(instances, rng, is_person)
         if is_person and size > config.max_enlarged * longer_side(layer):
             continue

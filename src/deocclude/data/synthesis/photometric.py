@@ -39,5 +39,13 @@ def camera(images: list[np.ndarray], rng: Rng) -> list[np.ndarray]:
         images = [(image + noise).clip(0, 255).astype(np.uint8) for image in images]
     if rng.random() < 0.3:
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(35, 92))]
-        images = [cv2.imdecode(cv2.imencode(".jpg", image, quality)[1], cv2.IMREAD_COLOR) for image in images]
+        images = [_compressed(image, quality) for image in images]
     return images
+
+
+def _compressed(image: np.ndarray, quality: list[int]) -> np.ndarray:
+    """The image after JPEG compression. quality: encoder settings of OpenCV."""
+    decoded = cv2.imdecode(cv2.imencode(".jpg", image, quality)[1], cv2.IMREAD_COLOR)
+    if decoded is None:
+        raise RuntimeError("OpenCV cannot decode a JPEG that it has encoded")
+    return decoded

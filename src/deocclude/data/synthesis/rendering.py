@@ -13,6 +13,7 @@ from deocclude.data.synthesis.scene import (
     beyond_rgb,
     compose_affines,
 )
+from deocclude.imaging.arrays import Mask
 
 
 def render(plan: Plan, to_frame: np.ndarray, size_hw: tuple[int, int]) -> Scene:
@@ -74,12 +75,13 @@ def _add_layer(
         others.append(covered)
 
 
-def window_mask(window, to_frame: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
-    """(H, W) bool: pixels whose centre lies within the image border `window`. `to_frame` must not rotate."""
+def window_mask(window_xyxy: tuple[float, float, float, float], to_frame: np.ndarray, size_hw: tuple[int, int]) -> Mask:
+    """(H, W) bool: pixels whose centre lies within the image border `window_xyxy`. `to_frame` must not rotate."""
     xs = (np.arange(size_hw[1]) - to_frame[0, 2]) / to_frame[0, 0]
     ys = (np.arange(size_hw[0]) - to_frame[1, 2]) / to_frame[1, 1]
-    x0, y0, x1, y1 = window
-    return ((ys >= y0) & (ys < y1))[:, None] & ((xs >= x0) & (xs < x1))[None, :]
+    x0, y0, x1, y1 = window_xyxy
+    inside: Mask = ((ys >= y0) & (ys < y1))[:, None] & ((xs >= x0) & (xs < x1))[None, :]
+    return inside
 
 
 def _level(placed: Placed, to_frame: np.ndarray) -> tuple[int, np.ndarray]:

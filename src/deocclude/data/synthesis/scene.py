@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from deocclude.data.sources.layers import Layer, PersonPhoto
+from deocclude.imaging.arrays import Float
 from deocclude.imaging.crop import BEYOND_RGB, OUTSIDE_GREY
 
 Rng = np.random.Generator
@@ -86,9 +87,10 @@ def invert(affine: np.ndarray) -> np.ndarray:
     return cv2.invertAffineTransform(affine)
 
 
-def compose_affines(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:
+def compose_affines(outer: Float, inner: Float) -> Float:
     """2x3 affine of `inner` followed by `outer`, both 2x3."""
-    return outer @ np.vstack([inner, (0, 0, 1)])
+    composed: Float = outer @ np.vstack([inner, (0, 0, 1)])
+    return composed
 
 
 def placed_at(

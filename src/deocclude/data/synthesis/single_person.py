@@ -14,6 +14,7 @@ from deocclude.data.synthesis.config import SynthesisConfig
 from deocclude.data.synthesis.occluders import OCCLUDERS, Spot
 from deocclude.data.synthesis.rendering import warp_alpha, window_mask
 from deocclude.data.synthesis.scene import Placed, Plan, Rng, own_photo_frame, placed_at
+from deocclude.imaging.arrays import Float, Mask
 
 _COARSE = 96  # pixels of the square [-1, 1]^2 on which a plan is measured
 _TO_COARSE = np.array([[_COARSE / 2, 0, _COARSE / 2], [0, _COARSE / 2, _COARSE / 2]], dtype=np.float64)
@@ -35,9 +36,9 @@ def plan_scene(library: Library, rng: Rng, config: SynthesisConfig) -> Plan:
     if own_photo:
         background, background_to_person = None, subject.to_person
     else:
-        background = library.backgrounds[rng.integers(len(library.backgrounds))]
+        background = library.backgrounds[int(rng.integers(len(library.backgrounds)))]
         background_to_person = _cover_frame(background, rng)
-    behind = ()
+    behind: tuple[Placed, ...] = ()
     if rng.random() < config.p_clutter:
         behind = tuple(_draw_clutter(library, rng) for _ in range(rng.integers(1, 3)))
     if config.p_companion and rng.random() < config.p_companion:
@@ -51,9 +52,9 @@ def plan_scene(library: Library, rng: Rng, config: SynthesisConfig) -> Plan:
 
 def _plan_negative(library: Library, rng: Rng, config: SynthesisConfig) -> Plan:
     """A negative: an object on a background with clutter, which a detector may mistake for a person."""
-    occluder = library.occluders[rng.integers(len(library.occluders))]
+    occluder = library.occluders[int(rng.integers(len(library.occluders)))]
     subject = placed_at(occluder, rng, rng.uniform(0.7, 1.0), 0.0, 0.0)
-    background = library.backgrounds[rng.integers(len(library.backgrounds))]
+    background = library.backgrounds[int(rng.integers(len(library.backgrounds)))]
     behind = tuple(_draw_clutter(library, rng, p_person=0.15) for _ in range(rng.integers(0, 3)))
     return plan_occlusion(subject, library, rng, config, 0.0, background, _cover_frame(background, rng), behind)
 
@@ -116,14 +117,15 @@ def plan_occlusion(
     )  # fmt: skip
 
 
-def _person_frame(person: PersonPhoto, rng: Rng, angle_deg: float) -> np.ndarray:
+def _person_frame(person: PersonPhoto, rng: Rng, angle_deg: float) -> Float:
     """2x3 affine of the own photo's frame, mirrored half of the time, rotated, its sides stretched by up to 8 %."""
     frame = own_photo_frame(person)
     a = np.deg2rad(angle_deg)
     stretch = np.diag(rng.uniform(0.92, 1.08, 2))
     flip = np.diag([rng.choice([-1.0, 1.0]), 1.0])
     turn = np.array([[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]])
-    return (turn @ stretch @ flip) @ frame
+    moved: Float = (turn @ stretch @ flip) @ frame
+    return moved
 
 
 def _cover_frame(background: np.ndarray, rng: Rng) -> np.ndarray:
@@ -145,7 +147,7 @@ def _draw_kind(rng: Rng, config: SynthesisConfig) -> str:
 def _draw_companion(library: Library, rng: Rng) -> Placed:
     """A distractor right behind the subject, so that a box around the subject holds two people."""
     pool = library.distractors
-    layer = pool[rng.integers(len(pool))]
+    layer = pool[int(rng.integers(len(pool)))]
     size = rng.uniform(0.7, 1.15)
     return placed_at(
         layer, rng, size, rng.choice([-1, 1]) * rng.uniform(0.08, 0.5), 0.5 - size / 2 + rng.normal(0, 0.05), 6.0,
@@ -157,15 +159,15 @@ def _draw_clutter(library: Library, rng: Rng, p_person: float = 0.35) -> Placed:
     """A layer behind the person, beside it or partly covered, which must not be mistaken for an occluder."""
     is_person = rng.random() < p_person
     pool = library.distractors if is_person else library.occluders
-    layer = pool[rng.integers(len(pool))]
+    layer = pool[int(rng.integers(len(pool)))]
     size, cx, cy = rng.uniform(0.3, 1.1), rng.uniform(-0.7, 0.7), rng.uniform(-0.4, 0.5)
     return placed_at(layer, rng, size, cx, cy, is_person=is_person)
 
 
 def _place(
-    body: np.ndarray, hidden: np.ndarray, share: float, kind: str, library: Library, rng: Rng,
+    body: Mask, hidden: Mask, share: float, kind: str, library: Library, rng: Rng,
     config: SynthesisConfig,
-) -> tuple[Placed | None, np.ndarray]:  # fmt: skip
+) -> tuple[Placed | None, Mask]:  # fmt: skip
     """The placement, of `config.attempts`, whose occluded fraction is nearest to `share`; None if none improves it."""
     best, best_hidden, best_error = None, hidden, abs(hidden.sum() / body.sum() - share)
     ys, xs = np.nonzero(body)
@@ -187,9 +189,9 @@ def _candidate(kind: str, share: float, library: Library, rng: Rng, body_xy: tup
     return OCCLUDERS[kind](Spot(share, *numbers), library, rng)
 
 
-def _truncate_by_border(window, rng: Rng):
+def _truncate_by_border(window_xyxy: tuple[float, float, float, float], rng: Rng) -> tuple[float, float, float, float]:
     """Move one or two sides of the image border into the person, most often the lower one."""
-    x0, y0, x1, y1 = window
+    x0, y0, x1, y1 = window_xyxy
     for side in rng.choice(["bottom", "left", "right", "top"], size=rng.integers(1, 3), p=[0.5, 0.2, 0.2, 0.1]):
         if side == "bottom":
             y1 = min(y1, rng.uniform(-0.25, 0.47))
@@ -202,14 +204,15 @@ def _truncate_by_border(window, rng: Rng):
     return x0, y0, x1, y1
 
 
-def _coarse_mask(placed: Placed) -> np.ndarray:
+def _coarse_mask(placed: Placed) -> Mask:
     return warp_alpha(placed, _TO_COARSE, (_COARSE, _COARSE)) >= 128
 
 
-def _coarse_window(window) -> np.ndarray:
-    return window_mask(window, _TO_COARSE, (_COARSE, _COARSE))
+def _coarse_window(window_xyxy: tuple[float, float, float, float]) -> Mask:
+    return window_mask(window_xyxy, _TO_COARSE, (_COARSE, _COARSE))
 
 
-def _box_of(mask: np.ndarray) -> tuple[float, float, float, float]:
+def _box_of(mask: Mask) -> tuple[float, float, float, float]:
     x, y, w, h = cv2.boundingRect(mask.astype(np.uint8))
-    return tuple(2 * v / _COARSE - 1 for v in (x, y, x + w, y + h))
+    x0, y0, x1, y1 = (2 * v / _COARSE - 1 for v in (x, y, x + w, y + h))
+    return x0, y0, x1, y1

@@ -67,9 +67,11 @@ class HfParser:
                 self._processor = transformers.SegformerImageProcessorPil.from_pretrained(
                     self.model, local_files_only=source["local_files_only"]
                 )
-                network, report = transformers.SegformerForSemanticSegmentation.from_pretrained(
+                # the stubs leave out the second value that `output_loading_info` adds
+                loaded: Any = transformers.SegformerForSemanticSegmentation.from_pretrained(
                     self.model, config=config, dtype=torch.float32, output_loading_info=True, **source
                 )
+        network, report = loaded
         check_complete(self.model, network, report)
         self._network = network.eval().to(self._running_on)
 

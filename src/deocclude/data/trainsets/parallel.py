@@ -6,7 +6,7 @@ import contextlib
 import multiprocessing
 import signal
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
@@ -19,7 +19,7 @@ R = TypeVar("R")
 _QUEUED = 8  # items a process: enough to keep all processes busy during a slow item
 
 
-def ordered_map(work: Callable[[T], R], items: Iterable[T], jobs: int) -> Iterator[R]:
+def ordered_map(work: Callable[[T], R], items: Iterable[T], jobs: int) -> Generator[R, None, None]:
     """`work` of each item, in order. Items are taken from their iterator as results are asked for.
 
     Leaving the iteration early cancels items that have not begun.

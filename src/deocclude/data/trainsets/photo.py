@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal
@@ -83,7 +84,7 @@ def build_photo(numbered: tuple[int, PhotoRecord | UnusablePhoto], settings: Bui
 def _rows(
     photo: PhotoRecord, number: int, people: list[Candidate], judged: list[Judgement], settings: BuildSettings
 ) -> list[dict[str, Any]]:
-    wanted = [
+    wanted: list[tuple[Candidate, Literal["person", "occluder"]]] = [
         (one, "person" if not verdict.failed else "occluder")
         for one, verdict in zip(people, judged, strict=True)
         if not verdict.failed or is_occluder(verdict.failed)
@@ -108,8 +109,9 @@ def _rows(
 
 
 def _person_row(
-    one: Candidate, kind: Literal["person", "occluder"], pixels: np.ndarray, settings: BuildSettings, facts: dict
-) -> dict[str, Any]:
+    one: Candidate, kind: Literal["person", "occluder"], pixels: np.ndarray, settings: BuildSettings,
+    facts: Mapping[str, Any],
+) -> dict[str, Any]:  # fmt: skip
     row_id = f"{facts['photo_id']}/{one.person.id}"
     more = {"whole": is_inside(one, settings.limits), "has_background": one.photo.has_background, **facts}
     if kind == "occluder":
