@@ -186,6 +186,6 @@ def test_the_wheel_takes_what_run_reads_and_no_training_weights() -> None:
     taken = {path.relative_to(package).as_posix() for pattern in patterns for path in package.glob(pattern)}
     networks = json.loads((BUNDLED_WEIGHTS / "manifest.json").read_text())["models"]["base"]["networks"]
     wanted = {f"weights/{row['onnx']}" for row in networks.values()}
-    wanted |= {"weights/manifest.json", "weights/typical_poses.npz", "checkpoints/history.json"}
+    wanted |= {"weights/manifest.json", "weights/NOTICE", "weights/typical_poses.npz", "checkpoints/history.json"}
     assert wanted <= taken and not [name for name in taken if name.endswith(".safetensors")]
     assert sum((package / name).stat().st_size for name in taken) < 30e6

@@ -20,14 +20,18 @@ ROWS = json.loads((BUNDLED_WEIGHTS / "manifest.json").read_text())["models"]["ba
 SHIPPED = (*NETWORKS, *EXTRA_NETWORKS)
 
 
-@pytest.mark.parametrize("kind", ["onnx", "safetensors"])
-@pytest.mark.parametrize("network", SHIPPED)
+@pytest.mark.parametrize(("network", "kind"), [(name, kind) for name in SHIPPED for kind in ROWS[name]["sha256"]])
 def test_files_are_what_the_manifest_says(network: str, kind: str) -> None:
     row = ROWS[network]
     assert hashlib.sha256((BUNDLED_WEIGHTS / row[kind]).read_bytes()).hexdigest() == row["sha256"][kind]
 
 
-@pytest.mark.parametrize("network", SHIPPED)
+def test_the_detector_alone_was_not_trained_here() -> None:
+    assert [name for name in SHIPPED if "safetensors" not in ROWS[name]] == ["people_detector"]
+    assert "NanoDet" in (BUNDLED_WEIGHTS / "NOTICE").read_text() and "Apache-2.0" in ROWS["people_detector"]["licence"]
+
+
+@pytest.mark.parametrize("network", [name for name in SHIPPED if "safetensors" in ROWS[name]])
 def test_both_files_hold_the_same_network(network: str) -> None:
     """A change of a definition that changes what trained weights mean must show here."""
     from deocclude.export.to_onnx import PARITY, _for_inference, build_network, example_inputs, parity

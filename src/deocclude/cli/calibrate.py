@@ -25,7 +25,7 @@ def app(
 ) -> None:
     """Fit the probabilities that a hidden region is body and that a person is occluded; write both to the manifest.
 
-    `run --complete auto` drops hidden regions with a probability below 0.5, and returns people with a probability below
+    `run --complete auto` drops hidden regions with a probability below 0.4, and returns people with a probability below
     0.1 unchanged. Run it after `deocclude export` of
     stage 1.
     """
