@@ -175,8 +175,8 @@ class Deoccluder:
             min_height_px: least height of a detected person's box. None: everyone is detected, but "auto" does not
                 complete people lower than 48 pixels.
             complete: whose hidden parts are recovered. "auto": hidden regions that are probably body, of people with a
-                probability of at least 0.1 that more than 5 % of the body is hidden. "always": every hidden part.
-                "never": none; visible masks are refined alone.
+                high enough probability that more than 5 % of the body is hidden (the model's settings). "always":
+                every hidden part. "never": none; visible masks are refined alone.
             min_hidden_probability: least probability of a hidden region with "auto", 0 to 1; None: the model's own.
             uncrop: complete truncated people beyond the image border too. `Result.image` is then the photo on a canvas
                 with room for every body, `Result.photo_region` its place there, `Result.alpha` the filled part. Not

@@ -105,7 +105,9 @@ def test_info_prints_the_settings_in_force_and_marks_what_differs(tmp_path: Path
     assert done.exit_code == 0, done.output
     lines = [line.split() for line in done.stdout.partition("settings ")[2].splitlines()[1:]]
     assert [line for line in lines if "*" in line] == [
-        ["crop.wide_scale", "2.5", "*", "(2.2)"], ["detector.size_px", "512", "*", "(384)"],
+        ["crop.wide_scale", "2.5", "*", "(2.2)"], ["detector.size_px", "352", "*", "(384)"],
+        ["detector.second_size_px", "512", "*", "(0)"], ["detector.min_score", "0.28", "*", "(0.22)"],
+        ["detector.max_iou", "0.5", "*", "(0.7)"],
     ]  # fmt: skip
     told = json.loads(CliRunner().invoke(app, ["models", "info", "--weights", str(tmp_path), "--json"]).stdout)
     assert told["settings"] == find_model("base", tmp_path).settings.as_dict()

@@ -26,8 +26,7 @@ def app(
     """Fit the probabilities that a hidden region is body and that a person is occluded; write both to the manifest.
 
     `run --complete auto` drops hidden regions with a probability below 0.4, and returns people with a probability below
-    0.1 unchanged. Run it after `deocclude export` of
-    stage 1.
+    0.5 unchanged (`deocclude models info` shows both thresholds). Run it after `deocclude export` of stage 1.
     """
     from deocclude.data.evalsets.persons import EvalSet
     from deocclude.evaluation.calibration import calibrate
