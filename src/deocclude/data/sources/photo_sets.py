@@ -7,21 +7,28 @@ which a `PersonPhoto` cannot express, so that such people are never read.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 
 from deocclude.data.datasets.files import require
 from deocclude.data.sources.layers import PersonPhoto
-from deocclude.data.sources.readers import as_person, ordered, people_entry, read_cutout_people, read_image
+from deocclude.data.sources.readers import (
+    as_person,
+    ordered,
+    people_entry,
+    read_cutout_people,
+    read_image,
+    read_segmentation,
+    read_stored_photo,
+)
 from deocclude.data.sources.splits import held_out
 from deocclude.errors import InputError
 from deocclude.imaging.boxes import box_iou, mask_to_box_xyxy
-from deocclude.io.coco import read_json, segmentation_to_mask
+from deocclude.io.coco import read_json
 
 _SURROUNDINGS = 0.5  # context on each side, by the person's longer side
 _VOC_GROWN = 0.03  # by a box's longer side: how far a component may reach beyond the box of its person
@@ -72,7 +79,7 @@ def read_voc(root: Path, max_px: int | None = None) -> Iterator[PersonPhoto]:
     whole = people_entry(root, "whole", dict)
 
     def one(photo_id: str) -> PersonPhoto | None:
-        rgb = _photo(root, photo_id)
+        rgb = read_stored_photo(root, photo_id)
         parts_file = root / "parts" / f"{photo_id}.png"
         parts = read_image(parts_file, cv2.IMREAD_GRAYSCALE) > 0
         if parts.shape != rgb.shape[:2]:
@@ -105,9 +112,9 @@ def read_coco(root: Path, max_px: int | None = None) -> Iterator[PersonPhoto]:
     people, sizes = people_entry(root, "people", dict), people_entry(root, "size", dict)
 
     def one(photo_id: str) -> PersonPhoto | None:
-        rgb = _photo(root, photo_id)
+        rgb = read_stored_photo(root, photo_id)
         (person,) = people[photo_id]
-        mask = _mask(person, sizes[photo_id], rgb, root, photo_id)
+        mask = read_segmentation(person, sizes[photo_id], rgb, root, photo_id)
         mask = cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8), iterations=_COCO_LOOSE_PX) > 0
         return _cropped(f"coco/{photo_id}", rgb, mask, max_px)
 
@@ -124,9 +131,9 @@ def read_pelota(root: Path, max_px: int | None = None) -> Iterator[PersonPhoto]:
     photos = read_json(require(root / "people.json", "people of pelota"))
 
     def people_of_photo(photo_id: str) -> list[PersonPhoto]:
-        rgb = _photo(root, photo_id)
+        rgb = read_stored_photo(root, photo_id)
         entries = photos[photo_id]["people"]
-        masks = [_mask(entry, photos[photo_id]["size"], rgb, root, photo_id) for entry in entries]
+        masks = [read_segmentation(entry, photos[photo_id]["size"], rgb, root, photo_id) for entry in entries]
         height, width = rgb.shape[:2]
         edge = max(3.0, _PELOTA_EDGE * max(height, width))
         found: list[PersonPhoto] = []
@@ -162,8 +169,8 @@ def read_teachers(root: Path, max_px: int | None = None) -> Iterator[PersonPhoto
         entries = frames[frame_id]["people"]
         if len(entries) != 1:
             return None
-        rgb = _photo(root, frame_id)
-        mask = _mask(entries[0], frames[frame_id]["size"], rgb, root, frame_id)
+        rgb = read_stored_photo(root, frame_id)
+        mask = read_segmentation(entries[0], frames[frame_id]["size"], rgb, root, frame_id)
         whole = frame_id in _TEACHERS_WHOLE
         if not mask.any():
             return None
@@ -203,20 +210,6 @@ PHOTO_SETS = {
     "small": PhotoSet("cutouts/people_small", read_small, held_out),
 }
 """Sources by name, as in `data.sources` of a config."""
-
-
-def _photo(root: Path, photo_id: str) -> np.ndarray:
-    return read_image(root / "photos" / f"{photo_id}.webp")
-
-
-def _mask(entry: Mapping[str, Any], size_wh: list[int], rgb: np.ndarray, root: Path, photo_id: str) -> np.ndarray:
-    """(H, W) bool mask of a person in the stored photo; the annotation's coordinates refer to a photo of `size_wh`."""
-    try:
-        mask = segmentation_to_mask(entry["segmentation"], (size_wh[1], size_wh[0]))
-    except (InputError, KeyError) as error:
-        raise InputError(f"{root / 'people.json'}: {photo_id}: {error}") from error
-    covered = cv2.resize(mask.astype(np.uint8) * 255, rgb.shape[1::-1], interpolation=cv2.INTER_AREA)
-    return covered >= 128
 
 
 def _cropped(

@@ -6,7 +6,7 @@ plain backgrounds, which show no people, are read here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,7 +20,7 @@ from deocclude.data.datasets.files import image_files, require
 from deocclude.data.datasets.record import PhotoRecord
 from deocclude.data.sources.layers import Layer, PersonPhoto, feather_alpha
 from deocclude.errors import InputError
-from deocclude.io.coco import read_json
+from deocclude.io.coco import read_json, segmentation_to_mask
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -181,6 +181,23 @@ def people_entry(root: Path, key: str, kind: type) -> Any:
     if not isinstance(document, dict) or not isinstance(document.get(key), kind):
         raise InputError(f'{path}: expected "{key}", {"a list" if kind is list else "an object"}')
     return document[key]
+
+
+def read_stored_photo(root: Path, photo_id: str) -> np.ndarray:
+    """(H, W, 3) uint8: the photo of a photo set. Raises InputError where it cannot be read."""
+    return read_image(root / "photos" / f"{photo_id}.webp")
+
+
+def read_segmentation(
+    entry: Mapping[str, Any], size_wh: list[int], rgb: np.ndarray, root: Path, photo_id: str
+) -> np.ndarray:
+    """(H, W) bool mask of a person in the stored photo; the annotation's coordinates refer to a photo of `size_wh`."""
+    try:
+        mask = segmentation_to_mask(entry["segmentation"], (size_wh[1], size_wh[0]))
+    except (InputError, KeyError) as error:
+        raise InputError(f"{root / 'people.json'}: {photo_id}: {error}") from error
+    covered = cv2.resize(mask.astype(np.uint8) * 255, rgb.shape[1::-1], interpolation=cv2.INTER_AREA)
+    return covered >= 128
 
 
 def ordered(read: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:

@@ -17,11 +17,10 @@ import numpy as np
 from deocclude.data.datasets.files import image_files, require
 from deocclude.data.sources.cutting import cut_out
 from deocclude.data.sources.layers import Layer
-from deocclude.data.sources.readers import ordered, people_entry, read_image
+from deocclude.data.sources.readers import ordered, people_entry, read_image, read_segmentation, read_stored_photo
 from deocclude.data.sources.splits import held_out
 from deocclude.errors import InputError
 from deocclude.imaging.boxes import mask_to_box_xyxy
-from deocclude.io.coco import segmentation_to_mask
 
 Rng = np.random.Generator
 
@@ -91,7 +90,7 @@ def read_voc_people(root: Path, split: str | None = None) -> Iterator[WildPhoto]
     listed = people_entry(root, "one_head", dict)
 
     def one(photo_id: str) -> WildPhoto:
-        rgb = read_image(root / "photos" / f"{photo_id}.webp")
+        rgb = read_stored_photo(root, photo_id)
         visible = read_image(root / "parts" / f"{photo_id}.png", cv2.IMREAD_GRAYSCALE) > 0
         return _single(f"voc/{photo_id}", rgb, visible, np.zeros((0, 2)))
 
@@ -108,10 +107,9 @@ def read_coco_people(root: Path, split: str | None = None) -> Iterator[WildPhoto
     single = [i for i, entries in people.items() if len(entries) == 1 and entries[0].get("segmentation")]
 
     def one(photo_id: str) -> WildPhoto:
-        rgb = read_image(root / "photos" / f"{photo_id}.webp")
+        rgb = read_stored_photo(root, photo_id)
         (person,), (width, height) = people[photo_id], sizes[photo_id]
-        mask = segmentation_to_mask(person["segmentation"], (height, width)).astype(np.uint8) * 255
-        visible = cv2.resize(mask, rgb.shape[1::-1], interpolation=cv2.INTER_AREA) >= 128
+        visible = read_segmentation(person, [width, height], rgb, root, photo_id)
         covered = covered_joints(person.get("keypoints") or ())
         return _single(f"coco/{photo_id}", rgb, visible, covered * (rgb.shape[1] / width, rgb.shape[0] / height))
 
