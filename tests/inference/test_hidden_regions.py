@@ -12,7 +12,7 @@ from deocclude.inference.hidden_regions import (
     RegionCalibration,
     find_regions,
     fit_regions,
-    without_unlikely_regions,
+    keep_likely_regions,
 )
 from deocclude.inference.occlusion_probability import OcclusionCalibration, decide_completion
 from deocclude.inference.settings import OcclusionSettings
@@ -37,6 +37,12 @@ def drawn_body(scale: int = 1) -> Body:
     region = Region(10, 20, 10 + amodal.shape[0], 20 + amodal.shape[1])
     parsing = amodal.astype(np.uint8) * np.uint8(6)
     return Body(region, visible, amodal, prob, seen, parsing, 0.9, 0.2, in_crop)
+
+
+def without_unlikely_regions(
+    body: Body, others: np.ndarray, calibration: RegionCalibration, min_probability: float
+) -> Body:
+    return keep_likely_regions(body, find_regions(body, others), calibration, min_probability)
 
 
 def nobody(body: Body) -> np.ndarray:

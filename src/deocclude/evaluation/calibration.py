@@ -13,7 +13,7 @@ from deocclude.data.evalsets.persons import EvalSample, EvalSet
 from deocclude.evaluation.prompts import PROMPTED_KINDS, InitialPrompt
 from deocclude.imaging.arrays import Mask
 from deocclude.inference.body import Body
-from deocclude.inference.hidden_regions import HiddenRegions, find_regions, fit_regions, without_unlikely_regions
+from deocclude.inference.hidden_regions import HiddenRegions, find_regions, fit_regions, keep_likely_regions
 from deocclude.inference.mask_completion import MaskCompletion
 from deocclude.inference.occlusion_probability import HIDDEN_SHARE, OcclusionCalibration, fit_calibration
 from deocclude.inference.runtime import BUNDLED_WEIGHTS, MANIFEST_NAME, find_model, open_networks
@@ -62,10 +62,7 @@ def calibrate(
         np.concatenate([r.regions.features for r in rows]), np.concatenate([r.is_body for r in rows])
     )
     least = info.settings.occlusion.min_region_probability
-    nobody = (np.zeros(row.body.region.size_hw, bool) for row in rows)
-    bodies = [
-        without_unlikely_regions(row.body, others, of_regions, least) for row, others in zip(rows, nobody, strict=True)
-    ]
+    bodies = [keep_likely_regions(row.body, row.regions, of_regions, least) for row in rows]
     of_bodies = fit_calibration(
         np.array([body.hidden_fraction for body in bodies]), np.array([body.probable_hidden for body in bodies]),
         np.array([row.hidden for row in rows]),

@@ -69,7 +69,7 @@ class Body:
         left, top = self.region.left, self.region.top
         return self.visible[y0 - top : y1 - top, x0 - left : x1 - left]
 
-    @property
+    @cached_property
     def hidden_fraction(self) -> float:
         """Hidden pixels over amodal pixels, 0 to 1."""
         return 1 - self.area_px / int(np.count_nonzero(self.amodal))
@@ -78,11 +78,19 @@ class Body:
         """The same body without its hidden part: amodal equals visible. Unchanged where nothing is visible."""
         if not self.area_px or not self.hidden_fraction:
             return self
+        return self.with_amodal(self.visible)
+
+    def with_amodal(self, amodal: Mask) -> Body:
+        """The same body with a smaller amodal mask, which probability and body parts follow.
+
+        Args:
+            amodal: (h, w) bool, a subset of the present one that contains the visible mask.
+        """
         return replace(
             self,
-            amodal=self.visible,
-            amodal_prob=np.where(self.visible, self.amodal_prob, np.minimum(self.amodal_prob, 127)),
-            parsing=self.parsing * self.visible,
+            amodal=amodal,
+            amodal_prob=np.where(amodal, self.amodal_prob, np.minimum(self.amodal_prob, 127)),
+            parsing=self.parsing * amodal,
         )
 
     def moved(self, right_px: int, down_px: int) -> Body:

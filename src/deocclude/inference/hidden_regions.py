@@ -6,14 +6,14 @@ chest. Each region is judged by itself, by logistic regression on its shape, its
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
-from deocclude.imaging.arrays import Float, Float32, Mask
+from deocclude.imaging.arrays import Float, Mask
 from deocclude.imaging.masks import connected_components, dilate, erode
 from deocclude.inference.body import Body
+from deocclude.inference.logistic_regression import fit_logistic, logistic
 
 _GRID_PX = 256  # longer side of the grid on which regions are found
 _LEAST_SHARE = 1e-4  # of the body: smaller shares count as this one
@@ -30,7 +30,8 @@ class RegionCalibration(NamedTuple):
         area: weight of the logarithm of the region's share of the body.
         enclosed: weight of the share of the region's outer boundary where the visible body is.
         thickness: weight of the share of the region that is left when a thin layer is eroded.
-        covered: weight of the share of the region that other people's visible masks cover.
+        covered: weight of the share of the region that other people's visible masks cover; 0 from `deocclude
+            calibrate`, whose sets mark one person a photo.
     """
 
     bias: float
@@ -43,9 +44,7 @@ class RegionCalibration(NamedTuple):
 
     def probability(self, features: Float) -> Float:
         """The probabilities, (N,) 0 to 1, that regions are body. features: (N, 6), as `HiddenRegions.features`."""
-        logits = self.bias + features @ np.array(self[1:])
-        likely: Float = 1 / (1 + np.exp(-np.clip(logits, -30, 30)))
-        return likely
+        return logistic(self.bias + features @ np.array(self[1:]))
 
 
 # For weights without a calibration: the mean amodal probability.
@@ -102,48 +101,33 @@ def find_regions(body: Body, others: Mask) -> HiddenRegions:
     return HiddenRegions(np.array(masks, bool).reshape(-1, *shape), np.array(rows, np.float64).reshape(-1, 6), step)
 
 
-def without_unlikely_regions(body: Body, others: Mask, calibration: RegionCalibration, min_probability: float) -> Body:
+def keep_likely_regions(
+    body: Body, regions: HiddenRegions, calibration: RegionCalibration, min_probability: float
+) -> Body:
     """The body without the hidden regions whose probability is too low.
 
     Args:
         body: the body.
-        others: (h, w) bool in the body's region: visible masks of other people.
+        regions: its hidden regions.
         calibration: from features to probabilities.
         min_probability: 0 to 1; 0 keeps every region.
     """
-    if not body.hidden_fraction:
-        return body
-    regions = find_regions(body, others)
     likely = calibration.probability(regions.features) >= min_probability
     if likely.all():
         return body
-    kept = regions.masks[likely].any(0) if likely.any() else np.zeros(regions.masks.shape[1:], bool)
     height, width = body.region.size_hw
-    keep: Mask = kept.repeat(regions.step, 0).repeat(regions.step, 1)[:height, :width]
-    amodal = body.visible | (body.amodal & keep)
-    return replace(
-        body,
-        amodal=amodal,
-        amodal_prob=np.where(amodal, body.amodal_prob, np.minimum(body.amodal_prob, 127)),
-        parsing=body.parsing * amodal,
-    )
+    keep: Mask = regions.masks[likely].any(0).repeat(regions.step, 0).repeat(regions.step, 1)[:height, :width]
+    return body.with_amodal(body.visible | (body.amodal & keep))
 
 
 def fit_regions(features: Float, is_body: Mask) -> RegionCalibration:
-    """Fit the calibration to regions of known people: Newton's method on the logistic loss with an L2 penalty.
+    """Fit the calibration to regions of known people.
 
     Args:
         features: (N, 6) in the order of RegionCalibration.
         is_body: (N,) bool.
     """
     mean, spread = features.mean(0), features.std(0) + 1e-6
-    x: Float32 = np.concatenate([np.ones((len(features), 1)), (features - mean) / spread], 1)
-    weights, pull = np.zeros(7), np.diag([0.0] + [0.5] * 6)
-    for _ in range(50):
-        p = 1 / (1 + np.exp(-np.clip(x @ weights, -30, 30)))
-        slope = x.T @ (p - is_body) + pull @ weights
-        curvature = (x * (p * (1 - p))[:, None]).T @ x + pull + 1e-9 * np.eye(7)
-        step = np.linalg.solve(curvature, slope)
-        weights = weights - step * min(1.0, 2.0 / max(1e-9, np.abs(step).max()))
-    by_feature = weights[1:] / spread
-    return RegionCalibration(float(weights[0] - by_feature @ mean), *(float(w) for w in by_feature))
+    intercept, *weights = fit_logistic((features - mean) / spread, is_body, penalty=0.5)
+    by_feature = np.array(weights) / spread
+    return RegionCalibration(float(intercept - by_feature @ mean), *(float(w) for w in by_feature))

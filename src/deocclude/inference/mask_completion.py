@@ -148,11 +148,10 @@ class MaskCompletion:
         tight, segmented, wide = self._segment_box(segmenter, photo, box)
         if not (segmented.visible >= 0.5).any():
             return None
-        single = self._averages_doubtful
         visible = segmented.visible >= 0.5
-        refined = predict_crop(stage1, photo, tight, visible, mirror and not single)
+        refined = predict_crop(stage1, photo, tight, visible, self._mirrors_at_once)
         ensemble = self._settings.ensemble
-        if single:
+        if self._averages_doubtful:
             pair = average_predictions([refined, segmented], photo.shape[:2], (ensemble.refined, 1.0))
             if not crowded and self._is_certain(pair):
                 return replace(pair, initial=segmented.initial)
@@ -175,13 +174,17 @@ class MaskCompletion:
         """The tight crop around the person of a box, and the segmenter's predictions, tight and wide."""
         body_box, wide = self._estimate_extent(segmenter, photo, box)
         tight = SquareCrop.from_box_xyxy(body_box, self._settings.crop.tight_scale, segmenter.fine_size)
-        mirror = self._average and not self._averages_doubtful
-        return tight, predict_crop(segmenter, photo, tight, in_crop(box, tight), mirror), wide
+        return tight, predict_crop(segmenter, photo, tight, in_crop(box, tight), self._mirrors_at_once), wide
 
     @property
     def _averages_doubtful(self) -> bool:
         """Whether doubtful predictions alone are averaged with further ones."""
         return self._average and self._settings.augmentation.max_uncertain > 0
+
+    @property
+    def _mirrors_at_once(self) -> bool:
+        """Whether a prediction is averaged with that of the mirror image without a look at its certainty."""
+        return self._average and not self._averages_doubtful
 
     def _is_certain(self, prediction: CropPrediction) -> bool:
         """Whether few pixels of the body are uncertain."""
@@ -214,17 +217,15 @@ class MaskCompletion:
         first: an earlier prediction, for a network that starts from it.
         """
         scale = self._settings.crop.tight_scale if self._tight else self._settings.crop.wide_scale
-        single = self._averages_doubtful
         for size_px in sizes_px:
             crop = SquareCrop.from_box_xyxy(box, scale, size_px)
             initial = in_crop(initial_mask, crop)
-            mirror = self._average and not single
-            prediction = predict_crop(self._network, photo, crop, initial, mirror=mirror, first=first)
+            prediction = predict_crop(self._network, photo, crop, initial, mirror=self._mirrors_at_once, first=first)
             if trusted_pixels(prediction.initial, prediction.visible >= 0.5, self._settings.cleanup).any():
                 break
-        if not self._average or (single and self._is_certain(prediction)):
+        if not self._average or (self._averages_doubtful and self._is_certain(prediction)):
             return prediction
-        if single:
+        if self._averages_doubtful:
             prediction = self._with_mirrored(prediction, self._network, photo, initial, first)
         further = self._zoomed_out(crop)
         known = None if first is None else prediction

@@ -11,7 +11,13 @@ import numpy as np
 from deocclude.errors import UsageError
 from deocclude.imaging.arrays import Float, Mask, Probability
 from deocclude.inference.body import Body
-from deocclude.inference.hidden_regions import UNCALIBRATED_REGIONS, RegionCalibration, without_unlikely_regions
+from deocclude.inference.hidden_regions import (
+    UNCALIBRATED_REGIONS,
+    RegionCalibration,
+    find_regions,
+    keep_likely_regions,
+)
+from deocclude.inference.logistic_regression import fit_logistic, logistic
 from deocclude.inference.settings import OcclusionSettings
 
 HIDDEN_SHARE = 0.05  # of the body: a person with a smaller hidden fraction counts as unoccluded
@@ -45,7 +51,7 @@ class HiddenCalibration(NamedTuple):
         """
         by_mask, by_probability = _logs(np.array([mask_share, probable_share]))
         logit = self.bias + self.by_mask * by_mask + self.by_probability * by_probability
-        return float(1 / (1 + np.exp(-np.clip(logit, -30, 30))))
+        return float(logistic(logit))
 
 
 # For weights without a calibration: probability 0.5 where the masks' hidden fraction is HIDDEN_SHARE.
@@ -69,8 +75,6 @@ def probable_share(visible_prob: Probability, amodal_prob: Probability) -> float
 def fit_calibration(mask_shares: Float, probable_shares: Float, hidden: Mask) -> HiddenCalibration:
     """Fit the calibration to people with known occlusion.
 
-    Newton's method on the logistic loss, with a slight L2 penalty on the weights.
-
     Args:
         mask_shares: (N,) fractions hidden by the masks, 0 to 1.
         probable_shares: (N,) fractions hidden by probability, 0 to 1.
@@ -81,15 +85,8 @@ def fit_calibration(mask_shares: Float, probable_shares: Float, hidden: Mask) ->
     """
     if hidden.all() or not hidden.any():
         raise UsageError("calibration needs occluded and unoccluded people")
-    x = np.stack([np.ones(len(hidden)), _logs(mask_shares), _logs(probable_shares)], 1)
-    weights, pull = np.zeros(3), np.diag([0.0, 0.1, 0.1])
-    for _ in range(50):
-        p = 1 / (1 + np.exp(-np.clip(x @ weights, -30, 30)))
-        slope = x.T @ (p - hidden) + pull @ weights
-        curvature = (x * (p * (1 - p))[:, None]).T @ x + pull + 1e-9 * np.eye(3)
-        step = np.linalg.solve(curvature, slope)
-        weights = weights - step * min(1.0, 2.0 / max(1e-9, np.abs(step).max()))
-    return HiddenCalibration(*(float(w) for w in weights))
+    features = np.stack([_logs(mask_shares), _logs(probable_shares)], 1)
+    return HiddenCalibration(*(float(w) for w in fit_logistic(features, hidden, penalty=0.1)))
 
 
 def check_complete(complete: str) -> Complete:
@@ -146,23 +143,23 @@ def decide_completion(
         min_probability: in place of the settings' threshold for regions.
         min_height_px: least height of a visible part.
     """
+    if complete != "auto":
+        rated = [with_hidden_probability(body, calibration.body) for body in bodies]
+        return [body.without_completion() for body in rated] if complete == "never" else rated
     least = settings.min_region_probability if min_probability is None else min_probability
     decided = []
     for body in bodies:
-        if complete == "auto":
-            others = _visible_of_others(body, bodies)
-            likely = with_hidden_probability(
-                without_unlikely_regions(body, others, calibration.regions, least), calibration.body
-            )
-            is_low = bool(body.area_px) and body.box_xyxy[3] - body.box_xyxy[1] < min_height_px
-            if is_low or likely.hidden_probability < settings.min_probability or not likely.hidden_fraction:
-                found = body.hidden_fraction >= _NOTED_SHARE
-                reason = ("low" if is_low else "unlikely") if found else None
-                likely = replace(likely.without_completion(), left_alone=reason)
-            decided.append(likely)
-        else:
-            body = with_hidden_probability(body, calibration.body)
-            decided.append(body.without_completion() if complete == "never" else body)
+        likely = body
+        if body.hidden_fraction:
+            regions = find_regions(body, _visible_of_others(body, bodies))
+            likely = keep_likely_regions(body, regions, calibration.regions, least)
+        likely = with_hidden_probability(likely, calibration.body)
+        is_low = bool(body.area_px) and body.box_xyxy[3] - body.box_xyxy[1] < min_height_px
+        if is_low or likely.hidden_probability < settings.min_probability or not likely.hidden_fraction:
+            noted = body.hidden_fraction >= _NOTED_SHARE
+            reason = ("low" if is_low else "unlikely") if noted else None
+            likely = replace(likely.without_completion(), left_alone=reason)
+        decided.append(likely)
     return decided
 
 
