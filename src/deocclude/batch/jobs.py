@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from deocclude.batch.plan import STREAM, Job, names_of
@@ -230,30 +231,19 @@ def _recover(job: Job, pipe: Deoccluder, seed: int) -> Result:
     photo, icc_profile = load_photo(sys.stdin.buffer.read() if job.source == STREAM else job.source)
     masks = _load_masks(job, photo.shape[:2])
     reading = time.perf_counter() - started
-    if job.finding:
-        find = job.finding
-        result = pipe(
-            photo,
+    recover = partial(
+        pipe, photo, complete=job.complete, uncrop=job.uncrop, min_hidden_probability=job.min_hidden_probability,
+        seed=seed,
+    )  # fmt: skip
+    if find := job.finding:
+        result = recover(
             segmenter=find.segmenter_for(job.source, job.relative),
             person=find.person,
             min_score=find.min_score,
             min_height_px=find.min_height_px,
-            complete=job.complete,
-            uncrop=job.uncrop,
-            min_hidden_probability=job.min_hidden_probability,
-            seed=seed,
         )
     else:
-        boxes = list(job.boxes_xyxy)
-        result = pipe(
-            photo,
-            masks=masks or None,
-            boxes_xyxy=boxes or None,
-            complete=job.complete,
-            uncrop=job.uncrop,
-            min_hidden_probability=job.min_hidden_probability,
-            seed=seed,
-        )
+        result = recover(masks=masks or None, boxes_xyxy=list(job.boxes_xyxy) or None)
     timings = {name: s + (reading if name in ("load", "total") else 0.0) for name, s in result.timings.items()}
     return replace(result, icc_profile=icc_profile, timings=timings)
 
