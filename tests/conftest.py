@@ -102,7 +102,7 @@ def weights_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def finding_weights_dir(weights_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same with a people detector: who is red in the photo's red channel, a box of 6 x 10 cells around it."""
+    """The same with a people detector: red pixels are people, each with a box of 6 x 10 cells."""
     folder = tmp_path_factory.mktemp("finding") / "weights"
     shutil.copytree(weights_dir, folder)
     content = _tiny_people_detector().SerializeToString()

@@ -1,4 +1,4 @@
-"""Imports run one way: every room of the package may import rooms below it, and the run time never imports torch."""
+"""Imports run one way: every subpackage may import those below it, and inference never imports torch."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def arrows() -> set[tuple[str, str]]:
     return {(a, b) for a, b in found if a not in FACE and b not in FACE}
 
 
-def test_every_room_has_its_place() -> None:
+def test_every_package_is_in_the_layer_list() -> None:
     assert {room_of(name) for name in modules()} - FACE == set(ROOMS)
 
 
@@ -70,18 +70,18 @@ def test_six_files_in_the_root() -> None:
     ]  # fmt: skip
 
 
-def test_no_arrow_upward() -> None:
+def test_no_package_imports_a_higher_layer() -> None:
     assert not {(a, b) for a, b in arrows() - LATE if ROOMS.index(room_of(a)) < ROOMS.index(room_of(b))}
 
 
-def test_the_late_arrow_is_late() -> None:
+def test_late_import_is_not_at_module_level() -> None:
     (importing,) = {name for name, _ in LATE}
     top = ast.parse(modules()[importing].read_text()).body
     at_the_top = {node.module for node in top if isinstance(node, ast.ImportFrom)}
     assert not at_the_top & {f"deocclude.{other}" for _, other in LATE}
 
 
-def test_no_circle_among_modules() -> None:
+def test_no_circular_imports() -> None:
     after: dict[str, set[str]] = {}
     for a, b in arrows() - LATE:
         after.setdefault(a, set()).add(b)

@@ -24,7 +24,7 @@ def result(pipe, person):
     return pipe(person.photo, masks=[person.visible])
 
 
-def test_what_is_always_true(result, person):
+def test_result_satisfies_invariants(result, person):
     (one,) = result.people
     size_hw = person.photo.shape[:2]
     for name, dtype in [
@@ -46,7 +46,7 @@ def test_what_is_always_true(result, person):
     assert one.box_xyxy == mask_to_box_xyxy(one.amodal_mask)
 
 
-def test_the_gap_is_closed_with_the_shirts_colour(result, person):
+def test_hidden_gap_is_filled_with_the_shirt_colour(result, person):
     (one,) = result.people
     gap = box_to_mask((275, 233, 365, 247), person.photo.shape[:2])
     assert one.invisible_mask[gap].all()
@@ -56,21 +56,21 @@ def test_the_gap_is_closed_with_the_shirts_colour(result, person):
     assert 0 < one.hidden_fraction < 0.7
 
 
-def test_the_result_says_where_and_how_long(result):
+def test_result_reports_device_model_and_timings(result):
     assert result.device == "cpu"
     assert result.model == "base"
     assert set(result.timings) == {"load", "find", "complete", "recover", "total"}
     assert 0 < result.timings["complete"] < result.timings["total"]
 
 
-def test_masks_come_first_then_boxes(pipe, person):
+def test_mask_prompts_come_before_box_prompts(pipe, person):
     result = pipe(person.photo, masks=[person.visible, person.amodal], boxes_xyxy=[(10, 20, 90, 220)])
     assert [one.id for one in result.people] == [1, 2, 3]
     x0, y0, x1, y1 = result.people[2].box_xyxy
     assert x0 <= 10 and y0 <= 20 and x1 >= 90 and y1 >= 220 and x1 < 200
 
 
-def test_people_share_no_visible_pixel(pipe, person):
+def test_visible_masks_are_disjoint(pipe, person):
     left, right = (box_to_mask(box, person.photo.shape[:2]) for box in ((100, 60, 200, 300), (180, 200, 280, 420)))
     result = pipe(person.photo, masks=[left, right])
     seen = [one.visible_mask for one in result.people]
@@ -81,7 +81,7 @@ def test_people_share_no_visible_pixel(pipe, person):
     assert result.people[0].hidden_fraction > 0.05
 
 
-def test_the_order_is_of_all_whoever_is_chosen_and_completed(pipe, person):
+def test_occlusion_order_covers_all_people_whatever_is_chosen(pipe, person):
     left, right = (box_to_mask(box, person.photo.shape[:2]) for box in ((100, 60, 200, 300), (180, 200, 280, 420)))
     (pair,) = pipe(person.photo, masks=[left, right]).order
     never = pipe(person.photo, masks=[left, right], complete="never")
@@ -92,7 +92,7 @@ def test_the_order_is_of_all_whoever_is_chosen_and_completed(pipe, person):
     assert [one.id for one in chosen.back_to_front] == [1] and chosen.to_coco()["occlusions"] == []
 
 
-def test_people_found_share_no_pixel_however_alike(pipe, person):
+def test_near_duplicate_detections_get_disjoint_masks(pipe, person):
     columns = np.flatnonzero(person.amodal.any(0))
     width = len(columns)
     left, right = person.amodal.copy(), person.amodal.copy()
@@ -102,7 +102,7 @@ def test_people_found_share_no_pixel_however_alike(pipe, person):
     assert len(people) == 1 or not (people[0].visible_mask & people[1].visible_mask).any()
 
 
-def test_of_whom_nothing_is_seen_is_nobody_unless_pointed_at(pipe, person):
+def test_fully_occluded_detection_is_dropped_but_not_a_prompt(pipe, person):
     def unseen(photo, mask, crowded):
         body = pipe._complete(photo, mask)
         return replace(body, visible=np.zeros_like(body.visible), score=0.0)
@@ -112,7 +112,7 @@ def test_of_whom_nothing_is_seen_is_nobody_unless_pointed_at(pipe, person):
     assert len(blind(person.photo, masks=[person.visible]).people) == 1
 
 
-def test_the_least_score_is_of_what_is_reported(pipe, person):
+def test_min_score_applies_to_the_reported_score(pipe, person):
     (one,) = pipe(person.photo, segmenter=lambda image: [(person.visible, 0.8)]).people
     assert one.score < 0.8
     for least, count in ((one.score - 0.001, 1), (one.score + 0.001, 0)):
@@ -120,7 +120,7 @@ def test_the_least_score_is_of_what_is_reported(pipe, person):
         assert len(found.people) == count
 
 
-def test_a_body_that_loses_pixels_is_no_source_there(pipe, person):
+def test_removed_visible_pixels_are_not_a_source(pipe, person):
     body = pipe._complete(person.photo, person.visible)
     less = body.visible.copy()
     less[: less.shape[0] // 2] = False
@@ -134,7 +134,7 @@ def test_a_body_that_loses_pixels_is_no_source_there(pipe, person):
     assert body.with_visible(body.visible) is body
 
 
-def test_a_segmenter_finds_people_left_to_right(pipe, person, weights_dir):
+def test_segmenter_people_are_ordered_left_to_right(pipe, person, weights_dir):
     size_hw = person.photo.shape[:2]
     left, right, tiny = (box_to_mask(box, size_hw) for box in ((20, 60, 90, 300), (400, 60, 500, 300), (5, 5, 15, 12)))
     seen = []
@@ -182,7 +182,7 @@ def with_detector(pipe: Deoccluder, *found: Detection, unsure: bool = False) -> 
 RIGHT, LEFT = Detection((400, 60, 500, 300), 0.9), Detection((20.4, 60, 90, 300), 0.5)
 
 
-def test_the_detector_finds_people_left_to_right(pipe, person):
+def test_detected_people_are_ordered_left_to_right(pipe, person):
     own, boxes = with_detector(pipe, RIGHT, LEFT, Detection((22, 64, 92, 300), 0.4))
     result = own(person.photo, min_height_px=20)
     assert boxes.asked == [((480, 640, 3), 0.1, 20)]
@@ -198,7 +198,7 @@ def test_the_detector_finds_people_left_to_right(pipe, person):
         own(person.photo, person="3")
 
 
-def test_from_the_photo_alone(finding_weights_dir, person):
+def test_photo_without_prompt_uses_the_detector(finding_weights_dir, person):
     finding = load("base", device="cpu", weights_dir=finding_weights_dir, threads=1)
     assert finding.finds_people
     people = finding(person.photo).people
@@ -208,14 +208,14 @@ def test_from_the_photo_alone(finding_weights_dir, person):
     assert finding(grey).people == () and np.array_equal(finding(grey).content, grey)
 
 
-def test_whom_the_mask_network_does_not_see_is_nobody(pipe, person):
+def test_detection_rejected_by_the_mask_network_is_dropped(pipe, person):
     doubting, _ = with_detector(pipe, RIGHT, LEFT, unsure=True)
     assert doubting(person.photo).people == ()
     assert len(doubting(person.photo, masks=[person.visible]).people) == 1, "a user's prompt is never dropped"
     assert len(doubting(person.photo, segmenter=lambda image: [person.visible]).people) == 1
 
 
-def test_whoever_vanishes_is_an_error_only_for_who_points_there(pipe, person):
+def test_vanishing_person_is_an_error_only_for_prompts(pipe, person):
     def vanish(photo, mask, crowded):
         raise NoPersonError("the person is smaller than a pixel of the photo")
 
@@ -226,7 +226,7 @@ def test_whoever_vanishes_is_an_error_only_for_who_points_there(pipe, person):
         vanishing(person.photo, masks=[person.visible])
 
 
-def test_a_find_needs_the_score_of_both_networks_together(pipe, person):
+def test_detection_score_is_the_product_of_both_networks(pipe, person):
     seen = pipe(person.photo, boxes_xyxy=[RIGHT.box_xyxy]).people[0].score
     own, boxes = with_detector(pipe, RIGHT)
     boxes.min_score = 0.9 * seen - 0.01
@@ -235,7 +235,7 @@ def test_a_find_needs_the_score_of_both_networks_together(pipe, person):
     assert own(person.photo).people == ()
 
 
-def test_two_boxes_around_one_body_are_one_person_but_two_masks_of_a_segmenter_are_two(pipe, person):
+def test_duplicate_boxes_are_merged_but_segmenter_masks_are_kept(pipe, person):
     """Of their visible masks 60 % are shared, of the bodies behind them 74 %."""
     boxes = [(100.0, 60.0, 160.0, 260.0), (115.0, 60.0, 175.0, 260.0)]
     finding, _ = with_detector(pipe, Detection(boxes[0], 0.8), Detection(boxes[1], 0.9))
@@ -271,7 +271,7 @@ class OneMaskForTwo:
         (0.8, 180.0, 1),  # nor who fills the box: it is of both
     ],
 )
-def test_two_people_in_the_mask_of_one_are_told_apart(pipe, person, rest_score, right, people):
+def test_merged_detection_is_split_into_two_people(pipe, person, rest_score, right, people):
     one, other, asked = (100.0, 60.0, 140.0, 260.0), (140.0, 60.0, 220.0, 260.0), (100.0, 60.0, right, 260.0)
     first, second, box = (box_to_mask(edges, person.photo.shape[:2]) for edges in (one, other, asked))
     complete = OneMaskForTwo(pipe._complete, box, first, first | second, rest_score)
@@ -287,7 +287,7 @@ def test_two_people_in_the_mask_of_one_are_told_apart(pipe, person, rest_score, 
         assert seen == [pytest.approx((*one[:2], *other[2:]), abs=3)]
 
 
-def test_stage_1_is_told_whose_box_overlaps_with_another(pipe, person):
+def test_stage_1_receives_the_crowded_flag_of_overlapping_boxes(pipe, person):
     boxes = [(100.0, 60.0, 160.0, 260.0), (140.0, 60.0, 200.0, 260.0), (300.0, 60.0, 360.0, 260.0)]
     nothing = np.zeros(person.photo.shape[:2], bool)
     complete = OneMaskForTwo(pipe._complete, nothing, nothing, nothing, 0.0)
@@ -299,7 +299,7 @@ def test_stage_1_is_told_whose_box_overlaps_with_another(pipe, person):
     assert complete.crowded == [False] * 3
 
 
-def test_nobody_found_is_no_error(pipe, person):
+def test_no_person_found_is_not_an_error(pipe, person):
     result = pipe(person.photo, segmenter=lambda image: [])
     assert result.people == () and np.array_equal(result.content, person.photo)
     assert result.to_coco()["annotations"] == []
@@ -315,7 +315,7 @@ def test_bool_and_uint8_masks_are_the_same_prompt(pipe, person, result):
         assert np.array_equal(again.amodal_prob, result.people[0].amodal_prob)
 
 
-def test_same_input_same_output_from_any_source_and_thread(pipe, person, result, tmp_path):
+def test_output_is_equal_for_any_source_and_thread(pipe, person, result, tmp_path):
     path = tmp_path / "photo.png"
     Image.fromarray(person.photo).save(path)
     sources = [path, path.read_bytes(), Image.open(path), person.photo]
@@ -356,7 +356,7 @@ def test_a_person_of_one_pixel(pipe, person):
     assert pipe(person.photo, masks=[mask]).people[0].amodal_mask[100, 200]
 
 
-def test_without_a_prompt_it_says_what_to_pass(pipe, person):
+def test_missing_prompt_error_names_the_options(pipe, person):
     with pytest.raises(UsageError, match="model base cannot find people: pass masks, boxes_xyxy or a segm") as caught:
         pipe(person.photo)
     assert caught.value.exit_code == 2
@@ -403,7 +403,7 @@ def test_bad_boxes(pipe, person, box, words):
         pipe(person.photo, boxes_xyxy=[box])
 
 
-def test_a_single_prompt_without_its_list(pipe, person):
+def test_prompt_outside_a_list_is_rejected(pipe, person):
     with pytest.raises(InputError, match="masks must be a list"):
         pipe(person.photo, masks=person.visible)
     with pytest.raises(InputError, match="boxes_xyxy must be a list"):
@@ -414,12 +414,12 @@ def test_a_single_prompt_without_its_list(pipe, person):
         pipe(person.photo, boxes_xyxy=5)
 
 
-def test_prompts_may_come_one_by_one(pipe, person):
+def test_prompts_may_be_iterators(pipe, person):
     boxes = [(265, 60, 375, 230), (0, 0, 50, 60)]
     assert len(pipe(person.photo, masks=iter([person.visible]), boxes_xyxy=iter(boxes)).people) == 3
 
 
-def test_boxes_may_be_arrays_and_a_hair_outside(pipe, person):
+def test_box_array_slightly_outside_the_image_is_accepted(pipe, person):
     boxes = np.array([[-0.4, 0.0, 100.2, 480.7]], np.float32)
     assert len(pipe(person.photo, boxes_xyxy=boxes).people) == 1
 
@@ -435,7 +435,7 @@ def test_recover_with_known_masks(pipe, person):
         pipe.recover(person.photo, ~MASK, person.amodal)
 
 
-def test_load_reports_what_is_wrong(weights_dir, tmp_path, monkeypatch):
+def test_load_rejects_unknown_model_weights_and_device(weights_dir, tmp_path, monkeypatch):
     with pytest.raises(UsageError, match="no model 'x'"):
         load("x", weights_dir=weights_dir)
     with pytest.raises(WeightsError):
@@ -452,7 +452,7 @@ def test_without_averaging(weights_dir, person, result):
     assert not np.array_equal(plain.people[0].amodal_prob, result.people[0].amodal_prob)
 
 
-def test_mirroring_alone_changes_nothing_for_a_network_without_a_side(weights_dir, tmp_path, person):
+def test_mirroring_changes_nothing_for_a_symmetric_network(weights_dir, tmp_path, person):
     folder = tmp_path / "weights"
     shutil.copytree(weights_dir, folder)
     manifest = json.loads((folder / "manifest.json").read_text())
@@ -471,7 +471,7 @@ def test_run_is_load_and_one_call(weights_dir, person, result, monkeypatch):
     assert np.array_equal(once.content, result.content)
 
 
-def test_recovering_alone_paints_as_a_whole_run_does(pipe, person, result):
+def test_recover_matches_the_full_pipeline(pipe, person, result):
     """The same masks give the same pixels, soft edge and all, at the rim of the hidden box too."""
     (one,) = result.people
     alone = pipe.recover(person.photo, one.visible_mask, one.amodal_mask)
@@ -496,12 +496,12 @@ def test_recovering_alone_paints_as_a_whole_run_does(pipe, person, result):
         ({"boxes_xyxy": [(0, 0, 9, 9)], "min_score": 0.5}, "give them or masks and boxes, not both"),
     ],
 )
-def test_options_of_finding_are_checked(pipe, options, message):
+def test_detection_options_are_validated(pipe, options, message):
     with pytest.raises(UsageError, match=message):
         pipe(np.zeros((32, 32, 3), np.uint8), **options)
 
 
-def test_what_load_cannot_use_is_named(weights_dir):
+def test_load_error_names_the_invalid_option(weights_dir):
     for options, message in (
         ({"model": ["base"]}, "a model is given by its name, got list"),
         ({"segmenter": 5}, "a segmenter is a function of an image, got int"),

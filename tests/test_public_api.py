@@ -70,5 +70,5 @@ def test_errors_carry_their_exit_code(name, exit_code):
     assert issubclass(error, deocclude.DeoccludeError)
 
 
-def test_a_missing_extra_ends_with_the_line_to_run():
+def test_missing_extra_message_ends_with_the_install_command():
     assert str(deocclude.MissingExtraError("training", "train")).endswith('pip install "deocclude[train]"')

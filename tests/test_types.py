@@ -28,7 +28,7 @@ def result(photo) -> Result:
     return Result(photo, (make_person(photo), make_person(photo, 2, left=18)), {"total": 0.5}, "cpu", "base")
 
 
-def test_the_json_goes_by_the_name_of_its_format_too():
+def test_coco_is_an_alias_of_the_json_kind():
     assert read_kinds(["coco", "rgba", "json"]) == ["json", "rgba"]
     with pytest.raises(UsageError, match=r"cannot save 'depth': choose from content, .*, coco"):
         read_kinds(["content", "depth"])
@@ -41,7 +41,7 @@ def test_names_are_the_twelve_groups_in_order():
     assert PARSING_NAMES[11] == "carried"
 
 
-def test_arrays_have_the_photos_size_and_the_right_pixels(photo):
+def test_person_arrays_have_the_photos_size_and_values(photo):
     person = make_person(photo)
     expected = np.zeros((20, 30), bool)
     expected[2:14, 4:10] = True
@@ -66,7 +66,7 @@ def test_content_changes_invisible_pixels_only(photo):
     assert (person.content[9:12, 5:9] == 100).all()
 
 
-def test_cut_out_shows_photo_where_seen_and_recovered_where_not(photo):
+def test_rgba_shows_photo_and_recovered_pixels(photo):
     rgba = make_person(photo).rgba
     assert np.array_equal(rgba[4:7, 5:9, :3], photo[4:7, 5:9])
     assert (rgba[9:13, 5:9] == (100, 100, 100, 255)).all()
@@ -88,7 +88,7 @@ def test_a_person_is_frozen(photo):
         person.amodal_part[:] = False
 
 
-def test_contradictions_are_refused(photo):
+def test_inconsistent_person_fields_are_rejected(photo):
     person = make_person(photo)
     for change, words in [
         ({"visible_part": ~person.visible_part}, "subset"),
@@ -115,7 +115,7 @@ def crossing(photo: np.ndarray) -> Result:
     return Result(photo, (behind, front), {"total": 0.5}, "cpu", "base")
 
 
-def test_the_order_tells_who_hides_whom(photo, result):
+def test_result_order_lists_occlusions(photo, result):
     (pair,) = crossing(photo).order
     assert (pair.front, pair.behind, pair.area_px) == (2, 1, 12)
     assert [person.id for person in crossing(photo).back_to_front] == [1, 2]
@@ -131,13 +131,13 @@ def test_content_composes_people_back_to_front(photo):
     assert (result.people[0].content[4:7, 8:9] == 50).all()  # alone, behind the other one too
 
 
-def test_coco_holds_depth_and_who_hides_whom(photo):
+def test_coco_contains_depth_and_occlusions(photo):
     coco = crossing(photo).to_coco()
     assert coco["occlusions"] == [{"front": 2, "behind": 1, "area_px": 12}]
     assert [annotation["depth"] for annotation in coco["annotations"]] == [0, 1]
 
 
-def test_pycocotools_opens_what_to_coco_gives(photo, tmp_path, capsys):
+def test_pycocotools_reads_the_to_coco_output(photo, tmp_path, capsys):
     result = crossing(photo)
     file = tmp_path / "photo.deoccluded.json"
     file.write_text(json.dumps(result.to_coco("photo.png")))
@@ -171,7 +171,7 @@ def test_timings_cannot_be_changed(result):
         result.timings["total"] = 0
 
 
-def test_results_travel_between_processes(result):
+def test_result_pickle_round_trip(result):
     copy = pickle.loads(pickle.dumps(result))
     assert np.array_equal(copy.content, result.content) and copy.timings == result.timings
     assert np.array_equal(copy.people[0].rgba, result.people[0].rgba)
@@ -200,7 +200,7 @@ def test_coco_masks_decode_to_the_masks(result):
     assert json.loads(json.dumps(coco)) == coco
 
 
-def test_save_writes_what_was_asked_for(result, tmp_path):
+def test_save_writes_the_requested_kinds(result, tmp_path):
     paths = result.save(tmp_path / "out", what=SAVE_KINDS, stem="a")
     assert {path.name for path in paths} == {
         "a.deoccluded.png",
@@ -238,7 +238,7 @@ def test_layers_are_the_background_and_each_person_by_depth(photo, tmp_path):
     assert np.array_equal(merged, crossing(photo).content)
 
 
-def test_save_refuses_what_it_does_not_know(result, tmp_path):
+def test_save_rejects_unknown_kinds(result, tmp_path):
     with pytest.raises(UsageError, match=r"'depth'.*choose from content, rgba"):
         result.save(tmp_path / "out", what=("content", "depth"))
     assert not (tmp_path / "out").exists()

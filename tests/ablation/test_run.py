@@ -1,4 +1,4 @@
-"""`deocclude ablate`, on drawn people and networks of a few channels: the list is checked, done, and told."""
+"""`deocclude ablate`, on drawn people and networks of a few channels: the list is validated, run, and reported."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def done(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], list[str]]:
-    """The whole list, done once: its folder, its table, and what was told."""
+    """The whole list, done once: its folder, its table, and what was reported."""
     out, told = tmp_path_factory.mktemp("out") / "runs", []
     table = run(Ablation.read(folder / "list.yaml"), out, tell=told.append)
     return out, table, told
@@ -91,14 +91,14 @@ def test_every_row_is_trained_and_measured(done) -> None:
     assert "3/5 unet: 2 steps" in told
 
 
-def test_figures_are_those_of_eval(done) -> None:
+def test_row_metrics_equal_the_eval_summary(done) -> None:
     out, table, _ = done
     summary = json.loads((out / "unet" / "eval.json").read_text())
     assert table["rows"][2]["masks"]["box"] == summary["masks"]["box"]["deocclude"]
     assert summary["set"]["name"] == "drawn" and summary["set"]["records"] == 3
 
 
-def test_a_switch_of_inference_shares_the_training(done) -> None:
+def test_inference_only_variant_reuses_trained_weights(done) -> None:
     out, table, _ = done
     assert not (out / "no-tight-crop" / "best.safetensors").exists()
     ours, wide = table["rows"][:2]
@@ -106,7 +106,7 @@ def test_a_switch_of_inference_shares_the_training(done) -> None:
     assert ours["masks"] != wide["masks"]
 
 
-def test_what_is_done_is_skipped(done, folder: Path) -> None:
+def test_finished_row_is_skipped(done, folder: Path) -> None:
     out, table, _ = done
     before = (out / "unet" / "best.safetensors").stat().st_mtime_ns
     told: list[str] = []
@@ -115,14 +115,14 @@ def test_what_is_done_is_skipped(done, folder: Path) -> None:
     assert (out / "unet" / "best.safetensors").stat().st_mtime_ns == before and again == table
 
 
-def test_another_config_in_the_same_folder_is_refused(done, folder: Path) -> None:
+def test_changed_config_in_a_used_output_folder_is_rejected(done, folder: Path) -> None:
     out, *_ = done
     longer = Ablation.read(folder / "list.yaml", ["mask.schedule.steps=3"])
     with pytest.raises(UsageError, match=f"{out / 'unet'} was trained with another config: retrain"):
         run(longer, out, only=["unet"])
 
 
-def test_an_interruption_keeps_what_is_done(folder: Path, tmp_path: Path, monkeypatch) -> None:
+def test_interrupted_run_keeps_finished_work_and_resumes(folder: Path, tmp_path: Path, monkeypatch) -> None:
     listed = Ablation.read(folder / "list.yaml")
     measure = run_module._measure
 
@@ -143,7 +143,7 @@ def test_an_interruption_keeps_what_is_done(folder: Path, tmp_path: Path, monkey
     assert (tmp_path / "unet" / "best.safetensors").stat().st_mtime_ns == trained, "it was trained already"
 
 
-def test_a_row_that_fails_is_told_and_the_others_go_on(folder: Path, tmp_path: Path, monkeypatch) -> None:
+def test_failed_row_is_reported_and_other_rows_continue(folder: Path, tmp_path: Path, monkeypatch) -> None:
     train = run_module._train
 
     def diverging(row, *rest, **options):
@@ -161,7 +161,7 @@ def test_a_row_that_fails_is_told_and_the_others_go_on(folder: Path, tmp_path: P
     assert result.exit_code == 0 and "failed" not in result.stdout
 
 
-def test_a_row_that_its_stage_refuses_is_no_run_and_can_be_corrected(folder: Path, tmp_path: Path, monkeypatch) -> None:
+def test_row_with_invalid_stage_config_can_be_corrected_and_rerun(folder: Path, tmp_path: Path, monkeypatch) -> None:
     losses = {"mask.losses": {"amodal_ce": 1.0, "perceptual": 0.1}}  # of no features: known when the stage is built
     listed = {"config": str(folder / "base.yaml"), "data": str(folder / "set")}
     path = tmp_path / "list.yaml"
@@ -185,7 +185,7 @@ def out_of_memory(*_: object, **__: object) -> None:
     raise RuntimeError("out of memory\nbacktrace")
 
 
-def test_rows_are_measured_anew_on_a_set_that_was_built_anew(folder: Path, tmp_path: Path) -> None:
+def test_rebuilt_eval_set_triggers_evaluation_but_no_training(folder: Path, tmp_path: Path) -> None:
     def build(*people: str) -> None:
         samples = [draw_person(name, "object", 20) for name in people]
         write_eval_set(tmp_path / "set", samples, name="drawn", seed=3, source="code", overwrite=True)
@@ -216,7 +216,7 @@ def test_rows_are_measured_anew_on_a_set_that_was_built_anew(folder: Path, tmp_p
         ({"mask": {}, "content": {}, "single": {}}, "no rows: name some under mask, content, single"),
     ],
 )
-def test_a_wrong_list_is_refused_before_anything_runs(folder: Path, tmp_path: Path, changes, message: str) -> None:
+def test_invalid_ablation_list_is_rejected_before_any_run(folder: Path, tmp_path: Path, changes, message: str) -> None:
     listed = {"config": str(folder / "base.yaml"), "data": str(folder / "set"), **ROWS} | changes
     path = tmp_path / "list.yaml"
     path.write_text(yaml.safe_dump(listed, sort_keys=False))
@@ -225,7 +225,7 @@ def test_a_wrong_list_is_refused_before_anything_runs(folder: Path, tmp_path: Pa
     assert str(caught.value).startswith(f"{path}: {message}")
 
 
-def test_wrong_names_and_places_are_one_line(folder: Path, tmp_path: Path) -> None:
+def test_unknown_row_and_missing_eval_set_give_one_line_errors(folder: Path, tmp_path: Path) -> None:
     for options, code, message in (
         (["--only", "unnet"], 2, "error: --only unnet: "),
         (["--data", tmp_path / "nowhere"], 1, "error: no evaluation set: looked for"),
@@ -235,7 +235,7 @@ def test_wrong_names_and_places_are_one_line(folder: Path, tmp_path: Path) -> No
         assert result.stderr.count("\n") == 1
 
 
-def test_stage_2_is_not_trained_for_a_set_that_cannot_measure_it(folder: Path, tmp_path: Path) -> None:
+def test_set_without_unoccluded_truth_is_rejected_for_stage_2_rows(folder: Path, tmp_path: Path) -> None:
     untold = replace(draw_person("ann", "unknown", 20), truth=None)
     write_eval_set(tmp_path / "set", [untold], name="annotated", seed=3, source="code")
     result = ablate("-c", folder / "list.yaml", "-o", tmp_path / "out", "--data", tmp_path / "set")
@@ -244,7 +244,7 @@ def test_stage_2_is_not_trained_for_a_set_that_cannot_measure_it(folder: Path, t
     assert result.stderr == untold_line and not (tmp_path / "out" / "ablation.md").exists()
 
 
-def test_what_ships_is_one_budget_for_all_rows() -> None:
+def test_shipped_ablation_rows_share_schedule_preset_and_seed() -> None:
     listed = Ablation.read(CONFIGS / "ablations.yaml")
     for stage in STAGES:
         rows = [row for row in listed.rows if row.stage == stage]

@@ -19,7 +19,7 @@ def row(name: str, stage: str, **more: object) -> dict[str, object]:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """eval.json of one who knows all, of one whose bodies are 6 px too wide, and of one who paints black."""
+    """eval.json of a perfect predictor, of one with masks 6 px too wide, and of one that paints black."""
     folder, found = tmp_path_factory.mktemp("rows"), {}
     drawn = write_drawn_set(folder / "drawn")
     for name, oracle in (("exact", Oracle(drawn)), ("wide", Oracle(drawn, grow=6)), ("black", Oracle(drawn, colour=0))):
@@ -58,7 +58,7 @@ def test_each_stage_is_compared_with_its_first_row(files: dict[str, Path]) -> No
     assert set(table["no_network"]["content"]) == {"inpainting from the body", "mean colour of the body"}
 
 
-def test_markdown_tells_failed_and_missing_rows(files: dict[str, Path]) -> None:
+def test_markdown_lists_failed_and_missing_rows(files: dict[str, Path]) -> None:
     rows = [(row("ours", "mask", seconds=None), files["exact"]), (row("wide", "mask"), files["wide"])]
     table = summarise_rows([*rows, (row("nan", "mask", error="the loss is nan"), files["wide"])])
     text = to_markdown(table | {"missing": ["late", "later"]})
@@ -73,7 +73,7 @@ def test_markdown_tells_failed_and_missing_rows(files: dict[str, Path]) -> None:
     assert "Recovered appearance" not in text
 
 
-def test_nothing_done_is_no_table() -> None:
+def test_table_without_finished_rows_is_empty() -> None:
     table = summarise_rows([])
     assert table["rows"] == [] and table["set"] is None
     assert to_markdown(table | {"missing": ["ours"]}).startswith("# Ablations and baselines\n\n## Protocol")

@@ -54,7 +54,7 @@ def make_files(root: Path, *names: str) -> Path:
         ("cut.png", ["rgba", "json"], ["cut.png", "cut.deoccluded.json"]),
     ],
 )
-def test_names_of_outputs(output: str | None, kinds: list[str], expected: list[str]) -> None:
+def test_output_file_names(output: str | None, kinds: list[str], expected: list[str]) -> None:
     (job,) = plan_jobs(["in/photo.jpg"], output=output, boxes_xyxy=[(0, 0, 1, 1)], kinds=kinds)
     assert outputs(job) == expected
 
@@ -81,7 +81,7 @@ def test_every_person_gets_a_file() -> None:
         ({"inputs": ["a.jpg", "b.jpg"], "boxes_xyxy": [], "masks": ["m.png"], "output": "y.png"}, "y.png"),
     ],
 )
-def test_what_does_not_fit_together_is_refused_by_name(changes: dict, word: str) -> None:
+def test_conflicting_options_are_rejected_by_name(changes: dict, word: str) -> None:
     arguments = {"inputs": ["a.jpg"], "boxes_xyxy": [(0, 0, 1, 1)], "kinds": ["content"]} | changes
     with pytest.raises(UsageError, match=word):
         plan_jobs(arguments.pop("inputs"), **arguments)
@@ -108,7 +108,7 @@ def test_folders_are_mirrored_and_masks_matched_by_name(tmp_path: Path) -> None:
     ]
 
 
-def test_folders_inside_are_left_alone_without_recursive(tmp_path: Path) -> None:
+def test_subfolders_are_ignored_without_recursive(tmp_path: Path) -> None:
     make_files(tmp_path, "in/sub/a.jpg", "masks/a.png")
     with pytest.raises(UsageError, match="--recursive"):
         plan_jobs([str(tmp_path / "in")], masks=[str(tmp_path / "masks")])
@@ -143,7 +143,7 @@ def test_people_of_a_coco_file_are_numbered_from_the_left(photo: Path, listed: C
     assert all(Path(name).is_file() for name in report.outputs) and job.done_paths
 
 
-def test_of_the_people_found_some_can_be_chosen(photo: Path, listed: CocoFile, pipe) -> None:
+def test_detected_people_can_be_selected(photo: Path, listed: CocoFile, pipe) -> None:
     for finding, left, number in (
         (Finding(listed, person="2"), False, 2),
         (Finding(listed, min_score=0.5), True, 1),
@@ -156,7 +156,7 @@ def test_of_the_people_found_some_can_be_chosen(photo: Path, listed: CocoFile, p
         assert report.outputs == (str(photo.with_name(f"photo.person{number}.rgba.png")),) and jobs[0].done_paths
 
 
-def test_of_people_found_nobodys_file_may_be_missing(photo: Path, listed: CocoFile, pipe) -> None:
+def test_missing_person_file_triggers_a_rerun(photo: Path, listed: CocoFile, pipe) -> None:
     def status(person: str = "all") -> str:
         (job,) = plan_jobs([str(photo)], finding=Finding(listed, person=person), kinds=["amodal"])
         return next(run_jobs([job], lambda: pipe)).status
@@ -168,7 +168,7 @@ def test_of_people_found_nobodys_file_may_be_missing(photo: Path, listed: CocoFi
     assert not photo.with_name("photo.person1.amodal.png").exists()
 
 
-def test_what_was_found_before_does_not_pass_for_what_is_there_now(photo: Path, listed: CocoFile, pipe) -> None:
+def test_stale_output_is_removed_when_no_person_is_found(photo: Path, listed: CocoFile, pipe) -> None:
     def run(person: str = "largest") -> None:
         finding = Finding(listed, person=person)
         jobs = plan_jobs([str(photo)], finding=finding, kinds=["rgba"], output=str(photo.with_name("one.png")))
@@ -186,7 +186,7 @@ def test_what_was_found_before_does_not_pass_for_what_is_there_now(photo: Path, 
     assert photo.with_name("one.png").read_bytes() == b"mine"
 
 
-def test_another_model_in_the_same_folder_is_another_request(tmp_path: Path) -> None:
+def test_changed_segmenter_file_changes_the_request(tmp_path: Path) -> None:
     class OfFolder:
         model = str(tmp_path)
 
@@ -210,7 +210,7 @@ def test_a_photo_without_people_is_written_as_it_is(photo: Path, listed: CocoFil
     np.testing.assert_array_equal(np.asarray(Image.open(empty.with_name("empty.deoccluded.png"))), person.photo)
 
 
-def test_a_photo_that_the_file_does_not_list_fails_alone(photo: Path, listed: CocoFile, pipe) -> None:
+def test_photo_missing_from_the_coco_file_fails_alone(photo: Path, listed: CocoFile, pipe) -> None:
     Image.open(photo).save(photo.with_name("other.png"))
     jobs = plan_jobs([str(photo), str(photo.with_name("other.png"))], finding=Finding(listed))
     first, second = run_jobs(jobs, lambda: pipe)
@@ -218,7 +218,7 @@ def test_a_photo_that_the_file_does_not_list_fails_alone(photo: Path, listed: Co
     assert "people.json: does not list other.png" in second.error
 
 
-def test_a_segmenter_looks_at_the_pixels(photo: Path, person, pipe) -> None:
+def test_segmenter_receives_the_photo_pixels(photo: Path, person, pipe) -> None:
     seen = []
 
     def segmenter(image: np.ndarray) -> list[np.ndarray]:
@@ -230,12 +230,12 @@ def test_a_segmenter_looks_at_the_pixels(photo: Path, person, pipe) -> None:
     np.testing.assert_array_equal(seen, [person.photo])
 
 
-def test_without_prompts_the_models_own_detector_finds_people(photo: Path) -> None:
+def test_job_without_prompts_uses_the_built_in_detector(photo: Path) -> None:
     (job,) = plan_jobs([str(photo)])
     assert job.finding == Finding() and job.finding.segmenter_for(str(photo), Path("photo.png")) is None
 
 
-def test_finding_and_pointing_do_not_mix(photo: Path, listed: CocoFile) -> None:
+def test_segmenter_and_box_prompts_are_mutually_exclusive(photo: Path, listed: CocoFile) -> None:
     with pytest.raises(UsageError, match="one or the other"):
         plan_jobs([str(photo)], finding=Finding(listed), boxes_xyxy=[(0, 0, 9, 9)])
     for output in ("-", "one.png"):
@@ -245,7 +245,7 @@ def test_finding_and_pointing_do_not_mix(photo: Path, listed: CocoFile) -> None:
     assert job.paths([3]) == [Path("one.png")] and job.paths([]) == []
 
 
-def test_outputs_hold_what_the_result_holds(photo: Path, person, pipe) -> None:
+def test_written_files_match_the_result(photo: Path, person, pipe) -> None:
     kinds = ["content", "rgba", "amodal", "visible", "invisible", "parsing", "overlay", "json"]
     jobs = plan_jobs([str(photo)], masks=[str(photo.with_name("mask.png"))], kinds=kinds)
     (report,) = run_jobs(jobs, lambda: pipe)
@@ -272,7 +272,7 @@ def test_outputs_hold_what_the_result_holds(photo: Path, person, pipe) -> None:
     assert coco["annotations"][0]["area"] == whole.amodal_mask.sum()
 
 
-def test_done_work_is_skipped_and_no_model_is_loaded_for_it(photo: Path, pipe) -> None:
+def test_finished_jobs_are_skipped_without_loading_a_model(photo: Path, pipe) -> None:
     jobs = plan_jobs([str(photo)], masks=[str(photo.with_name("mask.png"))], kinds=["content", "json"])
     assert [report.status for report in run_jobs(jobs, lambda: pipe)] == ["done"]
     output = photo.with_name("photo.deoccluded.png")
@@ -293,7 +293,7 @@ def test_done_work_is_skipped_and_no_model_is_loaded_for_it(photo: Path, pipe) -
     assert report.status == "failed", "a folder of that name is no picture"
 
 
-def test_a_changed_request_is_done_again(photo: Path, pipe) -> None:
+def test_changed_request_is_rerun(photo: Path, pipe) -> None:
     mask = photo.with_name("mask.png")
     kinds = ["content", "json", "amodal"]
 
@@ -323,7 +323,7 @@ def test_a_changed_request_is_done_again(photo: Path, pipe) -> None:
     assert status(complete="never") == "skipped"
 
 
-def test_who_is_to_be_found_is_part_of_the_request(photo: Path, listed: CocoFile, pipe) -> None:
+def test_person_selection_is_part_of_the_request(photo: Path, listed: CocoFile, pipe) -> None:
     def status(finding: Finding) -> str:
         return next(run_jobs(plan_jobs([str(photo)], finding=finding), lambda: pipe)).status
 
@@ -334,21 +334,21 @@ def test_who_is_to_be_found_is_part_of_the_request(photo: Path, listed: CocoFile
     assert [status(Finding(listed, person="2")), status(Finding(listed, person="2"))] == ["done", "skipped"]
 
 
-def test_a_photo_that_is_gone_is_not_done(photo: Path, pipe) -> None:
+def test_missing_photo_fails_despite_an_existing_output(photo: Path, pipe) -> None:
     boxes = [(0, 0, 9, 9)]
     assert [r.status for r in run_jobs(plan_jobs([str(photo)], boxes_xyxy=boxes), lambda: pipe)] == ["done"]
     (report,) = run_jobs(plan_jobs([str(photo.with_suffix(".jpg"))], boxes_xyxy=boxes), lambda: pipe)
     assert report.status == "failed" and "photo.jpg" in report.error
 
 
-def test_a_users_own_json_stays(photo: Path, pipe) -> None:
+def test_user_json_file_is_not_overwritten(photo: Path, pipe) -> None:
     photo.with_suffix(".json").write_text("mine")
     jobs = plan_jobs([str(photo)], boxes_xyxy=[(0, 0, 9, 9)], kinds=["content", "json"])
     assert [report.status for report in run_jobs(jobs, lambda: pipe)] == ["done"]
     assert photo.with_suffix(".json").read_text() == "mine"
 
 
-def test_a_numbered_mask_belongs_to_the_photo_of_that_name(tmp_path: Path) -> None:
+def test_numbered_mask_prefers_the_photo_with_its_exact_name(tmp_path: Path) -> None:
     names = ("a.jpg", "a_1.jpg", "masks/a.png", "masks/a_1.png", "masks/a_2.png", "masks/a_1_1.png")
     root = make_files(tmp_path, *names)
     jobs = plan_jobs([str(root)], masks=[str(root / "masks")])
@@ -356,7 +356,7 @@ def test_a_numbered_mask_belongs_to_the_photo_of_that_name(tmp_path: Path) -> No
     assert found == {"a.jpg": ["a.png", "a_2.png"], "a_1.jpg": ["a_1.png", "a_1_1.png"]}
 
 
-def test_a_network_that_fails_is_one_photos_failure(photo: Path, pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_network_error_is_reported_as_a_failed_photo(photo: Path, pipe, monkeypatch: pytest.MonkeyPatch) -> None:
     class Broken:
         def run(self, *_):
             raise RuntimeError("out of memory\nat line 7")
@@ -367,7 +367,7 @@ def test_a_network_that_fails_is_one_photos_failure(photo: Path, pipe, monkeypat
     assert report.error.endswith("a network failed on this photo: out of memory")
 
 
-def test_reading_the_photo_is_part_of_the_time(photo: Path, pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_timings_include_photo_loading(photo: Path, pipe, monkeypatch: pytest.MonkeyPatch) -> None:
     def slow(source):
         time.sleep(0.2)
         return load_photo(source)
@@ -378,7 +378,7 @@ def test_reading_the_photo_is_part_of_the_time(photo: Path, pipe, monkeypatch: p
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_a_failure_does_not_stop_the_others(tmp_path: Path, person, pipe, workers: int) -> None:
+def test_failed_photo_does_not_stop_the_batch_unless_fail_fast(tmp_path: Path, person, pipe, workers: int) -> None:
     make_files(tmp_path, "in/b.png", "masks/b.png")
     for name in ("a", "c", "d"):
         Image.fromarray(person.photo).save(tmp_path / f"in/{name}.png")
@@ -396,7 +396,7 @@ def test_a_failure_does_not_stop_the_others(tmp_path: Path, person, pipe, worker
     assert [report.status for report in stopped] == ["done", "failed"]
 
 
-def test_exit_code_of_one_photo_is_its_own(tmp_path: Path, pipe) -> None:
+def test_exit_code_of_a_single_photo_is_its_error_code(tmp_path: Path, pipe) -> None:
     jobs = plan_jobs([str(tmp_path / "gone.jpg")], boxes_xyxy=[(0, 0, 9, 9)])
     reports = list(run_jobs(jobs, lambda: pipe))
     assert "gone.jpg" in reports[0].error
@@ -404,7 +404,7 @@ def test_exit_code_of_one_photo_is_its_own(tmp_path: Path, pipe) -> None:
     assert exit_code([], photos=1) == 0
 
 
-def test_a_disk_that_refuses_leaves_nothing_behind(photo: Path, pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_leaves_no_partial_files(photo: Path, pipe, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs = plan_jobs([str(photo)], masks=[str(photo.with_name("mask.png"))])
     before = sorted(photo.parent.iterdir())
 
@@ -419,7 +419,7 @@ def test_a_disk_that_refuses_leaves_nothing_behind(photo: Path, pipe, monkeypatc
     assert sorted(photo.parent.iterdir()) == before
 
 
-def test_what_comes_down_a_pipe_is_never_done_before(photo: Path, pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_piped_input_is_never_skipped(photo: Path, pipe, monkeypatch: pytest.MonkeyPatch) -> None:
     output = photo.with_name("piped.png")
     (job,) = plan_jobs(["-"], boxes_xyxy=[(9, 9, 90, 90)], output=str(output))
     output.write_bytes(photo.read_bytes())
@@ -432,7 +432,7 @@ def test_what_comes_down_a_pipe_is_never_done_before(photo: Path, pipe, monkeypa
     assert report.status == "done", "and it is read once"
 
 
-def test_people_found_are_done_when_all_are_written(
+def test_job_is_done_only_when_every_persons_file_is_written(
     photo: Path, listed: CocoFile, pipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jobs = plan_jobs([str(photo)], finding=Finding(listed), kinds=["visible"])
@@ -450,7 +450,7 @@ def test_people_found_are_done_when_all_are_written(
     assert photo.with_name("photo.person2.visible.png").is_file()
 
 
-def test_files_of_people_who_are_no_more_found_go(photo: Path, listed: CocoFile, pipe) -> None:
+def test_stale_files_of_unselected_people_are_deleted(photo: Path, listed: CocoFile, pipe) -> None:
     def names(finding: Finding) -> list[str]:
         assert [r.status for r in run_jobs(plan_jobs([str(photo)], finding=finding, kinds=["rgba"]), lambda: pipe)]
         return sorted(path.name for path in photo.parent.glob("photo.person*"))
@@ -462,7 +462,7 @@ def test_files_of_people_who_are_no_more_found_go(photo: Path, listed: CocoFile,
     assert names(Finding(listed, person="1")) == left, "files without a stamp stay"
 
 
-def test_an_empty_output_is_not_done(photo: Path, pipe) -> None:
+def test_empty_output_file_is_rewritten(photo: Path, pipe) -> None:
     jobs = plan_jobs([str(photo)], boxes_xyxy=[(9, 9, 90, 90)])
     photo.with_name("photo.deoccluded.png").touch()
     assert [report.status for report in run_jobs(jobs, lambda: pipe)] == ["done"]
@@ -489,7 +489,7 @@ def test_photos_and_their_masks_may_lie_in_one_folder(tmp_path: Path) -> None:
     assert len(plan_jobs([str(apart)])) == 2, "without --mask, and so without masks, each is a photo"
 
 
-def test_photos_are_read_in_their_turn(tmp_path: Path, person, pipe) -> None:
+def test_photos_are_loaded_lazily(tmp_path: Path, person, pipe) -> None:
     for name in ("a.png", "b.png"):
         Image.fromarray(person.photo).save(tmp_path / name)
     jobs = plan_jobs([str(tmp_path)], output=str(tmp_path / "out"), finding=Finding(lambda image: []))
@@ -499,7 +499,7 @@ def test_photos_are_read_in_their_turn(tmp_path: Path, person, pipe) -> None:
     assert next(reports).status == "failed"
 
 
-def test_nobody_found_for_a_folder_that_is_not_there(photo: Path, pipe) -> None:
+def test_output_folder_is_not_created_when_no_person_is_found(photo: Path, pipe) -> None:
     out = photo.parent / "new"
     jobs = plan_jobs([str(photo)], output=str(out), finding=Finding(lambda image: []), kinds=["rgba"])
     assert [report.status for report in run_jobs(jobs, lambda: pipe)] == ["done"] and not out.exists()

@@ -1,4 +1,4 @@
-"""Checkpoints and weights: what is written comes back, and what is broken is named."""
+"""Checkpoints and weights: round trips, and errors that name what is broken."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def write(path: Path, network: Tiny, /, **changes: object) -> Path:
     return path
 
 
-def test_weights_come_back_with_their_metadata(tmp_path: Path) -> None:
+def test_weights_and_metadata_round_trip(tmp_path: Path) -> None:
     network = Tiny(Sizes()).to(memory_format=torch.channels_last)
     path = tmp_path / "a.safetensors"
     metadata = {"step": 7, "validation": {"score": 0.5}, "name": "x", "none": None}
@@ -56,14 +56,14 @@ def test_weights_come_back_with_their_metadata(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["a.safetensors"], "no temporary file is left"
 
 
-def test_files_of_others_have_plain_words(tmp_path: Path) -> None:
+def test_metadata_of_foreign_files_is_read_as_plain_strings(tmp_path: Path) -> None:
     save_file({"w": torch.ones(2)}, tmp_path / "b.safetensors", {"format": "pt"})
     assert load_weights(tmp_path / "b.safetensors")[1] == {"format": "pt"}
     save_file({"w": torch.ones(2)}, tmp_path / "c.safetensors")
     assert load_weights(tmp_path / "c.safetensors")[1] == {}
 
 
-def test_states_come_back(tmp_path: Path) -> None:
+def test_training_state_round_trip(tmp_path: Path) -> None:
     path = tmp_path / "last.pt"
     save_state(path, {"step": 3, "best": float("-inf"), "none": None, "network": {"w": torch.arange(3)}})
     save_state(path, {"step": 4, "best": 0.25, "none": None, "network": {"w": torch.arange(4)}})
@@ -86,7 +86,7 @@ def test_an_interrupted_write_keeps_the_former_file(tmp_path: Path) -> None:
     assert load_state(path) == {"step": 1}
 
 
-def test_what_is_broken_is_named(tmp_path: Path) -> None:
+def test_error_names_the_missing_or_damaged_file(tmp_path: Path) -> None:
     path = write(tmp_path / "a.safetensors", Tiny(Sizes()))
     with pytest.raises(WeightsError, match=f"weights not found: looked for {tmp_path / 'none'}"):
         load_weights(tmp_path / "none")
@@ -98,7 +98,7 @@ def test_what_is_broken_is_named(tmp_path: Path) -> None:
         load_state(tmp_path / "last.pt")
 
 
-def test_a_network_is_filled_strictly(tmp_path: Path) -> None:
+def test_load_into_rejects_mismatched_shapes(tmp_path: Path) -> None:
     source, target = Tiny(Sizes()), Tiny(Sizes())
     path = write(tmp_path / "a.safetensors", source)
     assert load_into(target, path)["network"] == "tiny"
@@ -107,7 +107,9 @@ def test_a_network_is_filled_strictly(tmp_path: Path) -> None:
         load_into(Tiny(Sizes((3, 5))), path)
 
 
-def test_training_goes_on_where_a_part_of_the_network_is_new(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_start_from_leaves_missing_layers_at_their_initialisation(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     class Longer(Tiny):
         def __init__(self) -> None:
             super().__init__(Sizes())
@@ -124,7 +126,7 @@ def test_training_goes_on_where_a_part_of_the_network_is_new(tmp_path: Path, cap
         start_from(torch.nn.Linear(9, 9), path)
 
 
-def test_a_network_is_rebuilt_with_its_sizes(tmp_path: Path) -> None:
+def test_rebuild_restores_network_and_config(tmp_path: Path) -> None:
     source = Tiny(Sizes((2, 6)))
     network, metadata = rebuild(write(tmp_path / "a.safetensors", source, step=3), KINDS)
     assert network.config == Sizes((2, 6)) and metadata["step"] == 3
@@ -140,13 +142,15 @@ def test_a_network_is_rebuilt_with_its_sizes(tmp_path: Path) -> None:
         ({"config": "small"}, "weights do not fit Tiny"),
     ],
 )
-def test_weights_that_do_not_fit_are_named(tmp_path: Path, changes: dict, message: str) -> None:
+def test_rebuild_error_names_mismatched_weights(tmp_path: Path, changes: dict, message: str) -> None:
     path = write(tmp_path / "a.safetensors", Tiny(Sizes()), **changes)
     with pytest.raises(WeightsError, match=rf"a\.safetensors: {message}"):
         rebuild(path, KINDS)
 
 
-def test_a_full_disk_is_one_line_and_leaves_the_former_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_gives_one_line_error_and_keeps_previous_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class FullDisk(io.BytesIO):
         def write(self, *_: object) -> int:
             raise OSError(28, "No space left on device")

@@ -61,7 +61,7 @@ def fetch(*arguments: object) -> Result:
     return CliRunner().invoke(app, ["models", "fetch-history", *map(str, arguments)])
 
 
-def test_former_weights_come_back_and_are_found_by_their_digest(checkout: tuple[Path, list[str]], cache: Path) -> None:
+def test_historical_weights_are_restored_and_found_by_sha256(checkout: tuple[Path, list[str]], cache: Path) -> None:
     folder, shas = checkout
     for value, sha in zip((1.0, 2.0, 3.0), shas, strict=True):
         with pytest.raises(WeightsError, match=f"by `deocclude models fetch-history {sha[:12]}`"):
@@ -73,7 +73,9 @@ def test_former_weights_come_back_and_are_found_by_their_digest(checkout: tuple[
     assert sorted(path.stem for path in cache.iterdir()) == sorted(shas), "and nothing beside"
 
 
-def test_the_table_names_the_commit(checkout: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_history_table_commit_is_tried_before_the_git_log(
+    checkout: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder, (sha, other, _) = checkout
     commit = git(folder, "rev-list", "--max-parents=0", "HEAD").strip()
     asked = []
@@ -94,9 +96,7 @@ def test_the_table_names_the_commit(checkout: tuple[Path, list[str]], monkeypatc
     assert hashlib.sha256(restored.read_bytes()).hexdigest() == other and asked[3:5] == ["show", "log"]
 
 
-def test_restored_weights_are_kept_and_damaged_ones_restored_again(
-    checkout: tuple[Path, list[str]], cache: Path
-) -> None:
+def test_restored_weights_are_cached_and_repaired_when_damaged(checkout: tuple[Path, list[str]], cache: Path) -> None:
     folder, (sha, *_) = checkout
     path = history.fetch(sha, repository=folder)
     assert history.fetch(sha, repository=folder / "nowhere") == path, "no repository is needed any more"
@@ -106,7 +106,7 @@ def test_restored_weights_are_kept_and_damaged_ones_restored_again(
     assert history.fetch(sha, repository=folder) == path == history.resolve(Path(f"sha256:{sha}"))
 
 
-def test_what_cannot_be_restored_is_one_line(checkout: tuple[Path, list[str]], tmp_path: Path, cache: Path) -> None:
+def test_restore_failure_gives_a_one_line_error(checkout: tuple[Path, list[str]], tmp_path: Path, cache: Path) -> None:
     folder, _ = checkout
     (tmp_path / "plain").mkdir()
     for options, code, message in (
@@ -121,7 +121,7 @@ def test_what_cannot_be_restored_is_one_line(checkout: tuple[Path, list[str]], t
     assert not cache.exists()
 
 
-def test_a_digest_names_the_packages_own_weights() -> None:
+def test_sha256_prefix_resolves_to_bundled_weights() -> None:
     row = json.loads((BUNDLED_WEIGHTS / "manifest.json").read_text())["models"]["base"]["networks"]["mask_completion"]
     sha = row["sha256"]["safetensors"]
     assert history.resolve(Path(f"sha256:{sha[:12]}")) == BUNDLED_WEIGHTS / row["safetensors"]
@@ -131,9 +131,7 @@ def test_a_digest_names_the_packages_own_weights() -> None:
             history.resolve(Path(named))
 
 
-def test_the_packages_training_weights_are_named_where_a_wheel_lacks_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_bundled_weights_error_names_the_fetch_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     installed = tmp_path / "deocclude" / "weights"
     installed.mkdir(parents=True)
     shutil.copy(BUNDLED_WEIGHTS / "manifest.json", installed)
@@ -151,7 +149,7 @@ def test_the_packages_training_weights_are_named_where_a_wheel_lacks_them(
 
 
 @pytest.mark.parametrize("key", ["init", "parsing_weights", "stage1", "box_segmenter", "perceptual"])
-def test_a_config_takes_digests_and_refuses_short_ones(tmp_path: Path, key: str) -> None:
+def test_config_accepts_sha256_prefixes_of_at_least_12_digits(tmp_path: Path, key: str) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(f"mask: {{{key}: 'sha256:0123456789ab', schedule: {{steps: 1}}}}\n")
     assert getattr(load_config(path).mask, key) == Path("sha256:0123456789ab")
@@ -160,14 +158,14 @@ def test_a_config_takes_digests_and_refuses_short_ones(tmp_path: Path, key: str)
     assert str(caught.value) == f"{path}: mask.{key}: a sha256 needs 12 to 64 hex digits, got '0123'"
 
 
-def test_the_table_holds_what_ships() -> None:
+def test_history_table_lists_all_shipped_weights() -> None:
     networks = json.loads((BUNDLED_WEIGHTS / "manifest.json").read_text())["models"]["base"]["networks"]
     assert {row["sha256"]["safetensors"] for row in networks.values() if "safetensors" in row} <= set(history.known())
     for row in history.known().values():
         assert len(row["commit"]) == 40 and row["path"].endswith(".safetensors") and row["what"]
 
 
-def test_the_table_is_true_of_this_repository() -> None:
+def test_history_table_matches_this_repository() -> None:
     """Of a few, each checked against git; a copy without history has nothing to check."""
     sample = dict(list(history.known().items())[::9])
     for sha, row in sample.items():
@@ -179,7 +177,7 @@ def test_the_table_is_true_of_this_repository() -> None:
         assert hashlib.sha256(shown.stdout).hexdigest() == sha
 
 
-def test_the_wheel_takes_what_run_reads_and_no_training_weights() -> None:
+def test_wheel_contains_inference_files_but_no_training_weights() -> None:
     tomllib = pytest.importorskip("tomllib")  # of Python 3.11
     patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["deocclude"]
     package = BUNDLED_WEIGHTS.parent

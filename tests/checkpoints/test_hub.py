@@ -1,4 +1,4 @@
-"""Networks in folders: what is saved comes back, other verbs read the folder, and what is not there is one line."""
+"""Networks in folders: round trips, other verbs that read the folder, and one-line errors for missing files."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def same(a: nn.Module, b: nn.Module) -> bool:
     return mine.keys() == theirs.keys() and all(torch.equal(v, theirs[k]) for k, v in mine.items())
 
 
-def test_all_that_can_be_exported_can_be_saved() -> None:
+def test_every_exportable_network_can_be_saved() -> None:
     assert set(NETWORKS) == set(TINY)
     assert [c.network_name for c in NETWORKS] == [
         "mask_completion", "content_recovery", "people_detector", "mask_box"
@@ -50,7 +50,7 @@ def test_all_that_can_be_exported_can_be_saved() -> None:
 
 
 @pytest.mark.parametrize("kind", TINY)
-def test_a_folder_gives_back_config_weights_and_metadata(kind: type[nn.Module], tmp_path: Path) -> None:
+def test_save_pretrained_round_trip(kind: type[nn.Module], tmp_path: Path) -> None:
     network = tiny(kind)
     assert network.metadata == {}
     network.metadata = TOLD
@@ -67,7 +67,7 @@ def test_a_folder_gives_back_config_weights_and_metadata(kind: type[nn.Module], 
     assert "library_name: deocclude" in (tmp_path / "second" / "README.md").read_text()
 
 
-def test_the_documents_example_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_docs_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     document = (ROOT / "docs" / "weights.md").read_text()
     (code,) = re.findall(r"^```python\n(.*?)^```", document, flags=re.S | re.M)
@@ -76,7 +76,7 @@ def test_the_documents_example_works(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert names["again"].metadata == {"step": 100} and same(names["again"], names["network"])
 
 
-def test_export_and_training_read_the_folder(tmp_path: Path) -> None:
+def test_export_and_training_read_the_saved_folder(tmp_path: Path) -> None:
     network = tiny(MaskCompletionNet)
     network.metadata = TOLD
     network.save_pretrained(tmp_path)
@@ -89,7 +89,7 @@ def test_export_and_training_read_the_folder(tmp_path: Path) -> None:
     assert same(other, network)
 
 
-def test_what_is_not_that_network_is_named(tmp_path: Path) -> None:
+def test_from_pretrained_rejects_other_or_missing_weights(tmp_path: Path) -> None:
     tiny(MaskCompletionNet).save_pretrained(tmp_path / "mask")
     with pytest.raises(WeightsError, match="mask: expected weights of content_recovery of ours, got mask_completion"):
         ContentRecoveryNet.from_pretrained(tmp_path / "mask")
@@ -101,7 +101,7 @@ def test_what_is_not_that_network_is_named(tmp_path: Path) -> None:
         MaskCompletionNet.from_pretrained(tmp_path / "plain.safetensors")
 
 
-def test_a_hub_id_asks_the_hub_for_the_weights_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hub_id_downloads_only_the_weights_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network = tiny(PeopleDetector)
     network.save_pretrained(tmp_path)
     asked = []
@@ -119,7 +119,7 @@ def test_a_hub_id_asks_the_hub_for_the_weights_alone(tmp_path: Path, monkeypatch
     ("source", "reason"),
     [("someone/not-here", "Cannot find the requested files"), ("runs/mask/bestt", "Repo id must be")],
 )
-def test_a_hub_that_gives_nothing_is_one_line(source: str, reason: str, tmp_path: Path) -> None:
+def test_failed_hub_download_gives_a_one_line_error(source: str, reason: str, tmp_path: Path) -> None:
     with pytest.raises(
         WeightsError, match=f"{source}: no such file or folder, and not had from the hub: .*{reason}"
     ) as e:

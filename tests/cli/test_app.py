@@ -51,7 +51,7 @@ def test_help_and_version_import_nothing_heavy(argument: str) -> None:
     assert __version__ in done.stdout or "Commands:" in done.stdout
 
 
-def test_run_module_is_light_until_it_is_called() -> None:
+def test_importing_the_run_module_loads_no_heavy_packages() -> None:
     code = f"import sys, deocclude.cli.run\nprint([name for name in {HEAVY!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
@@ -68,7 +68,7 @@ def test_run_module_is_light_until_it_is_called() -> None:
         (OSError("no space left"), 1),
     ],
 )
-def test_errors_become_one_line_and_their_code(monkeypatch: pytest.MonkeyPatch, error: Exception, code: int) -> None:
+def test_errors_give_one_line_and_their_exit_code(monkeypatch: pytest.MonkeyPatch, error: Exception, code: int) -> None:
     def verb() -> None:
         raise error
 
@@ -78,7 +78,7 @@ def test_errors_become_one_line_and_their_code(monkeypatch: pytest.MonkeyPatch, 
     assert result.stderr == f"error: {error}\n"
 
 
-def test_an_error_of_the_disk_names_its_file(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_os_error_names_its_file(monkeypatch: pytest.MonkeyPatch) -> None:
     def verb() -> None:
         raise OSError(28, "No space left on device", "log.jsonl")
 
@@ -99,7 +99,7 @@ def test_a_missing_package_names_its_extra(monkeypatch: pytest.MonkeyPatch, pack
     assert package in line and line.endswith(f'pip install "deocclude[{EXTRA_OF[package]}]"')
 
 
-def test_a_broken_import_of_ours_is_not_called_a_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_broken_internal_import_is_not_reported_as_a_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     def verb() -> None:
         raise ModuleNotFoundError("No module named 'deocclude.typo'", name="deocclude.typo")
 
@@ -117,7 +117,7 @@ def test_a_verb_may_hold_subcommands(monkeypatch: pytest.MonkeyPatch) -> None:
     assert CliRunner().invoke(app, ["data", "nothing"]).exit_code == 2
 
 
-def test_usage_errors_are_2_and_suggest() -> None:
+def test_usage_errors_exit_with_2_and_suggest_the_verb() -> None:
     typo = CliRunner().invoke(app, ["rum"])
     assert typo.exit_code == 2
     assert "did you mean 'run'?" in typo.stderr
@@ -125,7 +125,7 @@ def test_usage_errors_are_2_and_suggest() -> None:
     assert CliRunner().invoke(app, ["run", "a.jpg", "--unknown"]).exit_code == 2
 
 
-def test_a_reader_that_leaves_is_no_traceback() -> None:
+def test_broken_pipe_gives_no_traceback() -> None:
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(
@@ -137,7 +137,7 @@ def test_a_reader_that_leaves_is_no_traceback() -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_from_outside_is_130(tmp_path: Path, number: signal.Signals) -> None:
+def test_signal_exits_with_130(tmp_path: Path, number: signal.Signals) -> None:
     # A photo that never comes: the process waits on standard input.
     command = [sys.executable, "-m", "deocclude", "models", "list", "--weights", str(tmp_path / "fifo_folder")]
     (tmp_path / "fifo_folder").mkdir()

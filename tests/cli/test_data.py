@@ -41,7 +41,9 @@ def test_build_evalset_writes_a_set_that_opens(root: Path, tmp_path: Path) -> No
     assert {r.occluder_kind for r in EvalSet.open(out)} == {"object", "person", "low"}
 
 
-def test_poses_are_written_and_drawn(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_poses_command_writes_file_and_contact_sheet(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     centres = np.random.default_rng(0).random((4, 2, 32, 32)).astype(np.float32)
     monkeypatch.setattr(mask_stage, "typical_poses", lambda *_, count: centres[:count])
     config = tmp_path / "config.yaml"
@@ -56,7 +58,7 @@ def test_poses_are_written_and_drawn(root: Path, tmp_path: Path, monkeypatch: py
     assert (none.exit_code, none.stderr) == (2, f"error: {config}: no section mask\n")
 
 
-def test_what_is_wrong_is_one_line_and_a_code(root: Path, tmp_path: Path) -> None:
+def test_build_evalset_errors_give_one_line_and_exit_code(root: Path, tmp_path: Path) -> None:
     done = data("build-evalset", "--data", tmp_path / "nowhere", "-o", tmp_path / "val")
     assert done.exit_code == 1
     assert done.stderr == f"error: data folder not found: looked for {tmp_path / 'nowhere'}\n"
@@ -68,7 +70,7 @@ def test_what_is_wrong_is_one_line_and_a_code(root: Path, tmp_path: Path) -> Non
     assert done.exit_code == 2 and "--seed" in done.stderr
 
 
-def test_outputs_that_cannot_be_written_are_named_before_the_work(
+def test_unwritable_output_is_reported_before_the_work_starts(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def never(*_) -> None:
@@ -92,7 +94,7 @@ def test_outputs_that_cannot_be_written_are_named_before_the_work(
     assert not (tmp_path / "val").exists()
 
 
-def test_people_are_built_checked_and_shown(tmp_path: Path) -> None:
+def test_build_trainset_check_and_show_work_end_to_end(tmp_path: Path) -> None:
     photos, out = draw_photos(tmp_path / "photos", 6), tmp_path / "set"
     built = ("build-trainset", photos, "--from", "masks", "-o", out, "--parser", "none", "-j", 1)
     done = data(*built, "--rules", "no-shape", "--set", "min_side_px=50", "--licence", "CC0")
@@ -110,7 +112,7 @@ def test_people_are_built_checked_and_shown(tmp_path: Path) -> None:
     assert (eval_set.exit_code, eval_set.stdout) == (0, f"{tmp_path / 'val'}: 4 records of 1 people\n"), eval_set.output
 
 
-def test_faults_are_lines_and_a_code(tmp_path: Path) -> None:
+def test_check_prints_faults_and_exits_with_1(tmp_path: Path) -> None:
     photos = draw_photos(tmp_path / "photos", 2)
     mask = photos / "masks" / "photo00.png"
     mask.unlink()
@@ -119,7 +121,7 @@ def test_faults_are_lines_and_a_code(tmp_path: Path) -> None:
     assert (done.exit_code, done.stdout) == (1, f"{line}{photos}: 2 photos, 1 people, 1 faults: 1 empty\n")
 
 
-def test_photos_that_a_json_lists_are_found_where_images_says(tmp_path: Path) -> None:
+def test_images_option_locates_photos_of_a_json_dataset(tmp_path: Path) -> None:
     source, page = make_kins(tmp_path / "kins"), tmp_path / "page.html"
     images = ("--images", tmp_path / "elsewhere")
     (tmp_path / "kins" / "image_2").rename(tmp_path / "elsewhere")
@@ -136,7 +138,7 @@ def test_photos_that_a_json_lists_are_found_where_images_says(tmp_path: Path) ->
     assert (shown.exit_code, shown.stdout) == (0, f"{page}: 1 pictures\n"), shown.output
 
 
-def test_photos_that_cannot_be_used_are_told_and_the_code_is_5(tmp_path: Path) -> None:
+def test_unusable_photos_are_reported_and_exit_code_is_5(tmp_path: Path) -> None:
     photos = draw_photos(tmp_path / "photos", 3)
     assert data("convert", photos, tmp_path, "--from", "masks").exit_code == 0
     (photos / "images" / "photo01.jpg").write_bytes(b"no photo")
@@ -145,7 +147,7 @@ def test_photos_that_cannot_be_used_are_told_and_the_code_is_5(tmp_path: Path) -
     assert done.stderr.startswith("left out: ") and "photo01.jpg" in done.stderr
 
 
-def test_a_dataset_with_a_lost_photo_is_built_of_the_others(tmp_path: Path) -> None:
+def test_dataset_with_an_unusable_photo_is_built_from_the_rest(tmp_path: Path) -> None:
     photos = draw_photos(tmp_path / "photos", 3)
     (photos / "masks" / "photo01.png").unlink()
     for jobs in (1, 2):
@@ -181,7 +183,7 @@ def test_a_dataset_with_a_lost_photo_is_built_of_the_others(tmp_path: Path) -> N
         (["--people", "full", "--from", "kins"], "--from is for --people records"),
     ],
 )
-def test_a_wrong_request_is_one_line(tmp_path: Path, arguments: list[str], message: str) -> None:
+def test_invalid_options_give_one_line_errors(tmp_path: Path, arguments: list[str], message: str) -> None:
     command = "build-evalset" if "--people" in arguments else "build-trainset"
     done = data(command, *_with_photos(tmp_path, arguments), "-o", tmp_path / "set")
     assert done.exit_code == 2 and done.stderr.startswith(f"error: {message}") and done.stderr.count("\n") == 1
@@ -199,13 +201,13 @@ def test_a_wrong_request_is_one_line(tmp_path: Path, arguments: list[str], messa
         (["--from", "kins"], "--from is for training sets: name the dataset"),
     ],
 )
-def test_the_earlier_name_refuses_options_of_the_other_job(tmp_path: Path, arguments: list[str], message: str) -> None:
+def test_legacy_data_build_rejects_mixed_options(tmp_path: Path, arguments: list[str], message: str) -> None:
     done = data("build", *_with_photos(tmp_path, arguments), "-o", tmp_path / "set")
     assert done.exit_code == 2 and done.stderr.startswith(f"error: {message}") and done.stderr.count("\n") == 1
     assert not (tmp_path / "set").exists()
 
 
-def test_the_earlier_name_does_both_jobs_and_says_which(root: Path, tmp_path: Path) -> None:
+def test_legacy_data_build_reports_which_command_it_runs(root: Path, tmp_path: Path) -> None:
     photos = draw_photos(tmp_path / "photos", 6)
     trainset = ("--from", "masks", "--parser", "none", "-j", 1)
     says = "data build: writes a training set, as `data build-trainset` does\n"

@@ -33,7 +33,7 @@ def deocclude(*args: object) -> Result:
     return CliRunner().invoke(app, ["eval", *map(str, args)])
 
 
-def test_tables_files_and_sheet(tmp_path: Path, eval_set_dir: Path, weights_dir: Path) -> None:
+def test_eval_writes_tables_json_and_contact_sheet(tmp_path: Path, eval_set_dir: Path, weights_dir: Path) -> None:
     out, sheet = tmp_path / "figures" / "base", tmp_path / "pictures" / "sheet.png"
     done = deocclude(eval_set_dir, "--weights", weights_dir, "-o", out, "--sheet", sheet, "--sheet-rows", 4)
     assert done.exit_code == 0, done.stderr
@@ -54,7 +54,7 @@ def test_tables_files_and_sheet(tmp_path: Path, eval_set_dir: Path, weights_dir:
     assert sorted(path.name for path in out.iterdir()) == ["eval.json", "eval.md"]
 
 
-def test_json_on_stdout_of_a_part(eval_set_dir: Path, weights_dir: Path) -> None:
+def test_json_option_prints_the_summary_of_a_subset(eval_set_dir: Path, weights_dir: Path) -> None:
     done = deocclude(
         eval_set_dir, "--weights", weights_dir, "--initial", "box,exact", "--no-content", "--limit", 1, "--json"
     )
@@ -71,7 +71,7 @@ def test_quiet_prints_nothing(tmp_path: Path, eval_set_dir: Path, weights_dir: P
     assert (tmp_path / "eval.md").is_file()
 
 
-def test_saved_predictions_score_what_the_run_scored(tmp_path: Path, eval_set_dir: Path, weights_dir: Path) -> None:
+def test_saved_predictions_reproduce_the_run_scores(tmp_path: Path, eval_set_dir: Path, weights_dir: Path) -> None:
     common = ("--initial", "box", "-q")
     run = deocclude(
         eval_set_dir, "--weights", weights_dir, *common, "--save-pred", tmp_path / "theirs", "-o", tmp_path / "run"
@@ -88,7 +88,7 @@ def test_saved_predictions_score_what_the_run_scored(tmp_path: Path, eval_set_di
     assert {(row["difference"], row["better"]) for row in json.loads(compared.stdout)["rows"]} == {(0.0, None)}
 
 
-def test_missing_predictions(tmp_path: Path, eval_set_dir: Path, person) -> None:
+def test_missing_predictions_fail_unless_allowed(tmp_path: Path, eval_set_dir: Path, person) -> None:
     Image.fromarray(person.amodal).save(tmp_path / "ann-low.amodal.png")
     done = deocclude(eval_set_dir, "--pred", tmp_path)
     assert (done.exit_code, done.stdout) == (1, "")
@@ -100,7 +100,9 @@ def test_missing_predictions(tmp_path: Path, eval_set_dir: Path, person) -> None
     assert (figures["full_iou"], figures["invisible_iou"], figures["visible_iou"]) == (1.0, 1.0, None)
 
 
-def test_networks_that_judge_pictures(tmp_path: Path, eval_set_dir: Path, weights_dir: Path) -> None:
+def test_perceptual_metric_networks_fill_the_appearance_table(
+    tmp_path: Path, eval_set_dir: Path, weights_dir: Path
+) -> None:
     inception, lpips = save_channel_means(tmp_path / "features.onnx"), save_mean_distance(tmp_path / "distance.onnx")
     run = (eval_set_dir, "--weights", weights_dir, "--initial", "exact")
     plain = deocclude(*run)
@@ -115,7 +117,9 @@ def test_networks_that_judge_pictures(tmp_path: Path, eval_set_dir: Path, weight
     assert appearance["lpips"]["working crop"]["deocclude, true masks"]["mean"] < 0.01
 
 
-def test_weights_that_the_run_is_held_against(tmp_path: Path, eval_set_dir: Path, weights_dir: Path) -> None:
+def test_against_option_compares_with_another_weights_folder(
+    tmp_path: Path, eval_set_dir: Path, weights_dir: Path
+) -> None:
     older = tmp_path / "older"
     older.symlink_to(weights_dir)
     done = deocclude(eval_set_dir, "--weights", weights_dir, "--initial", "exact", "--against", older, "--json")
@@ -124,7 +128,9 @@ def test_weights_that_the_run_is_held_against(tmp_path: Path, eval_set_dir: Path
     assert content["older, true masks"]["l1"] == content["deocclude, true masks"]["l1"]
 
 
-def test_recovered_photos_that_the_run_is_held_against(tmp_path: Path, eval_set_dir: Path, weights_dir: Path) -> None:
+def test_against_option_compares_with_saved_recovered_photos(
+    tmp_path: Path, eval_set_dir: Path, weights_dir: Path
+) -> None:
     saved = tmp_path / "another-build"
     assert deocclude(eval_set_dir, "--weights", weights_dir, "--save-recovered", saved).exit_code == 0
     run = (eval_set_dir, "--weights", weights_dir, "--initial", "exact", "--against", saved, "--json")
@@ -137,7 +143,7 @@ def test_recovered_photos_that_the_run_is_held_against(tmp_path: Path, eval_set_
     assert done.exit_code == 1 and "lacks 1 of" in done.stderr
 
 
-def test_compare_writes_its_own_files(tmp_path: Path, eval_set_dir: Path, weights_dir: Path) -> None:
+def test_compare_writes_markdown_and_json(tmp_path: Path, eval_set_dir: Path, weights_dir: Path) -> None:
     made = deocclude(eval_set_dir, "--weights", weights_dir, "--initial", "exact", "--no-content", "-q", "-o", tmp_path)
     assert made.exit_code == 0, made.stderr
     result = tmp_path / "eval.json"
@@ -148,7 +154,7 @@ def test_compare_writes_its_own_files(tmp_path: Path, eval_set_dir: Path, weight
     assert json.loads((tmp_path / "both" / "compare.json").read_text())["set"] == "drawn"
 
 
-def test_a_set_of_scenes_takes_no_predictions(tmp_path: Path) -> None:
+def test_scene_set_rejects_the_pred_option(tmp_path: Path) -> None:
     nobody = np.zeros((0, 40, 50), bool)
     sample = SceneSample("a", np.zeros((40, 50, 3), np.uint8), nobody, nobody, np.zeros((40, 50), bool))
     write_scene_set(tmp_path / "set", [sample], name="scenes", seed=0, source="code")
@@ -195,7 +201,9 @@ def test_a_set_of_scenes_takes_no_predictions(tmp_path: Path) -> None:
         (["SET", "-o", "/proc/figures"], 1, "error: cannot make the output folder /proc/figures"),
     ],
 )
-def test_bad_input_is_one_line(eval_set_dir: Path, weights_dir: Path, args: list[str], code: int, message: str) -> None:
+def test_invalid_input_gives_a_one_line_error(
+    eval_set_dir: Path, weights_dir: Path, args: list[str], code: int, message: str
+) -> None:
     known = {"SET": str(eval_set_dir), "WEIGHTS": str(weights_dir)}
     done = deocclude(*[known.get(arg, arg) for arg in args])
     assert done.exit_code == code

@@ -1,4 +1,4 @@
-"""`deocclude eval` on people who are really hidden: masks are measured, and what nobody saw is not."""
+"""`deocclude eval` on really occluded people: masks are scored, and unobserved appearance is not."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def deocclude(*args: object) -> Result:
 
 @pytest.fixture(scope="module")
 def eval_set_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """As `data build` freezes it: two photos of somebody whole with somebody behind."""
+    """As `data build` writes it: two photos of an unoccluded person with an occluded one behind."""
     folder = tmp_path_factory.mktemp("annotated")
     source = write_annotated(folder, photos=2)
     done = deocclude("data", "build", "-o", folder / "set", "--people", "records", "--data", source)
@@ -41,14 +41,14 @@ def test_masks_are_measured_and_the_appearance_is_not(tmp_path: Path, eval_set_d
     exact = summary["masks"]["exact"]
     assert exact["deocclude"]["pictures"] == exact["deocclude"]["unoccluded_pictures"] == 2
     assert exact["initial mask"]["full_iou"] == pytest.approx(2 / 3)
-    # The tiny network grows the mask on all sides: into whoever stands in front.
+    # The tiny network grows the mask on all sides: into the person in front.
     assert exact["deocclude"]["invisible_iou"] > 0.02
     assert list(summary["by_occluder"]["exact"]) == ["unknown"]
     # The last column, the person without the occluder, is blank.
     assert (np.asarray(Image.open(sheet))[20:, -180:-10] == 255).mean() > 0.99
 
 
-def test_masks_alone_need_no_note(eval_set_dir: Path, weights_dir: Path) -> None:
+def test_no_content_option_suppresses_the_missing_truth_note(eval_set_dir: Path, weights_dir: Path) -> None:
     done = deocclude(
         "eval", eval_set_dir, "--weights", weights_dir, "--no-content", "--initial", "box", "--limit", 3, "--json"
     )
@@ -57,7 +57,7 @@ def test_masks_alone_need_no_note(eval_set_dir: Path, weights_dir: Path) -> None
     assert summary["set"]["records"] == 3 and not any("truth" in note for note in summary["notes"])
 
 
-def test_answers_from_files_are_measured_as_the_run_was(tmp_path: Path, eval_set_dir: Path, weights_dir: Path) -> None:
+def test_saved_predictions_reproduce_the_run_scores(tmp_path: Path, eval_set_dir: Path, weights_dir: Path) -> None:
     common = ("--initial", "exact", "-q")
     run = deocclude(
         "eval", eval_set_dir, "--weights", weights_dir, *common, "--save-pred", tmp_path / "it", "-o", tmp_path / "run"
@@ -69,7 +69,7 @@ def test_answers_from_files_are_measured_as_the_run_was(tmp_path: Path, eval_set
     assert UNTOLD in theirs["notes"] and theirs["content"] == {}
 
 
-def test_networks_that_judge_pictures_have_nothing_to_judge_by(eval_set_dir: Path) -> None:
+def test_lpips_option_is_rejected_without_unoccluded_truth(eval_set_dir: Path) -> None:
     done = deocclude("eval", eval_set_dir, "--lpips", "distance.onnx")
     assert (done.exit_code, done.stdout) == (2, "")
     assert done.stderr == f"error: {eval_set_dir} has no unoccluded truth: it takes no --lpips\n"

@@ -18,7 +18,7 @@ from deocclude.pipeline import Deoccluder
 
 @pytest.fixture(scope="module")
 def eval_set_dir(tmp_path_factory: pytest.TempPathFactory, person) -> Path:
-    """The drawn person behind the bar; nobody knows what is behind it."""
+    """The drawn person behind the bar, without an unoccluded truth."""
     folder = tmp_path_factory.mktemp("frozen") / "set"
     samples = [
         EvalSample("ann-low", "ann", "unknown", person.photo, None, person.visible, person.amodal),
@@ -32,7 +32,7 @@ def deocclude(*args: object) -> Result:
     return CliRunner().invoke(app, ["eval", *map(str, args)])
 
 
-def test_from_pictures_to_a_score(tmp_path: Path, eval_set_dir: Path, weights_dir: Path) -> None:
+def test_blind_comparison_goes_from_images_to_score(tmp_path: Path, eval_set_dir: Path, weights_dir: Path) -> None:
     folder, against = tmp_path / "blind", ("--blind-against", "mean-colour", "--blind-against", "inpainting")
     done = deocclude(eval_set_dir, "--weights", weights_dir, "--blind", folder, *against, "--seed", 3)
     assert done.exit_code == 0, done.stderr
@@ -57,7 +57,9 @@ def test_from_pictures_to_a_score(tmp_path: Path, eval_set_dir: Path, weights_di
     assert json.loads(named.stdout)["rows"] == score["rows"]
 
 
-def test_another_builds_photos(tmp_path: Path, eval_set_dir: Path, weights_dir: Path, pipe: Deoccluder, person) -> None:
+def test_blind_comparison_accepts_saved_photos_of_another_build(
+    tmp_path: Path, eval_set_dir: Path, weights_dir: Path, pipe: Deoccluder, person
+) -> None:
     saved = tmp_path / "saved"
     done = deocclude(eval_set_dir, "--weights", weights_dir, "--save-recovered", saved, "--json")
     assert done.exit_code == 0, done.stderr
@@ -73,7 +75,7 @@ def test_another_builds_photos(tmp_path: Path, eval_set_dir: Path, weights_dir: 
     np.testing.assert_array_equal(first, second)  # the same build twice
 
 
-def test_a_set_of_scenes(tmp_path: Path) -> None:
+def test_scene_set_rejects_the_blind_option(tmp_path: Path) -> None:
     nobody = np.zeros((0, 40, 50), bool)
     sample = SceneSample("a", np.zeros((40, 50, 3), np.uint8), nobody, nobody, np.zeros((40, 50), bool))
     write_scene_set(tmp_path / "set", [sample], name="scenes", seed=0, source="code")
@@ -100,7 +102,9 @@ def test_a_set_of_scenes(tmp_path: Path) -> None:
         (["SET", "--blind", "WEIGHTS", "--weights", "WEIGHTS"], 2, "error: pictures go to a new or an empty folder"),
     ],
 )
-def test_bad_input_is_one_line(eval_set_dir: Path, weights_dir: Path, args: list[str], code: int, message: str) -> None:
+def test_invalid_input_gives_a_one_line_error(
+    eval_set_dir: Path, weights_dir: Path, args: list[str], code: int, message: str
+) -> None:
     known = {"SET": str(eval_set_dir), "WEIGHTS": str(weights_dir)}
     done = deocclude(*[known.get(arg, arg) for arg in args])
     assert (done.exit_code, done.stdout) == (code, "")

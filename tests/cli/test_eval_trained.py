@@ -35,7 +35,7 @@ def eval_set_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A baseline that says everything is body, our stage 1, a stage 2, and a network of both stages."""
+    """A baseline that marks every pixel as body, our stage 1, a stage 2, and a network of both stages."""
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("runs")
     small = MaskCompletionConfig(stem_width=8, widths=(8, 8), head_width=8, pose_guidance=False)
@@ -55,7 +55,7 @@ def evaluate(*args: object) -> Result:
     return CliRunner().invoke(app, ["eval", "--device", "cpu", *map(str, args)])
 
 
-def test_a_baseline_is_scored_on_masks_with_a_sheet(tmp_path: Path, eval_set_dir: Path, runs: Path) -> None:
+def test_baseline_is_scored_on_masks_with_a_contact_sheet(tmp_path: Path, eval_set_dir: Path, runs: Path) -> None:
     weights, sheet = runs / "unet" / "best.safetensors", tmp_path / "sheet.png"
     done = evaluate(eval_set_dir, "--trained", weights, "-o", tmp_path / "out", "--sheet", sheet)
     assert done.exit_code == 0, done.stderr
@@ -76,7 +76,7 @@ def test_a_baseline_is_scored_on_masks_with_a_sheet(tmp_path: Path, eval_set_dir
     assert Image.open(sheet).width > 1000
 
 
-def test_our_stage_1_alone_needs_no_stage_2(eval_set_dir: Path, runs: Path) -> None:
+def test_stage_1_is_scored_without_stage_2(eval_set_dir: Path, runs: Path) -> None:
     done = evaluate(
         eval_set_dir, "--trained", runs / "ours" / "best.safetensors", "--initial", "box", "--limit", 2, "--no-content",
         "--size", 64, "--json",
@@ -87,7 +87,7 @@ def test_our_stage_1_alone_needs_no_stage_2(eval_set_dir: Path, runs: Path) -> N
     assert (summary["trained"]["network"], summary["trained"]["size_px"]) == ("mask_completion", 64)
 
 
-def test_stage_2_is_scored_with_stage_1_beside_it(eval_set_dir: Path, runs: Path) -> None:
+def test_stage_2_is_scored_together_with_a_stage_1(eval_set_dir: Path, runs: Path) -> None:
     first, second = runs / "ours" / "best.safetensors", runs / "paint" / "best.safetensors"
     done = evaluate(eval_set_dir, "--trained", second, "--stage1", first, "--initial", "exact", "--json")
     assert done.exit_code == 0, done.stderr
@@ -96,7 +96,7 @@ def test_stage_2_is_scored_with_stage_1_beside_it(eval_set_dir: Path, runs: Path
     assert summary["trained"]["stage1"]["file"] == str(first)
 
 
-def test_a_network_of_both_stages_is_compared_with_another(tmp_path: Path, eval_set_dir: Path, runs: Path) -> None:
+def test_single_stage_network_is_compared_with_a_baseline(tmp_path: Path, eval_set_dir: Path, runs: Path) -> None:
     for name in ("one", "unet"):
         weights = runs / name / "best.safetensors"
         done = evaluate(eval_set_dir, "--trained", weights, "--initial", "exact", "-q", "-o", tmp_path / name)
@@ -129,7 +129,7 @@ def test_a_network_of_both_stages_is_compared_with_another(tmp_path: Path, eval_
         (["UNET", "--device", "abacus"], 4, "device must be auto, cpu or cuda, got 'abacus'"),
     ],
 )
-def test_what_does_not_go_together_is_one_line(
+def test_conflicting_options_give_one_line_errors(
     eval_set_dir: Path, runs: Path, args: list[str], code: int, message: str
 ) -> None:
     known = {name.upper(): runs / name / "best.safetensors" for name in ("unet", "ours", "paint")}
@@ -139,12 +139,12 @@ def test_what_does_not_go_together_is_one_line(
 
 
 @pytest.mark.parametrize("option", ["--stage1", "--size"])
-def test_options_of_a_trained_network_are_of_nothing_else(eval_set_dir: Path, option: str) -> None:
+def test_stage1_and_size_options_require_trained(eval_set_dir: Path, option: str) -> None:
     done = evaluate(eval_set_dir, option, 64)
     assert (done.exit_code, done.stderr) == (2, f"error: {option} goes with --trained BEST.safetensors\n")
 
 
-def test_a_set_of_scenes_takes_no_trained_network(tmp_path: Path, runs: Path) -> None:
+def test_scene_set_rejects_the_trained_option(tmp_path: Path, runs: Path) -> None:
     nobody = np.zeros((0, 40, 50), bool)
     sample = SceneSample("a", np.zeros((40, 50, 3), np.uint8), nobody, nobody, np.zeros((40, 50), bool))
     write_scene_set(tmp_path / "set", [sample], name="scenes", seed=0, source="code")

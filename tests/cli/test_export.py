@@ -48,7 +48,7 @@ def test_export_prints_a_line_or_json(trained: Path, tmp_path: Path, monkeypatch
     assert (stated["licence"], stated["data"]) == ("CC0", "my photos")
 
 
-def test_the_mean_of_two_checkpoints_is_exported(
+def test_mean_option_exports_the_average_of_two_checkpoints(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(export_module, "export_onnx", lambda network, path, sizes: path.write_bytes(b"onnx") * 0.0)
@@ -67,7 +67,7 @@ def test_the_mean_of_two_checkpoints_is_exported(
     assert refused.exit_code == 3 and "other.safetensors: not the same network" in refused.stderr
 
 
-def test_two_files_of_one_network_are_no_choice(trained: Path, tmp_path: Path) -> None:
+def test_two_files_of_one_network_are_rejected_without_mean(trained: Path, tmp_path: Path) -> None:
     last = tmp_path / "last.safetensors"
     last.write_bytes(trained.read_bytes())
     refused = export(trained, last, "-o", tmp_path / "weights")
@@ -78,7 +78,7 @@ def test_two_files_of_one_network_are_no_choice(trained: Path, tmp_path: Path) -
     assert not (tmp_path / "weights").exists()
 
 
-def test_broken_weights_leave_with_3(trained: Path, tmp_path: Path) -> None:
+def test_missing_or_damaged_weights_exit_with_3(trained: Path, tmp_path: Path) -> None:
     missing = export(tmp_path / "none.safetensors", "-o", tmp_path / "weights")
     assert (missing.exit_code, missing.stdout) == (3, "")
     assert missing.stderr == f"error: weights not found: looked for {tmp_path / 'none.safetensors'}\n"
@@ -88,7 +88,7 @@ def test_broken_weights_leave_with_3(trained: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "weights").exists()
 
 
-def test_an_output_that_cannot_be_a_folder_is_named(trained: Path) -> None:
+def test_output_path_that_is_a_file_is_rejected(trained: Path) -> None:
     done = export(trained, "-o", trained)
     assert done.exit_code == 1
     assert done.stderr == f"error: cannot write to the folder {trained}: {trained} is a file\n"

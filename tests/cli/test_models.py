@@ -29,7 +29,7 @@ def checkpoint(tmp_path: Path) -> Path:
     return tmp_path / "ckpt.pth.tar"
 
 
-def test_a_checkpoint_becomes_a_folder_with_a_report(checkpoint: Path, tmp_path: Path) -> None:
+def test_convert_writes_a_folder_with_a_report(checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "start"
     done = convert(checkpoint, "-o", out)
     assert done.exit_code == 0, done.output
@@ -47,7 +47,7 @@ def test_a_checkpoint_becomes_a_folder_with_a_report(checkpoint: Path, tmp_path:
     )
 
 
-def test_the_report_is_a_line_a_tensor(checkpoint: Path, tmp_path: Path) -> None:
+def test_report_option_prints_one_line_per_tensor(checkpoint: Path, tmp_path: Path) -> None:
     lines = convert(checkpoint, "-o", tmp_path / "a", "--report").stdout.splitlines()
     assert "taken    decoder.2.conv.weight <- dec_4.conv.input_conv.weight" in lines
     assert "differs  encoder.0.conv.weight: ours 4x3x7x7, enc_1.conv.input_conv.weight 4x5x7x7" in lines
@@ -60,7 +60,7 @@ def test_the_report_is_a_line_a_tensor(checkpoint: Path, tmp_path: Path) -> None
     assert len(lines) == 1 + sum(len(told[name]) for name in groups)
 
 
-def test_stage_1_gets_the_typical_poses_of_the_package(tmp_path: Path) -> None:
+def test_converted_stage_1_gets_the_bundled_typical_poses(tmp_path: Path) -> None:
     torch.manual_seed(0)
     torch.save(stage1(2), tmp_path / "m.pth")
     assert convert(tmp_path / "m.pth", "-o", tmp_path / "start").exit_code == 0
@@ -69,7 +69,7 @@ def test_stage_1_gets_the_typical_poses_of_the_package(tmp_path: Path) -> None:
         np.testing.assert_array_equal(network.typical_poses.centres, poses["centres"])
 
 
-def test_what_cannot_be_converted_is_named(checkpoint: Path, tmp_path: Path) -> None:
+def test_convert_error_names_the_problem(checkpoint: Path, tmp_path: Path) -> None:
     def refused(path: Path, code: int, *more: str) -> str:
         done = convert(path, "-o", tmp_path / "out", *more)
         assert done.exit_code == code and not (tmp_path / "out").exists()
@@ -86,7 +86,7 @@ def test_what_cannot_be_converted_is_named(checkpoint: Path, tmp_path: Path) -> 
     assert "sizes must be file or paper" in refused(checkpoint, 2, "--sizes", "huge")
 
 
-def test_code_in_a_file_is_not_run(tmp_path: Path) -> None:
+def test_pickled_code_is_not_executed(tmp_path: Path) -> None:
     class Touch:
         def __reduce__(self) -> tuple:
             return (Path.touch, (tmp_path / "touched",))
@@ -97,7 +97,7 @@ def test_code_in_a_file_is_not_run(tmp_path: Path) -> None:
     assert not (tmp_path / "touched").exists()
 
 
-def test_info_prints_the_settings_in_force_and_marks_what_differs(tmp_path: Path) -> None:
+def test_info_prints_settings_and_marks_non_defaults(tmp_path: Path) -> None:
     manifest = json.loads((BUNDLED_WEIGHTS / "manifest.json").read_text())
     manifest["models"]["base"]["settings"] = {"crop": {"wide_scale": 2.5}}
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))

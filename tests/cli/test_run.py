@@ -51,7 +51,7 @@ def desk(tmp_path: Path, weights_dir: Path, person) -> Desk:
     return desk
 
 
-def test_one_line_a_person_and_a_picture_beside_the_photo(desk: Desk, person) -> None:
+def test_run_prints_one_line_per_person_and_writes_an_image(desk: Desk, person) -> None:
     result = desk.run(desk.photo, "--mask", desk.mask, "--box", "265,60,375,230")
     assert result.exit_code == 0, result.output
     first, second = result.stdout.splitlines()
@@ -63,7 +63,7 @@ def test_one_line_a_person_and_a_picture_beside_the_photo(desk: Desk, person) ->
     assert result.stderr == ""
 
 
-def test_says_who_is_behind_whom(desk: Desk) -> None:
+def test_report_lists_the_occlusion_order(desk: Desk) -> None:
     result = desk.run(desk.photo, "--box", "100,60,200,300", "--box", "180,200,280,420", "--save", "json", "-v")
     first, second = result.stdout.splitlines()
     assert "% hidden (behind person 2), " in first
@@ -78,7 +78,7 @@ def test_says_who_is_behind_whom(desk: Desk) -> None:
     assert [person["hidden_by"] for person in report["people"]] == [[2], []]
 
 
-def test_people_of_a_coco_file(desk: Desk, person) -> None:
+def test_run_reads_people_from_a_coco_file(desk: Desk, person) -> None:
     height, width = person.photo.shape[:2]
     image = {"id": 1, "file_name": "photo.png", "width": width, "height": height}
     row = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [265, 60, 110, 370]}
@@ -94,7 +94,7 @@ def test_people_of_a_coco_file(desk: Desk, person) -> None:
     assert result.exit_code == 0 and "no people found" in result.stderr and result.stdout_bytes == b""
 
 
-def test_where_the_photo_lies_in_an_extended_picture_is_said(desk: Desk, person) -> None:
+def test_uncrop_reports_the_photo_position_in_the_extended_image(desk: Desk, person) -> None:
     Image.fromarray(person.photo[:200]).save(desk.folder / "cut.png")
     Image.fromarray(person.amodal[:200]).save(desk.folder / "cut-mask.png")
     arguments = [desk.folder / "cut.png", "--mask", desk.folder / "cut-mask.png", "--uncrop", "-o", desk.folder / "out"]
@@ -104,7 +104,9 @@ def test_where_the_photo_lies_in_an_extended_picture_is_said(desk: Desk, person)
     assert report["photo_bbox"] == [0, 0, 640, 200] and report["size_wh"][0] == 640 and report["size_wh"][1] > 204
 
 
-def test_people_of_a_transformers_model(desk: Desk, hf_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_reads_people_from_a_transformers_model(
+    desk: Desk, hf_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from deocclude.people import hf_segmenter
 
     opened = []
@@ -127,14 +129,14 @@ def test_people_of_a_transformers_model(desk: Desk, hf_folder: Path, monkeypatch
     assert "no people found" in strict.stdout
 
 
-def test_a_models_own_least_score_is_its_own_alone() -> None:
+def test_default_min_score_applies_to_the_segmenter_only() -> None:
     default = parse_finding("hf:some/model", "all", None, 0, False)
     assert (default.finder.min_score, default.min_score) == (0.5, 0.0)
     given = parse_finding("hf:some/model", "all", 0.3, 0, False)
     assert (given.finder.min_score, given.min_score) == (0.3, 0.3)
 
 
-def test_a_transformers_model_that_is_not_there_is_said_once(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_transformers_model_is_reported_once(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.open(desk.photo).save(desk.folder / "again.png")
     there = ["--segmenter", f"hf:{desk.folder / 'none'}"]
     assert "none: no such folder" in desk.fails(3, desk.photo, desk.folder / "again.png", *there)
@@ -142,7 +144,7 @@ def test_a_transformers_model_that_is_not_there_is_said_once(desk: Desk, monkeyp
     assert 'pip install "deocclude[segment]"' in desk.fails(4, desk.photo, *there)
 
 
-def test_what_a_segmenter_may_be_is_said(desk: Desk) -> None:
+def test_invalid_segmenter_option_lists_accepted_forms(desk: Desk) -> None:
     for other in ("magic", "magic:x", "hf:", "coco:"):
         line = desk.fails(2, desk.photo, "--segmenter", other)
         assert line == f"error: --segmenter takes coco:FILE.json or hf:MODEL, got {other}"
@@ -151,7 +153,7 @@ def test_what_a_segmenter_may_be_is_said(desk: Desk) -> None:
     assert "largest" in desk.fails(2, desk.photo, "--segmenter", "coco:x.json", "--person", "nobody")
 
 
-def test_hidden_parts_are_recovered_on_demand(desk: Desk) -> None:
+def test_complete_option_forces_or_disables_completion(desk: Desk) -> None:
     lines = [
         desk.run(desk.photo, "--mask", desk.mask, "--overwrite", "--complete", c).stdout for c in ("always", "never")
     ]
@@ -159,26 +161,26 @@ def test_hidden_parts_are_recovered_on_demand(desk: Desk) -> None:
     assert "complete must be auto, always or never" in desk.fails(2, desk.photo, "--complete", "sometimes")
 
 
-def test_layers_go_to_a_file_of_their_own(desk: Desk) -> None:
+def test_layers_are_written_to_a_separate_file(desk: Desk) -> None:
     assert desk.run(desk.photo, "--mask", desk.mask, "--save", "layers").exit_code == 0
     named = desk.folder / "out" / "mine.ora"
     assert desk.run(desk.photo, "--mask", desk.mask, "--save", "layers", "-o", named).exit_code == 0
     assert (desk.folder / "photo.deoccluded.ora").read_bytes() == named.read_bytes()
 
 
-def test_layers_are_no_picture_and_no_stream(desk: Desk) -> None:
+def test_layers_are_rejected_for_image_names_and_stdout(desk: Desk) -> None:
     assert ".ora" in desk.fails(2, desk.photo, "--mask", desk.mask, "--save", "layers", "-o", desk.folder / "x.png")
     assert ".png" in desk.fails(2, desk.photo, "--mask", desk.mask, "--save", "overlay", "-o", desk.folder / "x.ora")
     assert "content" in desk.fails(2, desk.photo, "--mask", desk.mask, "-o", desk.folder / "x.ora")
     assert "file" in desk.fails(2, desk.photo, "--mask", desk.mask, "--save", "layers", "-o", "-")
 
 
-def test_a_model_that_cannot_find_people_says_so_and_exits_2(desk: Desk) -> None:
+def test_model_without_detector_is_reported_and_exits_with_2(desk: Desk) -> None:
     line = desk.fails(2, desk.photo)
     assert "cannot find people" in line and "masks" in line
 
 
-def test_everyone_is_found_without_a_prompt(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_without_prompt_uses_the_detector(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("deocclude.pipeline.Deoccluder._prompts", lambda *_: [Prompt((400, 60, 500, 300), 0.8)])
     result = desk.run(desk.photo, "--save", "rgba,content")
     assert result.exit_code == 0 and "person 1:" in result.stdout
@@ -188,7 +190,7 @@ def test_everyone_is_found_without_a_prompt(desk: Desk, monkeypatch: pytest.Monk
     assert result.exit_code == 0 and "no people found" in result.stdout
 
 
-def test_json_lines(desk: Desk) -> None:
+def test_json_option_prints_a_report(desk: Desk) -> None:
     result = desk.run(desk.photo, "--mask", desk.mask, "--json")
     report = json.loads(result.stdout)
     assert report["status"] == "done"
@@ -197,7 +199,7 @@ def test_json_lines(desk: Desk) -> None:
     assert 0 < report["people"][0]["hidden_fraction"] < 1
 
 
-def test_skips_what_is_done(desk: Desk) -> None:
+def test_finished_photo_is_skipped(desk: Desk) -> None:
     assert desk.run(desk.photo, "--mask", desk.mask).exit_code == 0
     output = desk.folder / "photo.deoccluded.png"
     stamp = output.stat().st_mtime_ns
@@ -228,7 +230,7 @@ def test_stdin_to_a_file_and_a_file_to_stdout(desk: Desk) -> None:
     assert "--json" in desk.fails(2, desk.photo, "--mask", desk.mask, "-o", "-", "--json")
 
 
-def test_closed_streams_are_named(desk: Desk) -> None:
+def test_closed_stream_is_reported(desk: Desk) -> None:
     command = [sys.executable, "-m", "deocclude", "run", "--weights", str(desk.weights), "--mask", str(desk.mask)]
     for arguments, closed, code in ((["-", "-o", "x.png"], "<&-", 1), ([str(desk.photo), "-o", "-"], ">&-", 2)):
         line = f"{shlex.join([*command, *arguments])} {closed}"
@@ -237,7 +239,7 @@ def test_closed_streams_are_named(desk: Desk) -> None:
         assert done.stderr.startswith("error: standard") and done.stderr.count("\n") == 1
 
 
-def test_damaged_stdin_is_named(desk: Desk) -> None:
+def test_damaged_stdin_is_reported(desk: Desk) -> None:
     result = desk.run("-", "--mask", desk.mask, stdin=b"not a picture")
     assert result.exit_code == 1
     assert "standard input" in result.stderr and result.stdout_bytes == b""
@@ -259,7 +261,7 @@ def write_truncated(path: Path) -> None:
         ("missing.jpg", lambda path: None),
     ],
 )
-def test_bad_photo_is_named(desk: Desk, name: str, write) -> None:
+def test_error_names_the_bad_photo(desk: Desk, name: str, write) -> None:
     write(desk.folder / name)
     assert name in desk.fails(1, desk.folder / name, "--mask", desk.mask)
 
@@ -272,7 +274,7 @@ def test_bad_photo_is_named(desk: Desk, name: str, write) -> None:
         (None, ("no such file",)),
     ],
 )
-def test_bad_mask_is_named(desk: Desk, mask: np.ndarray | None, words: tuple[str, ...]) -> None:
+def test_error_names_the_bad_mask(desk: Desk, mask: np.ndarray | None, words: tuple[str, ...]) -> None:
     path = desk.folder / "bad_mask.png"
     if mask is not None:
         Image.fromarray(mask).save(path)
@@ -282,13 +284,13 @@ def test_bad_mask_is_named(desk: Desk, mask: np.ndarray | None, words: tuple[str
         assert word in line
 
 
-def test_box_outside_the_photo(desk: Desk) -> None:
+def test_box_outside_the_photo_is_rejected(desk: Desk) -> None:
     line = desk.fails(1, desk.photo, "--box", "600,400,900,700")
     assert "photo.png" in line and "600, 400, 900, 700" in line
 
 
 @pytest.mark.parametrize("box", ["1,2,3", "a,b,c,d", "9,9,1,1", "0,0,nan,9", "0,0,inf,9", ""])
-def test_bad_box_text(desk: Desk, box: str) -> None:
+def test_malformed_box_is_rejected(desk: Desk, box: str) -> None:
     assert "x0,y0,x1,y1" in desk.fails(2, desk.photo, "--box", box)
 
 
@@ -333,7 +335,7 @@ def test_exif_rotation_gives_an_upright_picture(desk: Desk, person) -> None:
     np.testing.assert_array_equal(turned, plain)
 
 
-def test_output_that_cannot_be_written(desk: Desk) -> None:
+def test_unwritable_output_is_reported(desk: Desk) -> None:
     # A file in place of a folder is an error for root too, which ignores permissions.
     (desk.folder / "taken").touch()
     line = desk.fails(1, desk.photo, "--mask", desk.mask, "-o", f"{desk.folder}/taken/out/")
@@ -342,21 +344,21 @@ def test_output_that_cannot_be_written(desk: Desk) -> None:
     assert line.endswith("taken is a file")
 
 
-def test_the_given_mask_is_never_written_over(desk: Desk) -> None:
+def test_input_mask_is_never_overwritten(desk: Desk) -> None:
     before = desk.mask.read_bytes()
     line = desk.fails(2, desk.photo, "--mask", desk.mask, "-o", desk.mask, "--overwrite")
     assert "mask.png is an input" in line
     assert desk.mask.read_bytes() == before
 
 
-def test_two_photos_one_output(desk: Desk, person) -> None:
+def test_two_photos_with_the_same_output_are_rejected(desk: Desk, person) -> None:
     Image.fromarray(person.photo).save(desk.folder / "photo.jpg")
     (desk.folder / "masks").mkdir()
     line = desk.fails(2, desk.photo, desk.folder / "photo.jpg", "--mask", desk.folder / "masks")
     assert "photo.png" in line and "photo.jpg" in line
 
 
-def test_some_inputs_failed_is_5(desk: Desk, person) -> None:
+def test_partly_failed_batch_exits_with_5(desk: Desk, person) -> None:
     (desk.folder / "masks").mkdir()
     (desk.folder / "bad.png").touch()
     for name in ("photo", "bad"):
@@ -374,12 +376,12 @@ def test_some_inputs_failed_is_5(desk: Desk, person) -> None:
     assert "1 failed, 1 not tried" in stopped.stderr
 
 
-def test_missing_and_damaged_weights_are_3(desk: Desk, tmp_path: Path) -> None:
+def test_missing_weights_exit_with_3(desk: Desk, tmp_path: Path) -> None:
     desk.weights = tmp_path / "nowhere"
     assert "manifest.json" in desk.fails(3, desk.photo, "--mask", desk.mask)
 
 
-def test_unknown_model_is_2_and_absent_device_is_4(desk: Desk) -> None:
+def test_unknown_model_exits_with_2_and_absent_device_with_4(desk: Desk) -> None:
     assert "base" in desk.fails(2, desk.photo, "--mask", desk.mask, "-m", "huge")
     assert "cuda" in desk.fails(4, desk.photo, "--mask", desk.mask, "--device", "cuda")
 
@@ -391,7 +393,7 @@ def test_quiet_and_verbose(desk: Desk) -> None:
     assert "complete" in verbose.stderr and "photo.deoccluded.png" in verbose.stderr
 
 
-def test_interrupted_is_130(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupt_exits_with_130(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
@@ -402,7 +404,7 @@ def test_interrupted_is_130(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None
     assert not list(desk.folder.glob("*.deoccluded.png"))
 
 
-def test_what_is_written_has_the_photos_colours(desk: Desk) -> None:
+def test_outputs_keep_the_photos_icc_profile(desk: Desk) -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     with Image.open(desk.photo) as photo:
         photo.save(desk.photo, icc_profile=profile)
@@ -416,7 +418,7 @@ def test_what_is_written_has_the_photos_colours(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("kind", ["parsing", "amodal"])
-def test_standard_output_gets_what_a_file_would_hold(desk: Desk, kind: str) -> None:
+def test_stdout_stream_equals_the_written_file(desk: Desk, kind: str) -> None:
     out = desk.folder / "named.png"
     assert desk.run(desk.photo, "--mask", desk.mask, "--save", kind, "-o", out).exit_code == 0
     streamed = desk.run(desk.photo, "--mask", desk.mask, "--save", kind, "-o", "-")
@@ -425,7 +427,7 @@ def test_standard_output_gets_what_a_file_would_hold(desk: Desk, kind: str) -> N
         assert np.array_equal(np.asarray(file), np.asarray(stream))
 
 
-def test_a_name_that_the_terminal_does_not_know_stops_nothing(desk: Desk) -> None:
+def test_unencodable_file_name_does_not_stop_the_run(desk: Desk) -> None:
     photo = desk.photo.rename(desk.folder / "名.png")
     command = [
         sys.executable,

@@ -1,4 +1,4 @@
-"""`deocclude train` from end to end on drawn people, and what it says when something is wrong."""
+"""`deocclude train` from end to end on drawn people, and its errors."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_a_stage_trains_and_resumes(folder: Path, tmp_path: Path, stage: str, ne
         (["device=abacus"], 4, "error: device must be auto, cpu or cuda, got 'abacus'"),
     ],
 )
-def test_what_is_wrong_is_one_line_and_a_code(
+def test_config_errors_give_one_line_and_exit_code(
     folder: Path, tmp_path: Path, settings: list[str], code: int, message: str
 ) -> None:
     config = folder / "config.yaml"
@@ -99,7 +99,7 @@ def test_what_is_wrong_is_one_line_and_a_code(
     assert done.stderr.startswith(message.replace("CONFIG", str(config))) and done.stderr.count("\n") == 1
 
 
-def test_an_output_that_cannot_be_a_folder_is_named_before_the_work(folder: Path, tmp_path: Path) -> None:
+def test_unwritable_output_is_reported_before_training(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "taken").touch()
     done = train("mask", "-c", folder / "config.yaml", "-o", tmp_path / "taken", "--set", "data.root=/nowhere")
     assert (done.exit_code, done.stdout) == (1, "")
@@ -107,7 +107,7 @@ def test_an_output_that_cannot_be_a_folder_is_named_before_the_work(folder: Path
     assert done.stderr == f"error: cannot write to the folder {taken}: {taken} is a file\n"
 
 
-def test_a_missing_config_and_a_missing_source_are_named(folder: Path, tmp_path: Path) -> None:
+def test_error_names_the_missing_config_or_source(folder: Path, tmp_path: Path) -> None:
     done = train("content", "-c", tmp_path / "none.yaml", "-o", tmp_path / "run")
     assert (done.exit_code, done.stderr) == (2, f"error: config not found: looked for {tmp_path / 'none.yaml'}\n")
     (tmp_path / "data").mkdir()

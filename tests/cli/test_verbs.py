@@ -51,7 +51,7 @@ def test_models_list_and_info(weights_dir: Path) -> None:
     assert unknown.exit_code == 2 and "base" in unknown.stderr
 
 
-def test_doctor_is_well(weights_dir: Path) -> None:
+def test_doctor_passes_on_intact_weights(weights_dir: Path) -> None:
     result = invoke("doctor", "--weights", weights_dir, "--device", "cpu", "--json")
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
@@ -78,7 +78,7 @@ def test_doctor_finds_a_manifest_without_models(tmp_path: Path) -> None:
     assert "FAIL weights" in result.stdout and "lists no model" in result.stdout
 
 
-def test_doctor_finds_a_model_of_one_stage(weights_dir: Path, tmp_path: Path) -> None:
+def test_doctor_reports_an_incomplete_model(weights_dir: Path, tmp_path: Path) -> None:
     shutil.copytree(weights_dir, tmp_path / "weights")
     manifest = json.loads((tmp_path / "weights" / "manifest.json").read_text())
     del manifest["models"]["base"]["networks"]["content_recovery"]
@@ -88,7 +88,7 @@ def test_doctor_finds_a_model_of_one_stage(weights_dir: Path, tmp_path: Path) ->
     assert "FAIL weights      model 'base' is not complete: content_recovery has not been exported" in result.stdout
 
 
-def test_bench_says_before_the_work_what_is_missing(weights_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bench_reports_a_missing_extra_before_measuring(weights_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("deocclude.evaluation.speed.measure_big_photo", lambda *_: pytest.fail("the work had begun"))
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     result = invoke("bench", "--weights", weights_dir)
@@ -100,7 +100,9 @@ def test_doctor_finds_an_absent_device(weights_dir: Path) -> None:
     assert invoke("doctor", "--weights", weights_dir, "--device", "cuda").exit_code == 4
 
 
-def test_doctor_names_the_line_for_a_missing_extra(weights_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_prints_the_install_command_for_a_missing_extra(
+    weights_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(__import__("deocclude.cli.app").cli.app.EXTRA_OF, "no_such_package", "train")
     result = invoke("doctor", "--weights", weights_dir, "--device", "cpu")
     assert result.exit_code == 0

@@ -18,7 +18,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return str(tmp_path / "set") if request.param == "disk" else f"memory://{tmp_path.name}/set"
 
 
-def test_files_come_back(place: str) -> None:
+def test_file_round_trip(place: str) -> None:
     folder = Folder(place)
     assert folder.is_empty() and not folder.has("a.bin")
     folder.write("a.bin", b"\x00one")
@@ -38,19 +38,19 @@ def test_paths_and_urls_are_joined() -> None:
     assert join("folder", "s3://bucket/a.jpg") == "s3://bucket/a.jpg"
 
 
-def test_a_url_that_nothing_opens_is_named() -> None:
+def test_unknown_url_protocol_is_rejected() -> None:
     with pytest.raises(UsageError, match="nosuch://x/y: Protocol not known"):
         Folder("nosuch://x/y")
 
 
-def test_a_store_whose_package_is_missing_is_told_from_a_wrong_url(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_storage_package_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "s3fs", None)
     with pytest.raises(MissingPackageError, match=r"^s3://bucket/people: needs another package: .*s3fs") as raised:
         Folder("s3://bucket/people")
     assert raised.value.exit_code == 4
 
 
-def test_records_are_read_from_a_store_with_urls_of_their_photos() -> None:
+def test_records_in_a_store_get_photo_urls() -> None:
     record = PhotoRecord(image="photos/a.jpg", size_hw=(4, 6), source="test", id="a")
     Folder("memory://records-test").write("records.jsonl", record.model_dump_json().encode() + b"\n\n")
     (read,) = records_file.read("memory://records-test/records.jsonl")

@@ -57,7 +57,7 @@ def coco(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_train_file_becomes_a_set_that_trains_and_is_measured(coco: Path) -> None:
+def test_data_page_commands_build_a_usable_training_set(coco: Path) -> None:
     build_people, train_mask, train_content, freeze = shown_commands()[:4]
     run([*build_people, "-j", "1"])
     for words in (train_mask, train_content):
@@ -70,6 +70,6 @@ def test_a_train_file_becomes_a_set_that_trains_and_is_measured(coco: Path) -> N
     assert names == {"coco-5-505", "coco-11-511"}
 
 
-def test_each_command_builds_a_set_of_its_own() -> None:
+def test_each_command_has_its_own_output() -> None:
     outputs = [words[words.index("-o") + 1] for words in shown_commands()]
     assert len(outputs) == len(set(outputs)) == 7

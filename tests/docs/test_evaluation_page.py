@@ -23,7 +23,7 @@ def shown(word: str) -> str:
     return block
 
 
-def test_writing_the_degraded_masks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_example_writes_the_corrupted_masks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     eval_set = write_eval_set("cache/val", [draw_person("ann", "low", 30)], name="drawn", seed=3, source="code")
     exec(shown("InitialPrompt"), {})
@@ -31,7 +31,7 @@ def test_writing_the_degraded_masks(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     np.testing.assert_array_equal(load_mask("initial/ann-low.png"), expected)
 
 
-def test_exporting_a_network_of_features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_example_exports_a_feature_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
     monkeypatch.chdir(tmp_path)

@@ -60,7 +60,7 @@ def test_the_page_works_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert recovered.shape == (180, 320, 3)
 
 
-def test_the_folder_alone_trains_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_from_a_photo_folder_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     draw_photos(tmp_path / "photos", 6)
     (tmp_path / "src").symlink_to(ROOT / "src")
     monkeypatch.chdir(tmp_path)

@@ -35,7 +35,7 @@ def test_every_direct_dependency_is_pinned_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(pins()))
-def test_a_pin_lies_in_its_range(name: str) -> None:
+def test_pinned_version_satisfies_its_range(name: str) -> None:
     from packaging.specifiers import SpecifierSet
 
     assert SpecifierSet(required()[name]).contains(pins()[name])
@@ -47,7 +47,7 @@ def test_make_installs_with_the_constraints() -> None:
     assert len(lines) == 2 and all("-c constraints.txt" in line for line in lines)
 
 
-def test_the_citation_is_of_this_version_and_names_the_paper() -> None:
+def test_citation_has_this_version_and_names_the_paper() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert {"cff-version", "message", "title", "authors"} <= set(citation)
     assert (str(citation["version"]), citation["license"]) == (__version__, "Apache-2.0")

@@ -48,7 +48,7 @@ RUN_LINES = [line for line in shown_lines(ROOT / "README.md", "deocclude") if li
 # --- what the README holds -------------------------------------------------------------------------------------------
 
 
-def test_the_readme_is_short_and_has_what_a_newcomer_looks_for() -> None:
+def test_readme_is_short_and_has_the_expected_sections() -> None:
     assert len(README.split()) <= 1000
     headings = re.findall(r"^## (.*)$", README, flags=re.M)
     assert headings == ["Install", "Command line", "Python", "How good it is", "Limits", "More", "Licences"]
@@ -57,7 +57,7 @@ def test_the_readme_is_short_and_has_what_a_newcomer_looks_for() -> None:
     assert "Apache-2.0" in README and "research weights" in README and "MODEL_CARD.md" in README
 
 
-def test_its_figures_are_those_of_the_results() -> None:
+def test_readme_figures_match_the_results_page() -> None:
     rows = re.findall(
         r"^\| (exact mask|corrupted mask|box|photo alone) \| (.*?) \| (.*?) \| .* \| (.*?) \|$", README, re.M
     )
@@ -77,7 +77,7 @@ def test_its_figures_are_those_of_the_results() -> None:
 
 
 @pytest.mark.parametrize("page", RESULTS)
-def test_results_name_the_weights_that_were_measured(page: str) -> None:
+def test_results_pages_name_the_measured_weights(page: str) -> None:
     """Those that ship, or, where the page and the README say so, earlier ones that can be restored."""
     line = re.search(r"^Weights measured.*$", RESULTS[page], flags=re.M)
     assert line is not None
@@ -141,7 +141,7 @@ def shown_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("line", RUN_LINES)
-def test_the_readmes_run_lines_work(line: str, shown_files: Path, finding_weights_dir: Path) -> None:
+def test_readme_run_commands_work(line: str, shown_files: Path, finding_weights_dir: Path) -> None:
     result = CliRunner().invoke(app, [*shlex.split(line)[1:], "--weights", str(finding_weights_dir)])
     assert result.exit_code == 0, result.output
     assert list(shown_files.rglob("photo*.png"))

@@ -1,4 +1,4 @@
-"""What docs/training.md says of configs, held against the configs."""
+"""What docs/training.md says of configs, compared with the configs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def shown_trainings(stage: str) -> list[tuple[Path, TrainConfig]]:
     return found
 
 
-def test_each_network_that_ships_is_trained_by_one_command_of_its_own_config() -> None:
+def test_each_shipped_network_has_one_training_command() -> None:
     (out, people), *others = shown_trainings("people")
     assert not others and out.name == "people"
     assert people.people is not None and people.people.pretrained_backbone and people.people.init is None
@@ -36,7 +36,7 @@ def test_each_network_that_ships_is_trained_by_one_command_of_its_own_config() -
     assert [config.content.init for _, config in shown_trainings("content")[:1]] == [None]
 
 
-def test_stage_1_repairs_masks_of_a_network_that_the_page_trains_or_restores() -> None:
+def test_box_segmenter_of_each_command_is_trained_or_restored() -> None:
     """Every box segmenter that a command on the page reads is another command's result."""
     runs = shown_trainings("mask")
     trained = {
@@ -50,7 +50,7 @@ def test_stage_1_repairs_masks_of_a_network_that_the_page_trains_or_restores() -
     assert {section.init for section in reads} <= {None} | restored
 
 
-def test_people_of_ones_own_are_all_that_both_stages_read() -> None:
+def test_custom_data_commands_read_only_the_built_set() -> None:
     for stage in ("mask", "content"):
         own = [config for _, config in shown_trainings(stage) if config.data.built is not None]
         assert len(own) == 1
@@ -58,7 +58,7 @@ def test_people_of_ones_own_are_all_that_both_stages_read() -> None:
         assert (data.sources, data.built) == ({"built": 1}, "people")
 
 
-def test_all_that_may_change_in_a_run_is_named() -> None:
+def test_page_lists_every_setting_that_may_change_on_resume() -> None:
     item = next(item for item in PAGE.split("\n* ") if item.startswith("A config that gives other numbers"))
     in_data = [f"data.{key}" for key in config_module._FREE_IN_DATA]
     wanted = {*config_module._FREE, *config_module._FREE_IN_STAGE, *in_data, "--overwrite", "config.yaml"}

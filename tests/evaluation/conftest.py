@@ -1,4 +1,4 @@
-"""A drawn evaluation set, and tiny judging networks as files."""
+"""A drawn evaluation set, and tiny networks of perceptual metrics as files."""
 
 from __future__ import annotations
 

@@ -22,7 +22,9 @@ def run(eval_set: EvalSet, predictor: Oracle, **files: Path | None) -> dict:
     return summarise(evaluate(eval_set, predictor, initial_kinds=["exact"], perceptual_metrics=perceptual_metrics))
 
 
-def test_the_truth_itself_is_0_away_and_a_flat_colour_is_not(drawn: EvalSet, inception: Path, lpips: Path) -> None:
+def test_perceptual_metrics_are_zero_for_truth_but_not_a_flat_colour(
+    drawn: EvalSet, inception: Path, lpips: Path
+) -> None:
     perfect = run(drawn, Oracle(drawn), inception=inception, lpips=lpips)["appearance"]
     flat = run(drawn, Oracle(drawn, colour=255), inception=inception, lpips=lpips)["appearance"]
     for view in VIEWS:
@@ -37,7 +39,7 @@ def test_the_truth_itself_is_0_away_and_a_flat_colour_is_not(drawn: EvalSet, inc
     assert perfect["lpips"][PERSON][TRUE] == {"mean": 0.0, "interval": [0.0, 0.0]}
 
 
-def test_lpips_is_over_the_whole_crop(drawn: EvalSet, lpips: Path) -> None:
+def test_lpips_is_computed_over_the_whole_crop(drawn: EvalSet, lpips: Path) -> None:
     """Its tiny stand-in is a mean over the crop: the hidden part's L1 times the hidden share of the crop."""
     summary = run(drawn, Oracle(drawn, colour=255), lpips=lpips)
     row = next(r for r in summary["records"]["content"] if r["method"] == TRUE and r["record_id"] == "bob-person")
@@ -48,7 +50,7 @@ def test_lpips_is_over_the_whole_crop(drawn: EvalSet, lpips: Path) -> None:
     assert row["lpips_person"] == pytest.approx(expected, rel=0.02)
 
 
-def test_a_body_painted_too_wide_shows_in_the_person_alone(drawn: EvalSet, inception: Path, lpips: Path) -> None:
+def test_oversized_mask_affects_only_the_person_view(drawn: EvalSet, inception: Path, lpips: Path) -> None:
     appearance = run(drawn, Oracle(drawn, grow=6), inception=inception, lpips=lpips)["appearance"]
     for measure in ("fid", "kid", "lpips"):
         figures = appearance[measure]
@@ -59,7 +61,7 @@ def test_a_body_painted_too_wide_shows_in_the_person_alone(drawn: EvalSet, incep
     assert appearance["fid"][PERSON][TRUE] == pytest.approx(0.0, abs=1e-6)
 
 
-def test_without_a_network_nothing_is_made_up(drawn: EvalSet, inception: Path) -> None:
+def test_missing_networks_are_reported_as_not_computed(drawn: EvalSet, inception: Path) -> None:
     without, with_inception = run(drawn, Oracle(drawn)), run(drawn, Oracle(drawn), inception=inception)
     assert without["appearance"] == {
         "networks": {"inception": None, "lpips": None, "mobilenet": without["appearance"]["networks"]["mobilenet"]},
@@ -78,14 +80,14 @@ def test_without_a_network_nothing_is_made_up(drawn: EvalSet, inception: Path) -
     assert {row["lpips"] for row in with_inception["records"]["content"]} == {None}
 
 
-def test_the_file_is_named_by_its_hash_and_all_is_json(drawn: EvalSet, inception: Path) -> None:
+def test_summary_names_the_network_hash_and_is_plain_json(drawn: EvalSet, inception: Path) -> None:
     summary = run(drawn, Oracle(drawn), inception=inception)
     named = summary["appearance"]["networks"]["inception"]
     assert named["file"] == "inception.onnx" and len(named["sha256"]) == 64
     json.dumps(summary, allow_nan=False)
 
 
-def test_a_distance_of_many_numbers_is_refused(inception: Path, tmp_path: Path) -> None:
+def test_lpips_network_with_several_outputs_is_rejected(inception: Path, tmp_path: Path) -> None:
     import torch
 
     path = tmp_path / "three.pt"

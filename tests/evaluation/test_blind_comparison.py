@@ -1,4 +1,4 @@
-"""Blind comparison: the key tells the truth, the folder of the judges tells nothing, and answers are counted right."""
+"""Blind comparison: the key is right, the raters' folder reveals nothing, and answers are counted right."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OURS_RGB, THEIRS_RGB = (33, 33, 33), (77, 77, 77)
 
 @pytest.fixture(scope="module")
 def crowd(tmp_path_factory: pytest.TempPathFactory) -> EvalSet:
-    """Six people of whom 10 to 60 of 80 rows are hidden, one of whom 3 rows are, and one whom nothing hides."""
+    """Six people with 10 to 60 of 80 rows hidden, one with 3 rows hidden, and an unoccluded one."""
     samples = [draw_person(f"p{number}", "low", 10 * number) for number in range(1, 7)]
     samples += [draw_person("sliver", "low", 3), draw_person("whole", "none", 0)]
     return write_eval_set(tmp_path_factory.mktemp("crowd") / "set", samples, name="crowd", seed=3, source="code")
@@ -62,7 +62,7 @@ def has(pixels: np.ndarray, rgb: tuple[int, int, int]) -> bool:
     return bool((pixels == rgb).all(axis=-1).any())
 
 
-def test_the_key_says_whose_candidate_is_whose(tmp_path: Path, crowd: EvalSet, theirs: Path) -> None:
+def test_key_identifies_the_model_of_each_candidate(tmp_path: Path, crowd: EvalSet, theirs: Path) -> None:
     pictures = write(crowd, tmp_path / "blind", against=[str(theirs)])
     assert sorted(row["record_id"] for row in pictures) == [f"p{number}-low" for number in range(1, 7)]
     for row in pictures:
@@ -72,7 +72,7 @@ def test_the_key_says_whose_candidate_is_whose(tmp_path: Path, crowd: EvalSet, t
         assert has(candidates[other], THEIRS_RGB) and not has(candidates[other], OURS_RGB)
 
 
-def test_the_key_says_which_person_and_which_opponent(tmp_path: Path, crowd: EvalSet) -> None:
+def test_key_identifies_person_and_opponent(tmp_path: Path, crowd: EvalSet) -> None:
     pictures = write(crowd, tmp_path / "blind", against=["mean-colour", "inpainting"])
     assert len(pictures) == 12
     assert len({(row["record_id"], row["opponent"]) for row in pictures}) == 12
@@ -92,7 +92,7 @@ def test_the_key_says_which_person_and_which_opponent(tmp_path: Path, crowd: Eva
         np.testing.assert_array_equal(picture, draw_candidates(sample, *candidates))
 
 
-def test_orders_are_of_the_seed(tmp_path: Path, crowd: EvalSet) -> None:
+def test_order_depends_on_the_seed(tmp_path: Path, crowd: EvalSet) -> None:
     first, again, other = (
         write(crowd, tmp_path / name, against=["mean-colour"], seed=seed)
         for name, seed in (("a", 1), ("b", 1), ("c", 2))
@@ -108,7 +108,7 @@ def test_orders_are_of_the_seed(tmp_path: Path, crowd: EvalSet) -> None:
         assert sorted(places.values()) == [1, 1, 1, 2, 2, 2]
 
 
-def test_what_judges_see_tells_nothing(tmp_path: Path, crowd: EvalSet, theirs: Path) -> None:
+def test_rater_folder_reveals_nothing_about_the_models(tmp_path: Path, crowd: EvalSet, theirs: Path) -> None:
     folder = tmp_path / "blind"
     pictures = write(crowd, folder, against=[str(theirs)])
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
@@ -131,7 +131,7 @@ def test_what_judges_see_tells_nothing(tmp_path: Path, crowd: EvalSet, theirs: P
     assert {row["model_is"] for row in pictures} == {1, 2}
 
 
-def test_candidates_are_photos_with_nothing_marked(crowd: EvalSet) -> None:
+def test_candidates_are_unmarked_photos(crowd: EvalSet) -> None:
     sample = crowd.load(crowd.records[5])
     picture = draw_candidates(sample, sample.photo, sample.truth)
     # 100 rows and columns of the 96 x 72 photo: all of its height, at five for one.
@@ -143,7 +143,7 @@ def test_candidates_are_photos_with_nothing_marked(crowd: EvalSet) -> None:
         np.testing.assert_array_equal(picture[20 : 20 + size[0], at : at + size[1]], view)
 
 
-def test_large_people_are_shrunk_to_512_px(tmp_path: Path) -> None:
+def test_large_people_are_downscaled_to_512_px(tmp_path: Path) -> None:
     sample = draw_person("tall", "low", 40)
     large = [np.kron(array, np.ones((16, 16, 1) if array.ndim == 3 else (16, 16), array.dtype)) for array in (
         sample.photo, sample.truth, sample.visible, sample.amodal)]  # fmt: skip
@@ -151,7 +151,7 @@ def test_large_people_are_shrunk_to_512_px(tmp_path: Path) -> None:
     assert draw_candidates(tall, tall.photo, tall.truth).shape[0] == 512 + 20 + 8
 
 
-def test_people_of_whom_little_is_hidden_are_counted(tmp_path: Path, crowd: EvalSet) -> None:
+def test_nearly_unoccluded_people_are_skipped_and_counted(tmp_path: Path, crowd: EvalSet) -> None:
     done = write_comparison(crowd, Oracle(crowd), tmp_path / "all", model="ours", against=["mean-colour"])
     assert (done["pictures"], done["people"], done["skipped"]) == (6, 6, 2)
     drawn = {record.id for record in draw_records(crowd.records, 4)}
@@ -162,13 +162,13 @@ def test_people_of_whom_little_is_hidden_are_counted(tmp_path: Path, crowd: Eval
     assert saved["people"] + saved["skipped"] == 4
 
 
-def test_recovered_photos_have_their_photos_size(crowd: EvalSet, theirs: Path) -> None:
+def test_saved_recovery_changes_only_hidden_pixels(crowd: EvalSet, theirs: Path) -> None:
     sample = crowd.load(crowd.records[0])
     expected = np.where((sample.amodal & ~sample.visible)[..., None], np.uint8(THEIRS_RGB), sample.photo)
     np.testing.assert_array_equal(np.asarray(Image.open(theirs / f"{sample.id}.png")), expected)
 
 
-def test_baselines_change_nothing_but_what_is_hidden(crowd: EvalSet) -> None:
+def test_baselines_change_only_hidden_pixels(crowd: EvalSet) -> None:
     sample = crowd.load(crowd.records[3])
     hidden = sample.amodal & ~sample.visible
     inner = {}
@@ -185,7 +185,7 @@ def test_baselines_change_nothing_but_what_is_hidden(crowd: EvalSet) -> None:
 # --- what cannot be written ----------------------------------------------------------------------------------------
 
 
-def test_an_opponent_that_cannot_be_shown(tmp_path: Path, crowd: EvalSet, theirs: Path) -> None:
+def test_invalid_opponent_is_rejected(tmp_path: Path, crowd: EvalSet, theirs: Path) -> None:
     with pytest.raises(InputError, match=r"an opponent is inpainting, mean-colour or a folder .*: no folder nobody"):
         write(crowd, tmp_path / "a", against=["nobody"])
     with pytest.raises(UsageError, match="each opponent must be named once, got inpainting, inpainting"):
@@ -203,7 +203,7 @@ def test_an_opponent_that_cannot_be_shown(tmp_path: Path, crowd: EvalSet, theirs
         write(crowd, tmp_path / "a", against=[str(part)])
 
 
-def test_nothing_is_written_over(tmp_path: Path, crowd: EvalSet) -> None:
+def test_existing_comparison_is_not_overwritten(tmp_path: Path, crowd: EvalSet) -> None:
     write(crowd, tmp_path / "blind", against=["mean-colour"])
     with pytest.raises(UsageError, match="pictures go to a new or an empty folder, got"):
         write(crowd, tmp_path / "blind", against=["mean-colour"])
@@ -214,7 +214,7 @@ def test_nothing_is_written_over(tmp_path: Path, crowd: EvalSet) -> None:
         write(crowd, tmp_path / "other", against=["mean-colour"])
 
 
-def test_nobody_hidden(tmp_path: Path) -> None:
+def test_set_without_occluded_people_is_rejected(tmp_path: Path) -> None:
     samples = [draw_person("ann", "none", 0), draw_person("bob", "low", 3), draw_person("cid", "low", 80)]
     eval_set = write_eval_set(tmp_path / "set", samples, name="seen", seed=0, source="code")
     with pytest.raises(InputError, match=r"no blind comparison: none of 3 people in .* 5 % or more occluded"):
@@ -225,7 +225,7 @@ def test_nobody_hidden(tmp_path: Path) -> None:
 
 
 def answer(folder: Path, pictures: list[dict], wanted: dict[tuple[str, str], str]) -> Path:
-    """Fill in answers.csv: "ours", "theirs" or "=" by record and opponent; nothing for who is not in `wanted`."""
+    """Fill in answers.csv: "ours", "theirs" or "=" by record and opponent; nothing for the others."""
     lines = ["picture,answer,note"]
     for row in pictures:
         wish = wanted.get((row["record_id"], row["opponent"]), "")
@@ -263,7 +263,7 @@ def test_preferences_are_counted_by_opponent(tmp_path: Path, crowd: EvalSet) -> 
     assert f"- note: 1 of 12 pictures are unanswered: {name['p6-low', 'inpainting']}\n" in text
 
 
-def test_a_picture_without_a_row_is_unanswered(tmp_path: Path, crowd: EvalSet) -> None:
+def test_image_without_an_answer_row_is_unanswered(tmp_path: Path, crowd: EvalSet) -> None:
     pictures = write(crowd, tmp_path / "blind", against=["mean-colour"])
     moved = tmp_path / "elsewhere" / "mine.csv"
     moved.parent.mkdir()
@@ -286,7 +286,7 @@ def test_a_picture_without_a_row_is_unanswered(tmp_path: Path, crowd: EvalSet) -
         ("", "must begin with the columns picture,answer,note, got nothing$"),
     ],
 )
-def test_bad_answers_are_one_line(tmp_path: Path, crowd: EvalSet, content: str, message: str) -> None:
+def test_invalid_answers_give_one_line_errors(tmp_path: Path, crowd: EvalSet, content: str, message: str) -> None:
     write(crowd, tmp_path / "blind", against=["mean-colour"], limit=4)
     path = tmp_path / "blind" / "answers.csv"
     path.write_text(content)
@@ -294,7 +294,7 @@ def test_bad_answers_are_one_line(tmp_path: Path, crowd: EvalSet, content: str, 
         score_answers(path)
 
 
-def test_a_key_that_is_none(tmp_path: Path) -> None:
+def test_missing_or_invalid_key_is_rejected(tmp_path: Path) -> None:
     answers = tmp_path / "blind" / "answers.csv"
     with pytest.raises(InputError, match=r"no key of a blind comparison: looked for .*blind-key\.json$"):
         score_answers(answers)

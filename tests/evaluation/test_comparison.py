@@ -72,13 +72,13 @@ def test_differences_by_hand(crowd: EvalSet, tmp_path: Path) -> None:
     assert (back["difference"], back["better"]) == (-0.2, "A")
 
 
-def test_a_model_is_no_better_than_itself(crowd: EvalSet, tmp_path: Path) -> None:
+def test_comparison_with_itself_shows_no_difference(crowd: EvalSet, tmp_path: Path) -> None:
     path = measure(crowd, tmp_path / "one.json", grow=2)
     found = compare(path, path)
     assert {(r["difference"], r["p_value"], r["better"]) for r in found["rows"]} == {(0.0, 1.0, None)}
 
 
-def test_the_table(crowd: EvalSet, tmp_path: Path) -> None:
+def test_comparison_table_layout(crowd: EvalSet, tmp_path: Path) -> None:
     found = compare(measure(crowd, tmp_path / "wide.json", grow=6), measure(crowd, tmp_path / "right.json"))
     text = comparison_to_markdown(found)
     assert text.startswith("# A and B on crowd\n\n- A: wide (")
@@ -90,7 +90,7 @@ def test_the_table(crowd: EvalSet, tmp_path: Path) -> None:
     json.dumps(found, allow_nan=False)
 
 
-def test_files_of_another_system_compare_with_ours(crowd: EvalSet, tmp_path: Path) -> None:
+def test_stored_predictions_compare_with_the_run(crowd: EvalSet, tmp_path: Path) -> None:
     ours = summarise(
         evaluate(crowd, Oracle(crowd, grow=3), initial_kinds=["exact"], on_person=PredictionWriter(tmp_path / "theirs"))
     )
@@ -100,7 +100,7 @@ def test_files_of_another_system_compare_with_ours(crowd: EvalSet, tmp_path: Pat
     assert {(r["difference"], r["better"]) for r in found["rows"]} == {(0.0, None)}
 
 
-def test_predicted_masks_compare_only_from_one_start(crowd: EvalSet, tmp_path: Path) -> None:
+def test_predicted_masks_compare_only_from_the_same_initial_mask(crowd: EvalSet, tmp_path: Path) -> None:
     a = measure(crowd, tmp_path / "a.json", initial=("exact", "box"))
     b = measure(crowd, tmp_path / "b.json", initial=("box", "exact"))
     found = compare(a, b)
@@ -108,7 +108,7 @@ def test_predicted_masks_compare_only_from_one_start(crowd: EvalSet, tmp_path: P
     assert "they start from exact in A and box in B" in found["notes"][0]
 
 
-def test_lpips_compares_only_by_one_network(drawn: EvalSet, tmp_path: Path, lpips: Path) -> None:
+def test_lpips_compares_only_with_the_same_network(drawn: EvalSet, tmp_path: Path, lpips: Path) -> None:
     perceptual_metrics = PerceptualMetrics(lpips=ImageMetricNetwork.open(lpips, pictures=2, size_px=256))
     a = measure(drawn, tmp_path / "a.json", perceptual_metrics=perceptual_metrics, colour=0)
     b = measure(drawn, tmp_path / "b.json", perceptual_metrics=perceptual_metrics)
@@ -119,8 +119,8 @@ def test_lpips_compares_only_by_one_network(drawn: EvalSet, tmp_path: Path, lpip
     assert found["notes"][0] == "LPIPS is left out: A and B used different networks"
 
 
-def test_what_one_file_does_not_know_is_left_out(crowd: EvalSet, tmp_path: Path) -> None:
-    """An eval.json of before the feature distance, with `sharpness`, is read and compared as before."""
+def test_measures_missing_in_one_file_are_skipped(crowd: EvalSet, tmp_path: Path) -> None:
+    """An eval.json from before the feature distance, with `sharpness`, is still read and compared."""
     path = measure(crowd, tmp_path / "new.json", colour=0)
     summary = json.loads(path.read_text())
     summary["appearance"]["networks"]["mobilenet"] = {"file": "x.pt", "sha256": "0" * 64}
@@ -141,7 +141,7 @@ def test_what_one_file_does_not_know_is_left_out(crowd: EvalSet, tmp_path: Path)
     assert found["notes"][0] == "the feature distance is left out: A and B used different networks"
 
 
-def test_sets_that_differ(crowd: EvalSet, drawn: EvalSet, tmp_path: Path) -> None:
+def test_different_sets_are_rejected(crowd: EvalSet, drawn: EvalSet, tmp_path: Path) -> None:
     whole = measure(crowd, tmp_path / "whole.json", content=False)
     other = measure(drawn, tmp_path / "other.json", content=False)
     with pytest.raises(InputError, match=r"not of the same set: .*whole.json is of crowd, .*other.json of drawn"):
@@ -159,7 +159,7 @@ def test_sets_that_differ(crowd: EvalSet, drawn: EvalSet, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("content", ["not JSON", "[]", '{"format": 1}', '{"records": {"masks": [], "content": []}}'])
-def test_files_that_are_no_eval_json(crowd: EvalSet, tmp_path: Path, content: str) -> None:
+def test_invalid_eval_json_is_rejected(crowd: EvalSet, tmp_path: Path, content: str) -> None:
     right = measure(crowd, tmp_path / "right.json", content=False)
     (tmp_path / "wrong.json").write_text(content)
     with pytest.raises(InputError, match=r"wrong.json: (expected an eval.json|cannot be read as JSON)") as caught:

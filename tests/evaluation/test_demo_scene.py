@@ -7,7 +7,7 @@ import numpy as np
 from deocclude.evaluation import demo_scene
 
 
-def test_scene_hides_what_it_says() -> None:
+def test_scene_masks_match_the_hidden_pixels() -> None:
     scene = demo_scene.make_scene()
     assert scene.original.shape == scene.photo.shape == (*scene.whole.shape, 3)
     assert 0.2 < scene.hidden_fraction < 0.3
@@ -25,14 +25,14 @@ def test_scene_is_the_same_each_time() -> None:
     np.testing.assert_array_equal(first.visible, second.visible)
 
 
-def test_perfect_recovery_scores_perfectly_whatever_it_says_behind_the_helmet() -> None:
+def test_perfect_recovery_scores_perfectly_despite_unknown_pixels() -> None:
     scene = demo_scene.make_scene()
     for amodal in (scene.whole, scene.whole | scene.unknown):
         best = demo_scene.score(scene, amodal, scene.original)
         assert (best.full_iou, best.invisible_iou, best.l1) == (1.0, 1.0, 0.0)
 
 
-def test_baseline_finds_nothing_and_a_worse_fill_scores_worse() -> None:
+def test_baseline_has_zero_invisible_iou_and_beats_no_recovery() -> None:
     scene = demo_scene.make_scene()
     baseline = demo_scene.mean_colour_baseline(scene)
     assert baseline.invisible_iou == 0.0
@@ -41,7 +41,7 @@ def test_baseline_finds_nothing_and_a_worse_fill_scores_worse() -> None:
     assert untouched.l1 > baseline.l1 and untouched.psnr_db < baseline.psnr_db
 
 
-def test_checkerboard_shows_through_where_nothing_is() -> None:
+def test_checkerboard_shows_through_transparent_pixels() -> None:
     rgba = np.zeros((4, 4, 4), np.uint8)
     rgba[0, 0] = (10, 20, 30, 255)
     rgba[3, 3] = (0, 0, 0, 128)
@@ -59,7 +59,7 @@ def test_side_by_side_keeps_every_pixel() -> None:
     np.testing.assert_array_equal(sheet[16:36, 38:68], blue)
 
 
-def test_two_people_cross_and_the_left_one_is_behind() -> None:
+def test_crossing_scene_has_the_left_person_behind() -> None:
     photo, (far, near) = demo_scene.make_crossing()
     assert photo.shape == (*far.whole.shape, 3) and near.visible.sum() == near.whole.sum()
     assert 0.2 < far.hidden_fraction < 0.6

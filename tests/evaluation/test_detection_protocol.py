@@ -1,4 +1,4 @@
-"""Photos of several people: the evaluation set, and the measures of finding, masks and order, on known answers."""
+"""Photos of several people: the evaluation set, and metrics of detection, masks and order on known predictions."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FAR, NEAR, SMALL = body(40, 20, 100, 220), body(80, 30, 150, 230), body(250, 100
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> SceneSet:
-    """Two people, the nearer hiding a part of the other, with a small one beside them; then a photo of nobody."""
+    """Two people, the nearer hiding a part of the other, with a small one beside them; then a photo without people."""
     nothing = np.zeros(SIZE_HW, bool)
     grey = np.full((*SIZE_HW, 3), 90, np.uint8)
     crowded = grey.copy()
@@ -72,7 +72,7 @@ def figures(scenes: SceneSet, predictor) -> dict:
     return summarise_scenes(evaluate_scenes(scenes, predictor, baselines=False))["methods"]["deocclude"]
 
 
-def test_a_set_comes_back_as_it_was_written(scenes: SceneSet) -> None:
+def test_scene_set_round_trip(scenes: SceneSet) -> None:
     assert is_scene_set(scenes.folder) and (scenes.name, scenes.seed) == ("drawn", 5)
     assert [(r.id, r.people, r.has_amodal) for r in scenes.records] == [("a", 3, True), ("b", 0, True)]
     sample = scenes.load(scenes.records[0])
@@ -81,7 +81,7 @@ def test_a_set_comes_back_as_it_was_written(scenes: SceneSet) -> None:
     assert scenes.load(scenes.records[1]).visible.shape == (0, *SIZE_HW)
 
 
-def test_a_set_that_is_not_one(scenes: SceneSet, tmp_path: Path) -> None:
+def test_invalid_scene_set_is_rejected(scenes: SceneSet, tmp_path: Path) -> None:
     assert not is_scene_set(tmp_path)
     with pytest.raises(InputError, match="not an evaluation set of scenes"):
         SceneSet.open(tmp_path)
@@ -95,7 +95,7 @@ def test_a_set_that_is_not_one(scenes: SceneSet, tmp_path: Path) -> None:
         write_scene_set(scenes.folder, [], name="x", seed=0, source="")
 
 
-def test_perfect_answers_score_perfectly(scenes: SceneSet) -> None:
+def test_perfect_predictions_score_perfectly(scenes: SceneSet) -> None:
     row = figures(scenes, answering(*PERFECT))
     assert row["recall"] == row["precision"] == row["visible_iou"] == row["amodal_iou"] == row["order_accuracy"] == 1
     assert (row["people"], row["pairs"], row["pairs_found"]) == (2, 1, 1), "the small one is under 96 px"
@@ -104,7 +104,7 @@ def test_perfect_answers_score_perfectly(scenes: SceneSet) -> None:
     assert (row["photos_without_people"], row["found_in_photos_without_people"]) == (1, 0)
 
 
-def test_each_fault_shows_in_its_own_figure(scenes: SceneSet) -> None:
+def test_each_error_affects_its_own_metric(scenes: SceneSet) -> None:
     assert figures(scenes, answering(*PERFECT, turned=True))["order_accuracy"] == 0
     missing = figures(scenes, answering(PERFECT[1]))
     assert (missing["recall"], missing["precision"], missing["order_accuracy"]) == (0.5, 1, None)

@@ -1,4 +1,4 @@
-"""Judging networks from ONNX and TorchScript files, and one line for every file that is none."""
+"""Networks of perceptual metrics from ONNX and TorchScript files, and one-line errors for invalid files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RED = np.full((8, 8, 3), (255, 51, 0), np.uint8)
 
 
 @pytest.mark.parametrize("ending", ["onnx", "pt", "ts", "torchscript"])
-def test_both_formats_give_the_same(tmp_path: Path, ending: str) -> None:
+def test_onnx_and_torchscript_give_the_same_result(tmp_path: Path, ending: str) -> None:
     means = ImageMetricNetwork.open(save_channel_means(tmp_path / f"means.{ending}"), pictures=1, size_px=8)
     np.testing.assert_allclose(means(RED), [1.0, 0.2, 0.0], atol=1e-6)
     distance = ImageMetricNetwork.open(save_mean_distance(tmp_path / f"distance.{ending}"), pictures=2, size_px=8)
@@ -33,7 +33,7 @@ def test_both_formats_give_the_same(tmp_path: Path, ending: str) -> None:
         ("broken.pt", b"x", "not a TorchScript file"),
     ],
 )
-def test_files_that_are_no_network(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
+def test_invalid_network_files_are_rejected(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(WeightsError, match=message) as caught:
@@ -42,14 +42,14 @@ def test_files_that_are_no_network(tmp_path: Path, name: str, content: bytes | N
 
 
 @pytest.mark.parametrize("ending", ["onnx", "pt"])
-def test_a_network_of_another_number_of_pictures(tmp_path: Path, ending: str) -> None:
+def test_network_with_wrong_number_of_inputs_is_rejected(tmp_path: Path, ending: str) -> None:
     path = save_mean_distance(tmp_path / f"distance.{ending}")
     with pytest.raises(WeightsError, match=rf"distance.{ending}: does not run on 1 x \(1, 3, 8, 8\)") as caught:
         ImageMetricNetwork.open(path, pictures=1, size_px=8)
     assert "\n" not in str(caught.value)
 
 
-def test_a_network_whose_answer_is_no_row(tmp_path: Path) -> None:
+def test_network_with_invalid_output_is_rejected(tmp_path: Path) -> None:
     import torch
 
     for name, function in (

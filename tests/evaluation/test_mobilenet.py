@@ -23,7 +23,7 @@ needs_weights = pytest.mark.skipif(find_spec(PACKAGE) is None, reason=f"`make te
 TRUE = "deocclude, true masks"
 
 
-def test_the_distance_by_hand() -> None:
+def test_feature_distance_by_hand() -> None:
     truth = np.zeros((2, 1, 2))
     truth[:, 0] = [[3, 1], [4, 0]]  # norms 5 and 1
     predicted = truth.copy()
@@ -38,7 +38,7 @@ def test_the_distance_by_hand() -> None:
     assert math.isnan(feature_distance([predicted], [truth], [np.zeros((1, 2))]))
 
 
-def test_shares_of_cells() -> None:
+def test_region_shares_per_cell_by_hand() -> None:
     region = np.zeros((224, 224), bool)
     region[:24, :16] = True
     fine, coarse = region_shares(region)
@@ -47,12 +47,12 @@ def test_shares_of_cells() -> None:
     assert (coarse[0, 0], coarse.sum()) == pytest.approx((24 * 16 / 32**2,) * 2)
 
 
-def test_maps_are_a_16th_and_a_32nd() -> None:
+def test_feature_maps_have_strides_16_and_32() -> None:
     middle, last = MobileNetV2().eval()(torch.zeros(2, 3, 64, 96))
     assert middle.shape == (2, 96, 4, 6) and last.shape == (2, 1280, 2, 3)
 
 
-def test_other_weights_are_named(tmp_path: Path) -> None:
+def test_other_weights_are_rejected(tmp_path: Path) -> None:
     torch.save({"features.0.0.weight": torch.zeros(1)}, tmp_path / "other.pt")
     with pytest.raises(WeightsError, match=r"other\.pt: not the weights of MobileNetV2: "):
         MobileNetFeatures(tmp_path / "other.pt")
@@ -60,7 +60,7 @@ def test_other_weights_are_named(tmp_path: Path) -> None:
         MobileNetFeatures(tmp_path / "nowhere.pt")
 
 
-def test_without_the_weights_a_note_says_how_to_get_them(drawn: EvalSet, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_weights_note_gives_the_install_command(drawn: EvalSet, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("deocclude.evaluation.mobilenet.PACKAGE", "no_such_package")
     perceptual_metrics = PerceptualMetrics.open(None, None, size_px=256)
     assert perceptual_metrics.mobilenet is None
@@ -71,7 +71,7 @@ def test_without_the_weights_a_note_says_how_to_get_them(drawn: EvalSet, monkeyp
 
 
 @needs_weights
-def test_the_truth_is_0_away_and_noise_is_farther_than_a_flat_colour(drawn: EvalSet) -> None:
+def test_feature_distance_ranks_truth_flat_colour_and_noise(drawn: EvalSet) -> None:
     class Noise(Oracle):
         def recover(self, image, visible_mask, amodal_mask) -> np.ndarray:
             content, hidden = image.copy(), amodal_mask & ~visible_mask
@@ -95,7 +95,7 @@ def test_the_truth_is_0_away_and_noise_is_farther_than_a_flat_colour(drawn: Eval
 
 
 @needs_weights
-def test_features_of_the_published_weights() -> None:
+def test_published_weights_give_valid_features() -> None:
     judge = MobileNetFeatures.installed()
     assert judge.sha256.startswith("2f518e773d4402dd") and PACKAGE not in sys.modules
     grey = np.full((64, 64, 3), 128, np.uint8)

@@ -1,4 +1,4 @@
-"""Predictions as files: what is written scores the same when read, and what is wrong with a folder is one line."""
+"""Predictions as files: stored predictions score as the run did, and errors of a folder are one line."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def score(eval_set: EvalSet, folder: Path, *, allow_missing: bool = False, **opt
     return summarise(evaluate(eval_set, predictions, initial_kinds=["exact"], **options))
 
 
-def test_the_layout(saved: Path, drawn: EvalSet) -> None:
+def test_prediction_folder_layout(saved: Path, drawn: EvalSet) -> None:
     names = sorted(path.name for path in saved.iterdir())
     assert names == sorted(f"{r.id}.{kind}.png" for r in drawn for kind in ("amodal", "visible", "content"))
     amodal = Image.open(saved / "ann-object.amodal.png")
@@ -45,7 +45,7 @@ def test_the_layout(saved: Path, drawn: EvalSet) -> None:
     assert Image.open(saved / "ann-object.content.png").mode == "RGB"
 
 
-def test_saved_answers_score_what_the_run_scored(saved: Path, drawn: EvalSet) -> None:
+def test_saved_predictions_reproduce_the_run_scores(saved: Path, drawn: EvalSet) -> None:
     run = summarise(evaluate(drawn, Oracle(drawn, grow=3, colour=90), initial_kinds=["exact"]))
     read = score(drawn, saved)
     assert (run["method"], read["method"]) == (OURS, THEIRS)
@@ -69,7 +69,7 @@ def test_saved_answers_score_what_the_run_scored(saved: Path, drawn: EvalSet) ->
     assert scores(read, "content", THEIRS + predicted) == scores(run, "content", OURS + predicted)
 
 
-def test_the_tables_say_what_is_read_and_nothing_of_what_is_not(saved: Path, drawn: EvalSet) -> None:
+def test_tables_contain_only_what_the_files_provide(saved: Path, drawn: EvalSet) -> None:
     text = to_markdown(score(drawn, saved))
     assert "| exact   | predictions " in text and "| exact   | convex hull " in text
     assert "predictions, predicted masks" in text and "true masks" not in text
@@ -77,7 +77,7 @@ def test_the_tables_say_what_is_read_and_nothing_of_what_is_not(saved: Path, dra
     assert "- note: the predictions are read from files and taken to start from this initial mask: exact" in text
 
 
-def test_a_soft_mask_that_is_sure_of_nothing_predicts_nobody(saved: Path, drawn: EvalSet) -> None:
+def test_soft_mask_below_the_threshold_is_read_as_empty(saved: Path, drawn: EvalSet) -> None:
     record = next(iter(drawn))
     path = saved / f"{record.id}.amodal.png"
     Image.fromarray(np.asarray(Image.open(path)) // 255 * np.uint8(76)).save(path)
@@ -85,7 +85,7 @@ def test_a_soft_mask_that_is_sure_of_nothing_predicts_nobody(saved: Path, drawn:
     assert not stored.person(drawn.load(record)).amodal_mask.any()
 
 
-def test_masks_alone(saved: Path, drawn: EvalSet) -> None:
+def test_amodal_masks_alone_are_scored(saved: Path, drawn: EvalSet) -> None:
     whole = score(drawn, saved)
     for path in [*saved.glob("*.visible.png"), *saved.glob("*.content.png")]:
         path.unlink()
@@ -102,7 +102,7 @@ def test_masks_alone(saved: Path, drawn: EvalSet) -> None:
 
 
 @pytest.mark.parametrize("kind", ["amodal", "visible", "content"])
-def test_missing_files_are_counted_and_the_first_is_named(saved: Path, drawn: EvalSet, kind: str) -> None:
+def test_missing_files_error_counts_them_and_names_the_first(saved: Path, drawn: EvalSet, kind: str) -> None:
     for record in ("ann-low", "bob-person"):
         (saved / f"{record}.{kind}.png").unlink()
     needed = 3 if kind == "content" else 4
@@ -110,7 +110,7 @@ def test_missing_files_are_counted_and_the_first_is_named(saved: Path, drawn: Ev
         StoredPredictions.open(saved, drawn.records)
 
 
-def test_missing_files_may_count_as_empty(saved: Path, drawn: EvalSet) -> None:
+def test_allow_missing_counts_missing_files_as_empty(saved: Path, drawn: EvalSet) -> None:
     before = score(drawn, saved)
     for kind in ("amodal", "content"):
         (saved / f"ann-low.{kind}.png").unlink()
@@ -126,13 +126,13 @@ def test_missing_files_may_count_as_empty(saved: Path, drawn: EvalSet) -> None:
     assert "1 content pictures are missing and counted as the photo" in after["notes"]
 
 
-def test_whom_nothing_hides_needs_no_content(saved: Path, drawn: EvalSet) -> None:
+def test_unoccluded_person_needs_no_content_file(saved: Path, drawn: EvalSet) -> None:
     before = score(drawn, saved)["content"]
     (saved / "bob-none.content.png").unlink()
     assert score(drawn, saved)["content"] == before
 
 
-def test_a_folder_of_something_else(tmp_path: Path, drawn: EvalSet) -> None:
+def test_folder_without_predictions_is_rejected(tmp_path: Path, drawn: EvalSet) -> None:
     with pytest.raises(InputError, match="looked for a folder"):
         StoredPredictions.open(tmp_path / "nowhere", drawn.records)
     for allow_missing in (False, True):
@@ -141,7 +141,7 @@ def test_a_folder_of_something_else(tmp_path: Path, drawn: EvalSet) -> None:
 
 
 @pytest.mark.parametrize("kind", ["amodal", "visible", "content"])
-def test_sizes_and_damage_are_named(saved: Path, drawn: EvalSet, kind: str) -> None:
+def test_files_of_wrong_size_or_damaged_are_rejected(saved: Path, drawn: EvalSet, kind: str) -> None:
     Image.new("L", (50, 40)).save(saved / f"ann-low.{kind}.png")
     with pytest.raises(InputError, match=rf"ann-low.{kind}.png must have its photo's size 96x72 \(HxW\), got 40x50"):
         score(drawn, saved)
@@ -150,12 +150,12 @@ def test_sizes_and_damage_are_named(saved: Path, drawn: EvalSet, kind: str) -> N
         score(drawn, saved)
 
 
-def test_files_start_from_one_kind_of_initial_mask(saved: Path, drawn: EvalSet) -> None:
+def test_stored_predictions_allow_one_kind_of_initial_mask(saved: Path, drawn: EvalSet) -> None:
     predictions = StoredPredictions.open(saved, drawn.records)
     with pytest.raises(ValueError, match="one kind of initial mask, got exact, box"):
         evaluate(drawn, predictions, initial_kinds=["exact", "box"])
 
 
-def test_predictions_are_not_mixed_with_what_is_there(saved: Path) -> None:
+def test_non_empty_output_folder_is_rejected(saved: Path) -> None:
     with pytest.raises(UsageError, match="new or an empty folder"):
         PredictionWriter(saved)

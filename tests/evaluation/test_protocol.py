@@ -63,7 +63,7 @@ class Finder:
         return image
 
 
-def test_from_the_photo_alone_the_likest_person_is_measured(eval_set: EvalSet) -> None:
+def test_photo_prompt_scores_the_best_matching_detection(eval_set: EvalSet) -> None:
     sample = eval_set.load(eval_set.records[0])
     other = np.zeros_like(sample.amodal)
     other[:, 60:] = True
@@ -99,7 +99,7 @@ def test_a_perfect_predictor_scores_perfectly(eval_set: EvalSet) -> None:
         assert content["ssim"] == content["gradient_ratio"] == content["gradient_ratio_median"] == pytest.approx(1.0)
 
 
-def test_the_visible_mask_alone_finds_nothing_hidden(eval_set: EvalSet) -> None:
+def test_visible_mask_alone_has_zero_invisible_iou(eval_set: EvalSet) -> None:
     summary = summarise(evaluate(eval_set, Repeater(), initial_kinds=["exact"]))
     exact = summary["masks"]["exact"]
     # Seen rows are 60, 36 and 20 of 80.
@@ -115,7 +115,7 @@ def test_the_visible_mask_alone_finds_nothing_hidden(eval_set: EvalSet) -> None:
     assert untouched["gradient_ratio"] < 0.05
 
 
-def test_over_completion_and_false_completion(eval_set: EvalSet) -> None:
+def test_false_positive_completion_of_an_oversized_mask(eval_set: EvalSet) -> None:
     exact = summarise(evaluate(eval_set, Oracle(eval_set, grow=6), initial_kinds=["exact"], content=False))["masks"][
         "exact"
     ]
@@ -129,7 +129,7 @@ def test_over_completion_and_false_completion(eval_set: EvalSet) -> None:
     assert exact["initial mask"]["false_completion"] == 0.0
 
 
-def test_visible_iou_is_of_the_refined_mask(eval_set: EvalSet) -> None:
+def test_visible_iou_uses_the_refined_mask(eval_set: EvalSet) -> None:
     degraded = summarise(evaluate(eval_set, Oracle(eval_set), initial_kinds=["degraded"], content=False))["masks"][
         "degraded"
     ]
@@ -169,7 +169,7 @@ def test_content_of_a_flat_colour(eval_set: EvalSet) -> None:
     assert flat["seam_ratio"] == pytest.approx(ratio, abs=1e-6)
 
 
-def test_only_whose_truth_is_known_is_scored_on_content(tmp_path: Path) -> None:
+def test_records_without_truth_are_not_scored_on_content(tmp_path: Path) -> None:
     samples = [draw_person("ann", "object", 20), replace(draw_person("bob", "unknown", 44), truth=None)]
     eval_set = write_eval_set(tmp_path / "set", samples, name="half", seed=0, source="code")
     evaluation = evaluate(eval_set, Repeater(), initial_kinds=["exact"])
@@ -178,7 +178,7 @@ def test_only_whose_truth_is_known_is_scored_on_content(tmp_path: Path) -> None:
     assert len({score.record_id for score in evaluation.masks}) == 2
 
 
-def test_the_summary_is_plain_json_and_the_same_each_time(eval_set: EvalSet) -> None:
+def test_summary_is_plain_json_and_deterministic(eval_set: EvalSet) -> None:
     first, second = (summarise(evaluate(eval_set, Oracle(eval_set, grow=2)), model="base") for _ in range(2))
     for summary in (first, second):
         summary.pop("seconds")
@@ -198,12 +198,12 @@ def test_markdown_holds_every_method(eval_set: EvalSet) -> None:
             assert len({line.count("|") for line in block.splitlines()}) == 1
 
 
-def test_an_unknown_kind_of_initial_mask(eval_set: EvalSet) -> None:
+def test_unknown_initial_mask_kind_is_rejected(eval_set: EvalSet) -> None:
     with pytest.raises(ValueError, match="exact, degraded, box, photo, got scribble"):
         evaluate(eval_set, Repeater(), initial_kinds=["scribble"])
 
 
-def test_without_opencv_what_needs_it_says_so_at_once(eval_set: EvalSet, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_opencv_is_reported_at_once(eval_set: EvalSet, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cv2", None)
     for options in ({"initial_kinds": ["degraded"], "content": False}, {"initial_kinds": ["exact"]}):
         with pytest.raises(MissingExtraError, match=r'pip install "deocclude\[train\]"'):
@@ -228,7 +228,7 @@ def test_initial_masks(eval_set: EvalSet) -> None:
     assert any(not np.array_equal(degraded.mask, other) for other in others)
 
 
-def test_nobody_visible_is_answered_with_nobody(tmp_path: Path) -> None:
+def test_fully_occluded_person_scores_zero_iou(tmp_path: Path) -> None:
     eval_set = write_eval_set(
         tmp_path / "set", [draw_person("ann", "object", 80)], name="hidden", seed=0, source="code"
     )
@@ -240,7 +240,7 @@ def test_nobody_visible_is_answered_with_nobody(tmp_path: Path) -> None:
     }
 
 
-def test_a_limited_run_takes_the_same_records_nested_and_of_every_kind(tmp_path: Path) -> None:
+def test_limit_draws_nested_records_of_every_occluder_kind(tmp_path: Path) -> None:
     samples = [draw_person(f"p{i}", kind, 20) for i in range(20) for kind in ("object", "person", "low")]
     records = write_eval_set(tmp_path / "set", samples, name="many", seed=0, source="code").records
     few, more = draw_records(records, 12), draw_records(records, 30)
@@ -254,7 +254,7 @@ def test_a_limited_run_takes_the_same_records_nested_and_of_every_kind(tmp_path:
 # --- baselines -----------------------------------------------------------------------------------------------------
 
 
-def test_convex_hull_is_that_of_scikit_image() -> None:
+def test_convex_hull_matches_scikit_image() -> None:
     convex_hull_image = pytest.importorskip("skimage.morphology").convex_hull_image
     rng = np.random.default_rng(0)
     for _ in range(20):
@@ -290,7 +290,7 @@ def typical_bodies() -> TypicalPoses:
     return TypicalPoses(centres)
 
 
-def test_the_nearest_typical_pose_is_put_in_place() -> None:
+def test_nearest_typical_pose_is_aligned_with_the_visible_mask() -> None:
     visible = np.zeros((300, 300), bool)
     visible[100:140, 90:110] = True  # tall: 40 by 20 px; its frame is 8 * sqrt(var) = 8 * 12.9 = 103 px wide
     completed = typical_bodies().complete(visible)
@@ -304,7 +304,7 @@ def test_the_nearest_typical_pose_is_put_in_place() -> None:
     assert columns[-1] + 1 - columns[0] == pytest.approx(4 / 32 * side, abs=1.5)
 
 
-def test_a_typical_pose_may_reach_beyond_the_photo() -> None:
+def test_typical_pose_is_cropped_at_the_image_border() -> None:
     visible = np.zeros((60, 60), bool)
     visible[30:58, 0:14] = True
     completed = typical_bodies().complete(visible)
@@ -312,14 +312,14 @@ def test_a_typical_pose_may_reach_beyond_the_photo() -> None:
     assert not typical_bodies().complete(np.zeros((60, 60), bool)).any()
 
 
-def test_typical_poses_are_measured_beside(eval_set: EvalSet) -> None:
+def test_typical_pose_baseline_is_added_to_the_table(eval_set: EvalSet) -> None:
     poses = typical_bodies()
     evaluation = evaluate(eval_set, Repeater(), initial_kinds=["exact"], typical_poses=poses, content=False)
     assert "nearest typical pose" in summarise(evaluation)["masks"]["exact"]
     assert evaluation.notes == []
 
 
-def test_mean_colour_is_of_the_visible_body_alone() -> None:
+def test_mean_colour_uses_only_visible_body_pixels() -> None:
     picture = np.full((4, 4, 3), 250, np.uint8)
     picture[0, :2] = (10, 20, 30), (20, 40, 60)
     visible = np.zeros((4, 4), bool)
@@ -327,7 +327,7 @@ def test_mean_colour_is_of_the_visible_body_alone() -> None:
     assert (mean_colour(picture, visible) == (15, 30, 45)).all()
 
 
-def test_inpainting_sees_the_body_alone() -> None:
+def test_inpainting_uses_only_visible_body_pixels() -> None:
     sample = draw_person("ann", "object", 40)
     garish = sample.photo.copy()
     garish[~sample.visible] = (255, 0, 255)
@@ -338,7 +338,7 @@ def test_inpainting_sees_the_body_alone() -> None:
     assert filled[sample.amodal].min() >= 50 and filled[sample.amodal].max() <= 150
 
 
-def test_the_blurred_recovery_is_of_the_body_alone() -> None:
+def test_blurred_recovery_uses_only_body_pixels() -> None:
     body = np.zeros((40, 40), bool)
     body[5:35, 10:30] = True
     hidden = body.copy()
@@ -358,7 +358,7 @@ def test_the_blurred_recovery_is_of_the_body_alone() -> None:
     assert blurred[34, 10, 0] == pytest.approx(140, abs=1), "at the body's corner, far from the step"
 
 
-def test_further_recoveries_are_rows_of_their_own(eval_set: EvalSet) -> None:
+def test_additional_recoveries_get_their_own_rows(eval_set: EvalSet) -> None:
     older = Oracle(eval_set, colour=100)
     against = {"v1": lambda sample: older.recover(sample.photo, sample.visible, sample.amodal)}
     content = summarise(evaluate(eval_set, Oracle(eval_set), initial_kinds=["exact"], against=against))["content"]
@@ -382,7 +382,7 @@ class Parser(Repeater):
         return answer
 
 
-def test_body_parts_inside_the_hidden_region_by_hand(tmp_path: Path) -> None:
+def test_part_iou_in_the_hidden_region_by_hand(tmp_path: Path) -> None:
     face, leg, shoe = (PARSING_NAMES.index(name) for name in ("face", "leg", "footwear"))
     sample = draw_person("ann", "object", 20)  # rows 68 to 88 hidden, 24 columns
     truth = np.full((HEIGHT, WIDTH), face, np.uint8)
@@ -414,7 +414,7 @@ def test_body_parts_inside_the_hidden_region_by_hand(tmp_path: Path) -> None:
 # --- contact sheet -------------------------------------------------------------------------------------------------
 
 
-def test_the_contact_sheet_goes_from_easy_to_hard(eval_set: EvalSet) -> None:
+def test_contact_sheet_is_sorted_from_easy_to_hard(eval_set: EvalSet) -> None:
     evaluation = evaluate(eval_set, Repeater(), content=False)
     assert [score.record_id for score in easy_to_hard(evaluation, "exact", 9)] == [
         "ann-object",
@@ -436,7 +436,7 @@ def test_the_contact_sheet_goes_from_easy_to_hard(eval_set: EvalSet) -> None:
     assert pixel[2] > pixel[1] > pixel[0]
 
 
-def test_a_sheet_of_nobody_is_an_error(tmp_path: Path) -> None:
+def test_contact_sheet_without_occluded_people_is_an_error(tmp_path: Path) -> None:
     eval_set = write_eval_set(tmp_path / "set", [draw_person("bob", "none", 0)], name="n", seed=0, source="code")
     with pytest.raises(InputError, match="no occluded people"):
         draw_sheet(evaluate(eval_set, Repeater(), content=False), eval_set, Repeater())

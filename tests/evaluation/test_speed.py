@@ -25,14 +25,14 @@ from deocclude.io.images import load_image, load_mask
 COST = RunCost(12.0, 0.1, 0.3, 0.2, 300.0)
 
 
-def test_tasks_take_turns_each_after_a_warm_up() -> None:
+def test_timed_tasks_alternate_each_after_a_warm_up() -> None:
     calls: list[str] = []
     medians = time_in_turn({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, rounds=2)
     assert "".join(calls) == "aabb" * 2  # an untimed and a timed call of each a round
     assert medians.keys() == {"a", "b"} and min(medians.values()) >= 0
 
 
-def test_speed_up_is_of_the_sums() -> None:
+def test_speed_up_is_the_ratio_of_summed_times() -> None:
     pairs = PairTimes(
         {"mask_completion": 0.010, "content_recovery": 0.010},
         {"mask_completion": 0.300, "content_recovery": 0.200},
@@ -49,13 +49,13 @@ def test_speed_up_is_of_the_sums() -> None:
     assert "detection" not in without and "both networks" not in without
 
 
-def test_a_pair_against_itself_is_about_as_fast(weights_dir: Path) -> None:
+def test_model_against_itself_has_a_speed_up_near_one(weights_dir: Path) -> None:
     model = find_model("base", weights_dir)
     pairs = time_pairs(model, model, rounds=9, threads=1)
     assert 0.2 < pairs.speed_up < 5
 
 
-def test_feeds_fit_the_networks_contract() -> None:
+def test_feeds_match_the_network_inputs() -> None:
     feeds = make_feeds("content_recovery")
     assert {name: feed.shape for name, feed in feeds.items()} == {
         "image": (1, 3, 256, 256),
@@ -70,7 +70,7 @@ def test_feeds_fit_the_networks_contract() -> None:
     assert make_feeds("mask_completion").keys() == {"image", "initial"}
 
 
-def test_synthetic_photo_and_its_mask_fit(tmp_path: Path) -> None:
+def test_synthetic_photo_matches_its_mask(tmp_path: Path) -> None:
     photo, mask = write_synthetic_photo(tmp_path, 400, 300)
     assert load_image(photo).shape == (300, 400, 3)
     person = load_mask(mask)
@@ -78,12 +78,12 @@ def test_synthetic_photo_and_its_mask_fit(tmp_path: Path) -> None:
     assert not person[200, 180] and person[100, 200], "the board hides the legs, not the chest"
 
 
-def test_a_crowd_is_ten_people(tmp_path: Path, weights_dir: Path) -> None:
+def test_crowd_cost_without_detector_has_no_detection_time(tmp_path: Path, weights_dir: Path) -> None:
     cost = measure_crowd(tmp_path, weights_dir, "base", rounds=1)
     assert cost.find_s is None and cost.ten_people_s > 0, "the tiny model has no detector"
 
 
-def test_cost_is_measured_in_a_process_of_its_own(
+def test_cost_is_measured_in_a_separate_process(
     tmp_path: Path, weights_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = write_synthetic_photo(tmp_path, 400, 300)

@@ -1,4 +1,4 @@
-"""Networks fresh from training, asked as the evaluation asks."""
+"""Networks as training stores them, called as the evaluation calls a predictor."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ AMODAL = VISIBLE.copy()
 AMODAL[40:50, 10:30] = True
 
 
-def test_arrays_go_in_and_out_by_name() -> None:
+def test_network_takes_and_returns_named_arrays() -> None:
     network = TorchNetwork(lambda a, b: {"sum": a + b}, 32, CPU)
     found = network(a=np.ones((1, 2), np.float32)[:, ::-1], b=np.array([[1, 2]]))
     assert found["sum"].tolist() == [[2, 3]] and found["sum"].dtype == np.float32
 
 
-def test_stage_1_says_what_its_network_says(tmp_path: Path) -> None:
+def test_stage_1_predictor_returns_the_network_mask(tmp_path: Path) -> None:
     path = stored(tmp_path / "mask.safetensors", "mask_unet", saying(MaskUNet(UNetConfig((4, 8))), -9.0, 9.0))
     predict = open_trained(path, size_px=32, device=CPU)
     flat = np.full_like(PHOTO, 128)  # as beyond its edges
@@ -42,13 +42,13 @@ def test_stage_1_says_what_its_network_says(tmp_path: Path) -> None:
     assert boxed.amodal_mask.mean() > 0.9
 
 
-def test_however_little_is_hidden_it_is_completed(tmp_path: Path) -> None:
+def test_predictor_completes_without_an_occlusion_threshold(tmp_path: Path) -> None:
     path = stored(tmp_path / "mask.safetensors", "mask_unet", saying(MaskUNet(UNetConfig((4, 8))), 0.01, 9.0))
     person = open_trained(path, size_px=32, device=CPU)(PHOTO, masks=[VISIBLE]).people[0]
     assert person.amodal_mask.sum() >= VISIBLE.sum()
 
 
-def test_a_network_of_both_stages_sees_the_whole_photo(tmp_path: Path) -> None:
+def test_single_stage_network_receives_the_unmasked_photo(tmp_path: Path) -> None:
     seen = {}
 
     def network(image: np.ndarray, initial: np.ndarray) -> dict[str, np.ndarray]:
@@ -68,7 +68,7 @@ def test_a_network_of_both_stages_sees_the_whole_photo(tmp_path: Path) -> None:
     assert np.array_equal(painted[~hidden], PHOTO[~hidden]) and (painted != PHOTO)[hidden].any()
 
 
-def test_stage_2_needs_stage_1_for_its_masks(tmp_path: Path) -> None:
+def test_stage_2_requires_stage_1_weights(tmp_path: Path) -> None:
     torch.manual_seed(0)
     path = stored(tmp_path / "paint.safetensors", "content_pix2pix", Pix2PixContent(Pix2PixConfig((4, 8))))
     with pytest.raises(UsageError, match=r"paint\.safetensors: stage 2 needs masks and parts of a stage 1"):
@@ -79,13 +79,13 @@ def test_stage_2_needs_stage_1_for_its_masks(tmp_path: Path) -> None:
     assert painted.shape == PHOTO.shape
 
 
-def test_other_weights_are_named(tmp_path: Path) -> None:
+def test_other_weights_are_rejected(tmp_path: Path) -> None:
     path = stored(tmp_path / "x.safetensors", "people_detector", MaskUNet(UNetConfig((4, 8))))
     with pytest.raises(WeightsError, match=r"x\.safetensors: expected weights of mask_completion or mask_unet"):
         open_trained(path, size_px=32, device=CPU)
 
 
-def test_crops_are_as_large_as_the_file_says(tmp_path: Path) -> None:
+def test_crop_size_comes_from_the_weights_file(tmp_path: Path) -> None:
     network = MaskUNet(UNetConfig((4, 8)))
     silent = stored(tmp_path / "silent.safetensors", "mask_unet", network)
     telling = stored(tmp_path / "telling.safetensors", "mask_unet", network, size_px=64)
@@ -94,7 +94,7 @@ def test_crops_are_as_large_as_the_file_says(tmp_path: Path) -> None:
     assert open_trained(telling, device=CPU, size_px=32).size_px == 32
 
 
-def test_who_finds_masks_takes_no_others(tmp_path: Path) -> None:
+def test_mask_network_rejects_external_masks(tmp_path: Path) -> None:
     path = stored(tmp_path / "mask.safetensors", "mask_unet", MaskUNet(UNetConfig((4, 8))))
     with pytest.raises(UsageError, match="mask_unet predicts masks itself and ignores external masks"):
         open_trained(path, device=CPU, parser=path)

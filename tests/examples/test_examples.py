@@ -44,7 +44,7 @@ def test_every_script_is_run_here() -> None:
 
 
 @pytest.mark.parametrize("name", OUTPUTS)
-def test_a_script_writes_its_files_and_nothing_beside_them(
+def test_example_script_writes_only_into_its_output_folder(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     written = run_example(name, tmp_path / "out", monkeypatch)

@@ -37,7 +37,7 @@ def computed(path: Path, x: np.ndarray) -> np.ndarray:
     return onnxruntime.InferenceSession(str(path)).run(None, {"x": x})[0]
 
 
-def test_what_float16_holds_takes_half_the_space_and_computes_the_same(tmp_path: Path) -> None:
+def test_exact_float16_weights_are_halved_without_change(tmp_path: Path) -> None:
     path = product(tmp_path / "net.onnx", EXACT)
     x = np.random.default_rng(1).normal(size=(1, 64)).astype(np.float32)
     before, size = computed(path, x), path.stat().st_size
@@ -49,7 +49,7 @@ def test_what_float16_holds_takes_half_the_space_and_computes_the_same(tmp_path:
 @pytest.mark.parametrize(
     "weights", [INEXACT, np.full((64, 64), 1e6, np.float32), EXACT[:8, :8]], ids=["rounded", "too large", "small"]
 )
-def test_other_numbers_stay_as_they_are(tmp_path: Path, weights: np.ndarray) -> None:
+def test_inexact_or_small_weights_stay_float32(tmp_path: Path, weights: np.ndarray) -> None:
     path = product(tmp_path / "net.onnx", weights)
     halve_losslessly(path)
     (kept,) = onnx.load(str(path)).graph.initializer
@@ -57,7 +57,7 @@ def test_other_numbers_stay_as_they_are(tmp_path: Path, weights: np.ndarray) -> 
     np.testing.assert_array_equal(numpy_helper.to_array(kept), weights)
 
 
-def test_norms_stay_beside_their_convolutions_whose_weights_are_then_halved(tmp_path: Path) -> None:
+def test_batch_norms_stay_unfused_so_weights_can_be_halved(tmp_path: Path) -> None:
     torch.manual_seed(0)
     sizes = {"stem_width": 16, "widths": (32, 64), "head_width": 16, "templates": 4, "template_channels": 8}
     config = MaskCompletionConfig(hourglasses=1, **sizes)  # exporting takes time by the number of layers

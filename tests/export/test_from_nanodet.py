@@ -53,7 +53,7 @@ def write_source(path: Path, classes: int = CLASSES) -> Path:
     return path
 
 
-def test_the_converted_network_answers_as_the_source_at_any_size(tmp_path: Path) -> None:
+def test_converted_network_matches_the_source_at_any_size(tmp_path: Path) -> None:
     row = convert_to_weights(write_source(tmp_path / "source.onnx"), tmp_path / "weights", model="tiny")
     assert row["parity"] < 1e-4 and "safetensors" not in row
     model = list_models(tmp_path / "weights")["tiny"]
@@ -69,7 +69,7 @@ def test_the_converted_network_answers_as_the_source_at_any_size(tmp_path: Path)
     assert found and all(0 <= one.box_xyxy[0] < one.box_xyxy[2] <= 50 for one in found)
 
 
-def test_another_network_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
+def test_other_network_is_rejected_and_leaves_no_files(tmp_path: Path) -> None:
     folder = tmp_path / "weights"
     with pytest.raises(WeightsError, match="expected NanoDet-g with 3 heads of 124, found 0"):
         convert_to_weights(write_source(tmp_path / "other.onnx", classes=20), folder)

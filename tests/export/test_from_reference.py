@@ -34,7 +34,7 @@ def batch_norm(x: Tensor, state: dict[str, Tensor], name: str) -> Tensor:
     return F.batch_norm(x, *values)
 
 
-def test_the_layout_has_the_sizes_that_the_paper_states(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reference_layout_has_the_papers_parameter_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     """27.0 M and 55.6 M trainable parameters at the true width; the numbers do not matter."""
     monkeypatch.setattr(torch, "randn", torch.empty)
     mask, content = stage1(64), stage2(64)
@@ -47,7 +47,9 @@ def test_the_layout_has_the_sizes_that_the_paper_states(monkeypatch: pytest.Monk
     assert trainable(content) == pytest.approx(55.6, abs=0.05)
 
 
-def test_every_row_names_a_tensor_of_ours_once(mask_state: dict[str, Tensor], content_state: dict[str, Tensor]) -> None:
+def test_conversion_table_names_each_tensor_once(
+    mask_state: dict[str, Tensor], content_state: dict[str, Tensor]
+) -> None:
     for layers, state in ((MASK, mask_state), (CONTENT, content_state)):
         ours = [name for layer in layers for name in layer.tensors]
         assert len(ours) == len(set(ours))
@@ -57,7 +59,7 @@ def test_every_row_names_a_tensor_of_ours_once(mask_state: dict[str, Tensor], co
         assert theirs <= set(state)
 
 
-def test_stage1_takes_encoders_gates_and_the_pose_convolution(mask_state: dict[str, Tensor]) -> None:
+def test_stage1_converts_encoders_gates_and_pose_convolution(mask_state: dict[str, Tensor]) -> None:
     network, report = convert(mask_state)
     assert isinstance(network, MaskCompletionNet)
     assert (network.config.stem_width, network.config.widths) == (WIDTH, (8, 16, 32, 32))
@@ -76,7 +78,7 @@ HOURGLASSES = ("visible_hourglass", "amodal_hourglass")
 BODY = ("0.0", "0.1", "1", "2")
 
 
-def test_a_double_convolution_gives_the_same(mask_state: dict[str, Tensor]) -> None:
+def test_converted_double_convolution_matches(mask_state: dict[str, Tensor]) -> None:
     """Its biases have gone into the batch norms."""
     network, _ = convert(mask_state)
     x, name = torch.randn(2, 8, 6, 6), "down2.mpconv.1.conv"
@@ -89,7 +91,7 @@ def test_a_double_convolution_gives_the_same(mask_state: dict[str, Tensor]) -> N
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
 
 
-def test_gates_and_pose_convolution_give_the_same(mask_state: dict[str, Tensor]) -> None:
+def test_converted_gates_and_pose_convolution_match(mask_state: dict[str, Tensor]) -> None:
     network, _ = convert(mask_state)
     x = torch.randn(2, 32, 5, 5)
     hidden = F.relu(x.mean((2, 3)) @ mask_state["se_amodal.fc.0.weight"].T)
@@ -102,7 +104,7 @@ def test_gates_and_pose_convolution_give_the_same(mask_state: dict[str, Tensor])
         torch.testing.assert_close(network.typical_poses.mix(poses * 8), wanted, rtol=1e-4, atol=1e-4)
 
 
-def test_stage2_takes_the_u_net(content_state: dict[str, Tensor]) -> None:
+def test_stage2_converts_the_u_net(content_state: dict[str, Tensor]) -> None:
     network, report = convert(content_state)
     assert isinstance(network, ContentRecoveryNet)
     assert network.config.widths == (4, 8, 16, 32, 32, 32, 32) and network.config.kernels == (7, 5, 5, 3, 3, 3, 3)
@@ -124,7 +126,7 @@ def test_stage2_takes_the_u_net(content_state: dict[str, Tensor]) -> None:
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [("encoder.1", "enc_2"), ("decoder.5", "dec_7")])
-def test_a_partial_convolution_gives_the_same(content_state: dict[str, Tensor], ours: str, theirs: str) -> None:
+def test_converted_partial_convolution_matches(content_state: dict[str, Tensor], ours: str, theirs: str) -> None:
     """Theirs divides by how many inputs of the window are valid (Liu et al. 2018), ours by their share."""
     network, _ = convert(content_state)
     layer = network.eval().get_submodule(ours)
@@ -153,7 +155,7 @@ def test_every_tensor_is_accounted_for(mask_state: dict[str, Tensor], content_st
         assert used | left == set(state) and not used & left
 
 
-def test_what_has_no_counterpart_keeps_its_first_values(content_state: dict[str, Tensor]) -> None:
+def test_tensors_without_counterpart_keep_their_initialisation(content_state: dict[str, Tensor]) -> None:
     torch.manual_seed(3)
     network, report = convert(content_state)
     torch.manual_seed(3)
@@ -162,7 +164,7 @@ def test_what_has_no_counterpart_keeps_its_first_values(content_state: dict[str,
         assert torch.equal(network.state_dict()[name], value) == (name not in report.taken), name
 
 
-def test_wrappers_are_seen_through_and_a_gap_is_no_error(mask_state: dict[str, Tensor]) -> None:
+def test_wrapper_prefixes_and_missing_tensors_are_tolerated(mask_state: dict[str, Tensor]) -> None:
     whole = convert(mask_state)[1]
     wrapped = {f"model.module.{name}": tensor for name, tensor in mask_state.items()}
     assert convert(wrapped)[1] == whole
@@ -173,7 +175,7 @@ def test_wrappers_are_seen_through_and_a_gap_is_no_error(mask_state: dict[str, T
     assert "down3_hg2.mpconv.1.conv.0.weight" in report.missing_in_ours
 
 
-def test_other_states_are_refused(mask_state: dict[str, Tensor], content_state: dict[str, Tensor]) -> None:
+def test_other_state_dicts_are_rejected(mask_state: dict[str, Tensor], content_state: dict[str, Tensor]) -> None:
     with pytest.raises(
         WeightsError, match=r"not the layout of the reference .* among 1 tensors, the first of which is w$"
     ):
@@ -186,7 +188,7 @@ def test_other_states_are_refused(mask_state: dict[str, Tensor], content_state: 
         convert(mask_state, "huge")
 
 
-def test_the_paper_sizes_take_what_is_left_to_agree() -> None:
+def test_paper_sizes_convert_only_matching_tensors() -> None:
     torch.manual_seed(0)
     network, report = convert(stage1(1), "paper")
     assert network.config == MaskCompletionConfig.paper()

@@ -59,7 +59,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
     return folder, {name: export_to_weights(written(source, name), folder, model="tiny") for name in NAMES}
 
 
-def test_stage_1_looks_closely_at_the_size_that_it_was_trained_at(exported: tuple[Path, dict[str, dict]]) -> None:
+def test_stage_1_fine_crop_uses_the_training_size(exported: tuple[Path, dict[str, dict]]) -> None:
     folder, rows = exported
     assert rows["mask_completion"]["size_px"] == 96 and "size_px" not in rows["content_recovery"]
     networks, _ = open_networks(find_model("tiny", folder), "cpu")
@@ -67,12 +67,12 @@ def test_stage_1_looks_closely_at_the_size_that_it_was_trained_at(exported: tupl
 
 
 def written_but_not_exported(network: nn.Module, path: Path, sizes: str) -> float:
-    """In place of `export_onnx`, which takes long, where a test is about what is told beside the network."""
+    """In place of `export_onnx`, which takes long, where a test is about the metadata beside the network."""
     path.write_bytes(b"onnx")
     return 0.0
 
 
-def test_a_stage_1_that_has_learned_to_look_again_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_manifest_records_second_pass_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(to_onnx, "export_onnx", written_but_not_exported)
     network = network_of("mask_completion")
     path = tmp_path / "mask.safetensors"
@@ -83,7 +83,7 @@ def test_a_stage_1_that_has_learned_to_look_again_says_so(tmp_path: Path, monkey
         assert row.get("second_look", False) is learned
 
 
-def test_the_network_for_boxes_goes_into_the_model_and_looks_at_boxes(
+def test_box_segmenter_is_exported_and_used_for_box_prompts(
     exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "weights"
@@ -135,7 +135,7 @@ def _tells_apart(folder: Path) -> bool:
     return deocclude.load("tiny", device="cpu", weights_dir=folder)._complete._splits_boxes
 
 
-def test_the_folder_holds_what_the_manifest_says(exported: tuple[Path, dict[str, dict]]) -> None:
+def test_exported_files_match_the_manifest(exported: tuple[Path, dict[str, dict]]) -> None:
     folder, rows = exported
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["format"] == 1 and manifest["parsing_names"] == list(PARSING_NAMES)
@@ -166,7 +166,7 @@ def test_the_folder_holds_what_the_manifest_says(exported: tuple[Path, dict[str,
         np.testing.assert_array_equal(file["centres"], network_of("mask_completion").typical_poses.centres)
 
 
-def test_onnx_keeps_the_contract(exported: tuple[Path, dict[str, dict]]) -> None:
+def test_onnx_inputs_and_outputs_match_the_contract(exported: tuple[Path, dict[str, dict]]) -> None:
     folder, rows = exported
     sessions = {name: onnxruntime.InferenceSession(str(folder / row["onnx"])) for name, row in rows.items()}
 
@@ -184,7 +184,7 @@ def test_onnx_keeps_the_contract(exported: tuple[Path, dict[str, dict]]) -> None
 
 @pytest.mark.parametrize("batch_and_size", [(2, (256, 256)), (1, (64, 96)), (5, (32, 32)), (1, (160, 32))])
 @pytest.mark.parametrize("name", NAMES)
-def test_onnx_says_what_torch_says(
+def test_onnx_matches_torch(
     exported: tuple[Path, dict[str, dict]], name: str, batch_and_size: tuple[int, tuple[int, int]]
 ) -> None:
     folder, rows = exported
@@ -203,7 +203,7 @@ def test_onnx_says_what_torch_says(
         assert (found[1] >= found[0]).all()
 
 
-def test_the_package_runs_what_was_exported(exported: tuple[Path, dict[str, dict]], person) -> None:
+def test_pipeline_runs_the_exported_networks(exported: tuple[Path, dict[str, dict]], person) -> None:
     folder, _ = exported
     pipe = deocclude.load("tiny", device="cpu", weights_dir=folder, threads=1)
     result = pipe(person.photo, masks=[person.visible])
@@ -221,7 +221,7 @@ def test_the_package_runs_what_was_exported(exported: tuple[Path, dict[str, dict
         deocclude.load("tiny", device="cpu", weights_dir=damaged)
 
 
-def test_example_inputs_are_a_person() -> None:
+def test_example_inputs_have_valid_shapes_and_masks() -> None:
     mask, content = (example_inputs(network_of(name), 3, (64, 64)) for name in NAMES)
     assert {k: tuple(v.shape) for k, v in mask.items()} == {"image": (3, 3, 64, 64), "initial": (3, 1, 64, 64)}
     assert list(content) == ["image", "visible", "amodal", "visible_parsing", "amodal_parsing"]
@@ -243,7 +243,7 @@ class Brighten(nn.Module):
         return image * visible + self.by * amodal + parts
 
 
-def test_a_difference_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parity_difference_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "net.onnx"
     network = Brighten(0.5)
     assert export_onnx(network, path, size_px=128, sizes="fixed") < 1e-6
@@ -257,7 +257,7 @@ def test_a_difference_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         export_onnx(network, path, size_px=128, sizes="fixed")
 
 
-def test_data_and_licence_are_stated_by_who_exports_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_note_and_licence_are_stated_on_export_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(to_onnx, "export_onnx", written_but_not_exported)
     config = PeopleDetectorConfig(stem_width=8, widths=(8, 8, 8), blocks=(0, 0, 0))
     meta = {"network": "people_detector", "config": config.to_dict()}
@@ -311,7 +311,7 @@ def test_a_failed_export_leaves_the_folder_as_it_was(tmp_path: Path, monkeypatch
     assert list((tmp_path / "weights").iterdir()) == []
 
 
-def test_what_is_broken_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_names_invalid_weights_or_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = written(tmp_path, "mask_completion")
     assert isinstance(build_network(source)[0], MaskCompletionNet)
     with pytest.raises(WeightsError, match="weights not found: looked for"):
@@ -332,7 +332,7 @@ def test_what_is_broken_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         export_to_weights(source, folder)
 
 
-def test_the_threshold_moves_the_decision_and_nothing_else() -> None:
+def test_threshold_shift_changes_only_the_amodal_logits() -> None:
     network = network_of("mask_completion").eval()
     inputs = to_onnx.example_inputs(network, 1, (64, 64)).values()
     with torch.no_grad():
@@ -346,7 +346,7 @@ def test_the_threshold_moves_the_decision_and_nothing_else() -> None:
         to_onnx.shift_threshold(network, 1.0)
 
 
-def test_sizes_are_in_steps_of_the_smallest_feature() -> None:
+def test_input_size_step_is_the_total_stride() -> None:
     steps = {MaskCompletionNet: 32, ContentRecoveryNet: 128, PeopleDetector: 32, BoxSegmenter: 32}
     with torch.device("meta"):
         assert {kind: to_onnx.size_step_px(kind()) for kind in steps} == steps

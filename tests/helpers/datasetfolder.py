@@ -49,7 +49,7 @@ def write_labels(path: Path, labels: np.ndarray, *, palette: bool = False) -> Pa
 
 
 def people_numbers() -> np.ndarray:
-    """(12, 16) uint8: 1 and 2 for the two people, 0 for nobody."""
+    """(12, 16) uint8: 1 and 2 for the two people, 0 for background."""
     return np.where(FIRST, 1, np.where(SECOND, 2, 0)).astype(np.uint8)
 
 
@@ -72,7 +72,7 @@ def coco_image(number: int, name: str, **more: Any) -> dict[str, Any]:
 
 
 def make_ahp(root: Path) -> Path:
-    """Two people, of whom the second has no parsing."""
+    """Two people, the second without parsing."""
     for name, mask in (("a1", FIRST), ("b2", SECOND_WHOLE)):
         write_photo(root / "train" / "JPEGImages" / f"{name}.jpg")
         write_labels(root / "train" / "Annotations" / f"{name}.png", mask * 255)
@@ -100,7 +100,7 @@ def make_cihp(root: Path) -> Path:
 
 
 def make_voc(root: Path) -> Path:
-    """Two people, a horse (13), and edges that are nobody's."""
+    """Two people, a horse (13), and edges that belong to no person."""
     folder = root / "VOCdevkit" / "VOC2012"
     objects, classes = people_numbers(), np.where(people_numbers() > 0, 15, 0)
     objects[0, 13:], classes[0, 13:] = 3, 13
@@ -133,7 +133,7 @@ def make_sbd(root: Path) -> Path:
 
 
 def make_coco(root: Path) -> Path:
-    """COCO's own folders: a photo with a person of two pieces, a crowd and a dog, and a photo with nobody."""
+    """COCO's own folders: a photo with a person of two pieces, a crowd and a dog, and a photo without people."""
     for name in ("000000000009.jpg", "000000000025.jpg"):
         write_photo(root / "val2017" / name)
     crowd = box(13, 0, 16, 12)
@@ -157,7 +157,7 @@ def make_coco(root: Path) -> Path:
 
 
 def make_cocoa(root: Path) -> Path:
-    """Regions: two people of whom one is hidden in part, a group, a hat, the sky, in COCO-amodal's manner."""
+    """Regions: two people, one of them partly occluded, a group, a hat, the sky, in COCO-amodal's manner."""
     from deocclude.imaging.rle import encode_rle
 
     write_photo(root / "train2014" / "COCO_train2014_000000000081.jpg")

@@ -36,7 +36,7 @@ def polygon(box: tuple[int, int, int, int], factor: float = 1.0) -> list[list[fl
 
 
 def draw_voc(root: Path) -> Path:
-    """One whole person, somebody else far off, and one who is joined to a neighbour."""
+    """One whole person, another one far off, and one who is merged with a neighbour."""
     alone = body() | body(box=(85, 0, 10, 10))
     joined = body() | body(box=(60, 30, 35, 40))
     for photo_id, mask in (("2008_000001", alone), ("2008_000002", joined)):
@@ -59,7 +59,7 @@ def draw_coco(root: Path, ids: tuple[str, ...] = ("000000000042",)) -> Path:
 
 
 def draw_pelota(root: Path) -> Path:
-    """Photo 15: a whole player, one without ankles, one cut by the lower edge, one so cut whom another one touches."""
+    """Photo 15: a whole player, one without ankles, one truncated, and one truncated beside a neighbour."""
     boxes = ((20, 100, 60, 160), (110, 100, 60, 160), (200, 200, 60, 200), (290, 200, 60, 200), (350, 150, 40, 240))
     seen = [0] * 17, [2] * 17
     people = [

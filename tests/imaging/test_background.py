@@ -35,7 +35,7 @@ def test_constant_surroundings_fill_constant(size_hw):
 
 
 @pytest.mark.parametrize("scale", [1, 4])
-def test_a_ramp_goes_on_in_the_hole_roughly(scale):
+def test_ramp_continues_roughly_in_the_hole(scale):
     rows, columns = np.mgrid[: 300 * scale, : 240 * scale] / scale
     ramp = np.stack([0.8 * rows, 255 - columns, (rows + columns) / 3], axis=-1).round().astype(np.uint8)
     hole = hole_at(ramp.shape[:2], slice(90 * scale, 210 * scale), slice(70 * scale, 160 * scale))
@@ -60,7 +60,7 @@ def test_pixels_outside_the_hole_are_untouched(size_hw):
     assert np.array_equal(photo, before)
 
 
-def test_the_ring_is_no_source_and_does_not_change():
+def test_ring_around_the_hole_is_no_source_and_stays_unchanged():
     photo = np.full((80, 80, 3), 60, np.uint8)
     photo[27:53, 27:53] = 255  # the person; the hole misses three pixels on each side
     hole = hole_at((80, 80), slice(30, 50), slice(30, 50))
@@ -69,14 +69,14 @@ def test_the_ring_is_no_source_and_does_not_change():
     assert (fill_background(photo, hole, grow_px=0)[hole] > 60).any()
 
 
-def test_a_ring_that_leaves_no_source_is_one_after_all():
+def test_ring_is_used_when_no_other_source_exists():
     photo = np.full((4, 4, 3), 30, np.uint8)
     hole = hole_at((4, 4), slice(1, 3), slice(1, 3))
     photo[hole] = 200
     assert (fill_background(photo, hole, grow_px=5) == 30).all()
 
 
-def test_a_hole_that_is_all_gives_mid_grey():
+def test_hole_covering_everything_gives_mid_grey():
     photo = noise(12, 17)
     assert (fill_background(photo, np.ones((12, 17), bool)) == 128).all()
 
@@ -100,7 +100,7 @@ def test_memory_is_bounded():
     assert peak_bytes < 80e6
 
 
-def test_what_does_not_fit_is_refused():
+def test_invalid_arguments_are_rejected():
     photo, hole = noise(6, 8), np.zeros((6, 8), bool)
     for arguments, words in [
         ((photo[..., 0], hole), "photo array must be"),
@@ -124,7 +124,7 @@ def test_texture_goes_on_in_the_hole():
     assert np.ptp(filled, axis=1).max() <= 2  # grey as all around
 
 
-def test_nothing_of_the_hole_or_its_ring_is_copied():
+def test_pixels_of_hole_and_ring_are_never_copied():
     photo = noise(200, 260) // 2  # no channel above 127
     hole = hole_at((200, 260), slice(60, 140), slice(90, 150))
     photo[55:145, 85:155] = (255, 0, 255)

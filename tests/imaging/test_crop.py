@@ -22,7 +22,7 @@ def test_from_box():
 
 @pytest.mark.parametrize("center", [(30, 30), (5, 50), (75, 0), (40, 30)])
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, bool])
-def test_paste_of_crop_is_the_photo_at_scale_one(center, dtype):
+def test_crop_and_paste_round_trip_at_scale_one(center, dtype):
     photo = np.random.default_rng(0).integers(0, 256, (60, 80, 3)).astype(np.uint8)
     photo = photo > 127 if dtype is bool else photo.astype(dtype)
     crop = SquareCrop(center, 40, 40)
@@ -34,7 +34,7 @@ def test_paste_of_crop_is_the_photo_at_scale_one(center, dtype):
 
 
 @pytest.mark.parametrize(("side", "size"), [(100, 256), (200, 64), (250.3, 64), (123.4, 128), (290, 16)])
-def test_crop_pixels_sit_where_the_geometry_says(side, size):
+def test_crop_pixels_match_the_geometry(side, size):
     crop = SquareCrop((201.3, 152.2), side, size)
     crop_pixels = crop.extract(ramps(300, 400))
     left, top = crop.left_top
@@ -46,7 +46,7 @@ def test_crop_pixels_sit_where_the_geometry_says(side, size):
 
 
 @pytest.mark.parametrize(("side", "size"), [(100, 256), (200, 64), (250.3, 64), (123.4, 128)])
-def test_photo_pixels_come_back_where_they_were(side, size):
+def test_pasted_pixels_return_to_their_position(side, size):
     photo = ramps(300, 400)
     crop = SquareCrop((201.3, 152.2), side, size)
     region, pixels = crop.to_photo(crop.extract(photo), (300, 400))
@@ -72,7 +72,7 @@ def test_shrinking_averages_everything():
     assert np.abs(crop_pixels[1:-1, 1:-1] - 127.0).max() < 4
 
 
-def test_outside_is_fill_and_edge_blocks_weigh_by_area():
+def test_outside_is_filled_and_edge_blocks_are_weighted_by_area():
     photo = np.full((100, 100, 3), 200, np.uint8)
     crop_pixels = SquareCrop((100, 50), 200, 50).extract(photo, fill=50)
     assert (crop_pixels[14:36, 1:24] == 200).all()
@@ -91,7 +91,7 @@ def test_window_that_misses_the_photo():
     assert pixels.size == 0
 
 
-def test_within_limits_the_work_and_changes_no_value():
+def test_within_returns_the_same_values_for_a_part():
     rng = np.random.default_rng(2)
     crop = SquareCrop((70.3, 61.8), 111.7, 32)
     values = rng.random((32, 32)).astype(np.float32)
@@ -155,7 +155,7 @@ def test_a_crisp_paste_keeps_more_detail_and_joins_strips(monkeypatch):
     assert np.abs(whole.astype(int) - stripped).max() <= 1
 
 
-def test_a_crisp_paste_is_what_extract_gives_back():
+def test_extracting_a_crisp_paste_recovers_the_crop():
     """Waves of 8, 4 and 3 crop pixels a period keep their height; a cubic alone leaves 0.94, 0.73 and 0.55 of it."""
     crop = SquareCrop((150, 150), 60 * 4.0, 60)
     for period, least in ((8, 0.98), (4, 0.88), (3, 0.74)):
@@ -176,14 +176,14 @@ def grown_in(grown, region):
 
 
 @pytest.mark.parametrize("side_px", [40.0, 90.5, 300.0])
-def test_a_part_of_the_window_is_that_part_of_the_crop(side_px):
+def test_extract_within_a_region_equals_that_part_of_the_crop(side_px):
     crop, part = SquareCrop((250.3, 199.8), side_px, 64), Region(10, 20, 50, 33)
     array = ramps(400, 500)
     # to a thirtieth of a crop's pixel: averaged blocks may be counted from elsewhere
     np.testing.assert_allclose(crop.extract(array, within=part), crop.extract(array)[part.slices], atol=crop.scale / 30)
 
 
-def test_what_another_window_shows_is_seen_in_this_one_and_nothing_beyond_it():
+def test_resampling_from_another_crop_covers_only_the_overlap():
     values = np.random.default_rng(3).random((16, 16)).astype(np.float32)
     one = SquareCrop((20.0, 30.0), 32.0, 16)
     assert np.allclose(one.resampled_from(one, values), values, atol=1e-6)

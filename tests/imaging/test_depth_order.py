@@ -26,12 +26,12 @@ BEHIND = body(5, 10, 40, 20, hidden=(20, 15, 40, 20))
 FRONT = body(20, 15, 50, 30)
 
 
-def test_masks_that_touch_nowhere_stay():
+def test_disjoint_masks_are_unchanged():
     visible = resolve_overlaps([BEHIND, FRONT])
     assert np.array_equal(visible[0], BEHIND.visible) and np.array_equal(visible[1], FRONT.visible)
 
 
-def test_contested_pixels_go_to_who_is_in_front_whatever_the_order_of_prompts():
+def test_overlap_goes_to_the_person_in_front_in_any_prompt_order():
     # the one behind claims two columns of the front one's body
     greedy = body(5, 10, 40, 20, hidden=(20, 17, 40, 20))
     expected = on_photo(BEHIND, BEHIND.visible)
@@ -42,7 +42,7 @@ def test_contested_pixels_go_to_who_is_in_front_whatever_the_order_of_prompts():
         assert np.array_equal(front, on_photo(FRONT, FRONT.visible))
 
 
-def test_a_contested_pixel_goes_to_who_is_surer_to_be_seen_there():
+def test_overlap_pixel_goes_to_the_higher_visible_probability():
     greedy = body(5, 10, 40, 20, hidden=(20, 17, 40, 20))  # claims two columns of the front one's body
 
     def with_probability(one: BodyMasks, of_column) -> BodyMasks:
@@ -62,7 +62,7 @@ def test_a_contested_pixel_goes_to_who_is_surer_to_be_seen_there():
         assert front[20:40, 16].all() and not behind[20:40, 16].any()
 
 
-def test_being_surer_leaves_nobody_next_to_nothing():
+def test_higher_probability_does_not_erase_a_smaller_person():
     tall, child = body(5, 5, 50, 30), body(20, 10, 40, 20)
     sure = tall._replace(visible_prob=np.where(tall.visible, 255, 0).astype(np.uint8))
     unsure = child._replace(visible_prob=np.where(child.visible, 140, 0).astype(np.uint8))
@@ -71,20 +71,20 @@ def test_being_surer_leaves_nobody_next_to_nothing():
     assert np.count_nonzero(visible[0]) == 45 * 25 - 200
 
 
-def test_where_nothing_tells_the_lower_body_is_nearer():
+def test_lower_body_is_in_front_without_other_evidence():
     high, low = body(5, 10, 30, 20), body(10, 15, 40, 25)
     visible = resolve_overlaps([high, low])
     assert np.array_equal(visible[1], low.visible)
     assert np.count_nonzero(visible[0]) == 250 - 20 * 5
 
 
-def test_one_person_given_twice_keeps_both_masks():
+def test_duplicate_prompts_keep_both_masks():
     once, again = body(5, 10, 40, 20), body(6, 10, 40, 20)
     visible = resolve_overlaps([once, again], allow_duplicates=True)
     assert np.array_equal(visible[0], once.visible) and np.array_equal(visible[1], again.visible)
 
 
-def test_of_people_found_nobody_is_there_twice():
+def test_detected_duplicates_get_disjoint_masks():
     one, other = body(5, 10, 40, 20), body(12, 10, 48, 20)  # an IoU of 0.65
     assert all(visible.sum() > 300 for visible in resolve_overlaps([one, other], allow_duplicates=True))
     visible = resolve_overlaps([one, other])
@@ -92,7 +92,7 @@ def test_of_people_found_nobody_is_there_twice():
     assert all(part.any() for part in visible)
 
 
-def test_nobody_loses_next_to_everything():
+def test_contained_person_keeps_its_mask():
     # a child's mask inside a taller person's: by the lower row the tall one would be in front and take all of it
     tall, child = body(5, 5, 50, 30), body(20, 10, 40, 20)
     visible = resolve_overlaps([tall, child])
@@ -100,14 +100,14 @@ def test_nobody_loses_next_to_everything():
     assert np.count_nonzero(visible[0]) == 45 * 25 - 200
 
 
-def test_who_hides_whom_and_how_much():
+def test_occlusions_list_front_behind_and_area():
     assert find_occlusions([BEHIND, FRONT], [7, 9]) == (Occlusion(front=9, behind=7, area_px=100),)
     assert find_occlusions([FRONT, BEHIND], [1, 2]) == (Occlusion(front=1, behind=2, area_px=100),)
     away = body(5, 45, 40, 55)
     assert find_occlusions([BEHIND, away], [1, 2]) == ()
 
 
-def test_a_hair_of_overlap_is_no_occlusion():
+def test_tiny_overlap_is_no_occlusion():
     thin = body(5, 10, 55, 20, hidden=(30, 19, 31, 20))  # one pixel of 500
     beside = body(30, 19, 31, 30)
     assert len(find_occlusions([thin, beside], [1, 2])) == 1  # exactly the least share, 0.002
@@ -115,7 +115,7 @@ def test_a_hair_of_overlap_is_no_occlusion():
     assert find_occlusions([larger, beside], [1, 2]) == ()
 
 
-def test_depth_follows_who_hides_whom_and_then_the_feet():
+def test_depth_order_follows_occlusions_then_feet():
     hides = [Occlusion(front=1, behind=2, area_px=50), Occlusion(front=2, behind=3, area_px=9)]
     assert back_to_front([1, 2, 3], hides, feet_y=[10, 20, 30]) == [3, 2, 1]
     assert back_to_front([1, 2, 3], [], feet_y=[30, 10, 20]) == [2, 3, 1]
@@ -123,14 +123,14 @@ def test_depth_follows_who_hides_whom_and_then_the_feet():
     assert back_to_front([], [], []) == []
 
 
-def test_a_circle_breaks_where_least_is_hidden():
+def test_occlusion_cycle_breaks_at_the_smallest_area():
     circle = [Occlusion(1, 2, 30), Occlusion(2, 3, 20), Occlusion(3, 1, 10)]
     # 3 in front of 1 is what yields: 1 hides 2, 2 hides 3
     assert back_to_front([1, 2, 3], circle, feet_y=[1, 2, 3]) == [3, 2, 1]
 
 
 @pytest.mark.parametrize("count", [12])
-def test_many_people_in_a_row_are_all_there_once(count):
+def test_occlusion_chain_orders_every_person_once(count):
     ids = list(range(1, count + 1))
     chain = [Occlusion(front=i + 1, behind=i, area_px=i) for i in ids[:-1]]
     assert back_to_front(ids, chain, feet_y=[0.0] * count) == ids

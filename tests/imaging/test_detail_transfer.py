@@ -8,7 +8,7 @@ from deocclude.imaging.detail_transfer import Copied
 from deocclude.imaging.exemplar_synthesis import Composed
 
 
-def test_one_place_copied_everywhere_gives_its_surroundings_detail_block_by_block():
+def test_repeated_source_transfers_detail_block_by_block():
     size = 64
     image = np.random.default_rng(3).integers(100, 104, (size, size, 3)).astype(np.uint8)
     known = np.zeros((size, size), bool)
@@ -24,7 +24,7 @@ def test_one_place_copied_everywhere_gives_its_surroundings_detail_block_by_bloc
     assert found.weight[~known].mean() > 0.5
 
 
-def test_a_fold_in_the_source_brings_no_detail_to_even_cloth():
+def test_fold_in_the_source_adds_no_detail_to_even_cloth():
     size = 64
     image = np.full((size, size, 3), 100, np.uint8)
     image[20] = 160  # the fold
@@ -39,7 +39,7 @@ def test_a_fold_in_the_source_brings_no_detail_to_even_cloth():
     assert from_fold.any() and found.weight[from_fold].max() == 0
 
 
-def test_a_stitch_is_not_carried_over_with_the_cloth():
+def test_isolated_bright_pixels_are_not_transferred():
     scale, size = 4, 64
     photo = np.full((size * scale, size * scale, 3), 128, np.uint8)
     photo += np.random.default_rng(0).integers(0, 5, photo.shape, dtype=np.uint8)
@@ -55,7 +55,7 @@ def test_a_stitch_is_not_carried_over_with_the_cloth():
     assert colours.std() > 0.5 and np.abs(colours.astype(int) - 130).max() <= 12
 
 
-def test_detail_of_the_photo_follows_the_copy():
+def test_photo_detail_follows_the_copied_source():
     scale, size = 4, 64
     noise = np.random.default_rng(0).integers(-40, 41, (size * scale, size * scale))
     photo = np.repeat((128 + noise)[..., None], 3, axis=2).astype(np.uint8)

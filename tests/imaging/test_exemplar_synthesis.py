@@ -13,7 +13,7 @@ from deocclude.imaging.exemplar_synthesis import compose, window_all
 from deocclude.imaging.masks import dilate
 
 
-def test_windows_count_what_they_hold():
+def test_window_all_and_dilate_by_hand():
     mask = np.zeros((7, 7), bool)
     mask[2:6, 1:6] = True
     inside, touching = window_all(mask, 1), dilate(mask, 1)
@@ -22,7 +22,7 @@ def test_windows_count_what_they_hold():
     assert not window_all(np.ones((4, 4), bool), 1)[0].any()  # beyond the edge is outside
 
 
-def test_known_pixels_stay_and_hidden_ones_are_cloth():
+def test_known_pixels_stay_and_hidden_ones_get_cloth_texture():
     image, known, region, guide = cloth()
     found = compose(image, known, region, guide)
     assert np.array_equal(found.rgb[known], image[known])
@@ -32,7 +32,7 @@ def test_known_pixels_stay_and_hidden_ones_are_cloth():
     assert np.isfinite(found.error[hidden]).all()
 
 
-def test_nothing_unknown_is_ever_a_source():
+def test_unknown_pixels_are_never_a_source():
     image, known, region, guide = cloth()
     marked = image.copy()
     marked[~known] = (0, 255, 255)
@@ -42,7 +42,7 @@ def test_nothing_unknown_is_ever_a_source():
     assert known[sources[:, 0], sources[:, 1]].all()
 
 
-def test_sources_point_to_what_was_copied():
+def test_source_map_points_to_the_copied_pixels():
     image, known, region, guide = cloth()
     found = compose(image, known, region, guide)
     copied = found.source_yx[..., 0] >= 0
@@ -54,7 +54,7 @@ def test_sources_point_to_what_was_copied():
     assert difference.mean() < 0.7 * strangers.mean()
 
 
-def test_the_mirror_image_serves():
+def test_mirrored_patches_are_used_as_sources():
     # brighter and brighter to the middle, then darker and darker; of the right half nothing is known
     tent = 40 + 3 * np.minimum(np.arange(SIZE), np.arange(SIZE)[::-1])
     image = np.broadcast_to(tent[None, :, None], (SIZE, SIZE, 3)).astype(np.uint8)
@@ -81,14 +81,14 @@ def test_equal_distances_take_the_first_source():
 
 
 @pytest.mark.parametrize("known_part", [np.s_[60:64, 60:64], np.s_[60, 20:100], np.s_[64:65, 64:65]])
-def test_less_than_a_patch_is_no_source(known_part):
+def test_less_than_a_patch_gives_no_result(known_part):
     image, _, region, guide = cloth()
     known = np.zeros_like(region)
     known[known_part] = True
     assert compose(image, known, region, guide) is None
 
 
-def test_nothing_hidden_is_nothing_to_compose():
+def test_nothing_hidden_gives_no_result():
     image, _, region, guide = cloth()
     assert compose(image, region, region, guide) is None
 

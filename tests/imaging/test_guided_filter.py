@@ -27,13 +27,13 @@ def painted(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def blurred_probability(mask: np.ndarray) -> np.ndarray:
-    """What a network gives of it: soft, on the coarse grid."""
+    """As a network predicts it: soft, on the coarse grid."""
     coarse = shrink(mask.astype(np.uint8) * np.uint8(255)).astype(np.float32) / 255
     padded = np.pad(coarse, 2, mode="edge")
     return np.mean([padded[i : i + S, j : j + S] for i in range(5) for j in range(5)], axis=0, dtype=np.float32)
 
 
-def test_a_contour_that_is_off_moves_to_the_photos_edge():
+def test_shifted_contour_moves_to_the_photos_edge():
     truth = slanted(T)
     finer = painted(truth, np.random.default_rng(0))
     off = blurred_probability(slanted(T, shift=1.2 / S))  # more than a network pixel beside the edge
@@ -43,7 +43,7 @@ def test_a_contour_that_is_off_moves_to_the_photos_edge():
     assert 1 - after < 0.4 * (1 - before)
 
 
-def test_where_the_photo_is_flat_nothing_is_changed():
+def test_flat_photo_changes_nothing():
     # a limb of two network pixels: the mean of a window would wipe it out
     limb = np.zeros((S, S), np.float32)
     limb[:, 30:32] = 1
@@ -52,7 +52,7 @@ def test_where_the_photo_is_flat_nothing_is_changed():
     np.testing.assert_allclose(out, grow(limb, (T, T)), atol=1e-3)
 
 
-def test_maps_do_not_touch_each_other():
+def test_maps_are_filtered_independently():
     truth = slanted(T)
     finer = painted(truth, np.random.default_rng(1))
     one, other = blurred_probability(truth), blurred_probability(~slanted(T, shift=-0.2))
@@ -61,7 +61,7 @@ def test_maps_do_not_touch_each_other():
     np.testing.assert_allclose(both[1], alone[0], atol=1e-5)
 
 
-def test_a_part_of_a_map_is_what_the_whole_has_there():
+def test_filtered_part_equals_the_whole_there():
     truth = slanted(T)
     finer = painted(truth, np.random.default_rng(6))
     maps = np.stack([blurred_probability(truth)] * 2)
@@ -79,7 +79,7 @@ def test_a_constant_map_stays_constant_on_any_photo(value):
     assert out.min() >= 0 and out.max() <= 1
 
 
-def test_a_part_grows_as_the_whole_does() -> None:
+def test_upscaled_part_equals_the_whole_there() -> None:
     plane = np.random.default_rng(3).random((20, 20)).astype(np.float32)
     whole, part = grow(plane, (130, 90)), Region(40, 15, 100, 80)
     grown = grow(plane, (130, 90), within=part)
@@ -89,7 +89,7 @@ def test_a_part_grows_as_the_whole_does() -> None:
 
 
 @pytest.mark.parametrize("size_hw", [(1, 1), (2, 40), (23, 9)])
-def test_means_are_those_of_the_square_around_with_the_border_repeated(size_hw):
+def test_window_means_repeat_the_border(size_hw):
     planes = np.random.default_rng(0).random((3, *size_hw)).astype(np.float32)
     padded = np.pad(planes, [(0, 0), (RADIUS_PX, RADIUS_PX), (RADIUS_PX, RADIUS_PX)], mode="edge")
     side = 2 * RADIUS_PX + 1
@@ -124,7 +124,7 @@ def plain_maps(size: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 128])
-def test_probabilities_stay_finite_where_colours_tell_next_to_nothing(size):
+def test_probabilities_stay_finite_on_uninformative_colours(size):
     for seed in range(4):
         for name, picture in plain_pictures(size, np.random.default_rng(seed)).items():
             with np.errstate(over="raise", divide="raise", invalid="raise"):
@@ -133,7 +133,7 @@ def test_probabilities_stay_finite_where_colours_tell_next_to_nothing(size):
 
 
 @pytest.mark.parametrize("name", plain_pictures(2, np.random.default_rng(0)))
-def test_slopes_are_those_of_double_precision(name):
+def test_slopes_match_double_precision(name):
     colours = np.moveaxis(plain_pictures(S, np.random.default_rng(4))[name], -1, 0).astype(np.float32) / 255
     values = np.random.default_rng(5).random((2, S, S)).astype(np.float32)
     mean_colour = _mean_around(colours)

@@ -129,11 +129,11 @@ def test_holes():
     assert not any(hole[0, 6] for hole in find_holes(mask)), "what touches the edge is no hole"
 
 
-def test_background_that_touches_at_a_corner_is_two_holes():
+def test_diagonal_background_pixels_are_two_holes():
     assert len(find_holes(drawn("####", "#.##", "##.#", "####"))) == 2
 
 
-def test_rle_counts_run_down_the_columns_from_zeros():
+def test_rle_counts_are_column_major_and_start_with_zeros():
     assert encode_rle_counts(drawn(".#.", "##.")) == [1, 3, 2]
     assert encode_rle_counts(drawn("#.", "..")) == [0, 1, 3]
     assert encode_rle_counts(np.zeros((2, 2), bool)) == [4]
@@ -167,7 +167,7 @@ def test_rle_of_another_size_is_refused():
 
 @pytest.mark.parametrize("size_hw", [(1, 1), (1, 7), (9, 1), (13, 21), (200, 150)])
 @pytest.mark.parametrize("share", [0, 0.01, 0.5, 1])
-def test_run_lengths_are_those_of_pycocotools(size_hw, share):
+def test_rle_matches_pycocotools(size_hw, share):
     mask = np.random.default_rng(size_hw).random(size_hw) < share
     theirs = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
     ours = encode_rle(mask)

@@ -30,12 +30,12 @@ def body(region: Region) -> np.ndarray:
         (Region(10, 60, 50, 80), ("right",)),
     ],
 )
-def test_edges_that_cut(region: Region, edges: tuple[str, ...]) -> None:
+def test_truncating_edges_are_found(region: Region, edges: tuple[str, ...]) -> None:
     truncation = find_truncation(body(region), region, SIZE_HW)
     assert truncation.edges == edges and bool(truncation) == bool(edges)
 
 
-def test_who_just_stands_at_the_edge_is_not_cut() -> None:
+def test_person_slightly_touching_the_border_is_not_truncated() -> None:
     region = Region(20, 20, 100, 60)
     standing = body(region)
     standing[-1, 4:] = False  # a toe at the frame
@@ -43,7 +43,7 @@ def test_who_just_stands_at_the_edge_is_not_cut() -> None:
     assert not find_truncation(np.zeros((3, 3), bool), Region(0, 0, 3, 3), SIZE_HW)
 
 
-def test_the_canvas_grows_beyond_the_edges_that_cut_alone() -> None:
+def test_canvas_extends_only_beyond_truncating_edges() -> None:
     region = Region(20, 20, 100, 40)
     canvas = Canvas.around([(body(region), region, Truncation(bottom=True))], SIZE_HW)
     assert canvas.photo_region == Region(0, 0, 100, 80) and canvas.size_hw == (228, 80)
@@ -67,7 +67,7 @@ def cut_photo(person) -> tuple[np.ndarray, np.ndarray]:
     return person.photo[:200], person.amodal[:200]
 
 
-def test_the_body_goes_on_beyond_the_edge(pipe, cut_photo, tmp_path: Path) -> None:
+def test_uncrop_extends_the_body_beyond_the_border(pipe, cut_photo, tmp_path: Path) -> None:
     photo, mask = cut_photo
     inside = pipe(photo, masks=[mask])
     assert inside.people[0].truncated_by == ("bottom",) and inside.photo_region is None
@@ -92,7 +92,7 @@ def test_the_body_goes_on_beyond_the_edge(pipe, cut_photo, tmp_path: Path) -> No
     json.dumps(record)
 
 
-def test_only_people_who_are_cut_change(pipe, cut_photo, person) -> None:
+def test_uncrop_changes_only_truncated_people(pipe, cut_photo, person) -> None:
     photo, mask = cut_photo
     whole = pipe(person.photo, masks=[person.visible], uncrop=True)
     assert whole.photo_region is None and whole.image.shape == person.photo.shape
@@ -107,7 +107,7 @@ def test_only_people_who_are_cut_change(pipe, cut_photo, person) -> None:
         plan_jobs(["a.jpg"], uncrop=True, complete="never")
 
 
-def test_transparent_surroundings_need_a_format_that_has_them() -> None:
+def test_uncrop_requires_a_format_with_transparency() -> None:
     with pytest.raises(UsageError, match="JPEG"):
         plan_jobs(["a.jpg"], output="b.jpg", uncrop=True)
     assert plan_jobs(["a.jpg"], output="b.png", uncrop=True)[0].uncrop

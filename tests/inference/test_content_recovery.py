@@ -28,7 +28,7 @@ def recovered():
     return found.rgb, network.inputs, image, visible, amodal
 
 
-def test_only_visible_pixels_are_a_source():
+def test_network_receives_only_visible_pixels():
     _, inputs, image, visible, amodal = recovered()
     source = inputs["image"][0].transpose(1, 2, 0)
     assert (source[~visible] == 0).all()
@@ -38,7 +38,7 @@ def test_only_visible_pixels_are_a_source():
     assert inputs["amodal_parsing"].shape == (1, 12, 64, 64)
 
 
-def test_content_is_eight_bit_and_reaches_past_the_body():
+def test_content_is_uint8_and_extends_past_the_body():
     content, _, _, _, amodal = recovered()
     assert content.dtype == np.uint8
     assert np.array_equal(
@@ -49,7 +49,7 @@ def test_content_is_eight_bit_and_reaches_past_the_body():
     assert content[100, 200, 0] == 255
 
 
-def test_only_the_hidden_box_is_grown_to_photo_size():
+def test_only_the_hidden_box_is_upscaled_to_photo_size():
     content = np.zeros((64, 64, 3), np.uint8)
     content[..., 0] = np.arange(64)[None] * 4
     crop = SquareCrop((100, 100), 128, 64)
@@ -104,7 +104,7 @@ class Mean:
         return {"content": np.broadcast_to(self.colour, (size, size, 3)).transpose(2, 0, 1)[None].copy()}
 
 
-def test_cloth_goes_on_behind_the_occluder():
+def test_cloth_texture_continues_behind_the_occluder():
     image, visible, amodal = speckled_body()
     network = Mean((160, 0, 0))
     network.colour = np.where(np.arange(256)[:, None, None] < 130, (160, 0, 0), (0, 0, 160)).astype(np.float32) / 255
@@ -118,7 +118,7 @@ def test_cloth_goes_on_behind_the_occluder():
         assert 12 < part[..., cloth].std() < 45  # the cloth's own is 40, the network's 0
 
 
-def test_a_face_is_copied_from_nowhere():
+def test_face_pixels_are_not_copied_from_exemplars():
     image, visible, amodal = speckled_body()
     face = np.roll(one_garment(), 3 - 6, axis=0)
     found = ContentRecovery(Mean((200, 150, 120)))(image, visible, amodal, face, face)
@@ -128,14 +128,14 @@ def test_a_face_is_copied_from_nowhere():
     assert found.copied.weight.max() == 0
 
 
-def test_a_part_that_is_not_seen_is_copied_from_no_other():
+def test_unseen_part_is_not_copied_from_another_part():
     image, visible, amodal = speckled_body()
     shoe = np.roll(one_garment(), 10 - 6, axis=0)
     found = ContentRecovery(Mean((60, 40, 20)))(image, visible, amodal, one_garment(), shoe)
     assert (found.rgb[100:160, 100:160] == (60, 40, 20)).all()
 
 
-def test_where_less_than_a_patch_is_visible_the_network_s_answer_stands():
+def test_network_colours_are_kept_with_less_than_a_patch_visible():
     image, _, amodal = speckled_body()
     visible = np.zeros_like(amodal)
     visible[30:34, 100:104] = True
@@ -144,7 +144,7 @@ def test_where_less_than_a_patch_is_visible_the_network_s_answer_stands():
     assert (found.rgb[amodal] == (9, 8, 7)).all()
 
 
-def test_smoothing_takes_nothing_from_outside():
+def test_smoothing_ignores_pixels_outside_the_mask():
     rgb = np.full((32, 32, 3), 40, np.uint8)
     inside = np.zeros((32, 32), bool)
     inside[8:24, 8:24] = True
@@ -152,7 +152,7 @@ def test_smoothing_takes_nothing_from_outside():
     assert np.abs(smooth(rgb, inside, 4.0)[inside].astype(int) - 40).max() <= 2
 
 
-def test_the_seam_is_joined_and_fades():
+def test_seam_correction_fades_with_distance():
     rgb = np.zeros((1, 12, 3), np.float32)
     known = np.zeros((1, 12), bool)
     known[0, :4] = True
@@ -162,7 +162,7 @@ def test_the_seam_is_joined_and_fades():
     assert np.allclose(joined, [100] * 4 + [65, 130 / 3, 65 / 3] + [0] * 5)
 
 
-def test_the_crop_holds_visible_pixels_alone():
+def test_crop_contains_only_visible_pixels():
     photo = np.full((80, 80, 3), (255, 0, 255), np.uint8)
     visible = np.zeros((80, 80), bool)
     visible[21:59, 21:59] = True  # half of the crop's outermost pixels
@@ -173,7 +173,7 @@ def test_the_crop_holds_visible_pixels_alone():
     assert np.abs(image[seen].astype(int) - (10, 200, 30)).max() <= 1
 
 
-def test_a_body_thinner_than_the_crop_s_pixels_is_seen_all_the_same():
+def test_body_thinner_than_a_crop_pixel_stays_visible():
     photo = np.zeros((400, 400, 3), np.uint8)
     visible = np.zeros((400, 400), bool)
     visible[100:300, 200] = True

@@ -45,14 +45,14 @@ def without_unlikely_regions(
     return keep_likely_regions(body, find_regions(body, others), calibration, min_probability)
 
 
-def nobody(body: Body) -> np.ndarray:
+def no_others(body: Body) -> np.ndarray:
     return np.zeros(body.region.size_hw, bool)
 
 
 @pytest.mark.parametrize("scale", [1, 7])
-def test_features_by_hand_at_any_resolution(scale: int) -> None:
+def test_region_features_by_hand_at_any_resolution(scale: int) -> None:
     body = drawn_body(scale)
-    others = nobody(body)
+    others = no_others(body)
     others[80 * scale : 90 * scale] = True
     regions = find_regions(body, others)
     assert regions.step == -(-100 * scale // 256)
@@ -64,9 +64,9 @@ def test_features_by_hand_at_any_resolution(scale: int) -> None:
 
 
 @pytest.mark.parametrize("scale", [1, 7])
-def test_an_unlikely_region_is_dropped_to_the_pixel(scale: int) -> None:
+def test_unlikely_region_is_removed_exactly(scale: int) -> None:
     body = drawn_body(scale)
-    kept = without_unlikely_regions(body, nobody(body), UNCALIBRATED_REGIONS, 0.7)
+    kept = without_unlikely_regions(body, no_others(body), UNCALIBRATED_REGIONS, 0.7)
     expected = np.ones(SIZE_HW, bool)
     expected[GAP] = False
     expected = np.kron(expected, np.ones((scale, scale), bool))
@@ -74,20 +74,20 @@ def test_an_unlikely_region_is_dropped_to_the_pixel(scale: int) -> None:
     np.testing.assert_array_equal(kept.visible, body.visible)
     assert (kept.amodal_prob[~expected] < 128).all() and not kept.parsing[~expected].any()
     np.testing.assert_array_equal(kept.amodal_prob[expected], body.amodal_prob[expected])
-    assert without_unlikely_regions(body, nobody(body), UNCALIBRATED_REGIONS, 0.5) is body
-    assert without_unlikely_regions(body, nobody(body), UNCALIBRATED_REGIONS, 1.0).hidden_fraction == 0
+    assert without_unlikely_regions(body, no_others(body), UNCALIBRATED_REGIONS, 0.5) is body
+    assert without_unlikely_regions(body, no_others(body), UNCALIBRATED_REGIONS, 1.0).hidden_fraction == 0
 
 
-def test_a_person_in_front_is_evidence() -> None:
+def test_person_in_front_raises_the_region_probability() -> None:
     body = drawn_body()
     calibration = RegionCalibration(-2.0, 0, 0, 0, 0, 0, covered=4.0)
-    others = nobody(body)
+    others = no_others(body)
     others[LEGS] = True
     kept = without_unlikely_regions(body, others, calibration, 0.5)
     assert kept.amodal[LEGS].all() and not kept.amodal[GAP].any()
 
 
-def test_auto_says_what_it_leaves_alone() -> None:
+def test_auto_reports_why_completion_was_skipped() -> None:
     body, settings = drawn_body(), OcclusionSettings(min_region_probability=0.7)
 
     def decide(complete: str, **options) -> Body:
@@ -104,7 +104,7 @@ def test_auto_says_what_it_leaves_alone() -> None:
     assert decide("never").left_alone is None and decide("never").hidden_fraction == 0
 
 
-def test_the_fit_gives_back_the_odds_that_made_the_data() -> None:
+def test_region_fit_recovers_the_true_probabilities() -> None:
     rng = np.random.default_rng(0)
     features = rng.normal(0, (1, 0.3, 1, 0.4, 0.3, 0.2), (6000, 6))
     true = RegionCalibration(-0.5, 1.5, 2.0, 0.5, -2.0, 1.0, 3.0)

@@ -67,7 +67,7 @@ def visible_in_crop(output):
     return output.in_crop.crop.extract(mask.astype(np.uint8) * np.uint8(255)) >= 128
 
 
-def test_a_whole_person_stays_as_it_is():
+def test_unoccluded_person_is_unchanged():
     visible_mask = box_to_mask((100, 80, 180, 240), SIZE_HW)
     output = MaskCompletion(FakeNetwork(as_it_is))(PHOTO, visible_mask)
     assert mask_iou(spread(output, output.amodal), visible_mask) > 0.98
@@ -78,7 +78,7 @@ def test_a_whole_person_stays_as_it_is():
 
 
 @pytest.mark.parametrize("average", [True, False])
-def test_the_hidden_part_is_added(average):
+def test_hidden_part_is_added_to_the_amodal_mask(average):
     visible_mask = box_to_mask((100, 150, 180, 230), SIZE_HW)
     whole = box_to_mask((100, 110, 180, 230), SIZE_HW)
     network = FakeNetwork(upwards(0.5))
@@ -89,7 +89,7 @@ def test_the_hidden_part_is_added(average):
     assert [len(image) for image, _ in network.inputs] == ([1, 2, 2] if average else [1, 1])
 
 
-def test_the_windows_are_wide_then_tight_and_further_each_mirrored():
+def test_crops_are_wide_then_tight_and_zoomed_out_with_mirrors():
     visible_mask = box_to_mask((100, 150, 180, 230), SIZE_HW)
     network = FakeNetwork(upwards(0.5))
     output = MaskCompletion(network)(PHOTO, visible_mask)
@@ -105,7 +105,7 @@ def test_the_windows_are_wide_then_tight_and_further_each_mirrored():
     assert 0 <= image.min() < image.max() <= 1
 
 
-def test_a_final_look_is_finer_where_the_mask_is_not_kept_and_stage_2_gets_its_own_size():
+def test_final_crops_are_finer_unless_the_mask_is_kept():
     visible_mask = box_to_mask((100, 150, 180, 230), SIZE_HW)
     whole = box_to_mask((100, 110, 180, 230), SIZE_HW)
     coarse, fine = FakeNetwork(upwards(0.5)), FakeNetwork(upwards(0.5), fine_size=320)
@@ -137,7 +137,7 @@ def test_a_final_look_is_finer_where_the_mask_is_not_kept_and_stage_2_gets_its_o
     assert parsed.visible_parsing.shape == parsed.amodal_parsing.shape == (12, 64, 64)
 
 
-def test_a_second_pass_at_a_box_starts_from_the_mean_of_the_box_and_of_what_was_seen_in_it():
+def test_second_pass_starts_from_the_mean_of_box_and_visible_mask():
     box = box_to_mask((100, 110, 180, 230), SIZE_HW)
 
     def left_half(image, initial):
@@ -176,7 +176,7 @@ def test_a_second_pass_at_a_box_starts_from_the_mean_of_the_box_and_of_what_was_
 
 
 class FakeBoxNetwork(FakeNetwork):
-    """The same, of a network that knows no parts."""
+    """The same for a network without parsing."""
 
     def __call__(self, image, initial):
         found = super().__call__(image, initial)
@@ -194,7 +194,7 @@ def lower_half(image, initial):
 
 @pytest.mark.parametrize("average", [True, False])
 @pytest.mark.parametrize("second_pass", [True, False])
-def test_at_a_box_stage_1_goes_on_from_what_the_network_for_boxes_sees_and_looks_by_itself(average, second_pass):
+def test_box_prompt_combines_box_segmenter_and_direct_stage_1(average, second_pass):
     box = box_to_mask((100, 110, 180, 230), SIZE_HW)
     boxes = FakeBoxNetwork(lower_half, fine_size=320)
     network = FakeNetwork(lambda image, initial: ((initial > 0.75) * 0.9, (initial > 0.25) * 0.9), fine_size=288)
@@ -221,7 +221,7 @@ def test_at_a_box_stage_1_goes_on_from_what_the_network_for_boxes_sees_and_looks
     ("crowded", "probability", "is_visible"),
     [(True, 0.41, True), (True, 0.34, False), (False, 0.34, True), (False, 0.29, False)],
 )
-def test_the_visible_mask_of_a_box_is_the_weighted_mean_of_three_predictions(crowded, probability, is_visible):
+def test_box_visible_mask_is_the_weighted_mean_of_three_predictions(crowded, probability, is_visible):
     """0.9 by the box-prompted network, and stage 1 twice: (0.9 + (refined + direct) * it) / (1 + both)."""
     box, right = box_to_mask((100, 110, 180, 230), SIZE_HW), box_to_mask((140, 110, 180, 230), SIZE_HW)
     boxes = FakeBoxNetwork(lambda image, initial: (initial * 0.9,) * 2)
@@ -239,7 +239,7 @@ def test_the_visible_mask_of_a_box_is_the_weighted_mean_of_three_predictions(cro
     assert np.count_nonzero(visible_mask & ~right) > 0.9 * np.count_nonzero(box & ~right)
 
 
-def test_a_drawn_mask_is_none_of_the_network_for_boxes():
+def test_mask_prompt_skips_the_box_segmenter():
     drawn = box_to_mask((100, 110, 180, 230), SIZE_HW)
     drawn[110:150, 100:140] = False
     boxes = FakeBoxNetwork(lower_half)
@@ -250,7 +250,7 @@ def test_a_drawn_mask_is_none_of_the_network_for_boxes():
     assert np.array_equal(with_it.amodal, without.amodal)
 
 
-def test_where_the_network_for_boxes_sees_nobody_stage_1_has_a_look_itself():
+def test_stage_1_replaces_an_empty_box_segmenter_prediction():
     box = box_to_mask((100, 110, 180, 230), SIZE_HW)
     empty = FakeBoxNetwork(lambda image, initial: (initial * 0.3, initial * 0.4))
     network = FakeNetwork(as_it_is)
@@ -260,7 +260,7 @@ def test_where_the_network_for_boxes_sees_nobody_stage_1_has_a_look_itself():
     assert np.array_equal(output.amodal, alone.amodal) and output.score == alone.score
 
 
-def test_whoever_else_is_in_a_box_is_looked_for_without_who_is_known():
+def test_residual_person_is_segmented_without_the_known_one():
     box = box_to_mask((100, 110, 180, 230), SIZE_HW)
     known = MaskCompletion(FakeNetwork(as_it_is))(PHOTO, box_to_mask((80, 110, 140, 230), SIZE_HW))
     boxes = FakeBoxNetwork(lambda image, initial: (initial * 0.9, initial * 0.9))
@@ -277,7 +277,7 @@ def test_whoever_else_is_in_a_box_is_looked_for_without_who_is_known():
     assert len(network.inputs) == 1, "stage 1 completes the residual mask, and makes no prediction on the box"
 
 
-def test_nobody_else_is_looked_for_in_vain():
+def test_residual_without_a_person_returns_none():
     box = box_to_mask((100, 110, 180, 230), SIZE_HW)
     known, all_of_it = (
         MaskCompletion(FakeNetwork(as_it_is))(PHOTO, box_to_mask(edges, SIZE_HW))
@@ -300,7 +300,7 @@ def test_nobody_else_is_looked_for_in_vain():
     assert MaskCompletion(FakeNetwork(as_it_is), splits_boxes=True).complete_residual(PHOTO, box, known) is None
 
 
-def test_without_the_tight_crop_there_is_one_wide_look():
+def test_disabled_tight_crop_gives_one_wide_prediction():
     visible_mask = box_to_mask((100, 150, 180, 230), SIZE_HW)
     network = FakeNetwork(upwards(0.5))
     complete = MaskCompletion(network, average=False, tight=False)
@@ -313,7 +313,7 @@ def test_without_the_tight_crop_there_is_one_wide_look():
     assert parsed.crop == crop, "around the visible part for a known body too"
 
 
-def test_mirrored_answers_are_turned_back_and_averaged():
+def test_mirrored_predictions_are_flipped_back_and_averaged():
     mirror_alone = InferenceSettings(crop=CropSettings(zoomed_out_scale=CropSettings.tight_scale))
 
     def left_half(image, initial):
@@ -340,7 +340,7 @@ def doubtful(image, initial):
 
 
 @pytest.mark.parametrize(("answer", "batches"), [(as_it_is, [1, 1]), (doubtful, [1, 1, 1, 2])])
-def test_a_certain_prediction_from_a_mask_stands_alone(answer, batches):
+def test_certain_mask_prompt_prediction_skips_averaging(answer, batches):
     visible_mask = box_to_mask((100, 80, 180, 240), SIZE_HW)
     visible_mask[80:90, 100:110] = False  # no box
     network = FakeNetwork(answer)
@@ -356,7 +356,7 @@ def test_a_certain_prediction_from_a_mask_stands_alone(answer, batches):
 
 @pytest.mark.parametrize("crowded", [False, True])
 @pytest.mark.parametrize("answer", [as_it_is, doubtful])
-def test_a_certain_prediction_from_a_box_stands_alone(answer, crowded):
+def test_certain_box_prompt_prediction_skips_averaging(answer, crowded):
     box = box_to_mask((100, 80, 180, 240), SIZE_HW)
 
     def run(settings):
@@ -371,7 +371,7 @@ def test_a_certain_prediction_from_a_box_stands_alone(answer, crowded):
     assert mask_iou(spread(output, output.amodal), spread(always, always.amodal)) > 0.98
 
 
-def test_the_look_from_further_away_is_laid_over_the_tight_one():
+def test_zoomed_out_prediction_is_averaged_with_the_tight_one():
     answers = iter((0.9, 0.9, 0.9, 0.7, 0.7))  # wide, tight and further away, the latter two mirrored too
 
     def fading(image, initial):
@@ -384,7 +384,7 @@ def test_the_look_from_further_away_is_laid_over_the_tight_one():
     assert output.score == pytest.approx(0.8, abs=0.01)
 
 
-def test_a_body_that_reaches_the_windows_edge_gets_a_wider_look():
+def test_body_reaching_the_crop_edge_gets_a_wider_crop():
     visible_mask = box_to_mask((180, 250, 220, 290), SIZE_HW)
     network = FakeNetwork(upwards(4))
     output = MaskCompletion(network)(PHOTO, visible_mask)
@@ -393,13 +393,13 @@ def test_a_body_that_reaches_the_windows_edge_gets_a_wider_look():
     assert output.in_crop.crop.side_px > 1.25 * 120
 
 
-def test_looks_are_bounded():
+def test_number_of_wide_crops_is_bounded():
     network = FakeNetwork(lambda image, initial: (initial * 0.9, np.full_like(initial, 0.8)))
     MaskCompletion(network)(np.zeros((2000, 2000, 3), np.uint8), box_to_mask((990, 990, 1010, 1010), (2000, 2000)))
     assert len(network.inputs) == CropSettings.max_wide_crops + 2
 
 
-def test_the_body_ends_at_the_photos_edge():
+def test_amodal_mask_ends_at_the_image_border():
     network = FakeNetwork(lambda image, initial: (initial * 0.9, dilate(initial > 0, 60) * 0.9))
     output = MaskCompletion(network)(PHOTO, box_to_mask((0, 0, 60, 100), SIZE_HW))
     assert output.region.top == output.region.left == 0
@@ -410,7 +410,7 @@ def test_the_body_ends_at_the_photos_edge():
     assert np.allclose(image[:, 0, 0], 128 / 255)
 
 
-def test_specks_go_and_holes_in_the_hidden_part_are_filled():
+def test_small_components_are_removed_and_hidden_holes_filled():
     def answer(image, initial):
         visible = np.zeros((256, 256))
         visible[60:120, 60:180] = 0.9
@@ -431,7 +431,7 @@ def test_specks_go_and_holes_in_the_hidden_part_are_filled():
     assert not output.amodal[-1].any()
 
 
-def test_slivers_at_the_rim_go_but_a_thin_pole_stays_hidden():
+def test_boundary_slivers_are_removed_but_a_thin_pole_stays_hidden():
     def answer(image, initial):
         amodal = np.zeros((256, 256))
         amodal[60:200, 60:180] = 0.9
@@ -447,7 +447,7 @@ def test_slivers_at_the_rim_go_but_a_thin_pole_stays_hidden():
     assert np.ptp(rows) + 1 == len(rows) > 100 and hidden.sum(1).max() <= 3, "the pole, and nothing at the rim"
 
 
-def test_every_body_pixel_has_a_part_and_no_other():
+def test_parsing_covers_exactly_the_amodal_mask():
     visible_mask = box_to_mask((100, 80, 180, 240), SIZE_HW)
     output = MaskCompletion(FakeNetwork(as_it_is))(PHOTO, visible_mask)
     assert np.array_equal(output.parsing > 0, output.amodal)
@@ -458,7 +458,7 @@ def test_every_body_pixel_has_a_part_and_no_other():
     assert whole[162, 140] == 5
 
 
-def test_when_the_network_sees_nobody_the_mask_is_kept_with_a_low_score():
+def test_empty_prediction_keeps_the_mask_with_a_low_score():
     visible_mask = box_to_mask((100, 80, 180, 240), SIZE_HW)
     network = FakeNetwork(lambda image, initial: (initial * 0.1, initial * 0.1))
     output = MaskCompletion(network)(PHOTO, visible_mask)
@@ -476,7 +476,7 @@ def test_a_mask_thinner_than_a_crop_pixel_does_not_vanish():
     assert all(initial.any() for _, initial in network.inputs)
 
 
-def test_two_specks_far_apart_do_not_vanish():
+def test_two_distant_single_pixels_do_not_vanish():
     # each is a ten-thousandth of a crop pixel, which the coverage rounds to nothing
     mask = np.zeros((400, 20_000), bool)
     mask[200, 10] = mask[200, 19_000] = True
@@ -491,7 +491,7 @@ def test_an_empty_mask_is_refused():
         MaskCompletion(FakeNetwork(as_it_is))(PHOTO, np.zeros(SIZE_HW, bool))
 
 
-def test_a_known_body_gets_the_same_tight_window():
+def test_parse_uses_the_tight_crop_of_the_amodal_mask():
     amodal = box_to_mask((100, 80, 180, 240), SIZE_HW)
     parsed = MaskCompletion(FakeNetwork(as_it_is)).parse(PHOTO, amodal, amodal)
     assert parsed.crop.center_xy == (140, 160)
@@ -500,7 +500,7 @@ def test_a_known_body_gets_the_same_tight_window():
     assert parsed.visible_parsing.shape == parsed.amodal_parsing.shape == (12, 64, 64)
 
 
-def test_an_exact_mask_keeps_its_own_edge():
+def test_exact_mask_prompt_keeps_its_own_contour():
     # finer than a crop pixel: 2000 image pixels on 256, and the network's mask is half a crop pixel too wide
     size_hw = (2000, 1600)
     visible_mask = box_to_mask((503, 301, 1101, 1703), size_hw)
@@ -513,7 +513,7 @@ def test_an_exact_mask_keeps_its_own_edge():
     assert np.array_equal(output.amodal_prob >= 128, drawn)
 
 
-def test_a_mask_that_is_far_off_is_not_kept():
+def test_inaccurate_mask_prompt_is_replaced():
     whole = box_to_mask((100, 80, 180, 240), SIZE_HW)
     crude = box_to_mask((80, 60, 200, 260), SIZE_HW)
 
@@ -528,7 +528,7 @@ def test_a_mask_that_is_far_off_is_not_kept():
     assert mask_iou(spread(output, output.visible), whole) > 0.95
 
 
-def test_a_hole_in_an_otherwise_exact_mask_is_repaired():
+def test_hole_in_an_exact_mask_prompt_is_repaired():
     whole = box_to_mask((100, 80, 180, 240), SIZE_HW)
     holed = whole & ~box_to_mask((130, 150, 145, 165), SIZE_HW)
 
@@ -542,7 +542,7 @@ def test_a_hole_in_an_otherwise_exact_mask_is_repaired():
     assert np.array_equal(spread(output, output.visible), whole)
 
 
-def test_a_mask_whose_edge_is_off_all_along_is_not_taken_as_drawn():
+def test_mask_prompt_with_shifted_contour_is_corrected():
     # a coarse mask: in large parts right, its edge off by a pixel of the network everywhere
     whole = box_to_mask((100, 80, 180, 240), SIZE_HW)
     coarse = dilate(whole, 2)

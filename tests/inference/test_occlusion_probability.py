@@ -1,4 +1,4 @@
-"""Whether anything of a person is hidden: the probability, its calibration, and what is done about it."""
+"""Whether anything of a person is hidden: the probability, its calibration, and the completion that follows from it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from deocclude.inference.occlusion_probability import (
 from deocclude.pipeline import load
 
 
-def test_without_calibration_five_percent_is_even_odds() -> None:
+def test_uncalibrated_five_percent_share_has_even_odds() -> None:
     assert UNCALIBRATED.probability(HIDDEN_SHARE, 0.9) == pytest.approx(0.5)
     assert UNCALIBRATED.probability(0.0, 0.0) < 0.01 < 0.9 < UNCALIBRATED.probability(0.2, 0.0)
 
@@ -36,7 +36,7 @@ def test_probable_share_by_hand() -> None:
     assert probable_share(visible * 0, amodal * 0) == 0
 
 
-def test_a_fit_gives_back_the_odds_that_made_the_data() -> None:
+def test_fit_recovers_the_true_probabilities() -> None:
     rng = np.random.default_rng(0)
     shares = np.exp(rng.uniform(np.log(0.004), np.log(0.5), (4000, 2)))
     true = HiddenCalibration(6.0, 1.5, 0.7)
@@ -49,13 +49,13 @@ def test_a_fit_gives_back_the_odds_that_made_the_data() -> None:
         fit_calibration(shares[:, 0], shares[:, 1], np.ones(4000, bool))
 
 
-def test_the_fit_stands_where_the_masks_tell_all() -> None:
+def test_fit_is_stable_on_separable_data() -> None:
     shares = np.array([0.0, 0.01, 0.02, 0.2, 0.3, 0.4])
     fitted = fit_calibration(shares, shares, shares > HIDDEN_SHARE)
     assert fitted.probability(0.0, 0.0) < 0.1 and fitted.probability(0.4, 0.4) > 0.9
 
 
-def test_whom_nothing_hides_is_returned_as_seen(pipe, person) -> None:
+def test_complete_never_returns_the_visible_mask(pipe, person) -> None:
     always, auto, never = (pipe(person.photo, masks=[person.visible], complete=c).people[0] for c in CHOICES)
     assert always.hidden_fraction > HIDDEN_SHARE and always.hidden_probability == auto.hidden_probability > 0.5
     np.testing.assert_array_equal(auto.amodal_mask, always.amodal_mask)
@@ -70,7 +70,7 @@ def test_whom_nothing_hides_is_returned_as_seen(pipe, person) -> None:
 CHOICES = ("always", "auto", "never")
 
 
-def test_auto_goes_by_the_manifests_calibration(weights_dir: Path, tmp_path: Path, person) -> None:
+def test_auto_uses_the_calibration_of_the_manifest(weights_dir: Path, tmp_path: Path, person) -> None:
     folder = tmp_path / "weights"
     shutil.copytree(weights_dir, folder)
     manifest = json.loads((folder / "manifest.json").read_text())
@@ -103,7 +103,7 @@ def test_calibrating_writes_into_the_manifest(weights_dir: Path, tmp_path: Path,
     load("base", device="cpu", weights_dir=folder, threads=1)
 
 
-def test_boxes_are_looked_at_as_by_run_where_they_are_calibrated(
+def test_calibration_uses_the_second_pass_as_run_does(
     weights_dir: Path, tmp_path: Path, person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, eval_set = tmp_path / "weights", tmp_path / "set"

@@ -1,4 +1,4 @@
-"""A guess drawn to the body's colours: towards those of the likeliest part, and only where something is hidden."""
+"""Predicted colours moved to the body's palette: towards the likeliest part, and only in the hidden region."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def body():
 
 
 @pytest.mark.parametrize(("upper", "wanted"), [(0.95, ORANGE), (0.05, BLUE)])
-def test_a_grey_guess_takes_the_colour_of_the_likeliest_part(upper, wanted):
+def test_grey_prediction_takes_the_colour_of_the_likeliest_part(upper, wanted):
     guess, visible, amodal, seen = body()
     drawn = draw_to_palette(guess, visible, amodal, seen, parsing(upper, 1 - upper))
     middle = drawn[28:36].reshape(-1, 3).mean(0)
@@ -39,7 +39,7 @@ def test_a_grey_guess_takes_the_colour_of_the_likeliest_part(upper, wanted):
     np.testing.assert_array_equal(drawn[visible], guess[visible])
 
 
-def test_a_guess_of_a_colour_that_the_body_has_stays():
+def test_prediction_in_a_body_colour_is_kept():
     guess, visible, amodal, seen = body()
     guess[~visible] = np.add(ORANGE, 6)
     drawn = draw_to_palette(guess, visible, amodal, seen, parsing(0.95, 0.05))
@@ -47,14 +47,14 @@ def test_a_guess_of_a_colour_that_the_body_has_stays():
 
 
 @pytest.mark.parametrize("seen_px", [0, 1, 8])
-def test_with_next_to_nothing_visible_the_guess_stands(seen_px):
+def test_prediction_is_kept_when_hardly_anything_is_visible(seen_px):
     guess, _, amodal, seen = body()
     visible = np.zeros((S, S), bool)
     visible[:1, :seen_px] = True
     np.testing.assert_array_equal(draw_to_palette(guess, visible, amodal, seen, seen), guess)
 
 
-def test_a_body_of_one_colour_and_parts_that_nobody_knows_give_that_colour():
+def test_unknown_parts_take_the_single_body_colour():
     guess, visible, amodal, _ = body()
     guess[visible] = ORANGE
     nothing = np.zeros((12, S // 4, S // 4), np.float32)

@@ -30,7 +30,7 @@ def test_an_unknown_model_is_a_usage_error(weights_dir):
         find_model("huge", weights_dir)
 
 
-def test_missing_and_damaged_weights_are_named(folder):
+def test_error_names_missing_or_damaged_weights(folder):
     model = find_model("base", folder)
     path = folder / "content_recovery_base.onnx"
     path.write_bytes(path.read_bytes()[:-1])
@@ -50,19 +50,19 @@ def test_missing_and_damaged_weights_are_named(folder):
         ('{"format": 9}', "expected manifest format 1, got 9"),
     ],
 )
-def test_a_bad_manifest_is_named(tmp_path, text, words):
+def test_invalid_manifest_is_rejected(tmp_path, text, words):
     (tmp_path / "manifest.json").write_text(text)
     with pytest.raises(WeightsError, match=words) as caught:
         list_models(tmp_path)
     assert str(tmp_path / "manifest.json") in str(caught.value)
 
 
-def test_a_missing_manifest_is_named(tmp_path):
+def test_missing_manifest_is_reported(tmp_path):
     with pytest.raises(WeightsError, match=r"manifest\.json: cannot read"):
         list_models(tmp_path)
 
 
-def test_a_file_that_is_no_network(folder):
+def test_file_that_is_not_onnx_is_rejected(folder):
     import hashlib
 
     manifest = json.loads((folder / "manifest.json").read_text())
@@ -87,7 +87,7 @@ def test_device_choice(monkeypatch):
     assert choose_device("cpu") == "cpu"
 
 
-def test_a_cuda_that_does_not_start_is_never_replaced_silently(weights_dir, monkeypatch, caplog):
+def test_cuda_failure_is_never_silently_replaced_by_cpu(weights_dir, monkeypatch, caplog):
     monkeypatch.setattr(runtime, "choose_device", lambda device: "cpu" if device == "cpu" else "cuda")
     real_session = onnxruntime.InferenceSession
 
@@ -109,7 +109,7 @@ def test_threads_must_be_positive(weights_dir):
         open_networks(find_model("base", weights_dir), "cpu", threads=0)
 
 
-def test_a_network_takes_names_and_gives_names(weights_dir):
+def test_network_takes_and_returns_named_arrays(weights_dir):
     networks, device = open_networks(find_model("base", weights_dir), "cpu", threads=1)
     assert device == "cpu"
     initial = np.zeros((2, 1, 256, 256))
@@ -136,7 +136,7 @@ def test_threads_may_share_a_network(weights_dir):
         assert np.allclose(list(pool.map(run, levels)), levels, atol=1e-4)
 
 
-def test_a_model_with_one_stage_is_named_and_leaves_the_others_alone(folder):
+def test_incomplete_model_is_rejected_without_affecting_others(folder):
     path = folder / "manifest.json"
     manifest = json.loads(path.read_text())
     half = json.loads(json.dumps(manifest["models"]["base"]))
@@ -148,7 +148,7 @@ def test_a_model_with_one_stage_is_named_and_leaves_the_others_alone(folder):
         find_model("mine", folder)
 
 
-def test_the_digest_is_of_all_that_a_model_computes_with(weights_dir, folder):
+def test_digest_covers_weights_and_calibration(weights_dir, folder):
     assert find_model("base", folder).digest == find_model("base", weights_dir).digest, "wherever the files lie"
     path = folder / "manifest.json"
     manifest = json.loads(path.read_text())

@@ -1,4 +1,4 @@
-"""Tuned numbers travel with the weights: a manifest's settings replace the defaults, and what is wrong is named."""
+"""Tuned numbers travel with the weights: a manifest's settings replace the defaults, and errors name the wrong one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def with_settings(weights_dir: Path, folder: Path, settings: dict[str, Any]) -> 
     return folder
 
 
-def test_a_manifest_replaces_what_it_names(weights_dir: Path, tmp_path: Path) -> None:
+def test_manifest_settings_replace_only_the_named_values(weights_dir: Path, tmp_path: Path) -> None:
     given = {"cleanup": {"min_component_share": 0.25}, "detector": {"size_px": 512}, "crop": {}}
     settings = find_model("base", with_settings(weights_dir, tmp_path / "weights", given)).settings
     assert settings.cleanup == replace(CleanupSettings(), min_component_share=0.25)
@@ -38,7 +38,7 @@ def test_without_settings_the_defaults_hold(weights_dir: Path) -> None:
     assert find_model("base", weights_dir).settings == InferenceSettings()
 
 
-def test_the_detectors_row_is_overruled_by_settings(finding_weights_dir: Path, tmp_path: Path) -> None:
+def test_settings_override_the_detectors_manifest_row(finding_weights_dir: Path, tmp_path: Path) -> None:
     of_row = find_model("base", finding_weights_dir).settings.detector
     assert (of_row.size_px, of_row.min_score) == (384, 0.5)
     folder = with_settings(finding_weights_dir, tmp_path / "weights", {"detector": {"min_score": 0.75}})
@@ -55,7 +55,9 @@ def test_the_detectors_row_is_overruled_by_settings(finding_weights_dir: Path, t
         ({"crop": {"wide_scale": True}}, "settings.crop.wide_scale must be a number, got True"),
     ],
 )
-def test_what_is_wrong_is_named(weights_dir: Path, tmp_path: Path, settings: dict[str, Any], named: str) -> None:
+def test_error_names_the_invalid_setting(
+    weights_dir: Path, tmp_path: Path, settings: dict[str, Any], named: str
+) -> None:
     folder = with_settings(weights_dir, tmp_path / "weights", settings)
     with pytest.raises(WeightsError, match=named):
         find_model("base", folder)

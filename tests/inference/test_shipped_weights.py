@@ -26,7 +26,7 @@ def test_files_are_what_the_manifest_says(network: str, kind: str) -> None:
     assert hashlib.sha256((BUNDLED_WEIGHTS / row[kind]).read_bytes()).hexdigest() == row["sha256"][kind]
 
 
-def test_the_detector_alone_was_not_trained_here() -> None:
+def test_only_the_detector_is_third_party() -> None:
     assert [name for name in SHIPPED if "safetensors" not in ROWS[name]] == ["people_detector"]
     assert "NanoDet" in (BUNDLED_WEIGHTS / "NOTICE").read_text() and "Apache-2.0" in ROWS["people_detector"]["licence"]
 
@@ -43,7 +43,7 @@ def test_both_files_hold_the_same_network(network: str) -> None:
     assert parity(wrapped, BUNDLED_WEIGHTS / ROWS[network]["onnx"], inputs) <= PARITY
 
 
-def test_the_portrait_comes_back() -> None:
+def test_demo_portrait_is_recovered() -> None:
     """Floors well under what the model card states: a broken path falls through them, new weights do not."""
     scene = demo_scene.make_scene()
     (person,) = deocclude.load(device="cpu")(scene.photo, masks=[scene.visible]).people
@@ -93,7 +93,7 @@ def shipped() -> deocclude.Deoccluder:
 
 
 @pytest.mark.parametrize("name", _plain_bodies())
-def test_recovery_has_no_use_for_values_that_are_not_finite(shipped: deocclude.Deoccluder, name: str) -> None:
+def test_recovery_of_degenerate_bodies_stays_finite(shipped: deocclude.Deoccluder, name: str) -> None:
     photo, visible, amodal = _plain_bodies()[name]
     with warnings.catch_warnings(), np.errstate(over="raise", divide="raise", invalid="raise"):
         warnings.simplefilter("error")
@@ -102,10 +102,10 @@ def test_recovery_has_no_use_for_values_that_are_not_finite(shipped: deocclude.D
     assert hidden.any() and np.array_equal(picture[~hidden], photo[~hidden])
 
 
-def test_no_file_is_left_over() -> None:
+def test_weights_folder_has_no_unlisted_files() -> None:
     named = {Path(row[kind]).name for row in ROWS.values() for kind in row["sha256"]}
     assert {p.name for p in BUNDLED_WEIGHTS.iterdir()} == named | {"NOTICE", "manifest.json", "typical_poses.npz"}
 
 
-def test_the_weights_leave_room_in_a_package_of_60_mb() -> None:
+def test_weights_are_smaller_than_60_mb() -> None:
     assert sum(p.stat().st_size for p in BUNDLED_WEIGHTS.iterdir()) < 60_000_000

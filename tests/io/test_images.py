@@ -80,13 +80,13 @@ def test_every_mode_of_pillow_is_read(mode):
         (np.array([[0, 0.2, 1]], np.float32), [0, 51, 255]),
     ],
 )
-def test_deep_grey_is_brought_to_eight_bits(values, expected):
+def test_high_bit_depth_grey_is_scaled_to_eight_bits(values, expected):
     photo = load_image(encoded(Image.fromarray(values), "TIFF"))
     assert photo[0, :, 0].tolist() == expected
     assert (photo == photo[..., :1]).all()
 
 
-def test_transparency_is_laid_on_white():
+def test_transparency_is_composited_on_white():
     rgba = np.zeros((1, 3, 4), np.uint8)
     rgba[0, :, 3] = (0, 51, 255)
     assert load_image(encoded(Image.fromarray(rgba), "PNG"))[0, :, 0].tolist() == [255, 204, 0]
@@ -98,7 +98,7 @@ def test_first_frame_of_an_animation(picture):
     assert tuple(photo[0, 0]) == (255, 0, 0)
 
 
-def test_damaged_files_are_named(picture, tmp_path):
+def test_error_names_the_damaged_file(picture, tmp_path):
     whole = encoded(Image.fromarray(picture), "PNG")
     cases = {
         "cut.png": (whole[: len(whole) // 2], "damaged"),
@@ -160,7 +160,7 @@ def test_pixel_limit(picture, monkeypatch):
             load_image(source)
 
 
-def test_a_bomb_is_refused_before_it_is_unpacked():
+def test_decompression_bomb_is_refused_before_decoding():
     bomb = bytearray(encoded(Image.new("L", (8, 8)), "BMP"))
     bomb[18:26] = (30_000).to_bytes(4, "little") * 2
     limit = Image.MAX_IMAGE_PIXELS
@@ -176,7 +176,7 @@ def test_masks_with_any_top_value(scale):
     assert np.array_equal(load_mask(encoded(Image.fromarray(values), "PNG")), values > 0)
 
 
-def test_soft_mask_is_cut_at_half():
+def test_soft_mask_is_thresholded_at_half():
     values = np.array([[0, 127, 128, 255]], np.uint8)
     assert load_mask(encoded(Image.fromarray(values), "PNG")).tolist() == [[False, False, True, True]]
 
@@ -190,11 +190,11 @@ def test_soft_mask_is_cut_at_half():
         (np.array([[0, 32767, 32768]], np.uint16), [False, False, True]),
     ],
 )
-def test_a_mask_of_the_full_scale_that_is_sure_of_nothing_is_empty(values, counts):
+def test_full_scale_mask_is_thresholded_at_half_of_the_range(values, counts):
     assert load_mask(encoded(Image.fromarray(values), "PNG"), of_full_scale=True).tolist() == [counts]
 
 
-def test_mask_from_a_cut_out_palette_and_one_bit():
+def test_masks_from_cutout_palette_and_one_bit_images():
     rgba = np.full((3, 4, 4), 255, np.uint8)
     rgba[:, :2, 3] = 0
     expected = rgba[..., 3] > 0
@@ -209,13 +209,13 @@ def test_mask_from_a_cut_out_palette_and_one_bit():
 
 
 @pytest.mark.parametrize("shape", [(9, 8), (9, 8, 3), (9, 8, 4)])
-def test_saved_png_reads_back(tmp_path, shape):
+def test_saved_png_round_trip(tmp_path, shape):
     pixels = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
     path = save_image(pixels, tmp_path / "new" / "folder" / "x.png")
     assert np.array_equal(np.asarray(Image.open(path)), pixels)
 
 
-def test_labels_keep_their_numbers_under_a_palette(tmp_path):
+def test_palette_png_keeps_label_numbers(tmp_path):
     labels = np.arange(12, dtype=np.uint8).reshape(3, 4)
     colours = np.arange(36, dtype=np.uint8).reshape(12, 3)
     with Image.open(save_image(labels, tmp_path / "x.png", palette=colours)) as image:
@@ -224,7 +224,7 @@ def test_labels_keep_their_numbers_under_a_palette(tmp_path):
         assert tuple(np.asarray(image.convert("RGB"))[0, 1]) == (3, 4, 5)
 
 
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+def test_failed_write_keeps_only_the_old_file(tmp_path):
     path = tmp_path / "x.jpg"
     path.write_bytes(b"old")
     with pytest.raises(DeoccludeError, match="cannot write"):
@@ -254,7 +254,7 @@ def srgb_profile() -> bytes:
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
-def test_a_colour_profile_is_kept_where_it_speaks_of_rgb(tmp_path):
+def test_rgb_colour_profile_is_kept(tmp_path):
     profile = srgb_profile()
     Image.new("RGB", (4, 4), "red").save(tmp_path / "red.jpg", icc_profile=profile)
     pixels, kept = load_photo(tmp_path / "red.jpg")
@@ -269,19 +269,19 @@ def test_a_colour_profile_is_kept_where_it_speaks_of_rgb(tmp_path):
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "JPEG"])
-def test_exif_that_cannot_be_read_leaves_the_photo_as_it_is(picture, file_format, recwarn):
+def test_unreadable_exif_is_ignored(picture, file_format, recwarn):
     file = io.BytesIO()
     Image.fromarray(picture).save(file, file_format, exif=b"Exif\0\0garbage")
     assert load_image(file.getvalue()).shape == picture.shape
     assert not recwarn.list
 
 
-def test_a_name_may_be_as_long_as_names_can_be(tmp_path, picture):
+def test_longest_file_name_is_accepted(tmp_path, picture):
     path = tmp_path / ("x" * 251 + ".png")
     assert np.array_equal(load_image(save_image(picture, path)), picture)
 
 
-def test_what_is_no_picture_is_not_written(tmp_path):
+def test_invalid_pixel_arrays_are_not_written(tmp_path):
     for pixels in (np.zeros((4, 4)), np.zeros((4, 4, 2), np.uint8), np.zeros((4, 4, 3), bool)):
         with pytest.raises(InputError, match=r"an image must be \(H, W\) bool or uint8"):
             save_image(pixels, tmp_path / "a.png")

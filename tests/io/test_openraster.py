@@ -34,7 +34,7 @@ def open_png(archive: zipfile.ZipFile, name: str) -> Image.Image:
     return Image.open(io.BytesIO(archive.read(name)))
 
 
-def test_people_lie_on_a_background_in_order(result):
+def test_layers_are_background_then_people_back_to_front(result):
     layers = result.layers()
     assert [layer.name for layer in layers] == ["background", "person 1 (33 % hidden)", "person 2 (0 % hidden)"]
     assert [layer.left_top for layer in layers] == [(0, 0), (2, 0), (16, 0)]
@@ -44,19 +44,19 @@ def test_people_lie_on_a_background_in_order(result):
     assert (layers[1].pixels[11, 5] == (100, 100, 100, 255)).all()
 
 
-def test_no_outline_of_a_person_stays_in_the_background(result):
+def test_background_has_no_outline_of_a_person(result):
     # a mask that misses a pixel of the person on each side
     result.image[1:15, 3:11] = result.image[1:15, 17:25] = 200
     assert (result.layers()[0].pixels == 40).all()
 
 
-def test_a_photo_without_people_is_its_background(result):
+def test_photo_without_people_gives_one_background_layer(result):
     photo = np.random.default_rng(1).integers(0, 256, (9, 7, 3), dtype=np.uint8)
     (background,) = Result(photo, (), {}, "cpu", "base").layers()
     assert np.array_equal(background.pixels, photo)
 
 
-def test_the_layers_put_together_are_the_picture_with_people_whole(result):
+def test_composed_layers_show_the_completed_people(result):
     merged = result.image.copy()
     for person in result.people:
         person.paint_onto(merged)
@@ -68,7 +68,7 @@ def test_the_layers_put_together_are_the_picture_with_people_whole(result):
     assert np.abs(composed[5, 4] - (200 * 2 / 3 + 40 / 3)).max() <= 1
 
 
-def test_a_half_transparent_layer_is_laid_over(tmp_path):
+def test_half_transparent_layer_is_composited(tmp_path):
     bottom = np.full((4, 6, 3), 200, np.uint8)
     top = np.zeros((2, 3, 4), np.uint8)
     top[..., 3] = 51
@@ -86,7 +86,7 @@ def test_a_half_transparent_layer_is_laid_over(tmp_path):
     assert np.abs(compose(read, (4, 6)).astype(int) - merged).max() <= 1
 
 
-def test_the_file_is_laid_out_as_openraster_wants(result, tmp_path):
+def test_file_layout_follows_the_openraster_spec(result, tmp_path):
     layers = result.layers()
     path = save_layers(tmp_path / "new" / "a.ora", layers, (20, 30), result.image, icc_profile=b"profile")
     assert path == tmp_path / "new" / "a.ora"
@@ -146,14 +146,14 @@ def test_the_same_layers_give_the_same_bytes(result, tmp_path):
         ("nul \x00 and half a pair \ud800", "nul \ufffd and half a pair \ufffd"),
     ],
 )
-def test_any_name_can_be_read_back(tmp_path, name, read):
+def test_any_layer_name_round_trips(tmp_path, name, read):
     pixels = np.zeros((2, 2, 3), np.uint8)
     save_layers(tmp_path / "a.ora", [Layer(name, pixels)], (2, 2), pixels)
     with zipfile.ZipFile(tmp_path / "a.ora") as archive:
         assert ET.fromstring(archive.read("stack.xml"))[0][0].get("name") == read
 
 
-def test_what_cannot_be_written_is_one_clear_line(result, tmp_path, monkeypatch):
+def test_unwritable_target_gives_a_one_line_error(result, tmp_path, monkeypatch):
     layers = [Layer("background", result.image)]
     (tmp_path / "file").write_text("")
     (tmp_path / "folder.ora").mkdir()
@@ -176,7 +176,7 @@ def test_what_cannot_be_written_is_one_clear_line(result, tmp_path, monkeypatch)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file", "folder.ora"]
 
 
-def test_what_does_not_fit_is_refused(result, tmp_path):
+def test_invalid_arguments_are_rejected(result, tmp_path):
     layers = [Layer("background", result.image)]
     for arguments, words in [
         ((layers, (20, 31), result.image), r"size \(20, 31\) \(HxW\), got \(20, 30\)"),

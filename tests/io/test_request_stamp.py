@@ -1,4 +1,4 @@
-"""Stamps: what is written into a file of each kind is read again, and other files have none."""
+"""Request stamps: round trips through each kind of file, and none in other files."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from deocclude.io.request_stamp import (
 PIXELS = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
 
 
-def test_a_stamp_is_of_the_request_alone() -> None:
+def test_stamp_depends_only_on_the_request() -> None:
     first = make_stamp({"a": 1, "b": [2.5, None]})
     assert first == make_stamp({"b": [2.5, None], "a": 1}) and len(first) == 16
     assert first != make_stamp({"a": 1, "b": [2.5, 0]})
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif"])
-def test_pictures_keep_it_and_their_pixels(suffix: str, tmp_path: Path) -> None:
+def test_images_keep_the_stamp_and_their_pixels(suffix: str, tmp_path: Path) -> None:
     stamp = make_stamp({"photo": suffix})
     plain, stamped = tmp_path / f"plain.{suffix}", tmp_path / f"stamped.{suffix}"
     save_image(PIXELS, plain)
@@ -42,7 +42,7 @@ def test_pictures_keep_it_and_their_pixels(suffix: str, tmp_path: Path) -> None:
         np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
 
 
-def test_labels_json_and_layers_keep_it(tmp_path: Path) -> None:
+def test_label_images_json_and_layers_keep_the_stamp(tmp_path: Path) -> None:
     stamp = make_stamp({})
     save_image(PIXELS[..., 0] % 3, tmp_path / "parts.png", np.eye(3, dtype=np.uint8) * 255, exif=stamp_exif(stamp, []))
     (tmp_path / "a.json").write_text(json.dumps({"info": {"software": stamp_text(stamp, [1])}}))
@@ -54,7 +54,7 @@ def test_labels_json_and_layers_keep_it(tmp_path: Path) -> None:
     assert [read_ids(tmp_path / name) for name in ("parts.png", "a.json", "a.ora")] == [[], [1], [3, 1]]
 
 
-def test_a_stamp_of_an_earlier_version_is_read_and_does_not_tell_who(tmp_path: Path) -> None:
+def test_stamp_of_an_earlier_version_has_no_person_ids(tmp_path: Path) -> None:
     stamp = make_stamp({})
     (tmp_path / "a.json").write_text(json.dumps({"info": {"software": f"deocclude, request {stamp}"}}))
     assert read_stamp(tmp_path / "a.json") == stamp and read_ids(tmp_path / "a.json") is None
@@ -80,12 +80,12 @@ def test_the_state_of_a_folder_changes_with_its_files(tmp_path: Path) -> None:
         ("a.ora", b"PK"),
     ],
 )
-def test_other_files_have_none(name: str, content: bytes, tmp_path: Path) -> None:
+def test_other_files_have_no_stamp(name: str, content: bytes, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
     assert read_stamp(tmp_path / name) is None
 
 
-def test_another_programs_name_is_no_stamp(tmp_path: Path) -> None:
+def test_software_tag_of_another_program_is_no_stamp(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0131] = "An editor 2.0"
     save_image(PIXELS, tmp_path / "a.jpg", exif=exif)

@@ -15,7 +15,7 @@ def test_mean_of_known() -> None:
     assert math.isnan(bootstrap.mean_of_known([math.nan]))
 
 
-def test_bootstrap_draws_people() -> None:
+def test_bootstrap_resamples_people_not_records() -> None:
     # Two people, each with equal values: every draw is 0, 0.5 or 1, and the 95 % interval is the whole range.
     values, people = [0.0] * 5 + [1.0] * 5, ["a"] * 5 + ["b"] * 5
     assert bootstrap.bootstrap_interval(values, people, np.random.default_rng(0)) == (0.0, 1.0)
@@ -34,7 +34,7 @@ def test_bootstrap_matches_the_normal_interval_of_many_people() -> None:
     assert (low, high) == bootstrap.bootstrap_interval(values.tolist(), people, np.random.default_rng(2))
 
 
-def test_bootstrap_of_nothing_and_of_unknown_values() -> None:
+def test_bootstrap_of_empty_and_nan_values() -> None:
     rng = np.random.default_rng(0)
     assert all(math.isnan(x) for x in bootstrap.bootstrap_interval([], [], rng))
     assert all(math.isnan(x) for x in bootstrap.bootstrap_interval([math.nan], ["a"], rng))

@@ -38,14 +38,14 @@ def test_l1_and_psnr_inside_the_region_only() -> None:
     assert content.region_psnr(np.zeros_like(truth), np.full_like(truth, 255), region) == pytest.approx(0.0)
 
 
-def test_nothing_to_measure_is_nan() -> None:
+def test_empty_region_gives_nan() -> None:
     picture = np.zeros((4, 10, 3), np.uint8)
     nothing = bar(0, 0)
     for measure in (content.region_l1, content.region_psnr, content.region_ssim, content.gradient_ratio):
         assert math.isnan(measure(picture, picture, nothing))
 
 
-def test_ssim_is_that_of_scikit_image() -> None:
+def test_ssim_matches_scikit_image() -> None:
     structural_similarity = pytest.importorskip("skimage.metrics").structural_similarity
     rng = np.random.default_rng(3)
     truth = rng.integers(0, 256, (41, 37, 3)).astype(np.uint8)
@@ -79,7 +79,7 @@ def test_ssim_of_equal_and_of_constant_pictures() -> None:
     assert content.region_ssim(dark, light, region) == pytest.approx(expected)
 
 
-def test_gradient_of_a_ramp_and_the_border_left_out() -> None:
+def test_mean_gradient_of_a_ramp_excludes_the_border() -> None:
     picture = np.zeros((9, 12, 3), np.uint8)
     picture[:, 3:9] = (np.arange(6, dtype=np.uint8) * 4)[None, :, None]  # 4 levels a pixel, inside columns 3 to 8
     picture[:, 9:] = 255  # a hard edge outside the region
@@ -93,7 +93,7 @@ def test_gradient_of_a_ramp_and_the_border_left_out() -> None:
     assert content.mean_gradient(diagonal, np.ones((9, 12), bool)) == pytest.approx(5.0)
 
 
-def test_gradient_ratio_is_a_ratio_and_a_flat_colour_has_none() -> None:
+def test_gradient_ratio_scales_with_contrast_and_is_zero_for_flat() -> None:
     rng = np.random.default_rng(5)
     truth = rng.integers(0, 200, (20, 20, 3)).astype(np.float64)
     region = np.ones((20, 20), bool)
@@ -103,7 +103,7 @@ def test_gradient_ratio_is_a_ratio_and_a_flat_colour_has_none() -> None:
     assert math.isnan(content.gradient_ratio(truth, np.full_like(truth, 80), region))
 
 
-def test_the_seam_of_a_drawn_edge() -> None:
+def test_seam_step_by_hand() -> None:
     picture = np.zeros((6, 8, 3), np.uint8)
     picture[:, :4] = 100
     picture[:, 4:] = (130, 100, 70)

@@ -20,7 +20,7 @@ def test_frechet_distance_by_hand() -> None:
 
 
 @pytest.mark.parametrize(("pictures", "others", "features"), [(40, 60, 5), (6, 9, 20)])
-def test_frechet_distance_is_that_of_the_matrix_root(pictures: int, others: int, features: int) -> None:
+def test_frechet_distance_matches_the_matrix_square_root(pictures: int, others: int, features: int) -> None:
     """Also with fewer pictures than features, where the covariances are singular."""
     sqrtm = pytest.importorskip("scipy.linalg").sqrtm
     rng = np.random.default_rng(1)
@@ -33,7 +33,7 @@ def test_frechet_distance_is_that_of_the_matrix_root(pictures: int, others: int,
     assert frechet_distance(y, x) == pytest.approx(frechet_distance(x, y))
 
 
-def test_frechet_distance_is_that_of_torchmetrics() -> None:
+def test_frechet_distance_matches_torchmetrics() -> None:
     """The reference that papers report, with the pictures' own pixels as features."""
     import torch
     from torchmetrics.image.fid import FrechetInceptionDistance
@@ -59,7 +59,7 @@ def test_kernel_distance_by_hand() -> None:
     assert kernel_distance(x, y) == pytest.approx(expected)
 
 
-def test_pairs_of_one_person_are_left_out() -> None:
+def test_kernel_distance_excludes_pairs_of_one_person() -> None:
     # k(a, b) = (ab + 1)^3; x = (0, 1, 1), y = (1, 2, 0); rows 0 and 1 show one person.
     x, y = np.array([[0.0], [1.0], [1.0]]), np.array([[1.0], [2.0], [0.0]])
     first = (0 + 1) ** 3 + (0 + 1) ** 3 - (0 + 1) ** 3 - (1 + 1) ** 3  # rows 0 and 2
@@ -71,7 +71,7 @@ def test_pairs_of_one_person_are_left_out() -> None:
         kernel_distance(x, y, ["a", "b"])
 
 
-def test_kernel_distance_is_the_sum_over_pairs() -> None:
+def test_kernel_distance_matches_the_mean_over_pairs() -> None:
     rng = np.random.default_rng(2)
     x, y = rng.normal(size=(5, 3)), rng.normal(size=(5, 3))
 
@@ -83,7 +83,7 @@ def test_kernel_distance_is_the_sum_over_pairs() -> None:
     assert kernel_distance(x, y) == pytest.approx(expected)
 
 
-def test_equal_collections_are_0_apart_and_farther_ones_farther() -> None:
+def test_distances_are_zero_for_equal_sets_and_grow_with_shift() -> None:
     x = np.random.default_rng(3).normal(size=(30, 64)).astype(np.float32)
     assert frechet_distance(x, x) == pytest.approx(0.0, abs=1e-9)
     assert kernel_distance(x, x) == pytest.approx(0.0, abs=1e-12)
@@ -92,7 +92,7 @@ def test_equal_collections_are_0_apart_and_farther_ones_farther() -> None:
         assert 0 < near < far
 
 
-def test_kernel_distance_of_two_draws_of_one_distribution_is_0_on_average() -> None:
+def test_kernel_distance_is_unbiased() -> None:
     rng = np.random.default_rng(4)
     draws = [kernel_distance(rng.normal(size=(20, 4)), rng.normal(size=(20, 4))) for _ in range(400)]
     assert abs(np.mean(draws)) < 3 * np.std(draws) / math.sqrt(len(draws))

@@ -26,7 +26,7 @@ def test_intersection_union_and_pooled_iou() -> None:
     assert math.isnan(masks.pooled_iou([(0, 0)]))
 
 
-def test_invisible_counts_leave_out_what_is_truly_visible() -> None:
+def test_invisible_iou_excludes_truly_visible_pixels() -> None:
     # The body spans columns 0-8 of which 0-4 are seen; the prediction ends at 6: hidden 4-6 found of 4-8.
     counts = masks.invisible_intersection_union(bar(2, 6), bar(0, 8), bar(0, 4))
     assert counts == (8, 16)
@@ -36,7 +36,7 @@ def test_invisible_counts_leave_out_what_is_truly_visible() -> None:
     assert masks.invisible_intersection_union(bar(0, 4), bar(0, 4), bar(0, 4)) == (0, 0)
 
 
-def test_false_completion_is_a_share_of_the_true_body() -> None:
+def test_false_positive_ratio_is_relative_to_the_true_body() -> None:
     assert masks.false_positive_ratio(bar(0, 6), bar(0, 4)) == pytest.approx(0.5)
     assert masks.false_positive_ratio(bar(0, 3), bar(0, 4)) == 0.0
     assert masks.false_positive_ratio(bar(0, 9), bar(0, 3)) == pytest.approx(2.0)
@@ -51,7 +51,7 @@ def test_visible_ratio_and_its_bins() -> None:
         masks.ratio_bin(1.5)
 
 
-def test_counts_of_labels() -> None:
+def test_label_counts_by_hand() -> None:
     predicted, truth = np.array([[1, 1, 2, 9]]), np.array([[1, 2, 2, 2]])
     region = np.array([[True, True, True, False]])
     assert masks.label_counts(predicted, truth, region, 3).tolist() == [[0, 0, 0], [1, 2, 1], [1, 2, 2]]

@@ -14,7 +14,7 @@ def people(count: int) -> list[str]:
     return [f"p{i}" for i in range(count)]
 
 
-def test_a_clear_and_an_absent_difference() -> None:
+def test_paired_bootstrap_of_clear_and_absent_differences() -> None:
     rng = np.random.default_rng(0)
     clear = paired_bootstrap(0.05 + 0.02 * rng.normal(size=40), people(40), rng)
     assert 0.04 < clear.low < clear.mean < clear.high < 0.06
@@ -42,7 +42,7 @@ def test_interval_and_p_value_agree() -> None:
             assert (found.p_value < 0.05) == (not found.low <= 0.0 <= found.high)
 
 
-def test_pictures_of_one_person_are_drawn_together() -> None:
+def test_images_of_one_person_are_resampled_together() -> None:
     """Ten equal pictures of each person are no more evidence than one."""
     differences = np.random.default_rng(3).normal(0.3, 1.0, size=20)
     once = paired_bootstrap(differences, people(20), np.random.default_rng(4))
@@ -51,13 +51,13 @@ def test_pictures_of_one_person_are_drawn_together() -> None:
     assert (tenfold.pairs, tenfold.people) == (200, 20)
 
 
-def test_false_alarms_are_about_as_frequent_as_said() -> None:
+def test_false_positive_rate_matches_the_level() -> None:
     rng = np.random.default_rng(5)
     alarms = sum(paired_bootstrap(rng.normal(size=50), people(50), rng, draws=400).p_value < 0.05 for _ in range(300))
     assert 3 <= alarms <= 33  # 15 expected, a little more with 50 people
 
 
-def test_too_little_to_say() -> None:
+def test_single_person_or_nan_gives_no_interval() -> None:
     rng = np.random.default_rng(6)
     one = paired_bootstrap([0.2, 0.4], ["ann", "ann"], rng)
     assert one.mean == pytest.approx(0.3) and one.people == 1
@@ -74,13 +74,13 @@ def test_too_little_to_say() -> None:
     ("successes", "trials", "low", "high"),
     [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
 )
-def test_wilsons_interval_is_that_of_newcombes_table(successes: int, trials: int, low: float, high: float) -> None:
+def test_wilson_interval_matches_newcombes_table(successes: int, trials: int, low: float, high: float) -> None:
     assert wilson_interval(successes, trials) == pytest.approx((low, high), abs=5e-5)
     mirrored = wilson_interval(trials - successes, trials)
     assert mirrored == pytest.approx((1 - high, 1 - low), abs=5e-5)
 
 
-def test_wilsons_interval_without_trials_and_of_impossible_counts() -> None:
+def test_wilson_interval_of_no_trials_and_invalid_counts() -> None:
     assert all(math.isnan(edge) for edge in wilson_interval(0, 0))
     with pytest.raises(ValueError, match="successes must be 0 to 3 trials, got 4"):
         wilson_interval(4, 3)

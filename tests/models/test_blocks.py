@@ -35,6 +35,6 @@ def test_parameters_are_counted_by_hand() -> None:
     assert count_parameters(network) == 10
 
 
-def test_one_hot_leaves_the_unknown_out() -> None:
+def test_one_hot_ignores_unknown_labels() -> None:
     out = one_hot(torch.tensor([[[0, 2], [255, 1]]], dtype=torch.uint8), 3)
     assert out[0].permute(1, 2, 0).tolist() == [[[1, 0, 0], [0, 0, 1]], [[0, 0, 0], [0, 1, 0]]]

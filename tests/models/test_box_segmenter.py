@@ -1,4 +1,4 @@
-"""The network that makes a mask of a box: shapes, and that it goes by the box."""
+"""The box segmenter: shapes, and that its masks depend on the box."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def boxes(*xyxy: tuple[int, int, int, int], side: int = 64) -> Tensor:
     return masks
 
 
-def test_masks_are_as_large_as_the_photo_and_there_are_no_parts() -> None:
+def test_masks_have_the_image_size_and_no_parsing() -> None:
     torch.manual_seed(0)
     network = BoxSegmenter(TINY).eval()
     output = network(torch.rand(2, 3, 64, 96), torch.ones(2, 1, 64, 96))
@@ -30,7 +30,7 @@ def test_masks_are_as_large_as_the_photo_and_there_are_no_parts() -> None:
     assert ((found.amodal >= found.visible) & (found.visible >= 0) & (found.amodal <= 1)).all()
 
 
-def test_one_photo_gives_each_box_its_own_masks() -> None:
+def test_each_box_of_a_photo_gets_its_own_masks() -> None:
     torch.manual_seed(0)
     network = BoxSegmenter(TINY).eval()
     photo = torch.rand(1, 3, 64, 64)
@@ -39,7 +39,7 @@ def test_one_photo_gives_each_box_its_own_masks() -> None:
     torch.testing.assert_close(left, again)
 
 
-def test_every_scale_hears_of_the_box_and_learns() -> None:
+def test_every_scale_receives_the_box_and_gradients() -> None:
     torch.manual_seed(0)
     network = BoxSegmenter(TINY).train()
     output = network(torch.rand(2, 3, 64, 64), boxes((8, 8, 40, 56), (20, 4, 60, 60)))
@@ -49,13 +49,13 @@ def test_every_scale_hears_of_the_box_and_learns() -> None:
     assert all(p.grad is not None for p in network.parameters())
 
 
-def test_what_ships_is_small() -> None:
+def test_default_config_has_few_parameters() -> None:
     with torch.device("meta"):
         network = BoxSegmenter()
     assert 3.5e6 < count_parameters(network) < 3.8e6
     assert 2.2e6 < count_parameters(network.trunk) < 2.5e6
 
 
-def test_each_scale_has_a_width_and_a_number_of_blocks() -> None:
+def test_config_needs_four_widths_and_blocks() -> None:
     with pytest.raises(ValueError, match=r"widths and blocks must be 4 numbers each, got \(8, 8\) and"):
         BoxSegmenterConfig(widths=(8, 8))

@@ -52,7 +52,7 @@ def test_shapes(batch: int, size: int, last: dict) -> None:
     assert out.min() >= 0 and out.max() <= 1
 
 
-def test_grain_starts_as_nothing_and_is_laid_alike_on_all_colours() -> None:
+def test_noise_texture_starts_at_zero_and_is_equal_on_all_channels() -> None:
     network, plain, given = tiny(grain=True), tiny(), person(batch=2)
     assert {name.split(".")[0] for name in set(network.state_dict()) - set(plain.state_dict())} == {"grain"}
     plain.load_state_dict({k: v for k, v in network.state_dict().items() if not k.startswith("grain")})
@@ -66,7 +66,7 @@ def test_grain_starts_as_nothing_and_is_laid_alike_on_all_colours() -> None:
 
 
 @pytest.mark.parametrize("switch", ["part_stream", "place_stream", "patch_copy"])
-def test_ablations(switch: str) -> None:
+def test_ablation_switches_remove_parameters(switch: str) -> None:
     network = tiny(**{switch: False})
     assert network(**person()).shape == (1, 3, 64, 64)
     full = set(tiny().state_dict())
@@ -77,7 +77,7 @@ def test_ablations(switch: str) -> None:
 @pytest.mark.parametrize("last", LAST_LEVELS)
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("seed", [0, 1])
-def test_nothing_but_the_visible_body_is_read(training: bool, seed: int, last: dict) -> None:
+def test_output_depends_only_on_visible_body_pixels(training: bool, seed: int, last: dict) -> None:
     """Occluder and background may have any colour: the result is the same to the last bit."""
     network = tiny(seed, **last).train(training)
     given = person(batch=2)
@@ -100,7 +100,7 @@ def test_no_gradient_reaches_hidden_pixels() -> None:
     assert ((gradient.abs().sum(1, keepdim=True) > 0) == (given["visible"] > 0)).float().mean() > 0.99
 
 
-def test_plain_levels_are_those_below_attention() -> None:
+def test_plain_levels_replace_partial_ones_below_attention() -> None:
     kinds = [[type(level) for level in tiny(**last).decoder] for last in LAST_LEVELS]
     assert kinds == [[PartialUp] * 6, [PlainUp] * 2 + [PartialUp] * 4]
     for levels in (-1, 3):
@@ -109,7 +109,7 @@ def test_plain_levels_are_those_below_attention() -> None:
 
 
 @pytest.mark.parametrize("last", LAST_LEVELS)
-def test_the_whole_network_learns(last: dict) -> None:
+def test_every_parameter_gets_a_gradient(last: dict) -> None:
     network = tiny(**last).train()
     network(**person(batch=2)).square().sum().backward()
     dead = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
@@ -127,7 +127,7 @@ def test_part_colours_by_hand() -> None:
     amodal_parsing[:, 1, :, :2] = 1
     amodal_parsing[:, 2, 0, 2:] = 1
     amodal_parsing[:, 2, 1, 2] = 1
-    amodal_parsing[:, 3, 1, 3] = 1  # of which nothing is seen
+    amodal_parsing[:, 3, 1, 3] = 1  # without a visible pixel
     visible_parsing = amodal_parsing.clone()
     visible_parsing[:, :, 1] = 0
     visible_parsing[:, 0, 1] = 1
@@ -139,14 +139,14 @@ def test_part_colours_by_hand() -> None:
         torch.testing.assert_close(out[0, :, y, x], expected, atol=1e-3, rtol=0)
 
 
-def test_part_colours_of_nobody_are_black_and_finite() -> None:
+def test_part_colours_of_an_empty_body_are_black() -> None:
     nothing = torch.zeros(1, 3, 8, 8)
     parsing = torch.zeros(1, 3, 2, 2)
     parsing[:, 0] = 1
     assert (part_colours(nothing, nothing[:, :1], Parsing(parsing, parsing)) == 0).all()
 
 
-def test_parsing_is_cut_to_its_mask() -> None:
+def test_parsing_is_restricted_to_its_mask() -> None:
     mask = torch.zeros(1, 1, 4, 8)
     mask[..., :2] = 1  # half of the first cell, nothing of the second
     parsing = torch.tensor([0.6, 0.1, 0.3]).view(1, 3, 1, 1).expand(1, 3, 1, 2)

@@ -1,4 +1,4 @@
-"""The trunk that ImageNet taught: its shape, weights by their published names, and what stays as it came."""
+"""The ImageNet-pretrained backbone: its shape, weights by their published names, and what stays frozen."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_features_at_five_scales() -> None:
 
 
 @pytest.mark.parametrize(("kernel", "first"), [(3, 0), (5, -1)])
-def test_strided_convolutions_start_where_the_published_ones_do(kernel: int, first: int) -> None:
+def test_strided_convolutions_pad_as_published(kernel: int, first: int) -> None:
     """Of an even size "SAME" padding gives the odd pixel to the far side: a 3x3 window starts at pixel 0, 2, 4..."""
     trunk = EfficientNetLite()
     conv = trunk.stem[0] if kernel == 3 else trunk.stages[2][0].depthwise[0]
@@ -80,7 +80,7 @@ def test_other_weights_are_refused() -> None:
         EfficientNetLite().load_published(published | {"_conv_stem.weight": torch.zeros(8, 3, 3, 3)})
 
 
-def test_statistics_that_were_taken_over_stay() -> None:
+def test_loaded_batch_norm_statistics_stay_frozen() -> None:
     mine = EfficientNetLite()
     mine.load_published(as_published(with_statistics()))
     mine.train()

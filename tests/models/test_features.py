@@ -1,4 +1,4 @@
-"""Frozen features: theirs never change, and gradients pass through to the picture."""
+"""Frozen features: their weights never change, and gradients pass through to the image."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_features_are_frozen_and_pass_gradients(vgg_state: dict[str, torch.Tenso
         assert all(torch.equal(v, before[k]) for k, v in features.state_dict().items()), "batch norms included"
 
 
-def test_our_features_are_stage_1s_encoder() -> None:
+def test_parsing_features_are_the_stage_1_encoder() -> None:
     network = stage_1().eval()
     image = torch.rand(1, 3, 32, 32)
     found = ParsingFeatures(network)(image)
@@ -75,7 +75,7 @@ def test_our_features_are_stage_1s_encoder() -> None:
     torch.testing.assert_close(found[1], network.enter(stem))
 
 
-def test_a_file_says_which_features_it_holds(tmp_path: Path, vgg_state: dict[str, torch.Tensor]) -> None:
+def test_feature_type_is_detected_from_the_file(tmp_path: Path, vgg_state: dict[str, torch.Tensor]) -> None:
     network = stage_1()
     ours, vgg, other = (tmp_path / f"{name}.safetensors" for name in ("ours", "vgg", "other"))
     save_weights(ours, network.state_dict(), {"network": "mask_completion", "config": network.config.to_dict()})
@@ -95,7 +95,7 @@ def test_a_file_says_which_features_it_holds(tmp_path: Path, vgg_state: dict[str
         load_mask_completion(vgg)
 
 
-def test_patches_are_scored_where_they_are() -> None:
+def test_patch_discriminator_scores_are_local() -> None:
     torch.manual_seed(0)
     network = PatchDiscriminator(4, width=4, depth=3).eval()
     x = torch.rand(1, 4, 64, 64)

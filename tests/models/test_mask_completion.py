@@ -31,7 +31,7 @@ def test_shapes(batch: int, size: int) -> None:
 
 
 @pytest.mark.parametrize(("parsing", "pose"), [(True, True), (True, False), (False, True), (False, False)])
-def test_ablations(parsing: bool, pose: bool) -> None:
+def test_ablation_switches_remove_parameters(parsing: bool, pose: bool) -> None:
     network = tiny(parsing_guidance=parsing, pose_guidance=pose)
     assert network(*inputs(1, 32)).amodal.shape == (1, 1, 32, 32)
     names = set(network.state_dict())
@@ -40,7 +40,7 @@ def test_ablations(parsing: bool, pose: bool) -> None:
     assert count_parameters(network) <= count_parameters(tiny())
 
 
-def test_one_hourglass_feeds_both_heads_and_is_the_one_that_others_read() -> None:
+def test_single_hourglass_feeds_both_heads() -> None:
     network = tiny(hourglasses=1)
     assert network(*inputs(1, 32)).amodal.shape == (1, 1, 32, 32)
     names = set(network.state_dict())
@@ -49,7 +49,7 @@ def test_one_hourglass_feeds_both_heads_and_is_the_one_that_others_read() -> Non
     assert count_parameters(network) < count_parameters(tiny())
 
 
-def test_without_parts_none_is_likelier() -> None:
+def test_missing_parsing_gives_uniform_part_probabilities() -> None:
     mask = torch.zeros(1, 1, 8, 8)
     mask[..., :4] = 20.0
     found = to_probabilities(MaskOutput(mask - 10, mask - 10))
@@ -58,7 +58,7 @@ def test_without_parts_none_is_likelier() -> None:
     assert torch.allclose(found.amodal_parsing[:, 0, :, 1], torch.tensor(1.0), atol=1e-4)
 
 
-def test_typical_poses_reach_the_amodal_mask_alone() -> None:
+def test_typical_poses_affect_only_the_amodal_mask() -> None:
     network, x = tiny(), inputs(1, 32)
     x[1].zero_()
     x[1][..., 8:24, 12:20] = 1
@@ -70,7 +70,7 @@ def test_typical_poses_reach_the_amodal_mask_alone() -> None:
         assert torch.equal(getattr(before, name), getattr(after, name))
 
 
-def test_the_mask_reads_the_parsing_but_does_not_teach_it() -> None:
+def test_mask_loss_sends_no_gradient_into_the_parsing_branch() -> None:
     network = tiny().train()
     out = network(*inputs(2, 32))
     (out.visible.sum() + out.amodal.sum()).backward()
@@ -83,12 +83,12 @@ def test_the_mask_reads_the_parsing_but_does_not_teach_it() -> None:
     assert all(p.grad is None for p in network.visible_head.mask.parameters())
 
 
-def test_the_initial_mask_is_read() -> None:
+def test_output_depends_on_the_initial_mask() -> None:
     network, (image, initial) = tiny(), inputs(1, 32)
     assert not torch.equal(network(image, initial).visible, network(image, 1 - initial).visible)
 
 
-def test_probabilities() -> None:
+def test_probabilities_are_consistent() -> None:
     torch.manual_seed(0)
     out = MaskOutput(*(3 * torch.randn(2, c, s, s) for c, s in ((1, 32), (1, 32), (12, 8), (12, 8))))
     found = to_probabilities(out)

@@ -15,7 +15,7 @@ def strong(channels: int = 3) -> NoiseTexture:
     return grain.eval()
 
 
-def test_bands_are_alike_in_strength_and_differ_in_grain_and_direction() -> None:
+def test_bands_have_equal_strength_and_differ_in_scale_and_direction() -> None:
     bands = noise_bands()
     assert bands.shape == (BANDS, TILE_PX, TILE_PX) and bands.dtype == np.float32
     np.testing.assert_allclose(bands.std((1, 2)), 1, rtol=1e-4)
@@ -33,7 +33,7 @@ def test_tiles_have_no_seam() -> None:
     assert (seam < 1.3 * inside).all()
 
 
-def test_each_pixel_of_a_place_has_its_own_noise_and_tiles_repeat() -> None:
+def test_noise_is_per_pixel_and_tiles_repeat() -> None:
     grain, half = strong(), TILE_PX // 2
     x = torch.ones(1, 3, half + 5, 2 * half)
     with torch.no_grad():
@@ -47,7 +47,7 @@ def test_each_pixel_of_a_place_has_its_own_noise_and_tiles_repeat() -> None:
     torch.testing.assert_close(drawn[:, TILE_PX:], drawn[:, :TILE_PX], atol=0, rtol=0)
 
 
-def test_noise_lies_elsewhere_in_each_training_batch_and_nowhere_else_in_use() -> None:
+def test_noise_offset_is_random_in_training_and_fixed_in_eval() -> None:
     grain, x = strong(), torch.ones(1, 3, 8, 8)
     with torch.no_grad():
         torch.testing.assert_close(grain(x), grain(x), atol=0, rtol=0)
@@ -55,6 +55,6 @@ def test_noise_lies_elsewhere_in_each_training_batch_and_nowhere_else_in_use() -
         assert not torch.equal(grain(x), grain(x))
 
 
-def test_a_fresh_one_adds_nothing() -> None:
+def test_new_noise_texture_adds_nothing() -> None:
     with torch.no_grad():
         assert not NoiseTexture(3)(torch.rand(1, 3, 8, 8)).any()

@@ -1,4 +1,4 @@
-"""Attention over the body: rows that sum to 1, and unseen places that nobody copies from."""
+"""Attention over the body: rows that sum to 1, and no copies from invisible places."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def given(size: int = 4, channels: int = 6, parts: int = 5) -> tuple[torch.Tenso
     return torch.randn(2, channels, size, size), parsing, seen
 
 
-def test_weights_sum_to_one_and_fall_on_what_is_seen() -> None:
+def test_weights_sum_to_one_and_lie_on_visible_places() -> None:
     feature, parsing, seen = given()
     from_seen, to_whole = BodyAttention(6, 5, 4)(feature, parsing, seen)
     assert from_seen.shape == to_whole.shape == (2, 16, 16)
@@ -31,19 +31,19 @@ def test_weights_sum_to_one_and_fall_on_what_is_seen() -> None:
     assert from_seen[..., 8:].sum(-1).max() < 0.01, "the lower half shows nothing"
 
 
-def test_places_that_show_half_are_as_good_as_any() -> None:
+def test_half_visible_places_have_no_penalty() -> None:
     penalty = invisibility_penalty(torch.tensor([0.0, 0.25, 0.5, 1.0]).view(1, 1, 2, 2))
     assert penalty.flatten().tolist() == [-12, -6, 0, 0]
 
 
-def test_scores_are_less_where_less_is_seen() -> None:
+def test_scores_include_the_invisibility_penalty() -> None:
     feature, parsing, seen = given()
     attention = BodyAttention(6, 5, 4)
     expected = attention.scores(feature, parsing) + invisibility_penalty(seen)
     torch.testing.assert_close(attention.scores(feature, parsing, seen), expected, atol=1e-4, rtol=1e-5)
 
 
-def test_reading_by_hand() -> None:
+def test_attend_by_hand() -> None:
     value = torch.arange(8.0).view(1, 2, 2, 2)
     swap = torch.eye(4)[[3, 2, 1, 0]][None]
     assert torch.equal(attend(swap, value), value.flip(2, 3))
@@ -51,7 +51,7 @@ def test_reading_by_hand() -> None:
     torch.testing.assert_close(attend(mean, value), torch.tensor([1.5, 5.5]).view(1, 2, 1, 1).expand(1, 2, 2, 2))
 
 
-def test_the_same_part_attracts() -> None:
+def test_hidden_place_attends_to_the_same_visible_part() -> None:
     """Keys that see the parsing alone: a hidden place of part 1 reads where part 1 is seen."""
     attention = BodyAttention(1, 3, 3)
     with torch.no_grad():
@@ -68,7 +68,7 @@ def test_the_same_part_attracts() -> None:
 
 
 @pytest.mark.parametrize(("part", "place"), [(True, True), (True, False), (False, True), (False, False)])
-def test_streams(part: bool, place: bool) -> None:
+def test_parsing_matters_only_through_a_stream(part: bool, place: bool) -> None:
     feature, parsing, seen = given()
     module = ParsingGuidedAttention(6, 5, key_channels=4, part_stream=part, place_stream=place).eval()
     # it starts as no attention at all
@@ -80,7 +80,7 @@ def test_streams(part: bool, place: bool) -> None:
     assert changed == (part or place), "the parsing matters through a stream alone"
 
 
-def test_pooled_places_share_what_they_read() -> None:
+def test_pooled_places_share_their_attention() -> None:
     feature, parsing, seen = given(size=8)
     seen[..., :4, :] = 1
     module = ParsingGuidedAttention(6, 5, key_channels=4, part_stream=False, pool=2).eval()

@@ -10,7 +10,7 @@ from deocclude.models.partial_conv import PartialConv
 
 
 @pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (3, 2), (5, 2), (7, 2)])
-def test_all_valid_is_a_plain_convolution_away_from_the_border(kernel: int, stride: int) -> None:
+def test_fully_valid_input_equals_a_plain_convolution_inside(kernel: int, stride: int) -> None:
     torch.manual_seed(0)
     layer = PartialConv(3, 4, kernel, stride, norm=False).eval()
     x = torch.randn(2, 3, 24, 24)
@@ -47,7 +47,7 @@ def test_the_border_counts_as_missing() -> None:
     torch.testing.assert_close(out, torch.full_like(out, 4.5))  # 9 * 0.5 everywhere, corners included
 
 
-def test_where_nothing_is_valid_nothing_comes_out() -> None:
+def test_invalid_input_gives_zero_output() -> None:
     layer = PartialConv(2, 3).train()
     with torch.no_grad():
         layer.norm.bias.fill_(1.0)
@@ -58,7 +58,7 @@ def test_where_nothing_is_valid_nothing_comes_out() -> None:
     assert (reached[..., :5] == 1).all() and out[..., :5].abs().sum() > 0
 
 
-def test_validity_may_be_a_share_of_the_channels() -> None:
+def test_partial_channel_validity_is_rescaled() -> None:
     """One valid channel of two is made up for by a factor of two."""
     layer = PartialConv(2, 1, 1, norm=False)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The people detector: shapes at any size, what it says before training, and what its numbers mean."""
+"""The people detector: shapes at any size, its untrained output, and what its numbers mean."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_maps_have_the_stride_of_the_config(config: PeopleDetectorConfig, stride
     assert [tuple(t.shape) for t in output] == [(2, c, h // stride, w // stride) for c in (1, 4, 1)]
 
 
-def test_an_untrained_network_sees_hardly_anybody() -> None:
+def test_untrained_network_has_low_scores() -> None:
     torch.manual_seed(0)
     with torch.no_grad():
         maps = to_maps(PeopleDetector(TINY).eval()(torch.rand(1, 3, 64, 64)))
@@ -33,7 +33,7 @@ def test_an_untrained_network_sees_hardly_anybody() -> None:
     torch.testing.assert_close(maps.sides, torch.full_like(maps.sides, 4.0), atol=1.0, rtol=0)
 
 
-def test_probabilities_and_cells() -> None:
+def test_maps_are_probabilities_and_side_lengths_in_cells() -> None:
     sides = torch.tensor([0.0, -1.0, 2.0, 99.0]).view(1, 4, 1, 1)
     maps = to_maps(PeopleOutput(torch.zeros(1, 1, 1, 1), sides, torch.full((1, 1, 1, 1), 40.0)))
     assert maps.centre.item() == 0.5 and maps.mask.item() == 1.0
@@ -43,7 +43,7 @@ def test_probabilities_and_cells() -> None:
 @pytest.mark.parametrize(
     ("config", "trunk"), [(TINY, {"stem", "down"}), (LITE, {"trunk", "lateral"})], ids=["residual", "imagenet"]
 )
-def test_every_part_learns_from_every_head(config: PeopleDetectorConfig, trunk: set[str]) -> None:
+def test_every_head_sends_gradients_to_the_shared_parts(config: PeopleDetectorConfig, trunk: set[str]) -> None:
     network = PeopleDetector(config)
     for name, head in (("centre", 0), ("log_sides", 1), ("mask", 2)):
         network.zero_grad()
@@ -60,7 +60,9 @@ def test_every_part_learns_from_every_head(config: PeopleDetectorConfig, trunk: 
     ],
     ids=["base", "imagenet"],
 )
-def test_it_is_small(config: PeopleDetectorConfig, least: float, most: float) -> None:
+def test_detector_has_few_parameters_and_multiplications(
+    config: PeopleDetectorConfig, least: float, most: float
+) -> None:
     assert least < count_parameters(PeopleDetector(config)) < most
     with FakeTensorMode():
         network = PeopleDetector(config).eval()
@@ -69,7 +71,7 @@ def test_it_is_small(config: PeopleDetectorConfig, least: float, most: float) ->
     assert 1.0e9 < counted.count < 2.5e9
 
 
-def test_stage_1_is_no_start_for_a_trunk_of_imagenet() -> None:
+def test_stage_1_cannot_initialise_a_pretrained_backbone() -> None:
     stage1 = MaskCompletionNet(MaskCompletionConfig(stem_width=8, widths=(8, 8, 8, 8), templates=4))
     named = "a residual backbone starts from an hourglass, got the backbone efficientnet_lite0"
     with pytest.raises(ValueError, match=named):
@@ -77,12 +79,12 @@ def test_stage_1_is_no_start_for_a_trunk_of_imagenet() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"stride": 2}, {"stride": 64}, {"blocks": (1, 1)}])
-def test_a_config_that_cannot_be_built_is_named(wrong: dict) -> None:
+def test_invalid_config_is_rejected(wrong: dict) -> None:
     with pytest.raises(ValueError, match=r"stride must be one of \[4, 8, 16, 32\] and blocks one number a width"):
         PeopleDetector(PeopleDetectorConfig(**wrong))
 
 
-def test_it_starts_from_what_stage_1_knows() -> None:
+def test_detector_initialises_from_stage_1() -> None:
     torch.manual_seed(0)
     sizes = {"stem_width": 8, "widths": (8, 16, 16, 24)}
     stage1 = MaskCompletionNet(MaskCompletionConfig(**sizes, templates=4)).eval()

@@ -38,12 +38,12 @@ def test_multiplications_by_hand() -> None:
         (ContentRecoveryNet, ContentRecoveryConfig, 55.6, 35.4),
     ],
 )
-def test_paper_sizes_are_about_the_references(kind, config, parameters: float, multiplications: float) -> None:
+def test_paper_config_sizes_match_the_paper(kind, config, parameters: float, multiplications: float) -> None:
     found = size_of(kind, config.paper())
     assert found == pytest.approx((parameters, multiplications), rel=0.1)
 
 
-def test_what_ships_is_an_order_smaller() -> None:
+def test_shipped_networks_are_an_order_smaller() -> None:
     mask = size_of(MaskCompletionNet, MaskCompletionConfig.base())
     content = size_of(ContentRecoveryNet, ContentRecoveryConfig.base())
     assert mask[0] < 5 and content[0] < 5

@@ -35,7 +35,7 @@ def test_affinities_sum_to_one(poses: TypicalPoses) -> None:
     torch.testing.assert_close(weights.sum(1), torch.ones(7))
 
 
-def test_the_centre_that_matches_weighs_most_whatever_its_size(poses: TypicalPoses) -> None:
+def test_matching_pose_has_the_largest_affinity_at_any_size(poses: TypicalPoses) -> None:
     small, large = torch.zeros(32, 32), torch.zeros(32, 32)
     small[14:18, 15:17] = 1
     large[4:28, 6:26] = 1
@@ -82,7 +82,7 @@ def test_guidance_grows_with_the_person() -> None:
     assert (pooled - a).abs().max() < 0.05 * a.abs().max()
 
 
-def test_the_frame_by_hand() -> None:
+def test_person_frame_by_hand() -> None:
     mask = torch.zeros(1, 1, 20, 30)
     mask[..., 4:8, 10:20] = 1
     centre, side = person_frame(mask)
@@ -93,7 +93,7 @@ def test_the_frame_by_hand() -> None:
     assert torch.isfinite(centre).all() and side.item() == 8
 
 
-def test_into_the_frame_and_back() -> None:
+def test_frame_round_trip() -> None:
     mask = torch.nn.functional.avg_pool2d(placed(22, 28), 5, 1, 2)
     centre, side = person_frame(mask)
     back = _out_of_frame(_into_frame(mask, centre, side), centre, side, (64, 64))
@@ -104,7 +104,7 @@ def test_into_the_frame_and_back() -> None:
     assert far.abs().max() == 0
 
 
-def test_what_is_seen_gets_no_gradient_and_the_mixing_does(poses: TypicalPoses) -> None:
+def test_visible_mask_gets_no_gradient_but_mixing_weights_do(poses: TypicalPoses) -> None:
     visible = placed(20, 25).requires_grad_()
     poses(visible).square().sum().backward()
     assert visible.grad is None

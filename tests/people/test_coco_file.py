@@ -32,7 +32,7 @@ def corners(numbers: list[float]) -> np.ndarray:
     "box",
     [(2, 1, 7, 4), (0, 0, 20, 10), (0.4, 0, 2.6, 1), (0.6, 0.6, 2.4, 3), (1.5, 2.5, 2.5, 4.5), (-5, -3, 99, 6.2)],
 )
-def test_a_rectangle_is_its_box(box):
+def test_rectangle_polygon_equals_its_box(box):
     for points in (corners(rectangle(*box)), corners(rectangle(*box))[::-1]):
         assert np.array_equal(polygons_to_mask([points], SIZE_HW), box_to_mask(box, SIZE_HW))
 
@@ -51,14 +51,14 @@ def test_a_triangle_by_hand():
     assert np.array_equal(polygons_to_mask([other], (4, 4)), ~polygons_to_mask([triangle], (4, 4)))
 
 
-def test_polygons_are_united_and_crossings_are_even_odd():
+def test_polygons_are_united_with_even_odd_filling():
     two = [corners(rectangle(0, 0, 3, 1)), corners(rectangle(2, 0, 4, 1)), corners(rectangle(6, 0, 7, 1))]
     assert np.array_equal(polygons_to_mask(two, (1, 8)), drawn("####..#."))
     twice_around_the_middle = corners([0, 0, 3, 0, 3, 1, 0, 1, 0, 0, 1, 0, 2, 0, 2, 1, 1, 1, 1, 0])
     assert np.array_equal(polygons_to_mask([twice_around_the_middle], (1, 4)), drawn("#.#."))
 
 
-def test_polygons_that_fill_nothing():
+def test_degenerate_polygons_fill_nothing():
     for numbers in (
         [],
         [1, 1],
@@ -107,7 +107,7 @@ def opened(tmp_path):
     return write
 
 
-def test_every_form_of_a_mask(opened):
+def test_every_mask_format_is_read(opened):
     mask = box_to_mask((2, 1, 7, 4), SIZE_HW)
     forms = {
         "polygon": annotated(segmentation=[rectangle(2, 1, 7, 4)]),
@@ -125,7 +125,7 @@ def test_every_form_of_a_mask(opened):
         assert one.score == 1
 
 
-def test_people_come_left_to_right_with_their_scores(opened):
+def test_people_are_ordered_left_to_right_with_scores(opened):
     coco = opened(
         annotated(bbox=[12, 0, 3, 5], score=0.25),
         annotated(bbox=[1, 0, 3, 5], score=1),
@@ -139,7 +139,7 @@ def test_people_come_left_to_right_with_their_scores(opened):
     ]
 
 
-def test_crowds_other_things_and_empty_masks_are_left_out(opened):
+def test_crowds_other_categories_and_empty_masks_are_skipped(opened):
     annotations = [
         annotated(bbox=[1, 0, 3, 5]),
         annotated(segmentation={"size": [3, 3], "counts": [9]}, iscrowd=1),
@@ -161,7 +161,7 @@ def test_crowds_other_things_and_empty_masks_are_left_out(opened):
         boxes(categories=[*dogs, {"id": 1, "name": "cat"}])
 
 
-def test_ids_of_images_are_the_same_as_text(opened):
+def test_image_ids_match_as_number_or_text(opened):
     coco = opened(annotated(bbox=[1, 0, 3, 5]), images=[listed(image_id="1")])
     assert len(coco.prompts_for("photo.jpg", SIZE_HW)) == 1
     with pytest.raises(InputError, match=r"people.json: no annotation's image_id is an image's id, such as 7 of the"):
@@ -197,7 +197,7 @@ def test_a_photo_of_another_size_is_refused(opened):
         opened().prompts_for("photo.jpg", (20, 10))
 
 
-def test_what_a_result_saves_is_read_back(pipe, person, tmp_path):
+def test_saved_result_round_trip(pipe, person, tmp_path):
     result = pipe(person.photo, masks=[person.visible])
     path = tmp_path / "photo.deoccluded.json"
     path.write_text(json.dumps(result.to_coco(file_name="photo.png")))
@@ -238,7 +238,7 @@ def test_bad_files(tmp_path, text, words):
     assert "\n" not in str(caught.value)
 
 
-def test_files_that_are_not_there(tmp_path):
+def test_missing_files_are_rejected(tmp_path):
     with pytest.raises(InputError, match=r"none\.json: no such file"):
         CocoFile.open(tmp_path / "none.json")
     with pytest.raises(InputError, match="expected a COCO file, got a folder"):
@@ -277,6 +277,6 @@ def test_bad_annotations(opened, values, words):
     assert "\n" not in str(caught.value)
 
 
-def test_a_box_past_the_edge_is_cut_off(opened):
+def test_box_outside_the_image_is_clipped(opened):
     (one,) = opened(annotated(bbox=[-3, 8, 5, 40])).prompts_for("photo.jpg", SIZE_HW)
     assert mask_to_box_xyxy(one.mask) == (0, 8, 2, 10)

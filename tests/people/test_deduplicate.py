@@ -38,7 +38,7 @@ def test_duplicates_by_containment():
 
 
 @pytest.mark.parametrize(("shared_px", "left"), [(17, 1), (16, 2)])
-def test_contained_means_85_percent_of_the_smaller(shared_px, left):
+def test_containment_threshold_is_85_percent_of_the_smaller(shared_px, left):
     # The larger has 20 + 10 pixels in two rows; of the smaller's 20, `shared_px` lie in its first row.
     larger = boxed(0, 0, 20, 1).mask | boxed(0, 1, 10, 2).mask
     smaller = boxed(0, 0, shared_px, 1).mask | boxed(0, 5, 20 - shared_px, 6).mask
@@ -47,7 +47,7 @@ def test_contained_means_85_percent_of_the_smaller(shared_px, left):
     )
 
 
-def test_of_equal_scores_the_larger_stays_and_the_order_is_kept():
+def test_larger_duplicate_wins_ties_and_order_is_kept():
     one, two = boxed(0, 0, 10, 9), boxed(0, 0, 10, 10)
     other = boxed(15, 0, 20, 5, score=0.1)
     assert merge_duplicates([other, one, two]) == [other, two]
@@ -56,7 +56,7 @@ def test_of_equal_scores_the_larger_stays_and_the_order_is_kept():
     assert merge_duplicates([two, twin]) == [two]
 
 
-def test_overlapping_boxes_of_crossing_bodies_are_no_duplicates():
+def test_crossing_bodies_with_overlapping_boxes_are_not_duplicates():
     square = np.eye(10, 20, dtype=bool)
     assert len(merge_duplicates([Instance(square), Instance(square[::-1].copy())])) == 2
 
@@ -89,7 +89,7 @@ def body(top: int, left: int, height: int, width: int, score: float = 0.5) -> Fi
     return Figure(Region(top - 2, left - 2, top + height + 2, left + width + 2), amodal, amodal, score)
 
 
-def test_of_bodies_in_one_place_the_surest_stays() -> None:
+def test_highest_scoring_body_of_one_place_is_kept() -> None:
     first, same = body(10, 10, 100, 40, 0.4), body(12, 14, 100, 38, 0.6)
     beside, far = body(10, 30, 100, 40, 0.9), body(10, 200, 100, 40, 0.1)
     assert merge_same_bodies([first, beside, same, far]) == [beside, same, far], "half of a body is another's"
@@ -114,7 +114,7 @@ def rests(**of: Figure | None):
 
 
 @pytest.mark.parametrize("taken_for", [BOTH, replace(BEHIND, score=0.6)])
-def test_whoever_was_taken_for_both_or_for_the_other_becomes_itself(taken_for: Figure) -> None:
+def test_merged_or_swapped_detection_is_split_into_two_people(taken_for: Figure) -> None:
     residual_of, asked = rests(front=FRONT)
     far = body(10, 300, 100, 30, 0.9)
     assert merge_duplicates([taken_for, BEHIND]) == [taken_for], "or else one of them would be lost"
@@ -132,12 +132,12 @@ def test_whoever_was_taken_for_both_or_for_the_other_becomes_itself(taken_for: F
         (body(10, 10, 100, 50), "a part of the body that was there"),
     ],
 )
-def test_two_prompts_of_one_person_stay_two_masks_of_it(rest: Figure | None, why: str) -> None:
+def test_merged_detection_without_valid_residual_is_kept(rest: Figure | None, why: str) -> None:
     residual_of, asked = rests(front=rest)
     assert split_merged([("front", BOTH), ("behind", BEHIND)], residual_of) == [BOTH, BEHIND] and asked, why
 
 
-def test_two_parts_of_one_body_are_nobody_else() -> None:
+def test_two_parts_of_one_body_are_not_split() -> None:
     upper = np.zeros_like(BEHIND.amodal)
     upper[:60] = BEHIND.amodal[:60]
     seen, rest = replace(BEHIND, visible=upper), replace(BEHIND, visible=BEHIND.amodal & ~upper)
@@ -153,6 +153,6 @@ def test_two_parts_of_one_body_are_nobody_else() -> None:
         (body(10, 60, 100, 45, 0.3), "half of it lies elsewhere"),
     ],
 )
-def test_nobody_is_looked_for_beside_somebody_else(other: Figure, why: str) -> None:
+def test_clearly_distinct_people_are_not_split(other: Figure, why: str) -> None:
     residual_of, asked = rests(front=FRONT, other=FRONT)
     assert split_merged([("other", other), ("front", BOTH)], residual_of) == [BOTH, other] and not asked, why

@@ -42,7 +42,7 @@ def test_decoding_undoes_encoding() -> None:
     np.testing.assert_allclose(boxes[order], truth[0, [0, 2, 1]].numpy(), atol=1e-4)
 
 
-def test_no_more_people_than_there_is_room_for() -> None:
+def test_number_of_detections_is_limited() -> None:
     centre = np.zeros((60, 60), np.float32)
     centre[::2, ::2] = np.linspace(0.5, 0.9, 900).reshape(30, 30)
     boxes, scores = decode_centres(centre, np.ones((4, 60, 60), np.float32), 8)
@@ -84,7 +84,7 @@ def distance_maps(size_hw: tuple[int, int], people: dict[int, tuple[int, int, fl
     return maps
 
 
-def test_distances_are_expectations_by_hand() -> None:
+def test_distance_decoding_by_hand() -> None:
     maps = distance_maps((64, 96), {8: (3, 4, 0.5), 32: (1, 1, 0.8)})
     boxes, scores = decode_distances(maps, 0.3)
     np.testing.assert_allclose(scores, [0.8, 0.5])
@@ -112,7 +112,7 @@ def test_two_sizes_are_fused() -> None:
     assert alone.score == pytest.approx(0.8) and len(sizes) == 3
 
 
-def test_a_photo_is_fitted_at_the_upper_left() -> None:
+def test_photo_is_letterboxed_at_the_upper_left() -> None:
     photo = np.full((30, 100, 3), 200, np.uint8)
     image, scale_xy = fit_photo(photo, 64)
     assert image.shape == (1, 3, 32, 64) and image.dtype == np.float32
@@ -132,7 +132,7 @@ class Answer:
         return {"centre": centre, "sides": sides, "mask": centre}
 
 
-def test_boxes_are_the_photos_and_stay_within_it() -> None:
+def test_boxes_are_in_photo_pixels_and_clipped() -> None:
     photo = np.zeros((120, 240, 3), np.uint8)
     found = find_boxes(Answer(), photo, DetectorSettings(size_px=96), average=False)
     assert [round(d.score, 4) for d in found] == [0.9, 0.6]
@@ -152,7 +152,7 @@ class Bright:
         return {"centre": small * np.float32(0.8), "sides": sides, "mask": small * np.float32(0.9)}
 
 
-def test_the_mirror_image_is_laid_back_onto_the_photo() -> None:
+def test_mirrored_detections_are_flipped_back_and_merged() -> None:
     photo = np.zeros((64, 128, 3), np.uint8)
     photo[16:24, 32:40] = 255
     (once,) = find_boxes(Bright(), photo, DetectorSettings(size_px=128), average=False)
@@ -179,7 +179,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[PeopleDetector, 
     return network, list_models(root / "weights")["tiny"], row
 
 
-def test_the_exported_network_says_what_torch_says_at_any_size(exported) -> None:
+def test_exported_detector_matches_torch_at_any_size(exported) -> None:
     network, model, row = exported
     assert row["onnx"] == "people_detector_tiny.onnx" and row["parity"] < 2e-3 and row["size_px"] == 320
     networks, _ = open_networks(model, "cpu", threads=1)

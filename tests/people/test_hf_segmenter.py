@@ -22,7 +22,7 @@ NAMES = {"id2label": {0: "person", 1: "dog"}, "label2id": {"person": 0, "dog": 1
 
 @pytest.fixture(scope="session")
 def segmenter(hf_folder: Path) -> HfSegmenter:
-    """The tiny model, unsure as it is."""
+    """The tiny model, with a low minimum score."""
     return HfSegmenter(str(hf_folder), "cpu", min_score=0.1, offline=True)
 
 
@@ -49,7 +49,7 @@ def configure(folder: Path, **changes: object) -> None:
 # --- what it finds ---------------------------------------------------------------------------------------------------
 
 
-def test_masks_have_the_photos_size_and_the_best_comes_first(segmenter: HfSegmenter) -> None:
+def test_masks_have_the_photos_size_in_descending_score_order(segmenter: HfSegmenter) -> None:
     people = segmenter(PHOTO)
     assert people
     scores = [one.score for one in people]
@@ -57,7 +57,7 @@ def test_masks_have_the_photos_size_and_the_best_comes_first(segmenter: HfSegmen
     assert all(one.mask.shape == PHOTO.shape[:2] and one.mask.dtype == bool for one in people)
 
 
-def test_the_same_photo_gives_the_same_people_in_every_thread(segmenter: HfSegmenter, hf_folder: Path) -> None:
+def test_results_are_equal_in_every_thread(segmenter: HfSegmenter, hf_folder: Path) -> None:
     expected = segmenter(PHOTO)
     fresh = HfSegmenter(str(hf_folder), "cpu", min_score=0.1)
     with ThreadPoolExecutor(3) as pool:
@@ -72,7 +72,7 @@ def test_odd_sizes(segmenter: HfSegmenter, size_hw: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("kind", ["maskformer", "oneformer"])
-def test_the_other_kinds_of_models(tmp_path: Path, kind: str) -> None:
+def test_maskformer_and_oneformer_are_supported(tmp_path: Path, kind: str) -> None:
     (save_maskformer if kind == "maskformer" else save_oneformer)(tmp_path)
     people = HfSegmenter(str(tmp_path), "cpu", offline=True)(PHOTO)
     # OneFormer gives each pixel to one query, the others keep what overlaps.
@@ -145,7 +145,7 @@ def stub(monkeypatch: pytest.MonkeyPatch, segmenter: HfSegmenter, segmentation, 
     monkeypatch.setattr(segmenter._opened.processor, post_process, lambda *_, **__: [result], raising=False)
 
 
-def test_only_persons_are_kept_and_only_sure_ones(segmenter: HfSegmenter, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_persons_above_min_score_are_kept(segmenter: HfSegmenter, monkeypatch: pytest.MonkeyPatch) -> None:
     masks = np.zeros((5, 24, 40), np.float32)
     for index in range(4):
         masks[index, 2:10, 4 * index : 4 * index + 12] = 1  # they overlap
@@ -158,7 +158,7 @@ def test_only_persons_are_kept_and_only_sure_ones(segmenter: HfSegmenter, monkey
     assert [one.box_xyxy for one in people] == [(16, 4, 40, 20), (0, 4, 24, 20)]
 
 
-def test_a_map_of_segments_is_read_too(segmenter: HfSegmenter, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_segment_map_is_read(segmenter: HfSegmenter, monkeypatch: pytest.MonkeyPatch) -> None:
     segmentation = np.full((48, 80), -1)
     segmentation[10:20, 5:15] = 1
     segmentation[10:20, 15:30] = 2
@@ -167,12 +167,12 @@ def test_a_map_of_segments_is_read_too(segmenter: HfSegmenter, monkeypatch: pyte
     assert (one.score, one.box_xyxy, one.area_px) == (0.6, (15, 10, 30, 20), 150)
 
 
-def test_nobody_is_an_empty_list(segmenter: HfSegmenter, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_detection_gives_an_empty_list(segmenter: HfSegmenter, monkeypatch: pytest.MonkeyPatch) -> None:
     stub(monkeypatch, segmenter, np.full((48, 80), -1), [])
     assert segmenter(PHOTO) == []
 
 
-def test_a_model_that_fails_on_a_photo_is_named(segmenter: HfSegmenter, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inference_failure_is_reported(segmenter: HfSegmenter, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("CUDA out of memory.\nTried a lot.")
 
@@ -205,7 +205,7 @@ def test_missing_extra(hf_folder: Path, monkeypatch: pytest.MonkeyPatch, package
     assert line == '--segmenter hf:MODEL needs the extra [segment]: pip install "deocclude[segment]"'
 
 
-def test_models_that_are_not_there(tmp_path: Path) -> None:
+def test_missing_models_are_rejected(tmp_path: Path) -> None:
     assert fails(WeightsError, tmp_path / "none") == f"model {tmp_path / 'none'}: no such folder"
     assert "no config.json" in fails(WeightsError, tmp_path)
     assert "neither a folder nor in the cache" in fails(WeightsError, "nobody/no-such-model")
@@ -226,7 +226,7 @@ def test_damaged_models(damaged: Path, capfd: pytest.CaptureFixture) -> None:
     assert capfd.readouterr().err == "", "transformers' own reports are many lines"
 
 
-def test_models_that_find_no_people(damaged: Path) -> None:
+def test_models_without_a_person_class_are_rejected(damaged: Path) -> None:
     names = ["cat", "dog", *(f"thing {i}" for i in range(20))]
     configure(damaged, id2label={str(i): name for i, name in enumerate(names)})
     line = fails(UsageError, damaged)

@@ -25,7 +25,7 @@ def drawn(*rows: str) -> np.ndarray:
 # --- instances -------------------------------------------------------------------------------------------------------
 
 
-def test_instance_measures_itself():
+def test_instance_has_box_area_and_score():
     one = Instance(drawn(".....", ".##..", ".#..."), np.float32(0.5))
     assert one.box_xyxy == (1, 1, 3, 3)
     assert one.area_px == 3
@@ -33,7 +33,7 @@ def test_instance_measures_itself():
     assert pickle.loads(pickle.dumps(one)).box_xyxy == one.box_xyxy
 
 
-def test_instance_is_read_only_and_leaves_the_callers_mask_alone():
+def test_instance_is_read_only_without_copying_the_mask():
     mask = np.ones((2, 3), bool)
     one = Instance(mask)
     with pytest.raises(ValueError, match="read-only"):
@@ -106,7 +106,7 @@ FULL = np.ones(SIZE_HW, bool)
         ([FULL, (FULL, "sure")], "instance 2: .* from 0 to 1, got 'sure'"),
     ],
 )
-def test_bad_answers_of_a_segmenter(found, words):
+def test_invalid_segmenter_results_are_rejected(found, words):
     with pytest.raises(InputError, match=words) as caught:
         as_instances(found, SIZE_HW)
     assert "\n" not in str(caught.value)
@@ -141,17 +141,17 @@ def test_keep_by_score_and_height():
         ("0, 7", Choice("pixel", pixel_xy=(0, 7))),
     ],
 )
-def test_choices_are_read(text, choice):
+def test_person_choice_is_parsed(text, choice):
     assert Choice.parse(text) == choice
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "1.5", "first", "1,2,3", "1,", "-1,2", "all,1", "²", "9" * 50])
-def test_other_choices_are_refused(text):
+def test_invalid_person_choice_is_rejected(text):
     with pytest.raises(UsageError, match=r"by all, largest, a number from the left .* or a pixel x,y, got '"):
         Choice.parse(text)
 
 
-def test_picking():
+def test_picking_all_largest_number_and_pixel():
     right, left, middle = boxed(14, 0, 19, 3), boxed(0, 0, 3, 4), boxed(1, 0, 15, 10)
     people = [right, left, middle]
 
@@ -175,12 +175,12 @@ def test_picking():
         ("0,10", "pixel 0,10 must lie in the photo of 20x10 pixels"),
     ],
 )
-def test_picking_who_is_not_there(text, words):
+def test_picking_a_missing_person_is_an_error(text, words):
     with pytest.raises(InputError, match=words):
         Choice.parse(text).pick([boxed(0, 0, 2, 2), boxed(5, 0, 7, 2)], SIZE_HW)
 
 
-def test_picking_from_nobody():
+def test_picking_from_an_empty_list():
     assert Choice.parse("all").pick([], SIZE_HW) == []
     assert Choice.parse("largest").pick([], SIZE_HW) == []
     with pytest.raises(InputError, match="but no people were found"):

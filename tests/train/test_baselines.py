@@ -40,7 +40,7 @@ def settings(stage: str, model: str, steps: int = 2, rate: float = 0.003) -> lis
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
-def test_every_config_trains_on_the_data_and_schedule_of_the_first_run(path: Path) -> None:
+def test_baseline_configs_share_data_and_schedule_of_the_first_run(path: Path) -> None:
     config, first = load_config(path), load_config(path.parents[1] / "history" / "mask-content-01.yaml")
     named = [stage for stage in STAGES if (section := getattr(config, stage)) and section.model]
     assert named or path.stem == "one-stage"
@@ -63,7 +63,7 @@ def test_every_baseline_has_a_config() -> None:
 
 
 @pytest.mark.parametrize(("stage", "model"), TINY, ids=["-".join(key) for key in TINY])
-def test_it_trains_and_opens_again(write_config, tmp_path: Path, stage: str, model: str) -> None:
+def test_baseline_trains_and_its_weights_load(write_config, tmp_path: Path, stage: str, model: str) -> None:
     config = load_config(write_config(), settings(stage, model) + ([f"single.parsing_weights={_features(write_config)}"]
                          if stage == "single" else []))  # fmt: skip
     outcome = MAINS[stage](config, tmp_path / "run", quiet=True)
@@ -97,9 +97,7 @@ class SameBatch:
         (SingleStage, "single", "one", "amodal_ce"),
     ],
 )
-def test_a_handful_of_people_is_learned_by_heart(
-    write_config, tmp_path: Path, kind, stage: str, model: str, term: str
-) -> None:
+def test_training_overfits_a_small_batch(write_config, tmp_path: Path, kind, stage: str, model: str, term: str) -> None:
     config = load_config(write_config(), settings(stage, model, steps=30, rate=0.02))
     training = kind(config)
     training.stream = SameBatch(training.stream)
@@ -115,7 +113,7 @@ def test_a_handful_of_people_is_learned_by_heart(
     assert value() < 0.7 * before
 
 
-def test_what_a_method_draws_itself_is_the_same_after_an_interruption(write_config, tmp_path: Path) -> None:
+def test_method_randomness_is_identical_after_resuming(write_config, tmp_path: Path) -> None:
     """PCNet-M draws erasers, the VAE noise: by the step's own generator."""
     for model in ("pcnet_m", "vae"):
         whole = load_config(write_config(), settings("mask", model, steps=4))
@@ -146,7 +144,7 @@ def test_a_baseline_without_parts_needs_no_stage_1(write_config) -> None:
         SingleStage(load_config(write_config(), [*settings("single", "one"), "single.losses={style: 1.0}"]))
 
 
-def test_terms_that_a_network_has_nothing_for_are_named(write_config) -> None:
+def test_unsupported_loss_terms_are_rejected(write_config) -> None:
     wrong = [*settings("mask", "vae"), "mask.losses={visible_ce: 1.0}"]
     with pytest.raises(ConfigError, match=r"unknown key mask\.losses\.visible_ce: the terms are .* with ShapeVae"):
         MaskStage(load_config(write_config(), wrong))

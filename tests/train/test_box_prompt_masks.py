@@ -1,4 +1,4 @@
-"""Boxes as the masks that the network for boxes makes of them: which prompts change, into what, and who learns."""
+"""Box prompts replaced by masks of the box segmenter: which prompts change, into what, and which network learns."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SIZE = 32
 
 
 class UpperHalf(nn.Module):
-    """Sees a person in the upper half of every box, and nobody in a box of which that is black."""
+    """Predicts a person in the upper half of every photo, and no person in a black photo."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class UpperHalf(nn.Module):
 
 
 def boxes_and_a_mask() -> dict[str, Tensor]:
-    """Two boxes, the second of nobody, and a mask that is no box."""
+    """Two boxes, the second without a person, and a mask that is no box."""
     initial = torch.zeros(3, 1, SIZE, SIZE)
     initial[:, 0, 8:24, 8:16] = 1
     initial[2, 0, 8, 8] = 0
@@ -50,14 +50,14 @@ def boxes_and_a_mask() -> dict[str, Tensor]:
 
 @pytest.fixture(scope="module")
 def box_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained network for boxes, as a training stores it."""
+    """An untrained box segmenter, as a training stores it."""
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("boxes")
     BoxSegmenter().save_pretrained(folder)
     return folder / WEIGHTS_NAME
 
 
-def test_a_box_becomes_what_is_seen_in_it_and_stays_a_box_where_nobody_is() -> None:
+def test_box_prompt_becomes_a_mask_unless_the_prediction_is_empty() -> None:
     network, given = UpperHalf(), boxes_and_a_mask()
     prompts = predict_box_masks(network, given, 1.0)
     assert network.asked == 2
@@ -67,7 +67,7 @@ def test_a_box_becomes_what_is_seen_in_it_and_stays_a_box_where_nobody_is() -> N
     assert torch.equal(given["initial"], boxes_and_a_mask()["initial"]), "what was given is changed"
 
 
-def test_a_share_is_drawn_from_the_steps_numbers() -> None:
+def test_replaced_prompts_are_drawn_with_the_given_rng() -> None:
     box = boxes_and_a_mask()["initial"][:1]
     many = {"photo": torch.ones(200, 3, SIZE, SIZE), "initial": box.expand(200, -1, -1, -1)}
 
@@ -79,9 +79,7 @@ def test_a_share_is_drawn_from_the_steps_numbers() -> None:
     assert 70 < sum(changed(1)) < 130
 
 
-def test_stage_1_starts_from_such_masks_and_the_network_for_boxes_learns_nothing(
-    write_config, box_weights: Path, tmp_path: Path
-) -> None:
+def test_stage_1_trains_on_box_masks_of_a_frozen_box_segmenter(write_config, box_weights: Path, tmp_path: Path) -> None:
     settings = ["mask.schedule.steps=4", "data.crop={p_box: 1.0, p_exact: 0.0}", "mask.p_box_prompt=1.0"]
     config = load_config(write_config(), [*settings, f"mask.box_segmenter={box_weights}"])
     stage = MaskStage(config)
@@ -95,7 +93,7 @@ def test_stage_1_starts_from_such_masks_and_the_network_for_boxes_learns_nothing
     assert build_network(outcome.best_weights)[1]["network"] == "mask_completion"
 
 
-def test_validation_asks_the_network_for_boxes_about_every_box(write_config, box_weights: Path) -> None:
+def test_validation_runs_the_box_segmenter_on_every_box(write_config, box_weights: Path) -> None:
     settings = ["mask.p_box_prompt=0.1", "mask.p_refinement_pass=0.5", f"mask.box_segmenter={box_weights}"]
     stage = MaskStage(load_config(write_config(), settings))
     asked: list[int] = []
@@ -105,7 +103,7 @@ def test_validation_asks_the_network_for_boxes_about_every_box(write_config, box
     assert boxes and sum(asked) == boxes
 
 
-def test_what_it_needs_is_named(write_config, box_weights: Path) -> None:
+def test_invalid_box_prompt_settings_are_rejected(write_config, box_weights: Path) -> None:
     with pytest.raises(ConfigError, match=r"mask\.box_segmenter: name the \.safetensors of a box segmenter"):
         MaskStage(load_config(write_config(), ["mask.p_box_prompt=0.5"]))
     other = [
@@ -116,7 +114,7 @@ def test_what_it_needs_is_named(write_config, box_weights: Path) -> None:
         MaskStage(load_config(write_config(), other))
 
 
-def test_other_weights_are_refused(tmp_path: Path) -> None:
+def test_missing_box_segmenter_weights_are_rejected(tmp_path: Path) -> None:
     missing = tmp_path / "no.safetensors"
     with pytest.raises(WeightsError, match=r"no\.safetensors"):
         load_box_segmenter(missing)

@@ -1,4 +1,4 @@
-"""Configs: what is right is read with types, what is wrong is named by its key."""
+"""Configs: valid values are read with types, errors name the wrong key."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from deocclude.train.people_targets import PeopleCriterion
 from repository import ROOT
 
 CONFIGS = ROOT / "configs"
-# ablations.yaml is a list of configs, checked in tests/test_ablation.py
+# ablations.yaml is a list of configs, checked in tests/ablation/test_run.py
 FILES = [path for path in sorted(CONFIGS.rglob("*.yaml")) if path.name != "ablations.yaml"]
 HISTORY = sorted((CONFIGS / "history").glob("*.yaml"))
 # weights of runs that were never committed: named by where their config's result lies
@@ -59,7 +59,7 @@ def refused(path: Path, *overrides: str) -> str:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.name)
-def test_every_config_is_valid_to_the_last_key(path: Path) -> None:
+def test_every_config_key_is_valid(path: Path) -> None:
     config = load_config(path)
     stages = {
         "mask": (MaskCompletionConfig, MaskCriterion, mask_stage),
@@ -80,14 +80,14 @@ def test_every_config_is_valid_to_the_last_key(path: Path) -> None:
         build(CrowdConfig(), data.crowds, "data.crowds")
 
 
-def test_seven_files_at_the_top() -> None:
+def test_configs_folder_has_seven_top_level_files() -> None:
     assert [path.stem for path in sorted(CONFIGS.glob("*.yaml"))] == [
         "ablations", "base", "box_segmenter", "joint", "paper", "people", "tiny",
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.name)
-def test_no_config_starts_from_a_path_in_the_package(path: Path) -> None:
+def test_no_config_reads_weights_from_the_package(path: Path) -> None:
     """What lies there changes. A config of history names its weights by sha256, each known to `fetch-history`."""
     config = load_config(path)
     keys = ("init", "parsing_weights", "box_segmenter", "stage1", "perceptual")
@@ -106,7 +106,7 @@ def test_no_config_starts_from_a_path_in_the_package(path: Path) -> None:
     [("base", "mask-15", "mask"), ("base", "content-16", "content"), ("people", "people-08", "people"),
      ("box_segmenter", "box_segmenter-03", "mask")],
 )  # fmt: skip
-def test_the_recipe_has_the_settings_that_the_shipped_weights_ended_with(top: str, last: str, stage: str) -> None:
+def test_recipe_matches_the_last_run_of_the_shipped_weights(top: str, last: str, stage: str) -> None:
     """Network, losses and data; the schedule, and what it starts from, are a run's own."""
     one, ended = load_config(CONFIGS / f"{top}.yaml"), load_config(CONFIGS / "history" / f"{last}.yaml")
     own = {"schedule": None, "init": None, "box_segmenter": None, "parsing_weights": None, "data": None}
@@ -140,7 +140,7 @@ mask:
     assert config.mask.schedule.learning_rate == 2e-3
 
 
-def test_a_config_lies_on_its_base(tmp_path: Path) -> None:
+def test_config_extends_another_config(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     (tmp_path / "base.yaml").write_text("seed: 4\ndata: {root: a, p_wild: 0.1}\nmask: {schedule: {steps: 100}}")
     (tmp_path / "deep" / "middle.yaml").write_text("extends: ../base.yaml\nmask: {losses: {amodal_ce: 1.0}}")
@@ -150,7 +150,7 @@ def test_a_config_lies_on_its_base(tmp_path: Path) -> None:
     assert (config.mask.schedule.steps, config.mask.losses) == (7, {"amodal_ce": 1.0})
 
 
-def test_a_base_that_is_not_one_is_named(tmp_path: Path) -> None:
+def test_invalid_extends_is_rejected(tmp_path: Path) -> None:
     path = written(tmp_path, "extends: nowhere.yaml")
     assert refused(path) == f"config not found: looked for {tmp_path / 'nowhere.yaml'} (extended by {path})"
     assert refused(written(tmp_path, "extends: config.yaml")).startswith(f"{path}: circular extends by")
@@ -197,20 +197,20 @@ def test_overrides(tmp_path: Path) -> None:
         ("a: [1, ", "not valid YAML"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_named(tmp_path: Path, text: str, message: str) -> None:
+def test_invalid_config_error_names_the_key(tmp_path: Path, text: str, message: str) -> None:
     said = refused(written(tmp_path, text))
     assert message in said and str(tmp_path / "config.yaml") in said
     assert "\n" not in said
 
 
 @pytest.mark.parametrize("ends", [[0.5, 0.3, 1.0], [0.5], [0.5, 0.5, 1.0], []])
-def test_phases_must_rise_to_the_end(tmp_path: Path, ends: list[float]) -> None:
+def test_phases_must_increase_up_to_one(tmp_path: Path, ends: list[float]) -> None:
     phases = ", ".join(f"{{until: {e}, size_px: 32, batch_size: 1}}" for e in ends)
     said = refused(written(tmp_path, f"mask: {{schedule: {{steps: 5, phases: [{phases}]}}}}"))
     assert "mask.schedule" in said and f"phases must end in rising order, the last at 1.0, got {ends}" in said
 
 
-def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+def test_unreadable_config_is_rejected(tmp_path: Path) -> None:
     assert refused(tmp_path / "none.yaml") == f"config not found: looked for {tmp_path / 'none.yaml'}"
     (tmp_path / "picture.yaml").write_bytes(b"\xff\xd8\xff\xe0")
     assert "not valid YAML" in refused(tmp_path / "picture.yaml")
@@ -226,11 +226,11 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         ("mask.network.widths=[8", "--set mask.network.widths: '[8' is not a YAML value"),
     ],
 )
-def test_overrides_that_are_wrong(tmp_path: Path, override: str, message: str) -> None:
+def test_invalid_overrides_are_rejected(tmp_path: Path, override: str, message: str) -> None:
     assert message in refused(written(tmp_path, "{seed: 1, mask: {schedule: {steps: 5}}}"), override)
 
 
-def test_fields_of_dataclasses_are_checked_too() -> None:
+def test_dataclass_fields_are_validated() -> None:
     config = build(MaskCompletionConfig.base(), {"widths": [8, 16], "pose_guidance": False}, "mask.network")
     assert config.widths == (8, 16) and not config.pose_guidance
     assert config.stem_width == MaskCompletionConfig.base().stem_width
@@ -251,18 +251,18 @@ def test_loss_terms_are_checked() -> None:
         check_losses({"amodal": 1.0}, MaskCriterion.TERMS, "mask.losses")
 
 
-def test_a_schedule_has_one_phase_unless_told() -> None:
+def test_default_schedule_has_one_phase() -> None:
     assert Schedule(steps=5).phases == (Phase(until=1.0, size_px=256, batch_size=16),)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.name)
-def test_the_data_folder_reaches_every_stage(path: Path) -> None:
+def test_data_root_applies_to_every_stage(path: Path) -> None:
     config = load_config(path, ["data.root=/my/data"])
     sections = [section for section in (config.mask, config.content, config.people) if section is not None]
     assert {config.data_of(section).root for section in sections} == {Path("/my/data")}
 
 
-def test_a_stages_data_differ_only_in_what_they_name(tmp_path: Path) -> None:
+def test_stage_data_overrides_only_the_named_keys(tmp_path: Path) -> None:
     text = """
 data: {root: /a, sources: {ccp: 1.0}, crop: {p_box: 0.5}}
 mask: {schedule: {steps: 1}}
@@ -275,8 +275,8 @@ content: {schedule: {steps: 1}, data: {sources: {full: 1.0}}}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.name)
-def test_what_is_saved_is_read_back(path: Path, tmp_path: Path) -> None:
-    """By every stage as it was, also by one whose own data name but a part."""
+def test_saved_config_round_trip(path: Path, tmp_path: Path) -> None:
+    """Also for a stage whose own data section names only some keys."""
     config = load_config(path)
     save_config(tmp_path / "config.yaml", config)
     again = load_config(tmp_path / "config.yaml")
@@ -288,7 +288,7 @@ def test_what_is_saved_is_read_back(path: Path, tmp_path: Path) -> None:
             check_resumable(tmp_path / "config.yaml", config, name)
 
 
-def test_saved_defaults_are_written_out(tmp_path: Path) -> None:
+def test_saved_config_contains_defaults(tmp_path: Path) -> None:
     save_config(tmp_path / "saved.yaml", load_config(written(tmp_path, "mask: {schedule: {steps: 5}}")))
     text = (tmp_path / "saved.yaml").read_text()
     assert "learning_rate: 0.002" in text and "accumulate: 1" in text and "ema_decay: 0.999" in text
@@ -304,7 +304,7 @@ def test_saved_defaults_are_written_out(tmp_path: Path) -> None:
         ("validation_samples=7", "validation_samples 96, not 7"),
     ],
 )
-def test_what_changes_the_numbers_of_a_run_is_named(tmp_path: Path, override: str, says: str) -> None:
+def test_resume_rejects_settings_that_change_results(tmp_path: Path, override: str, says: str) -> None:
     text = "{data: {sources: {ccp: 1.0}}, mask: {schedule: {steps: 5}}, content: {schedule: {steps: 5}}}"
     path = written(tmp_path, text)
     with pytest.raises(ConfigError, match=re.escape(f"{path}: this run was started with {says}")) as caught:
@@ -319,7 +319,7 @@ def test_what_changes_the_numbers_of_a_run_is_named(tmp_path: Path, override: st
     ["device=cuda", "workers=3", "tensorboard=true", "log_every=7", "validate_every=9", "data.root=/moved",
      "mask.schedule.steps=9", "mask.init=null", "content.schedule.learning_rate=0.1", "people=null"],
 )  # fmt: skip
-def test_what_does_not_may_change(tmp_path: Path, override: str) -> None:
+def test_resume_accepts_settings_that_do_not_change_results(tmp_path: Path, override: str) -> None:
     stages = ", ".join(
         f"{name}: {{schedule: {{steps: 5}}, init: a.safetensors}}" for name in ("mask", "content", "people")
     )
@@ -327,9 +327,7 @@ def test_what_does_not_may_change(tmp_path: Path, override: str) -> None:
     check_resumable(path, load_config(path, [override]), "mask")
 
 
-def test_names_of_earlier_versions_are_accepted_with_a_warning(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_renamed_keys_are_accepted_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "first.yaml").write_text(
         "data: {crop: {p_taken: 0.1}, synthesis: {p_nobody: 0.2}}\n"
         "mask: {model: ours, p_second_look: 0.5, data: {crop: {box_lean: 0.3}},\n"
@@ -355,7 +353,7 @@ def test_names_of_earlier_versions_are_accepted_with_a_warning(
     assert len(caplog.records) == 13
 
 
-def test_current_names_are_accepted_in_silence(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_current_keys_give_no_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "config.yaml").write_text("mask: {model: hourglass, schedule: {steps: 1, min_lr_ratio: 0.1}}\n")
     load_config(tmp_path / "config.yaml")
     assert not caplog.records

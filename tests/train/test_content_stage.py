@@ -33,7 +33,7 @@ class SameBatch:
         return self.stream.batch(0, batch_size, size_px)
 
 
-def test_a_handful_of_people_is_learned_by_heart(write_config, tmp_path: Path) -> None:
+def test_training_overfits_a_small_batch(write_config, tmp_path: Path) -> None:
     shallow = "content.network={widths: [8, 8, 8, 8, 8], kernels: [3, 3, 3, 3, 3], key_channels: 4}"
     settings = [SIZE, shallow, "precision=bfloat16", "content.schedule.steps=30", "content.schedule.learning_rate=0.01"]
     config = load_config(write_config(), settings)
@@ -77,7 +77,7 @@ def test_an_interrupted_run_ends_with_the_same_weights(write_config, interrupt, 
 
 
 class Painter(nn.Module):
-    """Gives the contents it was told, batch after batch."""
+    """Returns the given contents, batch after batch."""
 
     def __init__(self, contents: list[Tensor]) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ class Painter(nn.Module):
         return next(self.contents)
 
 
-def test_validation_of_the_truth_and_of_fog(write_config) -> None:
+def test_validation_scores_of_truth_and_flat_grey(write_config) -> None:
     stage = ContentStage(load_config(write_config(), [SIZE]))
     truths = [to_float(raw, torch.device("cpu"))["truth"] for raw in stage.validation]
     best = stage.validate(Painter(truths))
@@ -100,7 +100,7 @@ def test_validation_of_the_truth_and_of_fog(write_config) -> None:
     assert fog["gradient_ratio"] < 0.01 and fog["score"] == -fog["l1"]
 
 
-def test_labels_stand_in_for_the_guess_now_and_then(write_config) -> None:
+def test_true_labels_sometimes_replace_predicted_parsing(write_config) -> None:
     stage = ContentStage(load_config(write_config(), [SIZE, "data.sources={ccp: 0.5, cutouts: 0.5}"]))
     batch = to_float(stage.stream.batch(0, 24, 64), torch.device("cpu"))
     labels = batch["parsing"][:, 2::4, 2::4]
@@ -114,7 +114,7 @@ def test_labels_stand_in_for_the_guess_now_and_then(write_config) -> None:
     assert torch.equal(shown[1], stage._parsing(batch, np.random.default_rng(2))[1])
 
 
-def test_stage_1_and_the_features_stay_as_they_are(write_config) -> None:
+def test_stage_1_and_feature_network_stay_frozen(write_config) -> None:
     stage = ContentStage(load_config(write_config(), [SIZE]))
     assert not any(p.requires_grad for p in (*stage.parser.parameters(), *stage.criterion.features.parameters()))
     before = {k: v.clone() for k, v in stage.parser.state_dict().items()}
@@ -126,7 +126,7 @@ def test_stage_1_and_the_features_stay_as_they_are(write_config) -> None:
     assert not stage.parser.training and not stage.criterion.features.training
 
 
-def test_perceptual_terms_on_another_network(write_config, tmp_path: Path) -> None:
+def test_perceptual_terms_can_use_vgg16(write_config, tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
     widths = ((0, 3, 64), (2, 64, 64), (5, 64, 128), (7, 128, 128), (10, 128, 256), (12, 256, 256), (14, 256, 256))
@@ -150,17 +150,17 @@ def test_perceptual_terms_on_another_network(write_config, tmp_path: Path) -> No
         ("content.parsing_weights=null", "content.parsing_weights: name stage 1's .safetensors"),
     ],
 )
-def test_what_is_wrong_is_named(write_config, override: str, message: str) -> None:
+def test_invalid_config_is_rejected(write_config, override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)):
         ContentStage(load_config(write_config(), [override]))
 
 
-def test_missing_stage_1_weights_are_named(write_config, tmp_path: Path) -> None:
+def test_missing_stage_1_weights_are_rejected(write_config, tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=f"weights not found: looked for {tmp_path / 'none'}"):
         ContentStage(load_config(write_config(), [f"content.parsing_weights={tmp_path / 'none'}"]))
 
 
-def test_perceptual_terms_look_with_imagenet_s_eyes(write_config) -> None:
+def test_perceptual_terms_can_use_imagenet_features(write_config) -> None:
     config = load_config(write_config(), [SIZE, "content.perceptual=imagenet"])
     features = ContentStage(config).criterion.features
     assert isinstance(features, ImageNetFeatures)

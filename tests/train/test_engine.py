@@ -104,14 +104,14 @@ def lines(folder: Path) -> list[dict]:
 
 
 @pytest.mark.parametrize("has", [True, False])
-def test_auto_computes_in_bfloat16_where_the_cpu_has_it(monkeypatch, has: bool) -> None:
+def test_auto_precision_uses_bfloat16_where_supported(monkeypatch, has: bool) -> None:
     monkeypatch.setattr("deocclude.train.engine._cpu_has_bfloat16", lambda: has)
     cpu = torch.device("cpu")
     wanted = {p: use_bfloat16(config(precision=p)[0], cpu) for p in ("auto", "bfloat16", "float32")}
     assert wanted == {"auto": has, "bfloat16": True, "float32": False}
 
 
-def test_phases_decide_size_and_number() -> None:
+def test_phases_set_size_and_batch_size() -> None:
     phases = (Phase(until=0.5, size_px=32, batch_size=3), Phase(until=1.0, size_px=64, batch_size=1))
     batches = StepBatches(Numbers(), Schedule(steps=5, phases=phases))
     assert len(batches) == 5
@@ -119,7 +119,7 @@ def test_phases_decide_size_and_number() -> None:
     assert shapes == [(3, 3, 32, 32)] * 3 + [(1, 3, 64, 64)] * 2
 
 
-def test_the_steps_of_a_phase_take_its_sizes_in_turn() -> None:
+def test_phase_sizes_alternate_by_step() -> None:
     phases = (
         Phase(until=0.5, size_px=64, other_sizes_px=(32, 96), batch_size=1),
         Phase(until=1.0, size_px=32, batch_size=1),
@@ -128,7 +128,7 @@ def test_the_steps_of_a_phase_take_its_sizes_in_turn() -> None:
     assert [batches[i]["photo"].shape[-1] for i in range(8)] == [64, 32, 96, 64, 32, 32, 32, 32]
 
 
-def test_bytes_to_numbers() -> None:
+def test_to_float_converts_uint8_batches() -> None:
     raw = {
         "photo": torch.tensor([[[[0, 51, 255]]]], dtype=torch.uint8),
         "amodal": torch.tensor([[[[0, 1]]]], dtype=torch.uint8),
@@ -150,7 +150,7 @@ def test_devices() -> None:
             choose_device("cuda")
 
 
-def test_a_run_leaves_its_best_weights_a_log_and_a_state(tmp_path: Path) -> None:
+def test_run_writes_best_weights_log_and_state(tmp_path: Path) -> None:
     stage = TinyStage()
     outcome = fit(stage, *config(steps=12), tmp_path, quiet=True)
     assert (outcome.steps, outcome.best_score) == (12, 3.0)
@@ -208,8 +208,8 @@ def drop_speed(line: dict) -> dict:
     return {key: value for key, value in line.items() if key != "samples_per_s"}
 
 
-def test_a_run_killed_between_two_saves_goes_on_from_the_first(tmp_path: Path) -> None:
-    """What the log told of the lost steps is told again, once."""
+def test_killed_run_resumes_from_the_last_save(tmp_path: Path) -> None:
+    """The log lines of the lost steps are written again, once."""
     fit(TinyStage(), *config(steps=10, log_every=1), tmp_path / "straight", quiet=True)
     killed = TinyStage()
     killed.before_step = lambda step: 1 / (step != 6)
@@ -226,7 +226,7 @@ def test_a_run_killed_between_two_saves_goes_on_from_the_first(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_of_all_processes_lets_the_step_end(tmp_path: Path, number: signal.Signals) -> None:
+def test_interrupt_of_all_processes_finishes_the_step(tmp_path: Path, number: signal.Signals) -> None:
     """A terminal, `timeout` and a cluster's queue tell the processes that draw samples as well."""
     former = signal.signal(signal.SIGTERM, signal.default_int_handler)
     stage = TinyStage(adversarial=False)
@@ -248,7 +248,7 @@ def test_an_interrupt_of_all_processes_lets_the_step_end(tmp_path: Path, number:
     assert load_state(tmp_path / "last.pt")["step"] == 3
 
 
-def test_a_second_interrupt_is_not_waited_for(tmp_path: Path) -> None:
+def test_second_interrupt_stops_at_once(tmp_path: Path) -> None:
     stage = TinyStage()
 
     def twice(step: int) -> None:
@@ -262,7 +262,7 @@ def test_a_second_interrupt_is_not_waited_for(tmp_path: Path) -> None:
     assert len(stage.drawn) == 1 and not (tmp_path / "last.pt").exists(), "half a step is no state to save"
 
 
-def test_a_run_of_before_configs_were_kept_goes_on(tmp_path: Path) -> None:
+def test_run_without_saved_config_resumes(tmp_path: Path) -> None:
     """Its folder has no config.yaml, and its last.pt no sums of the losses since the last line of the log."""
     fit(TinyStage(), *config(steps=4), tmp_path, quiet=True)
     (tmp_path / "config.yaml").unlink()
@@ -284,7 +284,7 @@ def test_a_run_of_before_configs_were_kept_goes_on(tmp_path: Path) -> None:
         ({"learning_rate": 0.1}, "mask.schedule.learning_rate", "0.002", "0.1"),
     ],
 )
-def test_a_run_is_not_resumed_with_a_config_of_other_numbers(
+def test_resume_with_result_changing_config_is_rejected(
     tmp_path: Path, change: dict, key: str, was: str, got: str
 ) -> None:
     fit(TinyStage(), *config(steps=4), tmp_path, quiet=True)
@@ -306,14 +306,14 @@ def test_a_run_is_not_resumed_with_a_config_of_other_numbers(
     assert load_config(tmp_path / "config.yaml") == other
 
 
-def test_what_gives_the_same_numbers_may_change_on_resuming(tmp_path: Path) -> None:
+def test_resume_accepts_settings_that_do_not_change_results(tmp_path: Path) -> None:
     fit(TinyStage(), *config(steps=4), tmp_path, quiet=True)
     fit(TinyStage(), *config(steps=6, workers=1, threads=2, validate_every=3, log_every=2), tmp_path, quiet=True)
     assert [line["step"] for line in lines(tmp_path)] == [4, 6, 6]
 
 
 def gradients_of_a_step(tmp_path: Path, monkeypatch, accumulate: int) -> dict[str, Tensor]:
-    """Of both networks in the first step on 4 samples, without what looks at a whole micro batch."""
+    """Of both networks in the first step on 4 samples, without layers that use statistics of a micro batch."""
     stage = TinyStage()
     stage.network = nn.Conv2d(3, 1, 3, padding=1)
     stage.discriminator = nn.Conv2d(1, 1, 3)
@@ -381,7 +381,7 @@ def test_micro_batches_are_the_parts_of_the_batch(tmp_path: Path) -> None:
     assert torch.equal(torch.cat(seen), whole) and [len(part) for part in seen] == [2, 2, 2]
 
 
-def test_stage_1_trained_beside_has_its_own_rate_and_its_own_files(tmp_path: Path) -> None:
+def test_jointly_trained_stage_1_has_its_own_rate_and_files(tmp_path: Path) -> None:
     stage = with_stage1()
     before = stage.stage1.network.bias.detach().clone()
     fit(stage, *config(steps=1), tmp_path, quiet=True)
@@ -449,7 +449,7 @@ def test_a_finished_run_is_not_run_again_unless_asked(tmp_path: Path) -> None:
     assert len(lines(tmp_path)) == 1, "the log of the former run is gone"
 
 
-def test_a_run_that_was_started_anew_and_broke_off_does_not_go_on_from_the_former(tmp_path: Path) -> None:
+def test_restarted_run_never_resumes_from_the_previous_state(tmp_path: Path) -> None:
     fit(TinyStage(), *config(steps=4), tmp_path, quiet=True)
     broken = TinyStage()
     broken.before_step = lambda step: 1 / (step != 2)
@@ -460,7 +460,7 @@ def test_a_run_that_was_started_anew_and_broke_off_does_not_go_on_from_the_forme
     assert len(again.drawn) == 4
 
 
-def test_steps_leave_the_other_network_alone(tmp_path: Path) -> None:
+def test_generator_and_discriminator_steps_are_separate(tmp_path: Path) -> None:
     """The network's step gives the discriminator no gradient; the discriminator's step changes itself alone."""
     stage = TinyStage()
     seen: dict[str, object] = {}
@@ -505,7 +505,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, value: float) -
     assert all(torch.isfinite(v).all() for v in state["network"].values())
 
 
-def test_a_run_of_another_stage_is_named(tmp_path: Path) -> None:
+def test_folder_of_another_stage_is_rejected(tmp_path: Path) -> None:
     fit(TinyStage(), *config(steps=4), tmp_path, quiet=True)
     other = TinyStage()
     other.name = "content"
@@ -516,7 +516,7 @@ def test_a_run_of_another_stage_is_named(tmp_path: Path) -> None:
         fit(other, both, section, tmp_path, quiet=True)
 
 
-def test_a_state_that_does_not_fit_is_named(tmp_path: Path) -> None:
+def test_incompatible_state_is_rejected(tmp_path: Path) -> None:
     fit(TinyStage(), *config(steps=4), tmp_path, quiet=True)
     other = TinyStage()
     other.network = nn.Sequential(nn.Conv2d(3, 5, 3, padding=1))

@@ -29,7 +29,7 @@ def test_learning_rate_by_hand() -> None:
     assert learning_rate(Schedule(steps=1, warmup_steps=0, learning_rate=0.2), 0) == pytest.approx(0.2)
 
 
-def test_average_by_hand() -> None:
+def test_ema_by_hand() -> None:
     network = nn.BatchNorm1d(1)
     ema = Ema(network, decay=0.5)
     with torch.no_grad():
@@ -46,7 +46,7 @@ def test_average_by_hand() -> None:
     assert network.weight.item() == 3.0 and network.weight.requires_grad
 
 
-def test_a_step_uses_the_gradient_up() -> None:
+def test_step_clips_scales_and_clears_the_gradient() -> None:
     """Clipped to the schedule's norm, at a share of the rate: Adam's second moment tells what came through."""
     network = nn.Linear(2, 1, bias=False)
     learner = OptimizedNetwork(network, Schedule(steps=1, clip_norm=0.5, weight_decay=0.0), lr_scale=0.1)
@@ -77,7 +77,7 @@ def test_norms_and_biases_are_not_decayed() -> None:
     assert [p.shape for p in decayed["params"]] == [(2, 1, 3, 3)] and len(free["params"]) == 3
 
 
-def test_a_state_without_a_part_is_named() -> None:
+def test_state_without_ema_is_rejected() -> None:
     learner = OptimizedNetwork(nn.Linear(2, 1), Schedule(steps=1))
     state = learner.state(NAMES)
     learner.load_state(NAMES, state)
@@ -85,7 +85,7 @@ def test_a_state_without_a_part_is_named() -> None:
         learner.load_state(NAMES, state | {"ema": None})
 
 
-def test_a_part_learns_at_its_share_of_the_rate() -> None:
+def test_lr_scales_apply_to_submodules() -> None:
     """Adam's first step is the rate, whatever the gradient."""
     network = nn.Sequential()
     network.trunk, network.head = nn.Linear(1, 1), nn.Linear(1, 1)
@@ -98,7 +98,7 @@ def test_a_part_learns_at_its_share_of_the_rate() -> None:
     assert moved == pytest.approx({"trunk.weight": 0.01, "trunk.bias": 0.01, "head.weight": 0.1, "head.bias": 0.1})
 
 
-def test_a_part_that_is_frozen_stays() -> None:
+def test_frozen_parameters_are_not_optimised() -> None:
     network = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1))
     network[0].requires_grad_(False)
     learner = OptimizedNetwork(network, Schedule(steps=1, weight_decay=0.5))

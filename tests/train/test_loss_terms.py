@@ -130,7 +130,7 @@ def test_adversarial_by_hand() -> None:
     assert generator_adversarial(torch.ones(1) * 9) < 0.001
 
 
-def test_patches_without_hidden_pixels_do_not_count() -> None:
+def test_adversarial_patches_without_hidden_pixels_are_ignored() -> None:
     class Mean(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return nn.functional.avg_pool2d(x[:, :1], 4)
@@ -159,7 +159,7 @@ def test_brightness_gradient_is_what_the_metric_measures() -> None:
     assert 255 * length[inside > 0].mean().item() == pytest.approx(mean_gradient(picture, region), rel=1e-4)
 
 
-def test_texture_is_how_much_and_which_way_not_where() -> None:
+def test_texture_measures_strength_and_direction_not_position() -> None:
     mask, stripes = torch.ones(1, 1, 36, 36), stripes_of(36)
     # every gradient is 0.5 across: pi / 2 of it across, none down, half of its root on both diagonals
     expected = torch.tensor([math.pi / 4, 0.0, math.pi / 4 * math.sqrt(0.5), math.pi / 4 * math.sqrt(0.5), 0.5])
@@ -174,7 +174,7 @@ def test_texture_is_how_much_and_which_way_not_where() -> None:
     assert texture_l1(stripes, stripes, mask) == 0
 
 
-def test_stripes_the_other_way_are_another_texture() -> None:
+def test_rotated_stripes_have_another_texture() -> None:
     mask, stripes = torch.ones(1, 1, 36, 36), stripes_of(36)
     lying = stripes.transpose(2, 3).contiguous()
     difference = (local_texture(stripes, mask) - local_texture(lying, mask)).abs().amax((0, 2, 3))
@@ -182,7 +182,7 @@ def test_stripes_the_other_way_are_another_texture() -> None:
     assert texture_l1(lying, stripes, mask).item() == pytest.approx(math.pi / 20, abs=2e-3)
 
 
-def test_few_strong_edges_are_another_texture_than_many_weak_ones() -> None:
+def test_few_strong_edges_differ_from_many_weak_ones() -> None:
     mask = torch.ones(1, 1, 32, 32)
     weak, strong = stripes_of(32, 4) * 0.5, stripes_of(32, 8)  # an edge in two has twice the gradient
     a, b = local_texture(weak, mask), local_texture(strong, mask)
@@ -191,7 +191,7 @@ def test_few_strong_edges_are_another_texture_than_many_weak_ones() -> None:
     assert b[inner][:, 4].item() > 1.3 * a[inner][:, 4].item()
 
 
-def test_noise_of_a_pixels_width_or_of_colour_alone_is_no_texture() -> None:
+def test_pixel_noise_and_pure_colour_changes_are_not_texture() -> None:
     mask, checks = torch.ones(1, 1, 32, 32), stripes_of(32, 2)
     assert local_texture(checks, mask).max() < 0.001
     colours = torch.zeros(1, 3, 32, 32)
@@ -205,7 +205,7 @@ def woven(period: int, size: int = 64) -> torch.Tensor:
     return (at[:, None] ^ at[None]).float().mul(0.2).add(0.4).expand(1, 3, size, size)
 
 
-def test_a_woven_pattern_repeats_itself_and_noise_of_the_same_strength_does_not() -> None:
+def test_regularity_separates_woven_patterns_from_noise() -> None:
     mask = torch.ones(1, 1, 64, 64)
     rng = torch.Generator().manual_seed(0)
     noises = [torch.nn.functional.avg_pool2d(torch.rand(1, 3, 66, 66, generator=rng), 3, 1) for _ in range(2)]
@@ -214,7 +214,7 @@ def test_a_woven_pattern_repeats_itself_and_noise_of_the_same_strength_does_not(
     assert regularity_l1(noises[0], noises[0], mask) == 0
 
 
-def test_what_repeats_counts_where_the_mask_is() -> None:
+def test_regularity_counts_only_inside_the_mask() -> None:
     flat, corner = torch.full((1, 3, 64, 64), 0.5), torch.zeros(1, 1, 64, 64)
     corner[..., :32, :32] = 1
     beside = flat.clone()
@@ -226,7 +226,7 @@ def test_what_repeats_counts_where_the_mask_is() -> None:
     assert regularity_l1(woven(4), flat, 0 * corner) == 0
 
 
-def test_texture_is_averaged_over_the_windows_that_matter() -> None:
+def test_texture_is_averaged_over_masked_windows() -> None:
     stripes = stripes_of(65)
     whole, corner = torch.ones(1, 1, 65, 65), torch.zeros(1, 1, 65, 65)
     corner[..., :33, :33] = 1
@@ -348,7 +348,7 @@ def test_mask_terms_by_hand() -> None:
     assert {k: v.item() for k, v in doubled.items()} == {"amodal_l1": pytest.approx(1.0)}
 
 
-def test_hidden_pixels_weigh_more_and_unknown_ones_nothing() -> None:
+def test_hidden_pixels_weigh_more_and_unknown_ones_are_ignored() -> None:
     batch = batch_of(32, 1)
     parsing = torch.zeros(1, 12, 8, 8)
 
@@ -365,7 +365,7 @@ def test_hidden_pixels_weigh_more_and_unknown_ones_nothing() -> None:
     assert (cut[:, 16:] == 0).all() and (cut[:, :16] > 0).all()
 
 
-def test_visible_parsing_is_background_where_nothing_is_seen() -> None:
+def test_visible_parsing_target_is_background_outside_visible_mask() -> None:
     batch = batch_of(32, 1)
     labels = batch["parsing"][:, 2::4, 2::4].long()
     seen = batch["visible"][:, 0, 2::4, 2::4] > 0
@@ -399,7 +399,7 @@ def test_each_content_term_reaches_the_whole_decoder(term: str) -> None:
 
 
 @pytest.mark.parametrize("term", ContentCriterion.TERMS)
-def test_content_terms_act_on_their_part_alone(term: str) -> None:
+def test_content_terms_act_only_on_their_region(term: str) -> None:
     batch = batch_of(64)
     torch.manual_seed(0)
     discriminator = PatchDiscriminator(4, width=4, depth=2).requires_grad_(False)
@@ -430,7 +430,7 @@ def test_content_terms_by_hand() -> None:
 # --- the two networks of a step -------------------------------------------------------------------------------------
 
 
-def test_a_discriminator_step_changes_the_discriminator_alone() -> None:
+def test_discriminator_loss_sends_no_gradient_to_the_generator() -> None:
     network, batch = mask_network().train(), batch_of(32)
     discriminator = PatchDiscriminator(4, width=4, depth=2)
     soft = torch.sigmoid(network(batch["photo"], batch["initial"]).amodal)
@@ -441,7 +441,7 @@ def test_a_discriminator_step_changes_the_discriminator_alone() -> None:
     assert weights <= reached(discriminator)
 
 
-def test_terms_that_need_features_say_so() -> None:
+def test_feature_terms_require_a_feature_network() -> None:
     with pytest.raises(ValueError, match="needs a frozen feature network"):
         MaskCriterion({"perceptual": 1.0})
     for term in ("perceptual", "style", "channel_correlation"):

@@ -42,7 +42,7 @@ def total_loss(stage, raw: dict[str, Tensor]) -> dict[str, float]:
     return {name: value.item() for name, value in terms.items()}
 
 
-def test_a_handful_of_people_is_learned_by_heart(write_config, tmp_path: Path) -> None:
+def test_training_overfits_a_small_batch(write_config, tmp_path: Path) -> None:
     config = load_config(
         write_config(), ["mask.schedule.steps=30", "mask.schedule.learning_rate=0.01", "precision=bfloat16"]
     )
@@ -84,7 +84,7 @@ TINY_BOX = (
 )  # fmt: skip
 
 
-def test_the_network_for_boxes_learns_on_a_trunk_that_imagenet_taught(write_config, tmp_path: Path) -> None:
+def test_box_segmenter_trains_on_a_pretrained_backbone(write_config, tmp_path: Path) -> None:
     config = load_config(write_config(), [*TINY_BOX, "mask.schedule.steps=30", "mask.schedule.learning_rate=0.01"])
     stage = MaskStage(config)
     published = load_foreign_state(imagenet_file())
@@ -103,26 +103,26 @@ def test_the_network_for_boxes_learns_on_a_trunk_that_imagenet_taught(write_conf
     assert not torch.equal(network.trunk.stages[3][-1].project[0].weight, published["_blocks.7._project_conv.weight"])
 
 
-def test_a_network_that_saw_boxes_without_somebody_known_says_so(write_config) -> None:
+def test_metadata_records_training_with_subtracted_neighbours(write_config) -> None:
     config = load_config(write_config(), [*TINY_BOX, "mask.data.crop.p_subtract_neighbor=0.5"])
     assert MaskStage(config).metadata()["tells_apart"]
 
 
-def test_the_network_for_boxes_is_validated_on_boxes(write_config) -> None:
+def test_box_segmenter_is_validated_on_boxes(write_config) -> None:
     stage = MaskStage(load_config(write_config(), TINY_BOX))
     assert all(are_boxes(batch["initial"].float()).all() for batch in stage.validation)
     others = MaskStage(load_config(write_config(), ["validation_samples=16"])).validation
     assert not all(are_boxes(batch["initial"].float()).all() for batch in others)
 
 
-def test_only_a_trunk_can_start_from_imagenet(write_config) -> None:
+def test_pretrained_backbone_requires_a_network_with_a_backbone(write_config) -> None:
     named = r"mask\.pretrained_backbone: MaskCompletionNet has no backbone efficientnet_lite0"
     with pytest.raises(ConfigError, match=named):
         MaskStage(load_config(write_config(), ["mask.pretrained_backbone=true"]))
 
 
 class Oracle(nn.Module):
-    """Says what it is told, batch after batch."""
+    """Returns the given predictions, batch after batch."""
 
     def __init__(self, answers: list[MaskOutput]) -> None:
         super().__init__()
@@ -137,7 +137,7 @@ def logits(mask: Tensor) -> Tensor:
     return mask.float() * 40 - 20
 
 
-def test_validation_of_perfect_and_of_timid_answers(write_config) -> None:
+def test_validation_scores_of_perfect_and_visible_only_predictions(write_config) -> None:
     # how much of a body is outline depends on the scenes drawn: they are pinned here, whatever the defaults become
     pinned = ["data.synthesis.p_unoccluded=0.2", "data.synthesis.p_cut_by_edge=0.2", "data.crop.p_box=0.17"]
     stage = MaskStage(load_config(write_config(), [*pinned, "data.crop.p_exact=0.35"]))
@@ -158,7 +158,7 @@ def test_validation_of_perfect_and_of_timid_answers(write_config) -> None:
     assert worse["invisible_iou"] == 0 and worse["score"] == pytest.approx(worse["full_iou"])
 
 
-def test_a_measure_without_anybody_is_left_out(write_config) -> None:
+def test_metrics_without_occluded_people_are_omitted(write_config) -> None:
     stage = MaskStage(load_config(write_config(), ["data.synthesis.p_unoccluded=1.0", "data.sources={full: 1.0}"]))
     found = stage.validate(stage.network.eval())
     assert found.keys() == {"full_iou", "visible_iou", "false", "score"}
@@ -207,12 +207,12 @@ def test_typical_poses_come_from_a_file_or_are_drawn(write_config, tmp_path: Pat
         ("data.synthesis.p_negative=-0.1", "p_negative is a share from 0 to 1, got -0.1"),
     ],
 )
-def test_what_is_wrong_is_named(write_config, override: str, message: str) -> None:
+def test_invalid_config_is_rejected(write_config, override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)):
         MaskStage(load_config(write_config(), [override]))
 
 
-def test_people_known_in_part_are_for_stage_1_and_terms_that_can_leave_the_rest_out(write_config) -> None:
+def test_real_people_need_stage_1_and_terms_without_amodal_truth(write_config) -> None:
     stage = MaskStage(load_config(write_config(), ["mask.data.p_real=1.0"]))
     batch = stage.stream.batch(0, 4, 64)
     assert torch.equal(batch["known"], batch["visible"]) and all(np.isfinite(list(total_loss(stage, batch).values())))
@@ -225,7 +225,7 @@ def test_people_known_in_part_are_for_stage_1_and_terms_that_can_leave_the_rest_
         ContentStage(load_config(write_config(), ["data.p_real=0.1"]))
 
 
-def test_the_size_of_people_in_memory_is_as_asked(write_config) -> None:
+def test_person_max_px_limits_the_size_of_people(write_config) -> None:
     def largest(*overrides: str) -> int:
         stage = MaskStage(load_config(write_config(), overrides))
         return max(max(x1 - x0, y1 - y0) for x0, y0, x1, y1 in (p.box_xyxy for p in stage.stream.library.people))
@@ -235,12 +235,12 @@ def test_the_size_of_people_in_memory_is_as_asked(write_config) -> None:
         largest("data.person_max_px=40", "data.sources.built=1", "data.built=nowhere")
 
 
-def test_nobody_in_the_validation_people_is_no_score(write_config) -> None:
+def test_validation_on_negatives_only_has_score_zero(write_config) -> None:
     stage = MaskStage(load_config(write_config(), ["data.synthesis.p_negative=1.0"]))
     found = stage.validate(stage.network.eval())
     assert found.keys() == {"nobody", "score"} and found["score"] == 0
 
 
-def test_a_missing_data_folder_is_named(write_config, tmp_path: Path) -> None:
+def test_missing_data_folder_is_rejected(write_config, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=f"data folder not found: looked for {tmp_path / 'nowhere'}"):
         MaskStage(load_config(write_config(), [f"data.root={tmp_path / 'nowhere'}"]))

@@ -1,4 +1,4 @@
-"""Every method of every stage: shapes and ranges, what its terms reach, and that names are names."""
+"""Every method of every stage: shapes and ranges, what its terms reach, and that names are unique."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def run(method, batch: dict[str, Tensor]):
 
 
 @pytest.mark.parametrize("method", BASELINES, ids=lambda m: m.kind)
-def test_outputs_have_our_shapes_and_every_parameter_learns(method, batch: dict[str, Tensor]) -> None:
+def test_outputs_have_common_shapes_and_every_parameter_learns(method, batch: dict[str, Tensor]) -> None:
     output, own, network = run(method, batch)
     assert own.keys() == set(method.own_terms)
     masks, content = None, None
@@ -100,8 +100,8 @@ def test_outputs_have_our_shapes_and_every_parameter_learns(method, batch: dict[
 
 
 @pytest.mark.parametrize("method", BASELINES, ids=lambda m: m.kind)
-def test_terms_on_what_is_taken_as_given_are_not_offered(method, batch: dict[str, Tensor]) -> None:
-    """A term whose gradient would go nowhere is none of the method's."""
+def test_terms_without_gradient_are_not_offered(method, batch: dict[str, Tensor]) -> None:
+    """A method does not offer a term without gradient."""
     output, _, _ = run(method, batch)
     masks = output.masks if isinstance(output, SingleOutput) else output
     if method.kind.startswith("content"):
@@ -112,7 +112,7 @@ def test_terms_on_what_is_taken_as_given_are_not_offered(method, batch: dict[str
 
 
 @pytest.mark.parametrize("name", sorted(CONTENT_METHODS.keys() - {"pconv_attention"}))
-def test_stage_2_reads_the_visible_body_alone(name: str, batch: dict[str, Tensor]) -> None:
+def test_stage_2_reads_only_the_visible_body(name: str, batch: dict[str, Tensor]) -> None:
     method = CONTENT_METHODS[name]
     torch.manual_seed(0)
     network = method.network(TINY[method.kind]).eval()
@@ -122,17 +122,17 @@ def test_stage_2_reads_the_visible_body_alone(name: str, batch: dict[str, Tensor
 
 
 @pytest.mark.parametrize("method", ALL, ids=lambda m: m.kind)
-def test_weights_are_of_terms_that_there_are(method) -> None:
+def test_default_loss_weights_name_existing_terms(method) -> None:
     assert method.check_losses({}, "x") == method.losses
     assert set(method.losses) <= {*method.terms, *method.own_terms}
     assert not (method.own_targets and "adversarial" in method.terms), "the discriminator judges by the true target"
 
 
-def test_who_makes_targets_of_its_own() -> None:
+def test_methods_with_their_own_targets() -> None:
     assert {m.kind for m in ALL if m.own_targets} == {"mask_pcnet_m", "mask_vae", "content_pcnet_c"}
 
 
-def test_a_term_or_a_name_that_there_is_not_is_named() -> None:
+def test_unknown_term_model_or_preset_is_rejected() -> None:
     with pytest.raises(ConfigError, match=r"mask\.losses\.amodal_parsing_ce: the terms are .* with MaskUNet"):
         MASK_METHODS["unet"].check_losses({"amodal_parsing_ce": 1.0}, "mask.losses")
     with pytest.raises(ConfigError, match=r"mask\.model: choose from hourglass, unet, .*, got 'resnet'"):
@@ -142,12 +142,12 @@ def test_a_term_or_a_name_that_there_is_not_is_named() -> None:
     assert [find_method(stage, None).kind for stage in STAGES] == ["mask_completion", "content_recovery", "single_one"]
 
 
-def test_kinds_are_names_of_one_network_each() -> None:
+def test_each_method_kind_is_a_unique_network_kind() -> None:
     assert PERSON_NETWORK_KINDS.keys() == {m.kind for m in ALL} and len(ALL) == len(PERSON_NETWORK_KINDS)
 
 
 @pytest.mark.parametrize("method", [m for m in ALL if m.kind != "mask_box"], ids=lambda m: m.kind)
-def test_small_is_small_and_base_is_as_large_as_ours(method) -> None:
+def test_preset_sizes_are_comparable_to_ours(method) -> None:
     ours = {"mask": 4.3e6, "content": 2.6e6, "single": 4.3e6}[method.kind.partition("_")[0]]
     small, base = (count_parameters(method.network(method.preset(size, "x"))) for size in ("small", "base"))
     assert 0.4e6 < small < 1e6

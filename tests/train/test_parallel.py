@@ -54,7 +54,7 @@ def test_two_processes_train_as_one_and_stop_and_resume_together(tmp_path: Path)
         assert [b[t] for t in terms] == pytest.approx([a[t] for t in terms], rel=1e-4), "means over both processes"
 
 
-def test_alone_nothing_is_averaged() -> None:
+def test_single_process_averages_nothing() -> None:
     accelerator, device = join(torch.device("cpu"))
     assert (accelerator.process_index, accelerator.num_processes, accelerator.is_main_process) == (0, 1, True)
     assert device == torch.device("cpu")
@@ -67,7 +67,7 @@ def test_alone_nothing_is_averaged() -> None:
     assert torch.equal(net.weight, before) and average_values(accelerator, {"a": 0.1}) == {"a": 0.1}
 
 
-def test_a_device_that_accelerate_was_not_started_for_is_named(monkeypatch) -> None:
+def test_device_unavailable_to_accelerate_is_rejected(monkeypatch) -> None:
     join(torch.device("cpu"))  # from here on this process's accelerate is on the CPU
     with pytest.raises(DeviceError, match="device cuda was asked for, but accelerate was started for cpu"):
         join(torch.device("cuda"))
@@ -80,7 +80,7 @@ def test_a_device_that_accelerate_was_not_started_for_is_named(monkeypatch) -> N
         join(torch.device("cpu"))
 
 
-def test_batches_that_cannot_be_shared_evenly_are_named() -> None:
+def test_batch_size_must_divide_by_processes_and_micro_batches() -> None:
     phases = (Phase(until=0.5, size_px=32, batch_size=8), Phase(until=1.0, size_px=32, batch_size=6))
     schedule = Schedule(steps=2, phases=phases, accumulate=2)
     _check_batch_sizes(schedule, 1, "mask")

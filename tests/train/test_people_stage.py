@@ -1,4 +1,4 @@
-"""The detector in training: targets by hand, losses that reach what they should, and people learned by heart."""
+"""The detector in training: targets by hand, losses that reach what they should, and overfitting of a few photos."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def targets_of(*boxes: tuple[float, ...], ignore: Tensor | None = None, size: in
     return encode(padded, empty, empty if ignore is None else ignore, empty, 8)
 
 
-def test_a_person_is_a_peak_with_sides() -> None:
+def test_person_target_is_a_peak_with_side_lengths() -> None:
     targets = targets_of((8, 4, 40, 60))  # middle (24, 32): cell (3, 4)
     assert (targets.heat == 1).nonzero().tolist() == [[0, 0, 4, 3]]
     # sigmas of 0.5 (32 px are 4 cells, 0.36 is too little) across and 0.63 (7 cells) down
@@ -54,7 +54,7 @@ def test_a_person_is_a_peak_with_sides() -> None:
     assert torch.equal(targets.heat_weight, torch.ones(1, 1, 8, 8))
 
 
-def test_large_people_teach_their_sides_around_the_peak() -> None:
+def test_large_people_have_side_targets_around_the_peak() -> None:
     targets = targets_of((0, 0, 192, 192), size=192)  # sigma 2.16 cells
     known = targets.sides_weight[0, 0] > 0
     assert known.sum() == (targets.heat[0, 0] >= 0.3).sum() > 9
@@ -63,14 +63,14 @@ def test_large_people_teach_their_sides_around_the_peak() -> None:
     torch.testing.assert_close(targets.sides[0, 3][known], 24 - (ys + 0.5))
 
 
-def test_two_at_one_place_give_it_to_the_smaller() -> None:
+def test_shared_centre_cell_goes_to_the_smaller_person() -> None:
     targets = targets_of((0, 0, 64, 64), (24, 22, 46, 48))  # both in cell (4, 4)
     assert (targets.heat == 1).sum() == 1
     torch.testing.assert_close(targets.sides[0, :, 4, 4] * 8, torch.tensor([12.0, 14, 10, 12]))
     assert targets_of().heat.sum() == 0 and targets_of().sides_weight.sum() == 0
 
 
-def test_every_cell_of_a_person_tells_that_persons_box() -> None:
+def test_every_cell_of_a_person_targets_that_persons_box() -> None:
     far, near = (0.0, 0, 64, 64), (32.0, 16, 64, 64)
     owner = mask_of((0, 0, 64, 64))
     owner[..., 16:, 32:] = 2
@@ -84,13 +84,13 @@ def test_every_cell_of_a_person_tells_that_persons_box() -> None:
     assert not targets_of(far).own_weight.any()
 
 
-def test_coverage_is_the_share_of_each_cell() -> None:
+def test_mask_coverage_is_the_fraction_of_each_cell() -> None:
     targets = encode(torch.zeros(1, 2, 4), mask_of((0, 0, 12, 8)), mask_of((0, 8, 1, 9)), mask_of(), 8)
     assert targets.coverage[0, 0, 0, :3].tolist() == [1, 0.5, 0]
     assert targets.mask_weight[0, 0, 1, 0] == 0 and targets.mask_weight.sum() == 63
 
 
-def test_ignored_places_cost_nothing_and_people_there_still_count() -> None:
+def test_ignore_regions_have_no_loss_except_at_people() -> None:
     ignore = mask_of((32, 0, 64, 64))
     targets = targets_of((40, 8, 60, 56), ignore=ignore)  # the middle in cell (6, 4)
     assert targets.heat_weight[0, 0, 4, 6] == 1
@@ -161,7 +161,7 @@ class SameBatch:
 
 
 class Oracle(nn.Module):
-    """Says what it is told, batch after batch."""
+    """Returns the given predictions, batch after batch."""
 
     def __init__(self, answers: list[PeopleOutput]) -> None:
         super().__init__()
@@ -172,7 +172,7 @@ class Oracle(nn.Module):
         return next(self.answers)
 
 
-def test_a_handful_of_photos_is_learned_by_heart(people_config, tmp_path: Path) -> None:
+def test_training_overfits_a_few_photos(people_config, tmp_path: Path) -> None:
     config = people_config("people.schedule.steps=60")
     stage = PeopleStage(config)
     stage.stream = SameBatch(stage.stream)
@@ -208,7 +208,7 @@ def test_an_interrupted_run_ends_with_the_same_losses_and_weights(people_config,
     assert re.sub(r'"samples_per_s": [\d.]+', "", one) == re.sub(r'"samples_per_s": [\d.]+', "", other)
 
 
-def test_validation_of_perfect_and_of_silent_answers(people_config) -> None:
+def test_validation_scores_of_perfect_and_empty_predictions(people_config) -> None:
     stage = PeopleStage(people_config("data.crowds.middle=[0.4, 0.9]"))
     assert len(stage.validation["composed"]) == 6 and len(stage.validation["wild"]) == 1
     perfect, silent = [], []
@@ -227,13 +227,13 @@ def test_validation_of_perfect_and_of_silent_answers(people_config) -> None:
     assert found.keys() == {
         "composed_recall", "composed_precision", "wild_recall", "wild_precision", "threshold", "score"
     }  # fmt: skip
-    # two people whose middles share a cell of 8 pixels cannot both be said
+    # two people whose centres share a cell of 8 pixels cannot both be predicted
     assert found["composed_recall"] > 0.7 and found["composed_precision"] == 1.0
     assert found["wild_recall"] == found["wild_precision"] == 1.0
     assert stage.validate(Oracle(silent))["score"] == 0.0
 
 
-def test_without_wild_photos_none_are_read(people_config, tmp_path: Path) -> None:
+def test_no_wild_photos_are_read_when_p_wild_is_zero(people_config, tmp_path: Path) -> None:
     stage = PeopleStage(people_config("data.p_wild=0"))
     assert stage.validation["wild"] == [] and stage.stream.wild == []
     assert set(stage.validate(stage.network)) == {"composed_recall", "composed_precision", "threshold", "score"}
@@ -242,8 +242,8 @@ def test_without_wild_photos_none_are_read(people_config, tmp_path: Path) -> Non
 IMAGENET = ("people.network={trunk: efficientnet_lite0, widths: [8, 8, 8, 8], blocks: [0, 0, 0, 1]}",)
 
 
-def test_a_trunk_starts_from_what_imagenet_taught(people_config, tmp_path: Path) -> None:
-    """Its first stages stay so; the later ones go on learning, slower than the rest."""
+def test_pretrained_backbone_keeps_its_frozen_stages(people_config, tmp_path: Path) -> None:
+    """Its first stages stay frozen; the later ones train with a lower learning rate."""
     config = people_config(
         *IMAGENET, "people.pretrained_backbone=true", "people.frozen_stages=3", "people.backbone_lr_scale=0.3"
     )
@@ -265,7 +265,7 @@ def test_too_many_frozen_stages_are_refused(people_config) -> None:
         PeopleStage(people_config(*IMAGENET, "people.pretrained_backbone=true", "people.frozen_stages=9"))
 
 
-def test_a_run_that_goes_on_holds_the_trunk_as_it_was(people_config, tmp_path: Path) -> None:
+def test_continued_run_keeps_backbone_statistics_frozen(people_config, tmp_path: Path) -> None:
     config = people_config(*IMAGENET, "people.pretrained_backbone=true")
     before = fit(PeopleStage(config), config, config.people, tmp_path / "run", quiet=True).best_weights
     stage = PeopleStage(people_config(*IMAGENET, "people.pretrained_backbone=true", f"people.init={before}"))
@@ -277,20 +277,20 @@ def test_a_run_that_goes_on_holds_the_trunk_as_it_was(people_config, tmp_path: P
     assert norms and not any(norm.training for norm in norms)
 
 
-def test_imagenet_comes_with_an_extra(people_config, monkeypatch) -> None:
+def test_missing_imagenet_package_names_the_extra(people_config, monkeypatch) -> None:
     monkeypatch.setattr(pretrained_backbone, "_PACKAGE", "not_installed_anywhere")
     with pytest.raises(MissingExtraError, match=re.escape("pretrained_backbone: true needs the extra [train]")):
         PeopleStage(people_config(*IMAGENET, "people.pretrained_backbone=true"))
 
 
-def test_a_file_that_is_not_imagenets_is_named(people_config, monkeypatch, tmp_path: Path) -> None:
+def test_wrong_backbone_weights_are_rejected(people_config, monkeypatch, tmp_path: Path) -> None:
     torch.save({"_conv_stem.weight": torch.zeros(32, 3, 3, 3)}, tmp_path / "other.pth")
     monkeypatch.setattr(pretrained_backbone, "imagenet_file", lambda: tmp_path / "other.pth")
     with pytest.raises(WeightsError, match=r"other\.pth: not the weights of .*Lite0: _bn0\.weight is missing"):
         PeopleStage(people_config(*IMAGENET, "people.pretrained_backbone=true"))
 
 
-def test_the_verb_trains_it(write_config, tmp_path: Path) -> None:
+def test_train_people_command_runs(write_config, tmp_path: Path) -> None:
     schedule = {"steps": 1, "phases": [{"until": 1.0, "size_px": 32, "batch_size": 2}], "warmup_steps": 1}
     path = write_config(people={"network": NETWORK, "schedule": schedule}, validation_samples=2)
     done = CliRunner().invoke(app, ["train", "people", "-c", str(path), "-o", str(tmp_path / "run"), "-q"])
@@ -321,6 +321,6 @@ def test_the_verb_trains_it(write_config, tmp_path: Path) -> None:
         ("data.root=/nowhere/at/all", InputError, "data folder not found"),
     ],
 )
-def test_what_is_wrong_is_named(people_config, override: str, error: type[Exception], message: str) -> None:
+def test_invalid_config_is_rejected(people_config, override: str, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=re.escape(message)):
         PeopleStage(people_config(override))

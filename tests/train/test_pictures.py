@@ -41,7 +41,7 @@ def test_a_composed_person_is_photo_content_and_grey() -> None:
     torch.testing.assert_close(composed(photo, content, visible, amodal)[0, 0, 0], torch.tensor([0.1, 0.9, 0.5]))
 
 
-def test_rows_and_the_first_few() -> None:
+def test_image_row_and_first_people() -> None:
     row = in_a_row(np.zeros((2, 3, 3), np.uint8), np.ones((2, 4, 3), np.uint8))
     assert row.shape == (2, 7, 3) and row[0, 2].tolist() == [0] * 3 and row[0, 3].tolist() == [1] * 3
     assert first_people({"photo": torch.arange(9)})["photo"].tolist() == [0, 1, 2, 3]
@@ -79,7 +79,7 @@ def test_stage_2_shows_photo_given_recovered_and_truth(write_config, parser_weig
     assert not np.array_equal(np.split(shown, 4, axis=1)[1], given), "what stage 1 predicts is what is given"
 
 
-def test_the_detector_shows_what_it_finds_and_what_is_there(write_config) -> None:
+def test_detector_shows_predictions_and_truth(write_config) -> None:
     schedule = {"steps": 1, "phases": [{"until": 1.0, "size_px": 64, "batch_size": 2}]}
     network = {"stem_width": 8, "widths": [8, 16, 16], "blocks": [0, 0, 0]}
     data = {"p_wild": 0.0}

@@ -1,4 +1,4 @@
-"""Stage 2 on what stage 1 predicts: what it is given, whom the gradient reaches, and joint runs that resume exactly."""
+"""Stage 2 on predictions of stage 1: its inputs, its gradients, and joint runs that resume exactly."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_stage_2_gets_hard_masks_and_soft_parsing() -> None:
     assert torch.equal(found.amodal_parsing, soft.amodal_parsing)
 
 
-def test_where_stage_1_sees_nobody_the_initial_mask_stands() -> None:
+def test_empty_stage_1_prediction_keeps_the_initial_mask() -> None:
     nobody, somebody = (
         output_of([0.4] * 4, [0.4, 0.45, 0.7, 0.4]),
         output_of([0.6, 0.1, 0.1, 0.1], [0.6, 0.6, 0.1, 0.1]),
@@ -83,7 +83,7 @@ def step_gradients(write_config, settings: list[str]) -> ContentStage:
     return stage
 
 
-def test_the_gradient_reaches_a_stage_1_that_learns(write_config, parser_weights: Path) -> None:
+def test_gradient_reaches_a_trainable_stage_1(write_config, parser_weights: Path) -> None:
     stage = step_gradients(write_config, joint(parser_weights, OWN_TERMS_OFF))
     heads = [stage.stage1.network.visible_head.mask[2].weight, stage.stage1.network.amodal_head.mask[2].weight]
     assert all(torch.isfinite(w.grad).all() and w.grad.abs().sum() > 0 for w in heads), "through either mask"
@@ -125,7 +125,7 @@ class Given(nn.Module):
         return self.network(*inputs)
 
 
-def test_the_share_of_predicted_batches(write_config, parser_weights: Path) -> None:
+def test_p_predicted_sets_the_fraction_of_predicted_batches(write_config, parser_weights: Path) -> None:
     settings = [SIZE, f"content.stage1={parser_weights}", "content.p_predicted=0.4", "data.crop.p_exact=0.0"]
     stage = ContentStage(load_config(write_config(), settings))
     stage.network = Given(stage.network)
@@ -146,7 +146,7 @@ def test_the_share_of_predicted_batches(write_config, parser_weights: Path) -> N
     assert 4 <= predicted <= 12
 
 
-def test_a_share_of_nought_changes_nothing(write_config, parser_weights: Path, tmp_path: Path) -> None:
+def test_p_predicted_zero_changes_nothing(write_config, parser_weights: Path, tmp_path: Path) -> None:
     path = write_config()
     for name, more in (("without", []), ("with", [f"content.stage1={parser_weights}", "content.p_predicted=0.0"])):
         config = load_config(path, [SIZE, ADVERSARIAL, "content.schedule.steps=3", *more])
@@ -157,7 +157,7 @@ def test_a_share_of_nought_changes_nothing(write_config, parser_weights: Path, t
         assert all(torch.equal(value, second[part][key]) for key, value in first[part].items()), part
 
 
-def test_a_joint_run_that_was_interrupted_ends_with_the_same_weights(
+def test_resumed_joint_run_ends_with_the_same_weights(
     write_config, interrupt, parser_weights: Path, tmp_path: Path
 ) -> None:
     settings = ["content.p_predicted=0.6", ADVERSARIAL, "log_every=1", "content.schedule.steps=4"]
@@ -181,7 +181,7 @@ def test_a_joint_run_that_was_interrupted_ends_with_the_same_weights(
     assert any(not torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
-def test_validation_scores_what_stage_2_makes_of_predictions(write_config, parser_weights: Path) -> None:
+def test_validation_scores_stage_2_on_predicted_masks(write_config, parser_weights: Path) -> None:
     plain = ContentStage(load_config(write_config(), [SIZE]))
     stage = ContentStage(load_config(write_config(), joint(parser_weights)))
     stage.network.load_state_dict(plain.network.state_dict())
@@ -209,19 +209,19 @@ def test_validation_scores_what_stage_2_makes_of_predictions(write_config, parse
         ),
     ],
 )
-def test_what_is_wrong_is_named(write_config, parser_weights: Path, settings: list[str], message: str) -> None:
+def test_invalid_config_is_rejected(write_config, parser_weights: Path, settings: list[str], message: str) -> None:
     settings = [setting.replace("WEIGHTS", str(parser_weights)) for setting in settings]
     with pytest.raises(ConfigError, match=re.escape(message)):
         ContentStage(load_config(write_config(), settings))
 
 
-def test_missing_weights_are_named(write_config, tmp_path: Path) -> None:
+def test_missing_weights_are_rejected(write_config, tmp_path: Path) -> None:
     settings = ["content.p_predicted=0.5", f"content.stage1={tmp_path / 'none'}"]
     with pytest.raises(WeightsError, match=f"weights not found: looked for {tmp_path / 'none'}"):
         ContentStage(load_config(write_config(), settings))
 
 
-def test_the_joint_recipe_runs(data_root: Path, parser_weights: Path, tmp_path: Path) -> None:
+def test_joint_config_runs(data_root: Path, parser_weights: Path, tmp_path: Path) -> None:
     """configs/joint.yaml as it is, but for its size, its data and its weights."""
     small = ["content.network={widths: [8, 8, 8, 8, 8], kernels: [3, 3, 3, 3, 3], key_channels: 4}", SIZE]
     settings = [f"content.{key}={parser_weights}" for key in ("features", "stage1")]

@@ -1,4 +1,4 @@
-"""Boxes with what a first look saw in them: which prompts change, into what, and that nothing else does."""
+"""Box prompts refined by a first pass: which prompts change, into what, and that nothing else does."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def masks() -> Tensor:
 
 
 class LeftHalf(nn.Module):
-    """Sees a person in the left half of whatever it is shown; a batch norm tells whether it learned from that."""
+    """Predicts a person in the left half of every photo; a batch norm shows whether it learned from that."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,11 +52,11 @@ def batch() -> dict[str, Tensor]:
     return {"photo": torch.rand(6, 3, SIZE, SIZE), "initial": masks()}
 
 
-def test_boxes_are_told_from_other_masks() -> None:
+def test_boxes_are_distinguished_from_other_masks() -> None:
     assert are_boxes(masks()).tolist() == [True, True, False, False, False, True]
 
 
-def test_boxes_become_the_mean_of_themselves_and_of_what_is_seen() -> None:
+def test_box_prompt_becomes_the_mean_of_box_and_visible_mask() -> None:
     network = LeftHalf().train()
     before = {key: value.clone() for key, value in network.state_dict().items()}
     given = batch()
@@ -66,7 +66,7 @@ def test_boxes_become_the_mean_of_themselves_and_of_what_is_seen() -> None:
     seen = torch.zeros(SIZE, SIZE)
     seen[:, : SIZE // 2] = 1
     away = torch.ones(SIZE, dtype=torch.bool)
-    away[SIZE // 2 - 2 : SIZE // 2 + 2] = False  # a first look is coarser: its edge is soft
+    away[SIZE // 2 - 2 : SIZE // 2 + 2] = False  # a first pass is coarser: its edge is soft
     for i in (0, 1, 5):
         wanted = (masks()[i, 0] + seen) / 2
         assert torch.allclose(prompts[i, 0][:, away], wanted[:, away], atol=1e-6), i
@@ -76,7 +76,7 @@ def test_boxes_become_the_mean_of_themselves_and_of_what_is_seen() -> None:
     assert not prompts.requires_grad
 
 
-def test_a_share_is_drawn_from_the_steps_numbers_and_nobody_is_asked_for_nothing() -> None:
+def test_refined_prompts_are_drawn_by_rng_and_only_for_boxes() -> None:
     many = {"photo": torch.rand(200, 3, SIZE, SIZE), "initial": masks()[:1].expand(200, -1, -1, -1)}
 
     def changed(seed: int, share: float) -> list[bool]:
@@ -90,7 +90,7 @@ def test_a_share_is_drawn_from_the_steps_numbers_and_nobody_is_asked_for_nothing
     assert refinement_prompts(network, none, 1.0) is none["initial"] and not network.asked
 
 
-def test_stage_1_learns_it_and_its_weights_say_so(write_config, tmp_path: Path) -> None:
+def test_stage_1_trains_on_refinement_prompts_and_records_it(write_config, tmp_path: Path) -> None:
     settings = ["mask.schedule.steps=4", "data.crop={p_box: 0.9, p_exact: 0.05}"]
     given: list[Tensor] = []
 
@@ -108,7 +108,7 @@ def test_stage_1_learns_it_and_its_weights_say_so(write_config, tmp_path: Path) 
     assert len(given) == 4 and all(((prompt > 0) & (prompt < 1)).any() for prompt in given)
 
 
-def test_validation_looks_twice_too(write_config) -> None:
+def test_validation_runs_the_second_pass_on_boxes(write_config) -> None:
     config = load_config(write_config(), ["mask.p_refinement_pass=0.5"])
     stage = MaskStage(config)
     asked: list[Tensor] = []
@@ -118,7 +118,7 @@ def test_validation_looks_twice_too(write_config) -> None:
     assert boxes and sum(len(a) for a in asked) == sum(len(raw["photo"]) for raw in stage.validation) + boxes
 
 
-def test_only_our_own_network_can_learn_it(write_config) -> None:
+def test_refinement_pass_requires_the_hourglass_model(write_config) -> None:
     config = load_config(
         write_config(),
         ["mask.p_refinement_pass=0.5", "mask.model=unet", "mask.losses={}", "mask.network={widths: [4, 8]}"],

@@ -32,7 +32,7 @@ from deocclude.errors import InputError
 from deocclude.imaging.rle import encode_rle
 
 
-def test_coco_gives_what_is_seen(tmp_path: Path) -> None:
+def test_coco_gives_visible_masks(tmp_path: Path) -> None:
     one, empty = coco_instances.read(make_coco(tmp_path))
     assert (one.image, one.size_hw, one.source, one.id, one.split, one.licence) == (
         str(tmp_path / "val2017" / "000000000009.jpg"), SIZE_HW, "coco", "9", "val", "Attribution License",
@@ -50,7 +50,7 @@ def test_coco_gives_what_is_seen(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("key", ["visible_segmentation", "visible_mask"])
-def test_coco_with_a_visible_part_gives_the_whole_too(tmp_path: Path, key: str) -> None:
+def test_coco_with_visible_mask_also_gives_amodal_mask(tmp_path: Path, key: str) -> None:
     path = make_coco(tmp_path)
     content = json.loads(path.read_text())
     front, back = content["annotations"][0], content["annotations"][1]
@@ -64,7 +64,7 @@ def test_coco_with_a_visible_part_gives_the_whole_too(tmp_path: Path, key: str) 
         assert first.depth_order < second.depth_order, "the lowest is nearest"
 
 
-def test_photos_of_a_json_may_lie_elsewhere(tmp_path: Path) -> None:
+def test_photo_folder_can_be_given_separately(tmp_path: Path) -> None:
     path = make_coco(tmp_path)
     (tmp_path / "val2017").rename(tmp_path / "photos")
     with pytest.raises(InputError, match=r"its photo 000000000009\.jpg was not found in .*val2017: say where with"):
@@ -79,9 +79,7 @@ def test_photos_of_a_json_may_lie_elsewhere(tmp_path: Path) -> None:
     ("make", "module", "folder"),
     [(make_coco, coco_instances, "val2017"), (make_cocoa, coco_amodal, "train2014"), (make_kins, kins, "image_2")],
 )
-def test_a_photo_that_cannot_be_used_does_not_end_the_others(
-    tmp_path: Path, make: Callable, module: ModuleType, folder: str
-) -> None:
+def test_unusable_photo_does_not_stop_reading(tmp_path: Path, make: Callable, module: ModuleType, folder: str) -> None:
     path, images = make(tmp_path), tmp_path / folder
     content = json.loads(path.read_text())
     first, annotation = content["images"][0], content["annotations"][0]
@@ -111,7 +109,7 @@ def test_a_photo_that_cannot_be_used_does_not_end_the_others(
     first_is_named("images[0]", 'expected "height"')
 
 
-def test_an_annotation_that_is_wrong_costs_its_photo_alone(tmp_path: Path) -> None:
+def test_invalid_annotation_skips_only_its_photo(tmp_path: Path) -> None:
     path = make_coco(tmp_path)
     content = json.loads(path.read_text())
     content["annotations"][0]["segmentation"] = "abc"
@@ -120,7 +118,7 @@ def test_an_annotation_that_is_wrong_costs_its_photo_alone(tmp_path: Path) -> No
     assert empty.id == "25"
 
 
-def test_coco_that_is_wrong_is_named(tmp_path: Path) -> None:
+def test_invalid_coco_file_error_names_the_problem(tmp_path: Path) -> None:
     path = make_coco(tmp_path)
     content = json.loads(path.read_text())
 
@@ -167,7 +165,7 @@ def test_annotations_of_photos_that_are_not_listed_are_counted(
     assert caplog.messages == [f"{path}: 3 annotations left out, of photos that it does not list: image_id '9'"]
 
 
-def test_a_categorys_number_and_its_text_are_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_category_id_may_be_number_or_text(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = make_coco(tmp_path)
     content = json.loads(path.read_text())
     content["annotations"][0]["category_id"] = "1"
@@ -182,7 +180,7 @@ def test_a_categorys_number_and_its_text_are_one(tmp_path: Path, caplog: pytest.
     assert caplog.messages == [f"{path}: {told}"]
 
 
-def test_a_photo_that_is_listed_twice_is_named(tmp_path: Path) -> None:
+def test_duplicate_photo_id_is_rejected(tmp_path: Path) -> None:
     path = make_coco(tmp_path)
     content = json.loads(path.read_text())
     content["images"].append(content["images"][0])
@@ -190,7 +188,7 @@ def test_a_photo_that_is_listed_twice_is_named(tmp_path: Path) -> None:
         list(coco_instances.read(write_json(path, content)))
 
 
-def test_without_categories_everybody_is_a_person(tmp_path: Path) -> None:
+def test_every_annotation_is_a_person_without_categories(tmp_path: Path) -> None:
     path = make_coco(tmp_path)
     content = json.loads(path.read_text())
     del content["categories"]
@@ -198,7 +196,7 @@ def test_without_categories_everybody_is_a_person(tmp_path: Path) -> None:
     assert ([p.id for p in photo.people], photo.things) == (["501", "502", "503"], ())
 
 
-def test_coco_amodal_gives_people_with_their_order(tmp_path: Path) -> None:
+def test_coco_amodal_gives_people_with_depth_order(tmp_path: Path) -> None:
     (photo,) = coco_amodal.read(make_cocoa(tmp_path))
     assert (photo.id, photo.split, photo.source) == ("81", "train", "coco-amodal")
     woman, man, group = photo.people
@@ -219,7 +217,7 @@ def test_coco_amodal_gives_people_with_their_order(tmp_path: Path) -> None:
         ("painting of a woman", None), ("", None), ("tree", None),
     ],
 )  # fmt: skip
-def test_names_of_regions(name: str, expected: str | None) -> None:
+def test_region_names_are_classified_as_person_or_group(name: str, expected: str | None) -> None:
     assert coco_amodal.is_person(name) == expected
 
 
@@ -230,8 +228,8 @@ def test_each_annotator_of_coco_amodal_has_a_record(tmp_path: Path) -> None:
     assert [photo.id for photo in coco_amodal.read(write_json(path, content))] == ["81", "81#2"]
 
 
-def test_what_is_visible_is_part_of_the_whole(tmp_path: Path) -> None:
-    """Drawn by hand, a visible mask may reach beyond the polygon of the whole."""
+def test_amodal_mask_includes_the_visible_mask(tmp_path: Path) -> None:
+    """Drawn by hand, a visible mask may extend beyond the amodal polygon."""
     path = make_cocoa(tmp_path)
     content = json.loads(path.read_text())
     content["annotations"][0]["regions"][1]["segmentation"] = polygon(4, 3, 11, 10)
@@ -239,7 +237,7 @@ def test_what_is_visible_is_part_of_the_whole(tmp_path: Path) -> None:
     np.testing.assert_array_equal(photo.people[1].amodal.mask(), SECOND_WHOLE)
 
 
-def test_coco_amodal_is_written_and_read_back(tmp_path: Path) -> None:
+def test_coco_amodal_round_trip(tmp_path: Path) -> None:
     ragged = np.random.default_rng(0).random(SIZE_HW) < 0.4
     ragged_seen = ragged & box(0, 0, 8, 12)
     photo = write_photo(tmp_path / "photos" / "x.jpg")
@@ -266,7 +264,7 @@ def test_coco_amodal_is_written_and_read_back(tmp_path: Path) -> None:
     assert (far.visible, far.amodal, far.depth_order) == (people[0].visible, people[0].amodal, 2)
 
 
-def test_without_an_order_none_is_made_up(tmp_path: Path) -> None:
+def test_missing_depth_order_is_not_invented(tmp_path: Path) -> None:
     photo = write_photo(tmp_path / "x.jpg")
     people = (PersonRecord(id="1", visible=Rle.of(FIRST), amodal=Rle.of(FIRST)),)
     record = PhotoRecord(image=str(photo), size_hw=SIZE_HW, source="x", id="x", people=people)
@@ -276,7 +274,7 @@ def test_without_an_order_none_is_made_up(tmp_path: Path) -> None:
     assert not {"order", "visible_mask", "invisible_mask"} & set(annotation["regions"][0])
 
 
-def test_one_without_an_order_does_not_cost_the_others_theirs(tmp_path: Path) -> None:
+def test_missing_depth_order_of_one_person_keeps_the_others(tmp_path: Path) -> None:
     photo = write_photo(tmp_path / "x.jpg")
     masks = {"unknown": FIRST, "far": SECOND_WHOLE, "near": FIRST}
     orders = {"unknown": None, "far": 7, "near": -2}
@@ -293,7 +291,7 @@ def test_one_without_an_order_does_not_cost_the_others_theirs(tmp_path: Path) ->
     assert [person.visible for person in photo.people] == [Rle.of(FIRST), Rle.of(SECOND_WHOLE), Rle.of(FIRST)]
 
 
-def test_masks_that_cannot_be_written_are_named(tmp_path: Path) -> None:
+def test_error_names_the_mask_that_cannot_be_written(tmp_path: Path) -> None:
     empty, short = Rle.of(np.zeros(SIZE_HW, bool)), Rle(size=SIZE_HW, counts="9")
     for amodal, message in ((empty, "person 7 has no pixel"), (short, "person 7: run lengths must add up")):
         people = (PersonRecord(id="7", visible=empty, amodal=amodal),)
@@ -303,7 +301,7 @@ def test_masks_that_cannot_be_written_are_named(tmp_path: Path) -> None:
         assert not list(tmp_path.iterdir())
 
 
-def test_a_wrong_order_is_named(tmp_path: Path) -> None:
+def test_invalid_depth_order_is_rejected(tmp_path: Path) -> None:
     path = make_cocoa(tmp_path)
     content = json.loads(path.read_text())
     content["annotations"][0]["regions"][0]["order"] = "first"
@@ -311,7 +309,7 @@ def test_a_wrong_order_is_named(tmp_path: Path) -> None:
         list(coco_amodal.read(write_json(path, content)))
 
 
-def test_a_wrong_depth_constraint_is_named(tmp_path: Path) -> None:
+def test_invalid_depth_constraint_is_rejected(tmp_path: Path) -> None:
     path = make_cocoa(tmp_path)
     content = json.loads(path.read_text())
     for pairs in ("", "1-2", "1-2, 10-3", None):
@@ -324,7 +322,7 @@ def test_a_wrong_depth_constraint_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("keys", [("a_segm", "i_segm"), ("segmentation", "inmodal_seg")])
-def test_kins_gives_pedestrians_whole(tmp_path: Path, keys: tuple[str, str]) -> None:
+def test_kins_gives_visible_and_amodal_masks(tmp_path: Path, keys: tuple[str, str]) -> None:
     path = make_kins(tmp_path, keys=keys)
     (photo,) = kins.read(path, tmp_path / "image_2")
     assert [person.id for person in photo.people] == ["1", "2"]
@@ -336,7 +334,7 @@ def test_kins_gives_pedestrians_whole(tmp_path: Path, keys: tuple[str, str]) -> 
     assert kins.matches(path) and not coco_instances.matches(path)
 
 
-def test_a_pedestrian_who_is_wholly_hidden_is_read(tmp_path: Path) -> None:
+def test_fully_occluded_pedestrian_is_read(tmp_path: Path) -> None:
     path = make_kins(tmp_path)
     content = json.loads(path.read_text())
     content["annotations"][1]["i_segm"] = []
@@ -346,7 +344,7 @@ def test_a_pedestrian_who_is_wholly_hidden_is_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(hidden.amodal.mask(), SECOND_WHOLE)
 
 
-def test_coco_of_somebody_wholly_hidden_does_not_show_them(tmp_path: Path) -> None:
+def test_fully_occluded_coco_person_has_an_empty_visible_mask(tmp_path: Path) -> None:
     path = make_coco(tmp_path)
     content = json.loads(path.read_text())
     content["annotations"][0] |= {"segmentation": encode_rle(FIRST), "visible_mask": []}
@@ -354,7 +352,7 @@ def test_coco_of_somebody_wholly_hidden_does_not_show_them(tmp_path: Path) -> No
     assert not hidden.visible.mask().any() and hidden.amodal == Rle.of(FIRST)
 
 
-def test_kins_without_visible_parts_is_named(tmp_path: Path) -> None:
+def test_kins_without_visible_mask_is_rejected(tmp_path: Path) -> None:
     path = make_kins(tmp_path)
     content = json.loads(path.read_text())
     del content["annotations"][1]["i_segm"]
@@ -362,7 +360,7 @@ def test_kins_without_visible_parts_is_named(tmp_path: Path) -> None:
         list(kins.read(write_json(path, content), tmp_path / "image_2"))
 
 
-def test_kins_does_not_take_the_visible_part_for_the_whole(tmp_path: Path) -> None:
+def test_kins_visible_mask_is_not_used_as_amodal_mask(tmp_path: Path) -> None:
     path = make_kins(tmp_path)
     content = json.loads(path.read_text())
     second = content["annotations"][1]

@@ -42,15 +42,15 @@ def convert(*arguments: object) -> Result:
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_formats_are_told_apart(tmp_path: Path, name: str) -> None:
+def test_format_is_detected(tmp_path: Path, name: str) -> None:
     assert reader(None, MAKERS[name](tmp_path)).name == name
 
 
-def test_clothing_co_parsing_is_told_too(data_root: Path) -> None:
+def test_clothing_co_parsing_is_detected(data_root: Path) -> None:
     assert reader(None, data_root / "ccp").name == "ccp"
 
 
-def test_what_cannot_be_told_is_asked_for(tmp_path: Path, data_root: Path) -> None:
+def test_ambiguous_format_asks_for_the_from_option(tmp_path: Path, data_root: Path) -> None:
     with pytest.raises(UsageError, match="may be masks or whole-masks: say which with --from"):
         reader(None, make_masks(tmp_path / "a"))
     for unknown in (data_root / "wild", tmp_path):
@@ -98,7 +98,7 @@ def test_convert_to_coco_amodal_and_back(tmp_path: Path) -> None:
     ]
 
 
-def test_what_coco_amodal_cannot_hold_is_told(tmp_path: Path) -> None:
+def test_fields_dropped_by_coco_amodal_are_reported(tmp_path: Path) -> None:
     done = convert(make_ahp(tmp_path / "AHP"), tmp_path / "ahp.json", "--to", "coco-amodal")
     line = "; dropped, as the format cannot hold it: parsing, licence, split, photo ids, person ids\n"
     assert done.exit_code == 0 and done.stdout.endswith(f"1 with parsing{line}"), done.output
@@ -124,7 +124,7 @@ def test_people_left_out_or_repaired_are_counted(tmp_path: Path) -> None:
     assert "notes" not in json.loads((tmp_path / "r.jsonl").read_text().splitlines()[0])
 
 
-def test_a_file_that_is_there_stays(tmp_path: Path) -> None:
+def test_existing_output_is_kept_without_overwrite(tmp_path: Path) -> None:
     source, out = make_ahp(tmp_path / "AHP"), tmp_path / "records.jsonl"
     out.write_text("mine")
     done = convert(source, out)
@@ -135,7 +135,7 @@ def test_a_file_that_is_there_stays(tmp_path: Path) -> None:
     assert again.exit_code == 2 and "over itself" in again.stderr
 
 
-def test_bad_input_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+def test_bad_input_gives_a_one_line_error_and_no_output(tmp_path: Path) -> None:
     source = make_ahp(tmp_path / "AHP")
     write_labels(source / "train" / "Annotations" / "b2.png", FIRST[:5] * 255)
     done = convert(source, tmp_path / "out")
@@ -146,7 +146,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_a_record_whose_photo_is_missing_is_named(tmp_path: Path) -> None:
+def test_missing_photo_of_a_record_is_reported(tmp_path: Path) -> None:
     records, out = tmp_path / "records.jsonl", tmp_path / "out.jsonl"
     assert convert(make_ahp(tmp_path / "AHP"), records).exit_code == 0
     photo = tmp_path / "AHP" / "train" / "JPEGImages" / "b2.jpg"
@@ -156,7 +156,7 @@ def test_a_record_whose_photo_is_missing_is_named(tmp_path: Path) -> None:
     assert not out.exists()
 
 
-def test_nobody_and_nothing_are_errors(tmp_path: Path) -> None:
+def test_dataset_without_people_or_photos_is_an_error(tmp_path: Path) -> None:
     source = make_ahp(tmp_path / "AHP")
     for file in (source / "train" / "Annotations").iterdir():
         write_labels(file, FIRST * 0)
@@ -180,7 +180,7 @@ def test_nobody_and_nothing_are_errors(tmp_path: Path) -> None:
         (("{source}", "{out}/taken/x"), 1, "cannot write to the folder"),
     ],
 )
-def test_what_is_wrong_is_one_line_and_a_code(tmp_path: Path, arguments: tuple, code: int, message: str) -> None:
+def test_convert_errors_give_one_line_and_exit_code(tmp_path: Path, arguments: tuple, code: int, message: str) -> None:
     places = {"source": make_ahp(tmp_path / "AHP"), "out": tmp_path}
     (tmp_path / "taken").touch()
     done = convert(*(argument.format(**places) for argument in arguments))

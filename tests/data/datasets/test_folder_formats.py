@@ -40,7 +40,7 @@ from deocclude.errors import InputError
 from deocclude.types import PARSING_NAMES
 
 
-def test_ahp_gives_whole_people(tmp_path: Path) -> None:
+def test_ahp_gives_amodal_masks(tmp_path: Path) -> None:
     for root in (make_ahp(tmp_path), tmp_path / "train"):
         first, second = ahp.read(root)
     assert (first.image, first.split) == (str(tmp_path / "train" / "JPEGImages" / "a1.jpg"), "train")
@@ -52,7 +52,7 @@ def test_ahp_gives_whole_people(tmp_path: Path) -> None:
     assert second.people[0].parsing is None
 
 
-def test_ahps_people_may_be_of_any_colour(tmp_path: Path) -> None:
+def test_ahp_masks_may_have_any_image_mode(tmp_path: Path) -> None:
     root = make_ahp(tmp_path)
     label = root / "train" / "Annotations" / "a1.png"
     for mode in ("1", "P", "RGB", "LA", "RGBA"):
@@ -63,7 +63,7 @@ def test_ahps_people_may_be_of_any_colour(tmp_path: Path) -> None:
     np.testing.assert_array_equal(next(ahp.read(root)).people[0].amodal.mask(), FIRST, "a cut-out")
 
 
-def test_ahps_parsing_that_is_wrong_is_named(tmp_path: Path) -> None:
+def test_invalid_ahp_parsing_is_rejected(tmp_path: Path) -> None:
     root = make_ahp(tmp_path)
     label = root / "train" / "PseudoParsingAnnotations" / "a1.png"
     write_labels(label, FIRST * 77)
@@ -74,7 +74,7 @@ def test_ahps_parsing_that_is_wrong_is_named(tmp_path: Path) -> None:
         list(ahp.read(root))
 
 
-def test_lip_gives_what_is_seen_with_parts(tmp_path: Path) -> None:
+def test_lip_gives_visible_masks_with_parsing(tmp_path: Path) -> None:
     train, val = lip.read(make_lip(tmp_path))
     assert (train.id, train.split, val.id, val.split) == ("77_1", "train", "78_2", "val")
     (person,) = train.people
@@ -84,7 +84,7 @@ def test_lip_gives_what_is_seen_with_parts(tmp_path: Path) -> None:
     assert names == {"background", "face", "jumpsuits"}
 
 
-def test_lip_that_is_wrong_is_named(tmp_path: Path) -> None:
+def test_invalid_lip_labels_are_rejected(tmp_path: Path) -> None:
     root = make_lip(tmp_path)
     label = root / "TrainVal_parsing_annotations" / "val_segmentations" / "78_2.png"
     write_labels(label, FIRST * 20)
@@ -103,7 +103,7 @@ def test_lip_that_is_wrong_is_named(tmp_path: Path) -> None:
         list(lip.read(tmp_path / "TrainVal_images"))
 
 
-def test_cihp_tells_people_apart(tmp_path: Path) -> None:
+def test_cihp_separates_people(tmp_path: Path) -> None:
     (photo,) = cihp.read(make_cihp(tmp_path))
     assert (photo.id, photo.split) == ("0000001", "train")
     assert [person.id for person in photo.people] == ["1", "2"]
@@ -156,7 +156,7 @@ def test_clothing_co_parsing_gives_parsing_groups(data_root: Path) -> None:
     assert set(photos[0].people[0].parsing.parts) <= set(PARSING_NAMES)
 
 
-def test_notes_among_the_splits_of_clothing_co_parsing(tmp_path: Path, data_root: Path) -> None:
+def test_clothing_co_parsing_splits_may_contain_notes(tmp_path: Path, data_root: Path) -> None:
     root = Path(shutil.copytree(data_root / "ccp", tmp_path / "ccp"))
     (root / "splits.json").write_text(json.dumps({"train": [CCP_TRAIN[0]], "note": "bags count as the person"}))
     assert [photo.split for photo in clothing.read(root)] == ["train", *[None] * (len(CCP_TRAIN + CCP_VAL) - 1)]
@@ -196,7 +196,7 @@ def test_masks_without_a_photo_are_counted(tmp_path: Path, caplog: pytest.LogCap
     assert caplog.messages == [f"{root / 'masks'}: {told}"]
 
 
-def test_photos_of_one_name_are_refused(tmp_path: Path) -> None:
+def test_photos_with_the_same_stem_are_rejected(tmp_path: Path) -> None:
     root = make_masks(tmp_path)
     write_photo(root / "images" / "a.png")
     with pytest.raises(InputError, match=r"images/a\.jpg and .*images/a\.png have one name"):
@@ -234,7 +234,7 @@ def test_photos_of_cihp_without_labels_are_counted(tmp_path: Path, caplog: pytes
     assert caplog.messages == [f"{photos}: 1 photos left out, without labels, such as 0000002.jpg"]
 
 
-def test_cutouts_are_whole_people_without_a_background(tmp_path: Path) -> None:
+def test_cutouts_are_amodal_people_without_background(tmp_path: Path) -> None:
     root = make_cutouts(tmp_path)
     (photo,) = cutouts.read(root)
     assert not photo.has_background
@@ -244,7 +244,7 @@ def test_cutouts_are_whole_people_without_a_background(tmp_path: Path) -> None:
         list(cutouts.read(root))
 
 
-def test_a_turned_photo_counts_upright(tmp_path: Path) -> None:
+def test_exif_rotated_photo_has_its_upright_size(tmp_path: Path) -> None:
     root = make_masks(tmp_path)
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -253,7 +253,7 @@ def test_a_turned_photo_counts_upright(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("module", [ahp, cihp, voc, sbd])
-def test_a_folder_of_something_else_is_named(tmp_path: Path, module) -> None:
+def test_folder_of_another_format_is_rejected(tmp_path: Path, module) -> None:
     with pytest.raises(InputError, match=r"no folder with .* in it"):
         list(module.read(tmp_path))
 
@@ -271,7 +271,7 @@ def test_a_folder_of_something_else_is_named(tmp_path: Path, module) -> None:
         (make_voc, voc.read),
     ],
 )
-def test_a_photo_that_cannot_be_used_does_not_end_the_others(tmp_path: Path, make: Callable, read: Callable) -> None:
+def test_unusable_photo_does_not_stop_reading(tmp_path: Path, make: Callable, read: Callable) -> None:
     root = make(tmp_path)
     good = list(read(root))
     Path(good[0].image).write_bytes(b"no photo")
@@ -280,7 +280,7 @@ def test_a_photo_that_cannot_be_used_does_not_end_the_others(tmp_path: Path, mak
     assert others == good[1:]
 
 
-def test_one_garment_label_of_another_size_does_not_end_the_others(tmp_path: Path, data_root: Path) -> None:
+def test_garment_label_of_wrong_size_does_not_stop_reading(tmp_path: Path, data_root: Path) -> None:
     root = Path(shutil.copytree(data_root / "ccp", tmp_path / "ccp"))
     savemat(root / "annotations" / "pixel-level" / f"{CCP_TRAIN[0]}.mat", {"groundtruth": np.ones((3, 3), np.uint8)})
     found = list(with_unusable(clothing.read(root)))
@@ -288,7 +288,7 @@ def test_one_garment_label_of_another_size_does_not_end_the_others(tmp_path: Pat
     assert "labels must have the photo's size" in bad.what and len(found) == len(CCP_TRAIN + CCP_VAL)
 
 
-def test_a_dataset_that_is_wrong_as_a_whole_ends(tmp_path: Path) -> None:
+def test_missing_image_folder_stops_reading(tmp_path: Path) -> None:
     root = make_lip(tmp_path)
     shutil.rmtree(next(root.glob("**/val_images")))
     reader = with_unusable(lip.read(root))
@@ -297,7 +297,7 @@ def test_a_dataset_that_is_wrong_as_a_whole_ends(tmp_path: Path) -> None:
         next(reader)
 
 
-def test_a_photo_that_is_missing_is_named(tmp_path: Path) -> None:
+def test_missing_photo_is_reported(tmp_path: Path) -> None:
     root = make_ahp(tmp_path)
     (root / "train" / "JPEGImages" / "b2.jpg").unlink()
     with pytest.raises(InputError, match=r"photo not found: looked for .*b2\.jpg"):

@@ -20,7 +20,7 @@ def test_a_box_has_its_four_corners() -> None:
     assert sorted(map(tuple, numbers.tolist())) == [(2, 1), (2, 4), (7, 1), (7, 4)]
 
 
-def test_pieces_holes_and_touching_corners_come_back() -> None:
+def test_pieces_holes_and_touching_corners_round_trip() -> None:
     ring = np.ones((7, 7), bool)
     ring[2:5, 2:5] = False
     ring[3, 3] = True
@@ -33,7 +33,7 @@ def test_pieces_holes_and_touching_corners_come_back() -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_any_mask_comes_back(seed: int) -> None:
+def test_random_mask_round_trip(seed: int) -> None:
     rng = np.random.default_rng(seed)
     mask = rng.random((rng.integers(1, 14), rng.integers(1, 14))) < rng.uniform(0.05, 0.95)
     mask[0, -1] = True

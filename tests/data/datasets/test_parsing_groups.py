@@ -1,4 +1,4 @@
-"""From garments to parsing groups: the table, and skin told apart by where it is."""
+"""From garments to parsing groups: the table, and skin split by its position."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_every_garment_of_clothing_co_parsing_has_its_group() -> None:
     assert used == set(PARSING_NAMES) - {"face", "leg"}, "face and leg come from geometry alone"
 
 
-def test_a_garment_without_a_group_is_named() -> None:
+def test_unknown_garment_is_rejected() -> None:
     with pytest.raises(ValueError, match="kimono, obi"):
         garment_table(["null", "kimono", "skin", "obi"])
 
@@ -68,7 +68,7 @@ def test_a_face_without_hair_is_found_at_the_top() -> None:
     assert set(names(groups[:14, 2])) == {"face"}
 
 
-def test_nothing_to_split() -> None:
+def test_labels_without_skin_need_no_split() -> None:
     picture = np.full((10, 4), "null", dtype=object)
     assert not to_groups(labels(picture), list(GARMENTS)).any()
     picture[2:8, 1] = "coat"

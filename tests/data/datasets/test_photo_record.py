@@ -29,14 +29,14 @@ def a_record(folder: Path, number: int = 1) -> PhotoRecord:
     )  # fmt: skip
 
 
-def test_masks_come_back() -> None:
+def test_rle_mask_round_trip() -> None:
     for mask in (FIRST, ~FIRST, np.zeros(SIZE_HW, bool)):
         np.testing.assert_array_equal(Rle.of(mask).mask(), mask)
     with pytest.raises(InputError, match="run lengths"):
         Rle(size=(4, 4), counts="99").mask()
 
 
-def test_parsing_is_the_persons_own(tmp_path: Path) -> None:
+def test_parsing_is_restricted_to_the_persons_mask(tmp_path: Path) -> None:
     """Outside the person is 0, and where a person has no part is unknown."""
     path = write_labels(tmp_path / "x.png", np.where(box(0, 0, 16, 6), part_labels(), 0), palette=True)
     parsing = Parsing(taxonomy="lip-20", file=str(path))
@@ -47,7 +47,7 @@ def test_parsing_is_the_persons_own(tmp_path: Path) -> None:
     np.testing.assert_array_equal(person.parsing_labels(), expected)
 
 
-def test_parsing_as_masks_comes_back() -> None:
+def test_parsing_as_part_masks_round_trip() -> None:
     labels = np.where(FIRST, np.where(box(0, 0, 16, 4), 3, 6), 0).astype(np.uint8)
     person = whole_person("1", FIRST, Parsing.of(labels, "deocclude-12"))
     assert set(person.parsing.parts) == {"face", "upper_clothes"}
@@ -56,7 +56,7 @@ def test_parsing_as_masks_comes_back() -> None:
         whole_person("2", FIRST).parsing_labels()
 
 
-def test_what_a_record_refuses() -> None:
+def test_record_rejects_invalid_fields() -> None:
     rle = Rle.of(FIRST)
     both = {"file": "x.png", "parts": {"face": rle}}
     for wrong in ({}, both, {"parts": {"wing": rle}}, {"parts": {"background": rle}}):
@@ -68,7 +68,7 @@ def test_what_a_record_refuses() -> None:
         PhotoRecord(image="x", size_hw=(3, 3), source="s", id="1", things=(ThingRecord(name="car", visible=rle),))
 
 
-def test_a_file_of_records_comes_back(tmp_path: Path) -> None:
+def test_records_file_round_trip(tmp_path: Path) -> None:
     path = tmp_path / "sets" / "train" / "records.jsonl"
     records = [a_record(tmp_path, number) for number in (1, 2)]
     records_file.write(iter(records), path)
@@ -83,7 +83,7 @@ def test_a_file_of_records_comes_back(tmp_path: Path) -> None:
     ]
 
 
-def test_things_come_back_and_a_file_without_them_is_read(tmp_path: Path) -> None:
+def test_things_round_trip_and_are_optional(tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
     thing = ThingRecord(name="car", visible=Rle.of(FIRST), depth_order=1)
     records_file.write([a_record(tmp_path).model_copy(update={"things": (thing,)})], path)
@@ -96,7 +96,7 @@ def test_things_come_back_and_a_file_without_them_is_read(tmp_path: Path) -> Non
     assert older == record.model_copy(update={"things": ()})
 
 
-def test_records_are_read_and_written_one_at_a_time(tmp_path: Path) -> None:
+def test_records_are_streamed(tmp_path: Path) -> None:
     path, taken = tmp_path / "records.jsonl", []
 
     def many() -> Iterator[PhotoRecord]:
@@ -114,7 +114,7 @@ def test_records_are_read_and_written_one_at_a_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [InputError("photo 2 is broken"), KeyboardInterrupt("photo 2 is broken")])
-def test_a_file_is_whole_or_not_there(tmp_path: Path, error: BaseException) -> None:
+def test_records_file_is_written_atomically(tmp_path: Path, error: BaseException) -> None:
     def breaks() -> Iterator[PhotoRecord]:
         yield a_record(tmp_path)
         raise error
@@ -138,7 +138,7 @@ def test_a_file_is_whole_or_not_there(tmp_path: Path, error: BaseException) -> N
         ({"size_hw": [3, 3]}, "line 1: Value error, a mask of person a has not the photo's size"),
     ],
 )
-def test_a_record_that_is_wrong_is_named(tmp_path: Path, change: dict, message: str) -> None:
+def test_error_names_the_invalid_record(tmp_path: Path, change: dict, message: str) -> None:
     path = tmp_path / "records.jsonl"
     path.write_text(json.dumps(json.loads(a_record(tmp_path).model_dump_json()) | change) + "\n")
     with pytest.raises(InputError, match=message) as caught:
@@ -146,7 +146,7 @@ def test_a_record_that_is_wrong_is_named(tmp_path: Path, change: dict, message: 
     assert "\n" not in str(caught.value) and str(path) in str(caught.value)
 
 
-def test_lines_that_are_no_objects_and_files_that_are_no_text(tmp_path: Path) -> None:
+def test_non_object_lines_and_binary_files_are_rejected(tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
     path.write_text("[1]\n")
     with pytest.raises(InputError, match="expected a record, an object with version 1, got list"):

@@ -11,7 +11,7 @@ from deocclude.errors import InputError
 from deocclude.types import PARSING_NAMES
 
 
-def test_numbers_are_those_of_the_datasets() -> None:
+def test_label_numbers_match_the_datasets() -> None:
     assert len(LIP_20) == len(CIHP_20) == 20 and TAXONOMIES["deocclude-12"] is PARSING_NAMES
     by_number = {0: "background", 1: "hat", 5: "upper_clothes", 9: "pants", 13: "face", 14: "left_arm"}
     for number, name in by_number.items():
@@ -36,7 +36,7 @@ def test_every_part_has_a_group(taxonomy: str) -> None:
         ("lip-20", 17, "leg"), ("lip-20", 18, "footwear"), ("cihp-20", 10, "arm"), ("deocclude-12", 11, "carried"),
     ],
 )  # fmt: skip
-def test_groups_by_number(taxonomy: str, number: int, group: str) -> None:
+def test_labels_map_to_expected_groups(taxonomy: str, number: int, group: str) -> None:
     labels = np.array([[0, number, UNKNOWN]], np.uint8)
     groups = to_parsing_groups(labels, taxonomy)
     assert groups.dtype == np.uint8
@@ -51,6 +51,6 @@ def test_garments_of_the_same_name_are_grouped_alike() -> None:
         assert GROUP_OF["lip-20"][part] == PARSING_NAMES[garment_table([garment])[0]]
 
 
-def test_a_label_that_is_none_is_named() -> None:
+def test_out_of_range_label_is_rejected() -> None:
     with pytest.raises(InputError, match="labels of lip-20 are 0 to 19, got 20"):
         to_parsing_groups(np.array([[1, 20]], np.uint8), "lip-20")

@@ -22,7 +22,7 @@ def ccp_set(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> EvalSe
     return EvalSet.open(folder)
 
 
-def test_each_person_is_hidden_three_ways_and_once_not_at_all(ccp_set: EvalSet) -> None:
+def test_each_person_has_three_occluders_and_one_unoccluded_record(ccp_set: EvalSet) -> None:
     assert (ccp_set.name, ccp_set.seed) == ("ccp-val", 3)
     assert [(r.person_id, r.occluder_kind) for r in ccp_set] == [
         (f"ccp-{i}", kind) for i in CCP_VAL for kind in ("object", "person", "low", "none")
@@ -32,7 +32,7 @@ def test_each_person_is_hidden_three_ways_and_once_not_at_all(ccp_set: EvalSet) 
         assert record.hidden_fraction == 0 if record.occluder_kind == "none" else 0.03 <= record.hidden_fraction < 1
 
 
-def test_pictures_are_the_photo_and_what_was_done_to_it(ccp_set: EvalSet, data_root: Path) -> None:
+def test_truth_is_the_photo_and_changes_cover_hidden_pixels(ccp_set: EvalSet, data_root: Path) -> None:
     for record in ccp_set:
         sample = ccp_set.load(record)
         path = data_root / "ccp" / "photos" / f"{record.person_id[4:]}.jpg"
@@ -56,7 +56,7 @@ def test_same_seed_same_pictures(ccp_set: EvalSet, data_root: Path, tmp_path: Pa
     assert differ >= 5
 
 
-def test_cutouts_get_a_photo(data_root: Path, tmp_path: Path) -> None:
+def test_cutouts_get_a_background(data_root: Path, tmp_path: Path) -> None:
     eval_set = build_eval_set(tmp_path / "set", data_root, people="cutouts", unoccluded=False)
     assert [r.id for r in eval_set] == [f"cutout-person17-{kind}" for kind in ("object", "person", "low")]
     truths = [eval_set.load(record) for record in eval_set]
@@ -68,7 +68,7 @@ def test_cutouts_get_a_photo(data_root: Path, tmp_path: Path) -> None:
         assert set(np.unique(sample.parsing)) == {0, 255}
 
 
-def test_an_existing_set_is_kept_unless_asked(ccp_set: EvalSet, data_root: Path, tmp_path: Path) -> None:
+def test_existing_set_is_not_overwritten(ccp_set: EvalSet, data_root: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="already"):
         build_eval_set(ccp_set.folder, data_root, seed=3)
     with pytest.raises(InputError, match=f"looked for {tmp_path / 'nowhere'}"):
@@ -76,7 +76,7 @@ def test_an_existing_set_is_kept_unless_asked(ccp_set: EvalSet, data_root: Path,
     assert not (tmp_path / "set").exists()
 
 
-def test_a_person_whom_nothing_can_hide_is_an_error_not_a_wait(data_root: Path, tmp_path: Path, monkeypatch) -> None:
+def test_person_that_cannot_be_occluded_is_an_error(data_root: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("deocclude.data.evalsets.build._MIN_HIDDEN", 1.1)
     monkeypatch.setattr("deocclude.data.evalsets.build._MAX_DRAWS", 3)
     with pytest.raises(InputError, match=r"ccp/\d+: in 3 scenes no occluder \(object\)"):
@@ -84,7 +84,7 @@ def test_a_person_whom_nothing_can_hide_is_an_error_not_a_wait(data_root: Path, 
     assert not (tmp_path / "set").exists()
 
 
-def test_crowds_hold_everyone_and_the_order(data_root: Path, tmp_path: Path) -> None:
+def test_crowd_scenes_are_reproducible_with_disjoint_visible_masks(data_root: Path, tmp_path: Path) -> None:
     scenes = build_scene_set(tmp_path / "crowds", data_root, kind="crowds", count=6, seed=2)
     again = build_scene_set(tmp_path / "again", data_root, kind="crowds", count=6, seed=2)
     assert scenes.records == again.records and len(scenes.records) == 6
@@ -95,7 +95,7 @@ def test_crowds_hold_everyone_and_the_order(data_root: Path, tmp_path: Path) -> 
         assert not (sample.visible & ~sample.amodal).any()
 
 
-def test_wild_photos_are_the_held_out_ones(data_root: Path, tmp_path: Path) -> None:
+def test_wild_scenes_are_the_held_out_photos(data_root: Path, tmp_path: Path) -> None:
     scenes = build_scene_set(tmp_path / "wild", data_root, kind="wild")
     assert [r.id for r in scenes.records] == [p.name.replace("/", "-") for p in read_wild(data_root / "wild", "val")]
     assert scenes.records and not any(record.has_amodal for record in scenes.records)

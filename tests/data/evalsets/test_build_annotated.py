@@ -1,4 +1,4 @@
-"""Freezing people as a dataset annotates them."""
+"""Evaluation sets of people as a dataset annotates them."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from repository import ROOT
 DATA_PAGE = ROOT / "docs" / "data.md"
 
 
-def test_people_are_as_they_are_annotated(tmp_path: Path) -> None:
+def test_records_match_the_annotations(tmp_path: Path) -> None:
     source = write_annotated(tmp_path / "drawn")
     eval_set = build_annotated_set(tmp_path / "set", str(source), seed=4)
     assert (eval_set.name, eval_set.seed, eval_set.has_truth) == ("drawn", 4, False)
-    # Without the one of whom the whole is not known, the crowd, the one to ignore, and the one who is wholly hidden.
+    # Without the person of unknown amodal mask, the crowd, the ignored person, and the fully occluded one.
     assert [(r.id, r.person_id, r.occluder_kind) for r in eval_set] == [
         ("records-p0-front", "records-p0-front", "none"),
         ("records-p0-back", "records-p0-back", "unknown"),
@@ -36,12 +36,12 @@ def test_people_are_as_they_are_annotated(tmp_path: Path) -> None:
     np.testing.assert_array_equal(back.amodal, BACK)
     np.testing.assert_array_equal(back.photo, np.asarray(Image.open(tmp_path / "drawn" / "p0.png")))
     assert back.truth is None and (front.parsing == 255).all()
-    # Labels as our groups, unknown in the rest of the whole body, nobody outside.
+    # Labels as our groups, unknown in the rest of the amodal mask, background outside.
     assert set(back.parsing[BACK_SEEN][:1]) == {PARSING_NAMES.index("face")}
     assert (back.parsing[BACK & ~BACK_SEEN] == 255).all() and (back.parsing[~BACK] == 0).all()
 
 
-def test_fewer_people_are_taken_evenly_and_hidden_ones_alone(tmp_path: Path) -> None:
+def test_limit_samples_evenly_and_unoccluded_people_can_be_excluded(tmp_path: Path) -> None:
     source = str(write_annotated(tmp_path / "drawn", photos=6))
     hidden = build_annotated_set(tmp_path / "hidden", source, unoccluded=False, limit=3)
     assert [record.id for record in hidden] == [f"records-p{number}-back" for number in (0, 2, 4)]
@@ -49,7 +49,7 @@ def test_fewer_people_are_taken_evenly_and_hidden_ones_alone(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(("make", "images"), [(make_kins, "image_2"), (make_cocoa, None)])
-def test_any_format_that_knows_both_masks_is_read(tmp_path: Path, make, images: str | None) -> None:
+def test_formats_with_visible_and_amodal_masks_are_read(tmp_path: Path, make, images: str | None) -> None:
     source = make(tmp_path / "source")
     folder = None if images is None else tmp_path / "source" / images
     eval_set = build_annotated_set(tmp_path / "set", str(source), images=folder, unoccluded=False)
@@ -59,7 +59,7 @@ def test_any_format_that_knows_both_masks_is_read(tmp_path: Path, make, images: 
     np.testing.assert_array_equal(sample.amodal, SECOND_WHOLE)
 
 
-def test_what_cannot_be_frozen_is_named_and_leaves_nothing(tmp_path: Path) -> None:
+def test_unusable_dataset_gives_an_error_and_no_output(tmp_path: Path) -> None:
     out = tmp_path / "set"
     photos = make_masks(tmp_path / "photos")
     message = r"photos: none of 3 people in 2 photos has both a visible and an amodal mask"
@@ -79,7 +79,7 @@ def test_what_cannot_be_frozen_is_named_and_leaves_nothing(tmp_path: Path) -> No
     assert not out.exists()
 
 
-def test_what_is_seen_is_part_of_the_whole(tmp_path: Path) -> None:
+def test_amodal_mask_includes_the_visible_mask(tmp_path: Path) -> None:
     source = write_annotated(tmp_path / "drawn")
     record = next(records_file.read(source))
     back = record.people[1]
@@ -90,7 +90,7 @@ def test_what_is_seen_is_part_of_the_whole(tmp_path: Path) -> None:
     np.testing.assert_array_equal(eval_set.load(eval_set.records[0]).amodal, BACK)
 
 
-def test_the_block_of_the_page_writes_records_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_page_code_writes_custom_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     pictures = {"visible": BACK_SEEN, "whole": BACK, "photos": np.zeros((*BACK.shape, 3), np.uint8)}
     for folder, pixels in pictures.items():

@@ -14,7 +14,7 @@ from deocclude.data.evalsets.folder import new_set, write_index, write_picture
 from deocclude.errors import DeoccludeError, UsageError
 
 
-def test_a_set_appears_at_the_end(tmp_path: Path) -> None:
+def test_set_folder_appears_only_when_complete(tmp_path: Path) -> None:
     folder = tmp_path / "deep" / "set"
     with new_set(folder, overwrite=False) as partial:
         write_index(partial, {"b": 1, "a": [2]})
@@ -36,7 +36,9 @@ def test_a_set_appears_at_the_end(tmp_path: Path) -> None:
         (KeyboardInterrupt(), KeyboardInterrupt),
     ],
 )
-def test_after_an_error_all_is_as_before(tmp_path: Path, raised: BaseException, told: type[BaseException]) -> None:
+def test_error_leaves_the_existing_set_unchanged(
+    tmp_path: Path, raised: BaseException, told: type[BaseException]
+) -> None:
     folder = tmp_path / "set"
     with new_set(folder, overwrite=False) as partial:
         write_index(partial, {"a": 1})
@@ -47,7 +49,7 @@ def test_after_an_error_all_is_as_before(tmp_path: Path, raised: BaseException, 
     assert [p.name for p in tmp_path.iterdir()] == ["set"]
 
 
-def test_what_is_not_a_set_is_left_alone(tmp_path: Path) -> None:
+def test_other_folders_are_never_overwritten(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(UsageError, match="something else"), new_set(tmp_path, overwrite=True):
         pytest.fail("nothing may be written")
@@ -59,7 +61,7 @@ def test_what_is_not_a_set_is_left_alone(tmp_path: Path) -> None:
         pytest.fail("nothing may be written")
 
 
-def test_masks_and_photos_are_pictures(tmp_path: Path) -> None:
+def test_masks_and_photos_are_written_as_png(tmp_path: Path) -> None:
     mask = np.array([[True, False], [False, True]])
     write_picture(tmp_path / "new" / "mask.png", mask)
     write_picture(tmp_path / "photo.png", np.arange(12, dtype=np.uint8).reshape(2, 2, 3))

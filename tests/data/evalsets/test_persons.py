@@ -1,4 +1,4 @@
-"""Frozen validation sets: what is written comes back, and what is broken is named."""
+"""Evaluation sets of single people: round trips, and errors that name what is broken."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def write(folder: Path, samples: list[EvalSample] | None = None, **changes: obje
     return write_eval_set(folder, samples, **{"name": "drawn", "seed": 7, "source": "drawn by code", **changes})
 
 
-def test_what_is_written_comes_back(tmp_path: Path) -> None:
+def test_eval_set_round_trip(tmp_path: Path) -> None:
     samples = [sample(0), sample(1, kind="low", hidden_rows=6), sample(2, person="bob", kind="none", hidden_rows=0)]
     write(tmp_path / "deep" / "set", samples)
     eval_set = EvalSet.open(tmp_path / "deep" / "set")
@@ -54,7 +54,7 @@ def test_pictures_of_one_person_are_stored_once(tmp_path: Path) -> None:
     assert len(list((tmp_path / "set").rglob("*.png"))) == 3 + 2 * 2
 
 
-def test_a_person_moved_for_one_record_keeps_both_truths(tmp_path: Path) -> None:
+def test_person_shifted_in_one_record_stores_both_truths(tmp_path: Path) -> None:
     moved = sample(1)
     moved = replace(
         moved, truth=moved.truth[::-1].copy(), amodal=moved.amodal[::-1].copy(), visible=moved.visible[::-1].copy()
@@ -66,12 +66,12 @@ def test_a_person_moved_for_one_record_keeps_both_truths(tmp_path: Path) -> None
     np.testing.assert_array_equal(eval_set.load(eval_set.records[1]).truth, moved.truth)
 
 
-def test_without_labels_every_part_is_unknown(tmp_path: Path) -> None:
+def test_missing_parsing_is_read_as_unknown(tmp_path: Path) -> None:
     eval_set = write(tmp_path / "set", [replace(sample(), parsing=None)])
     assert (eval_set.load(eval_set.records[0]).parsing == 255).all()
 
 
-def test_a_truth_that_nobody_saw_is_none(tmp_path: Path) -> None:
+def test_missing_truth_is_none(tmp_path: Path) -> None:
     eval_set = write(tmp_path / "set", [replace(sample(), truth=None, occluder_kind="unknown")])
     assert (eval_set.has_truth, eval_set.records[0].files.truth) == (False, None)
     assert eval_set.load(eval_set.records[0]).truth is None
@@ -87,7 +87,7 @@ def test_a_photo_of_two_people_is_stored_once(tmp_path: Path) -> None:
     np.testing.assert_array_equal(eval_set.load(eval_set.records[1]).photo, first.photo)
 
 
-def test_an_existing_folder_is_replaced_only_when_asked_and_only_a_set(tmp_path: Path) -> None:
+def test_overwrite_replaces_only_an_evaluation_set(tmp_path: Path) -> None:
     write(tmp_path / "set")
     with pytest.raises(UsageError, match="already"):
         write(tmp_path / "set")
@@ -122,12 +122,12 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
         ({"occluder_kind": "none"}, "nothing occludes"),
     ],
 )
-def test_a_sample_that_breaks_the_contract_is_refused(tmp_path: Path, changes: dict, message: str) -> None:
+def test_invalid_sample_is_rejected(tmp_path: Path, changes: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         write(tmp_path / "set", [replace(sample(), **changes)])
 
 
-def test_what_was_looked_for_is_named(tmp_path: Path) -> None:
+def test_error_names_the_missing_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=f"looked for a folder {tmp_path / 'nowhere'}"):
         EvalSet.open(tmp_path / "nowhere")
     with pytest.raises(InputError, match=f"looked for {tmp_path / 'set.json'}"):
@@ -139,7 +139,7 @@ def test_what_was_looked_for_is_named(tmp_path: Path) -> None:
         EvalSet.open(tmp_path / "set")
 
 
-def test_broken_pictures_are_named(tmp_path: Path) -> None:
+def test_error_names_the_damaged_image(tmp_path: Path) -> None:
     eval_set = write(tmp_path / "set")
     record = eval_set.records[0]
     photo = tmp_path / "set" / record.files.photo
@@ -171,7 +171,7 @@ def test_broken_pictures_are_named(tmp_path: Path) -> None:
         (lambda index: index["records"][0]["files"].update(photo="../../x.png"), "inside the set's folder"),
     ],
 )
-def test_a_wrong_index_says_where(tmp_path: Path, change, message: str) -> None:
+def test_invalid_index_error_names_the_field(tmp_path: Path, change, message: str) -> None:
     write(tmp_path / "set")
     path = tmp_path / "set" / "set.json"
     index = json.loads(path.read_text())
@@ -181,7 +181,7 @@ def test_a_wrong_index_says_where(tmp_path: Path, change, message: str) -> None:
         EvalSet.open(tmp_path / "set")
 
 
-def test_an_index_that_is_no_json(tmp_path: Path) -> None:
+def test_index_that_is_not_json_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "set.json").write_text("{")
     with pytest.raises(InputError, match=r"set\.json cannot be read as JSON"):
         EvalSet.open(tmp_path)

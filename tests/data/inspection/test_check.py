@@ -54,7 +54,7 @@ def faults_of(place: object, **more) -> list[tuple[str, str]]:
     return [(fault.kind, str(fault).partition(": ")[2]) for fault in Check(str(place), **more).run()]
 
 
-def test_faults_of_records(tmp_path: Path) -> None:
+def test_check_finds_faults_in_records(tmp_path: Path) -> None:
     for name, seed in (("a", 0), ("b", 1), ("c", 0), ("d", 2), ("e", 3), ("f", 4)):
         write_picture(tmp_path / f"{name}.png", textured(seed))
     (tmp_path / "broken.png").write_bytes((tmp_path / "a.png").read_bytes()[:60])
@@ -99,7 +99,7 @@ def test_faults_of_records(tmp_path: Path) -> None:
     ]
 
 
-def test_parts_outside_the_body(tmp_path: Path) -> None:
+def test_parsing_outside_the_mask_is_a_fault(tmp_path: Path) -> None:
     write_picture(tmp_path / "a.png", textured(0))
     body, whole = box(5, 5, 20, 30), box(5, 5, 25, 30)
     labels = np.where(box(5, 5, 22, 30), np.uint8(3), np.uint8(0))  # two columns beyond what is seen
@@ -117,7 +117,7 @@ def test_parts_outside_the_body(tmp_path: Path) -> None:
     ]
 
 
-def test_people_whom_a_folders_reader_leaves_out_are_told(tmp_path: Path) -> None:
+def test_people_skipped_by_folder_readers_are_reported(tmp_path: Path) -> None:
     empty = np.zeros((12, 16), np.uint8)
     ahp, lip, sbd = make_ahp(tmp_path / "ahp"), make_lip(tmp_path / "lip"), make_sbd(tmp_path / "sbd")
     write_labels(ahp / "train" / "Annotations" / "b2.png", empty)
@@ -129,7 +129,7 @@ def test_people_whom_a_folders_reader_leaves_out_are_told(tmp_path: Path) -> Non
         assert ("empty", f"{photo}: person {person}: the mask is empty") in faults_of(root)
 
 
-def test_masks_that_a_json_files_reader_mends_are_told(tmp_path: Path) -> None:
+def test_masks_repaired_by_json_readers_are_reported(tmp_path: Path) -> None:
     coco, cocoa, kins = make_coco(tmp_path / "coco"), make_cocoa(tmp_path / "cocoa"), make_kins(tmp_path / "kins")
     changes = {
         coco: ("annotations", 0, {"visible_mask": [polygon(2, 1, 7, 11)]}),
@@ -149,7 +149,7 @@ def test_masks_that_a_json_files_reader_mends_are_told(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-def test_photos_of_one_name_are_a_fault(tmp_path: Path) -> None:
+def test_photos_with_the_same_stem_are_a_fault(tmp_path: Path) -> None:
     images = draw_photos(tmp_path / "photos", 2) / "images"
     write_picture(images / "photo00.png", np.random.default_rng(0).integers(0, 256, (180, 320, 3), np.uint8))
     assert faults_of(tmp_path / "photos") == [
@@ -157,7 +157,7 @@ def test_photos_of_one_name_are_a_fault(tmp_path: Path) -> None:
     ]
 
 
-def test_faults_of_photos_with_masks(tmp_path: Path) -> None:
+def test_check_finds_faults_in_image_mask_folders(tmp_path: Path) -> None:
     folder = draw_photos(tmp_path / "photos", 3)
     assert faults_of(folder) == []
     images, masks = folder / "images", folder / "masks"
@@ -174,7 +174,7 @@ def test_faults_of_photos_with_masks(tmp_path: Path) -> None:
     ]
 
 
-def test_faults_of_a_built_set(tmp_path: Path) -> None:
+def test_check_finds_faults_in_a_built_set(tmp_path: Path) -> None:
     import datasets
 
     def row(number: int, seed: int, mask: np.ndarray, split: str = "train", parsing: np.ndarray | None = None):
@@ -203,7 +203,7 @@ def test_faults_of_a_built_set(tmp_path: Path) -> None:
     ]
 
 
-def test_licences_are_counted_as_photos_and_backgrounds_are(tmp_path: Path) -> None:
+def test_missing_licences_are_counted_by_photo_and_background(tmp_path: Path) -> None:
     photos = draw_photos(tmp_path / "photos", 6)
     build(open_records(str(photos), "masks"), str(tmp_path / "set"), BuildSettings(parser="none"), source=str(photos))
     checking = Check(str(tmp_path / "set"))
@@ -212,7 +212,7 @@ def test_licences_are_counted_as_photos_and_backgrounds_are(tmp_path: Path) -> N
     assert fault.what == "none is stated for 6 photos and 6 backgrounds of masks"
 
 
-def test_other_datasets_are_read_as_far_as_they_go(tmp_path: Path) -> None:
+def test_check_continues_after_an_unusable_photo(tmp_path: Path) -> None:
     root = make_ahp(tmp_path / "ahp")
     assert faults_of(root) == [], "grey photos have no hash"
     write_picture(root / "train" / "Annotations" / "b2.png", draw_background(np.random.default_rng(0), (5, 5))[..., 0])
@@ -228,7 +228,7 @@ def test_other_datasets_are_read_as_far_as_they_go(tmp_path: Path) -> None:
         faults_of(root / "train" / "Annotations")
 
 
-def test_a_lost_photo_of_a_json_file_is_named_and_the_others_are_checked(tmp_path: Path) -> None:
+def test_missing_photo_is_reported_and_others_are_checked(tmp_path: Path) -> None:
     for lost in ("000000000009.jpg", "000000000025.jpg"):  # the first and the last
         source = make_coco(tmp_path / lost)
         photo = tmp_path / lost / "val2017" / lost
@@ -239,7 +239,7 @@ def test_a_lost_photo_of_a_json_file_is_named_and_the_others_are_checked(tmp_pat
         assert not any("not checked" in fault for fault in faults) and checking.photos == 2
 
 
-def test_where_a_reader_stops_the_rest_is_said_to_be_unchecked(tmp_path: Path) -> None:
+def test_photos_after_a_reader_error_are_reported_unchecked(tmp_path: Path) -> None:
     root = make_lip(tmp_path)
     photos = next(root.glob("**/val_images"))
     shutil.rmtree(photos)

@@ -1,4 +1,4 @@
-"""Pages with the pictures in them: how many, of whom, and what they say."""
+"""HTML pages with embedded images: their number, their people, and their captions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def pictures(page: str) -> list[Image.Image]:
     return [Image.open(io.BytesIO(base64.b64decode(content))) for content in found]
 
 
-def test_a_page_of_photos(tmp_path: Path) -> None:
+def test_html_page_of_photos(tmp_path: Path) -> None:
     folder = draw_photos(tmp_path / "a<b", 5)
     page, count = show_page(str(folder), skip=3, limit=10)
     assert count == len(pictures(page)) == 2
@@ -33,7 +33,7 @@ def test_a_page_of_photos(tmp_path: Path) -> None:
         show_page(str(folder), skip=5)
 
 
-def test_a_page_of_a_built_set(tmp_path: Path) -> None:
+def test_html_page_of_a_built_set(tmp_path: Path) -> None:
     folder = draw_photos(tmp_path / "photos", 2)
     settings = BuildSettings(parser="own", licence="CC BY 4.0")
     build(open_records(str(folder), "masks"), str(tmp_path / "set"), settings, source=str(folder))

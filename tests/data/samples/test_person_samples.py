@@ -18,7 +18,7 @@ def stream(library: Library, seed: int = 5) -> SampleStream:
     return SampleStream(library, SynthesisConfig(), CropConfig(), seed=seed)
 
 
-def test_a_batch_is_known_by_its_number(library: Library) -> None:
+def test_batch_depends_only_on_seed_and_number(library: Library) -> None:
     ours, theirs = stream(library), stream(library)
     theirs.batch(3, 2, SIZE)  # what was drawn before does not matter
     first, again = ours.batch(7, 2, SIZE), theirs.batch(7, 2, SIZE)
@@ -28,7 +28,7 @@ def test_a_batch_is_known_by_its_number(library: Library) -> None:
     assert not torch.equal(first["photo"], stream(library, seed=6).batch(7, 2, SIZE)["photo"])
 
 
-def test_tensors(library: Library) -> None:
+def test_batch_tensor_shapes_and_types(library: Library) -> None:
     batch = stream(library).batch(0, 3, SIZE)
     shapes = {key: tuple(tensor.shape) for key, tensor in batch.items()}
     assert shapes == {
@@ -45,7 +45,7 @@ def test_tensors(library: Library) -> None:
     assert ((batch["parsing"] > 0) == (batch["amodal"][:, 0] > 0)).all()
 
 
-def test_without_the_truth_the_rest_is_the_same(library: Library) -> None:
+def test_batch_without_truth_is_otherwise_identical(library: Library) -> None:
     whole = stream(library).batch(4, 3, SIZE)
     less = SampleStream(library, SynthesisConfig(), CropConfig(), seed=5, truth=False).batch(4, 3, SIZE)
     assert whole.keys() - less.keys() == {"truth"}
@@ -64,7 +64,7 @@ def test_to_batch_keeps_every_pixel_in_its_place() -> None:
     np.testing.assert_array_equal(batch["parsing"][0], sample["parsing"])
 
 
-def test_outside_the_photo_is_grey_and_unmarked(library: Library) -> None:
+def test_pixels_outside_the_photo_are_grey_and_unmasked(library: Library) -> None:
     config = SynthesisConfig(p_cut_by_edge=1.0, p_new_background=1.0)
     grey = 0
     for seed in range(12):
@@ -78,14 +78,14 @@ def test_outside_the_photo_is_grey_and_unmarked(library: Library) -> None:
     assert grey >= 6
 
 
-def test_exact_initial_masks(library: Library) -> None:
+def test_exact_initial_mask_equals_the_visible_mask(library: Library) -> None:
     crop = CropConfig(p_exact=1.0, p_box=0.0)
     for seed in range(6):
         s = draw_sample(library, np.random.default_rng(seed), SynthesisConfig(), crop, SIZE)
         np.testing.assert_array_equal(s["initial"], s["visible"])
 
 
-def test_in_a_box_of_nobody_there_is_no_body(library: Library) -> None:
+def test_negative_box_has_empty_masks(library: Library) -> None:
     for seed in range(6):
         rng = np.random.default_rng(seed)
         s = draw_sample(library, rng, SynthesisConfig(p_negative=1.0), CropConfig(p_exact=1.0, p_box=0.0), SIZE)
@@ -95,7 +95,7 @@ def test_in_a_box_of_nobody_there_is_no_body(library: Library) -> None:
         assert not s["visible"].any() and not s["amodal"].any() and not s["parsing"].any()
 
 
-def test_whoever_is_known_is_taken_out_of_boxes(library: Library) -> None:
+def test_known_neighbour_is_subtracted_from_the_box_prompt(library: Library) -> None:
     crop = CropConfig(p_wide=1.0, p_exact=0.0, p_box=1.0, p_subtract_neighbor=1.0)
     scenes = {
         companions: SynthesisConfig(p_clutter=0.0, p_unoccluded=1.0, p_cut_by_edge=0.0, p_companion=companions)
@@ -116,7 +116,7 @@ def test_whoever_is_known_is_taken_out_of_boxes(library: Library) -> None:
 
 
 @pytest.mark.parametrize("wide", [True, False])
-def test_crops_hold_their_box_at_the_scale_asked_for(library: Library, wide: bool) -> None:
+def test_crop_contains_its_box_at_the_requested_scale(library: Library, wide: bool) -> None:
     crop = CropConfig(p_wide=float(wide), shift=0.1)
     for seed in range(30):
         rng = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""People of real photos as samples of stage 1: the truth is the photo's, as far as it is known."""
+"""People of real photos as samples of stage 1: only the visible mask is known."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def photo() -> WildPhoto:
     return WildPhoto("wild/x", rgb, instances, np.zeros((80, 120), bool), boxes)
 
 
-def test_the_visible_part_is_all_that_is_known() -> None:
+def test_amodal_and_known_masks_equal_the_visible_mask() -> None:
     people = RealPeople([photo()])
     assert people.people == [(0, 1), (0, 2)], "whoever is tiny is no subject"
     people.people = people.people[:1]
@@ -54,7 +54,7 @@ def test_the_visible_part_is_all_that_is_known() -> None:
     assert boxes > 25 and exact < 20
 
 
-def test_boxes_lean_towards_the_neighbour() -> None:
+def test_box_jitter_is_biased_towards_the_neighbour() -> None:
     together = photo()
     ids = together.instances.copy()
     ids[10:70, 45:50] = 2  # the neighbour's arm lies before the person, whose box ends at it
@@ -69,14 +69,14 @@ def test_boxes_lean_towards_the_neighbour() -> None:
             shares.append(sample["initial"].sum() / sample["visible"].sum())
         return float(np.mean(shares))
 
-    # boxes that only touch share nothing: there is nothing to take one for the other
+    # boxes that only touch share no pixel: there is nothing to confuse
     assert area(0.5) == pytest.approx(area(0.0), abs=0.05)
     ids[20:30, 40:45] = 2
     people.photos = [replace(together, instances=ids)]
     assert area(0.5) > area(0.0) + 0.1
 
 
-def test_the_share_of_real_people_is_as_asked(library: Library, data_root: Path) -> None:
+def test_fraction_of_real_people_matches_p_real(library: Library, data_root: Path) -> None:
     people = RealPeople(list(read_wild(data_root / "wild", "train")))
     streams = {
         share: SampleStream(library, SynthesisConfig(), CropConfig(), seed=2, real=people, p_real=share)
@@ -92,7 +92,7 @@ def test_the_share_of_real_people_is_as_asked(library: Library, data_root: Path)
     assert real(batches[0.0]) == 0 and 6 <= real(batches[0.5]) <= 18 and real(batches[1.0]) == 24
 
 
-def test_nobody_to_draw_is_an_error() -> None:
+def test_photos_without_a_usable_person_are_an_error() -> None:
     empty = replace(photo(), boxes_xyxy={7: (100.0, 5.0, 105.0, 15.0)})
     with pytest.raises(InputError, match="no person of at least 32 px in 1 real photos"):
         RealPeople([empty])

@@ -30,7 +30,7 @@ def as_tensor(mask: np.ndarray) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(("y", "x"), [(10, 20), (37, 76), (0, 0)])
-def test_both_sides_put_the_frame_in_the_same_place(y: int, x: int) -> None:
+def test_numpy_and_torch_frames_have_the_same_position(y: int, x: int) -> None:
     mask = figure_in((120, 120), y, x)
     affine = frame_affine(mask)
     centre, side = model_side.person_frame(as_tensor(mask))
@@ -43,7 +43,7 @@ def test_both_sides_put_the_frame_in_the_same_place(y: int, x: int) -> None:
     assert float(side[0]) == pytest.approx(8 * np.sqrt(xs.var() + ys.var()), rel=1e-4)
 
 
-def test_both_sides_see_the_same_picture_in_the_frame() -> None:
+def test_numpy_and_torch_frames_have_the_same_content() -> None:
     mask = figure_in((120, 120), 20, 30)
     ours = into_frame(mask.astype(np.uint8), frame_affine(mask))
     theirs = model_side._into_frame(as_tensor(mask), *model_side.person_frame(as_tensor(mask)))[0, 0].numpy()
@@ -56,7 +56,7 @@ def test_both_sides_see_the_same_picture_in_the_frame() -> None:
     assert ours.sum() * cell == pytest.approx(mask.sum(), rel=0.03)
 
 
-def test_a_box_of_known_size_covers_known_cells() -> None:
+def test_square_of_known_size_covers_expected_cells() -> None:
     """A 32 x 32 square: variance (32^2 - 1) / 12 an axis, so the frame's side is 8 * sqrt(2 * 85.25) = 104.5."""
     mask = np.zeros((110, 110), np.uint8)
     mask[40:72, 30:62] = 1
@@ -68,13 +68,13 @@ def test_a_box_of_known_size_covers_known_cells() -> None:
     assert framed[16].sum() == pytest.approx(covered, abs=0.3)
 
 
-def test_a_speck_has_a_frame() -> None:
+def test_single_pixel_mask_has_a_frame() -> None:
     mask = np.zeros((9, 9), bool)
     mask[4, 4] = True
     np.testing.assert_allclose(frame_affine(mask), [[4, 0, 15.5 - 16], [0, 4, 15.5 - 16]])
 
 
-def test_centres_on_disk(tmp_path: Path) -> None:
+def test_pose_file_round_trip_and_errors(tmp_path: Path) -> None:
     centres = np.random.default_rng(0).random((5, 2, 32, 32)).astype(np.float32)
     write_poses(tmp_path / "deep" / "poses.npz", centres)
     np.testing.assert_array_equal(read_poses(tmp_path / "deep" / "poses.npz"), centres)
@@ -93,7 +93,7 @@ def test_centres_on_disk(tmp_path: Path) -> None:
         read_poses(tmp_path / "old.npz")
 
 
-def test_a_sheet_shows_every_centre() -> None:
+def test_contact_sheet_shows_every_pose() -> None:
     centres = np.zeros((3, 2, 32, 32), np.float32)
     centres[2, 1] = 1
     sheet = draw_sheet(centres, columns=2, scale=2)
@@ -101,7 +101,7 @@ def test_a_sheet_shows_every_centre() -> None:
     assert (sheet[64:, :64] == (240, 150, 60)).all() and not sheet[:64].any() and not sheet[64:, 64:].any()
 
 
-def test_centres_are_pairs_of_masks(library: Library) -> None:
+def test_pose_centres_are_pairs_of_visible_and_amodal_masks(library: Library) -> None:
     config = SynthesisConfig()
     first, again = (typical_poses(library, np.random.default_rng(1), config, count=3, samples=24) for _ in range(2))
     np.testing.assert_array_equal(first, again)

@@ -1,4 +1,4 @@
-"""Cut-outs and places without people: sizes, contents, labels."""
+"""Cut-outs and backgrounds without people: sizes, contents, labels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def photo_of(size_hw: tuple[int, int]) -> np.ndarray:
     return np.stack([rows, columns, np.zeros_like(rows)], axis=-1).astype(np.uint8)
 
 
-def test_a_cut_out_keeps_its_surroundings() -> None:
+def test_cutout_keeps_a_margin_around_the_person() -> None:
     mask = np.zeros((200, 150), bool)
     mask[60:100, 70:90] = True
     cut = cut_out(photo_of(mask.shape), mask, max_px=None)
@@ -24,7 +24,7 @@ def test_a_cut_out_keeps_its_surroundings() -> None:
     assert cut.parsing is None
 
 
-def test_a_cut_out_is_shrunk_and_its_labels_fit_its_mask() -> None:
+def test_cutout_is_downscaled_with_parsing_matching_its_mask() -> None:
     mask = np.zeros((200, 150), bool)
     mask[40:161, 30:100] = True
     labels = np.where(mask, np.uint8(7), np.uint8(0))
@@ -36,7 +36,7 @@ def test_a_cut_out_is_shrunk_and_its_labels_fit_its_mask() -> None:
     assert set(np.unique(cut.parsing)) == {0, 7, 255}
 
 
-def test_people_and_layers_are_made_of_a_cut() -> None:
+def test_cutout_converts_to_person_and_layer() -> None:
     mask = np.zeros((60, 60), bool)
     mask[20:40, 20:40] = True
     cut = cut_out(photo_of(mask.shape), mask, max_px=None)
@@ -47,7 +47,7 @@ def test_people_and_layers_are_made_of_a_cut() -> None:
     assert 70 <= lost <= 90, "its outermost pixels, of which there are 76"
 
 
-def test_the_largest_part_beside_everyone_is_free() -> None:
+def test_free_region_is_the_largest_part_without_people() -> None:
     first, second = np.zeros((2, 300, 400), bool)
     first[100:200, 40:80] = True
     second[100:200, 90:140] = True
@@ -61,5 +61,5 @@ def test_the_largest_part_beside_everyone_is_free() -> None:
     assert free_region((MIN_BACKGROUND_PX - 1, 400), []) is None
 
 
-def test_a_large_place_is_shrunk() -> None:
+def test_large_background_is_downscaled() -> None:
     assert background_without_people(photo_of((1000, 1440)), []).shape == (500, 720, 3)

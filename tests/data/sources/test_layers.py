@@ -7,7 +7,7 @@ import numpy as np
 from deocclude.data.sources.layers import Layer, PersonPhoto, feather_alpha
 
 
-def test_box_holds_the_pixels_that_are_mostly_opaque() -> None:
+def test_layer_box_encloses_pixels_with_alpha_above_half() -> None:
     alpha = np.zeros((20, 30), np.uint8)
     alpha[4:9, 10:25] = 255
     alpha[3, 10:25] = 127
@@ -26,7 +26,7 @@ def test_pyramid_averages_areas() -> None:
     assert [level[1].shape for level in tiny] == [(1, 1)] * 3
 
 
-def test_feathering_drops_the_rim_and_softens_it() -> None:
+def test_feathering_erodes_and_softens_the_edge() -> None:
     mask = np.zeros((21, 21), bool)
     mask[5:16, 5:16] = True
     np.testing.assert_array_equal(feather_alpha(mask, 0, 0.0), mask * np.uint8(255))
@@ -40,7 +40,7 @@ def test_feathering_drops_the_rim_and_softens_it() -> None:
     np.testing.assert_array_equal((soft >= 128)[10], mask[10])
 
 
-def test_a_photo_is_its_alpha_at_one_half() -> None:
+def test_person_mask_is_alpha_thresholded_at_half() -> None:
     alpha = np.array([[0, 127, 128, 255]], np.uint8)
     person = PersonPhoto("p", np.zeros((1, 4, 3), np.uint8), alpha)
     assert person.mask.tolist() == [[False, False, True, True]]

@@ -27,7 +27,7 @@ def person(whole: bool) -> PersonPhoto:
     return PersonPhoto("a", np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.uint8), whole=whole)
 
 
-def test_the_last_ones_are_kept() -> None:
+def test_lazy_sequence_caches_recently_used_items() -> None:
     squares = Squares(5, kept=2)
     assert [squares[i] for i in (3, 3, 4, 3, 0, 4, -2)] == [9, 9, 16, 9, 0, 16, 9]
     assert squares.asked == [3, 4, 0, 4, 3], "4 was the one not asked for longest when 0 came, then 3"
@@ -37,7 +37,7 @@ def test_the_last_ones_are_kept() -> None:
             squares[wrong]
 
 
-def test_parts_and_chains_of_sequences() -> None:
+def test_joined_and_selected_sequences_index_correctly() -> None:
     joined = Joined([Squares(3, 0), [], [70, 80]])
     assert list(joined) == [0, 1, 4, 70, 80] and joined[-1] == 80
     assert list(Selected(joined, [4, 1])) == [80, 1]

@@ -21,7 +21,7 @@ from deocclude.errors import InputError
 from drawn_photos import draw_photos
 
 
-def test_one_in_six_is_held_out_and_the_answer_never_changes() -> None:
+def test_held_out_split_is_one_in_six_and_deterministic() -> None:
     names = [f"cutout/{i}" for i in range(3000)]
     share = np.mean([held_out(n) for n in names])
     assert share == pytest.approx(1 / 6, abs=0.02)
@@ -30,7 +30,7 @@ def test_one_in_six_is_held_out_and_the_answer_never_changes() -> None:
     assert [n for n in (f"object{i}" for i in range(9)) if held_out(n)] == ["object4", "object5", "object7"]
 
 
-def test_splits_share_nothing(data_root: Path) -> None:
+def test_train_and_val_splits_are_disjoint(data_root: Path) -> None:
     train, val = drawn_library(data_root, "train"), drawn_library(data_root, "val")
     names = [{p.name for p in library.people} for library in (train, val)]
     assert names[0] == {
@@ -44,7 +44,7 @@ def test_splits_share_nothing(data_root: Path) -> None:
     assert not backgrounds[0] & backgrounds[1] and [len(b) for b in backgrounds] == [7, 1]
 
 
-def test_groups_that_count_as_one_person_are_nobody(data_root: Path, tmp_path: Path) -> None:
+def test_group_masks_are_excluded_from_people(data_root: Path, tmp_path: Path) -> None:
     root = Path(shutil.copytree(data_root, tmp_path / "data"))
     folder = root / "mixed_people" / "upper"
     group = min(MIXED_GROUPS["upper"])
@@ -55,7 +55,7 @@ def test_groups_that_count_as_one_person_are_nobody(data_root: Path, tmp_path: P
     assert "upper/photo3" in names and f"upper/{group}" not in names
 
 
-def test_each_source_has_its_share(data_root: Path) -> None:
+def test_source_weights_are_respected(data_root: Path) -> None:
     library = drawn_library(data_root, ccp=0.6, cutouts=0.3, upper=0.1)
     shares = {"ccp": 0.0, "cutout": 0.0, "upper": 0.0}
     for person, weight in zip(library.people, library.weights, strict=True):
@@ -63,7 +63,7 @@ def test_each_source_has_its_share(data_root: Path) -> None:
     assert shares == pytest.approx({"ccp": 0.6, "cutout": 0.3, "upper": 0.1})
 
 
-def test_passers_by_are_whole(data_root: Path) -> None:
+def test_distractors_are_whole_people_where_available(data_root: Path) -> None:
     assert {p.name.partition("/")[0] for p in drawn_library(data_root).distractors} == {"ccp", "cutout", "full"}
     only_cut = drawn_library(data_root, upper=1.0)
     assert only_cut.distractors == only_cut.people, "better a cut passer-by than none"
@@ -77,7 +77,7 @@ def test_a_source_of_weight_zero_is_not_read(data_root: Path, tmp_path: Path) ->
         load_library(tmp_path, "train", SourceWeights(1, 0, 0, 0))
 
 
-def test_what_is_missing_is_named(data_root: Path, tmp_path: Path) -> None:
+def test_error_names_the_missing_data(data_root: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=f"data folder not found: looked for {tmp_path / 'nowhere'}"):
         load_library(tmp_path / "nowhere", "train", SourceWeights())
     with pytest.raises(InputError, match=r"data\.sources: no source has a share above 0"):
@@ -106,7 +106,7 @@ def built(own_photos: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.mark.parametrize("source", ["built", "folder"])
-def test_photos_of_people_alone_are_enough(own_photos: Path, built: str, tmp_path: Path, source: str) -> None:
+def test_library_works_with_person_photos_only(own_photos: Path, built: str, tmp_path: Path, source: str) -> None:
     weights = SourceWeights(0, 0, 0, 0, **{source: 1.0})
     places = Places(built=built) if source == "built" else Places(folder=own_photos)
     train, val = (load_library(tmp_path / "no-data-folder", split, weights, places) for split in ("train", "val"))
@@ -121,7 +121,7 @@ def test_photos_of_people_alone_are_enough(own_photos: Path, built: str, tmp_pat
     assert samples[0]["visible"].any()
 
 
-def test_sources_are_mixed_and_things_are_named(data_root: Path, built: str, tmp_path: Path) -> None:
+def test_sources_mix_and_asset_folders_can_be_given(data_root: Path, built: str, tmp_path: Path) -> None:
     mixed = load_library(data_root, "train", SourceWeights(0, 0.25, 0, 0, built=0.75), Places(built=built))
     of_built = np.array([p.name.startswith("masks/") for p in mixed.people])
     assert mixed.weights[of_built].sum() == pytest.approx(0.75) and of_built.sum() == 10
@@ -131,7 +131,7 @@ def test_sources_are_mixed_and_things_are_named(data_root: Path, built: str, tmp
     assert {o.name for o in named.occluders} == {o.name for o in mixed.occluders} and len(named.backgrounds) == 7
 
 
-def test_sources_with_a_path_of_their_own_need_it(tmp_path: Path) -> None:
+def test_built_and_folder_sources_require_a_path(tmp_path: Path) -> None:
     for source in ("built", "folder"):
         with pytest.raises(InputError, match=f"data.{source}: name"):
             load_library(tmp_path, "train", SourceWeights(0, 0, 0, 0, **{source: 1.0}))
@@ -139,7 +139,7 @@ def test_sources_with_a_path_of_their_own_need_it(tmp_path: Path) -> None:
         load_library(tmp_path, "train", SourceWeights(0, 0, 0, 0, built=1), Places(built=str(tmp_path)))
 
 
-def test_a_cast_of_people_is_drawn_without_reading_them(built: str, tmp_path: Path) -> None:
+def test_asset_pool_of_a_built_set_draws_a_crowd(built: str, tmp_path: Path) -> None:
     library = load_library(tmp_path, "train", SourceWeights(0, 0, 0, 0, built=1), Places(built=built))
     pool = AssetPool.of(library)
     assert len(pool.people) == len(pool.photo_owners) == 10 and pool.people_shares.sum() == pytest.approx(1)

@@ -1,4 +1,4 @@
-"""Difference hashes by hand, and who is met again."""
+"""Difference hashes by hand, and near-duplicate photos."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image
 from deocclude.data.sources.perceptual_hash import NearDuplicates, dhash
 
 
-def test_bits_are_steps_to_the_right() -> None:
+def test_dhash_bits_encode_brightness_increase_to_the_right() -> None:
     rising = np.tile(np.arange(9, dtype=np.uint8) * 20, (8, 1))
     assert dhash(Image.fromarray(rising)) == 2**64 - 1
     assert dhash(Image.fromarray(np.ascontiguousarray(rising[:, ::-1]))) == 0
@@ -20,7 +20,7 @@ def test_bits_are_steps_to_the_right() -> None:
     assert dhash(Image.new("RGB", (90, 80), (30, 60, 90))) is None
 
 
-def test_a_smaller_and_worse_copy_is_known_and_another_photo_is_not() -> None:
+def test_dhash_matches_a_recompressed_copy_but_not_another_photo() -> None:
     rng = np.random.default_rng(0)
     photos = [Image.fromarray(rng.integers(0, 256, (8, 9, 3), dtype=np.uint8)).resize((450, 400)) for _ in range(2)]
     with io.BytesIO() as file:
@@ -30,7 +30,7 @@ def test_a_smaller_and_worse_copy_is_known_and_another_photo_is_not() -> None:
     assert (first ^ copy).bit_count() <= 3 < (first ^ second).bit_count()
 
 
-def test_only_photos_of_other_splits_count() -> None:
+def test_near_duplicates_count_only_across_splits() -> None:
     met = NearDuplicates()
     code = 0x0123456789ABCDEF
     assert met.add(code, "a", "train") is None

@@ -1,4 +1,4 @@
-"""Photo sets: masks lie on the people, who counts as whole, and nobody is on both sides."""
+"""Photo sets: masks lie on the people, whole people are marked, and each person is in one split."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def assert_lies_on_the_body(person: PersonPhoto, box_xyxy: tuple[int, ...], loos
     assert red_share(person, person.mask) > 0.95
 
 
-def test_voc_takes_the_pieces_in_the_box_and_skips_who_is_joined(root: Path) -> None:
+def test_voc_reader_keeps_pieces_in_the_box_and_skips_merged_people(root: Path) -> None:
     (person,) = read_voc(draw_voc(root))
     assert person.name == "voc/2008_000001" and person.whole and person.has_background
     # half of 60 px is kept around the box from (30, 20) to (70, 80): all of the photo
@@ -38,7 +38,7 @@ def test_voc_takes_the_pieces_in_the_box_and_skips_who_is_joined(root: Path) -> 
     assert_lies_on_the_body(person, (30, 20, 70, 80))
 
 
-def test_coco_polygons_are_scaled_to_the_photo_and_lose_their_rim(root: Path) -> None:
+def test_coco_polygons_are_scaled_to_the_photo_and_eroded(root: Path) -> None:
     (person,) = read_coco(draw_coco(root))
     assert person.name == "coco/000000000042" and person.whole
     # from (31, 21) to (69, 79) in the photo, of which half of 58 px is kept around: from column 2 on
@@ -48,7 +48,7 @@ def test_coco_polygons_are_scaled_to_the_photo_and_lose_their_rim(root: Path) ->
     assert max(small.box_xyxy[3] - small.box_xyxy[1], small.box_xyxy[2] - small.box_xyxy[0]) == pytest.approx(29, abs=1)
 
 
-def test_pelota_knows_whole_players_by_ankles_and_cut_ones_by_the_edge(root: Path) -> None:
+def test_pelota_separates_whole_and_truncated_players(root: Path) -> None:
     whole, cut = read_pelota(draw_pelota(root))
     assert (whole.name, whole.whole) == ("pelota/15-0", True)
     assert (cut.name, cut.whole) == ("pelota/15-2", False)
@@ -58,7 +58,7 @@ def test_pelota_knows_whole_players_by_ankles_and_cut_ones_by_the_edge(root: Pat
     assert cut.mask[-1].any(), "the photo's edge stays the edge"
 
 
-def test_teachers_end_where_the_letterbox_begins(root: Path) -> None:
+def test_teachers_are_cropped_to_the_letterbox(root: Path) -> None:
     whole, cut = read_teachers(draw_teachers(root))
     assert (whole.name, whole.whole) == ("teachers/t064", True)
     assert (cut.name, cut.whole) == ("teachers/t071", False)
@@ -68,12 +68,12 @@ def test_teachers_end_where_the_letterbox_begins(root: Path) -> None:
     assert min(cut.rgb[:, 0].mean(), whole.rgb[:, 0].mean()) > 100, "no bar is left"
 
 
-def test_small_cutouts_of_several_people_are_left_out(root: Path) -> None:
+def test_small_cutouts_with_several_people_are_skipped(root: Path) -> None:
     (person,) = read_small(draw_small(root))
     assert person.name == "small/fg_010" and person.whole and not person.has_background
 
 
-def test_splits_go_by_photo_and_by_series() -> None:
+def test_splits_are_assigned_by_photo_or_series() -> None:
     held = {name: photos.is_held_out for name, photos in PHOTO_SETS.items()}
     for name in ("voc", "coco"):
         assert np.mean([held[name](f"{name}/{n:012d}") for n in range(3000)]) == pytest.approx(1 / 6, abs=0.02)
@@ -85,7 +85,7 @@ def test_splits_go_by_photo_and_by_series() -> None:
         held["pelota"]("pelota/abc")
 
 
-def test_a_library_holds_each_person_on_one_side(data_root: Path, tmp_path: Path) -> None:
+def test_each_person_is_in_exactly_one_split(data_root: Path, tmp_path: Path) -> None:
     for name in ("cutouts", "backgrounds"):
         shutil.copytree(data_root / name, tmp_path / name)
     folder = tmp_path / "coco_people"
@@ -98,7 +98,7 @@ def test_a_library_holds_each_person_on_one_side(data_root: Path, tmp_path: Path
     assert sides[1] == {f"coco/{i}" for i in ids if PHOTO_SETS["coco"].is_held_out(f"coco/{i}")} != set()
 
 
-def test_what_is_missing_or_broken_is_named(root: Path) -> None:
+def test_error_names_the_missing_or_invalid_file(root: Path) -> None:
     for read in (read_voc, read_coco, read_pelota, read_teachers):
         with pytest.raises(InputError, match=f"not found: looked for {root / 'people.json'}"):
             list(read(root))

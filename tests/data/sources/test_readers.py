@@ -1,4 +1,4 @@
-"""Readers of folders: what is on disk comes back, and what is missing is named."""
+"""Readers of folders: their contents, and errors that name what is missing."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def copied(data_root: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(data_root, tmp_path / "data"))
 
 
-def test_ccp_gives_photo_silhouette_and_groups(data_root: Path) -> None:
+def test_ccp_gives_photo_mask_and_parsing_groups(data_root: Path) -> None:
     people = list(read_ccp(data_root / "ccp", "val"))
     assert [p.name for p in people] == [f"ccp/{i}" for i in CCP_VAL]
     for person, photo_id in zip(people, CCP_VAL, strict=True):
@@ -51,18 +51,18 @@ def test_ccp_keeps_the_order_of_its_split_list(copied: Path) -> None:
         read_ccp(copied / "ccp", "note")
 
 
-def test_ccp_without_a_split_is_every_label(data_root: Path) -> None:
+def test_ccp_without_split_reads_every_label(data_root: Path) -> None:
     assert [p.name for p in read_ccp(data_root / "ccp")] == [f"ccp/{i}" for i in sorted((*CCP_TRAIN, *CCP_VAL))]
 
 
-def test_ccp_repeats_and_the_empty_label_are_left_out(copied: Path) -> None:
+def test_ccp_duplicates_and_empty_labels_are_skipped(copied: Path) -> None:
     ccp = copied / "ccp"
     (ccp / "photos" / "0001.jpg").rename(ccp / "photos" / "0730.jpg")
     (ccp / "annotations" / "pixel-level" / "0001.mat").rename(ccp / "annotations" / "pixel-level" / "0730.mat")
     assert "ccp/0730" not in [p.name for p in read_ccp(ccp)]
 
 
-def test_people_are_shrunk_to_the_longest_side_asked_for(data_root: Path) -> None:
+def test_people_are_downscaled_to_max_px(data_root: Path) -> None:
     large, small = (next(iter(read_ccp(data_root / "ccp", "val", max_px=px))) for px in (None, 40))
     x0, y0, x1, y1 = small.box_xyxy
     assert abs(max(x1 - x0, y1 - y0) - 40) <= 1
@@ -71,7 +71,7 @@ def test_people_are_shrunk_to_the_longest_side_asked_for(data_root: Path) -> Non
     assert large.rgb.shape[:2] == (90, 60), "and never enlarged"
 
 
-def test_cutout_people_are_cropped_to_themselves(data_root: Path) -> None:
+def test_cutout_people_are_cropped_to_their_alpha(data_root: Path) -> None:
     people = list(read_cutout_people(data_root / "cutouts" / "people"))
     assert [p.name for p in people] == [f"cutout/{n}" for n in CUTOUTS]
     for person in people:
@@ -80,7 +80,7 @@ def test_cutout_people_are_cropped_to_themselves(data_root: Path) -> None:
         assert person.parsing is None and person.whole and not person.has_background
 
 
-def test_image_mask_folders(data_root: Path) -> None:
+def test_image_mask_folders_are_read(data_root: Path) -> None:
     people = list(read_image_mask_folder(data_root / "mixed_people" / "full", whole=True))
     assert [p.name for p in people] == [f"full/{n}" for n in FULL]
     assert all(p.has_background and p.whole for p in people)
@@ -112,7 +112,7 @@ def test_a_photo_with_several_masks_is_refused(tmp_path: Path) -> None:
         list(read_image_mask_folder(tmp_path, whole=True))
 
 
-def test_layers_lose_their_rim(data_root: Path) -> None:
+def test_layer_masks_are_eroded(data_root: Path) -> None:
     path = data_root / "cutouts" / "objects" / "object1.png"  # a board, 34 x 50 px opaque
     layer = read_layer(path, erode_px=2)
     assert layer.name == "object1"
@@ -122,7 +122,7 @@ def test_layers_lose_their_rim(data_root: Path) -> None:
     assert len(list(read_layers(data_root / "cutouts" / "objects"))) == 6
 
 
-def test_backgrounds(data_root: Path) -> None:
+def test_backgrounds_are_read_and_downscaled(data_root: Path) -> None:
     assert [b.shape for b in read_backgrounds(data_root / "backgrounds")] == [(60, 80, 3)] * 8
     assert [b.shape for b in read_backgrounds(data_root / "backgrounds", max_px=40)] == [(30, 40, 3)] * 8
 
@@ -134,14 +134,14 @@ def test_backgrounds(data_root: Path) -> None:
         "splits.json",
     ],
 )  # fmt: skip
-def test_ccp_names_what_is_missing(copied: Path, lost: str) -> None:
+def test_ccp_error_names_the_missing_file(copied: Path, lost: str) -> None:
     path = copied / "ccp" / lost
     shutil.rmtree(path) if path.is_dir() else path.unlink()
     with pytest.raises(InputError, match=f"not found: looked for {path}"):
         list(read_ccp(copied / "ccp", "val"))
 
 
-def test_ccp_names_what_is_broken(copied: Path) -> None:
+def test_ccp_error_names_the_damaged_file(copied: Path) -> None:
     ccp = copied / "ccp"
     with pytest.raises(InputError, match=r"has no split 'test': it has train, val"):
         read_ccp(ccp, "test")
@@ -156,13 +156,13 @@ def test_ccp_names_what_is_broken(copied: Path) -> None:
         read_ccp(ccp, "val")
 
 
-def test_a_label_of_another_size_is_named(copied: Path) -> None:
+def test_label_of_wrong_size_is_rejected(copied: Path) -> None:
     write_picture(copied / "ccp" / "photos" / "0010.jpg", np.zeros((90, 61, 3), np.uint8))
     with pytest.raises(InputError, match=r"0010\.mat: labels must have the photo's size \(90, 61\)"):
         list(read_ccp(copied / "ccp", "val"))
 
 
-def test_other_readers_name_what_is_missing(tmp_path: Path) -> None:
+def test_other_readers_name_the_missing_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=f"cut-out people not found: looked for {tmp_path / 'people'}"):
         read_cutout_people(tmp_path / "people")
     with pytest.raises(InputError, match=f"images of an image . mask folder not found: looked for {tmp_path}/images"):
@@ -180,7 +180,7 @@ def test_other_readers_name_what_is_missing(tmp_path: Path) -> None:
         list(read_image_mask_folder(tmp_path, whole=True))
 
 
-def test_other_readers_name_what_does_not_fit(tmp_path: Path) -> None:
+def test_other_readers_name_the_invalid_image(tmp_path: Path) -> None:
     write_picture(tmp_path / "images" / "a.jpg", np.zeros((8, 8, 3), np.uint8))
     write_picture(tmp_path / "masks" / "a.png", np.zeros((8, 9), np.uint8))
     with pytest.raises(InputError, match=r"a\.png: must have the photo's size \(8, 8\) \(HxW\), got \(8, 9\)"):

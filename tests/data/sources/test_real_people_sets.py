@@ -71,7 +71,7 @@ def test_covered_joints_are_those_of_visibility_one() -> None:
     assert covered_joints(()).shape == (0, 2)
 
 
-def test_single_people_of_voc_come_with_their_parts_as_mask(tmp_path: Path) -> None:
+def test_voc_single_people_use_the_union_of_parts_as_mask(tmp_path: Path) -> None:
     folder = tmp_path / "voc_parts"
     (folder / "parts").mkdir(parents=True)
     parts = np.zeros((60, 80), np.uint8)
@@ -92,7 +92,7 @@ def test_single_people_of_voc_come_with_their_parts_as_mask(tmp_path: Path) -> N
         list(read_voc_people(folder))
 
 
-def test_a_mixture_draws_each_set_at_its_frequency() -> None:
+def test_mixture_draws_each_set_by_its_weight() -> None:
     class Marked:
         def __init__(self, value: int) -> None:
             self.value = value

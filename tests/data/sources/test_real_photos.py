@@ -1,4 +1,4 @@
-"""Real photos: what is read, and how a part of one is framed."""
+"""Real photos: reading, crops, and mosaics."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from deocclude.data.sources.real_photos import WildPhoto, read_wild, visible_peo
 from deocclude.errors import InputError
 
 
-def test_photos_are_read_and_parted_by_name(data_root: Path) -> None:
+def test_photos_are_split_by_name(data_root: Path) -> None:
     everything = list(read_wild(data_root / "wild"))
     assert [p.name for p in everything] == [f"wild/{name}" for name in WILD]
     assert [p.name for p in read_wild(data_root / "wild", "val")] == ["wild/street5"]
@@ -38,7 +38,7 @@ def photo() -> WildPhoto:
     return WildPhoto("wild/x", rgb, instances, ignore, {3: (10.0, 5.0, 30.0, 36.0)})
 
 
-def test_a_whole_photo_as_inference_sees_it() -> None:
+def test_whole_photo_is_letterboxed_as_in_inference() -> None:
     sample = whole_wild(photo(), 160)
     assert sample.boxes_xyxy.tolist() == [[20, 10, 60, 72]] and sample.counted.tolist() == [True]
     assert sample.photo.shape == (160, 160, 3) and (sample.photo[80:] == 128).all()
@@ -46,7 +46,7 @@ def test_a_whole_photo_as_inference_sees_it() -> None:
     assert sample.ignore.sum() == 80 * 40 and sample.ignore[:80, 120:].all()
 
 
-def test_parts_of_a_photo_keep_its_truth() -> None:
+def test_random_crops_keep_boxes_and_masks_aligned() -> None:
     mirrored = cut = 0
     for seed in range(300):
         sample = crop_wild(photo(), np.random.default_rng(seed), 96)
@@ -62,7 +62,7 @@ def test_parts_of_a_photo_keep_its_truth() -> None:
     np.testing.assert_array_equal(a.photo, b.photo)
 
 
-def test_stretched_photos_keep_their_truth() -> None:
+def test_stretched_crops_keep_boxes_and_masks_aligned() -> None:
     shapes = set()
     for seed in range(60):
         sample = crop_wild(photo(), np.random.default_rng(seed), 96, stretch=0.3)
@@ -73,7 +73,7 @@ def test_stretched_photos_keep_their_truth() -> None:
     assert min(shapes) < 0.6 and max(shapes) > 0.75, "a person of 20 x 30 is 0.67 as wide as high"
 
 
-def test_people_are_cut_out_of_real_photos_as_far_as_they_are_seen() -> None:
+def test_visible_people_are_cut_out_of_real_photos() -> None:
     one = photo()
     large = WildPhoto(
         "wild/y",
@@ -88,7 +88,7 @@ def test_people_are_cut_out_of_real_photos_as_far_as_they_are_seen() -> None:
     assert (layer.rgb[layer.alpha >= 200] == 250).all()
 
 
-def test_four_samples_share_a_frame() -> None:
+def test_mosaic_combines_four_samples() -> None:
     parts = [whole_wild(photo(), 40) for _ in range(3)]
     is_negative = WildPhoto("wild/n", photo().rgb, np.zeros((40, 80), np.uint8), np.zeros((40, 80), bool), {})
     parts.insert(1, whole_wild(is_negative, 40))
@@ -103,7 +103,7 @@ def test_four_samples_share_a_frame() -> None:
     assert to_batch([together])["boxes_xyxy"].shape == (1, MAX_PEOPLE, 4)
 
 
-def test_of_too_many_people_the_last_need_not_be_found() -> None:
+def test_mosaic_limits_people_to_255() -> None:
     count = 100
     owner = np.zeros((10, 10), np.uint8)
     owner.ravel()[:] = np.arange(1, count + 1)
@@ -113,7 +113,7 @@ def test_of_too_many_people_the_last_need_not_be_found() -> None:
     assert together.counted.sum() == 255 and together.owner.max() == 255 and (together.owner[10:, 10:] == 0).all()
 
 
-def test_what_is_broken_is_named(data_root: Path, tmp_path: Path) -> None:
+def test_error_names_the_invalid_annotation(data_root: Path, tmp_path: Path) -> None:
     def folder(name: str) -> Path:
         return Path(shutil.copytree(data_root / "wild", tmp_path / name))
 

@@ -50,19 +50,19 @@ def failed(
 
 
 def seen(mask: np.ndarray, person_id: str = "1", **more) -> PersonRecord:
-    """Somebody of whom only what is seen is known."""
+    """A person with a visible mask only."""
     return PersonRecord(id=person_id, visible=Rle.of(mask), **more)
 
 
-def test_a_whole_standing_person_passes_all() -> None:
+def test_whole_standing_person_passes_all_rules() -> None:
     assert failed(seen(body())) == failed(whole_person("1", body())) == ()
 
 
-def test_crowds_and_ignored_people_are_no_persons() -> None:
+def test_crowds_and_ignored_people_fail_the_crowd_rule() -> None:
     assert failed(seen(body(), iscrowd=True)) == failed(seen(body(), ignore=True)) == ("crowd",)
 
 
-def test_hidden_is_told_where_the_whole_is_known() -> None:
+def test_hidden_rule_uses_the_amodal_mask() -> None:
     mask = body()
     seen_part = mask.copy()
     seen_part[100:104] = False
@@ -72,14 +72,14 @@ def test_hidden_is_told_where_the_whole_is_known() -> None:
 
 
 @pytest.mark.parametrize(("top", "left"), [(-7, 40), (60, 40), (20, -22), (20, 180)])
-def test_edge(top: int, left: int) -> None:
+def test_edge_rule_rejects_truncated_people(top: int, left: int) -> None:
     cut = seen(body(top, left))
     assert failed(cut) == ("edge",)
     assert failed(cut, background=False) == (), "a cut-out fills its picture"
     assert failed(cut, rules=tuple(rule for rule in RULES if rule != "edge")) == ()
 
 
-def test_overlap_is_told_by_depth_and_by_touch() -> None:
+def test_overlap_rule_uses_contact_and_depth_order() -> None:
     near = np.zeros(SIZE_HW, bool)
     near[60:120, 118:160] = True  # along the figure's right arm, which ends at column 118
     apart = np.roll(near, 20, axis=1)
@@ -93,7 +93,7 @@ def test_overlap_is_told_by_depth_and_by_touch() -> None:
     assert failed(seen(body()), seen(corner, "2")) == ()
 
 
-def test_a_thing_over_the_feet_is_an_overlap(tmp_path: Path) -> None:
+def test_object_in_front_of_the_feet_is_an_overlap(tmp_path: Path) -> None:
     car = np.zeros(SIZE_HW, bool)
     car[140:180, 40:160] = True  # the figure ends at row 161
     apart = np.roll(car, 30, axis=0)
@@ -121,12 +121,12 @@ def test_a_thing_over_the_feet_is_an_overlap(tmp_path: Path) -> None:
     assert failed_rules(candidates(photo)[0], ("overlap",), Thresholds()) == ("overlap",)
 
 
-def test_size() -> None:
+def test_size_rule_compares_with_min_side_px() -> None:
     assert failed(seen(body()), min_side_px=134) == ()
     assert failed(seen(body()), min_side_px=135) == ("size",)
 
 
-def test_pieces() -> None:
+def test_pieces_rule_rejects_split_masks() -> None:
     mask = body()
     mask[90:94] = False  # something thin lies across
     assert failed(seen(mask)) == ("pieces",)
@@ -135,7 +135,7 @@ def test_pieces() -> None:
     assert failed(seen(specks), rules=("pieces",)) == ()
 
 
-def test_solid_knows_boxes_and_scattered_limbs() -> None:
+def test_solid_rule_rejects_boxes_and_scattered_limbs() -> None:
     box = np.zeros(SIZE_HW, bool)
     box[20:160, 60:110] = True
     assert failed(seen(box), rules=("solid",)) == ("solid",)
@@ -150,7 +150,7 @@ def test_solid_knows_boxes_and_scattered_limbs() -> None:
     assert failed(seen(triangle), rules=("solid",), min_solid=3 / 3.5 + 1e-6) == ("solid",)
 
 
-def test_shape_knows_what_no_body_is() -> None:
+def test_shape_rule_rejects_rings_and_poles() -> None:
     ring = np.zeros(SIZE_HW, bool)
     ys, xs = np.mgrid[: SIZE_HW[0], : SIZE_HW[1]]
     distance = np.hypot(ys - 100, xs - 130)
@@ -161,16 +161,16 @@ def test_shape_knows_what_no_body_is() -> None:
     assert failed(seen(pole), rules=("shape",)) == ("shape",)
 
 
-def test_nobody_is_refused_without_a_crash() -> None:
+def test_empty_mask_fails_without_a_crash() -> None:
     assert failed(seen(np.zeros(SIZE_HW, bool))) == ("edge", "size", "pieces", "solid", "shape")
 
 
-def test_nobody_is_kept_of_whom_nothing_is_seen() -> None:
+def test_fully_occluded_person_fails_the_size_rule() -> None:
     hidden = PersonRecord(id="1", visible=Rle.of(np.zeros(SIZE_HW, bool)), amodal=Rle.of(body()))
     assert failed(hidden, rules=("crowd",)) == failed(hidden, rules=("crowd",), min_side_px=0) == ("size",)
 
 
-def test_who_is_refused_for_what_may_still_hide_others() -> None:
+def test_rejected_people_may_still_serve_as_occluders() -> None:
     assert is_occluder(("edge", "overlap", "shape", "hidden")) and is_occluder(())
     assert not any(is_occluder((rule, "edge")) for rule in ("crowd", "size", "pieces", "solid"))
 

@@ -1,4 +1,4 @@
-"""Who is held out: by what a dataset states, told before a photo is opened, and by every sixth photo."""
+"""Train and val: as the dataset states it, known before a photo is opened, or every sixth photo held out."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ def build_set(*arguments: object) -> Result:
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_a_look_tells_the_splits_that_the_records_state(tmp_path: Path, name: str) -> None:
+def test_format_splits_match_the_splits_of_the_records(tmp_path: Path, name: str) -> None:
     source = MAKERS[name](tmp_path)
     images = tmp_path / "image_2" if name == "kins" else None
     stated = {record.split for record in open_records(str(source), images=images)}
     assert FORMATS[name].splits is not None and set(FORMATS[name].splits(source)) == stated
 
 
-def test_clothing_co_parsing_is_looked_at_too(data_root: Path) -> None:
+def test_clothing_co_parsing_splits_are_detected(data_root: Path) -> None:
     assert set(reader(None, data_root / "ccp").splits(data_root / "ccp")) == {"train", "val"}
     assert choose_split(str(data_root / "ccp")) == "keep"
 
 
-def test_a_dataset_of_one_split_is_held_out_from_unless_it_is_val(tmp_path: Path) -> None:
+def test_single_split_dataset_uses_holdout_unless_it_is_val(tmp_path: Path) -> None:
     assert choose_split(str(make_ahp(tmp_path / "ahp"))) == "holdout"
     assert choose_split(str(make_lip(tmp_path / "lip"))) == "keep"
     val = make_coco(tmp_path / "coco")
@@ -59,7 +59,7 @@ def test_a_dataset_of_one_split_is_held_out_from_unless_it_is_val(tmp_path: Path
         choose_split(str(tmp_path / "nowhere"))
 
 
-def test_a_records_file_is_looked_at_to_its_end(tmp_path: Path) -> None:
+def test_records_file_is_scanned_to_its_end(tmp_path: Path) -> None:
     file = tmp_path / "records.jsonl"
     write([photo(number, "train") for number in range(20)], file)
     file.write_text(file.read_text() + "no record\n[]\n")
@@ -68,7 +68,7 @@ def test_a_records_file_is_looked_at_to_its_end(tmp_path: Path) -> None:
     assert choose_split(str(file)) == "keep"
 
 
-def test_whose_photos_are_held_out() -> None:
+def test_split_of_assigns_train_and_val() -> None:
     stated = ["train", "val", None, "test", "train", "train", "Training", "valid", None, None, None, None]
     photos = [photo(number, split) for number, split in enumerate(stated)]
 
@@ -80,7 +80,7 @@ def test_whose_photos_are_held_out() -> None:
     assert (val("train"), val("val")) == ([], list(range(12)))
 
 
-def test_a_split_with_nobody_in_it_is_told() -> None:
+def test_empty_split_is_reported() -> None:
     assert missing_splits({"train": 5, "val": 1}, "keep", 6) == []
     assert missing_splits({"train": 5}, "train", 5) == missing_splits({"val": 5}, "val", 5) == []
     (line,) = missing_splits({"val": 5}, "keep", 5)
@@ -92,7 +92,7 @@ def test_a_split_with_nobody_in_it_is_told() -> None:
         assert line == "no val people: every sixth photo is held out, which takes 6 photos or more, got 5"
 
 
-def test_the_choice_is_written_down_and_the_lack_is_told(tmp_path: Path) -> None:
+def test_chosen_split_is_recorded_and_empty_val_is_reported(tmp_path: Path) -> None:
     photos, file = draw_photos(tmp_path / "photos", 6), tmp_path / "records.jsonl"
     records = [record.model_copy(update={"split": "train"}) for record in open_records(str(photos), "masks")]
     write(records, file)

@@ -1,4 +1,4 @@
-"""Imperfect initial masks: each kind does what its name says, and none leaves nothing."""
+"""Imperfect initial masks: each kind does what its name says, and none empties the mask."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_same_seed_same_mask(mask: np.ndarray, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", sorted(DEGRADATIONS))
-def test_no_kind_leaves_nothing(kind: str) -> None:
+def test_no_corruption_empties_the_mask(kind: str) -> None:
     speck, corner = np.zeros((20, 30), bool), np.zeros((20, 30), bool)
     speck[10, 15] = True
     corner[0, 29] = True
@@ -51,18 +51,18 @@ def test_no_kind_leaves_nothing(kind: str) -> None:
     assert not corrupt_mask(empty, np.random.default_rng(0), kind).any()
 
 
-def test_exact_eroded_dilated(mask: np.ndarray) -> None:
+def test_eroded_masks_shrink_and_dilated_masks_grow(mask: np.ndarray) -> None:
     assert all((m == mask).all() for m in degraded(mask, "exact"))
     assert all((m <= mask).all() and m.sum() < mask.sum() for m in degraded(mask, "eroded"))
     assert all((m >= mask).all() and m.sum() > mask.sum() for m in degraded(mask, "dilated"))
 
 
-def test_holes_and_blobs(mask: np.ndarray) -> None:
+def test_holes_shrink_and_blobs_grow_the_mask(mask: np.ndarray) -> None:
     assert all((m <= mask).all() and m.sum() < mask.sum() for m in degraded(mask, "holes"))
     assert all((m >= mask).all() and m.sum() > mask.sum() for m in degraded(mask, "blobs"))
 
 
-def test_a_coarse_mask_stays_near(mask: np.ndarray) -> None:
+def test_coarse_mask_stays_close_to_the_original(mask: np.ndarray) -> None:
     box = ndimage.find_objects(mask.astype(int))[0]
     for m in degraded(mask, "coarse"):
         outside = m.copy()
@@ -71,7 +71,7 @@ def test_a_coarse_mask_stays_near(mask: np.ndarray) -> None:
         assert 0.6 < (m & mask).sum() / (m | mask).sum() < 1
 
 
-def test_a_shifted_mask_is_the_mask_elsewhere(mask: np.ndarray) -> None:
+def test_shifted_mask_is_a_translated_copy(mask: np.ndarray) -> None:
     moved = 0
     for m in degraded(mask, "shifted"):
         (y, x), (y0, x0) = np.argwhere(m).min(axis=0), np.argwhere(mask).min(axis=0)
@@ -81,7 +81,7 @@ def test_a_shifted_mask_is_the_mask_elsewhere(mask: np.ndarray) -> None:
     assert moved >= 8
 
 
-def test_a_box_is_a_filled_rectangle_about_the_mask(mask: np.ndarray) -> None:
+def test_box_corruption_is_a_filled_rectangle_near_the_mask(mask: np.ndarray) -> None:
     ys, xs = np.nonzero(mask)
     truth = np.array([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1])
     size = np.array([np.ptp(xs) + 1, np.ptp(ys) + 1] * 2)
@@ -97,7 +97,7 @@ def test_a_box_is_a_filled_rectangle_about_the_mask(mask: np.ndarray) -> None:
     assert 0.5 < np.mean(by_hand) < 1, "most boxes are near, some as far off as a detector's"
 
 
-def test_boxes_are_as_far_off_as_asked_for(mask: np.ndarray) -> None:
+def test_box_jitter_matches_the_requested_spread(mask: np.ndarray) -> None:
     ys, xs = np.nonzero(mask)
     truth = np.array([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1])
     size = np.array([truth[2] - truth[0], truth[3] - truth[1]] * 2)
@@ -123,21 +123,21 @@ def _sides(box: np.ndarray) -> np.ndarray:
     return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
 
 
-def test_a_box_beyond_the_edge_is_none() -> None:
+def test_box_jittered_outside_the_image_falls_back_to_the_mask() -> None:
     corner = np.zeros((20, 30), bool)
     corner[0, 29] = True
     boxes = [draw_box(corner, np.random.default_rng(seed), BoxJitter((1.9, 2.0))) for seed in range(60)]
     assert all(box.any() for box in boxes) and any((box == corner).all() for box in boxes)
 
 
-def test_boxes_are_less_far_off_above_and_below_where_asked_for(mask: np.ndarray) -> None:
+def test_height_share_reduces_vertical_box_jitter(mask: np.ndarray) -> None:
     errors = BoxJitter((0.08, 0.081), height_share=0.25)
     off = np.array([_sides(draw_box(mask, np.random.default_rng(seed), errors)) for seed in range(300)]) - _sides(mask)
     shares = np.abs(off).mean(0) / np.tile(_sides(mask)[2:] - _sides(mask)[:2], 2)
     assert (shares[[0, 2]] > 0.05).all() and (shares[[1, 3]] < 0.025).all()
 
 
-def test_boxes_lean_towards_whoever_is_close(mask: np.ndarray) -> None:
+def test_box_jitter_is_biased_towards_an_overlapping_neighbour(mask: np.ndarray) -> None:
     near, far = np.zeros_like(mask), np.zeros_like(mask)
     x0, y0, x1, y1 = _sides(mask)
     near[y0 + 10 : y1, x0 + 10 : x1 + 8] = True  # shares much with the box, and goes on to the right
@@ -157,7 +157,7 @@ def test_boxes_lean_towards_whoever_is_close(mask: np.ndarray) -> None:
     assert np.abs(mean_off(away, np.zeros_like(mask))).max() < 0.3, "nobody close, or nothing seen of them"
 
 
-def test_somebody_else_is_taken_out_of_a_box(mask: np.ndarray) -> None:
+def test_neighbour_is_subtracted_from_the_box(mask: np.ndarray) -> None:
     box = draw_box(mask, np.random.default_rng(0), BoxJitter((0.001, 0.002)))
     other, small = np.zeros_like(mask), np.zeros_like(mask)
     other[60:100, 30:75] = True
@@ -171,7 +171,7 @@ def test_somebody_else_is_taken_out_of_a_box(mask: np.ndarray) -> None:
         assert (left & mask).sum() >= 0.5 * (box & mask).sum(), "whoever is meant is still there"
 
 
-def test_where_nobody_else_is_the_person_itself_is_taken_out(mask: np.ndarray) -> None:
+def test_subtraction_without_a_neighbour_gives_a_negative_box(mask: np.ndarray) -> None:
     box = draw_box(mask, np.random.default_rng(0), BoxJitter((0.001, 0.002)))
     away = np.zeros_like(mask)
     away[:6, :6] = True
@@ -188,7 +188,7 @@ def test_where_nobody_else_is_the_person_itself_is_taken_out(mask: np.ndarray) -
         assert not is_negative and (left == empty[0]).all()
 
 
-def test_training_boxes_follow_the_spread(mask: np.ndarray) -> None:
+def test_draw_initial_mask_uses_the_box_jitter_spread(mask: np.ndarray) -> None:
     def drawn(spread: tuple[float, float] | None) -> list[np.ndarray]:
         rng = np.random.default_rng(0)
         return [draw_initial_mask(mask, rng, p_exact=0.0, p_box=1.0, errors=BoxJitter(spread)) for _ in range(60)]
@@ -197,12 +197,12 @@ def test_training_boxes_follow_the_spread(mask: np.ndarray) -> None:
     assert loose > 1.5 * sizes
 
 
-def test_an_unknown_kind_is_named(mask: np.ndarray) -> None:
+def test_unknown_corruption_kind_is_rejected(mask: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"kind must be one of exact, eroded, .*, got 'wobbly'"):
         corrupt_mask(mask, np.random.default_rng(0), "wobbly")
 
 
-def test_without_a_kind_an_imperfect_one_is_drawn(mask: np.ndarray) -> None:
+def test_default_corruption_is_imperfect_and_never_a_box(mask: np.ndarray) -> None:
     ys, xs = np.nonzero(mask)
     area = (np.ptp(ys) + 1) * (np.ptp(xs) + 1)
     drawn = [corrupt_mask(mask, np.random.default_rng(seed)) for seed in range(60)]
@@ -210,7 +210,7 @@ def test_without_a_kind_an_imperfect_one_is_drawn(mask: np.ndarray) -> None:
     assert np.mean([(m != mask).any() for m in drawn]) > 0.9
 
 
-def test_training_masks_come_in_the_shares_asked_for(mask: np.ndarray) -> None:
+def test_initial_masks_follow_p_exact_and_p_box(mask: np.ndarray) -> None:
     rng = np.random.default_rng(0)
     drawn = [draw_initial_mask(mask, rng, p_exact=0.5, p_box=0.25) for _ in range(400)]
     assert np.mean([(m == mask).all() for m in drawn]) == pytest.approx(0.5, abs=0.08)

@@ -45,14 +45,14 @@ def test_truth_of_a_scene_made_by_hand(by_hand: CrowdScene) -> None:
     assert by_hand.ignore.sum() == 20 * 30 - 20 - 96 - (20 * 4 - 6 * 2)
 
 
-def test_nobody_is_a_scene_too() -> None:
+def test_scene_without_people_is_valid() -> None:
     scene = compose(np.zeros((8, 9, 3), np.uint8), [slab("thing", 1, 1, 3, 3, is_person=False)], np.zeros((8, 9), bool))
     assert scene.visible.shape == (0, 8, 9) and scene.boxes_xyxy.shape == (0, 4) and scene.hidden_by_px.shape == (0, 0)
     batch = to_batch([from_scene(scene, 32)])
     assert not batch["boxes_xyxy"].any() and not batch["visible"].any() and not batch["ignore"].any()
 
 
-def test_a_pasted_layer_stands_where_it_is_told_to() -> None:
+def test_pasted_layer_has_the_requested_position_and_size() -> None:
     alpha = np.zeros((44, 24), np.uint8)
     alpha[2:42, 2:22] = 255  # 20 wide, 40 high
     layer = Layer("box", np.full((44, 24, 3), 9, np.uint8), alpha)
@@ -67,7 +67,7 @@ def test_a_pasted_layer_stands_where_it_is_told_to() -> None:
     assert paste(layer, rng, 300, 90, 80, size_hw=(100, 100), is_person=True) is None
 
 
-def test_drawn_scenes_keep_their_promises(library: Library) -> None:
+def test_drawn_scenes_satisfy_invariants(library: Library) -> None:
     pool, config = AssetPool.of(library), CrowdConfig(smallest=0.2, middle=(0.3, 1.0))
     scenes = [draw_crowd(pool, np.random.default_rng(seed), config, 96) for seed in range(60)]
     hidden = 0
@@ -89,7 +89,7 @@ def test_drawn_scenes_keep_their_promises(library: Library) -> None:
     np.testing.assert_array_equal(again.photo, scenes[7].photo)
 
 
-def test_the_largest_is_pasted_last(library: Library) -> None:
+def test_people_are_pasted_back_to_front(library: Library) -> None:
     config = CrowdConfig(p_negative=0, p_own_photo=0, smallest=0.1, middle=(0.3, 0.5), spread=0.5, camera_height=(1, 1))
     for seed in range(20):
         scene = draw_crowd(AssetPool.of(library), np.random.default_rng(seed), config, 128)
@@ -98,7 +98,7 @@ def test_the_largest_is_pasted_last(library: Library) -> None:
         assert all(b >= a - 12 for a, b in pairwise(feet)), (seed, feet)
 
 
-def test_a_library_without_own_photos_or_whole_people_does(library: Library) -> None:
+def test_crowd_is_drawn_without_own_photos_or_whole_people(library: Library) -> None:
     for keep in ("has_background", "whole"):
         for wanted in (True, False):
             people = [p for p in library.people if getattr(p, keep) == wanted]
@@ -107,7 +107,7 @@ def test_a_library_without_own_photos_or_whole_people_does(library: Library) -> 
                 draw_crowd(pool, np.random.default_rng(seed), CrowdConfig(), 64)
 
 
-def test_who_is_not_counted_is_ignored_in_a_batch() -> None:
+def test_uncounted_people_become_ignore_regions() -> None:
     boxes = np.array([[0, 0, 30, 40], [2, 2, 9, 40], [10.5, 10.5, 30, 60]], np.float32)
     empty = np.zeros((64, 64), bool)
     owner = np.zeros((64, 64), np.uint8)
@@ -124,7 +124,7 @@ def test_who_is_not_counted_is_ignored_in_a_batch() -> None:
     assert batch["owner"][0, 0, 20, 1:4].tolist() == [1, 0, 0] and batch["visible"][0, 0, 20, 1:4].tolist() == [1, 1, 1]
 
 
-def test_a_sliver_is_not_asked_for() -> None:
+def test_nearly_occluded_person_is_not_counted() -> None:
     scene = compose(
         np.zeros((40, 64, 3), np.uint8),
         [slab("far", 0, 0, 30, 40), slab("near", 2, 0, 30, 40)],

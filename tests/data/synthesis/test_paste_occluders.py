@@ -39,7 +39,7 @@ def most_people(pool: AssetPool, photo: WildPhoto, config: CrowdConfig, samples:
     return max(len(stream.sample(rng, 96).boxes_xyxy) for _ in range(samples))
 
 
-def test_truth_shrinks_to_what_stays_visible(pool: AssetPool) -> None:
+def test_truth_is_reduced_to_the_visible_pixels(pool: AssetPool) -> None:
     added = covered = 0
     for seed in range(80):
         rgb, instances, ignore = scene()
@@ -64,13 +64,13 @@ def test_truth_shrinks_to_what_stays_visible(pool: AssetPool) -> None:
     assert added > 25 and covered > 50
 
 
-def test_the_same_draw_gives_the_same_photo(pool: AssetPool) -> None:
+def test_same_seed_gives_the_same_photo(pool: AssetPool) -> None:
     a, b = (cover(*scene(), np.random.default_rng(5), pool=pool, config=CrowdConfig()) for _ in range(2))
     for one, other in zip(a, b, strict=True):
         np.testing.assert_array_equal(one, other)
 
 
-def test_boxes_are_of_what_stays_and_whoever_is_added_is_asked_for(photo: WildPhoto) -> None:
+def test_boxes_follow_visible_pixels_and_pasted_people_are_counted(photo: WildPhoto) -> None:
     def hide_half(rgb, instances, ignore, rng):
         instances = instances.copy()
         below = np.arange(len(instances)) >= instances.nonzero()[0].mean()
@@ -89,14 +89,14 @@ def test_boxes_are_of_what_stays_and_whoever_is_added_is_asked_for(photo: WildPh
             assert new_top == top and new_bottom < bottom
 
 
-def test_how_often_is_configured(pool: AssetPool, photo: WildPhoto) -> None:
+def test_p_wild_covered_controls_pasted_people(pool: AssetPool, photo: WildPhoto) -> None:
     def people(p_covered: float) -> int:
         return most_people(pool, photo, CrowdConfig(p_wild_covered=p_covered), 30)
 
     assert people(0.0) == 2 and people(1.0) > 2
 
 
-def test_people_of_real_photos_join_the_cast(pool: AssetPool, photo: WildPhoto) -> None:
+def test_people_of_real_photos_join_the_asset_pool(pool: AssetPool, photo: WildPhoto) -> None:
     def of(share: float) -> AssetPool:
         return PeopleStream(pool, [photo], CrowdConfig(p_wild_people=share), 0.0, seed=1).pool
 
@@ -111,7 +111,7 @@ def test_people_of_real_photos_join_the_cast(pool: AssetPool, photo: WildPhoto) 
     assert {"wild/x/1", "wild/x/4"} & seen and seen - {"wild/x/1", "wild/x/4"}
 
 
-def test_four_real_photos_in_a_frame_as_often_as_configured(pool: AssetPool, photo: WildPhoto) -> None:
+def test_p_wild_mosaic_controls_mosaics(pool: AssetPool, photo: WildPhoto) -> None:
     def most(p_mosaic: float) -> int:
         return most_people(pool, photo, CrowdConfig(p_wild_mosaic=p_mosaic), 20)
 

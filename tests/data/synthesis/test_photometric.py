@@ -12,7 +12,7 @@ def picture() -> np.ndarray:
     return draw_background(np.random.default_rng(0), (24, 32))
 
 
-def test_photo_and_truth_are_treated_alike() -> None:
+def test_photo_and_truth_get_the_same_photometric_change() -> None:
     image = picture()
     other = image.copy()
     other[:8] = (10, 200, 30)
@@ -23,7 +23,7 @@ def test_photo_and_truth_are_treated_alike() -> None:
         np.testing.assert_array_equal(a, photometric([image], np.random.default_rng(seed))[0])
 
 
-def test_some_pictures_turn_grey_and_all_keep_their_order_of_light() -> None:
+def test_brightness_order_is_kept_and_some_images_turn_grey() -> None:
     ramp = np.repeat(np.arange(0, 256, 8, dtype=np.uint8)[None, :, None], 3, axis=2).repeat(4, axis=0)
     colour = np.zeros((4, 4, 3), np.uint8)
     colour[..., 0] = 200
@@ -35,7 +35,7 @@ def test_some_pictures_turn_grey_and_all_keep_their_order_of_light() -> None:
     assert 1 <= grey <= 25
 
 
-def test_the_camera_is_reproducible_and_sometimes_perfect() -> None:
+def test_camera_degradation_is_reproducible_and_sometimes_identity() -> None:
     image = picture()
     out = [camera([image.copy()], np.random.default_rng(seed))[0] for seed in range(40)]
     for seed in range(12):

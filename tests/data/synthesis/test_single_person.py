@@ -1,4 +1,4 @@
-"""Synthetic occlusion: what a scene says of itself is true of its pixels."""
+"""Synthetic occlusion: the labels of a scene match its pixels."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_same_generator_same_scene(library: Library) -> None:
     assert all((a.photo != b.photo).any() for (_, a), (_, b) in zip(scenes(library, 6), others, strict=True))
 
 
-def test_what_holds_for_every_scene(library: Library) -> None:
+def test_every_scene_satisfies_invariants(library: Library) -> None:
     for plan, scene in scenes(library, 60):
         assert scene.photo.shape == scene.truth.shape == (SIZE, SIZE, 3) and scene.photo.dtype == np.uint8
         assert not (scene.visible & ~scene.amodal).any()
@@ -61,7 +61,7 @@ def test_what_holds_for_every_scene(library: Library) -> None:
         assert (plan.kind == "none") == (not plan.in_front)
 
 
-def test_nothing_hidden(library: Library) -> None:
+def test_unoccluded_scene_has_nothing_hidden(library: Library) -> None:
     for plan, scene in scenes(library, 25, replace(DEFAULT, p_unoccluded=1.0)):
         assert plan.kind == "none" and plan.hidden_fraction == 0
         np.testing.assert_array_equal(scene.visible, scene.amodal)
@@ -76,7 +76,7 @@ def test_share_of_unoccluded_scenes(library: Library) -> None:
 
 
 @pytest.mark.parametrize("wanted", [0.15, 0.4, 0.65])
-def test_about_as_much_is_hidden_as_was_asked_for(library: Library, wanted: float) -> None:
+def test_hidden_fraction_is_close_to_the_requested_one(library: Library, wanted: float) -> None:
     people = [p for p in library.people if p.has_background and p.whole]
     plans = [
         of_kind(people[i % len(people)], library, kind, wanted, seed=i)
@@ -101,7 +101,7 @@ def test_hidden_fractions_follow_the_stated_distribution(library: Library) -> No
 
 
 @pytest.mark.parametrize("name", ["ccp/0001", "full/photo1"])
-def test_the_own_photo_stays_bit_for_bit_outside_the_occluder(library: Library, name: str) -> None:
+def test_own_photo_is_unchanged_outside_the_occluder(library: Library, name: str) -> None:
     person = next(p for p in library.people if p.name == name)
     to_frame = invert(own_photo_frame(person))
     for seed, kind in enumerate(("object", "person", "low")):
@@ -124,7 +124,7 @@ def test_the_own_photo_stays_bit_for_bit_outside_the_occluder(library: Library, 
         assert changed[hidden].mean() > 0.95
 
 
-def test_low_things_stand_low(library: Library) -> None:
+def test_low_occluders_cover_the_lower_body(library: Library) -> None:
     people = [p for p in library.people if p.has_background and p.whole]
     rows = np.arange(SIZE)[:, None]
     for seed in range(16):
@@ -137,8 +137,8 @@ def test_low_things_stand_low(library: Library) -> None:
         assert covered.max() >= body.max() - 4, "down to the feet or nearly"
 
 
-def test_people_cut_by_the_edge(library: Library) -> None:
-    """On a new background: nothing of the person is left beyond the photo's edge, and that is the truth there."""
+def test_truncated_person_ends_at_the_image_border(library: Library) -> None:
+    """On a new background: the truth has no person beyond the image border."""
     config = replace(DEFAULT, p_cut_by_edge=1.0, p_new_background=1.0)
     whole = replace(library, people=[p for p in library.people if p.whole], weights=np.full(6, 1 / 6))
     cut = 0
@@ -154,8 +154,8 @@ def test_people_cut_by_the_edge(library: Library) -> None:
     assert cut >= 15
 
 
-def test_people_asked_for_beyond_the_edge(library: Library) -> None:
-    """The same people and edges, but the body counts beyond them, where a colour of its own says so."""
+def test_beyond_edge_target_extends_past_the_image_border(library: Library) -> None:
+    """The same people and edges, but the amodal mask extends beyond them, where the photo has a fill colour."""
     config = replace(DEFAULT, p_cut_by_edge=1.0, p_new_background=1.0, p_beyond_edge=1.0)
     whole = replace(library, people=[p for p in library.people if p.whole], weights=np.full(6, 1 / 6))
     longer = 0
@@ -170,7 +170,7 @@ def test_people_asked_for_beyond_the_edge(library: Library) -> None:
     assert longer >= 9
 
 
-def test_beyond_the_photo_of_a_cut_person_nothing_is_known(data_root) -> None:
+def test_truncated_person_is_unknown_outside_the_photo(data_root) -> None:
     library = drawn_library(data_root, upper=1.0)
     for plan, scene in scenes(library, 8, replace(DEFAULT, p_cut_by_edge=0.0)):
         assert plan.background is None, "never moved to another photo"
@@ -196,7 +196,7 @@ def test_clutter_stays_behind(library: Library) -> None:
     assert seen >= 8
 
 
-def test_a_companion_stands_behind_and_reaches_into_the_box_of_the_person(library: Library) -> None:
+def test_companion_stands_behind_and_overlaps_the_persons_box(library: Library) -> None:
     config = replace(DEFAULT, p_unoccluded=1.0, p_clutter=0.0, p_companion=1.0, p_new_background=0.0, p_cut_by_edge=0.0)
     beside = 0
     for plan, scene in scenes(library, 12, config):
@@ -211,7 +211,7 @@ def test_a_companion_stands_behind_and_reaches_into_the_box_of_the_person(librar
     assert beside >= 6
 
 
-def test_what_is_seen_of_the_other_people(library: Library) -> None:
+def test_other_people_have_disjoint_visible_masks(library: Library) -> None:
     config = replace(DEFAULT, p_unoccluded=0.0, p_person=1.0, p_low=0.0, p_slab=0.0, p_companion=1.0, p_clutter=0.0)
     in_front = behind = 0
     for plan, scene in scenes(library, 16, config):
@@ -231,14 +231,14 @@ def test_what_is_seen_of_the_other_people(library: Library) -> None:
     assert not any(scene.others for _, scene in scenes(library, 6, replace(config, p_person=0.0, p_companion=0.0)))
 
 
-def test_a_thing_in_the_place_of_a_person(library: Library) -> None:
+def test_negative_scene_has_an_object_instead_of_a_person(library: Library) -> None:
     for plan, scene in scenes(library, 12, replace(DEFAULT, p_negative=1.0)):
         assert plan.is_negative and plan.background is not None and plan.kind == "none"
         assert plan.person.layer in library.occluders and scene.visible.any()
     assert not any(plan.is_negative for plan, _ in scenes(library, 12))
 
 
-def test_a_frame_at_half_the_size_shows_the_same_scene(library: Library) -> None:
+def test_half_size_rendering_matches_full_size(library: Library) -> None:
     half = WHOLE_SCENE * 0.5 + np.array([[0, 0, -0.25], [0, 0, -0.25]])
     for plan, scene in scenes(library, 6):
         small = render(plan, half, (SIZE // 2, SIZE // 2))
@@ -248,7 +248,7 @@ def test_a_frame_at_half_the_size_shows_the_same_scene(library: Library) -> None
             assert (getattr(small, name)[sure] == pooled[sure]).mean() > 0.985
 
 
-def test_person_coordinates_centre_the_box() -> None:
+def test_person_coordinates_are_centred_on_the_box() -> None:
     alpha = np.zeros((50, 40), np.uint8)
     alpha[5:45, 10:30] = 255
     person = PersonPhoto("p", np.zeros((50, 40, 3), np.uint8), alpha)

@@ -1,4 +1,4 @@
-"""Building a set: who is in it, its report, going on after an interruption, and reading it back."""
+"""Building a set: its people, its report, resuming after an interruption, and reading it back."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PLAIN = BuildSettings(parser="none", shard_rows=6)
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """12 photos, in the last of which the person is cut by the photo's edge."""
+    """12 photos; in the last one the person is truncated by the image border."""
     folder = draw_photos(tmp_path_factory.mktemp("photos"), 11)
     rng = np.random.default_rng(5)
     rgb, mask = draw_background(rng, (180, 320)), np.zeros((180, 320), bool)
@@ -56,7 +56,7 @@ def built(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_everyone_is_counted(built: Path) -> None:
+def test_tally_counts_photos_people_and_rejections(built: Path) -> None:
     state = read_state(Folder(str(built)))
     tally = state.tally
     assert (tally.photos, tally.people, tally.kept, tally.occluders, tally.backgrounds) == (12, 12, 11, 1, 12)
@@ -67,7 +67,7 @@ def test_everyone_is_counted(built: Path) -> None:
     assert all(shard.rows >= 6 for shard in state.shards) and len(state.shards) == 4
 
 
-def test_the_report_says_what_was_done(built: Path) -> None:
+def test_report_states_counts_and_settings(built: Path) -> None:
     report = json.loads((built / "report.json").read_text())
     assert (report["kept"], report["refused"], report["settings"]["parser"]) == (11, {"edge": 1}, "none")
     text = (built / "report.md").read_text()
@@ -77,7 +77,7 @@ def test_the_report_says_what_was_done(built: Path) -> None:
     assert Image.open(built / "sheet.jpg").size[1] == 2 * 18 + 3 * (128 + 4) + 4
 
 
-def test_people_come_back_as_they_were_cut(built: Path, photos: Path) -> None:
+def test_people_round_trip_through_the_shards(built: Path, photos: Path) -> None:
     rows = ShardedRows(built)
     people = ShardedPeople(rows, "train")
     assert [p.name for p in people] == [f"masks/photo{n:02d}/1" for n in (0, 1, 2, 3, 4, 6, 7, 8, 9, 10)]
@@ -95,7 +95,7 @@ def test_people_come_back_as_they_were_cut(built: Path, photos: Path) -> None:
     assert [p.name for p in ShardedPeople(rows, "val")] == ["masks/photo05/1"] and len(ShardedPeople(rows)) == 11
 
 
-def test_occluders_and_places_come_back(built: Path) -> None:
+def test_occluders_and_backgrounds_round_trip(built: Path) -> None:
     rows = ShardedRows(built)
     (cut,) = ShardedOccluders(rows, "val")
     assert cut.name == "masks/photo11/1" and cut.rgb.shape[0] < 125
@@ -108,7 +108,7 @@ def shards(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.glob("*.parquet"))}
 
 
-def test_an_interrupted_build_goes_on_to_the_same_set(built: Path, photos: Path, tmp_path: Path) -> None:
+def test_interrupted_build_resumes_to_the_same_set(built: Path, photos: Path, tmp_path: Path) -> None:
     class Interrupted(Exception):
         pass
 
@@ -129,7 +129,7 @@ def test_an_interrupted_build_goes_on_to_the_same_set(built: Path, photos: Path,
     assert shards(tmp_path / "set") == shards(built)
 
 
-def test_a_folder_that_has_changed_is_refused(photos: Path, tmp_path: Path) -> None:
+def test_changed_source_folder_is_rejected(photos: Path, tmp_path: Path) -> None:
     mine, inside = tmp_path / "photos", tmp_path / "photos" / "set"
     shutil.copytree(photos, mine)
     first = make(mine, inside, limit=6)
@@ -143,7 +143,7 @@ def test_a_folder_that_has_changed_is_refused(photos: Path, tmp_path: Path) -> N
         make(mine, inside, PLAIN, limit=6)
 
 
-def test_an_interrupted_build_does_not_go_on_over_another_folder(photos: Path, tmp_path: Path) -> None:
+def test_interrupted_build_is_not_resumed_on_a_changed_folder(photos: Path, tmp_path: Path) -> None:
     def stopped(folder: Path) -> Iterator[PhotoRecord]:
         yield from islice(records(folder), 8)
         raise KeyboardInterrupt
@@ -158,7 +158,7 @@ def test_an_interrupted_build_does_not_go_on_over_another_folder(photos: Path, t
         make(mine, out)
 
 
-def test_a_records_file_in_a_store_is_compared_by_its_size(photos: Path, tmp_path: Path) -> None:
+def test_remote_records_file_is_compared_by_size(photos: Path, tmp_path: Path) -> None:
     url = f"memory://{tmp_path.name}/records.jsonl"
     stored = (photo.model_copy(update={"image": f"file://{photo.image}"}) for photo in records(photos))
     content = "".join(photo.model_dump_json() + "\n" for photo in stored)
@@ -170,7 +170,7 @@ def test_a_records_file_in_a_store_is_compared_by_its_size(photos: Path, tmp_pat
         build(open_records(url), str(tmp_path / "set"), PLAIN, source=url, limit=6)
 
 
-def test_a_limit_takes_the_first_photos_and_is_compared(photos: Path, tmp_path: Path) -> None:
+def test_limit_takes_the_first_photos_and_must_match(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "set"
     state = make(photos, out, limit=8)
     assert (state.tally.photos, state.tally.kept, state.source["limit"]) == (8, 8, 8)
@@ -190,12 +190,12 @@ def test_a_limit_takes_the_first_photos_and_is_compared(photos: Path, tmp_path: 
     assert shards(tmp_path / "again") == shards(out)
 
 
-def test_processes_make_the_same_set(built: Path, photos: Path, tmp_path: Path) -> None:
+def test_parallel_build_gives_the_same_set(built: Path, photos: Path, tmp_path: Path) -> None:
     make(photos, tmp_path / "set", jobs=2)
     assert shards(tmp_path / "set") == shards(built)
 
 
-def test_done_work_is_left_and_other_work_is_not_replaced(photos: Path, tmp_path: Path) -> None:
+def test_finished_set_is_only_replaced_with_overwrite(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "set"
     first = make(photos, out)
     before = {path: path.stat().st_mtime_ns for path in out.iterdir()}
@@ -212,7 +212,7 @@ def test_done_work_is_left_and_other_work_is_not_replaced(photos: Path, tmp_path
         make(photos, tmp_path / "notes", overwrite=True)
 
 
-def test_a_damaged_build_json_is_told_and_replaced(photos: Path, tmp_path: Path) -> None:
+def test_damaged_build_json_is_reported_and_can_be_overwritten(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "set"
     make(photos, out)
     (out / "build.json").write_text("{\n")
@@ -223,7 +223,7 @@ def test_a_damaged_build_json_is_told_and_replaced(photos: Path, tmp_path: Path)
     assert read_state(Folder(str(out))).done and list(shards(out)) == ["people-00000.parquet", "people-00001.parquet"]
 
 
-def test_a_damaged_shard_is_told_once(
+def test_damaged_shard_is_reported_once(
     built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     import datasets
@@ -244,7 +244,7 @@ def test_a_damaged_shard_is_told_once(
     assert datasets.logging.get_verbosity() == level
 
 
-def test_a_store_takes_a_set_and_gives_it_back(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_set_round_trip_through_a_remote_store(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
@@ -253,7 +253,7 @@ def test_a_store_takes_a_set_and_gives_it_back(photos: Path, tmp_path: Path, mon
     assert len(ShardedPeople(ShardedRows(out), "train")) == 10
 
 
-def test_photos_that_cannot_be_used_are_named_and_the_others_go_on(photos: Path, tmp_path: Path) -> None:
+def test_unusable_photos_are_reported_and_others_are_used(photos: Path, tmp_path: Path) -> None:
     def with_faults() -> Iterator[PhotoRecord]:
         first, second, third = islice(records(photos), 3)
         yield first.model_copy(update={"image": str(tmp_path / "none.jpg")})
@@ -270,14 +270,14 @@ def test_photos_that_cannot_be_used_are_named_and_the_others_go_on(photos: Path,
     assert "2 photos could not be used" in (tmp_path / "set" / "report.md").read_text()
 
 
-def test_a_dataset_with_nobody_to_keep_says_why(photos: Path, tmp_path: Path) -> None:
+def test_error_names_the_rule_that_rejects_everyone(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none of 12 people in 12 photos is kept: most fail the rule 'size' \(12\)"):
         make(photos, tmp_path / "set", BuildSettings(parser="none", limits=Thresholds(min_side_px=500)))
     with pytest.raises(InputError, match="no photo in it"):
         build(iter(()), str(tmp_path / "other"), PLAIN, source="test")
 
 
-def test_a_build_that_keeps_nobody_leaves_nothing_in_the_way(photos: Path, tmp_path: Path) -> None:
+def test_build_without_kept_people_leaves_no_files(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "set"
     empty = BuildSettings(parser="none", limits=Thresholds(min_side_px=500), shard_rows=6)
     with pytest.raises(InputError, match="is kept"):
@@ -290,7 +290,7 @@ def test_a_build_that_keeps_nobody_leaves_nothing_in_the_way(photos: Path, tmp_p
     assert [path.name for path in out.iterdir()] == ["mine.txt"], "what others put there stays"
 
 
-def test_records_without_a_photo_leave_nothing_in_the_way(photos: Path, tmp_path: Path) -> None:
+def test_records_file_without_photos_leaves_no_files(photos: Path, tmp_path: Path) -> None:
     empty, out = tmp_path / "records.jsonl", tmp_path / "set"
     empty.touch()
     with pytest.raises(InputError, match=r"records\.jsonl: no photo in it"):

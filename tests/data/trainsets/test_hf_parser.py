@@ -53,7 +53,7 @@ def mask() -> np.ndarray:
 @pytest.mark.parametrize(
     ("name", "group"), [("Bag", "carried"), ("Left-leg", "leg"), ("Upper-clothes", "upper_clothes")]
 )
-def test_labels_become_groups_within_the_mask(
+def test_labels_are_mapped_to_groups_within_the_mask(
     tmp_path: Path, photo: np.ndarray, mask: np.ndarray, name: str, group: str
 ) -> None:
     model = save(tmp_path, answer=NAMES.index(name))
@@ -61,12 +61,12 @@ def test_labels_become_groups_within_the_mask(
     np.testing.assert_array_equal(labels, mask * np.uint8(PARSING_NAMES.index(group)))
 
 
-def test_background_on_the_person_is_unknown(tmp_path: Path, photo: np.ndarray, mask: np.ndarray) -> None:
+def test_background_label_inside_the_mask_becomes_unknown(tmp_path: Path, photo: np.ndarray, mask: np.ndarray) -> None:
     labels = HfParser(save(tmp_path, answer=0), device="cpu")(photo, mask)
     np.testing.assert_array_equal(labels, mask * np.uint8(255))
 
 
-def test_what_cannot_be_used_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_names_the_unusable_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match=r"labels must be those of .*, got wheel, road"):
         HfParser(save(tmp_path / "cars", ("background", "hat", "wheel", "road"))).load()
     with pytest.raises(WeightsError, match="no such folder"):
@@ -79,7 +79,7 @@ def test_what_cannot_be_used_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
         HfParser(str(tmp_path)).load()
 
 
-def test_names_of_one_taxonomy_are_known_in_any_order() -> None:
+def test_taxonomy_is_recognised_in_any_label_order() -> None:
     table = groups_of_names({0: "Background", 2: "hat", 5: "torso skin"}, "here")
     assert [int(table[label]) for label in (0, 1, 2, 5)] == [0, 255, 1, PARSING_NAMES.index("arm")]
     with pytest.raises(InputError, match="here: labels must be those of"):

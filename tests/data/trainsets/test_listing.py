@@ -1,4 +1,4 @@
-"""A folder's digest: the same for the same names and sizes, another for others, and never without an end."""
+"""A folder's digest: equal for equal names and sizes, different otherwise, and safe against link cycles."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def fill(folder: Path, *names: str) -> Path:
     return folder
 
 
-def test_names_and_sizes_count_and_nothing_else(tmp_path: Path) -> None:
+def test_digest_depends_only_on_names_and_sizes(tmp_path: Path) -> None:
     folder = fill(tmp_path / "a", "images/1.jpg", "images/2.jpg", "masks/1.png")
     before = listing_digest(folder)
     assert listing_digest(fill(tmp_path / "b", "masks/1.png", "images/2.jpg", "images/1.jpg")) == before

@@ -22,7 +22,7 @@ def counted(taken: list[int], end: int) -> Iterator[int]:
         yield number
 
 
-def test_results_are_in_order_and_items_taken_when_needed() -> None:
+def test_results_are_ordered_and_items_are_consumed_lazily() -> None:
     taken: list[int] = []
     results = ordered_map(square, counted(taken, 1000), jobs=2)
     assert [next(results) for _ in range(3)] == [0, 1, 4]
@@ -31,7 +31,7 @@ def test_results_are_in_order_and_items_taken_when_needed() -> None:
         list(results)
 
 
-def test_one_job_works_in_this_process() -> None:
+def test_single_job_runs_in_this_process() -> None:
     taken: list[int] = []
     results = ordered_map(square, counted(taken, 1000), jobs=1)
     assert [next(results) for _ in range(3)] == [0, 1, 4] and taken == [0, 1, 2]

@@ -23,7 +23,7 @@ class LeftAndRight:
         return {"visible": initial, "amodal": initial, "visible_parsing": parts, "amodal_parsing": parts}
 
 
-def test_our_own_parser_labels_the_mask_in_place() -> None:
+def test_own_parser_labels_the_mask_in_place() -> None:
     network: Network = LeftAndRight()  # type: ignore[assignment]
     mask = np.zeros((90, 120), bool)
     mask[20:60, 50:90] = True
@@ -33,7 +33,7 @@ def test_our_own_parser_labels_the_mask_in_place() -> None:
     np.testing.assert_array_equal(labels, expected)
 
 
-def test_the_shipped_network_gives_parts_of_everybody() -> None:
+def test_shipped_network_labels_every_mask_pixel() -> None:
     rng = np.random.default_rng(0)
     mask = np.zeros((120, 100), bool)
     mask[10:110, 35:65] = True
@@ -42,7 +42,7 @@ def test_the_shipped_network_gives_parts_of_everybody() -> None:
     assert labels.max() <= 11
 
 
-def test_a_spec_is_checked() -> None:
+def test_parser_spec_is_validated() -> None:
     assert open_parser("none") is None
     for wrong in ("ours", "hf:", ""):
         with pytest.raises(UsageError, match="--parser must be own, none or hf:MODEL"):

@@ -18,7 +18,7 @@ def test_a_closed_gate_lets_nothing_through() -> None:
         assert conv(torch.ones(1, 1, 2, 2)).eq(2).all()
 
 
-def test_attention_to_itself_gives_the_feature_back() -> None:
+def test_contextual_attention_reproduces_distinct_patches() -> None:
     """Places that differ: each finds itself, and overlapping patches of the same feature average to it."""
     feature = torch.zeros(1, 64, 8, 8)
     # every cell of half size has a channel of its own
@@ -30,7 +30,7 @@ def test_attention_to_itself_gives_the_feature_back() -> None:
     assert torch.equal(found.argmax(1), feature.argmax(1))
 
 
-def test_only_what_is_seen_is_copied() -> None:
+def test_contextual_attention_copies_only_visible_patches() -> None:
     feature = torch.zeros(1, 1, 8, 16)
     feature[..., 8:] = 7.0
     visible = torch.zeros(1, 1, 32, 64)

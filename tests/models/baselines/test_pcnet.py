@@ -22,7 +22,7 @@ def drawn(batch: dict[str, Tensor], seed: int = 0, **shares: float) -> dict[str,
     return mask_targets(PCNetMConfig(TINY, **shares), batch, np.random.default_rng(seed))
 
 
-def test_a_mask_moves_by_whole_pixels_and_leaves_nothing_behind() -> None:
+def test_shifted_mask_is_zero_padded() -> None:
     mask = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
     assert shifted(mask, 1, 0).tolist() == [[0, 0], [1, 2]]
     assert shifted(mask, 0, -1).tolist() == [[2, 0], [4, 0]]
@@ -30,7 +30,7 @@ def test_a_mask_moves_by_whole_pixels_and_leaves_nothing_behind() -> None:
     assert not shifted(mask, 2, 0).any() and not shifted(mask, 0, -5).any()
 
 
-def test_an_eraser_is_somebody_else_laid_over_a_part(batch: dict[str, Tensor]) -> None:
+def test_eraser_is_another_person_over_a_part(batch: dict[str, Tensor]) -> None:
     seen = batch["visible"]
     for seed in range(20):
         erasers = draw_erasers(seen, np.random.default_rng(seed))
@@ -42,27 +42,27 @@ def test_an_eraser_is_somebody_else_laid_over_a_part(batch: dict[str, Tensor]) -
             assert rows <= other_rows and columns <= other_columns, "it is the other one, cut by the picture's edge"
 
 
-def test_nobody_is_erased_by_nobody(batch: dict[str, Tensor]) -> None:
+def test_empty_neighbour_gives_no_eraser(batch: dict[str, Tensor]) -> None:
     seen = batch["visible"].clone()
     seen[1] = 0
     assert not draw_erasers(seen, np.random.default_rng(0)).any()
 
 
-def test_in_front_the_eraser_takes_and_the_former_mask_is_asked_for(batch: dict[str, Tensor]) -> None:
+def test_front_eraser_removes_pixels_and_target_is_the_full_mask(batch: dict[str, Tensor]) -> None:
     target = drawn(batch, p_front=1.0, p_blind=0.0)
     seen, left, front = batch["visible"], target["initial"], target["front"]
     assert torch.equal(left, seen * (1 - front)) and (left.sum((1, 2, 3)) < seen.sum((1, 2, 3))).all()
     assert torch.equal(target["amodal"], seen) and torch.equal(target["visible"], left)
 
 
-def test_behind_the_eraser_loses_and_the_mask_is_asked_for_as_it_is(batch: dict[str, Tensor]) -> None:
+def test_behind_eraser_leaves_input_and_target_unchanged(batch: dict[str, Tensor]) -> None:
     target = drawn(batch, p_front=0.0, p_blind=0.0)
     seen, front = batch["visible"], target["front"]
     assert torch.equal(target["initial"], seen) and torch.equal(target["amodal"], seen)
     assert front.any() and not (front * seen).any()
 
 
-def test_both_cases_come_by_their_share(batch: dict[str, Tensor]) -> None:
+def test_front_and_behind_cases_follow_p_front(batch: dict[str, Tensor]) -> None:
     taken = 0
     for seed in range(100):
         target = drawn(batch, seed, p_blind=0.0)
@@ -70,7 +70,7 @@ def test_both_cases_come_by_their_share(batch: dict[str, Tensor]) -> None:
     assert 145 <= taken <= 175, "0.8 of 200, and three standard deviations"
 
 
-def test_blind_everything_outside_may_be_in_front(batch: dict[str, Tensor]) -> None:
+def test_blind_case_marks_everything_outside_as_front(batch: dict[str, Tensor]) -> None:
     target = drawn(batch, p_blind=1.0)
     assert torch.equal(target["front"], 1 - target["initial"])
 
@@ -82,7 +82,7 @@ def test_the_truth_is_never_read(batch: dict[str, Tensor]) -> None:
     assert torch.isfinite(content_targets(None, hidden, np.random.default_rng(0))["truth"]).all()
 
 
-def test_the_network_keeps_what_is_seen_and_adds_only_where_something_is_in_front(batch: dict[str, Tensor]) -> None:
+def test_network_keeps_the_input_and_adds_only_under_the_front_mask(batch: dict[str, Tensor]) -> None:
     torch.manual_seed(0)
     network = PCNetM(PCNetMConfig(TINY)).eval()
     front = torch.zeros_like(batch["initial"])
@@ -95,7 +95,7 @@ def test_the_network_keeps_what_is_seen_and_adds_only_where_something_is_in_fron
     assert torch.equal(told, blind)
 
 
-def test_pixels_in_front_are_not_looked_at(batch: dict[str, Tensor]) -> None:
+def test_pixels_of_the_front_mask_do_not_affect_the_output(batch: dict[str, Tensor]) -> None:
     network = PCNetM(PCNetMConfig(TINY)).eval()
     front = torch.zeros_like(batch["initial"])
     front[:, :, 20:] = 1
@@ -104,7 +104,7 @@ def test_pixels_in_front_are_not_looked_at(batch: dict[str, Tensor]) -> None:
     assert torch.equal(one, two)
 
 
-def test_what_is_painted_is_what_was_seen(batch: dict[str, Tensor]) -> None:
+def test_content_target_is_the_visible_photo(batch: dict[str, Tensor]) -> None:
     target = content_targets(None, batch, np.random.default_rng(0))
     hidden = target["amodal"] * (1 - target["visible"])
     assert hidden.flatten(1).any(1).all()

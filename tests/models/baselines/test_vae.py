@@ -1,4 +1,4 @@
-"""The shape prior: its divergence by hand, and that it never looks at the photo."""
+"""The shape prior: its divergence by hand, and that it never reads the photo."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_a_sample_is_mean_and_spread() -> None:
     assert gaussian(2, 9).at(torch.ones(2, 1)).flatten().tolist() == pytest.approx([5, 5])
 
 
-def test_the_photo_is_not_read_and_the_shape_is(batch: dict[str, Tensor]) -> None:
+def test_output_depends_on_the_mask_but_not_the_photo(batch: dict[str, Tensor]) -> None:
     torch.manual_seed(0)
     network = ShapeVae(TINY).eval()
     output = network(batch["photo"], batch["initial"])
@@ -40,7 +40,7 @@ def test_the_photo_is_not_read_and_the_shape_is(batch: dict[str, Tensor]) -> Non
     assert output.amodal.shape == batch["initial"].shape
 
 
-def test_each_term_reaches_its_half(batch: dict[str, Tensor]) -> None:
+def test_each_loss_term_reaches_its_branch(batch: dict[str, Tensor]) -> None:
     torch.manual_seed(0)
     network = ShapeVae(TINY)
     whole, seen = network.of_whole.leave.weight, network.of_seen.leave.weight
