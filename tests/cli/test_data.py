@@ -39,6 +39,10 @@ def test_build_evalset_writes_a_set_that_opens(root: Path, tmp_path: Path) -> No
     )
     assert (smaller.exit_code, smaller.stdout) == (0, "")
     assert {r.occluder_kind for r in EvalSet.open(out)} == {"object", "person", "low"}
+    training = data("build-evalset", "--data", root, "-o", tmp_path / "train", "--split", "train", "--limit", 1)
+    assert training.exit_code == 0 and EvalSet.open(tmp_path / "train").name == "ccp-train"
+    held_out_people = {r.person_id for r in eval_set}
+    assert not held_out_people & {r.person_id for r in EvalSet.open(tmp_path / "train")}
 
 
 def test_poses_command_writes_file_and_contact_sheet(
@@ -181,6 +185,9 @@ def test_dataset_with_an_unusable_photo_is_built_from_the_rest(tmp_path: Path) -
         (["--people", "records"], "--people records: name the dataset, or records file, with --data"),
         (["--people", "records", "--data", ".", "--from", "mine"], "no format 'mine' to read: there are "),
         (["--people", "full", "--from", "kins"], "--from is for --people records"),
+        (["--people", "full", "--split", "all"], "--split must be train or val, got 'all'"),
+        (["--people", "crowds", "--split", "train"], "--split is for sets of single people"),
+        (["--people", "records", "--data", ".", "--split", "train"], "--split is not for --people records"),
     ],
 )
 def test_invalid_options_give_one_line_errors(tmp_path: Path, arguments: list[str], message: str) -> None:

@@ -62,6 +62,10 @@ People = Annotated[
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of the scenes and corrupted masks; default: 0.")]
 Unoccluded = Annotated[bool | None, typer.Option(help="Add each person without an occluder; default: yes.")]
 PhotoLimit = Annotated[int | None, typer.Option("--limit", min=1, help="Use only the first photos of the dataset.")]
+EvalSplit = Annotated[
+    str | None,
+    typer.Option("--split", help="val (default), or train: a set that settings are fitted on, for no report."),
+]
 PeopleLimit = Annotated[int | None, typer.Option("--limit", min=1, help="Number of people, spread evenly over all.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing set.")]
 
@@ -157,6 +161,7 @@ def build_evalset(
     limit: PeopleLimit = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
+    split: EvalSplit = None,
 ) -> None:
     """Write an evaluation set of held-out people with known amodal masks.
 
@@ -177,8 +182,12 @@ def build_evalset(
         raise UsageError(f"--people must be {', '.join(_EVAL_PEOPLE[:-1])} or {_EVAL_PEOPLE[-1]}, got {people!r}")
     if people != "records":
         _refuse({"--from": source_format, "--images": images}, "is for --people records")
+    else:
+        _refuse({"--split": split}, "is not for --people records")
+    if split not in (None, "train", "val"):
+        raise UsageError(f"--split must be train or val, got {split!r}")
     if people in _WHOLE_PHOTOS:
-        single = {"--limit": limit, "--unoccluded or --no-unoccluded": unoccluded}
+        single = {"--limit": limit, "--split": split, "--unoccluded or --no-unoccluded": unoccluded}
         _refuse(single, f"is for sets of single people: leave it out with --people {people}")
     check_folder(folder.parent)
     from deocclude.data.evalsets.build import build_eval_set, build_scene_set
@@ -194,7 +203,7 @@ def build_evalset(
 
         eval_set = build_annotated_set(folder, root, source_format=source_format, images=images, **same)
     else:
-        eval_set = build_eval_set(folder, root, people=people, **same)
+        eval_set = build_eval_set(folder, root, people=people, split=split or "val", **same)
     if not quiet:
         typer.echo(f"{folder}: {len(eval_set)} records of {len({r.person_id for r in eval_set})} people")
 

@@ -12,7 +12,8 @@ import pytest
 
 from datafolder import WILD
 from deocclude.data.samples.detector_samples import MAX_PEOPLE, PeopleSample, crop_wild, mosaic, to_batch, whole_wild
-from deocclude.data.sources.real_photos import WildPhoto, read_wild, visible_people
+from deocclude.data.sources.real_photos import WildPhoto, read_jointed_people, read_wild, visible_people
+from deocclude.data.sources.splits import held_out
 from deocclude.errors import InputError
 
 
@@ -144,3 +145,38 @@ def test_error_names_the_invalid_annotation(data_root: Path, tmp_path: Path) -> 
     shutil.copy(root / "images" / "street1.jpg", root / "images" / "street2.jpg")
     cv2.imwrite(str(root / "masks" / "street2.png"), np.zeros((5, 6), np.uint8))
     assert "street2.jpg: instance mask must have the photo's size (96, 128) (HxW), got (5, 6)" in refused(root)
+
+
+def write_jointed_people(root: Path) -> None:
+    """Two photos of half the annotated size, of one outlined person and of two people, of whom one is low."""
+    joints = [[10 * i, 100, 2 - i % 2] for i in range(10)] + [[0, 0, 0]] * 7
+    keypoints = [value for joint in joints for value in joint]
+    outline = [[0, 0, 100, 0, 100, 200, 0, 200]]
+    one = {"bbox": [0, 0, 100, 200], "keypoints": keypoints, "segmentation": outline}
+    several = [{"bbox": [20, 0, 50, h], "keypoints": keypoints, "segmentation": outline} for h in (180, 120)]
+    few = {"bbox": [0, 0, 100, 200], "keypoints": keypoints[:24] + [0] * 27}
+    people = {"1": [one], "2": several, "3": [few]}
+    (root / "photos").mkdir(parents=True)
+    for name in people:
+        rgb = np.full((120, 160, 3), 40 * int(name), np.uint8)
+        cv2.imwrite(str(root / "photos" / f"{name}.webp"), rgb, [cv2.IMWRITE_WEBP_QUALITY, 101])
+    size = dict.fromkeys(people, [320, 240])
+    (root / "people.json").write_text(json.dumps({"people": people, "size": size}))
+
+
+def test_jointed_people_are_read_in_pixels_of_the_stored_photo(tmp_path: Path) -> None:
+    write_jointed_people(tmp_path)
+    outlined, plain = read_jointed_people(tmp_path)
+    assert outlined.rgb[0, 0, 0] == 40 and outlined.box_xyxy == (0, 0, 50, 100)
+    assert outlined.visible is not None and outlined.visible[:99, :49].all() and not outlined.visible[102:, 52:].any()
+    np.testing.assert_array_equal(outlined.covered_xy, [(5.0 * i, 50) for i in range(1, 10, 2)])
+    np.testing.assert_array_equal(outlined.seen_xy, [(5.0 * i, 50) for i in range(0, 10, 2)])
+    assert plain.visible is None and plain.box_xyxy == (10, 0, 35, 90)
+    assert len(list(read_jointed_people(tmp_path, min_height_px=60.0))) == 3
+    assert len(list(read_jointed_people(tmp_path, min_joints=8))) == 3
+
+
+def test_jointed_people_are_split_by_photo(tmp_path: Path) -> None:
+    write_jointed_people(tmp_path)
+    count = {split: len(list(read_jointed_people(tmp_path, split))) for split in ("train", "val")}
+    assert count["val"] == sum(held_out(name) for name in ("1", "2")) and sum(count.values()) == 2

@@ -35,13 +35,13 @@ _NEW_PHOTO_PX = 512  # side of the photo composed for a person without backgroun
 
 def build_eval_set(
     folder: Path, root: Path | str, *, seed: int = 0, people: str = "ccp", unoccluded: bool = True,
-    limit: int | None = None, overwrite: bool = False,
+    limit: int | None = None, split: str = "val", overwrite: bool = False,
 ) -> EvalSet:  # fmt: skip
-    """Write the evaluation set of the held-out people of one source.
+    """Write the evaluation set of the people of one source, held-out ones unless `split` is "train".
 
     Each person is occluded three times: by an object, by another person, and by an object in front of the lower body.
     Occluded fractions are drawn from 0.03 + 0.77 * Beta(1.3, 1.9); a scene with less than 3 % is drawn again.
-    Occluders are held out too. The same seed gives the same images.
+    Occluders are of the same split. The same seed gives the same images.
 
     Args:
         folder: where the set is written.
@@ -51,6 +51,7 @@ def build_eval_set(
         people: "ccp", "full", a name of PHOTO_SETS (photos of their own), "cutouts", "built" or "folder".
         unoccluded: whether each person gets a fourth record without an occluder.
         limit: largest number of people, evenly spaced over all; None for all.
+        split: "val", or "train" for a set that settings and calibrations are fitted on.
         overwrite: whether an existing evaluation set is replaced.
 
     Raises:
@@ -60,10 +61,12 @@ def build_eval_set(
     """
     weights = SourceWeights(**{name: float(name == people) for name in SourceWeights.__dataclass_fields__})
     places = Places(built=str(root) if people == "built" else None, folder=Path(root) if people == "folder" else None)
-    library = load_library(Path(root), "val", weights, places, max_px=None)
+    library = load_library(Path(root), split, weights, places, max_px=None)
+    held_out = "held-out people of {}, occluders held out from training"
     return write_eval_set(
-        folder, _samples(library, seed, unoccluded, limit), name=f"{people}-val", seed=seed,
-        source=f"held-out people of {people}, occluders held out from training", overwrite=overwrite,
+        folder, _samples(library, seed, unoccluded, limit), name=f"{people}-{split}", seed=seed,
+        source=(held_out if split == "val" else "training people of {}, training occluders").format(people),
+        overwrite=overwrite,
     )  # fmt: skip
 
 

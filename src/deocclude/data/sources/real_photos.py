@@ -124,6 +124,56 @@ REAL_SETS: dict[str, tuple[str, Callable[[Path, str | None], Iterator[WildPhoto]
 """Folder below the root and reader of each set of real photos, by its name in `data.real` of a config."""
 
 
+@dataclass(frozen=True)
+class JointedPerson:
+    """A person of a real photo with annotated joints.
+
+    Attributes:
+        rgb: (H, W, 3) uint8, the photo.
+        box_xyxy: around the visible part, in pixels.
+        visible: (H, W) bool; None where no outline is annotated.
+        covered_xy: (K, 2) float64 covered joints, in pixels.
+        seen_xy: (K, 2) float64 seen joints, in pixels.
+    """
+
+    rgb: np.ndarray
+    box_xyxy: tuple[float, float, float, float]
+    visible: np.ndarray | None
+    covered_xy: np.ndarray
+    seen_xy: np.ndarray
+
+
+def read_jointed_people(
+    root: Path, split: str | None = None, *, min_joints: int = 9, min_height_px: float = 80.0
+) -> Iterator[JointedPerson]:
+    """People of COCO photos with at least `min_joints` annotated joints in a box of at least `min_height_px`.
+
+    Folder, split and errors as in `read_coco_people`; photos of several people have no outlines.
+    """
+    people, sizes = people_entry(root, "people", dict), people_entry(root, "size", dict)
+
+    def of_photo(photo_id: str) -> list[JointedPerson]:
+        entries, (width, height) = people[photo_id], sizes[photo_id]
+        joints = [np.array(entry.get("keypoints") or (), float).reshape(-1, 3) for entry in entries]
+        if not any(np.count_nonzero(one[:, 2]) >= min_joints for one in joints):
+            return []
+        rgb = read_stored_photo(root, photo_id)
+        scale = np.array((rgb.shape[1] / width, rgb.shape[0] / height))
+        found = []
+        for entry, of_one in zip(entries, joints, strict=True):
+            x, y, w, h = np.array(entry["bbox"], float) * (*scale, *scale)
+            if np.count_nonzero(of_one[:, 2]) < min_joints or h < min_height_px:
+                continue
+            outlined = len(entries) == 1 and entry.get("segmentation")
+            visible = read_segmentation(entry, [width, height], rgb, root, photo_id) if outlined else None
+            covered, seen = (of_one[of_one[:, 2] == value, :2] * scale for value in (1, 2))
+            found.append(JointedPerson(rgb, (x, y, x + w, y + h), visible, covered, seen))
+        return found
+
+    of_split = [i for i in sorted(people) if split is None or held_out(i) == (split == "val")]
+    return (person for of_one in ordered(of_photo, of_split) for person in of_one)
+
+
 def covered_joints(keypoints: Iterable[float]) -> np.ndarray:
     """(K, 2) float64: the covered joints (visibility 1) of COCO's keypoints, a flat list of x, y, visibility."""
     joints = np.array(list(keypoints), float).reshape(-1, 3)
