@@ -200,6 +200,7 @@ class Deoccluder:
             bodies = self._bodies(photo, prompts, request)
             # before completion is limited: occlusions of people left incomplete are known as well
             occlusions = find_occlusions(bodies, range(1, len(bodies) + 1))
+            bodies = self._decided(photo, bodies, request)
             scene = self._scene(photo, bodies, request)
         with clock.stage("recover"):
             people = self._people(scene)
@@ -245,13 +246,18 @@ class Deoccluder:
         )
         return resolve(self._complete, photo, found, settings, are_user_prompts=are_user_prompts)
 
-    def _scene(self, photo: ImageU8, bodies: Sequence[Body], request: Request) -> Scene:
-        """The selected bodies by number, completed as requested, on the image or beyond its borders."""
+    def _decided(self, photo: ImageU8, bodies: Sequence[Body], request: Request) -> list[Body]:
+        """The bodies with the hidden parts that are requested, or with "auto" those that are probably body."""
         settings = self._settings.occlusion
-        bodies = decide_completion(
-            bodies, self._calibration, request.complete, settings, min_probability=request.min_hidden_probability,
+        return decide_completion(
+            bodies, self._calibration, request.complete, settings,
+            appearance=lambda body: self._complete.appearance(photo, body),
+            min_probability=request.min_hidden_probability,
             min_height_px=settings.min_height_px if request.leaves_low_people else 0.0,
         )  # fmt: skip
+
+    def _scene(self, photo: ImageU8, bodies: Sequence[Body], request: Request) -> Scene:
+        """The selected bodies by number, on the image or beyond its borders."""
         chosen = number_chosen(bodies, bodies if request.is_prompted else request.choice.pick(bodies, photo.shape[:2]))
         scene = Scene.of(photo, chosen)
         if request.uncrop and scene.is_truncated:

@@ -107,8 +107,11 @@ def test_box_segmenter_is_exported_and_used_for_box_prompts(
     image, initial = example_inputs(network, 2, (96, 96)).values()
     found = networks["mask_box"](image=image.numpy(), initial=initial.numpy())
     with torch.no_grad():
-        wanted = to_probabilities(build_network(folder / row["safetensors"])[0].eval()(image, initial))
-    assert set(found) == {"visible", "amodal"}
+        logits, features = build_network(folder / row["safetensors"])[0].eval().with_features(image, initial)
+    wanted = to_probabilities(logits)
+    assert set(found) == {"visible", "amodal", "features"}
+    np.testing.assert_allclose(found.pop("features"), features.numpy(), atol=1e-4)
+    assert features.shape == (2, 8, 6, 6)
     for name, values in found.items():
         np.testing.assert_allclose(values, getattr(wanted, name).numpy(), atol=1e-4)
     photo = np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8)

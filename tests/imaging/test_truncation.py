@@ -107,6 +107,20 @@ def test_uncrop_changes_only_truncated_people(pipe, cut_photo, person) -> None:
         plan_jobs(["a.jpg"], uncrop=True, complete="never")
 
 
+def test_uncrop_keeps_what_is_left_out_inside_the_photo(pipe, cut_photo) -> None:
+    photo, mask = cut_photo
+    holed = mask & ((np.arange(200) < 110) | (np.arange(200) > 150))[:, None]
+    inside = pipe(photo, masks=[holed], complete="always").people[0].invisible_mask
+    likely, everything = (
+        pipe(photo, masks=[holed], uncrop=True, **options)
+        for options in ({"min_hidden_probability": 1.0}, {"complete": "always"})
+    )
+    in_photo, beyond = likely.photo_region.slices, slice(likely.photo_region.bottom, None)
+    assert (everything.people[0].invisible_mask[everything.photo_region.slices] & inside).any()
+    assert not (likely.people[0].invisible_mask[in_photo] & inside).any()
+    assert likely.people[0].invisible_mask[beyond].any()
+
+
 def test_uncrop_requires_a_format_with_transparency() -> None:
     with pytest.raises(UsageError, match="JPEG"):
         plan_jobs(["a.jpg"], output="b.jpg", uncrop=True)

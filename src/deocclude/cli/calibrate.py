@@ -18,6 +18,13 @@ def app(
             help="Evaluation sets of `deocclude data build`, other than those of reported figures.",
         ),
     ],
+    joints: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Data folder whose coco_people has annotated joints: its training people, really occluded, count too.",
+        ),
+    ] = None,
     model: Model = "base",
     device: Device = "auto",
     weights: Weights = None,
@@ -25,8 +32,10 @@ def app(
 ) -> None:
     """Fit the probabilities that a hidden region is body and that a person is occluded; write both to the manifest.
 
-    `run --complete auto` drops hidden regions with a probability below 0.4, and returns people with a probability below
-    0.5 unchanged (`deocclude models info` shows both thresholds). Run it after `deocclude export` of stage 1.
+    The box segmenter's features of a region count where the model has them.
+
+    `run --complete auto` drops hidden regions below the first threshold, and returns people below the second unchanged
+    (`deocclude models info` shows both). Run it after `deocclude export` of stage 1 or of the box segmenter.
     """
     from deocclude.data.evalsets.persons import EvalSet
     from deocclude.evaluation.calibration import calibrate
@@ -34,7 +43,7 @@ def app(
 
     check_folder(weights or BUNDLED_WEIGHTS)
     sets = [EvalSet.open(folder) for folder in eval_set_dirs]
-    fitted = calibrate(sets, model=model, weights_dir=weights, device=device)
+    fitted = calibrate(sets, joints_root=joints, model=model, weights_dir=weights, device=device)
     if not quiet:
         share = (0.01, 0.03, 0.05, 0.1, 0.2)
         examples = ", ".join(f"{s:.0%}: {fitted.body.probability(s, s):.2f}" for s in share)

@@ -1,109 +1,207 @@
-"""Calibration of the occlusion probability on evaluation sets; the result is stored in the manifest."""
+"""Calibration of the occlusion probability on known people; the result is stored in the manifest.
+
+People of evaluation sets are occluded synthetically, which says exactly what is hidden. Whether something is really in
+front shows in real photos alone: COCO's annotated joints say where people are covered.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from deocclude.data.evalsets.persons import EvalSample, EvalSet
-from deocclude.evaluation.prompts import PROMPTED_KINDS, InitialPrompt
-from deocclude.imaging.arrays import Mask
+from deocclude.data.evalsets.persons import EvalRecord, EvalSample, EvalSet
+from deocclude.data.sources.real_photos import REAL_SETS, JointedPerson, read_jointed_people
+from deocclude.evaluation.prompts import InitialPrompt
+from deocclude.imaging.arrays import Float, ImageU8, Mask
+from deocclude.imaging.boxes import box_to_mask
+from deocclude.imaging.masks import dilate
 from deocclude.inference.body import Body
-from deocclude.inference.hidden_regions import HiddenRegions, find_regions, fit_regions, keep_likely_regions
+from deocclude.inference.hidden_regions import HiddenRegions, RegionCalibration, find_regions, fit_regions
 from deocclude.inference.mask_completion import MaskCompletion
 from deocclude.inference.occlusion_probability import HIDDEN_SHARE, OcclusionCalibration, fit_calibration
 from deocclude.inference.runtime import BUNDLED_WEIGHTS, MANIFEST_NAME, find_model, open_networks
 from deocclude.io.images import save_text
 from deocclude.metrics.masks import visible_ratio
 
+_KINDS = ("exact", "box")  # prompts
+_MIN_SHARE = 0.002  # of the body: smaller regions are not fitted
+_REAL_WEIGHT = 4.0  # of a region of a real photo: there are fewer, and they are what users have
+_JOINT_MARGIN = 0.02  # by the square root of the body's area: how far a joint may lie outside its region
+_MIN_HEIGHT_PX = 128.0  # of a person with joints
+_BATCH = 64  # people read ahead
+_ALL_SEEN = 12  # least number of seen joints of a person without covered ones who counts as unoccluded
+
 
 class _Completed(NamedTuple):
-    """One prompt's completion. is_body: (N,) bool, which of its hidden regions are mostly hidden body in truth."""
+    """One prompt's completion, reduced to numbers.
 
-    body: Body
-    regions: HiddenRegions
-    is_body: Mask
-    hidden: bool  # whether more than HIDDEN_SHARE of the person is hidden
+    features: (N, 6 + C) of the hidden regions.
+    is_body: (N,) whether each is body: 1, 0, or NaN where that is unknown.
+    region_px: (N,) pixels of each.
+    visible_px: pixels of the visible mask.
+    probable_hidden: as `Body.probable_hidden`.
+    hidden: whether more than HIDDEN_SHARE of the person is hidden; None where that is unknown, in real photos.
+    """
+
+    features: Float
+    is_body: Float
+    region_px: Float
+    visible_px: int
+    probable_hidden: float
+    hidden: bool | None
 
 
 def calibrate(
     sets: Sequence[EvalSet],
     *,
+    joints_root: Path | None = None,
     model: str = "base",
     weights_dir: Path | None = None,
     device: str = "auto",
-    on_record: Callable[[int, int], None] | None = None,
+    on_record: Callable[[int], None] | None = None,
 ) -> OcclusionCalibration:
-    """Fit a model's occlusion probabilities on evaluation sets, over exact, degraded and box initial masks.
+    """Fit a model's occlusion probabilities on evaluation sets, over exact and box prompts, and on covered joints.
 
     First that of hidden regions, then that of bodies without their unlikely regions. Both are written to the manifest's
-    row of stage 1 as region_calibration and hidden_calibration, with the names of the sets. A new export of stage 1
-    removes them.
+    row of stage 1, as region_calibration and appearance_calibration, and as hidden_calibration, with the names of the
+    sets. A new export of stage 1 removes them; a new box segmenter needs a new calibration.
 
     Args:
         sets: other sets than those of reported figures.
+        joints_root: the data folder; the training people of its coco_people with annotated joints count too. None: no
+            such people.
         model: name in the manifest.
         weights_dir: folder of the manifest; None for the bundled one.
         device: auto, cpu or cuda.
-        on_record: called with (done, all) after every record.
+        on_record: called with the number of finished people after each.
 
     Raises:
         UsageError: an unknown model, or sets with only occluded or only unoccluded people.
+        InputError: data that cannot be read.
     """
     info = find_model(model, weights_dir)
-    networks, _ = open_networks(info, device)
-    complete = MaskCompletion.of(networks, info)
-    rows = list(_completed(sets, complete, on_record))
-    of_regions = fit_regions(
-        np.concatenate([r.regions.features for r in rows]), np.concatenate([r.is_body for r in rows])
-    )
-    least = info.settings.occlusion.min_region_probability
-    bodies = [keep_likely_regions(row.body, row.regions, of_regions, least) for row in rows]
+    networks, _ = open_networks(info, device, threads=1)
+    rows = list(_completed(sets, joints_root, MaskCompletion.of(networks, info), on_record))
+    of_regions = fit_regions(*_known_regions(rows))
+    known = [row for row in rows if row.hidden is not None]
     of_bodies = fit_calibration(
-        np.array([body.hidden_fraction for body in bodies]), np.array([body.probable_hidden for body in bodies]),
-        np.array([row.hidden for row in rows]),
-    )  # fmt: skip
+        np.array([_likely_fraction(row, of_regions, info.settings.occlusion.min_region_probability) for row in known]),
+        np.array([row.probable_hidden for row in known]),
+        np.array([row.hidden for row in known]),
+    )
     path = (weights_dir or BUNDLED_WEIGHTS) / MANIFEST_NAME
     manifest = json.loads(path.read_text(encoding="utf-8"))
-    manifest["models"][model]["networks"]["mask_completion"] |= {
+    row = manifest["models"][model]["networks"]["mask_completion"]
+    row |= {
         "hidden_calibration": [round(w, 4) for w in of_bodies],
-        "region_calibration": [round(w, 4) for w in of_regions],
-        "calibrated_on": [eval_set.name for eval_set in sets],
+        "region_calibration": [round(w, 4) for w in of_regions[:-1]],
+        "appearance_calibration": [round(w, 4) for w in of_regions.appearance],
+        "calibrated_on": [eval_set.name for eval_set in sets] + (["joints of coco"] if joints_root else []),
     }
     save_text(json.dumps(manifest, indent=2) + "\n", path)
     return OcclusionCalibration(of_bodies, of_regions)
 
 
+def _known_regions(rows: Sequence[_Completed]) -> tuple[Float, Mask, Float]:
+    """Features of the regions to fit, whether they are body, and how much each counts."""
+    features, is_body = (np.concatenate(parts) for parts in zip(*((r.features, r.is_body) for r in rows), strict=True))
+    weight = np.concatenate([np.full(len(row.is_body), _REAL_WEIGHT if row.hidden is None else 1.0) for row in rows])
+    share = np.concatenate([row.region_px / (row.visible_px + row.region_px.sum()) for row in rows])
+    fitted = np.isfinite(is_body) & (share >= _MIN_SHARE)
+    return features[fitted], is_body[fitted] > 0, weight[fitted]
+
+
+def _likely_fraction(row: _Completed, calibration: RegionCalibration, min_probability: float) -> float:
+    """The hidden fraction of a body without its unlikely regions."""
+    likely_px = float(row.region_px[calibration.probability(row.features) >= min_probability].sum())
+    return likely_px / (row.visible_px + likely_px) if likely_px else 0.0
+
+
 def _completed(
-    sets: Sequence[EvalSet], complete: MaskCompletion, on_record: Callable[[int, int], None] | None
+    sets: Sequence[EvalSet], joints_root: Path | None, complete: MaskCompletion, on_record: Callable[[int], None] | None
 ) -> Iterator[_Completed]:
-    """Every prompt of the sets, completed."""
-    todo = [(eval_set, record) for eval_set in sets for record in eval_set]
-    for done, (eval_set, record) in enumerate(todo, start=1):
-        sample = eval_set.load(record)
-        hidden = 1 - visible_ratio(sample.visible, sample.amodal) > HIDDEN_SHARE
-        for kind in PROMPTED_KINDS:
-            prompt = InitialPrompt.of(sample, kind, eval_set.seed)
-            if prompt.mask.any():
-                body = complete(sample.photo, prompt.mask)
-                regions = find_regions(body, np.zeros(body.region.size_hw, bool))
-                yield _Completed(body, regions, _are_body(body, regions, sample), hidden)
-        if on_record is not None:
-            on_record(done, len(todo))
+    """Every prompt of the sets and of the people with joints, completed on two threads."""
+
+    def of_record(eval_set: EvalSet, record: EvalRecord) -> list[_Completed]:
+        return _of_sample(eval_set.load(record), eval_set.seed, complete)
+
+    def jobs() -> Iterator[Callable[[], list[_Completed]]]:
+        yield from (partial(of_record, eval_set, record) for eval_set in sets for record in eval_set)
+        if joints_root is not None:
+            people = read_jointed_people(joints_root / REAL_SETS["coco"][0], "train", min_height_px=_MIN_HEIGHT_PX)
+            yield from (partial(_of_joints, person, complete) for person in people)
+
+    todo, done = jobs(), 0
+    with ThreadPoolExecutor(2) as pool:
+        while batch := list(islice(todo, _BATCH)):
+            for found in pool.map(lambda job: job(), batch):
+                done += 1
+                if on_record is not None:
+                    on_record(done)
+                yield from found
 
 
-def _are_body(body: Body, regions: HiddenRegions, sample: EvalSample) -> Mask:
-    """(N,) bool: whether at least half of a region, without what it shares with the visible mask, is hidden body."""
-    step = regions.step
-    here = body.region.slices
-    predicted, true = (
-        mask[::step, ::step] for mask in (body.amodal & ~body.visible, (sample.amodal & ~sample.visible)[here])
-    )
-    shared = [np.count_nonzero(mask & predicted & true) for mask in regions.masks]
-    sizes = [np.count_nonzero(mask & predicted) for mask in regions.masks]
-    are: Mask = 2 * np.array(shared, int) >= np.array(sizes, int)
-    return are
+def _of_sample(sample: EvalSample, seed: int, complete: MaskCompletion) -> list[_Completed]:
+    """Every prompt of a synthetically occluded person, completed."""
+    hidden = 1 - visible_ratio(sample.visible, sample.amodal) > HIDDEN_SHARE
+    prompts = (InitialPrompt.of(sample, kind, seed).mask for kind in _KINDS)
+    return [
+        _reduced(complete, sample.photo, prompt, partial(_are_body, sample=sample), bool(hidden))
+        for prompt in prompts
+        if prompt.any()
+    ]
+
+
+def _of_joints(person: JointedPerson, complete: MaskCompletion) -> list[_Completed]:
+    """Every prompt of a really occluded or wholly seen person, completed; people in between are left out."""
+    if not len(person.covered_xy) and len(person.seen_xy) < _ALL_SEEN:
+        return []
+    prompts = [box_to_mask(person.box_xyxy, person.rgb.shape[:2])]
+    if person.visible is not None:
+        prompts.append(person.visible)
+    are_body = partial(_hold_joints, person=person)
+    return [_reduced(complete, person.rgb, prompt, are_body, None) for prompt in prompts if prompt.any()]
+
+
+def _reduced(
+    complete: MaskCompletion, photo: ImageU8, prompt: Mask, are_body: Callable[[Body, HiddenRegions], Float],
+    hidden: bool | None,
+) -> _Completed:  # fmt: skip
+    """The completion of one prompt. are_body: whether the hidden regions of a body are body, (N,) as in _Completed."""
+    body = complete(photo, prompt)
+    regions = find_regions(body, np.zeros(body.region.size_hw, bool), complete.appearance(photo, body))
+    pixels = np.array([np.count_nonzero(mask) for mask in _in_prediction(body, regions)], float) * regions.step**2
+    return _Completed(
+        regions.features, are_body(body, regions), pixels, body.area_px, body.probable_hidden, hidden
+    )  # fmt: skip
+
+
+def _in_prediction(body: Body, regions: HiddenRegions) -> Mask:
+    """(N, h, w) bool on the coarse grid: the regions without the margin by which their masks are grown."""
+    predicted = (body.amodal & ~body.visible)[:: regions.step, :: regions.step]
+    inside: Mask = regions.masks & predicted
+    return inside
+
+
+def _are_body(body: Body, regions: HiddenRegions, sample: EvalSample) -> Float:
+    """Whether at least half of each region is hidden body."""
+    true = (sample.amodal & ~sample.visible)[body.region.slices][:: regions.step, :: regions.step]
+    masks = _in_prediction(body, regions)
+    return (2 * (masks & true).sum((1, 2)) >= masks.sum((1, 2))).astype(float)
+
+
+def _hold_joints(body: Body, regions: HiddenRegions, person: JointedPerson) -> Float:
+    """1 for a region with a covered joint; of a person without any 0, else NaN, since a limb has few joints."""
+    step, size = regions.step, np.array(regions.masks.shape[1:])
+    margin = max(1, round(_JOINT_MARGIN * np.sqrt(np.count_nonzero(body.amodal)) / step))
+    row_column = (person.covered_xy[:, ::-1] - (body.region.top, body.region.left)) // step
+    rows, columns = row_column[((row_column >= 0) & (row_column < size)).all(1)].astype(int).T
+    otherwise = np.nan if len(person.covered_xy) else 0.0
+    return np.array([1.0 if dilate(mask, margin)[rows, columns].any() else otherwise for mask in regions.masks])

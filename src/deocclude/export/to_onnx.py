@@ -50,16 +50,17 @@ class MaskCompletionExport(nn.Module):
 
 
 class BoxSegmenterExport(nn.Module):
-    """The box segmenter with probabilities as outputs."""
+    """The box segmenter with probabilities and features as outputs."""
 
     def __init__(self, network: BoxSegmenter):
         super().__init__()
         self.network = network
 
-    def forward(self, image: Tensor, initial: Tensor) -> tuple[Tensor, Tensor]:
-        """image: (B, 3, S, S), initial: (B, 1, S, S) -> the visible and the amodal mask of MaskProbabilities."""
-        found = to_probabilities(self.network(image, initial))
-        return found.visible, found.amodal
+    def forward(self, image: Tensor, initial: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """image: (B, 3, S, S), initial: (B, 1, S, S) -> both masks, and features (B, C, S/16, S/16)."""
+        logits, features = self.network.with_features(image, initial)
+        found = to_probabilities(logits)
+        return found.visible, found.amodal, features
 
 
 class PeopleDetectorExport(nn.Module):
@@ -152,7 +153,7 @@ def _for_inference(network: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
     if isinstance(network, MaskCompletionNet):
         return MaskCompletionExport(network).eval(), ("visible", "amodal", "visible_parsing", "amodal_parsing")
     if isinstance(network, BoxSegmenter):
-        return BoxSegmenterExport(network).eval(), ("visible", "amodal")
+        return BoxSegmenterExport(network).eval(), ("visible", "amodal", "features")
     if isinstance(network, PeopleDetector):
         return PeopleDetectorExport(network).eval(), ("centre", "sides", "mask")
     return network, ("content",)

@@ -51,6 +51,7 @@ class Body:
 
     hidden_probability: float = 1.0  # that more than 5 % of the body is hidden; 1 until it is computed
     left_alone: str | None = None  # why a hidden part was not completed, a key of `occlusion_probability.LEFT_ALONE`
+    left_out: Mask | None = None  # (h, w) bool, hidden pixels that were predicted and are not completed; None: none
 
     @cached_property
     def area_px(self) -> int:
@@ -86,8 +87,10 @@ class Body:
         Args:
             amodal: (h, w) bool, a subset of the present one that contains the visible mask.
         """
+        left_out: Mask = self.amodal & ~amodal
         return replace(
             self,
+            left_out=left_out if self.left_out is None else self.left_out | left_out,
             amodal=amodal,
             amodal_prob=np.where(amodal, self.amodal_prob, np.minimum(self.amodal_prob, 127)),
             parsing=self.parsing * amodal,

@@ -11,8 +11,11 @@ from numpy.typing import NDArray
 
 from deocclude.errors import WeightsError
 from deocclude.imaging.arrays import Float32, ImageU8, Mask, Probability, Scalar
+from deocclude.imaging.boxes import BoxXyxy, box_to_mask
 from deocclude.imaging.crop import OUTSIDE_GREY, SquareCrop
 from deocclude.inference.runtime import Network
+
+FEATURES = "features"  # the box segmenter's output beside its masks
 
 
 @dataclass(frozen=True)
@@ -91,8 +94,8 @@ def predict_crop(
         plain: False, with `mirror`: the prediction on the mirror image alone.
     """
     image = crop.extract(photo, fill=OUTSIDE_GREY)
-    batch_image = image.transpose(2, 0, 1)[None].astype(np.float32) / np.float32(255)
-    batch_initial: Float32 = initial[None, None].astype(np.float32)
+    batch_image = _as_batch(image)
+    batch_initial = _as_mask_batch(initial)
     if first is not None:  # as in train/two_pass_prompts.py
         batch_initial = np.divide(batch_initial + crop.resampled_from(first.crop, first.visible, crop.size_px), 2)
     if mirror:
@@ -110,6 +113,30 @@ def predict_crop(
         _average_mirrored(outputs[name]) if name in outputs else None for name in ("visible_parsing", "amodal_parsing")
     )
     return CropPrediction(crop, image, initial, visible, amodal, visible_parsing, amodal_parsing)
+
+
+def box_features(network: Network, photo: ImageU8, crop: SquareCrop, box_xyxy: BoxXyxy) -> Float32 | None:
+    """The features of the box segmenter on one crop of an image.
+
+    Args:
+        network: the box segmenter.
+        photo: (H, W, 3) uint8 RGB.
+        crop: the crop, of S pixels a side.
+        box_xyxy: the prompt, in image pixels.
+
+    Returns:
+        (C, S/16, S/16) float32; None where the exported network does not return them.
+    """
+    if FEATURES not in network.output_names:
+        return None
+    (left, top), scale = crop.left_top, crop.scale
+    x0, y0, x1, y1 = box_xyxy
+    prompt = box_to_mask(
+        ((x0 - left) / scale, (y0 - top) / scale, (x1 - left) / scale, (y1 - top) / scale), (crop.size_px,) * 2
+    )
+    outputs = network(image=_as_batch(crop.extract(photo, fill=OUTSIDE_GREY)), initial=_as_mask_batch(prompt))
+    features: Float32 = outputs[FEATURES][0]
+    return features
 
 
 def in_crop(mask: Mask, crop: SquareCrop) -> Mask:
@@ -168,6 +195,18 @@ def average_predictions(
         visible_parsing=mean([one.visible_parsing for one in predictions], parsing_here),
         amodal_parsing=mean([one.amodal_parsing for one in predictions], parsing_here),
     )
+
+
+def _as_batch(image: ImageU8) -> Float32:
+    """(1, 3, S, S) float32, 0 to 1, of a (S, S, 3) uint8 image."""
+    batch: Float32 = image.transpose(2, 0, 1)[None].astype(np.float32) / np.float32(255)
+    return batch
+
+
+def _as_mask_batch(mask: Mask) -> Float32:
+    """(1, 1, S, S) float32 of a (S, S) mask."""
+    batch: Float32 = mask[None, None].astype(np.float32)
+    return batch
 
 
 def _touched(mask: Mask, crop: SquareCrop) -> Mask:

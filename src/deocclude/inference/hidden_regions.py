@@ -1,7 +1,8 @@
 """Hidden regions: the connected parts of a body's hidden area, each with the probability that it is body.
 
 Stage 1 also completes what is no body: the gap between two legs, the background beside an arm, an arm held before the
-chest. Each region is judged by itself, by logistic regression on its shape, its probabilities and its surroundings.
+chest. Each region is judged by itself, by logistic regression on its shape, its probabilities and its surroundings, and
+on what the photo shows there: the features of the box segmenter, which was trained on many kinds of objects.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from deocclude.imaging.arrays import Float, Mask
+from deocclude.errors import WeightsError
+from deocclude.imaging.arrays import Float, Float32, Mask
+from deocclude.imaging.crop import SquareCrop
 from deocclude.imaging.masks import connected_components, dilate, erode
 from deocclude.inference.body import Body
 from deocclude.inference.logistic_regression import fit_logistic, logistic
@@ -18,6 +21,38 @@ from deocclude.inference.logistic_regression import fit_logistic, logistic
 _GRID_PX = 256  # longer side of the grid on which regions are found
 _LEAST_SHARE = 1e-4  # of the body: smaller shares count as this one
 _CERTAIN = 0.01  # probabilities are bounded to this distance from 0 and 1
+_SHAPE_FEATURES = 6
+# Ridge penalties of the fit, for standardized features. The appearance has 128 features and a few thousand regions:
+# five-fold cross-validation over people chose 1000 among 300, 1000 and 3000.
+_SHAPE_PENALTY, _APPEARANCE_PENALTY = 0.5, 1000.0
+
+
+class FeatureMap(NamedTuple):
+    """A network's features on a crop of an image.
+
+    Attributes:
+        crop: the crop.
+        values: (C, n, n) float32, n cells a side of the crop.
+    """
+
+    crop: SquareCrop
+    values: Float32
+
+    def mean_at(self, x: Float, y: Float) -> Float:
+        """(C,) the mean feature of the cells that hold image positions.
+
+        Args:
+            x: (K,) positions in image pixels, K >= 1; outside the crop the nearest cell counts.
+            y: (K,) likewise.
+        """
+        cells = self.values.shape[-1]
+        (left, top), cell_px = self.crop.left_top, self.crop.side_px / cells
+        column, row = (
+            np.clip((at - start) // cell_px, 0, cells - 1).astype(int) for at, start in ((x, left), (y, top))
+        )
+        weight = np.bincount(row * cells + column, minlength=cells * cells) / len(x)
+        mean: Float = self.values.reshape(len(self.values), -1) @ weight
+        return mean
 
 
 class RegionCalibration(NamedTuple):
@@ -32,6 +67,7 @@ class RegionCalibration(NamedTuple):
         thickness: weight of the share of the region that is left when a thin layer is eroded.
         covered: weight of the share of the region that other people's visible masks cover; 0 from `deocclude
             calibrate`, whose sets mark one person a photo.
+        appearance: weights of the mean features of the region; empty where they do not count.
     """
 
     bias: float
@@ -41,10 +77,24 @@ class RegionCalibration(NamedTuple):
     enclosed: float
     thickness: float
     covered: float
+    appearance: tuple[float, ...] = ()
 
     def probability(self, features: Float) -> Float:
-        """The probabilities, (N,) 0 to 1, that regions are body. features: (N, 6), as `HiddenRegions.features`."""
-        return logistic(self.bias + features @ np.array(self[1:]))
+        """The probabilities, (N,) 0 to 1, that regions are body.
+
+        Args:
+            features: as `HiddenRegions.features`. Without weights of the appearance it is ignored.
+
+        Raises:
+            WeightsError: fewer features than weights.
+        """
+        weights = np.array([*self[1 : 1 + _SHAPE_FEATURES], *self.appearance])
+        if features.shape[1] < len(weights):
+            raise WeightsError(
+                f"region_calibration expects {len(self.appearance)} features of mask_box, which returns "
+                f"{features.shape[1] - _SHAPE_FEATURES}: export mask_box, then run deocclude calibrate"
+            )
+        return logistic(self.bias + features[:, : len(weights)] @ weights)
 
 
 # For weights without a calibration: the mean amodal probability.
@@ -56,7 +106,7 @@ class HiddenRegions(NamedTuple):
 
     Attributes:
         masks: (N, h, w) bool on a coarse grid, each grown by a cell.
-        features: (N, 6) in the order of RegionCalibration.
+        features: (N, 6 + C) in the order of RegionCalibration; C is 0 without a feature map.
         step: image pixels a cell, in both directions.
     """
 
@@ -65,12 +115,13 @@ class HiddenRegions(NamedTuple):
     step: int
 
 
-def find_regions(body: Body, others: Mask) -> HiddenRegions:
+def find_regions(body: Body, others: Mask, appearance: FeatureMap | None = None) -> HiddenRegions:
     """The hidden regions of a body.
 
     Args:
         body: the body.
         others: (h, w) bool in the body's region: visible masks of other people.
+        appearance: the features of the image around the body.
     """
     step = -(-max(body.region.size_hw) // _GRID_PX)
     visible, amodal, covered = (mask[::step, ::step] for mask in (body.visible, body.amodal, others))
@@ -78,7 +129,8 @@ def find_regions(body: Body, others: Mask) -> HiddenRegions:
         prob[::step, ::step].astype(np.float32) / np.float32(255) for prob in (body.amodal_prob, body.visible_prob)
     )
     components = connected_components(amodal & ~visible)
-    masks, rows = [], []
+    masks: list[Mask] = []
+    rows: list[tuple[float, ...]] = []
     whole = max(1, int(np.count_nonzero(amodal)))
     for number in range(components.count):
         region = components.paint(np.arange(components.count) == number)
@@ -94,11 +146,20 @@ def find_regions(body: Body, others: Mask) -> HiddenRegions:
                 int(np.count_nonzero(around & visible)) / max(1, int(np.count_nonzero(around))),
                 np.count_nonzero(erode(region, max(1, round(0.015 * np.sqrt(whole))))) / size,
                 np.count_nonzero(covered & region) / size,
+                *(() if appearance is None else _appearance(appearance, region, body, step)),
             )
         )
         masks.append(grown)
-    shape = amodal.shape
-    return HiddenRegions(np.array(masks, bool).reshape(-1, *shape), np.array(rows, np.float64).reshape(-1, 6), step)
+    count = _SHAPE_FEATURES + (0 if appearance is None else len(appearance.values))
+    features = np.array(rows, np.float64).reshape(-1, count)
+    return HiddenRegions(np.array(masks, bool).reshape(-1, *amodal.shape), features, step)
+
+
+def _appearance(features: FeatureMap, region: Mask, body: Body, step: int) -> tuple[float, ...]:
+    """The mean features of a region on the coarse grid."""
+    row, column = np.nonzero(region)
+    at = (column + 0.5) * step + body.region.left, (row + 0.5) * step + body.region.top
+    return tuple(map(float, features.mean_at(*at)))
 
 
 def keep_likely_regions(
@@ -120,14 +181,19 @@ def keep_likely_regions(
     return body.with_amodal(body.visible | (body.amodal & keep))
 
 
-def fit_regions(features: Float, is_body: Mask) -> RegionCalibration:
+def fit_regions(features: Float, is_body: Mask, weight: Float | None = None) -> RegionCalibration:
     """Fit the calibration to regions of known people.
 
     Args:
-        features: (N, 6) in the order of RegionCalibration.
+        features: (N, 6 + C) in the order of RegionCalibration.
         is_body: (N,) bool.
+        weight: (N,) how much each region counts; None: 1.
     """
     mean, spread = features.mean(0), features.std(0) + 1e-6
-    intercept, *weights = fit_logistic((features - mean) / spread, is_body, penalty=0.5)
+    penalty = np.full(features.shape[1], _APPEARANCE_PENALTY)
+    penalty[:_SHAPE_FEATURES] = _SHAPE_PENALTY
+    intercept, *weights = fit_logistic((features - mean) / spread, is_body, penalty, weight)
     by_feature = np.array(weights) / spread
-    return RegionCalibration(float(intercept - by_feature @ mean), *(float(w) for w in by_feature))
+    shape, appearance = by_feature[:_SHAPE_FEATURES], by_feature[_SHAPE_FEATURES:]
+    fitted = RegionCalibration(float(intercept - by_feature @ mean), *map(float, shape))  # type: ignore[arg-type]
+    return fitted._replace(appearance=tuple(map(float, appearance)))

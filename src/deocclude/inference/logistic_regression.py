@@ -16,24 +16,26 @@ def logistic(logits: Float) -> Float:
     return likely
 
 
-def fit_logistic(features: Float, truth: Mask, penalty: float) -> Float:
+def fit_logistic(features: Float, truth: Mask, penalty: float | Float, weight: Float | None = None) -> Float:
     """Fit by Newton's method on the logistic loss.
 
     Args:
         features: (N, K).
         truth: (N,) bool.
-        penalty: of the squared weights; the intercept is free.
+        penalty: of the squared weights, one number or (K,); the intercept is free.
+        weight: (N,) how much each row counts; None: 1.
 
     Returns:
         (K + 1,) float64: the intercept, then the weights.
     """
     x = np.concatenate([np.ones((len(features), 1)), features], 1)
     count = x.shape[1]
-    weights, pull = np.zeros(count), np.diag([0.0] + [penalty] * (count - 1))
+    weights, pull = np.zeros(count), np.diag([0.0, *np.broadcast_to(penalty, count - 1)])
+    counted = np.ones(len(x)) if weight is None else weight
     for _ in range(_STEPS):
         p = logistic(x @ weights)
-        slope = x.T @ (p - truth) + pull @ weights
-        curvature = (x * (p * (1 - p))[:, None]).T @ x + pull + 1e-9 * np.eye(count)
+        slope = x.T @ (counted * (p - truth)) + pull @ weights
+        curvature = (x * (counted * p * (1 - p))[:, None]).T @ x + pull + 1e-9 * np.eye(count)
         step = np.linalg.solve(curvature, slope)
         weights = weights - step * min(1.0, 2.0 / max(1e-9, np.abs(step).max()))
     return weights

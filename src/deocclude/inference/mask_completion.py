@@ -20,7 +20,14 @@ from deocclude.imaging.boxes import is_filled_box, mask_to_box_xyxy
 from deocclude.imaging.crop import SquareCrop
 from deocclude.imaging.masks import keep_large_components
 from deocclude.inference.body import Body, BodyInCrop
-from deocclude.inference.crop_prediction import CropPrediction, average_predictions, in_crop, predict_crop
+from deocclude.inference.crop_prediction import (
+    CropPrediction,
+    average_predictions,
+    box_features,
+    in_crop,
+    predict_crop,
+)
+from deocclude.inference.hidden_regions import FeatureMap
 from deocclude.inference.mask_postprocessing import to_body, trusted_pixels
 from deocclude.inference.runtime import ModelInfo, Network
 from deocclude.inference.settings import InferenceSettings
@@ -128,6 +135,26 @@ class MaskCompletion:
         found = self._final_prediction(photo, visible_mask, mask_to_box_xyxy(around), (self._network.input_size,))
         amodal = found.crop.extract(amodal_mask)
         return BodyInCrop(found.crop, found.image, amodal, *found.parsings)
+
+    def appearance(self, photo: ImageU8, body: Body) -> FeatureMap | None:
+        """The box segmenter's features around a body, prompted with the body's box.
+
+        Args:
+            photo: (H, W, 3) uint8 RGB.
+            body: a body with at least one amodal pixel.
+
+        Returns:
+            None for a model without box segmenter, or whose box segmenter returns no features.
+        """
+        segmenter = self._box_segmenter
+        if segmenter is None:
+            return None
+        x0, y0, x1, y1 = mask_to_box_xyxy(body.amodal)
+        left, top = body.region.left, body.region.top
+        box_xyxy = (x0 + left, y0 + top, x1 + left, y1 + top)
+        crop = SquareCrop.from_box_xyxy(box_xyxy, self._settings.crop.tight_scale, segmenter.input_size)
+        features = box_features(segmenter, photo, crop, box_xyxy)
+        return None if features is None else FeatureMap(crop, features)
 
     def _to_body(self, prediction: CropPrediction, photo: ImageU8, initial_mask: Mask) -> Body:
         return to_body(prediction, photo, initial_mask, self._network.input_size, self._settings.cleanup)

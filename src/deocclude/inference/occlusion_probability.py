@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
@@ -13,6 +13,7 @@ from deocclude.imaging.arrays import Float, Mask, Probability
 from deocclude.inference.body import Body
 from deocclude.inference.hidden_regions import (
     UNCALIBRATED_REGIONS,
+    FeatureMap,
     RegionCalibration,
     find_regions,
     keep_likely_regions,
@@ -117,9 +118,10 @@ class OcclusionCalibration:
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> OcclusionCalibration:
         """The calibration of stage 1's row in the manifest, as `deocclude calibrate` writes it."""
+        regions = RegionCalibration(*row.get("region_calibration", UNCALIBRATED_REGIONS[:-1]))
         return cls(
             HiddenCalibration(*row.get("hidden_calibration", UNCALIBRATED)),
-            RegionCalibration(*row.get("region_calibration", UNCALIBRATED_REGIONS)),
+            regions._replace(appearance=tuple(row.get("appearance_calibration", ()))),
         )
 
 
@@ -130,7 +132,8 @@ def with_hidden_probability(body: Body, calibration: HiddenCalibration) -> Body:
 
 def decide_completion(
     bodies: Sequence[Body], calibration: OcclusionCalibration, complete: Complete, settings: OcclusionSettings,
-    *, min_probability: float | None = None, min_height_px: float = 0.0,
+    *, appearance: Callable[[Body], FeatureMap | None], min_probability: float | None = None,
+    min_height_px: float = 0.0,
 ) -> list[Body]:  # fmt: skip
     """The bodies with the probability of a hidden part, and without the hidden parts that `complete` excludes.
 
@@ -140,6 +143,7 @@ def decide_completion(
         complete: "always" keeps every hidden part, "never" none. "auto" keeps the hidden regions that are probably
             body, of bodies that are probably occluded and high enough.
         settings: the thresholds.
+        appearance: features of the image around a body; called only for a calibration that uses them.
         min_probability: in place of the settings' threshold for regions.
         min_height_px: least height of a visible part.
     """
@@ -150,11 +154,12 @@ def decide_completion(
     decided = []
     for body in bodies:
         likely = body
-        if body.hidden_fraction:
-            regions = find_regions(body, _visible_of_others(body, bodies))
+        is_low = bool(body.area_px) and body.box_xyxy[3] - body.box_xyxy[1] < min_height_px
+        if body.hidden_fraction and not is_low:
+            features = appearance(body) if calibration.regions.appearance else None
+            regions = find_regions(body, _visible_of_others(body, bodies), features)
             likely = keep_likely_regions(body, regions, calibration.regions, least)
         likely = with_hidden_probability(likely, calibration.body)
-        is_low = bool(body.area_px) and body.box_xyxy[3] - body.box_xyxy[1] < min_height_px
         if is_low or likely.hidden_probability < settings.min_probability or not likely.hidden_fraction:
             noted = body.hidden_fraction >= _NOTED_SHARE
             reason = ("low" if is_low else "unlikely") if noted else None

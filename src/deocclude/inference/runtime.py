@@ -86,7 +86,7 @@ class Network:
         self.input_size = input_size
         self.fine_size = fine_size or input_size
         self._session = session
-        self._output_names = [output.name for output in session.get_outputs()]
+        self.output_names = tuple(output.name for output in session.get_outputs())
 
     def __call__(self, **inputs: Array) -> dict[str, Float32]:
         """Run the network once. Inputs and outputs have the names of the exported file.
@@ -99,10 +99,10 @@ class Network:
         """
         contiguous = {name: np.ascontiguousarray(value, dtype=np.float32) for name, value in inputs.items()}
         try:
-            outputs = self._session.run(self._output_names, contiguous)
+            outputs = self._session.run(self.output_names, contiguous)
         except Exception as error:  # ONNX Runtime's errors have no common base below Exception
             raise DeoccludeError(f"a network failed on this photo: {str(error).splitlines()[0]}") from error
-        return dict(zip(self._output_names, outputs, strict=True))
+        return dict(zip(self.output_names, outputs, strict=True))
 
 
 def list_models(weights_dir: str | Path | None = None) -> dict[str, ModelInfo]:

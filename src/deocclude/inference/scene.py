@@ -47,7 +47,8 @@ class Scene:
 def extend(scene: Scene, complete: MaskCompletion, calibration: OcclusionCalibration) -> Scene:
     """Complete truncated bodies beyond the image borders.
 
-    A body without a visible pixel on the canvas stays unchanged.
+    Inside the image, what is left out of a body stays left out. A body without a visible pixel on the canvas stays
+    unchanged.
 
     Args:
         scene: the scene of the user's image.
@@ -82,4 +83,12 @@ def _extended(
     whole = complete(picture, visible)
     # pixels of other people, and those beyond the image, are not visible
     kept = whole.visible & visible[whole.region.slices]
-    return replace(whole.with_visible(kept), score=body.score) if kept.any() else None
+    if not kept.any():
+        return None
+    whole = replace(whole.with_visible(kept), score=body.score)
+    if body.left_out is None:
+        return whole
+    left_out = np.zeros(size_hw, bool)
+    left_out[body.region.slices] = body.left_out
+    unlikely = canvas.lay_out(left_out, fill=0)[whole.region.slices] & ~kept
+    return whole.with_amodal(whole.amodal & ~unlikely) if unlikely.any() else whole

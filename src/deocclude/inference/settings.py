@@ -77,9 +77,8 @@ class OcclusionSettings:
 
     # Below 0.5: at 0.5 a hidden hand or foot would stay hidden, while a few excess pixels are hardly visible.
     min_probability: float = 0.1  # that more than 5 % of the body is hidden
-    # That a hidden region is body. Chosen on held-out people of pelota, teachers and small cut-outs, from boxes: 16 %
-    # of unoccluded people are painted on by more than 0.5 % of their area (29 % if every region is kept), and the IoU
-    # of the occluded part is as good (0.575 and 0.577); at 0.5 it is a point lower, at 0.7 five.
+    # That a hidden region is body; without a calibration this is the mean amodal probability. `base` has 0.6
+    # (docs/training-history.md).
     min_region_probability: float = 0.4
     # Lower detected people are not completed, unless a call says from which height on: at a few pixels a limb the
     # occluded part is a guess that looks worse than the gap.

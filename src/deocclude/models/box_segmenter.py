@@ -71,14 +71,18 @@ class BoxSegmenter(Pretrained, nn.Module):
         self.masks = nn.Sequential(nn.ReLU(inplace=True), conv_bn(hidden, hidden), nn.Conv2d(hidden, 8, 3, padding=1))
 
     def forward(self, image: Tensor, initial: Tensor) -> MaskOutput:
-        """Segment the person in a box.
+        """Segment the person in a box: the masks of `with_features`, with its arguments."""
+        return self.with_features(image, initial)[0]
+
+    def with_features(self, image: Tensor, initial: Tensor) -> tuple[MaskOutput, Tensor]:
+        """Segment the person in a box, and return the decoder's features of things and people.
 
         Args:
             image: (B, 3, S, S) RGB in [0, 1], 0.5 beyond the photo; S % 32 == 0.
             initial: (B, 1, S, S) in {0, 1}, a filled box.
 
         Returns:
-            Logits of both masks, (B, 1, S, S) each.
+            Logits of both masks, (B, 1, S, S) each, and the decoder's features, (B, widths[2], S/16, S/16).
         """
         half, *features = self.trunk(image * 2 - 1)
         entered = []
@@ -86,10 +90,12 @@ class BoxSegmenter(Pretrained, nn.Module):
             coverage = F.avg_pool2d(initial, 4 * 2**level)
             entered.append(enter(torch.cat([feature, coverage], 1)))
         x = self.decode[-1](entered[-1])
+        decoded = []
         for decode, reduce, skip in zip(
             reversed(self.decode[:-1]), reversed(self.reduce), reversed(entered[:-1]), strict=True
         ):
             x = decode(skip + F.interpolate(reduce(x), scale_factor=2.0, mode="nearest"))
+            decoded.append(x)
         x = F.interpolate(self.mix(x), scale_factor=2.0, mode="nearest") + self.edges(half)
         visible, amodal = F.pixel_shuffle(self.masks(x), 2).split(1, 1)
-        return MaskOutput(visible, amodal)
+        return MaskOutput(visible, amodal), decoded[0]
