@@ -107,7 +107,7 @@ def test_calibrating_with_joints_counts_people_of_training_photos(weights_dir: P
     names = ["0", "1", "2", "3"]
     for name in names:
         cv2.imwrite(str(root / "photos" / f"{name}.webp"), person.photo[..., ::-1])
-    size = dict.fromkeys(names, [person.photo.shape[1], person.photo.shape[0]])
+    size = {name: [person.photo.shape[1], person.photo.shape[0]] for name in names}
     people = {name: [{"bbox": box, "keypoints": keypoints}] for name in names}
     (root / "people.json").write_text(json.dumps({"people": people, "size": size}))
     done = []

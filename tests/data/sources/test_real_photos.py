@@ -160,7 +160,7 @@ def write_jointed_people(root: Path) -> None:
     for name in people:
         rgb = np.full((120, 160, 3), 40 * int(name), np.uint8)
         cv2.imwrite(str(root / "photos" / f"{name}.webp"), rgb, [cv2.IMWRITE_WEBP_QUALITY, 101])
-    size = dict.fromkeys(people, [320, 240])
+    size = {name: [320, 240] for name in people}
     (root / "people.json").write_text(json.dumps({"people": people, "size": size}))
 
 
