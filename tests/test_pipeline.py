@@ -215,7 +215,7 @@ def test_detection_rejected_by_the_mask_network_is_dropped(pipe, person):
     assert len(doubting(person.photo, segmenter=lambda image: [person.visible]).people) == 1
 
 
-def test_vanishing_person_is_an_error_only_for_prompts(pipe, person):
+def test_body_under_one_pixel_is_an_error_only_for_user_prompts(pipe, person):
     def vanish(photo, mask, crowded):
         raise NoPersonError("the person is smaller than a pixel of the photo")
 

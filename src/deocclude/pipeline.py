@@ -48,8 +48,8 @@ def load(
         model: a name of the weights' manifest.
         device: "auto" (CUDA where ONNX Runtime offers it, else the CPU), "cpu" or "cuda".
         weights_dir: a folder with a manifest.json and its files; None for the package's own weights.
-        average: test-time augmentation: average four predictions for each person and two for the detector. Slightly
-            better and slower.
+        average: test-time augmentation: average the predictions of two crops for a mask, of two networks and two crops
+            for a box, each with its mirror image. Slightly better and slower.
         threads: CPU threads of a network; 1 also processes one person at a time. None: one thread for each core.
         segmenter: finds people in images without prompts, in place of the model's own detector: any callable from (H,
             W, 3) uint8 RGB to a list of masks, (mask, score) pairs or `people.Instance`.
@@ -251,7 +251,7 @@ class Deoccluder:
         settings = self._settings.occlusion
         return decide_completion(
             bodies, self._calibration, request.complete, settings,
-            appearance=lambda body: self._complete.appearance(photo, body),
+            feature_map=lambda body: self._complete.feature_map(photo, body),
             min_probability=request.min_hidden_probability,
             min_height_px=settings.min_height_px if request.leaves_low_people else 0.0,
         )  # fmt: skip

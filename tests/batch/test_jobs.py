@@ -468,7 +468,7 @@ def test_empty_output_file_is_rewritten(photo: Path, pipe) -> None:
     assert [report.status for report in run_jobs(jobs, lambda: pipe)] == ["done"]
 
 
-def test_a_photo_is_not_its_own_mask(photo: Path) -> None:
+def test_mask_equal_to_the_photo_and_empty_options_are_refused(photo: Path) -> None:
     (job,) = plan_jobs([str(photo)], masks=[str(photo.parent)])
     assert job.mask_paths == () and job.problem and job.problem.startswith(f"no mask for {photo}: looked for")
     for options, named in (({"masks": [""]}, "--mask"), ({"output": ""}, "-o")):

@@ -36,7 +36,7 @@ class Completing:
         in_crop = BodyInCrop(crop, np.zeros((64, 64, 3), np.uint8), np.zeros((64, 64), bool), nothing, nothing)
         return Body(Region(0, 0, *SIZE_HW), visible, amodal, prob, prob, np.ones(SIZE_HW, np.uint8), 0.9, 0.3, in_crop)
 
-    def appearance(self, photo: np.ndarray, body: Body) -> FeatureMap:
+    def feature_map(self, photo: np.ndarray, body: Body) -> FeatureMap:
         return FeatureMap(SquareCrop((50.0, 100.0), 200.0, 64), np.arange(4, dtype=np.float32).reshape(1, 2, 2))
 
 
@@ -114,7 +114,7 @@ def test_calibrating_with_joints_counts_people_of_training_photos(weights_dir: P
     sets = [EvalSet.open(tmp_path / "set")]
     calibrate(sets, joints_root=tmp_path / "data", weights_dir=folder, device="cpu", on_record=done.append)
     row = json.loads((folder / "manifest.json").read_text())["models"]["base"]["networks"]["mask_completion"]
-    assert row["calibrated_on"] == ["drawn", "joints of coco"] and row["appearance_calibration"] == []
+    assert row["calibrated_on"] == ["drawn", "joints of coco"] and row["feature_calibration"] == []
     assert done == list(range(1, 2 + sum(not held_out(name) for name in names) + 1))
 
 

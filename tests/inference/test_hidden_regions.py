@@ -94,7 +94,7 @@ def test_auto_reports_why_completion_was_skipped() -> None:
 
     def decide(complete: str, **options) -> Body:
         (decided,) = decide_completion(
-            [body], OcclusionCalibration(), complete, settings, appearance=lambda body: None, **options
+            [body], OcclusionCalibration(), complete, settings, feature_map=lambda body: None, **options
         )
         return decided
 
@@ -116,7 +116,7 @@ def test_region_fit_recovers_the_true_probabilities() -> None:
     fitted = fit_regions(features, rng.random(6000) < odds)
     assert abs(fitted.probability(features) - odds).mean() < 0.03
     np.testing.assert_allclose(fitted[:-1], true[:-1], atol=0.6)
-    assert fitted.appearance == ()
+    assert fitted.image_features == ()
 
 
 def feature_map(scale: int = 1) -> FeatureMap:
@@ -137,7 +137,7 @@ def test_mean_feature_by_hand_inside_and_outside_the_crop() -> None:
 
 
 @pytest.mark.parametrize("scale", [1, 7])
-def test_appearance_of_regions_by_hand_at_any_resolution(scale: int) -> None:
+def test_mean_features_of_regions_by_hand_at_any_resolution(scale: int) -> None:
     body = drawn_body(scale)
     body = body.moved(20 * (scale - 1), 10 * (scale - 1))
     gap, legs = find_regions(body, no_others(body), feature_map(scale)).features[:, 6:]
@@ -146,9 +146,9 @@ def test_appearance_of_regions_by_hand_at_any_resolution(scale: int) -> None:
     np.testing.assert_array_equal(plain, find_regions(body, no_others(body), feature_map(scale)).features[:, :6])
 
 
-def test_region_is_removed_for_its_appearance_alone() -> None:
+def test_region_is_removed_for_its_image_features_alone() -> None:
     body = drawn_body()
-    calibration = RegionCalibration(2.0, 0, 0, 0, 0, 0, 0, appearance=(-4.0, 0.0))
+    calibration = RegionCalibration(2.0, 0, 0, 0, 0, 0, 0, image_features=(-4.0, 0.0))
     regions = find_regions(body, no_others(body), feature_map())
     kept = keep_likely_regions(body, regions, calibration, 0.5)
     assert kept.amodal[LEGS].all() and not kept.amodal[GAP].any()
@@ -156,17 +156,17 @@ def test_region_is_removed_for_its_appearance_alone() -> None:
         keep_likely_regions(body, find_regions(body, no_others(body)), calibration, 0.5)
 
 
-def test_appearance_is_computed_only_for_a_calibration_that_uses_it() -> None:
+def test_feature_map_is_computed_only_for_a_calibration_that_uses_it() -> None:
     body, asked = drawn_body(), []
 
-    def appearance(one: Body) -> FeatureMap:
+    def counted_map(one: Body) -> FeatureMap:
         asked.append(one)
         return feature_map()
 
     for weights, complete, count in (((), "auto", 0), ((-9.0, 0.0), "never", 0), ((-9.0, 0.0), "auto", 1)):
-        regions = RegionCalibration(2.0, 0, 0, 0, 0, 0, 0, appearance=weights)
+        regions = RegionCalibration(2.0, 0, 0, 0, 0, 0, 0, image_features=weights)
         decide_completion(
-            [body], OcclusionCalibration(regions=regions), complete, OcclusionSettings(), appearance=appearance
+            [body], OcclusionCalibration(regions=regions), complete, OcclusionSettings(), feature_map=counted_map
         )
         assert len(asked) == count
 
@@ -174,10 +174,10 @@ def test_appearance_is_computed_only_for_a_calibration_that_uses_it() -> None:
 def test_region_fit_finds_the_one_feature_that_matters() -> None:
     rng = np.random.default_rng(1)
     features = np.concatenate([rng.normal(0, 1, (20_000, 6)), rng.normal(0, 1, (20_000, 30))], 1)
-    odds = RegionCalibration(0.0, 0, 0, 0, 0, 0, 0, appearance=(2.0, *[0.0] * 29)).probability(features)
+    odds = RegionCalibration(0.0, 0, 0, 0, 0, 0, 0, image_features=(2.0, *[0.0] * 29)).probability(features)
     fitted = fit_regions(features, rng.random(20_000) < odds)
-    assert 1 < fitted.appearance[0] < 2, "drawn towards 0 by the penalty"
-    assert np.abs(fitted.appearance[1:]).max() < 0.1
+    assert 1 < fitted.image_features[0] < 2, "drawn towards 0 by the penalty"
+    assert np.abs(fitted.image_features[1:]).max() < 0.1
 
 
 def test_region_fit_counts_regions_by_their_weight() -> None:

@@ -21,7 +21,7 @@ SHIPPED = (*NETWORKS, *EXTRA_NETWORKS)
 
 
 @pytest.mark.parametrize(("network", "kind"), [(name, kind) for name in SHIPPED for kind in ROWS[name]["sha256"]])
-def test_files_are_what_the_manifest_says(network: str, kind: str) -> None:
+def test_weight_files_match_the_sha256_of_the_manifest(network: str, kind: str) -> None:
     row = ROWS[network]
     assert hashlib.sha256((BUNDLED_WEIGHTS / row[kind]).read_bytes()).hexdigest() == row["sha256"][kind]
 

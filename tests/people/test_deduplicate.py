@@ -10,7 +10,7 @@ import pytest
 from deocclude.imaging.boxes import box_to_mask, mask_to_box_xyxy
 from deocclude.imaging.crop import Region
 from deocclude.inference.settings import DeduplicationSettings
-from deocclude.people.deduplicate import merge_duplicates, merge_same_bodies, split_merged
+from deocclude.people.deduplicate import merge_duplicates, split_merged, suppress_amodal_duplicates
 from deocclude.people.instances import Instance
 
 SIZE_HW = (10, 20)
@@ -92,10 +92,13 @@ def body(top: int, left: int, height: int, width: int, score: float = 0.5) -> Fi
 def test_highest_scoring_body_of_one_place_is_kept() -> None:
     first, same = body(10, 10, 100, 40, 0.4), body(12, 14, 100, 38, 0.6)
     beside, far = body(10, 30, 100, 40, 0.9), body(10, 200, 100, 40, 0.1)
-    assert merge_same_bodies([first, beside, same, far]) == [beside, same, far], "half of a body is another's"
-    assert merge_same_bodies([first, beside, same, far], DeduplicationSettings(same_body_iou=0.3)) == [beside, far]
+    assert suppress_amodal_duplicates([first, beside, same, far]) == [beside, same, far], "half of a body is another's"
+    assert suppress_amodal_duplicates([first, beside, same, far], DeduplicationSettings(same_body_iou=0.3)) == [
+        beside,
+        far,
+    ]
     twin = body(10, 10, 100, 40, 0.4)
-    assert merge_same_bodies([first, twin]) == [first] and merge_same_bodies([]) == []
+    assert suppress_amodal_duplicates([first, twin]) == [first] and suppress_amodal_duplicates([]) == []
 
 
 FRONT, BEHIND = body(10, 10, 100, 30, 0.6), body(10, 40, 100, 45, 0.3)

@@ -134,7 +134,7 @@ def test_method_randomness_is_identical_after_resuming(write_config, tmp_path: P
         assert all(torch.equal(value, two["network"][key]) for key, value in one["network"].items()), model
 
 
-def test_a_baseline_without_parts_needs_no_stage_1(write_config) -> None:
+def test_only_baselines_with_parsing_input_need_stage_1(write_config) -> None:
     plain = [*settings("content", "pix2pix"), "content.parsing_weights=null"]
     assert ContentStage(load_config(write_config(), plain)).parser is None
     named = r"content\.parsing_weights: name stage 1's \.safetensors for perceptual, style"

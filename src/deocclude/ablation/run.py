@@ -40,7 +40,7 @@ from deocclude.train.single_stage import SingleStage
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 _STAGES = {"mask": MaskStage, "content": ContentStage, "single": SingleStage}
 _TIGHT_CROP = "tight_crop"  # the only key of a row that is not a key of the training config
-# keys that do not identify a training: where it runs, and sections of other stages
+# config keys left out of a row's fingerprint: where it runs, and all stages; the row's own stage is put back
 _NOT_THE_RUN = {"device", "threads", "workers", *STAGES, "people"}
 
 Rows = dict[str, dict[str, Any]]

@@ -99,14 +99,14 @@ def fetch(digits: str, folder: Path | None = None, repository: Path | None = Non
 
 
 @cache
-def known() -> dict[str, dict[str, str]]:
+def weights_table() -> dict[str, dict[str, str]]:
     """The committed table of former and present weights: commit, path and what they are, by sha256."""
     return json.loads(TABLE.read_text(encoding="utf-8"))
 
 
 def _candidates(digits: str, repository: Path) -> Iterator[bytes]:
     """Contents that may have the digest: by the table, then every .safetensors of the history."""
-    for digest, row in known().items():
+    for digest, row in weights_table().items():
         if digest.startswith(digits):
             yield _git(repository, "show", f"{row['commit']}:{row['path']}", ask=True)
     every = ("log", "--all", "-m", "--raw", "--no-abbrev", "--no-renames", "--format=", "--", "*.safetensors")

@@ -84,11 +84,11 @@ def fetch_history(
     A config names them as sha256:SHA (mask.init, content.parsing_weights, ...) and finds them in the package or the
     cache: DEOCCLUDE_CACHE, or ~/.cache/deocclude.
     """
-    from deocclude.checkpoints.history import cache_folder, fetch, known
+    from deocclude.checkpoints.history import cache_folder, fetch, weights_table
 
     check_folder(output or cache_folder())
     path = fetch(sha, output, repository)
-    what = known().get(path.stem, {}).get("what")
+    what = weights_table().get(path.stem, {}).get("what")
     if json:
         print_json({"sha256": path.stem, "path": str(path), "what": what})
         return
@@ -132,11 +132,11 @@ def convert(
         return
     typer.echo(found.summary())
     if report:
-        for line in _lines(found):
+        for line in _report_lines(found):
             typer.echo(line)
 
 
-def _lines(report: ConversionReport) -> list[str]:
+def _report_lines(report: ConversionReport) -> list[str]:
     """One line a tensor."""
 
     def shapes(row: dict[str, list[int]]) -> str:

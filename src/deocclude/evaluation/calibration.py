@@ -70,7 +70,7 @@ def calibrate(
     """Fit a model's occlusion probabilities on evaluation sets, over exact and box prompts, and on covered joints.
 
     First that of hidden regions, then that of bodies without their unlikely regions. Both are written to the manifest's
-    row of stage 1, as region_calibration and appearance_calibration, and as hidden_calibration, with the names of the
+    row of stage 1, as region_calibration and feature_calibration, and as hidden_calibration, with the names of the
     sets. A new export of stage 1 removes them; a new box segmenter needs a new calibration.
 
     Args:
@@ -102,7 +102,7 @@ def calibrate(
     row |= {
         "hidden_calibration": [round(w, 4) for w in of_bodies],
         "region_calibration": [round(w, 4) for w in of_regions[:-1]],
-        "appearance_calibration": [round(w, 4) for w in of_regions.appearance],
+        "feature_calibration": [round(w, 4) for w in of_regions.image_features],
         "calibrated_on": [eval_set.name for eval_set in sets] + (["joints of coco"] if joints_root else []),
     }
     save_text(json.dumps(manifest, indent=2) + "\n", path)
@@ -176,7 +176,7 @@ def _reduced(
 ) -> _Completed:  # fmt: skip
     """The completion of one prompt. are_body: whether the hidden regions of a body are body, (N,) as in _Completed."""
     body = complete(photo, prompt)
-    regions = find_regions(body, np.zeros(body.region.size_hw, bool), complete.appearance(photo, body))
+    regions = find_regions(body, np.zeros(body.region.size_hw, bool), complete.feature_map(photo, body))
     pixels = np.array([np.count_nonzero(mask) for mask in _in_prediction(body, regions)], float) * regions.step**2
     return _Completed(
         regions.features, are_body(body, regions), pixels, body.area_px, body.probable_hidden, hidden

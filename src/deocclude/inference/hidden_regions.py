@@ -22,9 +22,9 @@ _GRID_PX = 256  # longer side of the grid on which regions are found
 _LEAST_SHARE = 1e-4  # of the body: smaller shares count as this one
 _CERTAIN = 0.01  # probabilities are bounded to this distance from 0 and 1
 _SHAPE_FEATURES = 6
-# Ridge penalties of the fit, for standardized features. The appearance has 128 features and a few thousand regions:
+# Ridge penalties of the fit, for standardized features. There are 128 image features and a few thousand regions:
 # five-fold cross-validation over people chose 1000 among 300, 1000 and 3000.
-_SHAPE_PENALTY, _APPEARANCE_PENALTY = 0.5, 1000.0
+_SHAPE_PENALTY, _FEATURE_PENALTY = 0.5, 1000.0
 
 
 class FeatureMap(NamedTuple):
@@ -67,7 +67,7 @@ class RegionCalibration(NamedTuple):
         thickness: weight of the share of the region that is left when a thin layer is eroded.
         covered: weight of the share of the region that other people's visible masks cover; 0 from `deocclude
             calibrate`, whose sets mark one person a photo.
-        appearance: weights of the mean features of the region; empty where they do not count.
+        image_features: weights of the mean features of the region; empty where they do not count.
     """
 
     bias: float
@@ -77,21 +77,21 @@ class RegionCalibration(NamedTuple):
     enclosed: float
     thickness: float
     covered: float
-    appearance: tuple[float, ...] = ()
+    image_features: tuple[float, ...] = ()
 
     def probability(self, features: Float) -> Float:
         """The probabilities, (N,) 0 to 1, that regions are body.
 
         Args:
-            features: as `HiddenRegions.features`. Without weights of the appearance it is ignored.
+            features: as `HiddenRegions.features`. Features without weights are ignored.
 
         Raises:
             WeightsError: fewer features than weights.
         """
-        weights = np.array([*self[1 : 1 + _SHAPE_FEATURES], *self.appearance])
+        weights = np.array([*self[1 : 1 + _SHAPE_FEATURES], *self.image_features])
         if features.shape[1] < len(weights):
             raise WeightsError(
-                f"region_calibration expects {len(self.appearance)} features of mask_box, which returns "
+                f"region_calibration expects {len(self.image_features)} features of mask_box, which returns "
                 f"{features.shape[1] - _SHAPE_FEATURES}: export mask_box, then run deocclude calibrate"
             )
         return logistic(self.bias + features[:, : len(weights)] @ weights)
@@ -115,13 +115,13 @@ class HiddenRegions(NamedTuple):
     step: int
 
 
-def find_regions(body: Body, others: Mask, appearance: FeatureMap | None = None) -> HiddenRegions:
+def find_regions(body: Body, others: Mask, feature_map: FeatureMap | None = None) -> HiddenRegions:
     """The hidden regions of a body.
 
     Args:
         body: the body.
         others: (h, w) bool in the body's region: visible masks of other people.
-        appearance: the features of the image around the body.
+        feature_map: the features of the image around the body.
     """
     step = -(-max(body.region.size_hw) // _GRID_PX)
     visible, amodal, covered = (mask[::step, ::step] for mask in (body.visible, body.amodal, others))
@@ -146,20 +146,20 @@ def find_regions(body: Body, others: Mask, appearance: FeatureMap | None = None)
                 int(np.count_nonzero(around & visible)) / max(1, int(np.count_nonzero(around))),
                 np.count_nonzero(erode(region, max(1, round(0.015 * np.sqrt(whole))))) / size,
                 np.count_nonzero(covered & region) / size,
-                *(() if appearance is None else _appearance(appearance, region, body, step)),
+                *(() if feature_map is None else _mean_features(feature_map, region, body, step)),
             )
         )
         masks.append(grown)
-    count = _SHAPE_FEATURES + (0 if appearance is None else len(appearance.values))
+    count = _SHAPE_FEATURES + (0 if feature_map is None else len(feature_map.values))
     features = np.array(rows, np.float64).reshape(-1, count)
     return HiddenRegions(np.array(masks, bool).reshape(-1, *amodal.shape), features, step)
 
 
-def _appearance(features: FeatureMap, region: Mask, body: Body, step: int) -> tuple[float, ...]:
+def _mean_features(feature_map: FeatureMap, region: Mask, body: Body, step: int) -> tuple[float, ...]:
     """The mean features of a region on the coarse grid."""
     row, column = np.nonzero(region)
     at = (column + 0.5) * step + body.region.left, (row + 0.5) * step + body.region.top
-    return tuple(map(float, features.mean_at(*at)))
+    return tuple(map(float, feature_map.mean_at(*at)))
 
 
 def keep_likely_regions(
@@ -190,10 +190,10 @@ def fit_regions(features: Float, is_body: Mask, weight: Float | None = None) -> 
         weight: (N,) how much each region counts; None: 1.
     """
     mean, spread = features.mean(0), features.std(0) + 1e-6
-    penalty = np.full(features.shape[1], _APPEARANCE_PENALTY)
+    penalty = np.full(features.shape[1], _FEATURE_PENALTY)
     penalty[:_SHAPE_FEATURES] = _SHAPE_PENALTY
     intercept, *weights = fit_logistic((features - mean) / spread, is_body, penalty, weight)
     by_feature = np.array(weights) / spread
-    shape, appearance = by_feature[:_SHAPE_FEATURES], by_feature[_SHAPE_FEATURES:]
+    shape, image_features = by_feature[:_SHAPE_FEATURES], by_feature[_SHAPE_FEATURES:]
     fitted = RegionCalibration(float(intercept - by_feature @ mean), *map(float, shape))  # type: ignore[arg-type]
-    return fitted._replace(appearance=tuple(map(float, appearance)))
+    return fitted._replace(image_features=tuple(map(float, image_features)))

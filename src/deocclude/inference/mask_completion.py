@@ -45,7 +45,7 @@ class MaskCompletion:
 
         Args:
             network: stage 1.
-            average: average the final prediction over four: tight and zoomed out, each plain and mirrored.
+            average: average the final prediction over crops, tight and zoomed out, each plain and mirrored.
             tight: make the final prediction on a tight crop around the estimated body; else on the wide crop around the
                 prompt, as a single fixed crop would.
             second_pass: stage 1 was trained to start from the mean of a box and its own first prediction there
@@ -136,7 +136,7 @@ class MaskCompletion:
         amodal = found.crop.extract(amodal_mask)
         return BodyInCrop(found.crop, found.image, amodal, *found.parsings)
 
-    def appearance(self, photo: ImageU8, body: Body) -> FeatureMap | None:
+    def feature_map(self, photo: ImageU8, body: Body) -> FeatureMap | None:
         """The box segmenter's features around a body, prompted with the body's box.
 
         Args:

@@ -121,7 +121,7 @@ class OcclusionCalibration:
         regions = RegionCalibration(*row.get("region_calibration", UNCALIBRATED_REGIONS[:-1]))
         return cls(
             HiddenCalibration(*row.get("hidden_calibration", UNCALIBRATED)),
-            regions._replace(appearance=tuple(row.get("appearance_calibration", ()))),
+            regions._replace(image_features=tuple(row.get("feature_calibration", ()))),
         )
 
 
@@ -132,7 +132,7 @@ def with_hidden_probability(body: Body, calibration: HiddenCalibration) -> Body:
 
 def decide_completion(
     bodies: Sequence[Body], calibration: OcclusionCalibration, complete: Complete, settings: OcclusionSettings,
-    *, appearance: Callable[[Body], FeatureMap | None], min_probability: float | None = None,
+    *, feature_map: Callable[[Body], FeatureMap | None], min_probability: float | None = None,
     min_height_px: float = 0.0,
 ) -> list[Body]:  # fmt: skip
     """The bodies with the probability of a hidden part, and without the hidden parts that `complete` excludes.
@@ -143,7 +143,7 @@ def decide_completion(
         complete: "always" keeps every hidden part, "never" none. "auto" keeps the hidden regions that are probably
             body, of bodies that are probably occluded and high enough.
         settings: the thresholds.
-        appearance: features of the image around a body; called only for a calibration that uses them.
+        feature_map: features of the image around a body; called only for a calibration that uses them.
         min_probability: in place of the settings' threshold for regions.
         min_height_px: least height of a visible part.
     """
@@ -156,7 +156,7 @@ def decide_completion(
         likely = body
         is_low = bool(body.area_px) and body.box_xyxy[3] - body.box_xyxy[1] < min_height_px
         if body.hidden_fraction and not is_low:
-            features = appearance(body) if calibration.regions.appearance else None
+            features = feature_map(body) if calibration.regions.image_features else None
             regions = find_regions(body, _visible_of_others(body, bodies), features)
             likely = keep_likely_regions(body, regions, calibration.regions, least)
         likely = with_hidden_probability(likely, calibration.body)

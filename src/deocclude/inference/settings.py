@@ -75,8 +75,9 @@ class RecoverySettings:
 class OcclusionSettings:
     """What is completed with `complete="auto"`."""
 
-    # Below 0.5: at 0.5 a hidden hand or foot would stay hidden, while a few excess pixels are hardly visible.
-    min_probability: float = 0.1  # that more than 5 % of the body is hidden
+    # That more than 5 % of the body is hidden. The default is for weights without a calibration of regions, where a
+    # hidden hand or foot would stay hidden at 0.5; `base` has 0.5.
+    min_probability: float = 0.1
     # That a hidden region is body; without a calibration this is the mean amodal probability. `base` has 0.6
     # (docs/training-history.md).
     min_region_probability: float = 0.4
@@ -92,8 +93,8 @@ class DetectorSettings:
     size_px: int = 384  # longer side of the detector's input
     second_size_px: int = 0  # of a second pass, whose boxes are fused with the first's; 0: none
     fused_iou: float = 0.6  # least IoU of the two passes' boxes of one person
-    # Of the product of the detector's score and stage 1's. Recall is 0.89 at precision 0.92, on 120 composed scenes of
-    # another seed than the reported ones.
+    # Of the product of the detector's score and stage 1's, chosen for a detector of this project; `base` has NanoDet-g
+    # and 0.28 (docs/training-history.md).
     min_score: float = 0.22
     max_iou: float = 0.7  # of two boxes; below it, stage 1's masks decide whether they hold one person
     min_visible_probability: float = 0.5  # mean over a detection's visible pixels; below it, the detection is dropped

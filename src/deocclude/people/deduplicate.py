@@ -80,16 +80,18 @@ B = TypeVar("B", bound=Completed)
 P = TypeVar("P")
 
 
-def merge_same_bodies(bodies: Sequence[B], settings: DeduplicationSettings = DeduplicationSettings()) -> list[B]:
+def suppress_amodal_duplicates(
+    bodies: Sequence[B], settings: DeduplicationSettings = DeduplicationSettings()
+) -> list[B]:
     """Non-maximum suppression of amodal masks at an IoU of `same_body_iou`; the order is unchanged.
 
     Two boxes around parts of one person give visible masks with little overlap, and one amodal mask.
     """
     best_first, iou = sorted(range(len(bodies)), key=lambda i: (-bodies[i].score, i)), settings.same_body_iou
-    return [bodies[i] for i in _first_of_each(best_first, lambda i, j: _coincide(bodies[i], bodies[j], iou))]
+    return [bodies[i] for i in _first_of_each(best_first, lambda i, j: _amodal_iou_reaches(bodies[i], bodies[j], iou))]
 
 
-def _coincide(one: Completed, other: Completed, iou: float) -> bool:
+def _amodal_iou_reaches(one: Completed, other: Completed, iou: float) -> bool:
     """Whether two amodal masks have at least this IoU."""
     common = one.region.intersect(other.region)
     if common.is_empty:
@@ -131,13 +133,15 @@ def split_merged(
 
 def _are_one(one: Completed, other: Completed, settings: DeduplicationSettings) -> bool:
     """Whether two bodies are duplicates by their visible or amodal masks."""
-    return _are_duplicates(one, other, settings) or _coincide(one, other, settings.same_body_iou)
+    return _are_duplicates(one, other, settings) or _amodal_iou_reaches(one, other, settings.same_body_iou)
 
 
 def _is_another(residual: Completed, known: Completed, former: Completed, settings: DeduplicationSettings) -> bool:
     """Whether `residual`, found beside `known` in place of `former`, is another person and no part of these two."""
     if residual.area_px < settings.min_residual_of_mask * former.area_px:
         return False
-    if _coincide(residual, known, settings.same_body_iou) or _coincide(residual, former, settings.max_former_body_iou):
+    if _amodal_iou_reaches(residual, known, settings.same_body_iou) or _amodal_iou_reaches(
+        residual, former, settings.max_former_body_iou
+    ):
         return False
     return _shared_px(residual, known) <= settings.max_shared * min(residual.area_px, known.area_px)

@@ -37,7 +37,7 @@ class Request:
 
     @property
     def leaves_low_people(self) -> bool:
-        """Whether low people are not completed: detected people, where the call states no least height."""
+        """Whether "auto" skips detected people under the minimum height: where the call states no height of its own."""
         return not self.is_prompted and self.min_height_px is None
 
     @classmethod

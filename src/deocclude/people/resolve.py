@@ -20,7 +20,7 @@ from deocclude.inference.mask_completion import MaskCompletion
 from deocclude.inference.scheduling import map_people
 from deocclude.inference.settings import InferenceSettings
 from deocclude.people.choice import left_to_right
-from deocclude.people.deduplicate import merge_duplicates, merge_same_bodies, split_merged
+from deocclude.people.deduplicate import merge_duplicates, split_merged, suppress_amodal_duplicates
 from deocclude.people.prompts import Prompt, in_crowded_boxes
 
 
@@ -88,7 +88,7 @@ def resolve(
             bodies = split_merged(found, _residual_of(complete, photo, settings), settings.deduplication)
         bodies = merge_duplicates(bodies, settings.deduplication)
         if from_boxes:
-            bodies = merge_same_bodies(bodies, settings.deduplication)
+            bodies = suppress_amodal_duplicates(bodies, settings.deduplication)
     visible = resolve_overlaps(bodies, allow_duplicates=are_user_prompts)
     bodies = [body.with_visible(mask) for body, mask in zip(bodies, visible, strict=True)]
     return bodies if are_user_prompts else left_to_right(bodies)

@@ -107,7 +107,7 @@ def test_crowd_is_drawn_without_own_photos_or_whole_people(library: Library) -> 
                 draw_crowd(pool, np.random.default_rng(seed), CrowdConfig(), 64)
 
 
-def test_uncounted_people_become_ignore_regions() -> None:
+def test_tiny_and_nearly_hidden_people_become_ignore_regions() -> None:
     boxes = np.array([[0, 0, 30, 40], [2, 2, 9, 40], [10.5, 10.5, 30, 60]], np.float32)
     empty = np.zeros((64, 64), bool)
     owner = np.zeros((64, 64), np.uint8)

@@ -32,7 +32,7 @@ from deocclude.data.trainsets.parsers import Parser, open_parser
 from deocclude.errors import DeoccludeError, InputError
 from deocclude.io.images import load_image
 
-_OCCLUDER_MARGIN = 0.02  # context around an occluder, by its longer side: enough for its soft edge
+_OCCLUDER_MARGIN = 0.02  # context around an occluder, as a fraction of its longer side: enough for its soft edge
 
 
 @dataclass(frozen=True)
