@@ -11,8 +11,7 @@ from typing import Any
 
 from deocclude.errors import UsageError
 from deocclude.imaging.boxes import BoxXyxy
-from deocclude.imaging.truncation import check_uncrop
-from deocclude.inference.occlusion_probability import check_complete
+from deocclude.inference.occlusion_probability import check_complete, check_uncrop
 from deocclude.io.request_stamp import file_digest, folder_state, make_stamp, read_ids
 from deocclude.io.results import KIND_ALIASES, PERSON_KINDS, SAVE_KINDS, output_name, read_kinds, suffix_of
 from deocclude.people.choice import Choice

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from deocclude.errors import UsageError
 from deocclude.imaging.arrays import Mask, Scalar
 from deocclude.imaging.crop import BEYOND_RGB, Region
 
@@ -17,16 +16,6 @@ _LEAST_CONTACT = 0.06
 # How far a body may continue beyond a border: this many times the longer side of its visible part; half as far beyond
 # each of two opposite borders.
 _REACH = 1.6
-
-
-def check_uncrop(uncrop: bool, complete: str) -> None:
-    """Check that `uncrop` and `complete` fit together.
-
-    Raises:
-        UsageError: uncrop with complete="never".
-    """
-    if uncrop and complete == "never":
-        raise UsageError("uncrop completes people beyond the image border: it needs complete auto or always, got never")
 
 
 @dataclass(frozen=True)

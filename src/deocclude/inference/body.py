@@ -82,7 +82,9 @@ class Body:
         return self.with_amodal(self.visible)
 
     def with_amodal(self, amodal: Mask) -> Body:
-        """The same body with a smaller amodal mask, which probability and body parts follow.
+        """The same body with a smaller amodal mask, which the amodal probability and the body parts follow.
+
+        `probable_hidden` stays that of the whole prediction, on which the calibration is fitted.
 
         Args:
             amodal: (h, w) bool, a subset of the present one that contains the visible mask.

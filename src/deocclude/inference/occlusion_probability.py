@@ -102,6 +102,16 @@ def check_complete(complete: str) -> Complete:
     raise UsageError(f"complete must be {', '.join(_COMPLETE[:-1])} or {_COMPLETE[-1]}, got {complete!r}")
 
 
+def check_uncrop(uncrop: bool, complete: str) -> None:
+    """Check that `uncrop` and `complete` fit together.
+
+    Raises:
+        UsageError: uncrop with complete="never".
+    """
+    if uncrop and complete == "never":
+        raise UsageError("uncrop completes people beyond the image border: it needs complete auto or always, got never")
+
+
 def _logs(shares: Float) -> Float:
     """Logarithms of fractions, bounded below by _LEAST_SHARE."""
     logs: Float = np.log(np.maximum(shares, _LEAST_SHARE))

@@ -10,8 +10,7 @@ import numpy as np
 from deocclude.errors import UsageError
 from deocclude.imaging.arrays import Mask
 from deocclude.imaging.boxes import BoxXyxy
-from deocclude.imaging.truncation import check_uncrop
-from deocclude.inference.occlusion_probability import Complete, check_complete
+from deocclude.inference.occlusion_probability import Complete, check_complete, check_uncrop
 from deocclude.people.choice import Choice
 from deocclude.people.instances import Segmenter
 
