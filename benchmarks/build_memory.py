@@ -1,4 +1,6 @@
-"""Memory and time of `deocclude data build` by the number of records: python benchmarks/build_memory.py 10000 100000
+"""Memory and time of `deocclude data build-trainset` by the number of records.
+
+    python benchmarks/build_memory.py 10000 100000
 
 Generated records: each photo of a few drawn ones comes many times, under ids of its own, with one person in it. Prints
 for each number the seconds, and the peak memory of the largest process; then of reading the set back, which opens it

@@ -15,7 +15,7 @@ def app(
         list[Path],
         typer.Argument(
             metavar="EVAL_SET...",
-            help="Evaluation sets of `deocclude data build`, other than those of reported figures.",
+            help="Evaluation sets of `deocclude data build-evalset`, other than those of reported figures.",
         ),
     ],
     joints: Annotated[

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 EvalSetDir = Annotated[
     Path | None,
-    typer.Argument(metavar="EVAL_SET", help="An evaluation set, as `deocclude data build` makes it."),
+    typer.Argument(metavar="EVAL_SET", help="An evaluation set, as `deocclude data build-evalset` makes it."),
 ]
 Output = Annotated[
     Path | None,
@@ -180,9 +180,9 @@ def app(
     """Measure a model on an evaluation set, next to its baselines.
 
     Prints Markdown tables: IoU of the amodal mask and of the occluded region, from exact, degraded and box initial
-    masks and from the photo alone, and the error of the recovered appearance. On a set of scenes (`data build --people
-    crowds` or wild): detection, mask quality, and depth order. The tables are followed by the protocol of each figure.
-    eval.json also holds every single score, from which --compare tests the difference of two models.
+    masks and from the photo alone, and the error of the recovered appearance. On a set of scenes (`data build-evalset
+    --people crowds` or wild): detection, mask quality, and depth order. The tables are followed by the protocol of
+    each figure. eval.json also holds every single score, from which --compare tests the difference of two models.
     """
     request = Request(
         model=model, device=device, weights=weights, trained=trained, stage1=stage1, size_px=size,

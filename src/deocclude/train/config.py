@@ -39,7 +39,7 @@ class DataSection(_Strict):
         Literal["ccp", "cutouts", "full", "upper", "built", "folder", "voc", "coco", "pelota", "teachers", "small"],
         Annotated[float, Field(ge=0)],
     ] = {"ccp": 0.42, "cutouts": 0.3, "full": 0.12, "upper": 0.16}  # fmt: skip
-    built: str | None = None  # source `built`: output of `deocclude data build`, a path or a URL
+    built: str | None = None  # source `built`: output of `deocclude data build-trainset`, a path or a URL
     folder: Path | None = None  # source `folder`: photos in images/, amodal masks in masks/
     occluders: Path | None = None  # RGBA images of objects; None: the data folder's, or made from the people's photos
     backgrounds: Path | None = None  # photos without people; None: as for occluders
@@ -61,7 +61,7 @@ class DataSection(_Strict):
 
         if self.person_max_px is not None and self.sources.get("built"):
             raise ConfigError(
-                "data.person_max_px has no effect on the source built: `data build` fixed the size of its people"
+                "data.person_max_px has no effect on the source built: `data build-trainset` fixed its people's size"
             )
         return self.person_max_px or PERSON_MAX_PX
 

@@ -161,7 +161,9 @@ def _add_built(found: _Found, split: str, weight: float, places: Places) -> None
     from deocclude.data.sources.shards import ShardedBackgrounds, ShardedOccluders, ShardedPeople, ShardedRows
 
     if places.built is None:
-        raise InputError("data.built: name the set that `deocclude data build` wrote, as data.sources.built is not 0")
+        raise InputError(
+            "data.built: name the set that `deocclude data build-trainset` wrote, as data.sources.built is not 0"
+        )
     rows = ShardedRows(places.built)
     found.groups.append((weight, ShardedPeople(rows, split)))
     found.occluders.append(ShardedOccluders(rows, split))

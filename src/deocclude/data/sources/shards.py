@@ -37,7 +37,9 @@ class ShardedRows:
         folder = Folder(str(place))
         state = read_state(folder)
         if not state.done:
-            raise InputError(f"{folder.place}: its build was interrupted: run the same `data build` again to finish it")
+            raise InputError(
+                f"{folder.place}: its build was interrupted: run the same `data build-trainset` again to finish it"
+            )
         local = not is_url(folder.place) and os.access(folder.place, os.W_OK)
         try:
             with _silenced():
