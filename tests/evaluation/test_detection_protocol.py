@@ -117,6 +117,17 @@ def test_each_error_affects_its_own_metric(scenes: SceneSet) -> None:
     assert figures(scenes, answering(PERFECT[0], shorter))["amodal_iou"] == pytest.approx(0.75)
 
 
+def test_recall_and_precision_without_people_are_unknown(tmp_path: Path) -> None:
+    nobody = np.zeros((0, *SIZE_HW), bool)
+    empty = SceneSample("x", np.zeros((*SIZE_HW, 3), np.uint8), nobody, nobody, np.zeros(SIZE_HW, bool))
+    photos = write_scene_set(tmp_path / "set", [empty], name="nobody", seed=0, source="")
+    row = figures(photos, answering())
+    assert (row["people"], row["recall"], row["precision"], row["found_in_photos_without_people"]) == (0, None, None, 0)
+    assert row["recall_by_height"]["40-96 px"] == {"people": 0, "recall": None}
+    wall = Person(4, body(180, 10, 240, 200), body(180, 10, 240, 200), 0.4)
+    assert figures(photos, answering(empty=(wall,)))["precision"] == 0
+
+
 def test_baselines_and_tables(scenes: SceneSet) -> None:
     summary = summarise_scenes(evaluate_scenes(scenes, answering(*PERFECT)), model="base")
     assert list(summary["methods"]) == ["deocclude", "box of the whole photo", "GrabCut foreground"]

@@ -233,16 +233,18 @@ def summarise_scenes(evaluation: SceneEvaluation, *, model: str = "") -> dict[st
     )
 
 
+def _recall(matched: Sequence[Matched]) -> dict[str, Any]:
+    """The number of people and their recall; NaN without people."""
+    people = sum(m.people for m in matched)
+    return {"people": people, "recall": float(recall_precision(matched)[0]) if people else math.nan}
+
+
 def _figures(scores: SceneScores) -> dict[str, Any]:
-    recall, precision = recall_precision(scores.matched)
+    any_found = any(len(m.scores) for m in scores.matched)
     return {
-        "people": sum(m.people for m in scores.matched),
-        "recall": float(recall),
-        "precision": float(precision),
-        "recall_by_height": {
-            name: {"people": sum(m.people for m in parts), "recall": float(recall_precision(parts)[0])}
-            for name, parts in scores.matched_by_height.items()
-        },
+        **_recall(scores.matched),
+        "precision": float(recall_precision(scores.matched)[1]) if any_found else math.nan,
+        "recall_by_height": {name: _recall(parts) for name, parts in scores.matched_by_height.items()},
         "visible_iou": mean_of_known(scores.visible_iou),
         "amodal_iou": mean_of_known(scores.amodal_iou),
         "pairs": scores.pairs,
