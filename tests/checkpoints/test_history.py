@@ -86,12 +86,12 @@ def test_history_table_commit_is_tried_before_the_git_log(
         return run(repository, *arguments, **options)
 
     monkeypatch.setattr(history, "_git", noted)
-    monkeypatch.setattr(history, "known", lambda: {sha: {"commit": commit, "path": NAME, "what": "the first"}})
+    monkeypatch.setattr(history, "weights_table", lambda: {sha: {"commit": commit, "path": NAME, "what": "the first"}})
     done = fetch(sha, "--repository", folder, "-o", folder / "out", "--json")
     assert json.loads(done.stdout) == {"sha256": sha, "path": f"{folder}/out/{sha}.safetensors", "what": "the first"}
     assert asked == ["rev-parse", "show"]
     # a table that is wrong is not believed
-    monkeypatch.setattr(history, "known", lambda: {other: {"commit": commit, "path": NAME, "what": "not the first"}})
+    monkeypatch.setattr(history, "weights_table", lambda: {other: {"commit": commit, "path": NAME, "what": "another"}})
     restored = history.fetch(other, folder / "out", folder)
     assert hashlib.sha256(restored.read_bytes()).hexdigest() == other and asked[3:5] == ["show", "log"]
 
@@ -143,7 +143,7 @@ def test_missing_bundled_weights_error_names_the_fetch_command(tmp_path: Path, m
         assert told.startswith(f"weights not found: looked for {path}") and "\n" not in told
         sha = told.split("fetch-history ")[1][:12]
         assert told.endswith(f"by `deocclude models fetch-history {sha}` and name them sha256:{sha}")
-        assert any(known.startswith(sha) for known in history.known())
+        assert any(known.startswith(sha) for known in history.weights_table())
     with pytest.raises(WeightsError, match=r"looked for .*/mine\.safetensors$"):
         load_weights(installed / "mine.safetensors")
 
@@ -160,14 +160,15 @@ def test_config_accepts_sha256_prefixes_of_at_least_12_digits(tmp_path: Path, ke
 
 def test_history_table_lists_all_shipped_weights() -> None:
     networks = json.loads((BUNDLED_WEIGHTS / "manifest.json").read_text())["models"]["base"]["networks"]
-    assert {row["sha256"]["safetensors"] for row in networks.values() if "safetensors" in row} <= set(history.known())
-    for row in history.known().values():
+    shipped = {row["sha256"]["safetensors"] for row in networks.values() if "safetensors" in row}
+    assert shipped <= set(history.weights_table())
+    for row in history.weights_table().values():
         assert len(row["commit"]) == 40 and row["path"].endswith(".safetensors") and row["what"]
 
 
 def test_history_table_matches_this_repository() -> None:
     """Of a few, each checked against git; a copy without history has nothing to check."""
-    sample = dict(list(history.known().items())[::9])
+    sample = dict(list(history.weights_table().items())[::9])
     for sha, row in sample.items():
         shown = subprocess.run(
             ["git", "-C", ROOT, "show", f"{row['commit']}:{row['path']}"], capture_output=True, check=False

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deocclude.checkpoints.history import known
+from deocclude.checkpoints.history import weights_table
 from deocclude.data.samples.person_samples import CropConfig
 from deocclude.data.sources.library import SourceWeights
 from deocclude.data.synthesis.config import SynthesisConfig
@@ -94,7 +94,7 @@ def test_no_config_reads_weights_from_the_package(path: Path) -> None:
     sections = [section for name in ("mask", "content", "people", "single") if (section := getattr(config, name))]
     named = {str(value) for section in sections for key in keys if (value := getattr(section, key)) is not None}
     digests = {name.removeprefix("sha256:") for name in named if name.startswith("sha256:")}
-    assert all(any(sha.startswith(digest) for sha in known()) for digest in digests)
+    assert all(any(sha.startswith(digest) for sha in weights_table()) for digest in digests)
     others = {name for name in named - {"imagenet"} if not name.startswith("sha256:")}
     assert not any("deocclude/weights" in name for name in others)
     if path in HISTORY:
