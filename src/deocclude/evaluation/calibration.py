@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from deocclude.data.evalsets.persons import EvalRecord, EvalSample, EvalSet
+from deocclude.data.sources.readers import ordered
 from deocclude.data.sources.real_photos import REAL_SETS, JointedPerson, read_jointed_people
 from deocclude.evaluation.prompts import InitialPrompt
 from deocclude.imaging.arrays import Float, ImageU8, Mask
@@ -35,7 +34,6 @@ _MIN_SHARE = 0.002  # of the body: smaller regions are not fitted
 _REAL_WEIGHT = 4.0  # of a region of a real photo: there are fewer, and they are what users have
 _JOINT_MARGIN = 0.02  # by the square root of the body's area: how far a joint may lie outside its region
 _MIN_HEIGHT_PX = 128.0  # of a person with joints
-_BATCH = 64  # people read ahead
 _ALL_SEEN = 12  # least number of seen joints of a person without covered ones who counts as unoccluded
 
 
@@ -138,14 +136,10 @@ def _completed(
             people = read_jointed_people(joints_root / REAL_SETS["coco"][0], "train", min_height_px=_MIN_HEIGHT_PX)
             yield from (partial(_of_joints, person, complete) for person in people)
 
-    todo, done = jobs(), 0
-    with ThreadPoolExecutor(2) as pool:
-        while batch := list(islice(todo, _BATCH)):
-            for found in pool.map(lambda job: job(), batch):
-                done += 1
-                if on_record is not None:
-                    on_record(done)
-                yield from found
+    for done, found in enumerate(ordered(lambda job: job(), jobs(), threads=2), start=1):
+        if on_record is not None:
+            on_record(done)
+        yield from found
 
 
 def _of_sample(sample: EvalSample, seed: int, complete: MaskCompletion) -> list[_Completed]:
@@ -178,9 +172,7 @@ def _reduced(
     body = complete(photo, prompt)
     regions = find_regions(body, np.zeros(body.region.size_hw, bool), complete.feature_map(photo, body))
     pixels = np.array([np.count_nonzero(mask) for mask in _in_prediction(body, regions)], float) * regions.step**2
-    return _Completed(
-        regions.features, are_body(body, regions), pixels, body.area_px, body.probable_hidden, hidden
-    )  # fmt: skip
+    return _Completed(regions.features, are_body(body, regions), pixels, body.area_px, body.probable_hidden, hidden)
 
 
 def _in_prediction(body: Body, regions: HiddenRegions) -> Mask:

@@ -18,12 +18,15 @@ from deocclude.data.datasets import clothing, cutouts, image_masks
 from deocclude.data.datasets.each_photo import EachPhoto
 from deocclude.data.datasets.files import image_files, require
 from deocclude.data.datasets.record import PhotoRecord
+from deocclude.data.read_ahead import in_order
 from deocclude.data.sources.layers import Layer, PersonPhoto, feather_alpha
 from deocclude.errors import InputError
 from deocclude.io.coco import read_json, segmentation_to_mask
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+_READ_AHEAD = 32  # items
 
 # Photos of mixed_people whose single mask holds several touching people. A network that learns from them merges people.
 # Found by visual inspection; no measure of the masks separates them.
@@ -200,10 +203,13 @@ def read_segmentation(
     return covered >= 128
 
 
-def ordered(read: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """`read` of each item, in order, on four threads: decoding releases the interpreter's lock."""
-    with ThreadPoolExecutor(4) as pool:
-        yield from pool.map(read, items)
+def ordered(read: Callable[[T], R], items: Iterable[T], *, threads: int = 4) -> Iterator[R]:
+    """`read` of each item, in order, on several threads: decoding and networks release the interpreter's lock.
+
+    At most _READ_AHEAD results wait for the caller, so that a slow one does not hold all photos in memory.
+    """
+    with ThreadPoolExecutor(threads) as pool:
+        yield from in_order(pool, read, items, _READ_AHEAD)
 
 
 def _people(records: EachPhoto[T], convert: Callable[[PhotoRecord], PersonPhoto | None]) -> Iterator[PersonPhoto]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import signal
-from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
+from deocclude.data.read_ahead import in_order
 from deocclude.errors import DeoccludeError
 
 T = TypeVar("T")
@@ -37,16 +37,10 @@ def ordered_map(work: Callable[[T], R], items: Iterable[T], jobs: int) -> Genera
         return
     # Not fork: threads and networks of this process do not survive it.
     pool = ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_ignore_interrupts)
-    waiting: deque[Future[R]] = deque()
     with contextlib.ExitStack() as stack:
         stack.callback(pool.shutdown, wait=True, cancel_futures=True)
         try:
-            for item in items:
-                waiting.append(pool.submit(work, item))
-                if len(waiting) >= jobs * _QUEUED:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+            yield from in_order(pool, work, items, jobs * _QUEUED)
         except BrokenProcessPool as error:
             raise DeoccludeError("a worker process died, for want of memory perhaps: try fewer with -j") from error
 
