@@ -62,10 +62,11 @@ def build_eval_set(
     weights = SourceWeights(**{name: float(name == people) for name in SourceWeights.__dataclass_fields__})
     places = Places(built=str(root) if people == "built" else None, folder=Path(root) if people == "folder" else None)
     library = load_library(Path(root), split, weights, places, max_px=None)
-    held_out = "held-out people of {}, occluders held out from training"
+    source = f"held-out people of {people}, occluders held out from training"
+    if split == "train":
+        source = f"training people of {people}, training occluders"
     return write_eval_set(
-        folder, _samples(library, seed, unoccluded, limit), name=f"{people}-{split}", seed=seed,
-        source=(held_out if split == "val" else "training people of {}, training occluders").format(people),
+        folder, _samples(library, seed, unoccluded, limit), name=f"{people}-{split}", seed=seed, source=source,
         overwrite=overwrite,
     )  # fmt: skip
 

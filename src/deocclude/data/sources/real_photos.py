@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -23,6 +24,7 @@ from deocclude.errors import InputError
 from deocclude.imaging.boxes import mask_to_box_xyxy
 
 Rng = np.random.Generator
+T = TypeVar("T")
 
 BEYOND = 255  # value of a crop's instances outside the photo
 _ONE_IN = 3  # share of photos held out for validation is 1 / 3
@@ -154,7 +156,7 @@ def read_jointed_people(
 
     def of_photo(photo_id: str) -> list[JointedPerson]:
         entries, (width, height) = people[photo_id], sizes[photo_id]
-        joints = [np.array(entry.get("keypoints") or (), float).reshape(-1, 3) for entry in entries]
+        joints = [_joints(entry.get("keypoints") or ()) for entry in entries]
         if not any(np.count_nonzero(one[:, 2]) >= min_joints for one in joints):
             return []
         rgb = read_stored_photo(root, photo_id)
@@ -166,18 +168,26 @@ def read_jointed_people(
                 continue
             outlined = len(entries) == 1 and entry.get("segmentation")
             visible = read_segmentation(entry, [width, height], rgb, root, photo_id) if outlined else None
-            covered, seen = (of_one[of_one[:, 2] == value, :2] * scale for value in (1, 2))
+            covered, seen = (_with_visibility(of_one, value) * scale for value in (1, 2))
             found.append(JointedPerson(rgb, (x, y, x + w, y + h), visible, covered, seen))
         return found
 
-    of_split = [i for i in sorted(people) if split is None or held_out(i) == (split == "val")]
-    return (person for of_one in ordered(of_photo, of_split) for person in of_one)
+    return (person for of_one in _of_split(of_photo, people, split) for person in of_one)
 
 
 def covered_joints(keypoints: Iterable[float]) -> np.ndarray:
     """(K, 2) float64: the covered joints (visibility 1) of COCO's keypoints, a flat list of x, y, visibility."""
-    joints = np.array(list(keypoints), float).reshape(-1, 3)
-    return joints[joints[:, 2] == 1, :2]
+    return _with_visibility(_joints(keypoints), 1)
+
+
+def _joints(keypoints: Iterable[float]) -> np.ndarray:
+    """(J, 3) float64: x, y and visibility of COCO's keypoints."""
+    return np.array(list(keypoints), float).reshape(-1, 3)
+
+
+def _with_visibility(joints: np.ndarray, visibility: int) -> np.ndarray:
+    """(K, 2) float64: x and y of the joints with that visibility."""
+    return joints[joints[:, 2] == visibility, :2]
 
 
 def _single(name: str, rgb: np.ndarray, visible: np.ndarray, covered_xy: np.ndarray) -> WildPhoto:
@@ -192,7 +202,7 @@ def _single(name: str, rgb: np.ndarray, visible: np.ndarray, covered_xy: np.ndar
     return WildPhoto(name, rgb, visible.astype(np.uint8), nowhere, boxes, {1: covered_xy} if len(covered_xy) else {})
 
 
-def _of_split(one: Callable[[str], WildPhoto], ids: Iterable[str], split: str | None) -> Iterator[WildPhoto]:
+def _of_split(one: Callable[[str], T], ids: Iterable[str], split: str | None) -> Iterator[T]:
     return ordered(one, [i for i in sorted(ids) if split is None or held_out(i) == (split == "val")])
 
 
