@@ -27,14 +27,13 @@ def replaced(section: str, tables: list[str], name: str) -> str:
     if len(shown) > len(tables):
         raise SystemExit(f"{name}: the page has {len(shown)} tables, the evaluation {len(tables)}")
     for old, new in zip(shown, tables, strict=False):
-        header, rule, *_ = rows_of(old)
-        rows = rows_of(new)[2:]
+        header, rows = rows_of(old)[0], rows_of(new)[2:]
         if any(len(row) != len(header) for row in rows):
             raise SystemExit(
                 f"{name}: the table of {header[0]} has {len(header)} columns, the evaluation {len(rows[0])}"
             )
-        section = section.replace(old, "".join(f"| {' | '.join(row)} |\n" for row in (header, rule, *rows)).replace(
-            f"| {' | '.join(rule)} |", f"|{'|'.join(rule)}|"), 1)  # fmt: skip
+        lines = [*old.splitlines()[:2], *(f"| {' | '.join(row)} |" for row in rows)]
+        section = section.replace(old, "\n".join(lines) + "\n", 1)
     return section
 
 

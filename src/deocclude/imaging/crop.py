@@ -140,6 +140,12 @@ class SquareCrop:
         x0, y0, x1, y1 = box_xyxy
         return left + x0 * self.scale, top + y0 * self.scale, left + x1 * self.scale, top + y1 * self.scale
 
+    def from_photo_xyxy(self, box_xyxy: Sequence[float]) -> tuple[float, float, float, float]:
+        """A box of image coordinates in crop coordinates: the inverse of `to_photo_xyxy`."""
+        left, top = self.left_top
+        x0, y0, x1, y1 = box_xyxy
+        return (x0 - left) / self.scale, (y0 - top) / self.scale, (x1 - left) / self.scale, (y1 - top) / self.scale
+
     def region(self, size_hw: tuple[int, int]) -> Region:
         """The image pixels whose centre lies in the window; empty where the window misses the image."""
         left, top = self.left_top

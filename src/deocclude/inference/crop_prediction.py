@@ -129,11 +129,7 @@ def box_features(network: Network, photo: ImageU8, crop: SquareCrop, box_xyxy: B
     """
     if FEATURES not in network.output_names:
         return None
-    (left, top), scale = crop.left_top, crop.scale
-    x0, y0, x1, y1 = box_xyxy
-    prompt = box_to_mask(
-        ((x0 - left) / scale, (y0 - top) / scale, (x1 - left) / scale, (y1 - top) / scale), (crop.size_px,) * 2
-    )
+    prompt = box_to_mask(crop.from_photo_xyxy(box_xyxy), (crop.size_px, crop.size_px))
     outputs = network(image=_as_batch(crop.extract(photo, fill=OUTSIDE_GREY)), initial=_as_mask_batch(prompt))
     features: Float32 = outputs[FEATURES][0]
     return features

@@ -89,13 +89,11 @@ class BoxSegmenter(Pretrained, nn.Module):
         for level, (enter, feature) in enumerate(zip(self.enter, features, strict=True)):
             coverage = F.avg_pool2d(initial, 4 * 2**level)
             entered.append(enter(torch.cat([feature, coverage], 1)))
-        x = self.decode[-1](entered[-1])
-        decoded = []
+        decoded = [self.decode[-1](entered[-1])]  # from the coarsest scale on
         for decode, reduce, skip in zip(
             reversed(self.decode[:-1]), reversed(self.reduce), reversed(entered[:-1]), strict=True
         ):
-            x = decode(skip + F.interpolate(reduce(x), scale_factor=2.0, mode="nearest"))
-            decoded.append(x)
-        x = F.interpolate(self.mix(x), scale_factor=2.0, mode="nearest") + self.edges(half)
+            decoded.append(decode(skip + F.interpolate(reduce(decoded[-1]), scale_factor=2.0, mode="nearest")))
+        x = F.interpolate(self.mix(decoded[-1]), scale_factor=2.0, mode="nearest") + self.edges(half)
         visible, amodal = F.pixel_shuffle(self.masks(x), 2).split(1, 1)
-        return MaskOutput(visible, amodal), decoded[0]
+        return MaskOutput(visible, amodal), decoded[1]
