@@ -129,18 +129,18 @@ class Deoccluder:
         """
         self.device = device
         self.model = model
-        self._detect = finder
+        self._detector = finder
         self._segmenter = segmenter
         self._calibration = calibration
         self._settings = settings
         self._workers = workers
-        self._complete = completion
-        self._recover = recovery
+        self._mask_completion = completion
+        self._content_recovery = recovery
 
     @property
     def finds_people(self) -> bool:
         """Whether images may come without masks and boxes."""
-        return self._segmenter is not None or self._detect is not None
+        return self._segmenter is not None or self._detector is not None
 
     def __call__(
         self,
@@ -225,7 +225,7 @@ class Deoccluder:
         photo = load_image(image)
         amodal = check_prompt(amodal_mask, photo.shape[:2], "the amodal mask")
         visible = check_prompt(visible_mask, photo.shape[:2], "the visible mask") & amodal
-        return recover_known(self._recover, self._complete.parse, photo, visible, amodal)
+        return recover_known(self._content_recovery, self._mask_completion.parse, photo, visible, amodal)
 
     def _prompts(self, photo: ImageU8, request: Request) -> list[Prompt]:
         """The user's prompts, or those of detected people: a segmenter's masks, else the detector's boxes."""
@@ -234,26 +234,26 @@ class Deoccluder:
         segmenter = self._segmenter if request.segmenter is None else request.segmenter
         if segmenter is not None:
             return segmented_prompts(segmenter, photo, request, self._settings.deduplication)
-        if self._detect is None:
+        if self._detector is None:
             raise UsageError(f"model {self.model} cannot find people: pass masks, boxes_xyxy or a segmenter")
-        return detected_prompts(self._detect, photo, request)
+        return detected_prompts(self._detector, photo, request)
 
     def _bodies(self, photo: ImageU8, prompts: Sequence[Prompt], request: Request) -> list[Body]:
         """The completed prompts with overlaps resolved: one body for each person, visible masks disjoint."""
         are_user_prompts, settings = request.is_prompted, self._settings
         found = complete_prompts(
-            self._complete, photo, prompts, settings, are_user_prompts=are_user_prompts, workers=self._workers
+            self._mask_completion, photo, prompts, settings, are_user_prompts=are_user_prompts, workers=self._workers
         )
-        return resolve(self._complete, photo, found, settings, are_user_prompts=are_user_prompts)
+        return resolve(self._mask_completion, photo, found, settings, are_user_prompts=are_user_prompts)
 
     def _decided(self, photo: ImageU8, bodies: Sequence[Body], request: Request) -> list[Body]:
         """The bodies with the hidden parts that are requested, or with "auto" those that are probably body."""
         settings = self._settings.occlusion
         return decide_completion(
             bodies, self._calibration, request.complete, settings,
-            feature_map=lambda body: self._complete.feature_map(photo, body),
+            feature_map=lambda body: self._mask_completion.feature_map(photo, body),
             min_probability=request.min_hidden_probability,
-            min_height_px=settings.min_height_px if request.leaves_low_people else 0.0,
+            min_height_px=settings.min_height_px if request.leaves_low_people else 0.0, workers=self._workers,
         )  # fmt: skip
 
     def _scene(self, photo: ImageU8, bodies: Sequence[Body], request: Request) -> Scene:
@@ -261,13 +261,13 @@ class Deoccluder:
         chosen = number_chosen(bodies, bodies if request.is_prompted else request.choice.pick(bodies, photo.shape[:2]))
         scene = Scene.of(photo, chosen)
         if request.uncrop and scene.is_truncated:
-            return extend(scene, self._complete, self._calibration)
+            return extend(scene, self._mask_completion, self._calibration)
         return scene
 
     def _people(self, scene: Scene) -> tuple[Person, ...]:
         """Every body of the scene with its hidden part recovered."""
 
         def recover(number: int, body: Body) -> Person:
-            return recover_person(self._recover, scene, number, body)
+            return recover_person(self._content_recovery, scene, number, body)
 
         return tuple(map_people(recover, scene.bodies, scene.bodies.values(), workers=self._workers))

@@ -361,7 +361,7 @@ def test_network_error_is_reported_as_a_failed_photo(photo: Path, pipe, monkeypa
         def run(self, *_):
             raise RuntimeError("out of memory\nat line 7")
 
-    monkeypatch.setattr(pipe._complete._network, "_session", Broken())
+    monkeypatch.setattr(pipe._mask_completion._network, "_session", Broken())
     (report,) = run_jobs(plan_jobs([str(photo)], boxes_xyxy=[(0, 0, 9, 9)]), lambda: pipe)
     assert report.status == "failed"
     assert report.error.endswith("a network failed on this photo: out of memory")

@@ -12,7 +12,6 @@ from safetensors.torch import save_file
 from torch import nn
 
 from deocclude.checkpoints.files import (
-    load_into,
     load_state,
     load_weights,
     rebuild,
@@ -98,13 +97,10 @@ def test_error_names_the_missing_or_damaged_file(tmp_path: Path) -> None:
         load_state(tmp_path / "last.pt")
 
 
-def test_load_into_rejects_mismatched_shapes(tmp_path: Path) -> None:
-    source, target = Tiny(Sizes()), Tiny(Sizes())
-    path = write(tmp_path / "a.safetensors", source)
-    assert load_into(target, path)["network"] == "tiny"
-    assert torch.equal(target.conv.weight, source.conv.weight)
-    with pytest.raises(WeightsError, match=r"a\.safetensors: weights do not fit Tiny: size mismatch for norm"):
-        load_into(Tiny(Sizes((3, 5))), path)
+def test_metadata_keys_of_earlier_versions_are_renamed(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    save_weights(path, Tiny(Sizes()).state_dict(), {"network": "tiny", "second_look": True, "tells_apart": False})
+    assert load_weights(path)[1] == {"network": "tiny", "second_pass": True, "splits_boxes": False}
 
 
 def test_start_from_leaves_missing_layers_at_their_initialisation(

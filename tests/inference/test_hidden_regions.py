@@ -1,4 +1,4 @@
-"""Single hidden regions: their features by hand, what is dropped, and the fit of the probability."""
+"""Single hidden regions: their features by hand, and what is dropped."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from deocclude.inference.hidden_regions import (
     FeatureMap,
     RegionCalibration,
     find_regions,
-    fit_regions,
     keep_likely_regions,
 )
 from deocclude.inference.occlusion_probability import OcclusionCalibration, decide_completion
@@ -108,17 +107,6 @@ def test_auto_reports_why_completion_was_skipped() -> None:
     assert decide("never").left_alone is None and decide("never").hidden_fraction == 0
 
 
-def test_region_fit_recovers_the_true_probabilities() -> None:
-    rng = np.random.default_rng(0)
-    features = rng.normal(0, (1, 0.3, 1, 0.4, 0.3, 0.2), (6000, 6))
-    true = RegionCalibration(-0.5, 1.5, 2.0, 0.5, -2.0, 1.0, 3.0)
-    odds = true.probability(features)
-    fitted = fit_regions(features, rng.random(6000) < odds)
-    assert abs(fitted.probability(features) - odds).mean() < 0.03
-    np.testing.assert_allclose(fitted[:-1], true[:-1], atol=0.6)
-    assert fitted.image_features == ()
-
-
 def feature_map(scale: int = 1) -> FeatureMap:
     """Two features around the drawn body: 1 at the gap's cells, and 1 below row 90 of the image."""
     values = np.zeros((2, 20, 20), np.float32)
@@ -169,19 +157,3 @@ def test_feature_map_is_computed_only_for_a_calibration_that_uses_it() -> None:
             [body], OcclusionCalibration(regions=regions), complete, OcclusionSettings(), feature_map=counted_map
         )
         assert len(asked) == count
-
-
-def test_region_fit_finds_the_one_feature_that_matters() -> None:
-    rng = np.random.default_rng(1)
-    features = np.concatenate([rng.normal(0, 1, (20_000, 6)), rng.normal(0, 1, (20_000, 30))], 1)
-    odds = RegionCalibration(0.0, 0, 0, 0, 0, 0, 0, image_features=(2.0, *[0.0] * 29)).probability(features)
-    fitted = fit_regions(features, rng.random(20_000) < odds)
-    assert 1 < fitted.image_features[0] < 2, "drawn towards 0 by the penalty"
-    assert np.abs(fitted.image_features[1:]).max() < 0.1
-
-
-def test_region_fit_counts_regions_by_their_weight() -> None:
-    features, is_body = np.zeros((4, 6)), np.array([True, False, False, False])
-    even = fit_regions(features, is_body, np.array([3.0, 1, 1, 1]))
-    assert even.probability(np.zeros((1, 6))) == pytest.approx(0.5)
-    assert fit_regions(features, is_body).probability(np.zeros((1, 6))) == pytest.approx(0.25)

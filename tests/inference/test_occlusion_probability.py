@@ -18,8 +18,6 @@ from deocclude.inference import mask_completion
 from deocclude.inference.occlusion_probability import (
     HIDDEN_SHARE,
     UNCALIBRATED,
-    HiddenCalibration,
-    fit_calibration,
     probable_share,
 )
 from deocclude.pipeline import load
@@ -34,25 +32,6 @@ def test_probable_share_by_hand() -> None:
     visible, amodal = np.array([[1.0, 0.0, 0.5]]), np.array([[1.0, 0.5, 0.5]])
     assert probable_share(visible, amodal) == pytest.approx(0.5 / 2)
     assert probable_share(visible * 0, amodal * 0) == 0
-
-
-def test_fit_recovers_the_true_probabilities() -> None:
-    rng = np.random.default_rng(0)
-    shares = np.exp(rng.uniform(np.log(0.004), np.log(0.5), (4000, 2)))
-    true = HiddenCalibration(6.0, 1.5, 0.7)
-    odds = np.array([true.probability(a, b) for a, b in shares])
-    fitted = fit_calibration(shares[:, 0], shares[:, 1], rng.random(4000) < odds)
-    np.testing.assert_allclose(fitted, true, atol=0.6)
-    found = np.array([fitted.probability(a, b) for a, b in shares])
-    assert abs(found - odds).mean() < 0.03
-    with pytest.raises(UsageError, match="occluded and unoccluded people"):
-        fit_calibration(shares[:, 0], shares[:, 1], np.ones(4000, bool))
-
-
-def test_fit_is_stable_on_separable_data() -> None:
-    shares = np.array([0.0, 0.01, 0.02, 0.2, 0.3, 0.4])
-    fitted = fit_calibration(shares, shares, shares > HIDDEN_SHARE)
-    assert fitted.probability(0.0, 0.0) < 0.1 and fitted.probability(0.4, 0.4) > 0.9
 
 
 def test_complete_never_returns_the_visible_mask(pipe, person) -> None:
@@ -109,7 +88,7 @@ def test_calibration_uses_the_second_pass_as_run_does(
     folder, eval_set = tmp_path / "weights", tmp_path / "set"
     shutil.copytree(weights_dir, folder)
     manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["models"]["base"]["networks"]["mask_completion"]["second_look"] = True
+    manifest["models"]["base"]["networks"]["mask_completion"]["second_pass"] = True
     (folder / "manifest.json").write_text(json.dumps(manifest))
     write_hidden_and_whole(eval_set, person)
     predict, again = mask_completion.predict_crop, []

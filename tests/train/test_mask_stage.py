@@ -98,14 +98,14 @@ def test_box_segmenter_trains_on_a_pretrained_backbone(write_config, tmp_path: P
     assert all(after[name] < before[name] for name in ("visible_ce", "amodal_ce"))
     network, metadata = build_network(outcome.best_weights)
     assert isinstance(network, BoxSegmenter) and metadata["network"] == "mask_box"
-    assert not metadata["tells_apart"]
+    assert not metadata["splits_boxes"]
     assert torch.equal(network.trunk.stages[2][-1].project[0].weight, published["_blocks.4._project_conv.weight"])
     assert not torch.equal(network.trunk.stages[3][-1].project[0].weight, published["_blocks.7._project_conv.weight"])
 
 
 def test_metadata_records_training_with_subtracted_neighbours(write_config) -> None:
     config = load_config(write_config(), [*TINY_BOX, "mask.data.crop.p_subtract_neighbor=0.5"])
-    assert MaskStage(config).metadata()["tells_apart"]
+    assert MaskStage(config).metadata()["splits_boxes"]
 
 
 def test_box_segmenter_is_validated_on_boxes(write_config) -> None:

@@ -101,10 +101,10 @@ def test_stage_1_trains_on_refinement_prompts_and_records_it(write_config, tmp_p
         outcome = fit(stage, config, config.mask, tmp_path / str(p), quiet=True)
         return build_network(outcome.best_weights)[1]
 
-    assert run(0.0)["second_look"] is False
+    assert run(0.0)["second_pass"] is False
     assert all(((prompt == 0) | (prompt == 1)).all() for prompt in given)
     given.clear()
-    assert run(1.0)["second_look"] is True
+    assert run(1.0)["second_pass"] is True
     assert len(given) == 4 and all(((prompt > 0) & (prompt < 1)).any() for prompt in given)
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from deocclude.checkpoints.history import missing, resolve
 from deocclude.errors import WeightsError
+from deocclude.inference.runtime import with_current_keys
 from deocclude.io.images import write_whole
 
 _log = logging.getLogger(__name__)
@@ -79,7 +80,7 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         with safe_open(path, "pt") as file:
             names = file.keys()
             weights = {name: file.get_tensor(name) for name in names}
-            metadata = {k: _from_json(v) for k, v in (file.metadata() or {}).items()}
+            metadata = with_current_keys({k: _from_json(v) for k, v in (file.metadata() or {}).items()})
     except Exception as error:  # safetensors' own error type derives from Exception alone
         raise WeightsError(f"{path}: not a readable .safetensors file ({type(error).__name__})") from error
     return weights, metadata
@@ -164,15 +165,3 @@ def _parts(names: Sequence[str], among: Iterable[str]) -> list[str]:
         those = [name for name in of_child if name in names]
         parts += [child] if those == of_child else those
     return parts
-
-
-def load_into(network: nn.Module, path: Path) -> dict[str, Any]:
-    """Load a .safetensors file into `network`, strictly; returns its metadata."""
-    weights, metadata = load_weights(path)
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
-        raise WeightsError(
-            f"{path}: weights do not fit {type(network).__name__}: {str(error).splitlines()[-1].strip()}"
-        ) from error
-    return metadata

@@ -17,14 +17,15 @@ import numpy as np
 from deocclude.data.evalsets.persons import EvalRecord, EvalSample, EvalSet
 from deocclude.data.sources.readers import ordered
 from deocclude.data.sources.real_photos import REAL_SETS, JointedPerson, read_jointed_people
+from deocclude.evaluation.calibration_fit import fit_bodies, fit_regions
 from deocclude.evaluation.prompts import InitialPrompt
 from deocclude.imaging.arrays import Float, ImageU8, Mask
 from deocclude.imaging.boxes import box_to_mask
 from deocclude.imaging.masks import dilate
 from deocclude.inference.body import Body
-from deocclude.inference.hidden_regions import HiddenRegions, RegionCalibration, find_regions, fit_regions
+from deocclude.inference.hidden_regions import HiddenRegions, RegionCalibration, find_regions
 from deocclude.inference.mask_completion import MaskCompletion
-from deocclude.inference.occlusion_probability import HIDDEN_SHARE, OcclusionCalibration, fit_calibration
+from deocclude.inference.occlusion_probability import HIDDEN_SHARE, OcclusionCalibration
 from deocclude.inference.runtime import BUNDLED_WEIGHTS, MANIFEST_NAME, find_model, open_networks
 from deocclude.io.images import save_text
 from deocclude.metrics.masks import visible_ratio
@@ -89,7 +90,7 @@ def calibrate(
     rows = list(_completed(sets, joints_root, MaskCompletion.of(networks, info), on_record))
     of_regions = fit_regions(*_known_regions(rows))
     known = [row for row in rows if row.hidden is not None]
-    of_bodies = fit_calibration(
+    of_bodies = fit_bodies(
         np.array([_likely_fraction(row, of_regions, info.settings.occlusion.min_region_probability) for row in known]),
         np.array([row.probable_hidden for row in known]),
         np.array([row.hidden for row in known]),

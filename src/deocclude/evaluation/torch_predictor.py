@@ -119,7 +119,7 @@ def open_trained(
         def forward(image: Tensor, initial: Tensor) -> dict[str, Tensor]:
             return to_probabilities(masks_of(image, initial).float())._asdict()
 
-        second_pass = bool(metadata.get("second_look", False))
+        second_pass = bool(metadata.get("second_pass", False))
         return MaskCompletion(
             TorchNetwork(forward, size_px, device), average=False, tight=tight, second_pass=second_pass
         )

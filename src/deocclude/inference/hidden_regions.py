@@ -16,15 +16,18 @@ from deocclude.imaging.arrays import Float, Float32, Mask
 from deocclude.imaging.crop import SquareCrop
 from deocclude.imaging.masks import connected_components, dilate, erode
 from deocclude.inference.body import Body
-from deocclude.inference.logistic_regression import fit_logistic, logistic
 
 _GRID_PX = 256  # longer side of the grid on which regions are found
 _LEAST_SHARE = 1e-4  # of the body: smaller shares count as this one
 _CERTAIN = 0.01  # probabilities are bounded to this distance from 0 and 1
-_SHAPE_FEATURES = 6
-# Ridge penalties of the fit, for standardized features. There are 128 image features and a few thousand regions:
-# five-fold cross-validation over people chose 1000 among 300, 1000 and 3000.
-_SHAPE_PENALTY, _FEATURE_PENALTY = 0.5, 1000.0
+SHAPE_FEATURES = 6
+_LARGEST_LOGIT = 30.0
+
+
+def logistic(logits: Float) -> Float:
+    """Probabilities, 0 to 1, of any shape."""
+    likely: Float = 1 / (1 + np.exp(-np.clip(logits, -_LARGEST_LOGIT, _LARGEST_LOGIT)))
+    return likely
 
 
 class FeatureMap(NamedTuple):
@@ -88,11 +91,11 @@ class RegionCalibration(NamedTuple):
         Raises:
             WeightsError: fewer features than weights.
         """
-        weights = np.array([*self[1 : 1 + _SHAPE_FEATURES], *self.image_features])
+        weights = np.array([*self[1 : 1 + SHAPE_FEATURES], *self.image_features])
         if features.shape[1] < len(weights):
             raise WeightsError(
                 f"region_calibration expects {len(self.image_features)} features of mask_box, which returns "
-                f"{features.shape[1] - _SHAPE_FEATURES}: export mask_box, then run deocclude calibrate"
+                f"{features.shape[1] - SHAPE_FEATURES}: export mask_box, then run deocclude calibrate"
             )
         return logistic(self.bias + features[:, : len(weights)] @ weights)
 
@@ -150,7 +153,7 @@ def find_regions(body: Body, others: Mask, feature_map: FeatureMap | None = None
             )
         )
         masks.append(grown)
-    count = _SHAPE_FEATURES + (0 if feature_map is None else len(feature_map.values))
+    count = SHAPE_FEATURES + (0 if feature_map is None else len(feature_map.values))
     features = np.array(rows, np.float64).reshape(-1, count)
     return HiddenRegions(np.array(masks, bool).reshape(-1, *amodal.shape), features, step)
 
@@ -179,21 +182,3 @@ def keep_likely_regions(
     height, width = body.region.size_hw
     keep: Mask = regions.masks[likely].any(0).repeat(regions.step, 0).repeat(regions.step, 1)[:height, :width]
     return body.with_amodal(body.visible | (body.amodal & keep))
-
-
-def fit_regions(features: Float, is_body: Mask, weight: Float | None = None) -> RegionCalibration:
-    """Fit the calibration to regions of known people.
-
-    Args:
-        features: (N, 6 + C) in the order of RegionCalibration.
-        is_body: (N,) bool.
-        weight: (N,) how much each region counts; None: 1.
-    """
-    mean, spread = features.mean(0), features.std(0) + 1e-6
-    penalty = np.full(features.shape[1], _FEATURE_PENALTY)
-    penalty[:_SHAPE_FEATURES] = _SHAPE_PENALTY
-    intercept, *weights = fit_logistic((features - mean) / spread, is_body, penalty, weight)
-    by_feature = np.array(weights) / spread
-    shape, image_features = by_feature[:_SHAPE_FEATURES], by_feature[_SHAPE_FEATURES:]
-    fitted = RegionCalibration(float(intercept - by_feature @ mean), *map(float, shape))  # type: ignore[arg-type]
-    return fitted._replace(image_features=tuple(map(float, image_features)))

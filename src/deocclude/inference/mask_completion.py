@@ -71,9 +71,9 @@ class MaskCompletion:
         return cls(
             networks["mask_completion"],
             average,
-            second_pass=bool(model.networks["mask_completion"].info.get("second_look", False)),
+            second_pass=bool(model.networks["mask_completion"].info.get("second_pass", False)),
             box_segmenter=networks.get("mask_box"),
-            splits_boxes=boxes is not None and bool(boxes.info.get("tells_apart", False)),
+            splits_boxes=boxes is not None and bool(boxes.info.get("splits_boxes", False)),
             settings=model.settings,
         )
 

@@ -17,8 +17,9 @@ from deocclude.inference.hidden_regions import (
     RegionCalibration,
     find_regions,
     keep_likely_regions,
+    logistic,
 )
-from deocclude.inference.logistic_regression import fit_logistic, logistic
+from deocclude.inference.scheduling import map_people
 from deocclude.inference.settings import OcclusionSettings
 
 HIDDEN_SHARE = 0.05  # of the body: a person with a smaller hidden fraction counts as unoccluded
@@ -50,7 +51,7 @@ class HiddenCalibration(NamedTuple):
             mask_share: fraction hidden by the masks, 0 to 1.
             probable_share: fraction hidden by probability, 0 to 1.
         """
-        by_mask, by_probability = _logs(np.array([mask_share, probable_share]))
+        by_mask, by_probability = log_shares(np.array([mask_share, probable_share]))
         logit = self.bias + self.by_mask * by_mask + self.by_probability * by_probability
         return float(logistic(logit))
 
@@ -71,23 +72,6 @@ def probable_share(visible_prob: Probability, amodal_prob: Probability) -> float
     """
     whole = float(amodal_prob.sum())
     return float((amodal_prob - visible_prob).clip(0).sum()) / whole if whole > 0 else 0.0
-
-
-def fit_calibration(mask_shares: Float, probable_shares: Float, hidden: Mask) -> HiddenCalibration:
-    """Fit the calibration to people with known occlusion.
-
-    Args:
-        mask_shares: (N,) fractions hidden by the masks, 0 to 1.
-        probable_shares: (N,) fractions hidden by probability, 0 to 1.
-        hidden: (N,) bool: whether more than HIDDEN_SHARE of the body is hidden.
-
-    Raises:
-        UsageError: all people are occluded, or none is.
-    """
-    if hidden.all() or not hidden.any():
-        raise UsageError("calibration needs occluded and unoccluded people")
-    features = np.stack([_logs(mask_shares), _logs(probable_shares)], 1)
-    return HiddenCalibration(*(float(w) for w in fit_logistic(features, hidden, penalty=0.1)))
 
 
 def check_complete(complete: str) -> Complete:
@@ -112,7 +96,7 @@ def check_uncrop(uncrop: bool, complete: str) -> None:
         raise UsageError("uncrop completes people beyond the image border: it needs complete auto or always, got never")
 
 
-def _logs(shares: Float) -> Float:
+def log_shares(shares: Float) -> Float:
     """Logarithms of fractions, bounded below by _LEAST_SHARE."""
     logs: Float = np.log(np.maximum(shares, _LEAST_SHARE))
     return logs
@@ -143,7 +127,7 @@ def with_hidden_probability(body: Body, calibration: HiddenCalibration) -> Body:
 def decide_completion(
     bodies: Sequence[Body], calibration: OcclusionCalibration, complete: Complete, settings: OcclusionSettings,
     *, feature_map: Callable[[Body], FeatureMap | None], min_probability: float | None = None,
-    min_height_px: float = 0.0,
+    min_height_px: float = 0.0, workers: int = 1,
 ) -> list[Body]:  # fmt: skip
     """The bodies with the probability of a hidden part, and without the hidden parts that `complete` excludes.
 
@@ -156,13 +140,14 @@ def decide_completion(
         feature_map: features of the image around a body; called only for a calibration that uses them.
         min_probability: in place of the settings' threshold for regions.
         min_height_px: least height of a visible part.
+        workers: people processed at once.
     """
     if complete != "auto":
         rated = [with_hidden_probability(body, calibration.body) for body in bodies]
         return [body.without_completion() for body in rated] if complete == "never" else rated
     least = settings.min_region_probability if min_probability is None else min_probability
-    decided = []
-    for body in bodies:
+
+    def decided(body: Body) -> Body:
         likely = body
         is_low = bool(body.area_px) and body.box_xyxy[3] - body.box_xyxy[1] < min_height_px
         if body.hidden_fraction and not is_low:
@@ -174,8 +159,9 @@ def decide_completion(
             noted = body.hidden_fraction >= _NOTED_SHARE
             reason = ("low" if is_low else "unlikely") if noted else None
             likely = replace(likely.without_completion(), left_alone=reason)
-        decided.append(likely)
-    return decided
+        return likely
+
+    return map_people(decided, bodies, workers=workers)
 
 
 def _visible_of_others(body: Body, bodies: Sequence[Body]) -> Mask:

@@ -72,6 +72,14 @@ class ModelInfo:
         return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
 
 
+_RENAMED_KEYS = {"second_look": "second_pass", "tells_apart": "splits_boxes"}
+
+
+def with_current_keys(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What a manifest or a weights file says of a network, without the key names of earlier versions."""
+    return {_RENAMED_KEYS.get(key, key): value for key, value in row.items()}
+
+
 class Network:
     """A network on a device: named arrays in, named arrays out. Threads may share it."""
 
@@ -211,12 +219,12 @@ def _read_model(name: str, row: Mapping[str, Any], folder: Path) -> ModelInfo:
     """A model of the manifest. Its `settings` override values of the detector's row, which override the defaults."""
     networks = {}
     for network in (n for n in (*NETWORKS, *EXTRA_NETWORKS) if n in row["networks"]):
-        info = row["networks"][network]
+        info = with_current_keys(row["networks"][network])
         networks[network] = NetworkFiles(network, folder / info["onnx"], info["sha256"]["onnx"], info)
     given = dict(row.get("settings", {}))
     if "people_detector" in networks:
-        info = networks["people_detector"].info
-        of_row = {key: info[key] for key in ("size_px", "second_size_px", "min_score", "max_iou") if key in info}
+        stated = networks["people_detector"].info
+        of_row = {key: stated[key] for key in ("size_px", "second_size_px", "min_score", "max_iou") if key in stated}
         given["detector"] = {**of_row, **given.get("detector", {})}
     settings = InferenceSettings.of(given, f"{folder / MANIFEST_NAME}: model {name}")
     return ModelInfo(name, int(row["input_size"]), str(row["licence"]), str(row["data"]), networks, settings)

@@ -172,8 +172,8 @@ class MaskStage(CropStage):
         """Also the crop side in pixels and switches that inference reads."""
         own = {
             "size_px": self.size_px,
-            "second_look": bool(self.section.p_refinement_pass),
-            "tells_apart": self.splits_boxes,
+            "second_pass": bool(self.section.p_refinement_pass),
+            "splits_boxes": self.splits_boxes,
         }
         return super().metadata() | own
 
