@@ -12,12 +12,13 @@ import torch
 from torch import nn
 
 from deocclude.checkpoints import hub
-from deocclude.checkpoints.files import WEIGHTS_NAME, load_into, save_weights
+from deocclude.checkpoints.files import WEIGHTS_NAME, save_weights, start_from
 from deocclude.errors import WeightsError
 from deocclude.export.to_onnx import NETWORKS, build_network
 from deocclude.models.box_segmenter import BoxSegmenter, BoxSegmenterConfig
 from deocclude.models.content_recovery import ContentRecoveryConfig, ContentRecoveryNet
 from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet
+from deocclude.models.nanodet import NanoDet, NanoDetConfig
 from deocclude.models.people_detector import PeopleDetector, PeopleDetectorConfig
 from repository import ROOT
 
@@ -27,6 +28,7 @@ TINY = {
         stem_width=8, widths=(8, 8), head_width=8, templates=4, template_channels=8, parsing_guidance=False
     ),
     ContentRecoveryNet: ContentRecoveryConfig(widths=(8,) * 5, kernels=(3,) * 5, key_channels=4, place_px=8),
+    NanoDet: NanoDetConfig(widths=(8, 8, 8, 8), blocks=(1, 1, 1, 1), pyramid_width=8, bins=4),
     PeopleDetector: PeopleDetectorConfig(stem_width=8, widths=(8, 8, 8), blocks=(0, 1, 1)),
     BoxSegmenter: BoxSegmenterConfig(widths=(8, 8, 8, 8), blocks=(0, 0, 0, 1), head_width=8),
 }
@@ -45,7 +47,7 @@ def same(a: nn.Module, b: nn.Module) -> bool:
 def test_every_exportable_network_can_be_saved() -> None:
     assert set(NETWORKS) == set(TINY)
     assert [c.network_name for c in NETWORKS] == [
-        "mask_completion", "content_recovery", "people_detector", "mask_box"
+        "mask_completion", "content_recovery", "people_detector", "nanodet", "mask_box"
     ]  # fmt: skip
 
 
@@ -85,7 +87,7 @@ def test_export_and_training_read_the_saved_folder(tmp_path: Path) -> None:
     assert metadata == TOLD | {"network": "mask_completion", "config": json.loads(json.dumps(asdict(network.config)))}
     other = MaskCompletionNet(network.config)
     assert not same(other, network)
-    load_into(other, tmp_path)  # `mask.init: FOLDER`
+    start_from(other, tmp_path)  # `mask.init: FOLDER`
     assert same(other, network)
 
 

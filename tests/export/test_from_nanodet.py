@@ -1,63 +1,76 @@
-"""Conversion of NanoDet-g, on a network with its interface and a few weights."""
+"""Conversion of NanoDet-g, on a network with the published interface and random weights."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+import torch
+from torch import Tensor, nn
 
 from deocclude.errors import WeightsError
-from deocclude.export.from_nanodet import INPUT_PX, SIZES_PX, convert, convert_to_weights
+from deocclude.export.from_nanodet import INPUT_PX, read_nanodet
+from deocclude.export.to_onnx import export_to_weights
 from deocclude.inference.runtime import list_models, open_networks
+from deocclude.inference.settings import NANODET
+from deocclude.models.nanodet import NanoDet
 from deocclude.people.box_decoding import STRIDES
 from deocclude.people.detector import find_boxes
 
 CLASSES, DISTANCES = 80, 44
 
 
+class Published(nn.Module):
+    """NanoDet with the classes, input and outputs of the published file: normalised BGR in, flat maps out."""
+
+    def __init__(self, classes: int = CLASSES) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.classes, self.network = classes, NanoDet()
+        self.network.mean.zero_()
+        self.network.std.fill_(1.0)
+        for head in self.network.heads:
+            head[1] = nn.Conv2d(self.network.config.pyramid_width, classes + DISTANCES, 1)
+        for conv in self.network.convolutions():
+            conv.weight.data = conv.weight.data.half().float()
+
+    def forward(self, bgr: Tensor) -> tuple[Tensor, ...]:
+        outputs: list[Tensor] = []
+        for head, x in zip(self.network.heads, self.network.pyramid(bgr), strict=True):
+            flat = head(x).flatten(2).transpose(1, 2)
+            outputs += [torch.sigmoid(flat[..., : self.classes]), flat[..., self.classes :]]
+        return tuple(outputs)
+
+
 def write_source(path: Path, classes: int = CLASSES) -> Path:
-    """An ONNX file with NanoDet-g's input, heads and outputs."""
-    rng = np.random.default_rng(0)
-    weights: dict[str, np.ndarray] = {"split": np.array([classes, DISTANCES], np.int64)}
-    weights["w0"] = rng.normal(0, 0.5, (6, 3, 1, 1)).astype(np.float16).astype(np.float32)
-    nodes, outputs = [helper.make_node("Conv", ["input", "w0"], ["stem"])], []
-    for stride in STRIDES:
-        w = rng.normal(0, 0.05, (6, 6, stride, stride)).astype(np.float16).astype(np.float32)
-        head = rng.normal(0, 1, (classes + DISTANCES, 6, 1, 1)).astype(np.float16).astype(np.float32)
-        weights |= {
-            f"w{stride}": w,
-            f"h{stride}": head,
-            f"b{stride}": np.linspace(-2, 1, classes + DISTANCES).astype("f"),
-        }
-        weights |= {f"s{stride}": np.array([1, classes, -1]), f"d{stride}": np.array([1, DISTANCES, -1])}
-        nodes += [
-            helper.make_node("Conv", ["stem", f"w{stride}"], [f"f{stride}"], strides=[stride, stride]),
-            helper.make_node("Conv", [f"f{stride}", f"h{stride}", f"b{stride}"], [f"o{stride}"]),
-            helper.make_node("Split", [f"o{stride}", "split"], [f"c{stride}", f"r{stride}"], axis=1),
-            helper.make_node("Sigmoid", [f"c{stride}"], [f"p{stride}"]),
-        ]
-        for kind, flat, shape in (("p", "cls", f"s{stride}"), ("r", "dis", f"d{stride}")):
-            nodes.append(helper.make_node("Reshape", [f"{kind}{stride}", shape], [f"flat_{kind}{stride}"]))
-            nodes.append(helper.make_node("Transpose", [f"flat_{kind}{stride}"], [f"{flat}{stride}"], perm=[0, 2, 1]))
-            cells = (INPUT_PX // stride) ** 2
-            shape_out = [1, cells, classes if kind == "p" else DISTANCES]
-            outputs.append(helper.make_tensor_value_info(f"{flat}{stride}", TensorProto.FLOAT, shape_out))
-    graph = helper.make_graph(
-        nodes, "source", [helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, 3, INPUT_PX, INPUT_PX])],
-        outputs, [numpy_helper.from_array(value, name) for name, value in weights.items()],
+    bgr = torch.zeros(1, 3, INPUT_PX, INPUT_PX)
+    torch.onnx.export(
+        Published(classes).eval(), (bgr,), str(path), dynamo=True, external_data=False, verbose=False
     )  # fmt: skip
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))
     return path
 
 
-def test_converted_network_matches_the_source_at_any_size(tmp_path: Path) -> None:
-    row = convert_to_weights(write_source(tmp_path / "source.onnx"), tmp_path / "weights", model="tiny")
-    assert row["parity"] < 1e-4 and "safetensors" not in row
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_source(tmp_path_factory.mktemp("nanodet") / "source.onnx")
+
+
+def test_converted_network_turns_bgr_and_keeps_the_person(source: Path) -> None:
+    network, metadata = read_nanodet(source)
+    assert metadata == {"network": "nanodet", "config": network.config.to_dict()}
+    published = Published().network
+    torch.testing.assert_close(network.stem[0].weight, published.stem[0].weight[:, [2, 1, 0]])
+    torch.testing.assert_close(network.heads[1][1].weight[0], published.heads[1][1].weight[0])
+    torch.testing.assert_close(network.heads[1][1].weight[1:], published.heads[1][1].weight[CLASSES:])
+
+
+def test_exported_network_finds_boxes_in_photos_of_any_size(source: Path, tmp_path: Path) -> None:
+    row = export_to_weights(source, tmp_path / "weights", model="tiny", data_note="none")
+    assert row["parity"] < 1e-4 and row["licence"].startswith("Apache-2.0") and row["data"] == "none"
+    assert (tmp_path / "weights" / row["safetensors"]).is_file()
     model = list_models(tmp_path / "weights")["tiny"]
-    assert (model.settings.detector.size_px, model.settings.detector.second_size_px) == SIZES_PX
+    assert model.settings.detector == NANODET
     networks, _ = open_networks(model, "cpu", threads=1)
     maps = networks["people_detector"](image=np.zeros((2, 3, 64, 96), np.float32))
     assert {name: array.shape for name, array in maps.items()} == {
@@ -71,10 +84,9 @@ def test_converted_network_matches_the_source_at_any_size(tmp_path: Path) -> Non
 
 def test_other_network_is_rejected_and_leaves_no_files(tmp_path: Path) -> None:
     folder = tmp_path / "weights"
-    with pytest.raises(WeightsError, match="expected NanoDet-g with 3 heads of 124, found 0"):
-        convert_to_weights(write_source(tmp_path / "other.onnx", classes=20), folder)
-    assert not list(folder.iterdir())
+    with pytest.raises(WeightsError, match="expected NanoDet-g: convolution 30 of NanoDet is"):
+        export_to_weights(write_source(tmp_path / "other.onnx", classes=20), folder)
+    assert not folder.exists()
     (tmp_path / "text.onnx").write_text("no network")
     with pytest.raises(WeightsError, match="not an ONNX file"):
-        convert(tmp_path / "text.onnx", tmp_path / "out.onnx")
-    assert not (tmp_path / "out.onnx").exists()
+        read_nanodet(tmp_path / "text.onnx")

@@ -23,6 +23,7 @@ from deocclude.models.blocks import count_parameters
 from deocclude.models.box_segmenter import BoxSegmenter, BoxSegmenterConfig
 from deocclude.models.content_recovery import ContentRecoveryConfig, ContentRecoveryNet
 from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet, to_probabilities
+from deocclude.models.nanodet import NanoDet
 from deocclude.models.people_detector import PeopleDetector, PeopleDetectorConfig
 from deocclude.types import PARSING_NAMES
 
@@ -77,10 +78,10 @@ def test_manifest_records_second_pass_training(tmp_path: Path, monkeypatch: pyte
     network = network_of("mask_completion")
     path = tmp_path / "mask.safetensors"
     for learned in (True, False):
-        metadata = {"network": "mask_completion", "config": network.config.to_dict(), "second_look": learned}
+        metadata = {"network": "mask_completion", "config": network.config.to_dict(), "second_pass": learned}
         save_weights(path, network.state_dict(), metadata)
         row = export_to_weights(path, tmp_path / "weights", model="tiny")
-        assert row.get("second_look", False) is learned
+        assert row.get("second_pass", False) is learned
 
 
 def test_box_segmenter_is_exported_and_used_for_box_prompts(
@@ -91,18 +92,18 @@ def test_box_segmenter_is_exported_and_used_for_box_prompts(
     torch.manual_seed(0)
     network = BoxSegmenter(BoxSegmenterConfig(widths=(8, 8, 8, 8), blocks=(0, 0, 0, 1), head_width=8)).eval()
     source = tmp_path / "box.safetensors"
-    metadata = {"network": "mask_box", "config": network.config.to_dict(), "size_px": 96, "tells_apart": False}
+    metadata = {"network": "mask_box", "config": network.config.to_dict(), "size_px": 96, "splits_boxes": False}
     save_weights(source, network.state_dict(), metadata)
     row = export_to_weights(source, folder, model="tiny")
-    assert not row.get("tells_apart", False) and not _tells_apart(folder)
+    assert not row.get("splits_boxes", False) and not _splits_boxes(folder)
     with monkeypatch.context() as patch:
         onnx = (folder / row["onnx"]).read_bytes()
         patch.setattr(to_onnx, "export_onnx", lambda network, path, sizes: path.write_bytes(onnx) * 0.0)
-        save_weights(source, network.state_dict(), metadata | {"tells_apart": True})
+        save_weights(source, network.state_dict(), metadata | {"splits_boxes": True})
         shutil.copytree(folder, tmp_path / "telling")
-        assert export_to_weights(source, tmp_path / "telling", model="tiny")["tells_apart"]
-    assert _tells_apart(tmp_path / "telling")
-    assert row["onnx"] == "mask_box_tiny.onnx" and row["size_px"] == 96 and "second_look" not in row
+        assert export_to_weights(source, tmp_path / "telling", model="tiny")["splits_boxes"]
+    assert _splits_boxes(tmp_path / "telling")
+    assert row["onnx"] == "mask_box_tiny.onnx" and row["size_px"] == 96 and "second_pass" not in row
     networks, _ = open_networks(find_model("tiny", folder), "cpu")
     image, initial = example_inputs(network, 2, (96, 96)).values()
     found = networks["mask_box"](image=image.numpy(), initial=initial.numpy())
@@ -117,7 +118,7 @@ def test_box_segmenter_is_exported_and_used_for_box_prompts(
     photo = np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8)
     asked = []
     pipe = deocclude.load("tiny", device="cpu", weights_dir=folder)
-    box_segmenter = pipe._complete._box_segmenter
+    box_segmenter = pipe._mask_completion._box_segmenter
 
     class Counted:
         input_size, fine_size = box_segmenter.input_size, box_segmenter.fine_size
@@ -126,16 +127,16 @@ def test_box_segmenter_is_exported_and_used_for_box_prompts(
             asked.append(inputs["initial"])
             return box_segmenter(**inputs)
 
-    pipe._complete._box_segmenter = Counted()
+    pipe._mask_completion._box_segmenter = Counted()
     pipe(photo, masks=[np.arange(160) + 0 * np.arange(120)[:, None] < np.arange(120)[:, None]])
     assert not asked, "a mask is stage 1's alone"
     pipe(photo, boxes_xyxy=[(20, 20, 90, 110)])
     assert asked
 
 
-def _tells_apart(folder: Path) -> bool:
+def _splits_boxes(folder: Path) -> bool:
     """Whether the model of a weights folder does."""
-    return deocclude.load("tiny", device="cpu", weights_dir=folder)._complete._splits_boxes
+    return deocclude.load("tiny", device="cpu", weights_dir=folder)._mask_completion._splits_boxes
 
 
 def test_exported_files_match_the_manifest(exported: tuple[Path, dict[str, dict]]) -> None:
@@ -350,7 +351,7 @@ def test_threshold_shift_changes_only_the_amodal_logits() -> None:
 
 
 def test_input_size_step_is_the_total_stride() -> None:
-    steps = {MaskCompletionNet: 32, ContentRecoveryNet: 128, PeopleDetector: 32, BoxSegmenter: 32}
+    steps = {MaskCompletionNet: 32, ContentRecoveryNet: 128, PeopleDetector: 32, NanoDet: 32, BoxSegmenter: 32}
     with torch.device("meta"):
         assert {kind: to_onnx.size_step_px(kind()) for kind in steps} == steps
 

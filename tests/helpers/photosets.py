@@ -52,7 +52,8 @@ def draw_coco(root: Path, ids: tuple[str, ...] = ("000000000042",)) -> Path:
     every = (*ids, "000000009999")
     for photo_id in every:
         write_picture(root / "photos" / f"{photo_id}.webp", photo_of(body()))
-    people = {photo_id: [{"segmentation": polygon(BOX, 2.0)}] for photo_id in every}
+    box = [2 * value for value in BOX]
+    people = {photo_id: [{"bbox": box, "segmentation": polygon(BOX, 2.0)}] for photo_id in every}
     sizes = {photo_id: [200, 200] for photo_id in every}
     (root / "people.json").write_text(json.dumps({"whole": ids, "people": people, "size": sizes}))
     return root

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,14 +16,22 @@ from deocclude.checkpoints.files import load_foreign_state, load_state
 from deocclude.cli.app import app
 from deocclude.errors import ConfigError, InputError, MissingExtraError, WeightsError
 from deocclude.export.to_onnx import build_network
+from deocclude.models.nanodet import NanoDet
 from deocclude.models.people_detector import PeopleDetector, PeopleDetectorConfig, PeopleOutput
 from deocclude.train import people_stage, pretrained_backbone
 from deocclude.train.config import load_config
+from deocclude.train.detector_methods import DETECTORS
 from deocclude.train.engine import fit
-from deocclude.train.people_stage import DEFAULT_LOSSES, PeopleStage
+from deocclude.train.people_stage import PeopleStage
 from deocclude.train.people_targets import PeopleCriterion, PeopleTargets, encode, focal_loss, sides_giou_loss
 from deocclude.train.pretrained_backbone import imagenet_file
+from photosets import draw_coco
 
+DEFAULT_LOSSES = DETECTORS["centres"].losses
+NANODET = (
+    "people.model=nanodet",
+    "people.network={widths: [8, 8, 8, 8], blocks: [1, 1, 1, 1], pyramid_width: 8, bins: 6}",
+)
 NETWORK = {"stem_width": 8, "widths": [8, 16, 16], "blocks": [0, 0, 0]}
 
 
@@ -192,6 +201,41 @@ def test_training_overfits_a_few_photos(people_config, tmp_path: Path) -> None:
     assert metadata["size_px"] == 64 and metadata["validation"]["score"] == outcome.best_score
 
 
+def test_nanodet_learns_a_few_photos_and_continues_from_its_weights(people_config, tmp_path: Path) -> None:
+    config = people_config(*NANODET, "people.schedule.steps=60")
+    stage = PeopleStage(config)
+    stage.stream = SameBatch(stage.stream)
+    batch = {k: v.float() / 255 if k == "photo" else v.float() for k, v in stage.stream.batch(1, 4, 64).items()}
+    before, _ = stage.generator_terms(batch, None)
+    outcome = fit(stage, config, config.people, tmp_path / "run", quiet=True)
+    after, _ = stage.generator_terms(batch, None)
+    assert before.keys() == {"score", "box", "distribution"} and before["box"] > 0
+    assert sum(after.values()) < 0.7 * sum(before.values()), (before, after)
+    trained, metadata = build_network(outcome.best_weights)
+    assert isinstance(trained, NanoDet) and metadata["size_px"] == 64
+    frozen = ("people.pretrained_backbone=true", "people.frozen_stages=2", "people.backbone_lr_scale=0.3")
+    second = people_config(*NANODET, *frozen, f"people.init={outcome.best_weights}")
+    again = PeopleStage(second)
+    assert again.lr_scales == {"stem": 0.3, "stages": 0.3}
+    weights = build_network(fit(again, second, second.people, tmp_path / "second", quiet=True).best_weights)[0]
+    assert torch.equal(weights.stages[1].enter[0].weight, trained.stages[1].enter[0].weight)
+    assert not torch.equal(weights.stages[2].enter[0].weight, trained.stages[2].enter[0].weight)
+
+
+def test_photos_come_from_every_named_set(people_config, data_root: Path, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(data_root, root)
+    draw_coco(root / "coco_people", ("000000000042", "000000000043", "000000000044"))
+    real = "data.real={wild: 0.25, coco: 0.75}"
+    stage = PeopleStage(people_config(*NANODET, real, f"data.root={root}", "data.p_boxed=0.5", "data.p_wild=0.9"))
+    of_coco = [name.name.startswith("coco/") for name in stage.stream.wild]
+    shares = stage.stream.wild_shares
+    assert sum(share for share, is_coco in zip(shares, of_coco, strict=True) if is_coco) == pytest.approx(0.75)
+    assert len(stage.stream.boxed) and stage.stream.p_boxed == 0.5
+    raw = stage.stream.batch(0, 16, 64)
+    assert raw["photo"].shape == (16, 3, 64, 64) and raw["boxes_xyxy"].any()
+
+
 def test_an_interrupted_run_ends_with_the_same_losses_and_weights(people_config, interrupt, tmp_path: Path) -> None:
     config = people_config("log_every=1")
     people_stage.main(config, tmp_path / "straight", quiet=True)
@@ -314,6 +358,8 @@ def test_train_people_command_runs(write_config, tmp_path: Path) -> None:
             ConfigError,
             "people.pretrained_backbone: PeopleDetector has no backbone efficientnet_lite0",
         ),
+        ("people.model=yolo", ConfigError, "people.model: choose from centres, nanodet, got 'yolo'"),
+        ("data.p_boxed=0.5", ConfigError, "data.p_boxed: people.model centres needs the masks of all people"),
         ("people.frozen_stages=2", ConfigError, "frozen_stages and backbone_lr_scale need pretrained_backbone"),
         ("people.backbone_lr_scale=0.3", ConfigError, "frozen_stages and backbone_lr_scale need pretrained_backbone"),
         ("people.network.trunk=vit", ConfigError, "people.network: trunk must be residual, or efficientnet_lite0 with"),
@@ -324,3 +370,12 @@ def test_train_people_command_runs(write_config, tmp_path: Path) -> None:
 def test_invalid_config_is_rejected(people_config, override: str, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=re.escape(message)):
         PeopleStage(people_config(override))
+
+
+def test_pretrained_nanodet_needs_weights_to_start_from(people_config) -> None:
+    with pytest.raises(ConfigError, match=r"people\.init: pretrained_backbone needs the weights of NanoDet-g here"):
+        PeopleStage(people_config(*NANODET, "people.pretrained_backbone=true"))
+    with pytest.raises(ConfigError, match=r"people\.network: NanoDet has 4 stages, 5 cannot be frozen"):
+        PeopleStage(
+            people_config(*NANODET, "people.pretrained_backbone=true", "people.frozen_stages=5", "people.init=x")
+        )

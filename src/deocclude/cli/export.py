@@ -44,7 +44,6 @@ def app(
 
     Without --data-note and --licence the manifest's entries stay; in a new manifest they are "not stated".
     """
-    from deocclude.export.from_nanodet import convert_to_weights
     from deocclude.export.to_onnx import check_distinct, export_to_weights
     from deocclude.inference.runtime import BUNDLED_WEIGHTS
 
@@ -54,24 +53,19 @@ def app(
         from deocclude.checkpoints.files import save_mean
 
         sources = [save_mean(sources, sources[-1].with_name("mean.safetensors"))]
-    check_distinct([source for source in sources if source.suffix != ".onnx"])
+    check_distinct(sources)
     for source in sources:
-        origin = "torch"
-        if source.suffix == ".onnx":
-            origin = "its source"
-            row = convert_to_weights(source, folder, model=model, data_note=data_note)
-        else:
-            row = export_to_weights(
-                source,
-                folder,
-                model=model,
-                amodal_threshold=amodal_threshold,
-                sizes=sizes,
-                data_note=data_note,
-                licence=licence,
-            )
+        row = export_to_weights(
+            source,
+            folder,
+            model=model,
+            amodal_threshold=amodal_threshold,
+            sizes=sizes,
+            data_note=data_note,
+            licence=licence,
+        )
         if as_json:
             print_json(row)
         else:
-            difference = f"differs from {origin} by {row['parity']:.1e}"
+            difference = f"differs from torch by {row['parity']:.1e}"
             typer.echo(f"{row['onnx']}: {row['parameters'] / 1e6:.2f} M parameters, {difference}")

@@ -18,22 +18,26 @@ from deocclude.checkpoints.files import rebuild, save_weights
 from deocclude.data.samples.typical_poses import write_poses
 from deocclude.errors import DeoccludeError, UsageError, WeightsError
 from deocclude.export.float16 import halve_losslessly, simplify
+from deocclude.export.from_nanodet import LICENCE, read_nanodet
 from deocclude.inference.runtime import MANIFEST_FORMAT, MANIFEST_NAME
-from deocclude.inference.settings import DetectorSettings
+from deocclude.inference.settings import NANODET, DetectorSettings
 from deocclude.io.request_stamp import file_digest
 from deocclude.models.blocks import count_parameters
 from deocclude.models.box_segmenter import BoxSegmenter
 from deocclude.models.content_recovery import ContentRecoveryConfig, ContentRecoveryNet
 from deocclude.models.mask_completion import MaskCompletionNet, to_probabilities
+from deocclude.models.nanodet import NanoDet
 from deocclude.models.network_kinds import NETWORK_KINDS
 from deocclude.models.people_detector import PeopleDetector, to_maps
+from deocclude.people.box_decoding import STRIDES
 from deocclude.types import PARSING_NAMES
 
-NETWORKS = (MaskCompletionNet, ContentRecoveryNet, PeopleDetector, BoxSegmenter)
+DETECTORS = (PeopleDetector, NanoDet)
+NETWORKS = (MaskCompletionNet, ContentRecoveryNet, *DETECTORS, BoxSegmenter)
 OPSET = 18
 INPUT_SIZE = 256
 SIZES = ("any", "fixed")
-PARITY = 2e-3  # largest difference of any output: values in [0, 1], or cells for the detector's sides
+PARITY = 2e-3  # largest difference of any output: values in [0, 1], or for a detector cells and logits of distances
 NOT_STATED = "not stated"
 
 
@@ -63,8 +67,21 @@ class BoxSegmenterExport(nn.Module):
         return found.visible, found.amodal, features
 
 
+class NanoDetExport(nn.Module):
+    """NanoDet with probabilities and logits of distances as outputs."""
+
+    def __init__(self, network: NanoDet):
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """image: (B, 3, H, W) -> scores and distances of each stride, as `people.box_decoding` reads them."""
+        logits, distances = self.network(image)
+        return tuple(one for pair in zip(logits, distances, strict=True) for one in (torch.sigmoid(pair[0]), pair[1]))
+
+
 class PeopleDetectorExport(nn.Module):
-    """The people detector with probabilities and cells as outputs."""
+    """The centre-based detector with probabilities and cells as outputs."""
 
     def __init__(self, network: PeopleDetector):
         super().__init__()
@@ -83,7 +100,7 @@ def export_onnx(network: nn.Module, path: Path, size_px: int = INPUT_SIZE, *, si
         path: of the file.
         size_px: side of the traced input.
         sizes: "any": batch, height and width are dynamic, the latter in steps of `size_step_px(network)`; "fixed":
-            height and width of stages 1 and 2 and the box segmenter are size_px. The detector is always dynamic.
+            height and width of stages 1 and 2 and the box segmenter are size_px. A detector is always dynamic.
 
     Returns:
         The largest absolute difference to torch.
@@ -94,7 +111,7 @@ def export_onnx(network: nn.Module, path: Path, size_px: int = INPUT_SIZE, *, si
     network = network.eval()
     wrapped, outputs = _for_inference(network)
     step = size_step_px(network)
-    dynamic = sizes == "any" or isinstance(network, PeopleDetector)
+    dynamic = sizes == "any" or isinstance(network, DETECTORS)
     traced_px = max(size_px, 2 * step) if dynamic else size_px  # a size of one step would become a constant
     inputs = example_inputs(network, 2, (traced_px, traced_px))
     batch, rows, columns = (
@@ -156,6 +173,9 @@ def _for_inference(network: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
         return BoxSegmenterExport(network).eval(), ("visible", "amodal", "features")
     if isinstance(network, PeopleDetector):
         return PeopleDetectorExport(network).eval(), ("centre", "sides", "mask")
+    if isinstance(network, NanoDet):
+        names = tuple(f"{kind}_{stride}" for stride in STRIDES for kind in ("scores", "distances"))
+        return NanoDetExport(network).eval(), names
     return network, ("content",)
 
 
@@ -164,7 +184,7 @@ def example_inputs(network: nn.Module, batch: int, size_hw: tuple[int, int]) -> 
     rng = torch.Generator().manual_seed(batch)
     height, width = size_hw
     image = torch.rand(batch, 3, height, width, generator=rng)
-    if isinstance(network, PeopleDetector):
+    if isinstance(network, DETECTORS):
         return {"image": image}
     amodal, visible = torch.zeros(batch, 1, height, width), torch.zeros(batch, 1, height, width)
     columns = slice(width // 4, width * 3 // 4)
@@ -195,10 +215,16 @@ def parity(network: nn.Module, path: Path, inputs: dict[str, Tensor]) -> float:
 
 
 def build_network(path: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """Load a network and its metadata from a .safetensors file or a folder that `save_pretrained` wrote.
+    """Load a network and its metadata.
 
-    Raises WeightsError for other files.
+    Args:
+        path: a .safetensors file, a folder that `save_pretrained` wrote, or the ONNX file of the published NanoDet-g.
+
+    Raises:
+        WeightsError: any other file.
     """
+    if path.suffix == ".onnx":
+        return read_nanodet(path)
     return rebuild(path, {network.network_name: NETWORK_KINDS[network.network_name] for network in NETWORKS})
 
 
@@ -206,7 +232,7 @@ def check_distinct(sources: Sequence[Path]) -> None:
     """Raise UsageError for two files of one network, because only the last one would remain; WeightsError as above."""
     seen: dict[str, Path] = {}
     for source in sources:
-        name = build_network(source)[1]["network"]
+        name = _manifest_name(*build_network(source))
         if name in seen:
             raise UsageError(f"{seen[name]} and {source} are both {name}: name one of them, or --mean for their mean")
         seen[name] = source
@@ -227,7 +253,7 @@ def export_to_weights(
     Stage 1 also writes typical_poses.npz, its pose centres. Files are replaced one by one, the manifest last.
 
     Args:
-        source: .safetensors file, or a folder that `save_pretrained` wrote.
+        source: as for `build_network`.
         folder: weights folder, made if missing.
         model: name in the manifest.
         amodal_threshold: stage 1's probability from which an occluded pixel is body, in (0, 1), chosen on held-out
@@ -253,7 +279,7 @@ def export_to_weights(
         metadata = metadata | {"amodal_threshold": amodal_threshold}
     stored = halve(network.state_dict())
     network.load_state_dict(stored)  # both files hold the same rounded weights
-    name = metadata["network"]
+    name = _manifest_name(network, metadata)
     onnx_path, kept = folder / f"{name}_{model}.onnx", folder / f"{name}_{model}.safetensors"
     part = onnx_path.with_suffix(".onnx.tmp")
     new = not folder.exists()
@@ -269,10 +295,15 @@ def export_to_weights(
     row = _row(network, metadata, onnx_path, kept, difference, sizes)
     if isinstance(network, MaskCompletionNet) and network.config.pose_guidance:
         write_poses(folder / "typical_poses.npz", network.typical_poses.centres.numpy())
-    enter_manifest(
-        folder / MANIFEST_NAME, model, name, row, data_note, licence, of_detector=isinstance(network, PeopleDetector)
+    _enter_manifest(
+        folder / MANIFEST_NAME, model, name, row, data_note, licence, of_detector=isinstance(network, DETECTORS)
     )
     return row
+
+
+def _manifest_name(network: nn.Module, metadata: dict[str, Any]) -> str:
+    """The network's name in a manifest: that of its weights, but one name for every detector."""
+    return PeopleDetector.network_name if isinstance(network, DETECTORS) else metadata["network"]
 
 
 def _row(
@@ -289,16 +320,19 @@ def _row(
     if isinstance(network, PeopleDetector):
         # the threshold of the validation is for boxes alone; at inference stage 1 filters them too
         row |= {"size_px": metadata.get("size_px", DetectorSettings.size_px), "min_score": DetectorSettings.min_score}
+    if isinstance(network, NanoDet):
+        row |= {name: getattr(NANODET, name) for name in ("size_px", "second_size_px", "min_score", "max_iou")}
+        row["licence"] = LICENCE
     if isinstance(network, (MaskCompletionNet, BoxSegmenter)) and sizes == "any":
         row["size_px"] = metadata.get("size_px", INPUT_SIZE)  # as in training, for crop predictions with detail
-    if isinstance(network, MaskCompletionNet) and metadata.get("second_look"):
-        row["second_look"] = True
-    if isinstance(network, BoxSegmenter) and metadata.get("tells_apart"):
-        row["tells_apart"] = True
+    if isinstance(network, MaskCompletionNet) and metadata.get("second_pass"):
+        row["second_pass"] = True
+    if isinstance(network, BoxSegmenter) and metadata.get("splits_boxes"):
+        row["splits_boxes"] = True
     return row
 
 
-def enter_manifest(
+def _enter_manifest(
     path: Path, model: str, name: str, row: dict[str, Any], data_note: str | None, licence: str | None,
     *, of_detector: bool,
 ) -> None:  # fmt: skip

@@ -93,11 +93,14 @@ class DetectorSettings:
     size_px: int = 384  # longer side of the detector's input
     second_size_px: int = 0  # of a second pass, whose boxes are fused with the first's; 0: none
     fused_iou: float = 0.6  # least IoU of the two passes' boxes of one person
-    # Of the product of the detector's score and stage 1's, chosen for a detector of this project; `base` has NanoDet-g
-    # and 0.28 (docs/training-history.md).
+    # of the product of the detector's score and stage 1's; here and below as chosen for the centre-based detector
     min_score: float = 0.22
     max_iou: float = 0.7  # of two boxes; below it, stage 1's masks decide whether they hold one person
     min_visible_probability: float = 0.5  # mean over a detection's visible pixels; below it, the detection is dropped
+
+
+NANODET = DetectorSettings(size_px=352, second_size_px=512, min_score=0.28, max_iou=0.5)
+"""Those of NanoDet, the shipped detector: docs/training-history.md says where they were chosen."""
 
 
 @dataclass(frozen=True)

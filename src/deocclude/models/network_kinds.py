@@ -1,6 +1,7 @@
 """Network and config class of every kind of stored weights: all that is needed to open a .safetensors file.
 
-The kind is the metadata entry `network` of the file. Its first word names the stage: mask, content, single or people.
+The kind is the metadata entry `network` of the file. Its first word names the stage: mask, content, single or people;
+nanodet is a detector too.
 How each network is trained is in train/methods.py.
 """
 
@@ -19,6 +20,7 @@ from deocclude.models.baselines.vae import ShapeVae, ShapeVaeConfig
 from deocclude.models.box_segmenter import BoxSegmenter, BoxSegmenterConfig
 from deocclude.models.content_recovery import ContentRecoveryConfig, ContentRecoveryNet
 from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet
+from deocclude.models.nanodet import NanoDet, NanoDetConfig
 from deocclude.models.people_detector import PeopleDetector, PeopleDetectorConfig
 
 NetworkKinds = dict[str, tuple[type[nn.Module], type]]
@@ -40,5 +42,8 @@ PERSON_NETWORK_KINDS: NetworkKinds = {
 }
 """Networks that work on the crop of one person, by kind; `checkpoints.files.rebuild` takes such a table."""
 
-NETWORK_KINDS: NetworkKinds = PERSON_NETWORK_KINDS | {"people_detector": (PeopleDetector, PeopleDetectorConfig)}
+NETWORK_KINDS: NetworkKinds = PERSON_NETWORK_KINDS | {
+    "people_detector": (PeopleDetector, PeopleDetectorConfig),
+    "nanodet": (NanoDet, NanoDetConfig),
+}
 """All of them."""

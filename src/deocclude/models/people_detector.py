@@ -1,4 +1,4 @@
-"""People detector: a small anchor-free, centre-based network.
+"""The centre-based people detector, which shipped before NanoDet: a small anchor-free network.
 
 Objects as points (CenterNet, Zhou et al. 2019, arXiv 1904.07850), with box sides as in FCOS (Tian et al. 2019): one
 heatmap of box centres, and four distances from each cell's middle to the sides of the box around the visible mask. A
@@ -46,7 +46,7 @@ class PeopleDetectorConfig:
     def base(cls) -> PeopleDetectorConfig:
         """Default sizes of a config: about 3.3 M parameters, 2 GMAC at 384x384, on a residual backbone.
 
-        The shipped detector has an ImageNet-pretrained backbone, configs/people.yaml: 3.6 M parameters, as many GMAC.
+        With an ImageNet-pretrained backbone, as in configs/history/people-08.yaml, 3.6 M and as many GMAC.
         """
         return cls()
 

@@ -1,7 +1,7 @@
 """People detection: boxes and scores of an image from a detection network at one or two input sizes.
 
-Two kinds of network serve, told apart by their outputs: NanoDet-g (`scores_8`, ...), whose boxes at two input sizes are
-fused, and the centre-based detector that `deocclude train people` trains (`centre`, `sides`).
+Two kinds of network serve, told apart by their outputs: NanoDet (`scores_8`, ...), which ships and whose boxes at two
+input sizes are fused, and the centre-based detector (`centre`, `sides`).
 """
 
 from __future__ import annotations

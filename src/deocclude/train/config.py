@@ -49,10 +49,11 @@ class DataSection(_Strict):
     crop: dict[str, Any] = {}  # fields of data.samples.person_samples.CropConfig
     crowds: dict[str, Any] = {}  # people detector: fields of data.synthesis.multi_person.CrowdConfig
     p_wild: float = Field(default=0.35, ge=0, le=1)  # people detector: fraction of real photos; 0: `wild` is not read
+    p_boxed: float = Field(default=0.0, ge=0, le=1)  # NanoDet: fraction of photos of coco_people, with boxes alone
     p_real: float = Field(default=0.0, ge=0, le=1)  # stage 1: fraction of people of `real`, with visible masks only
     real: dict[Literal["wild", "voc", "coco"], Annotated[float, Field(gt=0)]] = Field(
         default={"wild": 1.0}, min_length=1
-    )  # sets of real photos, with their relative frequency
+    )  # sets of real photos of `p_real` and `p_wild`, with their relative frequency
 
     @property
     def max_px(self) -> int:
@@ -126,7 +127,8 @@ class Schedule(_Strict):
 class StageSection(_Strict):
     """One stage: network, losses, schedule and data."""
 
-    model: str | None = None  # name of network and method in train/methods.py; None: the first
+    # name of network and method in train/methods.py, of a detector in train/detector_methods.py; None: the first
+    model: str | None = None
     preset: Literal["small", "base", "paper"] = "base"  # sizes of the network
     network: dict[str, Any] = {}  # fields of the network's config that override the preset
     losses: dict[str, float] = {}  # weight of each term of the criterion

@@ -13,22 +13,21 @@ from deocclude.checkpoints.files import start_from
 from deocclude.data.samples.detector_samples import PeopleSample, to_batch, whole_wild
 from deocclude.data.samples.detector_stream import PeopleStream
 from deocclude.data.sources.library import SourceWeights, load_library
-from deocclude.data.sources.real_photos import read_wild
+from deocclude.data.sources.real_photos import REAL_SETS, WildPhoto, read_boxed_photos, read_wild
 from deocclude.data.synthesis.multi_person import AssetPool, CrowdConfig
 from deocclude.errors import ConfigError
 from deocclude.imaging.boxes import suppress
 from deocclude.inference.settings import DetectorSettings
 from deocclude.metrics.detection import Matched, f1, match_boxes, recall_precision
 from deocclude.models.features import load_mask_completion
-from deocclude.models.people_detector import PeopleDetector, PeopleDetectorConfig, PeopleMaps, to_maps
-from deocclude.people.box_decoding import decode_centres
-from deocclude.train.config import TrainConfig, build, check_losses
+from deocclude.models.nanodet import NanoDet
+from deocclude.models.people_detector import PeopleDetector
+from deocclude.train.config import DataSection, StageSection, TrainConfig, build, check_losses
+from deocclude.train.detector_methods import DetectorMethod, find_detector
 from deocclude.train.engine import Outcome, Stage, choose_device, fit, to_float, use_bfloat16
-from deocclude.train.people_targets import PeopleCriterion, encode
 from deocclude.train.pictures import PEOPLE, boxes_rgb, in_a_row, named
 from deocclude.train.pretrained_backbone import load_pretrained_backbone
 
-DEFAULT_LOSSES = {"centre": 1.0, "sides": 2.0, "own": 1.0, "mask": 1.0}
 THRESHOLDS = tuple(round(0.1 + 0.05 * i, 2) for i in range(15))  # score thresholds of the validation
 _COUNTED_SHARE = 0.15  # least height that counts, as a fraction of the frame: 96 of 640 px
 _BATCH = 8
@@ -48,29 +47,28 @@ class PeopleStage(Stage):
         crowds = build(CrowdConfig(), data.crowds, "data.crowds")
         if section.preset != "base":
             raise ConfigError(f"people.preset: the detector has one size, base, got {section.preset!r}")
-        self.config = build(PeopleDetectorConfig.base(), section.network, "people.network")
-        self.losses = check_losses(section.losses or DEFAULT_LOSSES, PeopleCriterion.TERMS, "people.losses")
-        self.criterion = PeopleCriterion(self.losses)
+        self.method = find_detector(section.model)
+        if data.p_boxed and self.method.needs_masks:
+            raise ConfigError(f"data.p_boxed: people.model {section.model or 'centres'} needs the masks of all people")
+        self.config = build(self.method.config, section.network, "people.network")
+        self.losses = check_losses(
+            section.losses or dict(self.method.losses), self.method.criterion.TERMS, "people.losses"
+        )
+        self.criterion = self.method.criterion(self.losses)
         torch.manual_seed(config.seed)
-        try:
-            self.network = PeopleDetector(self.config)
-            if section.parsing_weights is not None:
-                self.network.start_from(load_mask_completion(section.parsing_weights))
-        except ValueError as error:
-            raise ConfigError(f"people.network: {error}") from error
-        if section.pretrained_backbone:
-            self.lr_scales = load_pretrained_backbone(self.network, section, "people")
-        if section.init is not None:
-            start_from(self.network, section.init)
+        self.network, self.lr_scales = _new_network(self.method, self.config, section)
 
-        def stream(split: str, p_wild: float, seed: int) -> PeopleStream:
+        def stream(split: str, p_wild: float, p_boxed: float, seed: int) -> PeopleStream:
             library = load_library(data.root, split, sources, data.places, max_px=data.max_px)
-            wild = read_wild(data.root / "wild", split) if p_wild else ()
-            return PeopleStream(AssetPool.of(library), wild, crowds, p_wild, seed=seed)
+            wild, shares = _real_photos(data, split) if p_wild else ([], None)
+            boxed = read_boxed_photos(data.root / REAL_SETS["coco"][0], split) if p_boxed else ()
+            return PeopleStream(
+                AssetPool.of(library), wild, crowds, p_wild, seed=seed, wild_shares=shares, boxed=boxed, p_boxed=p_boxed
+            )
 
-        self.stream = stream("train", data.p_wild, config.seed)
+        self.stream = stream("train", data.p_wild, data.p_boxed, config.seed)
         self.size_px = section.schedule.phases[-1].size_px
-        held_out = stream("val", 0.0, 1)
+        held_out = stream("val", 0.0, 0.0, 1)
         rng = np.random.default_rng(1)
         composed = [held_out.sample(rng, self.size_px) for _ in range(config.validation_samples)]
         real = [whole_wild(p, self.size_px) for p in read_wild(data.root / "wild", "val")] if data.p_wild else []
@@ -79,10 +77,7 @@ class PeopleStage(Stage):
 
     def generator_terms(self, batch: dict[str, Tensor], rng: np.random.Generator) -> tuple[dict[str, Tensor], None]:
         """Terms of the criterion."""
-        output = self.network(batch["photo"])
-        output = type(output)(*(t.float() for t in output))
-        targets = encode(batch["boxes_xyxy"], batch["visible"], batch["ignore"], batch["owner"], self.config.stride)
-        return self.criterion(output, targets), None
+        return self.method.terms(self.criterion, self.network(batch["photo"]), batch, self.config), None
 
     def discriminator_loss(self, batch: dict[str, Tensor], output: Any) -> Tensor:
         """Always raises TypeError: the detector has no discriminator."""
@@ -133,10 +128,7 @@ class PeopleStage(Stage):
             batch = to_float(to_batch(samples[start : start + _BATCH]), device)
             with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
                 output = network(batch["photo"])
-            maps = to_maps(type(output)(*(t.float() for t in output)))
-            arrays = PeopleMaps(*(t.cpu().numpy() for t in maps))
-            for centre, sides in zip(arrays.centre, arrays.sides, strict=True):
-                boxes, scores = decode_centres(centre[0], sides, self.config.stride, THRESHOLDS[0])
+            for boxes, scores in self.method.boxes(output, self.config, THRESHOLDS[0]):
                 boxes = boxes.clip(0, self.size_px)
                 kept = suppress(boxes, scores, DetectorSettings.max_iou)
                 found.append((boxes[kept], scores[kept]))
@@ -156,9 +148,45 @@ class PeopleStage(Stage):
     def metadata(self) -> dict[str, Any]:
         """Kind and sizes of the network, loss weights, and frame side in pixels of the last phase."""
         return {
-            "network": "people_detector", "config": self.config.to_dict(), "losses": self.losses,
+            "network": self.method.network.network_name, "config": self.config.to_dict(), "losses": self.losses,
             "size_px": self.size_px,
         }  # fmt: skip
+
+
+def _new_network(method: DetectorMethod, config: Any, section: StageSection) -> tuple[nn.Module, dict[str, float]]:
+    """The network to train with its initial weights, and the learning-rate multipliers of its children."""
+    lr_scales: dict[str, float] = {}
+    try:
+        network = method.network(config)
+        if isinstance(network, PeopleDetector):
+            if section.parsing_weights is not None:
+                network.start_from(load_mask_completion(section.parsing_weights))
+            if section.pretrained_backbone:
+                lr_scales = load_pretrained_backbone(network, section, "people")
+        elif isinstance(network, NanoDet) and section.pretrained_backbone:
+            if section.init is None:
+                raise ConfigError("people.init: pretrained_backbone needs the weights of NanoDet-g here")
+            network.freeze(section.frozen_stages)
+            lr_scales = {"stem": section.backbone_lr_scale, "stages": section.backbone_lr_scale}
+    except ValueError as error:
+        raise ConfigError(f"people.network: {error}") from error
+    if section.init is not None:
+        start_from(network, section.init)
+    return network, lr_scales
+
+
+def _real_photos(data: DataSection, split: str) -> tuple[list[WildPhoto], list[float] | None]:
+    """Photos of the sets of `data.real`, and the frequency of each; None where all are of one set."""
+    photos: list[WildPhoto] = []
+    shares: list[float] = []
+    for name, weight in data.real.items():
+        folder, read = REAL_SETS[name]
+        of_set = list(read(data.root / folder, split))
+        photos += of_set
+        shares += [weight / max(1, len(of_set))] * len(of_set)
+    if len(data.real) == 1:
+        return photos, None
+    return photos, [share / sum(shares) for share in shares]
 
 
 def main(config: TrainConfig, out: Path, *, resume: bool = True, quiet: bool = False) -> Outcome:

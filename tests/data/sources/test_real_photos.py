@@ -11,9 +11,24 @@ import numpy as np
 import pytest
 
 from datafolder import WILD
-from deocclude.data.samples.detector_samples import MAX_PEOPLE, PeopleSample, crop_wild, mosaic, to_batch, whole_wild
-from deocclude.data.sources.real_photos import WildPhoto, read_jointed_people, read_wild, visible_people
-from deocclude.data.sources.splits import held_out
+from deocclude.data.samples.detector_samples import (
+    MAX_PEOPLE,
+    PeopleSample,
+    crop_boxed,
+    crop_wild,
+    mosaic,
+    to_batch,
+    whole_wild,
+)
+from deocclude.data.sources.real_photos import (
+    BoxedPhoto,
+    WildPhoto,
+    read_boxed_photos,
+    read_jointed_people,
+    read_wild,
+    visible_people,
+)
+from deocclude.data.sources.splits import held_out, is_for_tuning
 from deocclude.errors import InputError
 
 
@@ -180,3 +195,74 @@ def test_jointed_people_are_split_by_photo(tmp_path: Path) -> None:
     write_jointed_people(tmp_path)
     count = {split: len(list(read_jointed_people(tmp_path, split))) for split in ("train", "val")}
     assert count["val"] == sum(held_out(name) for name in ("1", "2")) and sum(count.values()) == 2
+
+
+def write_boxed_people(root: Path, ids: tuple[str, ...] = ("1",), people: int = 2) -> None:
+    """Photos of 160 x 120, annotated at twice that size: people, an unmarked crowd, a marked one and a small person."""
+    joints = [50, 50, 2] + [0, 0, 0] * 16
+    entries = [{"bbox": [20 + 40 * i, 40, 30, 100], "keypoints": joints} for i in range(people)]
+    entries += [
+        {"bbox": [160, 0, 160, 60], "keypoints": [0] * 51}, {"bbox": [0, 200, 100, 40], "iscrowd": 1},
+        {"bbox": [300, 220, 10, 8]},
+    ]  # fmt: skip
+    (root / "photos").mkdir(parents=True)
+    rgb = np.full((120, 160, 3), 90, np.uint8)
+    rgb[20:70, 10:25] = rgb[20:70, 30:45] = 250
+    for name in ids:
+        cv2.imwrite(str(root / "photos" / f"{name}.webp"), rgb, [cv2.IMWRITE_WEBP_QUALITY, 101])
+    document = {"people": {name: entries for name in ids}, "size": {name: [320, 240] for name in ids}}
+    (root / "people.json").write_text(json.dumps(document))
+
+
+def test_boxes_without_joints_that_are_wide_and_large_are_crowds(tmp_path: Path) -> None:
+    write_boxed_people(tmp_path)
+    (photo,) = read_boxed_photos(tmp_path)
+    assert photo.rgb().shape == (120, 160, 3)
+    pixels = (160, 120, 160, 120)
+    np.testing.assert_allclose(
+        photo.boxes_xyxy * pixels, [(10, 20, 25, 70), (30, 20, 45, 70), (150, 110, 155, 114)]
+    )  # fmt: skip
+    np.testing.assert_allclose(photo.crowds_xyxy * pixels, [(80, 0, 160, 30), (0, 100, 50, 120)])
+
+
+def test_photos_for_tuning_are_in_no_other_split(tmp_path: Path) -> None:
+    ids = tuple(str(number) for number in range(60))
+    write_boxed_people(tmp_path, ids)
+    names = {
+        split: [p.photo_id for p in read_boxed_photos(tmp_path, split)] for split in ("train", "tune", "val")
+    }  # fmt: skip
+    assert all(names.values()) and sorted(name for of_split in names.values() for name in of_split) == sorted(ids)
+    assert set(names["val"]) == {i for i in ids if held_out(i)}
+    assert set(names["tune"]) == {i for i in ids if is_for_tuning(i)}
+
+
+def test_crop_of_a_boxed_photo_has_boxes_around_its_people(tmp_path: Path) -> None:
+    write_boxed_people(tmp_path)
+    (photo,) = read_boxed_photos(tmp_path)
+    shown = 0
+    for seed in range(40):
+        sample = crop_boxed(photo, np.random.default_rng(seed), 96, 0.2)
+        assert sample.photo.shape == (96, 96, 3) and not sample.owner.any()
+        for box, counted in zip(sample.boxes_xyxy, sample.counted, strict=True):
+            x0, y0, x1, y1 = box.round().astype(int)
+            if counted and x1 - x0 > 6 and y1 - y0 > 20:
+                shown += 1
+                inside, beside = sample.photo[y0 + 2 : y1 - 2, x0 + 2 : x1 - 2], sample.photo[:, : max(0, x0 - 2)]
+                assert np.median(inside) > 150, seed
+                assert not beside.size or np.median(beside) < 150
+        again = crop_boxed(photo, np.random.default_rng(seed), 96, 0.2)
+        assert np.array_equal(sample.photo, again.photo) and np.array_equal(sample.boxes_xyxy, again.boxes_xyxy)
+    assert shown > 40
+
+
+def test_cut_people_are_not_counted_and_crowds_are_ignored(tmp_path: Path) -> None:
+    write_boxed_people(tmp_path)
+    (photo,) = read_boxed_photos(tmp_path)
+    one = BoxedPhoto(photo.root, photo.photo_id, np.array([[0.1, 0.1, 0.9, 0.9]]), np.array([[0.0, 0.5, 1.0, 1.0]]))
+    counted = set()
+    for seed in range(200):
+        sample = crop_boxed(one, np.random.default_rng(seed), 64)
+        counted |= {bool(c) for c in sample.counted}
+        assert not len(sample.boxes_xyxy) or (sample.boxes_xyxy[:, 2:] > sample.boxes_xyxy[:, :2]).all()
+    assert counted == {True, False}
+    assert any(crop_boxed(one, np.random.default_rng(seed), 64).ignore.any() for seed in range(9))

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from deocclude.data.sources.real_photos import Rng, WildPhoto
+from deocclude.data.sources.real_photos import BoxedPhoto, Rng, WildPhoto
 from deocclude.data.synthesis.multi_person import CrowdScene
 from deocclude.data.synthesis.photometric import camera, photometric
 from deocclude.imaging.arrays import Int
@@ -124,6 +124,7 @@ def to_batch(samples: Sequence[PeopleSample]) -> dict[str, Any]:
 Cover = Callable[[np.ndarray, np.ndarray, np.ndarray, Rng], tuple[np.ndarray, np.ndarray, np.ndarray]]
 _MIN_SIDE_SHARE = 0.4  # least side of a training crop, by the photo's
 _P_FULL_PHOTO = 0.35
+_MIN_BOX_SHARE = 0.3  # of a box: with less in a crop the person is not counted
 _MIN_VISIBLE_SHARE = 0.15  # of a person's visible pixels: with fewer in a crop the person is not counted
 
 
@@ -139,13 +140,7 @@ def crop_wild(
         cover: pastes people and objects in front, or None.
         stretch: the aspect ratio changes by a factor of up to exp(`stretch`).
     """
-    h, w = photo.instances.shape
-    if rng.random() < _P_FULL_PHOTO:
-        x0, y0, x1, y1 = 0, 0, w, h
-    else:
-        cw, ch = (max(8, int(side * rng.uniform(_MIN_SIDE_SHARE, 1.0))) for side in (w, h))
-        x0, y0 = int(rng.integers(0, max(1, w - cw + 1))), int(rng.integers(0, max(1, h - ch + 1)))
-        x1, y1 = min(w, x0 + cw), min(h, y0 + ch)
+    x0, y0, x1, y1 = _draw_crop(photo.instances.shape, rng)
     part = (slice(y0, y1), slice(x0, x1))
     rgb, instances, ignore = photo.rgb[part], photo.instances[part], photo.ignore[part]
     areas, before = (np.bincount(ids.ravel(), minlength=256) for ids in (instances, photo.instances))
@@ -163,6 +158,55 @@ def crop_wild(
     left = areas / np.maximum(before, 1) * np.bincount(instances.ravel(), minlength=256) / np.maximum(whole, 1)
     seen_enough = (left[numbers] >= _MIN_VISIBLE_SHARE) | (whole[numbers] == 0)
     return framed(rgb, boxes, seen_enough, _owners(instances, numbers), ignore, size_px)
+
+
+def _draw_crop(size_hw: Sequence[int], rng: Rng) -> tuple[int, int, int, int]:
+    """A part of a photo, or all of it: x0, y0, x1, y1 in pixels."""
+    h, w = size_hw
+    if rng.random() < _P_FULL_PHOTO:
+        return 0, 0, w, h
+    cw, ch = (max(8, int(side * rng.uniform(_MIN_SIDE_SHARE, 1.0))) for side in (w, h))
+    x0, y0 = int(rng.integers(0, max(1, w - cw + 1))), int(rng.integers(0, max(1, h - ch + 1)))
+    return x0, y0, min(w, x0 + cw), min(h, y0 + ch)
+
+
+def crop_boxed(photo: BoxedPhoto, rng: Rng, size_px: int, stretch: float = 0.0) -> PeopleSample:
+    """A training sample of a photo with boxes alone, whose `owner` is empty. Arguments as in `crop_wild`.
+
+    A person with less than 30 % of the box in the crop is not counted.
+    """
+    rgb = photo.rgb()
+    h, w = rgb.shape[:2]
+    crop = _draw_crop((h, w), rng)
+    boxes, crowds = (
+        _within(found * (w, h, w, h), crop) for found in (photo.boxes_xyxy, photo.crowds_xyxy)
+    )  # fmt: skip
+    x0, y0, x1, y1 = crop
+    rgb = rgb[y0:y1, x0:x1]
+    if rng.random() < 0.5:
+        rgb = rgb[:, ::-1]
+        for found, _ in (boxes, crowds):
+            found[:, [0, 2]] = rgb.shape[1] - found[:, [2, 0]]
+    aspect = float(np.exp(rng.uniform(-stretch, stretch))) if stretch else 1.0
+    before_hw = rgb.shape[:2]
+    empty = np.zeros(before_hw, np.uint8)
+    rgb, owner, ignore = _scaled(np.ascontiguousarray(rgb), empty, empty, size_px, aspect)
+    scale = np.tile((rgb.shape[1] / before_hw[1], rgb.shape[0] / before_hw[0]), 2)
+    ignore = ignore.copy()
+    for left, top, right, bottom in (crowds[0] * scale).round().astype(int):
+        ignore[top:bottom, left:right] = True
+    (rgb,) = camera(photometric([rgb], rng), rng)
+    found, share = boxes
+    seen = share > 0
+    return framed(rgb, found[seen] * scale, share[seen] >= _MIN_BOX_SHARE, owner, ignore, size_px)
+
+
+def _within(boxes_xyxy: np.ndarray, crop: tuple[int, int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes (N, 4) cut at a crop, in its pixels, and the share (N,) of each box's area that lies in it."""
+    x0, y0, x1, y1 = crop
+    inside = boxes_xyxy.clip((x0, y0, x0, y0), (x1, y1, x1, y1)) - (x0, y0, x0, y0)
+    before, after = ((b[:, 2:] - b[:, :2]).prod(1) for b in (boxes_xyxy, inside))
+    return inside, after / np.maximum(before, 1e-9)
 
 
 def whole_wild(photo: WildPhoto, size_px: int) -> PeopleSample:

@@ -9,8 +9,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from deocclude.data.samples.detector_samples import PeopleSample, crop_wild, from_scene, mosaic, to_batch
-from deocclude.data.sources.real_photos import WildPhoto, visible_people
+from deocclude.data.samples.detector_samples import PeopleSample, crop_boxed, crop_wild, from_scene, mosaic, to_batch
+from deocclude.data.sources.real_photos import BoxedPhoto, WildPhoto, visible_people
 from deocclude.data.synthesis.multi_person import AssetPool, CrowdConfig, draw_crowd
 from deocclude.data.synthesis.paste_occluders import cover
 
@@ -18,17 +18,25 @@ from deocclude.data.synthesis.paste_occluders import cover
 class PeopleStream:
     """Endless training batches, reproducible from (seed, part, batch number), as `person_samples.SampleStream`."""
 
-    def __init__(self, pool: AssetPool, wild: Sequence[WildPhoto], config: CrowdConfig, p_wild: float, *, seed: int):
+    def __init__(
+        self, pool: AssetPool, wild: Sequence[WildPhoto], config: CrowdConfig, p_wild: float, *, seed: int,
+        wild_shares: Sequence[float] | None = None, boxed: Sequence[BoxedPhoto] = (), p_boxed: float = 0.0,
+    ):  # fmt: skip
         """Prepare a stream.
 
         Args:
             pool: layers that scenes are composed from.
-            wild: real photos, maybe none.
+            wild: real photos with masks, maybe none.
             config: how scenes are composed.
             p_wild: fraction of samples that are crops of `wild`, 0 to 1.
             seed: seed of all batches.
+            wild_shares: relative frequency of each of `wild`, summing to 1; None: equal.
+            boxed: real photos with boxes alone, maybe none.
+            p_boxed: fraction of samples that are crops of `boxed`, 0 to 1.
         """
         self.wild, self.config, self.seed = list(wild), config, seed
+        self.wild_shares = wild_shares
+        self.boxed, self.p_boxed = boxed, p_boxed if len(boxed) else 0.0
         self.pool = pool
         if config.p_wild_people:
             self.pool = pool.with_layers(visible_people(self.wild), config.p_wild_people)
@@ -42,8 +50,10 @@ class PeopleStream:
 
     def sample(self, rng: np.random.Generator, size_px: int) -> PeopleSample:
         """One photo in a frame of `size_px`."""
+        # drawn only where it is configured: earlier configs drew no random number here
+        if self.p_boxed and rng.random() < self.p_boxed:
+            return crop_boxed(self.boxed[int(rng.integers(len(self.boxed)))], rng, size_px, self.config.wild_stretch)
         if rng.random() < self.p_wild:
-            # drawn only where it is configured: earlier configs drew no random number here
             if self.config.p_wild_mosaic and rng.random() < self.config.p_wild_mosaic:
                 return mosaic([self._real(rng, size_px // 2) for _ in range(4)])
             return self._real(rng, size_px)
@@ -52,5 +62,10 @@ class PeopleStream:
     def _real(self, rng: np.random.Generator, size_px: int) -> PeopleSample:
         covered = rng.random() < self.config.p_wild_covered
         paste_in_front = partial(cover, pool=self.pool, config=self.config) if covered else None
-        photo = self.wild[rng.integers(len(self.wild))]
+        number = rng.integers(len(self.wild)) if self.wild_shares is None else _drawn(rng, self.wild_shares)
+        photo = self.wild[number]
         return crop_wild(photo, rng, size_px, paste_in_front, self.config.wild_stretch)
+
+
+def _drawn(rng: np.random.Generator, shares: Sequence[float]) -> int:
+    return int(rng.choice(len(shares), p=shares))

@@ -19,7 +19,7 @@ from deocclude.data.datasets.files import image_files, require
 from deocclude.data.sources.cutting import cut_out
 from deocclude.data.sources.layers import Layer
 from deocclude.data.sources.readers import ordered, people_entry, read_image, read_segmentation, read_stored_photo
-from deocclude.data.sources.splits import held_out
+from deocclude.data.sources.splits import held_out, is_for_tuning
 from deocclude.errors import InputError
 from deocclude.imaging.boxes import mask_to_box_xyxy
 
@@ -118,6 +118,55 @@ def read_coco_people(root: Path, split: str | None = None) -> Iterator[WildPhoto
     return _of_split(one, single, split)
 
 
+@dataclass(frozen=True)
+class BoxedPhoto:
+    """A real photo whose people are known as boxes; the image is read when it is needed.
+
+    Attributes:
+        root: folder of the photo set.
+        photo_id: the photo's name there.
+        boxes_xyxy: (N, 4) float64 boxes of the visible people, as fractions of the photo's width and height.
+        crowds_xyxy: (K, 4), the same of areas of people without boxes of their own.
+    """
+
+    root: Path
+    photo_id: str
+    boxes_xyxy: np.ndarray
+    crowds_xyxy: np.ndarray
+
+    def rgb(self) -> np.ndarray:
+        """(H, W, 3) uint8. Raises InputError where the photo cannot be read."""
+        return read_stored_photo(self.root, self.photo_id)
+
+
+_CROWD_SIDE = 0.15  # of a photo's side: an entry without joints that is larger may be a crowd in one box
+
+
+def read_boxed_photos(root: Path, split: str | None = None) -> list[BoxedPhoto]:
+    """All photos of COCO people with their boxes. Folder, split and errors as in `read_coco_people`.
+
+    One in twelve photos of several people is in neither "train" nor "val" but in "tune": thresholds are chosen there.
+    An entry marked as a crowd is one; so is a box without joints that is wider than high and large, since some crowds
+    are one unmarked box.
+    """
+    people, sizes = people_entry(root, "people", dict), people_entry(root, "size", dict)
+    photos = []
+    for photo_id in _ids_of_split(people, "train" if split == "tune" else split):
+        for_tuning = len(people[photo_id]) > 1 and is_for_tuning(photo_id)
+        if split in ("train", "tune") and for_tuning != (split == "tune"):
+            continue
+        width, height = sizes[photo_id]
+        boxes: list[np.ndarray] = []
+        crowds: list[np.ndarray] = []
+        for entry in people[photo_id]:
+            x, y, w, h = np.array(entry["bbox"], float) / (width, height, width, height)
+            jointless = not _joints(entry.get("keypoints") or ())[:, 2].any()
+            is_crowd = entry.get("iscrowd") or (jointless and w * width > h * height and w > _CROWD_SIDE)
+            (crowds if is_crowd else boxes).append(np.array((x, y, x + w, y + h)).clip(0, 1))
+        photos.append(BoxedPhoto(root, photo_id, *(np.array(found).reshape(-1, 4) for found in (boxes, crowds))))
+    return photos
+
+
 REAL_SETS: dict[str, tuple[str, Callable[[Path, str | None], Iterator[WildPhoto]]]] = {
     "wild": ("wild", read_wild),
     "voc": ("voc_parts", read_voc_people),
@@ -203,7 +252,11 @@ def _single(name: str, rgb: np.ndarray, visible: np.ndarray, covered_xy: np.ndar
 
 
 def _of_split(one: Callable[[str], T], ids: Iterable[str], split: str | None) -> Iterator[T]:
-    return ordered(one, [i for i in sorted(ids) if split is None or held_out(i) == (split == "val")])
+    return ordered(one, _ids_of_split(ids, split))
+
+
+def _ids_of_split(ids: Iterable[str], split: str | None) -> list[str]:
+    return [i for i in sorted(ids) if split is None or held_out(i) == (split == "val")]
 
 
 def visible_people(photos: Iterable[WildPhoto]) -> list[Layer]:

@@ -29,6 +29,11 @@ def held_out(name: str, one_in: int = ONE_IN) -> bool:
     return zlib.crc32(name.encode()) % one_in == 0
 
 
+def is_for_tuning(name: str) -> bool:
+    """Whether a photo of the training split serves the choice of thresholds alone: one in twelve, by the CRC-32."""
+    return zlib.crc32(name.encode()) % (2 * ONE_IN) == 1
+
+
 def every_sixth(number: int) -> bool:
     """Whether photo `number` of a dataset, from 0 in its own order, is held out; six photos are enough for one."""
     return number % ONE_IN == ONE_IN - 1
