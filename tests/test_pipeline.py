@@ -315,7 +315,7 @@ def test_bool_and_uint8_masks_are_the_same_prompt(pipe, person, result):
         assert np.array_equal(again.amodal_prob, result.people[0].amodal_prob)
 
 
-def test_output_is_equal_for_any_source_and_thread(pipe, person, result, tmp_path):
+def test_output_is_equal_for_any_image_source_and_thread(pipe, person, result, tmp_path):
     path = tmp_path / "photo.png"
     Image.fromarray(person.photo).save(path)
     sources = [path, path.read_bytes(), Image.open(path), person.photo]
@@ -379,7 +379,7 @@ MASK = np.ones((480, 640), bool)
         (~MASK * np.uint8(255), "mask 2 is empty"),
     ],
 )
-def test_bad_masks(pipe, person, mask, words):
+def test_invalid_mask_is_rejected(pipe, person, mask, words):
     with pytest.raises(InputError, match=words):
         pipe(person.photo, masks=[MASK, mask])
 

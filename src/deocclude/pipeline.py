@@ -129,7 +129,7 @@ class Deoccluder:
         """
         self.device = device
         self.model = model
-        self._detector = finder
+        self._finder = finder
         self._segmenter = segmenter
         self._calibration = calibration
         self._settings = settings
@@ -140,7 +140,7 @@ class Deoccluder:
     @property
     def finds_people(self) -> bool:
         """Whether images may come without masks and boxes."""
-        return self._segmenter is not None or self._detector is not None
+        return self._segmenter is not None or self._finder is not None
 
     def __call__(
         self,
@@ -200,8 +200,8 @@ class Deoccluder:
             bodies = self._bodies(photo, prompts, request)
             # before completion is limited: occlusions of people left incomplete are known as well
             occlusions = find_occlusions(bodies, range(1, len(bodies) + 1))
-            bodies = self._decided(photo, bodies, request)
-            scene = self._scene(photo, bodies, request)
+            chosen = self._decided(photo, self._chosen(photo, bodies, request), bodies, request)
+            scene = self._scene(photo, chosen, request)
         with clock.stage("recover"):
             people = self._people(scene)
         return Result(
@@ -234,9 +234,9 @@ class Deoccluder:
         segmenter = self._segmenter if request.segmenter is None else request.segmenter
         if segmenter is not None:
             return segmented_prompts(segmenter, photo, request, self._settings.deduplication)
-        if self._detector is None:
+        if self._finder is None:
             raise UsageError(f"model {self.model} cannot find people: pass masks, boxes_xyxy or a segmenter")
-        return detected_prompts(self._detector, photo, request)
+        return detected_prompts(self._finder, photo, request)
 
     def _bodies(self, photo: ImageU8, prompts: Sequence[Prompt], request: Request) -> list[Body]:
         """The completed prompts with overlaps resolved: one body for each person, visible masks disjoint."""
@@ -246,20 +246,27 @@ class Deoccluder:
         )
         return resolve(self._mask_completion, photo, found, settings, are_user_prompts=are_user_prompts)
 
-    def _decided(self, photo: ImageU8, bodies: Sequence[Body], request: Request) -> list[Body]:
-        """The bodies with the hidden parts that are requested, or with "auto" those that are probably body."""
+    def _chosen(self, photo: ImageU8, bodies: Sequence[Body], request: Request) -> dict[int, Body]:
+        """The requested bodies by the number of the person."""
+        picked = bodies if request.is_prompted else request.choice.pick(bodies, photo.shape[:2])
+        return number_chosen(bodies, picked)
+
+    def _decided(
+        self, photo: ImageU8, chosen: dict[int, Body], everyone: Sequence[Body], request: Request
+    ) -> dict[int, Body]:
+        """The chosen bodies with the hidden parts that are requested, or with "auto" those that are probably body."""
         settings = self._settings.occlusion
-        return decide_completion(
-            bodies, self._calibration, request.complete, settings,
+        decided = decide_completion(
+            list(chosen.values()), everyone, self._calibration, request.complete, settings,
             feature_map=lambda body: self._mask_completion.feature_map(photo, body),
             min_probability=request.min_hidden_probability,
             min_height_px=settings.min_height_px if request.leaves_low_people else 0.0, workers=self._workers,
         )  # fmt: skip
+        return dict(zip(chosen, decided, strict=True))
 
-    def _scene(self, photo: ImageU8, bodies: Sequence[Body], request: Request) -> Scene:
-        """The selected bodies by number, on the image or beyond its borders."""
-        chosen = number_chosen(bodies, bodies if request.is_prompted else request.choice.pick(bodies, photo.shape[:2]))
-        scene = Scene.of(photo, chosen)
+    def _scene(self, photo: ImageU8, bodies: dict[int, Body], request: Request) -> Scene:
+        """The bodies on the image, or with `uncrop` beyond its borders."""
+        scene = Scene.of(photo, bodies)
         if request.uncrop and scene.is_truncated:
             return extend(scene, self._mask_completion, self._calibration)
         return scene

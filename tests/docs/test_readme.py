@@ -169,7 +169,7 @@ def test_the_python_shown_works(
         np.testing.assert_array_equal(np.asarray(Image.open("recovered.png")), names["result"].content)
 
 
-def test_the_attributes_listed_exist() -> None:
+def test_attributes_of_the_python_page_exist() -> None:
     page = (ROOT / "docs" / "python.md").read_text()
     for heading, cls in (("Result", Result), ("Person", Person)):
         section = page.split(f"\n## {heading}\n")[1].split("\n## ")[0]

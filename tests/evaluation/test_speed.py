@@ -55,7 +55,7 @@ def test_model_against_itself_has_a_speed_up_near_one(weights_dir: Path) -> None
     assert 0.2 < pairs.speed_up < 5
 
 
-def test_feeds_match_the_network_inputs() -> None:
+def test_benchmark_inputs_have_the_networks_shapes() -> None:
     feeds = make_feeds("content_recovery")
     assert {name: feed.shape for name, feed in feeds.items()} == {
         "image": (1, 3, 256, 256),

@@ -58,7 +58,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_converted_network_turns_bgr_and_keeps_the_person(source: Path) -> None:
     network, metadata = read_nanodet(source)
-    assert metadata == {"network": "nanodet", "config": network.config.to_dict()}
+    assert metadata["network"] == "nanodet" and metadata["config"] == network.config.to_dict()
     published = Published().network
     torch.testing.assert_close(network.stem[0].weight, published.stem[0].weight[:, [2, 1, 0]])
     torch.testing.assert_close(network.heads[1][1].weight[0], published.heads[1][1].weight[0])

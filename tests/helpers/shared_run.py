@@ -40,7 +40,7 @@ class ConvolutionStage(Stage):
         self.network, self.discriminator = nn.Conv2d(3, 1, 3, padding=1), nn.Conv2d(1, 1, 3)
         self.stream, self.count, self.interrupt_at = Photos(), 0, interrupt_at
 
-    def generator_terms(self, batch: dict[str, Tensor], rng: np.random.Generator) -> tuple[dict[str, Tensor], Tensor]:
+    def weighted_terms(self, batch: dict[str, Tensor], rng: np.random.Generator) -> tuple[dict[str, Tensor], Tensor]:
         if self.count == self.interrupt_at:
             os.kill(os.getpid(), signal.SIGINT)
         self.count += 1

@@ -23,7 +23,7 @@ def test_rim_is_a_400th_of_the_longer_side():
 
 # The second size is worked on at half its resolution, and neither side is a multiple of two.
 @pytest.mark.parametrize("size_hw", [(61, 47), (1151, 903)])
-def test_constant_surroundings_fill_constant(size_hw):
+def test_uniform_background_is_filled_uniformly(size_hw):
     hole = hole_at(size_hw, slice(5, size_hw[0] - 9), slice(3, size_hw[1] - 3))
     photo = np.empty((*size_hw, 3), np.uint8)
     photo[:] = (7, 128, 251)

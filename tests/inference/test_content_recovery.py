@@ -64,7 +64,7 @@ def test_only_the_hidden_box_is_upscaled_to_photo_size():
     assert abs(int(colours[0, 0, 0]) - 4 * 26.75) <= 1
 
 
-def test_nothing_hidden_gives_an_empty_box():
+def test_unoccluded_person_has_an_empty_hidden_region():
     nothing, photo = np.zeros((8, 8), bool), np.zeros((8, 8, 3), np.uint8)
     box, colours = hidden_on_photo(
         Appearance(photo), SquareCrop((4, 4), 8, 8), photo, ~nothing, nothing, Region(0, 0, 8, 8)

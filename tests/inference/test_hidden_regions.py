@@ -93,7 +93,7 @@ def test_auto_reports_why_completion_was_skipped() -> None:
 
     def decide(complete: str, **options) -> Body:
         (decided,) = decide_completion(
-            [body], OcclusionCalibration(), complete, settings, feature_map=lambda body: None, **options
+            [body], [body], OcclusionCalibration(), complete, settings, feature_map=lambda body: None, **options
         )
         return decided
 
@@ -154,6 +154,11 @@ def test_feature_map_is_computed_only_for_a_calibration_that_uses_it() -> None:
     for weights, complete, count in (((), "auto", 0), ((-9.0, 0.0), "never", 0), ((-9.0, 0.0), "auto", 1)):
         regions = RegionCalibration(2.0, 0, 0, 0, 0, 0, 0, image_features=weights)
         decide_completion(
-            [body], OcclusionCalibration(regions=regions), complete, OcclusionSettings(), feature_map=counted_map
+            [body],
+            [body],
+            OcclusionCalibration(regions=regions),
+            complete,
+            OcclusionSettings(),
+            feature_map=counted_map,
         )
         assert len(asked) == count

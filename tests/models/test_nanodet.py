@@ -52,5 +52,9 @@ def test_loaded_weights_give_the_same_outputs_and_other_shapes_are_rejected() ->
     torch.testing.assert_close(other(image), one(image))
     with pytest.raises(ValueError, match=f"has {len(weights)} convolutions, got {len(weights) - 1}"):
         other.load_convolutions(weights[1:])
-    with pytest.raises(ValueError, match=r"convolution 1 of NanoDet is \(4, 3, 3, 3\), got \(4, 3, 1, 1\)"):
+    with pytest.raises(
+        ValueError, match=r"convolution 1 of NanoDet is \(4, 3, 3, 3\) and \(4,\), got \(4, 3, 1, 1\) and \(4,\)"
+    ):
         other.load_convolutions([(np.zeros((4, 3, 1, 1)), weights[0][1]), *weights[1:]])
+    with pytest.raises(ValueError, match="NanoDet has 4 stages, got widths"):
+        NanoDetConfig(widths=(8, 8))

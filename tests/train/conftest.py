@@ -42,14 +42,14 @@ def interrupt() -> Callable[[Stage, int], None]:
     """`interrupt(stage, step)`: Ctrl-C comes in that step, counted from 0, before its terms are computed."""
 
     def at(stage: Stage, step: int) -> None:
-        terms_of, count = stage.generator_terms, iter(range(9))
+        terms_of, count = stage.weighted_terms, iter(range(9))
 
         def interrupted(batch, rng):
             if next(count) == step:
                 os.kill(os.getpid(), signal.SIGINT)
             return terms_of(batch, rng)
 
-        stage.generator_terms = interrupted
+        stage.weighted_terms = interrupted
 
     return at
 

@@ -106,7 +106,7 @@ def test_training_overfits_a_small_batch(write_config, tmp_path: Path, kind, sta
     def value() -> float:
         training.network.train()
         with torch.no_grad():
-            return training.generator_terms(batch, np.random.default_rng(0))[0][term].item()
+            return training.weighted_terms(batch, np.random.default_rng(0))[0][term].item()
 
     before = value()
     fit(training, config, getattr(config, stage), tmp_path / "run", quiet=True)
@@ -119,14 +119,14 @@ def test_method_randomness_is_identical_after_resuming(write_config, tmp_path: P
         whole = load_config(write_config(), settings("mask", model, steps=4))
         mask_stage.main(whole, tmp_path / model / "whole", quiet=True)
         broken = MaskStage(whole)
-        terms_of, count = broken.generator_terms, iter(range(9))
+        terms_of, count = broken.weighted_terms, iter(range(9))
 
         def interrupted(batch, rng, terms_of=terms_of, count=count):
             if next(count) == 2:
                 raise KeyboardInterrupt
             return terms_of(batch, rng)
 
-        broken.generator_terms = interrupted
+        broken.weighted_terms = interrupted
         with pytest.raises(KeyboardInterrupt):
             fit(broken, whole, whole.mask, tmp_path / model / "broken", quiet=True)
         mask_stage.main(whole, tmp_path / model / "broken", quiet=True)

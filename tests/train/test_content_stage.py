@@ -46,7 +46,7 @@ def test_training_overfits_a_small_batch(write_config, tmp_path: Path) -> None:
     def losses() -> dict[str, float]:
         stage.network.train()
         with torch.no_grad():
-            terms, person = stage.generator_terms(batch, np.random.default_rng(0))
+            terms, person = stage.weighted_terms(batch, np.random.default_rng(0))
         assert torch.equal(person * (1 - hidden), batch["truth"] * batch["visible"])
         return {name: value.item() for name, value in terms.items()}
 
@@ -120,7 +120,7 @@ def test_stage_1_and_feature_network_stay_frozen(write_config) -> None:
     before = {k: v.clone() for k, v in stage.parser.state_dict().items()}
     stage.network.train()
     batch = to_float(stage.stream.batch(0, 2, 64), torch.device("cpu"))
-    terms, _ = stage.generator_terms(batch, np.random.default_rng(0))
+    terms, _ = stage.weighted_terms(batch, np.random.default_rng(0))
     torch.stack(list(terms.values())).sum().backward()
     assert all(torch.equal(v, before[k]) for k, v in stage.parser.state_dict().items())
     assert not stage.parser.training and not stage.criterion.features.training

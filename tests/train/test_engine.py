@@ -61,7 +61,7 @@ class TinyStage(Stage):
         self.drawn: list[float] = []
         self.before_step = lambda count: None
 
-    def generator_terms(self, batch: dict[str, Tensor], rng: np.random.Generator) -> tuple[dict[str, Tensor], Tensor]:
+    def weighted_terms(self, batch: dict[str, Tensor], rng: np.random.Generator) -> tuple[dict[str, Tensor], Tensor]:
         self.before_step(len(self.drawn))
         self.drawn.append(float(rng.random()))
         photo = batch["photo"] if self.stage1 is None else self.stage1.network(batch["photo"])
@@ -320,7 +320,7 @@ def gradients_of_a_step(tmp_path: Path, monkeypatch, accumulate: int) -> dict[st
     torch.manual_seed(1)
     for p in (*stage.network.parameters(), *stage.discriminator.parameters()):
         nn.init.normal_(p)
-    stage.generator_terms = lambda batch, rng: terms_of(stage, batch)
+    stage.weighted_terms = lambda batch, rng: terms_of(stage, batch)
     seen: dict[str, Tensor] = {}
 
     def noted(learner: OptimizedNetwork, *_: object) -> None:
@@ -366,13 +366,13 @@ def test_micro_batches_give_the_gradient_of_the_whole_batch(tmp_path: Path, monk
 def test_micro_batches_are_the_parts_of_the_batch(tmp_path: Path) -> None:
     seen = []
     stage = TinyStage(adversarial=False)
-    terms_of = stage.generator_terms
+    terms_of = stage.weighted_terms
 
     def noted(batch: dict[str, Tensor], rng: np.random.Generator) -> tuple[dict[str, Tensor], Tensor]:
         seen.append(batch["photo"])
         return terms_of(batch, rng)
 
-    stage.generator_terms, stage.stream = noted, Different()
+    stage.weighted_terms, stage.stream = noted, Different()
     section = StageSection(
         schedule=Schedule(steps=1, phases=(Phase(until=1.0, size_px=32, batch_size=6),), accumulate=3)
     )
@@ -489,7 +489,7 @@ def test_without_a_discriminator(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, value: float) -> None:
     stage = TinyStage()
-    terms_of = stage.generator_terms
+    terms_of = stage.weighted_terms
 
     def broken(batch: dict[str, Tensor], rng: np.random.Generator) -> tuple[dict[str, Tensor], Tensor]:
         terms, output = terms_of(batch, rng)
@@ -497,7 +497,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, value: float) -
             terms["l2"] = terms["l2"] * value
         return terms, output
 
-    stage.generator_terms = broken
+    stage.weighted_terms = broken
     with pytest.raises(TrainingError, match=f"mask: the loss is {value}.*'l2': {value}"):
         fit(stage, *config(steps=8), tmp_path, quiet=True)
     state = load_state(tmp_path / "last.pt")
@@ -516,7 +516,7 @@ def test_folder_of_another_stage_is_rejected(tmp_path: Path) -> None:
         fit(other, both, section, tmp_path, quiet=True)
 
 
-def test_incompatible_state_is_rejected(tmp_path: Path) -> None:
+def test_resuming_with_another_network_is_rejected(tmp_path: Path) -> None:
     fit(TinyStage(), *config(steps=4), tmp_path, quiet=True)
     other = TinyStage()
     other.network = nn.Sequential(nn.Conv2d(3, 5, 3, padding=1))

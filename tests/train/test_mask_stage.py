@@ -38,7 +38,7 @@ class SameBatch:
 def total_loss(stage, raw: dict[str, Tensor]) -> dict[str, float]:
     stage.network.train()
     with torch.no_grad():
-        terms, _ = stage.generator_terms(to_float(raw, torch.device("cpu")), np.random.default_rng(0))
+        terms, _ = stage.weighted_terms(to_float(raw, torch.device("cpu")), np.random.default_rng(0))
     return {name: value.item() for name, value in terms.items()}
 
 

@@ -191,9 +191,9 @@ def test_training_overfits_a_few_photos(people_config, tmp_path: Path) -> None:
     stage.network.train()
     batch = {k: v.float() / 255 if k == "photo" else v.float() for k, v in raw.items()}
     with torch.no_grad():
-        after, _ = stage.generator_terms(batch, None)
+        after, _ = stage.weighted_terms(batch, None)
         stage.network = PeopleDetector(stage.config)
-        before, _ = stage.generator_terms(batch, None)
+        before, _ = stage.weighted_terms(batch, None)
     assert before.keys() == DEFAULT_LOSSES.keys()
     assert all(after[name] < 0.6 * before[name] for name in after), (before, after)
     network, metadata = build_network(outcome.best_weights)
@@ -206,9 +206,9 @@ def test_nanodet_learns_a_few_photos_and_continues_from_its_weights(people_confi
     stage = PeopleStage(config)
     stage.stream = SameBatch(stage.stream)
     batch = {k: v.float() / 255 if k == "photo" else v.float() for k, v in stage.stream.batch(1, 4, 64).items()}
-    before, _ = stage.generator_terms(batch, None)
+    before, _ = stage.weighted_terms(batch, None)
     outcome = fit(stage, config, config.people, tmp_path / "run", quiet=True)
-    after, _ = stage.generator_terms(batch, None)
+    after, _ = stage.weighted_terms(batch, None)
     assert before.keys() == {"score", "box", "distribution"} and before["box"] > 0
     assert sum(after.values()) < 0.7 * sum(before.values()), (before, after)
     trained, metadata = build_network(outcome.best_weights)
@@ -375,7 +375,7 @@ def test_invalid_config_is_rejected(people_config, override: str, error: type[Ex
 def test_pretrained_nanodet_needs_weights_to_start_from(people_config) -> None:
     with pytest.raises(ConfigError, match=r"people\.init: pretrained_backbone needs the weights of NanoDet-g here"):
         PeopleStage(people_config(*NANODET, "people.pretrained_backbone=true"))
-    with pytest.raises(ConfigError, match=r"people\.network: NanoDet has 4 stages, 5 cannot be frozen"):
+    with pytest.raises(ConfigError, match=r"people\.frozen_stages: NanoDet has 4 stages, 5 cannot be frozen"):
         PeopleStage(
             people_config(*NANODET, "people.pretrained_backbone=true", "people.frozen_stages=5", "people.init=x")
         )

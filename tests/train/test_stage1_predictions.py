@@ -78,7 +78,7 @@ def step_gradients(write_config, settings: list[str]) -> ContentStage:
     stage = ContentStage(load_config(write_config(), settings))
     stage.network.train()
     batch = to_float(stage.stream.batch(0, 4, 64), torch.device("cpu"))
-    terms, _ = stage.generator_terms(batch, np.random.default_rng(0))
+    terms, _ = stage.weighted_terms(batch, np.random.default_rng(0))
     torch.stack(list(terms.values())).sum().backward()
     return stage
 
@@ -104,7 +104,7 @@ def test_own_losses_reach_stage_1_though_stage_2_gets_true_masks(write_config, p
     settings = joint(parser_weights, "content.stage1_losses={amodal_ce: 2.0}", "content.p_predicted=0.0001")
     stage = ContentStage(load_config(write_config(), settings))
     batch = to_float(stage.stream.batch(0, 4, 64), torch.device("cpu"))
-    terms, _ = stage.generator_terms(batch, np.random.default_rng(0))
+    terms, _ = stage.weighted_terms(batch, np.random.default_rng(0))
     own = {name for name in terms if name.startswith("stage1_")}
     assert own == {"stage1_amodal_ce"}
     sum(term for name, term in terms.items() if name not in own).backward(retain_graph=True)
@@ -132,7 +132,7 @@ def test_p_predicted_sets_the_fraction_of_predicted_batches(write_config, parser
     batch = to_float(stage.stream.batch(0, 4, 64), torch.device("cpu"))
     for step in range(20):
         with torch.no_grad():
-            stage.generator_terms(batch, np.random.default_rng(step))
+            stage.weighted_terms(batch, np.random.default_rng(step))
     wanted = as_at_inference(stage.predictor.network(batch["photo"], batch["initial"]), batch["initial"])
     predicted = 0
     for _, visible, amodal, visible_parsing, amodal_parsing in stage.network.seen:

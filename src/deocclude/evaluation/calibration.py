@@ -144,7 +144,7 @@ def _completed(
 
 
 def _of_sample(sample: EvalSample, seed: int, complete: MaskCompletion) -> list[_Completed]:
-    """Every prompt of a synthetically occluded person, completed."""
+    """The completions of one synthetically occluded person, one for each kind of prompt."""
     hidden = 1 - visible_ratio(sample.visible, sample.amodal) > HIDDEN_SHARE
     prompts = (InitialPrompt.of(sample, kind, seed).mask for kind in _KINDS)
     return [
@@ -155,7 +155,7 @@ def _of_sample(sample: EvalSample, seed: int, complete: MaskCompletion) -> list[
 
 
 def _of_joints(person: JointedPerson, complete: MaskCompletion) -> list[_Completed]:
-    """Every prompt of a really occluded or wholly seen person, completed; people in between are left out."""
+    """The completions of one person of a real photo, occluded or wholly seen; people in between are left out."""
     if not len(person.covered_xy) and len(person.seen_xy) < _ALL_SEEN:
         return []
     prompts = [box_to_mask(person.box_xyxy, person.rgb.shape[:2])]

@@ -134,7 +134,7 @@ def summarise(evaluation: Evaluation, *, model: str = "", seed: int = 0) -> dict
         "appearance": {
             "networks": evaluation.metric_files,
             **evaluation.features.figures(),
-            "lpips": _lpips(evaluation, content_methods, rng) if evaluation.metric_files.get("lpips") else None,
+            "lpips": _lpips_figures(evaluation, content_methods, rng) if evaluation.metric_files.get("lpips") else None,
         },
         "records": _all_scores(evaluation),
     }
@@ -259,7 +259,7 @@ def _by_visible_ratio(scores: Sequence[MaskScore]) -> list[dict[str, Any]]:
 
 
 def _part_figures(scores: Sequence[PartScore]) -> dict[str, Any] | None:
-    """Pooled IoU of each part with true pixels in occluded regions, and its fraction of them. None without scores."""
+    """IoU of each body part pooled over occluded pixels, and the part's share of them; None without scores."""
     if not scores:
         return None
     counts = {
@@ -314,7 +314,7 @@ def _content_figures(scores: Sequence[ContentScore], rng: np.random.Generator) -
     }
 
 
-def _lpips(evaluation: Evaluation, methods: Sequence[str], rng: np.random.Generator) -> dict[str, Any]:
+def _lpips_figures(evaluation: Evaluation, methods: Sequence[str], rng: np.random.Generator) -> dict[str, Any]:
     """{view: {method: {"mean", "interval"}}}."""
     values: dict[str, Callable[[ContentScore], float]] = {CROP: lambda s: s.lpips, PERSON: lambda s: s.lpips_person}
     by_method = {method: [s for s in evaluation.content if s.method == method] for method in methods}

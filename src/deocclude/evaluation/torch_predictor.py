@@ -85,7 +85,7 @@ class TrainedPredictor:
 
 
 class _PhotoItself:
-    """Appearance of a network without content: the photo's own colours."""
+    """The stand-in for stage 2 where the network predicts masks only: the photo's own colours."""
 
     reads_all = True
 

@@ -23,7 +23,7 @@ from deocclude.people.box_decoding import STRIDES
 INPUT_PX = 416  # side of the source's fixed input
 LICENCE = "Apache-2.0 (RangiLyu/nanodet)"
 _CLASSES, _PERSON = 80, 0
-_PARITY = 1e-4  # of logits of distances
+_PARITY = 1e-4  # of scores and of logits of distances
 
 
 def read_nanodet(source: Path) -> tuple[NanoDet, dict[str, Any]]:
@@ -38,16 +38,19 @@ def read_nanodet(source: Path) -> tuple[NanoDet, dict[str, Any]]:
     """
     graph = _fused(source).graph
     stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    convolutions = [tuple(stored[name] for name in node.input[1:3]) for node in graph.node if node.op_type == "Conv"]
     network = NanoDet().eval()
     try:
-        network.load_convolutions([_of_person(*one, network.config.bins) for one in convolutions])
-    except ValueError as error:
-        raise WeightsError(f"{source}: expected NanoDet-g: {error}") from error
-    difference = _difference(source, network)
+        convolutions = [
+            _of_person(*(stored[name] for name in node.input[1:3]), network.config.bins)
+            for node in graph.node if node.op_type == "Conv"
+        ]  # fmt: skip
+        network.load_convolutions(convolutions)
+        difference = _difference(source, network)
+    except (ValueError, TypeError, KeyError) as error:
+        raise WeightsError(f"{source}: expected NanoDet-g: {' '.join(str(error).split())}") from error
     if difference > _PARITY:
         raise DeoccludeError(f"{source}: an output differs from torch by {difference:.2g}, allowed is {_PARITY}")
-    return network, {"network": NanoDet.network_name, "config": network.config.to_dict()}
+    return network, {"network": NanoDet.network_name, "config": network.config.to_dict(), "licence": LICENCE}
 
 
 def _of_person(weight: np.ndarray, bias: np.ndarray, bins: int) -> tuple[np.ndarray, np.ndarray]:

@@ -18,7 +18,7 @@ from deocclude.checkpoints.files import rebuild, save_weights
 from deocclude.data.samples.typical_poses import write_poses
 from deocclude.errors import DeoccludeError, UsageError, WeightsError
 from deocclude.export.float16 import halve_losslessly, simplify
-from deocclude.export.from_nanodet import LICENCE, read_nanodet
+from deocclude.export.from_nanodet import read_nanodet
 from deocclude.inference.runtime import MANIFEST_FORMAT, MANIFEST_NAME
 from deocclude.inference.settings import NANODET, DetectorSettings
 from deocclude.io.request_stamp import file_digest
@@ -32,8 +32,8 @@ from deocclude.models.people_detector import PeopleDetector, to_maps
 from deocclude.people.box_decoding import STRIDES
 from deocclude.types import PARSING_NAMES
 
-DETECTORS = (PeopleDetector, NanoDet)
-NETWORKS = (MaskCompletionNet, ContentRecoveryNet, *DETECTORS, BoxSegmenter)
+DETECTOR_NETWORKS = (PeopleDetector, NanoDet)
+NETWORKS = (MaskCompletionNet, ContentRecoveryNet, *DETECTOR_NETWORKS, BoxSegmenter)
 OPSET = 18
 INPUT_SIZE = 256
 SIZES = ("any", "fixed")
@@ -111,7 +111,7 @@ def export_onnx(network: nn.Module, path: Path, size_px: int = INPUT_SIZE, *, si
     network = network.eval()
     wrapped, outputs = _for_inference(network)
     step = size_step_px(network)
-    dynamic = sizes == "any" or isinstance(network, DETECTORS)
+    dynamic = sizes == "any" or isinstance(network, DETECTOR_NETWORKS)
     traced_px = max(size_px, 2 * step) if dynamic else size_px  # a size of one step would become a constant
     inputs = example_inputs(network, 2, (traced_px, traced_px))
     batch, rows, columns = (
@@ -184,7 +184,7 @@ def example_inputs(network: nn.Module, batch: int, size_hw: tuple[int, int]) -> 
     rng = torch.Generator().manual_seed(batch)
     height, width = size_hw
     image = torch.rand(batch, 3, height, width, generator=rng)
-    if isinstance(network, DETECTORS):
+    if isinstance(network, DETECTOR_NETWORKS):
         return {"image": image}
     amodal, visible = torch.zeros(batch, 1, height, width), torch.zeros(batch, 1, height, width)
     columns = slice(width // 4, width * 3 // 4)
@@ -296,14 +296,14 @@ def export_to_weights(
     if isinstance(network, MaskCompletionNet) and network.config.pose_guidance:
         write_poses(folder / "typical_poses.npz", network.typical_poses.centres.numpy())
     _enter_manifest(
-        folder / MANIFEST_NAME, model, name, row, data_note, licence, of_detector=isinstance(network, DETECTORS)
+        folder / MANIFEST_NAME, model, name, row, data_note, licence, of_detector=isinstance(network, DETECTOR_NETWORKS)
     )
     return row
 
 
 def _manifest_name(network: nn.Module, metadata: dict[str, Any]) -> str:
     """The network's name in a manifest: that of its weights, but one name for every detector."""
-    return PeopleDetector.network_name if isinstance(network, DETECTORS) else metadata["network"]
+    return PeopleDetector.network_name if isinstance(network, DETECTOR_NETWORKS) else metadata["network"]
 
 
 def _row(
@@ -322,7 +322,8 @@ def _row(
         row |= {"size_px": metadata.get("size_px", DetectorSettings.size_px), "min_score": DetectorSettings.min_score}
     if isinstance(network, NanoDet):
         row |= {name: getattr(NANODET, name) for name in ("size_px", "second_size_px", "min_score", "max_iou")}
-        row["licence"] = LICENCE
+    if "licence" in metadata:
+        row["licence"] = metadata["licence"]
     if isinstance(network, (MaskCompletionNet, BoxSegmenter)) and sizes == "any":
         row["size_px"] = metadata.get("size_px", INPUT_SIZE)  # as in training, for crop predictions with detail
     if isinstance(network, MaskCompletionNet) and metadata.get("second_pass"):

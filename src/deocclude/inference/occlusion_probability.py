@@ -125,14 +125,15 @@ def with_hidden_probability(body: Body, calibration: HiddenCalibration) -> Body:
 
 
 def decide_completion(
-    bodies: Sequence[Body], calibration: OcclusionCalibration, complete: Complete, settings: OcclusionSettings,
-    *, feature_map: Callable[[Body], FeatureMap | None], min_probability: float | None = None,
-    min_height_px: float = 0.0, workers: int = 1,
+    bodies: Sequence[Body], everyone: Sequence[Body], calibration: OcclusionCalibration, complete: Complete,
+    settings: OcclusionSettings, *, feature_map: Callable[[Body], FeatureMap | None],
+    min_probability: float | None = None, min_height_px: float = 0.0, workers: int = 1,
 ) -> list[Body]:  # fmt: skip
     """The bodies with the probability of a hidden part, and without the hidden parts that `complete` excludes.
 
     Args:
-        bodies: all bodies of an image.
+        bodies: the bodies to decide on.
+        everyone: all bodies of the image.
         calibration: from masks to probabilities.
         complete: "always" keeps every hidden part, "never" none. "auto" keeps the hidden regions that are probably
             body, of bodies that are probably occluded and high enough.
@@ -152,7 +153,7 @@ def decide_completion(
         is_low = bool(body.area_px) and body.box_xyxy[3] - body.box_xyxy[1] < min_height_px
         if body.hidden_fraction and not is_low:
             features = feature_map(body) if calibration.regions.image_features else None
-            regions = find_regions(body, _visible_of_others(body, bodies), features)
+            regions = find_regions(body, _visible_of_others(body, everyone), features)
             likely = keep_likely_regions(body, regions, calibration.regions, least)
         likely = with_hidden_probability(likely, calibration.body)
         if is_low or likely.hidden_probability < settings.min_probability or not likely.hidden_fraction:
@@ -164,10 +165,10 @@ def decide_completion(
     return map_people(decided, bodies, workers=workers)
 
 
-def _visible_of_others(body: Body, bodies: Sequence[Body]) -> Mask:
+def _visible_of_others(body: Body, everyone: Sequence[Body]) -> Mask:
     """(h, w) bool in a body's region: the visible masks of the other bodies."""
     covered = np.zeros(body.region.size_hw, bool)
-    for other in bodies:
+    for other in everyone:
         common = body.region.intersect(other.region)
         if other is not body and not common.is_empty:
             covered[common.counted_from(body.region).slices] |= other.visible[common.counted_from(other.region).slices]

@@ -131,7 +131,7 @@ class ContentRecoveryNet(Pretrained, nn.Module):
             (B, 3, S, S) in [0, 1], clipped in evaluation mode only; valid in the occluded part.
         """
         source = image * visible
-        parsing = Parsing(_within(visible_parsing, visible), _within(amodal_parsing, amodal))
+        parsing = Parsing(_parsing_in_mask(visible_parsing, visible), _parsing_in_mask(amodal_parsing, amodal))
         colours = part_colours(source, visible, parsing)
         features, valids = [], []
         x, valid = source * 2 - visible, visible  # RGB in [-1, 1], zero outside the visible mask
@@ -236,7 +236,7 @@ def part_colours(source: Tensor, visible: Tensor, parsing: Parsing) -> Tensor:
         return F.interpolate(mixed, scale_factor=4.0, mode="bilinear", align_corners=False)
 
 
-def _within(parsing: Tensor, mask: Tensor) -> Tensor:
+def _parsing_in_mask(parsing: Tensor, mask: Tensor) -> Tensor:
     """Rescale part probabilities so that the parts of each place sum to its coverage by `mask` (B, 1, S, S)."""
     coverage = F.avg_pool2d(mask.float(), 4)
     parts = parsing[:, 1:].float()

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from deocclude.checkpoints.hub import Pretrained
 from deocclude.people.box_decoding import STRIDES
 
+_STAGES = 4  # of the backbone, at 1/4 to 1/32 of the input
 _SLOPE = 0.1  # of the leaky ReLU
 MEAN_RGB = (123.675, 116.28, 103.53)
 STD_RGB = (58.395, 57.12, 57.375)
@@ -32,6 +33,10 @@ class NanoDetConfig:
     blocks: tuple[int, ...] = (1, 2, 2, 3)  # residual blocks of each
     pyramid_width: int = 128  # channels of the path aggregation network
     bins: int = 11  # of an edge's distribution
+
+    def __post_init__(self) -> None:
+        if len(self.widths) != _STAGES or len(self.blocks) != _STAGES:
+            raise ValueError(f"NanoDet has {_STAGES} stages, got widths {self.widths} and blocks {self.blocks}")
 
     def to_dict(self) -> dict:
         """Plain values, for JSON."""
@@ -141,10 +146,10 @@ class NanoDet(Pretrained, nn.Module):
         if len(own) != len(weights):
             raise ValueError(f"NanoDet has {len(own)} convolutions, got {len(weights)}")
         for number, (conv, (weight, bias)) in enumerate(zip(own, weights, strict=True), start=1):
-            if conv.weight.shape != weight.shape or conv.bias is None or conv.bias.shape != bias.shape:
-                raise ValueError(
-                    f"convolution {number} of NanoDet is {tuple(conv.weight.shape)}, got {tuple(weight.shape)}"
-                )
+            wanted, got = (conv.weight.shape, conv.bias.shape), (weight.shape, bias.shape)
+            if wanted != got:
+                shapes = [" and ".join(str(tuple(shape)) for shape in pair) for pair in (wanted, got)]
+                raise ValueError(f"convolution {number} of NanoDet is {shapes[0]}, got {shapes[1]}")
             conv.weight.copy_(torch.from_numpy(weight.astype(np.float32)))
             conv.bias.copy_(torch.from_numpy(bias.astype(np.float32)))
 

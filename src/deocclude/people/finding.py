@@ -41,4 +41,4 @@ def detected_prompts(detector: PeopleFinder, photo: ImageU8, request: Request) -
     """
     least = detector.min_score if request.min_score is None else request.min_score
     detections = detector(photo, min_score=least, min_height_px=request.min_height_px or 0.0)
-    return [Prompt(one.box_xyxy, one.score, doubtful=True, least_score=least) for one in detections]
+    return [Prompt(one.box_xyxy, one.score, from_detector=True, least_score=least) for one in detections]

@@ -23,7 +23,7 @@ class Prompt:
 
     area: Mask | BoxXyxy = field(repr=False)  # (H, W) bool, or (x0, y0, x1, y1) in pixels
     score: float = 1.0  # 0 to 1: of the detector or segmenter; 1 for a user prompt
-    doubtful: bool = False  # a detection: it may be a false positive
+    from_detector: bool = False  # by the model's own detector: it may be a false positive
     least_score: float = 0.0  # of this score times stage 1's; a body with less is dropped
 
     def mask(self, size_hw: tuple[int, int]) -> Mask:

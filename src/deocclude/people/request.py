@@ -55,14 +55,14 @@ class Request:
             min_hidden_probability, uncrop,
         )  # fmt: skip
         check_uncrop(uncrop, complete)
-        _check_number("min_hidden_probability", min_hidden_probability, 1.0)
+        _check_in_range("min_hidden_probability", min_hidden_probability, 1.0)
         request._check_finding()
         return request
 
     def _check_finding(self) -> None:
         """Check the options of detection. Raises UsageError where one is invalid or comes with prompts."""
-        _check_number("min_score", self.min_score, 1.0)
-        _check_number("min_height_px", self.min_height_px, np.inf)
+        _check_in_range("min_score", self.min_score, 1.0)
+        _check_in_range("min_height_px", self.min_height_px, np.inf)
         check_segmenter(self.segmenter)
         asked = self.min_score is not None or self.min_height_px or self.segmenter is not None
         if self.is_prompted and (self.choice.how != "all" or asked):
@@ -72,7 +72,7 @@ class Request:
             )
 
 
-def _check_number(name: str, value: object, top: float) -> None:
+def _check_in_range(name: str, value: object, top: float) -> None:
     """Raise UsageError unless an option is None or a number from 0 to `top`, which is 1 or infinite."""
     number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
     if value is not None and not (number and 0 <= float(value) <= top):  # type: ignore[arg-type]

@@ -83,7 +83,7 @@ def resolve(
     """
     bodies = [body for _, body in found]
     if not are_user_prompts:
-        from_boxes = any(prompt.doubtful for prompt, _ in found)
+        from_boxes = any(prompt.from_detector for prompt, _ in found)
         if from_boxes:
             bodies = split_merged(found, _residual_of(complete, photo, settings), settings.deduplication)
         bodies = merge_duplicates(bodies, settings.deduplication)
@@ -118,7 +118,7 @@ def _residual_of(
 def _scored(body: Body, prompt: Prompt, settings: InferenceSettings, *, certain: bool) -> Body | None:
     """The body with its score times the prompt's; None, unless `certain`, where that is too low."""
     score = body.score * prompt.score
-    unlikely = prompt.doubtful and body.score < settings.detector.min_visible_probability
+    unlikely = prompt.from_detector and body.score < settings.detector.min_visible_probability
     if not certain and (unlikely or score < prompt.least_score or not body.area_px):
         return None
     return replace(body, score=score)

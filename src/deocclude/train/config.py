@@ -48,7 +48,8 @@ class DataSection(_Strict):
     synthesis: dict[str, Any] = {}  # fields of data.synthesis.config.SynthesisConfig
     crop: dict[str, Any] = {}  # fields of data.samples.person_samples.CropConfig
     crowds: dict[str, Any] = {}  # people detector: fields of data.synthesis.multi_person.CrowdConfig
-    p_wild: float = Field(default=0.35, ge=0, le=1)  # people detector: fraction of real photos; 0: `wild` is not read
+    # people detector: fraction of photos of `real`, of what `p_boxed` leaves
+    p_wild: float = Field(default=0.35, ge=0, le=1)
     p_boxed: float = Field(default=0.0, ge=0, le=1)  # NanoDet: fraction of photos of coco_people, with boxes alone
     p_real: float = Field(default=0.0, ge=0, le=1)  # stage 1: fraction of people of `real`, with visible masks only
     real: dict[Literal["wild", "voc", "coco"], Annotated[float, Field(gt=0)]] = Field(
@@ -138,8 +139,8 @@ class StageSection(_Strict):
     poses: Path | None = None  # stage 1: typical poses from `deocclude data poses`; None: computed at the start
     # stage 1's .safetensors: parser of stage 2, backbone of the people detector, encoder of the perceptual terms
     parsing_weights: Path | None = None
-    # people detector, box segmenter: an ImageNet-pretrained backbone; where `init` replaces its weights, the next two
-    # settings still hold
+    # people detector, box segmenter: an ImageNet-pretrained backbone; where `init` replaces its weights, or brings them
+    # (NanoDet), the next two settings still hold
     pretrained_backbone: bool = False
     frozen_stages: int = Field(default=0, ge=0)  # pretrained_backbone: how many of its stages are frozen
     backbone_lr_scale: float = Field(default=1.0, gt=0, le=1)  # pretrained_backbone: for its other stages

@@ -70,7 +70,7 @@ class ContentStage(CropStage):
         self.stream = self.crops.stream(config.seed)
         self.validation = self.crops.held_out(config.validation_samples, self.size_px)
 
-    def generator_terms(self, batch: dict[str, Tensor], rng: np.random.Generator) -> tuple[dict[str, Tensor], Tensor]:
+    def weighted_terms(self, batch: dict[str, Tensor], rng: np.random.Generator) -> tuple[dict[str, Tensor], Tensor]:
         """Terms of the criterion, and the composed person (B, 3, S, S) for the discriminator.
 
         The target is the true person inside the true occluded region, whether input masks are true or predicted.

@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from deocclude.errors import ConfigError
+from deocclude.inference.settings import NANODET, DetectorSettings
 from deocclude.models.nanodet import NanoDet, NanoDetConfig
 from deocclude.models.people_detector import PeopleDetector, PeopleDetectorConfig, to_maps
 from deocclude.people.box_decoding import STRIDES, decode_centres, decode_distances
@@ -31,6 +32,7 @@ class DetectorMethod:
         criterion: class of the criterion, with its TERMS.
         terms: (criterion, output, batch, config) -> loss terms.
         boxes: (output, config, least score) -> boxes (N, 4) in input pixels and scores (N,) of each image.
+        settings: of inference; validation suppresses boxes as inference does.
         needs_masks: whether its losses need visible masks of all people.
     """
 
@@ -40,6 +42,7 @@ class DetectorMethod:
     criterion: type[nn.Module]
     terms: Callable[[nn.Module, Any, Batch, Any], dict[str, Tensor]]
     boxes: Callable[[Any, Any, float], list[Boxes]]
+    settings: DetectorSettings
     needs_masks: bool
 
 
@@ -71,11 +74,11 @@ def _nanodet_boxes(output: Any, config: Any, least: float) -> list[Boxes]:
 DETECTORS: dict[str, DetectorMethod] = {
     "centres": DetectorMethod(
         PeopleDetector, PeopleDetectorConfig.base(), {"centre": 1.0, "sides": 2.0, "own": 1.0, "mask": 1.0},
-        PeopleCriterion, _centre_terms, _centre_boxes, needs_masks=True,
+        PeopleCriterion, _centre_terms, _centre_boxes, DetectorSettings(), needs_masks=True,
     ),
     "nanodet": DetectorMethod(
         NanoDet, NanoDetConfig(), {"score": 1.0, "box": 2.0, "distribution": 0.25},
-        NanoDetCriterion, _nanodet_terms, _nanodet_boxes, needs_masks=False,
+        NanoDetCriterion, _nanodet_terms, _nanodet_boxes, NANODET, needs_masks=False,
     ),
 }  # fmt: skip
 """The first one is the default."""

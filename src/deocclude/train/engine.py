@@ -91,7 +91,7 @@ class Stage(ABC):
     stream: Stream
 
     @abstractmethod
-    def generator_terms(self, batch: dict[str, Tensor], rng: np.random.Generator) -> tuple[dict[str, Tensor], Any]:
+    def weighted_terms(self, batch: dict[str, Tensor], rng: np.random.Generator) -> tuple[dict[str, Tensor], Any]:
         """Compute the loss of the network.
 
         Args:
@@ -104,7 +104,7 @@ class Stage(ABC):
 
     @abstractmethod
     def discriminator_loss(self, batch: dict[str, Tensor], output: Any) -> Tensor:
-        """Scalar loss of the discriminator on a detached output of `generator_terms`."""
+        """Scalar loss of the discriminator on a detached output of `weighted_terms`."""
 
     @abstractmethod
     def validate(self, network: nn.Module, stage1: nn.Module | None = None) -> dict[str, float]:
@@ -352,7 +352,7 @@ def _step(
     meter, outputs = Meter(), []
     for batch in batches:
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            terms, output = stage.generator_terms(batch, rng)
+            terms, output = stage.weighted_terms(batch, rng)
         total = torch.stack(list(terms.values())).sum()
         values = {k: v.item() for k, v in terms.items()}
         if not torch.isfinite(total):

@@ -85,7 +85,7 @@ class MaskStage(CropStage):
         own = set(self.losses) - set(self.method.terms)
         return [name for name, weight in self.losses.items() if weight and name in {"perceptual", "adversarial", *own}]
 
-    def generator_terms(self, batch: dict[str, Tensor], rng: np.random.Generator) -> tuple[dict[str, Tensor], Tensor]:
+    def weighted_terms(self, batch: dict[str, Tensor], rng: np.random.Generator) -> tuple[dict[str, Tensor], Tensor]:
         """Terms of the criterion, and the soft amodal mask (B, 1, S, S) for the discriminator."""
         if self.box_segmenter is not None:
             batch = batch | {"initial": predict_box_masks(self.box_segmenter, batch, self.section.p_box_prompt, rng)}

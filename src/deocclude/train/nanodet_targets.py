@@ -98,15 +98,13 @@ class NanoDetCriterion(nn.Module):
         logits = torch.cat([one.flatten(1) for one in output.logits], 1)  # (B, M)
         distances = torch.cat([_by_cell(one) for one in output.distances], 1)  # (B, M, 4, bins)
         middles, strides = cell_middles([tuple(one.shape[2:]) for one in output.logits], logits.device)
-        there = (boxes_xyxy[..., 2:] > boxes_xyxy[..., :2]).all(-1)
-        rows = torch.stack([
-            assign(boxes[real], middles, strides) for boxes, real in zip(boxes_xyxy, there, strict=True)
-        ])  # fmt: skip
-        columns, lines = middles.long().T
-        known = 1 - ignore[:, 0, lines, columns]
+        people = [boxes[(boxes[:, 2:] > boxes[:, :2]).all(-1)] for boxes in boxes_xyxy]  # without padding
+        rows = torch.stack([assign(boxes, middles, strides) for boxes in people])
+        columns_px, rows_px = middles.long().T
+        known = 1 - ignore[:, 0, rows_px, columns_px]
         at, cell = (rows >= 0).nonzero(as_tuple=True)  # (P,) of all assigned cells
-        # padding follows the real boxes, so that rows count alike in both
-        targets = boxes_xyxy[at, rows[at, cell]]
+        before = torch.tensor([0, *(len(boxes) for boxes in people[:-1])], device=rows.device).cumsum(0)
+        targets = torch.cat(people)[before[at] + rows[at, cell]]
         x, y = middles[cell].T
         scale = strides[cell, None]
         true = torch.stack([x - targets[:, 0], y - targets[:, 1], targets[:, 2] - x, targets[:, 3] - y], 1) / scale
@@ -150,7 +148,7 @@ def _distribution_focal(bins: Tensor, true: Tensor) -> Tensor:
 
 
 def _overlap(found: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
-    """IoU and generalised IoU (P,) of boxes around the same cells by their distances (P, 4) to the four edges."""
+    """IoU and generalised IoU (P,) of pairs of boxes, each given as (P, 4) distances of its edges from one point."""
     shared, hull = (_area(pick(found, true)) for pick in (torch.minimum, torch.maximum))
     union = _area(found) + _area(true) - shared
     iou = shared / union.clamp(min=1e-6)

@@ -17,7 +17,6 @@ from deocclude.data.sources.real_photos import REAL_SETS, WildPhoto, read_boxed_
 from deocclude.data.synthesis.multi_person import AssetPool, CrowdConfig
 from deocclude.errors import ConfigError
 from deocclude.imaging.boxes import suppress
-from deocclude.inference.settings import DetectorSettings
 from deocclude.metrics.detection import Matched, f1, match_boxes, recall_precision
 from deocclude.models.features import load_mask_completion
 from deocclude.models.nanodet import NanoDet
@@ -75,8 +74,8 @@ class PeopleStage(Stage):
         # whole held-out real photos, at most as many as composed scenes
         self.validation: dict[str, list[PeopleSample]] = {"composed": composed, "wild": real[: len(composed)]}
 
-    def generator_terms(self, batch: dict[str, Tensor], rng: np.random.Generator) -> tuple[dict[str, Tensor], None]:
-        """Terms of the criterion."""
+    def weighted_terms(self, batch: dict[str, Tensor], rng: np.random.Generator) -> tuple[dict[str, Tensor], None]:
+        """The weighted loss terms of the detector's criterion."""
         return self.method.terms(self.criterion, self.network(batch["photo"]), batch, self.config), None
 
     def discriminator_loss(self, batch: dict[str, Tensor], output: Any) -> Tensor:
@@ -130,7 +129,7 @@ class PeopleStage(Stage):
                 output = network(batch["photo"])
             for boxes, scores in self.method.boxes(output, self.config, THRESHOLDS[0]):
                 boxes = boxes.clip(0, self.size_px)
-                kept = suppress(boxes, scores, DetectorSettings.max_iou)
+                kept = suppress(boxes, scores, self.method.settings.max_iou)
                 found.append((boxes[kept], scores[kept]))
         return found
 
@@ -155,24 +154,31 @@ class PeopleStage(Stage):
 
 def _new_network(method: DetectorMethod, config: Any, section: StageSection) -> tuple[nn.Module, dict[str, float]]:
     """The network to train with its initial weights, and the learning-rate multipliers of its children."""
-    lr_scales: dict[str, float] = {}
     try:
         network = method.network(config)
-        if isinstance(network, PeopleDetector):
-            if section.parsing_weights is not None:
-                network.start_from(load_mask_completion(section.parsing_weights))
-            if section.pretrained_backbone:
-                lr_scales = load_pretrained_backbone(network, section, "people")
-        elif isinstance(network, NanoDet) and section.pretrained_backbone:
-            if section.init is None:
-                raise ConfigError("people.init: pretrained_backbone needs the weights of NanoDet-g here")
-            network.freeze(section.frozen_stages)
-            lr_scales = {"stem": section.backbone_lr_scale, "stages": section.backbone_lr_scale}
+        if section.parsing_weights is not None:
+            if not isinstance(network, PeopleDetector):
+                raise ConfigError("people.parsing_weights: of the detectors centres alone starts from stage 1")
+            network.start_from(load_mask_completion(section.parsing_weights))
     except ValueError as error:
         raise ConfigError(f"people.network: {error}") from error
+    lr_scales = _start_backbone(network, section) if section.pretrained_backbone else {}
     if section.init is not None:
         start_from(network, section.init)
     return network, lr_scales
+
+
+def _start_backbone(network: nn.Module, section: StageSection) -> dict[str, float]:
+    """Load or freeze a pretrained backbone; returns the learning-rate multipliers of the network's children."""
+    if not isinstance(network, NanoDet):
+        return load_pretrained_backbone(network, section, "people")
+    if section.init is None:
+        raise ConfigError("people.init: pretrained_backbone needs the weights of NanoDet-g here")
+    try:
+        network.freeze(section.frozen_stages)
+    except ValueError as error:
+        raise ConfigError(f"people.frozen_stages: {error}") from error
+    return {"stem": section.backbone_lr_scale, "stages": section.backbone_lr_scale}
 
 
 def _real_photos(data: DataSection, split: str) -> tuple[list[WildPhoto], list[float] | None]:

@@ -41,7 +41,7 @@ class SingleStage(CropStage):
         self.stream = self.crops.stream(config.seed)
         self.validation = self.crops.held_out(config.validation_samples, self.size_px, CropConfig(p_exact=0.6))
 
-    def generator_terms(self, batch: dict[str, Tensor], rng: np.random.Generator) -> tuple[dict[str, Tensor], Tensor]:
+    def weighted_terms(self, batch: dict[str, Tensor], rng: np.random.Generator) -> tuple[dict[str, Tensor], Tensor]:
         """Terms of both criteria, and the composed person (B, 3, S, S) for the discriminator."""
         output, _ = self.method.run(self.network, batch)
         output = output.float()

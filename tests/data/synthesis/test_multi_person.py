@@ -31,7 +31,7 @@ def by_hand() -> CrowdScene:
     return compose(canvas, layers, ignore)
 
 
-def test_truth_of_a_scene_made_by_hand(by_hand: CrowdScene) -> None:
+def test_ground_truth_of_a_scene_composed_by_hand(by_hand: CrowdScene) -> None:
     assert by_hand.names == ("far", "near")
     assert by_hand.amodal.sum((1, 2)).tolist() == [40, 96]
     assert by_hand.visible.sum((1, 2)).tolist() == [20, 84]

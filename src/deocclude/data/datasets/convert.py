@@ -62,7 +62,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class Conversion:
-    """A checked plan of what is read and written."""
+    """A validated conversion: what is read, and what is written."""
 
     source: Path
     reads: Format

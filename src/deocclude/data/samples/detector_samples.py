@@ -178,30 +178,32 @@ def crop_boxed(photo: BoxedPhoto, rng: Rng, size_px: int, stretch: float = 0.0) 
     rgb = photo.rgb()
     h, w = rgb.shape[:2]
     crop = _draw_crop((h, w), rng)
-    boxes, crowds = (
-        _within(found * (w, h, w, h), crop) for found in (photo.boxes_xyxy, photo.crowds_xyxy)
-    )  # fmt: skip
+    boxes, shares = _clipped_to_crop(photo.boxes_xyxy * (w, h, w, h), crop)
+    crowds, _ = _clipped_to_crop(photo.crowds_xyxy * (w, h, w, h), crop)
     x0, y0, x1, y1 = crop
     rgb = rgb[y0:y1, x0:x1]
     if rng.random() < 0.5:
         rgb = rgb[:, ::-1]
-        for found, _ in (boxes, crowds):
-            found[:, [0, 2]] = rgb.shape[1] - found[:, [2, 0]]
+        boxes, crowds = (_mirrored(one, rgb.shape[1]) for one in (boxes, crowds))
     aspect = float(np.exp(rng.uniform(-stretch, stretch))) if stretch else 1.0
     before_hw = rgb.shape[:2]
     empty = np.zeros(before_hw, np.uint8)
     rgb, owner, ignore = _scaled(np.ascontiguousarray(rgb), empty, empty, size_px, aspect)
     scale = np.tile((rgb.shape[1] / before_hw[1], rgb.shape[0] / before_hw[0]), 2)
-    ignore = ignore.copy()
-    for left, top, right, bottom in (crowds[0] * scale).round().astype(int):
+    for left, top, right, bottom in (crowds * scale).round().astype(int):
         ignore[top:bottom, left:right] = True
     (rgb,) = camera(photometric([rgb], rng), rng)
-    found, share = boxes
-    seen = share > 0
-    return framed(rgb, found[seen] * scale, share[seen] >= _MIN_BOX_SHARE, owner, ignore, size_px)
+    is_inside = shares > 0
+    return framed(rgb, boxes[is_inside] * scale, shares[is_inside] >= _MIN_BOX_SHARE, owner, ignore, size_px)
 
 
-def _within(boxes_xyxy: np.ndarray, crop: tuple[int, int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+def _mirrored(boxes_xyxy: np.ndarray, width_px: int) -> np.ndarray:
+    """Boxes (N, 4) in the mirror image of a photo of this width."""
+    x0, y0, x1, y1 = boxes_xyxy.T
+    return np.stack([width_px - x1, y0, width_px - x0, y1], 1)
+
+
+def _clipped_to_crop(boxes_xyxy: np.ndarray, crop: tuple[int, int, int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Boxes (N, 4) cut at a crop, in its pixels, and the share (N,) of each box's area that lies in it."""
     x0, y0, x1, y1 = crop
     inside = boxes_xyxy.clip((x0, y0, x0, y0), (x1, y1, x1, y1)) - (x0, y0, x0, y0)

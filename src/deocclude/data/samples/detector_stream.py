@@ -28,7 +28,7 @@ class PeopleStream:
             pool: layers that scenes are composed from.
             wild: real photos with masks, maybe none.
             config: how scenes are composed.
-            p_wild: fraction of samples that are crops of `wild`, 0 to 1.
+            p_wild: fraction, 0 to 1, of the samples left by `p_boxed` that are crops of `wild`.
             seed: seed of all batches.
             wild_shares: relative frequency of each of `wild`, summing to 1; None: equal.
             boxed: real photos with boxes alone, maybe none.

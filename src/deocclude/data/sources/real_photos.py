@@ -7,10 +7,10 @@ must be. A covered joint outside the visible mask says where an occluded part is
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -145,7 +145,8 @@ _CROWD_SIDE = 0.15  # of a photo's side: an entry without joints that is larger 
 def read_boxed_photos(root: Path, split: str | None = None) -> list[BoxedPhoto]:
     """All photos of COCO people with their boxes. Folder, split and errors as in `read_coco_people`.
 
-    One in twelve photos of several people is in neither "train" nor "val" but in "tune": thresholds are chosen there.
+    `people.json` has {"people": {ID: [{bbox, keypoints, iscrowd}]}, "size": {ID: [w, h]}}. Of this reader one in twelve
+    photos of several people is in neither "train" nor "val" but in "tune": the detector's thresholds are chosen there.
     An entry marked as a crowd is one; so is a box without joints that is wider than high and large, since some crowds
     are one unmarked box.
     """
@@ -155,16 +156,23 @@ def read_boxed_photos(root: Path, split: str | None = None) -> list[BoxedPhoto]:
         for_tuning = len(people[photo_id]) > 1 and is_for_tuning(photo_id)
         if split in ("train", "tune") and for_tuning != (split == "tune"):
             continue
-        width, height = sizes[photo_id]
-        boxes: list[np.ndarray] = []
-        crowds: list[np.ndarray] = []
-        for entry in people[photo_id]:
-            x, y, w, h = np.array(entry["bbox"], float) / (width, height, width, height)
-            jointless = not _joints(entry.get("keypoints") or ())[:, 2].any()
-            is_crowd = entry.get("iscrowd") or (jointless and w * width > h * height and w > _CROWD_SIDE)
-            (crowds if is_crowd else boxes).append(np.array((x, y, x + w, y + h)).clip(0, 1))
-        photos.append(BoxedPhoto(root, photo_id, *(np.array(found).reshape(-1, 4) for found in (boxes, crowds))))
+        try:
+            photos.append(_boxed_photo(root, photo_id, people[photo_id], sizes[photo_id]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{root / 'people.json'}: {photo_id}: expected size and bbox ({error!r})") from error
     return photos
+
+
+def _boxed_photo(root: Path, photo_id: str, entries: Iterable[Mapping[str, Any]], size_wh: Iterable[int]) -> BoxedPhoto:
+    width, height = size_wh
+    boxes: list[np.ndarray] = []
+    crowds: list[np.ndarray] = []
+    for entry in entries:
+        x, y, w, h = np.array(entry["bbox"], float) / (width, height, width, height)
+        has_joints = _joints(entry.get("keypoints") or ())[:, 2].any()
+        is_crowd = entry.get("iscrowd") or (not has_joints and w * width > h * height and w > _CROWD_SIDE)
+        (crowds if is_crowd else boxes).append(np.array((x, y, x + w, y + h)).clip(0, 1))
+    return BoxedPhoto(root, photo_id, *(np.array(found).reshape(-1, 4) for found in (boxes, crowds)))
 
 
 REAL_SETS: dict[str, tuple[str, Callable[[Path, str | None], Iterator[WildPhoto]]]] = {
