@@ -22,10 +22,12 @@ from deocclude.data.synthesis import mask_corruption, single_person
 from deocclude.errors import WeightsError
 from deocclude.io import results
 from deocclude.models import blocks
+from deocclude.models.blocks import count_parameters
 from deocclude.models.features import load_features
 from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet, MaskOutput
 from deocclude.models.people_detector import PeopleDetector
 from deocclude.pipeline import Deoccluder
+from deocclude.train import detector_methods
 from deocclude.train.mask_losses import MaskCriterion
 from repository import ROOT
 
@@ -92,6 +94,18 @@ def test_a_backbone(tmp_path: Path) -> None:
         PeopleDetector().start_from(network)
     with pytest.raises(ValueError, match="backbone must be one of hourglass, plain, got 'huge'"):
         MaskCompletionConfig(backbone="huge")
+
+
+def test_a_detector(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(detector_methods, "DETECTORS", dict(detector_methods.DETECTORS))
+    run("A detector")
+    small = detector_methods.find_detector("small")
+    network = small.network(small.config).eval()
+    with torch.no_grad():
+        (found,) = small.boxes(network(torch.rand(1, 3, 64, 64)), small.config, 0.0)
+    assert found[0].shape[1] == 4 and len(found[0]) == len(found[1]) > 0
+    full = detector_methods.find_detector("nanodet")
+    assert count_parameters(network) < 0.3 * count_parameters(full.network(full.config))
 
 
 def test_an_output_kind(pipe: Deoccluder, person: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,9 +27,11 @@ def shown_trainings(stage: str) -> list[tuple[Path, TrainConfig]]:
 
 
 def test_each_shipped_network_has_one_training_command() -> None:
-    (out, people), *others = shown_trainings("people")
-    assert not others and out.name == "people"
-    assert people.people is not None and people.people.pretrained_backbone and people.people.init is None
+    assert not shown_trainings("people") and "sh configs/people_detector.sh /my/data my-weights" in PAGE
+    script = (ROOT / "configs" / "people_detector.sh").read_text()
+    assert script.count("deocclude train people -c configs/people.yaml") == 1
+    people = load_config(ROOT / "configs" / "people.yaml").people
+    assert people is not None and people.model == "nanodet" and people.pretrained_backbone and people.init is None
     masks = dict(shown_trainings("mask"))
     assert masks[Path("runs/box_segmenter")].mask.model == "box"
     assert masks[Path("runs/mask")].mask.model is None

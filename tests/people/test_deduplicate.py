@@ -10,7 +10,7 @@ import pytest
 from deocclude.imaging.boxes import box_to_mask, mask_to_box_xyxy
 from deocclude.imaging.crop import Region
 from deocclude.inference.settings import DeduplicationSettings
-from deocclude.people.deduplicate import merge_duplicates, split_merged, suppress_amodal_duplicates
+from deocclude.people.deduplicate import join_amodal_duplicates, merge_duplicates, split_merged
 from deocclude.people.instances import Instance
 
 SIZE_HW = (10, 20)
@@ -82,6 +82,9 @@ class Figure:
     def visible_in(self, x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
         return self.visible[Region(y0, x0, y1, x1).counted_from(self.region).slices]
 
+    def with_visible_part(self, part: np.ndarray) -> Figure:
+        return replace(self, visible=self.visible | (part & self.amodal))
+
 
 def body(top: int, left: int, height: int, width: int, score: float = 0.5) -> Figure:
     """A rectangle, with a margin of two pixels around it."""
@@ -92,13 +95,35 @@ def body(top: int, left: int, height: int, width: int, score: float = 0.5) -> Fi
 def test_highest_scoring_body_of_one_place_is_kept() -> None:
     first, same = body(10, 10, 100, 40, 0.4), body(12, 14, 100, 38, 0.6)
     beside, far = body(10, 30, 100, 40, 0.9), body(10, 200, 100, 40, 0.1)
-    assert suppress_amodal_duplicates([first, beside, same, far]) == [beside, same, far], "half of a body is another's"
-    assert suppress_amodal_duplicates([first, beside, same, far], DeduplicationSettings(same_body_iou=0.3)) == [
+    assert join_amodal_duplicates([first, beside, same, far]) == [beside, same, far], "half of a body is another's"
+    assert join_amodal_duplicates([first, beside, same, far], DeduplicationSettings(same_body_iou=0.3)) == [
         beside,
         far,
     ]
     twin = body(10, 10, 100, 40, 0.4)
-    assert suppress_amodal_duplicates([first, twin]) == [first] and suppress_amodal_duplicates([]) == []
+    assert join_amodal_duplicates([first, twin]) == [first] and join_amodal_duplicates([]) == []
+
+
+def part_of(figure: Figure, rows: slice, score: float) -> Figure:
+    """The figure, of which only these rows are visible."""
+    visible = np.zeros_like(figure.visible)
+    visible[rows] = figure.visible[rows]
+    return replace(figure, visible=visible, score=score)
+
+
+def test_visible_parts_of_one_divided_person_are_joined() -> None:
+    whole = body(10, 10, 100, 40)
+    upper, legs = part_of(whole, slice(0, 40), 0.9), part_of(body(12, 11, 100, 40), slice(70, 104), 0.6)
+    (joined,) = join_amodal_duplicates([legs, upper])
+    assert joined.score == 0.9 and joined.visible[:40].sum() == upper.area_px
+    shared = legs.visible[:-2, :-1] & whole.amodal[2:, 1:]
+    assert joined.area_px == upper.area_px + shared.sum() and not joined.visible[42:68].any()
+
+
+def test_duplicates_with_common_visible_pixels_are_not_joined() -> None:
+    whole = body(10, 10, 100, 40)
+    upper, more = part_of(whole, slice(0, 60), 0.9), part_of(whole, slice(20, 80), 0.6)
+    assert join_amodal_duplicates([upper, more]) == [upper], "40 of 60 rows are the same"
 
 
 FRONT, BEHIND = body(10, 10, 100, 30, 0.6), body(10, 40, 100, 45, 0.3)

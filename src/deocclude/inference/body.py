@@ -120,3 +120,16 @@ class Body:
             visible: (h, w) bool, a subset of the present one.
         """
         return self if (visible == self.visible).all() else replace(self, visible=visible)
+
+    def with_visible_part(self, part: Mask) -> Body:
+        """The same body, of which hidden pixels are visible after all; their probability becomes 1.
+
+        Args:
+            part: (h, w) bool; pixels outside the amodal mask are ignored.
+        """
+        seen: Mask = part & self.amodal & ~self.visible
+        if not seen.any():
+            return self
+        certain = (np.where(seen, np.uint8(255), prob) for prob in (self.visible_prob, self.amodal_prob))
+        visible_prob, amodal_prob = certain
+        return replace(self, visible=self.visible | seen, visible_prob=visible_prob, amodal_prob=amodal_prob)

@@ -68,27 +68,48 @@ def _common_box(one: Found, other: Found) -> tuple[int, int, int, int]:
 
 
 class Completed(Found, Protocol):
-    """A completed person: `Found`, and the amodal mask, (h, w) bool in `region` of the image."""
+    """A completed person: `Found`, and both masks, (h, w) bool in `region` of the image."""
 
     @property
     def region(self) -> Region: ...
     @property
+    def visible(self) -> Mask: ...
+    @property
     def amodal(self) -> Mask: ...
+    def with_visible_part(self, part: Mask) -> Completed:
+        """The same body, of which hidden pixels are visible after all; part: (h, w) bool."""
+        ...
 
 
 B = TypeVar("B", bound=Completed)
 P = TypeVar("P")
 
 
-def suppress_amodal_duplicates(
-    bodies: Sequence[B], settings: DeduplicationSettings = DeduplicationSettings()
-) -> list[B]:
+def join_amodal_duplicates(bodies: Sequence[B], settings: DeduplicationSettings = DeduplicationSettings()) -> list[B]:
     """Non-maximum suppression of amodal masks at an IoU of `same_body_iou`; the order is unchanged.
 
-    Two boxes around parts of one person give visible masks with little overlap, and one amodal mask.
+    Two boxes around parts of one person, as an occluder divides a body, give visible masks with little overlap and one
+    amodal mask. The visible part of the suppressed body is then added to the kept one: it would be painted over as
+    hidden. Where the visible masks overlap by more than `max_shared` of the smaller, nothing is added.
     """
-    best_first, iou = sorted(range(len(bodies)), key=lambda i: (-bodies[i].score, i)), settings.same_body_iou
-    return [bodies[i] for i in _first_of_each(best_first, lambda i, j: _amodal_iou_reaches(bodies[i], bodies[j], iou))]
+    kept: dict[int, B] = {}
+    for i in sorted(range(len(bodies)), key=lambda i: (-bodies[i].score, i)):
+        body = bodies[i]
+        same = next((j for j, one in kept.items() if _amodal_iou_reaches(one, body, settings.same_body_iou)), None)
+        if same is None:
+            kept[i] = body
+        elif _shared_px(kept[same], body) <= settings.max_shared * min(kept[same].area_px, body.area_px):
+            kept[same] = _with_visible_of(kept[same], body)
+    return [kept[i] for i in sorted(kept)]
+
+
+def _with_visible_of(body: B, other: Completed) -> B:
+    """The body whose hidden pixels that the other one shows are visible."""
+    part: Mask = np.zeros(body.region.size_hw, bool)
+    common = body.region.intersect(other.region)
+    if not common.is_empty:
+        part[common.counted_from(body.region).slices] = other.visible[common.counted_from(other.region).slices]
+    return body.with_visible_part(part)  # type: ignore[return-value]  # the same kind of body
 
 
 def _amodal_iou_reaches(one: Completed, other: Completed, iou: float) -> bool:

@@ -1,7 +1,7 @@
 """From prompts to people: each prompt is completed, and overlaps are resolved until each person has one body.
 
-Three steps, in this order: merged detections are split, duplicates are dropped, and each pixel of two visible masks is
-assigned to one of them.
+Three steps, in this order: merged detections are split, duplicates are dropped or, as parts of one person, joined, and
+each pixel of two visible masks is assigned to one of them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from deocclude.inference.mask_completion import MaskCompletion
 from deocclude.inference.scheduling import map_people
 from deocclude.inference.settings import InferenceSettings
 from deocclude.people.choice import left_to_right
-from deocclude.people.deduplicate import merge_duplicates, split_merged, suppress_amodal_duplicates
+from deocclude.people.deduplicate import join_amodal_duplicates, merge_duplicates, split_merged
 from deocclude.people.prompts import Prompt, in_crowded_boxes
 
 
@@ -88,7 +88,7 @@ def resolve(
             bodies = split_merged(found, _residual_of(complete, photo, settings), settings.deduplication)
         bodies = merge_duplicates(bodies, settings.deduplication)
         if from_boxes:
-            bodies = suppress_amodal_duplicates(bodies, settings.deduplication)
+            bodies = join_amodal_duplicates(bodies, settings.deduplication)
     visible = resolve_overlaps(bodies, allow_duplicates=are_user_prompts)
     bodies = [body.with_visible(mask) for body, mask in zip(bodies, visible, strict=True)]
     return bodies if are_user_prompts else left_to_right(bodies)
