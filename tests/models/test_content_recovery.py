@@ -10,7 +10,7 @@ from deocclude.models.content_recovery import (
     ContentRecoveryNet,
     PartialUp,
     PlainUp,
-    _within,
+    _parsing_in_mask,
     part_colours,
 )
 from deocclude.models.parsing_attention import Parsing
@@ -150,7 +150,7 @@ def test_parsing_is_restricted_to_its_mask() -> None:
     mask = torch.zeros(1, 1, 4, 8)
     mask[..., :2] = 1  # half of the first cell, nothing of the second
     parsing = torch.tensor([0.6, 0.1, 0.3]).view(1, 3, 1, 1).expand(1, 3, 1, 2)
-    out = _within(parsing, mask)
+    out = _parsing_in_mask(parsing, mask)
     torch.testing.assert_close(out[0, :, 0, 0], torch.tensor([0.5, 0.125, 0.375]))
     torch.testing.assert_close(out[0, :, 0, 1], torch.tensor([1.0, 0.0, 0.0]))
 

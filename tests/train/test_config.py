@@ -7,19 +7,21 @@ from pathlib import Path
 
 import pytest
 
+from deocclude.checkpoints.files import load_weights
 from deocclude.checkpoints.history import weights_table
 from deocclude.data.samples.person_samples import CropConfig
 from deocclude.data.sources.library import SourceWeights
 from deocclude.data.synthesis.config import SynthesisConfig
 from deocclude.data.synthesis.multi_person import CrowdConfig
 from deocclude.errors import ConfigError
+from deocclude.inference.runtime import BUNDLED_WEIGHTS
 from deocclude.models.content_recovery import ContentRecoveryConfig
 from deocclude.models.mask_completion import MaskCompletionConfig
-from deocclude.models.people_detector import PeopleDetectorConfig
-from deocclude.train import content_stage, mask_stage, people_stage
+from deocclude.train import content_stage, mask_stage
 from deocclude.train.config import (
     Phase,
     Schedule,
+    TrainConfig,
     build,
     check_losses,
     check_resumable,
@@ -28,8 +30,8 @@ from deocclude.train.config import (
     save_config,
 )  # fmt: skip
 from deocclude.train.content_losses import ContentCriterion
+from deocclude.train.detector_methods import find_detector
 from deocclude.train.mask_losses import MaskCriterion
-from deocclude.train.people_targets import PeopleCriterion
 from repository import ROOT
 
 CONFIGS = ROOT / "configs"
@@ -62,17 +64,22 @@ def refused(path: Path, *overrides: str) -> str:
 def test_every_config_key_is_valid(path: Path) -> None:
     config = load_config(path)
     stages = {
-        "mask": (MaskCompletionConfig, MaskCriterion, mask_stage),
-        "content": (ContentRecoveryConfig, ContentCriterion, content_stage),
-        "people": (PeopleDetectorConfig, PeopleCriterion, people_stage),
+        "mask": (MaskCompletionConfig, MaskCriterion, mask_stage.DEFAULT_LOSSES),
+        "content": (ContentRecoveryConfig, ContentCriterion, content_stage.DEFAULT_LOSSES),
+        "people": (None, None, None),
     }
     assert any(getattr(config, name) is not None for name in stages)
-    for name, (network, criterion, stage) in stages.items():
+    for name, (network, criterion, losses) in stages.items():
         section = getattr(config, name)
         if section is None:
             continue
-        build(getattr(network, section.preset)(), section.network, f"{name}.network")
-        check_losses(section.losses or stage.DEFAULT_LOSSES, criterion.TERMS, f"{name}.losses")
+        if name == "people":
+            detector = find_detector(section.model)
+            sizes, criterion, losses = detector.config, detector.criterion, dict(detector.losses)
+        else:
+            sizes = getattr(network, section.preset)()
+        build(sizes, section.network, f"{name}.network")
+        check_losses(section.losses or losses, criterion.TERMS, f"{name}.losses")
         data = section.data or config.data
         build(SourceWeights(), data.sources, "data.sources")
         build(SynthesisConfig(), data.synthesis, "data.synthesis")
@@ -103,7 +110,7 @@ def test_no_config_reads_weights_from_the_package(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("top", "last", "stage"),
-    [("base", "mask-15", "mask"), ("base", "content-16", "content"), ("people", "people-08", "people"),
+    [("base", "mask-15", "mask"), ("base", "content-16", "content"),
      ("box_segmenter", "box_segmenter-03", "mask")],
 )  # fmt: skip
 def test_recipe_matches_the_last_run_of_the_shipped_weights(top: str, last: str, stage: str) -> None:
@@ -115,6 +122,16 @@ def test_recipe_matches_the_last_run_of_the_shipped_weights(top: str, last: str,
     assert one.data_of(section) == ended.data_of(shipped)
     assert section.schedule.phases[-1].sizes_px == shipped.schedule.phases[-1].sizes_px
     assert section.init is None, "from nothing, or from ImageNet's weights"
+
+
+def test_recipe_of_the_detector_is_the_run_that_ships() -> None:
+    run = TrainConfig.model_validate(
+        load_weights(BUNDLED_WEIGHTS / "people_detector_base.safetensors")[1]["train_config"]
+    )
+    recipe = load_config(CONFIGS / "people.yaml")
+    assert recipe.people is not None and run.people is not None
+    assert recipe.people == run.people.model_copy(update={"init": None}) and recipe.seed == run.seed
+    assert recipe.data == run.data.model_copy(update={"root": recipe.data.root})
 
 
 def test_every_config_is_in_the_readme() -> None:
