@@ -17,6 +17,7 @@ import numpy as np
 import deocclude
 from deocclude.data.sources.real_photos import read_boxed_photos
 from deocclude.evaluation.detection_protocol import COUNTED_HEIGHT_PX
+from deocclude.imaging.boxes import box_to_mask
 from deocclude.metrics.detection import Matched, match_boxes, recall_precision
 
 THRESHOLDS = np.arange(0.20, 0.44, 0.02)
@@ -37,8 +38,8 @@ def main() -> None:
         people = pipe(rgb, min_score=float(THRESHOLDS[0]), complete="never").people
         boxes = np.array([person.box_xyxy for person in people], float).reshape(-1, 4)
         ignore = np.zeros((h, w), bool)
-        for x0, y0, x1, y1 in (photo.crowds_xyxy * (w, h, w, h)).round().astype(int):
-            ignore[y0:y1, x0:x1] = True
+        for crowd in photo.crowds_xyxy * (w, h, w, h):
+            ignore |= box_to_mask(crowd, (h, w))
         outcomes.append(
             match_boxes(
                 boxes, np.array([person.score for person in people]), photo.boxes_xyxy * (w, h, w, h), ignore=ignore,

@@ -82,6 +82,14 @@ class Figure:
     def visible_in(self, x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
         return self.visible[Region(y0, x0, y1, x1).counted_from(self.region).slices]
 
+    def visible_on(self, region: Region) -> np.ndarray:
+        top, left = region.top - self.region.top, region.left - self.region.left
+        rows, columns = (np.arange(size) + start for size, start in zip(region.size_hw, (top, left), strict=True))
+        here = np.zeros(region.size_hw, bool)
+        in_rows, in_columns = ((at >= 0) & (at < n) for at, n in zip((rows, columns), self.visible.shape, strict=True))
+        here[np.ix_(in_rows, in_columns)] = self.visible[np.ix_(rows[in_rows], columns[in_columns])]
+        return here
+
     def with_visible_part(self, part: np.ndarray) -> Figure:
         return replace(self, visible=self.visible | (part & self.amodal))
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from deocclude.imaging.arrays import ImageU8, Labels, Mask, Probability, ProbabilityU8
 from deocclude.imaging.boxes import mask_to_box_xyxy
 from deocclude.imaging.crop import Region, SquareCrop
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,14 @@ class Body:
         left, top = self.region.left, self.region.top
         return self.visible[y0 - top : y1 - top, x0 - left : x1 - left]
 
+    def visible_on(self, region: Region) -> Mask:
+        """The visible mask on another region of the image, with that region's size."""
+        mask: Mask = np.zeros(region.size_hw, bool)
+        common = region.intersect(self.region)
+        if not common.is_empty:
+            mask[common.counted_from(region).slices] = self.visible[common.counted_from(self.region).slices]
+        return mask
+
     @cached_property
     def hidden_fraction(self) -> float:
         """Hidden pixels over amodal pixels, 0 to 1."""
@@ -121,7 +133,7 @@ class Body:
         """
         return self if (visible == self.visible).all() else replace(self, visible=visible)
 
-    def with_visible_part(self, part: Mask) -> Body:
+    def with_visible_part(self, part: Mask) -> Self:
         """The same body, of which hidden pixels are visible after all; their probability becomes 1.
 
         Args:

@@ -169,7 +169,6 @@ def _visible_of_others(body: Body, everyone: Sequence[Body]) -> Mask:
     """(h, w) bool in a body's region: the visible masks of the other bodies."""
     covered = np.zeros(body.region.size_hw, bool)
     for other in everyone:
-        common = body.region.intersect(other.region)
-        if other is not body and not common.is_empty:
-            covered[common.counted_from(body.region).slices] |= other.visible[common.counted_from(other.region).slices]
+        if other is not body and not body.region.intersect(other.region).is_empty:
+            covered |= other.visible_on(body.region)
     return covered

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 
@@ -11,6 +11,9 @@ from deocclude.imaging.arrays import Mask
 from deocclude.imaging.crop import Region
 from deocclude.inference.settings import DeduplicationSettings
 from deocclude.people.instances import Found
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 F = TypeVar("F", bound=Found)
 
@@ -68,15 +71,17 @@ def _common_box(one: Found, other: Found) -> tuple[int, int, int, int]:
 
 
 class Completed(Found, Protocol):
-    """A completed person: `Found`, and both masks, (h, w) bool in `region` of the image."""
+    """A completed person: `Found`, and the amodal mask, (h, w) bool in `region` of the image."""
 
     @property
     def region(self) -> Region: ...
     @property
-    def visible(self) -> Mask: ...
-    @property
     def amodal(self) -> Mask: ...
-    def with_visible_part(self, part: Mask) -> Completed:
+    def visible_on(self, region: Region) -> Mask:
+        """The visible mask on another region of the image, with that region's size."""
+        ...
+
+    def with_visible_part(self, part: Mask) -> Self:
         """The same body, of which hidden pixels are visible after all; part: (h, w) bool."""
         ...
 
@@ -99,17 +104,8 @@ def join_amodal_duplicates(bodies: Sequence[B], settings: DeduplicationSettings 
         if same is None:
             kept[i] = body
         elif _shared_px(kept[same], body) <= settings.max_shared * min(kept[same].area_px, body.area_px):
-            kept[same] = _with_visible_of(kept[same], body)
+            kept[same] = kept[same].with_visible_part(body.visible_on(kept[same].region))
     return [kept[i] for i in sorted(kept)]
-
-
-def _with_visible_of(body: B, other: Completed) -> B:
-    """The body whose hidden pixels that the other one shows are visible."""
-    part: Mask = np.zeros(body.region.size_hw, bool)
-    common = body.region.intersect(other.region)
-    if not common.is_empty:
-        part[common.counted_from(body.region).slices] = other.visible[common.counted_from(other.region).slices]
-    return body.with_visible_part(part)  # type: ignore[return-value]  # the same kind of body
 
 
 def _amodal_iou_reaches(one: Completed, other: Completed, iou: float) -> bool:

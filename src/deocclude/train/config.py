@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from deocclude.checkpoints.history import digits_of
 from deocclude.errors import ConfigError, UsageError
+
+T = TypeVar("T")
 
 CONFIG_FILE = "config.yaml"  # beside the weights: the whole config that they are trained with
 # Keys that may change when a run is resumed. _FREE: they change results by rounding at most. _FREE_IN_STAGE: read at
@@ -379,6 +381,15 @@ def build(base: Any, values: dict[str, Any], where: str) -> Any:
         return TypeAdapter(cls).validate_python({name: getattr(base, name) for name in fields} | values)
     except ValidationError as error:
         raise ConfigError(describe(error, where)) from error
+
+
+def chosen_model(models: Mapping[str, T], model: str | None, key: str) -> T:
+    """The model of that name, the first for None. Raises ConfigError with the available names; key: of the config."""
+    if model is None:
+        return next(iter(models.values()))
+    if model not in models:
+        raise ConfigError(f"{key}: choose from {', '.join(models)}, got {model!r}")
+    return models[model]
 
 
 def check_losses(losses: dict[str, float], terms: tuple[str, ...], where: str) -> dict[str, float]:

@@ -12,7 +12,7 @@ from deocclude.data.samples.person_samples import CropConfig, RealSubjects, Samp
 from deocclude.data.samples.real_people import RealMixture, RealPeople
 from deocclude.data.sources.layers import Library
 from deocclude.data.sources.library import SourceWeights, load_library
-from deocclude.data.sources.real_photos import REAL_SETS
+from deocclude.data.sources.real_photos import read_real_sets
 from deocclude.data.synthesis.config import SynthesisConfig
 from deocclude.errors import ConfigError
 from deocclude.train.config import DataSection, build
@@ -77,12 +77,8 @@ class Crops:
 
     def _real_people(self) -> RealSubjects:
         """People of the training photos of `data.real`."""
-        sets, weights = [], []
-        for name, weight in self.data.real.items():
-            folder, read = REAL_SETS[name]
-            sets.append(RealPeople(list(read(self.data.root / folder, "train"))))
-            weights.append(weight)
-        return sets[0] if len(sets) == 1 else RealMixture(sets, weights)
+        sets = [RealPeople(photos) for photos in read_real_sets(self.data.root, self.data.real, "train")]
+        return sets[0] if len(sets) == 1 else RealMixture(sets, list(self.data.real.values()))
 
     def held_out(self, samples: int, size_px: int, crop: CropConfig | None = None) -> list[dict[str, Tensor]]:
         """Batches of at least `samples` crops of held-out people, always the same; crop: overrides the training's."""

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from deocclude.errors import ConfigError
 from deocclude.inference.settings import NANODET, DetectorSettings
 from deocclude.models.nanodet import NanoDet, NanoDetConfig
 from deocclude.models.people_detector import PeopleDetector, PeopleDetectorConfig, to_maps
 from deocclude.people.box_decoding import STRIDES, decode_centres, decode_distances
+from deocclude.train.config import chosen_model
 from deocclude.train.nanodet_targets import NanoDetCriterion
 from deocclude.train.people_targets import PeopleCriterion, encode
 
@@ -86,8 +86,4 @@ DETECTORS: dict[str, DetectorMethod] = {
 
 def find_detector(model: str | None) -> DetectorMethod:
     """The detector `people.model`, the first for None. Raises ConfigError with the available names."""
-    if model is None:
-        return next(iter(DETECTORS.values()))
-    if model not in DETECTORS:
-        raise ConfigError(f"people.model: choose from {', '.join(DETECTORS)}, got {model!r}")
-    return DETECTORS[model]
+    return chosen_model(DETECTORS, model, "people.model")

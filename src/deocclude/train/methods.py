@@ -18,6 +18,7 @@ from deocclude.models.baselines.gated import run_gated
 from deocclude.models.baselines.pcnet import content_targets, mask_targets
 from deocclude.models.baselines.vae import run_vae, vae_targets
 from deocclude.models.network_kinds import PERSON_NETWORK_KINDS
+from deocclude.train.config import chosen_model
 from deocclude.train.content_losses import ContentCriterion
 from deocclude.train.mask_losses import MaskCriterion
 
@@ -173,9 +174,4 @@ STAGES = tuple(_METHODS)
 
 def find_method(stage: str, model: str | None) -> Method:
     """The method `model` of a stage, the first for None. Raises ConfigError with the available names."""
-    methods = _METHODS[stage]
-    if model is None:
-        return next(iter(methods.values()))
-    if model not in methods:
-        raise ConfigError(f"{stage}.model: choose from {', '.join(methods)}, got {model!r}")
-    return methods[model]
+    return chosen_model(_METHODS[stage], model, f"{stage}.model")

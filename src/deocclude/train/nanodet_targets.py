@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from deocclude.models.nanodet import NanoDetOutput
 from deocclude.people.box_decoding import STRIDES
+from deocclude.train.people_targets import sides_overlap
 
 _CANDIDATES = 9  # nearest cells of each stride that may be assigned to a person
 _ANCHOR_CELLS = 5.0  # side of the square around a cell that is compared with a box, in strides
@@ -103,15 +104,15 @@ class NanoDetCriterion(nn.Module):
         columns_px, rows_px = middles.long().T
         known = 1 - ignore[:, 0, rows_px, columns_px]
         at, cell = (rows >= 0).nonzero(as_tuple=True)  # (P,) of all assigned cells
-        before = torch.tensor([0, *(len(boxes) for boxes in people[:-1])], device=rows.device).cumsum(0)
-        targets = torch.cat(people)[before[at] + rows[at, cell]]
+        # in the order of `nonzero`: image by image
+        targets = torch.cat([boxes[of_image[of_image >= 0]] for boxes, of_image in zip(people, rows, strict=True)])
         x, y = middles[cell].T
         scale = strides[cell, None]
         true = torch.stack([x - targets[:, 0], y - targets[:, 1], targets[:, 2] - x, targets[:, 3] - y], 1) / scale
         bins = distances[at, cell]  # (P, 4, bins)
         steps = torch.arange(bins.shape[-1], device=bins.device, dtype=bins.dtype)
         found = (bins.softmax(-1) * steps).sum(-1)
-        iou, giou = _overlap(found, true)
+        iou, beyond = (one[:, 0] for one in sides_overlap(found, true))
         quality = torch.zeros_like(logits)
         quality[at, cell] = iou.detach()
         weight = known.clone()
@@ -120,7 +121,7 @@ class NanoDetCriterion(nn.Module):
         total = confidence.sum().clamp(min=1)
         makers = {
             "score": lambda: (_quality_focal(logits, quality) * weight).sum() / max(1, len(at)),
-            "box": lambda: ((1 - giou) * confidence).sum() / total,
+            "box": lambda: ((1 - iou + beyond) * confidence).sum() / total,
             "distribution": lambda: (_distribution_focal(bins, true).mean(1) * confidence).sum() / total,
         }
         return {name: w * makers[name]() for name, w in self.weights.items()}
@@ -145,15 +146,3 @@ def _distribution_focal(bins: Tensor, true: Tensor) -> Tensor:
     log_share = F.log_softmax(bins, -1)
     at_left, at_right = (log_share.gather(-1, index[..., None].long())[..., 0] for index in (left, left + 1))
     return -(at_left * (left + 1 - true) + at_right * (true - left))
-
-
-def _overlap(found: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
-    """IoU and generalised IoU (P,) of pairs of boxes, each given as (P, 4) distances of its edges from one point."""
-    shared, hull = (_area(pick(found, true)) for pick in (torch.minimum, torch.maximum))
-    union = _area(found) + _area(true) - shared
-    iou = shared / union.clamp(min=1e-6)
-    return iou, iou - (hull - union) / hull.clamp(min=1e-6)
-
-
-def _area(distances: Tensor) -> Tensor:
-    return (distances[:, 0] + distances[:, 2]) * (distances[:, 1] + distances[:, 3])

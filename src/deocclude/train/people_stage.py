@@ -13,7 +13,7 @@ from deocclude.checkpoints.files import start_from
 from deocclude.data.samples.detector_samples import PeopleSample, to_batch, whole_wild
 from deocclude.data.samples.detector_stream import PeopleStream
 from deocclude.data.sources.library import SourceWeights, load_library
-from deocclude.data.sources.real_photos import REAL_SETS, WildPhoto, read_boxed_photos, read_wild
+from deocclude.data.sources.real_photos import REAL_SETS, WildPhoto, read_boxed_photos, read_real_sets, read_wild
 from deocclude.data.synthesis.multi_person import AssetPool, CrowdConfig
 from deocclude.errors import ConfigError
 from deocclude.imaging.boxes import suppress
@@ -181,18 +181,15 @@ def _start_backbone(network: nn.Module, section: StageSection) -> dict[str, floa
     return {"stem": section.backbone_lr_scale, "stages": section.backbone_lr_scale}
 
 
-def _real_photos(data: DataSection, split: str) -> tuple[list[WildPhoto], list[float] | None]:
+def _real_photos(data: DataSection, split: str) -> tuple[list[WildPhoto], np.ndarray | None]:
     """Photos of the sets of `data.real`, and the frequency of each; None where all are of one set."""
-    photos: list[WildPhoto] = []
-    shares: list[float] = []
-    for name, weight in data.real.items():
-        folder, read = REAL_SETS[name]
-        of_set = list(read(data.root / folder, split))
-        photos += of_set
-        shares += [weight / max(1, len(of_set))] * len(of_set)
-    if len(data.real) == 1:
+    sets = read_real_sets(data.root, data.real, split)
+    photos = [photo for of_set in sets for photo in of_set]
+    if len(sets) == 1:
         return photos, None
-    return photos, [share / sum(shares) for share in shares]
+    weights = zip(data.real.values(), sets, strict=True)
+    shares = np.concatenate([np.full(len(of_set), weight / max(1, len(of_set))) for weight, of_set in weights])
+    return photos, shares / shares.sum()
 
 
 def main(config: TrainConfig, out: Path, *, resume: bool = True, quiet: bool = False) -> Outcome:

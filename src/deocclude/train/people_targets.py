@@ -104,8 +104,28 @@ def focal_loss(logits: Tensor, heat: Tensor, weight: Tensor) -> Tensor:
     return -((hit + miss) * weight).sum() / at_centre.sum().clamp(min=1)
 
 
+def sides_overlap(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+    """Overlap of pairs of boxes, each given by the distances of its edges from one point.
+
+    Args:
+        one: (N, 4, ...) distances to left, top, right, bottom.
+        other: the same, with positive areas.
+
+    Returns:
+        (N, 1, ...) IoU, and the share of the hull of both boxes that neither covers. Generalised IoU (Rezatofighi et
+        al. 2019, arXiv 1902.09630) is their difference.
+    """
+
+    def area(s: Tensor) -> Tensor:
+        return (s[:, :1] + s[:, 2:3]) * (s[:, 1:2] + s[:, 3:])
+
+    shared, hull = area(torch.minimum(one, other)), area(torch.maximum(one, other))
+    union = area(one) + area(other) - shared
+    return shared / union, (hull - union) / hull
+
+
 def sides_giou_loss(sides: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """1 - generalised IoU (Rezatofighi et al. 2019, arXiv 1902.09630) of boxes around the same cell, weighted mean.
+    """1 - generalised IoU of boxes around the same cell (`sides_overlap`), weighted mean.
 
     Args:
         sides: (B, 4, h, w), distances to left, top, right, bottom, positive.
@@ -113,14 +133,8 @@ def sides_giou_loss(sides: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         weight: (B, 1, h, w).
     """
     target = torch.where(weight > 0, target, torch.ones_like(target))
-    least, most = torch.minimum(sides, target), torch.maximum(sides, target)
-
-    def area(s: Tensor) -> Tensor:
-        return (s[:, :1] + s[:, 2:3]) * (s[:, 1:2] + s[:, 3:])
-
-    shared, hull = area(least), area(most)
-    union = area(sides) + area(target) - shared
-    loss = 1 - shared / union + (hull - union) / hull
+    iou, beyond = sides_overlap(sides, target)
+    loss = 1 - iou + beyond
     return (loss * weight).sum() / weight.sum().clamp(min=1)
 
 

@@ -14,7 +14,7 @@ from deocclude.data.sources.real_photos import BoxedPhoto, Rng, WildPhoto
 from deocclude.data.synthesis.multi_person import CrowdScene
 from deocclude.data.synthesis.photometric import camera, photometric
 from deocclude.imaging.arrays import Int
-from deocclude.imaging.boxes import mask_to_box_xyxy
+from deocclude.imaging.boxes import box_to_mask, mask_to_box_xyxy
 
 MIN_SIDE_PX = 10  # least side of a box in the frame; smaller boxes are ignored
 MAX_PEOPLE = 32  # in a frame of a batch
@@ -190,8 +190,8 @@ def crop_boxed(photo: BoxedPhoto, rng: Rng, size_px: int, stretch: float = 0.0) 
     empty = np.zeros(before_hw, np.uint8)
     rgb, owner, ignore = _scaled(np.ascontiguousarray(rgb), empty, empty, size_px, aspect)
     scale = np.tile((rgb.shape[1] / before_hw[1], rgb.shape[0] / before_hw[0]), 2)
-    for left, top, right, bottom in (crowds * scale).round().astype(int):
-        ignore[top:bottom, left:right] = True
+    for crowd in crowds * scale:
+        ignore |= box_to_mask(crowd, ignore.shape)
     (rgb,) = camera(photometric([rgb], rng), rng)
     is_inside = shares > 0
     return framed(rgb, boxes[is_inside] * scale, shares[is_inside] >= _MIN_BOX_SHARE, owner, ignore, size_px)

@@ -20,7 +20,7 @@ class PeopleStream:
 
     def __init__(
         self, pool: AssetPool, wild: Sequence[WildPhoto], config: CrowdConfig, p_wild: float, *, seed: int,
-        wild_shares: Sequence[float] | None = None, boxed: Sequence[BoxedPhoto] = (), p_boxed: float = 0.0,
+        wild_shares: np.ndarray | None = None, boxed: Sequence[BoxedPhoto] = (), p_boxed: float = 0.0,
     ):  # fmt: skip
         """Prepare a stream.
 
@@ -30,7 +30,7 @@ class PeopleStream:
             config: how scenes are composed.
             p_wild: fraction, 0 to 1, of the samples left by `p_boxed` that are crops of `wild`.
             seed: seed of all batches.
-            wild_shares: relative frequency of each of `wild`, summing to 1; None: equal.
+            wild_shares: (W,) relative frequency of each of `wild`, summing to 1; None: equal.
             boxed: real photos with boxes alone, maybe none.
             p_boxed: fraction of samples that are crops of `boxed`, 0 to 1.
         """
@@ -62,10 +62,6 @@ class PeopleStream:
     def _real(self, rng: np.random.Generator, size_px: int) -> PeopleSample:
         covered = rng.random() < self.config.p_wild_covered
         paste_in_front = partial(cover, pool=self.pool, config=self.config) if covered else None
-        number = rng.integers(len(self.wild)) if self.wild_shares is None else _drawn(rng, self.wild_shares)
-        photo = self.wild[number]
-        return crop_wild(photo, rng, size_px, paste_in_front, self.config.wild_stretch)
-
-
-def _drawn(rng: np.random.Generator, shares: Sequence[float]) -> int:
-    return int(rng.choice(len(shares), p=shares))
+        count, shares = len(self.wild), self.wild_shares
+        number = rng.integers(count) if shares is None else rng.choice(count, p=shares)
+        return crop_wild(self.wild[number], rng, size_px, paste_in_front, self.config.wild_stretch)

@@ -151,10 +151,15 @@ def read_boxed_photos(root: Path, split: str | None = None) -> list[BoxedPhoto]:
     are one unmarked box.
     """
     people, sizes = people_entry(root, "people", dict), people_entry(root, "size", dict)
+
+    def split_of(photo_id: str) -> str:
+        if held_out(photo_id):
+            return "val"
+        return "tune" if len(people[photo_id]) > 1 and is_for_tuning(photo_id) else "train"
+
     photos = []
-    for photo_id in _ids_of_split(people, "train" if split == "tune" else split):
-        for_tuning = len(people[photo_id]) > 1 and is_for_tuning(photo_id)
-        if split in ("train", "tune") and for_tuning != (split == "tune"):
+    for photo_id in sorted(people):
+        if split is not None and split != split_of(photo_id):
             continue
         try:
             photos.append(_boxed_photo(root, photo_id, people[photo_id], sizes[photo_id]))
@@ -181,6 +186,11 @@ REAL_SETS: dict[str, tuple[str, Callable[[Path, str | None], Iterator[WildPhoto]
     "coco": ("coco_people", read_coco_people),
 }
 """Folder below the root and reader of each set of real photos, by its name in `data.real` of a config."""
+
+
+def read_real_sets(root: Path, names: Iterable[str], split: str) -> list[list[WildPhoto]]:
+    """The photos of each named set of REAL_SETS below `root`. Split and errors as in `read_wild`."""
+    return [list(read(root / folder, split)) for folder, read in (REAL_SETS[name] for name in names)]
 
 
 @dataclass(frozen=True)
@@ -260,11 +270,7 @@ def _single(name: str, rgb: np.ndarray, visible: np.ndarray, covered_xy: np.ndar
 
 
 def _of_split(one: Callable[[str], T], ids: Iterable[str], split: str | None) -> Iterator[T]:
-    return ordered(one, _ids_of_split(ids, split))
-
-
-def _ids_of_split(ids: Iterable[str], split: str | None) -> list[str]:
-    return [i for i in sorted(ids) if split is None or held_out(i) == (split == "val")]
+    return ordered(one, [i for i in sorted(ids) if split is None or held_out(i) == (split == "val")])
 
 
 def visible_people(photos: Iterable[WildPhoto]) -> list[Layer]:
