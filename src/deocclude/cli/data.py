@@ -209,6 +209,37 @@ def build_evalset(
 
 
 @app.command()
+def label(
+    output: SetFolder,
+    root: DataFolder = None,
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME", help="People with joints: sport, coco; default: both.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Model whose box segmenter draws the masks; default: base.")] = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Mask people with annotated joints; those whose mask and joints agree become a set to train on.
+
+    Writes images/, masks/, report.json with counts and thresholds, and sheet.jpg with kept and refused people. Training
+    reads the set with data.sources.labelled and data.labelled.
+    """
+    folder = Path(output)
+    check_folder(folder.parent)
+    from deocclude.data.sources.skeletons import SKELETON_SETS
+    from deocclude.data.trainsets.pseudo_labels import label_people
+
+    with _counting(visible=not quiet) as advance:
+        report = label_people(
+            folder, Path(root or "../shared/data"), sets=sets or tuple(SKELETON_SETS), model=model or "base",
+            overwrite=overwrite, on_person=lambda _: advance(1),
+        )  # fmt: skip
+    if not quiet:
+        for name, count in report["sets"].items():
+            typer.echo(f"{output}: {name}: {count.get('kept', 0)} people of {count['people']} kept")
+
+
+@app.command()
 def build(
     output: SetFolderOrUrl,
     source: Annotated[

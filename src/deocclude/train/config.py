@@ -22,7 +22,7 @@ CONFIG_FILE = "config.yaml"  # beside the weights: the whole config that they ar
 # the start only, or the number of steps. _FREE_IN_DATA: paths.
 _FREE = ("device", "threads", "workers", "validate_every", "log_every", "tensorboard")
 _FREE_IN_STAGE = ("init", "poses", "schedule.steps")
-_FREE_IN_DATA = ("root", "built", "folder", "occluders", "backgrounds")
+_FREE_IN_DATA = ("root", "built", "folder", "labelled", "occluders", "backgrounds")
 
 if TYPE_CHECKING:
     from deocclude.data.sources.library import Places
@@ -38,11 +38,15 @@ class DataSection(_Strict):
     root: Path = Path("../shared/data")
     # sampling weight of each source; a source without weight is not read
     sources: dict[
-        Literal["ccp", "cutouts", "full", "upper", "built", "folder", "voc", "coco", "pelota", "teachers", "small"],
+        Literal[
+            "ccp", "cutouts", "full", "upper", "built", "folder", "labelled", "voc", "coco", "pelota", "teachers",
+            "small",
+        ],
         Annotated[float, Field(ge=0)],
     ] = {"ccp": 0.42, "cutouts": 0.3, "full": 0.12, "upper": 0.16}  # fmt: skip
     built: str | None = None  # source `built`: output of `deocclude data build-trainset`, a path or a URL
     folder: Path | None = None  # source `folder`: photos in images/, amodal masks in masks/
+    labelled: Path | None = None  # source `labelled`: output of `deocclude data label`
     occluders: Path | None = None  # RGBA images of objects; None: the data folder's, or made from the people's photos
     backgrounds: Path | None = None  # photos without people; None: as for occluders
     # longest side of a person in memory; None: 360, which is too few pixels for crops of 384 px and more
@@ -75,7 +79,7 @@ class DataSection(_Strict):
         # imported late: reading a config must stay fast
         from deocclude.data.sources.library import Places
 
-        return Places(self.built, self.folder, self.occluders, self.backgrounds)
+        return Places(self.built, self.folder, self.occluders, self.backgrounds, self.labelled)
 
 
 _SizePx = Annotated[int, Field(gt=0, multiple_of=32)]

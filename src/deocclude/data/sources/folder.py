@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -27,6 +27,7 @@ from deocclude.imaging.arrays import Mask
 from deocclude.io.images import load_image
 
 _CACHED = 96  # people in memory: camera photos take long to decode
+_RULES = tuple(rule for rule in RULES if rule != "edge")
 _OCCLUDER_MARGIN = 0.02  # context around an occluder, by its longer side: enough for its soft edge
 
 
@@ -105,18 +106,19 @@ class FolderBackgrounds(Lazy[np.ndarray]):
         return place
 
 
-def read_folder_people(folder: Path, is_in_split: Callable[[int], bool]) -> FolderPeople:
+def read_folder_people(folder: Path, is_in_split: Callable[[int], bool], rules: Sequence[str] = _RULES) -> FolderPeople:
     """People of `folder`/images with masks in `folder`/masks.
 
     Args:
         folder: the folder of both.
         is_in_split: whether the photo of that number, from 0, is used.
+        rules: names of the rules that a training subject keeps; none where people were selected before.
 
     Raises:
         InputError: a photo or mask is missing or cannot be used.
     """
     limits = Thresholds()
-    rules = tuple(rule for rule in RULES if rule != "edge")
+    rules = tuple(rules)
     people, occluders, backgrounds, refused = [], [], [], dict.fromkeys(rules, 0)
     for number, photo in enumerate(image_masks.read(folder)):
         if not is_in_split(number):

@@ -27,6 +27,7 @@ from deocclude.errors import InputError
 T = TypeVar("T")
 
 _MIN_BACKGROUNDS = 8  # where the people's own photos give fewer, procedural backgrounds are added
+_SERIES = 20  # neighbouring people with pseudo-labels that are in one split
 _RECTANGLES = 48  # rectangular occluders that are added to those of the people's own photos
 
 
@@ -40,6 +41,7 @@ class SourceWeights:
     upper: float = 0.16
     built: float = 0.0
     folder: float = 0.0
+    labelled: float = 0.0
     voc: float = 0.0
     coco: float = 0.0
     pelota: float = 0.0
@@ -62,12 +64,14 @@ class Places:
         folder: an image + mask folder.
         occluders: a folder of RGBA images of objects, instead of the default ones.
         backgrounds: a folder of photos without people, instead of the default ones.
+        labelled: a folder of people with pseudo-labels, written by `deocclude data label`.
     """
 
     built: str | None = None
     folder: Path | None = None
     occluders: Path | None = None
     backgrounds: Path | None = None
+    labelled: Path | None = None
 
 
 @dataclass
@@ -84,8 +88,8 @@ def load_library(
 ) -> Library:
     """Load the assets of one split.
 
-    Clothing Co-Parsing is split by its splits.json, a built set as it was built, a folder by `every_sixth`, photo sets
-    by `PHOTO_SETS`, the other sources by `held_out`.
+    Clothing Co-Parsing is split by its splits.json, a built set as it was built, a folder by `every_sixth`, people with
+    pseudo-labels by series of neighbouring numbers, photo sets by `PHOTO_SETS`, the other sources by `held_out`.
 
     Occluders and backgrounds are those of `places`, else the data folder's. Where no source of the data folder is read
     they come from the people's own photos. Occluders are then people who are no subjects, and rectangular occluders.
@@ -105,7 +109,7 @@ def load_library(
     def is_in_split(name: str) -> bool:
         return held_out(name) == (split == "val")
 
-    if not (weights.of_root or weights.built or weights.folder):
+    if not (weights.of_root or weights.built or weights.folder or weights.labelled):
         raise InputError("data.sources: no source has a share above 0, so there is no person to draw")
     found = _Found([], [], [])
     if weights.of_root:
@@ -114,9 +118,14 @@ def load_library(
         _add_built(found, split, weights.built, places)
     if weights.folder:
         _add_folder(found, split, weights.folder, places, max_px)
+    if weights.labelled:
+        _add_labelled(found, split, weights.labelled, places, max_px)
     found.groups = [(weight, group) for weight, group in found.groups if len(group)]
     if not found.groups:
-        named = [weights.of_root and root, weights.built and places.built, weights.folder and places.folder]
+        named = [
+            weights.of_root and root, weights.built and places.built, weights.folder and places.folder,
+            weights.labelled and places.labelled,
+        ]  # fmt: skip
         raise InputError(f"no person of split {split!r} in {' or '.join(str(n) for n in named if n) or root}")
     people = JoinedPeople([group for _, group in found.groups])
     shares = np.concatenate([np.full(len(group), weight / len(group)) for weight, group in found.groups])
@@ -179,6 +188,18 @@ def _add_folder(found: _Found, split: str, weight: float, places: Places, max_px
     found.groups.append((weight, FolderSubjects(people.people, max_px)))
     found.occluders.append(FolderOccluders(people.occluders, max_px))
     found.backgrounds.append(FolderBackgrounds(people.backgrounds))
+
+
+def _add_labelled(found: _Found, split: str, weight: float, places: Places, max_px: int | None) -> None:
+    from deocclude.data.sources.folder import FolderSubjects, read_folder_people
+
+    if places.labelled is None or not (places.labelled / "report.json").is_file():
+        raise InputError(
+            "data.labelled: name the folder that `deocclude data label` wrote, as data.sources.labelled is not 0"
+        )
+    # neighbouring numbers often show one athlete
+    people = read_folder_people(places.labelled, lambda n: every_sixth(n // _SERIES) == (split == "val"), rules=())
+    found.groups.append((weight, FolderSubjects(people.people, max_px)))
 
 
 def _backgrounds(
