@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 import deocclude.batch.jobs as jobs_module
+from deocclude.batch.folder import LeftOut
 from deocclude.batch.jobs import exit_code, run_jobs
 from deocclude.batch.plan import Finding, Job, plan_jobs
 from deocclude.errors import DeoccludeError, UsageError, WeightsError
@@ -87,10 +88,33 @@ def test_conflicting_options_are_rejected_by_name(changes: dict, word: str) -> N
         plan_jobs(arguments.pop("inputs"), **arguments)
 
 
-def test_two_inputs_never_share_an_output(tmp_path: Path) -> None:
-    make_files(tmp_path, "in/a.jpg", "in/a.png", "masks/a.png")
-    with pytest.raises(UsageError, match=r"a\.jpg and .*a\.png would both become .*a\.deoccluded\.png"):
-        plan_jobs([str(tmp_path / "in")], masks=[str(tmp_path / "masks")])
+def relative_outputs(jobs: list[Job], root: Path) -> list[str]:
+    return [path.relative_to(root).as_posix() for job in jobs for path in job.expected_paths]
+
+
+def test_photos_of_one_name_keep_their_suffix_in_the_output(tmp_path: Path) -> None:
+    make_files(tmp_path, "in/a.jpg", "in/a.png", "in/b.png", "masks/a.png", "masks/b.png")
+    jobs = plan_jobs([str(tmp_path / "in")], masks=[str(tmp_path / "masks")])
+    assert relative_outputs(jobs, tmp_path) == [
+        "in/a.jpg.deoccluded.png", "in/a.png.deoccluded.png", "in/b.deoccluded.png",
+    ]  # fmt: skip
+
+
+def test_input_folders_with_equal_names_are_told_apart(tmp_path: Path) -> None:
+    make_files(tmp_path, "x/p/a.jpg", "x/p/b.jpg", "y/p/a.jpg", "z/a.jpg")
+    inputs = [str(tmp_path / name) for name in ("x/p", "y/p", "z/a.jpg")]
+    jobs = plan_jobs(inputs, output=str(tmp_path / "out"), finding=Finding(person="largest"))
+    assert relative_outputs(jobs, tmp_path / "out") == [
+        "p/a.deoccluded.png", "b.deoccluded.png", "p_2/a.deoccluded.png", "z/a.deoccluded.png",
+    ]  # fmt: skip
+
+
+def test_photo_given_twice_is_done_once(tmp_path: Path) -> None:
+    make_files(tmp_path, "in/a.jpg", "in/b.jpg")
+    left_out: list[LeftOut] = []
+    jobs = plan_jobs([str(tmp_path / "in"), str(tmp_path / "in" / "a.jpg")], on_left_out=left_out.append)
+    assert [Path(job.source).name for job in jobs] == ["a.jpg", "b.jpg"]
+    assert [(one.path.name, one.reason) for one in left_out] == [("a.jpg", "photos given twice, done once")]
 
 
 def test_folders_are_mirrored_and_masks_matched_by_name(tmp_path: Path) -> None:
@@ -276,15 +300,11 @@ def test_finished_jobs_are_skipped_without_loading_a_model(photo: Path, pipe) ->
     jobs = plan_jobs([str(photo)], masks=[str(photo.with_name("mask.png"))], kinds=["content", "json"])
     assert [report.status for report in run_jobs(jobs, lambda: pipe)] == ["done"]
     output = photo.with_name("photo.deoccluded.png")
-    output.write_bytes(b"mine")
 
     def load():
         raise WeightsError("must not be loaded")
 
     assert [report.status for report in run_jobs(jobs, load)] == ["skipped"]
-    assert output.read_bytes() == b"mine"
-    assert [report.status for report in run_jobs(jobs, lambda: pipe, overwrite=True)] == ["done"]
-    assert output.read_bytes() != b"mine"
     photo.with_suffix(".deoccluded.json").unlink()
     assert [report.status for report in run_jobs(jobs, lambda: pipe)] == ["done"], "half of the files is not done"
     output.unlink()
@@ -317,10 +337,112 @@ def test_changed_request_is_rerun(photo: Path, pipe) -> None:
     with Image.open(photo) as image:
         image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(photo)
     assert [status(), status()] == ["done", "skipped"], "another photo under the same name"
-    # a file written by hand has no stamp, and stays
-    for name in ("photo.deoccluded.png", "photo.deoccluded.json", "photo.person1.amodal.png"):
-        photo.with_name(name).write_bytes(b"mine")
-    assert status(complete="never") == "skipped"
+
+
+@pytest.mark.parametrize("name", ["photo.deoccluded.png", "photo.deoccluded.json", "photo.person1.amodal.png"])
+def test_file_of_another_program_is_replaced_only_when_asked(name: str, photo: Path, pipe) -> None:
+    mask = str(photo.with_name("mask.png"))
+    jobs = plan_jobs([str(photo)], kinds=["content", "json", "amodal"], masks=[mask])
+    mine = photo.with_name(name)
+    mine.write_bytes(b"mine!")
+    (report,) = run_jobs(jobs, lambda: pipe)
+    assert report.status == "failed" and str(mine) in report.error and "--overwrite" in report.error
+    assert exit_code([report], 1) == 2
+    assert mine.read_bytes() == b"mine!"
+    assert sorted(path.name for path in photo.parent.iterdir()) == sorted(["photo.png", "mask.png", name])
+    assert [one.status for one in run_jobs(jobs, lambda: pipe, overwrite=True)] == ["done"]
+    assert [one.status for one in run_jobs(jobs, lambda: pipe)] == ["skipped"]
+    assert mine.read_bytes() != b"mine!"
+
+
+def test_another_programs_file_of_a_second_person_stops_the_job(photo: Path, listed: CocoFile, pipe) -> None:
+    """The number of detected people is known after detection alone."""
+    second = photo.with_name("photo.person2.visible.png")
+    second.write_bytes(b"mine!")
+    (report,) = run_jobs(plan_jobs([str(photo)], finding=Finding(listed), kinds=["visible"]), lambda: pipe)
+    assert report.status == "failed" and second.name in report.error
+    assert second.read_bytes() == b"mine!" and not photo.with_name("photo.person1.visible.png").exists()
+
+
+def test_empty_file_is_no_output_of_another_program(photo: Path, pipe) -> None:
+    photo.with_name("photo.deoccluded.png").touch()
+    jobs = plan_jobs([str(photo)], boxes_xyxy=[(9, 9, 90, 90)])
+    assert [report.status for report in run_jobs(jobs, lambda: pipe)] == ["done"]
+
+
+@pytest.mark.parametrize("kind", ["content", "json", "layers"])
+def test_output_that_was_cut_off_is_done_again(kind: str, photo: Path, pipe) -> None:
+    jobs = plan_jobs([str(photo)], boxes_xyxy=[(9, 9, 90, 90)], kinds=[kind])
+    assert [report.status for report in run_jobs(jobs, lambda: pipe)] == ["done"]
+    (path,) = jobs[0].expected_paths
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) - 20])
+    again = [report.status for report in run_jobs(jobs, lambda: pipe)]
+    # an archive that was cut off has no list of files, and with it no stamp
+    assert again == (["failed"] if kind == "layers" else ["done"])
+    if kind != "layers":
+        assert path.read_bytes() == whole
+
+
+def test_link_in_place_of_an_output_stays_a_link(photo: Path, pipe) -> None:
+    target = photo.with_name("elsewhere.png")
+    target.touch()
+    link = photo.with_name("photo.deoccluded.png")
+    link.symlink_to(target)
+    jobs = plan_jobs([str(photo)], boxes_xyxy=[(9, 9, 90, 90)])
+    assert [report.status for report in run_jobs(jobs, lambda: pipe)] == ["done"]
+    assert link.is_symlink() and load_photo(target).pixels.shape == load_photo(photo).pixels.shape
+    assert [report.status for report in run_jobs(jobs, lambda: pipe)] == ["skipped"]
+
+
+def test_pipe_in_place_of_an_output_is_written_into(photo: Path, pipe) -> None:
+    fifo = photo.with_name("out.png")
+    os.mkfifo(fifo)
+    read: list[bytes] = []
+    reader = threading.Thread(target=lambda: read.append(fifo.read_bytes()), daemon=True)
+    reader.start()
+    jobs = plan_jobs([str(photo)], boxes_xyxy=[(9, 9, 90, 90)], output=str(fifo))
+    assert [report.status for report in run_jobs(jobs, lambda: pipe)] == ["done"]
+    reader.join(timeout=20)
+    assert load_photo(read[0]).pixels.shape == load_photo(photo).pixels.shape and not fifo.is_file()
+
+
+def test_failed_write_leaves_no_file_of_the_photo(photo: Path, pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = plan_jobs([str(photo)], boxes_xyxy=[(9, 9, 90, 90)], kinds=["content", "json", "overlay"])
+    write = jobs_module.write
+
+    def full_disk(result: Result, kind: str, path: Path, person=None, **about):
+        if kind == "overlay":
+            raise DeoccludeError(f"cannot write {path}: No space left on device")
+        return write(result, kind, path, person, **about)
+
+    monkeypatch.setattr(jobs_module, "write", full_disk)
+    (report,) = run_jobs(jobs, lambda: pipe)
+    assert report.status == "failed" and "No space left" in report.error
+    assert sorted(path.name for path in photo.parent.iterdir()) == ["mask.png", "photo.png"]
+
+
+def test_former_outputs_stay_whole_where_a_new_write_fails(photo: Path, pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = plan_jobs([str(photo)], boxes_xyxy=[(9, 9, 90, 90)], kinds=["content", "json"])
+    assert [report.status for report in run_jobs(jobs, lambda: pipe)] == ["done"]
+    before = {path: path.read_bytes() for path in jobs[0].expected_paths}
+    write = jobs_module.write
+
+    def full_disk(result: Result, kind: str, path: Path, person=None, **about):
+        if kind == "json":
+            raise DeoccludeError(f"cannot write {path}: No space left on device")
+        return write(result, kind, path, person, **about)
+
+    monkeypatch.setattr(jobs_module, "write", full_disk)
+    assert [report.status for report in run_jobs(jobs, lambda: pipe, seed=1)] == ["failed"]
+    assert {path: path.read_bytes() for path in jobs[0].expected_paths} == before
+
+
+def test_temporary_files_of_killed_runs_are_removed(photo: Path, pipe) -> None:
+    stray = photo.with_name(".deocclude-0123abcd.tmp")
+    stray.write_bytes(b"half")
+    list(run_jobs(plan_jobs([str(photo)], boxes_xyxy=[(9, 9, 90, 90)]), lambda: pipe))
+    assert sorted(path.name for path in photo.parent.iterdir()) == ["mask.png", "photo.deoccluded.png", "photo.png"]
 
 
 def test_person_selection_is_part_of_the_request(photo: Path, listed: CocoFile, pipe) -> None:
@@ -424,6 +546,7 @@ def test_piped_input_is_never_skipped(photo: Path, pipe, monkeypatch: pytest.Mon
     (job,) = plan_jobs(["-"], boxes_xyxy=[(9, 9, 90, 90)], output=str(output))
     output.write_bytes(photo.read_bytes())
     assert not job.done_paths
+    output.unlink()
     fifo = photo.with_name("fifo")
     os.mkfifo(fifo)
     writer = threading.Thread(target=lambda: fifo.write_bytes(photo.read_bytes()), daemon=True)

@@ -129,6 +129,36 @@ def test_run_reads_people_from_a_transformers_model(
     assert "no people found" in strict.stdout
 
 
+def test_files_of_a_folder_that_are_left_out_are_named_at_the_end(desk: Desk) -> None:
+    photos = desk.folder / "photos"
+    photos.mkdir()
+    Image.open(desk.photo).save(photos / "a.jfif", "JPEG")
+    (photos / "notes.txt").write_text("no photo")
+    arguments = (photos, "--mask", desk.folder / "masks", "-o", desk.folder / "out")
+    (desk.folder / "masks").mkdir()
+    Image.open(desk.mask).save(desk.folder / "masks" / "a.png")
+    result = desk.run(*arguments)
+    assert result.exit_code == 0, result.output
+    assert result.stderr.strip() == f"left out: 1 files that are no photos: {photos / 'notes.txt'}"
+    assert desk.run(*arguments, "--quiet", "--overwrite").stderr == ""
+
+    (photos / "b.NEF").write_bytes(b"raw")
+    result = desk.run(*arguments, "--overwrite", "--quiet")
+    assert result.exit_code == 5 and "cannot open (convert them to PNG or JPEG)" in result.stderr
+    assert str(photos / "b.NEF") in result.stderr and "notes.txt" not in result.stderr
+    rows = [json.loads(line) for line in desk.run(*arguments, "--json").stdout.splitlines()]
+    assert [(Path(row["source"]).name, row["status"]) for row in rows] == [
+        ("a.jfif", "skipped"), ("b.NEF", "left_out"), ("notes.txt", "left_out"),
+    ]  # fmt: skip
+
+
+def test_output_of_another_program_is_kept(desk: Desk) -> None:
+    (desk.folder / "photo.deoccluded.png").write_bytes(b"mine!")
+    line = desk.fails(2, desk.photo, "--mask", desk.mask)
+    assert line.endswith("is no output of a run: name another place with -o, or replace it with --overwrite")
+    assert desk.run(desk.photo, "--mask", desk.mask, "--overwrite").exit_code == 0
+
+
 def test_default_min_score_applies_to_the_segmenter_only() -> None:
     default = parse_finding("hf:some/model", "all", None, 0, False)
     assert (default.finder.min_score, default.min_score) == (0.5, 0.0)
@@ -351,11 +381,15 @@ def test_input_mask_is_never_overwritten(desk: Desk) -> None:
     assert desk.mask.read_bytes() == before
 
 
-def test_two_photos_with_the_same_output_are_rejected(desk: Desk, person) -> None:
+def test_two_photos_of_one_name_get_two_outputs(desk: Desk, person) -> None:
     Image.fromarray(person.photo).save(desk.folder / "photo.jpg")
     (desk.folder / "masks").mkdir()
-    line = desk.fails(2, desk.photo, desk.folder / "photo.jpg", "--mask", desk.folder / "masks")
-    assert "photo.png" in line and "photo.jpg" in line
+    Image.open(desk.mask).save(desk.folder / "masks" / "photo.png")
+    result = desk.run(desk.photo, desk.folder / "photo.jpg", "--mask", desk.folder / "masks", "-o", desk.folder / "out")
+    assert result.exit_code == 0, result.output
+    assert sorted(path.name for path in (desk.folder / "out").iterdir()) == [
+        "photo.jpg.deoccluded.png", "photo.png.deoccluded.png",
+    ]  # fmt: skip
 
 
 def test_partly_failed_batch_exits_with_5(desk: Desk, person) -> None:

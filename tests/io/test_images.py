@@ -9,7 +9,8 @@ from PIL import Image, ImageCms
 
 from deocclude.errors import DeoccludeError, InputError
 from deocclude.io import images
-from deocclude.io.images import load_image, load_mask, load_photo, save_image, save_text
+from deocclude.io.files import save_text
+from deocclude.io.images import load_image, load_mask, load_photo, save_image
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from deocclude.data.samples.typical_poses import write_poses
 from deocclude.errors import ConfigError, DeoccludeError, InputError, UsageError
 from deocclude.evaluation import evaluate, summarise
 from deocclude.evaluation.torch_predictor import open_trained
-from deocclude.io.images import save_text
+from deocclude.io.files import save_text
 from deocclude.models.blocks import count_parameters
 from deocclude.models.network_kinds import PERSON_NETWORK_KINDS
 from deocclude.train.config import StageSection, TrainConfig, build, describe, load_config, read_yaml

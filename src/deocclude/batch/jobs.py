@@ -15,12 +15,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from deocclude.batch.plan import STREAM, Job, names_of
-from deocclude.errors import DeoccludeError, InputError
+from deocclude.batch.folder import STREAM, LeftOut
+from deocclude.batch.plan import Job, is_others_file, names_of
+from deocclude.errors import DeoccludeError, InputError, UsageError
 from deocclude.imaging.arrays import Mask
 from deocclude.imaging.depth_order import Occlusion
+from deocclude.io.files import all_or_none, sweep
 from deocclude.io.images import load_mask, load_photo, to_image
 from deocclude.io.request_stamp import read_stamp
 from deocclude.io.results import PERSON_KINDS, picture_of, write
@@ -107,14 +110,16 @@ def run_jobs(
 ) -> Iterator[Report]:
     """Run jobs and yield their reports in order.
 
-    A job is skipped where its outputs exist and none of them was made from another photo, prompt, option or model.
+    A job is skipped where its outputs exist, are whole, and were made from the same photo, prompts, options and model.
+    A file in their place that no run has written is not replaced unasked: the job fails. Temporary files of killed
+    runs are removed from the folders of outputs.
 
     Args:
         jobs: the plan.
         load: opens the pipeline; called once, and only where a job is not skipped.
         seed: passed to the pipeline.
         workers: photos processed at once.
-        overwrite: never skip.
+        overwrite: never skip, and replace any file.
         fail_fast: stop after the first failure.
         model: identifies the model (`runtime.ModelInfo.digest`).
 
@@ -130,12 +135,18 @@ def run_jobs(
                 opened.append(load())
         return opened[0]
 
+    for folder in {path.parent for job in jobs if not job.to_stdout for path in job.expected_paths}:
+        sweep(folder)
+
     def work(job: Job) -> Report:
         stamp = job.stamp(seed, model)  # reads the photo, and is therefore part of the job
         done = [] if overwrite else job.done_paths
-        if done and all(read_stamp(path) in (None, stamp) for path in done):
+        if done and all(read_stamp(path) == stamp for path in done):
             return Report(job.source, "skipped", outputs=names_of(done))
-        return do_job(job, pipe(), seed=seed, stamp=stamp)
+        if not overwrite and (others := job.others_files):
+            error = _refusal(others[0])
+            return Report(job.source, "failed", error=str(error), exit_code=error.exit_code)
+        return do_job(job, pipe(), seed=seed, stamp=stamp, overwrite=overwrite)
 
     with contextlib.ExitStack() as stack:
         reports: Iterable[Report] = map(work, jobs)
@@ -150,21 +161,24 @@ def run_jobs(
                 return
 
 
-def do_job(job: Job, pipe: Deoccluder, *, seed: int = 0, stamp: str | None = None) -> Report:
-    """Process one photo and write its files. Errors become a failed report.
+def do_job(
+    job: Job, pipe: Deoccluder, *, seed: int = 0, stamp: str | None = None, overwrite: bool = True
+) -> Report:  # fmt: skip
+    """Process one photo and write its files, all of them or none. Errors become a failed report.
 
     Args:
         job: the photo and its outputs.
         pipe: the pipeline.
         seed: passed to the pipeline.
         stamp: digest of the request, stored in the outputs.
+        overwrite: replace files that no run has written.
     """
     started = time.perf_counter()
     try:
         if job.problem:
             raise InputError(job.problem)
         result = _recover(job, pipe, seed)
-        _write(job, result, stamp)
+        _write(job, result, stamp, overwrite)
     except DeoccludeError as error:
         name = "standard input" if job.source == STREAM else job.source
         message = str(error) if name in str(error) else f"{name}: {error}"
@@ -198,12 +212,16 @@ def _report_person(person: Person, order: Sequence[Occlusion]) -> PersonReport:
     )
 
 
-def exit_code(reports: Sequence[Report], photos: int) -> int:
-    """0 without failures, the photo's own code for a single photo, 5 where some of several photos failed."""
+def exit_code(reports: Sequence[Report], photos: int, left_out: Sequence[LeftOut] = ()) -> int:
+    """0 without failures, the photo's own code for a single photo, 5 where some of several photos failed.
+
+    A file that was left out and may be a photo counts as one that failed.
+    """
     failed = [report for report in reports if report.status == "failed"]
+    missed = any(one.is_photo for one in left_out)
     if not failed:
-        return 0
-    return failed[0].exit_code if photos == 1 else 5
+        return 5 if missed else 0
+    return failed[0].exit_code if photos == 1 and not missed else 5
 
 
 def _load_masks(job: Job, size_hw: tuple[int, int]) -> list[Mask]:
@@ -248,20 +266,30 @@ def _recover(job: Job, pipe: Deoccluder, seed: int) -> Result:
     return replace(result, icc_profile=icc_profile, timings=timings)
 
 
-def _write(job: Job, result: Result, stamp: str | None) -> None:
-    """Write all outputs of a job, to files or to standard output."""
+def _write(job: Job, result: Result, stamp: str | None, overwrite: bool) -> None:
+    """Write all outputs of a job, to files or to standard output. Raises UsageError for a file that is not ours."""
     by_id = {person.id: person for person in result.people}
     files = [(output.kind, *place) for output in job.outputs for place in output.paths(list(by_id))]
     # the expected files are written last: an interruption before them leaves the job undone
     files.sort(key=lambda file: file[2] in job.expected_paths)
-    for kind, number, path in files:
-        person = by_id.get(number)
-        if job.to_stdout:
-            _write_to_stdout(job, result, kind, person)
-        else:
-            write(result, kind, path, person, file_name=job.relative.name, stamp=stamp)
-    if not job.to_stdout:
-        _remove_former(job, set(by_id))
+    if job.to_stdout:
+        for kind, number, _ in files:
+            _write_to_stdout(job, result, kind, by_id.get(number))
+        return
+    # detected people may be more than were expected
+    others = [path for _, _, path in files if not overwrite and is_others_file(path)]
+    if others:
+        raise _refusal(others[0])
+    with all_or_none():
+        for kind, number, path in files:
+            write(result, kind, path, by_id.get(number), file_name=job.relative.name, stamp=stamp)
+    _remove_former(job, set(by_id))
+
+
+def _refusal(path: Path) -> UsageError:
+    return UsageError(
+        f"{path} exists and is no output of a run: name another place with -o, or replace it with --overwrite"
+    )
 
 
 def _write_to_stdout(job: Job, result: Result, kind: str, person: Person | None) -> None:

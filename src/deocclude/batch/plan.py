@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from deocclude.batch.folder import STREAM, LeftOut, Source, find_photos
 from deocclude.errors import UsageError
 from deocclude.imaging.boxes import BoxXyxy
 from deocclude.inference.occlusion_probability import check_complete, check_uncrop
-from deocclude.io.request_stamp import file_digest, folder_state, make_stamp, read_ids
+from deocclude.io.images import photo_suffixes
+from deocclude.io.request_stamp import file_digest, folder_state, is_whole, make_stamp, read_ids, read_stamp
 from deocclude.io.results import KIND_ALIASES, PERSON_KINDS, SAVE_KINDS, output_name, read_kinds, suffix_of
 from deocclude.people.choice import Choice
 from deocclude.people.coco_file import CocoFile
 from deocclude.people.instances import Segmenter
 
-PHOTO_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-"""Suffixes of photos in a folder; a file named on the command line may have any suffix."""
 OUTPUT_SUFFIXES = frozenset({".jpeg", ".jpg", ".json", ".ora", ".png", ".tif", ".tiff", ".webp"})
 """Suffixes that make -o a file; with any other suffix, or none, -o is a folder."""
-STREAM = "-"
-"""Standard input as a photo, and standard output as a target."""
-_OUR_OUTPUT = re.compile(r"\.(deoccluded|overlay|person\d+\.(rgba|amodal|visible|invisible|parsing))\.png$")
 
 
 @dataclass(frozen=True)
@@ -159,7 +156,7 @@ class Job:
 
     @property
     def done_paths(self) -> list[Path]:
-        """All files that an earlier run wrote for this job; empty where one is missing.
+        """All files that an earlier run wrote for this job; empty where one is missing or not whole.
 
         The files themselves hold the ids of the detected people. Standard input may be another photo each time and is
         never done.
@@ -174,7 +171,12 @@ class Job:
             written = (read_ids(path) for output in self.outputs for _, path in output.written())
             ids = next((ids for ids in written if ids is not None), None)
             paths = paths if ids is None else self.paths(ids)
-        return paths if all(map(_holds_something, paths)) else []
+        return paths if all(path.is_file() and read_stamp(path) and is_whole(path) for path in paths) else []
+
+    @property
+    def others_files(self) -> list[Path]:
+        """Expected files with content that no run has written; they are not replaced unasked."""
+        return [path for path in self.expected_paths if is_others_file(path)] if not self.to_stdout else []
 
     def stamp(self, seed: int, model: str) -> str:
         """Digest of everything that the outputs depend on: contents of photo and prompts, options, seed, model."""
@@ -205,13 +207,17 @@ def plan_jobs(
     min_hidden_probability: float | None = None,
     kinds: Sequence[str] = ("content",),
     recursive: bool = False,
+    follow_links: bool = False,
+    on_left_out: Callable[[LeftOut], object] | None = None,
 ) -> list[Job]:
     """Plan which files are read and written, before any is.
 
     Names: `photo.deoccluded.png` for content, `photo.overlay.png`, `photo.deoccluded.json`, and for the other kinds one
     file for each person, `photo.person1.rgba.png`. They are beside the photo, or under the folder `output` with the
-    input folders mirrored. An `output` with an image suffix names the file of the first kind, for a single photo; "-"
-    is standard output.
+    input folders mirrored. Where several photos of a run would have one name, a.jpg and a.png, each keeps its suffix:
+    `a.jpg.deoccluded.png`, `a.png.deoccluded.png`. Where names are equal too, in several input folders, each folder's
+    name comes first: `FOLDER/a.deoccluded.png`. An `output` with an image suffix names the file of the first kind, for
+    a single photo; "-" is standard output.
 
     A mask file belongs to the single photo. A folder of masks is matched by name with the photos' folders mirrored:
     `sub/photo.jpg` takes `MASKS/sub/photo.png` and `MASKS/sub/photo_1.png`, `photo_2.png`, ... (one for each person).
@@ -228,9 +234,11 @@ def plan_jobs(
         min_hidden_probability: as in `Deoccluder.__call__`.
         kinds: kinds of SAVE_KINDS.
         recursive: search folders inside folders.
+        follow_links: search linked folders too.
+        on_left_out: called with every file of a folder that is no input.
 
     Raises:
-        UsageError: no photo, prompts that do not fit the photos, or two photos with the same output.
+        UsageError: no photo, prompts that do not fit the photos, or an output that is an input.
     """
     kinds = read_kinds(kinds)
     if not kinds:
@@ -255,18 +263,22 @@ def plan_jobs(
             f"-o {target.file}: --uncrop leaves transparent surroundings, which JPEG cannot hold: use .png"
         )
     not_photos = [Path(name) for name in masks if Path(name).is_dir()] + ([target.folder] if target.folder else [])
-    photos = _without_masks(list(_find_photos(inputs, recursive, not_photos)), masks)
+    found = find_photos(inputs, recursive=recursive, follow_links=follow_links, not_photos=not_photos)
+    if on_left_out is not None:
+        for left in found.left_out:
+            on_left_out(left)
+    photos = _without_masks(found.photos, masks)
     single = len(photos) == 1
     if boxes_xyxy and not single:
         raise UsageError(f"--box belongs to one photo, but {len(photos)} photos were given")
     if not single and (target.file or output == STREAM):
         raise UsageError(f"-o {output} is one file, but {len(photos)} photos were given: name a folder")
     beside: dict[Path, set[str]] = {}
-    for _, relative in photos:
-        beside.setdefault(relative.parent, set()).add(relative.stem.lower())
+    for photo in photos:
+        beside.setdefault(photo.relative.parent, set()).add(photo.relative.stem.lower())
     jobs = [
-        _plan_job(source, relative, single, target, masks, boxes_xyxy, finding, kinds, beside[relative.parent])
-        for source, relative in photos
+        _plan_job(photo, base, single, target, masks, boxes_xyxy, finding, kinds, beside[photo.relative.parent])
+        for photo, base in zip(photos, _output_bases(photos, target), strict=True)
     ]
     _refuse_collisions(jobs)
     return [
@@ -291,43 +303,14 @@ class _Target:
             return cls(stdout=True)
         path = Path(output)
         suffix = path.suffix.lower()
-        if output.endswith(("/", os.sep)) or path.is_dir() or suffix not in PHOTO_SUFFIXES | OUTPUT_SUFFIXES:
+        if output.endswith(("/", os.sep)) or path.is_dir() or suffix not in photo_suffixes() | OUTPUT_SUFFIXES:
             return cls(folder=path)
         if suffix not in OUTPUT_SUFFIXES:
             raise UsageError(f"-o {output}: expected a name in {', '.join(sorted(OUTPUT_SUFFIXES))}, got {suffix}")
         return cls(file=path)
 
 
-def _find_photos(inputs: Sequence[str], recursive: bool, not_photos: Sequence[Path]) -> Iterator[tuple[str, Path]]:
-    """Each photo with its path under the output folder.
-
-    Hidden files, earlier outputs, and `not_photos` (the folders of masks and outputs) are left out of a folder.
-    """
-    for name in inputs:
-        if not name:
-            raise UsageError("a photo's name is empty: expected a file, a folder, or - for standard input")
-        root = Path(name)
-        if name == STREAM or not root.is_dir():
-            # a missing file is a failure of that photo, not of the batch
-            yield name, Path("stdin" if name == STREAM else root.name)
-            continue
-        skipped = [folder.resolve() for folder in not_photos if folder.resolve() != root.resolve()]
-        found = False
-        for path in sorted(root.rglob("*") if recursive else root.iterdir()):
-            relative = path.relative_to(root)
-            hidden = any(part.startswith(".") for part in relative.parts)
-            if path.suffix.lower() not in PHOTO_SUFFIXES or hidden or _OUR_OUTPUT.search(path.name):
-                continue
-            if not path.is_file() or any(folder in path.resolve().parents for folder in skipped):
-                continue
-            found = True
-            yield str(path), relative
-        if not found:
-            hint = "" if recursive else " (its folders are searched with --recursive)"
-            raise UsageError(f"no photos in {root}: looked for {', '.join(sorted(PHOTO_SUFFIXES))}{hint}")
-
-
-def _without_masks(photos: list[tuple[str, Path]], masks: Sequence[str]) -> list[tuple[str, Path]]:
+def _without_masks(photos: list[Source], masks: Sequence[str]) -> list[Source]:
     """The photos without the PNG masks among them, where a folder holds both photos and masks."""
     both = {Path(name).resolve() for name in masks if Path(name).is_dir()}
 
@@ -336,20 +319,62 @@ def _without_masks(photos: list[tuple[str, Path]], masks: Sequence[str]) -> list
         path = Path(source).resolve()
         return path.parent, path.stem.lower()
 
-    others = {place(source) for source, _ in photos if not source.lower().endswith(".png")}
+    others = {place(photo.path) for photo in photos if not photo.path.lower().endswith(".png")}
 
-    def is_mask(source: str, relative: Path) -> bool:
-        if not source.lower().endswith(".png") or Path(source).resolve().parents[len(relative.parts) - 1] not in both:
+    def is_mask(photo: Source) -> bool:
+        if not photo.path.lower().endswith(".png"):
             return False
-        folder, stem = place(source)
+        if Path(photo.path).resolve().parents[len(photo.relative.parts) - 1] not in both:
+            return False
+        folder, stem = place(photo.path)
         return not others.isdisjoint({(folder, stem), (folder, re.sub(r"_\d+$", "", stem))})
 
-    return [photo for photo in photos if not is_mask(*photo)]
+    return [photo for photo in photos if not is_mask(photo)]
+
+
+def _output_bases(photos: Sequence[Source], target: _Target) -> list[Path]:
+    """Each photo's path of outputs without a suffix; `plan_jobs` says how equal names are told apart."""
+    if target.file is not None:
+        return [target.file.with_suffix("")] * len(photos)
+    folder = target.folder
+    places = [folder / photo.relative if folder else Path(photo.path) for photo in photos]
+    bases = [place.with_suffix("") for place in places]
+    shared = _repeated(bases)
+    bases = [place if base in shared else base for place, base in zip(places, bases, strict=True)]
+    shared = _repeated(bases)
+    if folder is None or not shared:
+        return bases
+    names = _distinct_names(dict.fromkeys(photo.root for photo in photos))
+    return [
+        (folder / names[photo.root] / photo.relative).with_suffix("") if base in shared else base
+        for photo, base in zip(photos, bases, strict=True)
+    ]
+
+
+def _repeated(paths: Iterable[Path]) -> set[Path]:
+    """The paths that occur more than once."""
+    seen, repeated = set[Path](), set[Path]()
+    for path in paths:
+        (repeated if path in seen else seen).add(path)
+    return repeated
+
+
+def _distinct_names(folders: Iterable[Path]) -> dict[Path, str]:
+    """A name for each folder: its own, with _2, _3, ... where an earlier folder has it."""
+    names: dict[Path, str] = {}
+    for folder in folders:
+        own = folder.resolve().name or "root"
+        name, number = own, 1
+        while name in names.values():
+            number += 1
+            name = f"{own}_{number}"
+        names[folder] = name
+    return names
 
 
 def _plan_job(
-    source: str,
-    relative: Path,
+    photo: Source,
+    base: Path,
     single: bool,
     target: _Target,
     masks: Sequence[str],
@@ -358,7 +383,8 @@ def _plan_job(
     kinds: Sequence[str],
     siblings: set[str],
 ) -> Job:
-    """The job of one photo."""
+    """The job of one photo, whose outputs begin with `base`."""
+    source, relative = photo.path, photo.relative
     mask_paths, problem = _masks_of(source, relative, single, masks, siblings)
     several = not finding.at_most_one if finding else len(mask_paths) + len(boxes_xyxy) > 1
     to_stdout = target.stdout or (source == STREAM and target == _Target())
@@ -369,10 +395,6 @@ def _plan_job(
             raise UsageError("layers are written to a file: name it with -o")
         outputs = [Output(kinds[0], Path(STREAM))]
     else:
-        if target.file is not None:
-            base = target.file.with_suffix("")
-        else:
-            base = (target.folder / relative if target.folder else Path(source)).with_suffix("")
         outputs = [Output(kind, base.with_name(output_name(base.name, kind)), base.name) for kind in kinds]
     if target.file is not None:
         kind = kinds[0]
@@ -412,7 +434,7 @@ def _masks_of(
             p
             for p in (folder.iterdir() if folder.is_dir() else ())
             if numbered.fullmatch(p.stem)
-            and p.suffix.lower() in PHOTO_SUFFIXES
+            and p.suffix.lower() in photo_suffixes()
             and os.path.realpath(p) != os.path.realpath(source)  # a photo is not its own mask
             and (p.stem.lower() == stem.lower() or p.stem.lower() not in siblings)
         ]
@@ -442,6 +464,6 @@ def names_of(paths: Sequence[Path]) -> tuple[str, ...]:
     return tuple(str(path) for path in paths)
 
 
-def _holds_something(path: Path) -> bool:
-    """Whether a path is a file that is not empty."""
-    return path.is_file() and path.stat().st_size > 0
+def is_others_file(path: Path) -> bool:
+    """Whether a path is a file with content that no run has written."""
+    return path.is_file() and path.stat().st_size > 0 and read_stamp(path) is None

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from deocclude.checkpoints.history import missing, resolve
 from deocclude.errors import WeightsError
 from deocclude.inference.runtime import with_current_keys
-from deocclude.io.images import write_whole
+from deocclude.io.files import write_whole
 
 _log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from deocclude.errors import UsageError, WeightsError
 from deocclude.inference.runtime import BUNDLED_WEIGHTS, MANIFEST_NAME
-from deocclude.io.images import write_whole
+from deocclude.io.files import write_whole
 from deocclude.io.request_stamp import file_digest
 
 SCHEME = "sha256:"

@@ -431,7 +431,7 @@ def show(
 ) -> None:
     """Write an HTML page that shows the people of a dataset; the images are embedded."""
     from deocclude.data.inspection.html_page import show_page
-    from deocclude.io.images import save_text
+    from deocclude.io.files import save_text
 
     check_folder(output.parent)
     page, count = show_page(place, source_format=source_format, images=images, skip=skip, limit=limit)

@@ -240,7 +240,7 @@ def _compared(path_a: Path, path_b: Path) -> Measured:
 def _tell(measured: Measured, name: str, output: Path | None, *, as_json: bool, quiet: bool) -> None:
     """Write NAME.json and NAME.md to the output folder and print one of both."""
     if output is not None:
-        from deocclude.io.images import save_text
+        from deocclude.io.files import save_text
 
         save_text(json.dumps(measured.summary, indent=1) + "\n", output / f"{name}.json")
         save_text(measured.markdown, output / f"{name}.md")

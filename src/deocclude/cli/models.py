@@ -115,7 +115,7 @@ def convert(
     from deocclude.errors import WeightsError
     from deocclude.export import from_reference
     from deocclude.inference.runtime import BUNDLED_WEIGHTS
-    from deocclude.io.images import save_text
+    from deocclude.io.files import save_text
     from deocclude.io.typical_poses import read_poses
 
     network, found = from_reference.convert(load_foreign_state(state_dict), sizes)

@@ -27,6 +27,7 @@ from deocclude.cli.options import (
 from deocclude.errors import UsageError
 
 if TYPE_CHECKING:
+    from deocclude.batch.folder import LeftOut
     from deocclude.batch.jobs import Report
     from deocclude.batch.plan import Finding, Job
     from deocclude.imaging.boxes import BoxXyxy
@@ -85,6 +86,7 @@ Save = Annotated[
 Jobs = Annotated[int, typer.Option("-j", "--jobs", min=1, help="Photos processed at once.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Do finished photos again.")]
 Recursive = Annotated[bool, typer.Option("--recursive", help="Search folders inside folders.")]
+FollowLinks = Annotated[bool, typer.Option("--follow-links", help="With --recursive: search linked folders too.")]
 FailFast = Annotated[bool, typer.Option("--fail-fast", help="Stop at the first photo that fails.")]
 
 
@@ -147,6 +149,7 @@ def app(
     jobs: Jobs = 1,
     overwrite: Overwrite = False,
     recursive: Recursive = False,
+    follow_links: FollowLinks = False,
     fail_fast: FailFast = False,
     json: AsJson = False,
     offline: Offline = False,
@@ -168,8 +171,11 @@ def app(
 
     For several photos, --mask takes a folder that is matched by name: MASKS/sub/photo.png for sub/photo.jpg, and
     MASKS/sub/photo_1.png, photo_2.png and so on for several people. Finished photos are skipped without --overwrite,
-    unless the photo, a mask, an option or the model has changed. A photo that fails does not stop the others; the exit
-    code is then 5.
+    unless the photo, a mask, an option or the model has changed. A file that no run has written is replaced with
+    --overwrite alone. A photo that fails does not stop the others; the exit code is then 5.
+
+    In a folder, every file that Pillow can open is a photo, HEIC too with the extra [heif]. Files that are left out are
+    named at the end; the exit code is 5 if one of them may be a photo.
     """
     from deocclude.batch.jobs import exit_code, run_jobs
     from deocclude.inference.runtime import find_model
@@ -179,7 +185,8 @@ def app(
     people = PeopleOptions(mask or (), box or (), finding, complete, min_hidden_probability, uncrop)
     kinds = list(dict.fromkeys(kind.strip() for kind in save.split(",") if kind.strip()))
     shown = OutputOptions(output, kinds, json, quiet, verbose)
-    plan = _plan(inputs, people, shown, recursive)
+    left_out: list[LeftOut] = []
+    plan = _plan(inputs, people, shown, recursive, follow_links, left_out)
 
     def load() -> Deoccluder:
         # photos that are processed at once share the cores
@@ -191,12 +198,19 @@ def app(
     reports = list(_reported(todo, plan, shown))
     if len(plan) > 1 and not quiet:
         _summarise(reports, len(plan))
-    if code := exit_code(reports, len(plan)):
+    _tell_left_out(left_out, shown)
+    if code := exit_code(reports, len(plan), left_out):
         raise typer.Exit(code)
 
 
-def _plan(inputs: Sequence[str], people: PeopleOptions, output: OutputOptions, recursive: bool) -> list[Job]:
-    """The jobs. Raises where an output cannot be written, before any photo is read."""
+def _plan(
+    inputs: Sequence[str], people: PeopleOptions, output: OutputOptions, recursive: bool, follow_links: bool,
+    left_out: list[LeftOut],
+) -> list[Job]:  # fmt: skip
+    """The jobs; files that are no input are added to `left_out`.
+
+    Raises where an output cannot be written, before any photo is read.
+    """
     from deocclude.batch.plan import plan_jobs
     from deocclude.io.results import read_kinds
 
@@ -211,6 +225,8 @@ def _plan(inputs: Sequence[str], people: PeopleOptions, output: OutputOptions, r
         min_hidden_probability=people.min_hidden_probability,
         kinds=output.kinds,
         recursive=recursive,
+        follow_links=follow_links,
+        on_left_out=left_out.append,
     )
     if any(job.to_stdout for job in plan):
         if output.as_json:
@@ -352,6 +368,18 @@ def _tell(report: Report, *, quiet: bool, to_stderr: bool, verbose: bool) -> Non
         typer.echo(f"  {stages}", err=True)
         for path in report.outputs:
             typer.echo(f"  {path}", err=True)
+
+
+def _tell_left_out(left_out: Sequence[LeftOut], output: OutputOptions) -> None:
+    """Print which files of the folders were no input, and why; with --quiet only those that may be photos."""
+    from deocclude.batch.folder import summary
+
+    if output.as_json:
+        for one in left_out:
+            print_json({"source": str(one.path), "status": "left_out", "error": one.reason})
+    shown = [one for one in left_out if one.is_photo or not (output.quiet or output.as_json)]
+    for line in summary(shown, every=output.verbose):
+        typer.echo(line, err=True)
 
 
 def _summarise(reports: Sequence[Report], photos: int) -> None:

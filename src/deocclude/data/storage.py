@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from deocclude.errors import DeoccludeError, InputError, MissingPackageError, UsageError
-from deocclude.io.images import write_whole
+from deocclude.io.files import write_whole
 
 
 def is_url(place: str) -> bool:

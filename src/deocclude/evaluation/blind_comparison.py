@@ -35,7 +35,8 @@ from deocclude.imaging.boxes import mask_to_box_xyxy
 from deocclude.imaging.compositing import paste_hidden_box
 from deocclude.imaging.crop import Region, SquareCrop
 from deocclude.inference.occlusion_probability import HIDDEN_SHARE
-from deocclude.io.images import load_image, save_image, save_text
+from deocclude.io.files import save_text
+from deocclude.io.images import load_image, save_image
 from deocclude.metrics.significance import wilson_interval
 
 FORMAT = 1

@@ -27,7 +27,7 @@ from deocclude.inference.hidden_regions import HiddenRegions, RegionCalibration,
 from deocclude.inference.mask_completion import MaskCompletion
 from deocclude.inference.occlusion_probability import HIDDEN_SHARE, OcclusionCalibration
 from deocclude.inference.runtime import BUNDLED_WEIGHTS, MANIFEST_NAME, find_model, open_networks
-from deocclude.io.images import save_text
+from deocclude.io.files import save_text
 from deocclude.metrics.masks import visible_ratio
 
 _KINDS = ("exact", "box")  # prompts

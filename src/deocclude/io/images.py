@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import io
 import os
-import secrets
 import struct
 import threading
 import warnings
-from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -16,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from deocclude.errors import DeoccludeError, InputError
+from deocclude.errors import InputError, MissingExtraError
 from deocclude.imaging.arrays import Array, ImageU8, Mask
+from deocclude.io.files import write_whole
 
 # Largest photo in pixels: a small file can decompress to more memory than a machine has.
 MAX_PIXELS = 200_000_000
@@ -28,6 +28,7 @@ ImageSource = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Im
 # Errors that Pillow's readers raise for truncated or damaged files.
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError, KeyError, TypeError, OverflowError)
 _ORIENTATION_TAG = 0x0112
+_HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 _open_lock = threading.Lock()
 
 
@@ -41,6 +42,32 @@ class Photo(NamedTuple):
 
     pixels: ImageU8
     icc_profile: bytes | None = None
+
+
+# Formats of Pillow that hold no photo, or that it only recognises and hands on to other programs.
+_NO_PHOTOS = frozenset({"BUFR", "EPS", "FITS", "GRIB", "HDF5", "MCIDAS", "MPEG", "WMF"})
+
+
+@cache
+def photo_suffixes() -> frozenset[str]:
+    """Suffixes of photos: of every format that Pillow opens, and of HEIC where pillow-heif is installed."""
+    has_heif = _register_heif()
+    suffixes = Image.registered_extensions()  # loads every plugin
+    return frozenset(
+        suffix
+        for suffix, name in suffixes.items()
+        if name in Image.OPEN and name not in _NO_PHOTOS and (has_heif or name != "HEIF")
+    )
+
+
+def can_open(path: Path) -> bool:
+    """Whether Pillow recognises a file as a photo, whatever its suffix; its pixels are not read."""
+    photo_suffixes()
+    try:
+        with warnings.catch_warnings(), Image.open(path) as image:
+            return image.format not in _NO_PHOTOS
+    except (*_DAMAGED, Image.DecompressionBombError, Image.DecompressionBombWarning):
+        return False
 
 
 def load_photo(source: ImageSource) -> Photo:
@@ -172,41 +199,6 @@ def to_image(pixels: Array, palette: ImageU8 | None = None) -> Image.Image:
     return image
 
 
-def save_text(text: str, path: str | Path) -> Path:
-    """Save text as UTF-8. Missing folders are created; the file is complete or absent.
-
-    Raises:
-        DeoccludeError: the file cannot be written; the message names it.
-    """
-    return write_whole(Path(path), lambda file: file.write(text.encode("utf-8")))
-
-
-def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> Path:
-    """Write a file completely or not at all: `write` fills a temporary file beside `path`, which is then renamed.
-
-    Raises:
-        DeoccludeError: the file cannot be written; the message names it.
-    """
-    temporary = path.with_name(
-        f".{secrets.token_hex(8)}.tmp"
-    )  # short: the file's name may have the longest allowed length
-    try:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except FileExistsError as error:
-            raise DeoccludeError(f"cannot write {path}: {path.parent} is not a folder") from error
-        try:
-            with open(temporary, "xb") as file:
-                write(file)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise DeoccludeError(f"cannot write {path}: {reason}") from error
-    return path
-
-
 def _check_array(array: Array) -> ImageU8:
     """Check a photo array: (H, W, 3) uint8 with at most MAX_PIXELS pixels."""
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or array.size == 0:
@@ -241,10 +233,25 @@ def _open_upright(source: ImageSource) -> Image.Image:
         raise InputError(f"{name!r}: not the name of a file: {error}") from error
 
 
+@cache
+def _register_heif() -> bool:
+    """Make Pillow read HEIC. False where pillow-heif (the extra [heif]) is not installed."""
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        return False
+    register_heif_opener()
+    return True
+
+
 def _decode_file(file: BinaryIO, name: str) -> Image.Image:
     if file.seek(0, io.SEEK_END) == 0:
         raise InputError(f"{name}: expected an image, got an empty file")
     file.seek(0)
+    head = file.read(12)
+    file.seek(0)
+    is_heic = head[4:8] == b"ftyp" and head[8:12] in _HEIC_BRANDS
+    has_heif = is_heic and _register_heif()
     try:
         # MAX_PIXELS, checked below, replaces Pillow's limit, which warns on stderr from 89 megapixels on.
         with _open_lock:
@@ -254,6 +261,8 @@ def _decode_file(file: BinaryIO, name: str) -> Image.Image:
             finally:
                 Image.MAX_IMAGE_PIXELS = limit
     except UnidentifiedImageError as error:
+        if is_heic and not has_heif:
+            raise MissingExtraError(f"{name}: HEIC", "heif") from error
         raise InputError(f"{name}: not an image in a known format") from error
     except _DAMAGED as error:
         raise InputError(f"{name}: damaged image ({_one_line(error)})") from error

@@ -15,7 +15,7 @@ from PIL import Image
 
 from deocclude.errors import DeoccludeError
 from deocclude.imaging.arrays import ImageU8
-from deocclude.io.images import write_whole
+from deocclude.io.files import write_whole
 
 _THUMBNAIL_PX = 256
 # Characters that XML 1.0 cannot hold, not even escaped.

@@ -2,13 +2,14 @@
 
 A stamp is a short digest of the request, with the ids of the people of the result: before detection their number is
 unknown. Images hold it as EXIF's Software, JSON under `info`, OpenRaster as the archive's comment. A file without a
-stamp (written by hand, by an editor, by an earlier version) counts as up to date.
+stamp (written by hand, by an editor, by another program) is not ours and is never replaced unasked.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import zipfile
 from collections.abc import Sequence
@@ -75,10 +76,49 @@ def read_ids(path: Path) -> list[int] | None:
     return None if found is None or found[2] is None else [int(number) for number in found[2].split()]
 
 
+def is_whole(path: Path) -> bool:
+    """Whether an output's file reaches its end: a copy that was cut off is to be done again.
+
+    Checked is the mark that each format ends with, not every byte before it.
+    """
+    try:
+        with open(path, "rb") as file:
+            head = file.read(12)
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - 12))
+            tail = file.read()
+    except OSError:
+        return False
+    if head.startswith(b"\x89PNG"):
+        return tail[4:8] == b"IEND"
+    if head.startswith(b"\xff\xd8"):
+        return tail.endswith(b"\xff\xd9")
+    if head.startswith(b"RIFF"):
+        return size >= int.from_bytes(head[4:8], "little") + 8
+    return _can_be_read(path)  # JSON, OpenRaster and TIFF have no such mark: they are read
+
+
+def _can_be_read(path: Path) -> bool:
+    try:
+        if path.suffix.lower() == ".json":
+            json.loads(path.read_text(encoding="utf-8"))
+        elif path.suffix.lower() == ".ora":
+            with zipfile.ZipFile(path):  # its list of files is its end
+                pass
+        else:
+            with Image.open(path) as image:
+                image.load()
+    except (OSError, SyntaxError, ValueError, EOFError, zipfile.BadZipFile, Image.DecompressionBombError):
+        return False
+    return True
+
+
 def _read(path: Path) -> re.Match[str] | None:
     try:
         if path.suffix.lower() == ".json":
-            text = json.loads(path.read_text(encoding="utf-8"))["info"]["software"]
+            # also of a file that was cut off behind it
+            found = re.search(rf'"software": "({_WRITTEN.pattern})"', path.read_text(encoding="utf-8"))
+            text = found[1] if found else None
         elif path.suffix.lower() == ".ora":
             with zipfile.ZipFile(path) as archive:
                 text = archive.comment.decode()

@@ -16,7 +16,8 @@ from deocclude.imaging.compositing import PARSING_PALETTE
 from deocclude.imaging.crop import Region
 from deocclude.imaging.masks import dilate
 from deocclude.imaging.rle import encode_rle
-from deocclude.io.images import save_image, save_text
+from deocclude.io.files import save_text
+from deocclude.io.images import save_image
 from deocclude.io.request_stamp import stamp_exif, stamp_text
 from deocclude.types import Person, Result
 

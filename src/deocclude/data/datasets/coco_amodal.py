@@ -34,7 +34,7 @@ from deocclude.data.datasets.records_file import relative_to
 from deocclude.errors import InputError, shown
 from deocclude.imaging.rle import encode_rle
 from deocclude.io.coco import entries_of
-from deocclude.io.images import write_whole
+from deocclude.io.files import write_whole
 
 _PEOPLE = frozenset((
     "adult", "baby", "batter", "boy", "catcher", "child", "cyclist", "dancer", "girl", "guy", "human", "kid",

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from deocclude.data.datasets.record import VERSION, PhotoRecord
 from deocclude.data.storage import is_url, read_lines
 from deocclude.errors import DeoccludeError, InputError, kind_of, shown
-from deocclude.io.images import write_whole
+from deocclude.io.files import write_whole
 
 
 def matches(path: Path) -> bool:

@@ -1,0 +1,182 @@
+"""Photos among the inputs of a run, and the files of a folder that are left out, each with the reason."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from deocclude.errors import UsageError
+from deocclude.io.images import can_open, photo_suffixes
+from deocclude.io.request_stamp import read_stamp
+
+STREAM = "-"
+"""Standard input as a photo, and standard output as a target."""
+
+_OUTPUT_NAME = re.compile(
+    r"\.(deoccluded\.(png|json|ora)|overlay\.png|person\d+\.(rgba|amodal|visible|invisible|parsing)\.png)$"
+)
+_HEIC = frozenset({".heic", ".heif", ".hif"})
+# Kinds of photos that no reader here opens: cameras' raw files, JPEG XL.
+_OTHER_PHOTOS = frozenset(
+    {".arw", ".cr2", ".cr3", ".dng", ".jxl", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".srw"}
+)
+_NAMED = 5  # files that a line names; the others are counted
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A file of a folder that is no input of the run.
+
+    Attributes:
+        path: the file, or the linked folder.
+        reason: why it is left out, in the plural: "files that are no photos".
+        is_photo: whether it is or may be a photo, so that the run is not complete.
+    """
+
+    path: Path
+    reason: str
+    is_photo: bool = False
+
+
+@dataclass(frozen=True)
+class Source:
+    """A photo of a run.
+
+    Attributes:
+        path: the photo's path, or - for standard input.
+        relative: its path in the given folder, or its name.
+        root: the given folder, or the folder that the photo lies in.
+    """
+
+    path: str
+    relative: Path
+    root: Path
+
+
+@dataclass
+class Found:
+    """The photos of a run in order, and what is left out."""
+
+    photos: list[Source] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
+
+
+def find_photos(
+    inputs: Sequence[str], *, recursive: bool = False, follow_links: bool = False, not_photos: Sequence[Path] = ()
+) -> Found:
+    """The photos among the inputs.
+
+    In a folder, a photo is any file that Pillow can open, whatever its suffix. Left out are files of other kinds,
+    hidden files, linked folders without `follow_links`, and a photo that is given twice. Outputs of earlier runs and
+    the files of `not_photos` are no inputs and are not reported.
+
+    Args:
+        inputs: photos, folders, or - for standard input.
+        recursive: search folders inside folders.
+        follow_links: search linked folders too, each real folder once.
+        not_photos: folders of masks and outputs.
+
+    Raises:
+        UsageError: an empty name, or a folder without photos.
+    """
+    found, seen = Found(), set[str]()
+    for name in inputs:
+        if not name:
+            raise UsageError("a photo's name is empty: expected a file, a folder, or - for standard input")
+        root = Path(name)
+        if name == STREAM or not root.is_dir():
+            # a missing file is a failure of that photo, not of the batch
+            _add(found, seen, Source(name, Path("stdin" if name == STREAM else root.name), root.parent))
+            continue
+        before = len(found.left_out)
+        any_photo = False
+        skipped = {os.path.realpath(folder) for folder in not_photos} - {os.path.realpath(root)}
+        for path in _walk(root, recursive, follow_links, skipped, found.left_out):
+            left = _left_out(path)
+            if left is None:
+                any_photo = True
+                _add(found, seen, Source(str(path), path.relative_to(root), root))
+            elif left.reason:
+                found.left_out.append(left)
+        if not any_photo:
+            raise UsageError(_nothing_in(root, found.left_out[before:], recursive))
+    return found
+
+
+def summary(left_out: Sequence[LeftOut], *, every: bool = False) -> list[str]:
+    """One line for each reason, with the number of files and the first five names, or with `every` all names."""
+    by_reason: dict[str, list[str]] = {}
+    for one in left_out:
+        by_reason.setdefault(one.reason, []).append(str(one.path))
+    lines = []
+    for reason, names in by_reason.items():
+        shown = names if every else names[:_NAMED]
+        more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
+        lines.append(f"left out: {len(names)} {reason}: {', '.join(shown)}{more}")
+    return lines
+
+
+_TWICE = "photos given twice, done once"
+_LINKED = "linked folders (--follow-links searches them)"
+
+
+def _add(found: Found, seen: set[str], source: Source) -> None:
+    """Add a photo, or leave it out where the same file is among the photos already."""
+    real = os.path.realpath(source.path)
+    if source.path != STREAM and real in seen:
+        found.left_out.append(LeftOut(Path(source.path), _TWICE))
+        return
+    seen.add(real)
+    found.photos.append(source)
+
+
+def _walk(
+    root: Path, recursive: bool, follow_links: bool, skipped: set[str], left_out: list[LeftOut]
+) -> Iterator[Path]:
+    """Files below a folder by their sorted paths; linked folders that are not searched are added to `left_out`."""
+    files: list[Path] = []
+    pending, searched = [root], {os.path.realpath(root)}
+    while pending:
+        folder = pending.pop()
+        for path in folder.iterdir():
+            if not path.is_dir():
+                files.append(path)
+            elif recursive and not path.name.startswith("."):
+                real = os.path.realpath(path)
+                if real in skipped or real in searched:
+                    continue
+                if path.is_symlink() and not follow_links:
+                    left_out.append(LeftOut(path, _LINKED))
+                    continue
+                searched.add(real)
+                pending.append(path)
+    yield from (path for path in sorted(files) if os.path.realpath(path.parent) not in skipped)
+
+
+def _left_out(path: Path) -> LeftOut | None:
+    """Why a file of a folder is no input; None for a photo, an empty reason for what is not reported."""
+    suffix = path.suffix.lower()
+    if path.name.startswith("."):
+        return LeftOut(path, "hidden files")
+    if not path.is_file():
+        return LeftOut(path, "links to nothing" if path.is_symlink() else "pipes and devices")
+    if _OUTPUT_NAME.search(path.name):
+        is_ours = suffix == ".ora" or read_stamp(path) is not None
+        return LeftOut(path, "" if is_ours else "files with the name of an output")
+    if suffix in photo_suffixes():
+        return None
+    if suffix in _HEIC:
+        return LeftOut(path, 'photos in HEIC, which needs pip install "deocclude[heif]"', is_photo=True)
+    if suffix in _OTHER_PHOTOS:
+        return LeftOut(path, "photos of a kind that Pillow cannot open (convert them to PNG or JPEG)", is_photo=True)
+    return None if can_open(path) else LeftOut(path, "files that are no photos")
+
+
+def _nothing_in(root: Path, left_out: Sequence[LeftOut], recursive: bool) -> str:
+    """The message for a folder without photos."""
+    hint = "" if recursive else " (its folders are searched with --recursive)"
+    also = "".join(f"; {line}" for line in summary(left_out))
+    return f"no photos in {root}{hint}{also}"

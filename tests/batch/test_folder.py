@@ -1,0 +1,139 @@
+"""Photos of a folder: whatever Pillow opens is one, and every file that is left out is named with the reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import deocclude.io.images as images
+from deocclude.batch import folder as folder_module
+from deocclude.batch.folder import LeftOut, find_photos, summary
+from deocclude.batch.jobs import exit_code
+from deocclude.errors import MissingExtraError, UsageError
+from deocclude.io.images import can_open, load_photo, photo_suffixes
+
+PHOTO = Image.new("RGB", (40, 30), (200, 120, 60))
+
+
+def save(path: Path, file_format: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    PHOTO.save(path, format=file_format)
+
+
+def names(found: folder_module.Found) -> list[str]:
+    return [source.relative.as_posix() for source in found.photos]
+
+
+def reasons(found: folder_module.Found) -> dict[str, str]:
+    return {one.path.name: one.reason for one in found.left_out}
+
+
+def test_every_format_that_pillow_opens_is_a_photo(tmp_path: Path) -> None:
+    for name, kind in {
+        "1.jpg": "JPEG",
+        "3.jfif": "JPEG",
+        "4.avif": "AVIF",
+        "5.jp2": "JPEG2000",
+        "6.ppm": "PPM",
+    }.items():
+        save(tmp_path / name, kind)
+    found = find_photos([str(tmp_path)])
+    assert names(found) == ["1.jpg", "3.jfif", "4.avif", "5.jp2", "6.ppm"] and not found.left_out
+
+
+def test_photo_without_a_known_suffix_is_recognised_by_its_content(tmp_path: Path) -> None:
+    save(tmp_path / "download", "PNG")
+    save(tmp_path / "photo.jpg_large", "JPEG")
+    (tmp_path / "notes").write_text("no photo")
+    found = find_photos([str(tmp_path)])
+    assert names(found) == ["download", "photo.jpg_large"]
+    assert reasons(found) == {"notes": "files that are no photos"}
+
+
+def test_heic_is_read_with_its_package(tmp_path: Path) -> None:
+    heif = pytest.importorskip("pillow_heif")
+    heif.from_pillow(PHOTO).save(tmp_path / "2.HEIC", quality=90)
+    assert names(find_photos([str(tmp_path)])) == ["2.HEIC"]
+    assert abs(load_photo(tmp_path / "2.HEIC").pixels[15, 20].astype(int) - (200, 120, 60)).max() < 12
+
+
+def test_heic_without_its_package_is_named_with_the_line_that_installs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path / "1.jpg", "JPEG")
+    (tmp_path / "2.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    monkeypatch.setattr(folder_module, "photo_suffixes", lambda: photo_suffixes() - {".heic", ".heif", ".hif"})
+    found = find_photos([str(tmp_path)])
+    assert names(found) == ["1.jpg"]
+    (left,) = found.left_out
+    assert left.is_photo and 'pip install "deocclude[heif]"' in left.reason
+    assert exit_code([], 1, found.left_out) == 5
+
+    monkeypatch.setattr(images, "_register_heif", lambda: False)
+    monkeypatch.setattr(images.Image, "open", unidentified)
+    with pytest.raises(MissingExtraError, match=r"2\.HEIC: HEIC needs the extra \[heif\]"):
+        load_photo(tmp_path / "2.HEIC")
+
+
+def unidentified(*_: object, **__: object) -> None:
+    raise images.UnidentifiedImageError("no reader")
+
+
+def test_every_file_that_is_left_out_has_its_reason(tmp_path: Path) -> None:
+    save(tmp_path / "a.jpg", "JPEG")
+    save(tmp_path / ".b.jpg", "JPEG")
+    save(tmp_path / "x.overlay.png", "PNG")
+    for name in ("notes.txt", "raw.NEF", "image.pdf"):
+        (tmp_path / name).write_bytes(b"something else")
+    (tmp_path / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    found = find_photos([str(tmp_path)])
+    assert names(found) == ["a.jpg"]
+    assert reasons(found) == {
+        ".b.jpg": "hidden files",
+        "x.overlay.png": "files with the name of an output",
+        "notes.txt": "files that are no photos",
+        "image.pdf": "files that are no photos",
+        "raw.NEF": "photos of a kind that Pillow cannot open (convert them to PNG or JPEG)",
+        "gone.jpg": "links to nothing",
+    }
+    assert [one.path.name for one in found.left_out if one.is_photo] == ["raw.NEF"]
+
+
+def test_linked_folder_is_searched_only_when_asked_and_once(tmp_path: Path) -> None:
+    save(tmp_path / "real" / "b.jpg", "JPEG")
+    save(tmp_path / "in" / "a.jpg", "JPEG")
+    (tmp_path / "in" / "linked").symlink_to(tmp_path / "real")
+    (tmp_path / "real" / "back").symlink_to(tmp_path / "in")
+    found = find_photos([str(tmp_path / "in")], recursive=True)
+    assert names(found) == ["a.jpg"]
+    assert reasons(found) == {"linked": "linked folders (--follow-links searches them)"}
+    followed = find_photos([str(tmp_path / "in")], recursive=True, follow_links=True)
+    assert names(followed) == ["a.jpg", "linked/b.jpg"] and not followed.left_out
+
+
+def test_folder_without_photos_says_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a")
+    (tmp_path / "raw.dng").write_bytes(b"raw")
+    with pytest.raises(UsageError, match=r"no photos in .*1 files that are no photos: .*a\.txt.*raw\.dng"):
+        find_photos([str(tmp_path)])
+
+
+def test_summary_counts_all_and_names_the_first_five(tmp_path: Path) -> None:
+    left = [LeftOut(Path(f"{n}.txt"), "files that are no photos") for n in range(7)]
+    assert summary(left) == ["left out: 7 files that are no photos: 0.txt, 1.txt, 2.txt, 3.txt, 4.txt and 2 more"]
+    assert summary(left, every=True)[0].endswith("5.txt, 6.txt")
+    assert summary([]) == []
+
+
+def test_file_of_a_program_that_pillow_only_recognises_is_no_photo(tmp_path: Path) -> None:
+    (tmp_path / "a.mpg").write_bytes(b"\x00\x00\x01\xb3" + bytes(40))
+    assert not can_open(tmp_path / "a.mpg") and not can_open(tmp_path / "none")
+    assert ".mpg" not in photo_suffixes() and ".eps" not in photo_suffixes()
+
+
+def test_exit_code_counts_missed_photos() -> None:
+    missed = [LeftOut(Path("a.NEF"), "photos of a kind", is_photo=True)]
+    assert exit_code([], 3) == 0 and exit_code([], 3, [LeftOut(Path("a.txt"), "files")]) == 0
+    assert exit_code([], 3, missed) == 5
