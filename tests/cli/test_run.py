@@ -294,6 +294,18 @@ def test_malformed_box_is_rejected(desk: Desk, box: str) -> None:
     assert "x0,y0,x1,y1" in desk.fails(2, desk.photo, "--box", box)
 
 
+@pytest.mark.parametrize(
+    ("box", "words"),
+    [
+        ("0.1,0.2,0.5,0.9", "got (0.1, 0.2, 0.5, 0.9), which looks like fractions of the photo's size"),
+        ("200,100,50,80", "if that is x, y, width, height, the box is (200, 100, 250, 180)"),
+        ("10,20,12,200", "must be at least 4 px wide and high, got (10, 20, 12, 200)"),
+    ],
+)
+def test_box_that_is_a_slip_is_named(desk: Desk, box: str, words: str) -> None:
+    assert words in desk.fails(2, desk.photo, "--box", box)
+
+
 def as_16_bit(rgb: np.ndarray) -> Image.Image:
     return Image.fromarray(rgb[..., 0].astype(np.uint16) * 257)
 

@@ -306,16 +306,20 @@ def parse_box(text: str) -> BoxXyxy:
     """Read `x0,y0,x1,y1` in pixels, x1 and y1 excluded.
 
     Raises:
-        UsageError: not four finite numbers, or an empty box.
+        UsageError: not four finite numbers, or no box of a person (`people.prompts.box_problem`).
     """
-    expected = f"--box takes x0,y0,x1,y1 with x0 < x1 and y0 < y1, got {text}"
+    from deocclude.people.prompts import box_problem
+
+    expected = f"--box takes x0,y0,x1,y1 in pixels with x0 < x1 and y0 < y1, got {text}"
     try:
         x0, y0, x1, y1 = (float(part) for part in text.split(","))
     except ValueError:
         raise UsageError(expected) from None
     # negated, so that NaN fails too
-    if not (x0 < x1 and y0 < y1 and abs(x0) + abs(y0) + abs(x1) + abs(y1) < float("inf")):
+    if not abs(x0) + abs(y0) + abs(x1) + abs(y1) < float("inf"):
         raise UsageError(expected)
+    if problem := box_problem((x0, y0, x1, y1)):
+        raise UsageError(f"--box x0,y0,x1,y1 {problem}")
     return x0, y0, x1, y1
 
 
