@@ -40,7 +40,11 @@ Output = Annotated[
 ]
 Masks = Annotated[
     list[str] | None,
-    typer.Option("--mask", metavar="PATH", help="Visible mask of one person, white; repeatable. Or a folder."),
+    typer.Option("--mask", metavar="PATH", help="Visible mask, white, or one label a person; repeatable. Or a folder."),
+]
+MaskLabel = Annotated[
+    int | None,
+    typer.Option("--mask-label", min=0, metavar="N", help="The label of the person in --mask files, of several."),
 ]
 Boxes = Annotated[
     list[str] | None,
@@ -94,6 +98,7 @@ class PeopleOptions:
 
     Attributes:
         masks: --mask.
+        mask_label: --mask-label.
         boxes: --box, as text.
         finding: detection; None with masks or boxes.
         complete: --complete.
@@ -102,6 +107,7 @@ class PeopleOptions:
     """
 
     masks: Sequence[str]
+    mask_label: int | None
     boxes: Sequence[str]
     finding: Finding | None
     complete: str
@@ -132,6 +138,7 @@ def app(
     inputs: Inputs,
     output: Output = None,
     mask: Masks = None,
+    mask_label: MaskLabel = None,
     box: Boxes = None,
     segmenter: SegmenterName = None,
     person: Which = "all",
@@ -167,16 +174,17 @@ def app(
     with a score of 0.5 or more unless --min-score is given.
 
     For several photos, --mask takes a folder that is matched by name: MASKS/sub/photo.png for sub/photo.jpg, and
-    MASKS/sub/photo_1.png, photo_2.png and so on for several people. Finished photos are skipped without --overwrite,
-    unless the photo, a mask, an option or the model has changed. A photo that fails does not stop the others; the exit
-    code is then 5.
+    MASKS/sub/photo_1.png, photo_2.png and so on for several people. A mask file of labels 1, 2, 3, ... or of flat
+    colours on black has one person a label; --mask-label takes one of them. Finished photos are skipped without
+    --overwrite, unless the photo, a mask, an option or the model has changed. A photo that fails does not stop the
+    others; the exit code is then 5.
     """
     from deocclude.batch.jobs import exit_code, run_jobs
     from deocclude.inference.runtime import find_model
 
     has_prompts = bool(mask or box)
     finding = parse_finding(segmenter, person, min_score, min_height, has_prompts, device=device, offline=offline)
-    people = PeopleOptions(mask or (), box or (), finding, complete, min_hidden_probability, uncrop)
+    people = PeopleOptions(mask or (), mask_label, box or (), finding, complete, min_hidden_probability, uncrop)
     kinds = list(dict.fromkeys(kind.strip() for kind in save.split(",") if kind.strip()))
     shown = OutputOptions(output, kinds, json, quiet, verbose)
     plan = _plan(inputs, people, shown, recursive)
@@ -204,6 +212,7 @@ def _plan(inputs: Sequence[str], people: PeopleOptions, output: OutputOptions, r
         inputs,
         output=output.path,
         masks=people.masks,
+        mask_label=people.mask_label,
         boxes_xyxy=[parse_box(text) for text in people.boxes],
         finding=people.finding,
         complete=people.complete,
