@@ -395,7 +395,8 @@ def test_invalid_mask_is_rejected(pipe, person, mask, words):
         ((10, 20, 100), "four finite numbers"),
         ((10, 20, 100, float("nan")), "four finite numbers"),
         (("a", 20, 100, 40), "four numbers"),
-        ((10.6, 20, 11.2, 40), "at least one pixel's centre"),
+        ((10.6, 20, 11.2, 40), "at least 4 px wide and high"),
+        ((0.1, 0.2, 0.5, 0.9), "box 1 must be in pixels"),
     ],
 )
 def test_bad_boxes(pipe, person, box, words):

@@ -22,6 +22,7 @@ EXPECTED = {
     "load",
     "load_image",
     "load_mask",
+    "load_masks",
     "run",
     "save_image",
 }

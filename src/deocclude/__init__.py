@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         WeightsError,
     )
     from deocclude.inference.runtime import list_models
-    from deocclude.io.images import load_image, load_mask, save_image
+    from deocclude.io.images import load_image, load_mask, load_masks, save_image
     from deocclude.pipeline import Deoccluder, load, run
     from deocclude.types import PARSING_NAMES, Person, Result
 
@@ -47,6 +47,7 @@ __all__ = [
     "load",
     "load_image",
     "load_mask",
+    "load_masks",
     "run",
     "save_image",
 ]
@@ -67,6 +68,7 @@ _MODULE_OF = {
     "load": "pipeline",
     "load_image": "io.images",
     "load_mask": "io.images",
+    "load_masks": "io.images",
     "run": "pipeline",
     "save_image": "io.images",
 }

@@ -555,6 +555,80 @@ def test_piped_input_is_never_skipped(photo: Path, pipe, monkeypatch: pytest.Mon
     assert report.status == "done", "and it is read once"
 
 
+@pytest.fixture
+def labels(photo: Path, person) -> Path:
+    """A mask file of two people, 1 the drawn one and 2 beside it."""
+    values = person.visible.astype(np.uint8)
+    values[300:400, 40:100] = 2
+    Image.fromarray(values).save(photo.with_name("labels.png"))
+    return photo.with_name("labels.png")
+
+
+def test_people_of_a_label_file_each_get_a_file(photo: Path, labels: Path, pipe) -> None:
+    jobs = plan_jobs(
+        [str(photo)], masks=[str(labels), str(photo.with_name("mask.png"))], boxes_xyxy=[(480, 60, 560, 200)],
+        kinds=["visible", "content"],
+    )  # fmt: skip
+    (report,) = run_jobs(jobs, lambda: pipe)
+    assert [person.id for person in report.people] == [1, 2, 3, 4]
+    assert [Path(name).name for name in report.outputs] == [
+        *(f"photo.person{i}.visible.png" for i in (1, 2, 3, 4)), "photo.deoccluded.png",
+    ]  # fmt: skip
+    assert report.people[1].box_xyxy[0] < 200 and report.people[3].box_xyxy[2] > 500
+
+
+def test_numbered_mask_files_may_hold_labels(photo: Path, labels: Path, person, pipe) -> None:
+    masks = photo.parent / "masks"
+    masks.mkdir()
+    labels.rename(masks / "photo_1.png")
+    Image.fromarray(person.visible).save(masks / "photo_2.png")
+    (report,) = run_jobs(plan_jobs([str(photo)], masks=[str(masks)]), lambda: pipe)
+    assert [round(person.box_xyxy[0], -1) < 100 for person in report.people] == [False, True, False]
+
+
+def test_label_file_is_done_with_the_files_of_all_its_people(photo: Path, labels: Path, pipe) -> None:
+    def status(label: int | None = None, kinds: tuple[str, ...] = ("visible",)) -> str:
+        (job,) = plan_jobs([str(photo)], masks=[str(labels)], mask_label=label, kinds=kinds)
+        return next(run_jobs([job], lambda: pipe)).status
+
+    assert [status(), status()] == ["done", "skipped"]
+    photo.with_name("photo.person2.visible.png").unlink()
+    assert [status(), status()] == ["done", "skipped"]
+    assert [status(2), status(2)] == ["done", "skipped"], "another label is another request"
+    assert not photo.with_name("photo.person2.visible.png").exists()
+    assert [status(1), status(1), status(), status()] == ["done", "skipped", "done", "skipped"]
+
+
+def test_label_of_masks_is_in_the_stamp_alone_where_masks_are(photo: Path, labels: Path) -> None:
+    stamps = {plan_jobs([str(photo)], masks=[str(labels)], mask_label=n)[0].stamp(0, "") for n in (None, 1, 2)}
+    assert len(stamps) == 3
+    with pytest.raises(UsageError, match="--mask-label 1 picks a label of --mask files"):
+        plan_jobs([str(photo)], boxes_xyxy=[(9, 9, 90, 90)], mask_label=1)
+
+
+def test_one_output_file_for_several_labels_is_refused(photo: Path, labels: Path, pipe) -> None:
+    output = photo.with_name("one.png")
+
+    def run(label: int | None, to: str):
+        jobs = plan_jobs([str(photo)], masks=[str(labels)], mask_label=label, kinds=["rgba"], output=to)
+        return next(run_jobs(jobs, lambda: pipe))
+
+    for to, name in ((str(output), "one.png"), ("-", "standard output")):
+        report = run(None, to)
+        assert report.status == "failed" and report.exit_code == 2
+        assert f"{name} is one file, but 2 people are saved" in report.error
+    assert not output.exists()
+    assert run(2, str(output)).status == "done" and output.is_file()
+
+
+def test_label_file_is_never_overwritten(photo: Path, labels: Path, pipe) -> None:
+    taken = labels.rename(photo.with_name("photo.person2.visible.png"))
+    before = taken.read_bytes()
+    (report,) = run_jobs(plan_jobs([str(photo)], masks=[str(taken)], kinds=["visible"]), lambda: pipe, overwrite=True)
+    assert "person2.visible.png is an input" in report.error
+    assert taken.read_bytes() == before and not photo.with_name("photo.person1.visible.png").exists()
+
+
 def test_job_is_done_only_when_every_persons_file_is_written(
     photo: Path, listed: CocoFile, pipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -324,6 +324,46 @@ def test_malformed_box_is_rejected(desk: Desk, box: str) -> None:
     assert "x0,y0,x1,y1" in desk.fails(2, desk.photo, "--box", box)
 
 
+@pytest.mark.parametrize(
+    ("box", "words"),
+    [
+        ("0.1,0.2,0.5,0.9", "got (0.1, 0.2, 0.5, 0.9), which looks like fractions of the photo's size"),
+        ("200,100,50,80", "if that is x, y, width, height, the box is (200, 100, 250, 180)"),
+        ("10,20,12,200", "must be at least 4 px wide and high, got (10, 20, 12, 200)"),
+    ],
+)
+def test_box_that_is_a_slip_is_named(desk: Desk, box: str, words: str) -> None:
+    assert words in desk.fails(2, desk.photo, "--box", box)
+
+
+def test_label_file_has_one_person_a_label(desk: Desk, person) -> None:
+    labels = person.visible.astype(np.uint8)
+    labels[300:400, 40:100], labels[300:400, 500:560] = 2, 3
+    Image.fromarray(labels).save(desk.mask)
+    out = desk.folder / "out"
+    result = desk.run(desk.photo, "--mask", desk.mask, "--save", "visible", "-o", out)
+    assert [line.split(": ")[1] for line in result.stdout.splitlines()] == ["person 1", "person 2", "person 3"]
+    first, second, third = (np.asarray(Image.open(out / f"photo.person{i}.visible.png")) > 0 for i in (1, 2, 3))
+    assert first[150, 320] and second[350, 70] and third[350, 530]
+    assert not (first & (second | third)).any()
+    picked = desk.run(desk.photo, "--mask", desk.mask, "--mask-label", "3", "--save", "visible", "-o", out)
+    assert [line.split(": ")[1] for line in picked.stdout.splitlines()] == ["person 1"]
+    assert [path.name for path in out.iterdir()] == ["photo.person1.visible.png"]
+    assert (np.asarray(Image.open(out / "photo.person1.visible.png")) > 0)[350, 530]
+
+
+def test_class_map_and_wrong_mask_labels_are_one_line(desk: Desk, person) -> None:
+    classes = person.visible.astype(np.uint8) * 15
+    classes[300:400, 40:100] = 2
+    Image.fromarray(classes).save(desk.mask)
+    line = desk.fails(1, desk.photo, "--mask", desk.mask)
+    assert "mask.png: " in line and f"2 (6000 px), 15 ({np.count_nonzero(person.visible)} px)" in line
+    assert "--mask-label N" in line
+    assert "found labels 0 (" in desk.fails(1, desk.photo, "--mask", desk.mask, "--mask-label", "7")
+    assert "name one with --mask" in desk.fails(2, desk.photo, "--mask-label", "1")
+    assert "name one with --mask" in desk.fails(2, desk.photo, "--mask-label", "1", "--box", "9,9,90,90")
+
+
 def as_16_bit(rgb: np.ndarray) -> Image.Image:
     return Image.fromarray(rgb[..., 0].astype(np.uint16) * 257)
 

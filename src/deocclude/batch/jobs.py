@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import sys
 import threading
 import time
@@ -24,7 +25,7 @@ from deocclude.errors import DeoccludeError, InputError, UsageError
 from deocclude.imaging.arrays import Mask
 from deocclude.imaging.depth_order import Occlusion
 from deocclude.io.files import all_or_none, sweep
-from deocclude.io.images import load_mask, load_photo, to_image
+from deocclude.io.images import load_masks, load_photo, to_image
 from deocclude.io.request_stamp import read_stamp
 from deocclude.io.results import PERSON_KINDS, picture_of, write
 from deocclude.types import Person, Result
@@ -225,20 +226,44 @@ def exit_code(reports: Sequence[Report], photos: int, left_out: Sequence[LeftOut
 
 
 def _load_masks(job: Job, size_hw: tuple[int, int]) -> list[Mask]:
-    """The masks of a job. Raises InputError naming the file where one does not fit the photo or is empty."""
+    """The masks of a job, of all its mask files in order.
+
+    Raises:
+        InputError: a file does not fit the photo or is empty; the message names it.
+        UsageError: the files hold more people than the outputs have room for.
+    """
     masks = []
     for path in job.mask_paths:
-        mask = load_mask(path)
+        people = load_masks(path, label=job.mask_label)
         # the pipeline checks masks too, but does not know the file's name
-        if mask.shape != tuple(size_hw):
-            (height, width), (mask_height, mask_width) = size_hw, mask.shape
+        if people[0].shape != tuple(size_hw):
+            (height, width), (mask_height, mask_width) = size_hw, people[0].shape
             raise InputError(
                 f"{path}: mask must have the upright photo's size {width}x{height}, got {mask_width}x{mask_height}"
             )
-        if not mask.any():
+        if not people[0].any():
             raise InputError(f"{path}: mask is empty, expected at least one pixel of the person to be white")
-        masks.append(mask)
+        masks += people
+    _check_outputs(job, len(masks) + len(job.boxes_xyxy))
     return masks
+
+
+def _check_outputs(job: Job, people: int) -> None:
+    """Raise UsageError where mask files hold more people than the outputs have files, or one would be overwritten.
+
+    The plan checks both as far as it knows the number of people.
+    """
+    for output in job.outputs if job.mask_paths else ():
+        if people > 1 and output.kind in PERSON_KINDS and output.stem is None:
+            name = "standard output" if job.to_stdout else f"-o {output.path}"
+            raise UsageError(
+                f"{name} is one file, but {people} people are saved: name a folder with -o, or one person with "
+                "--mask-label"
+            )
+    masks = {os.path.realpath(path) for path in job.mask_paths}
+    for path in job.paths(range(1, people + 1)) if masks else ():
+        if os.path.realpath(path) in masks:
+            raise UsageError(f"{path} is an input: name another output with -o")
 
 
 def _recover(job: Job, pipe: Deoccluder, seed: int) -> Result:

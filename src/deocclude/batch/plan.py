@@ -112,12 +112,14 @@ class Output:
 
 @dataclass(frozen=True)
 class Job:
-    """One photo and its outputs, known before any work except for the number of detected people.
+    """One photo and its outputs, known before any work except for the number of people.
+
+    It is known for boxes alone: a mask file may hold several people, and detection may find any number.
 
     Attributes:
         source: the photo's path, or - for standard input.
         relative: its path in the given folder.
-        mask_paths: masks of the photo.
+        mask_paths: mask files of the photo, each of one person or several.
         boxes_xyxy: boxes of the photo.
         outputs: kinds of files.
         finding: which people are detected; None with masks or boxes.
@@ -126,6 +128,7 @@ class Job:
         min_hidden_probability: as in `Deoccluder.__call__`.
         to_stdout: the output goes to standard output.
         problem: why the job cannot be done.
+        mask_label: the one label of the mask files that is a person (`io.images.load_masks`).
     """
 
     source: str
@@ -139,6 +142,7 @@ class Job:
     min_hidden_probability: float | None = None
     to_stdout: bool = False
     problem: str | None = None
+    mask_label: int | None = None
 
     def paths(self, ids: Sequence[int]) -> list[Path]:
         """All files for people with these ids."""
@@ -148,7 +152,8 @@ class Job:
     def expected_paths(self) -> list[Path]:
         """All files that this job would write.
 
-        The number of detected people is unknown: the files of the first possible person are returned for them.
+        The number of detected people is unknown: the files of the first possible person are returned for them. Of a
+        mask file's people the first one counts.
         """
         if self.finding:
             return self.paths([self.finding.first_id])
@@ -158,8 +163,8 @@ class Job:
     def done_paths(self) -> list[Path]:
         """All files that an earlier run wrote for this job; empty where one is missing or not whole.
 
-        The files themselves hold the ids of the detected people. Standard input may be another photo each time and is
-        never done.
+        The files themselves hold the ids of the people. Standard input may be another photo each time and is never
+        done.
         """
         if self.to_stdout or self.problem or self.source == STREAM:
             return []
@@ -167,7 +172,7 @@ class Job:
         if not all(path.is_file() for path in given):
             return []
         paths = self.expected_paths
-        if self.finding:
+        if self.finding or self.mask_paths:
             written = (read_ids(path) for output in self.outputs for _, path in output.written())
             ids = next((ids for ids in written if ids is not None), None)
             paths = paths if ids is None else self.paths(ids)
@@ -184,6 +189,7 @@ class Job:
             {
                 "photo": None if self.source == STREAM else file_digest(Path(self.source)),
                 "masks": [file_digest(path) for path in self.mask_paths],
+                **({} if self.mask_label is None else {"mask_label": self.mask_label}),
                 "boxes": self.boxes_xyxy,
                 "finding": self.finding.request if self.finding else None,
                 "complete": self.complete,
@@ -200,6 +206,7 @@ def plan_jobs(
     *,
     output: str | None = None,
     masks: Sequence[str] = (),
+    mask_label: int | None = None,
     boxes_xyxy: Sequence[BoxXyxy] = (),
     finding: Finding | None = None,
     complete: str = "auto",
@@ -214,19 +221,19 @@ def plan_jobs(
 
     Names: `photo.deoccluded.png` for content, `photo.overlay.png`, `photo.deoccluded.json`, and for the other kinds one
     file for each person, `photo.person1.rgba.png`. They are beside the photo, or under the folder `output` with the
-    input folders mirrored. Where several photos of a run would have one name, a.jpg and a.png, each keeps its suffix:
-    `a.jpg.deoccluded.png`, `a.png.deoccluded.png`. Where names are equal too, in several input folders, each folder's
-    name comes first: `FOLDER/a.deoccluded.png`. An `output` with an image suffix names the file of the first kind, for
+    input folders mirrored. Where several photos would have one name, a.jpg and a.png, each keeps its suffix,
+    `a.jpg.deoccluded.png`; in several input folders each folder's name comes first, `FOLDER/a.deoccluded.png`. An `output` with an image suffix names the file of the first kind, for
     a single photo; "-" is standard output.
 
     A mask file belongs to the single photo. A folder of masks is matched by name with the photos' folders mirrored:
-    `sub/photo.jpg` takes `MASKS/sub/photo.png` and `MASKS/sub/photo_1.png`, `photo_2.png`, ... (one for each person).
+    `sub/photo.jpg` takes `MASKS/sub/photo.png` and `MASKS/sub/photo_1.png`, `photo_2.png`, ... (for several people).
     Where that folder is the photos' own, such a PNG beside a photo of another format is a mask and no photo.
 
     Args:
         inputs: photos, folders, or - for standard input.
         output: a folder, a file or -; None: beside the photo.
         masks: mask files or folders.
+        mask_label: the one label of the mask files that is a person; None: all of them.
         boxes_xyxy: boxes in pixels, for a single photo.
         finding: detection; None without masks and boxes: the model's own detector finds everyone.
         complete: as in `Deoccluder.__call__`.
@@ -249,30 +256,18 @@ def plan_jobs(
             raise UsageError("detection options exclude --mask and --box: give one or the other")
     else:
         finding = finding or Finding()
-    for option, names in (("--mask", masks), ("-o", [output] if output is not None else [])):
-        if "" in names:
-            raise UsageError(f"{option}: the name is empty: expected a file or a folder")
-    target = _Target.parse(output)
-    if (
-        uncrop
-        and target.file
-        and target.file.suffix.lower() in (".jpg", ".jpeg")
-        and kinds[0] in ("content", "overlay")
-    ):
-        raise UsageError(
-            f"-o {target.file}: --uncrop leaves transparent surroundings, which JPEG cannot hold: use .png"
-        )
-    not_photos = [Path(name) for name in masks if Path(name).is_dir()] + ([target.folder] if target.folder else [])
-    found = find_photos(inputs, recursive=recursive, follow_links=follow_links, not_photos=not_photos)
+    if mask_label is not None and not masks:
+        raise UsageError(f"--mask-label {mask_label} picks a label of --mask files: name one with --mask")
+    target = _checked_target(output, masks, kinds[0], uncrop)
+    found = find_photos(
+        inputs, recursive=recursive, follow_links=follow_links, not_photos=_folders_of_others(masks, target)
+    )
     if on_left_out is not None:
         for left in found.left_out:
             on_left_out(left)
     photos = _without_masks(found.photos, masks)
     single = len(photos) == 1
-    if boxes_xyxy and not single:
-        raise UsageError(f"--box belongs to one photo, but {len(photos)} photos were given")
-    if not single and (target.file or output == STREAM):
-        raise UsageError(f"-o {output} is one file, but {len(photos)} photos were given: name a folder")
+    _check_single(output, boxes_xyxy, target, len(photos))
     beside: dict[Path, set[str]] = {}
     for photo in photos:
         beside.setdefault(photo.relative.parent, set()).add(photo.relative.stem.lower())
@@ -282,8 +277,12 @@ def plan_jobs(
     ]
     _refuse_collisions(jobs)
     return [
-        replace(job, complete=complete, uncrop=uncrop, min_hidden_probability=min_hidden_probability) for job in jobs
-    ]
+        replace(
+            job, complete=complete, uncrop=uncrop, min_hidden_probability=min_hidden_probability,
+            mask_label=mask_label if job.mask_paths else None,
+        )
+        for job in jobs
+    ]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -308,6 +307,35 @@ class _Target:
         if suffix not in OUTPUT_SUFFIXES:
             raise UsageError(f"-o {output}: expected a name in {', '.join(sorted(OUTPUT_SUFFIXES))}, got {suffix}")
         return cls(file=path)
+
+
+def _folders_of_others(masks: Sequence[str], target: _Target) -> list[Path]:
+    """Folders whose files are no photos of the run: masks and outputs."""
+    return [Path(name) for name in masks if Path(name).is_dir()] + ([target.folder] if target.folder else [])
+
+
+def _check_single(output: str | None, boxes_xyxy: Sequence[BoxXyxy], target: _Target, photos: int) -> None:
+    """Raise UsageError for boxes of several photos, and for one output file of several photos."""
+    if photos == 1:
+        return
+    if boxes_xyxy:
+        raise UsageError(f"--box belongs to one photo, but {photos} photos were given")
+    if target.file or output == STREAM:
+        raise UsageError(f"-o {output} is one file, but {photos} photos were given: name a folder")
+
+
+def _checked_target(output: str | None, masks: Sequence[str], first_kind: str, uncrop: bool) -> _Target:
+    """The target of -o. Raises UsageError for an empty name, or where an extended image would be written as JPEG."""
+    for option, names in (("--mask", masks), ("-o", [output] if output is not None else [])):
+        if "" in names:
+            raise UsageError(f"{option}: the name is empty: expected a file or a folder")
+    target = _Target.parse(output)
+    is_jpeg = target.file is not None and target.file.suffix.lower() in (".jpg", ".jpeg")
+    if uncrop and is_jpeg and first_kind in ("content", "overlay"):
+        raise UsageError(
+            f"-o {target.file}: --uncrop leaves transparent surroundings, which JPEG cannot hold: use .png"
+        )
+    return target
 
 
 def _without_masks(photos: list[Source], masks: Sequence[str]) -> list[Source]:

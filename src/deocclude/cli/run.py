@@ -41,7 +41,11 @@ Output = Annotated[
 ]
 Masks = Annotated[
     list[str] | None,
-    typer.Option("--mask", metavar="PATH", help="Visible mask of one person, white; repeatable. Or a folder."),
+    typer.Option("--mask", metavar="PATH", help="Visible mask, white, or one label a person; repeatable. Or a folder."),
+]
+MaskLabel = Annotated[
+    int | None,
+    typer.Option("--mask-label", min=0, metavar="N", help="The label of the person in --mask files, of several."),
 ]
 Boxes = Annotated[
     list[str] | None,
@@ -96,6 +100,7 @@ class PeopleOptions:
 
     Attributes:
         masks: --mask.
+        mask_label: --mask-label.
         boxes: --box, as text.
         finding: detection; None with masks or boxes.
         complete: --complete.
@@ -104,6 +109,7 @@ class PeopleOptions:
     """
 
     masks: Sequence[str]
+    mask_label: int | None
     boxes: Sequence[str]
     finding: Finding | None
     complete: str
@@ -134,6 +140,7 @@ def app(
     inputs: Inputs,
     output: Output = None,
     mask: Masks = None,
+    mask_label: MaskLabel = None,
     box: Boxes = None,
     segmenter: SegmenterName = None,
     person: Which = "all",
@@ -170,9 +177,10 @@ def app(
     with a score of 0.5 or more unless --min-score is given.
 
     For several photos, --mask takes a folder that is matched by name: MASKS/sub/photo.png for sub/photo.jpg, and
-    MASKS/sub/photo_1.png, photo_2.png and so on for several people. Finished photos are skipped without --overwrite,
-    unless the photo, a mask, an option or the model has changed. A file that no run has written is replaced with
-    --overwrite alone. A photo that fails does not stop the others; the exit code is then 5.
+    MASKS/sub/photo_1.png, photo_2.png and so on for several people. A mask file of labels 1, 2, 3, ... or of flat
+    colours on black has one person a label; --mask-label takes one of them. Finished photos are skipped without
+    --overwrite, unless the photo, a mask, an option or the model has changed. A file that no run has written is
+    replaced with --overwrite alone. A photo that fails does not stop the others; the exit code is then 5.
 
     In a folder, every file that Pillow can open is a photo, HEIC too with the extra [heif]. Files that are left out are
     named at the end; the exit code is 5 if one of them may be a photo.
@@ -182,7 +190,7 @@ def app(
 
     has_prompts = bool(mask or box)
     finding = parse_finding(segmenter, person, min_score, min_height, has_prompts, device=device, offline=offline)
-    people = PeopleOptions(mask or (), box or (), finding, complete, min_hidden_probability, uncrop)
+    people = PeopleOptions(mask or (), mask_label, box or (), finding, complete, min_hidden_probability, uncrop)
     kinds = list(dict.fromkeys(kind.strip() for kind in save.split(",") if kind.strip()))
     shown = OutputOptions(output, kinds, json, quiet, verbose)
     left_out: list[LeftOut] = []
@@ -218,6 +226,7 @@ def _plan(
         inputs,
         output=output.path,
         masks=people.masks,
+        mask_label=people.mask_label,
         boxes_xyxy=[parse_box(text) for text in people.boxes],
         finding=people.finding,
         complete=people.complete,
@@ -322,16 +331,20 @@ def parse_box(text: str) -> BoxXyxy:
     """Read `x0,y0,x1,y1` in pixels, x1 and y1 excluded.
 
     Raises:
-        UsageError: not four finite numbers, or an empty box.
+        UsageError: not four finite numbers, or no box of a person (`people.prompts.box_problem`).
     """
-    expected = f"--box takes x0,y0,x1,y1 with x0 < x1 and y0 < y1, got {text}"
+    from deocclude.people.prompts import box_problem
+
+    expected = f"--box takes x0,y0,x1,y1 in pixels with x0 < x1 and y0 < y1, got {text}"
     try:
         x0, y0, x1, y1 = (float(part) for part in text.split(","))
     except ValueError:
         raise UsageError(expected) from None
     # negated, so that NaN fails too
-    if not (x0 < x1 and y0 < y1 and abs(x0) + abs(y0) + abs(x1) + abs(y1) < float("inf")):
+    if not abs(x0) + abs(y0) + abs(x1) + abs(y1) < float("inf"):
         raise UsageError(expected)
+    if problem := box_problem((x0, y0, x1, y1)):
+        raise UsageError(f"--box x0,y0,x1,y1 {problem}")
     return x0, y0, x1, y1
 
 

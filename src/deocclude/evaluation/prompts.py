@@ -13,6 +13,7 @@ from deocclude.evaluation.predictions import StoredPredictions
 from deocclude.evaluation.predictors import BoolArray, PredictedPerson, Predictor
 from deocclude.imaging.boxes import BoxXyxy, box_to_mask, mask_to_box_xyxy
 from deocclude.imaging.masks import mask_iou
+from deocclude.people.prompts import MIN_BOX_SIDE_PX
 
 PROMPTED_KINDS = ("exact", "degraded", "box")
 INITIAL_KINDS = (*PROMPTED_KINDS, "photo")  # photo: no prompt
@@ -25,7 +26,8 @@ class InitialPrompt:
     Attributes:
         kind: one of INITIAL_KINDS.
         mask: (H, W) bool. For the kind photo: the true visible mask, which selects the person among the detected ones.
-        box_xyxy: of a box prompt, in pixels, right and bottom exclusive; None for other kinds.
+        box_xyxy: of a box prompt, in pixels, right and bottom exclusive; None for other kinds, and for a box smaller
+            than users may give.
     """
 
     kind: str
@@ -44,8 +46,10 @@ class InitialPrompt:
         """
         visible = sample.visible
         if kind == "box" and visible.any():
-            box_xyxy = mask_to_box_xyxy(visible)
-            return cls(kind, box_to_mask(box_xyxy, visible.shape), box_xyxy)
+            x0, y0, x1, y1 = box_xyxy = mask_to_box_xyxy(visible)
+            # the pipeline refuses smaller boxes of users: as filled masks they are still measured
+            is_usable = min(x1 - x0, y1 - y0) >= MIN_BOX_SIDE_PX
+            return cls(kind, box_to_mask(box_xyxy, visible.shape), box_xyxy if is_usable else None)
         if kind == "degraded":
             from deocclude.data.synthesis.mask_corruption import corrupt_mask  # needs OpenCV
 

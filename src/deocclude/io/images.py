@@ -18,6 +18,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from deocclude.errors import InputError, MissingExtraError
 from deocclude.imaging.arrays import Array, ImageU8, Mask
 from deocclude.io.files import write_whole
+from deocclude.io.mask_labels import has_alpha, people_of, upper_half
 
 # Largest photo in pixels: a small file can decompress to more memory than a machine has.
 MAX_PIXELS = 200_000_000
@@ -106,37 +107,56 @@ def load_image(source: ImageSource) -> ImageU8:
     return load_photo(source).pixels
 
 
-def load_mask(source: ImageSource, *, of_full_scale: bool = False) -> Mask:
-    """Load a mask as an upright array.
+def load_mask(source: ImageSource, *, of_full_scale: bool = False, label: int | None = None) -> Mask:
+    """Load the mask of one person as an upright array.
 
     The alpha channel is used where an image has transparency, else the brightness. A pixel is True from half of the
-    image's highest value on: 0/255, 0/1 and soft masks are all accepted.
+    image's highest value on: 0/255, 0/1 and soft masks are all accepted. `load_masks` reads files of several people.
 
     Args:
         source: a path, the bytes of a file, or a Pillow image.
         of_full_scale: True from half of 255 (of 65535 in 16 bits) on, unless the image holds 0 and 1 alone. A soft mask
-            without certain pixels is then empty.
+            without certain pixels is then empty. Labels are not looked for.
+        label: as in `load_masks`.
 
     Returns:
         (H, W) bool, True = person.
 
     Raises:
-        InputError: see `load_image`.
+        InputError: see `load_image`; or the file has several people, or it is refused by `load_masks`.
     """
-    if isinstance(source, np.ndarray):
-        raise InputError("load_mask reads files: pass a mask array to the pipeline directly")
-    image = _open_upright(source)
-    if _has_alpha(image):
-        alpha = np.asarray(image.convert("RGBA").getchannel("A"))
-        if alpha.min() < 255:
-            return _upper_half(alpha, of_full_scale)
-    if image.mode == "1":
-        # Pillow's bool array holds 255 for True, which breaks arithmetic on its bytes.
-        white: Mask = np.asarray(image.convert("L")) > 0
-        return white
-    if image.mode in ("L", "I", "F") or image.mode.startswith("I;16"):
-        return _upper_half(np.asarray(image), of_full_scale)
-    return _upper_half(np.asarray(image.convert("RGB")).max(axis=2), of_full_scale)
+    if of_full_scale:
+        return upper_half(_mask_values(_open_mask(source)), of_full_scale=True)
+    masks = load_masks(source, label=label)
+    if len(masks) > 1:
+        pixels = ", ".join(f"{np.count_nonzero(mask)}" for mask in masks)
+        raise InputError(
+            f"{_name_of(source, 'the mask')}: expected the mask of one person, got {len(masks)} people of {pixels} px: "
+            "load_masks reads all of them, label=N one"
+        )
+    return masks[0]
+
+
+def load_masks(source: ImageSource, *, label: int | None = None) -> list[Mask]:
+    """Load the masks of the people that one file marks: a mask as in `load_mask`, or labels.
+
+    Several people: labels 1, 2, 3, ... in a grey or palette image, in the order of the labels; or flat colours on black
+    in an RGB image, from left to right. 255 beside smaller labels (the void rim of PASCAL VOC) is ignored. Labels with
+    gaps, such as class 15 beside class 2, are refused without `label`; so are grey levels that fill areas, and photos.
+    `io/mask_labels.py` has the rules.
+
+    Args:
+        source: a path, the bytes of a file, or a Pillow image.
+        label: the person's label alone: a grey value, a palette index, or the number of a flat colour from the left.
+
+    Returns:
+        (H, W) bool masks, True = person. An image without any person gives one empty mask.
+
+    Raises:
+        InputError: see `load_image`; or the file is not plainly one mask or one label a person. The message lists the
+            labels found with their pixels.
+    """
+    return people_of(_open_mask(source), _name_of(source, "the mask"), label)
 
 
 def save_image(
@@ -210,7 +230,7 @@ def _check_array(array: Array) -> ImageU8:
 
 def _open_upright(source: ImageSource) -> Image.Image:
     """The first frame of an image, decoded and rotated by its EXIF. Raises InputError naming the file."""
-    name = "the photo" if isinstance(source, (bytes, bytearray, memoryview, Image.Image)) else str(source)
+    name = _name_of(source)
     try:
         if isinstance(source, Image.Image):
             return _decode(source, name)
@@ -298,7 +318,7 @@ def _turn_upright(image: Image.Image) -> Image.Image:
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         image = Image.fromarray(_to_8_bit(np.asarray(image)))
-    if _has_alpha(image):
+    if has_alpha(image):
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, "white")
         return Image.alpha_composite(white, rgba).convert("RGB")
@@ -318,19 +338,29 @@ def _to_8_bit(values: Array) -> NDArray[np.uint8]:
     return grey
 
 
-def _has_alpha(image: Image.Image) -> bool:
-    return image.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in image.info
+def _open_mask(source: ImageSource) -> Image.Image:
+    if isinstance(source, np.ndarray):
+        raise InputError("load_mask reads files: pass a mask array to the pipeline directly")
+    return _open_upright(source)
 
 
-def _upper_half(values: Array, of_full_scale: bool) -> Mask:
-    """(H, W) bool: values from half of the highest one on; see `load_mask`."""
-    top = values.max()
-    if top <= 0:
-        return np.zeros(values.shape, dtype=bool)
-    if of_full_scale and top > 1:
-        top = 255 if top <= 255 else 65535
-    upper: Mask = values >= (top / 2 if values.dtype.kind == "f" else (int(top) + 1) // 2)
-    return upper
+def _mask_values(image: Image.Image) -> Array:
+    """(H, W) alpha of an image with transparency, else its brightness."""
+    if has_alpha(image):
+        alpha = np.asarray(image.convert("RGBA").getchannel("A"))
+        if alpha.min() < 255:
+            return alpha
+    if image.mode == "1":
+        return np.asarray(image.convert("L"))
+    if image.mode in ("L", "I", "F") or image.mode.startswith("I;16"):
+        return np.asarray(image)
+    brightness: Array = np.asarray(image.convert("RGB")).max(axis=2)
+    return brightness
+
+
+def _name_of(source: ImageSource, otherwise: str = "the photo") -> str:
+    """How error messages call a source: its path, or `otherwise`."""
+    return otherwise if isinstance(source, (bytes, bytearray, memoryview, Image.Image)) else str(source)
 
 
 def _too_large(name: str, width: int, height: int) -> str:

@@ -15,6 +15,9 @@ from deocclude.imaging.masks import check_mask
 
 # Detectors may round a box past the image border; a box further outside belongs to another image.
 _BOX_SLACK_PX = 1.0
+# Nobody can be seen in less; smaller boxes are slips, such as fractions of the photo's size.
+MIN_BOX_SIDE_PX = 4
+_TOP_FRACTION = 1.5  # a box whose edges are all below it is in fractions, perhaps a little outside the photo
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +81,7 @@ def check_box(box_xyxy: BoxXyxy, size_hw: tuple[int, int], name: str) -> BoxXyxy
         The box as four floats.
 
     Raises:
-        InputError: the box is inverted, outside the image, or holds no pixel's centre.
+        InputError: the box is inverted, in fractions, lower or narrower than MIN_BOX_SIDE_PX, or outside the image.
     """
     try:
         edges = [float(edge) for edge in box_xyxy]
@@ -86,16 +89,40 @@ def check_box(box_xyxy: BoxXyxy, size_hw: tuple[int, int], name: str) -> BoxXyxy
         raise InputError(f"{name} must be four numbers (x0, y0, x1, y1), got {box_xyxy!r}") from error
     if len(edges) != 4 or not all(np.isfinite(edges)):
         raise InputError(f"{name} must be four finite numbers (x0, y0, x1, y1), got {box_xyxy!r}")
-    shown = ", ".join(f"{edge:g}" for edge in edges)
     x0, y0, x1, y1 = box = (edges[0], edges[1], edges[2], edges[3])
-    if x0 >= x1 or y0 >= y1:
-        raise InputError(f"{name} must have x0 < x1 and y0 < y1, got ({shown})")
+    if problem := box_problem(box):
+        raise InputError(f"{name} {problem}")
     height, width = size_hw
     if min(x0, y0) < -_BOX_SLACK_PX or x1 > width + _BOX_SLACK_PX or y1 > height + _BOX_SLACK_PX:
-        raise InputError(f"{name} must lie in the photo, 0 to {width} wide and 0 to {height} high, got ({shown})")
-    if not box_to_mask(box, size_hw).any():
-        raise InputError(f"{name} must hold at least one pixel's centre, got ({shown})")
+        raise InputError(f"{name} must lie in the photo, 0 to {width} wide and 0 to {height} high, got {_shown(box)}")
     return box
+
+
+def box_problem(box_xyxy: BoxXyxy) -> str | None:
+    """Why a box cannot be a person's in any photo, with the likely slip; None for a usable box.
+
+    Args:
+        box_xyxy: four finite numbers.
+    """
+    x0, y0, x1, y1 = box_xyxy
+    if max(box_xyxy) <= _TOP_FRACTION and min(box_xyxy) >= -_BOX_SLACK_PX:
+        return (
+            f"must be in pixels and at least {MIN_BOX_SIDE_PX} px wide and high, got {_shown(box_xyxy)}, which looks "
+            "like fractions of the photo's size"
+        )
+    if x0 >= x1 or y0 >= y1:
+        problem = f"must have x0 < x1 and y0 < y1, got {_shown(box_xyxy)}"
+    elif min(x1 - x0, y1 - y0) < MIN_BOX_SIDE_PX:
+        problem = f"must be at least {MIN_BOX_SIDE_PX} px wide and high, got {_shown(box_xyxy)}"
+    else:
+        return None
+    if min(x1, y1) >= MIN_BOX_SIDE_PX and min(x0, y0) >= 0:
+        problem += f"; if that is x, y, width, height, the box is {_shown((x0, y0, x0 + x1, y0 + y1))}"
+    return problem
+
+
+def _shown(box_xyxy: BoxXyxy) -> str:
+    return f"({', '.join(f'{edge:g}' for edge in box_xyxy)})"
 
 
 def checked_prompts(
