@@ -147,6 +147,8 @@ def test_pycocotools_reads_the_to_coco_output(photo, tmp_path, capsys):
     annotations = coco.loadAnns(coco.getAnnIds(imgIds=1, catIds=coco.getCatIds(catNms=["person"])))
     assert len(annotations) == len(result.people) == 2
     for annotation, person in zip(annotations, result.people, strict=True):
+        forms = [annotation["segmentation"], annotation["visible_segmentation"]]
+        assert all(form["size"] == [20, 30] and isinstance(form["counts"], str) for form in forms), "compressed"
         assert np.array_equal(coco.annToMask(annotation), person.amodal_mask)
         assert np.array_equal(coco_mask.decode(annotation["visible_segmentation"]), person.visible_mask)
         assert annotation["area"] == coco_mask.area(annotation["segmentation"])

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from deocclude.cli.app import app
 from deocclude.cli.run import parse_finding
+from deocclude.imaging.rle import encode_rle
 from deocclude.people.prompts import Prompt
 
 
@@ -92,6 +93,28 @@ def test_run_reads_people_from_a_coco_file(desk: Desk, person) -> None:
     found = ["--segmenter", f"coco:{people}", "--person", "largest", "--save", "rgba"]
     result = desk.run(desk.photo, *found, "-o", "-")
     assert result.exit_code == 0 and "no people found" in result.stderr and result.stdout_bytes == b""
+
+
+def test_run_says_what_it_leaves_out_of_a_coco_file(desk: Desk, person, caplog: pytest.LogCaptureFixture) -> None:
+    height, width = person.photo.shape[:2]
+    image = {"id": 1.0, "file_name": "photo.png", "width": width, "height": height}
+    brush = {"id": 1, "image_id": 1, "iscrowd": 1, "segmentation": encode_rle(person.visible)}
+    crowd = {"id": 2, "image_id": 1, "iscrowd": 1, "bbox": [0, 0, 90, 90]}
+    broken = {"id": 3, "image_id": 1, "segmentation": [[60, 40, 200, 250]], "bbox": [60, 40, -5, 9]}
+    people = desk.folder / "people.json"
+
+    def arguments(*annotations: dict) -> list[object]:
+        people.write_text(json.dumps({"images": [image], "annotations": annotations}))
+        return [desk.photo, "--segmenter", f"coco:{people}", "-o", desk.folder / "out"]
+
+    result = desk.run(*arguments(brush, crowd, broken))
+    assert result.exit_code == 0 and len(result.stdout.splitlines()) == 1 and "person 1: " in result.stdout
+    first, second = (record.getMessage() for record in caplog.records)
+    assert first.startswith(f"{people}: annotation 2 of photo.png: left out as a crowd")
+    assert second.startswith(f"{people}: annotation 3 of photo.png: left out: a polygon must be")
+    (desk.folder / "out" / "photo.deoccluded.png").unlink()
+    line = desk.fails(1, *arguments(broken))
+    assert f"{people}: no usable person: annotation 3 of photo.png: left out: a polygon must be" in line
 
 
 def test_uncrop_reports_the_photo_position_in_the_extended_image(desk: Desk, person) -> None:

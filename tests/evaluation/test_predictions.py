@@ -13,7 +13,7 @@ from deocclude.errors import InputError, UsageError
 from deocclude.evaluation import (
     PredictionWriter,
     StoredPredictions,
-    draw_sheet,
+    draw_people_sheet,
     evaluate,
     summarise,
     to_markdown,
@@ -98,7 +98,7 @@ def test_amodal_masks_alone_are_scored(saved: Path, drawn: EvalSet) -> None:
     assert "no content pictures, so not measured" in summary["notes"]
     predictions = StoredPredictions.open(saved, drawn.records)
     evaluation = evaluate(drawn, predictions, initial_kinds=["exact"])
-    assert draw_sheet(evaluation, drawn, predictions, rows=2).width > 1000
+    assert draw_people_sheet(evaluation, drawn, predictions, rows=2).width > 1000
 
 
 @pytest.mark.parametrize("kind", ["amodal", "visible", "content"])

@@ -13,7 +13,7 @@ import pytest
 
 from deocclude.data.evalsets.persons import EvalSet, write_eval_set
 from deocclude.errors import InputError, MissingExtraError
-from deocclude.evaluation import TypicalPoses, draw_sheet, evaluate, summarise, to_markdown
+from deocclude.evaluation import TypicalPoses, draw_people_sheet, evaluate, summarise, to_markdown
 from deocclude.evaluation.baselines import blur_inside, convex_hull, inpaint_from_body, mean_colour
 from deocclude.evaluation.prompts import InitialPrompt
 from deocclude.evaluation.protocol import draw_records
@@ -422,8 +422,8 @@ def test_contact_sheet_is_sorted_from_easy_to_hard(eval_set: EvalSet) -> None:
         "bob-person",
     ]
     assert [score.record_id for score in easy_to_hard(evaluation, "exact", 2)] == ["ann-object", "bob-person"]
-    two = np.asarray(draw_sheet(evaluation, eval_set, Repeater(), rows=2))
-    three = np.asarray(draw_sheet(evaluation, eval_set, Repeater(), rows=3, initial="box"))
+    two = np.asarray(draw_people_sheet(evaluation, eval_set, Repeater(), rows=2))
+    three = np.asarray(draw_people_sheet(evaluation, eval_set, Repeater(), rows=3, initial="box"))
     assert two.shape[1] == three.shape[1]
     row_height = three.shape[0] - two.shape[0]
     heading = two.shape[0] - 2 * row_height
@@ -439,4 +439,4 @@ def test_contact_sheet_is_sorted_from_easy_to_hard(eval_set: EvalSet) -> None:
 def test_contact_sheet_without_occluded_people_is_an_error(tmp_path: Path) -> None:
     eval_set = write_eval_set(tmp_path / "set", [draw_person("bob", "none", 0)], name="n", seed=0, source="code")
     with pytest.raises(InputError, match="no occluded people"):
-        draw_sheet(evaluate(eval_set, Repeater(), content=False), eval_set, Repeater())
+        draw_people_sheet(evaluate(eval_set, Repeater(), content=False), eval_set, Repeater())

@@ -129,7 +129,7 @@ def test_inside_photo():
     assert np.array_equal(inside, np.array([[0, 0, 0, 0], [0, 0, 1, 1], [0, 0, 0, 0], [0, 0, 0, 0]], bool))
 
 
-def test_boxes_map_back():
+def test_crop_boxes_map_back_to_photo_pixels():
     crop = SquareCrop((50, 40), 60, 30)
     assert crop.to_photo_xyxy((0, 0, 30, 30)) == (20, 10, 80, 70)
     assert crop.to_photo_xyxy((5, 10, 6, 11)) == (30, 30, 32, 32)

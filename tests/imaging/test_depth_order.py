@@ -84,7 +84,7 @@ def test_duplicate_prompts_keep_both_masks():
     assert np.array_equal(visible[0], once.visible) and np.array_equal(visible[1], again.visible)
 
 
-def test_detected_duplicates_get_disjoint_masks():
+def test_duplicates_become_disjoint_unless_allowed():
     one, other = body(5, 10, 40, 20), body(12, 10, 48, 20)  # an IoU of 0.65
     assert all(visible.sum() > 300 for visible in resolve_overlaps([one, other], allow_duplicates=True))
     visible = resolve_overlaps([one, other])

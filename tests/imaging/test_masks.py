@@ -160,6 +160,14 @@ def test_rle_round_trip(seed):
     assert np.array_equal(decode_rle({"size": [37, 53], "counts": encode_rle_counts(mask)}), mask)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.float32])
+def test_rle_of_numbers_is_that_of_their_nonzero_pixels(dtype):
+    mask = np.random.default_rng(0).random((7, 5)) < 0.5
+    ours = encode_rle(mask.astype(dtype) * 255)
+    assert ours == encode_rle(mask)
+    assert np.array_equal(coco_mask.decode(ours), mask)
+
+
 def test_rle_of_another_size_is_refused():
     with pytest.raises(InputError, match="2x2 pixels, got 5"):
         decode_rle_counts([2, 3], (2, 2))

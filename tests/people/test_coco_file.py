@@ -1,4 +1,5 @@
 import json
+import logging
 
 import numpy as np
 import pytest
@@ -142,7 +143,7 @@ def test_people_are_ordered_left_to_right_with_scores(opened):
 def test_crowds_other_categories_and_empty_masks_are_skipped(opened):
     annotations = [
         annotated(bbox=[1, 0, 3, 5]),
-        annotated(segmentation={"size": [3, 3], "counts": [9]}, iscrowd=1),
+        annotated(segmentation=[rectangle(9, 1, 15, 4)], iscrowd=1),
         annotated(bbox=[5, 0, 3, 5], category_id=2),
         annotated(bbox=[50, 0, 3, 5]),
         annotated(segmentation=[rectangle(2.6, 1, 3.4, 9)]),
@@ -217,16 +218,18 @@ def test_saved_result_round_trip(pipe, person, tmp_path):
         ("{}", 'expected a COCO file with "annotations", got an empty object'),
         ('{"annotations": [], "info": 1}', "expected a COCO file with \"images\", got only 'annotations', 'info'"),
         ('{"annotations": {}, "images": []}', '"annotations" must be a list of objects, got {}'),
-        ('{"annotations": [3], "images": []}', r'"annotations" must be a list of objects, got \[3\]'),
+        ('{"annotations": [3], "images": []}', r"annotations\[0\]: expected an object, got 3"),
+        ('{"annotations": [3, {}], "images": []}', "expected an object, got 3; none of 2 annotations can be used"),
         ('{"annotations": [{}], "images": []}', r'annotations\[0\]: expected "image_id", got an empty object'),
-        ('{"annotations": [{"image_id": null}], "images": []}', '"image_id" must be a number or a name, got None'),
+        ('{"annotations": [{"image_id": null}], "images": []}', '"image_id" must be an integer or a name, got None'),
+        ('{"annotations": [{"image_id": 1.5}], "images": []}', '"image_id" must be an integer or a name, got 1.5'),
+        ('{"annotations": [{"image_id": true}], "images": []}', '"image_id" must be an integer or a name, got True'),
         (
             '{"annotations": [{"image_id": 1}], "images": [], "categories": [{"id": 1, "name": "person"}]}',
             r'annotations\[0\]: expected "category_id"',
         ),
         ('{"annotations": [], "images": [{"id": 1}]}', r"images\[0\]: expected \"file_name\", got only 'id'"),
         ('{"annotations": [], "images": [{"id": 1, "file_name": ""}]}', "\"file_name\" must be a name, got ''"),
-        ('{"annotations": [], "images": [{"id": 1, "file_name": "a"}]}', 'expected "width"'),
     ],
 )
 def test_bad_files(tmp_path, text, words):
@@ -253,10 +256,11 @@ def test_missing_files_are_rejected(tmp_path):
         ({"bbox": [1, 2, 3, "4"]}, "bbox must be four numbers"),
         ({"bbox": [1, 2, 3, float("nan")]}, "bbox must be four numbers"),
         ({"segmentation": "house"}, "segmentation must be a list of polygons or run lengths, got 'house'"),
-        ({"segmentation": [1, 2, 3, 4, 5, 6]}, "a polygon must be a list of numbers x0, y0, x1, y1, ..., got 1"),
-        ({"segmentation": [[1, 2, 3]]}, r"a polygon must be a list of numbers .* got \[1, 2, 3\]"),
-        ({"segmentation": [[[1, 2], [3, 4]]]}, "a polygon must be a list of numbers"),
-        ({"segmentation": [[1, 2, 1e300, 4, 5, 6]]}, "a polygon must be a list of numbers"),
+        ({"segmentation": [[1, 2, 3, 4, 5, 6, 7]]}, r"a polygon must be a list of at least six numbers .* got \[1, 2"),
+        ({"segmentation": [[1, 2, 3, 4]]}, r"a polygon must be a list of at least six numbers .* got \[1, 2, 3, 4\]"),
+        ({"segmentation": [[[1, 2], [3, 4]]]}, "a polygon must be a list of at least six numbers"),
+        ({"segmentation": [[1, 2, 1e300, 4, 5, 6]]}, "a polygon must be a list of at least six numbers"),
+        ({"segmentation": [[30, 2, 40, 2, 40, 9]]}, "segmentation has no pixel in the photo of 20x10"),
         ({"segmentation": {"counts": [200]}}, r"run lengths must have the size \[10, 20\] \(H, W\), got None"),
         ({"segmentation": {"size": [20, 10], "counts": [200]}}, r"size \[10, 20\] \(H, W\), got \[20, 10\]"),
         ({"segmentation": {"size": [10, 20]}}, "counts of run lengths must be a string or a list, got None"),
@@ -265,18 +269,196 @@ def test_missing_files_are_rejected(tmp_path):
         ({"segmentation": {"size": [10, 20], "counts": ["200"]}}, "counts of run lengths cannot be read"),
         ({"segmentation": {"size": [10, 20], "counts": "é"}}, "counts of run lengths cannot be read"),
         ({"segmentation": {"size": [10, 20], "counts": "X"}}, "must add up to 10x20 pixels"),
-        ({"bbox": [1, 2, 3, 4], "score": 30}, "score must be a number from 0 to 1, got 30"),
-        ({"bbox": [1, 2, 3, 4], "score": None}, "score must be a number from 0 to 1, got None"),
+        (
+            {"segmentation": [[1, 2]], "bbox": [5, 5, -3, 2]},
+            "got .1, 2., and bbox must have a width and a height above",
+        ),
+        ({"bbox": [5, 5, 3, 0]}, r"bbox must have a width and a height above 0, got \[5, 5, 3, 0\]"),
+        ({"bbox": [50, 5, 3, 2]}, r"bbox \[50, 5, 3, 2\] has no pixel in the photo of 20x10"),
     ],
 )
-def test_bad_annotations(opened, values, words):
+def test_a_photo_with_unusable_annotations_alone_is_an_error(opened, values, words):
     coco = opened(annotated(**values))
     with pytest.raises(InputError, match=words) as caught:
         coco.prompts_for("photo.jpg", SIZE_HW)
-    assert str(caught.value).startswith(f"{coco.path}: annotation 7 of photo.jpg: ")
+    assert str(caught.value).startswith(f"{coco.path}: no usable person: annotation 7 of photo.jpg: left out: ")
     assert "\n" not in str(caught.value)
 
 
 def test_box_outside_the_image_is_clipped(opened):
     (one,) = opened(annotated(bbox=[-3, 8, 5, 40])).prompts_for("photo.jpg", SIZE_HW)
     assert mask_to_box_xyxy(one.mask) == (0, 8, 2, 10)
+
+
+# --- files of other tools --------------------------------------------------------------------------------------------
+
+PIECES = drawn(".....", ".##.#", ".##.#", ".....")  # one person behind a post, as supervision and CVAT write it
+COCO_INFO = {"description": "COCO 2017 Dataset", "contributor": "COCO Consortium", "url": "http://cocodataset.org"}
+
+
+def run_lengths(mask: np.ndarray = PIECES, compressed: bool = False) -> dict:
+    return encode_rle(mask) if compressed else {"size": list(mask.shape), "counts": encode_rle_counts(mask)}
+
+
+def brush(**values) -> dict:
+    """A mask as tools mark it that write iscrowd for every run-length encoding."""
+    return annotated(id=1, segmentation=run_lengths(), iscrowd=1) | values
+
+
+@pytest.fixture
+def read(opened, caplog):
+    """Write a COCO file of one photo, open it, and return the people's boxes and the warnings without the path."""
+
+    def people(*annotations: dict, size_hw: tuple[int, int] = PIECES.shape, image=None, **more) -> tuple[list, list]:
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            coco = opened(*annotations, images=[listed(size_hw=size_hw) | (image or {})], **more)
+            found = coco.prompts_for("photo.jpg", size_hw)
+        lines = [record.getMessage() for record in caplog.records]
+        assert all(line.startswith(f"{coco.path}: ") and "\n" not in line for line in lines)
+        return [one.box_xyxy for one in found], [line.removeprefix(f"{coco.path}: ") for line in lines]
+
+    return people
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_run_lengths_with_iscrowd_are_one_person(opened, compressed):
+    coco = opened(brush(segmentation=run_lengths(compressed=compressed)), images=[listed(size_hw=PIECES.shape)])
+    (one,) = coco.prompts_for("photo.jpg", PIECES.shape)
+    assert np.array_equal(one.mask, PIECES)
+
+
+def test_run_lengths_with_iscrowd_beside_polygons_are_one_person(read):
+    # supervision writes polygons with 0 for whole masks, and this for masks in pieces
+    whole = annotated(segmentation=[rectangle(0, 0, 1, 4)])
+    assert read(whole, brush()) == ([(0, 0, 1, 4), (1, 1, 5, 3)], [])
+    cvat = {"flickr_url": "", "coco_url": ""}
+    assert read(whole, brush(), image=cvat, info={"contributor": "", "url": ""}) == read(whole, brush())
+
+
+def test_crowds_of_coco_are_named_and_left_out(read):
+    whole = annotated(segmentation=[rectangle(0, 0, 1, 4)])
+    left_out = "annotation 1 of photo.jpg: left out as a crowd: run lengths of COCO with iscrowd 1; 0 makes it a person"
+    assert read(whole, brush(), info=COCO_INFO) == ([(0, 0, 1, 4)], [left_out])
+    url = {"coco_url": "http://images.cocodataset.org/val2017/000000000001.jpg"}
+    assert read(whole, brush(), image=url) == ([(0, 0, 1, 4)], [left_out])
+    # other run lengths over the photos of COCO: no polygon says that the file distinguishes them
+    assert read(brush(), image=url, info=COCO_INFO) == ([(1, 1, 5, 3)], [])
+
+
+def test_coco_numbers_of_crowds_are_recognised(read):
+    # COCO's crowd of people in its image 250282
+    crowd = brush(id=900100250282, image_id=250282)
+    boxes, (line,) = read(crowd, image={"id": 250282})
+    assert boxes == [] and "annotation 900100250282 of photo.jpg: left out as a crowd" in line
+    assert read(crowd | {"id": 900100250283}, image={"id": 250282}) == ([(1, 1, 5, 3)], [])
+
+
+def test_polygons_and_boxes_with_iscrowd_are_crowds(read):
+    polygon = annotated(segmentation=[rectangle(0, 0, 5, 4)], iscrowd="1")
+    box = annotated(id=8, bbox=[0, 0, 5, 4], iscrowd=True)
+    boxes, lines = read(
+        polygon, box, annotated(bbox=[1, 0, 2, 2], iscrowd="0"), annotated(bbox=[3, 0, 1, 2], iscrowd=0.0)
+    )
+    assert boxes == [(1, 0, 3, 2), (3, 0, 4, 2)]
+    assert lines == [
+        "annotation 7 of photo.jpg: left out as a crowd: polygons with iscrowd 1; 0 makes it a person",
+        "annotation 8 of photo.jpg: left out as a crowd: a box with iscrowd 1; 0 makes it a person",
+    ]
+
+
+@pytest.mark.parametrize("value", [2, "yes", [1], float("nan")])
+def test_other_values_of_iscrowd_are_named(read, value):
+    boxes, (line,) = read(annotated(bbox=[1, 0, 2, 2], iscrowd=value))
+    assert boxes == [(1, 0, 3, 2)]
+    assert line == f"annotation 7 of photo.jpg: iscrowd must be 0 or 1, got {value!r}: taken as 0"
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "words"),
+    [
+        ([[0, 0, 5, 4]], "a polygon must be a list of at least six numbers x0, y0, x1, y1, ..., got [0, 0, 5, 4]"),
+        ([[9, 9, 12, 9, 12, 12]], "segmentation has no pixel in the photo of 5x4"),
+        ({"size": [5, 4], "counts": [20]}, "run lengths must have the size [4, 5] (H, W), got [5, 4]"),
+        ("house", "segmentation must be a list of polygons or run lengths, got 'house'"),
+    ],
+)
+def test_the_box_replaces_an_unusable_segmentation(read, segmentation, words):
+    boxes, lines = read(annotated(segmentation=segmentation, bbox=[1, 1, 2, 3]))
+    assert boxes == [(1, 1, 3, 4)]
+    assert lines == [f"annotation 7 of photo.jpg: {words}: its bbox is used"]
+
+
+def test_usable_polygons_are_used_beside_unusable_ones(read):
+    boxes, (line,) = read(annotated(segmentation=[[0, 0, 5, 4], rectangle(1, 1, 3, 4)], bbox=[0, 0, 5, 4]))
+    assert boxes == [(1, 1, 3, 4)]
+    assert "1 of 2 polygons left out: a polygon must be" in line and line.endswith("got [0, 0, 5, 4]")
+
+
+def test_a_polygon_without_its_outer_list_is_read(read):
+    assert read(annotated(segmentation=rectangle(1, 1, 3, 4))) == ([(1, 1, 3, 4)], [])
+
+
+def test_an_unusable_annotation_stops_no_other(read):
+    boxes, lines = read(
+        annotated(bbox=[3, 3, -2, -2]), annotated(id=8, bbox=[1, 1, 2, 3]), annotated(id="x", bbox=None)
+    )
+    assert boxes == [(1, 1, 3, 4)]
+    assert lines == [
+        "annotation 7 of photo.jpg: left out: bbox must have a width and a height above 0, got [3, 3, -2, -2]",
+        "annotation 'x' of photo.jpg: left out: bbox must be four numbers x, y, width, height, got None",
+    ]
+
+
+@pytest.mark.parametrize("score", [30, "high", float("nan")])
+def test_an_invalid_score_is_named_and_taken_as_1(read, score):
+    boxes, (line,) = read(annotated(bbox=[1, 1, 2, 3], score=score))
+    assert boxes == [(1, 1, 3, 4)]
+    assert "score must be a number from 0 to 1, got" in line and line.endswith(": taken as 1")
+    assert read(annotated(bbox=[1, 1, 2, 3], score=None)) == ([(1, 1, 3, 4)], [])
+
+
+def test_ids_may_be_floats_without_a_fraction(read):
+    people = [annotated(image_id=1, category_id=1.0, bbox=[1, 1, 2, 3]), annotated(image_id="1", bbox=[3, 0, 2, 2])]
+    assert read(*people, image={"id": 1.0}) == ([(1, 1, 3, 4), (3, 0, 5, 2)], [])
+    assert read(*people, categories=[{"id": 1.0, "name": "person"}, {"id": 2, "name": "dog"}])[0] == [
+        (1, 1, 3, 4), (3, 0, 5, 2),
+    ]  # fmt: skip
+
+
+def test_invalid_entries_are_named_and_stop_no_other(opened, caplog):
+    good = annotated(bbox=[1, 0, 3, 5])
+    images = [{"id": 2, "width": 5}, {"id": 1.5, "file_name": "b.jpg"}, listed(), "photo"]
+    others = [{"bbox": [1, 1, 1, 1]}, annotated(image_id=None), annotated(category_id=[]), 3]
+    categories = [{"id": 1, "name": "person"}, {"name": "Person"}, None]
+    coco = opened(*others, good, images=images, categories=categories)
+    assert [one.box_xyxy for one in coco.prompts_for("photo.jpg", SIZE_HW)] == [(1, 0, 4, 5)]
+    assert [record.getMessage().removeprefix(f"{coco.path}: ") for record in caplog.records] == [
+        "categories[1]: expected \"id\", got only 'name': left out",
+        "categories[2]: expected an object, got None: left out",
+        "annotations[0]: expected \"image_id\", got only 'bbox': left out",
+        'annotations[1]: "image_id" must be an integer or a name, got None: left out',
+        'annotations[2]: "category_id" must be an integer or a name, got []: left out',
+        "annotations[3]: expected an object, got 3: left out",
+        "images[0]: expected \"file_name\", got only 'id', 'width': left out",
+        'images[1]: "id" must be an integer or a name, got 1.5: left out',
+        "images[3]: expected an object, got 'photo': left out",
+    ]
+
+
+def test_a_photo_without_a_listed_size_is_used(read):
+    boxes, (line,) = read(annotated(bbox=[1, 1, 2, 3]), image={"width": None})
+    assert boxes == [(1, 1, 3, 4)]
+    assert line == 'images[0]: "width" must be a number, got None: used without a check of the photo\'s size'
+
+
+def test_warnings_are_limited_to_ten_lines(opened, caplog):
+    people = opened(annotated(bbox=[1, 1, 2, 3]), *[annotated(bbox=[]) for _ in range(14)])
+    assert len(people.prompts_for("photo.jpg", SIZE_HW)) == 1
+    assert len(caplog.records) == 11
+    assert caplog.records[-1].getMessage() == f"{people.path}: 4 more such lines are not shown"
+
+
+def test_a_photo_of_crowds_alone_has_no_people(read):
+    boxes, (line,) = read(annotated(bbox=[0, 0, 5, 4], iscrowd=1))
+    assert boxes == [] and "left out as a crowd" in line

@@ -10,7 +10,7 @@ import pytest
 from deocclude.imaging.boxes import box_to_mask, mask_to_box_xyxy
 from deocclude.imaging.crop import Region
 from deocclude.inference.settings import DeduplicationSettings
-from deocclude.people.deduplicate import join_amodal_duplicates, merge_duplicates, split_merged
+from deocclude.people.deduplicate import join_amodal_duplicates, split_merged, suppress_duplicates
 from deocclude.people.instances import Instance
 
 SIZE_HW = (10, 20)
@@ -24,17 +24,17 @@ def boxed(*box_xyxy: int, score: float = 1.0, size_hw: tuple[int, int] = SIZE_HW
 def test_duplicates_by_iou():
     # 10 wide bars: 1 px apart they share 9 of 11 (0.82), 2 px apart 8 of 12 (0.67), each 8 of 10 of the other.
     first, near, far = boxed(0, 0, 10, 1, score=0.8), boxed(1, 0, 11, 1, score=0.9), boxed(2, 0, 12, 1, score=0.7)
-    assert merge_duplicates([first, near]) == [near]
-    assert merge_duplicates([first, far]) == [first, far]
-    assert merge_duplicates([first, far], DeduplicationSettings(same_body_iou=0.6)) == [first]
-    assert merge_duplicates([first, near, far]) == [near], "by descending score: it duplicates both"
-    assert merge_duplicates([]) == []
+    assert suppress_duplicates([first, near]) == [near]
+    assert suppress_duplicates([first, far]) == [first, far]
+    assert suppress_duplicates([first, far], DeduplicationSettings(same_body_iou=0.6)) == [first]
+    assert suppress_duplicates([first, near, far]) == [near], "by descending score: it duplicates both"
+    assert suppress_duplicates([]) == []
 
 
 def test_duplicates_by_containment():
     body, half, more = boxed(0, 0, 20, 10), boxed(0, 0, 10, 10), boxed(0, 0, 11, 10, score=0.5)
-    assert merge_duplicates([body, half]) == [body, half], "half the area in it: a child in front of an adult"
-    assert merge_duplicates([body, more]) == [body], "more than half: the same body, truncated"
+    assert suppress_duplicates([body, half]) == [body, half], "half the area in it: a child in front of an adult"
+    assert suppress_duplicates([body, more]) == [body], "more than half: the same body, truncated"
 
 
 @pytest.mark.parametrize(("shared_px", "left"), [(17, 1), (16, 2)])
@@ -43,22 +43,23 @@ def test_containment_threshold_is_85_percent_of_the_smaller(shared_px, left):
     larger = boxed(0, 0, 20, 1).mask | boxed(0, 1, 10, 2).mask
     smaller = boxed(0, 0, shared_px, 1).mask | boxed(0, 5, 20 - shared_px, 6).mask
     assert (
-        len(merge_duplicates([Instance(larger), Instance(smaller)], DeduplicationSettings(same_body_iou=0.9))) == left
+        len(suppress_duplicates([Instance(larger), Instance(smaller)], DeduplicationSettings(same_body_iou=0.9)))
+        == left
     )
 
 
 def test_larger_duplicate_wins_ties_and_order_is_kept():
     one, two = boxed(0, 0, 10, 9), boxed(0, 0, 10, 10)
     other = boxed(15, 0, 20, 5, score=0.1)
-    assert merge_duplicates([other, one, two]) == [other, two]
-    assert merge_duplicates([two, one, other]) == [two, other]
+    assert suppress_duplicates([other, one, two]) == [other, two]
+    assert suppress_duplicates([two, one, other]) == [two, other]
     twin = boxed(0, 0, 10, 10)
-    assert merge_duplicates([two, twin]) == [two]
+    assert suppress_duplicates([two, twin]) == [two]
 
 
 def test_crossing_bodies_with_overlapping_boxes_are_not_duplicates():
     square = np.eye(10, 20, dtype=bool)
-    assert len(merge_duplicates([Instance(square), Instance(square[::-1].copy())])) == 2
+    assert len(suppress_duplicates([Instance(square), Instance(square[::-1].copy())])) == 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,10 +154,10 @@ def rests(**of: Figure | None):
 def test_merged_or_swapped_detection_is_split_into_two_people(taken_for: Figure) -> None:
     residual_of, asked = rests(front=FRONT)
     far = body(10, 300, 100, 30, 0.9)
-    assert merge_duplicates([taken_for, BEHIND]) == [taken_for], "or else one of them would be lost"
+    assert suppress_duplicates([taken_for, BEHIND]) == [taken_for], "or else one of them would be lost"
     assert split_merged([("behind", BEHIND), ("front", taken_for), ("far", far)], residual_of) == [far, FRONT, BEHIND]
     assert asked == [("front", BEHIND)], "the box of the higher-scoring body is segmented, once"
-    assert merge_duplicates([FRONT, BEHIND]) == [FRONT, BEHIND]
+    assert suppress_duplicates([FRONT, BEHIND]) == [FRONT, BEHIND]
 
 
 @pytest.mark.parametrize(
@@ -173,7 +174,7 @@ def test_merged_detection_without_valid_residual_is_kept(rest: Figure | None, wh
     assert split_merged([("front", BOTH), ("behind", BEHIND)], residual_of) == [BOTH, BEHIND] and asked, why
 
 
-def test_two_parts_of_one_body_are_not_split() -> None:
+def test_residual_of_the_same_body_does_not_replace_the_detection() -> None:
     upper = np.zeros_like(BEHIND.amodal)
     upper[:60] = BEHIND.amodal[:60]
     seen, rest = replace(BEHIND, visible=upper), replace(BEHIND, visible=BEHIND.amodal & ~upper)

@@ -65,7 +65,7 @@ def resolve(named: Path) -> Path:
 def missing(path: Path) -> WeightsError:
     """The error for a file that is not there; for the package's training weights it says how to restore them."""
     message = f"weights not found: looked for {path}"
-    digits = _bundled().get(path.name) if path.parent.parts[-2:] == BUNDLED_WEIGHTS.parts[-2:] else None
+    digits = _bundled_digests().get(path.name) if path.parent.parts[-2:] == BUNDLED_WEIGHTS.parts[-2:] else None
     if digits is None:
         return WeightsError(message)
     return WeightsError(
@@ -143,7 +143,7 @@ def _of_digest(paths: Iterable[Path], digits: str) -> Path | None:
     return next((path for path in paths if (file_digest(path) or "").startswith(digits)), None)
 
 
-def _bundled() -> dict[str, str]:
+def _bundled_digests() -> dict[str, str]:
     """sha256 of the package's training weights by the name of the file, as its manifest has them."""
     manifest: dict[str, Any] = json.loads((BUNDLED_WEIGHTS / MANIFEST_NAME).read_text(encoding="utf-8"))
     rows = [row for model in manifest["models"].values() for row in model["networks"].values()]

@@ -213,7 +213,8 @@ def label(
     output: SetFolder,
     root: DataFolder = None,
     sets: Annotated[
-        list[str] | None, typer.Option("--set", metavar="NAME", help="People with joints: sport, coco; default: both.")
+        list[str] | None,
+        typer.Option("--people", metavar="NAME", help="People with joints: sport, coco; repeatable; default: both."),
     ] = None,
     model: Annotated[str | None, typer.Option(help="Model whose box segmenter draws the masks; default: base.")] = None,
     overwrite: Overwrite = False,

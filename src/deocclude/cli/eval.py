@@ -201,7 +201,7 @@ def app(
     if compare is not None:
         request.check_compare({"EVAL_SET": eval_set_dir, "--sheet": sheet})
         _make_folder(output)
-        _tell(_compared(*compare), "compare", output, as_json=as_json, quiet=quiet)
+        _tell(_compare_evals(*compare), "compare", output, as_json=as_json, quiet=quiet)
         return
     if eval_set_dir is None:
         raise UsageError("name an evaluation set, or two eval.json with --compare")
@@ -227,10 +227,11 @@ def _save_sheet(measured: Measured, path: Path, rows: int) -> None:
 
     from deocclude.io.images import save_image
 
-    save_image(np.asarray(measured.draw_sheet(rows)), path)
+    save_image(np.asarray(measured.draw_people_sheet(rows)), path)
 
 
-def _compared(path_a: Path, path_b: Path) -> Measured:
+def _compare_evals(path_a: Path, path_b: Path) -> Measured:
+    """The difference of two evaluations, by their eval.json."""
     from deocclude.evaluation import compare, comparison_to_markdown
 
     comparison = compare(path_a, path_b)

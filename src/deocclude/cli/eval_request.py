@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from deocclude.data.evalsets.persons import EvalSample, EvalSet
     from deocclude.data.evalsets.scenes import SceneSet
     from deocclude.evaluation import Predictor, TypicalPoses
-    from deocclude.evaluation.torch_predictor import TrainedPredictor
+    from deocclude.evaluation.torch_predictor import TorchPredictor
     from deocclude.pipeline import Deoccluder
 
 OnRecord = Callable[[int, int], None]
@@ -30,12 +30,12 @@ class Measured:
     Attributes:
         summary: the figures, JSON-ready.
         markdown: the same as Markdown.
-        draw_sheet: number of rows -> contact sheet; None if there is none.
+        draw_people_sheet: number of rows -> contact sheet; None if there is none.
     """
 
     summary: dict[str, Any]
     markdown: str
-    draw_sheet: Callable[[int], Image.Image] | None = None
+    draw_people_sheet: Callable[[int], Image.Image] | None = None
 
 
 @dataclass(frozen=True)
@@ -133,8 +133,8 @@ class Request:
             PerceptualMetrics,
             PredictionWriter,
             StoredPredictions,
+            draw_people_sheet,
             draw_records,
-            draw_sheet,
             evaluate,
             summarise,
             to_markdown,
@@ -176,7 +176,7 @@ class Request:
         evaluation.notes += notes
         summary = summarise(evaluation, model=name) | about
         return Measured(
-            summary, to_markdown(summary), lambda rows: draw_sheet(evaluation, eval_set, predictor, rows=rows)
+            summary, to_markdown(summary), lambda rows: draw_people_sheet(evaluation, eval_set, predictor, rows=rows)
         )
 
     def _recovery_of(self, eval_set: EvalSet) -> Callable[[EvalSample], NDArray[np.uint8]]:
@@ -188,7 +188,7 @@ class Request:
         other = self._load(self.against)
         return lambda sample: other.recover(sample.photo, sample.visible, sample.amodal)
 
-    def _open_trained(self, file: Path) -> TrainedPredictor:
+    def _open_trained(self, file: Path) -> TorchPredictor:
         from deocclude.evaluation.torch_predictor import open_trained
         from deocclude.train.engine import choose_device
 
@@ -219,26 +219,26 @@ def _typical_poses(weights: Path | None) -> TypicalPoses | None:
     return None
 
 
-def _name_of(weights: Path, predictor: TrainedPredictor) -> str:
+def _name_of(weights: Path, predictor: TorchPredictor) -> str:
     """FOLDER/FILE (NETWORK): the folder says more about a run than best.safetensors does."""
     file = weights.resolve()
     return f"{file.parent.name}/{file.name} ({predictor.network})"
 
 
-def _note_on(predictor: TrainedPredictor) -> str:
+def _note_on(predictor: TorchPredictor) -> str:
     """How the network was run, in one line for the report."""
     how = f"the network runs in torch: one prediction on each crop of {predictor.size_px} px, no averaging, and "
     how += "everyone is completed, however little seems hidden"
     return how if predictor.paints else f"{how}; stage 1 alone recovers no appearance, so that only masks are measured"
 
 
-def _about_trained(weights: Path, stage1: Path | None, predictor: TrainedPredictor) -> dict[str, Any]:
+def _about_trained(weights: Path, stage1: Path | None, predictor: TorchPredictor) -> dict[str, Any]:
     """For eval.json: file, its hash, network, side of the crops in pixels, and file and hash of stage 1."""
     about = {"network": predictor.network, "size_px": predictor.size_px}
-    return _file(weights) | about | {"stage1": None if stage1 is None else _file(stage1)}
+    return _path_and_digest(weights) | about | {"stage1": None if stage1 is None else _path_and_digest(stage1)}
 
 
-def _file(weights: Path) -> dict[str, str | None]:
+def _path_and_digest(weights: Path) -> dict[str, str | None]:
     from deocclude.checkpoints.files import weights_file
     from deocclude.io.request_stamp import file_digest
 

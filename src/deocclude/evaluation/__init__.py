@@ -10,7 +10,7 @@ from deocclude.evaluation.prompts import INITIAL_KINDS, PROMPTED_KINDS, InitialP
 from deocclude.evaluation.protocol import draw_records, evaluate
 from deocclude.evaluation.report import summarise, to_markdown
 from deocclude.evaluation.scores import Evaluation
-from deocclude.evaluation.sheet import draw_scene_sheet, draw_sheet
+from deocclude.evaluation.sheet import draw_people_sheet, draw_scene_sheet
 
 __all__ = [
     "INITIAL_KINDS",
@@ -24,9 +24,9 @@ __all__ = [
     "TypicalPoses",
     "compare",
     "comparison_to_markdown",
+    "draw_people_sheet",
     "draw_records",
     "draw_scene_sheet",
-    "draw_sheet",
     "evaluate",
     "evaluate_scenes",
     "scenes_to_markdown",

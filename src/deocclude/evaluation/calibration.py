@@ -91,7 +91,12 @@ def calibrate(
     of_regions = fit_regions(*_known_regions(rows))
     known = [row for row in rows if row.hidden is not None]
     of_bodies = fit_bodies(
-        np.array([_likely_fraction(row, of_regions, info.settings.occlusion.min_region_probability) for row in known]),
+        np.array(
+            [
+                _hidden_fraction_of_likely_regions(row, of_regions, info.settings.occlusion.min_region_probability)
+                for row in known
+            ]
+        ),
         np.array([row.probable_hidden for row in known]),
         np.array([row.hidden for row in known]),
     )
@@ -117,7 +122,9 @@ def _known_regions(rows: Sequence[_Completed]) -> tuple[Float, Mask, Float]:
     return features[fitted], is_body[fitted] > 0, weight[fitted]
 
 
-def _likely_fraction(row: _Completed, calibration: RegionCalibration, min_probability: float) -> float:
+def _hidden_fraction_of_likely_regions(
+    row: _Completed, calibration: RegionCalibration, min_probability: float
+) -> float:
     """The hidden fraction of a body without its unlikely regions."""
     likely_px = float(row.region_px[calibration.probability(row.features) >= min_probability].sum())
     return likely_px / (row.visible_px + likely_px) if likely_px else 0.0

@@ -34,7 +34,7 @@ _SEEN_RGB = (40, 140, 255)
 _HIDDEN_RGB = (255, 120, 20)
 
 
-def draw_sheet(
+def draw_people_sheet(
     evaluation: Evaluation,
     eval_set: EvalSet,
     predictor: Predictor | StoredPredictions,

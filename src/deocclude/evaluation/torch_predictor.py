@@ -57,7 +57,7 @@ class SingleRecovery:
         return plain_appearance(to_rgb(outputs["content"]), amodal)
 
 
-class TrainedPredictor:
+class TorchPredictor:
     """A predictor for `evaluation.evaluate` that completes everyone, to measure the network and not its calibration.
 
     Attributes:
@@ -95,7 +95,7 @@ class _PhotoItself:
 
 def open_trained(
     weights: Path, *, device: torch.device, size_px: int | None = None, parser: Path | None = None, tight: bool = True
-) -> TrainedPredictor:
+) -> TorchPredictor:
     """Open the .safetensors file of any method, with one prediction per crop.
 
     Args:
@@ -115,28 +115,30 @@ def open_trained(
     kind = metadata["network"]
     stage = kind.partition("_")[0]
 
-    def of_masks(masks_of: Callable[[Tensor, Tensor], MaskOutput]) -> MaskCompletion:
+    def completion_from(predict_masks: Callable[[Tensor, Tensor], MaskOutput]) -> MaskCompletion:
+        """Stage 1 at inference, around a network that predicts masks."""
+
         def forward(image: Tensor, initial: Tensor) -> dict[str, Tensor]:
-            return to_probabilities(masks_of(image, initial).float())._asdict()
+            return to_probabilities(predict_masks(image, initial).float())._asdict()
 
         second_pass = bool(metadata.get("second_pass", False))
         return MaskCompletion(
             TorchNetwork(forward, size_px, device), average=False, tight=tight, second_pass=second_pass
         )
 
-    def predictor(completion: MaskCompletion, recovery: Callable[..., Appearance] | None) -> TrainedPredictor:
-        return TrainedPredictor(completion, recovery, device, network=kind, size_px=size_px)
+    def predictor(completion: MaskCompletion, recovery: Callable[..., Appearance] | None) -> TorchPredictor:
+        return TorchPredictor(completion, recovery, device, network=kind, size_px=size_px)
 
     if stage != "content" and parser is not None:
         raise UsageError(f"{weights}: {kind} predicts masks itself and ignores external masks: leave out {parser}")
     if stage == "mask":
-        return predictor(of_masks(network), None)
+        return predictor(completion_from(network), None)
     if stage == "single":
         paint = TorchNetwork(lambda image, initial: {"content": network(image, initial).content}, size_px, device)
-        return predictor(of_masks(lambda *inputs: network(*inputs).masks), SingleRecovery(paint))
+        return predictor(completion_from(lambda *inputs: network(*inputs).masks), SingleRecovery(paint))
     if parser is None:
         raise UsageError(f"{weights}: stage 2 needs masks and parts of a stage 1: name its .safetensors with --stage1")
     paint = TorchNetwork(lambda **inputs: {"content": network(**inputs)}, size_px, device)
     finder: nn.Module = load_mask_completion(parser).to(device).eval()
     # measure the network itself: no exemplar synthesis over its output
-    return predictor(of_masks(finder), ContentRecovery(paint, exemplars=False))
+    return predictor(completion_from(finder), ContentRecovery(paint, exemplars=False))

@@ -26,7 +26,7 @@ _PAIRS = [(0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)]  # of colour channels
 
 
 class _Fit(NamedTuple):
-    """M maps around each place as functions of the colours there."""
+    """Local linear models around each place: map m is slopes of the three colours and an offset."""
 
     slopes: Float32  # (3, M, S, S)
     offsets: Float32  # (M, S, S)

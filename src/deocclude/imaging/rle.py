@@ -15,12 +15,12 @@ def encode_rle_counts(mask: Mask) -> list[int]:
     """COCO run lengths of a mask, column by column.
 
     Args:
-        mask: (H, W) bool.
+        mask: (H, W) bool; of another type, every value but 0 is True.
 
     Returns:
         Run lengths, zeros first: the first count is 0 where pixel (0, 0) is True.
     """
-    columns = np.ravel(mask, order="F").view(np.int8)
+    columns = np.ravel(mask, order="F").astype(bool, copy=False).view(np.int8)
     changes = np.flatnonzero(np.diff(columns)) + 1
     counts: list[int] = np.diff(changes, prepend=0, append=columns.size).tolist()
     return [0, *counts] if columns.size and columns[0] else counts

@@ -64,7 +64,7 @@ def find_truncation(body: Mask, region: Region, size_hw: tuple[int, int]) -> Tru
 
 @dataclass(frozen=True)
 class Canvas:
-    """A larger image around a photo.
+    """Geometry of an extended image: its size, and the place of the photo in it.
 
     Attributes:
         photo_region: the photo's place on the canvas.

@@ -16,7 +16,7 @@ from deocclude.imaging.rle import decode_rle
 
 # Larger coordinates are not pixels; below this limit the slopes of edges cannot overflow.
 _FAR_PX = 1e9
-# Allowed types of a value in a COCO file.
+# Allowed types of a value in a COCO file. An id may also be a float without a fraction: pandas writes 1.0 for 1.
 ID = (int, str)
 NAME = (str,)
 NUMBER = (int, float)
@@ -150,12 +150,27 @@ def entries_of(document: Mapping[str, Any], key: str, where: str | os.PathLike[s
     Raises:
         InputError: the key is missing or holds another type.
     """
+    entries = list_of(document, key, where)
+    if not all(isinstance(entry, dict) for entry in entries):
+        raise InputError(f'{where}: "{key}" must be a list of objects, got {shown(entries)}')
+    return entries
+
+
+def list_of(document: Mapping[str, Any], key: str, where: str | os.PathLike[str]) -> list[Any]:
+    """The list under a key of a COCO document, whatever its items are. Raises as `entries_of` does."""
     if key not in document:
         raise InputError(f'{where}: expected a COCO file with "{key}", got {keys_of(document)}')
     entries = document[key]
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+    if not isinstance(entries, list):
         raise InputError(f'{where}: "{key}" must be a list of objects, got {shown(entries)}')
     return entries
+
+
+def as_id(value: Any) -> int | str | None:
+    """An id of a COCO file: an integer, a float without a fraction as its integer, or a name; None for others."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, ID) and not isinstance(value, bool) and value != "" else None
 
 
 def value_of(entry: Mapping[str, Any], key: str, kinds: tuple[type, ...], where: str) -> Any:
@@ -167,16 +182,19 @@ def value_of(entry: Mapping[str, Any], key: str, kinds: tuple[type, ...], where:
         kinds: allowed types: ID, NAME or NUMBER.
         where: the entry's place in the file, for errors.
 
+    Returns:
+        The value as the file has it; an id as `as_id` reads it.
+
     Raises:
         InputError: the key is missing or holds another type.
     """
     if key not in entry:
         raise InputError(f'{where}: expected "{key}", got {keys_of(entry)}')
-    value = entry[key]
+    value = as_id(entry[key]) if kinds == ID else entry[key]
     if not isinstance(value, kinds) or value == "":
-        names: dict[tuple[type, ...], str] = {ID: "a number or a name", NAME: "a name", NUMBER: "a number"}
+        names: dict[tuple[type, ...], str] = {ID: "an integer or a name", NAME: "a name", NUMBER: "a number"}
         expected = names[kinds]
-        raise InputError(f'{where}: "{key}" must be {expected}, got {shown(value)}')
+        raise InputError(f'{where}: "{key}" must be {expected}, got {shown(entry[key])}')
     return value
 
 

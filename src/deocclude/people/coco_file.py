@@ -1,13 +1,30 @@
-"""COCO instance files as prompts: the people that a file lists for each photo."""
+"""COCO instance files as prompts: the people that a file lists for each photo.
+
+Such files come from many tools. What cannot be read is named in a warning and left out; the rest of the file is used.
+
+Crowds. `iscrowd: 1` marks a region of several people in COCO's own files, where single people are polygons with
+`iscrowd: 0` and run lengths are kept for crowds. Other tools reuse the mark for the encoding: CVAT writes it for every
+brush mask, supervision for every mask with a hole or in two pieces, beside polygons with 0. An annotation with
+`iscrowd: 1` is therefore a crowd where
+
+* it has polygons or a box alone: no encoding requires the mark there, so that somebody set it; or
+* it has run lengths and comes from COCO: its id is COCO's number of a crowd, or the file has polygons with `iscrowd: 0`
+  and names COCO as its origin, in `info` or in the image's `coco_url`.
+
+All other run lengths are a person. Area, number of pieces and neighbours are no evidence: a person behind a fence has
+many pieces, and a crowd may have one.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 from deocclude.errors import InputError, kind_of, shown
 from deocclude.imaging.arrays import Mask
@@ -16,9 +33,10 @@ from deocclude.io.coco import (
     ID,
     NAME,
     NUMBER,
-    entries_of,
+    as_id,
     finite_numbers,
     keys_of,
+    list_of,
     read_json,
     relative_path,
     segmentation_to_mask,
@@ -27,6 +45,15 @@ from deocclude.io.coco import (
 from deocclude.people.choice import left_to_right
 from deocclude.people.instances import Instance
 
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+_MAX_WARNINGS = 10  # lines for one file or photo; a last line counts the others
+# How COCO's `info` names itself: its description, contributor or url.
+_COCO_INFO = re.compile(r"coco 20\d\d dataset|coco consortium|cocodataset\.org|mscoco\.org", re.IGNORECASE)
+# COCO numbers the crowd of category 1 in image 250282 as 900100250282.
+_COCO_CROWD_IDS, _COCO_IDS_PER_CATEGORY = 900_000_000_000, 100_000_000
+
 
 @dataclass(frozen=True)
 class CocoImage:
@@ -34,14 +61,14 @@ class CocoImage:
 
     Attributes:
         file_name: relative path with forward slashes.
-        width: in pixels, as the file has it.
-        height: in pixels, as the file has it.
-        annotations: of people, without crowds, as the file has them.
+        size_hw: in pixels, as the file has it; None where the file has none.
+        from_coco: crowds of this photo are marked as in COCO's own files.
+        annotations: of people and crowds, as the file has them.
     """
 
     file_name: str
-    width: float
-    height: float
+    size_hw: tuple[float, float] | None
+    from_coco: bool
     annotations: tuple[Mapping[str, Any], ...] = field(repr=False)
 
 
@@ -57,11 +84,12 @@ class CocoFile:
         """Read a file with `images` (id, file_name, width, height) and `annotations`.
 
         Annotations of the category "person" are used, or all annotations where `categories` name none or a single one.
-        Annotations with `iscrowd` are left out.
+        Entries that cannot be used are named in warnings and left out; an image without a size is used, and its size
+        is not checked.
 
         Raises:
-            InputError: the file cannot be read, has several categories without person, or its annotations belong to
-                none of its images; the message names the file.
+            InputError: the file cannot be read, has several categories without person, none of its images or
+                annotations can be used, or its annotations belong to none of its images; the message names the file.
         """
         path = Path(path)
         document = read_json(path)
@@ -69,37 +97,40 @@ class CocoFile:
             raise InputError(
                 f'{path}: expected a COCO file, an object with "images" and "annotations", got {kind_of(document)}'
             )
-        categories = entries_of(document, "categories", path) if "categories" in document else []
-        names = [str(one.get("name", "")).strip() for one in categories]
-        # ids are compared as text: some files write "1" in one place and 1 in another
-        person_ids = {
-            str(one.get("id")) for one, name in zip(categories, names, strict=True) if name.lower() == "person"
-        }
-        if len(set(filter(None, names))) > 1 and not person_ids:
-            raise InputError(f'{path}: expected a category "person", got {shown(", ".join(filter(None, names)))}')
+        person_ids = _person_ids(document, path)
+
+        def place(annotation: dict[str, Any], where: str) -> tuple[str, bool, dict[str, Any]]:
+            image_id = str(value_of(annotation, "image_id", ID, where))
+            is_person = not person_ids or str(value_of(annotation, "category_id", ID, where)) in person_ids
+            return image_id, is_person, annotation
+
         by_image: dict[str, list[dict[str, Any]]] = {}
-        for number, annotation in enumerate(entries_of(document, "annotations", path)):
-            where = f"{path}: annotations[{number}]"
-            image_id = value_of(annotation, "image_id", ID, where)
-            if annotation.get("iscrowd"):
-                continue
-            if person_ids and str(value_of(annotation, "category_id", ID, where)) not in person_ids:
-                continue
-            by_image.setdefault(str(image_id), []).append(annotation)
-        images: list[CocoImage] = []
-        image_ids: set[str] = set()
-        for number, image in enumerate(entries_of(document, "images", path)):
-            where = f"{path}: images[{number}]"
-            file_name = value_of(image, "file_name", NAME, where)
-            width, height = (value_of(image, key, NUMBER, where) for key in ("width", "height"))
+        for image_id, is_person, annotation in _read_each(document, "annotations", path, place):
+            if is_person:
+                by_image.setdefault(image_id, []).append(annotation)
+        has_polygons = any(map(_is_single_polygon, (one for people in by_image.values() for one in people)))
+        named_coco = _COCO_INFO.search(str(document.get("info"))) is not None
+
+        unsized: list[str] = []
+
+        def listed(image: dict[str, Any], where: str) -> tuple[str, CocoImage]:
             image_id = str(value_of(image, "id", ID, where))
-            image_ids.add(image_id)
-            images.append(CocoImage(relative_path(file_name), width, height, tuple(by_image.get(image_id, ()))))
-        if images and by_image and image_ids.isdisjoint(by_image):
+            name = relative_path(value_of(image, "file_name", NAME, where))
+            size_hw = None
+            try:
+                size_hw = value_of(image, "height", NUMBER, where), value_of(image, "width", NUMBER, where)
+            except InputError as error:
+                unsized.append(f"{error}: used without a check of the photo's size")
+            from_coco = has_polygons and (named_coco or bool(image.get("coco_url")))
+            return image_id, CocoImage(name, size_hw, from_coco, tuple(by_image.get(image_id, ())))
+
+        images = _read_each(document, "images", path, listed)
+        _warn(path, unsized)
+        if images and by_image and by_image.keys().isdisjoint(image_id for image_id, _ in images):
             raise InputError(
                 f"{path}: no annotation's image_id is an image's id, such as {next(iter(by_image))} of the first"
             )
-        return cls(path, tuple(images))
+        return cls(path, tuple(image for _, image in images))
 
     def prompts_for(
         self, name: str | os.PathLike[str], size_hw: tuple[int, int], source: str | os.PathLike[str] | None = None
@@ -107,8 +138,9 @@ class CocoFile:
         """The people of one photo, left to right; an empty list where the file lists the photo without people.
 
         A mask is the annotation's `visible_segmentation` where there is one (`Result.to_coco` writes it), else its
-        `segmentation` (united polygons, or run lengths), else its filled `bbox`. A mask without a pixel in the photo is
-        left out. Scores are the file's, or 1.
+        `segmentation` (united polygons, or run lengths). Its filled `bbox` takes the place of a segmentation that is
+        missing, cannot be read, or has no pixel in the photo. Scores are the file's, or 1. Crowds, and annotations
+        without a usable mask or box, are named in warnings and left out.
 
         Args:
             name: the photo's path. Where it and the file's path differ in length, the shorter must be the end of the
@@ -117,24 +149,31 @@ class CocoFile:
             source: the photo's full path, which resolves ambiguous names.
 
         Raises:
-            InputError: the photo is not listed, is listed more than once, or has another size; or an annotation cannot
-                be read. The message names the file.
+            InputError: the photo is not listed, is listed more than once, or has another size; or no person is left,
+                and an annotation cannot be read. The message names the file and what was left out.
         """
         image = self._find(relative_path(os.fspath(name)), None if source is None else relative_path(os.fspath(source)))
-        if (image.height, image.width) != tuple(size_hw):
+        if image.size_hw is not None and image.size_hw != tuple(size_hw):
             raise InputError(
-                f"{self.path}: lists {image.file_name} with {image.width}x{image.height} pixels, "
+                f"{self.path}: lists {image.file_name} with {image.size_hw[1]}x{image.size_hw[0]} pixels, "
                 f"but the upright photo has {size_hw[1]}x{size_hw[0]}"
             )
-        instances = []
+        instances: list[Instance] = []
+        notes: list[str] = []
+        unusable = False
         for annotation in image.annotations:
-            try:
-                mask = _annotated_mask(annotation, size_hw)
-                if mask.any():
-                    instances.append(Instance(mask, annotation.get("score", 1.0)))
-            except InputError as error:
-                number = annotation.get("id", "without an id")
-                raise InputError(f"{self.path}: annotation {number} of {image.file_name}: {error}") from error
+            entry_notes: list[str] = []
+            is_crowd = _is_crowd(annotation, image.from_coco, entry_notes)
+            instance = None if is_crowd else _instance(annotation, size_hw, entry_notes)
+            if instance is not None:
+                instances.append(instance)
+            unusable |= instance is None and not is_crowd
+            number = shown(annotation["id"]) if "id" in annotation else "without an id"
+            notes += [f"annotation {number} of {image.file_name}: {note}" for note in entry_notes]
+        if unusable and not instances:
+            more = f"; and {len(notes) - 3} more" if len(notes) > 3 else ""
+            raise InputError(f"{self.path}: no usable person: {'; '.join(notes[:3])}{more}")
+        _warn(self.path, notes)
         return left_to_right(instances)
 
     @cached_property
@@ -162,6 +201,68 @@ class CocoFile:
         return matches[0]
 
 
+def _read_each(
+    document: Mapping[str, Any], key: str, path: Path, read: Callable[[dict[str, Any], str], _T]
+) -> list[_T]:
+    """What `read` makes of each entry under a key; entries that it refuses are named in warnings and left out.
+
+    Args:
+        document: the document.
+        key: images, annotations or categories.
+        path: the file.
+        read: takes an entry and its place in the file; raises InputError without the file's name.
+
+    Raises:
+        InputError: the key is missing or no list, or every one of its entries is refused.
+    """
+    entries = list_of(document, key, path)
+    found: list[_T] = []
+    problems: list[str] = []
+    for number, entry in enumerate(entries):
+        where = f"{key}[{number}]"
+        try:
+            if not isinstance(entry, dict):
+                raise InputError(f"{where}: expected an object, got {shown(entry)}")
+            found.append(read(entry, where))
+        except InputError as error:
+            problems.append(str(error))
+    if problems and not found:
+        raise InputError(
+            f"{path}: {problems[0]}" + (f"; none of {len(problems)} {key} can be used" if len(problems) > 1 else "")
+        )
+    _warn(path, [f"{problem}: left out" for problem in problems])
+    return found
+
+
+def _warn(path: Path, lines: Sequence[str]) -> None:
+    """Warn of what was left out of a file or replaced, one line each."""
+    for line in lines[:_MAX_WARNINGS]:
+        _log.warning("%s: %s", path, line)
+    if len(lines) > _MAX_WARNINGS:
+        _log.warning("%s: %d more such lines are not shown", path, len(lines) - _MAX_WARNINGS)
+
+
+def _person_ids(document: Mapping[str, Any], path: Path) -> set[str]:
+    """Ids of the category person, as text: some files write "1" in one place and 1 in another. Empty: all are people.
+
+    Raises InputError where the file has several categories without person.
+    """
+    if document.get("categories") is None:
+        return set()
+
+    def named(category: dict[str, Any], where: str) -> tuple[str, str]:
+        name = str(category.get("name", "")).strip()
+        # an id matters for people alone
+        return name, str(value_of(category, "id", ID, where)) if name.lower() == "person" else ""
+
+    found = _read_each(document, "categories", path, named)
+    names = dict.fromkeys(name for name, _ in found if name)
+    person_ids = {category_id for _, category_id in found if category_id}
+    if len(names) > 1 and not person_ids:
+        raise InputError(f'{path}: expected a category "person", got {shown(", ".join(names))}')
+    return person_ids
+
+
 def _is_end_of_other(one: str, other: str) -> bool:
     """Whether the shorter of two paths is the end of the longer: b/c.png of a/b/c.png."""
     return all(
@@ -169,19 +270,133 @@ def _is_end_of_other(one: str, other: str) -> bool:
     )
 
 
-def _annotated_mask(annotation: Mapping[str, Any], size_hw: tuple[int, int]) -> Mask:
-    """(H, W) bool mask of an annotation; it may be empty. Raises InputError where it cannot be read."""
-    segmentation = annotation.get("visible_segmentation") or annotation.get("segmentation")
+def _iscrowd(annotation: Mapping[str, Any]) -> bool:
+    """The mark `iscrowd`, False where it is missing. Raises InputError for another value than 0, 1, or their text."""
+    value = annotation.get("iscrowd")
+    number = {"0": 0, "1": 1}.get(value.strip()) if isinstance(value, str) else value
+    if value is None or (isinstance(number, NUMBER) and number in (0, 1)):
+        return bool(number)
+    raise InputError(f"iscrowd must be 0 or 1, got {shown(value)}")
+
+
+def _is_single_polygon(annotation: Mapping[str, Any]) -> bool:
+    """Whether an annotation is what COCO's own files have for one person: polygons without the mark `iscrowd`."""
+    segmentation = annotation.get("segmentation")
+    return isinstance(segmentation, list) and bool(segmentation) and annotation.get("iscrowd") in (None, 0, "0")
+
+
+def _is_crowd(annotation: Mapping[str, Any], from_coco: bool, notes: list[str]) -> bool:
+    """Whether an annotation is a crowd, by the rule of this module; its reason is appended to the notes.
+
+    Args:
+        annotation: the annotation.
+        from_coco: `CocoImage.from_coco`.
+        notes: lines about the annotation.
+    """
+    try:
+        if not _iscrowd(annotation):
+            return False
+    except InputError as error:
+        notes.append(f"{error}: taken as 0")
+        return False
+    segmentation = annotation.get("segmentation")
+    if not isinstance(segmentation, dict) or not segmentation:
+        form = "polygons" if isinstance(segmentation, list) and segmentation else "a box"
+    elif from_coco or _has_coco_crowd_id(annotation):
+        form = "run lengths of COCO"
+    else:
+        return False
+    notes.append(f"left out as a crowd: {form} with iscrowd 1; 0 makes it a person")
+    return True
+
+
+def _has_coco_crowd_id(annotation: Mapping[str, Any]) -> bool:
+    """Whether an annotation has the id that COCO gives to crowds: made of its category and image."""
+    number, category, image = (as_id(annotation.get(key)) for key in ("id", "category_id", "image_id"))
+    if not (isinstance(number, int) and isinstance(category, int) and isinstance(image, int)):
+        return False
+    return number == _COCO_CROWD_IDS + category * _COCO_IDS_PER_CATEGORY + image
+
+
+def _instance(annotation: Mapping[str, Any], size_hw: tuple[int, int], notes: list[str]) -> Instance | None:
+    """The person of an annotation; None where neither its segmentation nor its box can be used.
+
+    Args:
+        annotation: the annotation.
+        size_hw: the photo's size.
+        notes: lines about the annotation; what was replaced or left out is appended.
+    """
+    reasons: list[str] = []
+    mask = None
+    try:
+        mask = _segmentation_mask(annotation, size_hw, notes)
+    except InputError as error:
+        reasons.append(str(error))
+    if mask is None and ("bbox" in annotation or not reasons):
+        try:
+            mask = _box_mask(annotation, size_hw)
+            notes += [f"{reason}: its bbox is used" for reason in reasons]
+        except InputError as error:
+            reasons.append(str(error))
+    if mask is None:
+        notes.append(f"left out: {', and '.join(reasons)}")
+        return None
+    score = annotation.get("score")
+    try:
+        return Instance(mask, 1.0 if score is None else score)
+    except InputError as error:
+        notes.append(f"{error}: taken as 1")
+        return Instance(mask)
+
+
+def _segmentation_mask(annotation: Mapping[str, Any], size_hw: tuple[int, int], notes: list[str]) -> Mask | None:
+    """(H, W) bool mask of the visible segmentation with at least one True; None where there is no segmentation.
+
+    Polygons that cannot be read are left out, and named in `notes`. Raises InputError where no pixel is left.
+    """
+    key = "visible_segmentation" if annotation.get("visible_segmentation") else "segmentation"
+    segmentation = annotation.get(key)
     if not segmentation:
-        return box_to_mask(_box_xyxy(annotation), size_hw)
-    return segmentation_to_mask(segmentation, size_hw)
+        return None
+    if isinstance(segmentation, list):
+        # one polygon without its outer list: supervision wrote this
+        segmentation = [segmentation] if finite_numbers(segmentation) is not None else segmentation
+        segmentation = _usable_polygons(segmentation, notes)
+    mask = segmentation_to_mask(segmentation, size_hw)
+    if not mask.any():
+        raise InputError(f"{key} has no pixel in the photo of {size_hw[1]}x{size_hw[0]}")
+    return mask
 
 
-def _box_xyxy(annotation: Mapping[str, Any]) -> tuple[float, float, float, float]:
+def _usable_polygons(polygons: Sequence[Any], notes: list[str]) -> list[Any]:
+    """The polygons with at least three corners. Raises InputError where there is none, else names the others."""
+    problems = []
+    usable = []
+    for number, polygon in enumerate(polygons):
+        numbers = finite_numbers(polygon)
+        if numbers is None or numbers.size % 2 or numbers.size < 6:
+            problems.append((number, shown(polygon)))
+        else:
+            usable.append(polygon)
+    expected = "a polygon must be a list of at least six numbers x0, y0, x1, y1, ..."
+    if not usable:
+        raise InputError(f"{expected}, got {problems[0][1]}")
+    if problems:
+        notes.append(f"{len(problems)} of {len(polygons)} polygons left out: {expected}, got {problems[0][1]}")
+    return usable
+
+
+def _box_mask(annotation: Mapping[str, Any], size_hw: tuple[int, int]) -> Mask:
+    """(H, W) bool mask of the filled box, with at least one True. Raises InputError where there is none."""
     if "bbox" not in annotation:
         raise InputError(f'expected "segmentation" or "bbox", got {keys_of(annotation)}')
     numbers = finite_numbers(annotation["bbox"])
     if numbers is None or numbers.size != 4:
         raise InputError(f"bbox must be four numbers x, y, width, height, got {shown(annotation['bbox'])}")
     x, y, width, height = numbers.tolist()
-    return x, y, x + width, y + height
+    if width <= 0 or height <= 0:
+        raise InputError(f"bbox must have a width and a height above 0, got {shown(annotation['bbox'])}")
+    mask = box_to_mask((x, y, x + width, y + height), size_hw)
+    if not mask.any():
+        raise InputError(f"bbox {shown(annotation['bbox'])} has no pixel in the photo of {size_hw[1]}x{size_hw[0]}")
+    return mask

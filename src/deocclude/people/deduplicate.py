@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Found)
 
 
-def merge_duplicates(instances: Sequence[F], settings: DeduplicationSettings = DeduplicationSettings()) -> list[F]:
+def suppress_duplicates(instances: Sequence[F], settings: DeduplicationSettings = DeduplicationSettings()) -> list[F]:
     """Mask non-maximum suppression: of duplicates the highest-scoring mask is kept; the order is unchanged.
 
     Two masks are duplicates where their IoU is at least `same_body_iou`. They are duplicates too where the larger
@@ -41,7 +41,7 @@ def _first_of_each(best_first: Sequence[int], are_same: Callable[[int, int], boo
 
 
 def _are_duplicates(one: Found, other: Found, settings: DeduplicationSettings) -> bool:
-    """Whether two visible masks are duplicates; see `merge_duplicates`."""
+    """Whether two visible masks are duplicates; see `suppress_duplicates`."""
     smaller, larger = sorted((one.area_px, other.area_px))
 
     def judge(shared_px: int) -> bool:

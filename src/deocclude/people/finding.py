@@ -5,7 +5,7 @@ from __future__ import annotations
 from deocclude.imaging.arrays import ImageU8
 from deocclude.inference.settings import DeduplicationSettings
 from deocclude.people.choice import keep
-from deocclude.people.deduplicate import merge_duplicates
+from deocclude.people.deduplicate import suppress_duplicates
 from deocclude.people.detector import PeopleFinder
 from deocclude.people.instances import Segmenter, as_instances
 from deocclude.people.prompts import Prompt
@@ -28,7 +28,7 @@ def segmented_prompts(
     """
     least = request.min_score or 0.0
     found = keep(as_instances(segmenter(photo), photo.shape[:2]), least, request.min_height_px or 0.0)
-    return [Prompt(one.mask, one.score, least_score=least) for one in merge_duplicates(found, settings)]
+    return [Prompt(one.mask, one.score, least_score=least) for one in suppress_duplicates(found, settings)]
 
 
 def detected_prompts(detector: PeopleFinder, photo: ImageU8, request: Request) -> list[Prompt]:

@@ -20,7 +20,7 @@ from deocclude.inference.mask_completion import MaskCompletion
 from deocclude.inference.scheduling import map_people
 from deocclude.inference.settings import InferenceSettings
 from deocclude.people.choice import left_to_right
-from deocclude.people.deduplicate import join_amodal_duplicates, merge_duplicates, split_merged
+from deocclude.people.deduplicate import join_amodal_duplicates, split_merged, suppress_duplicates
 from deocclude.people.prompts import Prompt, in_crowded_boxes
 
 
@@ -86,7 +86,7 @@ def resolve(
         from_boxes = any(prompt.from_detector for prompt, _ in found)
         if from_boxes:
             bodies = split_merged(found, _residual_of(complete, photo, settings), settings.deduplication)
-        bodies = merge_duplicates(bodies, settings.deduplication)
+        bodies = suppress_duplicates(bodies, settings.deduplication)
         if from_boxes:
             bodies = join_amodal_duplicates(bodies, settings.deduplication)
     visible = resolve_overlaps(bodies, allow_duplicates=are_user_prompts)

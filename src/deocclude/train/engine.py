@@ -429,7 +429,7 @@ def _split(raw: dict[str, Tensor], parts: int) -> list[dict[str, Tensor]]:
 
 
 def _seed(device: torch.device, key: tuple[int, ...]) -> None:
-    """Seed torch on the CPU and on the device; `torch.manual_seed` takes a millisecond where there is no GPU."""
+    """Seed torch on the CPU and on the device, without `torch.manual_seed`, a millisecond a call without a GPU."""
     seed = int(np.random.SeedSequence(key).generate_state(1)[0])
     torch.default_generator.manual_seed(seed)
     if device.type != "cpu":

@@ -118,6 +118,18 @@ def test_invalid_annotation_skips_only_its_photo(tmp_path: Path) -> None:
     assert empty.id == "25"
 
 
+def test_float_ids_are_read_as_integers(tmp_path: Path) -> None:
+    path = make_coco(tmp_path)
+    content = json.loads(path.read_text())
+    expected = list(coco_instances.read(path))
+    for entry in [*content["images"], *content["annotations"], *content["categories"]]:
+        entry |= {key: float(entry[key]) for key in ("id", "image_id", "category_id") if key in entry}
+    found = list(coco_instances.read(write_json(path, content)))
+    assert [(record.id, len(record.people)) for record in found] == [
+        (record.id, len(record.people)) for record in expected
+    ]
+
+
 def test_invalid_coco_file_error_names_the_problem(tmp_path: Path) -> None:
     path = make_coco(tmp_path)
     content = json.loads(path.read_text())

@@ -14,7 +14,7 @@ from deocclude.data.sources.library import Places, SourceWeights, load_library
 from deocclude.data.sources.readers import MIXED_GROUPS
 from deocclude.data.sources.splits import held_out
 from deocclude.data.synthesis.config import SynthesisConfig
-from deocclude.data.synthesis.multi_person import AssetPool, CrowdConfig, draw_crowd
+from deocclude.data.synthesis.multi_person import AssetPool, CrowdConfig, compose_crowd
 from deocclude.data.trainsets.build import build, open_records
 from deocclude.data.trainsets.photo import BuildSettings
 from deocclude.errors import InputError
@@ -143,4 +143,4 @@ def test_asset_pool_of_a_built_set_draws_a_crowd(built: str, tmp_path: Path) -> 
     library = load_library(tmp_path, "train", SourceWeights(0, 0, 0, 0, built=1), Places(built=built))
     pool = AssetPool.of(library)
     assert len(pool.people) == len(pool.photo_owners) == 10 and pool.people_shares.sum() == pytest.approx(1)
-    assert draw_crowd(pool, np.random.default_rng(0), CrowdConfig(), 128).photo.shape[2] == 3
+    assert compose_crowd(pool, np.random.default_rng(0), CrowdConfig(), 128).photo.shape[2] == 3

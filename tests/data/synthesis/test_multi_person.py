@@ -12,7 +12,15 @@ import torch
 from deocclude.data.samples.detector_samples import MAX_PEOPLE, PeopleSample, from_scene, to_batch
 from deocclude.data.samples.detector_stream import PeopleStream
 from deocclude.data.sources.layers import Layer, Library
-from deocclude.data.synthesis.multi_person import AssetPool, CrowdConfig, CrowdScene, Pasted, compose, draw_crowd, paste
+from deocclude.data.synthesis.multi_person import (
+    AssetPool,
+    CrowdConfig,
+    CrowdScene,
+    Pasted,
+    compose,
+    compose_crowd,
+    paste,
+)
 
 
 def slab(name: str, left: int, top: int, w: int, h: int, value: int = 200, *, is_person: bool = True) -> Pasted:
@@ -69,7 +77,7 @@ def test_pasted_layer_has_the_requested_position_and_size() -> None:
 
 def test_drawn_scenes_satisfy_invariants(library: Library) -> None:
     pool, config = AssetPool.of(library), CrowdConfig(smallest=0.2, middle=(0.3, 1.0))
-    scenes = [draw_crowd(pool, np.random.default_rng(seed), config, 96) for seed in range(60)]
+    scenes = [compose_crowd(pool, np.random.default_rng(seed), config, 96) for seed in range(60)]
     hidden = 0
     for scene in scenes:
         assert max(scene.photo.shape[:2]) == 96 and scene.photo.dtype == np.uint8
@@ -85,14 +93,14 @@ def test_drawn_scenes_satisfy_invariants(library: Library) -> None:
     counts = [len(s.names) for s in scenes]
     assert min(counts) == 0 and max(counts) >= 4 and hidden >= 10
     assert sum(s.ignore.any() for s in scenes) >= 5, "own photos have strangers' places"
-    again = draw_crowd(pool, np.random.default_rng(7), config, 96)
+    again = compose_crowd(pool, np.random.default_rng(7), config, 96)
     np.testing.assert_array_equal(again.photo, scenes[7].photo)
 
 
 def test_people_are_pasted_back_to_front(library: Library) -> None:
     config = CrowdConfig(p_negative=0, p_own_photo=0, smallest=0.1, middle=(0.3, 0.5), spread=0.5, camera_height=(1, 1))
     for seed in range(20):
-        scene = draw_crowd(AssetPool.of(library), np.random.default_rng(seed), config, 128)
+        scene = compose_crowd(AssetPool.of(library), np.random.default_rng(seed), config, 128)
         feet = [np.flatnonzero(mask.any(1))[-1] for mask in scene.amodal]
         # the ground holds but for a jitter of the feet and the photo's edge
         assert all(b >= a - 12 for a, b in pairwise(feet)), (seed, feet)
@@ -104,7 +112,7 @@ def test_crowd_is_drawn_without_own_photos_or_whole_people(library: Library) -> 
             people = [p for p in library.people if getattr(p, keep) == wanted]
             pool = AssetPool.of(replace(library, people=people, weights=np.full(len(people), 1 / len(people))))
             for seed in range(3):
-                draw_crowd(pool, np.random.default_rng(seed), CrowdConfig(), 64)
+                compose_crowd(pool, np.random.default_rng(seed), CrowdConfig(), 64)
 
 
 def test_tiny_and_nearly_hidden_people_become_ignore_regions() -> None:

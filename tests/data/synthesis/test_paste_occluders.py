@@ -9,7 +9,7 @@ from deocclude.data.samples.detector_samples import crop_wild
 from deocclude.data.samples.detector_stream import PeopleStream
 from deocclude.data.sources.layers import Library
 from deocclude.data.sources.real_photos import WildPhoto
-from deocclude.data.synthesis.multi_person import AssetPool, CrowdConfig, draw_crowd
+from deocclude.data.synthesis.multi_person import AssetPool, CrowdConfig, compose_crowd
 from deocclude.data.synthesis.paste_occluders import cover
 
 
@@ -107,7 +107,7 @@ def test_people_of_real_photos_join_the_asset_pool(pool: AssetPool, photo: WildP
     assert joined.people_shares[-2:] == pytest.approx([0.125, 0.125]) and joined.people_shares.sum() == pytest.approx(1)
     seen = set()
     for seed in range(30):
-        seen.update(draw_crowd(joined, np.random.default_rng(seed), CrowdConfig(p_own_photo=0.0), 96).names)
+        seen.update(compose_crowd(joined, np.random.default_rng(seed), CrowdConfig(p_own_photo=0.0), 96).names)
     assert {"wild/x/1", "wild/x/4"} & seen and seen - {"wild/x/1", "wild/x/4"}
 
 

@@ -20,7 +20,17 @@ from deocclude.data.datasets.each_photo import EachPhoto
 from deocclude.data.datasets.files import photo_size_hw
 from deocclude.data.datasets.record import PersonRecord, PhotoRecord, Rle, ThingRecord
 from deocclude.errors import InputError, kind_of, shown
-from deocclude.io.coco import ID, NAME, NUMBER, entries_of, read_json, relative_path, segmentation_to_mask, value_of
+from deocclude.io.coco import (
+    ID,
+    NAME,
+    NUMBER,
+    as_id,
+    entries_of,
+    read_json,
+    relative_path,
+    segmentation_to_mask,
+    value_of,
+)
 
 _log = logging.getLogger(__name__)
 _SPLIT = re.compile(r"(?<![a-z])(train|val|test)\d{0,4}(?![a-z])")
@@ -66,8 +76,8 @@ class CocoDocument:
         self._check_listed_once(images)
         self._tell_unlisted(by_image, images)
         for number, image in enumerate(images):
-            image_id = image.get("id")
-            annotations = by_image.get(image_id, ()) if isinstance(image_id, ID) else ()
+            image_id = as_id(image.get("id"))
+            annotations = () if image_id is None else by_image.get(image_id, ())
             licence = licences.get(str(image.get("license")))
             yield Entry(f"{self.path}: images[{number}]", image, licence, tuple(annotations))
 
@@ -75,14 +85,14 @@ class CocoDocument:
         """Raise InputError for two entries of one id, since both would get all of its people."""
         places: dict[int | str, int] = {}
         for number, image in enumerate(images):
-            image_id = image.get("id")
-            if isinstance(image_id, ID) and (first := places.setdefault(image_id, number)) != number:
+            image_id = as_id(image.get("id"))
+            if image_id is not None and (first := places.setdefault(image_id, number)) != number:
                 both = f"images[{first}] and images[{number}] have the id {shown(image_id)}"
                 raise InputError(f"{self.path}: {both}: a photo must be listed once")
 
     def _tell_unlisted(self, by_image: Mapping[int | str, list[Any]], images: list[dict[str, Any]]) -> None:
         """Warn of annotations of unlisted photos; a number and its text are different ids."""
-        listed = {image_id for image in images if isinstance(image_id := image.get("id"), ID)}
+        listed = {as_id(image.get("id")) for image in images}
         unlisted = [image_id for image_id in by_image if image_id not in listed]
         if unlisted:
             count = sum(len(by_image[image_id]) for image_id in unlisted)
@@ -125,7 +135,7 @@ class CocoDocument:
         """Warn of annotations of unlisted categories: they may be people under another name."""
         annotations = entries_of(self.content, "annotations", self.path)
         given = (one["category_id"] for one in annotations if "category_id" in one)
-        unknown = [category for category in given if str(category) not in categories]
+        unknown = [category for category in given if str(as_id(category)) not in categories]
         if unknown:
             told = f"{len(unknown)} annotations are taken for things, of categories that it does not list"
             _log.warning("%s: %s: category_id %s", self.path, told, shown(unknown[0]))

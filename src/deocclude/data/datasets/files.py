@@ -83,7 +83,7 @@ def _kind(pixels: Array) -> str:
 
 
 def split_folders(root: Path, *marks: str) -> list[Path]:
-    """The folders, `root` or up to two levels below it, that contain all folders `marks`; sorted, maybe none."""
+    """Folders with all subfolders `marks`, at the first level that has any: `root`, one or two below; sorted."""
     for pattern in ("", "*", "*/*"):
         folders = [root] if not pattern else sorted(root.glob(pattern + "/"))
         found = [folder for folder in folders if all((folder / mark).is_dir() for mark in marks)]

@@ -17,7 +17,7 @@ from deocclude.data.sources.lazy import Selected
 from deocclude.data.sources.library import Places, SourceWeights, load_library
 from deocclude.data.sources.real_photos import read_wild
 from deocclude.data.synthesis.config import SynthesisConfig
-from deocclude.data.synthesis.multi_person import AssetPool, CrowdConfig, draw_crowd
+from deocclude.data.synthesis.multi_person import AssetPool, CrowdConfig, compose_crowd
 from deocclude.data.synthesis.rendering import render
 from deocclude.data.synthesis.scene import Placed, Scene, invert, own_photo_frame
 from deocclude.data.synthesis.single_person import plan_occlusion
@@ -119,7 +119,7 @@ def _empty(name: str, photo: np.ndarray) -> SceneSample:
 
 def _crowds(pool: AssetPool, seed: int, count: int) -> Iterator[SceneSample]:
     for number in range(count):
-        scene = draw_crowd(pool, np.random.default_rng((seed, number)), CrowdConfig(), _CROWD_PX)
+        scene = compose_crowd(pool, np.random.default_rng((seed, number)), CrowdConfig(), _CROWD_PX)
         there = scene.visible.any((1, 2))
         yield SceneSample(f"{number:04d}", scene.photo, scene.visible[there], scene.amodal[there], scene.ignore)
 

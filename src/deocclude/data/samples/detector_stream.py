@@ -11,7 +11,7 @@ import numpy as np
 
 from deocclude.data.samples.detector_samples import PeopleSample, crop_boxed, crop_wild, from_scene, mosaic, to_batch
 from deocclude.data.sources.real_photos import BoxedPhoto, WildPhoto, visible_people
-from deocclude.data.synthesis.multi_person import AssetPool, CrowdConfig, draw_crowd
+from deocclude.data.synthesis.multi_person import AssetPool, CrowdConfig, compose_crowd
 from deocclude.data.synthesis.paste_occluders import cover
 
 
@@ -57,7 +57,7 @@ class PeopleStream:
             if self.config.p_wild_mosaic and rng.random() < self.config.p_wild_mosaic:
                 return mosaic([self._real(rng, size_px // 2) for _ in range(4)])
             return self._real(rng, size_px)
-        return from_scene(draw_crowd(self.pool, rng, self.config, size_px), size_px)
+        return from_scene(compose_crowd(self.pool, rng, self.config, size_px), size_px)
 
     def _real(self, rng: np.random.Generator, size_px: int) -> PeopleSample:
         covered = rng.random() < self.config.p_wild_covered

@@ -9,7 +9,7 @@ from deocclude.data.synthesis.occluders import OCCLUDERS
 
 
 def check_ranges(config: Any, rising: tuple[str, ...] = ()) -> None:
-    """Check the fields of a config dataclass.
+    """Check that each field `p_...` is within 0 to 1, and that each pair in `rising` ascends.
 
     Args:
         config: the dataclass instance.

@@ -173,7 +173,7 @@ def compose(canvas: np.ndarray, layers: Sequence[Pasted], ignore: np.ndarray) ->
     return CrowdScene(tuple(p.name for p in people), photo, visible, amodal, unsure)
 
 
-def draw_crowd(pool: AssetPool, rng: Rng, config: CrowdConfig, size_px: int) -> CrowdScene:
+def compose_crowd(pool: AssetPool, rng: Rng, config: CrowdConfig, size_px: int) -> CrowdScene:
     """A scene of `size_px` on its longer side, after photometric augmentation and camera noise."""
     owner, alone = None, False
     is_negative = rng.random() < config.p_negative or not (pool.people or pool.photo_owners)
