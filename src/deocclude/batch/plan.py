@@ -222,8 +222,8 @@ def plan_jobs(
     Names: `photo.deoccluded.png` for content, `photo.overlay.png`, `photo.deoccluded.json`, and for the other kinds one
     file for each person, `photo.person1.rgba.png`. They are beside the photo, or under the folder `output` with the
     input folders mirrored. Where several photos would have one name, a.jpg and a.png, each keeps its suffix,
-    `a.jpg.deoccluded.png`; in several input folders each folder's name comes first, `FOLDER/a.deoccluded.png`. An `output` with an image suffix names the file of the first kind, for
-    a single photo; "-" is standard output.
+    `a.jpg.deoccluded.png`; in several input folders each folder's name comes first, `FOLDER/a.deoccluded.png`. An
+    `output` with an image suffix names the file of the first kind, for a single photo; "-" is standard output.
 
     A mask file belongs to the single photo. A folder of masks is matched by name with the photos' folders mirrored:
     `sub/photo.jpg` takes `MASKS/sub/photo.png` and `MASKS/sub/photo_1.png`, `photo_2.png`, ... (for several people).
@@ -251,11 +251,9 @@ def plan_jobs(
     if not kinds:
         raise UsageError(f"--save takes some of {','.join((*SAVE_KINDS, *KIND_ALIASES))}, got nothing")
     check_uncrop(uncrop, check_complete(complete))
-    if masks or boxes_xyxy:
-        if finding:
-            raise UsageError("detection options exclude --mask and --box: give one or the other")
-    else:
-        finding = finding or Finding()
+    if (masks or boxes_xyxy) and finding:
+        raise UsageError("detection options exclude --mask and --box: give one or the other")
+    finding = finding if masks or boxes_xyxy else finding or Finding()
     if mask_label is not None and not masks:
         raise UsageError(f"--mask-label {mask_label} picks a label of --mask files: name one with --mask")
     target = _checked_target(output, masks, kinds[0], uncrop)
