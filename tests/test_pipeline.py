@@ -1,5 +1,6 @@
 import io
 import json
+import pickle
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -370,11 +371,11 @@ MASK = np.ones((480, 640), bool)
     ("mask", "words"),
     [
         (np.ones((512, 512), bool), r"mask 2 must have the photo's size 480x640 \(HxW\), got 512x512"),
-        (MASK.astype(np.float32), "mask 2 must be a bool or 0/255 uint8 array, got float32"),
+        (MASK * np.float32(np.nan), "mask 2 must be a bool or 0/255 uint8 array, got float32"),
+        (MASK.astype(np.int64), "mask 2 must be a bool or 0/255 uint8 array, got int64"),
         (MASK.tolist(), "mask 2 must be a bool or 0/255 uint8 array, got list"),
         (np.ones((480, 640, 1), bool), r"mask 2 must have two dimensions \(H, W\), got shape \(480, 640, 1\)"),
-        (MASK * np.uint8(7), "mask 2 must hold only 0 and 255, got other values up to 7"),
-        (np.where(np.eye(480, 640) > 0, 255, 9).astype(np.uint8), "mask 2 must hold only 0 and 255"),
+        ((np.arange(640) // 200 % 3).astype(np.uint8)[None].repeat(480, 0), "mask 2 has the labels of 2 people"),
         (~MASK, "mask 2 is empty"),
         (~MASK * np.uint8(255), "mask 2 is empty"),
     ],
@@ -382,6 +383,39 @@ MASK = np.ones((480, 640), bool)
 def test_invalid_mask_is_rejected(pipe, person, mask, words):
     with pytest.raises(InputError, match=words):
         pipe(person.photo, masks=[MASK, mask])
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.uint8])
+def test_soft_mask_is_true_from_half_of_its_highest_value_on(pipe, person, kind):
+    soft = person.visible.astype(np.float64)
+    soft[:, 1:-1] = (soft[:, :-2] + 2 * soft[:, 1:-1] + soft[:, 2:]) / 4  # blurred across the contour
+    given = soft.astype(kind) if kind != np.uint8 else (soft * 255).astype(np.uint8)
+    expected = pipe(person.photo, masks=[given.astype(np.float64) >= given.max() / 2])
+    assert (pipe(person.photo, masks=[given]).content == expected.content).all()
+
+
+def test_open_file_is_a_photo(pipe, person):
+    content = io.BytesIO()
+    Image.fromarray(person.photo).save(content, "PNG")
+    content.seek(0)
+    expected = pipe(person.photo, masks=[person.visible])
+    assert (pipe(content, masks=[person.visible]).content == expected.content).all()
+    with pytest.raises(InputError, match="opened for bytes"):
+        pipe(io.StringIO("text"), masks=[person.visible])
+
+
+def test_pickled_pipeline_opens_its_networks_anew(weights_dir, person):
+    pipe = deocclude.load(weights_dir=weights_dir, device="cpu", threads=1)
+    again = pickle.loads(pickle.dumps(pipe))
+    assert again is not pipe
+    first, second = (one(person.photo, masks=[person.visible]) for one in (pipe, again))
+    assert (first.content == second.content).all()
+
+
+def test_pipeline_of_own_stages_cannot_be_pickled(pipe):
+    own = Deoccluder(pipe._mask_completion, pipe._content_recovery, device="cpu", model="own")
+    with pytest.raises(UsageError, match="cannot be pickled"):
+        pickle.dumps(own)
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from deocclude.imaging.boxes import BoxXyxy
 from deocclude.imaging.depth_order import find_occlusions
 from deocclude.inference.body import Body
 from deocclude.inference.content_recovery import ContentRecovery, Recovery, recover_known
+from deocclude.inference.cores import usable_cores
 from deocclude.inference.mask_completion import MaskCompletion
 from deocclude.inference.occlusion_probability import OcclusionCalibration, decide_completion
 from deocclude.inference.runtime import find_model, open_networks
@@ -50,7 +51,8 @@ def load(
         weights_dir: a folder with a manifest.json and its files; None for the package's own weights.
         average: test-time augmentation: average the predictions of two crops for a mask, of two networks and two crops
             for a box, each with its mirror image. Slightly better and slower.
-        threads: CPU threads of a network; 1 also processes one person at a time. None: one thread for each core.
+        threads: CPU threads of a network; 1 also processes one person at a time. None: one for each core that the
+            process may use, by affinity, a container's quota and OMP_NUM_THREADS.
         segmenter: finds people in images without prompts, in place of the model's own detector: any callable from (H,
             W, 3) uint8 RGB to a list of masks, (mask, score) pairs or `people.Instance`.
 
@@ -67,7 +69,7 @@ def load(
     finder = None
     if detector := networks.get("people_detector"):
         finder = PeopleFinder(detector, info.settings.detector, average)
-    return Deoccluder(
+    opened = Deoccluder(
         MaskCompletion.of(networks, info, average),
         ContentRecovery(networks["content_recovery"], settings=info.settings.recovery),
         device=running_on,
@@ -76,8 +78,12 @@ def load(
         segmenter=segmenter,
         calibration=OcclusionCalibration.of(info.networks["mask_completion"].info),
         settings=info.settings,
-        workers=min(_MAX_WORKERS, threads or os.cpu_count() or 1),
+        workers=min(_MAX_WORKERS, threads or usable_cores()),
     )
+    opened.reopen = partial(
+        load, model, device=device, weights_dir=weights_dir, average=average, threads=threads, segmenter=segmenter
+    )
+    return opened
 
 
 def run(
@@ -99,7 +105,13 @@ def run(
 
 
 class Deoccluder:
-    """The pipeline. Holds its stages and no image: threads may share it."""
+    """The pipeline. Holds its stages and no image: threads may share it.
+
+    A pickled copy, in another process, opens its networks anew by the same call of `load`.
+    """
+
+    reopen: Callable[[], Deoccluder] | None = None
+    """The call of `load` that made this pipeline; None for one of own stages."""
 
     def __init__(
         self,
@@ -137,6 +149,12 @@ class Deoccluder:
         self._mask_completion = completion
         self._content_recovery = recovery
 
+    def __reduce__(self) -> tuple[Callable[[], Deoccluder], tuple[()]]:
+        """Pickle the call of `load`. Raises UsageError for a pipeline of own stages."""
+        if self.reopen is None:
+            raise UsageError("a Deoccluder of own stages cannot be pickled: only one that `load` opened can")
+        return self.reopen, ()
+
     @property
     def finds_people(self) -> bool:
         """Whether images may come without masks and boxes."""
@@ -163,8 +181,9 @@ class Deoccluder:
         result.
 
         Args:
-            image: path, bytes, Pillow image or (H, W, 3) uint8 RGB array.
-            masks: rough visible masks, (H, W) bool or 0/255 uint8 of the upright image's size.
+            image: path, bytes, open file, Pillow image or (H, W, 3) uint8 RGB array.
+            masks: rough visible masks of the upright image's size, (H, W) bool or 0/255 uint8; soft masks, uint8 or
+                float from 0 to 1, are True from half of their highest value on.
             boxes_xyxy: (x0, y0, x1, y1) in pixels around the visible part of a person, end excluded.
             seed: same image, prompts and seed give the same output. No stage draws random numbers at present.
             segmenter: finds people in this image, in place of the one given to `load` or the model's own detector.

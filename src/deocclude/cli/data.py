@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -305,7 +304,9 @@ def _is_url(place: str) -> bool:
 
 def _cores() -> int:
     """How many CPU cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    from deocclude.inference.cores import usable_cores
+
+    return usable_cores()
 
 
 @app.command()

@@ -81,7 +81,10 @@ def _versions() -> Check:
 
 def _machine() -> Check:
     """Operating system, processor and cores."""
-    return Check("machine", True, f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores")
+    from deocclude.inference.cores import usable_cores
+
+    cores = f"{os.cpu_count()} CPU cores, {usable_cores()} usable"
+    return Check("machine", True, f"{platform.system()} {platform.machine()}, {cores}")
 
 
 def _device(device: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -88,6 +87,9 @@ Save = Annotated[
     ),
 ]
 Jobs = Annotated[int, typer.Option("-j", "--jobs", min=1, help="Photos processed at once.")]
+Threads = Annotated[
+    int | None, typer.Option("--threads", min=1, help="CPU threads of a photo; default: every core that may be used.")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Do finished photos again.")]
 Recursive = Annotated[bool, typer.Option("--recursive", help="Search folders inside folders.")]
 FollowLinks = Annotated[bool, typer.Option("--follow-links", help="With --recursive: search linked folders too.")]
@@ -154,6 +156,7 @@ def app(
     device: Device = "auto",
     seed: Seed = 0,
     jobs: Jobs = 1,
+    threads: Threads = None,
     overwrite: Overwrite = False,
     recursive: Recursive = False,
     follow_links: FollowLinks = False,
@@ -186,6 +189,7 @@ def app(
     named at the end; the exit code is 5 if one of them may be a photo.
     """
     from deocclude.batch.jobs import exit_code, run_jobs
+    from deocclude.inference.cores import usable_cores
     from deocclude.inference.runtime import find_model
 
     has_prompts = bool(mask or box)
@@ -198,8 +202,8 @@ def app(
 
     def load() -> Deoccluder:
         # photos that are processed at once share the cores
-        threads = max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else None
-        return _load(model, device, weights, threads, finding)
+        each = threads if threads is not None or jobs == 1 else max(1, usable_cores() // jobs)
+        return _load(model, device, weights, each, finding)
 
     digest = find_model(model, weights).digest
     todo = run_jobs(plan, load, seed=seed, workers=jobs, overwrite=overwrite, fail_fast=fail_fast, model=digest)

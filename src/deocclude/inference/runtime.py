@@ -14,6 +14,7 @@ import numpy as np
 
 from deocclude.errors import DeoccludeError, DeviceError, UsageError, WeightsError
 from deocclude.imaging.arrays import Array, Float32
+from deocclude.inference.cores import usable_cores
 from deocclude.inference.settings import InferenceSettings
 
 if TYPE_CHECKING:
@@ -184,7 +185,7 @@ def open_networks(
     Args:
         model: the model.
         device: "auto", "cpu" or "cuda". With "auto", a CUDA that does not start is logged, and the CPU is used.
-        threads: CPU threads of a network; None: one for each core.
+        threads: CPU threads of a network; None: one for each core that this process may use (`usable_cores`).
 
     Returns:
         The networks by name, and the device they run on.
@@ -250,8 +251,8 @@ def _open_session(
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only: warnings about the machine would appear on the user's stderr
-    if threads is not None:
-        options.intra_op_num_threads = threads
+    # ONNX Runtime's own default counts the machine's cores, and pins threads to cores that a container may not have
+    options.intra_op_num_threads = threads or usable_cores()
     # The arena never releases its largest working set; peak memory matters more here than the time of allocations.
     options.enable_cpu_mem_arena = False
     # Threads that spin between runs would take the cores from numpy, which runs in between.

@@ -23,8 +23,8 @@ from deocclude.io.mask_labels import has_alpha, people_of, upper_half
 # Largest photo in pixels: a small file can decompress to more memory than a machine has.
 MAX_PIXELS = 200_000_000
 
-ImageSource = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | NDArray[np.uint8]
-"""A path, the bytes of a file, a Pillow image, or an array."""
+ImageSource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image.Image | NDArray[np.uint8]
+"""A path, the bytes of a file, a file opened for reading bytes, a Pillow image, or an array."""
 
 # Errors that Pillow's readers raise for truncated or damaged files.
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError, KeyError, TypeError, OverflowError)
@@ -228,6 +228,14 @@ def _check_array(array: Array) -> ImageU8:
     return array
 
 
+def _content_of(file: Any) -> bytes:
+    """The rest of an open file, from its position on. Raises InputError for a file of text."""
+    content = file.read()
+    if not isinstance(content, bytes):
+        raise InputError(f'a photo\'s file must be opened for bytes, "rb", got one of {type(content).__name__}')
+    return content
+
+
 def _open_upright(source: ImageSource) -> Image.Image:
     """The first frame of an image, decoded and rotated by its EXIF. Raises InputError naming the file."""
     name = _name_of(source)
@@ -236,8 +244,12 @@ def _open_upright(source: ImageSource) -> Image.Image:
             return _decode(source, name)
         if isinstance(source, (bytes, bytearray, memoryview)):
             return _decode_file(io.BytesIO(source), name)
+        if hasattr(source, "read"):
+            return _decode_file(io.BytesIO(_content_of(source)), name)
         if not isinstance(source, (str, os.PathLike)):
-            raise InputError(f"a photo must be a path, bytes, a Pillow image or an array, got {type(source).__name__}")
+            raise InputError(
+                f"a photo must be a path, bytes, an open file, a Pillow image or an array, got {type(source).__name__}"
+            )
         with open(source, "rb") as file:
             # a pipe, such as a shell's <(...), cannot be read twice
             return _decode_file(file if file.seekable() else io.BytesIO(file.read()), name)
@@ -360,7 +372,8 @@ def _mask_values(image: Image.Image) -> Array:
 
 def _name_of(source: ImageSource, otherwise: str = "the photo") -> str:
     """How error messages call a source: its path, or `otherwise`."""
-    return otherwise if isinstance(source, (bytes, bytearray, memoryview, Image.Image)) else str(source)
+    has_path = isinstance(source, (str, os.PathLike))
+    return str(source) if has_path else otherwise
 
 
 def _too_large(name: str, width: int, height: int) -> str:

@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from deocclude.errors import InputError
 from deocclude.imaging.arrays import Mask
 from deocclude.imaging.boxes import BoxXyxy, box_iou, box_to_mask
 from deocclude.imaging.masks import check_mask
+from deocclude.io.mask_labels import people_of
 
 # Detectors may round a box past the image border; a box further outside belongs to another image.
 _BOX_SLACK_PX = 1.0
@@ -53,7 +55,8 @@ def check_prompt(mask: Mask, size_hw: tuple[int, int], name: str) -> Mask:
     """Check a user's mask and convert it to bool.
 
     Args:
-        mask: (H, W) bool, or uint8 with the values 0 and 255 (or 0 and 1).
+        mask: (H, W) bool, or uint8 with the values 0 and 255 (or 0 and 1). Other uint8 and float masks are read as from
+            a file: soft masks are True from half of their highest value on (`io.mask_labels.people_of`).
         size_hw: the image's size.
         name: how error messages call this mask.
 
@@ -61,12 +64,26 @@ def check_prompt(mask: Mask, size_hw: tuple[int, int], name: str) -> Mask:
         (H, W) bool.
 
     Raises:
-        InputError: another type or size, other values, or an empty mask.
+        InputError: another type or size, labels of several people, or an empty mask.
     """
+    if _has_levels(mask):
+        people = people_of(Image.fromarray(mask.astype(np.float32) if mask.dtype.kind == "f" else mask), name)
+        if len(people) > 1:
+            raise InputError(f"{name} has the labels of {len(people)} people: give one mask a person")
+        (mask,) = people
     mask = check_mask(mask, size_hw, name)
     if not mask.any():
         raise InputError(f"{name} is empty: it must mark at least one pixel of the person")
     return mask
+
+
+def _has_levels(mask: Any) -> bool:
+    """Whether a mask is an array of grey levels, probabilities or labels, rather than of yes and no."""
+    if not isinstance(mask, np.ndarray) or mask.ndim != 2 or not mask.size:
+        return False
+    if mask.dtype.kind == "f":
+        return bool(np.isfinite(mask).all() and mask.min() >= 0)
+    return mask.dtype == np.uint8 and not np.isin(mask, (0, 1) if mask.max() <= 1 else (0, 255)).all()
 
 
 def check_box(box_xyxy: BoxXyxy, size_hw: tuple[int, int], name: str) -> BoxXyxy:

@@ -1,0 +1,62 @@
+"""How many CPU cores this process may use: fewer than the machine has, in a container or with taskset."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def usable_cores(root: Path = Path("/")) -> int:
+    """CPU cores of this process, 1 or more.
+
+    The least of the process's affinity, the CPU quota of its control groups (a container's limit, rounded up), and
+    OMP_NUM_THREADS.
+
+    Args:
+        root: where `proc` and `sys` are mounted.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limits = [cores, *(math.ceil(quota) for quota in _quotas(root))]
+    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # a list is for nested levels
+    if first.isdigit():
+        limits.append(int(first))
+    return max(1, min(limits))
+
+
+def _quotas(root: Path) -> Iterator[float]:
+    """CPU quotas in cores of the process's control group and of every group around it, versions 2 and 1."""
+    try:
+        groups = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:  # no Linux
+        return
+    mounted = root / "sys/fs/cgroup"
+    for line in groups:
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            folder = mounted
+        elif "cpu" in controllers.split(","):
+            folder = mounted / controllers if (mounted / controllers).is_dir() else mounted / "cpu"
+        else:
+            continue
+        # in a container the group's own folder is often mounted as the top one
+        inner = Path(path.lstrip("/"))
+        for group in (inner, *inner.parents):
+            yield from _quota_of(folder / group)
+
+
+def _quota_of(group: Path) -> Iterator[float]:
+    """The quota of one control group; nothing where it has none."""
+    texts = []
+    for names in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
+        try:
+            texts.append(" ".join((group / name).read_text() for name in names))
+        except OSError:
+            continue
+    for text in texts:
+        if match := re.fullmatch(r"\s*(\d+)\s+(\d+)\s*", text):  # "max" and -1 are no limit
+            quota, period = int(match[1]), int(match[2])
+            if quota and period:
+                yield quota / period
