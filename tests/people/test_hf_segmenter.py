@@ -11,8 +11,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from deocclude.errors import DeoccludeError, DeviceError, InputError, MissingExtraError, UsageError, WeightsError
+from deocclude.people import hf_segmenter
 from deocclude.people.hf_segmenter import HfSegmenter
 from hf_models import TINY, tiny_swin
 
@@ -75,8 +77,7 @@ def test_odd_sizes(segmenter: HfSegmenter, size_hw: tuple[int, int]) -> None:
 def test_maskformer_and_oneformer_are_supported(tmp_path: Path, kind: str) -> None:
     (save_maskformer if kind == "maskformer" else save_oneformer)(tmp_path)
     people = HfSegmenter(str(tmp_path), "cpu", offline=True)(PHOTO)
-    # OneFormer gives each pixel to one query, the others keep what overlaps.
-    assert len(people) == (5 if kind == "maskformer" else 1)
+    assert len(people) == (5 if kind == "maskformer" else TINY["num_queries"]), "one for each query"
     for one in people:
         assert one.mask.shape == PHOTO.shape[:2] and one.mask.all()
         assert one.score == pytest.approx(np.exp(5) / (np.exp(5) + 2), abs=1e-4)
@@ -158,13 +159,22 @@ def test_only_persons_above_min_score_are_kept(segmenter: HfSegmenter, monkeypat
     assert [one.box_xyxy for one in people] == [(16, 4, 40, 20), (0, 4, 24, 20)]
 
 
-def test_segment_map_is_read(segmenter: HfSegmenter, monkeypatch: pytest.MonkeyPatch) -> None:
-    segmentation = np.full((48, 80), -1)
-    segmentation[10:20, 5:15] = 1
-    segmentation[10:20, 15:30] = 2
-    stub(monkeypatch, segmenter, segmentation, [(1, 1, 0.9), (2, 0, 0.6)])
-    (one,) = segmenter(PHOTO)
-    assert (one.score, one.box_xyxy, one.area_px) == (0.6, (15, 10, 30, 20), 150)
+def test_oneformer_instance_keeps_its_own_area() -> None:
+    """One person on 14 % of the photo: every other query is no object and below 0.5 everywhere."""
+    mask_logits = torch.full((3, 20, 50), -4.0)
+    mask_logits[1, 3:13, 10:24] = 4.0
+    class_logits = torch.tensor([[0.0, 0.0, 9.0], [9.0, 0.0, 0.0], [0.0, 0.0, 9.0]])
+    ((label, score, mask),) = hf_segmenter._oneformer_instances(class_logits, mask_logits)
+    assert (label, mask.mean()) == (0, 0.14) and mask[3:13, 10:24].all()
+    assert score == pytest.approx(0.982, abs=0.001)
+
+
+def test_overlapping_oneformer_instances_keep_their_pixels() -> None:
+    mask_logits = torch.full((2, 10, 10), -1.0)
+    mask_logits[0, :6] = 2.0
+    mask_logits[1, 4:] = 5.0
+    found = hf_segmenter._oneformer_instances(torch.tensor([[5.0, 0.0], [4.0, 0.0]]), mask_logits)
+    assert [int(mask.sum()) for _, _, mask in found] == [60, 60]
 
 
 def test_no_detection_gives_an_empty_list(segmenter: HfSegmenter, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,13 +22,7 @@ from deocclude.people.instances import Instance
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Kinds of models and options of their `post_process_instance_segmentation`. OneFormer gives one map of instance ids;
-# the others can give a mask for each instance, so that overlapping people keep their pixels.
-_POST_PROCESS: dict[str, dict[str, Any]] = {
-    "mask2former": {"return_binary_maps": True},
-    "maskformer": {"return_binary_maps": True},
-    "oneformer": {},
-}
+_KINDS = ("mask2former", "maskformer", "oneformer")
 
 _LABELS_SHOWN = 8
 
@@ -112,7 +106,7 @@ class HfSegmenter:
 class _Opened:
     """A loaded model on its device."""
 
-    kind: str  # a key of _POST_PROCESS
+    kind: str  # one of _KINDS
     network: Any
     processor: Any
     device: str
@@ -130,19 +124,45 @@ class _Opened:
             # post-processing mixes these with tensors on the CPU
             for name in ("class_queries_logits", "masks_queries_logits"):
                 outputs[name] = outputs[name].cpu()
-            # without target_sizes: a hundred candidate masks at a photo's size would take gigabytes
+            if self.kind == "oneformer":
+                return _oneformer_instances(outputs["class_queries_logits"][0], outputs["masks_queries_logits"][0])
+            # without target_sizes: a hundred candidate masks at a photo's size would take gigabytes. A mask for each
+            # instance, so that overlapping people keep their pixels
             (result,) = self.processor.post_process_instance_segmentation(
-                outputs, threshold=min_score, **_POST_PROCESS[self.kind]
+                outputs, threshold=min_score, return_binary_maps=True
             )
         return list(_instances(result))
 
 
 def _instances(result: dict[str, Any]) -> Iterator[tuple[int, float, Mask]]:
-    """The instances of one post-processed photo. `segmentation`: (N, h, w) masks, or an (h, w) map of segment ids."""
+    """The instances of one post-processed photo, whose `segmentation` is (N, h, w) unless it has none."""
     segmentation: Tensor = result["segmentation"]
     for index, segment in enumerate(result["segments_info"]):
-        mask = segmentation[index] > 0 if segmentation.ndim == 3 else segmentation == segment["id"]
-        yield int(segment["label_id"]), float(segment["score"]), mask.numpy()
+        yield int(segment["label_id"]), float(segment["score"]), (segmentation[index] > 0).numpy()
+
+
+def _oneformer_instances(class_logits: Tensor, mask_logits: Tensor) -> list[tuple[int, float, Mask]]:
+    """The instances of OneFormer's queries, as its authors infer them (Jain et al. 2023): each query's own mask.
+
+    The post-processing of transformers gives every pixel to the query that is highest there, however low: one person
+    in a photo is then the whole photo.
+
+    Args:
+        class_logits: (Q, classes + 1) of each query, "no object" last.
+        mask_logits: (Q, h, w).
+
+    Returns:
+        Label id, score and (h, w) bool mask of each query with at least one pixel above probability 0.5. The score is
+        the class probability times the mean probability in the mask.
+    """
+    scores, labels = class_logits.softmax(-1)[:, :-1].max(-1)
+    probabilities = mask_logits.sigmoid()
+    found = []
+    for score, label, probability in zip(scores.tolist(), labels.tolist(), probabilities, strict=True):
+        mask = probability > 0.5
+        if mask.any():
+            found.append((int(label), score * float(probability[mask].mean()), mask.numpy()))
+    return found
 
 
 def _resized(mask: Mask, size_hw: tuple[int, int]) -> Mask:
@@ -165,7 +185,7 @@ def _open_model(model: str, device: str, offline: bool) -> _Opened:
     running_on = choose_device(device, "--segmenter hf")
     source = source_of(model, offline)
     with quiet():
-        config = read_config(model, _POST_PROCESS, offline)
+        config = read_config(model, _KINDS, offline)
         # checked before the weights are loaded, which may be a download of a gigabyte
         person_ids = _person_ids(model, config)
         with reading(model):
