@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from deocclude.errors import DeoccludeError
+from deocclude.io import files
 from deocclude.io.files import all_or_none, save_text, sweep, write_whole
 
 
@@ -66,6 +67,22 @@ def test_link_stays_and_its_target_is_written(tmp_path: Path) -> None:
     (tmp_path / "link.txt").symlink_to(tmp_path / "sub" / "target.txt")
     save_text("a", tmp_path / "link.txt")
     assert (tmp_path / "link.txt").is_symlink() and (tmp_path / "sub" / "target.txt").read_text() == "a"
+
+
+def test_file_that_a_sweep_removes_before_it_is_locked_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, swept = files._lock, []
+
+    def late_lock(file) -> None:
+        if not swept:
+            swept.append(file.name)
+            Path(file.name).unlink()
+        lock(file)
+
+    monkeypatch.setattr(files, "_lock", late_lock)
+    save_text("a", tmp_path / "a.txt")
+    assert len(swept) == 1 and (tmp_path / "a.txt").read_text() == "a" and listed(tmp_path) == ["a.txt"]
 
 
 def test_sweep_removes_files_of_killed_runs_alone(tmp_path: Path) -> None:

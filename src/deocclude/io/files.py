@@ -149,9 +149,17 @@ def _open_temporary(folder: Path) -> tuple[BinaryIO, Path]:
             continue
         with contextlib.suppress(OSError):  # a file system without locks, where nothing is swept either
             _lock(file)
-        if path.exists():
+        if not _was_removed(file):
             return file, path
         file.close()
+
+
+def _was_removed(file: BinaryIO) -> bool:
+    """Whether a sweep removed an open file before it was locked."""
+    try:
+        return os.fstat(file.fileno()).st_nlink == 0
+    except OSError:  # nothing is known: the write will say so
+        return False
 
 
 def _lock(file: BinaryIO) -> None:
