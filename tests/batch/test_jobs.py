@@ -6,6 +6,7 @@ import json
 import os
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from deocclude.batch.plan import Finding, Job, plan_jobs
 from deocclude.errors import DeoccludeError, UsageError, WeightsError
 from deocclude.io.images import load_photo
 from deocclude.people.coco_file import CocoFile
-from deocclude.types import Result
+from deocclude.types import Person, Result
 
 
 @pytest.fixture
@@ -407,16 +408,21 @@ def test_pipe_in_place_of_an_output_is_written_into(photo: Path, pipe) -> None:
     assert load_photo(read[0]).pixels.shape == load_photo(photo).pixels.shape and not fifo.is_file()
 
 
-def test_failed_write_leaves_no_file_of_the_photo(photo: Path, pipe, monkeypatch: pytest.MonkeyPatch) -> None:
-    jobs = plan_jobs([str(photo)], boxes_xyxy=[(9, 9, 90, 90)], kinds=["content", "json", "overlay"])
+def fill_disk(monkeypatch: pytest.MonkeyPatch, at: Callable[[str, Person | None], bool]) -> None:
+    """Let the disk be full where an output of that kind and person is written."""
     write = jobs_module.write
 
-    def full_disk(result: Result, kind: str, path: Path, person=None, **about):
-        if kind == "overlay":
+    def full_disk(result: Result, kind: str, path: Path, person: Person | None = None, **about):
+        if at(kind, person):
             raise DeoccludeError(f"cannot write {path}: No space left on device")
         return write(result, kind, path, person, **about)
 
     monkeypatch.setattr(jobs_module, "write", full_disk)
+
+
+def test_failed_write_leaves_no_file_of_the_photo(photo: Path, pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = plan_jobs([str(photo)], boxes_xyxy=[(9, 9, 90, 90)], kinds=["content", "json", "overlay"])
+    fill_disk(monkeypatch, lambda kind, _: kind == "overlay")
     (report,) = run_jobs(jobs, lambda: pipe)
     assert report.status == "failed" and "No space left" in report.error
     assert sorted(path.name for path in photo.parent.iterdir()) == ["mask.png", "photo.png"]
@@ -426,14 +432,7 @@ def test_former_outputs_stay_whole_where_a_new_write_fails(photo: Path, pipe, mo
     jobs = plan_jobs([str(photo)], boxes_xyxy=[(9, 9, 90, 90)], kinds=["content", "json"])
     assert [report.status for report in run_jobs(jobs, lambda: pipe)] == ["done"]
     before = {path: path.read_bytes() for path in jobs[0].expected_paths}
-    write = jobs_module.write
-
-    def full_disk(result: Result, kind: str, path: Path, person=None, **about):
-        if kind == "json":
-            raise DeoccludeError(f"cannot write {path}: No space left on device")
-        return write(result, kind, path, person, **about)
-
-    monkeypatch.setattr(jobs_module, "write", full_disk)
+    fill_disk(monkeypatch, lambda kind, _: kind == "json")
     assert [report.status for report in run_jobs(jobs, lambda: pipe, seed=1)] == ["failed"]
     assert {path: path.read_bytes() for path in jobs[0].expected_paths} == before
 
@@ -633,16 +632,9 @@ def test_job_is_done_only_when_every_persons_file_is_written(
     photo: Path, listed: CocoFile, pipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jobs = plan_jobs([str(photo)], finding=Finding(listed), kinds=["visible"])
-    write = jobs_module.write
-
-    def full_disk(result: Result, kind: str, path: Path, person=None, **about):
-        if person.id == 2:
-            raise DeoccludeError(f"cannot write {path}: No space left on device")
-        return write(result, kind, path, person, **about)
-
-    monkeypatch.setattr(jobs_module, "write", full_disk)
-    assert [report.status for report in run_jobs(jobs, lambda: pipe)] == ["failed"]
-    monkeypatch.setattr(jobs_module, "write", write)
+    with monkeypatch.context() as patched:
+        fill_disk(patched, lambda _, person: person.id == 2)
+        assert [report.status for report in run_jobs(jobs, lambda: pipe)] == ["failed"]
     assert [report.status for report in run_jobs(jobs, lambda: pipe)] == ["done"]
     assert photo.with_name("photo.person2.visible.png").is_file()
 

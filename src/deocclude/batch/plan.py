@@ -161,7 +161,7 @@ class Job:
 
     @property
     def done_paths(self) -> list[Path]:
-        """All files that an earlier run wrote for this job; empty where one is missing or not whole.
+        """All files of this job, where each exists and is whole; else empty. Their stamps say whose they are.
 
         The files themselves hold the ids of the people. Standard input may be another photo each time and is never
         done.
@@ -176,7 +176,7 @@ class Job:
             written = (read_ids(path) for output in self.outputs for _, path in output.written())
             ids = next((ids for ids in written if ids is not None), None)
             paths = paths if ids is None else self.paths(ids)
-        return paths if all(path.is_file() and read_stamp(path) and is_whole(path) for path in paths) else []
+        return paths if all(path.is_file() and is_whole(path) for path in paths) else []
 
     @property
     def others_files(self) -> list[Path]:
@@ -300,11 +300,13 @@ class _Target:
             return cls(stdout=True)
         path = Path(output)
         suffix = path.suffix.lower()
-        if output.endswith(("/", os.sep)) or path.is_dir() or suffix not in photo_suffixes() | OUTPUT_SUFFIXES:
+        if output.endswith(("/", os.sep)) or path.is_dir() or not suffix:
             return cls(folder=path)
-        if suffix not in OUTPUT_SUFFIXES:
+        if suffix in OUTPUT_SUFFIXES:
+            return cls(file=path)
+        if suffix in photo_suffixes():  # asked last: it loads every image plugin
             raise UsageError(f"-o {output}: expected a name in {', '.join(sorted(OUTPUT_SUFFIXES))}, got {suffix}")
-        return cls(file=path)
+        return cls(folder=path)
 
 
 def _folders_of_others(masks: Sequence[str], target: _Target) -> list[Path]:

@@ -119,6 +119,7 @@ def build_trainset(
     from deocclude.data.trainsets.parsers import check_parser
     from deocclude.data.trainsets.photo import BuildSettings
     from deocclude.errors import UsageError
+    from deocclude.inference.cores import usable_cores
 
     if split not in (None, "auto", *get_args(Split)):
         raise UsageError(f"--split must be auto, keep, holdout, train or val, got {split!r}")
@@ -132,7 +133,7 @@ def build_trainset(
     )
     with _counting(visible=not quiet) as advance:
         state = build_set(
-            records, output, settings, source=source, limit=limit, jobs=jobs or _cores(), overwrite=overwrite,
+            records, output, settings, source=source, limit=limit, jobs=jobs or usable_cores(), overwrite=overwrite,
             advance=advance,
         )  # fmt: skip
     tally = state.tally
@@ -300,13 +301,6 @@ def _say_which(command: str, kind: str, quiet: bool) -> None:
 
 def _is_url(place: str) -> bool:
     return "://" in place
-
-
-def _cores() -> int:
-    """How many CPU cores this process may use."""
-    from deocclude.inference.cores import usable_cores
-
-    return usable_cores()
 
 
 @app.command()

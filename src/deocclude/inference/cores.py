@@ -49,13 +49,11 @@ def _quotas(root: Path) -> Iterator[float]:
 
 def _quota_of(group: Path) -> Iterator[float]:
     """The quota of one control group; nothing where it has none."""
-    texts = []
     for names in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
         try:
-            texts.append(" ".join((group / name).read_text() for name in names))
+            text = " ".join((group / name).read_text() for name in names)
         except OSError:
             continue
-    for text in texts:
         if match := re.fullmatch(r"\s*(\d+)\s+(\d+)\s*", text):  # "max" and -1 are no limit
             quota, period = int(match[1]), int(match[2])
             if quota and period:

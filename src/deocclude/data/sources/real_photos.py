@@ -27,7 +27,8 @@ Rng = np.random.Generator
 T = TypeVar("T")
 
 BEYOND = 255  # value of a crop's instances outside the photo
-_ONE_IN = 3  # share of photos held out for validation is 1 / 3
+WILD_ONE_IN = 3
+"""One in so many photos of `wild` is held out for validation."""
 _MIN_LAYER_PX = 1500  # least visible pixels of a person that is pasted elsewhere
 _MARGIN = 0.02  # context around a cut-out person, by the longer side: enough for a soft edge
 
@@ -65,7 +66,7 @@ def read_wild(root: Path, split: str | None = None) -> Iterator[WildPhoto]:
     """
     people, covered = _read_people(require(root / "persons.json", "people of the wild photos"))
     for path in image_files(root / "images", "wild photos"):
-        if split is not None and held_out(path.stem, _ONE_IN) != (split == "val"):
+        if split is not None and held_out(path.stem, WILD_ONE_IN) != (split == "val"):
             continue
         rgb = read_image(path)
         instances = read_image(require(root / "masks" / f"{path.stem}.png", "instance mask"), cv2.IMREAD_GRAYSCALE)
@@ -174,7 +175,7 @@ def _boxed_photo(root: Path, photo_id: str, entries: Iterable[Mapping[str, Any]]
     crowds: list[np.ndarray] = []
     for entry in entries:
         x, y, w, h = np.array(entry["bbox"], float) / (width, height, width, height)
-        has_joints = _joints(entry.get("keypoints") or ())[:, 2].any()
+        has_joints = read_joints(entry.get("keypoints") or ())[:, 2].any()
         is_crowd = entry.get("iscrowd") or (not has_joints and w * width > h * height and w > _CROWD_SIDE)
         (crowds if is_crowd else boxes).append(np.array((x, y, x + w, y + h)).clip(0, 1))
     return BoxedPhoto(root, photo_id, *(np.array(found).reshape(-1, 4) for found in (boxes, crowds)))
@@ -223,7 +224,7 @@ def read_jointed_people(
 
     def of_photo(photo_id: str) -> list[JointedPerson]:
         entries, (width, height) = people[photo_id], sizes[photo_id]
-        joints = [_joints(entry.get("keypoints") or ()) for entry in entries]
+        joints = [read_joints(entry.get("keypoints") or ()) for entry in entries]
         if not any(np.count_nonzero(one[:, 2]) >= min_joints for one in joints):
             return []
         rgb = read_stored_photo(root, photo_id)
@@ -244,10 +245,10 @@ def read_jointed_people(
 
 def covered_joints(keypoints: Iterable[float]) -> np.ndarray:
     """(K, 2) float64: the covered joints (visibility 1) of COCO's keypoints, a flat list of x, y, visibility."""
-    return _with_visibility(_joints(keypoints), 1)
+    return _with_visibility(read_joints(keypoints), 1)
 
 
-def _joints(keypoints: Iterable[float]) -> np.ndarray:
+def read_joints(keypoints: Iterable[float]) -> np.ndarray:
     """(J, 3) float64: x, y and visibility of COCO's keypoints."""
     return np.array(list(keypoints), float).reshape(-1, 3)
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from deocclude.data.datasets.files import require
 from deocclude.data.sources.readers import ordered, people_entry, read_stored_photo
+from deocclude.data.sources.real_photos import WILD_ONE_IN, read_joints
 from deocclude.data.sources.splits import held_out
 from deocclude.errors import InputError
 from deocclude.io.coco import read_json
@@ -23,7 +24,6 @@ _COCO_BONES = (
     (15, 13), (13, 11), (16, 14), (14, 12), (9, 7), (7, 5), (10, 8), (8, 6), (5, 6), (11, 12), (5, 11), (6, 12),
 )  # fmt: skip
 _COCO_FACE = 5
-_WILD_ONE_IN = 3  # as the photos of wild are held out: a photo is on one side in both folders
 _SPORT_MARGIN = (0.08, 2.0)  # from the joints' box to the body's: by the longer side, and in pixels
 _MIN_HEIGHT_PX = 100.0  # of a COCO person in the original photo
 
@@ -95,7 +95,7 @@ def read_coco_skeletons(root: Path) -> Iterator[SkeletonPerson]:
     def of_photo(photo_id: str) -> list[SkeletonPerson]:
         found = []
         for number, entry in enumerate(people[photo_id]):
-            joints = np.array(entry.get("keypoints") or (), float).reshape(-1, 3)
+            joints = read_joints(entry.get("keypoints") or ())
             limbs = joints[_COCO_FACE:]
             if not len(limbs) or entry.get("iscrowd") or (limbs[:, 2] != 2).any() or entry["bbox"][3] < _MIN_HEIGHT_PX:
                 continue
@@ -109,7 +109,8 @@ def read_coco_skeletons(root: Path) -> Iterator[SkeletonPerson]:
             found.append(_inside(f"coco-{photo_id}-{number}", rgb, box, xy[joints[:, 2] > 0], bones))
         return [person for person in found if person is not None]
 
-    ids = (i for i in sorted(people) if i not in picked and not held_out(i) and not held_out(i, _WILD_ONE_IN))
+    # as the photos of wild are held out too: a photo is on one side in both folders
+    ids = (i for i in sorted(people) if i not in picked and not held_out(i) and not held_out(i, WILD_ONE_IN))
     return (person for of_one in ordered(of_photo, ids) for person in of_one)
 
 

@@ -30,8 +30,8 @@ from deocclude.imaging.guided_filter import follow_edges
 from deocclude.imaging.masks import connected_components
 from deocclude.inference.crop_prediction import in_crop, predict_crop, repeat_past_edge
 from deocclude.inference.runtime import Network, find_model, open_networks
+from deocclude.inference.settings import CropSettings
 
-_CROP_SCALE = 1.25  # of the crop around a box, as at inference
 _FINER = 2  # image edges are followed on a grid that is this much finer than the network's
 _BONE_POINTS = 20
 _ON_MASK = 0.01  # by the bones' length: a point of a bone this near to the mask counts as on it
@@ -77,7 +77,7 @@ class SegmentedPerson:
 def segment(network: Network, person: SkeletonPerson) -> SegmentedPerson:
     """The mask in a person's box: the box segmenter on a tight crop and its mirror image, along image edges."""
     photo = person.rgb
-    crop = SquareCrop.from_box_xyxy(person.box_xyxy, _CROP_SCALE, network.fine_size)
+    crop = SquareCrop.from_box_xyxy(person.box_xyxy, CropSettings().tight_scale, network.fine_size)
     box = box_to_mask(person.box_xyxy, photo.shape[:2])
     found = predict_crop(network, photo, crop, in_crop(box, crop), mirror=True)
     fine = replace(crop, size_px=_FINER * crop.size_px)
