@@ -1,4 +1,4 @@
-"""The photo as layers: the background without people, then each person whole. `python examples/layers.py [FOLDER]`"""
+"""Layers: the photo, the background without people, then each person whole. `python examples/layers.py [FOLDER]`"""
 
 import sys
 
@@ -13,4 +13,4 @@ for number, layer in enumerate(result.layers()):  # bottom to top
     height, width = layer.pixels.shape[:2]
     print(f"{layer.name}: {width} x {height} px at {layer.left_top}")
     deocclude.save_image(layer.pixels, f"{out}/layers.{number}.png")
-result.save(out, what=("layers",), stem="layers")  # layers.deoccluded.ora, for GIMP and Krita
+result.save(out, what=("layers",), stem="layers")  # layers.deoccluded.ora, for GIMP 3 or Krita

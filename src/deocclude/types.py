@@ -26,6 +26,7 @@ from deocclude.imaging.truncation import find_truncation
 
 if TYPE_CHECKING:
     from deocclude.io.openraster import Layer
+    from deocclude.io.results import LayerSize
 
 PARSING_NAMES: tuple[str, ...] = (
     "background",
@@ -291,10 +292,12 @@ class Result:
         return picture
 
     def layers(self) -> list[Layer]:
-        """The image as layers, bottom to top: the background without people, then each whole person by depth.
+        """The image as layers, bottom to top: the photo, the background without people, each whole person by depth.
 
         The background is filled where people are and in the rim around them (`rim_px`): no outline remains when a
-        person is moved. People are as in `Person.rgba`, cropped to their region.
+        person is moved. It covers the photo, which keeps the pixels under soft edges: hide or erase the background to
+        see them. People are as in `Person.rgba`, cropped to their region; `Layer.on_canvas` lays one out at the image's
+        size.
         """
         from deocclude.io.results import to_layers  # a late import: io is above this module
 
@@ -315,7 +318,13 @@ class Result:
 
         return to_coco(self, file_name)
 
-    def save(self, folder: str | Path, what: Sequence[str] = ("content", "rgba"), stem: str = "photo") -> list[Path]:
+    def save(
+        self,
+        folder: str | Path,
+        what: Sequence[str] = ("content", "rgba"),
+        stem: str = "photo",
+        layer_size: LayerSize = "trimmed",
+    ) -> list[Path]:
         """Save outputs of this result. Each file is complete or absent.
 
         Names: `stem.deoccluded.png`, `stem.overlay.png`, `stem.deoccluded.ora` for layers, `stem.deoccluded.json`, and
@@ -326,14 +335,16 @@ class Result:
             folder: created where it is missing.
             what: any kinds of SAVE_KINDS, or coco for json.
             stem: beginning of the file names.
+            layer_size: of layers: trimmed, each layer has its own size and place; canvas, each layer has the image's
+                size and lies at 0,0. GIMP 3.0.4 cuts trimmed layers when it saves the file as OpenRaster again.
 
         Returns:
             The paths of the files.
 
         Raises:
-            UsageError: an unknown kind.
+            UsageError: an unknown kind or layer size.
             DeoccludeError: a file cannot be written.
         """
         from deocclude.io.results import save
 
-        return save(self, folder, what, stem)
+        return save(self, folder, what, stem, layer_size)

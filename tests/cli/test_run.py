@@ -8,7 +8,9 @@ import os
 import shlex
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -219,6 +221,36 @@ def test_layers_are_written_to_a_separate_file(desk: Desk) -> None:
     named = desk.folder / "out" / "mine.ora"
     assert desk.run(desk.photo, "--mask", desk.mask, "--save", "layers", "-o", named).exit_code == 0
     assert (desk.folder / "photo.deoccluded.ora").read_bytes() == named.read_bytes()
+
+
+def test_canvas_layers_are_as_large_as_the_photo(desk: Desk) -> None:
+    assert desk.run(desk.photo, "--mask", desk.mask, "--save", "layers").exit_code == 0
+    trimmed = layer_boxes(desk.folder / "photo.deoccluded.ora")
+    # another layer size is another request: the finished photo is done again
+    desk.run(desk.photo, "--mask", desk.mask, "--save", "layers", "--layer-size", "canvas")
+    canvas = layer_boxes(desk.folder / "photo.deoccluded.ora")
+    width, height = Image.open(desk.photo).size
+    assert list(canvas) == list(trimmed) and set(canvas.values()) == {(0, 0, width, height)}
+    assert trimmed["photo"] == trimmed["background"] == (0, 0, width, height)
+    (person,) = (box for name, box in trimmed.items() if name.startswith("person 1"))
+    assert person[2] < width or person[3] < height
+
+
+def layer_boxes(path: Path) -> dict[str, tuple[int, int, int, int]]:
+    """x, y, width and height of each layer of an OpenRaster file, by name."""
+    with zipfile.ZipFile(path) as archive:
+        rows = list(ElementTree.fromstring(archive.read("stack.xml")).iter("layer"))
+        sizes = [Image.open(archive.open(row.get("src", ""))).size for row in rows]
+    return {
+        row.get("name", ""): (int(row.get("x", "")), int(row.get("y", "")), *size)
+        for row, size in zip(rows, sizes, strict=True)
+    }
+
+
+def test_layer_size_is_for_layers(desk: Desk) -> None:
+    other = desk.fails(2, desk.photo, "--mask", desk.mask, "--save", "layers", "--layer-size", "full")
+    assert other == "error: layer size must be trimmed or canvas, got 'full'"
+    assert "add layers to --save" in desk.fails(2, desk.photo, "--mask", desk.mask, "--layer-size", "canvas")
 
 
 def test_layers_are_rejected_for_image_names_and_stdout(desk: Desk) -> None:

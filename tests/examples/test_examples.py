@@ -23,7 +23,7 @@ OUTPUTS = {
     "mask_prompt": {"mask_prompt.content.png", "mask_prompt.amodal.png"},
     "folder": {"photos/portrait.png", "recovered/portrait.deoccluded.png", "recovered/crossing.person1.rgba.png"},
     "own_segmenter": {"own_segmenter.deoccluded.png", "own_segmenter.person2.amodal.png"},
-    "layers": {"layers.0.png", "layers.1.png", "layers.2.png", "layers.deoccluded.ora"},
+    "layers": {"layers.0.png", "layers.1.png", "layers.2.png", "layers.3.png", "layers.deoccluded.ora"},
 }
 
 

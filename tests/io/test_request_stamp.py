@@ -47,8 +47,8 @@ def test_label_images_json_and_layers_keep_the_stamp(tmp_path: Path) -> None:
     save_image(PIXELS[..., 0] % 3, tmp_path / "parts.png", np.eye(3, dtype=np.uint8) * 255, exif=stamp_exif(stamp, []))
     (tmp_path / "a.json").write_text(json.dumps({"info": {"software": stamp_text(stamp, [1])}}))
     layer = Layer("one", np.dstack([PIXELS, PIXELS[..., :1]]))
-    save_layers(tmp_path / "a.ora", [layer], (4, 4), PIXELS, comment=stamp_text(stamp, [3, 1]))
-    save_layers(tmp_path / "plain.ora", [layer], (4, 4), PIXELS)
+    save_layers(tmp_path / "a.ora", [layer], (4, 4), comment=stamp_text(stamp, [3, 1]))
+    save_layers(tmp_path / "plain.ora", [layer], (4, 4))
     assert {read_stamp(tmp_path / name) for name in ("parts.png", "a.json", "a.ora")} == {stamp}
     assert read_stamp(tmp_path / "plain.ora") is None
     assert [read_ids(tmp_path / name) for name in ("parts.png", "a.json", "a.ora")] == [[], [1], [3, 1]]

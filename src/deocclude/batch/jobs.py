@@ -307,7 +307,10 @@ def _write(job: Job, result: Result, stamp: str | None, overwrite: bool) -> None
         raise _refusal(others[0])
     with all_or_none():
         for kind, number, path in files:
-            write(result, kind, path, by_id.get(number), file_name=job.relative.name, stamp=stamp)
+            write(
+                result, kind, path, by_id.get(number), file_name=job.relative.name, stamp=stamp,
+                layer_size=job.layer_size,
+            )  # fmt: skip
     _remove_former(job, set(by_id))
 
 

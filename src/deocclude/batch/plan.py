@@ -15,7 +15,16 @@ from deocclude.imaging.boxes import BoxXyxy
 from deocclude.inference.occlusion_probability import check_complete, check_uncrop
 from deocclude.io.images import photo_suffixes
 from deocclude.io.request_stamp import file_digest, folder_state, is_whole, make_stamp, read_ids, read_stamp
-from deocclude.io.results import KIND_ALIASES, PERSON_KINDS, SAVE_KINDS, output_name, read_kinds, suffix_of
+from deocclude.io.results import (
+    KIND_ALIASES,
+    PERSON_KINDS,
+    SAVE_KINDS,
+    LayerSize,
+    check_layer_size,
+    output_name,
+    read_kinds,
+    suffix_of,
+)
 from deocclude.people.choice import Choice
 from deocclude.people.coco_file import CocoFile
 from deocclude.people.instances import Segmenter
@@ -129,6 +138,7 @@ class Job:
         to_stdout: the output goes to standard output.
         problem: why the job cannot be done.
         mask_label: the one label of the mask files that is a person (`io.images.load_masks`).
+        layer_size: as in `Result.save`.
     """
 
     source: str
@@ -143,6 +153,7 @@ class Job:
     to_stdout: bool = False
     problem: str | None = None
     mask_label: int | None = None
+    layer_size: LayerSize = "trimmed"
 
     def paths(self, ids: Sequence[int]) -> list[Path]:
         """All files for people with these ids."""
@@ -190,6 +201,7 @@ class Job:
                 "photo": None if self.source == STREAM else file_digest(Path(self.source)),
                 "masks": [file_digest(path) for path in self.mask_paths],
                 **({} if self.mask_label is None else {"mask_label": self.mask_label}),
+                **({} if self.layer_size == "trimmed" else {"layer_size": self.layer_size}),
                 "boxes": self.boxes_xyxy,
                 "finding": self.finding.request if self.finding else None,
                 "complete": self.complete,
@@ -213,6 +225,7 @@ def plan_jobs(
     uncrop: bool = False,
     min_hidden_probability: float | None = None,
     kinds: Sequence[str] = ("content",),
+    layer_size: str = "trimmed",
     recursive: bool = False,
     follow_links: bool = False,
     on_left_out: Callable[[LeftOut], object] | None = None,
@@ -240,6 +253,7 @@ def plan_jobs(
         uncrop: as in `Deoccluder.__call__`.
         min_hidden_probability: as in `Deoccluder.__call__`.
         kinds: kinds of SAVE_KINDS.
+        layer_size: as in `Result.save`, where layers are saved.
         recursive: search folders inside folders.
         follow_links: search linked folders too.
         on_left_out: called with every file of a folder that is no input.
@@ -250,12 +264,10 @@ def plan_jobs(
     kinds = read_kinds(kinds)
     if not kinds:
         raise UsageError(f"--save takes some of {','.join((*SAVE_KINDS, *KIND_ALIASES))}, got nothing")
+    layer_size = _checked_layer_size(layer_size, kinds)
     check_uncrop(uncrop, check_complete(complete))
-    if (masks or boxes_xyxy) and finding:
-        raise UsageError("detection options exclude --mask and --box: give one or the other")
+    _check_prompts(masks, mask_label, boxes_xyxy, finding)
     finding = finding if masks or boxes_xyxy else finding or Finding()
-    if mask_label is not None and not masks:
-        raise UsageError(f"--mask-label {mask_label} picks a label of --mask files: name one with --mask")
     target = _checked_target(output, masks, kinds[0], uncrop)
     found = find_photos(
         inputs, recursive=recursive, follow_links=follow_links, not_photos=_folders_of_others(masks, target)
@@ -277,10 +289,28 @@ def plan_jobs(
     return [
         replace(
             job, complete=complete, uncrop=uncrop, min_hidden_probability=min_hidden_probability,
-            mask_label=mask_label if job.mask_paths else None,
+            mask_label=mask_label if job.mask_paths else None, layer_size=layer_size,
         )
         for job in jobs
     ]  # fmt: skip
+
+
+def _check_prompts(
+    masks: Sequence[str], mask_label: int | None, boxes_xyxy: Sequence[BoxXyxy], finding: Finding | None
+) -> None:
+    """Raise UsageError for detection options beside masks or boxes, and for a label without a mask file."""
+    if (masks or boxes_xyxy) and finding:
+        raise UsageError("detection options exclude --mask and --box: give one or the other")
+    if mask_label is not None and not masks:
+        raise UsageError(f"--mask-label {mask_label} picks a label of --mask files: name one with --mask")
+
+
+def _checked_layer_size(layer_size: str, kinds: Sequence[str]) -> LayerSize:
+    """The layer size. Raises UsageError for an unknown one, and for one of layers that are not saved."""
+    size = check_layer_size(layer_size)
+    if size != "trimmed" and "layers" not in kinds:
+        raise UsageError(f"--layer-size {size} is the size of --save layers: add layers to --save")
+    return size
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,12 @@ Save = Annotated[
         "--save", metavar="KINDS", help="Any of content,rgba,amodal,visible,invisible,parsing,overlay,layers,coco."
     ),
 ]
+LayerSizes = Annotated[
+    str,
+    typer.Option(
+        "--layer-size", metavar="SIZE", help="Of --save layers: trimmed, or canvas: each layer as large as the image."
+    ),
+]
 Jobs = Annotated[int, typer.Option("-j", "--jobs", min=1, help="Photos processed at once.")]
 Threads = Annotated[
     int | None, typer.Option("--threads", min=1, help="CPU threads of a photo; default: every core that may be used.")
@@ -126,6 +132,7 @@ class OutputOptions:
     Attributes:
         path: -o.
         kinds: --save, as a list.
+        layer_size: --layer-size.
         as_json: --json.
         quiet: --quiet.
         verbose: --verbose.
@@ -133,6 +140,7 @@ class OutputOptions:
 
     path: str | None
     kinds: Sequence[str]
+    layer_size: str
     as_json: bool
     quiet: bool
     verbose: bool
@@ -152,6 +160,7 @@ def app(
     min_hidden_probability: MinHidden = None,
     uncrop: Uncrop = False,
     save: Save = "content",
+    layer_size: LayerSizes = "trimmed",
     model: Model = "base",
     device: Device = "auto",
     seed: Seed = 0,
@@ -170,7 +179,7 @@ def app(
     """Recover the hidden part of people in photos.
 
     All people of a photo are detected, unless --mask or --box marks them. photo.jpg becomes photo.deoccluded.png beside
-    it. Other kinds of --save are photo.overlay.png, photo.deoccluded.ora (layers for GIMP or Krita),
+    it. Other kinds of --save are photo.overlay.png, photo.deoccluded.ora (layers for GIMP 3 or Krita),
     photo.deoccluded.json, and files of single people such as photo.person1.rgba.png. -o FOLDER mirrors the input
     folders. -o NAME.png names the file of the first kind.
 
@@ -196,7 +205,7 @@ def app(
     finding = parse_finding(segmenter, person, min_score, min_height, has_prompts, device=device, offline=offline)
     people = PeopleOptions(mask or (), mask_label, box or (), finding, complete, min_hidden_probability, uncrop)
     kinds = list(dict.fromkeys(kind.strip() for kind in save.split(",") if kind.strip()))
-    shown = OutputOptions(output, kinds, json, quiet, verbose)
+    shown = OutputOptions(output, kinds, layer_size, json, quiet, verbose)
     left_out: list[LeftOut] = []
     plan = _plan(inputs, people, shown, recursive, follow_links, left_out)
 
@@ -237,6 +246,7 @@ def _plan(
         uncrop=people.uncrop,
         min_hidden_probability=people.min_hidden_probability,
         kinds=output.kinds,
+        layer_size=output.layer_size,
         recursive=recursive,
         follow_links=follow_links,
         on_left_out=left_out.append,

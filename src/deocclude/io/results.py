@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast, get_args
 
 import numpy as np
 
@@ -30,6 +30,7 @@ SAVE_KINDS: tuple[str, ...] = (
 )  # fmt: skip
 KIND_ALIASES = {"coco": "json"}  # the JSON is COCO JSON
 PERSON_KINDS: tuple[str, ...] = ("rgba", "amodal", "visible", "invisible", "parsing")  # one file for each person
+LayerSize = Literal["trimmed", "canvas"]  # of the layers of an OpenRaster file, see `Result.save`
 _SUFFIXES = {"layers": ".ora", "json": ".json"}  # of the other kinds: .png
 _LABELS = {"content": "deoccluded", "layers": "deoccluded", "json": "deoccluded"}
 
@@ -65,6 +66,17 @@ def read_kinds(what: Sequence[str]) -> list[str]:
     return kinds
 
 
+def check_layer_size(layer_size: str) -> LayerSize:
+    """The value, if it is one of LayerSize.
+
+    Raises:
+        UsageError: another value.
+    """
+    if layer_size not in get_args(LayerSize):
+        raise UsageError(f"layer size must be {' or '.join(get_args(LayerSize))}, got {layer_size!r}")
+    return cast(LayerSize, layer_size)
+
+
 def suffix_of(kind: str) -> str:
     """The file suffix of a kind of SAVE_KINDS."""
     return _SUFFIXES.get(kind, ".png")
@@ -94,8 +106,10 @@ def to_layers(result: Result) -> list[Layer]:
     # the rim around each person is part of the hole
     photo = result.photo_region or Region(0, 0, *result.image.shape[:2])
     hole = dilate(hole[photo.slices], rim_px(photo.size_hw))
-    background = fill_background(result.image[photo.slices], hole, grow_px=0)
+    original = result.image[photo.slices]
+    background = fill_background(original, hole, grow_px=0)
     return [
+        Layer("photo", original, (photo.left, photo.top)),
         Layer("background", background, (photo.left, photo.top)),
         *(
             Layer(
@@ -145,12 +159,18 @@ def to_coco(result: Result, file_name: str = "") -> dict[str, Any]:
 
 
 def save(
-    result: Result, folder: str | Path, what: Sequence[str] = ("content", "rgba"), stem: str = "photo"
+    result: Result,
+    folder: str | Path,
+    what: Sequence[str] = ("content", "rgba"),
+    stem: str = "photo",
+    layer_size: LayerSize = "trimmed",
 ) -> list[Path]:
     """See `Result.save`."""
     what = read_kinds((what,) if isinstance(what, str) else what)
+    layer_size = check_layer_size(layer_size)
+    folder = Path(folder)
     return [
-        write(result, kind, Path(folder) / output_name(stem, kind, person.id if person else 0), person)
+        write(result, kind, folder / output_name(stem, kind, person.id if person else 0), person, layer_size=layer_size)
         for kind in SAVE_KINDS
         if kind in what
         for person in (result.people if kind in PERSON_KINDS else (None,))
@@ -158,7 +178,13 @@ def save(
 
 
 def write(
-    result: Result, kind: str, path: Path, person: Person | None = None, file_name: str = "", stamp: str | None = None
+    result: Result,
+    kind: str,
+    path: Path,
+    person: Person | None = None,
+    file_name: str = "",
+    stamp: str | None = None,
+    layer_size: LayerSize = "trimmed",
 ) -> Path:
     """Save one output of a result; the file is complete or absent.
 
@@ -169,6 +195,7 @@ def write(
         person: the person, for kinds of PERSON_KINDS.
         file_name: the photo's file name, for json.
         stamp: digest of the request, stored in the file.
+        layer_size: see `Result.save`.
 
     Returns:
         The path.
@@ -185,9 +212,9 @@ def write(
     if kind == "layers":
         from deocclude.io.openraster import save_layers
 
-        merged = picture_of(result, "content").pixels
         comment = stamp_text(stamp, ids) if stamp else ""
-        return save_layers(path, to_layers(result), result.image.shape[:2], merged, result.icc_profile, comment)
+        size_hw = result.image.shape[:2]
+        return save_layers(path, to_layers(result), size_hw, result.icc_profile, comment, layer_size)
     picture = picture_of(result, kind, person)
     exif = stamp_exif(stamp, ids) if stamp else None
     return save_image(picture.pixels, path, picture.palette, picture.icc_profile, exif)
