@@ -12,6 +12,7 @@ from pycocotools.coco import COCO
 
 from bodies import make_person
 from deocclude.errors import DeoccludeError, UsageError
+from deocclude.imaging.compositing import draw_labels
 from deocclude.imaging.crop import Region
 from deocclude.imaging.rle import decode_rle
 from deocclude.io.results import SAVE_KINDS, read_kinds
@@ -187,6 +188,17 @@ def test_overlay_marks_people_only(result, photo):
     assert overlay.shape == photo.shape
     assert np.array_equal(overlay[~bodies], photo[~bodies])
     assert (overlay[2, 4:10] == 255).all()
+
+
+def test_overlay_has_a_label_with_id_and_score():
+    photo = np.full((120, 160, 3), 90, np.uint8)
+    people = (make_person(photo, 1, left=20), make_person(photo, 2, left=120))
+    overlay = Result(photo, people, {}, "cpu", "base").overlay()
+    expected = photo.copy()
+    draw_labels(expected, ["#1: 0.75", "#2: 0.75"], [person.box_xyxy for person in people])
+    labels = (expected != photo).any(axis=2)
+    assert labels[:, :80].sum() > 300 and labels[:, 80:].sum() > 300
+    assert np.array_equal(overlay[labels], expected[labels])
 
 
 def test_coco_masks_decode_to_the_masks(result):

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from deocclude.errors import DeoccludeError
 from deocclude.imaging.arrays import ImageU8, Labels, Mask, Probability, ProbabilityU8, Scalar
 from deocclude.imaging.boxes import mask_to_box_xyxy
-from deocclude.imaging.compositing import cut_out, paste_hidden_box, tint_person
+from deocclude.imaging.compositing import cut_out, draw_labels, paste_hidden_box, tint_person
 from deocclude.imaging.crop import Region
 from deocclude.imaging.depth_order import BodyMasks, Occlusion, back_to_front, find_occlusions
 from deocclude.imaging.truncation import find_truncation
@@ -284,11 +284,19 @@ class Result:
         return alpha
 
     def overlay(self) -> ImageU8:
-        """(H, W, 3) uint8: the image with each person tinted, blue where visible, orange where recovered."""
+        """(H, W, 3) uint8: the image with each person tinted, blue where visible, orange where recovered.
+
+        A white outline surrounds each body; a label, such as "#2: 0.97", has the person's id and score.
+        """
         picture: ImageU8 = self.image.copy()
         outline_px = max(1, round(max(picture.shape[:2]) / 600))
         for person in self.people:
             tint_person(picture[person.region.slices], person.visible_part, person._invisible_part, outline_px)
+        draw_labels(
+            picture,
+            [f"#{person.id}: {person.score:.2f}" for person in self.people],
+            [person.box_xyxy for person in self.people],
+        )
         return picture
 
     def layers(self) -> list[Layer]:

@@ -1,14 +1,19 @@
+import re
+
 import numpy as np
+import pytest
 
 from deocclude.imaging.compositing import (
     PARSING_PALETTE,
     cut_out,
+    draw_labels,
     extend_colours,
     paste_hidden,
     soft_edge,
     tint_person,
 )
 from deocclude.types import PARSING_NAMES
+from repository import ROOT
 
 
 def scene():
@@ -76,3 +81,48 @@ def test_tint_leaves_the_rest_alone():
 
 def test_every_part_has_its_own_colour():
     assert len({tuple(colour) for colour in PARSING_PALETTE}) == len(PARSING_NAMES)
+
+
+def labelled(size_hw, texts, boxes_xyxy):
+    """A mid-grey image with labels, and the (top, left, bottom, right) of all changed pixels."""
+    picture = np.full((*size_hw, 3), 128, np.uint8)
+    draw_labels(picture, texts, boxes_xyxy)
+    rows, columns = np.nonzero((picture != 128).any(axis=2))
+    return picture, (rows.min(), columns.min(), rows.max() + 1, columns.max() + 1)
+
+
+@pytest.mark.parametrize(("size_hw", "least_px", "most_px"), [((150, 200), 7, 12), ((3000, 4000), 45, 80)])
+def test_labels_are_legible_on_small_and_large_photos(size_hw, least_px, most_px):
+    height, width = size_hw
+    box = (0.3 * width, 0.4 * height, 0.6 * width, 0.9 * height)
+    picture, (top, left, bottom, right) = labelled(size_hw, ["#1: 0.98"], [box])
+    text = (picture[top:bottom, left:right] > 200).all(axis=2)
+    assert least_px <= np.count_nonzero(text.any(axis=1)) <= most_px, "height of the digits"
+    assert picture[top, left].max() < 40, "on dark ground, whatever the photo shows"
+    # above the box, and centred on it
+    assert bottom == round(box[1]) and abs((left + right) / 2 - (box[0] + box[2]) / 2) <= 1
+    other, _ = labelled(size_hw, ["#1: 0.96"], [box])
+    assert (other != picture).any()
+
+
+def test_labels_stay_inside_the_image_and_do_not_cover_each_other():
+    boxes = [(0, 0, 10, 100), (0, 0, 12, 100), (195, 0, 200, 150)]
+    alone = [labelled((150, 200), ["#1: 0.98"], [box])[1] for box in boxes]
+    assert alone[0][:2] == (0, 0) and alone[2][3] == 200
+    label_px = alone[0][2]
+    _, both = labelled((150, 200), ["#1: 0.98", "#2: 0.98"], boxes[:2])
+    assert both[:2] == (0, 0) and both[2] == 2 * label_px
+
+
+def test_a_label_larger_than_the_image_is_not_drawn():
+    picture = np.full((20, 30, 3), 128, np.uint8)
+    draw_labels(picture, ["#1: 0.98"], [(5, 5, 10, 10)])
+    assert (picture == 128).all()
+
+
+def test_the_page_lists_the_colours_of_parsing():
+    page = (ROOT / "docs" / "cli.md").read_text()
+    listed = re.findall(r"^\| (\d+) \| `(\w+)` \| [\w -]+ `#([0-9a-f]{6})` \|$", page, flags=re.M)
+    assert listed == [
+        (str(label), name, bytes(PARSING_PALETTE[label].tolist()).hex()) for label, name in enumerate(PARSING_NAMES)
+    ]

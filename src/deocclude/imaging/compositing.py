@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from PIL import Image, ImageFilter
 
 from deocclude.imaging.arrays import Array, Float32, ImageU8, Int, Mask, ProbabilityU8
+from deocclude.imaging.boxes import BoxXyxy
 from deocclude.imaging.crop import Region
 from deocclude.imaging.masks import dilate, erode
 
@@ -31,6 +34,8 @@ PARSING_PALETTE = np.array(
 _VISIBLE_TINT = (60, 170, 255)
 _INVISIBLE_TINT = (255, 110, 40)
 _OUTLINE = (255, 255, 255)
+_LABEL_TEXT, _LABEL_GROUND = (255, 255, 255), (24, 24, 24)
+_LABEL_TEXT_PX = 11  # the least: Pillow's font is hard to read below
 _NEIGHBOURS = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0)]
 
 
@@ -171,3 +176,53 @@ def tint_person(picture: ImageU8, visible: Mask, invisible: Mask, outline_px: in
         picture[mask] = (pixels * (256 - share) + np.array(tint, dtype=np.uint16) * share) >> 8
     amodal = visible | invisible
     picture[amodal & ~erode(amodal, outline_px)] = _OUTLINE
+
+
+def draw_labels(picture: ImageU8, texts: Sequence[str], boxes_xyxy: Sequence[BoxXyxy]) -> None:
+    """Draw a label at each box of an image, in place: white on dark, above the box where the image has room there.
+
+    The text is a 60th of the image's longer side high, at least 11 px. A label that would cover an earlier one moves
+    down. A label that is larger than the image is not drawn.
+
+    Args:
+        picture: (H, W, 3) uint8.
+        texts: N texts of one line.
+        boxes_xyxy: N boxes in pixels.
+    """
+    from PIL import ImageDraw, ImageFont  # only overlays need them: `run` starts without Pillow's font
+
+    height, width = picture.shape[:2]
+    text_px = max(_LABEL_TEXT_PX, round(max(height, width) / 60))
+    font, margin = ImageFont.load_default(text_px), max(2, text_px // 4)
+    drawn: list[Region] = []
+    for text, (x0, y0, x1, _) in zip(texts, boxes_xyxy, strict=True):
+        left, top, right, bottom = font.getbbox(text)
+        label_hw = round(bottom - top) + 2 * margin, round(right - left) + 2 * margin
+        if label_hw[0] > height or label_hw[1] > width:
+            continue
+        place = _free_place(
+            label_hw, (round((x0 + x1 - label_hw[1]) / 2), round(y0) - label_hw[0]), drawn, (height, width)
+        )
+        label = Image.new("RGB", place.size_hw[::-1], _LABEL_GROUND)
+        ImageDraw.Draw(label).text((margin - left, margin - top), text, fill=_LABEL_TEXT, font=font)
+        picture[place.slices] = np.asarray(label)
+        drawn.append(place)
+
+
+def _free_place(
+    label_hw: tuple[int, int], left_top: tuple[int, int], drawn: Sequence[Region], size_hw: tuple[int, int]
+) -> Region:
+    """Where a label goes: to `left_top`, or below the drawn labels that it would cover, inside an image of `size_hw`.
+
+    Where no place is free, the label goes to `left_top` all the same.
+    """
+    height, width = label_hw
+    left = min(max(left_top[0], 0), size_hw[1] - width)
+    first = top = min(max(left_top[1], 0), size_hw[0] - height)
+    while top + height <= size_hw[0]:
+        place = Region(top, left, top + height, left + width)
+        covered = [other for other in drawn if not place.intersect(other).is_empty]
+        if not covered:
+            return place
+        top = max(other.bottom for other in covered)
+    return Region(first, left, first + height, left + width)
