@@ -25,6 +25,8 @@ MAX_PIXELS = 200_000_000
 
 ImageSource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image.Image | NDArray[np.uint8]
 """A path, the bytes of a file, a file opened for reading bytes, a Pillow image, or an array."""
+MaskSource = ImageSource | Mask
+"""A mask: an (H, W) array, or whatever `load_mask` reads."""
 
 # Errors that Pillow's readers raise for truncated or damaged files.
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError, KeyError, TypeError, OverflowError)
@@ -71,12 +73,14 @@ def can_open(path: Path) -> bool:
         return False
 
 
-def load_photo(source: ImageSource) -> Photo:
-    """`load_image` with the colour profile, which output images are saved with.
+def load_photo(source: ImageSource | Photo) -> Photo:
+    """`load_image` with the colour profile, which output images are saved with. A loaded Photo is returned as it is.
 
     Raises:
         InputError: see `load_image`.
     """
+    if isinstance(source, Photo):
+        return source
     profile = None
     if isinstance(source, np.ndarray):
         pixels = _check_array(source).copy()
@@ -87,6 +91,19 @@ def load_photo(source: ImageSource) -> Photo:
     pixels.flags.writeable = False
     # bytes 16 to 19 name the profile's colour space: a CMYK or grey profile does not describe RGB pixels
     return Photo(pixels, profile if profile and profile[16:20] == b"RGB " else None)
+
+
+def photo_name(source: object) -> str:
+    """The file name of a photo without its folder, as far as the source has one; "" otherwise.
+
+    Args:
+        source: an ImageSource. Paths have a name, and so have open files and Pillow images of a path.
+    """
+    if isinstance(source, Image.Image):
+        source = getattr(source, "filename", "")  # Pillow sets it where a path was opened
+    elif hasattr(source, "read"):
+        source = getattr(source, "name", "")  # a number for a file opened by its descriptor
+    return Path(source).name if isinstance(source, (str, os.PathLike)) else ""
 
 
 def load_image(source: ImageSource) -> ImageU8:
@@ -126,7 +143,7 @@ def load_mask(source: ImageSource, *, of_full_scale: bool = False, label: int | 
         InputError: see `load_image`; or the file has several people, or it is refused by `load_masks`.
     """
     if of_full_scale:
-        return upper_half(_mask_values(_open_mask(source)), of_full_scale=True)
+        return upper_half(_mask_values(open_mask(source)), of_full_scale=True)
     masks = load_masks(source, label=label)
     if len(masks) > 1:
         pixels = ", ".join(f"{np.count_nonzero(mask)}" for mask in masks)
@@ -156,7 +173,7 @@ def load_masks(source: ImageSource, *, label: int | None = None) -> list[Mask]:
         InputError: see `load_image`; or the file is not plainly one mask or one label a person. The message lists the
             labels found with their pixels.
     """
-    return people_of(_open_mask(source), _name_of(source, "the mask"), label)
+    return people_of(open_mask(source), _name_of(source, "the mask"), label)
 
 
 def save_image(
@@ -350,7 +367,8 @@ def _to_8_bit(values: Array) -> NDArray[np.uint8]:
     return grey
 
 
-def _open_mask(source: ImageSource) -> Image.Image:
+def open_mask(source: ImageSource) -> Image.Image:
+    """The upright Pillow image of a mask file. Raises InputError for an array, and as `load_image`."""
     if isinstance(source, np.ndarray):
         raise InputError("load_mask reads files: pass a mask array to the pipeline directly")
     return _open_upright(source)

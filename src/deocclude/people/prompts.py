@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,7 @@ from deocclude.errors import InputError
 from deocclude.imaging.arrays import Mask
 from deocclude.imaging.boxes import BoxXyxy, box_iou, box_to_mask
 from deocclude.imaging.masks import check_mask
+from deocclude.io.images import MaskSource, open_mask
 from deocclude.io.mask_labels import people_of
 
 # Detectors may round a box past the image border; a box further outside belongs to another image.
@@ -51,12 +53,13 @@ def in_crowded_boxes(prompts: Sequence[Prompt], min_iou: float) -> list[bool]:
     return [bool(row.any()) for row in crowded]
 
 
-def check_prompt(mask: Mask, size_hw: tuple[int, int], name: str) -> Mask:
+def check_prompt(mask: MaskSource, size_hw: tuple[int, int], name: str) -> Mask:
     """Check a user's mask and convert it to bool.
 
     Args:
         mask: (H, W) bool, or uint8 with the values 0 and 255 (or 0 and 1). Other uint8 and float masks are read as from
-            a file: soft masks are True from half of their highest value on (`io.mask_labels.people_of`).
+            a file: soft masks are True from half of their highest value on (`io.mask_labels.people_of`). Or a path,
+            bytes, an open file or a Pillow image, as for `load_mask`; it is turned upright by its EXIF.
         size_hw: the image's size.
         name: how error messages call this mask.
 
@@ -64,17 +67,27 @@ def check_prompt(mask: Mask, size_hw: tuple[int, int], name: str) -> Mask:
         (H, W) bool.
 
     Raises:
-        InputError: another type or size, labels of several people, or an empty mask.
+        InputError: another type or size, labels of several people, an empty mask, or a file that cannot be read.
     """
-    if _has_levels(mask):
-        people = people_of(Image.fromarray(mask.astype(np.float32) if mask.dtype.kind == "f" else mask), name)
+    if isinstance(mask, (str, os.PathLike)):
+        name = f"{name} ({os.fspath(mask)})"
+    if (image := _image_of(mask)) is not None:
+        people = people_of(image, name)
         if len(people) > 1:
             raise InputError(f"{name} has the labels of {len(people)} people: give one mask a person")
         (mask,) = people
-    mask = check_mask(mask, size_hw, name)
-    if not mask.any():
+    checked = check_mask(mask, size_hw, name)
+    if not checked.any():
         raise InputError(f"{name} is empty: it must mark at least one pixel of the person")
-    return mask
+    return checked
+
+
+def _image_of(mask: Any) -> Image.Image | None:
+    """The Pillow image of a mask that is a file, an image, or an array of grey levels; None for others."""
+    if _has_levels(mask):
+        return Image.fromarray(mask.astype(np.float32) if mask.dtype.kind == "f" else mask)
+    is_source = isinstance(mask, (str, os.PathLike, bytes, bytearray, Image.Image)) or hasattr(mask, "read")
+    return open_mask(mask) if is_source else None
 
 
 def _has_levels(mask: Any) -> bool:
@@ -143,13 +156,13 @@ def _shown(box_xyxy: BoxXyxy) -> str:
 
 
 def checked_prompts(
-    size_hw: tuple[int, int], masks: Sequence[Mask] | None, boxes_xyxy: Sequence[BoxXyxy] | None
+    size_hw: tuple[int, int], masks: Sequence[MaskSource] | None, boxes_xyxy: Sequence[BoxXyxy] | None
 ) -> list[Prompt]:
     """Check a user's prompts.
 
     Args:
         size_hw: the image's size.
-        masks: visible masks.
+        masks: visible masks, arrays or files (`check_prompt`).
         boxes_xyxy: boxes in pixels.
 
     Returns:
@@ -171,6 +184,8 @@ def as_list(prompts: Sequence[Any] | None, name: str) -> list[Any]:
     """
     if prompts is None:
         return []
+    if isinstance(prompts, (str, bytes)):
+        raise InputError(f"{name} must be a list with one entry a person, got a single one: put it in a list")
     try:
         entries = list(prompts)
     except TypeError as error:

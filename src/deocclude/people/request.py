@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from deocclude.errors import UsageError
-from deocclude.imaging.arrays import Mask
 from deocclude.imaging.boxes import BoxXyxy
 from deocclude.inference.occlusion_probability import Complete, check_complete, check_uncrop
+from deocclude.io.images import MaskSource
 from deocclude.people.choice import Choice
 from deocclude.people.instances import Segmenter
 
@@ -19,7 +19,7 @@ from deocclude.people.instances import Segmenter
 class Request:
     """The options of a call of the Deoccluder, checked as far as possible without the image."""
 
-    masks: Sequence[Mask] | None
+    masks: Sequence[MaskSource] | None
     boxes_xyxy: Sequence[BoxXyxy] | None
     segmenter: Segmenter | None
     choice: Choice
@@ -41,7 +41,7 @@ class Request:
 
     @classmethod
     def of(
-        cls, masks: Sequence[Mask] | None, boxes_xyxy: Sequence[BoxXyxy] | None, *, segmenter: Segmenter | None,
+        cls, masks: Sequence[MaskSource] | None, boxes_xyxy: Sequence[BoxXyxy] | None, *, segmenter: Segmenter | None,
         person: str, min_score: float | None, min_height_px: float | None, complete: str,
         min_hidden_probability: float | None, uncrop: bool,
     ) -> Request:  # fmt: skip
