@@ -23,6 +23,7 @@ EXPECTED = {
     "load_image",
     "load_mask",
     "load_masks",
+    "merge_coco",
     "run",
     "save_image",
 }

@@ -252,6 +252,50 @@ def test_layers_are_the_background_and_each_person_by_depth(photo, tmp_path):
     assert np.array_equal(merged[9:13, 9:13], crossing(photo).content[9:13, 9:13])  # inside the soft edges
 
 
+def test_files_are_named_as_the_photo(photo):
+    named = Result(photo, (), {}, "cpu", "base", name="a.b.jpg")
+    assert (named.name, named.id, named.stem) == ("a.b.jpg", 1, "a.b")
+    assert Result(photo, (), {}, "cpu", "base").stem == "photo"
+    assert replace(named, stem="a_2").stem == "a_2"
+
+
+def test_save_without_a_stem_uses_the_results(photo, tmp_path):
+    result = Result(photo, (), {}, "cpu", "base", name="a.jpg")
+    assert [path.name for path in result.save(tmp_path, "content")] == ["a.deoccluded.png"]
+    (path,) = replace(result, id=4).save(tmp_path, "json")
+    assert json.loads(path.read_text())["images"] == [{"id": 4, "file_name": "a.jpg", "width": 30, "height": 20}]
+    assert [path.name for path in result.save(tmp_path, "content", "b")] == ["b.deoccluded.png"]
+
+
+def test_box_of_each_mask(photo):
+    person = make_person(photo)
+    assert person.box_xyxy == (4, 2, 10, 14) and person.visible_box_xyxy == (4, 2, 10, 8)
+    unseen = replace(person, visible_part=np.zeros_like(person.visible_part), hidden_region=person.region,
+                     hidden_rgb=np.zeros((*person.region.size_hw, 3), np.uint8))  # fmt: skip
+    assert unseen.visible_box_xyxy == (0, 0, 0, 0) and unseen.box_xyxy == (4, 2, 10, 14)
+
+
+def test_place_of_the_photo_in_corners_and_as_coco(photo):
+    extended = Result(photo, (), {}, "cpu", "base", photo_region=Region(2, 3, 12, 23))
+    assert extended.photo_bbox == (3, 2, 20, 10) and extended.photo_box_xyxy == (3, 2, 23, 12)
+    plain = Result(photo, (), {}, "cpu", "base")
+    assert plain.photo_bbox is None and plain.photo_box_xyxy is None
+
+
+def test_repr_has_figures_and_no_arrays(photo):
+    person = make_person(photo)
+    shown = "Person(id=1, score=0.75, hidden_fraction=0.50, hidden_probability=0.88, box_xyxy=(4, 2, 10, 14))"
+    assert repr(person) == shown
+    low = replace(person, truncating_edges=("bottom",), left_alone="low")
+    assert repr(low) == shown[:-1] + ", truncated_by=('bottom',), left_alone='low')"
+    result = Result(photo, (person,), {}, "cpu", "base", name="a.jpg", id=2)
+    assert repr(result) == (
+        f"Result(name='a.jpg', id=2, size_hw=(20, 30), people=[{shown}], model='base', device='cpu')"
+    )
+    crowd = replace(result, people=tuple(replace(person, id=number) for number in range(1, 12)))
+    assert repr(crowd).count("Person(") == 8 and "box_xyxy=(4, 2, 10, 14)), and 3 more]" in repr(crowd)
+
+
 def test_save_rejects_unknown_kinds(result, tmp_path):
     with pytest.raises(UsageError, match=r"'depth'.*choose from content, rgba"):
         result.save(tmp_path / "out", what=("content", "depth"))

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         WeightsError,
     )
     from deocclude.inference.runtime import list_models
+    from deocclude.io.coco import merge_coco
     from deocclude.io.images import load_image, load_mask, load_masks, save_image
     from deocclude.pipeline import Deoccluder, load, run
     from deocclude.types import PARSING_NAMES, Person, Result
@@ -48,6 +49,7 @@ __all__ = [
     "load_image",
     "load_mask",
     "load_masks",
+    "merge_coco",
     "run",
     "save_image",
 ]
@@ -69,6 +71,7 @@ _MODULE_OF = {
     "load_image": "io.images",
     "load_mask": "io.images",
     "load_masks": "io.images",
+    "merge_coco": "io.coco",
     "run": "pipeline",
     "save_image": "io.images",
 }

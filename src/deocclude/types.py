@@ -7,7 +7,7 @@ they are read. Read a property once and keep its value where it is used often.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -25,6 +25,8 @@ from deocclude.imaging.depth_order import BodyMasks, Occlusion, back_to_front, f
 from deocclude.imaging.truncation import find_truncation
 
 if TYPE_CHECKING:
+    from supervision import Detections
+
     from deocclude.io.openraster import Layer
     from deocclude.io.results import LayerSize
 
@@ -43,8 +45,10 @@ PARSING_NAMES: tuple[str, ...] = (
     "carried",
 )
 
+_SHOWN_PEOPLE = 8  # in a Result's repr
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Person:
     """One person of an image, with masks, body parts and recovered appearance of the whole body.
 
@@ -55,14 +59,14 @@ class Person:
     id: int  # from 1
     score: float  # 0 to 1: mean visible probability times the detector's or segmenter's score
     hidden_probability: float  # 0 to 1: probability that more than 5 % of the body is hidden
-    photo: ImageU8 = field(repr=False)  # (H, W, 3) uint8
-    region: Region = field(repr=False)
-    visible_part: Mask = field(repr=False)  # (h, w) bool
-    amodal_part: Mask = field(repr=False)  # (h, w) bool
-    amodal_prob_part: ProbabilityU8 = field(repr=False)  # (h, w) uint8, 255 = certain
-    parsing_part: Labels = field(repr=False)  # (h, w) uint8
-    hidden_region: Region = field(repr=False)  # the hidden part's box; empty where nothing is hidden
-    hidden_rgb: ImageU8 = field(repr=False)  # (h', w', 3) uint8: recovered colours of `hidden_region`
+    photo: ImageU8  # (H, W, 3) uint8
+    region: Region
+    visible_part: Mask  # (h, w) bool
+    amodal_part: Mask  # (h, w) bool
+    amodal_prob_part: ProbabilityU8  # (h, w) uint8, 255 = certain
+    parsing_part: Labels  # (h, w) uint8
+    hidden_region: Region  # the hidden part's box; empty where nothing is hidden
+    hidden_rgb: ImageU8  # (h', w', 3) uint8: recovered colours of `hidden_region`
     # borders of the photo that truncate the body, where the image extends beyond them; None: the image's own borders
     truncating_edges: tuple[str, ...] | None = None
     # why a hidden part was found and not completed: "low" (a small person) or "unlikely" (probably nothing in front)
@@ -87,6 +91,15 @@ class Person:
             raise DeoccludeError(f"hidden_rgb must be {(*self.hidden_region.size_hw, 3)}, got {self.hidden_rgb.shape}")
         for name in ("visible_part", "amodal_part", "amodal_prob_part", "parsing_part", "hidden_rgb"):
             getattr(self, name).flags.writeable = False
+
+    def __repr__(self) -> str:
+        facts = [
+            f"id={self.id}", f"score={self.score:.2f}", f"hidden_fraction={self.hidden_fraction:.2f}",
+            f"hidden_probability={self.hidden_probability:.2f}", f"box_xyxy={self.box_xyxy}",
+        ]  # fmt: skip
+        facts += [f"truncated_by={self.truncated_by}"] if self.truncated_by else []
+        facts += [f"left_alone={self.left_alone!r}"] if self.left_alone else []
+        return f"Person({', '.join(facts)})"
 
     @property
     def visible_mask(self) -> Mask:
@@ -141,10 +154,16 @@ class Person:
 
     @property
     def box_xyxy(self) -> tuple[int, int, int, int]:
-        """The box around the whole person, in pixels, end excluded."""
-        x0, y0, x1, y1 = mask_to_box_xyxy(self.amodal_part)
-        left, top = self.region.left, self.region.top
-        return x0 + left, y0 + top, x1 + left, y1 + top
+        """(x0, y0, x1, y1): the box around the whole person, that of `amodal_mask`, in pixels, end excluded."""
+        return self._box_of(self.amodal_part)
+
+    @property
+    def visible_box_xyxy(self) -> tuple[int, int, int, int]:
+        """(x0, y0, x1, y1): the box of `visible_mask`, as a box prompt is, in pixels, end excluded.
+
+        Four zeros for a person of whom nothing is visible.
+        """
+        return self._box_of(self.visible_part) if self.visible_part.any() else (0, 0, 0, 0)
 
     @property
     def truncated_by(self) -> tuple[str, ...]:
@@ -174,6 +193,12 @@ class Person:
             self._invisible_part, self.amodal_part,
         )  # fmt: skip
 
+    def _box_of(self, part: Mask) -> tuple[int, int, int, int]:
+        """The box of a mask of the region, counted from the image's corner."""
+        x0, y0, x1, y1 = mask_to_box_xyxy(part)
+        left, top = self.region.left, self.region.top
+        return x0 + left, y0 + top, x1 + left, y1 + top
+
     @property
     def _invisible_part(self) -> Mask:
         return self.amodal_part & ~self.visible_part
@@ -185,20 +210,23 @@ class Person:
         return whole
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Result:
     """Everything recovered from one image."""
 
-    image: ImageU8 = field(repr=False)  # (H, W, 3) uint8 RGB, upright, read-only
+    image: ImageU8  # (H, W, 3) uint8 RGB, upright, read-only
     people: tuple[Person, ...]
     timings: Mapping[str, float]  # seconds by stage, and "total"
     device: str  # "cpu" or "cuda": where the networks ran
     model: str
-    icc_profile: bytes | None = field(default=None, repr=False)  # of the photo's file; images are saved with it
+    icc_profile: bytes | None = None  # of the photo's file; images are saved with it
     # the photo's place in `image`, where that was extended (uncrop) and is black beyond the photo
     photo_region: Region | None = None
     # occlusions of all detected people, chosen or not, completed or not; None: computed from the masks of `people`
-    occlusions: tuple[Occlusion, ...] | None = field(default=None, repr=False)
+    occlusions: tuple[Occlusion, ...] | None = None
+    name: str = ""  # the photo's file name without its folder; "" for an array or bytes
+    id: int = 1  # the photo's place in a batch, from 1
+    stem: str = ""  # beginning of the names of saved files, unique in a batch; by default that of `name`, or "photo"
 
     def __post_init__(self) -> None:
         if self.image.dtype != np.uint8 or self.image.ndim != 3 or self.image.shape[2] != 3:
@@ -207,6 +235,22 @@ class Result:
             raise DeoccludeError("every person of a result must have the result's photo")
         object.__setattr__(self, "people", tuple(self.people))
         object.__setattr__(self, "timings", MappingProxyType(dict(self.timings)))
+        object.__setattr__(self, "stem", self.stem or Path(self.name).stem or "photo")
+
+    def __repr__(self) -> str:
+        people = [repr(person) for person in self.people[:_SHOWN_PEOPLE]]
+        if left := len(self.people) - len(people):
+            people.append(f"and {left} more")
+        return (
+            f"Result(name={self.name!r}, id={self.id}, size_hw={self.image.shape[:2]}, people=[{', '.join(people)}], "
+            f"model={self.model!r}, device={self.device!r})"
+        )
+
+    def _repr_png_(self) -> bytes:
+        """PNG of `content` for a notebook's cell, at most 1024 pixels wide and high."""
+        from deocclude.io.display import to_png
+
+        return to_png(self)
 
     def __getstate__(self) -> dict[str, Any]:
         # a read-only view of a dict cannot be pickled; process pools return results by pickle
@@ -217,10 +261,18 @@ class Result:
 
     @property
     def photo_bbox(self) -> tuple[int, int, int, int] | None:
-        """The photo's place in an extended image: x, y, width, height in pixels; None in any other image."""
+        """The photo's place in an extended image, as COCO's boxes: x, y, width, height in pixels; None in any other."""
         if (photo := self.photo_region) is None:
             return None
         return photo.left, photo.top, *photo.size_hw[::-1]
+
+    @property
+    def photo_box_xyxy(self) -> tuple[int, int, int, int] | None:
+        """(x0, y0, x1, y1): the photo's place in an extended image, in pixels, end excluded; None in any other."""
+        if self.photo_bbox is None:
+            return None
+        x, y, width, height = self.photo_bbox
+        return x, y, x + width, y + height
 
     @cached_property
     def order(self) -> tuple[Occlusion, ...]:
@@ -311,7 +363,39 @@ class Result:
 
         return to_layers(self)
 
-    def to_coco(self, file_name: str = "") -> dict[str, Any]:
+    def show(self, what: str = "content") -> None:
+        """Open a picture of the result in the system's image viewer, as Pillow's `Image.show`.
+
+        Args:
+            what: content or overlay.
+
+        Raises:
+            UsageError: another kind.
+            DeoccludeError: no viewer was found.
+        """
+        from deocclude.io.display import show
+
+        show(self, what)
+
+    def to_supervision(self, mask: str = "amodal") -> Detections:
+        """The people as `supervision.Detections`, in the order of `people`; the package is not installed by default.
+
+        `mask` is (N, H, W) bool and `xyxy` (N, 4) float32 the boxes of these masks in pixels, end excluded;
+        `confidence` is `Person.score`, and `class_id` 0, person. `data` has `class_name`, `person_id`,
+        `hidden_fraction` and `hidden_probability`.
+
+        Args:
+            mask: amodal, the whole person; or visible.
+
+        Raises:
+            UsageError: another mask.
+            MissingPackageError: supervision is not installed.
+        """
+        from deocclude.io.detections import to_supervision
+
+        return to_supervision(self, mask)
+
+    def to_coco(self, file_name: str | None = None, image_id: int | None = None) -> dict[str, Any]:
         """The image as a COCO document: one annotation for each person, with the amodal mask as `segmentation`.
 
         Masks are compressed run lengths, `bbox` is (x, y, width, height) of the whole person, `area` its pixels. Keys
@@ -319,18 +403,25 @@ class Result:
         `truncated_by`), `score`, `depth` (0 is the furthest person); for the image `occlusions`, pairs of annotation
         ids; for an extended image `photo_bbox`, the photo's place in it.
 
+        The id of an annotation is `person.id + 100_000 * (image_id - 1)`: unique among images of different ids, and the
+        person's own in image 1. `merge_coco` joins documents.
+
         Args:
-            file_name: the image's `file_name`.
+            file_name: the image's `file_name`; None: `name`.
+            image_id: the image's id, from 1; None: `id`.
+
+        Raises:
+            UsageError: an image id that is no integer from 1 on.
         """
         from deocclude.io.results import to_coco
 
-        return to_coco(self, file_name)
+        return to_coco(self, file_name, image_id)
 
     def save(
         self,
         folder: str | Path,
         what: Sequence[str] = ("content", "rgba"),
-        stem: str = "photo",
+        stem: str | None = None,
         layer_size: LayerSize = "trimmed",
     ) -> list[Path]:
         """Save outputs of this result. Each file is complete or absent.
@@ -342,7 +433,8 @@ class Result:
         Args:
             folder: created where it is missing.
             what: any kinds of SAVE_KINDS, or coco for json.
-            stem: beginning of the file names.
+            stem: beginning of the file names; None: that of the result, which is the photo's name without its suffix,
+                or "photo" where it has no name.
             layer_size: of layers: trimmed, each layer has its own size and place; canvas, each layer has the image's
                 size and lies at 0,0. GIMP 3.0.4 cuts trimmed layers when it saves the file as OpenRaster again.
 

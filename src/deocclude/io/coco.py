@@ -1,16 +1,17 @@
-"""COCO JSON: entries, polygons and run lengths, read and checked."""
+"""COCO JSON: entries, polygons and run lengths, read and checked; ids of written documents, and their merging."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
-from deocclude.errors import InputError, shown
+from deocclude.errors import InputError, UsageError, shown
 from deocclude.imaging.arrays import Float, Mask
 from deocclude.imaging.rle import decode_rle
 
@@ -20,6 +21,9 @@ _FAR_PX = 1e9
 ID = (int, str)
 NAME = (str,)
 NUMBER = (int, float)
+# Ids of annotations are person + this number x (image - 1).
+_ANNOTATIONS_AN_IMAGE = 100_000
+_MERGED = ("images", "annotations", "occlusions")
 
 
 def polygons_to_mask(polygons_xy: Sequence[Float], size_hw: tuple[int, int]) -> Mask:
@@ -207,3 +211,45 @@ def keys_of(entry: Mapping[str, Any]) -> str:
     """The keys of an entry, for errors: at most eight."""
     names = [shown(key) for key in entry]
     return f"only {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}" if names else "an empty object"
+
+
+def annotation_ids(people: Sequence[int], image_id: int) -> dict[int, int]:
+    """The id of each person's annotation, unique among images of different ids (`Result.to_coco` states the rule).
+
+    Args:
+        people: ids, from 1.
+        image_id: from 1.
+
+    Raises:
+        UsageError: an image id that is no integer from 1 on, or a person's id over 100,000.
+    """
+    if not isinstance(image_id, (int, np.integer)) or isinstance(image_id, bool) or image_id < 1:
+        raise UsageError(f"image_id must be an integer from 1 on, got {image_id!r}")
+    if max(people, default=0) > _ANNOTATIONS_AN_IMAGE:
+        raise UsageError(f"a COCO document has room for {_ANNOTATIONS_AN_IMAGE} people an image, got {max(people)}")
+    return {person: person + _ANNOTATIONS_AN_IMAGE * (int(image_id) - 1) for person in people}
+
+
+def merge_coco(documents: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """One COCO document of those of several images, in their order.
+
+    Args:
+        documents: of `Result.to_coco`, with different image ids, as those of a batch are; or merged ones.
+
+    Returns:
+        Their images, annotations and occlusions; everything else, `info` and `categories`, is the first document's.
+
+    Raises:
+        UsageError: no document, two images or annotations of one id, or documents of different categories.
+        InputError: a document without images, annotations or occlusions.
+    """
+    every = list(documents)
+    if not every:
+        raise UsageError("no COCO document to merge: expected at least one")
+    if any(document.get("categories") != every[0].get("categories") for document in every):
+        raise UsageError("COCO documents of different categories cannot be merged")
+    joined = {key: [entry for one in every for entry in entries_of(one, key, "merge_coco")] for key in _MERGED}
+    for key in ("images", "annotations"):
+        if repeated := [number for number, count in Counter(row["id"] for row in joined[key]).items() if count > 1]:
+            raise UsageError(f"{key} of one id, {repeated[0]}, cannot be merged: give to_coco different image_ids")
+    return {**every[0], **joined}

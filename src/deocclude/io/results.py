@@ -16,6 +16,7 @@ from deocclude.imaging.compositing import PARSING_PALETTE
 from deocclude.imaging.crop import Region
 from deocclude.imaging.masks import dilate
 from deocclude.imaging.rle import encode_rle
+from deocclude.io.coco import annotation_ids
 from deocclude.io.files import save_text
 from deocclude.io.images import save_image
 from deocclude.io.request_stamp import stamp_exif, stamp_text
@@ -122,17 +123,19 @@ def to_layers(result: Result) -> list[Layer]:
     ]
 
 
-def to_coco(result: Result, file_name: str = "") -> dict[str, Any]:
+def to_coco(result: Result, file_name: str | None = None, image_id: int | None = None) -> dict[str, Any]:
     """See `Result.to_coco`."""
+    image_id = result.id if image_id is None else image_id
     depth = {person.id: place for place, person in enumerate(result.back_to_front)}
     height, width = result.image.shape[:2]
+    annotation_id = annotation_ids([person.id for person in result.people], image_id)
     annotations = []
     for person in result.people:
         x0, y0, x1, y1 = person.box_xyxy
         annotations.append(
             {
-                "id": person.id,
-                "image_id": 1,
+                "id": annotation_id[person.id],
+                "image_id": image_id,
                 "category_id": 1,
                 "iscrowd": 0,
                 "bbox": [x0, y0, x1 - x0, y1 - y0],
@@ -146,7 +149,8 @@ def to_coco(result: Result, file_name: str = "") -> dict[str, Any]:
                 "depth": depth[person.id],
             }
         )
-    image = {"id": 1, "file_name": file_name, "width": width, "height": height}
+    name = result.name if file_name is None else file_name
+    image = {"id": image_id, "file_name": name, "width": width, "height": height}
     if result.photo_bbox is not None:
         image["photo_bbox"] = list(result.photo_bbox)
     return {
@@ -154,7 +158,10 @@ def to_coco(result: Result, file_name: str = "") -> dict[str, Any]:
         "images": [image],
         "categories": [{"id": 1, "name": "person"}],
         "annotations": annotations,
-        "occlusions": [asdict(occlusion) for occlusion in result.order_of_people],
+        "occlusions": [
+            asdict(pair) | {"front": annotation_id[pair.front], "behind": annotation_id[pair.behind]}
+            for pair in result.order_of_people
+        ],
     }
 
 
@@ -162,10 +169,11 @@ def save(
     result: Result,
     folder: str | Path,
     what: Sequence[str] = ("content", "rgba"),
-    stem: str = "photo",
+    stem: str | None = None,
     layer_size: LayerSize = "trimmed",
 ) -> list[Path]:
     """See `Result.save`."""
+    stem = result.stem if stem is None else stem
     what = read_kinds((what,) if isinstance(what, str) else what)
     layer_size = check_layer_size(layer_size)
     folder = Path(folder)
@@ -182,7 +190,7 @@ def write(
     kind: str,
     path: Path,
     person: Person | None = None,
-    file_name: str = "",
+    file_name: str | None = None,
     stamp: str | None = None,
     layer_size: LayerSize = "trimmed",
 ) -> Path:
@@ -193,7 +201,7 @@ def write(
         kind: a kind of SAVE_KINDS.
         path: the file.
         person: the person, for kinds of PERSON_KINDS.
-        file_name: the photo's file name, for json.
+        file_name: the photo's file name, for json; None: the result's.
         stamp: digest of the request, stored in the file.
         layer_size: see `Result.save`.
 
