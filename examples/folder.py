@@ -12,11 +12,9 @@ deocclude.save_image(make_scene().photo, photos / "portrait.png")
 deocclude.save_image(make_crossing()[0], photos / "crossing.png")
 
 pipe = deocclude.load("base")  # holds nothing of a photo: several threads may share it
-for path in sorted(photos.iterdir()):
-    try:
-        result = pipe(path)
-    except deocclude.InputError as error:
-        print(f"skipped: {error}")
+for result in pipe.batch(sorted(photos.iterdir()), on_error="yield"):
+    if isinstance(result, deocclude.DeoccludeError):
+        print(f"skipped: {result}")
         continue
-    result.save(out / "recovered", stem=path.stem)
-    print(f"{path.name}: {len(result.people)} people, {result.timings['total']:.2f} s")
+    result.save(out / "recovered")
+    print(f"{result.name}: {len(result.people)} people, {result.timings['total']:.2f} s")

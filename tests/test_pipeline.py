@@ -394,6 +394,55 @@ def test_soft_mask_is_true_from_half_of_its_highest_value_on(pipe, person, kind)
     assert (pipe(person.photo, masks=[given]).content == expected.content).all()
 
 
+def test_result_has_the_photos_name(pipe, person, tmp_path):
+    path = tmp_path / "me.png"
+    Image.fromarray(person.photo).save(path)
+    for source, name in ((path, "me.png"), (str(path), "me.png"), (Image.open(path), "me.png"), (person.photo, "")):
+        result = pipe(source, masks=[])
+        assert (result.name, result.id) == (name, 1)
+        assert result.to_coco()["images"][0]["file_name"] == name
+        assert [file.name for file in result.save(tmp_path, "json")] == [f"{'me' if name else 'photo'}.deoccluded.json"]
+
+
+def test_masks_may_be_files_and_pillow_images(pipe, person, result, tmp_path):
+    Image.fromarray(person.visible).save(tmp_path / "mask.png")
+    for mask in (tmp_path / "mask.png", Image.open(tmp_path / "mask.png")):
+        assert np.array_equal(pipe(person.photo, masks=[mask]).content, result.content)
+    recovered = pipe.recover(person.photo, tmp_path / "mask.png", Image.fromarray(person.amodal))
+    assert np.array_equal(recovered, pipe.recover(person.photo, person.visible, person.amodal))
+
+
+def test_batch_gives_the_results_of_single_calls(pipe, person, tmp_path):
+    other = np.ascontiguousarray(person.photo[:, ::-1])
+    path, broken = tmp_path / "one.png", tmp_path / "broken.png"
+    Image.fromarray(person.photo).save(path)
+    broken.write_bytes(path.read_bytes()[:500])
+    masks = [[person.visible], [person.visible], [person.visible[:, ::-1]], None]
+    boxes = [None, None, None, [(260, 50, 380, 440)]]
+    photos = [path, broken, other, person.photo]
+    first, error, second, third = pipe.batch(
+        photos, masks=masks, boxes_xyxy=boxes, on_error="yield", complete="always", seed=3
+    )
+    assert isinstance(error, InputError) and str(broken) in str(error)
+    for got, photo, request in [
+        (first, person.photo, {"masks": masks[0]}),
+        (second, other, {"masks": masks[2]}),
+        (third, person.photo, {"boxes_xyxy": boxes[3]}),
+    ]:
+        expected = pipe(photo, **request, complete="always")
+        assert np.array_equal(got.content, expected.content)
+        assert np.array_equal(got.people[0].amodal_prob, expected.people[0].amodal_prob)
+    assert [(got.name, got.id) for got in (first, second, third)] == [("one.png", 1), ("photo3", 3), ("photo4", 4)]
+    merged = deocclude.merge_coco(got.to_coco() for got in (first, second, third))
+    assert [row["id"] for row in merged["annotations"]] == [1, 200_001, 300_001]
+    with pytest.raises(UsageError, match="complete must be auto, always or never"):
+        next(pipe.batch([path], complete="maybe", on_error="yield"))
+
+
+def test_repr_of_a_pipeline(pipe):
+    assert repr(pipe) == "Deoccluder(model='base', device='cpu', finds_people=False)"
+
+
 def test_open_file_is_a_photo(pipe, person):
     content = io.BytesIO()
     Image.fromarray(person.photo).save(content, "PNG")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
-from deocclude.errors import UsageError
-from deocclude.imaging.arrays import ImageU8, Mask
+from deocclude.errors import DeoccludeError, UsageError
+from deocclude.imaging.arrays import ImageU8
 from deocclude.imaging.boxes import BoxXyxy
 from deocclude.imaging.depth_order import find_occlusions
 from deocclude.inference.body import Body
@@ -20,7 +20,8 @@ from deocclude.inference.runtime import find_model, open_networks
 from deocclude.inference.scene import Scene, extend
 from deocclude.inference.scheduling import StageClock, map_people
 from deocclude.inference.settings import InferenceSettings
-from deocclude.io.images import ImageSource, load_image, load_photo
+from deocclude.io.images import ImageSource, MaskSource, Photo, load_image, load_photo, photo_name
+from deocclude.io.photo_series import process_series
 from deocclude.people.assembly import recover_person
 from deocclude.people.choice import number_chosen
 from deocclude.people.detector import PeopleFinder
@@ -88,7 +89,7 @@ def load(
 
 def run(
     image: ImageSource,
-    masks: Sequence[Mask] | None = None,
+    masks: Sequence[MaskSource] | None = None,
     boxes_xyxy: Sequence[BoxXyxy] | None = None,
     *,
     model: str = "base",
@@ -155,6 +156,9 @@ class Deoccluder:
             raise UsageError("a Deoccluder of own stages cannot be pickled: only one that `load` opened can")
         return self.reopen, ()
 
+    def __repr__(self) -> str:
+        return f"Deoccluder(model={self.model!r}, device={self.device!r}, finds_people={self.finds_people})"
+
     @property
     def finds_people(self) -> bool:
         """Whether images may come without masks and boxes."""
@@ -162,8 +166,8 @@ class Deoccluder:
 
     def __call__(
         self,
-        image: ImageSource,
-        masks: Sequence[Mask] | None = None,
+        image: ImageSource | Photo,
+        masks: Sequence[MaskSource] | None = None,
         boxes_xyxy: Sequence[BoxXyxy] | None = None,
         seed: int = 0,
         *,
@@ -182,8 +186,9 @@ class Deoccluder:
 
         Args:
             image: path, bytes, open file, Pillow image or (H, W, 3) uint8 RGB array.
-            masks: rough visible masks of the upright image's size, (H, W) bool or 0/255 uint8; soft masks, uint8 or
-                float from 0 to 1, are True from half of their highest value on.
+            masks: rough visible masks of the upright image's size, one a person: (H, W) bool or 0/255 uint8; soft
+                masks, uint8 or float from 0 to 1, are True from half of their highest value on. Or paths, bytes or
+                Pillow images, read as by `load_mask`.
             boxes_xyxy: (x0, y0, x1, y1) in pixels around the visible part of a person, end excluded.
             seed: same image, prompts and seed give the same output. No stage draws random numbers at present.
             segmenter: finds people in this image, in place of the one given to `load` or the model's own detector.
@@ -224,16 +229,60 @@ class Deoccluder:
         with clock.stage("recover"):
             people = self._people(scene)
         return Result(
-            scene.photo, people, clock.timings(), self.device, self.model, icc_profile, scene.photo_region, occlusions
-        )
+            scene.photo, people, clock.timings(), self.device, self.model, icc_profile, scene.photo_region, occlusions,
+            photo_name(image),
+        )  # fmt: skip
 
-    def recover(self, image: ImageSource, visible_mask: Mask, amodal_mask: Mask) -> ImageU8:
+    @overload
+    def batch(
+        self, photos: Iterable[ImageSource], *, on_error: Literal["raise"] = ..., **options: Any
+    ) -> Iterator[Result]: ...
+    @overload
+    def batch(
+        self, photos: Iterable[ImageSource], *, on_error: Literal["yield"], **options: Any
+    ) -> Iterator[Result | DeoccludeError]: ...
+    def batch(
+        self,
+        photos: Iterable[ImageSource],
+        *,
+        masks: Iterable[Sequence[MaskSource] | None] | None = None,
+        boxes_xyxy: Iterable[Sequence[BoxXyxy] | None] | None = None,
+        on_error: str = "raise",
+        progress: bool = False,
+        **options: Any,
+    ) -> Iterator[Result | DeoccludeError]:
+        """Process photos one after another, and yield one Result a photo, in order.
+
+        Nothing is read before the first result is requested; then another thread reads the next photo while one is
+        processed. `Result.id` is the photo's place, from 1; `Result.stem` differs between photos of one name, and a
+        photo without a name is called photo2 at place 2: `save` in a loop replaces nothing, and `merge_coco` joins the
+        documents of `to_coco`.
+
+        Args:
+            photos: paths, bytes, open files, Pillow images or arrays, as in a call; any iterable, which is advanced by
+                the reading thread.
+            masks: for each photo its list of masks, or None.
+            boxes_xyxy: for each photo its list of boxes, or None.
+            on_error: "raise": a photo, mask or box that cannot be used ends the batch with the error, which names the
+                photo. "yield": the error is yielded in the result's place, and the batch goes on. Every other error
+                ends the batch.
+            progress: draw a progress bar on stderr, where that is a terminal or a notebook.
+            options: the call's other options, such as `complete`, for every photo.
+
+        Raises:
+            UsageError: a single photo, an invalid option, or other numbers of masks or boxes than of photos.
+            InputError: with "raise", a photo, mask or box that cannot be used. MissingExtraError: HEIC without [heif].
+        """
+        prompts = {"masks": masks, "boxes_xyxy": boxes_xyxy}
+        return process_series(self, photos, prompts, on_error=on_error, progress=progress, options=options)
+
+    def recover(self, image: ImageSource, visible_mask: MaskSource, amodal_mask: MaskSource) -> ImageU8:
         """Recover appearance alone, for a person whose masks are known.
 
         Args:
             image: as in a call.
-            visible_mask: (H, W) bool or 0/255 uint8; pixels outside the amodal mask are ignored.
-            amodal_mask: (H, W) bool or 0/255 uint8.
+            visible_mask: as in a call; pixels outside the amodal mask are ignored.
+            amodal_mask: as in a call.
 
         Returns:
             (H, W, 3) uint8: the image with the hidden part recovered; every other pixel is unchanged.

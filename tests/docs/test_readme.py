@@ -160,7 +160,8 @@ def test_the_python_shown_works(
 ) -> None:
     load = deocclude.load
     monkeypatch.setattr(deocclude, "load", lambda *a, **k: load(*a, weights_dir=finding_weights_dir, **k))
-    (code,) = python_of(ROOT / name)
+    code = "\n".join(python_of(ROOT / name))
+    assert code
     names: dict[str, Any] = {}
     exec(compile(code, name, "exec"), names)
     assert names["result"].people

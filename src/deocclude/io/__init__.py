@@ -1,1 +1,1 @@
-"""Files in and out: images, COCO, layers, results, request stamps, typical poses, Hugging Face models."""
+"""Files in and out: images, series of photos, COCO, layers, results, stamps, typical poses, Hugging Face models."""
