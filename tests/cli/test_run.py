@@ -184,6 +184,44 @@ def test_output_of_another_program_is_kept(desk: Desk) -> None:
     assert desk.run(desk.photo, "--mask", desk.mask, "--overwrite").exit_code == 0
 
 
+def write_with_metadata(desk: Desk, orientation: int) -> Path:
+    """desk's photo as a JPEG that is stored rotated, with a copyright, a place and a resolution."""
+    exif = Image.Exif()
+    exif[0x0112], exif[0x8298], exif[0x8825] = orientation, "(c) Ana", {1: "N", 2: (52.0, 30.0, 15.5)}
+    photo = Image.open(desk.photo)
+    stored = photo.transpose(Image.Transpose.ROTATE_90) if orientation == 6 else photo
+    stored.save(desk.folder / "taken.jpg", exif=exif, dpi=(300, 200), quality=95)
+    return desk.folder / "taken.jpg"
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_metadata_of_the_photo_is_kept_in_its_pictures(desk: Desk, orientation: int) -> None:
+    taken = write_with_metadata(desk, orientation)
+    arguments = [taken, "--mask", desk.mask, "--save", "content,rgba,overlay,amodal"]
+    result = desk.run(*arguments)
+    assert result.exit_code == 0 and result.stderr == "", result.output
+    for name in ("taken.deoccluded.png", "taken.overlay.png", "taken.person1.rgba.png"):
+        with Image.open(desk.folder / name) as picture:
+            exif = picture.getexif()
+            assert picture.size == (640, 480) and exif.get(0x0112, 1) == 1, name
+            assert exif[0x8298] == "(c) Ana" and exif.get_ifd(0x8825)[2] == (52.0, 30.0, 15.5), name
+            assert tuple(map(round, picture.info["dpi"])) == ((300, 200) if orientation == 1 else (200, 300)), name
+    with Image.open(desk.folder / "taken.person1.amodal.png") as mask:
+        assert 0x8298 not in mask.getexif(), "a mask is no picture of the photo"
+    assert "already done" in desk.run(*arguments).stderr
+    streamed = desk.run(taken, "--mask", desk.mask, "-o", "-")
+    with Image.open(io.BytesIO(streamed.stdout_bytes)) as picture:
+        assert picture.getexif()[0x8298] == "(c) Ana" and 0x0131 not in picture.getexif()
+
+
+def test_damaged_exif_is_named_and_the_photo_is_done(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    photo = desk.folder / "odd.png"
+    Image.open(desk.photo).save(photo, exif=b"Exif\0\0garbage")
+    assert desk.run(photo, "--mask", desk.mask).exit_code == 0
+    assert [record.getMessage() for record in caplog.records] == [f"{photo}: its EXIF is damaged and is not kept"]
+    assert (desk.folder / "odd.deoccluded.png").is_file()
+
+
 def test_default_min_score_applies_to_the_segmenter_only() -> None:
     default = parse_finding("hf:some/model", "all", None, 0, False)
     assert (default.finder.min_score, default.min_score) == (0.5, 0.0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import logging
 import os
 import sys
 import threading
@@ -25,13 +26,16 @@ from deocclude.errors import DeoccludeError, InputError, UsageError
 from deocclude.imaging.arrays import Mask
 from deocclude.imaging.depth_order import Occlusion
 from deocclude.io.files import all_or_none, sweep
-from deocclude.io.images import load_masks, load_photo, to_image
+from deocclude.io.images import load_masks, load_photo_with_metadata, to_image
+from deocclude.io.photo_metadata import Metadata
 from deocclude.io.request_stamp import read_stamp
-from deocclude.io.results import PERSON_KINDS, picture_of, write
+from deocclude.io.results import PERSON_KINDS, PHOTO_KINDS, picture_of, size_wh_of, write
 from deocclude.types import Person, Result
 
 if TYPE_CHECKING:
     from deocclude.pipeline import Deoccluder
+
+_log = logging.getLogger(__name__)
 
 # Piped images are seldom stored: fast rather than small.
 _STREAM_PNG_LEVEL = 1
@@ -178,10 +182,10 @@ def do_job(
     try:
         if job.problem:
             raise InputError(job.problem)
-        result = _recover(job, pipe, seed)
-        _write(job, result, stamp, overwrite)
+        result, metadata = _recover(job, pipe, seed)
+        _write(job, result, metadata, stamp, overwrite)
     except DeoccludeError as error:
-        name = "standard input" if job.source == STREAM else job.source
+        name = _name_of(job)
         message = str(error) if name in str(error) else f"{name}: {error}"
         return Report(job.source, "failed", error=message, exit_code=error.exit_code)
     except MemoryError:
@@ -198,6 +202,11 @@ def do_job(
         result.model,
         dict(result.timings),
     )
+
+
+def _name_of(job: Job) -> str:
+    """How messages call the photo of a job."""
+    return "standard input" if job.source == STREAM else job.source
 
 
 def _report_person(person: Person, order: Sequence[Occlusion]) -> PersonReport:
@@ -266,12 +275,15 @@ def _check_outputs(job: Job, people: int) -> None:
             raise UsageError(f"{path} is an input: name another output with -o")
 
 
-def _recover(job: Job, pipe: Deoccluder, seed: int) -> Result:
-    """Load the photo and its masks and run the pipeline."""
+def _recover(job: Job, pipe: Deoccluder, seed: int) -> tuple[Result, Metadata]:
+    """Load the photo and its masks and run the pipeline. The metadata is that of the photo."""
     if job.source == STREAM and sys.stdin is None:
         raise InputError("standard input is closed: expected an image")
     started = time.perf_counter()
-    photo, icc_profile = load_photo(sys.stdin.buffer.read() if job.source == STREAM else job.source)
+    source = sys.stdin.buffer.read() if job.source == STREAM else job.source
+    (photo, icc_profile), metadata = load_photo_with_metadata(source)
+    if metadata.problem:
+        _log.warning("%s: %s", _name_of(job), metadata.problem)
     masks = _load_masks(job, photo.shape[:2])
     reading = time.perf_counter() - started
     recover = partial(
@@ -288,10 +300,10 @@ def _recover(job: Job, pipe: Deoccluder, seed: int) -> Result:
     else:
         result = recover(masks=masks or None, boxes_xyxy=list(job.boxes_xyxy) or None)
     timings = {name: s + (reading if name in ("load", "total") else 0.0) for name, s in result.timings.items()}
-    return replace(result, icc_profile=icc_profile, timings=timings)
+    return replace(result, icc_profile=icc_profile, timings=timings), metadata
 
 
-def _write(job: Job, result: Result, stamp: str | None, overwrite: bool) -> None:
+def _write(job: Job, result: Result, metadata: Metadata, stamp: str | None, overwrite: bool) -> None:
     """Write all outputs of a job, to files or to standard output. Raises UsageError for a file that is not ours."""
     by_id = {person.id: person for person in result.people}
     files = [(output.kind, *place) for output in job.outputs for place in output.paths(list(by_id))]
@@ -299,7 +311,7 @@ def _write(job: Job, result: Result, stamp: str | None, overwrite: bool) -> None
     files.sort(key=lambda file: file[2] in job.expected_paths)
     if job.to_stdout:
         for kind, number, _ in files:
-            _write_to_stdout(job, result, kind, by_id.get(number))
+            _write_to_stdout(job, result, metadata, kind, by_id.get(number))
         return
     # detected people may be more than were expected
     others = [path for _, _, path in files if not overwrite and is_others_file(path)]
@@ -309,6 +321,7 @@ def _write(job: Job, result: Result, stamp: str | None, overwrite: bool) -> None
         for kind, number, path in files:
             write(
                 result, kind, path, by_id.get(number), file_name=job.relative.name, stamp=stamp,
+                metadata=metadata,
                 layer_size=job.layer_size,
             )  # fmt: skip
     _remove_former(job, set(by_id))
@@ -320,7 +333,7 @@ def _refusal(path: Path) -> UsageError:
     )
 
 
-def _write_to_stdout(job: Job, result: Result, kind: str, person: Person | None) -> None:
+def _write_to_stdout(job: Job, result: Result, metadata: Metadata, kind: str, person: Person | None) -> None:
     """Write one output to standard output."""
     if kind == "json":
         sys.stdout.write(json.dumps(result.to_coco(file_name=job.relative.name), indent=1) + "\n")
@@ -328,7 +341,11 @@ def _write_to_stdout(job: Job, result: Result, kind: str, person: Person | None)
     picture = picture_of(result, kind, person)
     with io.BytesIO() as png:
         image = to_image(picture.pixels, picture.palette)
-        image.save(png, "PNG", compress_level=_STREAM_PNG_LEVEL, icc_profile=picture.icc_profile)
+        kept: dict[str, Any] = {}
+        if kind in PHOTO_KINDS:
+            options = {"exif": metadata.exif(size_wh_of(picture)), "dpi": metadata.dpi}
+            kept = {name: value for name, value in options.items() if value is not None}
+        image.save(png, "PNG", compress_level=_STREAM_PNG_LEVEL, icc_profile=picture.icc_profile, **kept)
         sys.stdout.buffer.write(png.getvalue())
         sys.stdout.buffer.flush()
 

@@ -19,6 +19,7 @@ from deocclude.errors import InputError, MissingExtraError
 from deocclude.imaging.arrays import Array, ImageU8, Mask
 from deocclude.io.files import write_whole
 from deocclude.io.mask_labels import has_alpha, people_of, upper_half
+from deocclude.io.photo_metadata import Metadata, exif_for_tiff, read_metadata
 
 # Largest photo in pixels: a small file can decompress to more memory than a machine has.
 MAX_PIXELS = 200_000_000
@@ -81,16 +82,23 @@ def load_photo(source: ImageSource | Photo) -> Photo:
     """
     if isinstance(source, Photo):
         return source
-    profile = None
     if isinstance(source, np.ndarray):
         pixels = _check_array(source).copy()
-    else:
-        image = _open_upright(source)
-        pixels = np.asarray(_to_rgb(image))
-        profile = image.info.get("icc_profile")
-    pixels.flags.writeable = False
-    # bytes 16 to 19 name the profile's colour space: a CMYK or grey profile does not describe RGB pixels
-    return Photo(pixels, profile if profile and profile[16:20] == b"RGB " else None)
+        pixels.flags.writeable = False
+        return Photo(pixels)
+    return _photo_of(_open(source))
+
+
+def load_photo_with_metadata(source: ImageSource) -> tuple[Photo, Metadata]:
+    """`load_photo` with EXIF, copyright and resolution; none of an array. The source is read once.
+
+    Raises:
+        InputError: see `load_image`.
+    """
+    if isinstance(source, np.ndarray):
+        return load_photo(source), Metadata()
+    image = _open(source)
+    return _photo_of(image), read_metadata(image)
 
 
 def photo_name(source: object) -> str:
@@ -178,7 +186,7 @@ def load_masks(source: ImageSource, *, label: int | None = None) -> list[Mask]:
 
 def save_image(
     pixels: Array, path: str | Path, palette: ImageU8 | None = None, icc_profile: bytes | None = None,
-    exif: Image.Exif | None = None,
+    exif: Image.Exif | bytes | None = None, dpi: tuple[float, float] | None = None,
 ) -> Path:  # fmt: skip
     """Save an image in the format of the path's suffix. Missing folders are created; the file is complete or absent.
 
@@ -188,6 +196,7 @@ def save_image(
         palette: (N, 3) uint8 colours, to store (H, W) uint8 as labels.
         icc_profile: colour profile of RGB pixels.
         exif: metadata of the file.
+        dpi: horizontal and vertical resolution in pixels per inch.
 
     Returns:
         The path.
@@ -209,7 +218,9 @@ def save_image(
     if icc_profile:
         options["icc_profile"] = icc_profile
     if exif:
-        options["exif"] = exif
+        options["exif"] = exif_for_tiff(exif) if file_format == "TIFF" and isinstance(exif, bytes) else exif
+    if dpi:
+        options["dpi"] = dpi
     return write_whole(path, lambda file: image.save(file, format=file_format, **options))
 
 
@@ -253,8 +264,18 @@ def _content_of(file: Any) -> bytes:
     return content
 
 
-def _open_upright(source: ImageSource) -> Image.Image:
-    """The first frame of an image, decoded and rotated by its EXIF. Raises InputError naming the file."""
+def _photo_of(image: Image.Image) -> Photo:
+    """The upright photo of a decoded image, with its colour profile."""
+    upright = _turn_upright(image)
+    pixels = np.asarray(_to_rgb(upright))
+    pixels.flags.writeable = False
+    profile = upright.info.get("icc_profile")
+    # bytes 16 to 19 name the profile's colour space: a CMYK or grey profile does not describe RGB pixels
+    return Photo(pixels, profile if profile and profile[16:20] == b"RGB " else None)
+
+
+def _open(source: ImageSource) -> Image.Image:
+    """The first frame of an image, decoded, as it is stored. Raises InputError naming the file."""
     name = _name_of(source)
     try:
         if isinstance(source, Image.Image):
@@ -328,13 +349,17 @@ def _decode(image: Image.Image, name: str) -> Image.Image:
         image.load()
     except (*_DAMAGED, Image.DecompressionBombError) as error:
         raise InputError(f"{name}: damaged or truncated image ({_one_line(error)})") from error
-    upright = _turn_upright(image)
-    # Pillow converts premultiplied grey to straight grey alone.
-    return upright.convert("LA") if upright.mode == "La" else upright
+    return image
 
 
 def _turn_upright(image: Image.Image) -> Image.Image:
     """Rotate an image by its EXIF. An image whose EXIF cannot be read stays as it is: its pixels are complete."""
+    upright = _rotated(image)
+    # Pillow converts premultiplied grey to straight grey alone.
+    return upright.convert("LA") if upright.mode == "La" else upright
+
+
+def _rotated(image: Image.Image) -> Image.Image:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's warnings of damaged EXIF
         try:
@@ -371,7 +396,7 @@ def open_mask(source: ImageSource) -> Image.Image:
     """The upright Pillow image of a mask file. Raises InputError for an array, and as `load_image`."""
     if isinstance(source, np.ndarray):
         raise InputError("load_mask reads files: pass a mask array to the pipeline directly")
-    return _open_upright(source)
+    return _turn_upright(_open(source))
 
 
 def _mask_values(image: Image.Image) -> Array:

@@ -18,7 +18,7 @@ from typing import Any
 
 from PIL import Image
 
-_SOFTWARE = 0x0131  # EXIF tag
+SOFTWARE = 0x0131  # EXIF tag: the program that wrote a file
 _WRITTEN = re.compile(r"deocclude, request ([0-9a-f]{16})(?:, people((?: \d+)*))?")
 
 
@@ -57,10 +57,15 @@ def stamp_text(stamp: str, ids: Sequence[int]) -> str:
     return f"deocclude, request {stamp}, people{''.join(f' {number}' for number in ids)}"
 
 
+def is_stamp(text: str) -> bool:
+    """Whether a text is that of `stamp_text`, of this or of an earlier version."""
+    return _WRITTEN.fullmatch(text) is not None
+
+
 def stamp_exif(stamp: str, ids: Sequence[int]) -> Image.Exif:
     """EXIF that holds the stamp's text alone."""
     exif = Image.Exif()
-    exif[_SOFTWARE] = stamp_text(stamp, ids)
+    exif[SOFTWARE] = stamp_text(stamp, ids)
     return exif
 
 
@@ -125,7 +130,7 @@ def _read(path: Path) -> re.Match[str] | None:
         else:
             with Image.open(path) as image:
                 # Pillow would decode a whole PNG to look for EXIF behind its pixels; a stamp stands before them
-                text = image.getexif().get(_SOFTWARE) if image.format != "PNG" or "exif" in image.info else None
+                text = image.getexif().get(SOFTWARE) if image.format != "PNG" or "exif" in image.info else None
     except (OSError, SyntaxError, ValueError, KeyError, TypeError, zipfile.BadZipFile, Image.DecompressionBombError):
         return None
     return _WRITTEN.fullmatch(text) if isinstance(text, str) else None

@@ -19,6 +19,7 @@ from deocclude.imaging.rle import encode_rle
 from deocclude.io.coco import annotation_ids
 from deocclude.io.files import save_text
 from deocclude.io.images import save_image
+from deocclude.io.photo_metadata import Metadata
 from deocclude.io.request_stamp import stamp_exif, stamp_text
 from deocclude.types import Person, Result
 
@@ -32,6 +33,7 @@ SAVE_KINDS: tuple[str, ...] = (
 KIND_ALIASES = {"coco": "json"}  # the JSON is COCO JSON
 PERSON_KINDS: tuple[str, ...] = ("rgba", "amodal", "visible", "invisible", "parsing")  # one file for each person
 LayerSize = Literal["trimmed", "canvas"]  # of the layers of an OpenRaster file, see `Result.save`
+PHOTO_KINDS: tuple[str, ...] = ("content", "overlay", "rgba")  # the photo's own pixels: its metadata is kept
 _SUFFIXES = {"layers": ".ora", "json": ".json"}  # of the other kinds: .png
 _LABELS = {"content": "deoccluded", "layers": "deoccluded", "json": "deoccluded"}
 
@@ -192,6 +194,7 @@ def write(
     person: Person | None = None,
     file_name: str | None = None,
     stamp: str | None = None,
+    metadata: Metadata | None = None,
     layer_size: LayerSize = "trimmed",
 ) -> Path:
     """Save one output of a result; the file is complete or absent.
@@ -203,6 +206,7 @@ def write(
         person: the person, for kinds of PERSON_KINDS.
         file_name: the photo's file name, for json; None: the result's.
         stamp: digest of the request, stored in the file.
+        metadata: of the photo, kept in content, overlay and rgba.
         layer_size: see `Result.save`.
 
     Returns:
@@ -224,8 +228,16 @@ def write(
         size_hw = result.image.shape[:2]
         return save_layers(path, to_layers(result), size_hw, result.icc_profile, comment, layer_size)
     picture = picture_of(result, kind, person)
-    exif = stamp_exif(stamp, ids) if stamp else None
-    return save_image(picture.pixels, path, picture.palette, picture.icc_profile, exif)
+    if metadata is None or kind not in PHOTO_KINDS:
+        exif = stamp_exif(stamp, ids) if stamp else None
+        return save_image(picture.pixels, path, picture.palette, picture.icc_profile, exif)
+    block = metadata.exif(size_wh_of(picture), stamp_text(stamp, ids) if stamp else None)
+    return save_image(picture.pixels, path, picture.palette, picture.icc_profile, block, metadata.dpi)
+
+
+def size_wh_of(picture: Picture) -> tuple[int, int]:
+    """Width and height of a picture in pixels."""
+    return picture.pixels.shape[1], picture.pixels.shape[0]
 
 
 def picture_of(result: Result, kind: str, person: Person | None = None) -> Picture:
