@@ -125,6 +125,20 @@ def test_usage_errors_exit_with_2_and_suggest_the_verb() -> None:
     assert CliRunner().invoke(app, ["run", "a.jpg", "--unknown"]).exit_code == 2
 
 
+def test_a_photo_in_the_place_of_a_verb_proposes_run(tmp_path: Path) -> None:
+    (tmp_path / "my photo").write_bytes(b"no suffix")
+    for arguments, proposed in (
+        (["photo.JPG"], "deocclude run photo.JPG"),
+        (["photo.jpg", "--mask", "a b.png"], "deocclude run photo.jpg --mask 'a b.png'"),
+        ([str(tmp_path / "my photo")], f"deocclude run '{tmp_path / 'my photo'}'"),
+        ([str(tmp_path)], f"deocclude run {tmp_path}"),
+    ):
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 2 and result.stdout == ""
+        assert result.stderr == f"error: no verb {arguments[0]!r}: did you mean `{proposed}`?\n"
+    assert "did you mean 'eval'?" in CliRunner().invoke(app, ["evl"]).stderr
+
+
 def test_broken_pipe_gives_no_traceback() -> None:
     reader, writer = os.pipe()
     os.close(reader)

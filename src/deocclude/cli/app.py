@@ -15,6 +15,7 @@ from __future__ import annotations
 import importlib
 import io
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable
@@ -44,6 +45,9 @@ VERBS: dict[str, str] = {
     "doctor": "Check versions, device, weights and optional packages.",
 }
 """Verb: its line in `deocclude --help`."""
+
+# Of most photos: `io.images.photo_suffixes` would load every image plugin.
+PHOTO_SUFFIXES = frozenset({".avif", ".bmp", ".gif", ".heic", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
 EXTRA_OF = {
     "accelerate": "train",
@@ -94,6 +98,10 @@ class VerbGroup(TyperGroup):
             from difflib import get_close_matches
 
             near = get_close_matches(args[0], VERBS, n=1)
+            if _is_photo(args[0], has_near_verb=bool(near)):
+                from deocclude.errors import UsageError
+
+                raise UsageError(f"no verb {args[0]!r}: did you mean `{shlex.join(['deocclude', 'run', *args])}`?")
             hint = f"did you mean {near[0]!r}?" if near else f"the verbs are: {', '.join(VERBS)}"
             ctx.fail(f"no verb {args[0]!r}: {hint}")
         return super().resolve_command(ctx, args)
@@ -120,6 +128,13 @@ class VerbGroup(TyperGroup):
         except KeyboardInterrupt:
             typer.echo("interrupted", err=True)
             raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+def _is_photo(name: str, *, has_near_verb: bool) -> bool:
+    """Whether an argument is a photo or a folder of photos, by its suffix or as an existing file or folder."""
+    if os.path.splitext(name)[1].lower() in PHOTO_SUFFIXES or os.path.isfile(name):
+        return True
+    return os.path.isdir(name) and not has_near_verb
 
 
 def fail(error: DeoccludeError) -> None:
