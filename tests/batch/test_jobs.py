@@ -18,7 +18,7 @@ from deocclude.batch.folder import LeftOut
 from deocclude.batch.jobs import exit_code, run_jobs
 from deocclude.batch.plan import Finding, Job, plan_jobs
 from deocclude.errors import DeoccludeError, UsageError, WeightsError
-from deocclude.io.images import load_photo_with_metadata
+from deocclude.io.images import load_photo, load_photo_with_metadata
 from deocclude.people.coco_file import CocoFile
 from deocclude.types import Person, Result
 

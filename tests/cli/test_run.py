@@ -58,7 +58,7 @@ def test_run_prints_one_line_per_person_and_writes_an_image(desk: Desk, person) 
     result = desk.run(desk.photo, "--mask", desk.mask, "--box", "265,60,375,230")
     assert result.exit_code == 0, result.output
     first, second = result.stdout.splitlines()
-    assert "person 1: " in first and "% hidden" in first and " s, cpu" in first
+    assert "person 1: " in first and "% of the body hidden" in first and ", score 0." in first and " s, cpu" in first
     assert "person 2: " in second
     content = np.asarray(Image.open(desk.folder / "photo.deoccluded.png"))
     assert content.shape == person.photo.shape
@@ -69,7 +69,7 @@ def test_run_prints_one_line_per_person_and_writes_an_image(desk: Desk, person) 
 def test_report_lists_the_occlusion_order(desk: Desk) -> None:
     result = desk.run(desk.photo, "--box", "100,60,200,300", "--box", "180,200,280,420", "--save", "json", "-v")
     first, second = result.stdout.splitlines()
-    assert "% hidden (behind person 2), " in first
+    assert "% of the body hidden (behind person 2), " in first
     assert "(behind" not in second
     coco = json.loads((desk.folder / "photo.deoccluded.json").read_text())
     assert [(pair["front"], pair["behind"]) for pair in coco["occlusions"]] == [(2, 1)]
@@ -91,7 +91,11 @@ def test_run_reads_people_from_a_coco_file(desk: Desk, person) -> None:
     assert result.exit_code == 0 and "person 1: " in result.stdout
     people.write_text(json.dumps({"images": [image], "annotations": []}))
     result = desk.run(desk.photo, "--segmenter", f"coco:{people}", "--overwrite", "-o", desk.folder / "out")
-    assert result.exit_code == 0 and "photo.png: no people found, " in result.stdout
+    assert (
+        result.exit_code == 0
+        and f"photo.png: no people found: {desk.folder / 'out' / 'photo.deoccluded.png'} equals the photo, "
+        in result.stdout
+    )
     found = ["--segmenter", f"coco:{people}", "--person", "largest", "--save", "rgba"]
     result = desk.run(desk.photo, *found, "-o", "-")
     assert result.exit_code == 0 and "no people found" in result.stderr and result.stdout_bytes == b""
@@ -222,6 +226,83 @@ def test_damaged_exif_is_named_and_the_photo_is_done(desk: Desk, caplog: pytest.
     assert (desk.folder / "odd.deoccluded.png").is_file()
 
 
+@pytest.mark.parametrize(
+    ("name", "suffix", "kind"), [("jpeg", "jpg", "JPEG"), ("jpg", "jpg", "JPEG"), ("webp", "webp", "WEBP")]
+)
+def test_format_of_content_and_overlay(desk: Desk, name: str, suffix: str, kind: str) -> None:
+    taken = write_with_metadata(desk, 1)
+    content, overlay = (desk.folder / f"taken.{label}.{suffix}" for label in ("deoccluded", "overlay"))
+    arguments = [taken, "--mask", desk.mask, "--save", "content,overlay,rgba", "--format", name]
+    result = desk.run(*arguments)
+    assert result.exit_code == 0, result.output
+    for path in (content, overlay):
+        with Image.open(path) as picture:
+            assert (picture.format, picture.size) == (kind, (640, 480)) and picture.getexif()[0x8298] == "(c) Ana"
+    assert Image.open(desk.folder / "taken.person1.rgba.png").mode == "RGBA", "a cut-out stays PNG"
+    before = content.stat().st_mtime_ns
+    assert "already done" in desk.run(*arguments).stderr and content.stat().st_mtime_ns == before
+    small = desk.run(*arguments, "--quality", 20)
+    assert small.exit_code == 0 and "already done" not in small.stderr, "another quality is another request"
+    assert "already done" in desk.run(*arguments, "--quality", 20).stderr
+    content.write_bytes(content.read_bytes()[:-20])
+    assert "already done" not in desk.run(*arguments, "--quality", 20).stderr, "a file that was cut off is done again"
+
+
+def test_quality_changes_the_size_and_png_stays_exact(desk: Desk) -> None:
+    sizes = {}
+    for quality in (20, 90):
+        out = desk.folder / f"q{quality}.jpg"
+        assert desk.run(desk.photo, "--mask", desk.mask, "-o", out, "--quality", quality).exit_code == 0
+        sizes[quality] = out.stat().st_size
+    assert sizes[20] < sizes[90] / 2
+    streamed = desk.run(desk.photo, "--mask", desk.mask, "-o", "-", "--format", "jpeg", "--quality", 20)
+    assert Image.open(io.BytesIO(streamed.stdout_bytes)).format == "JPEG"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--format", "gif"], "--format takes png, jpeg, webp, got gif"),
+        (["--format", "jpeg", "--uncrop"], "--uncrop leaves transparent surroundings, which JPEG cannot hold"),
+        (["--uncrop", "-o", "x.jpg"], "--uncrop leaves transparent surroundings, which JPEG cannot hold"),
+        (["--format", "jpeg", "--save", "rgba"], "JPEG cannot hold the transparency of a cut-out"),
+        (["--format", "webp", "--save", "amodal,visible"], "is for content and overlay, not for amodal, visible"),
+        (["--format", "webp", "-o", "x.jpg"], "-o names a .jpg file, but --format is webp"),
+        (["--quality", "80"], "--quality goes with --format jpeg or webp"),
+        (["--quality", "80", "-o", "x.png"], "--quality goes with --format jpeg or webp"),
+        (["--quality", "80", "--format", "png"], "PNG loses nothing"),
+    ],
+)
+def test_format_options_that_cannot_hold_are_refused(desk: Desk, arguments: list[str], words: str) -> None:
+    assert words in desk.fails(2, desk.photo, "--mask", desk.mask, *arguments)
+
+
+def test_outputs_of_every_format_are_no_inputs(desk: Desk) -> None:
+    folder = desk.folder / "photos"
+    folder.mkdir()
+    Image.open(desk.photo).save(folder / "a.jpg")
+    arguments = [folder, "--segmenter", "coco:{}".format(desk.folder / "people.json"), "--save", "content,overlay"]
+    image = {"id": 1, "file_name": "a.jpg", "width": 640, "height": 480}
+    row = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [265, 60, 110, 370]}
+    (desk.folder / "people.json").write_text(json.dumps({"images": [image], "annotations": [row]}))
+    for name in ("jpeg", "webp"):
+        result = desk.run(*arguments, "--format", name)
+        assert result.exit_code == 0 and len(result.stdout.splitlines()) == 1, result.output
+    assert {path.name for path in folder.iterdir()} == {
+        "a.jpg", "a.deoccluded.jpg", "a.overlay.jpg", "a.deoccluded.webp", "a.overlay.webp",
+    }  # fmt: skip
+
+
+def test_save_all_writes_every_kind(desk: Desk) -> None:
+    assert desk.run(desk.photo, "--mask", desk.mask, "--save", "all", "-o", desk.folder / "out").exit_code == 0
+    each = desk.folder / "each"
+    kinds = "content,rgba,amodal,visible,invisible,parsing,overlay,layers,coco"
+    assert desk.run(desk.photo, "--mask", desk.mask, "--save", kinds, "-o", each).exit_code == 0
+    written = {path.name: path.read_bytes() for path in (desk.folder / "out").iterdir()}
+    assert written == {path.name: path.read_bytes() for path in each.iterdir()} and len(written) == 9
+    assert "all" in desk.fails(2, desk.photo, "--mask", desk.mask, "--save", "everything")
+
+
 def test_default_min_score_applies_to_the_segmenter_only() -> None:
     default = parse_finding("hf:some/model", "all", None, 0, False)
     assert (default.finder.min_score, default.min_score) == (0.5, 0.0)
@@ -250,7 +331,12 @@ def test_complete_option_forces_or_disables_completion(desk: Desk) -> None:
     lines = [
         desk.run(desk.photo, "--mask", desk.mask, "--overwrite", "--complete", c).stdout for c in ("always", "never")
     ]
-    assert ": 0% hidden" not in lines[0] and ": 0% hidden" in lines[1]
+    assert ": 0% of the body hidden" not in lines[0] and ": 0% of the body hidden" in lines[1]
+    assert "equals the photo" not in lines[0]
+    told = f"{desk.photo}: nothing hidden was recovered: {desk.folder / 'photo.deoccluded.png'} equals the photo, "
+    assert told in lines[1]
+    with Image.open(desk.photo) as photo, Image.open(desk.folder / "photo.deoccluded.png") as written:
+        np.testing.assert_array_equal(np.asarray(written), np.asarray(photo))
     assert "complete must be auto, always or never" in desk.fails(2, desk.photo, "--complete", "sometimes")
 
 

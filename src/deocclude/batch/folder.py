@@ -16,7 +16,7 @@ STREAM = "-"
 """Standard input as a photo, and standard output as a target."""
 
 _OUTPUT_NAME = re.compile(
-    r"\.(deoccluded\.(png|json|ora)|overlay\.png|person\d+\.(rgba|amodal|visible|invisible|parsing)\.png)$"
+    r"\.(deoccluded\.(png|jpg|webp|json|ora)|overlay\.(png|jpg|webp)|person\d+\.(rgba|amodal|visible|invisible|parsing)\.png)$"
 )
 _HEIC = frozenset({".heic", ".heif", ".hif"})
 # Kinds of photos that no reader here opens: cameras' raw files, JPEG XL.

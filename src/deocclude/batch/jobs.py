@@ -26,8 +26,9 @@ from deocclude.errors import DeoccludeError, InputError, UsageError
 from deocclude.imaging.arrays import Mask
 from deocclude.imaging.depth_order import Occlusion
 from deocclude.io.files import all_or_none, sweep
-from deocclude.io.images import load_masks, load_photo_with_metadata, to_image
+from deocclude.io.images import load_masks, load_photo_with_metadata, save_options, to_image
 from deocclude.io.photo_metadata import Metadata
+from deocclude.io.picture_format import FORMAT_KINDS
 from deocclude.io.request_stamp import read_stamp
 from deocclude.io.results import PERSON_KINDS, PHOTO_KINDS, picture_of, size_wh_of, write
 from deocclude.types import Person, Result
@@ -36,9 +37,6 @@ if TYPE_CHECKING:
     from deocclude.pipeline import Deoccluder
 
 _log = logging.getLogger(__name__)
-
-# Piped images are seldom stored: fast rather than small.
-_STREAM_PNG_LEVEL = 1
 
 
 @dataclass(frozen=True)
@@ -75,6 +73,7 @@ class Report:
         status: done, skipped or failed.
         people: the people of the result.
         outputs: the files of the result.
+        content: the file of the recovered photo, one of `outputs`; empty where it is not written.
         size_wh: the result's size in pixels.
         photo_bbox: the photo's place in an extended image: x, y, width, height.
         seconds: reading, processing and writing.
@@ -89,6 +88,7 @@ class Report:
     status: Literal["done", "skipped", "failed"]
     people: tuple[PersonReport, ...] = ()
     outputs: tuple[str, ...] = ()
+    content: str = ""
     size_wh: tuple[int, int] | None = None
     photo_bbox: tuple[int, int, int, int] | None = None
     seconds: float = 0.0
@@ -98,9 +98,15 @@ class Report:
     error: str = ""
     exit_code: int = 0
 
+    @property
+    def is_unchanged(self) -> bool:
+        """Whether the photo was done and no pixel of it was recovered, nor anything beyond its border."""
+        is_same = self.photo_bbox is None and all(person.hidden_fraction == 0 for person in self.people)
+        return self.status == "done" and is_same
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return asdict(self)
+        return asdict(self) | {"is_unchanged": self.is_unchanged}
 
 
 def run_jobs(
@@ -195,6 +201,7 @@ def do_job(
         "done",
         tuple(_report_person(person, result.order) for person in result.people),
         names_of(job.paths([person.id for person in result.people])),
+        next((str(output.path) for output in job.outputs if output.kind == "content"), ""),
         (result.image.shape[1], result.image.shape[0]),
         result.photo_bbox,
         time.perf_counter() - started,
@@ -320,9 +327,8 @@ def _write(job: Job, result: Result, metadata: Metadata, stamp: str | None, over
     with all_or_none():
         for kind, number, path in files:
             write(
-                result, kind, path, by_id.get(number), file_name=job.relative.name, stamp=stamp,
-                metadata=metadata,
-                layer_size=job.layer_size,
+                result, kind, path, by_id.get(number), file_name=job.relative.name, stamp=stamp, metadata=metadata,
+                layer_size=job.layer_size, quality=job.picture_format.quality,
             )  # fmt: skip
     _remove_former(job, set(by_id))
 
@@ -339,14 +345,17 @@ def _write_to_stdout(job: Job, result: Result, metadata: Metadata, kind: str, pe
         sys.stdout.write(json.dumps(result.to_coco(file_name=job.relative.name), indent=1) + "\n")
         return
     picture = picture_of(result, kind, person)
-    with io.BytesIO() as png:
-        image = to_image(picture.pixels, picture.palette)
-        kept: dict[str, Any] = {}
-        if kind in PHOTO_KINDS:
-            options = {"exif": metadata.exif(size_wh_of(picture)), "dpi": metadata.dpi}
-            kept = {name: value for name, value in options.items() if value is not None}
-        image.save(png, "PNG", compress_level=_STREAM_PNG_LEVEL, icc_profile=picture.icc_profile, **kept)
-        sys.stdout.buffer.write(png.getvalue())
+    image, name = to_image(picture.pixels, picture.palette), "PNG"
+    options = save_options("PNG", icc_profile=picture.icc_profile)
+    if kind in PHOTO_KINDS:
+        name = (job.picture_format.name or "png").upper() if kind in FORMAT_KINDS else "PNG"
+        options = save_options(
+            name, icc_profile=picture.icc_profile, exif=metadata.exif(size_wh_of(picture)), dpi=metadata.dpi,
+            quality=job.picture_format.quality,
+        )  # fmt: skip
+    with io.BytesIO() as content:
+        image.save(content, name, **options)
+        sys.stdout.buffer.write(content.getvalue())
         sys.stdout.buffer.flush()
 
 

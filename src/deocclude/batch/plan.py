@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,10 @@ from deocclude.errors import UsageError
 from deocclude.imaging.boxes import BoxXyxy
 from deocclude.inference.occlusion_probability import check_complete, check_uncrop
 from deocclude.io.images import photo_suffixes
+from deocclude.io.picture_format import FORMAT_KINDS, PictureFormat
 from deocclude.io.request_stamp import file_digest, folder_state, is_whole, make_stamp, read_ids, read_stamp
 from deocclude.io.results import (
+    ALL_KINDS,
     KIND_ALIASES,
     PERSON_KINDS,
     SAVE_KINDS,
@@ -139,6 +141,7 @@ class Job:
         problem: why the job cannot be done.
         mask_label: the one label of the mask files that is a person (`io.images.load_masks`).
         layer_size: as in `Result.save`.
+        picture_format: of content and overlay.
     """
 
     source: str
@@ -154,6 +157,7 @@ class Job:
     problem: str | None = None
     mask_label: int | None = None
     layer_size: LayerSize = "trimmed"
+    picture_format: PictureFormat = field(default_factory=PictureFormat)
 
     def paths(self, ids: Sequence[int]) -> list[Path]:
         """All files for people with these ids."""
@@ -202,6 +206,8 @@ class Job:
                 "masks": [file_digest(path) for path in self.mask_paths],
                 **({} if self.mask_label is None else {"mask_label": self.mask_label}),
                 **({} if self.layer_size == "trimmed" else {"layer_size": self.layer_size}),
+                # the format is part of the files' names
+                **({} if (quality := self.picture_format.quality) is None else {"quality": quality}),
                 "boxes": self.boxes_xyxy,
                 "finding": self.finding.request if self.finding else None,
                 "complete": self.complete,
@@ -226,6 +232,7 @@ def plan_jobs(
     min_hidden_probability: float | None = None,
     kinds: Sequence[str] = ("content",),
     layer_size: str = "trimmed",
+    picture_format: PictureFormat = PictureFormat(),
     recursive: bool = False,
     follow_links: bool = False,
     on_left_out: Callable[[LeftOut], object] | None = None,
@@ -254,6 +261,7 @@ def plan_jobs(
         min_hidden_probability: as in `Deoccluder.__call__`.
         kinds: kinds of SAVE_KINDS.
         layer_size: as in `Result.save`, where layers are saved.
+        picture_format: of content and overlay.
         recursive: search folders inside folders.
         follow_links: search linked folders too.
         on_left_out: called with every file of a folder that is no input.
@@ -261,14 +269,13 @@ def plan_jobs(
     Raises:
         UsageError: no photo, prompts that do not fit the photos, or an output that is an input.
     """
-    kinds = read_kinds(kinds)
-    if not kinds:
-        raise UsageError(f"--save takes some of {','.join((*SAVE_KINDS, *KIND_ALIASES))}, got nothing")
+    if not (kinds := read_kinds(kinds)):
+        raise UsageError(f"--save takes some of {', '.join((*SAVE_KINDS, *KIND_ALIASES, ALL_KINDS))}, got nothing")
     layer_size = _checked_layer_size(layer_size, kinds)
     check_uncrop(uncrop, check_complete(complete))
-    _check_prompts(masks, mask_label, boxes_xyxy, finding)
-    finding = finding if masks or boxes_xyxy else finding or Finding()
-    target = _checked_target(output, masks, kinds[0], uncrop)
+    finding = _checked_finding(finding, masks, boxes_xyxy, mask_label)
+    target = _checked_target(output, masks)
+    picture_format.check(kinds, target.file.suffix.lower() if target.file else None, transparent=uncrop)
     found = find_photos(
         inputs, recursive=recursive, follow_links=follow_links, not_photos=_folders_of_others(masks, target)
     )
@@ -278,11 +285,9 @@ def plan_jobs(
     photos = _without_masks(found.photos, masks)
     single = len(photos) == 1
     _check_single(output, boxes_xyxy, target, len(photos))
-    beside: dict[Path, set[str]] = {}
-    for photo in photos:
-        beside.setdefault(photo.relative.parent, set()).add(photo.relative.stem.lower())
+    beside = _stems_by_folder(photos)
     jobs = [
-        _plan_job(photo, base, single, target, masks, boxes_xyxy, finding, kinds, beside[photo.relative.parent])
+        _plan_job(photo, base, single, target, masks, boxes_xyxy, finding, kinds, picture_format, beside)
         for photo, base in zip(photos, _output_bases(photos, target), strict=True)
     ]
     _refuse_collisions(jobs)
@@ -290,19 +295,10 @@ def plan_jobs(
         replace(
             job, complete=complete, uncrop=uncrop, min_hidden_probability=min_hidden_probability,
             mask_label=mask_label if job.mask_paths else None, layer_size=layer_size,
+            picture_format=picture_format,
         )
         for job in jobs
     ]  # fmt: skip
-
-
-def _check_prompts(
-    masks: Sequence[str], mask_label: int | None, boxes_xyxy: Sequence[BoxXyxy], finding: Finding | None
-) -> None:
-    """Raise UsageError for detection options beside masks or boxes, and for a label without a mask file."""
-    if (masks or boxes_xyxy) and finding:
-        raise UsageError("detection options exclude --mask and --box: give one or the other")
-    if mask_label is not None and not masks:
-        raise UsageError(f"--mask-label {mask_label} picks a label of --mask files: name one with --mask")
 
 
 def _checked_layer_size(layer_size: str, kinds: Sequence[str]) -> LayerSize:
@@ -311,6 +307,14 @@ def _checked_layer_size(layer_size: str, kinds: Sequence[str]) -> LayerSize:
     if size != "trimmed" and "layers" not in kinds:
         raise UsageError(f"--layer-size {size} is the size of --save layers: add layers to --save")
     return size
+
+
+def _stems_by_folder(photos: Sequence[Source]) -> dict[Path, set[str]]:
+    """The lower-case stems of the photos in each folder."""
+    stems: dict[Path, set[str]] = {}
+    for photo in photos:
+        stems.setdefault(photo.relative.parent, set()).add(photo.relative.stem.lower())
+    return stems
 
 
 @dataclass(frozen=True)
@@ -354,18 +358,25 @@ def _check_single(output: str | None, boxes_xyxy: Sequence[BoxXyxy], target: _Ta
         raise UsageError(f"-o {output} is one file, but {photos} photos were given: name a folder")
 
 
-def _checked_target(output: str | None, masks: Sequence[str], first_kind: str, uncrop: bool) -> _Target:
-    """The target of -o. Raises UsageError for an empty name, or where an extended image would be written as JPEG."""
+def _checked_target(output: str | None, masks: Sequence[str]) -> _Target:
+    """The target of -o. Raises UsageError for an empty name."""
     for option, names in (("--mask", masks), ("-o", [output] if output is not None else [])):
         if "" in names:
             raise UsageError(f"{option}: the name is empty: expected a file or a folder")
-    target = _Target.parse(output)
-    is_jpeg = target.file is not None and target.file.suffix.lower() in (".jpg", ".jpeg")
-    if uncrop and is_jpeg and first_kind in ("content", "overlay"):
-        raise UsageError(
-            f"-o {target.file}: --uncrop leaves transparent surroundings, which JPEG cannot hold: use .png"
-        )
-    return target
+    return _Target.parse(output)
+
+
+def _checked_finding(
+    finding: Finding | None, masks: Sequence[str], boxes_xyxy: Sequence[BoxXyxy], mask_label: int | None
+) -> Finding | None:
+    """Who is detected; None with masks or boxes. Raises UsageError for options that exclude each other."""
+    if mask_label is not None and not masks:
+        raise UsageError(f"--mask-label {mask_label} picks a label of --mask files: name one with --mask")
+    if not masks and not boxes_xyxy:
+        return finding or Finding()
+    if finding:
+        raise UsageError("detection options exclude --mask and --box: give one or the other")
+    return None
 
 
 def _without_masks(photos: list[Source], masks: Sequence[str]) -> list[Source]:
@@ -439,11 +450,12 @@ def _plan_job(
     boxes_xyxy: Sequence[BoxXyxy],
     finding: Finding | None,
     kinds: Sequence[str],
-    siblings: set[str],
+    picture_format: PictureFormat,
+    beside: Mapping[Path, set[str]],
 ) -> Job:
-    """The job of one photo, whose outputs begin with `base`."""
+    """The job of one photo, whose outputs begin with `base`. beside: as `_stems_by_folder` gives it."""
     source, relative = photo.path, photo.relative
-    mask_paths, problem = _masks_of(source, relative, single, masks, siblings)
+    mask_paths, problem = _masks_of(source, relative, single, masks, beside[relative.parent])
     several = not finding.at_most_one if finding else len(mask_paths) + len(boxes_xyxy) > 1
     to_stdout = target.stdout or (source == STREAM and target == _Target())
     if to_stdout:
@@ -453,16 +465,18 @@ def _plan_job(
             raise UsageError("layers are written to a file: name it with -o")
         outputs = [Output(kinds[0], Path(STREAM))]
     else:
-        outputs = [Output(kind, base.with_name(output_name(base.name, kind)), base.name) for kind in kinds]
+        names = [output_name(base.name, kind, picture_format=picture_format) for kind in kinds]
+        outputs = [Output(kind, base.with_name(name), base.name) for kind, name in zip(kinds, names, strict=True)]
     if target.file is not None:
         kind = kinds[0]
         if kind in PERSON_KINDS and several:
             people = "several" if finding else len(mask_paths) + len(boxes_xyxy)
             raise UsageError(f"-o {target.file} is one file, but {people} people are saved: name a folder")
         suffix = target.file.suffix.lower()
-        # content may be any image format
-        if suffix in (".json", ".ora") if kind == "content" else suffix != suffix_of(kind):
-            raise UsageError(f"-o {target.file}: {kind} is written as {suffix_of(kind)}")
+        # content may be any image format, and a JPEG may be .jpeg
+        any_image = kind == "content" or (kind in FORMAT_KINDS and picture_format.name is not None)
+        if suffix in (".json", ".ora") if any_image else suffix != suffix_of(kind):
+            raise UsageError(f"-o {target.file}: {kind} is written as {suffix_of(kind, picture_format)}")
         outputs[0] = Output(kind, target.file)
     return Job(
         source, relative, mask_paths, tuple(boxes_xyxy), tuple(outputs), finding, to_stdout=to_stdout, problem=problem

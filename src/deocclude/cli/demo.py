@@ -97,8 +97,8 @@ def _report(scene: Scene, result: Result, crossing: Result | None, recovered: Sc
         f"The plant hides {scene.hidden_fraction:.0%} of her. What her helmet hides is not known and not measured."
     )
     typer.echo(
-        f"Found: person {person.id}, {person.hidden_fraction:.0%} hidden, {result.timings['total']:.2f} s on "
-        f"{result.device}, model {result.model}."
+        f"Found: person {person.id}, {person.hidden_fraction:.0%} of the body hidden, score {person.score:.2f}, "
+        f"{result.timings['total']:.2f} s on {result.device}, model {result.model}."
     )
     typer.echo("")
     typer.echo(f"{'':34}{'amodal IoU':>11}{'invisible IoU':>15}{'L1 (0-255)':>12}{'PSNR (dB)':>11}")

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from deocclude.batch.jobs import Report
     from deocclude.batch.plan import Finding, Job
     from deocclude.imaging.boxes import BoxXyxy
+    from deocclude.io.picture_format import PictureFormat
     from deocclude.pipeline import Deoccluder
 
 
@@ -83,7 +84,7 @@ Uncrop = Annotated[
 Save = Annotated[
     str,
     typer.Option(
-        "--save", metavar="KINDS", help="Any of content,rgba,amodal,visible,invisible,parsing,overlay,layers,coco."
+        "--save", metavar="KINDS", help="Any of content,rgba,amodal,visible,invisible,parsing,overlay,layers,coco; all."
     ),
 ]
 LayerSizes = Annotated[
@@ -92,6 +93,10 @@ LayerSizes = Annotated[
         "--layer-size", metavar="SIZE", help="Of --save layers: trimmed, or canvas: each layer as large as the image."
     ),
 ]
+Format = Annotated[
+    str | None, typer.Option("--format", metavar="FORMAT", help="Of content and overlay: png (default), jpeg or webp.")
+]
+Quality = Annotated[int | None, typer.Option("--quality", min=1, max=100, help="Of JPEG and WebP; default: 95.")]
 Jobs = Annotated[int, typer.Option("-j", "--jobs", min=1, help="Photos processed at once.")]
 Threads = Annotated[
     int | None, typer.Option("--threads", min=1, help="CPU threads of a photo; default: every core that may be used.")
@@ -133,6 +138,7 @@ class OutputOptions:
         path: -o.
         kinds: --save, as a list.
         layer_size: --layer-size.
+        picture_format: --format and --quality.
         as_json: --json.
         quiet: --quiet.
         verbose: --verbose.
@@ -141,6 +147,7 @@ class OutputOptions:
     path: str | None
     kinds: Sequence[str]
     layer_size: str
+    picture_format: PictureFormat
     as_json: bool
     quiet: bool
     verbose: bool
@@ -161,6 +168,8 @@ def app(
     uncrop: Uncrop = False,
     save: Save = "content",
     layer_size: LayerSizes = "trimmed",
+    file_format: Format = None,
+    quality: Quality = None,
     model: Model = "base",
     device: Device = "auto",
     seed: Seed = 0,
@@ -181,7 +190,7 @@ def app(
     All people of a photo are detected, unless --mask or --box marks them. photo.jpg becomes photo.deoccluded.png beside
     it. Other kinds of --save are photo.overlay.png, photo.deoccluded.ora (layers for GIMP 3 or Krita),
     photo.deoccluded.json, and files of single people such as photo.person1.rgba.png. -o FOLDER mirrors the input
-    folders. -o NAME.png names the file of the first kind.
+    folders. -o NAME.png names the file of the first kind. --format jpeg writes photo.deoccluded.jpg.
 
     Detected people are numbered from left to right. --segmenter coco:FILE.json takes masks or boxes from a COCO file
     that lists the photos by name. --segmenter hf:MODEL uses a Mask2Former, MaskFormer or OneFormer with the class
@@ -200,12 +209,13 @@ def app(
     from deocclude.batch.jobs import exit_code, run_jobs
     from deocclude.inference.cores import usable_cores
     from deocclude.inference.runtime import find_model
+    from deocclude.io.picture_format import PictureFormat
 
     has_prompts = bool(mask or box)
     finding = parse_finding(segmenter, person, min_score, min_height, has_prompts, device=device, offline=offline)
     people = PeopleOptions(mask or (), mask_label, box or (), finding, complete, min_hidden_probability, uncrop)
-    kinds = list(dict.fromkeys(kind.strip() for kind in save.split(",") if kind.strip()))
-    shown = OutputOptions(output, kinds, layer_size, json, quiet, verbose)
+    picture_format = PictureFormat.parse(file_format, quality)
+    shown = OutputOptions(output, _kinds(save), layer_size, picture_format, json, quiet, verbose)
     left_out: list[LeftOut] = []
     plan = _plan(inputs, people, shown, recursive, follow_links, left_out)
 
@@ -222,6 +232,11 @@ def app(
     _tell_left_out(left_out, shown)
     if code := exit_code(reports, len(plan), left_out):
         raise typer.Exit(code)
+
+
+def _kinds(save: str) -> list[str]:
+    """The names in --save, each once."""
+    return list(dict.fromkeys(kind.strip() for kind in save.split(",") if kind.strip()))
 
 
 def _plan(
@@ -247,6 +262,7 @@ def _plan(
         min_hidden_probability=people.min_hidden_probability,
         kinds=output.kinds,
         layer_size=output.layer_size,
+        picture_format=output.picture_format,
         recursive=recursive,
         follow_links=follow_links,
         on_left_out=left_out.append,
@@ -372,10 +388,9 @@ def _tell(report: Report, *, quiet: bool, to_stderr: bool, verbose: bool) -> Non
     if report.status == "skipped":
         typer.echo(f"{report.source}: already done, --overwrite does it again", err=True)
         return
-    if not report.people:
-        typer.echo(f"{report.source}: no people found, {report.seconds:.2f} s, {report.device}", err=to_stderr)
     from deocclude.inference.occlusion_probability import LEFT_ALONE
 
+    end = f"{report.seconds:.2f} s, {report.device}"
     for person in report.people:
         behind = " and ".join(f"person {number}" for number in person.hidden_by)
         borders = " and ".join(person.cut_by)
@@ -383,10 +398,13 @@ def _tell(report: Report, *, quiet: bool, to_stderr: bool, verbose: bool) -> Non
         if person.left_alone:
             notes += f", left as it is: {LEFT_ALONE[person.left_alone]}"
         typer.echo(
-            f"{report.source}: person {person.id}: {person.hidden_fraction:.0%} hidden{notes}, "
-            f"{report.seconds:.2f} s, {report.device}",
+            f"{report.source}: person {person.id}: {_percent(person.hidden_fraction)} of the body hidden{notes}, "
+            f"score {person.score:.2f}, {end}",
             err=to_stderr,
         )
+    if report.is_unchanged:
+        why = "nothing hidden was recovered" if report.people else "no people found"
+        typer.echo(f"{report.source}: {why}: {_equal_to_the_photo(report)}, {end}", err=to_stderr)
     if report.photo_bbox is not None and report.size_wh is not None:
         (width, height), (x, y, _, _) = report.size_wh, report.photo_bbox
         typer.echo(f"{report.source}: extended to {width}x{height}, the photo at {x},{y}", err=to_stderr)
@@ -395,6 +413,22 @@ def _tell(report: Report, *, quiet: bool, to_stderr: bool, verbose: bool) -> Non
         typer.echo(f"  {stages}", err=True)
         for path in report.outputs:
             typer.echo(f"  {path}", err=True)
+
+
+def _percent(fraction: float) -> str:
+    """A share from 0 to 1 in percent; one that would be rounded to nothing is under 1 %."""
+    return "under 1%" if 0 < fraction < 0.005 else f"{fraction:.0%}"
+
+
+def _equal_to_the_photo(report: Report) -> str:
+    """Which files of an unchanged result show the photo alone."""
+    from deocclude.io.picture_format import FORMATS
+
+    if report.content in ("", "-"):
+        return "the recovered photo equals the photo"
+    if Path(report.content).suffix.lower() in (*FORMATS["jpeg"], *FORMATS["webp"]):
+        return f"{report.content} equals the photo but for its compression"
+    return f"{report.content} equals the photo"
 
 
 def _tell_left_out(left_out: Sequence[LeftOut], output: OutputOptions) -> None:

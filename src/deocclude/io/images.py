@@ -186,7 +186,7 @@ def load_masks(source: ImageSource, *, label: int | None = None) -> list[Mask]:
 
 def save_image(
     pixels: Array, path: str | Path, palette: ImageU8 | None = None, icc_profile: bytes | None = None,
-    exif: Image.Exif | bytes | None = None, dpi: tuple[float, float] | None = None,
+    exif: Image.Exif | bytes | None = None, dpi: tuple[float, float] | None = None, quality: int | None = None,
 ) -> Path:  # fmt: skip
     """Save an image in the format of the path's suffix. Missing folders are created; the file is complete or absent.
 
@@ -197,6 +197,7 @@ def save_image(
         icc_profile: colour profile of RGB pixels.
         exif: metadata of the file.
         dpi: horizontal and vertical resolution in pixels per inch.
+        quality: of JPEG and WebP, 1 to 100; None: 95.
 
     Returns:
         The path.
@@ -212,16 +213,29 @@ def save_image(
             f"cannot write {path}: an image name must end in .png, .jpg, .webp or the like, got '{path.suffix}'"
         )
     image = to_image(pixels, palette)
-    # Photos hardly shrink at higher levels, and PNG's default level takes seconds at 12 megapixels.
-    by_format = {"PNG": {"compress_level": 1}, "JPEG": {"quality": 95}, "WEBP": {"quality": 95}}
-    options: dict[str, Any] = dict(by_format.get(file_format, {}))
-    if icc_profile:
-        options["icc_profile"] = icc_profile
-    if exif:
-        options["exif"] = exif_for_tiff(exif) if file_format == "TIFF" and isinstance(exif, bytes) else exif
-    if dpi:
-        options["dpi"] = dpi
+    options = save_options(file_format, icc_profile=icc_profile, exif=exif, dpi=dpi, quality=quality)
     return write_whole(path, lambda file: image.save(file, format=file_format, **options))
+
+
+def save_options(
+    file_format: str,
+    *,
+    icc_profile: bytes | None = None,
+    exif: Image.Exif | bytes | None = None,
+    dpi: tuple[float, float] | None = None,
+    quality: int | None = None,
+) -> dict[str, Any]:
+    """Options of Pillow's `save` for a format, such as "JPEG"; the others are as in `save_image`."""
+    options: dict[str, Any] = {}
+    if file_format == "PNG":
+        # Photos hardly shrink at higher levels, and PNG's default level takes seconds at 12 megapixels.
+        options["compress_level"] = 1
+    elif file_format in ("JPEG", "WEBP"):
+        options["quality"] = 95 if quality is None else quality
+    if exif and file_format == "TIFF" and isinstance(exif, bytes):
+        exif = exif_for_tiff(exif)
+    given = {"icc_profile": icc_profile, "exif": exif, "dpi": dpi}
+    return options | {name: value for name, value in given.items() if value}
 
 
 def to_image(pixels: Array, palette: ImageU8 | None = None) -> Image.Image:

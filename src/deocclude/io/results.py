@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast, get_args
 
 import numpy as np
+from PIL import Image
 
 from deocclude.errors import UsageError
 from deocclude.imaging.arrays import Array, ImageU8
@@ -20,6 +21,7 @@ from deocclude.io.coco import annotation_ids
 from deocclude.io.files import save_text
 from deocclude.io.images import save_image
 from deocclude.io.photo_metadata import Metadata
+from deocclude.io.picture_format import FORMAT_KINDS, PictureFormat
 from deocclude.io.request_stamp import stamp_exif, stamp_text
 from deocclude.types import Person, Result
 
@@ -31,6 +33,7 @@ SAVE_KINDS: tuple[str, ...] = (
     "content", "rgba", "amodal", "visible", "invisible", "parsing", "overlay", "layers", "json",
 )  # fmt: skip
 KIND_ALIASES = {"coco": "json"}  # the JSON is COCO JSON
+ALL_KINDS = "all"  # stands for every kind of SAVE_KINDS
 PERSON_KINDS: tuple[str, ...] = ("rgba", "amodal", "visible", "invisible", "parsing")  # one file for each person
 LayerSize = Literal["trimmed", "canvas"]  # of the layers of an OpenRaster file, see `Result.save`
 PHOTO_KINDS: tuple[str, ...] = ("content", "overlay", "rgba")  # the photo's own pixels: its metadata is kept
@@ -53,19 +56,19 @@ class Picture(NamedTuple):
 
 
 def read_kinds(what: Sequence[str]) -> list[str]:
-    """The kinds of SAVE_KINDS in a user's list, each once.
+    """The kinds of SAVE_KINDS in a user's list, each once; `all` stands for every kind.
 
     Raises:
         UsageError: an unknown kind.
     """
     if not isinstance(what, Iterable):
         raise UsageError(f"the outputs are a list of {', '.join(SAVE_KINDS)}, got {what!r}")
-    kinds = list(dict.fromkeys(KIND_ALIASES.get(kind, kind) for kind in what))
+    named = [KIND_ALIASES.get(kind, kind) for kind in what]
+    kinds = list(dict.fromkeys(each for kind in named for each in (SAVE_KINDS if kind == ALL_KINDS else (kind,))))
     unknown = [kind for kind in kinds if kind not in SAVE_KINDS]
+    choice = ", ".join((*SAVE_KINDS, *KIND_ALIASES, ALL_KINDS))
     if unknown:
-        raise UsageError(
-            f"cannot save {', '.join(map(repr, unknown))}: choose from {', '.join((*SAVE_KINDS, *KIND_ALIASES))}"
-        )
+        raise UsageError(f"cannot save {', '.join(map(repr, unknown))}: choose from {choice}")
     return kinds
 
 
@@ -80,21 +83,22 @@ def check_layer_size(layer_size: str) -> LayerSize:
     return cast(LayerSize, layer_size)
 
 
-def suffix_of(kind: str) -> str:
-    """The file suffix of a kind of SAVE_KINDS."""
-    return _SUFFIXES.get(kind, ".png")
+def suffix_of(kind: str, picture_format: PictureFormat = PictureFormat()) -> str:
+    """The file suffix of a kind of SAVE_KINDS. picture_format: of kinds that have one."""
+    return picture_format.suffix if kind in FORMAT_KINDS else _SUFFIXES.get(kind, ".png")
 
 
-def output_name(stem: str, kind: str, person: int = 0) -> str:
+def output_name(stem: str, kind: str, person: int = 0, picture_format: PictureFormat = PictureFormat()) -> str:
     """The file name of an output.
 
     Args:
         stem: the photo's name without its suffix.
         kind: a kind of SAVE_KINDS.
         person: the person's id; 0 for an output of the whole photo.
+        picture_format: of content and overlay.
     """
     label = f"person{person}.{kind}" if person else _LABELS.get(kind, kind)
-    return f"{stem}.{label}{suffix_of(kind)}"
+    return f"{stem}.{label}{suffix_of(kind, picture_format)}"
 
 
 def to_layers(result: Result) -> list[Layer]:
@@ -196,6 +200,7 @@ def write(
     stamp: str | None = None,
     metadata: Metadata | None = None,
     layer_size: LayerSize = "trimmed",
+    quality: int | None = None,
 ) -> Path:
     """Save one output of a result; the file is complete or absent.
 
@@ -208,6 +213,7 @@ def write(
         stamp: digest of the request, stored in the file.
         metadata: of the photo, kept in content, overlay and rgba.
         layer_size: see `Result.save`.
+        quality: of JPEG and WebP, 1 to 100; None: 95.
 
     Returns:
         The path.
@@ -229,10 +235,12 @@ def write(
         return save_layers(path, to_layers(result), size_hw, result.icc_profile, comment, layer_size)
     picture = picture_of(result, kind, person)
     if metadata is None or kind not in PHOTO_KINDS:
-        exif = stamp_exif(stamp, ids) if stamp else None
-        return save_image(picture.pixels, path, picture.palette, picture.icc_profile, exif)
-    block = metadata.exif(size_wh_of(picture), stamp_text(stamp, ids) if stamp else None)
-    return save_image(picture.pixels, path, picture.palette, picture.icc_profile, block, metadata.dpi)
+        exif: Image.Exif | bytes | None = stamp_exif(stamp, ids) if stamp else None
+        dpi = None
+    else:
+        exif = metadata.exif(size_wh_of(picture), stamp_text(stamp, ids) if stamp else None)
+        dpi = metadata.dpi
+    return save_image(picture.pixels, path, picture.palette, picture.icc_profile, exif, dpi, quality)
 
 
 def size_wh_of(picture: Picture) -> tuple[int, int]:
