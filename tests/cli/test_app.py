@@ -171,3 +171,24 @@ def test_signal_exits_with_130(tmp_path: Path, number: signal.Signals) -> None:
     os.close(end)
     assert process.returncode == 130
     assert stderr.strip() == "interrupted"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_during_the_start_exits_with_130_and_one_line(tmp_path: Path, number: signal.Signals) -> None:
+    # typer, which is loaded first, takes its time
+    (tmp_path / "typer").mkdir()
+    code = "import pathlib, sys, time\npathlib.Path(sys.argv[-1]).touch()\ntime.sleep(60)\n"
+    (tmp_path / "typer" / "__init__.py").write_text(code)
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "deocclude", "run", "a.jpg", str(tmp_path / "loading")],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": path},
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "loading").exists():
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(number)
+    stdout, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stdout, stderr) == (130, "", "interrupted\n")

@@ -111,6 +111,7 @@ class VerbGroup(TyperGroup):
         from deocclude.errors import DeoccludeError, MissingExtraError
 
         try:
+            _unwind_on_signals()
             return super().invoke(ctx)
         except DeoccludeError as error:
             fail(error)
@@ -135,6 +136,16 @@ def _is_photo(name: str, *, has_near_verb: bool) -> bool:
     if os.path.splitext(name)[1].lower() in PHOTO_SUFFIXES or os.path.isfile(name):
         return True
     return os.path.isdir(name) and not has_near_verb
+
+
+def _unwind_on_signals() -> None:
+    """From here on, SIGINT and SIGTERM are KeyboardInterrupt, so that temporary files are removed.
+
+    Changes the command's own handlers alone, and none of a program that calls `app`.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if getattr(signal.getsignal(number), "__name__", "") == "leave_at_once":
+            signal.signal(number, signal.default_int_handler)
 
 
 def fail(error: DeoccludeError) -> None:
@@ -176,8 +187,7 @@ def deocclude(
 
 
 def main() -> None:
-    """The console entry point. SIGTERM counts as an interruption, so that temporary files are removed."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """Run the command line; `deocclude.__main__` answers signals before."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # None where it is closed
             stream.reconfigure(errors="backslashreplace")  # the terminal may not support every file name
