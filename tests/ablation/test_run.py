@@ -238,7 +238,7 @@ def test_unknown_row_and_missing_eval_set_give_one_line_errors(folder: Path, tmp
 def test_set_without_unoccluded_truth_is_rejected_for_stage_2_rows(folder: Path, tmp_path: Path) -> None:
     untold = replace(draw_person("ann", "unknown", 20), truth=None)
     write_eval_set(tmp_path / "set", [untold], name="annotated", seed=3, source="code")
-    result = ablate("-c", folder / "list.yaml", "-o", tmp_path / "out", "--data", tmp_path / "set")
+    result = ablate("-c", folder / "list.yaml", "-o", tmp_path / "out", "--eval-set", tmp_path / "set")
     assert (result.exit_code, result.stdout) == (1, "")
     untold_line = f"error: {tmp_path / 'set'} has no unoccluded truth: rows of stage 2 cannot be measured on it\n"
     assert result.stderr == untold_line and not (tmp_path / "out" / "ablation.md").exists()

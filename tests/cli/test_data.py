@@ -182,12 +182,12 @@ def test_dataset_with_an_unusable_photo_is_built_from_the_rest(tmp_path: Path) -
         (["s3://bucket/photos"], "s3://bucket/photos: of a URL only a records file"),
         (["--people", "crowds", "--limit", "3"], "--limit is for sets of single people"),
         (["--people", "wild", "--no-unoccluded"], "--unoccluded or --no-unoccluded is for sets of single people"),
-        (["--people", "records"], "--people records: name the dataset, or records file, with --data"),
-        (["--people", "records", "--data", ".", "--from", "mine"], "no format 'mine' to read: there are "),
+        (["--people", "records"], "--people records: name the dataset, or records file, with --dataset"),
+        (["--people", "records", "--dataset", ".", "--from", "mine"], "no format 'mine' to read: there are "),
         (["--people", "full", "--from", "kins"], "--from is for --people records"),
         (["--people", "full", "--split", "all"], "--split must be train or val, got 'all'"),
         (["--people", "crowds", "--split", "train"], "--split is for sets of single people"),
-        (["--people", "records", "--data", ".", "--split", "train"], "--split is not for --people records"),
+        (["--people", "records", "--dataset", ".", "--split", "train"], "--split is not for --people records"),
     ],
 )
 def test_invalid_options_give_one_line_errors(tmp_path: Path, arguments: list[str], message: str) -> None:

@@ -82,8 +82,10 @@ def test_convert_error_names_the_problem(checkpoint: Path, tmp_path: Path) -> No
     assert "numbers.pth: expected a state dict, tensors by name" in refused(tmp_path / "numbers.pth", 3)
     torch.save({"w": torch.zeros(1)}, tmp_path / "other.pth")
     assert "not the layout of the reference definitions" in refused(tmp_path / "other.pth", 3)
-    assert "nothing agrees with content_recovery at the sizes of 'paper'" in refused(checkpoint, 3, "--sizes", "paper")
-    assert "sizes must be file or paper" in refused(checkpoint, 2, "--sizes", "huge")
+    assert "nothing agrees with content_recovery at the widths of 'paper'" in refused(
+        checkpoint, 3, "--widths", "paper"
+    )
+    assert "widths must be file or paper" in refused(checkpoint, 2, "--widths", "huge")
 
 
 def test_pickled_code_is_not_executed(tmp_path: Path) -> None:

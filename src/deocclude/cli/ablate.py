@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from deocclude.cli.options import AsJson, Quiet, check_folder, print_json
+from deocclude.cli.options import AsJson, Quiet, check_folder, print_json, renamed
 
 EXIT_SOME_FAILED = 5
 
@@ -20,10 +20,11 @@ def app(
         Path, typer.Option("-o", "--output", metavar="DIR", help="ablation.md, ablation.json and a folder a row.")
     ],
     only: Annotated[list[str] | None, typer.Option("--only", metavar="NAME", help="Only this row; repeatable.")] = None,
-    data: Annotated[
+    eval_set: Annotated[
         Path | None,
-        typer.Option("--data", metavar="DIR", help="Evaluation set, instead of the file's."),
+        typer.Option("--eval-set", metavar="DIR", help="Evaluation set, instead of the file's."),
     ] = None,
+    data: Annotated[Path | None, typer.Option("--data", hidden=True, help="Earlier name of --eval-set.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="a.b=c", help="Override a key of every row's config.")
     ] = None,
@@ -36,11 +37,12 @@ def app(
     Finished rows are skipped and interrupted ones resumed; ablation.md and ablation.json are written after each row. If
     a row fails, the others go on, and the exit code is 5.
     """
+    eval_set = renamed("--data", data, "--eval-set", eval_set)
     check_folder(output)
     from deocclude.ablation.run import Ablation, run
     from deocclude.ablation.table import to_markdown
 
-    ablation = Ablation.read(config, settings or [], data)
+    ablation = Ablation.read(config, settings or [], eval_set)
     table = run(
         ablation, output, only=only or [], overwrite=overwrite, quiet=quiet,
         tell=(lambda line: None) if quiet else (lambda line: typer.echo(line, err=True)),

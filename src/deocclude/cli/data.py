@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
-from deocclude.cli.options import Quiet, check_folder
+from deocclude.cli.options import JOBS_HELP, Quiet, check_folder, renamed
 
 if TYPE_CHECKING:
     from deocclude.data.datasets.convert import Counts
@@ -42,13 +42,21 @@ SplitChoice = Annotated[
     ),
 ]
 Licence = Annotated[str | None, typer.Option("--licence", metavar="TEXT", help="For photos whose records state none.")]
-Jobs = Annotated[int | None, typer.Option("-j", "--jobs", min=1, help="Processes; default: one a CPU core.")]
+Jobs = Annotated[int | None, typer.Option("-j", "--jobs", min=1, help=f"{JOBS_HELP}; default: one a CPU core.")]
 DataFolder = Annotated[
     str | None,
     typer.Option(
         "--data",
         metavar="DIR",
-        help="The data folder (docs/data.md); default: ../shared/data. With --people records: a dataset.",
+        help="The data folder (docs/data.md); default: ../shared/data.",
+    ),
+]
+Dataset = Annotated[
+    str | None,
+    typer.Option(
+        "--dataset",
+        metavar="PATH",
+        help="With --people records: the dataset or records file; built: the set; folder: photos and masks.",
     ),
 ]
 People = Annotated[
@@ -74,6 +82,7 @@ _NOTED = {
     "outside": "repaired: visible pixels lie outside the amodal mask, which is extended by them",
 }
 
+_OF_DATASETS = ("records", "built", "folder")  # of --people: those that --dataset names
 _WHOLE_PHOTOS = ("crowds", "wild", "nobody")
 _PHOTO_SETS = ("voc", "coco", "pelota", "teachers", "small")  # data/sources/photo_sets.py, which needs OpenCV
 _EVAL_PEOPLE = ("ccp", "cutouts", "full", "built", "folder", *_PHOTO_SETS, "records", *_WHOLE_PHOTOS)
@@ -162,21 +171,26 @@ def build_evalset(
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     split: EvalSplit = None,
+    dataset: Dataset = None,
 ) -> None:
     """Write an evaluation set of held-out people with known amodal masks.
 
     Each held-out person is occluded three times: by an object, by another person, and by something in front of the
-    lower body. With built or folder, --data names the built set, or the folder of photos and masks.
+    lower body. With built or folder, --dataset names the built set, or the folder of photos and masks.
 
-    records takes --data as a dataset of --from FORMAT, and all people in it whose visible and amodal masks are both
+    records takes a --dataset of --from FORMAT, and all people in it whose visible and amodal masks are both
     known, unchanged. Their occluded content is unknown, so that only masks are measured. crowds and wild are whole
     photos of several people, to measure detection on.
     """
     from deocclude.errors import UsageError
 
     folder = Path(output)
+    if people in _OF_DATASETS:
+        root = renamed("--data", root, "--dataset", dataset)
+    else:
+        _refuse({"--dataset": dataset}, f"is for --people {', '.join(_OF_DATASETS)}")
     if people == "records" and root is None:
-        raise UsageError("--people records: name the dataset, or records file, with --data")
+        raise UsageError("--people records: name the dataset, or records file, with --dataset")
     people, root, seed = people or "ccp", root or "../shared/data", seed or 0
     if people not in _EVAL_PEOPLE:
         raise UsageError(f"--people must be {', '.join(_EVAL_PEOPLE[:-1])} or {_EVAL_PEOPLE[-1]}, got {people!r}")
@@ -216,7 +230,9 @@ def label(
         list[str] | None,
         typer.Option("--people", metavar="NAME", help="People with joints: sport, coco; repeatable; default: both."),
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Model whose box segmenter draws the masks; default: base.")] = None,
+    model: Annotated[
+        str | None, typer.Option("-m", "--model", help="Model whose box segmenter draws the masks; default: base.")
+    ] = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
@@ -262,11 +278,12 @@ def build(
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="As in the command that it stands for.")] = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
+    dataset: Dataset = None,
 ) -> None:
     """Earlier name of two commands: with DATASET `data build-trainset`, without it `data build-evalset`."""
     if source is not None:
         # An option that is not given is None, which separates defaults from requests.
-        eval_only = {"--data": root, "--people": people, "--seed": seed}
+        eval_only = {"--data": root, "--dataset": dataset, "--people": people, "--seed": seed}
         eval_only["--unoccluded" if unoccluded else "--no-unoccluded"] = unoccluded
         _refuse(eval_only, f"is for evaluation sets: leave it out, or leave out {source}")
         _say_which("build-trainset", "a training set", quiet)
@@ -282,7 +299,9 @@ def build(
         train_only |= {"--from": source_format, "--images": images}
     _refuse(train_only, f"is for training sets: name the dataset, `data build-trainset DATASET -o {output}`")
     _say_which("build-evalset", "an evaluation set", quiet)
-    build_evalset(output, root, people, seed, unoccluded, source_format, images, limit, overwrite, quiet)
+    build_evalset(
+        output, root, people, seed, unoccluded, source_format, images, limit, overwrite, quiet, dataset=dataset
+    )
 
 
 def _refuse(options: dict[str, object], why: str) -> None:

@@ -15,7 +15,7 @@ import typer
 
 from deocclude._version import __version__
 from deocclude.cli.app import EXTRA_OF
-from deocclude.cli.options import AsJson, Device, Weights, print_json
+from deocclude.cli.options import AsJson, Device, Quiet, Weights, print_json
 from deocclude.errors import DeoccludeError
 
 
@@ -36,7 +36,7 @@ class Check:
     exit_code: int = 0
 
 
-def app(device: Device = "auto", weights: Weights = None, json: AsJson = False) -> None:
+def app(device: Device = "auto", weights: Weights = None, json: AsJson = False, quiet: Quiet = False) -> None:
     """Check versions, device, weights and optional packages.
 
     Exits with 3 where weights are missing or damaged, with 4 where the device is not available. Missing optional
@@ -51,6 +51,8 @@ def app(device: Device = "auto", weights: Weights = None, json: AsJson = False) 
         print_json({"ok": code == 0, "checks": [asdict(check) for check in checks]})
     else:
         for check in checks:
+            if quiet and not check.exit_code:
+                continue
             mark = "ok  " if check.ok else ("FAIL" if check.exit_code else "--  ")
             typer.echo(f"{mark} {check.name:12} {check.detail}")
     if code:

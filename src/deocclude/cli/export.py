@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from deocclude.cli.options import AsJson, check_folder, print_json
+from deocclude.cli.options import AsJson, Quiet, check_folder, print_json
 
 
 def app(
@@ -39,6 +39,7 @@ def app(
         str | None, typer.Option("--licence", metavar="TEXT", help="Licence of the model, for the manifest.")
     ] = None,
     as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Export trained weights to ONNX, check them against torch, and enter them in the manifest.
 
@@ -66,6 +67,6 @@ def app(
         )
         if as_json:
             print_json(row)
-        else:
+        elif not quiet:
             difference = f"differs from torch by {row['parity']:.1e}"
             typer.echo(f"{row['onnx']}: {row['parameters'] / 1e6:.2f} M parameters, {difference}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deocclude.cli.options import AsJson, Weights, check_folder, print_json
+from deocclude.cli.options import AsJson, Quiet, Weights, check_folder, print_json, renamed
 
 if TYPE_CHECKING:
     from deocclude.export.from_reference import ConversionReport
@@ -18,6 +18,7 @@ REPORT_NAME = "conversion.json"
 
 
 app = typer.Typer(
+    add_completion=False,
     no_args_is_help=True,
     rich_markup_mode=None,
     help="List the bundled models, show one, restore former weights, or convert weights of others.",
@@ -25,7 +26,7 @@ app = typer.Typer(
 
 
 @app.command("list")
-def list_all(weights: Weights = None, json: AsJson = False) -> None:
+def list_all(weights: Weights = None, json: AsJson = False, quiet: Quiet = False) -> None:
     """One line a model: name, parameters, input size, licence."""
     from deocclude.inference.runtime import list_models
 
@@ -33,13 +34,18 @@ def list_all(weights: Weights = None, json: AsJson = False) -> None:
     if json:
         print_json({name: _as_dict(model) for name, model in models.items()})
         return
+    if quiet:
+        return
     for name, model in models.items():
         typer.echo(f"{name}: {_parameters(model)}, {model.input_size}x{model.input_size} px, {model.licence}")
 
 
 @app.command("info")
 def info(
-    name: Annotated[str, typer.Argument(help="A model's name.")] = "base", weights: Weights = None, json: AsJson = False
+    name: Annotated[str, typer.Argument(help="A model's name.")] = "base",
+    weights: Weights = None,
+    json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """All that the manifest says of one model: data, licence, files, figures; and its settings of inference."""
     from deocclude.inference.runtime import find_model
@@ -47,6 +53,8 @@ def info(
     model = find_model(name, weights)
     if json:
         print_json(_as_dict(model))
+        return
+    if quiet:
         return
     typer.echo(f"model       {model.name}")
     typer.echo(f"input       {model.input_size}x{model.input_size} px")
@@ -78,6 +86,7 @@ def fetch_history(
         ),
     ] = None,
     json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Restore weights of training, former or present, from the git history of a checkout.
 
@@ -92,22 +101,28 @@ def fetch_history(
     if json:
         print_json({"sha256": path.stem, "path": str(path), "what": what})
         return
-    typer.echo(f"{path}: {what}" if what else str(path))
+    if not quiet:
+        typer.echo(f"{path}: {what}" if what else str(path))
 
 
 @app.command("convert")
 def convert(
     state_dict: Annotated[Path, typer.Argument(metavar="STATE_DICT", help="A torch file in the reference's layout.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for weights and report.")],
-    sizes: Annotated[str, typer.Option("--sizes", help="Widths: those of the file, or of our paper network.")] = "file",
+    widths: Annotated[
+        str | None, typer.Option("--widths", help="Those of the file (default), or of our paper network: file, paper.")
+    ] = None,
+    sizes: Annotated[str | None, typer.Option("--sizes", hidden=True, help="Earlier name of --widths.")] = None,
     report: Annotated[bool, typer.Option("--report", help="Print what became of every tensor.")] = False,
     json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Start a `paper` network of ours from a state dict laid out like the published reference definitions.
 
     What agrees in shape is taken, the rest keeps its first values: a start for training, not a finished model. The
     folder can be given as mask.init or content.init; conversion.json in it says what became of every tensor.
     """
+    chosen = renamed("--sizes", sizes, "--widths", widths) or "file"
     check_folder(output)
     from torch import from_numpy
 
@@ -118,9 +133,9 @@ def convert(
     from deocclude.io.files import save_text
     from deocclude.io.typical_poses import read_poses
 
-    network, found = from_reference.convert(load_foreign_state(state_dict), sizes)
+    network, found = from_reference.convert(load_foreign_state(state_dict), chosen)
     if not found.taken:
-        raise WeightsError(f"{state_dict}: nothing agrees with {found.network} at the sizes of {sizes!r}")
+        raise WeightsError(f"{state_dict}: nothing agrees with {found.network} at the widths of {chosen!r}")
     if found.network == "mask_completion":
         # theirs are of another kind; training computes poses only for a network that starts from nothing
         network.typical_poses.centres.copy_(from_numpy(read_poses(BUNDLED_WEIGHTS / "typical_poses.npz")))
@@ -129,6 +144,8 @@ def convert(
     save_text(json_module.dumps(found.to_dict(), indent=2) + "\n", output / REPORT_NAME)
     if json:
         print_json(found.to_dict())
+        return
+    if quiet:
         return
     typer.echo(found.summary())
     if report:

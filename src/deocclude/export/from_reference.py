@@ -209,7 +209,7 @@ def convert(
         UsageError: other `sizes`.
     """
     if sizes not in SIZES:
-        raise UsageError(f"sizes must be {' or '.join(SIZES)}, got {sizes!r}")
+        raise UsageError(f"widths must be {' or '.join(SIZES)}, got {sizes!r}")
     state = {_bare(name): tensor for name, tensor in state.items()}
     if _STAGE1_KEY in state:
         network, layers = MaskCompletionNet(_mask_config(state, sizes)), MASK
