@@ -62,6 +62,11 @@ class MissingExtraError(MissingPackageError):
 
     def __init__(self, purpose: str, extra: str) -> None:
         super().__init__(f'{purpose} needs the extra [{extra}]: pip install "deocclude[{extra}]"')
+        self._given = (purpose, extra)
+
+    def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str]]:
+        """Pickle what was given, for the way out of a worker process."""
+        return type(self), self._given
 
 
 class TrainingError(DeoccludeError):

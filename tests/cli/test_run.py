@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import pickle
 import shlex
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from typer.testing import CliRunner
 
 from deocclude.cli.app import app
 from deocclude.cli.run import parse_finding
+from deocclude.errors import MissingExtraError
 from deocclude.imaging.rle import encode_rle
 from deocclude.people.prompts import Prompt
 
@@ -141,18 +143,21 @@ def test_run_reads_people_from_a_transformers_model(
     opened = []
     read = hf_segmenter._open_model
     monkeypatch.setattr(hf_segmenter, "_open_model", lambda *given: opened.append(given) or read(*given))
-    Image.open(desk.photo).save(desk.folder / "again.png")
     found = ["--segmenter", f"hf:{hf_folder}", "--offline", "--person", "largest", "--min-score", 0.3]
     out = desk.folder / "out"
-    result = desk.run(desk.photo, desk.folder / "again.png", *found, "-o", out, "-j", 2)
+    result = desk.run(desk.photo, *found, "-o", out)
+    assert result.exit_code == 0 and result.stdout.startswith(f"{desk.photo}: person "), result.output
+    assert opened == [(str(hf_folder), "cpu", True)], "loaded once, on the requested device"
+    assert "already done" in desk.run(desk.photo, *found, "-o", out).stderr
+    assert len(opened) == 1, "nothing to do, nothing to read"
+    Image.open(desk.photo).save(desk.folder / "again.png")
+    result = desk.run(desk.photo, desk.folder / "again.png", *found, "-o", out, "-j", 2, "--overwrite")
     assert result.exit_code == 0, result.output
     assert [line.partition(" person ")[0] for line in result.stdout.splitlines()] == [
         f"{desk.photo}:", f"{desk.folder / 'again.png'}:",
     ]  # fmt: skip
     assert result.stderr.strip() == "2 photos: 2 done"
-    assert opened == [(str(hf_folder), "cpu", True)], "loaded once, on the requested device"
-    assert "already done" in desk.run(desk.photo, *found, "-o", out).stderr
-    assert len(opened) == 1, "nothing to do, nothing to read"
+    assert len(opened) == 1, "the model is opened in the worker processes"
     # Without --min-score only scores of 0.5 and more; this model never reaches it.
     strict = desk.run(desk.photo, "--segmenter", f"hf:{hf_folder}", "-o", desk.folder / "sure")
     assert "no people found" in strict.stdout
@@ -316,6 +321,57 @@ def test_missing_transformers_model_is_reported_once(desk: Desk, monkeypatch: py
     assert "none: no such folder" in desk.fails(3, desk.photo, desk.folder / "again.png", *there)
     monkeypatch.setitem(sys.modules, "transformers", None)
     assert 'pip install "deocclude[segment]"' in desk.fails(4, desk.photo, *there)
+
+
+def test_missing_extra_comes_out_of_a_worker_process_as_it_was() -> None:
+    error = pickle.loads(pickle.dumps(MissingExtraError("training", "train")))
+    assert str(error) == 'training needs the extra [train]: pip install "deocclude[train]"' and error.exit_code == 4
+
+
+def draw_photos(desk: Desk, person, names: str) -> list[Path]:
+    """Photos of one person each, in `in/`, and their masks in `masks/`."""
+    for folder in ("in", "masks"):
+        (desk.folder / folder).mkdir()
+    for number, name in enumerate(names):
+        photo = person.photo.copy()
+        photo[:9, :9] = number
+        Image.fromarray(photo).save(desk.folder / "in" / f"{name}.png")
+        Image.fromarray(person.visible).save(desk.folder / "masks" / f"{name}.png")
+    return sorted((desk.folder / "in").iterdir())
+
+
+def test_run_killed_halfway_is_resumed_with_nothing_lost_or_half_written(desk: Desk, person) -> None:
+    photos = draw_photos(desk, person, "abcdefgh")
+    given = [desk.folder / "in", "--mask", desk.folder / "masks", "--save", "content,rgba", "-j", "2"]
+    assert desk.run(*given, "-o", desk.folder / "whole").exit_code == 0
+    whole = {path.name: path.read_bytes() for path in (desk.folder / "whole").iterdir()}
+    assert len(whole) == 2 * len(photos)
+
+    out = desk.folder / "out"
+    command = [sys.executable, "-m", "deocclude", "run", "--weights", str(desk.weights), "--device", "cpu"]
+    main = subprocess.Popen([*command, *map(str, given), "-o", str(out)], stdout=subprocess.PIPE, text=True)
+    assert main.stdout is not None and "person 1" in main.stdout.readline()
+    main.kill()
+    main.wait()
+    main.stdout.close()
+    written = [path for path in out.iterdir() if path.suffix == ".png"]
+    assert written and all(path.read_bytes() == whole[path.name] for path in written)
+    result = desk.run(*given, "-o", out, "--json")
+    assert result.exit_code == 0, result.output
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [row["source"] for row in rows] == [str(path) for path in photos]
+    assert rows[0]["status"] == "skipped"
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == whole
+
+
+def test_time_limit_ends_a_photo_and_names_it(desk: Desk) -> None:
+    line = desk.fails(1, desk.photo, "--mask", desk.mask, "--time-limit", "0.001")
+    assert line == f"error: {desk.photo}: took longer than the time limit of 0.001 s"
+    assert desk.run(desk.photo, "--mask", desk.mask, "--time-limit", "600").exit_code == 0
+    for seconds in ("0", "-1", "nan", "inf"):
+        line = desk.fails(2, desk.photo, "--mask", desk.mask, "--overwrite", "--time-limit", seconds)
+        assert line == f"error: --time-limit takes seconds above 0, got {seconds}"
+    assert "standard input and output have none" in desk.fails(2, "-", "--mask", desk.mask, "--time-limit", "9")
 
 
 def test_invalid_segmenter_option_lists_accepted_forms(desk: Desk) -> None:

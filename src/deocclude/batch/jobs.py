@@ -13,15 +13,15 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from deocclude.batch.folder import STREAM, LeftOut
-from deocclude.batch.plan import Job, is_others_file, names_of
+from deocclude.batch.plan import Finding, Job, is_others_file, names_of
+from deocclude.batch.workers import Loading, Lost, process_items
 from deocclude.errors import DeoccludeError, InputError, UsageError
 from deocclude.imaging.arrays import Mask
 from deocclude.imaging.depth_order import Occlusion
@@ -29,7 +29,7 @@ from deocclude.io.files import all_or_none, sweep
 from deocclude.io.images import load_masks, load_photo_with_metadata, save_options, to_image
 from deocclude.io.photo_metadata import Metadata
 from deocclude.io.picture_format import FORMAT_KINDS
-from deocclude.io.request_stamp import read_stamp
+from deocclude.io.request_stamp import read_ids, read_stamp
 from deocclude.io.results import PERSON_KINDS, PHOTO_KINDS, picture_of, size_wh_of, write
 from deocclude.types import Person, Result
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from deocclude.pipeline import Deoccluder
 
 _log = logging.getLogger(__name__)
+_READ_AHEAD_BYTES = 1 << 20  # a part of a file that is read ahead; nothing of it is kept
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,8 @@ class Report:
         timings: seconds by stage.
         error: the message of a failure.
         exit_code: the exit code of a failure.
+        stamp: digest of the request, in the outputs too; empty where it is not known.
+        people_count: number of people of the result, of a skipped photo too; None where it is not known.
     """
 
     source: str
@@ -97,6 +100,8 @@ class Report:
     timings: dict[str, float] = field(default_factory=dict)
     error: str = ""
     exit_code: int = 0
+    stamp: str = ""
+    people_count: int | None = None
 
     @property
     def is_unchanged(self) -> bool:
@@ -114,62 +119,179 @@ def run_jobs(
     load: Callable[[], Deoccluder],
     *,
     seed: int = 0,
-    workers: int = 1,
+    workers: int = 0,
     overwrite: bool = False,
     fail_fast: bool = False,
     model: str = "",
-) -> Iterator[Report]:
+    time_limit_s: float | None = None,
+    on_report: Callable[[Report], object] = lambda _: None,
+) -> Generator[Report, None, None]:
     """Run jobs and yield their reports in order.
 
     A job is skipped where its outputs exist, are whole, and were made from the same photo, prompts, options and model.
     A file in their place that no run has written is not replaced unasked: the job fails. Temporary files of killed
     runs are removed from the folders of outputs.
 
+    In worker processes, a photo whose process dies is tried once more and then fails, and so does a photo that exceeds
+    the time limit, without another try. Standard input is processed in this process, before the others. Closing the
+    iterator ends the processes.
+
     Args:
         jobs: the plan.
-        load: opens the pipeline; called once, and only where a job is not skipped.
+        load: opens the pipeline; called once in each process, and only where a job is not skipped. With workers it must
+            be a function that can be pickled.
         seed: passed to the pipeline.
-        workers: photos processed at once.
+        workers: processes with one photo each at a time; 0 works in this process.
         overwrite: never skip, and replace any file.
-        fail_fast: stop after the first failure.
+        fail_fast: begin no photo after the first failure; those in work are finished.
         model: identifies the model (`runtime.ModelInfo.digest`).
+        time_limit_s: longest time of a photo from its reading to its last file, without loading the model; needs
+            workers.
+        on_report: called with each report as soon as its photo is finished, in any order.
 
     Raises:
-        DeoccludeError: raised by `load`. Errors of single photos become reports.
+        UsageError: a time limit for standard input or output, or without workers.
+        DeoccludeError: raised by `load`, or two worker processes in a row died while they started. Errors of single
+            photos become reports.
     """
-    opened: list[Deoccluder] = []
-    opening = threading.Lock()
-
-    def pipe() -> Deoccluder:
-        with opening:
-            if not opened:
-                opened.append(load())
-        return opened[0]
-
-    for folder in {path.parent for job in jobs if not job.to_stdout for path in job.expected_paths}:
+    streams = any(job.source == STREAM or job.to_stdout for job in jobs)
+    if time_limit_s is not None and (streams or not workers):
+        raise UsageError("a time limit needs files and worker processes: standard input and output have none")
+    for folder in {folder for job in jobs for folder in _output_folders(job)}:
         sweep(folder)
+    work = _Work(load, seed, model, overwrite)
+    if workers:
+        yield from _run_in_processes(jobs, work, workers, fail_fast, time_limit_s, on_report)
+        return
+    for job in jobs:
+        report = work(job)
+        on_report(report)
+        yield report
+        if fail_fast and report.status == "failed":
+            return
 
-    def work(job: Job) -> Report:
-        stamp = job.stamp(seed, model)  # reads the photo, and is therefore part of the job
-        done = [] if overwrite else job.done_paths
+
+class _Work:
+    """The work on a job: nothing where it is done, else the pipeline, which is opened for the first such job."""
+
+    def __init__(
+        self, load: Callable[[], Deoccluder], seed: int, model: str, overwrite: bool,
+        loading: Loading = contextlib.nullcontext,
+    ) -> None:  # fmt: skip
+        self.load, self.seed, self.model, self.overwrite = load, seed, model, overwrite
+        self._loading = loading
+        self._pipe: Deoccluder | None = None
+
+    def __call__(self, job: Job) -> Report:
+        """The report of a job. Raises what `load` raises."""
+        stamp = job.stamp(self.seed, self.model)  # reads the photo, and is therefore part of the job
+        done = [] if self.overwrite else job.done_paths
         if done and all(read_stamp(path) == stamp for path in done):
-            return Report(job.source, "skipped", outputs=names_of(done))
-        if not overwrite and (others := job.others_files):
+            ids = read_ids(done[0])
+            people = None if ids is None else len(ids)
+            return Report(job.source, "skipped", outputs=names_of(done), stamp=stamp, people_count=people)
+        if not self.overwrite and (others := job.others_files):
             error = _refusal(others[0])
-            return Report(job.source, "failed", error=str(error), exit_code=error.exit_code)
-        return do_job(job, pipe(), seed=seed, stamp=stamp, overwrite=overwrite)
+            return Report(job.source, "failed", error=str(error), exit_code=error.exit_code, stamp=stamp)
+        if self._pipe is None:
+            with self._loading():
+                self._pipe = self.load()
+        return do_job(job, self._pipe, seed=self.seed, stamp=stamp, overwrite=self.overwrite)
 
-    with contextlib.ExitStack() as stack:
-        reports: Iterable[Report] = map(work, jobs)
-        if workers > 1 and len(jobs) > 1:
-            pool = ThreadPoolExecutor(workers)
-            # an early exit, by a failure or Ctrl-C, cancels pending jobs and waits for running ones
-            stack.callback(pool.shutdown, wait=True, cancel_futures=True)
-            reports = pool.map(work, jobs)
-        for report in reports:
-            yield report
-            if fail_fast and report.status == "failed":
-                return
+
+@dataclass(frozen=True)
+class _Item:
+    """A job on its way to a worker.
+
+    Attributes:
+        job: without `finding`, which may hold the people of all photos.
+        finding: number of the finding among those that each worker has.
+        ahead: a photo whose file is read while this one is processed; empty for none.
+    """
+
+    job: Job
+    finding: int | None
+    ahead: str
+
+
+def _run_in_processes(
+    jobs: Sequence[Job],
+    work: _Work,
+    workers: int,
+    fail_fast: bool,
+    time_limit_s: float | None,
+    on_report: Callable[[Report], object],
+) -> Iterator[Report]:
+    """The reports of jobs in order. Those of standard input and output are done here, since workers have neither."""
+    finished: dict[int, Report] = {}
+
+    def finish(index: int, report: Report) -> None:
+        finished[index] = report
+        on_report(report)
+
+    here = [index for index, job in enumerate(jobs) if job.source == STREAM or job.to_stdout]
+    there = [index for index, job in enumerate(jobs) if not (job.source == STREAM or job.to_stdout)]
+    for index in here:
+        finish(index, work(jobs[index]))
+    if fail_fast and any(report.status == "failed" for report in finished.values()):
+        there = []
+    findings = tuple({id(job.finding): job.finding for job in jobs if job.finding is not None}.values())
+    numbers = {id(finding): number for number, finding in enumerate(findings)}
+    items = [
+        _Item(replace(jobs[index], finding=None), numbers.get(id(jobs[index].finding)), ahead)
+        for index, ahead in zip(there, [jobs[index].source for index in there[workers:]] + [""] * workers, strict=False)
+    ]
+    outcomes = process_items(
+        items, partial(_start_work, work.load, work.seed, work.model, work.overwrite, findings), workers=workers,
+        time_limit_s=time_limit_s,
+        stops=lambda outcome: fail_fast and (isinstance(outcome, Lost) or outcome.status == "failed"),
+        # a killed process leaves its temporary files
+        on_killed=lambda number: [sweep(folder) for folder in _output_folders(jobs[there[number]])],
+    )  # fmt: skip
+    next_index = 0
+    with contextlib.closing(outcomes):
+        for number, outcome in outcomes:
+            source = items[number].job.source
+            if isinstance(outcome, Lost):
+                outcome = Report(source, "failed", error=f"{source}: {outcome.reason}", exit_code=1)
+            finish(there[number], outcome)
+            while next_index in finished:
+                yield finished.pop(next_index)
+                next_index += 1
+    yield from (finished[index] for index in sorted(finished))  # behind a photo that --fail-fast left out
+
+
+def _start_work(
+    load: Callable[[], Deoccluder],
+    seed: int,
+    model: str,
+    overwrite: bool,
+    findings: Sequence[Finding],
+    loading: Loading,
+) -> Callable[[_Item], Report]:
+    """The work of a process on its items."""
+    work = _Work(load, seed, model, overwrite, loading)
+
+    def report(item: _Item) -> Report:
+        if item.ahead:
+            threading.Thread(target=_read_ahead, args=(Path(item.ahead),), daemon=True).start()
+        return work(item.job if item.finding is None else replace(item.job, finding=findings[item.finding]))
+
+    return report
+
+
+def _read_ahead(path: Path) -> None:
+    """Read a file once, so that the system has it in memory when its turn comes. Pipes can be read once only."""
+    with contextlib.suppress(OSError):  # its turn will say why
+        if path.is_file():
+            with open(path, "rb") as file:
+                while file.read(_READ_AHEAD_BYTES):
+                    pass
+
+
+def _output_folders(job: Job) -> set[Path]:
+    """The folders that a job writes to."""
+    return set() if job.to_stdout else {path.parent for path in job.expected_paths}
 
 
 def do_job(
@@ -193,9 +315,10 @@ def do_job(
     except DeoccludeError as error:
         name = _name_of(job)
         message = str(error) if name in str(error) else f"{name}: {error}"
-        return Report(job.source, "failed", error=message, exit_code=error.exit_code)
+        return Report(job.source, "failed", error=message, exit_code=error.exit_code, stamp=stamp or "")
     except MemoryError:
-        return Report(job.source, "failed", error=f"{job.source}: not enough memory for this photo", exit_code=1)
+        message = f"{job.source}: not enough memory for this photo"
+        return Report(job.source, "failed", error=message, exit_code=1, stamp=stamp or "")
     return Report(
         job.source,
         "done",
@@ -208,6 +331,8 @@ def do_job(
         result.device,
         result.model,
         dict(result.timings),
+        stamp=stamp or "",
+        people_count=len(result.people),
     )
 
 

@@ -6,6 +6,7 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -98,7 +99,7 @@ Format = Annotated[
     str | None, typer.Option("--format", metavar="FORMAT", help="Of content and overlay: png (default), jpeg or webp.")
 ]
 Quality = Annotated[int | None, typer.Option("--quality", min=1, max=100, help="Of JPEG and WebP; default: 95.")]
-Jobs = Annotated[int, typer.Option("-j", "--jobs", min=1, help=f"{JOBS_HELP}; default: 1.")]
+Jobs = Annotated[int, typer.Option("-j", "--jobs", min=1, help=f"{JOBS_HELP}, each in a process; default: 1.")]
 Threads = Annotated[
     int | None, typer.Option("--threads", min=1, help="CPU threads of a photo; default: every core that may be used.")
 ]
@@ -106,6 +107,10 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Do finished photos
 Recursive = Annotated[bool, typer.Option("--recursive", help="Search folders inside folders.")]
 FollowLinks = Annotated[bool, typer.Option("--follow-links", help="With --recursive: search linked folders too.")]
 FailFast = Annotated[bool, typer.Option("--fail-fast", help="Stop at the first photo that fails.")]
+TimeLimit = Annotated[
+    float | None,
+    typer.Option("--time-limit", metavar="SECONDS", help="Longest time of a photo; one that takes longer fails."),
+]
 
 
 @dataclass(frozen=True)
@@ -154,6 +159,25 @@ class OutputOptions:
     verbose: bool
 
 
+@dataclass(frozen=True)
+class BatchOptions:
+    """How photos are worked on.
+
+    Attributes:
+        workers: worker processes; 0: this process.
+        seed: --seed.
+        overwrite: --overwrite.
+        fail_fast: --fail-fast.
+        time_limit_s: --time-limit.
+    """
+
+    workers: int
+    seed: int
+    overwrite: bool
+    fail_fast: bool
+    time_limit_s: float | None
+
+
 def app(
     inputs: Inputs,
     output: Output = None,
@@ -180,6 +204,7 @@ def app(
     recursive: Recursive = False,
     follow_links: FollowLinks = False,
     fail_fast: FailFast = False,
+    time_limit: TimeLimit = None,
     json: AsJson = False,
     offline: Offline = False,
     weights: Weights = None,
@@ -202,16 +227,17 @@ def app(
     MASKS/sub/photo_1.png, photo_2.png and so on for several people. A mask file of labels 1, 2, 3, ... or of flat
     colours on black has one person a label; --mask-label takes one of them. Finished photos are skipped without
     --overwrite, unless the photo, a mask, an option or the model has changed. A file that no run has written is
-    replaced with --overwrite alone. A photo that fails does not stop the others; the exit code is then 5.
+    replaced with --overwrite alone. A photo that fails, kills its process twice or exceeds --time-limit does not stop
+    the others; the exit code is then 5.
 
     In a folder, every file that Pillow can open is a photo, HEIC too with the extra [heif]. Files that are left out are
     named at the end; the exit code is 5 if one of them may be a photo.
     """
-    from deocclude.batch.jobs import exit_code, run_jobs
     from deocclude.inference.cores import usable_cores
     from deocclude.inference.runtime import find_model
     from deocclude.io.picture_format import PictureFormat
 
+    _check_time_limit(time_limit)
     has_prompts = bool(mask or box)
     finding = parse_finding(segmenter, person, min_score, min_height, has_prompts, device=device, offline=offline)
     people = PeopleOptions(mask or (), mask_label, box or (), finding, complete, min_hidden_probability, uncrop)
@@ -219,20 +245,45 @@ def app(
     shown = OutputOptions(output, _kinds(save), layer_size, picture_format, json, quiet, verbose)
     left_out: list[LeftOut] = []
     plan = _plan(inputs, people, shown, recursive, follow_links, left_out)
-
-    def load() -> Deoccluder:
-        # photos that are processed at once share the cores
-        each = threads if threads is not None or jobs == 1 else max(1, usable_cores() // jobs)
-        return _load(model, device, weights, each, finding)
-
+    # photos that are processed at once share the cores
+    each = threads if threads is not None or jobs == 1 else max(1, usable_cores() // jobs)
+    # a single photo needs no other process, unless one is to be ended
+    workers = jobs if len(plan) > 1 or time_limit is not None else 0
+    batch = BatchOptions(workers, seed, overwrite, fail_fast, time_limit)
     digest = find_model(model, weights).digest
-    todo = run_jobs(plan, load, seed=seed, workers=jobs, overwrite=overwrite, fail_fast=fail_fast, model=digest)
-    reports = list(_reported(todo, plan, shown))
-    if len(plan) > 1 and not quiet:
+    code = _process(plan, partial(_load, model, device, weights, each, finding), digest, batch, shown, left_out)
+    if code:
+        raise typer.Exit(code)
+
+
+def _check_time_limit(seconds: float | None) -> None:
+    """Raise UsageError for a time limit that is no time."""
+    if seconds is not None and not 0 < seconds < float("inf"):
+        raise UsageError(f"--time-limit takes seconds above 0, got {seconds:g}")
+
+
+def _process(
+    plan: Sequence[Job], load: Callable[[], Deoccluder], digest: str, batch: BatchOptions, shown: OutputOptions,
+    left_out: Sequence[LeftOut],
+) -> int:  # fmt: skip
+    """Work on a plan and print what becomes of it.
+
+    Returns:
+        The exit code.
+    """
+    from deocclude.batch.jobs import exit_code, run_jobs
+
+    with _progress(plan, shown=not shown.quiet) as advance:
+        todo = run_jobs(
+            plan, load, seed=batch.seed, workers=batch.workers, overwrite=batch.overwrite, fail_fast=batch.fail_fast,
+            model=digest, time_limit_s=batch.time_limit_s, on_report=lambda _: advance(),
+        )  # fmt: skip
+        with contextlib.closing(todo):  # an interruption ends the worker processes here
+            reports = list(_reported(todo, plan, shown))
+    if len(plan) > 1 and not shown.quiet:
         _summarise(reports, len(plan))
     _tell_left_out(left_out, shown)
-    if code := exit_code(reports, len(plan), left_out):
-        raise typer.Exit(code)
+    return exit_code(reports, len(plan), left_out)
 
 
 def _kinds(save: str) -> list[str]:
@@ -294,13 +345,11 @@ def _load(model: str, device: str, weights: Path | None, threads: int | None, fi
 def _reported(todo: Iterator[Report], plan: Sequence[Job], output: OutputOptions) -> Iterator[Report]:
     """The reports, each printed as it arrives."""
     to_stderr = any(job.to_stdout for job in plan)
-    with _progress(plan, shown=not output.quiet) as advance:
-        for report in todo:
-            if output.as_json:
-                print_json(report.as_dict())
-            _tell(report, quiet=output.quiet or output.as_json, to_stderr=to_stderr, verbose=output.verbose)
-            advance()
-            yield report
+    for report in todo:
+        if output.as_json:
+            print_json(report.as_dict())
+        _tell(report, quiet=output.quiet or output.as_json, to_stderr=to_stderr, verbose=output.verbose)
+        yield report
 
 
 def parse_finding(

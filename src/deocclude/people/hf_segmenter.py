@@ -56,6 +56,10 @@ class HfSegmenter:
         self._opened: _Opened | None = None
         self._lock = threading.Lock()
 
+    def __reduce__(self) -> tuple[type[HfSegmenter], tuple[str, str, float, bool]]:
+        """Pickle the options: another process loads the model anew."""
+        return type(self), (self.model, self.device, self.min_score, self.offline)
+
     def load(self) -> None:
         """Load the model, unless it is loaded.
 
