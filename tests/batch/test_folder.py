@@ -137,3 +137,73 @@ def test_exit_code_counts_missed_photos() -> None:
     missed = [LeftOut(Path("a.NEF"), "photos of a kind", is_photo=True)]
     assert exit_code([], 3) == 0 and exit_code([], 3, [LeftOut(Path("a.txt"), "files")]) == 0
     assert exit_code([], 3, missed) == 5
+
+
+def draw(root: Path, *photos: str) -> None:
+    for name in photos:
+        save(root / name, "JPEG")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("in/*.jpg", ["a.jpg", "b.jpg"]),
+        ("in/[a].jpg", ["a.jpg"]),
+        ("in/?.jpg", ["a.jpg", "b.jpg"]),
+        ("in/*/c.jpg", ["sub/c.jpg"]),
+        ("in/**/*.jpg", ["a.jpg", "b.jpg", "sub/c.jpg", "sub/deep/d.jpg"]),
+        ("in/**/deep/*", ["sub/deep/d.jpg"]),
+        ("in/**", ["a.jpg", "b.jpg", "sub/c.jpg", "sub/deep/d.jpg"]),
+    ],
+)
+def test_pattern_takes_photos_and_their_places_below_its_first_wildcard(
+    tmp_path: Path, pattern: str, expected: list[str]
+) -> None:
+    draw(tmp_path / "in", "a.jpg", "b.jpg", "sub/c.jpg", "sub/deep/d.jpg", ".hidden.jpg", ".trash/e.jpg")
+    found = find_photos([str(tmp_path / pattern)])
+    assert names(found) == expected and all(source.root == tmp_path / "in" for source in found.photos)
+
+
+def test_pattern_names_what_it_leaves_out_and_what_it_does_not_find(tmp_path: Path) -> None:
+    draw(tmp_path / "in", "a.jpg", "sub/c.jpg", "out/a.jpg")
+    (tmp_path / "in" / "notes.md").write_text("no photo")
+    draw(tmp_path / "elsewhere", "e.jpg")
+    (tmp_path / "in" / "loop").symlink_to(tmp_path / "in", target_is_directory=True)
+    (tmp_path / "in" / "link").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    found = find_photos([str(tmp_path / "in/*")])
+    assert names(found) == ["a.jpg"]
+    assert set(reasons(found)) == {"sub", "out", "loop", "link", "notes.md"} and "pattern" in reasons(found)["sub"]
+    found = find_photos([str(tmp_path / "in/**/*.jpg")], not_photos=[tmp_path / "in/out"])
+    assert names(found) == ["a.jpg", "sub/c.jpg"] and "--follow-links" in reasons(found)["link"]
+    assert names(find_photos([str(tmp_path / "in/*.jpg")], not_photos=[tmp_path / "in"])) == ["a.jpg"]
+    for pattern in ("in/*.png", "none/**/*.jpg"):
+        with pytest.raises(UsageError, match=r"no photos: no file is named .*, and none matches it as a pattern"):
+            find_photos([str(tmp_path / pattern)])
+
+
+def test_photo_whose_name_looks_like_a_pattern_is_a_photo(tmp_path: Path) -> None:
+    draw(tmp_path, "IMG[1].jpg", "IMG1.jpg")
+    assert names(find_photos([str(tmp_path / "IMG[1].jpg")])) == ["IMG[1].jpg"]
+
+
+def test_list_names_a_photo_a_line_and_mirrors_its_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    draw(tmp_path, "p/a.jpg", "p/b c.jpg", "q/a.jpg")
+    lines = ["p/a.jpg", "", "  ./p/b c.jpg", "../gone/x.jpg", str(tmp_path / "q/a.jpg"), "p/a.jpg", "-"]
+    Path("list.txt").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode())
+    found = find_photos(["list.txt"])
+    assert [source.path for source in found.photos] == [
+        "p/a.jpg", "./p/b c.jpg", "../gone/x.jpg", str(tmp_path / "q/a.jpg"), "./-",
+    ]  # fmt: skip
+    inside = tmp_path.relative_to("/").as_posix()
+    assert names(found) == ["p/a.jpg", "p/b c.jpg", "gone/x.jpg", f"{inside}/q/a.jpg", "-"]
+    assert reasons(found) == {"a.jpg": "photos given twice, done once"}
+
+
+def test_list_without_photos_and_list_that_is_no_text_are_refused(tmp_path: Path) -> None:
+    empty, binary = tmp_path / "empty.txt", tmp_path / "binary.txt"
+    empty.write_text("\n  \n")
+    binary.write_bytes(b"\x00\x01")
+    for path, words in ((empty, "the list names no photo"), (binary, "got a file that is no text")):
+        with pytest.raises(UsageError, match=words):
+            find_photos([str(path)])

@@ -364,6 +364,42 @@ def test_run_killed_halfway_is_resumed_with_nothing_lost_or_half_written(desk: D
     assert {path.name: path.read_bytes() for path in out.iterdir()} == whole
 
 
+def test_shards_together_do_what_one_run_does(desk: Desk, person) -> None:
+    draw_photos(desk, person, "abcde")
+    given = [desk.folder / "in", "--mask", desk.folder / "masks"]
+    assert desk.run(*given, "-o", desk.folder / "whole").exit_code == 0
+    done: list[str] = []
+    for number in (1, 2, 3):
+        result = desk.run(*given, "-o", desk.folder / "out", "--shard", f"{number}/3", "--json")
+        assert result.exit_code == 0, result.output
+        rows = [json.loads(line) for line in result.stdout.splitlines()]
+        assert f"shard {number}/3: {len(rows)} of 5 photos" in result.stderr
+        assert all(row["status"] == "done" for row in rows)
+        done += [Path(row["source"]).name for row in rows]
+    assert sorted(done) == [f"{letter}.png" for letter in "abcde"]
+    whole, parts = ({p.name: p.read_bytes() for p in (desk.folder / n).iterdir()} for n in ("whole", "out"))
+    assert whole == parts
+    empty = [
+        n for n in range(1, 51) if "0 of 5" in desk.run(*given, "-o", desk.folder / "out", "--shard", f"{n}/50").stderr
+    ]
+    assert len(empty) >= 45, "a shard without photos is no error"
+    assert "--shard takes I/N" in desk.fails(2, *given, "--shard", "4/3")
+
+
+def test_missing_photo_of_a_list_fails_alone(desk: Desk, person, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw_photos(desk, person, "ab")
+    monkeypatch.chdir(desk.folder)
+    Path("list.txt").write_text("in/a.png\nin/gone.png\nin/b.png\n")
+    Image.fromarray(person.visible).save("masks/gone.png")
+    Path("masks").rename("m")
+    Path("masks/").mkdir()
+    Path("m").rename("masks/in")
+    result = desk.run("list.txt", "--mask", "masks", "-o", "out")
+    assert result.exit_code == 5
+    assert "error: in/gone.png: no such file" in result.stderr and "2 done, 1 failed" in result.stderr
+    assert sorted(path.name for path in Path("out/in").iterdir()) == ["a.deoccluded.png", "b.deoccluded.png"]
+
+
 def test_time_limit_ends_a_photo_and_names_it(desk: Desk) -> None:
     line = desk.fails(1, desk.photo, "--mask", desk.mask, "--time-limit", "0.001")
     assert line == f"error: {desk.photo}: took longer than the time limit of 0.001 s"

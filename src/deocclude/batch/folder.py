@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
 
-from deocclude.errors import UsageError
+from deocclude.errors import DeoccludeError, UsageError
 from deocclude.io.images import can_open, photo_suffixes
 from deocclude.io.request_stamp import read_stamp
 
@@ -47,8 +49,9 @@ class Source:
 
     Attributes:
         path: the photo's path, or - for standard input.
-        relative: its path in the given folder, or its name.
-        root: the given folder, or the folder that the photo lies in.
+        relative: its path in the given folder, below the first part of a pattern with a wildcard, or as a list has it;
+            the name of a photo that is given alone.
+        root: the folder that `relative` begins in.
     """
 
     path: str
@@ -73,28 +76,41 @@ def find_photos(
     hidden files, linked folders without `follow_links`, and a photo that is given twice. Outputs of earlier runs and
     the files of `not_photos` are no inputs and are not reported.
 
+    A pattern takes files as a folder does, but no folders. A list, a file whose name ends in .txt, names one photo a
+    line, from the current folder on; a photo that it names is an input whatever it is.
+
     Args:
-        inputs: photos, folders, or - for standard input.
+        inputs: photos, folders, patterns with *, ?, [...] or **, lists, or - for standard input.
         recursive: search folders inside folders.
         follow_links: search linked folders too, each real folder once.
         not_photos: folders of masks and outputs.
 
     Raises:
-        UsageError: an empty name, or a folder without photos.
+        UsageError: an empty name; a folder, pattern or list without photos; a list that is no text.
+        DeoccludeError: a list that cannot be read.
     """
     found, seen = Found(), set[str]()
     for name in inputs:
         if not name:
             raise UsageError("a photo's name is empty: expected a file, a folder, or - for standard input")
         root = Path(name)
-        if name == STREAM or not root.is_dir():
+        if name != STREAM and root.suffix.lower() == ".txt" and root.is_file():
+            for source in _listed(root):
+                _add(found, seen, source)
+            continue
+        is_pattern = name != STREAM and glob.has_magic(name) and not root.exists()
+        if name == STREAM or not (root.is_dir() or is_pattern):
             # a missing file is a failure of that photo, not of the batch
             _add(found, seen, Source(name, Path("stdin" if name == STREAM else root.name), root.parent))
             continue
         before = len(found.left_out)
         any_photo = False
         skipped = {os.path.realpath(folder) for folder in not_photos} - {os.path.realpath(root)}
-        for path in _walk(root, recursive, follow_links, skipped, found.left_out):
+        if is_pattern:
+            root, paths = _matching(name, follow_links, skipped, found.left_out)
+        else:
+            paths = _walk(root, recursive, follow_links, skipped, found.left_out)
+        for path in paths:
             left = _left_out(path)
             if left is None:
                 any_photo = True
@@ -102,7 +118,8 @@ def find_photos(
             elif left.reason:
                 found.left_out.append(left)
         if not any_photo:
-            raise UsageError(_nothing_in(root, found.left_out[before:], recursive))
+            others = found.left_out[before:]
+            raise UsageError(_nothing_like(name, others) if is_pattern else _nothing_in(root, others, recursive))
     return found
 
 
@@ -131,6 +148,65 @@ def _add(found: Found, seen: set[str], source: Source) -> None:
         return
     seen.add(real)
     found.photos.append(source)
+
+
+def _listed(path: Path) -> Iterator[Source]:
+    """The photos of a list: one path a line, from the current folder on. Raises as `find_photos`."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DeoccludeError(f"cannot read the list {path}: {error.strerror or error}") from error
+    if b"\0" in content:
+        raise UsageError(f"{path}: expected a list with the path of a photo in each line, got a file that is no text")
+    # a name may have any bytes: they are kept
+    lines = [line.strip() for line in content.decode("utf-8-sig", "surrogateescape").splitlines()]
+    if not any(lines):
+        raise UsageError(f"{path}: the list names no photo: expected the path of a photo in each line")
+    for line in filter(None, lines):
+        given = Path(os.path.normpath(line))
+        # its folders are mirrored, as far as they have names
+        names = [part for part in given.parts if part not in (os.pardir, given.anchor)]
+        # "-" is a file's name here, and no stream
+        yield Source(f".{os.sep}-" if line == STREAM else line, Path(*names), Path(given.anchor or os.curdir))
+
+
+def _matching(
+    pattern: str, follow_links: bool, skipped: set[str], left_out: list[LeftOut]
+) -> tuple[Path, Iterator[Path]]:
+    """The folder before a pattern's first wildcard, and the matching files below by their sorted paths.
+
+    Hidden folders and files match only where the pattern names them. Folders that match are added to `left_out`, except
+    with **, which reaches the files inside.
+    """
+    parts = Path(pattern).parts
+    first = next(number for number, part in enumerate(parts) if glob.has_magic(part))
+    root, rest = Path(*parts[:first]), parts[first:]
+    skipped = skipped - {os.path.realpath(root)}
+
+    def files() -> Iterator[Path]:
+        if "**" in rest:
+            for path in _walk(root, True, follow_links, skipped, left_out) if root.is_dir() else ():
+                if _fits(path.relative_to(root).parts, rest):
+                    yield path
+            return
+        for path in sorted(Path(name) for name in glob.iglob(pattern)):
+            if path.is_dir():
+                left_out.append(LeftOut(path, "folders that a pattern matches (** reaches the files inside)"))
+            elif os.path.realpath(path.parent) not in skipped:
+                yield path
+
+    return root, files()
+
+
+def _fits(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Whether the parts of a path match those of a pattern; ** stands for any number of folders."""
+    if not pattern:
+        return not parts
+    if pattern[0] == "**":
+        if len(pattern) == 1:
+            return bool(parts)
+        return any(_fits(parts[skip:], pattern[1:]) for skip in range(len(parts)))
+    return bool(parts) and fnmatch(parts[0], pattern[0]) and _fits(parts[1:], pattern[1:])
 
 
 def _walk(
@@ -173,6 +249,12 @@ def _left_out(path: Path) -> LeftOut | None:
     if suffix in _OTHER_PHOTOS:
         return LeftOut(path, "photos of a kind that Pillow cannot open (convert them to PNG or JPEG)", is_photo=True)
     return None if can_open(path) else LeftOut(path, "files that are no photos")
+
+
+def _nothing_like(pattern: str, left_out: Sequence[LeftOut]) -> str:
+    """The message for a pattern without photos."""
+    also = "".join(f"; {line}" for line in summary(left_out))
+    return f"no photos: no file is named {pattern}, and none matches it as a pattern{also}"
 
 
 def _nothing_in(root: Path, left_out: Sequence[LeftOut], recursive: bool) -> str:

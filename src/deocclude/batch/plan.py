@@ -250,7 +250,7 @@ def plan_jobs(
     Where that folder is the photos' own, such a PNG beside a photo of another format is a mask and no photo.
 
     Args:
-        inputs: photos, folders, or - for standard input.
+        inputs: photos, folders, patterns, lists, or - for standard input (`find_photos`).
         output: a folder, a file or -; None: beside the photo.
         masks: mask files or folders.
         mask_label: the one label of the mask files that is a person; None: all of them.

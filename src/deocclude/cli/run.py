@@ -36,7 +36,10 @@ if TYPE_CHECKING:
     from deocclude.pipeline import Deoccluder
 
 
-Inputs = Annotated[list[str], typer.Argument(metavar="PHOTO...", help="Photos, folders of photos, or - for stdin.")]
+Inputs = Annotated[
+    list[str],
+    typer.Argument(metavar="PHOTO...", help="Photos, folders, patterns in quotes, lists (.txt), or - for stdin."),
+]
 Output = Annotated[
     str | None,
     typer.Option("-o", "--output", metavar="PATH", help="Folder, file, or - for stdout; default: beside the photo."),
@@ -107,6 +110,9 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Do finished photos
 Recursive = Annotated[bool, typer.Option("--recursive", help="Search folders inside folders.")]
 FollowLinks = Annotated[bool, typer.Option("--follow-links", help="With --recursive: search linked folders too.")]
 FailFast = Annotated[bool, typer.Option("--fail-fast", help="Stop at the first photo that fails.")]
+ShardOf = Annotated[
+    str | None, typer.Option("--shard", metavar="I/N", help="Part I of N of the photos, by a hash of each one's path.")
+]
 TimeLimit = Annotated[
     float | None,
     typer.Option("--time-limit", metavar="SECONDS", help="Longest time of a photo; one that takes longer fails."),
@@ -169,6 +175,7 @@ class BatchOptions:
         overwrite: --overwrite.
         fail_fast: --fail-fast.
         time_limit_s: --time-limit.
+        photos: photos of all shards.
     """
 
     workers: int
@@ -176,6 +183,7 @@ class BatchOptions:
     overwrite: bool
     fail_fast: bool
     time_limit_s: float | None
+    photos: int
 
 
 def app(
@@ -205,6 +213,7 @@ def app(
     follow_links: FollowLinks = False,
     fail_fast: FailFast = False,
     time_limit: TimeLimit = None,
+    shard: ShardOf = None,
     json: AsJson = False,
     offline: Offline = False,
     weights: Weights = None,
@@ -231,7 +240,8 @@ def app(
     the others; the exit code is then 5.
 
     In a folder, every file that Pillow can open is a photo, HEIC too with the extra [heif]. Files that are left out are
-    named at the end; the exit code is 5 if one of them may be a photo.
+    named at the end; the exit code is 5 if one of them may be a photo. "photos/**/*.jpg" in quotes is a pattern.
+    LIST.txt names one photo a line. --shard I/N takes a stable part, for arrays of jobs.
     """
     from deocclude.inference.cores import usable_cores
     from deocclude.inference.runtime import find_model
@@ -245,11 +255,13 @@ def app(
     shown = OutputOptions(output, _kinds(save), layer_size, picture_format, json, quiet, verbose)
     left_out: list[LeftOut] = []
     plan = _plan(inputs, people, shown, recursive, follow_links, left_out)
+    photos = len(plan)
+    plan, left_out = _take_shard(plan, left_out, shard, shown)
     # photos that are processed at once share the cores
     each = threads if threads is not None or jobs == 1 else max(1, usable_cores() // jobs)
     # a single photo needs no other process, unless one is to be ended
     workers = jobs if len(plan) > 1 or time_limit is not None else 0
-    batch = BatchOptions(workers, seed, overwrite, fail_fast, time_limit)
+    batch = BatchOptions(workers, seed, overwrite, fail_fast, time_limit, photos)
     digest = find_model(model, weights).digest
     code = _process(plan, partial(_load, model, device, weights, each, finding), digest, batch, shown, left_out)
     if code:
@@ -283,7 +295,22 @@ def _process(
     if len(plan) > 1 and not shown.quiet:
         _summarise(reports, len(plan))
     _tell_left_out(left_out, shown)
-    return exit_code(reports, len(plan), left_out)
+    return exit_code(reports, batch.photos, left_out)
+
+
+def _take_shard(
+    plan: list[Job], left_out: list[LeftOut], shard: str | None, shown: OutputOptions
+) -> tuple[list[Job], list[LeftOut]]:
+    """The jobs and the left out files of one shard. Names of outputs are those of the run of all photos."""
+    if shard is None:
+        return plan, left_out
+    from deocclude.batch.shard import Shard
+
+    part = Shard.parse(shard)
+    jobs = [job for job in plan if part.takes(job.relative)]
+    if not shown.quiet:
+        typer.echo(f"shard {part.number}/{part.count}: {len(jobs)} of {len(plan)} photos", err=True)
+    return jobs, [one for one in left_out if part.takes(Path(one.path.name))]
 
 
 def _kinds(save: str) -> list[str]:
