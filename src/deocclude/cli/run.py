@@ -102,7 +102,7 @@ Format = Annotated[
     str | None, typer.Option("--format", metavar="FORMAT", help="Of content and overlay: png (default), jpeg or webp.")
 ]
 Quality = Annotated[int | None, typer.Option("--quality", min=1, max=100, help="Of JPEG and WebP; default: 95.")]
-Jobs = Annotated[int, typer.Option("-j", "--jobs", min=1, help=f"{JOBS_HELP}, each in a process; default: 1.")]
+Jobs = Annotated[int, typer.Option("-j", "--jobs", min=1, help=f"{JOBS_HELP}; default: 1.")]
 Threads = Annotated[
     int | None, typer.Option("--threads", min=1, help="CPU threads of a photo; default: every core that may be used.")
 ]
