@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import os
@@ -19,9 +20,10 @@ from PIL import Image, ImageCms
 from typer.testing import CliRunner
 
 from deocclude.cli.app import app
-from deocclude.cli.run import parse_finding
+from deocclude.cli.run import parse_finding, rate_text
 from deocclude.errors import MissingExtraError
 from deocclude.imaging.rle import encode_rle
+from deocclude.io.request_stamp import read_stamp
 from deocclude.people.prompts import Prompt
 
 
@@ -398,6 +400,93 @@ def test_missing_photo_of_a_list_fails_alone(desk: Desk, person, monkeypatch: py
     assert result.exit_code == 5
     assert "error: in/gone.png: no such file" in result.stderr and "2 done, 1 failed" in result.stderr
     assert sorted(path.name for path in Path("out/in").iterdir()) == ["a.deoccluded.png", "b.deoccluded.png"]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+def test_manifest_has_a_row_for_each_photo(desk: Desk, person, suffix: str) -> None:
+    photos = draw_photos(desk, person, "ab")
+    (desk.folder / "in" / "c.png").write_bytes(b"no picture")
+    (desk.folder / "in" / "notes.md").write_text("no photo")
+    Image.fromarray(person.visible).save(desk.folder / "masks" / "c.png")
+    manifest = desk.folder / "made" / f"run{suffix}"
+    given = [desk.folder / "in", "--mask", desk.folder / "masks", "-o", desk.folder / "out", "--manifest", manifest]
+    assert desk.run(*given, "--save", "visible").exit_code == 5
+    first = read_manifest(manifest)
+    assert [(Path(row["photo"]).name, row["status"], row["people"]) for row in first] == [
+        ("a.png", "done", 1), ("b.png", "done", 1), ("c.png", "failed", None), ("notes.md", "left_out", None),
+    ]  # fmt: skip
+    assert [row["outputs"] for row in first] == [
+        *([str(desk.folder / "out" / f"{path.stem}.person1.visible.png")] for path in photos), [], [],
+    ]  # fmt: skip
+    for row in first[:2]:
+        assert row["seconds"] > 0 and row["device"] == "cpu" and row["reason"] == ""
+        assert row["stamp"] == read_stamp(Path(row["outputs"][0]))
+    assert "c.png" in first[2]["reason"] and first[3]["reason"] == "files that are no photos"
+    assert desk.run(*given, "--save", "visible").exit_code == 5
+    again = read_manifest(manifest)
+    assert [(row["status"], row["people"], row["stamp"]) for row in again[:2]] == [
+        ("skipped", 1, row["stamp"]) for row in first[:2]
+    ]
+    assert [path.name for path in manifest.parent.iterdir()] == [manifest.name]
+
+
+def read_manifest(path: Path) -> list[dict]:
+    if path.suffix == ".parquet":
+        return pytest.importorskip("pyarrow.parquet").read_table(path).to_pylist()
+    if path.suffix == ".jsonl":
+        return [json.loads(line) for line in path.read_text().splitlines()]
+    with open(path, newline="") as file:
+        return [
+            {
+                **row, "outputs": json.loads(row["outputs"]), "seconds": float(row["seconds"]),
+                "people": int(row["people"]) if row["people"] else None,
+            }
+            for row in csv.DictReader(file)
+        ]  # fmt: skip
+
+
+def test_manifest_that_cannot_be_written_is_one_line(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = [desk.photo, "--mask", desk.mask, "--manifest"]
+    assert "expected a name in .csv, .jsonl, .parquet" in desk.fails(2, *given, desk.folder / "run.xlsx")
+    for name, content in (("run.jsonl", '{"mine": 1}'), ("run.csv", "mine\n"), ("run.parquet", "mine")):
+        (desk.folder / name).write_text(content)
+        assert "exists and is no manifest" in desk.fails(2, *given, desk.folder / name)
+        assert (desk.folder / name).read_text() == content
+    assert desk.run(*given, desk.folder / "run.csv", "--overwrite").exit_code == 0
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    line = desk.fails(4, *given, desk.folder / "new.parquet")
+    assert line == 'error: a manifest in Parquet needs the extra [data]: pip install "deocclude[data]"'
+
+
+def test_manifest_of_an_interrupted_run_says_what_was_not_tried(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*arguments: object, **options: object) -> None:
+        assert (desk.folder / "run.jsonl.part").read_bytes() == b""
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("deocclude.pipeline.Deoccluder.__call__", interrupt)
+    result = desk.run(desk.photo, "--mask", desk.mask, "--manifest", desk.folder / "run.jsonl")
+    assert result.exit_code == 130
+    (row,) = read_manifest(desk.folder / "run.jsonl")
+    assert (row["photo"], row["status"]) == (str(desk.photo), "not_tried")
+
+
+def test_shards_have_manifests_of_their_own(desk: Desk, person) -> None:
+    draw_photos(desk, person, "abcd")
+    given = [desk.folder / "in", "--mask", desk.folder / "masks", "-o", desk.folder / "out"]
+    for number in (1, 2):
+        options = ["--shard", f"{number}/2", "--manifest", desk.folder / "m" / "run.jsonl"]
+        assert desk.run(*given, *options).exit_code == 0
+    parts = sorted((desk.folder / "m").iterdir())
+    assert [path.name for path in parts] == ["run.1-of-2.jsonl", "run.2-of-2.jsonl"]
+    rows = [row for path in parts for row in read_manifest(path)]
+    assert sorted(Path(row["photo"]).name for row in rows) == [f"{letter}.png" for letter in "abcd"]
+
+
+def test_rate_is_photos_a_second_or_seconds_a_photo() -> None:
+    assert [rate_text(speed) for speed in (None, 0.0, 2.54, 1.0, 0.25)] == [
+        "", "", "2.5 photos/s", "1.0 s/photo", "4.0 s/photo",
+    ]  # fmt: skip
 
 
 def test_time_limit_ends_a_photo_and_names_it(desk: Desk) -> None:

@@ -36,6 +36,10 @@ class Shard:
             raise UsageError(f"--shard takes I/N with I from 1 to N, got {text}{hint}")
         return cls(int(match[1]), int(match[2]))
 
+    def name_of(self, path: Path) -> Path:
+        """A file's own name for this part: `run.jsonl` becomes `run.3-of-20.jsonl`."""
+        return path.with_name(f"{path.stem}.{self.number}-of-{self.count}{path.suffix}")
+
     def takes(self, relative: Path) -> bool:
         """Whether a photo belongs to this part: by a hash of its path in the given folder, and of nothing else.
 

@@ -28,6 +28,8 @@ from deocclude.cli.options import (
 from deocclude.errors import UsageError
 
 if TYPE_CHECKING:
+    from rich.progress import Task
+
     from deocclude.batch.folder import LeftOut
     from deocclude.batch.jobs import Report
     from deocclude.batch.plan import Finding, Job
@@ -113,6 +115,10 @@ FailFast = Annotated[bool, typer.Option("--fail-fast", help="Stop at the first p
 ShardOf = Annotated[
     str | None, typer.Option("--shard", metavar="I/N", help="Part I of N of the photos, by a hash of each one's path.")
 ]
+ManifestFile = Annotated[
+    Path | None,
+    typer.Option("--manifest", metavar="FILE", help="A row for each photo, in .jsonl, .csv or .parquet."),
+]
 TimeLimit = Annotated[
     float | None,
     typer.Option("--time-limit", metavar="SECONDS", help="Longest time of a photo; one that takes longer fails."),
@@ -176,6 +182,7 @@ class BatchOptions:
         fail_fast: --fail-fast.
         time_limit_s: --time-limit.
         photos: photos of all shards.
+        manifest: --manifest, with a shard's own name.
     """
 
     workers: int
@@ -184,6 +191,7 @@ class BatchOptions:
     fail_fast: bool
     time_limit_s: float | None
     photos: int
+    manifest: Path | None
 
 
 def app(
@@ -214,6 +222,7 @@ def app(
     fail_fast: FailFast = False,
     time_limit: TimeLimit = None,
     shard: ShardOf = None,
+    manifest: ManifestFile = None,
     json: AsJson = False,
     offline: Offline = False,
     weights: Weights = None,
@@ -241,7 +250,8 @@ def app(
 
     In a folder, every file that Pillow can open is a photo, HEIC too with the extra [heif]. Files that are left out are
     named at the end; the exit code is 5 if one of them may be a photo. "photos/**/*.jpg" in quotes is a pattern.
-    LIST.txt names one photo a line. --shard I/N takes a stable part, for arrays of jobs.
+    LIST.txt names one photo a line. --shard I/N takes a stable part, for arrays of jobs; its --manifest is
+    NAME.I-of-N.jsonl.
     """
     from deocclude.inference.cores import usable_cores
     from deocclude.inference.runtime import find_model
@@ -256,12 +266,12 @@ def app(
     left_out: list[LeftOut] = []
     plan = _plan(inputs, people, shown, recursive, follow_links, left_out)
     photos = len(plan)
-    plan, left_out = _take_shard(plan, left_out, shard, shown)
+    plan, left_out, manifest = _take_shard(plan, left_out, manifest, shard, shown)
     # photos that are processed at once share the cores
     each = threads if threads is not None or jobs == 1 else max(1, usable_cores() // jobs)
     # a single photo needs no other process, unless one is to be ended
     workers = jobs if len(plan) > 1 or time_limit is not None else 0
-    batch = BatchOptions(workers, seed, overwrite, fail_fast, time_limit, photos)
+    batch = BatchOptions(workers, seed, overwrite, fail_fast, time_limit, photos, manifest)
     digest = find_model(model, weights).digest
     code = _process(plan, partial(_load, model, device, weights, each, finding), digest, batch, shown, left_out)
     if code:
@@ -284,14 +294,25 @@ def _process(
         The exit code.
     """
     from deocclude.batch.jobs import exit_code, run_jobs
+    from deocclude.batch.manifest import Manifest
 
-    with _progress(plan, shown=not shown.quiet) as advance:
+    with contextlib.ExitStack() as stack:
+        record: Callable[[Report], object] = lambda _: None  # noqa: E731  until there is a manifest
+        if batch.manifest is not None:
+            check_folder(batch.manifest.parent)
+            record = stack.enter_context(Manifest(batch.manifest, plan, left_out, overwrite=batch.overwrite)).add
+        advance = stack.enter_context(_progress(plan, shown=not shown.quiet))
+
+        def on_report(report: Report) -> None:
+            record(report)
+            advance()
+
         todo = run_jobs(
             plan, load, seed=batch.seed, workers=batch.workers, overwrite=batch.overwrite, fail_fast=batch.fail_fast,
-            model=digest, time_limit_s=batch.time_limit_s, on_report=lambda _: advance(),
+            model=digest, time_limit_s=batch.time_limit_s, on_report=on_report,
         )  # fmt: skip
-        with contextlib.closing(todo):  # an interruption ends the worker processes here
-            reports = list(_reported(todo, plan, shown))
+        # an interruption ends the worker processes here
+        reports = list(_reported(stack.enter_context(contextlib.closing(todo)), plan, shown))
     if len(plan) > 1 and not shown.quiet:
         _summarise(reports, len(plan))
     _tell_left_out(left_out, shown)
@@ -299,18 +320,19 @@ def _process(
 
 
 def _take_shard(
-    plan: list[Job], left_out: list[LeftOut], shard: str | None, shown: OutputOptions
-) -> tuple[list[Job], list[LeftOut]]:
-    """The jobs and the left out files of one shard. Names of outputs are those of the run of all photos."""
+    plan: list[Job], left_out: list[LeftOut], manifest: Path | None, shard: str | None, shown: OutputOptions
+) -> tuple[list[Job], list[LeftOut], Path | None]:
+    """The jobs, left out files and manifest of one shard. Names of outputs are those of the run of all photos."""
     if shard is None:
-        return plan, left_out
+        return plan, left_out, manifest
     from deocclude.batch.shard import Shard
 
     part = Shard.parse(shard)
     jobs = [job for job in plan if part.takes(job.relative)]
     if not shown.quiet:
         typer.echo(f"shard {part.number}/{part.count}: {len(jobs)} of {len(plan)} photos", err=True)
-    return jobs, [one for one in left_out if part.takes(Path(one.path.name))]
+    others = [one for one in left_out if part.takes(Path(one.path.name))]
+    return jobs, others, part.name_of(manifest) if manifest else None
 
 
 def _kinds(save: str) -> list[str]:
@@ -535,10 +557,22 @@ def _progress(plan: Sequence[Job], shown: bool) -> Iterator[Callable[[], None]]:
         yield lambda: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.text import Text
 
-    columns = (TextColumn("photos"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(rate_text(task.finished_speed or task.speed))
+
+    columns = (TextColumn("photos"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
     # results must not go to the bar's stream where stdout is a file or a pipe
     with Progress(*columns, console=Console(stderr=True), redirect_stdout=sys.stdout.isatty()) as bar:
         task = bar.add_task("photos", total=len(plan))
         yield lambda: bar.advance(task)
+
+
+def rate_text(photos_per_s: float | None) -> str:
+    """A rate as text: photos a second, or seconds a photo where that is 1 or more; empty while it is not known."""
+    if not photos_per_s:
+        return ""
+    return f"{photos_per_s:.1f} photos/s" if photos_per_s > 1 else f"{1 / photos_per_s:.1f} s/photo"
