@@ -483,10 +483,10 @@ def test_shards_have_manifests_of_their_own(desk: Desk, person) -> None:
     assert sorted(Path(row["photo"]).name for row in rows) == [f"{letter}.png" for letter in "abcd"]
 
 
-def test_rate_is_photos_a_second_or_seconds_a_photo() -> None:
-    assert [rate_text(speed) for speed in (None, 0.0, 2.54, 1.0, 0.25)] == [
-        "", "", "2.5 photos/s", "1.0 s/photo", "4.0 s/photo",
-    ]  # fmt: skip
+def test_rate_and_time_left_follow_the_photos_that_were_worked_on() -> None:
+    assert rate_text(0, 9, 5.0) == "" == rate_text(3, 0, 0.0)
+    assert rate_text(20, 10, 8.0) == "2.5 photos/s, 0:00:04 left"
+    assert rate_text(2, 1000, 8.0) == "4.0 s/photo, 1:06:40 left"
 
 
 def test_time_limit_ends_a_photo_and_names_it(desk: Desk) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -305,7 +306,7 @@ def _process(
 
         def on_report(report: Report) -> None:
             record(report)
-            advance()
+            advance(report)
 
         todo = run_jobs(
             plan, load, seed=batch.seed, workers=batch.workers, overwrite=batch.overwrite, fail_fast=batch.fail_fast,
@@ -551,28 +552,43 @@ def _summarise(reports: Sequence[Report], photos: int) -> None:
 
 
 @contextlib.contextmanager
-def _progress(plan: Sequence[Job], shown: bool) -> Iterator[Callable[[], None]]:
+def _progress(plan: Sequence[Job], shown: bool) -> Iterator[Callable[[Report], None]]:
     """A progress bar on stderr, for several photos and where stderr is a terminal."""
     if not shown or len(plan) < 2 or not sys.stderr.isatty():
-        yield lambda: None
+        yield lambda _: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn
     from rich.text import Text
 
     class Rate(ProgressColumn):
         def render(self, task: Task) -> Text:
-            return Text(rate_text(task.finished_speed or task.speed))
+            return Text(rate_text(task.fields["worked"], round(task.remaining or 0), task.elapsed or 0.0))
 
-    columns = (TextColumn("photos"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
+    columns = (TextColumn("photos"), BarColumn(), MofNCompleteColumn(), Rate())
+    worked = 0
     # results must not go to the bar's stream where stdout is a file or a pipe
     with Progress(*columns, console=Console(stderr=True), redirect_stdout=sys.stdout.isatty()) as bar:
-        task = bar.add_task("photos", total=len(plan))
-        yield lambda: bar.advance(task)
+        task = bar.add_task("photos", total=len(plan), worked=worked)
+
+        def advance(report: Report) -> None:
+            nonlocal worked
+            worked += report.status != "skipped"
+            bar.update(task, advance=1, worked=worked)
+
+        yield advance
 
 
-def rate_text(photos_per_s: float | None) -> str:
-    """A rate as text: photos a second, or seconds a photo where that is 1 or more; empty while it is not known."""
-    if not photos_per_s:
+def rate_text(worked: int, left: int, elapsed_s: float) -> str:
+    """The rate and the time left as text: "0.5 photos/s, 0:01:10 left"; empty while the rate is not known.
+
+    Args:
+        worked: photos that were done or failed; skipped ones take no time.
+        left: photos that are not finished.
+        elapsed_s: time since the start, seconds.
+    """
+    if not worked or elapsed_s <= 0:
         return ""
-    return f"{photos_per_s:.1f} photos/s" if photos_per_s > 1 else f"{1 / photos_per_s:.1f} s/photo"
+    each_s = elapsed_s / worked
+    rate = f"{1 / each_s:.1f} photos/s" if each_s < 1 else f"{each_s:.1f} s/photo"
+    return f"{rate}, {timedelta(seconds=round(left * each_s))} left"
