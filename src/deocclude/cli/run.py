@@ -254,7 +254,6 @@ def app(
     LIST.txt names one photo a line. --shard I/N takes a stable part, for arrays of jobs; its --manifest is
     NAME.I-of-N.jsonl.
     """
-    from deocclude.inference.cores import usable_cores
     from deocclude.inference.runtime import find_model
     from deocclude.io.picture_format import PictureFormat
 
@@ -268,15 +267,21 @@ def app(
     plan = _plan(inputs, people, shown, recursive, follow_links, left_out)
     photos = len(plan)
     plan, left_out, manifest = _take_shard(plan, left_out, manifest, shard, shown)
-    # photos that are processed at once share the cores
-    each = threads if threads is not None or jobs == 1 else max(1, usable_cores() // jobs)
     # a single photo needs no other process, unless one is to be ended
     workers = jobs if len(plan) > 1 or time_limit is not None else 0
     batch = BatchOptions(workers, seed, overwrite, fail_fast, time_limit, photos, manifest)
     digest = find_model(model, weights).digest
-    code = _process(plan, partial(_load, model, device, weights, each, finding), digest, batch, shown, left_out)
+    load = partial(_load, model, device, weights, _threads_of_each(threads, jobs), finding)
+    code = _process(plan, load, digest, batch, shown, left_out)
     if code:
         raise typer.Exit(code)
+
+
+def _threads_of_each(threads: int | None, jobs: int) -> int | None:
+    """CPU threads of a photo, as given; without a number, photos that are processed at once share the cores."""
+    from deocclude.inference.cores import usable_cores
+
+    return threads if threads is not None or jobs == 1 else max(1, usable_cores() // jobs)
 
 
 def _check_time_limit(seconds: float | None) -> None:
