@@ -228,7 +228,7 @@ def test_invalid_ablation_list_is_rejected_before_any_run(folder: Path, tmp_path
 def test_unknown_row_and_missing_eval_set_give_one_line_errors(folder: Path, tmp_path: Path) -> None:
     for options, code, message in (
         (["--only", "unnet"], 2, "error: --only unnet: "),
-        (["--data", tmp_path / "nowhere"], 1, "error: no evaluation set: looked for"),
+        (["--eval-set", tmp_path / "nowhere"], 1, "error: no evaluation set: looked for"),
     ):
         result = ablate("-c", folder / "list.yaml", "-o", tmp_path / "out", *options)
         assert (result.exit_code, result.stdout) == (code, "") and result.stderr.startswith(message)

@@ -184,7 +184,7 @@ def test_other_state_dicts_are_rejected(mask_state: dict[str, Tensor], content_s
         convert({k: v for k, v in content_state.items() if not k.startswith("enc_7")})
     with pytest.raises(WeightsError, match=r"se_modal\.fc\.0\.weight: unexpected shape of the layer"):
         convert(mask_state | {"se_modal.fc.0.weight": torch.zeros(3)})
-    with pytest.raises(UsageError, match="sizes must be file or paper, got 'huge'"):
+    with pytest.raises(UsageError, match="widths must be file or paper, got 'huge'"):
         convert(mask_state, "huge")
 
 

@@ -63,7 +63,8 @@ def test_a_gap_between_mask_and_occluder_is_bridged() -> None:
     (person,) = deocclude.load(device="cpu")(scene.photo, masks=[scene.visible & ~gap]).people
     score = demo_scene.score(scene, person.amodal_mask, person.content)
     assert person.amodal_mask[gap].mean() > 0.9
-    assert score.full_iou > 0.9 and score.invisible_iou > 0.65
+    # the nearest typical pose has 0.76 and 0.35 in docs/results/masks.md: a completion that fails is below these floors
+    assert score.full_iou > 0.86 and score.invisible_iou > 0.55
 
 
 def _plain_bodies() -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
