@@ -269,10 +269,9 @@ class Result:
     @property
     def photo_box_xyxy(self) -> tuple[int, int, int, int] | None:
         """(x0, y0, x1, y1): the photo's place in an extended image, in pixels, end excluded; None in any other."""
-        if self.photo_bbox is None:
+        if (photo := self.photo_region) is None:
             return None
-        x, y, width, height = self.photo_bbox
-        return x, y, x + width, y + height
+        return photo.left, photo.top, photo.right, photo.bottom
 
     @cached_property
     def order(self) -> tuple[Occlusion, ...]:

@@ -470,16 +470,14 @@ def _write_to_stdout(job: Job, result: Result, metadata: Metadata, kind: str, pe
         sys.stdout.write(json.dumps(result.to_coco(file_name=job.relative.name), indent=1) + "\n")
         return
     picture = picture_of(result, kind, person)
-    image, name = to_image(picture.pixels, picture.palette), "PNG"
-    options = save_options("PNG", icc_profile=picture.icc_profile)
-    if kind in PHOTO_KINDS:
-        name = (job.picture_format.name or "png").upper() if kind in FORMAT_KINDS else "PNG"
-        options = save_options(
-            name, icc_profile=picture.icc_profile, exif=metadata.exif(size_wh_of(picture)), dpi=metadata.dpi,
-            quality=job.picture_format.quality,
-        )  # fmt: skip
+    kept = metadata if kind in PHOTO_KINDS else Metadata()
+    name = (job.picture_format.name or "png").upper() if kind in FORMAT_KINDS else "PNG"
+    options = save_options(
+        name, icc_profile=picture.icc_profile, exif=kept.exif(size_wh_of(picture)), dpi=kept.dpi,
+        quality=job.picture_format.quality,
+    )  # fmt: skip
     with io.BytesIO() as content:
-        image.save(content, name, **options)
+        to_image(picture.pixels, picture.palette).save(content, name, **options)
         sys.stdout.buffer.write(content.getvalue())
         sys.stdout.buffer.flush()
 

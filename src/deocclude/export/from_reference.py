@@ -160,7 +160,7 @@ CONTENT: tuple[Layer, ...] = (
 )
 """Layers of stage 2. Reference decoder levels are numbered by their input level, own ones by their output level."""
 
-SIZES = ("file", "paper")
+WIDTHS = ("file", "paper")
 UNNEEDED = ".mask_conv.weight"  # frozen convolutions with ones, to count valid inputs
 _STAGE1_KEY, _STAGE2_KEY = "inc.conv.conv.0.weight", "enc_1.conv.input_conv.weight"
 
@@ -193,28 +193,28 @@ class ConversionReport:
 
 
 def convert(
-    state: Mapping[str, Tensor], sizes: str = "file"
+    state: Mapping[str, Tensor], widths: str = "file"
 ) -> tuple[MaskCompletionNet | ContentRecoveryNet, ConversionReport]:
     """Initialise a network from a state dict in the reference's layout.
 
     Args:
         state: tensors by name; the prefixes `module.` and `model.` of wrappers are removed.
-        sizes: "file", the `paper` network with the widths of the state dict, or "paper", the `paper` network.
+        widths: "file", the `paper` network with the widths of the state dict, or "paper", the `paper` network.
 
     Returns:
         The network, and a report of the converted tensors.
 
     Raises:
         WeightsError: another layout.
-        UsageError: other `sizes`.
+        UsageError: other `widths`.
     """
-    if sizes not in SIZES:
-        raise UsageError(f"widths must be {' or '.join(SIZES)}, got {sizes!r}")
+    if widths not in WIDTHS:
+        raise UsageError(f"widths must be {' or '.join(WIDTHS)}, got {widths!r}")
     state = {_bare(name): tensor for name, tensor in state.items()}
     if _STAGE1_KEY in state:
-        network, layers = MaskCompletionNet(_mask_config(state, sizes)), MASK
+        network, layers = MaskCompletionNet(_mask_config(state, widths)), MASK
     elif _STAGE2_KEY in state:
-        network, layers = ContentRecoveryNet(_content_config(state, sizes)), CONTENT
+        network, layers = ContentRecoveryNet(_content_config(state, widths)), CONTENT
     else:
         raise WeightsError(
             f"not the layout of the reference definitions: looked for {_STAGE1_KEY} (stage 1) and {_STAGE2_KEY} "
@@ -260,18 +260,18 @@ def _bare(name: str) -> str:
     return name
 
 
-def _mask_config(state: Mapping[str, Tensor], sizes: str) -> MaskCompletionConfig:
+def _mask_config(state: Mapping[str, Tensor], widths: str) -> MaskCompletionConfig:
     paper = MaskCompletionConfig.paper()
-    if sizes == "paper":
+    if widths == "paper":
         return paper
     widths = tuple(_shape(state, f"down{n}.mpconv.1.conv.0.weight")[0] for n in range(1, 5))
     # the reference has one pair of convolutions per scale, as one block
     return replace(paper, stem_width=_shape(state, _STAGE1_KEY)[0], widths=widths, blocks=1)
 
 
-def _content_config(state: Mapping[str, Tensor], sizes: str) -> ContentRecoveryConfig:
+def _content_config(state: Mapping[str, Tensor], widths: str) -> ContentRecoveryConfig:
     paper = ContentRecoveryConfig.paper()
-    if sizes == "paper":
+    if widths == "paper":
         return paper
     shapes = [_shape(state, f"enc_{n}.conv.input_conv.weight") for n in range(1, 8)]
     return replace(paper, widths=tuple(s[0] for s in shapes), kernels=tuple(s[-1] for s in shapes))

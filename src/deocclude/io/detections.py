@@ -27,7 +27,7 @@ def to_supervision(result: Result, mask: str = "amodal") -> Detections:
     boxes = [person.visible_box_xyxy if visible else person.box_xyxy for person in people]
     masks = np.zeros((len(people), *result.image.shape[:2]), bool)
     for whole, person in zip(masks, people, strict=True):
-        whole[person.region.slices] = person.visible_part if visible else person.amodal_part
+        whole[:] = person.visible_mask if visible else person.amodal_mask
     return Detections(
         xyxy=np.array(boxes, np.float32).reshape(-1, 4),
         mask=masks,
