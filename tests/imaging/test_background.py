@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from deocclude.errors import InputError
-from deocclude.imaging.background import fill_background, rim_px
+from deocclude.imaging.background import fill_background, join_seam, rim_px
 
 
 def noise(height: int, width: int) -> np.ndarray:
@@ -131,3 +131,13 @@ def test_pixels_of_hole_and_ring_are_never_copied():
     filled = fill_background(photo, hole, grow_px=5)
     assert filled[hole].max() < 160  # patches and detail of different places may add up
     assert (filled[55:60, 85:155] == (255, 0, 255)).all()
+
+
+def test_seam_correction_fades_with_distance():
+    rgb = np.zeros((1, 40, 3), np.uint8)
+    known = np.zeros((1, 40), bool)
+    known[0, :4] = True
+    rgb[known] = 100
+    joined = join_seam(rgb, known, np.ones_like(known))[0, :, 0]
+    # 0.65 of the step of 100, falling to 0 over 24 pixels
+    assert joined.tolist() == [100] * 4 + np.rint(65 * (1 - np.arange(24) / 24)).tolist() + [0] * 12

@@ -1,6 +1,13 @@
 import numpy as np
 
-from deocclude.imaging.appearance import Appearance, hidden_on_photo, join_seam, smooth, visible_in_crop
+from deocclude.imaging.appearance import (
+    Appearance,
+    hidden_on_photo,
+    lead_over,
+    smooth,
+    unmixed_visible,
+    visible_in_crop,
+)
 from deocclude.imaging.crop import Region, SquareCrop
 from deocclude.inference.content_recovery import ContentRecovery
 
@@ -152,14 +159,29 @@ def test_smoothing_ignores_pixels_outside_the_mask():
     assert np.abs(smooth(rgb, inside, 4.0)[inside].astype(int) - 40).max() <= 2
 
 
-def test_seam_correction_fades_with_distance():
-    rgb = np.zeros((1, 12, 3), np.float32)
-    known = np.zeros((1, 12), bool)
-    known[0, :4] = True
-    rgb[known] = 100
-    joined = join_seam(rgb, known, np.ones_like(known), reach_px=3)[0, :, 0]
-    # 0.65 of the step of 100, then two thirds and one third of that
-    assert np.allclose(joined, [100] * 4 + [65, 130 / 3, 65 / 3] + [0] * 5)
+def test_known_colours_lead_over_to_the_recovered_ones():
+    region = np.ones((1, 16), bool)
+    known = region & (np.arange(16) < 4)
+    image = np.full((1, 16, 3), 100, np.uint8)
+    led = lead_over(Appearance(np.zeros((1, 16, 3), np.uint8)), image, known, region).rgb[0, :, 0]
+    # the weight falls by the factor e every pixel, over three pixels
+    assert led[4:].tolist() == np.rint(100 * np.exp(-np.arange(3))).tolist() + [0] * 9
+    assert not led[:4].any()  # known pixels are left to the photo
+
+
+def test_colours_beside_the_occluder_are_not_spread():
+    photo = np.full((40, 40, 3), (10, 200, 30), np.uint8)
+    visible, hidden = np.zeros((2, 40, 40), bool)
+    visible[10:20, 10:30], hidden[20:30, 10:30] = True, True
+    photo[19, 10:30] = (255, 0, 255)  # mixed with the occluder
+    crop = SquareCrop((20, 20), 64, 64)
+    whole = Region(0, 0, 40, 40)
+    image, known = visible_in_crop(photo, unmixed_visible(visible, hidden, crop.scale), whole, crop)
+    body = crop.extract(visible | hidden)
+    led = lead_over(Appearance(np.zeros((64, 64, 3), np.uint8)), image, known, body)
+    _, colours = hidden_on_photo(led, crop, photo, visible, hidden, whole)
+    assert colours[0, 1:-1, 1].min() > 40 and colours[..., 0].max() < 20
+    assert np.array_equal(unmixed_visible(visible[19:20], hidden[20:21], 1.0), visible[19:20])
 
 
 def test_crop_contains_only_visible_pixels():

@@ -1,4 +1,4 @@
-"""`deocclude demo`: hide part of a bundled photo, recover it, and measure the result."""
+"""`deocclude demo`: recover bundled photos, and measure the result where the hidden part is known."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def app(
     weights: Weights = None,
     quiet: Quiet = False,
 ) -> None:
-    """Hide part of a bundled photo, recover it, and measure the result.
+    """Recover bundled photos, and measure the result.
 
     A potted plant is drawn over part of a NASA portrait. The model gets the photo and the visible mask; the recovered
-    part is compared with what the plant hides. A second image shows two people crossing, detected without a mask, where
-    the model has a detector. The images are written again each time.
+    part is compared with what the plant hides. A second photo shows one person in front of another, detected without a
+    mask, where the model has a detector. The images are written again each time.
     """
     import deocclude
-    from deocclude.evaluation.demo_scene import make_crossing, make_scene, mean_colour_baseline, score
+    from deocclude.evaluation.demo_scene import make_scene, mean_colour_baseline, score, street_photo
     from deocclude.io.images import save_image
 
     scene = make_scene()
@@ -42,8 +42,8 @@ def app(
     result = pipe(scene.photo, masks=[scene.visible], seed=seed)
     recovered = score(scene, result.people[0].amodal_mask, result.content)
     baseline = mean_colour_baseline(scene)
-    crossing = pipe(make_crossing()[0], seed=seed) if pipe.finds_people else None
-    pictures = _pictures(scene, result, crossing)
+    street = pipe(street_photo(), seed=seed) if pipe.finds_people else None
+    pictures = _pictures(scene, result, street)
     for name, pixels in pictures.items():
         save_image(pixels, output / name)
     if json:
@@ -53,7 +53,7 @@ def app(
                 "found_hidden_fraction": result.people[0].hidden_fraction,
                 "score": recovered.as_dict(),
                 "mean_colour_baseline": baseline.as_dict(),
-                "found_crossing": None if crossing is None else len(crossing.people),
+                "found_street": None if street is None else len(street.people),
                 "seconds": result.timings["total"],
                 "device": result.device,
                 "model": result.model,
@@ -61,13 +61,13 @@ def app(
             }
         )
     elif not quiet:
-        _report(scene, result, crossing, recovered, baseline)
+        _report(scene, result, street, recovered, baseline)
         typer.echo("")
-        typer.echo(f"Images: {output / 'demo.png'} shows all, side by side.")
+        typer.echo(f"Images: {output / 'demo.png'} shows the portrait, side by side.")
         typer.echo(f"Single images in {output}/: {', '.join(list(pictures)[1:])}")
 
 
-def _pictures(scene: Scene, result: Result, crossing: Result | None) -> dict[str, Array]:
+def _pictures(scene: Scene, result: Result, street: Result | None) -> dict[str, Array]:
     """Pixels by file name."""
     from deocclude.evaluation.demo_scene import on_checkerboard, side_by_side
 
@@ -82,14 +82,14 @@ def _pictures(scene: Scene, result: Result, crossing: Result | None) -> dict[str
         "recovered.png": content,
         "original.png": scene.original,
     }
-    if crossing is not None:
-        panels = {"photo": crossing.image, "overlay": crossing.overlay()}
-        panels |= {f"person {one.id}": on_checkerboard(one.rgba) for one in crossing.back_to_front}
-        pictures["crossing.png"] = side_by_side(panels)
+    if street is not None:
+        panels = {"photo": street.image, "overlay": street.overlay()}
+        panels |= {f"person {one.id}": on_checkerboard(one.rgba) for one in street.back_to_front}
+        pictures["street.png"] = side_by_side(panels)
     return pictures
 
 
-def _report(scene: Scene, result: Result, crossing: Result | None, recovered: Score, baseline: Score) -> None:
+def _report(scene: Scene, result: Result, street: Result | None, recovered: Score, baseline: Score) -> None:
     """Print the measurement as a table."""
     person = result.people[0]
     typer.echo("Photo: portrait of Eileen Collins, NASA, public domain; the plant is drawn by this program.")
@@ -104,9 +104,7 @@ def _report(scene: Scene, result: Result, crossing: Result | None, recovered: Sc
     typer.echo(f"{'':34}{'amodal IoU':>11}{'invisible IoU':>15}{'L1 (0-255)':>12}{'PSNR (dB)':>11}")
     for name, row in (("recovered", recovered), ("given mask, mean visible colour", baseline)):
         typer.echo(f"{name:34}{row.full_iou:11.3f}{row.invisible_iou:15.3f}{row.l1:12.1f}{row.psnr_db:11.1f}")
-    if crossing is not None:
-        behind = "; ".join(f"person {pair.behind} behind person {pair.front}" for pair in crossing.order)
+    if street is not None:
+        behind = "; ".join(f"person {pair.behind} behind person {pair.front}" for pair in street.order)
         typer.echo("")
-        typer.echo(
-            f"Two people crossing, no mask given: {len(crossing.people)} found{f': {behind}' if behind else ''}."
-        )
+        typer.echo(f"Photo of two people, no mask given: {len(street.people)} found{f': {behind}' if behind else ''}.")

@@ -1,4 +1,4 @@
-"""Demo scenes: a public-domain portrait behind a drawn potted plant, and two people crossing; and their scores.
+"""Demo scenes: a street photo of two people, a portrait behind a drawn plant, two people crossing; and their scores.
 
 The plant is drawn by code, so that the occluded part is known; the pipeline never reads it.
 """
@@ -63,13 +63,14 @@ class Score:
         return asdict(self)
 
 
+def street_photo() -> NDArray[np.uint8]:
+    """The bundled photo of one person in front of another, (H, W, 3) uint8. What is hidden is not known."""
+    return np.asarray(_asset("street.jpg").convert("RGB"))
+
+
 def make_scene() -> Scene:
     """The bundled portrait with a potted plant in front of one arm and part of the torso."""
-    assets = files("deocclude") / "assets"
-    with (assets / "astronaut.jpg").open("rb") as file:
-        original = np.asarray(Image.open(file).convert("RGB"))
-    with (assets / "astronaut_mask.png").open("rb") as file:
-        labels = np.asarray(Image.open(file))
+    original, labels = np.asarray(_asset("astronaut.jpg").convert("RGB")), np.asarray(_asset("astronaut_mask.png"))
     plant = draw_plant(original.shape[:2])
     alpha = plant[..., 3:].astype(np.float32) / 255.0
     photo = np.rint(plant[..., :3] * alpha + original * (1.0 - alpha)).astype(np.uint8)
@@ -84,11 +85,7 @@ def make_crossing() -> tuple[NDArray[np.uint8], list[Scene]]:
     Returns:
         The photo, (H, W, 3) uint8, and a scene per person from the left. The occluded person is on the left.
     """
-    assets = files("deocclude") / "assets"
-    with (assets / "astronaut.jpg").open("rb") as file:
-        portrait = Image.open(file).convert("RGB")
-    with (assets / "astronaut_mask.png").open("rb") as file:
-        labels = np.asarray(Image.open(file))
+    portrait, labels = _asset("astronaut.jpg").convert("RGB"), np.asarray(_asset("astronaut_mask.png"))
     # the person and her helmet, with the soft edge of a photo
     cut_out = Image.fromarray(np.where(labels > 0, np.uint8(255), np.uint8(0))).filter(ImageFilter.GaussianBlur(1))
     rows, columns = np.mgrid[: _CROSSING_HW[0], : _CROSSING_HW[1]]
@@ -115,6 +112,14 @@ def make_crossing() -> tuple[NDArray[np.uint8], list[Scene]]:
         Scene(alone, photo, far >= 128, (far >= 128) & (near < 128), unknown),
         Scene(photo, photo, near >= 128, near >= 128, unknown),
     ]
+
+
+def _asset(name: str) -> Image.Image:
+    """A picture of the package's assets."""
+    with (files("deocclude") / "assets" / name).open("rb") as file:
+        image = Image.open(file)
+        image.load()
+    return image
 
 
 def draw_plant(size_hw: tuple[int, int]) -> NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""Appearance on a crop and back on the image: mixing, joining at the seam, the photo's own detail. No network."""
+"""Appearance on a crop and back on the image: mixing, leading over at the seam, the photo's own detail. No network."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ from deocclude.imaging.compositing import extend_colours, neighbour_means
 from deocclude.imaging.crop import Region, SquareCrop
 from deocclude.imaging.detail_transfer import Copied, add_detail
 from deocclude.imaging.exemplar_synthesis import Composed
+from deocclude.imaging.masks import dilate
 
 # Colours extend this far beyond the body in the crop: enlargement to image resolution then never mixes in colours
 # from outside.
 _EXTEND_PX = 3
-# Fraction of the step from a visible pixel to the hidden one beside it that is removed, decreasing over the reach.
-_SEAM_SHARE = 0.65
-_SEAM_REACH_PX = 2
+LEAD_OVER_PX = 1.0  # crop pixels from the visible part over which its colours lead over to the recovered ones
 
 
 @dataclass(frozen=True)
@@ -37,9 +36,9 @@ class Appearance:
 
 def as_appearance(
     composed: Composed, image: ImageU8, known: Mask, region: Mask, share: Probability, guess: ImageU8,
-    *, copy_share: float, seam_reach_px: int = _SEAM_REACH_PX,
+    *, copy_share: float,
 ) -> Appearance:  # fmt: skip
-    """Mix composed patches with a guess and join the result to the known pixels around it.
+    """Mix composed patches with a guess.
 
     Args:
         composed: result of exemplar synthesis.
@@ -49,18 +48,48 @@ def as_appearance(
         share: (S, S) float32, 0 to 1: how far each pixel may be composed.
         guess: (S, S, 3) uint8: colours of the remaining fraction.
         copy_share: fraction of a composed pixel that is copied, 0 to 1.
-        seam_reach_px: see `join_seam`.
     """
     share = np.where(composed.source_yx[..., 0] >= 0, share, np.float32(0))
     mixed: Float32 = np.add(guess, copy_share * share[..., None] * (composed.rgb - guess))
     mixed[known] = image[known]
-    # the rest concerns pixels near the hidden part
-    near = box_slices(region & ~known, seam_reach_px + _EXTEND_PX)
-    joined = join_seam(mixed[near], known[near], region[near], seam_reach_px)
     rgb = np.rint(mixed.clip(0, 255)).astype(np.uint8)
-    rgb[near] = np.rint(joined.clip(0, 255)).astype(np.uint8)
+    return Appearance(_extended(rgb, region & ~known, region), Copied.of(composed, image, known, share))
+
+
+def lead_over(appearance: Appearance, image: ImageU8, known: Mask, region: Mask) -> Appearance:
+    """Lead the recovered colours over to the known ones beside them.
+
+    Known colours spread outwards pixel by pixel; each pixel takes the mean of its neighbours that are nearer to the
+    known ones. Their weight is 1 beside the known pixels and falls by the factor e every LEAD_OVER_PX pixels.
+
+    Args:
+        appearance: on a crop of S pixels a side.
+        image: (S, S, 3) uint8.
+        known: (S, S) bool: pixels of `image` that are free of the occluder's colours.
+        region: (S, S) bool, includes `known`.
+    """
+    left = region & ~known
+    near = box_slices(left, _EXTEND_PX)
+    ring, left = known[near], left[near].copy()
+    rgb: Float32 = appearance.rgb[near].astype(np.float32)
+    spread = np.where(ring[..., None], image[near], rgb)
+    for distance in range(round(3 * LEAD_OVER_PX)):
+        (y, x), means = neighbour_means(spread, ring, left)
+        spread[y, x] = means
+        rgb[y, x] += np.float32(np.exp(-distance / LEAD_OVER_PX)) * (means - rgb[y, x])
+        ring = np.zeros_like(ring)
+        ring[y, x] = True
+        left[y, x] = False
+    led = appearance.rgb.copy()
+    led[near] = np.rint(rgb.clip(0, 255)).astype(np.uint8)
+    return replace(appearance, rgb=_extended(led, region & ~known, region))
+
+
+def _extended(rgb: ImageU8, hidden: Mask, region: Mask) -> ImageU8:
+    """(S, S, 3) uint8: the region's colours extended outwards around its hidden part, in place."""
+    near = box_slices(hidden, _EXTEND_PX)
     rgb[near] = extend_colours(rgb[near], region[near], _EXTEND_PX)
-    return Appearance(rgb, Copied.of(composed, image, known, share))
+    return rgb
 
 
 def box_slices(mask: Mask, margin_px: int) -> tuple[slice, slice]:
@@ -106,33 +135,23 @@ def smooth(rgb: ImageU8, inside: Mask, sigma_px: float) -> ImageU8:
     return means
 
 
-def join_seam(rgb: Float32, known: Mask, region: Mask, reach_px: int) -> Float32:
-    """Lead hidden colours over to the known colours beside them, over `reach_px` pixels.
+def unmixed_visible(visible: Mask, hidden: Mask, scale: float) -> Mask:
+    """Visible pixels whose colours are free of the occluder's: none beside a hidden pixel.
 
-    At the border, a part of the difference between a hidden pixel and the mean of its known neighbours is removed.
-    Further in, the mean of the preceding corrections is removed, decreasing linearly: the membrane of Poisson image
-    editing (Perez et al. 2003), ended early.
+    At an occluder's edge, a photo's pixels are mixtures of both. In composed scenes, the first visible pixel differs by
+    20 of 255 from the body's own colour, the second by 4.
 
     Args:
-        rgb: (S, S, 3) float32.
-        known: (S, S) bool.
-        region: (S, S) bool.
-        reach_px: reach of the correction.
+        visible: (h, w) bool.
+        hidden: (h, w) bool.
+        scale: photo pixels per crop pixel. The distance from the hidden part is a quarter of a crop pixel, at least one
+            photo pixel.
 
     Returns:
-        (S, S, 3) float32.
+        (h, w) bool; `visible` itself where no pixel would remain.
     """
-    joined: Float32 = rgb.copy()
-    left = region & ~known
-    steps, ring = np.zeros_like(rgb), known
-    for number in range(reach_px):
-        (y, x), means = neighbour_means(steps if number else rgb, ring, left)
-        steps[y, x] = means if number else means - rgb[y, x]
-        joined[y, x] += np.float32(_SEAM_SHARE * (1 - number / reach_px)) * steps[y, x]
-        ring = np.zeros_like(known)
-        ring[y, x] = True
-        left = left & ~ring
-    return joined
+    unmixed = visible & ~dilate(hidden, max(1, round(scale / 4)))
+    return unmixed if unmixed.any() else visible
 
 
 def visible_in_crop(photo: ImageU8, visible_part: Mask, region: Region, crop: SquareCrop) -> tuple[ImageU8, Mask]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from deocclude.errors import InputError
 from deocclude.imaging.appearance import as_appearance, hidden_on_photo, visible_in_crop
 from deocclude.imaging.arrays import Array, Float32, ImageU8, Mask
 from deocclude.imaging.boxes import mask_to_box_xyxy
+from deocclude.imaging.compositing import neighbour_means
 from deocclude.imaging.crop import Region, SquareCrop
 from deocclude.imaging.exemplar_synthesis import compose
 from deocclude.imaging.masks import connected_components, dilate
@@ -27,6 +29,7 @@ _SURROUNDINGS = 1.6
 _LEAST_SURROUNDINGS_PX = 64
 _CROP_PX = 256
 _SEAM_REACH_PX = 24
+_SEAM_SHARE = 0.65  # of the step at the hole's border that is removed
 _GUIDE_WEIGHT = 0.2  # low: push-pull knows mean colours alone
 
 
@@ -96,11 +99,39 @@ def _lay_patches(filled: ImageU8, photo: ImageU8, component: Mask, known: Mask) 
     if composed is None:
         return  # the guide remains
     everywhere = np.ones(inside.shape, np.float32)
-    appearance = as_appearance(
-        composed, source, sure, inside, everywhere, guide, copy_share=1.0, seam_reach_px=_SEAM_REACH_PX
-    )
+    appearance = as_appearance(composed, source, sure, inside, everywhere, guide, copy_share=1.0)
+    appearance = replace(appearance, rgb=join_seam(appearance.rgb, sure, inside))
     box, colours = hidden_on_photo(appearance, crop, photo, known_part, component[region.slices], region)
     np.copyto(filled[box.slices], colours, where=component[box.slices][..., None])
+
+
+def join_seam(rgb: ImageU8, known: Mask, region: Mask) -> ImageU8:
+    """Lead hidden colours over to the known colours beside them, over `_SEAM_REACH_PX` pixels.
+
+    At the border, a part of the difference between a hidden pixel and the mean of its known neighbours is removed.
+    Further in, the mean of the preceding corrections is removed, decreasing linearly: the membrane of Poisson image
+    editing (Perez et al. 2003), ended early.
+
+    Args:
+        rgb: (S, S, 3) uint8.
+        known: (S, S) bool.
+        region: (S, S) bool.
+
+    Returns:
+        (S, S, 3) uint8.
+    """
+    joined: Float32 = rgb.astype(np.float32)
+    left = region & ~known
+    steps, ring = np.zeros_like(joined), known
+    for number in range(_SEAM_REACH_PX):
+        (y, x), means = neighbour_means(steps if number else joined, ring, left)
+        steps[y, x] = means if number else means - joined[y, x]
+        joined[y, x] += np.float32(_SEAM_SHARE * (1 - number / _SEAM_REACH_PX)) * steps[y, x]
+        ring = np.zeros_like(known)
+        ring[y, x] = True
+        left = left & ~ring
+    joined_u8: ImageU8 = np.rint(joined.clip(0, 255)).astype(np.uint8)
+    return joined_u8
 
 
 def _check(photo: ImageU8, hole: Mask, grow_px: int | None) -> int:

@@ -11,18 +11,23 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-from deocclude.imaging.arrays import Float32, ImageU8, Int, Mask, Scalar
+from deocclude.imaging.arrays import Float32, ImageU8, Int, Mask, Probability, Scalar
 from deocclude.imaging.crop import Region, SquareCrop
 from deocclude.imaging.exemplar_synthesis import Composed, aligned_box, window_all
 
 _Int32 = NDArray[np.int32]
 
 _STRIP_PX = 200_000
-_ALIKE = 8.0  # colour difference (0 to 255) of source and copy from which no detail is transferred
+# Colour difference (0 to 255) of source and copy from which no detail is transferred: of means of cells, since copies
+# are smoother than their sources, and of single pixels.
+_ALIKE = 12.0
+_ALIKE_PIXEL = 36.0
 # Detail is limited to this many times its mean: a button or a stitch would otherwise repeat in every block.
 _MOST_DETAIL = 3.0
 _BLOCK_PX = 8  # in crop pixels: detail is transferred in blocks of this side
+_CELL_PX = 4
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ class Copied:
         """The sources of a composed image.
 
         Detail gets weight 0 where a source lies beside unknown pixels, whose colours may be mixed in. Its weight falls
-        where the source's colours vary otherwise than the composed ones, such as a fold beside even cloth.
+        where the source's colours vary otherwise than the composed ones over a few pixels, as a fold beside even cloth.
 
         Args:
             composed: result of exemplar synthesis.
@@ -68,8 +73,7 @@ class Copied:
         counted = clean[..., None].astype(np.float32)
         total, count = _by_block(off * counted).sum(1), _by_block(counted).sum(1)
         off -= _of_blocks(total / np.maximum(count, 1), clean.shape)  # a block may be brighter than its source
-        alike = np.clip(1 - np.abs(off).max(axis=-1) / _ALIKE, 0, 1)
-        wanted[box] = np.where(clean, weight[box] * alike, 0)
+        wanted[box] = np.where(clean, weight[box] * _alike(off * counted, counted), 0)
         return cls(image, source_yx, mirrored, wanted)
 
 
@@ -186,6 +190,23 @@ def _in_blocks(composed: Composed, box: tuple[slice, slice]) -> tuple[Int, Mask]
     )
     sources = np.stack([rows + offset_y, np.where(mirrored, offset_x - columns, offset_x + columns)], axis=-1)
     return np.where(found[..., None], sources, np.int32(-1)), mirrored
+
+
+def _alike(off: Float32, counted: Float32) -> Probability:
+    """(h, w) float32: 1 where source and copy have the same colours, 0 where they differ by `_ALIKE` or `_ALIKE_PIXEL`.
+
+    off: (h, w, 3) float32 differences, 0 where not counted; counted: (h, w, 1) float32, 0 or 1; h and w hold whole
+    cells.
+    """
+    height, width = counted.shape[:2]
+    total, count = (
+        values.reshape(height // _CELL_PX, _CELL_PX, width // _CELL_PX, _CELL_PX, -1).sum((1, 3))
+        for values in (off, counted)
+    )
+    cells = np.clip(1 - np.abs(total / np.maximum(count, 1)).max(axis=-1) / np.float32(_ALIKE), 0, 1)
+    spread = np.asarray(Image.fromarray(cells).resize((width, height), Image.Resampling.BILINEAR))
+    alike: Probability = np.minimum(spread, np.clip(1 - np.abs(off).max(axis=-1) / np.float32(_ALIKE_PIXEL), 0, 1))
+    return alike
 
 
 def _by_block(values: NDArray[Scalar]) -> NDArray[Scalar]:

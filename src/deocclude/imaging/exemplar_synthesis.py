@@ -37,7 +37,7 @@ _LUMA_BANDS, _CHROMA_BANDS = 5, 3  # a patch is described by DCT coefficients wi
 _BASIS_SCALE = 256
 _STEP = 4  # descriptors are rounded to whole steps: products are then exact in any order of summation
 _MEAN_RADIUS_PX = 5  # at full resolution
-_VOTE_FALLOFF = 20.0  # a vote falls by the factor e for a mean squared error of 1 / 20, colours from 0 to 1
+_VOTE_FALLOFF = 100.0  # a vote falls by the factor e for a mean squared error of 1 / 100, colours from 0 to 1
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ def _compose_level(
         if region_parts is not None:
             numbers.append(_part_descriptors(region_parts, targets.yx, level))
         nearest, error = sources.nearest(np.concatenate(numbers, axis=1), patches.shape[1] + 3)
-        votes = np.exp(-_VOTE_FALLOFF * error)
+        votes = np.exp(-np.minimum(_VOTE_FALLOFF * error, 50))  # below, float32 would be 0
         rgb = _vote(rgb, level.hidden, targets, sources.patches[nearest], votes)
     return _with_sources(rgb, level, targets, sources.yx[nearest], sources.mirrored[nearest], error)
 

@@ -18,8 +18,10 @@ from deocclude.imaging.appearance import (
     as_appearance,
     box_slices,
     hidden_on_photo,
+    lead_over,
     plain_appearance,
     smooth,
+    unmixed_visible,
     visible_in_crop,
 )
 from deocclude.imaging.arrays import Float32, ImageU8, Mask, Probability
@@ -187,5 +189,8 @@ def recover_hidden(
         return Region(0, 0, 0, 0), np.zeros((0, 0, 3), dtype=np.uint8)
     source, known = visible_in_crop(photo, visible, region, view.crop)
     source = view.image if recover.reads_all else source
-    appearance = recover(source, known, view.amodal | known, view.visible_parsing, view.amodal_parsing)
+    body = view.amodal | known
+    appearance = recover(source, known, body, view.visible_parsing, view.amodal_parsing)
+    unmixed = unmixed_visible(visible, invisible, view.crop.scale)
+    appearance = lead_over(appearance, *visible_in_crop(photo, unmixed, region, view.crop), body)
     return hidden_on_photo(appearance, view.crop, photo, visible, invisible, region)

@@ -66,7 +66,7 @@ class RecoverySettings:
     """How recovered appearance is mixed from the guide and from copied patches."""
 
     guide_sigma_px: float = 6.0  # of the guide, in crop pixels: texture comes from patches, colour from the guide
-    copy_share: float = 0.9  # of a copied pixel; less has a lower error and looks less natural
+    copy_share: float = 0.95  # of a copied pixel; less has a lower error and looks less natural
     smooth_share: float = 0.4  # weight of the guide in the low frequencies of copied patches
     palette_share: float = 0.5  # how far that guide is drawn to the colours of the visible body
 
