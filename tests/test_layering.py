@@ -18,8 +18,8 @@ ROOMS = (
     "data/inspection", "metrics", "checkpoints", "models", "export", "train", "evaluation", "ablation", "cli",
 )  # fmt: skip
 FACE = {"__init__", "__main__", "_version"}  # the package's face: whatever it names, nothing of it is imported
-# Methods of `Result` hand on to these when they are called; a Layer is an annotation.
-LATE = {("types", f"io.{name}") for name in ("results", "openraster", "display", "detections")}
+# Methods of `Result` hand on to these when they are called; Layer and Metadata are annotations.
+LATE = {("types", f"io.{name}") for name in ("results", "openraster", "display", "detections", "photo_metadata")}
 TORCH_FREE = ("errors", "imaging", "types", "io", "inference", "people", "pipeline", "batch", "data/datasets")
 
 

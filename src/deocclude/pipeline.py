@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -32,6 +33,7 @@ from deocclude.people.request import Request, check_segmenter
 from deocclude.people.resolve import complete_prompts, resolve
 from deocclude.types import Person, Result
 
+_log = logging.getLogger(__name__)
 _MAX_WORKERS = 2  # people processed at once: more need more memory, and two already use all cores
 
 
@@ -217,7 +219,9 @@ class Deoccluder:
             complete=complete, min_hidden_probability=min_hidden_probability, uncrop=uncrop,
         )  # fmt: skip
         with clock.stage("load"):
-            photo, icc_profile = load_photo(image)
+            photo, icc_profile, metadata = load_photo(image)
+            if metadata.problem:
+                _log.warning("%s: %s", photo_name(image) or "the photo", metadata.problem)
         with clock.stage("find"):
             prompts = self._prompts(photo, request)
         with clock.stage("complete"):
@@ -230,7 +234,7 @@ class Deoccluder:
             people = self._people(scene)
         return Result(
             scene.photo, people, clock.timings(), self.device, self.model, icc_profile, scene.photo_region, occlusions,
-            photo_name(image),
+            photo_name(image), metadata=metadata,
         )  # fmt: skip
 
     @overload

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from supervision import Detections
 
     from deocclude.io.openraster import Layer
+    from deocclude.io.photo_metadata import Metadata
     from deocclude.io.results import LayerSize
 
 PARSING_NAMES: tuple[str, ...] = (
@@ -227,6 +228,7 @@ class Result:
     name: str = ""  # the photo's file name without its folder; "" for an array or bytes
     id: int = 1  # the photo's place in a batch, from 1
     stem: str = ""  # beginning of the names of saved files, unique in a batch; by default that of `name`, or "photo"
+    metadata: Metadata | None = None  # EXIF, copyright and resolution of the photo's file; images are saved with them
 
     def __post_init__(self) -> None:
         if self.image.dtype != np.uint8 or self.image.ndim != 3 or self.image.shape[2] != 3:

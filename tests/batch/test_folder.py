@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import deocclude.io.images as images
 from deocclude.batch import folder as folder_module
 from deocclude.batch.folder import LeftOut, find_photos, summary
 from deocclude.batch.jobs import exit_code
-from deocclude.errors import MissingExtraError, UsageError
+from deocclude.errors import DeoccludeError, MissingExtraError, UsageError
 from deocclude.io.images import can_open, load_photo, photo_suffixes
 
 PHOTO = Image.new("RGB", (40, 30), (200, 120, 60))
@@ -111,6 +112,36 @@ def test_linked_folder_is_searched_only_when_asked_and_once(tmp_path: Path) -> N
     assert reasons(found) == {"linked": "linked folders (--follow-links searches them)"}
     followed = find_photos([str(tmp_path / "in")], recursive=True, follow_links=True)
     assert names(followed) == ["a.jpg", "linked/b.jpg"] and not followed.left_out
+
+
+def test_folders_that_are_not_searched_are_named(tmp_path: Path) -> None:
+    for name in ("a.jpg", "sub/b.jpg", ".cache/c.jpg", "out/d.jpg"):
+        save(tmp_path / name, "JPEG")
+    (tmp_path / "linked").symlink_to(tmp_path / "sub")
+    found = find_photos([str(tmp_path)], not_photos=[tmp_path / "out"])
+    assert names(found) == ["a.jpg"]
+    told = "folders (--recursive searches them)"
+    assert reasons(found) == {".cache": "hidden folders", "linked": told, "sub": told}
+    recursive = find_photos([str(tmp_path)], recursive=True, not_photos=[tmp_path / "out"])
+    assert names(recursive) == ["a.jpg", "sub/b.jpg"] and set(reasons(recursive)) == {".cache", "linked"}
+
+
+def test_folder_that_cannot_be_read_does_not_stop_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.jpg", "locked/b.jpg", "sub/c.jpg"):
+        save(tmp_path / name, "JPEG")
+    read = Path.iterdir
+
+    def iterdir(folder: Path) -> Iterator[Path]:
+        if folder.name == "locked":
+            raise PermissionError(13, "Permission denied")
+        return read(folder)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    found = find_photos([str(tmp_path)], recursive=True)
+    assert names(found) == ["a.jpg", "sub/c.jpg"]
+    assert reasons(found) == {"locked": "folders that cannot be read"} and exit_code([], 2, found.left_out) == 5
+    with pytest.raises(DeoccludeError, match=r"cannot read the folder .*locked: Permission denied"):
+        find_photos([str(tmp_path / "locked")])
 
 
 def test_folder_without_photos_says_what_is_there(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from deocclude.batch.folder import LeftOut
 from deocclude.batch.jobs import exit_code, run_jobs
 from deocclude.batch.plan import Finding, Job, plan_jobs
 from deocclude.errors import DeoccludeError, UsageError, WeightsError
-from deocclude.io.images import load_photo, load_photo_with_metadata
+from deocclude.io.images import load_photo
 from deocclude.people.coco_file import CocoFile
 from deocclude.pipeline import load
 from deocclude.types import Person, Result
@@ -494,9 +494,9 @@ def test_network_error_is_reported_as_a_failed_photo(photo: Path, pipe, monkeypa
 def test_timings_include_photo_loading(photo: Path, pipe, monkeypatch: pytest.MonkeyPatch) -> None:
     def slow(source):
         time.sleep(0.2)
-        return load_photo_with_metadata(source)
+        return load_photo(source)
 
-    monkeypatch.setattr("deocclude.batch.jobs.load_photo_with_metadata", slow)
+    monkeypatch.setattr("deocclude.batch.jobs.load_photo", slow)
     (report,) = run_jobs(plan_jobs([str(photo)], boxes_xyxy=[(0, 0, 9, 9)]), lambda: pipe)
     assert 0.2 <= report.timings["load"] < report.timings["total"]
 

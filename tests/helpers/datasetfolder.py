@@ -139,7 +139,7 @@ def make_coco(root: Path) -> Path:
     crowd = box(13, 0, 16, 12)
     counts = [int(np.argmax(crowd.T.ravel())), 36]
     content = {
-        "info": {"year": 2017},
+        "info": {"description": "COCO 2017 Dataset", "year": 2017},
         "licenses": [{"id": 4, "name": "Attribution License", "url": "http://creativecommons.org/licenses/by/2.0/"}],
         "images": [
             coco_image(9, "000000000009.jpg", license=4),

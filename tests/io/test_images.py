@@ -258,7 +258,7 @@ def srgb_profile() -> bytes:
 def test_rgb_colour_profile_is_kept(tmp_path):
     profile = srgb_profile()
     Image.new("RGB", (4, 4), "red").save(tmp_path / "red.jpg", icc_profile=profile)
-    pixels, kept = load_photo(tmp_path / "red.jpg")
+    pixels, kept, _ = load_photo(tmp_path / "red.jpg")
     assert kept == profile and pixels.shape == (4, 4, 3) and not pixels.flags.writeable
     for name in ("copy.png", "copy.jpg", "copy.webp", "copy.tif"):
         with Image.open(save_image(pixels, tmp_path / name, icc_profile=kept)) as copy:

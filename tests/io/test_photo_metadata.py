@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import struct
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from deocclude.io.images import load_photo_with_metadata, save_image
+from deocclude.io.images import load_photo, save_image
 from deocclude.io.photo_metadata import Metadata, exif_for_tiff
 from deocclude.io.request_stamp import read_ids, read_stamp, stamp_exif, stamp_text
 
@@ -36,7 +37,7 @@ def encoded(file_format: str, **options) -> bytes:
 
 
 def metadata_of(content: bytes) -> Metadata:
-    return load_photo_with_metadata(content)[1]
+    return load_photo(content).metadata
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif"])
@@ -58,17 +59,18 @@ def test_exif_of_every_format_is_kept_in_every_format(source: str, suffix: str, 
 
 
 def test_a_rotated_photo_loses_its_orientation_and_swaps_its_resolution(tmp_path: Path) -> None:
-    photo, metadata = load_photo_with_metadata(encoded("JPEG", exif=photo_exif(6), dpi=(300, 200)))
+    photo = load_photo(encoded("JPEG", exif=photo_exif(6), dpi=(300, 200)))
+    metadata = photo.metadata
     assert photo.pixels.shape == (8, 6, 3) and metadata.dpi == (200, 300)
     path = save_image(photo.pixels, tmp_path / "a.jpg", exif=metadata.exif((6, 8)), dpi=metadata.dpi)
     with Image.open(path) as image:
         assert image.getexif().get(ORIENTATION, 1) == 1 and image.info["dpi"] == (200, 300)
         assert (image.getexif()[0x011A], image.getexif()[0x011B]) == (200, 300)
-    assert load_photo_with_metadata(path)[0].pixels.shape == (8, 6, 3), "a second run does not rotate it again"
+    assert load_photo(path).pixels.shape == (8, 6, 3), "a second run does not rotate it again"
 
 
 def test_a_photo_without_metadata_has_none() -> None:
-    for metadata in (metadata_of(encoded("PNG")), load_photo_with_metadata(PIXELS)[1]):
+    for metadata in (metadata_of(encoded("PNG")), load_photo(PIXELS).metadata):
         assert metadata == Metadata() and metadata.exif((8, 6)) is None
 
 
@@ -82,7 +84,7 @@ def test_the_stamp_of_a_former_run_is_not_kept() -> None:
 def test_impossible_resolutions_are_not_kept(dpi) -> None:
     image = Image.fromarray(PIXELS)
     image.info["dpi"] = dpi
-    assert load_photo_with_metadata(image)[1].dpi is None
+    assert load_photo(image).metadata.dpi is None
 
 
 def test_copyright_of_xmp_iptc_and_png_moves_into_exif() -> None:
@@ -121,7 +123,8 @@ def test_copyright_of_xmp_iptc_and_png_moves_into_exif() -> None:
 
 
 def test_damaged_exif_costs_no_pixel_and_is_named() -> None:
-    photo, metadata = load_photo_with_metadata(encoded("PNG", exif=b"Exif\0\0garbage"))
+    photo = load_photo(encoded("PNG", exif=b"Exif\0\0garbage"))
+    metadata = photo.metadata
     assert np.array_equal(photo.pixels, PIXELS)
     assert metadata.problem == "its EXIF is damaged and is not kept" and metadata.exif((8, 6)) is None
 
@@ -149,11 +152,39 @@ def test_any_cut_or_changed_byte_of_exif_gives_a_picture_that_opens(tmp_path: Pa
             damaged[place] = rng.integers(256)
         image = Image.fromarray(PIXELS)
         image.info["exif"] = bytes(damaged)
-        photo, metadata = load_photo_with_metadata(image)
+        photo = load_photo(image)
+        metadata = photo.metadata
         for suffix in ("jpg", "png"):
             exif = metadata.exif((8, 6), stamp_text("0" * 16, []))
             path = save_image(photo.pixels, tmp_path / f"a.{suffix}", exif=exif, dpi=metadata.dpi)
             assert read_stamp(path) == "0" * 16
+
+
+def test_saved_results_and_layers_keep_what_the_photo_says_of_itself(tmp_path: Path, person, pipe) -> None:
+    file = io.BytesIO()
+    Image.fromarray(person.photo).save(file, "JPEG", exif=photo_exif(), dpi=(300, 200))
+    result = pipe(file.getvalue(), masks=[person.visible])
+    result.save(tmp_path, ("visible", "layers"), stem="a")
+    for path in result.save(tmp_path, ("content", "overlay", "rgba"), stem="a"):
+        with Image.open(path) as image:
+            assert image.getexif()[COPYRIGHT].encode("latin-1") == "© José".encode(), path.name
+            assert [round(value) for value in image.info["dpi"]] == [300, 200]
+            assert image.getexif().get_ifd(EXIF)[0xA002] == image.width
+            assert SOFTWARE in image.getexif(), "the camera's own: no request is known here"
+    with Image.open(tmp_path / "a.person1.visible.png") as image:
+        assert not dict(image.getexif()) and "dpi" not in image.info, "a mask is not the photo"
+    with zipfile.ZipFile(tmp_path / "a.deoccluded.ora") as archive:
+        assert b' xres="300" yres="200"' in archive.read("stack.xml")
+        merged = Image.open(io.BytesIO(archive.read("mergedimage.png")))
+        assert merged.getexif()[COPYRIGHT].encode("latin-1") == "© José".encode()
+        assert "exif" not in Image.open(io.BytesIO(archive.read("Thumbnails/thumbnail.png"))).info
+
+
+def test_damaged_exif_is_named_in_a_warning(person, pipe, caplog: pytest.LogCaptureFixture) -> None:
+    file = io.BytesIO()
+    Image.fromarray(person.photo).save(file, "PNG", exif=b"Exif\0\0garbage")
+    pipe(file.getvalue(), masks=[person.visible])
+    assert [record.getMessage() for record in caplog.records] == ["the photo: its EXIF is damaged and is not kept"]
 
 
 def test_exif_that_no_jpeg_can_hold_loses_its_largest_values(tmp_path: Path) -> None:

@@ -126,6 +126,17 @@ def test_every_mask_format_is_read(opened):
         assert one.score == 1
 
 
+def test_fractions_of_the_photos_size_are_named_and_not_taken_as_pixels(opened, caplog):
+    coco = opened(annotated(id=1, bbox=[0.1, 0.2, 0.5, 0.9]), annotated(id=2, bbox=[2, 1, 5, 3]))
+    (one,) = coco.prompts_for("photo.jpg", SIZE_HW)
+    assert one.box_xyxy == (2, 1, 7, 4)
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert "bbox must be in pixels, got [0.1, 0.2, 0.5, 0.9], which looks like fractions of the photo's size" in line
+    alone = opened(annotated(segmentation=[[0.1, 0.1, 0.9, 0.1, 0.5, 0.8]]))
+    with pytest.raises(InputError, match=r"no usable person: .*polygons must be in pixels, got .* fractions"):
+        alone.prompts_for("photo.jpg", SIZE_HW)
+
+
 def test_people_are_ordered_left_to_right_with_scores(opened):
     coco = opened(
         annotated(bbox=[12, 0, 3, 5], score=0.25),
@@ -171,7 +182,7 @@ def test_image_ids_match_as_number_or_text(opened):
 
 def test_photos_are_matched_by_path_then_by_base_name(opened):
     images = [listed("a/x.jpg", 1), listed("b\\x.jpg", 2), listed("./y.jpg", "three"), listed("z.jpg", 4)]
-    people = [annotated(image_id=image["id"], bbox=[x, 0, 1, 1]) for x, image in enumerate(images)]
+    people = [annotated(image_id=image["id"], bbox=[x, 0, 2, 2]) for x, image in enumerate(images)]
     coco = opened(*people[:3], images=images)
 
     def left_edges(name: str) -> list[int]:

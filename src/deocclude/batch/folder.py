@@ -73,8 +73,8 @@ def find_photos(
     """The photos among the inputs.
 
     In a folder, a photo is any file that Pillow can open, whatever its suffix. Left out are files of other kinds,
-    hidden files, linked folders without `follow_links`, and a photo that is given twice. Outputs of earlier runs and
-    the files of `not_photos` are no inputs and are not reported.
+    hidden files and folders, folders that are not searched, and a photo that is given twice. Outputs of earlier runs
+    and the files of `not_photos` are no inputs and are not reported.
 
     A pattern takes files as a folder does, but no folders. A list, a file whose name ends in .txt, names one photo a
     line, from the current folder on; a photo that it names is an input whatever it is.
@@ -87,7 +87,7 @@ def find_photos(
 
     Raises:
         UsageError: an empty name; a folder, pattern or list without photos; a list that is no text.
-        DeoccludeError: a list that cannot be read.
+        DeoccludeError: a list or a given folder that cannot be read.
     """
     found, seen = Found(), set[str]()
     for name in inputs:
@@ -119,7 +119,7 @@ def find_photos(
                 found.left_out.append(left)
         if not any_photo:
             others = found.left_out[before:]
-            raise UsageError(_nothing_like(name, others) if is_pattern else _nothing_in(root, others, recursive))
+            raise UsageError(_nothing_like(name, others) if is_pattern else _nothing_in(root, others))
     return found
 
 
@@ -212,24 +212,43 @@ def _fits(parts: Sequence[str], pattern: Sequence[str]) -> bool:
 def _walk(
     root: Path, recursive: bool, follow_links: bool, skipped: set[str], left_out: list[LeftOut]
 ) -> Iterator[Path]:
-    """Files below a folder by their sorted paths; linked folders that are not searched are added to `left_out`."""
+    """Files below a folder by their sorted paths; folders that are not searched are added to `left_out`.
+
+    Raises DeoccludeError where `root` cannot be read.
+    """
     files: list[Path] = []
     pending, searched = [root], {os.path.realpath(root)}
     while pending:
         folder = pending.pop()
-        for path in folder.iterdir():
+        try:
+            entries = sorted(folder.iterdir())
+        except OSError as error:
+            if folder == root:
+                raise DeoccludeError(f"cannot read the folder {root}: {error.strerror or error}") from error
+            left_out.append(LeftOut(folder, "folders that cannot be read", is_photo=True))
+            continue
+        for path in entries:
             if not path.is_dir():
                 files.append(path)
-            elif recursive and not path.name.startswith("."):
-                real = os.path.realpath(path)
-                if real in skipped or real in searched:
-                    continue
-                if path.is_symlink() and not follow_links:
-                    left_out.append(LeftOut(path, _LINKED))
-                    continue
-                searched.add(real)
-                pending.append(path)
+                continue
+            real = os.path.realpath(path)
+            if real in skipped or real in searched:
+                continue
+            if reason := _folder_left_out(path, recursive, follow_links):
+                left_out.append(LeftOut(path, reason))
+                continue
+            searched.add(real)
+            pending.append(path)
     yield from (path for path in sorted(files) if os.path.realpath(path.parent) not in skipped)
+
+
+def _folder_left_out(path: Path, recursive: bool, follow_links: bool) -> str:
+    """Why a folder inside a folder is not searched; empty for one that is."""
+    if path.name.startswith("."):
+        return "hidden folders"
+    if not recursive:
+        return "folders (--recursive searches them)"
+    return _LINKED if path.is_symlink() and not follow_links else ""
 
 
 def _left_out(path: Path) -> LeftOut | None:
@@ -257,8 +276,6 @@ def _nothing_like(pattern: str, left_out: Sequence[LeftOut]) -> str:
     return f"no photos: no file is named {pattern}, and none matches it as a pattern{also}"
 
 
-def _nothing_in(root: Path, left_out: Sequence[LeftOut], recursive: bool) -> str:
+def _nothing_in(root: Path, left_out: Sequence[LeftOut]) -> str:
     """The message for a folder without photos."""
-    hint = "" if recursive else " (its folders are searched with --recursive)"
-    also = "".join(f"; {line}" for line in summary(left_out))
-    return f"no photos in {root}{hint}{also}"
+    return f"no photos in {root}" + "".join(f"; {line}" for line in summary(left_out))

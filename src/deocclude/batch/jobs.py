@@ -26,11 +26,10 @@ from deocclude.errors import DeoccludeError, InputError, UsageError
 from deocclude.imaging.arrays import Mask
 from deocclude.imaging.depth_order import Occlusion
 from deocclude.io.files import all_or_none, sweep
-from deocclude.io.images import load_masks, load_photo_with_metadata, save_options, to_image
-from deocclude.io.photo_metadata import Metadata
+from deocclude.io.images import load_masks, load_photo, save_options, to_image
 from deocclude.io.picture_format import FORMAT_KINDS
 from deocclude.io.request_stamp import read_ids, read_stamp
-from deocclude.io.results import PERSON_KINDS, PHOTO_KINDS, picture_of, size_wh_of, write
+from deocclude.io.results import PERSON_KINDS, picture_of, write
 from deocclude.types import Person, Result
 
 if TYPE_CHECKING:
@@ -310,8 +309,8 @@ def do_job(
     try:
         if job.problem:
             raise InputError(job.problem)
-        result, metadata = _recover(job, pipe, seed)
-        _write(job, result, metadata, stamp, overwrite)
+        result = _recover(job, pipe, seed)
+        _write(job, result, stamp, overwrite)
     except DeoccludeError as error:
         name = _name_of(job)
         message = str(error) if name in str(error) else f"{name}: {error}"
@@ -407,13 +406,13 @@ def _check_outputs(job: Job, people: int) -> None:
             raise UsageError(f"{path} is an input: name another output with -o")
 
 
-def _recover(job: Job, pipe: Deoccluder, seed: int) -> tuple[Result, Metadata]:
-    """Load the photo and its masks and run the pipeline. The metadata is that of the photo."""
+def _recover(job: Job, pipe: Deoccluder, seed: int) -> Result:
+    """Load the photo and its masks and run the pipeline."""
     if job.source == STREAM and sys.stdin is None:
         raise InputError("standard input is closed: expected an image")
     started = time.perf_counter()
     source = sys.stdin.buffer.read() if job.source == STREAM else job.source
-    (photo, icc_profile), metadata = load_photo_with_metadata(source)
+    photo, icc_profile, metadata = load_photo(source)
     if metadata.problem:
         _log.warning("%s: %s", _name_of(job), metadata.problem)
     masks = _load_masks(job, photo.shape[:2])
@@ -432,10 +431,10 @@ def _recover(job: Job, pipe: Deoccluder, seed: int) -> tuple[Result, Metadata]:
     else:
         result = recover(masks=masks or None, boxes_xyxy=list(job.boxes_xyxy) or None)
     timings = {name: s + (reading if name in ("load", "total") else 0.0) for name, s in result.timings.items()}
-    return replace(result, icc_profile=icc_profile, timings=timings), metadata
+    return replace(result, icc_profile=icc_profile, metadata=metadata, timings=timings)
 
 
-def _write(job: Job, result: Result, metadata: Metadata, stamp: str | None, overwrite: bool) -> None:
+def _write(job: Job, result: Result, stamp: str | None, overwrite: bool) -> None:
     """Write all outputs of a job, to files or to standard output. Raises UsageError for a file that is not ours."""
     by_id = {person.id: person for person in result.people}
     files = [(output.kind, *place) for output in job.outputs for place in output.paths(list(by_id))]
@@ -443,7 +442,7 @@ def _write(job: Job, result: Result, metadata: Metadata, stamp: str | None, over
     files.sort(key=lambda file: file[2] in job.expected_paths)
     if job.to_stdout:
         for kind, number, _ in files:
-            _write_to_stdout(job, result, metadata, kind, by_id.get(number))
+            _write_to_stdout(job, result, kind, by_id.get(number))
         return
     # detected people may be more than were expected
     others = [path for _, _, path in files if not overwrite and is_others_file(path)]
@@ -452,7 +451,7 @@ def _write(job: Job, result: Result, metadata: Metadata, stamp: str | None, over
     with all_or_none():
         for kind, number, path in files:
             write(
-                result, kind, path, by_id.get(number), file_name=job.relative.name, stamp=stamp, metadata=metadata,
+                result, kind, path, by_id.get(number), file_name=job.relative.name, stamp=stamp,
                 layer_size=job.layer_size, quality=job.picture_format.quality,
             )  # fmt: skip
     _remove_former(job, set(by_id))
@@ -464,16 +463,15 @@ def _refusal(path: Path) -> UsageError:
     )
 
 
-def _write_to_stdout(job: Job, result: Result, metadata: Metadata, kind: str, person: Person | None) -> None:
+def _write_to_stdout(job: Job, result: Result, kind: str, person: Person | None) -> None:
     """Write one output to standard output."""
     if kind == "json":
         sys.stdout.write(json.dumps(result.to_coco(file_name=job.relative.name), indent=1) + "\n")
         return
     picture = picture_of(result, kind, person)
-    kept = metadata if kind in PHOTO_KINDS else Metadata()
     name = (job.picture_format.name or "png").upper() if kind in FORMAT_KINDS else "PNG"
     options = save_options(
-        name, icc_profile=picture.icc_profile, exif=kept.exif(size_wh_of(picture)), dpi=kept.dpi,
+        name, icc_profile=picture.icc_profile, exif=picture.exif(), dpi=picture.metadata.dpi,
         quality=job.picture_format.quality,
     )  # fmt: skip
     with io.BytesIO() as content:

@@ -37,15 +37,17 @@ _open_lock = threading.Lock()
 
 
 class Photo(NamedTuple):
-    """A photo and its colour profile.
+    """A photo with what its file says of it.
 
     Attributes:
         pixels: (H, W, 3) uint8 RGB, upright, read-only.
         icc_profile: ICC profile of the pixels; None: sRGB.
+        metadata: EXIF, copyright and resolution.
     """
 
     pixels: ImageU8
     icc_profile: bytes | None = None
+    metadata: Metadata = Metadata()
 
 
 # Formats of Pillow that hold no photo, or that it only recognises and hands on to other programs.
@@ -75,7 +77,9 @@ def can_open(path: Path) -> bool:
 
 
 def load_photo(source: ImageSource | Photo) -> Photo:
-    """`load_image` with the colour profile, which output images are saved with. A loaded Photo is returned as it is.
+    """`load_image` with what output images are saved with: colour profile, EXIF, copyright and resolution.
+
+    The source is read once; a loaded Photo is returned as it is.
 
     Raises:
         InputError: see `load_image`.
@@ -86,19 +90,13 @@ def load_photo(source: ImageSource | Photo) -> Photo:
         pixels = _check_array(source).copy()
         pixels.flags.writeable = False
         return Photo(pixels)
-    return _photo_of(_open(source))
-
-
-def load_photo_with_metadata(source: ImageSource) -> tuple[Photo, Metadata]:
-    """`load_photo` with EXIF, copyright and resolution; none of an array. The source is read once.
-
-    Raises:
-        InputError: see `load_image`.
-    """
-    if isinstance(source, np.ndarray):
-        return load_photo(source), Metadata()
     image = _open(source)
-    return _photo_of(image), read_metadata(image)
+    upright = _turn_upright(image)
+    pixels = np.asarray(_to_rgb(upright))
+    pixels.flags.writeable = False
+    profile = upright.info.get("icc_profile")
+    # bytes 16 to 19 name the profile's colour space: a CMYK or grey profile does not describe RGB pixels
+    return Photo(pixels, profile if profile and profile[16:20] == b"RGB " else None, read_metadata(image))
 
 
 def photo_name(source: object) -> str:
@@ -276,16 +274,6 @@ def _content_of(file: Any) -> bytes:
     if not isinstance(content, bytes):
         raise InputError(f'a photo\'s file must be opened for bytes, "rb", got one of {type(content).__name__}')
     return content
-
-
-def _photo_of(image: Image.Image) -> Photo:
-    """The upright photo of a decoded image, with its colour profile."""
-    upright = _turn_upright(image)
-    pixels = np.asarray(_to_rgb(upright))
-    pixels.flags.writeable = False
-    profile = upright.info.get("icc_profile")
-    # bytes 16 to 19 name the profile's colour space: a CMYK or grey profile does not describe RGB pixels
-    return Photo(pixels, profile if profile and profile[16:20] == b"RGB " else None)
 
 
 def _open(source: ImageSource) -> Image.Image:

@@ -17,6 +17,8 @@ from deocclude.errors import DeoccludeError
 from deocclude.imaging.arrays import ImageU8
 from deocclude.imaging.crop import Region
 from deocclude.io.files import write_whole
+from deocclude.io.images import save_options
+from deocclude.io.photo_metadata import Metadata
 
 _THUMBNAIL_PX = 256
 # Characters that XML 1.0 cannot hold, not even escaped.
@@ -115,6 +117,7 @@ def save_layers(
     icc_profile: bytes | None = None,
     comment: str = "",
     layer_size: Literal["trimmed", "canvas"] = "trimmed",
+    metadata: Metadata = Metadata(),
 ) -> Path:
     """Save layers to one OpenRaster file (https://www.openraster.org/baseline/), usually .ora.
 
@@ -129,6 +132,7 @@ def save_layers(
         comment: comment of the archive, which editors do not show.
         layer_size: trimmed: each layer has its own size and place. canvas: each layer has the image's size and lies at
             (0, 0).
+        metadata: of the photo. Editors read the resolution; EXIF and copyright are in the merged image.
 
     Returns:
         The path.
@@ -151,13 +155,13 @@ def save_layers(
             archive.comment = comment.encode()
             # programs recognise the format by these first, uncompressed bytes
             archive.writestr(_entry("mimetype"), b"image/openraster")
-            archive.writestr(_entry("stack.xml"), _stack_xml(names, sources, places, size_hw))
+            archive.writestr(_entry("stack.xml"), _stack_xml(names, sources, places, size_hw, metadata.dpi))
             for layer, source in zip(layers, sources, strict=True):
                 # one layer at a time: a layer of the image's size takes 48 MB at 12 megapixels
                 pixels = layer.on_canvas(size_hw).pixels if on_canvas else layer.pixels
                 _write_png(archive, source, Image.fromarray(pixels), icc_profile)
             picture = Image.fromarray(composite(layers, size_hw))
-            _write_png(archive, "mergedimage.png", picture, icc_profile)
+            _write_png(archive, "mergedimage.png", picture, icc_profile, metadata)
             picture.thumbnail((_THUMBNAIL_PX, _THUMBNAIL_PX))
             _write_png(archive, "Thumbnails/thumbnail.png", picture, icc_profile)
 
@@ -165,11 +169,15 @@ def save_layers(
 
 
 def _stack_xml(
-    names: Sequence[str], sources: Sequence[str], places: Sequence[tuple[int, int]], size_hw: tuple[int, int]
-) -> bytes:
-    """The list of layers; the format lists the topmost first."""
+    names: Sequence[str], sources: Sequence[str], places: Sequence[tuple[int, int]], size_hw: tuple[int, int],
+    dpi: tuple[float, float] | None,
+) -> bytes:  # fmt: skip
+    """The list of layers; the format lists the topmost first, and has whole numbers of pixels per inch."""
     height, width = size_hw
-    image = ET.Element("image", {"version": "0.0.3", "w": str(width), "h": str(height)})
+    attributes = {"version": "0.0.3", "w": str(width), "h": str(height)}
+    if dpi is not None:
+        attributes |= {"xres": str(max(1, round(dpi[0]))), "yres": str(max(1, round(dpi[1])))}
+    image = ET.Element("image", attributes)
     stack = ET.SubElement(image, "stack")
     for name, source, (left, top) in zip(reversed(names), reversed(sources), reversed(places), strict=True):
         attributes = {"name": _NOT_XML.sub("\ufffd", name), "src": source, "x": str(left), "y": str(top)}
@@ -178,10 +186,12 @@ def _stack_xml(
     return document
 
 
-def _write_png(archive: zipfile.ZipFile, name: str, image: Image.Image, icc_profile: bytes | None) -> None:
+def _write_png(
+    archive: zipfile.ZipFile, name: str, image: Image.Image, icc_profile: bytes | None, metadata: Metadata = Metadata()
+) -> None:
+    options = save_options("PNG", icc_profile=icc_profile, exif=metadata.exif(image.size), dpi=metadata.dpi)
     with archive.open(_entry(name), "w") as file:
-        # Photos hardly shrink at higher levels, and the default level takes seconds at 12 megapixels.
-        image.save(file, format="PNG", compress_level=1, icc_profile=icc_profile)
+        image.save(file, format="PNG", **options)
 
 
 def _entry(name: str) -> zipfile.ZipInfo:

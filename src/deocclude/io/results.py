@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast, get_args
 
 import numpy as np
-from PIL import Image
 
 from deocclude.errors import UsageError
 from deocclude.imaging.arrays import Array, ImageU8
@@ -22,7 +21,7 @@ from deocclude.io.files import save_text
 from deocclude.io.images import save_image
 from deocclude.io.photo_metadata import Metadata
 from deocclude.io.picture_format import FORMAT_KINDS, PictureFormat
-from deocclude.io.request_stamp import stamp_exif, stamp_text
+from deocclude.io.request_stamp import stamp_text
 from deocclude.types import Person, Result
 
 if TYPE_CHECKING:
@@ -36,7 +35,6 @@ KIND_ALIASES = {"coco": "json"}  # the JSON is COCO JSON
 ALL_KINDS = "all"  # stands for every kind of SAVE_KINDS
 PERSON_KINDS: tuple[str, ...] = ("rgba", "amodal", "visible", "invisible", "parsing")  # one file for each person
 LayerSize = Literal["trimmed", "canvas"]  # of the layers of an OpenRaster file, see `Result.save`
-PHOTO_KINDS: tuple[str, ...] = ("content", "overlay", "rgba")  # the photo's own pixels: its metadata is kept
 _SUFFIXES = {"layers": ".ora", "json": ".json"}  # of the other kinds: .png
 _LABELS = {"content": "deoccluded", "layers": "deoccluded", "json": "deoccluded"}
 
@@ -48,11 +46,17 @@ class Picture(NamedTuple):
         pixels: as `save_image` takes them.
         palette: colours of labels.
         icc_profile: colour profile of RGB pixels.
+        metadata: of the photo whose pixels these are; empty for masks and labels.
     """
 
     pixels: Array
     palette: ImageU8 | None = None
     icc_profile: bytes | None = None
+    metadata: Metadata = Metadata()
+
+    def exif(self, software: str | None = None) -> bytes | None:
+        """EXIF of the picture's file, as `Metadata.exif`."""
+        return self.metadata.exif((self.pixels.shape[1], self.pixels.shape[0]), software)
 
 
 def read_kinds(what: Sequence[str]) -> list[str]:
@@ -198,7 +202,6 @@ def write(
     person: Person | None = None,
     file_name: str | None = None,
     stamp: str | None = None,
-    metadata: Metadata | None = None,
     layer_size: LayerSize = "trimmed",
     quality: int | None = None,
 ) -> Path:
@@ -211,7 +214,6 @@ def write(
         person: the person, for kinds of PERSON_KINDS.
         file_name: the photo's file name, for json; None: the result's.
         stamp: digest of the request, stored in the file.
-        metadata: of the photo, kept in content, overlay and rgba.
         layer_size: see `Result.save`.
         quality: of JPEG and WebP, 1 to 100; None: 95.
 
@@ -221,31 +223,29 @@ def write(
     Raises:
         DeoccludeError: the file cannot be written.
     """
-    ids = [one.id for one in result.people]
+    software = stamp_text(stamp, [one.id for one in result.people]) if stamp else None
     if kind == "json":
         document = to_coco(result, file_name)
-        if stamp:
-            document["info"]["software"] = stamp_text(stamp, ids)
+        if software:
+            document["info"]["software"] = software
         return save_text(json.dumps(document, indent=1) + "\n", path)
     if kind == "layers":
         from deocclude.io.openraster import save_layers
 
-        comment = stamp_text(stamp, ids) if stamp else ""
-        size_hw = result.image.shape[:2]
-        return save_layers(path, to_layers(result), size_hw, result.icc_profile, comment, layer_size)
+        return save_layers(
+            path, to_layers(result), result.image.shape[:2], result.icc_profile, software or "", layer_size,
+            result.metadata or Metadata(),
+        )  # fmt: skip
     picture = picture_of(result, kind, person)
-    if metadata is None or kind not in PHOTO_KINDS:
-        exif: Image.Exif | bytes | None = stamp_exif(stamp, ids) if stamp else None
-        dpi = None
-    else:
-        exif = metadata.exif(size_wh_of(picture), stamp_text(stamp, ids) if stamp else None)
-        dpi = metadata.dpi
-    return save_image(picture.pixels, path, picture.palette, picture.icc_profile, exif, dpi, quality)
-
-
-def size_wh_of(picture: Picture) -> tuple[int, int]:
-    """Width and height of a picture in pixels."""
-    return picture.pixels.shape[1], picture.pixels.shape[0]
+    return save_image(
+        picture.pixels,
+        path,
+        picture.palette,
+        picture.icc_profile,
+        picture.exif(software),
+        picture.metadata.dpi,
+        quality,
+    )
 
 
 def picture_of(result: Result, kind: str, person: Person | None = None) -> Picture:
@@ -262,9 +262,9 @@ def picture_of(result: Result, kind: str, person: Person | None = None) -> Pictu
         pixels = result.content if kind == "content" else result.overlay()
         if result.photo_region is not None:
             pixels = np.dstack([pixels, result.alpha])
-        return Picture(pixels, icc_profile=result.icc_profile)
+        return Picture(pixels, icc_profile=result.icc_profile, metadata=result.metadata or Metadata())
     if kind == "rgba":
-        return Picture(person.rgba, icc_profile=result.icc_profile)
+        return Picture(person.rgba, icc_profile=result.icc_profile, metadata=result.metadata or Metadata())
     if kind == "parsing":
         return Picture(person.parsing, palette=PARSING_PALETTE)
     return Picture(getattr(person, f"{kind}_mask"))

@@ -1,25 +1,13 @@
 """COCO instance files as prompts: the people that a file lists for each photo.
 
 Such files come from many tools. What cannot be read is named in a warning and left out; the rest of the file is used.
-
-Crowds. `iscrowd: 1` marks a region of several people in COCO's own files, where single people are polygons with
-`iscrowd: 0` and run lengths are kept for crowds. Other tools reuse the mark for the encoding: CVAT writes it for every
-brush mask, supervision for every mask with a hole or in two pieces, beside polygons with 0. An annotation with
-`iscrowd: 1` is therefore a crowd where
-
-* it has polygons or a box alone: no encoding requires the mark there, so that somebody set it; or
-* it has run lengths and comes from COCO: its id is COCO's number of a crowd, or the file has polygons with `iscrowd: 0`
-  and names COCO as its origin, in `info` or in the image's `coco_url`.
-
-All other run lengths are a person. Area, number of pieces and neighbours are no evidence: a person behind a fence has
-many pieces, and a crowd may have one.
+`io/coco_crowds.py` says which annotations are crowds.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -33,7 +21,6 @@ from deocclude.io.coco import (
     ID,
     NAME,
     NUMBER,
-    as_id,
     finite_numbers,
     keys_of,
     list_of,
@@ -42,17 +29,15 @@ from deocclude.io.coco import (
     segmentation_to_mask,
     value_of,
 )
+from deocclude.io.coco_crowds import CrowdRule, crowd_form
 from deocclude.people.choice import left_to_right
 from deocclude.people.instances import Instance
+from deocclude.people.prompts import FRACTIONS, are_fractions
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 _MAX_WARNINGS = 10  # lines for one file or photo; a last line counts the others
-# How COCO's `info` names itself: its description, contributor or url.
-_COCO_INFO = re.compile(r"coco 20\d\d dataset|coco consortium|cocodataset\.org|mscoco\.org", re.IGNORECASE)
-# COCO numbers the crowd of category 1 in image 250282 as 900100250282.
-_COCO_CROWD_IDS, _COCO_IDS_PER_CATEGORY = 900_000_000_000, 100_000_000
 
 
 @dataclass(frozen=True)
@@ -108,8 +93,7 @@ class CocoFile:
         for image_id, is_person, annotation in _read_each(document, "annotations", path, place):
             if is_person:
                 by_image.setdefault(image_id, []).append(annotation)
-        has_polygons = any(map(_is_single_polygon, (one for people in by_image.values() for one in people)))
-        named_coco = _COCO_INFO.search(str(document.get("info"))) is not None
+        rule = CrowdRule.of(document.get("info"), (one for people in by_image.values() for one in people))
 
         unsized: list[str] = []
 
@@ -121,8 +105,8 @@ class CocoFile:
                 size_hw = value_of(image, "height", NUMBER, where), value_of(image, "width", NUMBER, where)
             except InputError as error:
                 unsized.append(f"{error}: used without a check of the photo's size")
-            from_coco = has_polygons and (named_coco or bool(image.get("coco_url")))
-            return image_id, CocoImage(name, size_hw, from_coco, tuple(by_image.get(image_id, ())))
+            people = tuple(by_image.get(image_id, ()))
+            return image_id, CocoImage(name, size_hw, rule.marks_crowds(image), people)
 
         images = _read_each(document, "images", path, listed)
         _warn(path, unsized)
@@ -270,23 +254,8 @@ def _is_end_of_other(one: str, other: str) -> bool:
     )
 
 
-def _iscrowd(annotation: Mapping[str, Any]) -> bool:
-    """The mark `iscrowd`, False where it is missing. Raises InputError for another value than 0, 1, or their text."""
-    value = annotation.get("iscrowd")
-    number = {"0": 0, "1": 1}.get(value.strip()) if isinstance(value, str) else value
-    if value is None or (isinstance(number, NUMBER) and number in (0, 1)):
-        return bool(number)
-    raise InputError(f"iscrowd must be 0 or 1, got {shown(value)}")
-
-
-def _is_single_polygon(annotation: Mapping[str, Any]) -> bool:
-    """Whether an annotation is what COCO's own files have for one person: polygons without the mark `iscrowd`."""
-    segmentation = annotation.get("segmentation")
-    return isinstance(segmentation, list) and bool(segmentation) and annotation.get("iscrowd") in (None, 0, "0")
-
-
 def _is_crowd(annotation: Mapping[str, Any], from_coco: bool, notes: list[str]) -> bool:
-    """Whether an annotation is a crowd, by the rule of this module; its reason is appended to the notes.
+    """Whether an annotation is a crowd (`crowd_form`); its reason is appended to the notes.
 
     Args:
         annotation: the annotation.
@@ -294,28 +263,13 @@ def _is_crowd(annotation: Mapping[str, Any], from_coco: bool, notes: list[str]) 
         notes: lines about the annotation.
     """
     try:
-        if not _iscrowd(annotation):
-            return False
+        form = crowd_form(annotation, from_coco)
     except InputError as error:
         notes.append(f"{error}: taken as 0")
         return False
-    segmentation = annotation.get("segmentation")
-    if not isinstance(segmentation, dict) or not segmentation:
-        form = "polygons" if isinstance(segmentation, list) and segmentation else "a box"
-    elif from_coco or _has_coco_crowd_id(annotation):
-        form = "run lengths of COCO"
-    else:
-        return False
-    notes.append(f"left out as a crowd: {form} with iscrowd 1; 0 makes it a person")
-    return True
-
-
-def _has_coco_crowd_id(annotation: Mapping[str, Any]) -> bool:
-    """Whether an annotation has the id that COCO gives to crowds: made of its category and image."""
-    number, category, image = (as_id(annotation.get(key)) for key in ("id", "category_id", "image_id"))
-    if not (isinstance(number, int) and isinstance(category, int) and isinstance(image, int)):
-        return False
-    return number == _COCO_CROWD_IDS + category * _COCO_IDS_PER_CATEGORY + image
+    if form:
+        notes.append(f"left out as a crowd: {form} with iscrowd 1; 0 makes it a person")
+    return bool(form)
 
 
 def _instance(annotation: Mapping[str, Any], size_hw: tuple[int, int], notes: list[str]) -> Instance | None:
@@ -369,7 +323,10 @@ def _segmentation_mask(annotation: Mapping[str, Any], size_hw: tuple[int, int], 
 
 
 def _usable_polygons(polygons: Sequence[Any], notes: list[str]) -> list[Any]:
-    """The polygons with at least three corners. Raises InputError where there is none, else names the others."""
+    """The polygons with at least three corners.
+
+    Raises InputError where there is none, or where they are no pixels; else names the others.
+    """
     problems = []
     usable = []
     for number, polygon in enumerate(polygons):
@@ -381,6 +338,8 @@ def _usable_polygons(polygons: Sequence[Any], notes: list[str]) -> list[Any]:
     expected = "a polygon must be a list of at least six numbers x0, y0, x1, y1, ..."
     if not usable:
         raise InputError(f"{expected}, got {problems[0][1]}")
+    if are_fractions([number for polygon in usable for number in polygon]):
+        raise InputError(f"polygons must be in pixels, got {shown(usable[0])}, {FRACTIONS}")
     if problems:
         notes.append(f"{len(problems)} of {len(polygons)} polygons left out: {expected}, got {problems[0][1]}")
     return usable
@@ -396,6 +355,8 @@ def _box_mask(annotation: Mapping[str, Any], size_hw: tuple[int, int]) -> Mask:
     x, y, width, height = numbers.tolist()
     if width <= 0 or height <= 0:
         raise InputError(f"bbox must have a width and a height above 0, got {shown(annotation['bbox'])}")
+    if are_fractions((x, y, x + width, y + height)):
+        raise InputError(f"bbox must be in pixels, got {shown(annotation['bbox'])}, {FRACTIONS}")
     mask = box_to_mask((x, y, x + width, y + height), size_hw)
     if not mask.any():
         raise InputError(f"bbox {shown(annotation['bbox'])} has no pixel in the photo of {size_hw[1]}x{size_hw[0]}")

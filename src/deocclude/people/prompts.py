@@ -135,11 +135,9 @@ def box_problem(box_xyxy: BoxXyxy) -> str | None:
         box_xyxy: four finite numbers.
     """
     x0, y0, x1, y1 = box_xyxy
-    if max(box_xyxy) <= _TOP_FRACTION and min(box_xyxy) >= -_BOX_SLACK_PX:
-        return (
-            f"must be in pixels and at least {MIN_BOX_SIDE_PX} px wide and high, got {_shown(box_xyxy)}, which looks "
-            "like fractions of the photo's size"
-        )
+    if are_fractions(box_xyxy):
+        least = f"at least {MIN_BOX_SIDE_PX} px wide and high"
+        return f"must be in pixels and {least}, got {_shown(box_xyxy)}, {FRACTIONS}"
     if x0 >= x1 or y0 >= y1:
         problem = f"must have x0 < x1 and y0 < y1, got {_shown(box_xyxy)}"
     elif min(x1 - x0, y1 - y0) < MIN_BOX_SIDE_PX:
@@ -149,6 +147,14 @@ def box_problem(box_xyxy: BoxXyxy) -> str | None:
     if min(x1, y1) >= MIN_BOX_SIDE_PX and min(x0, y0) >= 0:
         problem += f"; if that is x, y, width, height, the box is {_shown((x0, y0, x0 + x1, y0 + y1))}"
     return problem
+
+
+FRACTIONS = "which looks like fractions of the photo's size"
+
+
+def are_fractions(coordinates: Sequence[float]) -> bool:
+    """Whether coordinates, at least one, look like fractions of a photo's size instead of pixels."""
+    return max(coordinates) <= _TOP_FRACTION and min(coordinates) >= -_BOX_SLACK_PX
 
 
 def _shown(box_xyxy: BoxXyxy) -> str:

@@ -49,6 +49,38 @@ def test_coco_gives_visible_masks(tmp_path: Path) -> None:
     assert (empty.id, empty.people, empty.things) == ("25", (), ())
 
 
+@pytest.mark.parametrize(
+    ("mark", "shape", "from_coco", "is_crowd"),
+    [
+        ("0", "polygon", True, False),
+        ("1", "polygon", False, True),
+        (0.0, "run lengths", True, False),
+        (1, "run lengths", False, False),  # another tool's mark of the encoding
+        (1, "run lengths", True, True),
+    ],
+)
+def test_iscrowd_is_read_by_the_rule_of_coco_crowds(
+    tmp_path: Path, mark: object, shape: str, from_coco: bool, is_crowd: bool
+) -> None:
+    path = make_coco(tmp_path)
+    content = json.loads(path.read_text())
+    one = content["annotations"][0] | {"id": 1, "iscrowd": mark}
+    if shape == "run lengths":
+        one["segmentation"] = encode_rle(FIRST)
+    content["annotations"] = [one, content["annotations"][1]]
+    content["info"] = {"description": "COCO 2017 Dataset" if from_coco else "CVAT"}
+    (person,) = next(coco_instances.read(write_json(path, content))).people
+    assert person.iscrowd is is_crowd
+
+
+def test_another_value_of_iscrowd_makes_its_photo_unusable(tmp_path: Path) -> None:
+    path = make_coco(tmp_path)
+    content = json.loads(path.read_text())
+    content["annotations"][0]["iscrowd"] = "yes"
+    with pytest.raises(InputError, match=r"annotations\[0\]: iscrowd must be 0 or 1, got 'yes'"):
+        next(coco_instances.read(write_json(path, content)))
+
+
 @pytest.mark.parametrize("key", ["visible_segmentation", "visible_mask"])
 def test_coco_with_visible_mask_also_gives_amodal_mask(tmp_path: Path, key: str) -> None:
     path = make_coco(tmp_path)

@@ -32,7 +32,7 @@ def _person(annotation: Mapping[str, Any], size_hw: tuple[int, int], where: str)
     visible_key = next((key for key in _VISIBLE_KEYS if annotation.get(key) is not None), None)
     whole = mask_of(annotation.get("segmentation"), size_hw, where)
     visible = whole if visible_key is None else mask_of(annotation[visible_key], size_hw, where)
-    is_crowd = bool(annotation.get("iscrowd"))
+    is_crowd = bool(annotation.get("iscrowd"))  # `read_people` has replaced the file's own mark
     depth = annotation.get("depth")
     person = make_person(
         str(annotation.get("id", "")),

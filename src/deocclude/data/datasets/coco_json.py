@@ -31,6 +31,7 @@ from deocclude.io.coco import (
     segmentation_to_mask,
     value_of,
 )
+from deocclude.io.coco_crowds import CrowdRule, crowd_form
 
 _log = logging.getLogger(__name__)
 _SPLIT = re.compile(r"(?<![a-z])(train|val|test)\d{0,4}(?![a-z])")
@@ -207,7 +208,8 @@ def read_people(
         images: the photos' folder, or None to search for it.
         source: the records' `source`.
         categories: lower-case names of the categories that are people; the others are things.
-        person_of: reads a person or thing, given the annotation, the photo's (H, W) and the annotation's position.
+        person_of: reads a person or thing, given the annotation, the photo's (H, W) and the annotation's position. The
+            `iscrowd` of a person is a bool, by the rule of `io/coco_crowds.py`.
 
     Raises:
         InputError: the file is invalid as a whole.
@@ -216,7 +218,8 @@ def read_people(
 
     def entries() -> Iterator[tuple[CocoDocument, _Kinds, Entry]]:
         document = open_document(path, images)
-        kinds = _Kinds(document.categories(), document.category_ids(categories))
+        rule = CrowdRule.of(document.content.get("info"), entries_of(document.content, "annotations", path))
+        kinds = _Kinds(document.categories(), document.category_ids(categories), rule)
         if kinds.names:
             document.tell_uncategorised(kinds.names)
         yield from ((document, kinds, entry) for entry in document.entries())
@@ -224,10 +227,12 @@ def read_people(
     def record(document: CocoDocument, kinds: _Kinds, entry: Entry) -> PhotoRecord:
         photo = document.photo(entry)
         people, others = [], []
+        from_coco = kinds.crowds.marks_crowds(entry.image)
         for where, annotation in photo.annotations:
             name = kinds.other_than_people(annotation, where)
             if name is None:
-                people.append(person_of(annotation, photo.size_hw, where))
+                marked = {**annotation, "iscrowd": _is_crowd(annotation, from_coco, where)}
+                people.append(person_of(marked, photo.size_hw, where))
             else:
                 others.append((name, where, annotation))
         # Most photos may have no person; their things occlude no person and are skipped.
@@ -239,10 +244,14 @@ def read_people(
 
 @dataclass(frozen=True)
 class _Kinds:
-    """Category names by id, and the ids of people; None without categories: then all annotations are people."""
+    """Category names by id, the ids of people, and the file's rule of crowds.
+
+    people: None without categories: then all annotations are people.
+    """
 
     names: Mapping[str, str]
     people: frozenset[str] | None
+    crowds: CrowdRule
 
     def other_than_people(self, annotation: Mapping[str, Any], where: str) -> str | None:
         """The category name of an annotation, None for people. Raises InputError where it has no category."""
@@ -250,6 +259,14 @@ class _Kinds:
             return None
         category = str(value_of(annotation, "category_id", ID, where))
         return None if category in self.people else self.names.get(category, category)
+
+
+def _is_crowd(annotation: Mapping[str, Any], from_coco: bool, where: str) -> bool:
+    """`crowd_form` of an annotation as a bool. Raises InputError naming `where`."""
+    try:
+        return bool(crowd_form(annotation, from_coco))
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
 
 
 def mask_of(segmentation: Any, size_hw: tuple[int, int], where: str) -> np.ndarray:
