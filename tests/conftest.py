@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import signal
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,6 +57,17 @@ class DrawnPerson:
     photo: np.ndarray
     visible: np.ndarray
     amodal: np.ndarray
+
+
+@pytest.fixture(autouse=True)
+def network_wish() -> Iterator[None]:
+    """`--offline` sets environment variables: they end with the test."""
+    names = ("DEOCCLUDE_OFFLINE", "HF_HUB_OFFLINE")
+    before = {name: os.environ[name] for name in names if name in os.environ}
+    yield
+    for name in names:
+        os.environ.pop(name, None)
+    os.environ.update(before)
 
 
 @pytest.fixture(scope="session")

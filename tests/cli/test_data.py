@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -123,6 +124,25 @@ def test_check_prints_faults_and_exits_with_1(tmp_path: Path) -> None:
     done = data("check", photos)
     line = f"empty: {photos / 'images' / 'photo00.jpg'}: has no mask: looked for {mask}\n"
     assert (done.exit_code, done.stdout) == (1, f"{line}{photos}: 2 photos, 1 people, 1 faults: 1 empty\n")
+
+
+def test_json_option_prints_the_same_results_as_json(tmp_path: Path) -> None:
+    def told(*arguments: object, exit_code: int = 0) -> list[dict]:
+        done = data(*arguments, "--json")
+        assert done.exit_code == exit_code, done.output
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    photos, page, built = draw_photos(tmp_path / "photos", 2), tmp_path / "page.html", tmp_path / "set"
+    assert told("show", photos, "-o", page) == [{"page": str(page), "pictures": 2}]
+    (converted,) = told("convert", photos, tmp_path, "--from", "masks")
+    assert converted["file"] == str(tmp_path / "records.jsonl")
+    assert (converted["photos"], converted["people"], converted["left_out"]) == (2, 2, 0)
+    (kept,) = told("build-trainset", photos, "--from", "masks", "-o", built, "--parser", "none", "-j", 1)
+    assert (kept["set"], kept["photos"], kept["kept"]) == (str(built), 2, 2) and sum(kept["by_split"].values()) == 2
+    (photos / "masks" / "photo00.png").unlink()
+    fault, total = told("check", photos, exit_code=1)
+    assert fault["kind"] == "empty" and fault["where"].endswith("photo00.jpg")
+    assert total == {"data": str(photos), "photos": 2, "people": 1, "faults": 1}
 
 
 def test_images_option_locates_photos_of_a_json_dataset(tmp_path: Path) -> None:

@@ -57,7 +57,8 @@ def test_mean_option_exports_the_average_of_two_checkpoints(
     save_weights(tmp_path / "last.safetensors", later, metadata | {"step": 5})
     done = export(trained, tmp_path / "last.safetensors", "--mean", "-o", tmp_path / "weights")
     assert done.exit_code == 0, done.output
-    mean, told = load_weights(tmp_path / "mean.safetensors")
+    assert not (tmp_path / "mean.safetensors").exists(), "the folder of the inputs stays as it was"
+    mean, told = load_weights(tmp_path / "weights" / "mean.safetensors")
     assert all(torch.allclose(v, weights[k] + 1) for k, v in mean.items() if v.is_floating_point())
     assert (told["step"], told["mean_of_steps"]) == (5, [1, 5])
     kept, _ = load_weights(tmp_path / "weights" / "mask_completion_base.safetensors")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator
@@ -13,7 +14,9 @@ from typer.testing import CliRunner
 
 from deocclude.cli.app import VERBS, _as_command, app
 from deocclude.cli.options import renamed
+from deocclude.data.storage import Folder
 from deocclude.errors import UsageError
+from deocclude.io.offline import is_offline
 
 # Flags whose help names what they act on in each command, and the one meaning that every help must state.
 MEANING = {
@@ -98,6 +101,30 @@ def test_the_table_of_meanings_lists_shared_options_alone() -> None:
 
 def test_every_command_can_be_quiet() -> None:
     assert {row.command for row in options()["--quiet"]} == {name for name, _ in commands()}
+
+
+def test_every_command_has_the_common_options() -> None:
+    every = {name for name, _ in commands()}
+    for option in ("--json", "--verbose", "--offline"):
+        assert {row.command for row in options()[option]} == every, option
+
+
+def test_verbose_prints_the_traceback_of_an_error_before_its_line(tmp_path) -> None:
+    arguments = ["models", "list", "--weights", str(tmp_path)]
+    plain, verbose = CliRunner().invoke(app, arguments), CliRunner().invoke(app, [*arguments, "-v"])
+    assert plain.exit_code == verbose.exit_code == 3
+    assert plain.stderr.startswith("error: ") and len(plain.stderr.splitlines()) == 1
+    assert verbose.stderr.startswith("Traceback") and verbose.stderr.endswith(plain.stderr)
+
+
+def test_offline_forbids_the_network_to_the_process_and_its_children(weights_dir, monkeypatch) -> None:
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    assert not is_offline()
+    result = CliRunner().invoke(app, ["models", "list", "--weights", str(weights_dir), "--offline"])
+    assert result.exit_code == 0 and is_offline() and os.environ["HF_HUB_OFFLINE"] == "1"
+    with pytest.raises(UsageError, match=r"s3://bucket/people: the network is not used with --offline"):
+        Folder("s3://bucket/people")
+    assert Folder("memory://people").is_empty()
 
 
 def test_an_earlier_name_is_hidden_and_names_the_present_one() -> None:

@@ -50,18 +50,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(("stage", "network"), [("mask", "mask_completion"), ("content", "content_recovery")])
 def test_a_stage_trains_and_resumes(folder: Path, tmp_path: Path, stage: str, network: str) -> None:
     out = tmp_path / "runs" / stage
-    done = train(stage, "-c", folder / "config.yaml", "-o", out, "-q")
+    done = train(stage, "-c", folder / "config.yaml", "-o", out, "-q", "--json")
     assert done.exit_code == 0, done.output
-    assert done.stdout.startswith(f"{out / 'best.safetensors'} score ") and done.stdout.endswith("after 2 steps\n")
+    told = json.loads(done.stdout)
+    assert (told["weights"], told["steps"]) == (str(out / "best.safetensors"), 2) and told["score"] == told["score"]
     assert {p.name for p in out.iterdir()} == {
         "best.safetensors", "config.yaml", "last.pt", "last.safetensors", "log.jsonl",
     }  # fmt: skip
     assert load_weights(out / "best.safetensors")[1]["network"] == network
-    more = train(stage, "-c", folder / "config.yaml", "-o", out, "-q", "--set", f"{stage}.schedule.steps=3")
+    more = train(stage, "-c", folder / "config.yaml", "-o", out, "--set", f"{stage}.schedule.steps=3")
     assert more.exit_code == 0 and more.stdout.endswith("after 3 steps\n")
+    assert more.stdout.splitlines()[-1].startswith(f"{out / 'best.safetensors'} score ")
     steps = [json.loads(line)["step"] for line in (out / "log.jsonl").read_text().splitlines()]
     assert steps == [2, 3]
-    assert train(stage, "-c", folder / "config.yaml", "-o", out, "-q", "--overwrite").exit_code == 0
+    quiet = train(stage, "-c", folder / "config.yaml", "-o", out, "-q", "--overwrite")
+    assert (quiet.exit_code, quiet.stdout) == (0, "")
     assert len((out / "log.jsonl").read_text().splitlines()) == 1
     # what was saved trains as it is; what gives other numbers is refused
     done = train(stage, "-c", out / "config.yaml", "-o", tmp_path / "again", "-q")

@@ -123,5 +123,6 @@ def test_bench_prints_what_it_measures(weights_dir: Path, monkeypatch: pytest.Mo
     assert "| 456 MB | under 600 MB | yes |" in result.stdout
     assert "| 1.75 s | under 1.5 s | no |" in result.stdout
     assert "| 2.50 s | under 3 s | yes |" in result.stdout
+    assert invoke("bench", "--weights", weights_dir, "--no-paper", "-q").output == ""
     values = json.loads(invoke("bench", "--weights", weights_dir, "--no-paper", "--json").stdout)
     assert values["pairs"] is None and values["process_s"] == 1.75

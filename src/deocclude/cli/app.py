@@ -25,6 +25,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from deocclude._version import __version__
+from deocclude.cli.options import is_verbose, with_common_options
 
 if TYPE_CHECKING:
     from deocclude.errors import DeoccludeError
@@ -114,18 +115,21 @@ class VerbGroup(TyperGroup):
             _unwind_on_signals()
             return super().invoke(ctx)
         except DeoccludeError as error:
-            fail(error)
+            fail(error, with_traceback=is_verbose(ctx))
         except ModuleNotFoundError as error:
             package = (error.name or "").partition(".")[0]
             if package not in EXTRA_OF:
                 raise
-            fail(MissingExtraError(f"`deocclude {ctx.invoked_subcommand}` needs {package}, which", EXTRA_OF[package]))
+            missing = MissingExtraError(
+                f"`deocclude {ctx.invoked_subcommand}` needs {package}, which", EXTRA_OF[package]
+            )
+            fail(missing, with_traceback=is_verbose(ctx))
         except BrokenPipeError:
             raise  # `main` exits quietly
         except OSError as error:
             # a full disk or an unwritable folder that no other code reported
             name = f"{error.filename}: " if error.filename else ""
-            fail(DeoccludeError(f"{name}{error.strerror or error}"))
+            fail(DeoccludeError(f"{name}{error.strerror or error}"), with_traceback=is_verbose(ctx))
         except KeyboardInterrupt:
             typer.echo("interrupted", err=True)
             raise typer.Exit(EXIT_INTERRUPTED) from None
@@ -148,18 +152,25 @@ def _unwind_on_signals() -> None:
             signal.signal(number, signal.default_int_handler)
 
 
-def fail(error: DeoccludeError) -> None:
-    """Print an error as one line on stderr and exit with its exit code."""
+def fail(error: DeoccludeError, *, with_traceback: bool = False) -> None:
+    """Print an error as one line on stderr and exit with its exit code.
+
+    with_traceback: print the traceback of the exception that is being handled before it.
+    """
+    if with_traceback:
+        import traceback
+
+        typer.echo(traceback.format_exc(), err=True, nl=False)
     typer.echo(f"error: {' '.join(str(error).split())}", err=True)
     raise typer.Exit(error.exit_code) from None
 
 
 def _as_command(verb_app: typer.Typer | Callable[..., Any], name: str) -> Any:
-    """A verb's function or Typer as a click command."""
+    """A verb's function or Typer as a click command, with the options that every command has."""
     if not isinstance(verb_app, typer.Typer):
         function, verb_app = verb_app, typer.Typer(add_completion=False, rich_markup_mode=None)
         verb_app.command(name=name)(function)
-    return typer.main.get_command(verb_app)
+    return with_common_options(typer.main.get_command(verb_app))
 
 
 app = typer.Typer(

@@ -69,5 +69,5 @@ def app(
     report = BenchReport(pairs, big_photo, process_s, crowd)
     if json:
         print_json(report.as_dict())
-    else:
+    elif not quiet:
         typer.echo(report.as_markdown())

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from deocclude.cli.options import Device, Model, Quiet, Weights, check_folder
+from deocclude.cli.options import AsJson, Device, Model, Quiet, Weights, check_folder, print_json
 
 
 def app(
@@ -28,6 +28,7 @@ def app(
     model: Model = "base",
     device: Device = "auto",
     weights: Weights = None,
+    json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Fit the probabilities that a hidden region is body and that a person is occluded; write both to the manifest.
@@ -44,7 +45,9 @@ def app(
     check_folder(weights or BUNDLED_WEIGHTS)
     sets = [EvalSet.open(folder) for folder in eval_set_dirs]
     fitted = calibrate(sets, joints_root=joints, model=model, weights_dir=weights, device=device)
-    if not quiet:
+    if json:
+        print_json({"model": model, "body": fitted.body._asdict(), "regions": fitted.regions._asdict()})
+    elif not quiet:
         share = (0.01, 0.03, 0.05, 0.1, 0.2)
         examples = ", ".join(f"{s:.0%}: {fitted.body.probability(s, s):.2f}" for s in share)
         typer.echo(f"{model}: probability that more than 5 % is occluded, for both occluded fractions at {examples}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
-from deocclude.cli.options import JOBS_HELP, Quiet, check_folder, renamed
+from deocclude.cli.options import JOBS_HELP, AsJson, Quiet, check_folder, print_json, renamed
 
 if TYPE_CHECKING:
     from deocclude.data.datasets.convert import Counts
@@ -112,6 +112,7 @@ def build_trainset(
     jobs: Jobs = None,
     limit: PhotoLimit = None,
     overwrite: Overwrite = False,
+    json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Select the whole, unoccluded people of a dataset and write them as a set to train on.
@@ -150,7 +151,10 @@ def build_trainset(
         typer.echo(f"left out: {problem}", err=True)
     for line in missing_splits(tally.by_split, settings.split, tally.photos):
         typer.echo(line, err=True)
-    if not quiet:
+    if json:
+        counts = tally.model_dump(include={"photos", "people", "kept", "by_split", "refused", "unusable_photos"})
+        print_json({"set": output, **counts})
+    elif not quiet:
         splits = ", ".join(f"{count} {name}" for name, count in sorted(tally.by_split.items()))
         typer.echo(f"{output}: {tally.kept} people of {tally.people} in {tally.photos} photos kept: {splits}")
     if tally.unusable_photos:
@@ -169,6 +173,7 @@ def build_evalset(
     images: Images = None,
     limit: PeopleLimit = None,
     overwrite: Overwrite = False,
+    json: AsJson = False,
     quiet: Quiet = False,
     split: EvalSplit = None,
     dataset: Dataset = None,
@@ -208,8 +213,11 @@ def build_evalset(
 
     if people in _WHOLE_PHOTOS:
         scenes = build_scene_set(folder, Path(root), kind=people, seed=seed, overwrite=overwrite)
-        if not quiet:
-            typer.echo(f"{folder}: {len(scenes.records)} photos of {sum(r.people for r in scenes.records)} people")
+        photos, found = len(scenes.records), sum(record.people for record in scenes.records)
+        if json:
+            print_json({"set": output, "photos": photos, "people": found})
+        elif not quiet:
+            typer.echo(f"{folder}: {photos} photos of {found} people")
         return
     same = {"seed": seed, "unoccluded": unoccluded is not False, "limit": limit, "overwrite": overwrite}
     if people == "records":
@@ -218,8 +226,11 @@ def build_evalset(
         eval_set = build_annotated_set(folder, root, source_format=source_format, images=images, **same)
     else:
         eval_set = build_eval_set(folder, root, people=people, split=split or "val", **same)
-    if not quiet:
-        typer.echo(f"{folder}: {len(eval_set)} records of {len({r.person_id for r in eval_set})} people")
+    persons = len({record.person_id for record in eval_set})
+    if json:
+        print_json({"set": output, "records": len(eval_set), "people": persons})
+    elif not quiet:
+        typer.echo(f"{folder}: {len(eval_set)} records of {persons} people")
 
 
 @app.command()
@@ -234,6 +245,7 @@ def label(
         str | None, typer.Option("-m", "--model", help="Model whose box segmenter draws the masks; default: base.")
     ] = None,
     overwrite: Overwrite = False,
+    json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Mask people with annotated joints; those whose mask and joints agree become a set to train on.
@@ -251,7 +263,9 @@ def label(
             folder, Path(root or "../shared/data"), sets=sets or tuple(SKELETON_SETS), model=model or "base",
             overwrite=overwrite, on_person=lambda _: advance(1),
         )  # fmt: skip
-    if not quiet:
+    if json:
+        print_json({"set": output, "sets": report["sets"]})
+    elif not quiet:
         for name, count in report["sets"].items():
             typer.echo(f"{output}: {name}: {count.get('kept', 0)} people of {count['people']} kept")
 
@@ -277,6 +291,7 @@ def build(
     unoccluded: Unoccluded = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="As in the command that it stands for.")] = None,
     overwrite: Overwrite = False,
+    json: AsJson = False,
     quiet: Quiet = False,
     dataset: Dataset = None,
 ) -> None:
@@ -288,8 +303,9 @@ def build(
         _refuse(eval_only, f"is for evaluation sets: leave it out, or leave out {source}")
         _say_which("build-trainset", "a training set", quiet)
         build_trainset(
-            output, source, rules, limits, parser, split, licence, source_format, images, jobs, limit, overwrite, quiet
-        )
+            output, source, rules, limits, parser, split, licence, source_format, images, jobs, limit, overwrite,
+            json, quiet,
+        )  # fmt: skip
         return
     train_only: dict[str, object] = {
         "--rules": rules, "--set": limits or None, "--parser": parser, "--split": split, "--licence": licence,
@@ -300,7 +316,7 @@ def build(
     _refuse(train_only, f"is for training sets: name the dataset, `data build-trainset DATASET -o {output}`")
     _say_which("build-evalset", "an evaluation set", quiet)
     build_evalset(
-        output, root, people, seed, unoccluded, source_format, images, limit, overwrite, quiet, dataset=dataset
+        output, root, people, seed, unoccluded, source_format, images, limit, overwrite, json, quiet, dataset=dataset
     )
 
 
@@ -334,6 +350,7 @@ def poses(
     sheet: Annotated[
         Path | None, typer.Option("--sheet", metavar="FILE.png", help="Image of the cluster centres.")
     ] = None,
+    json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Compute the typical poses: k-means centres of synthetically occluded training silhouettes."""
@@ -358,7 +375,9 @@ def poses(
     write_poses(output, centres)
     if sheet is not None:
         save_image(draw_sheet(centres), sheet)
-    if not quiet:
+    if json:
+        print_json({"file": str(output), "poses": len(centres)})
+    elif not quiet:
         typer.echo(f"{output}: {len(centres)} typical poses")
 
 
@@ -372,6 +391,7 @@ def convert(
     ] = "records",
     images: Images = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+    json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Convert a dataset: the people of each photo, with visible, amodal and parsing masks as far as they are known.
@@ -395,7 +415,9 @@ def convert(
     for kind, action in _NOTED.items():
         if counts.noted[kind]:
             typer.echo(f"{counts.noted[kind]} people {action}; data check names them", err=True)
-    if not quiet:
+    if json:
+        print_json({"file": str(conversion.output), **counts.as_dict()})
+    elif not quiet:
         typer.echo(f"{conversion.output}: {describe_counts(counts)}")
 
 
@@ -406,22 +428,29 @@ def check(
     ],
     source_format: SourceFormat = None,
     images: Images = None,
+    json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Check data; one line a fault, and exit code 1 where there is any.
+    """Check data; one line a fault, and exit code 1 where there is any. The last line counts them.
 
     Faults: wrong sizes, empty masks, visible pixels outside the amodal mask, unreadable photos, near-duplicate photos
     in different splits, and licences that are not stated.
     """
     from collections import Counter
+    from dataclasses import asdict
 
     from deocclude.data.inspection.check import Check
 
     found, checking = Counter(), Check(place, source_format, images)
     for fault in checking.run():
         found[fault.kind] += 1
-        typer.echo(str(fault))
-    if not quiet:
+        if json:
+            print_json(asdict(fault))
+        else:
+            typer.echo(str(fault))
+    if json:
+        print_json({"data": place, "photos": checking.photos, "people": checking.people, "faults": found.total()})
+    elif not quiet:
         kinds = ", ".join(f"{count} {kind}" for kind, count in found.most_common())
         backgrounds = f"{checking.backgrounds} backgrounds, " if checking.backgrounds else ""
         typer.echo(
@@ -442,6 +471,7 @@ def show(
     images: Images = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="Most images on the page.")] = 100,
     skip: Annotated[int, typer.Option("--skip", min=0, help="Skip the first images: the next page.")] = 0,
+    json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Write an HTML page that shows the people of a dataset; the images are embedded."""
@@ -451,7 +481,9 @@ def show(
     check_folder(output.parent)
     page, count = show_page(place, source_format=source_format, images=images, skip=skip, limit=limit)
     save_text(page, output)
-    if not quiet:
+    if json:
+        print_json({"page": str(output), "pictures": count})
+    elif not quiet:
         typer.echo(f"{output}: {count} pictures")
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deocclude.cli.options import AsJson, Device, Model, Offline, Quiet, Seed, Weights, print_json
+from deocclude.cli.options import AsJson, Device, Model, Quiet, Seed, Weights, print_json
 
 if TYPE_CHECKING:
     from deocclude.evaluation.demo_scene import Scene, Score
@@ -23,7 +23,6 @@ def app(
     device: Device = "auto",
     seed: Seed = 0,
     json: AsJson = False,
-    offline: Offline = False,
     weights: Weights = None,
     quiet: Quiet = False,
 ) -> None:

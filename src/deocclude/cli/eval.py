@@ -14,7 +14,7 @@ import typer
 
 from deocclude.cli.eval_blind import BlindRequest
 from deocclude.cli.eval_request import Measured, OnRecord, Request
-from deocclude.cli.options import AsJson, Device, Model, Offline, Quiet, Weights, print_json
+from deocclude.cli.options import AsJson, Device, Model, Quiet, Weights, print_json
 from deocclude.errors import DeoccludeError, UsageError
 
 if TYPE_CHECKING:
@@ -174,7 +174,6 @@ def app(
     blind_score: BlindScore = None,
     blind_key: BlindKey = None,
     as_json: AsJson = False,
-    offline: Offline = False,
     quiet: Quiet = False,
 ) -> None:
     """Measure a model on an evaluation set, next to its baselines.

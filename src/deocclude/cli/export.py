@@ -27,7 +27,7 @@ def app(
         float, typer.Option("--amodal-threshold", help="Stage 1: probability from which an occluded pixel is body.")
     ] = 0.5,
     mean: Annotated[
-        bool, typer.Option("--mean", help="Average checkpoints of one network, saved as mean.safetensors.")
+        bool, typer.Option("--mean", help="Average checkpoints of one network, saved as DIR/mean.safetensors.")
     ] = False,
     sizes: Annotated[
         str, typer.Option("--sizes", help="Input sizes of stages 1 and 2: any, in steps, or fixed to 256x256.")
@@ -38,7 +38,7 @@ def app(
     licence: Annotated[
         str | None, typer.Option("--licence", metavar="TEXT", help="Licence of the model, for the manifest.")
     ] = None,
-    as_json: AsJson = False,
+    json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Export trained weights to ONNX, check them against torch, and enter them in the manifest.
@@ -53,7 +53,7 @@ def app(
     if mean:
         from deocclude.checkpoints.files import save_mean
 
-        sources = [save_mean(sources, sources[-1].with_name("mean.safetensors"))]
+        sources = [save_mean(sources, folder / "mean.safetensors")]
     check_distinct(sources)
     for source in sources:
         row = export_to_weights(
@@ -65,7 +65,7 @@ def app(
             data_note=data_note,
             licence=licence,
         )
-        if as_json:
+        if json:
             print_json(row)
         elif not quiet:
             difference = f"differs from torch by {row['parity']:.1e}"

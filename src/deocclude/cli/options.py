@@ -10,6 +10,8 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from deocclude.io.offline import OFFLINE_VARIABLE
+
 T = TypeVar("T")
 
 Model = Annotated[str, typer.Option("-m", "--model", help="A bundled model; `deocclude models list` names them.")]
@@ -21,8 +23,55 @@ Weights = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print results as JSON on stdout.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")]
-Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Print details on stderr.")]
-Offline = Annotated[bool, typer.Option("--offline", help="Never use the network; bundled models never do.")]
+
+
+def _remember_verbose(ctx: typer.Context, wanted: bool) -> bool:
+    if wanted:
+        ctx.meta[_VERBOSE] = True
+    return wanted
+
+
+def _forbid_network(_: typer.Context, wanted: bool) -> bool:
+    if wanted:  # for the processes that the command starts as well
+        os.environ["HF_HUB_OFFLINE"] = os.environ[OFFLINE_VARIABLE] = "1"
+    return wanted
+
+
+_VERBOSE = "deocclude.verbose"
+_DETAILS = "Print details on stderr, of an error its traceback."
+_NO_NETWORK = "Never use the network; bundled models never do."
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", callback=_remember_verbose, help=_DETAILS)]
+Offline = Annotated[bool, typer.Option("--offline", callback=_forbid_network, help=_NO_NETWORK)]
+
+
+def with_common_options(command: Any) -> Any:
+    """Add --verbose and --offline to a click command, or to each command of a group, where they are not declared."""
+    if hasattr(command, "commands"):
+        for inner in command.commands.values():
+            with_common_options(inner)
+        return command
+    declared = {name for param in command.params for name in param.opts}
+    for option in _common_options():
+        if declared.isdisjoint(option.opts):
+            option.expose_value = False  # the command's function does not take it: its callback does all
+            command.params.append(option)
+    return command
+
+
+def _common_options() -> list[Any]:
+    """The click options of `Verbose` and `Offline`, as typer makes them."""
+    donor = typer.Typer(add_completion=False)
+
+    @donor.command()
+    def command(verbose: Verbose = False, offline: Offline = False) -> None: ...
+
+    return [param for param in typer.main.get_command(donor).params if param.name in ("verbose", "offline")]
+
+
+def is_verbose(ctx: typer.Context) -> bool:
+    """Whether --verbose was given, in any command of a context."""
+    return bool(ctx.meta.get(_VERBOSE))
+
 
 JOBS_HELP = "Photos processed at once"
 

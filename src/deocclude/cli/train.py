@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from deocclude.cli.options import Quiet, check_folder
+from deocclude.cli.options import AsJson, Quiet, check_folder, print_json
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True, help="Train a network.")
 
@@ -27,38 +27,42 @@ Fresh = Annotated[bool, typer.Option("--overwrite", help="Start from step 0 inst
 
 @app.command()
 def mask(
-    config: Config, output: Output = None, settings: Settings = None, overwrite: Fresh = False, quiet: Quiet = False
-) -> None:
+    config: Config, output: Output = None, settings: Settings = None, overwrite: Fresh = False, json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:  # fmt: skip
     """Stage 1: refine the initial mask, complete it, parse both masks."""
-    _train("mask", config, output, settings, overwrite, quiet)
+    _train("mask", config, output, settings, overwrite, json, quiet)
 
 
 @app.command()
 def content(
-    config: Config, output: Output = None, settings: Settings = None, overwrite: Fresh = False, quiet: Quiet = False
-) -> None:
+    config: Config, output: Output = None, settings: Settings = None, overwrite: Fresh = False, json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:  # fmt: skip
     """Stage 2: recover the occluded appearance. Needs stage 1's weights (content.parsing_weights)."""
-    _train("content", config, output, settings, overwrite, quiet)
+    _train("content", config, output, settings, overwrite, json, quiet)
 
 
 @app.command()
 def people(
-    config: Config, output: Output = None, settings: Settings = None, overwrite: Fresh = False, quiet: Quiet = False
-) -> None:
+    config: Config, output: Output = None, settings: Settings = None, overwrite: Fresh = False, json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:  # fmt: skip
     """The people detector: a box and a score for every person in a photo."""
-    _train("people", config, output, settings, overwrite, quiet)
+    _train("people", config, output, settings, overwrite, json, quiet)
 
 
 @app.command()
 def single(
-    config: Config, output: Output = None, settings: Settings = None, overwrite: Fresh = False, quiet: Quiet = False
-) -> None:
+    config: Config, output: Output = None, settings: Settings = None, overwrite: Fresh = False, json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:  # fmt: skip
     """A one-stage baseline: one network for masks and content (configs/baselines/one-stage.yaml)."""
-    _train("single", config, output, settings, overwrite, quiet)
+    _train("single", config, output, settings, overwrite, json, quiet)
 
 
 def _train(
-    stage: str, path: Path, output: Path | None, settings: list[str] | None, overwrite: bool, quiet: bool
+    stage: str, path: Path, output: Path | None, settings: list[str] | None, overwrite: bool, json: bool, quiet: bool
 ) -> None:
     from deocclude.errors import ConfigError
     from deocclude.train.config import load_config
@@ -77,5 +81,8 @@ def _train(
 
     run = PartialState()
     if run.is_main_process:  # of several processes, the one that validates
-        typer.echo(f"{outcome.best_weights} score {outcome.best_score:.4f} after {outcome.steps} steps")
+        if json:
+            print_json({"weights": str(outcome.best_weights), "score": outcome.best_score, "steps": outcome.steps})
+        elif not quiet:
+            typer.echo(f"{outcome.best_weights} score {outcome.best_score:.4f} after {outcome.steps} steps")
     run.destroy_process_group()

@@ -10,6 +10,9 @@ from typing import Any
 
 from deocclude.errors import DeoccludeError, InputError, MissingPackageError, UsageError
 from deocclude.io.files import write_whole
+from deocclude.io.offline import is_offline
+
+_LOCAL = frozenset({"file", "local", "memory"})  # protocols of this machine
 
 
 def is_url(place: str) -> bool:
@@ -117,6 +120,8 @@ class Folder:
 
 def _file_system(url: str) -> tuple[Any, str]:
     """fsspec's file system of a URL, and the path in it. Raises MissingPackageError and UsageError."""
+    if is_offline() and url.partition("://")[0] not in _LOCAL:
+        raise UsageError(f"{url}: the network is not used with --offline, or DEOCCLUDE_OFFLINE in the environment")
     from fsspec.core import url_to_fs
 
     try:

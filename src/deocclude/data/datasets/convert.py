@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from deocclude.data.datasets.files import require
 from deocclude.data.datasets.record import PhotoRecord
@@ -47,6 +48,10 @@ class Counts:
     told: set[str] = field(default_factory=set)
     dropped: tuple[str, ...] = ()
     noted: Counter[str] = field(default_factory=Counter)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The counts as plain values, for JSON."""
+        return asdict(self) | {"told": sorted(self.told), "noted": dict(self.noted)}
 
     def add(self, record: PhotoRecord) -> None:
         """Count a photo and its people."""
