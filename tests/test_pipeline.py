@@ -2,6 +2,8 @@ import io
 import json
 import pickle
 import shutil
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -451,6 +453,27 @@ def test_open_file_is_a_photo(pipe, person):
     assert (pipe(content, masks=[person.visible]).content == expected.content).all()
     with pytest.raises(InputError, match="opened for bytes"):
         pipe(io.StringIO("text"), masks=[person.visible])
+
+
+def test_forked_processes_that_load_for_themselves_end(weights_dir):
+    code = """if True:
+        import multiprocessing, os, sys
+        import deocclude
+
+        def work():
+            deocclude.load(weights_dir=sys.argv[1], threads=2)
+            sys.exit(3)
+
+        child = multiprocessing.get_context("fork").Process(target=work)
+        child.start()
+        child.join()
+        number = os.fork()
+        if number == 0:
+            work()
+        print(child.exitcode, os.waitstatus_to_exitcode(os.waitpid(number, 0)[1]))
+        """
+    done = subprocess.run([sys.executable, "-c", code, str(weights_dir)], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "3 3\n", done.stderr
 
 
 def test_pickled_pipeline_opens_its_networks_anew(weights_dir, person):

@@ -14,8 +14,9 @@ from deocclude.imaging.boxes import BoxXyxy
 from deocclude.imaging.depth_order import find_occlusions
 from deocclude.inference.body import Body
 from deocclude.inference.content_recovery import ContentRecovery, Recovery, recover_known
-from deocclude.inference.cores import usable_cores
+from deocclude.inference.cores import limit_blas, usable_cores
 from deocclude.inference.mask_completion import MaskCompletion
+from deocclude.inference.memory import give_back_memory
 from deocclude.inference.occlusion_probability import OcclusionCalibration, decide_completion
 from deocclude.inference.runtime import find_model, open_networks
 from deocclude.inference.scene import Scene, extend
@@ -54,8 +55,9 @@ def load(
         weights_dir: a folder with a manifest.json and its files; None for the package's own weights.
         average: test-time augmentation: average the predictions of two crops for a mask, of two networks and two crops
             for a box, each with its mirror image. Slightly better and slower.
-        threads: CPU threads of a network; 1 also processes one person at a time. None: one for each core that the
-            process may use, by affinity, a container's quota and OMP_NUM_THREADS.
+        threads: CPU threads of a network, and the most of numpy's BLAS in the whole process; 1 also processes one
+            person at a time. None: one for each core that the process may use, by affinity, a container's quota and
+            OMP_NUM_THREADS.
         segmenter: finds people in images without prompts, in place of the model's own detector: any callable from (H,
             W, 3) uint8 RGB to a list of masks, (mask, score) pairs or `people.Instance`.
 
@@ -69,6 +71,8 @@ def load(
     check_segmenter(segmenter)
     info = find_model(model, weights_dir)
     networks, running_on = open_networks(info, device, threads)
+    limit_blas(threads or usable_cores())
+    give_back_memory()  # opening networks takes more than they keep
     finder = None
     if detector := networks.get("people_detector"):
         finder = PeopleFinder(detector, info.settings.detector, average)

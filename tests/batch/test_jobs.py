@@ -482,13 +482,19 @@ def test_numbered_mask_prefers_the_photo_with_its_exact_name(tmp_path: Path) -> 
 
 def test_network_error_is_reported_as_a_failed_photo(photo: Path, pipe, monkeypatch: pytest.MonkeyPatch) -> None:
     class Broken:
-        def run(self, *_):
-            raise RuntimeError("out of memory\nat line 7")
+        def __init__(self, text: str) -> None:
+            self.text = text
 
-    monkeypatch.setattr(pipe._mask_completion._network, "_session", Broken())
-    (report,) = run_jobs(plan_jobs([str(photo)], boxes_xyxy=[(0, 0, 9, 9)]), lambda: pipe)
-    assert report.status == "failed"
-    assert report.error.endswith("a network failed on this photo: out of memory")
+        def run(self, *_):
+            raise RuntimeError(self.text)
+
+    for text, told in (
+        ("a bad input\nat line 7", "a network failed on this photo: a bad input"),
+        ("[ONNXRuntimeError] : 1 : FAIL : std::bad_alloc", "not enough memory for this photo"),
+    ):
+        monkeypatch.setattr(pipe._mask_completion._network, "_session", Broken(text))
+        (report,) = run_jobs(plan_jobs([str(photo)], boxes_xyxy=[(0, 0, 9, 9)]), lambda: pipe)
+        assert report.status == "failed" and report.error == f"{photo}: {told}"
 
 
 def test_timings_include_photo_loading(photo: Path, pipe, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,9 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
+from threadpoolctl import ThreadpoolController
 
 from deocclude.inference import cores
-from deocclude.inference.cores import usable_cores
+from deocclude.inference.cores import limit_blas, usable_cores
 
 
 @pytest.fixture(autouse=True)
@@ -53,6 +54,15 @@ def test_omp_num_threads_limits_the_cores(
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", value)
     assert usable_cores(tmp_path) == expected
+
+
+def test_blas_gets_no_more_threads_than_the_cores() -> None:
+    blas = ThreadpoolController().select(user_api="blas")
+    with blas.limit(limits=2):
+        limit_blas(3)
+        assert {row["num_threads"] for row in blas.info()} <= {1, 2}, "fewer stay as they are"
+        limit_blas(1)
+        assert {row["num_threads"] for row in blas.info()} == {1}
 
 
 def test_machine_without_control_groups_has_its_cores(tmp_path: Path) -> None:

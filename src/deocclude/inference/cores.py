@@ -1,4 +1,7 @@
-"""How many CPU cores this process may use: fewer than the machine has, in a container or with taskset."""
+"""How many CPU cores this process may use: fewer than the machine has, in a container or with taskset.
+
+ONNX Runtime gets that number of threads from `runtime.open_networks`, numpy's BLAS from `limit_blas`.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +27,19 @@ def usable_cores(root: Path = Path("/")) -> int:
     if first.isdigit():
         limits.append(int(first))
     return max(1, min(limits))
+
+
+def limit_blas(threads: int) -> None:
+    """Reduce numpy's BLAS, OpenBLAS or another, to a number of threads in the whole process. Fewer stay as they are.
+
+    BLAS follows the affinity by itself, but no CPU quota: its threads would wait for each other while they use up the
+    time of the others.
+    """
+    from threadpoolctl import ThreadpoolController
+
+    for library in ThreadpoolController().select(user_api="blas").lib_controllers:
+        if library.num_threads > threads:
+            library.set_num_threads(threads)
 
 
 def _quotas(root: Path) -> Iterator[float]:

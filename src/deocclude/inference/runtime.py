@@ -15,6 +15,7 @@ import numpy as np
 from deocclude.errors import DeoccludeError, DeviceError, UsageError, WeightsError
 from deocclude.imaging.arrays import Array, Float32
 from deocclude.inference.cores import usable_cores
+from deocclude.inference.memory import is_out_of_memory
 from deocclude.inference.settings import InferenceSettings
 
 if TYPE_CHECKING:
@@ -110,6 +111,8 @@ class Network:
         try:
             outputs = self._session.run(self.output_names, contiguous)
         except Exception as error:  # ONNX Runtime's errors have no common base below Exception
+            if is_out_of_memory(error):
+                raise DeoccludeError("not enough memory for this photo") from error
             raise DeoccludeError(f"a network failed on this photo: {str(error).splitlines()[0]}") from error
         return dict(zip(self.output_names, outputs, strict=True))
 
@@ -250,7 +253,7 @@ def _open_session(
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors only: warnings about the machine would appear on the user's stderr
+    options.log_severity_level = 4  # ONNX Runtime's own lines would appear on stderr; its errors are raised as well
     # ONNX Runtime's own default counts the machine's cores, and pins threads to cores that a container may not have
     options.intra_op_num_threads = threads or usable_cores()
     # The arena never releases its largest working set; peak memory matters more here than the time of allocations.
@@ -260,6 +263,8 @@ def _open_session(
     try:
         session = onnxruntime.InferenceSession(content, options, providers=[_PROVIDERS[device]])
     except Exception as error:  # ONNX Runtime's errors have no common base below Exception
+        if is_out_of_memory(error):
+            raise DeoccludeError(f"not enough memory to open {path.name}") from error
         reason = str(error).splitlines()[0]
         if device == "cuda":
             raise DeviceError(f"cannot start {path.name} on cuda: {reason}") from error
