@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -74,3 +75,11 @@ def test_errors_carry_their_exit_code(name, exit_code):
 
 def test_missing_extra_message_ends_with_the_install_command():
     assert str(deocclude.MissingExtraError("training", "train")).endswith('pip install "deocclude[train]"')
+
+
+def test_onnx_runtime_sends_no_usage_data_unless_the_user_allows_it() -> None:
+    code = "import os, deocclude; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    for given, told in (({}, "1"), ({"ORT_DISABLE_TELEMETRY": "0"}, "0")):
+        environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"} | given
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == told

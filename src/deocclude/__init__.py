@@ -11,8 +11,12 @@ Importing the package is cheap: each public name is imported from its module whe
 from __future__ import annotations
 
 import importlib
+import os
 
 from deocclude._version import __version__
+
+# ONNX Runtime 1.29 and later send usage data to their makers unless this is set before it is imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 # `typing` would double the time before the command answers a signal; type checkers know this name
 TYPE_CHECKING = False
