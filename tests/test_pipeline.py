@@ -455,12 +455,17 @@ def test_open_file_is_a_photo(pipe, person):
         pipe(io.StringIO("text"), masks=[person.visible])
 
 
-def test_forked_processes_that_load_for_themselves_end(weights_dir):
+def test_forked_processes_use_the_parents_pipeline_load_their_own_and_end(weights_dir):
     code = """if True:
         import multiprocessing, os, sys
+        import numpy
         import deocclude
 
+        pipe = deocclude.load(weights_dir=sys.argv[1], threads=2)
+
         def work():
+            photo = numpy.zeros((64, 64, 3), numpy.uint8)
+            pipe(photo, boxes_xyxy=[(8, 8, 40, 60)], complete="never")
             deocclude.load(weights_dir=sys.argv[1], threads=2)
             sys.exit(3)
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 import logging
+import os
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -274,4 +277,22 @@ def _open_session(
         raise DeviceError(
             f"cannot start {path.name} on {device}: ONNX Runtime fell back to {session.get_providers()[0]}"
         )
+    _opened.add(session)
     return session
+
+
+_opened: weakref.WeakSet[onnxruntime.InferenceSession] = weakref.WeakSet()
+
+
+def _never_close() -> None:
+    """Give every session a reference that is never released.
+
+    In a forked child, closing a session would wait without end for its threads, which only the parent has. It can still
+    be run there, on the calling thread.
+    """
+    for session in _opened:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(session))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_never_close)
