@@ -166,8 +166,8 @@ class Boxes:
     def __init__(self, *found: Detection):
         self.found, self.asked = found, []
 
-    def __call__(self, photo, *, min_score, min_height_px):
-        self.asked.append((photo.shape, min_score, min_height_px))
+    def __call__(self, photo, *, min_score):
+        self.asked.append((photo.shape, min_score))
         return list(self.found)
 
 
@@ -185,16 +185,35 @@ def with_detector(pipe: Deoccluder, *found: Detection, unsure: bool = False) -> 
 RIGHT, LEFT = Detection((400, 60, 500, 300), 0.9), Detection((20.4, 60, 90, 300), 0.5)
 
 
+def test_filters_change_neither_numbers_nor_masks(pipe, person):
+    own, boxes = with_detector(pipe, RIGHT, LEFT)
+    everyone = {one.id: one for one in own(person.photo, complete="always").people}
+    heights = {one.id: np.ptp(np.flatnonzero(one.visible_mask.any(axis=1))) + 1 for one in everyone.values()}
+    surest, highest = max(everyone, key=lambda number: everyone[number].score), max(heights, key=heights.get)
+    for options, number in (
+        ({"min_score": everyone[surest].score}, surest),
+        ({"min_height_px": heights[highest]}, highest),
+        ({"person": "2"}, 2),
+    ):
+        kept = own(person.photo, complete="always", **options).people
+        assert number in [one.id for one in kept] and (len(kept) == 1 or len(set(heights.values())) == 1)
+        for one in kept:
+            assert np.array_equal(one.amodal_mask, everyone[one.id].amodal_mask) and one.score == everyone[one.id].score
+    assert {least for _, least in boxes.asked} == {0.1}, "the detector's own least score"
+    unsure = 3 - surest
+    assert not own(person.photo, person=str(unsure), min_score=everyone[surest].score).people
+
+
 def test_detected_people_are_ordered_left_to_right(pipe, person):
     own, boxes = with_detector(pipe, RIGHT, LEFT, Detection((22, 64, 92, 300), 0.4))
-    result = own(person.photo, min_height_px=20)
-    assert boxes.asked == [((480, 640, 3), 0.1, 20)]
+    result = own(person.photo)
+    assert boxes.asked == [((480, 640, 3), 0.1)]
     assert [(one.id, one.box_xyxy[0] < 200) for one in result.people] == [(1, True), (2, False)], "merged by mask"
     left, right = pipe(person.photo, boxes_xyxy=[LEFT.box_xyxy, RIGHT.box_xyxy]).people
     assert [one.score for one in result.people] == pytest.approx([0.5 * left.score, 0.9 * right.score])
     assert "find" in result.timings
-    (chosen,) = own(person.photo, person="largest", min_score=0.2).people
-    assert chosen.id == 2 and boxes.asked[-1][1] == 0.2
+    (chosen,) = own(person.photo, person="largest", min_score=0.02).people
+    assert chosen.id == 2 and boxes.asked[-1][1] == 0.02
     assert [one.id for one in own(person.photo, person="30,100").people] == [1]
     assert len(own(person.photo, boxes_xyxy=[(0, 0, 9, 9)]).people) == 1 and len(boxes.asked) == 3, "prompts come first"
     with pytest.raises(InputError, match="but 2 people were found"):

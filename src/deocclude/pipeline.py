@@ -201,9 +201,10 @@ class Deoccluder:
             person: which detected people: "all", "largest", "N" (the N-th from the left) or "x,y" (the person at that
                 pixel).
             min_score: least score of detected people, 0 to 1 (`Person.score`, the detector's or segmenter's times the
-                mask network's); None: the detector's default, 0 for a segmenter.
-            min_height_px: least height of a detected person's box. None: everyone is detected, but "auto" does not
-                complete people lower than 48 pixels.
+                mask network's); None: the detector's default, 0 for a segmenter. A higher one than that changes neither
+                numbers nor masks of the others.
+            min_height_px: least height of the box of a detected person's visible part; numbers stay the same. None:
+                everyone, but "auto" does not complete people lower than 48 pixels.
             complete: whose hidden parts are recovered. "auto": hidden regions that are probably body, of people with a
                 high enough probability that more than 5 % of the body is hidden (the model's settings). "always":
                 every hidden part. "never": none; visible masks are refined alone.
@@ -309,7 +310,7 @@ class Deoccluder:
             return checked_prompts(photo.shape[:2], request.masks, request.boxes_xyxy)
         segmenter = self._segmenter if request.segmenter is None else request.segmenter
         if segmenter is not None:
-            return segmented_prompts(segmenter, photo, request, self._settings.deduplication)
+            return segmented_prompts(segmenter, photo, self._settings.deduplication)
         if self._finder is None:
             raise UsageError(f"model {self.model} cannot find people: pass masks, boxes_xyxy or a segmenter")
         return detected_prompts(self._finder, photo, request)
@@ -324,8 +325,7 @@ class Deoccluder:
 
     def _chosen(self, photo: ImageU8, bodies: Sequence[Body], request: Request) -> dict[int, Body]:
         """The requested bodies by the number of the person."""
-        picked = bodies if request.is_prompted else request.choice.pick(bodies, photo.shape[:2])
-        return number_chosen(bodies, picked)
+        return number_chosen(bodies, request.pick(bodies, photo.shape[:2]))
 
     def _decided(
         self, photo: ImageU8, chosen: dict[int, Body], everyone: Sequence[Body], request: Request

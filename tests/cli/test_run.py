@@ -310,11 +310,13 @@ def test_save_all_writes_every_kind(desk: Desk) -> None:
     assert "all" in desk.fails(2, desk.photo, "--mask", desk.mask, "--save", "everything")
 
 
-def test_default_min_score_applies_to_the_segmenter_only() -> None:
+def test_min_score_of_a_segmenter() -> None:
     default = parse_finding("hf:some/model", "all", None, 0, False)
     assert (default.finder.min_score, default.min_score) == (0.5, 0.0)
     given = parse_finding("hf:some/model", "all", 0.3, 0, False)
     assert (given.finder.min_score, given.min_score) == (0.3, 0.3)
+    strict = parse_finding("hf:some/model", "all", 0.8, 0, False)
+    assert (strict.finder.min_score, strict.min_score) == (0.5, 0.8)  # filtered after the people are numbered
 
 
 def test_missing_transformers_model_is_reported_once(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -455,7 +455,7 @@ def parse_finding(
         return Finding(CocoFile.open(Path(name).expanduser()), person, min_score or 0.0, min_height_px)
     if kind == "hf" and name:
         # a model scores every doubtful instance; a COCO file lists intended people
-        least = 0.5 if min_score is None else min_score
+        least = 0.5 if min_score is None else min(min_score, 0.5)  # a higher one filters later: ids stay the same
         name = str(Path(name).expanduser()) if name.startswith("~") else name
         # the default applies to the model's score alone: times the mask network's score it would drop more people
         return Finding(HfSegmenter(name, device, least, offline), person, min_score or 0.0, min_height_px)

@@ -62,22 +62,18 @@ class PeopleFinder:
         """The least score of a detection, unless a call gives another."""
         return self._settings.min_score
 
-    def __call__(
-        self, photo: ImageU8, *, min_score: float | None = None, min_height_px: float = 0.0
-    ) -> list[Detection]:
+    def __call__(self, photo: ImageU8, *, min_score: float | None = None) -> list[Detection]:
         """Detect the people of an image.
 
         Args:
             photo: (H, W, 3) uint8 RGB.
             min_score: least score; None: that of the settings.
-            min_height_px: least height of a box, in image pixels.
 
         Returns:
             Detections by descending score.
         """
         least = self.min_score if min_score is None else min_score
-        found = find_boxes(self._network, photo, replace(self._settings, min_score=least), average=self._average)
-        return [one for one in found if one.box_xyxy[3] - one.box_xyxy[1] >= min_height_px]
+        return find_boxes(self._network, photo, replace(self._settings, min_score=least), average=self._average)
 
 
 def find_boxes(

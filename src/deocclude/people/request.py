@@ -11,7 +11,7 @@ from deocclude.errors import UsageError
 from deocclude.imaging.boxes import BoxXyxy
 from deocclude.inference.occlusion_probability import Complete, check_complete, check_uncrop
 from deocclude.io.images import MaskSource
-from deocclude.people.choice import Choice
+from deocclude.people.choice import Choice, F, keep
 from deocclude.people.instances import Segmenter
 
 
@@ -38,6 +38,23 @@ class Request:
     def leaves_low_people(self) -> bool:
         """Whether "auto" skips detected people under the minimum height: where the call states no height of its own."""
         return not self.is_prompted and self.min_height_px is None
+
+    def pick(self, people: Sequence[F], size_hw: tuple[int, int]) -> list[F]:
+        """The requested people, with the least score and height, left to right.
+
+        Args:
+            people: all people of the image.
+            size_hw: the image's size.
+
+        Raises:
+            InputError: see `Choice.pick`.
+        """
+        if self.is_prompted:
+            return list(people)
+        kept = keep(people, self.min_score or 0.0, self.min_height_px or 0.0)
+        if self.choice.how in ("all", "largest"):
+            return self.choice.pick(kept, size_hw)
+        return [one for one in self.choice.pick(people, size_hw) if any(one is other for other in kept)]
 
     @classmethod
     def of(
