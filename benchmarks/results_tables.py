@@ -3,8 +3,8 @@
     python benchmarks/results_tables.py docs/results/masks.md ccp-val=results/ccp-val cutouts-val=results/cutouts-val
 
 Each NAME=FOLDER names a section, "## NAME...", and the folder that `deocclude eval -o` wrote. The tables of the section
-become those of eval.md from the first one on, in the same order and with as many columns; the section keeps its own
-column names and prose.
+become those of eval.md with the same column names; if none has them, those from the first one on, in the same order and
+with as many columns. The section keeps its own column names and prose.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ def replaced(section: str, tables: list[str], name: str) -> str:
     if len(shown) > len(tables):
         raise SystemExit(f"{name}: the page has {len(shown)} tables, the evaluation {len(tables)}")
     for old, new in zip(shown, tables, strict=False):
-        header, rows = rows_of(old)[0], rows_of(new)[2:]
+        header = rows_of(old)[0]
+        rows = rows_of(next((table for table in tables if rows_of(table)[0] == header), new))[2:]
         if any(len(row) != len(header) for row in rows):
             raise SystemExit(
                 f"{name}: the table of {header[0]} has {len(header)} columns, the evaluation {len(rows[0])}"
@@ -46,7 +47,7 @@ def main() -> None:
     text = path.read_text(encoding="utf-8")
     for argument in named:
         name, _, folder = argument.partition("=")
-        found = re.search(rf"^## {re.escape(name)}[,:].*?(?=^## |\Z)", text, flags=re.M | re.S)
+        found = re.search(rf"^## {re.escape(name)}[,:\n].*?(?=^## |\Z)", text, flags=re.M | re.S)
         if found is None:
             raise SystemExit(f"{page}: no section {name}")
         tables = _TABLE.findall((Path(folder) / "eval.md").read_text(encoding="utf-8"))
