@@ -30,8 +30,9 @@ TIERS = {
     "torch": ("ablation", "checkpoints", "evaluation", "export", "models", "train"),
     "docs": ("docs", "examples"),
     "slow": (
-        "batch", "cli", "data", "test_pipeline.py", "imaging/test_truncation.py", "inference/test_shipped_weights.py",
-        "inference/test_occlusion_probability.py", "people/test_detector.py", "people/test_hf_segmenter.py",
+        "batch", "cli", "data", "scale", "test_pipeline.py", "imaging/test_truncation.py",
+        "inference/test_shipped_weights.py", "inference/test_occlusion_probability.py", "people/test_detector.py",
+        "people/test_hf_segmenter.py",
     ),
 }  # fmt: skip
 

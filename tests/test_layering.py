@@ -13,14 +13,14 @@ import deocclude
 PACKAGE = Path(deocclude.__file__).parent
 # From the bottom to the top: a room imports those before it. `data` is the package's own modules, data/storage.py.
 ROOMS = (
-    "errors", "imaging", "types", "io", "inference", "people", "pipeline", "batch",
-    "data", "data/datasets", "data/sources", "data/synthesis", "data/samples", "data/trainsets", "data/evalsets",
+    "errors", "imaging", "types", "io", "inference", "people", "pipeline", "batch", "data",
+    "scale", "data/datasets", "data/sources", "data/synthesis", "data/samples", "data/trainsets", "data/evalsets",
     "data/inspection", "metrics", "checkpoints", "models", "export", "train", "evaluation", "ablation", "cli",
 )  # fmt: skip
 FACE = {"__init__", "__main__", "_version"}  # the package's face: whatever it names, nothing of it is imported
 # Methods of `Result` hand on to these when they are called; Layer and Metadata are annotations.
 LATE = {("types", f"io.{name}") for name in ("results", "openraster", "display", "detections", "photo_metadata")}
-TORCH_FREE = ("errors", "imaging", "types", "io", "inference", "people", "pipeline", "batch", "data/datasets")
+TORCH_FREE = ("errors", "imaging", "types", "io", "inference", "people", "pipeline", "batch", "scale", "data/datasets")
 
 
 def modules() -> dict[str, Path]:

@@ -17,9 +17,12 @@ from deocclude.io.request_stamp import read_stamp
 STREAM = "-"
 """Standard input as a photo, and standard output as a target."""
 
-_OUTPUT_NAME = re.compile(
+OUTPUT_NAME = re.compile(
     r"\.(deoccluded\.(png|jpg|webp|json|ora)|overlay\.(png|jpg|webp)|person\d+\.(rgba|amodal|visible|invisible|parsing)\.png)$"
 )
+"""What follows the photo's stem in the name of an output."""
+_OUTPUT = "files with the name of an output"
+_NO_PHOTO = "files that are no photos"
 _HEIC = frozenset({".heic", ".heif", ".hif"})
 # Kinds of photos that no reader here opens: cameras' raw files, JPEG XL.
 _OTHER_PHOTOS = frozenset(
@@ -251,23 +254,31 @@ def _folder_left_out(path: Path, recursive: bool, follow_links: bool) -> str:
     return _LINKED if path.is_symlink() and not follow_links else ""
 
 
-def _left_out(path: Path) -> LeftOut | None:
-    """Why a file of a folder is no input; None for a photo, an empty reason for what is not reported."""
+def left_out_by_name(path: Path) -> LeftOut | None:
+    """Why a file is no input, as far as its name tells; None for a photo's name."""
     suffix = path.suffix.lower()
     if path.name.startswith("."):
         return LeftOut(path, "hidden files")
-    if not path.is_file():
-        return LeftOut(path, "links to nothing" if path.is_symlink() else "pipes and devices")
-    if _OUTPUT_NAME.search(path.name):
-        is_ours = suffix == ".ora" or read_stamp(path) is not None
-        return LeftOut(path, "" if is_ours else "files with the name of an output")
+    if OUTPUT_NAME.search(path.name):
+        return LeftOut(path, _OUTPUT)
     if suffix in photo_suffixes():
         return None
     if suffix in _HEIC:
         return LeftOut(path, 'photos in HEIC, which needs pip install "deocclude[heif]"', is_photo=True)
     if suffix in _OTHER_PHOTOS:
         return LeftOut(path, "photos of a kind that Pillow cannot open (convert them to PNG or JPEG)", is_photo=True)
-    return None if can_open(path) else LeftOut(path, "files that are no photos")
+    return LeftOut(path, _NO_PHOTO)
+
+
+def _left_out(path: Path) -> LeftOut | None:
+    """Why a file of a folder is no input; None for a photo, an empty reason for what is not reported."""
+    left = left_out_by_name(path)
+    if path.name.startswith(".") or path.is_file():
+        if left is None or (left.reason == _NO_PHOTO and can_open(path)):
+            return None
+        is_ours = left.reason == _OUTPUT and (path.suffix.lower() == ".ora" or read_stamp(path) is not None)
+        return LeftOut(path, "") if is_ours else left
+    return LeftOut(path, "links to nothing" if path.is_symlink() else "pipes and devices")
 
 
 def _nothing_like(pattern: str, left_out: Sequence[LeftOut]) -> str:

@@ -156,9 +156,9 @@ def run_jobs(
     streams = any(job.source == STREAM or job.to_stdout for job in jobs)
     if time_limit_s is not None and (streams or not workers):
         raise UsageError("a time limit needs files and worker processes: standard input and output have none")
-    for folder in {folder for job in jobs for folder in _output_folders(job)}:
+    for folder in {folder for job in jobs for folder in output_folders(job)}:
         sweep(folder)
-    work = _Work(load, seed, model, overwrite)
+    work = Work(load, seed, model, overwrite)
     if workers:
         yield from _run_in_processes(jobs, work, workers, fail_fast, time_limit_s, on_report)
         return
@@ -170,7 +170,7 @@ def run_jobs(
             return
 
 
-class _Work:
+class Work:
     """The work on a job: nothing where it is done, else the pipeline, which is opened for the first such job."""
 
     def __init__(
@@ -215,7 +215,7 @@ class _Item:
 
 def _run_in_processes(
     jobs: Sequence[Job],
-    work: _Work,
+    work: Work,
     workers: int,
     fail_fast: bool,
     time_limit_s: float | None,
@@ -245,7 +245,7 @@ def _run_in_processes(
         time_limit_s=time_limit_s,
         stops=lambda outcome: fail_fast and (isinstance(outcome, Lost) or outcome.status == "failed"),
         # a killed process leaves its temporary files
-        on_killed=lambda number: [sweep(folder) for folder in _output_folders(jobs[there[number]])],
+        on_killed=lambda number: [sweep(folder) for folder in output_folders(jobs[there[number]])],
     )  # fmt: skip
     next_index = 0
     with contextlib.closing(outcomes):
@@ -269,17 +269,17 @@ def _start_work(
     loading: Loading,
 ) -> Callable[[_Item], Report]:
     """The work of a process on its items."""
-    work = _Work(load, seed, model, overwrite, loading)
+    work = Work(load, seed, model, overwrite, loading)
 
     def report(item: _Item) -> Report:
         if item.ahead:
-            threading.Thread(target=_read_ahead, args=(Path(item.ahead),), daemon=True).start()
+            threading.Thread(target=read_ahead, args=(Path(item.ahead),), daemon=True).start()
         return work(item.job if item.finding is None else replace(item.job, finding=findings[item.finding]))
 
     return report
 
 
-def _read_ahead(path: Path) -> None:
+def read_ahead(path: Path) -> None:
     """Read a file once, so that the system has it in memory when its turn comes. Pipes can be read once only."""
     with contextlib.suppress(OSError):  # its turn will say why
         if path.is_file():
@@ -288,7 +288,7 @@ def _read_ahead(path: Path) -> None:
                     pass
 
 
-def _output_folders(job: Job) -> set[Path]:
+def output_folders(job: Job) -> set[Path]:
     """The folders that a job writes to."""
     return set() if job.to_stdout else {path.parent for path in job.expected_paths}
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from deocclude.batch.folder import STREAM, LeftOut, Source, find_photos
+from deocclude.batch.folder import STREAM, Found, LeftOut, Source, find_photos
 from deocclude.errors import UsageError
 from deocclude.imaging.boxes import BoxXyxy
 from deocclude.inference.occlusion_probability import check_complete, check_uncrop
@@ -44,12 +44,14 @@ class Finding:
         person: all, largest, N from the left, or x,y.
         min_score: least score, 0 to 1; None: the detector's default.
         min_height_px: least height of a box; None: as in `Deoccluder.__call__`.
+        known_request: `request`, worked out where the finder's files are; None: it is worked out when it is asked for.
     """
 
     finder: CocoFile | Segmenter | None = None
     person: str = "all"
     min_score: float | None = None
     min_height_px: float | None = None
+    known_request: list[Any] | None = None
 
     @property
     def at_most_one(self) -> bool:
@@ -64,6 +66,8 @@ class Finding:
     @property
     def request(self) -> list[Any]:
         """Plain values that identify which people are found. A custom segmenter counts by its name alone."""
+        if self.known_request is not None:
+            return self.known_request
         finder: Any = None
         if isinstance(self.finder, CocoFile):
             finder = file_digest(self.finder.path)
@@ -236,6 +240,7 @@ def plan_jobs(
     recursive: bool = False,
     follow_links: bool = False,
     on_left_out: Callable[[LeftOut], object] | None = None,
+    find: Callable[..., Found] = find_photos,
 ) -> list[Job]:
     """Plan which files are read and written, before any is.
 
@@ -265,6 +270,7 @@ def plan_jobs(
         recursive: search folders inside folders.
         follow_links: search linked folders too.
         on_left_out: called with every file of a folder that is no input.
+        find: finds the photos among the inputs, with the arguments of `find_photos`.
 
     Raises:
         UsageError: no photo, prompts that do not fit the photos, or an output that is an input.
@@ -276,9 +282,7 @@ def plan_jobs(
     finding = _checked_finding(finding, masks, boxes_xyxy, mask_label)
     target = _checked_target(output, masks)
     picture_format.check(kinds, target.file.suffix.lower() if target.file else None, transparent=uncrop)
-    found = find_photos(
-        inputs, recursive=recursive, follow_links=follow_links, not_photos=_folders_of_others(masks, target)
-    )
+    found = find(inputs, recursive=recursive, follow_links=follow_links, not_photos=_folders_of_others(masks, target))
     if on_left_out is not None:
         for left in found.left_out:
             on_left_out(left)

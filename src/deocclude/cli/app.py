@@ -59,6 +59,8 @@ EXTRA_OF = {
     "onnx": "train",
     "onnxscript": "train",
     "pydantic": "data",
+    "ray": "scale",
+    "s3fs": "scale",
     "safetensors": "train",
     "scipy": "data",
     "skimage": "train",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -31,7 +32,7 @@ from deocclude.errors import UsageError
 if TYPE_CHECKING:
     from rich.progress import Task
 
-    from deocclude.batch.folder import LeftOut
+    from deocclude.batch.folder import Found, LeftOut
     from deocclude.batch.jobs import Report
     from deocclude.batch.plan import Finding, Job
     from deocclude.imaging.boxes import BoxXyxy
@@ -41,11 +42,16 @@ if TYPE_CHECKING:
 
 Inputs = Annotated[
     list[str],
-    typer.Argument(metavar="PHOTO...", help="Photos, folders, patterns in quotes, lists (.txt), or - for stdin."),
+    typer.Argument(
+        metavar="PHOTO...",
+        help="Photos, folders, patterns in quotes, lists (.txt), - for stdin; URLs with --engine ray.",
+    ),
 ]
 Output = Annotated[
     str | None,
-    typer.Option("-o", "--output", metavar="PATH", help="Folder, file, or - for stdout; default: beside the photo."),
+    typer.Option(
+        "-o", "--output", metavar="PATH", help="Folder, file, URL, or - for stdout; default: beside the photo."
+    ),
 ]
 Masks = Annotated[
     list[str] | None,
@@ -105,9 +111,21 @@ Format = Annotated[
     str | None, typer.Option("--format", metavar="FORMAT", help="Of content and overlay: png (default), jpeg or webp.")
 ]
 Quality = Annotated[int | None, typer.Option("--quality", min=1, max=100, help="Of JPEG and WebP; default: 95.")]
-Jobs = Annotated[int, typer.Option("-j", "--jobs", min=1, help=f"{JOBS_HELP}; default: 1.")]
+Jobs = Annotated[
+    int | None, typer.Option("-j", "--jobs", min=1, help=f"{JOBS_HELP}; default: 1, with Ray as many as fit.")
+]
 Threads = Annotated[
-    int | None, typer.Option("--threads", min=1, help="CPU threads of a photo; default: every core that may be used.")
+    int | None,
+    typer.Option("--threads", min=1, help="CPU threads of a photo; default: every core that may be used, with Ray 1."),
+]
+Engine = Annotated[str, typer.Option("--engine", metavar="NAME", help="Who works on photos: processes, or ray.")]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        metavar="HOST:PORT",
+        help="Ray cluster, or auto; default: RAY_ADDRESS, else this machine's cores.",
+    ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Do finished photos again.")]
 Recursive = Annotated[bool, typer.Option("--recursive", help="Search folders inside folders.")]
@@ -184,6 +202,7 @@ class BatchOptions:
         time_limit_s: --time-limit.
         photos: photos of all shards.
         manifest: --manifest, with a shard's own name.
+        ray: the cluster; None: processes of this machine.
     """
 
     workers: int
@@ -193,6 +212,22 @@ class BatchOptions:
     time_limit_s: float | None
     photos: int
     manifest: Path | None
+    ray: RayOptions | None = None
+
+
+@dataclass(frozen=True)
+class RayOptions:
+    """The cluster of --engine ray.
+
+    Attributes:
+        address: --address.
+        workers: -j.
+        threads: --threads, or 1.
+    """
+
+    address: str | None
+    workers: int | None
+    threads: int
 
 
 def app(
@@ -215,8 +250,10 @@ def app(
     model: Model = "base",
     device: Device = "auto",
     seed: Seed = 0,
-    jobs: Jobs = 1,
+    jobs: Jobs = None,
     threads: Threads = None,
+    engine: Engine = "processes",
+    address: Address = None,
     overwrite: Overwrite = False,
     recursive: Recursive = False,
     follow_links: FollowLinks = False,
@@ -251,37 +288,81 @@ def app(
 
     In a folder, every file that Pillow can open is a photo, HEIC too with the extra [heif]. Files that are left out are
     named at the end; the exit code is 5 if one of them may be a photo. "photos/**/*.jpg" in quotes is a pattern.
-    LIST.txt names one photo a line. --shard I/N takes a stable part, for arrays of jobs; its --manifest is
-    NAME.I-of-N.jsonl.
+    LIST.txt names one photo a line. --shard I/N takes a stable part; its --manifest is NAME.I-of-N.jsonl.
+
+    --engine ray works on a cluster, with the extra [scale]: -j workers, each with --threads CPUs. Photos, -o and
+    --manifest may then be in a store, s3://bucket/photos.
     """
-    from deocclude.inference.runtime import find_model
     from deocclude.io.picture_format import PictureFormat
 
-    _check_time_limit(time_limit)
-    has_prompts = bool(mask or box)
-    finding = parse_finding(segmenter, person, min_score, min_height, has_prompts, device=device, offline=offline)
+    ray = _ray_options(engine, address, jobs, threads, device, time_limit, [*inputs, output or "", str(manifest or "")])
+    device = "cpu" if ray else device
+    finding = parse_finding(segmenter, person, min_score, min_height, bool(mask or box), device=device, offline=offline)
     people = PeopleOptions(mask or (), mask_label, box or (), finding, complete, min_hidden_probability, uncrop)
     picture_format = PictureFormat.parse(file_format, quality)
     shown = OutputOptions(output, _kinds(save), layer_size, picture_format, json, quiet, verbose)
     left_out: list[LeftOut] = []
-    plan = _plan(inputs, people, shown, recursive, follow_links, left_out)
-    photos = len(plan)
-    plan, left_out, manifest = _take_shard(plan, left_out, manifest, shard, shown)
+    whole = _plan(inputs, people, shown, recursive, follow_links, left_out, in_stores=ray is not None)
+    plan, left_out, manifest = _take_shard(whole, left_out, manifest, shard, shown)
     # a single photo needs no other process, unless one is to be ended
-    workers = jobs if len(plan) > 1 or time_limit is not None else 0
-    batch = BatchOptions(workers, seed, overwrite, fail_fast, time_limit, photos, manifest)
-    digest = find_model(model, weights).digest
-    load = partial(_load, model, device, weights, _threads_of_each(threads, jobs), finding)
-    code = _process(plan, load, digest, batch, shown, left_out)
-    if code:
+    workers = (jobs or 1) if len(plan) > 1 or time_limit is not None else 0
+    batch = BatchOptions(workers, seed, overwrite, fail_fast, time_limit, len(whole), manifest, ray)
+    load, digest = _loader(model, device, weights, _threads_of_each(threads, jobs or 1, ray), finding, ray)
+    if code := _process(plan, load, digest, batch, shown, left_out):
         raise typer.Exit(code)
 
 
-def _threads_of_each(threads: int | None, jobs: int) -> int | None:
+def _threads_of_each(threads: int | None, jobs: int, ray: RayOptions | None) -> int | None:
     """CPU threads of a photo, as given; without a number, photos that are processed at once share the cores."""
     from deocclude.inference.cores import usable_cores
 
+    if ray:
+        return ray.threads
     return threads if threads is not None or jobs == 1 else max(1, usable_cores() // jobs)
+
+
+def _loader(
+    model: str, device: str, weights: Path | None, threads: int | None, finding: Finding | None, ray: RayOptions | None
+) -> tuple[Callable[[], Deoccluder], str]:
+    """What opens the pipeline, and the model's digest."""
+    from deocclude.inference.runtime import find_model
+
+    digest = find_model(model, weights).digest
+    load = partial(_load, model, device, weights, threads, finding)
+    if ray:
+        from deocclude.scale.worker import open_same
+
+        return partial(open_same, load, model, weights, digest), digest
+    return load, digest
+
+
+def _ray_options(
+    engine: str, address: str | None, jobs: int | None, threads: int | None, device: str, time_limit_s: float | None,
+    places: Sequence[str],
+) -> RayOptions | None:  # fmt: skip
+    """The cluster; None with --engine processes.
+
+    Raises:
+        UsageError: an unknown engine, or options and places that it does not have.
+        MissingExtraError: Ray is not installed.
+    """
+    _check_time_limit(time_limit_s)
+    if engine not in ("processes", "ray"):
+        raise UsageError(f"--engine takes processes or ray, got {engine}")
+    if engine == "processes":
+        if address is not None:
+            raise UsageError("--address is the place of a Ray cluster: add --engine ray")
+        for url in (place for place in places if re.match(r"[a-z][a-z0-9+.-]+:/+[^/]", place)):
+            raise UsageError(f"{url}: photos and results in a store need --engine ray")
+        return None
+    if time_limit_s is not None:
+        raise UsageError("--time-limit ends a process of this machine: it needs --engine processes")
+    if device == "cuda":
+        raise UsageError("--engine ray computes on CPUs: --device cuda needs --engine processes")
+    from deocclude.scale.cluster import ray_data
+
+    ray_data()
+    return RayOptions(address, jobs, threads or 1)
 
 
 def _check_time_limit(seconds: float | None) -> None:
@@ -299,30 +380,67 @@ def _process(
     Returns:
         The exit code.
     """
-    from deocclude.batch.jobs import exit_code, run_jobs
-    from deocclude.batch.manifest import Manifest
+    from deocclude.batch.jobs import exit_code
 
     with contextlib.ExitStack() as stack:
         record: Callable[[Report], object] = lambda _: None  # noqa: E731  until there is a manifest
         if batch.manifest is not None:
-            check_folder(batch.manifest.parent)
-            record = stack.enter_context(Manifest(batch.manifest, plan, left_out, overwrite=batch.overwrite)).add
+            record = _record(stack, batch.manifest, batch, plan, left_out)
         advance = stack.enter_context(_progress(plan, shown=not shown.quiet))
 
         def on_report(report: Report) -> None:
             record(report)
             advance(report)
 
-        todo = run_jobs(
-            plan, load, seed=batch.seed, workers=batch.workers, overwrite=batch.overwrite, fail_fast=batch.fail_fast,
-            model=digest, time_limit_s=batch.time_limit_s, on_report=on_report,
-        )  # fmt: skip
+        todo = _todo(plan, load, digest, batch, shown, on_report)
         # an interruption ends the worker processes here
         reports = list(_reported(stack.enter_context(contextlib.closing(todo)), plan, shown))
     if len(plan) > 1 and not shown.quiet:
         _summarise(reports, len(plan))
     _tell_left_out(left_out, shown)
     return exit_code(reports, batch.photos, left_out)
+
+
+def _record(
+    stack: contextlib.ExitStack, path: Path, batch: BatchOptions, plan: Sequence[Job], left_out: Sequence[LeftOut]
+) -> Callable[[Report], object]:
+    """What adds a report to --manifest, which is written at the end of the stack."""
+    if batch.ray:
+        from deocclude.scale.run import manifest_at
+
+        return stack.enter_context(manifest_at(path, plan, left_out, batch.overwrite))
+    from deocclude.batch.manifest import Manifest
+
+    check_folder(path.parent)
+    return stack.enter_context(Manifest(path, plan, left_out, overwrite=batch.overwrite)).add
+
+
+def _todo(
+    plan: Sequence[Job], load: Callable[[], Deoccluder], digest: str, batch: BatchOptions, shown: OutputOptions,
+    on_report: Callable[[Report], object],
+) -> Generator[Report, None, None]:  # fmt: skip
+    """The reports of a plan, in order, by the engine that was asked for."""
+    if ray := batch.ray:
+        from deocclude.scale.engine import run_jobs as run_on_ray
+
+        def tell(workers: int) -> None:
+            if not shown.quiet:
+                typer.echo(f"ray: {_count(workers, 'worker')} with {_count(ray.threads, 'CPU')} each", err=True)
+
+        return run_on_ray(
+            plan, load, address=ray.address, workers=ray.workers, threads=ray.threads, seed=batch.seed,
+            overwrite=batch.overwrite, fail_fast=batch.fail_fast, model=digest, on_report=on_report, on_workers=tell,
+        )  # fmt: skip
+    from deocclude.batch.jobs import run_jobs
+
+    return run_jobs(
+        plan, load, seed=batch.seed, workers=batch.workers, overwrite=batch.overwrite, fail_fast=batch.fail_fast,
+        model=digest, time_limit_s=batch.time_limit_s, on_report=on_report,
+    )  # fmt: skip
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _take_shard(
@@ -348,9 +466,9 @@ def _kinds(save: str) -> list[str]:
 
 def _plan(
     inputs: Sequence[str], people: PeopleOptions, output: OutputOptions, recursive: bool, follow_links: bool,
-    left_out: list[LeftOut],
+    left_out: list[LeftOut], *, in_stores: bool = False,
 ) -> list[Job]:  # fmt: skip
-    """The jobs; files that are no input are added to `left_out`.
+    """The jobs; files that are no input are added to `left_out`. in_stores: inputs and output may be URLs.
 
     Raises where an output cannot be written, before any photo is read.
     """
@@ -373,6 +491,7 @@ def _plan(
         recursive=recursive,
         follow_links=follow_links,
         on_left_out=left_out.append,
+        find=_find(in_stores),
     )
     if any(job.to_stdout for job in plan):
         if output.as_json:
@@ -382,8 +501,26 @@ def _plan(
         if sys.stdout.isatty() and read_kinds(output.kinds) != ["json"]:
             raise UsageError("an image would be printed on the terminal: redirect it, or name a file with -o")
     for folder in {path.parent for job in plan if not job.to_stdout for path in job.expected_paths}:
-        check_folder(folder)
+        if not in_stores or _is_on_disk(folder):
+            check_folder(folder)
     return plan
+
+
+def _is_on_disk(folder: Path) -> bool:
+    from deocclude.scale.store import url_of
+
+    return url_of(folder) is None
+
+
+def _find(in_stores: bool) -> Callable[..., Found]:
+    """What finds the photos among the inputs."""
+    if in_stores:
+        from deocclude.scale.find import find_anywhere
+
+        return find_anywhere
+    from deocclude.batch.folder import find_photos
+
+    return find_photos
 
 
 def _load(model: str, device: str, weights: Path | None, threads: int | None, finding: Finding | None) -> Deoccluder:

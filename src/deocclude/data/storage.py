@@ -32,8 +32,8 @@ def read_bytes(place: str) -> bytes:
     try:
         if not is_url(place):
             return Path(place).read_bytes()
-        file_system, path = _file_system(place)
-        content: bytes = file_system.cat_file(path)
+        fs, path = file_system(place)
+        content: bytes = fs.cat_file(path)
         return content
     except OSError as error:
         raise InputError(f"{place}: cannot be read: {error.strerror or 'no such file'}") from error
@@ -44,8 +44,8 @@ def size_of(place: str) -> int | None:
     try:
         if not is_url(place):
             return Path(place).stat().st_size
-        file_system, path = _file_system(place)
-        size: int | None = file_system.info(path).get("size")
+        fs, path = file_system(place)
+        size: int | None = fs.info(path).get("size")
         return size
     except OSError:
         return None
@@ -58,8 +58,8 @@ def read_lines(place: str) -> Iterator[str]:
             with open(place, encoding="utf-8") as lines:
                 yield from lines
             return
-        file_system, path = _file_system(place)
-        with file_system.open(path, "rb") as lines:
+        fs, path = file_system(place)
+        with fs.open(path, "rb") as lines:
             yield from io.TextIOWrapper(lines, encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
@@ -73,7 +73,7 @@ class Folder:
         """Creates nothing yet. Raises UsageError for a URL that no installed package can open."""
         self.place = place.rstrip("/") if is_url(place) else place
         self._fs: Any | None  # fsspec's file system; None on a disk
-        self._fs, self._root = _file_system(self.place) if is_url(place) else (None, place)
+        self._fs, self._root = file_system(self.place) if is_url(place) else (None, place)
 
     def at(self, name: str) -> str:
         """The path or URL of a file in the folder."""
@@ -118,7 +118,7 @@ class Folder:
             Path(self.place, name).unlink()
 
 
-def _file_system(url: str) -> tuple[Any, str]:
+def file_system(url: str) -> tuple[Any, str]:
     """fsspec's file system of a URL, and the path in it. Raises MissingPackageError and UsageError."""
     if is_offline() and url.partition("://")[0] not in _LOCAL:
         raise UsageError(f"{url}: the network is not used with --offline, or DEOCCLUDE_OFFLINE in the environment")

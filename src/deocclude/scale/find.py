@@ -1,0 +1,81 @@
+"""Photos in object stores, beside those on a disk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from deocclude.batch.folder import Found, LeftOut, Source, find_photos, left_out_by_name, summary
+from deocclude.data.storage import is_url
+from deocclude.errors import UsageError
+from deocclude.scale.store import names_below, shown, url_of
+
+
+def find_anywhere(
+    inputs: Sequence[str], *, recursive: bool = False, follow_links: bool = False, not_photos: Sequence[Path] = ()
+) -> Found:
+    """The photos among inputs of which some are URLs: of a photo, or of a prefix as of a folder.
+
+    In a store, a photo is a file with a photo's suffix: no file is opened to see what it is. A list may name URLs.
+
+    Args:
+        inputs: as for `find_photos`, and URLs.
+        recursive: search prefixes inside prefixes too.
+        follow_links: search linked folders on a disk too.
+        not_photos: folders and prefixes of masks and outputs.
+
+    Raises:
+        UsageError: a prefix without photos, or as `find_photos`.
+        StoreError: a store that cannot be listed.
+    """
+    found, seen = Found(), set[str]()
+    for name in inputs:
+        if is_url(name):
+            here = _in_store(name.rstrip("/"), recursive, not_photos)
+        else:
+            here = find_photos([name], recursive=recursive, follow_links=follow_links, not_photos=not_photos)
+        found.left_out += here.left_out
+        for photo in map(_of_list, here.photos):
+            if photo.path in seen:
+                found.left_out.append(LeftOut(Path(photo.path), "photos given twice, done once"))
+            else:
+                seen.add(photo.path)
+                found.photos.append(photo)
+    return found
+
+
+def _in_store(url: str, recursive: bool, not_photos: Sequence[Path]) -> Found:
+    """The photos below a URL, or the photo that it names."""
+    names = names_below(url, recursive=recursive)
+    if names == [""]:
+        folder, _, name = url.rpartition("/")
+        return Found([Source(url, Path(name), Path(folder))])
+    found = Found()
+    skipped = [f"{shown(path)}/" for path in not_photos]
+    for name in names:
+        whole = f"{url}/{name}"
+        if any(whole.startswith(prefix) for prefix in skipped):
+            continue
+        left = left_out_by_name(Path(whole))
+        if left is None:
+            found.photos.append(Source(whole, _below(name), Path(url)))
+        else:
+            found.left_out.append(left)
+    if not found.photos:
+        hint = "" if recursive else " (prefixes inside it are searched with --recursive)"
+        raise UsageError("; ".join([f"no photos in {url}{hint}", *summary(found.left_out)]))
+    return found
+
+
+def _of_list(photo: Source) -> Source:
+    """A photo as found; of a URL in a list, the place below the store's name is mirrored."""
+    if not is_url(photo.path) or url_of(photo.root) is not None:
+        return photo
+    store, _, name = photo.path.partition("://")
+    return replace(photo, relative=_below(name), root=Path(f"{store}://"))
+
+
+def _below(name: str) -> Path:
+    """A name in a store as a path that leads nowhere else: stores take .. as a name like any other."""
+    return Path(*(part for part in name.split("/") if part not in ("", ".", "..")))
