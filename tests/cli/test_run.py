@@ -879,3 +879,17 @@ def test_unencodable_file_name_does_not_stop_the_run(desk: Desk) -> None:
     done = subprocess.run(command, env=os.environ | {"PYTHONIOENCODING": "latin-1"}, capture_output=True)
     assert done.returncode == 0, done.stderr
     assert b"\\u540d.png: person 1: " in done.stdout and (desk.folder / "名.deoccluded.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--engine", "spark"], "--engine takes processes or ray, got spark"),
+        (["--address", "127.0.0.1:6379"], "add --engine ray"),
+        (["-o", "s3://bucket/out"], "s3://bucket/out: photos and results in a store need --engine ray"),
+        (["--engine", "ray", "--time-limit", "5"], "--time-limit ends a process of this machine"),
+        (["--engine", "ray", "--device", "cuda"], "--engine ray computes on CPUs"),
+    ],
+)
+def test_engine_options_that_cannot_hold_are_refused(desk: Desk, arguments: list[str], words: str) -> None:
+    assert words in desk.fails(2, desk.photo, *arguments)

@@ -36,6 +36,7 @@ def run(
     fail_fast: bool = False,
     manifest: str | Path | None = None,
     on_report: Callable[[Report], object] = lambda _: None,
+    on_left_out: Callable[[LeftOut], object] = lambda _: None,
     **plan: Any,
 ) -> list[Report]:
     """Process photos on a Ray cluster, as `deocclude run --engine ray` does. Networks run on CPUs.
@@ -54,6 +55,7 @@ def run(
         fail_fast: stop after the first failure.
         manifest: a file or URL that gets a row for each photo.
         on_report: called with each report as soon as it arrives.
+        on_left_out: called with every file below the inputs that is no input.
         plan: other arguments of `plan_jobs`: kinds, recursive, finding, masks and so on.
 
     Returns:
@@ -67,7 +69,9 @@ def run(
     ray_data()
     left_out: list[LeftOut] = []
     names = [inputs] if isinstance(inputs, str) else inputs
-    jobs = plan_jobs(names, output=output, find=find_anywhere, **{"on_left_out": left_out.append, **plan})
+    jobs = plan_jobs(names, output=output, find=find_anywhere, on_left_out=left_out.append, **plan)
+    for one in left_out:
+        on_left_out(one)
     digest = find_model(model, weights_dir).digest
     with contextlib.ExitStack() as stack:
         record: Callable[[Report], object] = lambda _: None  # noqa: E731  until there is a manifest
