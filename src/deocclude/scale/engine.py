@@ -72,9 +72,10 @@ def run_jobs(
         sweep(folder)
     if not jobs:
         return
+    ray_data()
+    items, findings = _items(jobs)
     with cluster(address, workers, threads) as count:
         on_workers(count)
-        items, findings = _items(jobs)
         arguments = (load, seed, model, overwrite, findings, os.getcwd())
         finished: dict[int, Report] = {}
         next_index = 0
