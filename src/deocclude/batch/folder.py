@@ -139,7 +139,7 @@ def summary(left_out: Sequence[LeftOut], *, every: bool = False) -> list[str]:
     return lines
 
 
-_TWICE = "photos given twice, done once"
+TWICE = "photos given twice, done once"
 _LINKED = "linked folders (--follow-links searches them)"
 
 
@@ -147,7 +147,7 @@ def _add(found: Found, seen: set[str], source: Source) -> None:
     """Add a photo, or leave it out where the same file is among the photos already."""
     real = os.path.realpath(source.path)
     if source.path != STREAM and real in seen:
-        found.left_out.append(LeftOut(Path(source.path), _TWICE))
+        found.left_out.append(LeftOut(Path(source.path), TWICE))
         return
     seen.add(real)
     found.photos.append(source)

@@ -21,11 +21,13 @@ _PROBE_S = 5.0  # Ray itself waits for minutes for an address where nothing answ
 _SILENT = logging.CRITICAL + 1
 _OBJECT_STORE_BYTES = 512 << 20  # of a cluster on this machine; blocks hold names, not pixels
 _NO_REPORTS = {"RAY_USAGE_STATS_ENABLED": "0"}
-_QUIET = {
+_SETTINGS = {
     "RAY_BACKEND_LOG_LEVEL": "fatal",
     # processes in advance, one a CPU, would only delay the workers
     "RAY_enable_worker_prestart": "0",
     "RAY_prestart_worker_first_driver": "0",
+    # 15 otherwise: beside any other process the workers would hardly get a core
+    "RAY_worker_niceness": "0",
 }
 
 
@@ -63,7 +65,6 @@ def cluster(address: str | None, workers: int | None, threads: int) -> Iterator[
     with contextlib.ExitStack() as stack:
         if not ray.is_initialized():
             cpus = (workers or max(1, usable_cores() // threads)) * threads + 1
-            stack.callback(ray.shutdown)
             stack.enter_context(_connected(address, cpus))
         fit = _places(ray.nodes(), threads)
         if fit < 1:
@@ -96,10 +97,11 @@ def _connected(address: str, cpus: int) -> Iterator[None]:
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": _SILENT}
     if address == "local":
         options |= {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
-    with _environment(_NO_REPORTS | _QUIET), _native_stderr_muted(), _own_handler_of_sigterm():
+    with _environment(_NO_REPORTS | _SETTINGS), _native_stderr_muted(), _own_handler_of_sigterm():
         try:
             ray.init(address, **options)
         except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+            ray.shutdown()
             raise DeoccludeError(f"no Ray cluster at {address}: {' '.join(str(error).split())}") from error
     # the raylet's messages go to standard output, whatever log_to_driver says; there is no option for them
     former = messages._worker_logs_enabled
@@ -112,6 +114,7 @@ def _connected(address: str, cpus: int) -> Iterator[None]:
         with _environment(_NO_REPORTS):
             yield
     finally:
+        ray.shutdown()
         messages._worker_logs_enabled = former
         for console, level in zip(consoles, levels, strict=True):
             console.setLevel(level)

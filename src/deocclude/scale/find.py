@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from deocclude.batch.folder import Found, LeftOut, Source, find_photos, left_out_by_name, summary
+from deocclude.batch.folder import TWICE, Found, LeftOut, Source, find_photos, left_out_by_name, summary
 from deocclude.data.storage import is_url
 from deocclude.errors import UsageError
 from deocclude.scale.store import names_below, shown, url_of
@@ -37,10 +38,11 @@ def find_anywhere(
             here = find_photos([name], recursive=recursive, follow_links=follow_links, not_photos=not_photos)
         found.left_out += here.left_out
         for photo in map(_of_list, here.photos):
-            if photo.path in seen:
-                found.left_out.append(LeftOut(Path(photo.path), "photos given twice, done once"))
+            real = photo.path if is_url(photo.path) else os.path.realpath(photo.path)
+            if real in seen:
+                found.left_out.append(LeftOut(Path(photo.path), TWICE))
             else:
-                seen.add(photo.path)
+                seen.add(real)
                 found.photos.append(photo)
     return found
 
