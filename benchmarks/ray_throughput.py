@@ -3,9 +3,10 @@
     python benchmarks/ray_throughput.py --photos 60 --rounds 3
 
 The photos are made from the bundled one: mirrored, brighter or darker, and with a bar in another place. A round is one
-run of each kind. Needs a machine that does nothing else: beside other processes, those of Ray get another part of the
-cores than those of -j. Printed are the load after each run, medians over the rounds, and of the ratios in a round: of the whole command, and of the time from the first photos on, which leaves out how long Ray takes to start.
-Both must write the same bytes.
+run of each kind. It needs a machine that does nothing else: beside other processes, those of Ray get another part of
+the cores than those of -j. Printed are the load after each run, medians over the rounds, and of the ratios in a round:
+of the whole command, and of the time from the first photos on, which leaves out how long Ray takes to start. Both must
+write the same bytes.
 """
 
 from __future__ import annotations
