@@ -100,7 +100,7 @@ def test_store_holds_the_same_files_once_after_a_killed_worker_and_a_photo_that_
             finding=Finding(segmenter), kinds=KINDS, recursive=True, on_left_out=left_out.append,
         )  # fmt: skip
 
-    killer = threading.Thread(target=kill_when_told, args=(tmp_path / "pid",))
+    killer = threading.Thread(target=kill_when_told, args=(tmp_path / "pid",), daemon=True)
     killer.start()
     reports = run_it()
     killer.join()
@@ -128,8 +128,7 @@ def test_store_holds_the_same_files_once_after_a_killed_worker_and_a_photo_that_
 
 
 def kill_when_told(pid: Path) -> None:
-    end = time.monotonic() + 60
-    while not pid.exists() and time.monotonic() < end:
+    while not pid.exists():
         time.sleep(0.05)
     os.kill(int(pid.read_text()), signal.SIGKILL)
 
@@ -166,7 +165,7 @@ def test_command_prints_its_own_lines_alone_though_a_worker_is_killed(
     ]  # fmt: skip
     started = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     os.kill(first_worker_of(started.pid), signal.SIGKILL)
-    out, err = started.communicate(timeout=120)
+    out, err = started.communicate(timeout=300)
     assert [json.loads(line)["status"] for line in out.splitlines()] == ["done"] * 12
     assert err.splitlines() == ["ray: 2 workers with 1 CPU each", "12 photos: 12 done"]
     assert started.returncode == 0 and len(list((tmp_path / "out").iterdir())) == 12
@@ -174,7 +173,7 @@ def test_command_prints_its_own_lines_alone_though_a_worker_is_killed(
 
 def first_worker_of(pid: int) -> int:
     """The first actor with a model below a process, once it has come up."""
-    end = time.monotonic() + 90
+    end = time.monotonic() + 300
     while time.monotonic() < end:
         for folder in Path("/proc").glob("[0-9]*"):
             try:

@@ -98,11 +98,7 @@ def _connected(address: str, cpus: int) -> Iterator[None]:
     if address == "local":
         options |= {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
     with _environment(_NO_REPORTS | _SETTINGS), _native_stderr_muted(), _own_handler_of_sigterm():
-        try:
-            ray.init(address, **options)
-        except (ConnectionError, OSError, RuntimeError, ValueError) as error:
-            ray.shutdown()
-            raise DeoccludeError(f"no Ray cluster at {address}: {' '.join(str(error).split())}") from error
+        _start(address, options)
     # the raylet's messages go to standard output, whatever log_to_driver says; there is no option for them
     former = messages._worker_logs_enabled
     messages._worker_logs_enabled = False
@@ -118,6 +114,21 @@ def _connected(address: str, cpus: int) -> Iterator[None]:
         messages._worker_logs_enabled = former
         for console, level in zip(consoles, levels, strict=True):
             console.setLevel(level)
+
+
+def _start(address: str, options: dict[str, Any]) -> None:
+    """Call `ray.init`; on this machine once more, since Ray gives a busy one 30 s. Raises DeoccludeError."""
+    import ray
+
+    for left in (1, 0) if address == "local" else (0,):
+        try:
+            ray.init(address, **options)
+            return
+        except Exception as error:  # of no class of its own where the start takes too long
+            ray.shutdown()
+            if not left:
+                what = "Ray does not start" if address == "local" else f"no Ray cluster at {address}"
+                raise DeoccludeError(f"{what}: {' '.join(str(error).split())}") from error
 
 
 def _probe(address: str) -> None:
