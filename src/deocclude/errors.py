@@ -84,3 +84,13 @@ def shown(value: Any) -> str:
     # shortened before formatting: a list may have a million entries
     text = reprlib.repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def short_name(name: str) -> str:
+    r"""A name of any content for error messages: printable, and in at most about 200 characters.
+
+    >>> print(short_name("a\nb.jpg"))
+    a\nb.jpg
+    """
+    short = name if len(name) <= 200 else f"{name[:100]}...{name[-50:]}"
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in short)

@@ -171,6 +171,9 @@ def test_rle_of_numbers_is_that_of_their_nonzero_pixels(dtype):
 def test_rle_of_another_size_is_refused():
     with pytest.raises(InputError, match="2x2 pixels, got 5"):
         decode_rle_counts([2, 3], (2, 2))
+    # each "o" says that five more bits follow: a number that never ends
+    with pytest.raises(InputError, match="a run length has more than 60 bits"):
+        decode_rle({"size": [2, 2], "counts": "o" * 50})
 
 
 @pytest.mark.parametrize("size_hw", [(1, 1), (1, 7), (9, 1), (13, 21), (200, 150)])

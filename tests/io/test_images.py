@@ -2,6 +2,7 @@ import io
 import os
 import stat
 import threading
+import warnings
 
 import numpy as np
 import pytest
@@ -287,3 +288,15 @@ def test_invalid_pixel_arrays_are_not_written(tmp_path):
         with pytest.raises(InputError, match=r"an image must be \(H, W\) bool or uint8"):
             save_image(pixels, tmp_path / "a.png")
     assert not any(tmp_path.iterdir())
+
+
+def test_floats_that_are_no_numbers_or_too_large_leave_the_others(tmp_path):
+    values = np.full((4, 5), 0.5, np.float32)
+    values[0, :3] = np.nan, np.inf, 1e38
+    path = tmp_path / "floats.tif"
+    Image.fromarray(values[:, :1]).save(path)
+    assert load_image(path)[:, 0, 0].tolist() == [0, 128, 128, 128]  # NaN is black, the scale is that of the others
+    Image.fromarray(values).save(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load_image(path)[0, :3, 0].tolist() == [0, 255, 255]

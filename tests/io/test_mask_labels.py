@@ -266,3 +266,9 @@ def test_blank_file_gives_one_empty_mask():
 
 def test_full_scale_reading_does_not_look_for_labels():
     assert load_mask(png(drawn(100, 200)), of_full_scale=True).sum() == PX["middle"]
+
+
+def test_nan_is_background(tmp_path):
+    path = tmp_path / "mask.tif"
+    Image.fromarray(drawn(1.0, background=np.nan, dtype=np.float32)).save(path)
+    assert np.count_nonzero(load_mask(path)) == PX["left"]

@@ -296,6 +296,29 @@ def test_a_photo_with_unusable_annotations_alone_is_an_error(opened, values, wor
     assert "\n" not in str(caught.value)
 
 
+def test_deeply_nested_annotations_are_named_and_left_out(opened, caplog):
+    # hundreds of levels can be read, but not handed to a worker process
+    nested: list = []
+    for _ in range(30):
+        nested = [nested]
+    with caplog.at_level(logging.WARNING):
+        coco = opened(annotated(bbox=[1, 1, 5, 5]), annotated(id=8, bbox=[1, 1, 5, 5], segmentation=nested))
+    assert len(coco.prompts_for("photo.jpg", SIZE_HW)) == 1
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{coco.path}: annotations[1]: lists and objects inside each other, more than 20 deep: left out"
+    ]
+
+
+@pytest.mark.parametrize("image", [{"file_name": "x" * 9999}, {"file_name": "a\nb\x1b"}, {"width": 10**2000}])
+def test_messages_with_a_file_s_own_values_are_short_and_one_line(opened, image):
+    coco = opened(images=[listed() | image])
+    with pytest.raises(InputError, match=r"does not list photo\.jpg|lists photo\.jpg with 1000") as caught:
+        coco.prompts_for("photo.jpg", SIZE_HW)
+    message = str(caught.value)
+    assert len(message) < len(str(coco.path)) + 300
+    assert message.isprintable()
+
+
 def test_box_outside_the_image_is_clipped(opened):
     (one,) = opened(annotated(bbox=[-3, 8, 5, 40])).prompts_for("photo.jpg", SIZE_HW)
     assert mask_to_box_xyxy(one.mask) == (0, 8, 2, 10)

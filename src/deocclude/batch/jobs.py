@@ -25,6 +25,7 @@ from deocclude.batch.workers import Loading, Lost, process_items
 from deocclude.errors import DeoccludeError, InputError, UsageError
 from deocclude.imaging.arrays import Mask
 from deocclude.imaging.depth_order import Occlusion
+from deocclude.io.decoder import quiet_pillow
 from deocclude.io.files import all_or_none, sweep
 from deocclude.io.images import load_masks, load_photo, save_options, to_image
 from deocclude.io.picture_format import FORMAT_KINDS
@@ -269,6 +270,7 @@ def _start_work(
     loading: Loading,
 ) -> Callable[[_Item], Report]:
     """The work of a process on its items."""
+    quiet_pillow()
     work = Work(load, seed, model, overwrite, loading)
 
     def report(item: _Item) -> Report:
@@ -487,4 +489,4 @@ def _remove_former(job: Job, ids: set[int]) -> None:
             continue
         for number, path in output.written():
             if number not in ids and read_stamp(path) is not None:
-                path.unlink()
+                path.unlink(missing_ok=True)  # another run may have removed it

@@ -473,8 +473,10 @@ def _plan(
     Raises where an output cannot be written, before any photo is read.
     """
     from deocclude.batch.plan import plan_jobs
+    from deocclude.io.decoder import quiet_pillow
     from deocclude.io.results import read_kinds
 
+    quiet_pillow()
     plan = plan_jobs(
         inputs,
         output=output.path,

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from deocclude.errors import InputError
+from deocclude.errors import InputError, shown
 from deocclude.imaging.arrays import Mask
+
+_MOST_BITS = 60  # of a run length; the time to read longer ones grows with their square
 
 
 def encode_rle_counts(mask: Mask) -> list[int]:
@@ -40,7 +42,7 @@ def decode_rle_counts(counts: Sequence[int], size_hw: tuple[int, int]) -> Mask:
         InputError: the counts do not add up to H * W.
     """
     if sum(counts) != size_hw[0] * size_hw[1]:
-        raise InputError(f"run lengths must add up to {size_hw[0]}x{size_hw[1]} pixels, got {sum(counts)}")
+        raise InputError(f"run lengths must add up to {size_hw[0]}x{size_hw[1]} pixels, got {shown(sum(counts))}")
     values = np.arange(len(counts)) % 2 == 1
     return np.repeat(values, counts).reshape(size_hw, order="F")
 
@@ -80,7 +82,7 @@ def decode_rle(rle: dict[str, Any]) -> Mask:
         (H, W) bool.
 
     Raises:
-        InputError: the counts do not add up to H * W.
+        InputError: the counts do not add up to H * W, or one is longer than any image.
     """
     height, width = rle["size"]
     if not isinstance(rle["counts"], str):
@@ -91,6 +93,8 @@ def decode_rle(rle: dict[str, Any]) -> Mask:
         bits = letter - 48
         value |= (bits & 31) << shift
         shift += 5
+        if shift > _MOST_BITS:
+            raise InputError(f"a run length has more than {_MOST_BITS} bits")
         if not bits & 32:
             if bits & 16:
                 value -= 1 << shift

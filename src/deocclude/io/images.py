@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import struct
-import threading
 import warnings
 from functools import cache
 from pathlib import Path
@@ -13,10 +11,11 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
-from deocclude.errors import InputError, MissingExtraError
+from deocclude.errors import InputError, MissingExtraError, short_name
 from deocclude.imaging.arrays import Array, ImageU8, Mask
+from deocclude.io.decoder import DecodeError, UnknownFormatError, decode, open_image, reading
 from deocclude.io.files import write_whole
 from deocclude.io.mask_labels import has_alpha, people_of, upper_half
 from deocclude.io.photo_metadata import Metadata, exif_for_tiff, read_metadata
@@ -29,11 +28,8 @@ ImageSource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 MaskSource = ImageSource | Mask
 """A mask: an (H, W) array, or whatever `load_mask` reads."""
 
-# Errors that Pillow's readers raise for truncated or damaged files.
-_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError, KeyError, TypeError, OverflowError)
 _ORIENTATION_TAG = 0x0112
 _HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
-_open_lock = threading.Lock()
 
 
 class Photo(NamedTuple):
@@ -70,9 +66,9 @@ def can_open(path: Path) -> bool:
     """Whether Pillow recognises a file as a photo, whatever its suffix; its pixels are not read."""
     photo_suffixes()
     try:
-        with warnings.catch_warnings(), Image.open(path) as image:
+        with open_image(path) as image:
             return image.format not in _NO_PHOTOS
-    except (*_DAMAGED, Image.DecompressionBombError, Image.DecompressionBombWarning):
+    except DecodeError:
         return False
 
 
@@ -300,7 +296,7 @@ def _open(source: ImageSource) -> Image.Image:
     except PermissionError as error:
         raise InputError(f"{name}: no permission to read it") from error
     except OSError as error:
-        raise InputError(f"{_shortened(name)}: cannot be read: {error.strerror or error}") from error
+        raise InputError(f"{short_name(name)}: cannot be read: {error.strerror or error}") from error
     except ValueError as error:  # a path with a null byte
         raise InputError(f"{name!r}: not the name of a file: {error}") from error
 
@@ -325,19 +321,13 @@ def _decode_file(file: BinaryIO, name: str) -> Image.Image:
     is_heic = head[4:8] == b"ftyp" and head[8:12] in _HEIC_BRANDS
     has_heif = is_heic and _register_heif()
     try:
-        # MAX_PIXELS, checked below, replaces Pillow's limit, which warns on stderr from 89 megapixels on.
-        with _open_lock:
-            limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-            try:
-                image = Image.open(file)
-            finally:
-                Image.MAX_IMAGE_PIXELS = limit
-    except UnidentifiedImageError as error:
+        image = open_image(file)
+    except UnknownFormatError as error:
         if is_heic and not has_heif:
             raise MissingExtraError(f"{name}: HEIC", "heif") from error
-        raise InputError(f"{name}: not an image in a known format") from error
-    except _DAMAGED as error:
-        raise InputError(f"{name}: damaged image ({_one_line(error)})") from error
+        raise InputError(f"{name}: {error}") from error
+    except DecodeError as error:
+        raise InputError(f"{name}: damaged image ({error})") from error
     return _decode(image, name)
 
 
@@ -348,9 +338,9 @@ def _decode(image: Image.Image, name: str) -> Image.Image:
     if width * height > MAX_PIXELS:
         raise InputError(_too_large(name, width, height))
     try:
-        image.load()
-    except (*_DAMAGED, Image.DecompressionBombError) as error:
-        raise InputError(f"{name}: damaged or truncated image ({_one_line(error)})") from error
+        decode(image)
+    except DecodeError as error:
+        raise InputError(f"{name}: damaged or truncated image ({error})") from error
     return image
 
 
@@ -365,9 +355,10 @@ def _rotated(image: Image.Image) -> Image.Image:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's warnings of damaged EXIF
         try:
-            # exif_transpose copies an image even without a rotation.
-            return image if image.getexif().get(_ORIENTATION_TAG, 1) == 1 else ImageOps.exif_transpose(image)
-        except _DAMAGED:
+            with reading():
+                # exif_transpose copies an image even without a rotation.
+                return image if image.getexif().get(_ORIENTATION_TAG, 1) == 1 else ImageOps.exif_transpose(image)
+        except DecodeError:
             return image
 
 
@@ -383,14 +374,15 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 def _to_8_bit(values: Array) -> NDArray[np.uint8]:
     """Grey values of 16 bits (or 32 bits that hold 16), or floats from 0 to 1, as uint8."""
-    top = float(values.max())
+    known = np.nan_to_num(values)
+    top = float(known.max())
     if values.dtype.kind == "f":
         scale = 255.0 if top <= 1 else 1.0
     else:
         scale = 1.0 if values.dtype == np.int32 and top <= 255 else 255 / 65535
-    grey: NDArray[np.uint8] = np.rint(np.clip(np.nan_to_num(values.astype(np.float32)) * scale, 0, 255)).astype(
-        np.uint8
-    )
+    # limited before it is scaled: damaged floats are as large as floats can be
+    limited = np.clip(known.astype(np.float32), 0, 255 / scale) * scale
+    grey: NDArray[np.uint8] = np.rint(limited).astype(np.uint8)
     return grey
 
 
@@ -423,11 +415,3 @@ def _name_of(source: ImageSource, otherwise: str = "the photo") -> str:
 
 def _too_large(name: str, width: int, height: int) -> str:
     return f"{name}: {width}x{height} is over the limit of {MAX_PIXELS // 1_000_000} megapixels"
-
-
-def _shortened(name: str) -> str:
-    return name if len(name) <= 300 else f"{name[:100]}...{name[-50:]}"
-
-
-def _one_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

@@ -19,6 +19,7 @@ from deocclude.imaging.masks import erode
 MAX_LABELS = 32
 """Most labels or colours of a file, without the background, that can be people."""
 _TOP_LABEL = 63  # largest label of a person or class; larger grey values are brightness
+_TOP_INTEGER = 2**31  # of floats that are labels; larger ones may not fit into an integer
 _VOID = 255  # the rim between objects in PASCAL VOC's label files
 _VOID_RGB = (224, 224, 192)  # its colour there
 _MAX_SHADES = 1024  # of a soft mask in one colour
@@ -94,8 +95,10 @@ def upper_half(values: Array, of_full_scale: bool = False) -> Mask:
 
 def _split_grey(values: Array, name: str, label: int | None) -> list[Mask]:
     """The masks of (H, W) grey values."""
-    if values.dtype.kind == "f" and np.isfinite(values).all() and np.array_equal(values, np.rint(values)):
-        values = values.astype(np.int64)
+    if values.dtype.kind == "f":
+        values = np.nan_to_num(values)  # NaN is what some tools write where nothing is
+        if np.abs(values).max() < _TOP_INTEGER and np.array_equal(values, np.rint(values)):
+            values = values.astype(np.int64)
     if label is not None:
         return [_picked(values, label, name)]
     if values.dtype.kind == "f":

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, cast
 
 from PIL import Image, ImageFile
 
+from deocclude.io.decoder import DecodeError, reading
 from deocclude.io.request_stamp import SOFTWARE, is_stamp
 
 # A JPEG holds at most 65,533 bytes of EXIF; the rest is for the stamp of a request.
@@ -149,13 +150,14 @@ def _block_of(image: Image.Image) -> bytes | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's warnings of damaged EXIF
         try:
-            exif, kept = image.getexif(), Image.Exif()
-            for tag in _DESCRIPTIVE & set(exif):
-                inner = exif.get_ifd(tag) if tag in (_EXIF_IFD, _GPS_IFD) else None
-                value = exif[tag] if inner is None else {key: _raw(one) for key, one in inner.items()}
-                kept[tag] = _raw(value)
-            return kept.tobytes().removeprefix(_HEADER)
-        except (OSError, SyntaxError, ValueError, KeyError, IndexError, TypeError, AttributeError, struct.error):
+            with reading():
+                exif, kept = image.getexif(), Image.Exif()
+                for tag in _DESCRIPTIVE & set(exif):
+                    inner = exif.get_ifd(tag) if tag in (_EXIF_IFD, _GPS_IFD) else None
+                    value = exif[tag] if inner is None else {key: _raw(one) for key, one in inner.items()}
+                    kept[tag] = _raw(value)
+                return kept.tobytes().removeprefix(_HEADER)
+        except DecodeError:
             return b""
 
 
@@ -302,8 +304,9 @@ def _text_of_iptc(image: Image.Image, record: tuple[int, int]) -> str:
     from PIL import IptcImagePlugin  # few photos have IPTC
 
     try:
-        found: Any = (IptcImagePlugin.getiptcinfo(image) or {}).get(record)
-    except (OSError, SyntaxError, ValueError, KeyError, IndexError, TypeError, struct.error):
+        with reading():
+            found: Any = (IptcImagePlugin.getiptcinfo(image) or {}).get(record)
+    except DecodeError:
         return ""  # IPTC is damaged: there is no text to keep
     texts = found if isinstance(found, list) else [found] if isinstance(found, bytes) else []
     return "; ".join(text.decode("utf-8", "replace").strip("\x00 ") for text in texts)

@@ -18,8 +18,13 @@ from typing import Any
 
 from PIL import Image
 
+from deocclude.io.decoder import DecodeError, decode, open_image, reading
+
 SOFTWARE = 0x0131  # EXIF tag: the program that wrote a file
 _WRITTEN = re.compile(r"deocclude, request ([0-9a-f]{16})(?:, people((?: \d+)*))?")
+
+# Of JSON and OpenRaster; deeply nested JSON is a RecursionError.
+_UNREADABLE = (OSError, ValueError, RecursionError, NotImplementedError, zipfile.BadZipFile)
 
 
 def make_stamp(request: dict[str, Any]) -> str:
@@ -111,9 +116,9 @@ def _can_be_read(path: Path) -> bool:
             with zipfile.ZipFile(path):  # its list of files is its end
                 pass
         else:
-            with Image.open(path) as image:
-                image.load()
-    except (OSError, SyntaxError, ValueError, EOFError, zipfile.BadZipFile, Image.DecompressionBombError):
+            with open_image(path) as image:
+                decode(image)
+    except (*_UNREADABLE, DecodeError):
         return False
     return True
 
@@ -128,9 +133,9 @@ def _read(path: Path) -> re.Match[str] | None:
             with zipfile.ZipFile(path) as archive:
                 text = archive.comment.decode()
         else:
-            with Image.open(path) as image:
+            with reading(), open_image(path) as image:
                 # Pillow would decode a whole PNG to look for EXIF behind its pixels; a stamp stands before them
                 text = image.getexif().get(SOFTWARE) if image.format != "PNG" or "exif" in image.info else None
-    except (OSError, SyntaxError, ValueError, KeyError, TypeError, zipfile.BadZipFile, Image.DecompressionBombError):
+    except (*_UNREADABLE, DecodeError):
         return None
     return _WRITTEN.fullmatch(text) if isinstance(text, str) else None

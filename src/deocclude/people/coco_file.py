@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-from deocclude.errors import InputError, kind_of, shown
+from deocclude.errors import InputError, kind_of, short_name, shown
 from deocclude.imaging.arrays import Mask
 from deocclude.imaging.boxes import box_to_mask
 from deocclude.io.coco import (
@@ -37,6 +37,7 @@ from deocclude.people.prompts import FRACTIONS, are_fractions
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
+_MAX_NESTING = 20  # levels of an annotation, which has four; hundreds cannot be handed to worker processes
 _MAX_WARNINGS = 10  # lines for one file or photo; a last line counts the others
 
 
@@ -55,6 +56,11 @@ class CocoImage:
     size_hw: tuple[float, float] | None
     from_coco: bool
     annotations: tuple[Mapping[str, Any], ...] = field(repr=False)
+
+    @property
+    def shown_name(self) -> str:
+        """The name for messages."""
+        return short_name(self.file_name)
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +93,8 @@ class CocoFile:
         def place(annotation: dict[str, Any], where: str) -> tuple[str, bool, dict[str, Any]]:
             image_id = str(value_of(annotation, "image_id", ID, where))
             is_person = not person_ids or str(value_of(annotation, "category_id", ID, where)) in person_ids
+            if is_person and _is_nested(annotation, _MAX_NESTING):
+                raise InputError(f"{where}: lists and objects inside each other, more than {_MAX_NESTING} deep")
             return image_id, is_person, annotation
 
         by_image: dict[str, list[dict[str, Any]]] = {}
@@ -111,9 +119,8 @@ class CocoFile:
         images = _read_each(document, "images", path, listed)
         _warn(path, unsized)
         if images and by_image and by_image.keys().isdisjoint(image_id for image_id, _ in images):
-            raise InputError(
-                f"{path}: no annotation's image_id is an image's id, such as {next(iter(by_image))} of the first"
-            )
+            shown_id = short_name(next(iter(by_image)))
+            raise InputError(f"{path}: no annotation's image_id is an image's id, such as {shown_id} of the first")
         return cls(path, tuple(image for _, image in images))
 
     def prompts_for(
@@ -138,8 +145,9 @@ class CocoFile:
         """
         image = self._find(relative_path(os.fspath(name)), None if source is None else relative_path(os.fspath(source)))
         if image.size_hw is not None and image.size_hw != tuple(size_hw):
+            listed = "x".join(map(shown, reversed(image.size_hw)))
             raise InputError(
-                f"{self.path}: lists {image.file_name} with {image.size_hw[1]}x{image.size_hw[0]} pixels, "
+                f"{self.path}: lists {image.shown_name} with {listed} pixels, "
                 f"but the upright photo has {size_hw[1]}x{size_hw[0]}"
             )
         instances: list[Instance] = []
@@ -153,7 +161,7 @@ class CocoFile:
                 instances.append(instance)
             unusable |= instance is None and not is_crowd
             number = shown(annotation["id"]) if "id" in annotation else "without an id"
-            notes += [f"annotation {number} of {image.file_name}: {note}" for note in entry_notes]
+            notes += [f"annotation {number} of {image.shown_name}: {note}" for note in entry_notes]
         if unusable and not instances:
             more = f"; and {len(notes) - 3} more" if len(notes) > 3 else ""
             raise InputError(f"{self.path}: no usable person: {'; '.join(notes[:3])}{more}")
@@ -175,12 +183,12 @@ class CocoFile:
         if len(matches) > 1 and source is not None:
             matches = [image for image in matches if _is_end_of_other(image.file_name, source)] or matches
         if not matches:
-            example = f" such as {self.images[0].file_name}" if self.images else ""
+            example = f" such as {self.images[0].shown_name}" if self.images else ""
             raise InputError(f"{self.path}: does not list {wanted}, only {len(self.images)} other images{example}")
         if len(matches) > 1:
             raise InputError(
-                f"{self.path}: {wanted} may be any of {len(matches)} images: {matches[0].file_name}, "
-                f"{matches[1].file_name}{', ...' if len(matches) > 2 else ''}"
+                f"{self.path}: {wanted} may be any of {len(matches)} images: {matches[0].shown_name}, "
+                f"{matches[1].shown_name}{', ...' if len(matches) > 2 else ''}"
             )
         return matches[0]
 
@@ -245,6 +253,14 @@ def _person_ids(document: Mapping[str, Any], path: Path) -> set[str]:
     if len(names) > 1 and not person_ids:
         raise InputError(f'{path}: expected a category "person", got {shown(", ".join(names))}')
     return person_ids
+
+
+def _is_nested(value: dict[str, Any] | list[Any], levels: int) -> bool:
+    """Whether lists and objects are inside each other in more than so many levels, `value` being the first."""
+    entries = value.values() if isinstance(value, dict) else value
+    if not {dict, list} & set(map(type, entries)):  # fast for long lists of numbers
+        return False
+    return levels <= 1 or any(_is_nested(one, levels - 1) for one in entries if isinstance(one, (dict, list)))
 
 
 def _is_end_of_other(one: str, other: str) -> bool:
