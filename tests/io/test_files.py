@@ -35,6 +35,25 @@ def test_failed_write_keeps_the_former_file(tmp_path: Path) -> None:
     assert (tmp_path / "a.txt").read_text() == "before" and listed(tmp_path) == ["a.txt"]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of file sizes are POSIX's")
+@pytest.mark.parametrize("size", [3000, 300_000])
+def test_full_disk_leaves_no_file(tmp_path: Path, size: int) -> None:
+    # as on a full disk, what waits in the file's buffer cannot be written when it is closed either
+    import resource
+
+    former = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, former[1]))
+    try:
+        with pytest.raises(DeoccludeError, match=r"cannot write .*a\.txt: File too large"):
+            save_text("x" * size, tmp_path / "a.txt")
+        with pytest.raises(DeoccludeError, match=r"cannot write .*b\.txt: File too large"), all_or_none():
+            save_text("x", tmp_path / "a.txt")
+            save_text("x" * size, tmp_path / "b.txt")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, former)
+    assert listed(tmp_path) == []
+
+
 def test_files_of_a_group_appear_together(tmp_path: Path) -> None:
     with all_or_none():
         save_text("a", tmp_path / "a.txt")

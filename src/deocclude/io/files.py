@@ -74,13 +74,13 @@ def all_or_none() -> Iterator[None]:
         for file, temporary, path in staged:
             try:
                 _put(file, temporary, path)
+                file.close()
             except OSError as error:
                 raise DeoccludeError(f"cannot write {path}: {_reason(error)}") from error
     finally:
         _staged.reset(token)
         for file, temporary, _ in staged:
-            file.close()
-            temporary.unlink(missing_ok=True)
+            _discard(file, temporary)
 
 
 def sweep(folder: Path) -> int:
@@ -115,13 +115,19 @@ def _write_beside(path: Path, write: Callable[[BinaryIO], object]) -> None:
         elif path.is_dir():
             raise IsADirectoryError(None, "is a folder")
     except BaseException:
-        file.close()
-        temporary.unlink(missing_ok=True)
+        _discard(file, temporary)
         raise
     if staged is None:
         file.close()
     else:
         staged.append((file, temporary, path))
+
+
+def _discard(file: BinaryIO, temporary: Path) -> None:
+    """Close a temporary file and remove it, where it has not got its path."""
+    with contextlib.suppress(OSError):  # on a full disk, what its buffer holds cannot be written either
+        file.close()
+    temporary.unlink(missing_ok=True)
 
 
 def _put(file: BinaryIO, temporary: Path, path: Path) -> None:
