@@ -16,7 +16,7 @@ from deocclude.inference.body import Body
 from deocclude.inference.content_recovery import ContentRecovery, Recovery, recover_known
 from deocclude.inference.cores import limit_blas, usable_cores
 from deocclude.inference.mask_completion import MaskCompletion
-from deocclude.inference.memory import give_back_memory
+from deocclude.inference.memory import give_back_freed
 from deocclude.inference.occlusion_probability import OcclusionCalibration, decide_completion
 from deocclude.inference.runtime import find_model, open_networks
 from deocclude.inference.scene import Scene, extend
@@ -72,7 +72,7 @@ def load(
     info = find_model(model, weights_dir)
     networks, running_on = open_networks(info, device, threads)
     limit_blas(threads or usable_cores())
-    give_back_memory()  # opening networks takes more than they keep
+    give_back_freed()  # opening networks takes more than they keep
     finder = None
     if detector := networks.get("people_detector"):
         finder = PeopleFinder(detector, info.settings.detector, average)
@@ -235,6 +235,7 @@ class Deoccluder:
             occlusions = find_occlusions(bodies, range(1, len(bodies) + 1))
             chosen = self._decided(photo, self._chosen(photo, bodies, request), bodies, request)
             scene = self._scene(photo, chosen, request)
+            give_back_freed()  # the next stage takes most memory
         with clock.stage("recover"):
             people = self._people(scene)
         return Result(

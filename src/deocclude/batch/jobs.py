@@ -25,9 +25,10 @@ from deocclude.batch.workers import Loading, Lost, process_items
 from deocclude.errors import DeoccludeError, InputError, UsageError
 from deocclude.imaging.arrays import Mask
 from deocclude.imaging.depth_order import Occlusion
+from deocclude.inference.memory import give_back_freed
 from deocclude.io.decoder import quiet_pillow
 from deocclude.io.files import all_or_none, sweep
-from deocclude.io.images import load_masks, load_photo, save_options, to_image
+from deocclude.io.images import Photo, load_masks, load_photo, save_options, to_image
 from deocclude.io.picture_format import FORMAT_KINDS
 from deocclude.io.request_stamp import read_ids, read_stamp
 from deocclude.io.results import PERSON_KINDS, picture_of, write
@@ -312,6 +313,7 @@ def do_job(
         if job.problem:
             raise InputError(job.problem)
         result = _recover(job, pipe, seed)
+        give_back_freed()  # what the networks took
         _write(job, result, stamp, overwrite)
     except DeoccludeError as error:
         name = _name_of(job)
@@ -414,13 +416,14 @@ def _recover(job: Job, pipe: Deoccluder, seed: int) -> Result:
         raise InputError("standard input is closed: expected an image")
     started = time.perf_counter()
     source = sys.stdin.buffer.read() if job.source == STREAM else job.source
-    photo, icc_profile, metadata = load_photo(source)
-    if metadata.problem:
-        _log.warning("%s: %s", _name_of(job), metadata.problem)
-    masks = _load_masks(job, photo.shape[:2])
+    photo = load_photo(source)
+    if photo.metadata.problem:
+        _log.warning("%s: %s", _name_of(job), photo.metadata.problem)
+    masks = _load_masks(job, photo.pixels.shape[:2])
+    give_back_freed()  # what decoding took
     reading = time.perf_counter() - started
     recover = partial(
-        pipe, photo, complete=job.complete, uncrop=job.uncrop, min_hidden_probability=job.min_hidden_probability,
+        pipe, Photo(photo.pixels), complete=job.complete, uncrop=job.uncrop, min_hidden_probability=job.min_hidden_probability,
         seed=seed,
     )  # fmt: skip
     if find := job.finding:
@@ -433,7 +436,7 @@ def _recover(job: Job, pipe: Deoccluder, seed: int) -> Result:
     else:
         result = recover(masks=masks or None, boxes_xyxy=list(job.boxes_xyxy) or None)
     timings = {name: s + (reading if name in ("load", "total") else 0.0) for name, s in result.timings.items()}
-    return replace(result, icc_profile=icc_profile, metadata=metadata, timings=timings)
+    return replace(result, icc_profile=photo.icc_profile, metadata=photo.metadata, timings=timings)
 
 
 def _write(job: Job, result: Result, stamp: str | None, overwrite: bool) -> None:
