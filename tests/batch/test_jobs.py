@@ -16,10 +16,10 @@ from PIL import Image
 
 import deocclude.batch.jobs as jobs_module
 from deocclude.batch.folder import LeftOut
-from deocclude.batch.jobs import exit_code, run_jobs
+from deocclude.batch.jobs import do_job, exit_code, run_jobs
 from deocclude.batch.plan import Finding, Job, plan_jobs
 from deocclude.errors import DeoccludeError, UsageError, WeightsError
-from deocclude.io.images import load_photo
+from deocclude.io.images import Photo, load_photo
 from deocclude.people.coco_file import CocoFile
 from deocclude.pipeline import load
 from deocclude.types import Person, Result
@@ -784,3 +784,17 @@ def test_output_folder_is_not_created_when_no_person_is_found(photo: Path, pipe)
     out = photo.parent / "new"
     jobs = plan_jobs([str(photo)], output=str(out), finding=Finding(lambda image: []), kinds=["rgba"])
     assert [report.status for report in run_jobs(jobs, lambda: pipe)] == ["done"] and not out.exists()
+
+
+def test_a_photo_is_held_once(photo: Path, pipe) -> None:
+    seen: list[Photo] = []
+    results: list[Result] = []
+
+    def recover(image: Photo, **options) -> Result:
+        seen.append(image)
+        results.append(pipe(image, **options))
+        return results[0]
+
+    (job,) = plan_jobs([str(photo)], masks=[str(photo.with_name("mask.png"))])
+    assert do_job(job, recover).status == "done"
+    assert isinstance(seen[0], Photo) and np.shares_memory(results[0].image, seen[0].pixels)

@@ -49,6 +49,9 @@ def test_want_of_memory_is_no_damage(written, monkeypatch):
     monkeypatch.setattr("PIL.TiffImagePlugin.TiffImageFile.load", fail)
     with pytest.raises(MemoryError):
         load_image(written)
+    assert not is_whole(written)  # the photo is then done again, and says what is wrong
+    monkeypatch.setattr(Image, "open", fail)
+    assert read_stamp(written) is None and not can_open(written)
 
 
 def test_errors_are_one_line_and_unknown_formats_their_own_kind(tmp_path):

@@ -423,8 +423,8 @@ def _recover(job: Job, pipe: Deoccluder, seed: int) -> Result:
     give_back_freed()  # what decoding took
     reading = time.perf_counter() - started
     recover = partial(
-        pipe, Photo(photo.pixels), complete=job.complete, uncrop=job.uncrop, min_hidden_probability=job.min_hidden_probability,
-        seed=seed,
+        pipe, Photo(photo.pixels), complete=job.complete, uncrop=job.uncrop,
+        min_hidden_probability=job.min_hidden_probability, seed=seed,
     )  # fmt: skip
     if find := job.finding:
         result = recover(

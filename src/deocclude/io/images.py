@@ -68,7 +68,7 @@ def can_open(path: Path) -> bool:
     try:
         with open_image(path) as image:
             return image.format not in _NO_PHOTOS
-    except DecodeError:
+    except (DecodeError, MemoryError):
         return False
 
 

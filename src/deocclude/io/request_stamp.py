@@ -23,8 +23,10 @@ from deocclude.io.decoder import DecodeError, decode, open_image, reading
 SOFTWARE = 0x0131  # EXIF tag: the program that wrote a file
 _WRITTEN = re.compile(r"deocclude, request ([0-9a-f]{16})(?:, people((?: \d+)*))?")
 
-# Of JSON and OpenRaster; deeply nested JSON is a RecursionError.
-_UNREADABLE = (OSError, ValueError, RecursionError, NotImplementedError, zipfile.BadZipFile)
+# Errors of files that are no output: of images, JSON and OpenRaster. Deeply nested JSON is a RecursionError.
+_UNREADABLE = (
+    OSError, ValueError, RecursionError, NotImplementedError, MemoryError, zipfile.BadZipFile, DecodeError,
+)  # fmt: skip
 
 
 def make_stamp(request: dict[str, Any]) -> str:
@@ -118,7 +120,7 @@ def _can_be_read(path: Path) -> bool:
         else:
             with open_image(path) as image:
                 decode(image)
-    except (*_UNREADABLE, DecodeError):
+    except _UNREADABLE:
         return False
     return True
 
@@ -136,6 +138,6 @@ def _read(path: Path) -> re.Match[str] | None:
             with reading(), open_image(path) as image:
                 # Pillow would decode a whole PNG to look for EXIF behind its pixels; a stamp stands before them
                 text = image.getexif().get(SOFTWARE) if image.format != "PNG" or "exif" in image.info else None
-    except (*_UNREADABLE, DecodeError):
+    except _UNREADABLE:
         return None
     return _WRITTEN.fullmatch(text) if isinstance(text, str) else None
