@@ -337,9 +337,9 @@ def test_wrong_backbone_weights_are_rejected(people_config, monkeypatch, tmp_pat
 def test_train_people_command_runs(write_config, tmp_path: Path) -> None:
     schedule = {"steps": 1, "phases": [{"until": 1.0, "size_px": 32, "batch_size": 2}], "warmup_steps": 1}
     path = write_config(people={"network": NETWORK, "schedule": schedule}, validation_samples=2)
-    done = CliRunner().invoke(app, ["train", "people", "-c", str(path), "-o", str(tmp_path / "run"), "-q"])
+    done = CliRunner().invoke(app, ["train", "people", "-c", str(path), "-o", str(tmp_path / "run")])
     assert done.exit_code == 0, done.output
-    assert done.stdout.startswith(f"{tmp_path / 'run' / 'best.safetensors'} score ")
+    assert f"{tmp_path / 'run' / 'best.safetensors'} score " in done.stdout
 
 
 @pytest.mark.parametrize(

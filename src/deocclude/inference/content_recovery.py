@@ -191,6 +191,7 @@ def recover_hidden(
     source = view.image if recover.reads_all else source
     body = view.amodal | known
     appearance = recover(source, known, body, view.visible_parsing, view.amodal_parsing)
-    unmixed = unmixed_visible(visible, invisible, view.crop.scale)
-    appearance = lead_over(appearance, *visible_in_crop(photo, unmixed, region, view.crop), body)
+    if appearance.copied is not None:  # baselines and plain guesses stay as they are
+        unmixed = unmixed_visible(visible, invisible, view.crop.scale)
+        appearance = lead_over(appearance, *visible_in_crop(photo, unmixed, region, view.crop), body)
     return hidden_on_photo(appearance, view.crop, photo, visible, invisible, region)
