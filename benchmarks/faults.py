@@ -31,6 +31,7 @@ from deocclude.evaluation.demo_scene import make_scene
 from deocclude.inference.runtime import BUNDLED_WEIGHTS
 
 PHOTOS, SIDE_PX = 6, 160
+KILLS_A_FOLDER = 4
 KINDS = "content,rgba,layers"
 _TRACEBACK = "Traceback (most recent call last)"
 _BOMB_SIDE_PX, _BEYOND_SIDE_PX = 10_000, 20_000
@@ -126,38 +127,46 @@ def one_line(done: subprocess.CompletedProcess[str], words: str) -> bool:
 
 
 def kills(ground: Ground, number: int) -> Row:
-    """Kill a run with SIGKILL, run it again, and compare."""
+    """Kill a run with SIGKILL, begin it again, kill it again, up to four times; then let it end, and compare."""
     faults: list[str] = []
-    before = resumed = 0
-    for turn in range(number):
+    killed = folders = ended = 0
+    while killed < number:
         out = ground.new_folder()
-        process = ground.start(out, "--manifest", str(out.with_suffix(".jsonl")))
-        if turn % 2:  # among the files: they are written in a small part of the time
-            wanted, ends = ground.rng.randrange(len(ground.whole)), time.monotonic() + 60
-            while process.poll() is None and time.monotonic() < ends and _files(out) < wanted:
-                time.sleep(0.001)
-            time.sleep(ground.rng.uniform(0, 0.03))
-        else:
-            time.sleep(ground.rng.uniform(0, ground.seconds))
-        with contextlib.suppress(ProcessLookupError):  # it may have ended
-            if turn % 4 < 2:
-                os.kill(process.pid, signal.SIGKILL)
-            else:
-                os.killpg(process.pid, signal.SIGKILL)  # its workers too
-        process.wait()
-        before += 0 < _files(out) < len(ground.whole)
-        done = ground.run(out, "--manifest", str(out.with_suffix(".jsonl")))
-        resumed += done.returncode == 0
-        faults += [f"turn {turn}: {fault}" for fault in ground.faults_of(out)]
-        rows = out.with_suffix(".jsonl").read_text().splitlines()
-        if len(rows) != PHOTOS or out.with_suffix(".jsonl.part").exists():
-            faults.append(f"turn {turn}: a manifest of {len(rows)} rows")
-        shutil.rmtree(out)
+        manifest = out.with_suffix(".jsonl")
+        folders += 1
+        for turn in range(min(KILLS_A_FOLDER, number - killed)):
+            process = ground.start(out, "--manifest", str(manifest))
+            _wait_at_random(ground, process, out, among_files=turn % 2 == 1)
+            with contextlib.suppress(ProcessLookupError):  # it may have ended
+                if folders % 2:
+                    os.kill(process.pid, signal.SIGKILL)
+                else:
+                    os.killpg(process.pid, signal.SIGKILL)  # its workers too
+            if process.wait() != -signal.SIGKILL:
+                break
+            killed += 1
+        ended += ground.run(out, "--manifest", str(manifest)).returncode == 0
+        faults += [f"{out.name}: {fault}" for fault in ground.faults_of(out)]
+        rows = manifest.read_text().splitlines()
+        if len(rows) != PHOTOS or manifest.with_name(f"{manifest.name}.part").exists():
+            faults.append(f"{out.name}: a manifest of {len(rows)} rows")
     return Row(
-        "after a second run every output equals the undisturbed run's, no other file is there, the manifest is whole",
-        f"{number} kills, {before} of them amid the outputs; {resumed} second runs ended with 0; {_told(faults)}",
-        resumed == number and not faults,
+        "after a last run every output equals the undisturbed run's, no other file is there, the manifest is whole",
+        f"{killed} kills; {ended} of {folders} last runs ended with 0; {_told(faults)}",
+        ended == folders and not faults,
     )
+
+
+def _wait_at_random(ground: Ground, process: subprocess.Popen[bytes], out: Path, *, among_files: bool) -> None:
+    """Wait for a random moment of a run: of its whole time, or just after a file of its outputs has appeared."""
+    if not among_files:
+        time.sleep(ground.rng.uniform(0, ground.seconds))
+        return
+    present = _files(out)
+    wanted = present + ground.rng.randint(1, 4)
+    while process.poll() is None and _files(out) < wanted:
+        time.sleep(0.001)
+    time.sleep(ground.rng.uniform(0, 0.03))
 
 
 def full_disk(ground: Ground) -> Row:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 import deocclude.io.images as images
 from deocclude.batch import folder as folder_module
@@ -79,7 +79,7 @@ def test_heic_without_its_package_is_named_with_the_line_that_installs_it(
 
 
 def unidentified(*_: object, **__: object) -> None:
-    raise images.UnidentifiedImageError("no reader")
+    raise UnidentifiedImageError("no reader")
 
 
 def test_every_file_that_is_left_out_has_its_reason(tmp_path: Path) -> None:

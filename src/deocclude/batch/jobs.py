@@ -315,6 +315,7 @@ def do_job(
         result = _recover(job, pipe, seed)
         give_back_freed()  # what the networks took
         _write(job, result, stamp, overwrite)
+        give_back_freed()  # before the next photo
     except DeoccludeError as error:
         name = _name_of(job)
         message = str(error) if name in str(error) else f"{name}: {error}"
