@@ -103,10 +103,8 @@ def add_detail(
     if around.is_empty:
         return
     # one row-major index a pixel is several times faster than two coordinates
-    height, width = around.size_hw
-    picture, enlarged = (
-        np.ascontiguousarray(whole).reshape(height * width, -1) for whole in (photo[around.slices], low)
-    )
+    (height, width), photo_width = around.size_hw, photo.shape[1]
+    picture, enlarged = photo.reshape(-1, 3), low.reshape(-1, 3)  # views: a copy of the photo's part would be large
     visible: Mask = visible_part[around.counted_from(region).slices].ravel()
     from_rows, signs, from_columns, weights = _sources_on_photo(copied, crop)
     cell_rows, cell_columns = _cells(box.top, box.bottom, crop, 1), _cells(box.left, box.right, crop, 0)
@@ -121,7 +119,9 @@ def add_detail(
         source: Int = np.where(usable, y * np.int32(width) + x, 0)
         usable &= visible.take(source)
         places, source, weight = places[usable], source[usable], weight[usable]
-        detail = np.subtract(picture.take(source, axis=0), enlarged.take(source, axis=0), dtype=np.float32)
+        on_photo = source + source // width * np.int32(photo_width - width)
+        on_photo += np.int32(around.top * photo_width + around.left)
+        detail = np.subtract(picture.take(on_photo, axis=0), enlarged.take(source, axis=0), dtype=np.float32)
         if len(detail):
             most = _MOST_DETAIL * np.abs(detail).mean()
             np.clip(detail, -most, most, out=detail)
