@@ -264,9 +264,9 @@ def _mask_config(state: Mapping[str, Tensor], widths: str) -> MaskCompletionConf
     paper = MaskCompletionConfig.paper()
     if widths == "paper":
         return paper
-    widths = tuple(_shape(state, f"down{n}.mpconv.1.conv.0.weight")[0] for n in range(1, 5))
+    own = tuple(_shape(state, f"down{n}.mpconv.1.conv.0.weight")[0] for n in range(1, 5))
     # the reference has one pair of convolutions per scale, as one block
-    return replace(paper, stem_width=_shape(state, _STAGE1_KEY)[0], widths=widths, blocks=1)
+    return replace(paper, stem_width=_shape(state, _STAGE1_KEY)[0], widths=own, blocks=1)
 
 
 def _content_config(state: Mapping[str, Tensor], widths: str) -> ContentRecoveryConfig:

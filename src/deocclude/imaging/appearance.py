@@ -9,7 +9,7 @@ from PIL import Image, ImageFilter
 
 from deocclude.imaging.arrays import Float32, ImageU8, Mask, Probability
 from deocclude.imaging.boxes import mask_to_box_xyxy
-from deocclude.imaging.compositing import extend_colours, neighbour_means
+from deocclude.imaging.compositing import extend_colours, spread_outwards
 from deocclude.imaging.crop import Region, SquareCrop
 from deocclude.imaging.detail_transfer import Copied, add_detail
 from deocclude.imaging.exemplar_synthesis import Composed
@@ -68,21 +68,16 @@ def lead_over(appearance: Appearance, image: ImageU8, known: Mask, region: Mask)
         known: (S, S) bool: pixels of `image` that are free of the occluder's colours.
         region: (S, S) bool, includes `known`.
     """
-    left = region & ~known
-    near = box_slices(left, _EXTEND_PX)
-    ring, left = known[near], left[near].copy()
+    hidden = region & ~known
+    near = box_slices(hidden, _EXTEND_PX)
     rgb: Float32 = appearance.rgb[near].astype(np.float32)
-    spread = np.where(ring[..., None], image[near], rgb)
-    for distance in range(round(3 * LEAD_OVER_PX)):
-        (y, x), means = neighbour_means(spread, ring, left)
-        spread[y, x] = means
-        rgb[y, x] += np.float32(np.exp(-distance / LEAD_OVER_PX)) * (means - rgb[y, x])
-        ring = np.zeros_like(ring)
-        ring[y, x] = True
-        left[y, x] = False
+    spread = np.where(known[near][..., None], image[near], rgb)
+    rings = spread_outwards(spread, known[near], hidden[near], round(3 * LEAD_OVER_PX))
+    for distance, ring in enumerate(rings):
+        rgb[ring] += np.float32(np.exp(-distance / LEAD_OVER_PX)) * (spread[ring] - rgb[ring])
     led = appearance.rgb.copy()
     led[near] = np.rint(rgb.clip(0, 255)).astype(np.uint8)
-    return replace(appearance, rgb=_extended(led, region & ~known, region))
+    return replace(appearance, rgb=_extended(led, hidden, region))
 
 
 def _extended(rgb: ImageU8, hidden: Mask, region: Mask) -> ImageU8:

@@ -13,7 +13,7 @@ from deocclude.errors import InputError
 from deocclude.imaging.appearance import as_appearance, hidden_on_photo, visible_in_crop
 from deocclude.imaging.arrays import Array, Float32, ImageU8, Mask
 from deocclude.imaging.boxes import mask_to_box_xyxy
-from deocclude.imaging.compositing import neighbour_means
+from deocclude.imaging.compositing import spread_outwards
 from deocclude.imaging.crop import Region, SquareCrop
 from deocclude.imaging.exemplar_synthesis import compose
 from deocclude.imaging.masks import connected_components, dilate
@@ -121,15 +121,11 @@ def join_seam(rgb: ImageU8, known: Mask, region: Mask) -> ImageU8:
         (S, S, 3) uint8.
     """
     joined: Float32 = rgb.astype(np.float32)
-    left = region & ~known
-    steps, ring = np.zeros_like(joined), known
-    for number in range(_SEAM_REACH_PX):
-        (y, x), means = neighbour_means(steps if number else joined, ring, left)
-        steps[y, x] = means if number else means - joined[y, x]
-        joined[y, x] += np.float32(_SEAM_SHARE * (1 - number / _SEAM_REACH_PX)) * steps[y, x]
-        ring = np.zeros_like(known)
-        ring[y, x] = True
-        left = left & ~ring
+    steps = joined.copy()
+    for number, ring in enumerate(spread_outwards(steps, known, region & ~known, _SEAM_REACH_PX)):
+        if number == 0:  # the known colours have come: what spreads on is the step to them
+            steps[ring] -= joined[ring]
+        joined[ring] += np.float32(_SEAM_SHARE * (1 - number / _SEAM_REACH_PX)) * steps[ring]
     joined_u8: ImageU8 = np.rint(joined.clip(0, 255)).astype(np.uint8)
     return joined_u8
 

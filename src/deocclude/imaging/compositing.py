@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -96,6 +96,28 @@ def neighbour_means(values: Array, known: Mask, wanted: Mask) -> tuple[tuple[Int
         count += weight
     means: Float32 = np.divide(total, np.maximum(count, 1))
     return (rows, columns), means
+
+
+def spread_outwards(values: Float32, known: Mask, wanted: Mask, steps: int) -> Iterator[tuple[Int, Int]]:
+    """Spread values in place, one ring of pixels after another: each takes the mean of the ring before beside it.
+
+    Args:
+        values: (H, W, C) float32. A value that is changed between two rings spreads as changed.
+        known: (H, W) bool: where the values come from.
+        wanted: (H, W) bool, disjoint from `known`.
+        steps: number of rings.
+
+    Yields:
+        (rows, columns) of each ring.
+    """
+    ring, left = known, wanted.copy()
+    for _ in range(steps):
+        (rows, columns), means = neighbour_means(values, ring, left)
+        values[rows, columns] = means
+        yield rows, columns
+        ring = np.zeros_like(known)
+        ring[rows, columns] = True
+        left[rows, columns] = False
 
 
 def paste_hidden(photo: ImageU8, hidden_rgb: ImageU8, invisible: Mask, amodal: Mask) -> None:
