@@ -32,6 +32,7 @@ def s3_server() -> Iterator[Bucket]:
     """Serve until the end of the context; fsspec finds the server by its environment, in other processes too."""
     import boto3
     from moto.server import ThreadedMotoServer
+    from s3fs import S3FileSystem
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     monkeypatch = pytest.MonkeyPatch()
@@ -47,3 +48,4 @@ def s3_server() -> Iterator[Bucket]:
     finally:
         monkeypatch.undo()
         server.stop()
+        S3FileSystem.clear_instance_cache()  # fsspec keeps file systems, which would look for the next server here
