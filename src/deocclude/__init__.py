@@ -32,18 +32,22 @@ if TYPE_CHECKING:
         UsageError,
         WeightsError,
     )
+    from deocclude.inference.completion_prompts import CompletionPrompts
     from deocclude.inference.runtime import list_models
     from deocclude.io.coco import merge_coco
     from deocclude.io.images import load_image, load_mask, load_masks, save_image
+    from deocclude.people.editing import Editing
     from deocclude.pipeline import Deoccluder, load, run
     from deocclude.types import PARSING_NAMES, Person, Result
 
 __all__ = [
     "PARSING_NAMES",
+    "CompletionPrompts",
     "ConfigError",
     "DeoccludeError",
     "Deoccluder",
     "DeviceError",
+    "Editing",
     "InputError",
     "MissingExtraError",
     "Person",
@@ -63,6 +67,8 @@ __all__ = [
 
 _MODULE_OF = {
     "PARSING_NAMES": "types",
+    "CompletionPrompts": "inference.completion_prompts",
+    "Editing": "people.editing",
     "ConfigError": "errors",
     "DeoccludeError": "errors",
     "Deoccluder": "pipeline",

@@ -11,13 +11,14 @@ from typing import Any, Literal, overload
 from deocclude.errors import DeoccludeError, UsageError
 from deocclude.imaging.arrays import ImageU8
 from deocclude.imaging.boxes import BoxXyxy
-from deocclude.imaging.depth_order import find_occlusions
+from deocclude.imaging.depth_order import Occlusion, find_occlusions
 from deocclude.inference.body import Body
 from deocclude.inference.content_recovery import ContentRecovery, Recovery, recover_known
 from deocclude.inference.cores import limit_blas, usable_cores
 from deocclude.inference.mask_completion import MaskCompletion
 from deocclude.inference.memory import give_back_freed
 from deocclude.inference.occlusion_probability import OcclusionCalibration, decide_completion
+from deocclude.inference.prompted_completion import PromptedCompletion
 from deocclude.inference.runtime import find_model, open_networks
 from deocclude.inference.scene import Scene, extend
 from deocclude.inference.scheduling import StageClock, map_people
@@ -26,11 +27,13 @@ from deocclude.io.images import ImageSource, MaskSource, Photo, load_image, load
 from deocclude.io.photo_series import process_series
 from deocclude.people.assembly import recover_person
 from deocclude.people.choice import number_chosen
+from deocclude.people.completion_prompts import check_completion_prompts, prompted_bodies
 from deocclude.people.detector import PeopleFinder
+from deocclude.people.editing import Editing, EditingSteps
 from deocclude.people.finding import detected_prompts, segmented_prompts
 from deocclude.people.instances import Segmenter
 from deocclude.people.prompts import Prompt, check_prompt, checked_prompts
-from deocclude.people.request import Request, check_segmenter
+from deocclude.people.request import Request, Told, check_segmenter
 from deocclude.people.resolve import complete_prompts, resolve
 from deocclude.types import Person, Result
 
@@ -43,7 +46,7 @@ def load(
     *,
     device: str = "auto",
     weights_dir: str | Path | None = None,
-    average: bool = True,
+    average: bool = False,
     threads: int | None = None,
     segmenter: Segmenter | None = None,
 ) -> Deoccluder:
@@ -54,7 +57,7 @@ def load(
         device: "auto" (CUDA where ONNX Runtime offers it, else the CPU), "cpu" or "cuda".
         weights_dir: a folder with a manifest.json and its files; None for the package's own weights.
         average: test-time augmentation: average the predictions of two crops for a mask, of two networks and two crops
-            for a box, each with its mirror image. Slightly better and slower.
+            for a box, each with its mirror image. Slower, and no better with `base` (docs/training-history.md).
         threads: CPU threads of a network, and the most of numpy's BLAS in the whole process; 1 also processes one
             person at a time. None: one for each core that the process may use, by affinity, a container's quota and
             OMP_NUM_THREADS.
@@ -75,7 +78,7 @@ def load(
     give_back_freed()  # opening networks takes more than they keep
     finder = None
     if detector := networks.get("people_detector"):
-        finder = PeopleFinder(detector, info.settings.detector, average)
+        finder = PeopleFinder(detector, info.settings.detector)
     opened = Deoccluder(
         MaskCompletion.of(networks, info, average),
         ContentRecovery(networks["content_recovery"], settings=info.settings.recovery),
@@ -86,6 +89,7 @@ def load(
         calibration=OcclusionCalibration.of(info.networks["mask_completion"].info),
         settings=info.settings,
         workers=min(_MAX_WORKERS, threads or usable_cores()),
+        prompted=PromptedCompletion.of(networks, info),
     )
     opened.reopen = partial(
         load, model, device=device, weights_dir=weights_dir, average=average, threads=threads, segmenter=segmenter
@@ -132,6 +136,7 @@ class Deoccluder:
         calibration: OcclusionCalibration = OcclusionCalibration(),
         settings: InferenceSettings = InferenceSettings(),
         workers: int = 1,
+        prompted: PromptedCompletion | None = None,
     ) -> None:
         """The pipeline of opened stages; `load` opens those of a model.
 
@@ -145,6 +150,7 @@ class Deoccluder:
             calibration: from masks to the probability of a hidden part.
             settings: tuned numbers.
             workers: people of an image processed at once.
+            prompted: stage 1's prompted head.
         """
         self.device = device
         self.model = model
@@ -154,6 +160,7 @@ class Deoccluder:
         self._settings = settings
         self._workers = workers
         self._mask_completion = completion
+        self._prompted_completion = prompted
         self._content_recovery = recovery
 
     def __reduce__(self) -> tuple[Callable[[], Deoccluder], tuple[()]]:
@@ -184,6 +191,7 @@ class Deoccluder:
         complete: str = "auto",
         min_hidden_probability: float | None = None,
         uncrop: bool = False,
+        completion_prompts: Told | None = None,
     ) -> Result:
         """Complete the people of an image. People are numbered from 1: masks first, then boxes.
 
@@ -212,6 +220,8 @@ class Deoccluder:
             uncrop: complete truncated people beyond the image border too. `Result.image` is then the photo on a canvas
                 with room for every body, `Result.photo_region` its place there, `Result.alpha` the filled part. Not
                 with complete="never".
+            completion_prompts: what is known of whole bodies, by the number of the person, or of the only person; such
+                people are completed as told, whatever `complete` says of others. Not with complete="never" or uncrop.
 
         Raises:
             UsageError: no prompt, no segmenter and a model without a detector; prompts together with detection options;
@@ -222,6 +232,7 @@ class Deoccluder:
         request = Request.of(
             masks, boxes_xyxy, segmenter=segmenter, person=person, min_score=min_score, min_height_px=min_height_px,
             complete=complete, min_hidden_probability=min_hidden_probability, uncrop=uncrop,
+            completion_prompts=completion_prompts or {},
         )  # fmt: skip
         with clock.stage("load"):
             photo, icc_profile, metadata = load_photo(image)
@@ -234,6 +245,7 @@ class Deoccluder:
             # before completion is limited: occlusions of people left incomplete are known as well
             occlusions = find_occlusions(bodies, range(1, len(bodies) + 1))
             chosen = self._decided(photo, self._chosen(photo, bodies, request), bodies, request)
+            chosen = self._prompted(photo, bodies, chosen, request)
             scene = self._scene(photo, chosen, request)
             give_back_freed()  # the next stage takes most memory
         with clock.stage("recover"):
@@ -285,6 +297,49 @@ class Deoccluder:
         """
         prompts = {"masks": masks, "boxes_xyxy": boxes_xyxy}
         return process_series(self, photos, prompts, on_error=on_error, progress=progress, options=options)
+
+    def edit(
+        self, image: ImageSource | Photo, masks: Sequence[MaskSource] | None = None,
+        boxes_xyxy: Sequence[BoxXyxy] | None = None, *, segmenter: Segmenter | None = None,
+        min_score: float | None = None,
+    ) -> Editing:  # fmt: skip
+        """Open a photo for editing: its people can be completed again one by one, with completion prompts.
+
+        Args:
+            image: as in a call.
+            masks: as in a call.
+            boxes_xyxy: as in a call.
+            segmenter: as in a call.
+            min_score: as in a call.
+
+        Raises:
+            UsageError: as in a call.
+            InputError: an image, mask or box that cannot be used.
+        """
+        request = Request.of(masks, boxes_xyxy, segmenter=segmenter, min_score=min_score)
+        photo, icc_profile, metadata = load_photo(image)
+        bodies = request.pick(self._bodies(photo, self._prompts(photo, request), request), (*photo.shape[:2],))
+
+        def complete(prompt: Prompt) -> Body:
+            return self._mask_completion(photo, prompt.mask((*photo.shape[:2],)))
+
+        def decide(chosen: dict[int, Body], everyone: Sequence[Body]) -> dict[int, Body]:
+            return self._decided(photo, chosen, everyone, request)
+
+        def result(
+            scene: Scene, people: Sequence[Person], clock: StageClock, occlusions: tuple[Occlusion, ...]
+        ) -> Result:
+            return Result(
+                scene.photo, tuple(people), clock.timings(), self.device, self.model, icc_profile,
+                occlusions=occlusions, name=photo_name(image), metadata=metadata,
+            )  # fmt: skip
+
+        recover = partial(recover_person, self._content_recovery)
+        steps = EditingSteps(
+            complete, decide, lambda scene, number: recover(scene, number, scene.bodies[number]), result,
+            self._prompted_completion,
+        )  # fmt: skip
+        return Editing(photo, bodies, steps)
 
     def recover(self, image: ImageSource, visible_mask: MaskSource, amodal_mask: MaskSource) -> ImageU8:
         """Recover appearance alone, for a person whose masks are known.
@@ -340,6 +395,18 @@ class Deoccluder:
             min_height_px=settings.min_height_px if request.leaves_low_people else 0.0, workers=self._workers,
         )  # fmt: skip
         return dict(zip(chosen, decided, strict=True))
+
+    def _prompted(
+        self, photo: ImageU8, everyone: Sequence[Body], decided: dict[int, Body], request: Request
+    ) -> dict[int, Body]:
+        """The bodies, those with completion prompts completed as told."""
+        size_hw = photo.shape[0], photo.shape[1]
+        prompts = {
+            number: check_completion_prompts(given, size_hw, f"person {number}")
+            for number, given in request.told(decided).items()
+        }
+        found = dict(enumerate(everyone, start=1))
+        return prompted_bodies(self._prompted_completion, photo, found, decided, prompts, self.model)
 
     def _scene(self, photo: ImageU8, bodies: dict[int, Body], request: Request) -> Scene:
         """The bodies on the image, or with `uncrop` beyond its borders."""

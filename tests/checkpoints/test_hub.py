@@ -20,6 +20,7 @@ from deocclude.models.content_recovery import ContentRecoveryConfig, ContentReco
 from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet
 from deocclude.models.nanodet import NanoDet, NanoDetConfig
 from deocclude.models.people_detector import PeopleDetector, PeopleDetectorConfig
+from deocclude.models.prompted_head import PromptedHead, PromptedHeadConfig
 from repository import ROOT
 
 TOLD = {"step": 7, "seed": 2, "validation": {"score": 0.5}}
@@ -31,6 +32,7 @@ TINY = {
     NanoDet: NanoDetConfig(widths=(8, 8, 8, 8), blocks=(1, 1, 1, 1), pyramid_width=8, bins=4),
     PeopleDetector: PeopleDetectorConfig(stem_width=8, widths=(8, 8, 8), blocks=(0, 1, 1)),
     BoxSegmenter: BoxSegmenterConfig(widths=(8, 8, 8, 8), blocks=(0, 0, 0, 1), head_width=8),
+    PromptedHead: PromptedHeadConfig(stem_width=8, feature_width=8, pose_channels=8, widths=(8, 8), head_width=8),
 }
 
 
@@ -47,7 +49,7 @@ def same(a: nn.Module, b: nn.Module) -> bool:
 def test_every_exportable_network_can_be_saved() -> None:
     assert set(NETWORKS) == set(TINY)
     assert [c.network_name for c in NETWORKS] == [
-        "mask_completion", "content_recovery", "people_detector", "nanodet", "mask_box"
+        "mask_completion", "content_recovery", "people_detector", "nanodet", "mask_box", "mask_prompted"
     ]  # fmt: skip
 
 

@@ -57,7 +57,7 @@ def test_poses_command_writes_file_and_contact_sheet(
     done = data("poses", "-c", config, "-o", out, "--sheet", sheet)
     assert (done.exit_code, done.stdout) == (0, f"{out}: 3 typical poses\n"), done.output
     np.testing.assert_array_equal(np.load(out)["centres"], centres[:3])
-    assert Image.open(sheet).height == 3 * 32
+    assert Image.open(sheet).size == (8 * 128, 128)
     config.write_text("seed: 1")
     none = data("poses", "-c", config, "-o", out)
     assert (none.exit_code, none.stderr) == (2, f"error: {config}: no section mask\n")

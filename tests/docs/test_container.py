@@ -22,7 +22,7 @@ def test_image_runs_the_command_without_root() -> None:
 
 def test_install_is_pinned_and_has_no_torch() -> None:
     (install,) = [rest for word, rest in STEPS if word == "RUN" and "pip install" in rest]
-    assert "-c constraints.txt" in install and re.findall(r"\.\[([a-z,]+)\]", install) == ["heif"]
+    assert "-c constraints.txt" in install and re.findall(r"\.\[([a-z,]+)\]", install) == ["heif,serve"]
     assert "torch" not in install
 
 

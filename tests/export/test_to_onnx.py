@@ -181,7 +181,8 @@ def test_onnx_inputs_and_outputs_match_the_contract(exported: tuple[Path, dict[s
     mask, content = sessions["mask_completion"], sessions["content_recovery"]
     assert channels(mask.get_inputs()) == {"image": 3, "initial": 1}
     parsing = {"visible_parsing": 12, "amodal_parsing": 12}
-    assert channels(mask.get_outputs()) == {"visible": 1, "amodal": 1} | parsing
+    features = {"stem": 8, "whole": 8, "poses": 8}
+    assert channels(mask.get_outputs()) == {"visible": 1, "amodal": 1} | parsing | features
     assert channels(content.get_inputs()) == {"image": 3, "visible": 1, "amodal": 1} | parsing
     assert channels(content.get_outputs()) == {"content": 3}
 
@@ -199,8 +200,11 @@ def test_onnx_matches_torch(
         None, {k: v.numpy() for k, v in inputs.items()}
     )
     with torch.no_grad():
-        wanted = network(*inputs.values())
-    wanted = to_probabilities(wanted) if name == "mask_completion" else (wanted,)
+        if name == "mask_completion":
+            output, features = network.with_features(*inputs.values())
+            wanted = (*to_probabilities(output), *features)
+        else:
+            wanted = (network(*inputs.values()),)
     for a, b in zip(found, wanted, strict=True):
         np.testing.assert_allclose(a, b.numpy(), atol=to_onnx.PARITY)
     if name == "mask_completion":

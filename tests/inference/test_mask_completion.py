@@ -7,7 +7,7 @@ from deocclude.errors import InputError, NoPersonError
 from deocclude.imaging.boxes import box_to_mask
 from deocclude.imaging.masks import dilate, mask_iou
 from deocclude.inference.mask_completion import MaskCompletion
-from deocclude.inference.settings import AugmentationSettings, CropSettings, InferenceSettings
+from deocclude.inference.settings import CropSettings, InferenceSettings
 
 SIZE_HW = (300, 400)
 PHOTO = np.random.default_rng(0).integers(0, 256, (*SIZE_HW, 3), dtype=np.uint8)
@@ -92,7 +92,7 @@ def test_hidden_part_is_added_to_the_amodal_mask(average):
 def test_crops_are_wide_then_tight_and_zoomed_out_with_mirrors():
     visible_mask = box_to_mask((100, 150, 180, 230), SIZE_HW)
     network = FakeNetwork(upwards(0.5))
-    output = MaskCompletion(network)(PHOTO, visible_mask)
+    output = MaskCompletion(network, average=True)(PHOTO, visible_mask)
     (_, wide), (image, tight), (_, further) = network.inputs
     assert wide.sum() == pytest.approx((256 / 2.2) ** 2, rel=0.03)
     assert output.in_crop.crop.side_px == pytest.approx(1.25 * 120, rel=0.03)
@@ -109,7 +109,8 @@ def test_final_crops_are_finer_unless_the_mask_is_kept():
     visible_mask = box_to_mask((100, 150, 180, 230), SIZE_HW)
     whole = box_to_mask((100, 110, 180, 230), SIZE_HW)
     coarse, fine = FakeNetwork(upwards(0.5)), FakeNetwork(upwards(0.5), fine_size=320)
-    usual, output = MaskCompletion(coarse)(PHOTO, visible_mask), MaskCompletion(fine)(PHOTO, visible_mask)
+    usual = MaskCompletion(coarse, average=True)(PHOTO, visible_mask)
+    output = MaskCompletion(fine, average=True)(PHOTO, visible_mask)
     assert [image.shape[-1] for image, _ in fine.inputs] == [256, 320, 320], "a box: fine at once"
     assert mask_iou(spread(output, output.amodal), whole) > 0.97
     assert output.in_crop.crop.size_px == 256 and output.in_crop.crop.side_px == pytest.approx(
@@ -124,7 +125,7 @@ def test_final_crops_are_finer_unless_the_mask_is_kept():
 
     def sizes(mask, answer):
         network = FakeNetwork(answer, fine_size=320)
-        MaskCompletion(network)(PHOTO, mask)
+        MaskCompletion(network, average=True)(PHOTO, mask)
         return [image.shape[-1] for image, _ in network.inputs]
 
     drawn = visible_mask.copy()
@@ -148,7 +149,7 @@ def test_second_pass_starts_from_the_mean_of_box_and_visible_mask():
 
     def initials(mask, **options):
         network = FakeNetwork(left_half, fine_size=320)
-        MaskCompletion(network, **options)(PHOTO, mask)
+        MaskCompletion(network, average=True, **options)(PHOTO, mask)
         return [initial[0, 0] for _, initial in network.inputs]
 
     first, *later = initials(box, second_pass=True)
@@ -219,10 +220,10 @@ def test_box_prompt_combines_box_segmenter_and_direct_stage_1(average, second_pa
 
 @pytest.mark.parametrize(
     ("crowded", "probability", "is_visible"),
-    [(True, 0.41, True), (True, 0.34, False), (False, 0.34, True), (False, 0.29, False)],
+    [(True, 0.41, True), (True, 0.34, False), (False, 0.26, True), (False, 0.2, False)],
 )
-def test_box_visible_mask_is_the_weighted_mean_of_three_predictions(crowded, probability, is_visible):
-    """0.9 by the box-prompted network, and stage 1 twice: (0.9 + (refined + direct) * it) / (1 + both)."""
+def test_box_visible_mask_is_the_weighted_mean_of_predictions(crowded, probability, is_visible):
+    """0.9 by the box-prompted network, and stage 1 once, in crowds twice: (0.9 + weight * it) / (1 + weight)."""
     box, right = box_to_mask((100, 110, 180, 230), SIZE_HW), box_to_mask((140, 110, 180, 230), SIZE_HW)
     boxes = FakeBoxNetwork(lambda image, initial: (initial * 0.9,) * 2)
 
@@ -322,53 +323,29 @@ def test_mirrored_predictions_are_flipped_back_and_averaged():
         return visible, initial * 0.9
 
     visible_mask = box_to_mask((100, 80, 200, 180), SIZE_HW)
-    output = MaskCompletion(FakeNetwork(left_half), settings=mirror_alone)(PHOTO, visible_mask)
+    output = MaskCompletion(FakeNetwork(left_half), average=True, settings=mirror_alone)(PHOTO, visible_mask)
     # Each prediction has 0.45 in its own right half; averaged with the mirrored one, both halves get (0.9 + 0.45) / 2.
     assert output.score == pytest.approx(0.675, abs=1e-3)
 
 
-IN_DOUBT = InferenceSettings(augmentation=AugmentationSettings(max_uncertain=0.05))
-
-
-def doubtful(image, initial):
-    """The lower half of the visible part is uncertain, and the right half of the crop less likely."""
-    rows = np.flatnonzero(initial.any(axis=1))
-    amodal = initial * 0.9
-    amodal[(rows[0] + rows[-1]) // 2 :] *= 0.7
-    amodal[:, 128:] *= 0.9
-    return amodal * 0.95, amodal
-
-
-@pytest.mark.parametrize(("answer", "batches"), [(as_it_is, [1, 1]), (doubtful, [1, 1, 1, 2])])
-def test_certain_mask_prompt_prediction_skips_averaging(answer, batches):
+def test_mask_prompt_takes_two_passes_without_averaging():
     visible_mask = box_to_mask((100, 80, 180, 240), SIZE_HW)
     visible_mask[80:90, 100:110] = False  # no box
-    network = FakeNetwork(answer)
-    output = MaskCompletion(network, settings=IN_DOUBT)(PHOTO, visible_mask)
-    assert [len(image) for image, _ in network.inputs] == batches
-    always = MaskCompletion(FakeNetwork(answer))(PHOTO, visible_mask)
-    assert mask_iou(spread(output, output.amodal), spread(always, always.amodal)) > 0.99
-    if answer is doubtful:  # the same mean of the same four, whether they come one by one or in pairs
-        np.testing.assert_array_equal(network.inputs[2][0][0], network.inputs[1][0][0, ..., ::-1])
-        np.testing.assert_allclose(output.amodal_prob.astype(int), always.amodal_prob, atol=1)
-        np.testing.assert_allclose(output.in_crop.amodal_parsing, always.in_crop.amodal_parsing, atol=1e-6)
+    network = FakeNetwork(as_it_is)
+    output = MaskCompletion(network, average=False)(PHOTO, visible_mask)
+    assert [len(image) for image, _ in network.inputs] == [1, 1]
+    averaged = MaskCompletion(FakeNetwork(as_it_is), average=True)(PHOTO, visible_mask)
+    assert mask_iou(spread(output, output.amodal), spread(averaged, averaged.amodal)) > 0.99
 
 
-@pytest.mark.parametrize("crowded", [False, True])
-@pytest.mark.parametrize("answer", [as_it_is, doubtful])
-def test_certain_box_prompt_prediction_skips_averaging(answer, crowded):
-    box = box_to_mask((100, 80, 180, 240), SIZE_HW)
-
-    def run(settings):
-        boxes, network = FakeNetwork(answer), FakeNetwork(answer)
-        complete = MaskCompletion(network, second_pass=True, box_segmenter=boxes, settings=settings)
-        output = complete(PHOTO, box, crowded=crowded)
-        return output, [sum(len(image) for image, _ in one.inputs) for one in (boxes, network)]
-
-    (output, passes), (always, all_passes) = run(IN_DOUBT), run(InferenceSettings())
-    assert all_passes == [3, 5]
-    assert passes == ([2, 1] if answer is as_it_is and not crowded else all_passes)
-    assert mask_iou(spread(output, output.amodal), spread(always, always.amodal)) > 0.98
+@pytest.mark.parametrize(("average", "crowded", "passes"), [
+    (False, False, [2, 1]), (False, True, [2, 3]), (True, False, [3, 5]), (True, True, [3, 5]),
+])  # fmt: skip
+def test_passes_of_a_box_prompt(average, crowded, passes):
+    boxes, network = FakeNetwork(as_it_is), FakeNetwork(as_it_is)
+    complete = MaskCompletion(network, average=average, second_pass=True, box_segmenter=boxes)
+    complete(PHOTO, box_to_mask((100, 80, 180, 240), SIZE_HW), crowded=crowded)
+    assert [sum(len(image) for image, _ in one.inputs) for one in (boxes, network)] == passes
 
 
 def test_zoomed_out_prediction_is_averaged_with_the_tight_one():
@@ -379,7 +356,7 @@ def test_zoomed_out_prediction_is_averaged_with_the_tight_one():
         return initial * sure, initial * sure
 
     visible_mask = box_to_mask((100, 80, 180, 240), SIZE_HW)
-    output = MaskCompletion(FakeNetwork(fading))(PHOTO, visible_mask)
+    output = MaskCompletion(FakeNetwork(fading), average=True)(PHOTO, visible_mask)
     assert mask_iou(spread(output, output.visible), visible_mask) > 0.98
     assert output.score == pytest.approx(0.8, abs=0.01)
 
@@ -396,7 +373,7 @@ def test_body_reaching_the_crop_edge_gets_a_wider_crop():
 def test_number_of_wide_crops_is_bounded():
     network = FakeNetwork(lambda image, initial: (initial * 0.9, np.full_like(initial, 0.8)))
     MaskCompletion(network)(np.zeros((2000, 2000, 3), np.uint8), box_to_mask((990, 990, 1010, 1010), (2000, 2000)))
-    assert len(network.inputs) == CropSettings.max_wide_crops + 2
+    assert len(network.inputs) == CropSettings.max_wide_crops + 1
 
 
 def test_amodal_mask_ends_at_the_image_border():

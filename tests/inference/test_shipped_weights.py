@@ -109,5 +109,5 @@ def test_weights_folder_has_no_unlisted_files() -> None:
     assert {p.name for p in BUNDLED_WEIGHTS.iterdir()} == named | {"NOTICE", "manifest.json", "typical_poses.npz"}
 
 
-def test_weights_are_smaller_than_60_mb() -> None:
-    assert sum(p.stat().st_size for p in BUNDLED_WEIGHTS.iterdir()) < 60_000_000
+def test_weights_are_smaller_than_65_mb() -> None:
+    assert sum(p.stat().st_size for p in BUNDLED_WEIGHTS.iterdir()) < 65_000_000

@@ -17,6 +17,7 @@ from deocclude.errors import ConfigError
 from deocclude.inference.runtime import BUNDLED_WEIGHTS
 from deocclude.models.content_recovery import ContentRecoveryConfig
 from deocclude.models.mask_completion import MaskCompletionConfig
+from deocclude.models.prompted_head import PromptedHeadConfig
 from deocclude.train import content_stage, mask_stage
 from deocclude.train.config import (
     Phase,
@@ -32,6 +33,7 @@ from deocclude.train.config import (
 from deocclude.train.content_losses import ContentCriterion
 from deocclude.train.detector_methods import find_detector
 from deocclude.train.mask_losses import MaskCriterion
+from deocclude.train.methods import PROMPTED_METHODS
 from repository import ROOT
 
 CONFIGS = ROOT / "configs"
@@ -67,6 +69,7 @@ def test_every_config_key_is_valid(path: Path) -> None:
         "mask": (MaskCompletionConfig, MaskCriterion, mask_stage.DEFAULT_LOSSES),
         "content": (ContentRecoveryConfig, ContentCriterion, content_stage.DEFAULT_LOSSES),
         "people": (None, None, None),
+        "prompted": (PromptedHeadConfig, MaskCriterion, PROMPTED_METHODS["prompted_head"].losses),
     }
     assert any(getattr(config, name) is not None for name in stages)
     for name, (network, criterion, losses) in stages.items():
@@ -87,9 +90,9 @@ def test_every_config_key_is_valid(path: Path) -> None:
         build(CrowdConfig(), data.crowds, "data.crowds")
 
 
-def test_configs_folder_has_seven_top_level_files() -> None:
+def test_configs_folder_has_eight_top_level_files() -> None:
     assert [path.stem for path in sorted(CONFIGS.glob("*.yaml"))] == [
-        "ablations", "base", "box_segmenter", "joint", "paper", "people", "tiny",
+        "ablations", "base", "box_segmenter", "joint", "paper", "people", "prompted_head", "tiny",
     ]  # fmt: skip
 
 
@@ -98,7 +101,9 @@ def test_no_config_reads_weights_from_the_package(path: Path) -> None:
     """What lies there changes. A config of history names its weights by sha256, each known to `fetch-history`."""
     config = load_config(path)
     keys = ("init", "parsing_weights", "box_segmenter", "stage1", "perceptual")
-    sections = [section for name in ("mask", "content", "people", "single") if (section := getattr(config, name))]
+    sections = [
+        section for name in ("mask", "content", "people", "single", "prompted") if (section := getattr(config, name))
+    ]
     named = {str(value) for section in sections for key in keys if (value := getattr(section, key)) is not None}
     digests = {name.removeprefix("sha256:") for name in named if name.startswith("sha256:")}
     assert all(any(sha.startswith(digest) for sha in weights_table()) for digest in digests)
@@ -275,7 +280,9 @@ def test_default_schedule_has_one_phase() -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.name)
 def test_data_root_applies_to_every_stage(path: Path) -> None:
     config = load_config(path, ["data.root=/my/data"])
-    sections = [section for section in (config.mask, config.content, config.people) if section is not None]
+    sections = [
+        section for section in (config.mask, config.content, config.people, config.prompted) if section is not None
+    ]
     assert {config.data_of(section).root for section in sections} == {Path("/my/data")}
 
 

@@ -23,6 +23,7 @@ from deocclude.models.network_kinds import PERSON_NETWORK_KINDS
 from deocclude.train.methods import (
     CONTENT_METHODS,
     MASK_METHODS,
+    PROMPTED_METHODS,
     SINGLE_METHODS,
     STAGES,
     find_method,
@@ -143,7 +144,8 @@ def test_unknown_term_model_or_preset_is_rejected() -> None:
 
 
 def test_each_method_kind_is_a_unique_network_kind() -> None:
-    assert PERSON_NETWORK_KINDS.keys() == {m.kind for m in ALL} and len(ALL) == len(PERSON_NETWORK_KINDS)
+    kinds = [m.kind for m in (*ALL, *PROMPTED_METHODS.values())]
+    assert sorted(PERSON_NETWORK_KINDS) == sorted(kinds)
 
 
 @pytest.mark.parametrize("method", [m for m in ALL if m.kind != "mask_box"], ids=lambda m: m.kind)

@@ -426,6 +426,7 @@ def _recover(job: Job, pipe: Deoccluder, seed: int) -> Result:
     recover = partial(
         pipe, Photo(photo.pixels), complete=job.complete, uncrop=job.uncrop,
         min_hidden_probability=job.min_hidden_probability, seed=seed,
+        completion_prompts=job.completion_prompts.get(0, job.completion_prompts),
     )  # fmt: skip
     if find := job.finding:
         result = recover(

@@ -12,6 +12,7 @@ from typing import Any
 from deocclude.batch.folder import STREAM, Found, LeftOut, Source, find_photos
 from deocclude.errors import UsageError
 from deocclude.imaging.boxes import BoxXyxy
+from deocclude.inference.completion_prompts import CompletionPrompts
 from deocclude.inference.occlusion_probability import check_complete, check_uncrop
 from deocclude.io.images import photo_suffixes
 from deocclude.io.picture_format import FORMAT_KINDS, PictureFormat
@@ -30,6 +31,7 @@ from deocclude.io.results import (
 from deocclude.people.choice import Choice
 from deocclude.people.coco_file import CocoFile
 from deocclude.people.instances import Segmenter
+from deocclude.people.request import check_told
 
 OUTPUT_SUFFIXES = frozenset({".jpeg", ".jpg", ".json", ".ora", ".png", ".tif", ".tiff", ".webp"})
 """Suffixes that make -o a file; with any other suffix, or none, -o is a folder."""
@@ -141,6 +143,7 @@ class Job:
         complete: as in `Deoccluder.__call__`.
         uncrop: as in `Deoccluder.__call__`.
         min_hidden_probability: as in `Deoccluder.__call__`.
+        completion_prompts: by the number of the person, 0 for the only one; masks are paths.
         to_stdout: the output goes to standard output.
         problem: why the job cannot be done.
         mask_label: the one label of the mask files that is a person (`io.images.load_masks`).
@@ -157,6 +160,7 @@ class Job:
     complete: str = "auto"
     uncrop: bool = False
     min_hidden_probability: float | None = None
+    completion_prompts: Mapping[int, CompletionPrompts] = field(default_factory=dict)
     to_stdout: bool = False
     problem: str | None = None
     mask_label: int | None = None
@@ -217,10 +221,25 @@ class Job:
                 "complete": self.complete,
                 "uncrop": self.uncrop,
                 "min_hidden_probability": self.min_hidden_probability,
+                **({"told": self._told} if self.completion_prompts else {}),
                 "seed": seed,
                 "model": model,
             }
         )
+
+    @property
+    def _told(self) -> dict[int, list[Any]]:
+        """Plain values of the completion prompts, for the stamp; of mask files their digests."""
+
+        def plain(value: Any) -> Any:
+            if isinstance(value, Path):
+                return file_digest(value)
+            return dict(value) if isinstance(value, Mapping) else value
+
+        return {
+            number: [plain(value) for value in vars(given).values()]
+            for number, given in sorted(self.completion_prompts.items())
+        }
 
 
 def plan_jobs(
@@ -234,12 +253,13 @@ def plan_jobs(
     complete: str = "auto",
     uncrop: bool = False,
     min_hidden_probability: float | None = None,
+    completion_prompts: Mapping[int, CompletionPrompts] | None = None,
     kinds: Sequence[str] = ("content",),
     layer_size: str = "trimmed",
     picture_format: PictureFormat = PictureFormat(),
     recursive: bool = False,
     follow_links: bool = False,
-    on_left_out: Callable[[LeftOut], object] | None = None,
+    on_left_out: Callable[[LeftOut], object] = lambda _: None,
     find: Callable[..., Found] = find_photos,
 ) -> list[Job]:
     """Plan which files are read and written, before any is.
@@ -264,6 +284,7 @@ def plan_jobs(
         complete: as in `Deoccluder.__call__`.
         uncrop: as in `Deoccluder.__call__`.
         min_hidden_probability: as in `Deoccluder.__call__`.
+        completion_prompts: by the number of the person, 0 for the only one, for a single photo.
         kinds: kinds of SAVE_KINDS.
         layer_size: as in `Result.save`, where layers are saved.
         picture_format: of content and overlay.
@@ -275,34 +296,39 @@ def plan_jobs(
     Raises:
         UsageError: no photo, prompts that do not fit the photos, or an output that is an input.
     """
-    if not (kinds := read_kinds(kinds)):
-        raise UsageError(f"--save takes some of {', '.join((*SAVE_KINDS, *KIND_ALIASES, ALL_KINDS))}, got nothing")
+    kinds = _checked_kinds(kinds)
     layer_size = _checked_layer_size(layer_size, kinds)
     check_uncrop(uncrop, check_complete(complete))
+    told = check_told(completion_prompts or {}, uncrop=uncrop, complete=complete)
     finding = _checked_finding(finding, masks, boxes_xyxy, mask_label)
     target = _checked_target(output, masks)
     picture_format.check(kinds, target.file.suffix.lower() if target.file else None, transparent=uncrop)
     found = find(inputs, recursive=recursive, follow_links=follow_links, not_photos=_folders_of_others(masks, target))
-    if on_left_out is not None:
-        for left in found.left_out:
-            on_left_out(left)
+    list(map(on_left_out, found.left_out))
     photos = _without_masks(found.photos, masks)
-    single = len(photos) == 1
-    _check_single(output, boxes_xyxy, target, len(photos))
+    _check_single(output, boxes_xyxy, target, len(photos), told=bool(told))
     beside = _stems_by_folder(photos)
     jobs = [
-        _plan_job(photo, base, single, target, masks, boxes_xyxy, finding, kinds, picture_format, beside)
+        _plan_job(photo, base, len(photos) == 1, target, masks, boxes_xyxy, finding, kinds, picture_format, beside)
         for photo, base in zip(photos, _output_bases(photos, target), strict=True)
     ]
     _refuse_collisions(jobs)
     return [
         replace(
             job, complete=complete, uncrop=uncrop, min_hidden_probability=min_hidden_probability,
+            completion_prompts=told,
             mask_label=mask_label if job.mask_paths else None, layer_size=layer_size,
             picture_format=picture_format,
         )
         for job in jobs
     ]  # fmt: skip
+
+
+def _checked_kinds(kinds: Sequence[str]) -> list[str]:
+    """The kinds to save. Raises UsageError for none."""
+    if not (known := read_kinds(kinds)):
+        raise UsageError(f"--save takes some of {', '.join((*SAVE_KINDS, *KIND_ALIASES, ALL_KINDS))}, got nothing")
+    return known
 
 
 def _checked_layer_size(layer_size: str, kinds: Sequence[str]) -> LayerSize:
@@ -352,12 +378,16 @@ def _folders_of_others(masks: Sequence[str], target: _Target) -> list[Path]:
     return [Path(name) for name in masks if Path(name).is_dir()] + ([target.folder] if target.folder else [])
 
 
-def _check_single(output: str | None, boxes_xyxy: Sequence[BoxXyxy], target: _Target, photos: int) -> None:
-    """Raise UsageError for boxes of several photos, and for one output file of several photos."""
+def _check_single(
+    output: str | None, boxes_xyxy: Sequence[BoxXyxy], target: _Target, photos: int, *, told: bool
+) -> None:
+    """Raise UsageError for boxes or completion prompts of several photos, and for one output file of several photos."""
     if photos == 1:
         return
     if boxes_xyxy:
         raise UsageError(f"--box belongs to one photo, but {photos} photos were given")
+    if told:
+        raise UsageError(f"completion prompts belong to one photo, but {photos} photos were given")
     if target.file or output == STREAM:
         raise UsageError(f"-o {output} is one file, but {photos} photos were given: name a folder")
 

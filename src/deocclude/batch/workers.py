@@ -87,7 +87,7 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs, start), daemon=True)
-        with _interrupts_held():
+        with interrupts_held():
             self.process.start()
         theirs.close()
         self.stage: Literal["starting", "idle", "working", "loading"] = "starting"
@@ -204,7 +204,7 @@ class _Team(Generic[T, R]):
     def _remove(self, worker: _Worker) -> str:
         """End a worker; how its process ended."""
         self._workers.remove(worker)
-        return _how(worker.end())
+        return how_ended(worker.end())
 
     def _replace(self, worker: _Worker) -> Iterator[tuple[int, R | Lost]]:
         """Remove a worker that died; its item waits again or is lost. `hand_out` starts another worker."""
@@ -231,7 +231,7 @@ class _Team(Generic[T, R]):
 def _serve(link: Any, start: Callable[[Loading], Callable[[Any], Any]]) -> None:
     """The worker's side: work on items until the other side ends. Ctrl-C is for the main process alone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
     @contextlib.contextmanager
     def loading() -> Iterator[None]:
@@ -251,16 +251,17 @@ def _serve(link: Any, start: Callable[[Loading], Callable[[Any], Any]]) -> None:
         link.send(("error", error))
 
 
-def _end_with_parent() -> None:
+def end_with_parent(clean_up: Callable[[], object] = lambda: None) -> None:
     """End this process at once where the main one ends, even by kill -9: a new run may begin."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
+        clean_up()
         os._exit(1)
 
 
 @contextlib.contextmanager
-def _interrupts_held() -> Iterator[None]:
+def interrupts_held() -> Iterator[None]:
     """Hold Ctrl-C back: a process started meanwhile never sees it, this one sees it at the end."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
@@ -273,7 +274,7 @@ def _interrupts_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _how(exit_code: int | None) -> str:
+def how_ended(exit_code: int | None) -> str:
     """How a process ended."""
     if exit_code is None:
         return "killed, but it hangs"

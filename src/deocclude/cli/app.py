@@ -36,6 +36,7 @@ VERBS: dict[str, str] = {
     "run": "Recover the hidden part of people in photos.",
     "demo": "Hide part of a bundled photo, recover it, and score that.",
     "models": "List the bundled models, show one, or convert other weights.",
+    "serve": "Answer other programs over HTTP, with a page in the browser.",
     "train": "Train mask completion, content recovery or the people detector.",
     "data": "Build training and evaluation sets; convert, check, show.",
     "eval": "Measure a model on an evaluation set, beside its baselines.",
@@ -54,11 +55,15 @@ EXTRA_OF = {
     "accelerate": "train",
     "cv2": "data",
     "datasets": "data",
+    "fastapi": "serve",
     "fsspec": "data",
+    "httpx": "serve",
     "huggingface_hub": "train",
     "onnx": "train",
     "onnxscript": "train",
+    "prometheus_client": "serve",
     "pydantic": "data",
+    "python_multipart": "serve",
     "ray": "scale",
     "s3fs": "scale",
     "safetensors": "train",
@@ -68,6 +73,7 @@ EXTRA_OF = {
     "tensorboard": "train",
     "torch": "train",
     "transformers": "segment",
+    "uvicorn": "serve",
     "yaml": "train",
 }
 """Optional top-level package: the extra that installs it."""
@@ -79,7 +85,9 @@ class LazyVerb(TyperCommand):
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
         """Import the verb's module and hand over to its own command."""
         module = importlib.import_module(f"deocclude.cli.{self.name}")
-        return _as_command(module.app, str(self.name)).make_context(info_name, args, parent=parent, **extra)
+        return _as_command(module.app, str(self.name), getattr(module, "HELP", None)).make_context(
+            info_name, args, parent=parent, **extra
+        )
 
 
 class VerbGroup(TyperGroup):
@@ -167,11 +175,14 @@ def fail(error: DeoccludeError, *, with_traceback: bool = False) -> None:
     raise typer.Exit(error.exit_code) from None
 
 
-def _as_command(verb_app: typer.Typer | Callable[..., Any], name: str) -> Any:
-    """A verb's function or Typer as a click command, with the options that every command has."""
+def _as_command(verb_app: typer.Typer | Callable[..., Any], name: str, text: str | None = None) -> Any:
+    """A verb's function or Typer as a click command, with the options that every command has.
+
+    text: the help of a function; None: its docstring.
+    """
     if not isinstance(verb_app, typer.Typer):
         function, verb_app = verb_app, typer.Typer(add_completion=False, rich_markup_mode=None)
-        verb_app.command(name=name)(function)
+        verb_app.command(name=name, help=text)(function)
     return with_common_options(typer.main.get_command(verb_app))
 
 

@@ -363,8 +363,9 @@ def poses(
     loaded = load_config(config, settings or [])
     if loaded.mask is None:
         raise ConfigError(f"{config}: no section mask")
-    from deocclude.data.samples.typical_poses import draw_sheet, write_poses
+    from deocclude.data.samples.typical_poses import write_poses
     from deocclude.io.images import save_image
+    from deocclude.io.typical_poses import draw_poses_sheet
     from deocclude.train.mask_stage import draw_poses
 
     # Checked before minutes of work.
@@ -374,7 +375,7 @@ def poses(
     centres = draw_poses(loaded)
     write_poses(output, centres)
     if sheet is not None:
-        save_image(draw_sheet(centres), sheet)
+        save_image(draw_poses_sheet(centres), sheet)
     if json:
         print_json({"file": str(output), "poses": len(centres)})
     elif not quiet:

@@ -138,6 +138,14 @@ BlindScore = Annotated[
         "--blind-score", metavar="ANSWERS", help="Instead of measuring: preferences in a filled-in answers.csv."
     ),
 ]
+Prompts = Annotated[
+    bool,
+    typer.Option(
+        "--completion-prompts",
+        help="Instead of measuring: what simulated completion prompts and several hypotheses bring, on people of whom "
+        "more than 40 % is hidden.",
+    ),
+]
 BlindKey = Annotated[
     Path | None,
     typer.Option(
@@ -173,6 +181,7 @@ def app(
     save_recovered: SaveRecovered = None,
     blind_score: BlindScore = None,
     blind_key: BlindKey = None,
+    completion_prompts: Prompts = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -211,6 +220,12 @@ def app(
             written = blinded.write(eval_set, request, on_record)
         _tell(written, "blind", None, as_json=as_json, quiet=quiet)
         return
+    if completion_prompts:
+        _make_folder(output)
+        with _progress(shown=not quiet) as on_record:
+            told = _measure_prompts(eval_set, request, on_record)
+        _tell(told, "prompts", output, as_json=as_json, quiet=quiet)
+        return
     # before minutes of work, not after
     for folder in (output, sheet.parent if sheet is not None else None, save_pred):
         _make_folder(folder)
@@ -219,6 +234,20 @@ def app(
     _tell(measured, "eval", output, as_json=as_json, quiet=quiet)
     if sheet is not None:
         _save_sheet(measured, sheet, sheet_rows)
+
+
+def _measure_prompts(eval_set: EvalSet | SceneSet, request: Request, on_record: OnRecord | None) -> Measured:
+    """What completion prompts bring. Raises UsageError for a set of scenes."""
+    from deocclude.data.evalsets.persons import EvalSet
+    from deocclude.evaluation.completion_prompts import measure_completion_prompts
+
+    if not isinstance(eval_set, EvalSet):
+        raise UsageError("--completion-prompts measures sets of people, not of scenes")
+    found = measure_completion_prompts(
+        eval_set, model=request.model, weights_dir=request.weights, device=request.device, limit=request.limit,
+        on_record=on_record,
+    )  # fmt: skip
+    return Measured(found.to_dict(), found.to_markdown())
 
 
 def _save_sheet(measured: Measured, path: Path, rows: int) -> None:

@@ -105,6 +105,29 @@ def fetch_history(
         typer.echo(f"{path}: {what}" if what else str(path))
 
 
+@app.command("poses")
+def poses(
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FILE.png", help="Picture file of the sheet.")
+    ] = Path("poses.png"),
+    weights: Weights = None,
+    json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Draw the typical poses with the numbers that `run --pose` takes: visible part blue, hidden part orange."""
+    from deocclude.inference.runtime import BUNDLED_WEIGHTS
+    from deocclude.io.images import save_image
+    from deocclude.io.typical_poses import POSES_NAME, draw_poses_sheet, read_poses
+
+    check_folder(output.parent)
+    centres = read_poses((weights or BUNDLED_WEIGHTS) / POSES_NAME)
+    save_image(draw_poses_sheet(centres), output)
+    if json:
+        print_json({"file": str(output), "poses": len(centres)})
+    elif not quiet:
+        typer.echo(f"{output}: {len(centres)} typical poses")
+
+
 @app.command("convert")
 def convert(
     state_dict: Annotated[Path, typer.Argument(metavar="STATE_DICT", help="A torch file in the reference's layout.")],

@@ -14,6 +14,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from deocclude.cli.completion_prompts import (
+    Backgrounds,
+    CompletionOptions,
+    Extents,
+    Fronts,
+    Joints,
+    Keeps,
+    NotPoints,
+    Points,
+    Poses,
+)
 from deocclude.cli.options import (
     JOBS_HELP,
     AsJson,
@@ -156,6 +167,7 @@ class PeopleOptions:
         complete: --complete.
         min_hidden_probability: --min-hidden-probability.
         uncrop: --uncrop.
+        told: completion prompts, as text.
     """
 
     masks: Sequence[str]
@@ -165,6 +177,7 @@ class PeopleOptions:
     complete: str
     min_hidden_probability: float | None
     uncrop: bool
+    told: CompletionOptions
 
 
 @dataclass(frozen=True)
@@ -230,6 +243,38 @@ class RayOptions:
     threads: int
 
 
+HELP = """Recover the hidden part of people in photos.
+
+All people of a photo are detected, unless --mask or --box marks them. photo.jpg becomes photo.deoccluded.png beside
+it. Other kinds of --save are photo.overlay.png, photo.deoccluded.ora (layers for GIMP 3 or Krita),
+photo.deoccluded.json, and files of single people such as photo.person1.rgba.png. -o FOLDER mirrors the input
+folders. -o NAME.png names the file of the first kind. --format jpeg writes photo.deoccluded.jpg.
+
+Detected people are numbered from left to right. --segmenter coco:FILE.json takes masks or boxes from a COCO file
+that lists the photos by name. --segmenter hf:MODEL uses a Mask2Former, MaskFormer or OneFormer with the class
+person: a folder, or a name in the cache or on the Hugging Face hub. It needs the extra [segment], and keeps people
+with a score of 0.5 or more unless --min-score is given.
+
+For several photos, --mask takes a folder that is matched by name: MASKS/sub/photo.png for sub/photo.jpg, and
+MASKS/sub/photo_1.png, photo_2.png and so on for several people. A mask file of labels 1, 2, 3, ... or of flat
+colours on black has one person a label; --mask-label takes one of them. Finished photos are skipped without
+--overwrite, unless the photo, a mask, an option or the model has changed. A file that no run has written is
+replaced with --overwrite alone. A photo that fails, kills its process twice or exceeds --time-limit does not stop
+the others; the exit code is then 5.
+
+In a folder, every file that Pillow can open is a photo, HEIC too with the extra [heif]. Files that are left out are
+named at the end; the exit code is 5 if one of them may be a photo. "photos/**/*.jpg" in quotes is a pattern.
+LIST.txt names one photo a line. --shard I/N takes a stable part; its --manifest is NAME.I-of-N.jsonl.
+
+--engine ray works on a cluster, with the extra [scale]: -j workers, each with --threads CPUs. Photos, -o and
+--manifest may then be in a store, s3://bucket/photos.
+
+Completion prompts say what you know of a whole body: --extent 10,20,200,400 where it ends, --point and --not-point
+what belongs to it and what does not, --joint left_ankle,120,380, --front and --keep where parts may and may not be
+completed. With several people, 2:10,20,200,400 is for person 2.
+"""
+
+
 def app(
     inputs: Inputs,
     output: Output = None,
@@ -243,6 +288,14 @@ def app(
     complete: When = "auto",
     min_hidden_probability: MinHidden = None,
     uncrop: Uncrop = False,
+    extent: Extents = None,
+    point: Points = None,
+    not_point: NotPoints = None,
+    joint: Joints = None,
+    pose: Poses = None,
+    front: Fronts = None,
+    keep: Keeps = None,
+    background: Backgrounds = None,
     save: Save = "content",
     layer_size: LayerSizes = "trimmed",
     file_format: Format = None,
@@ -267,38 +320,14 @@ def app(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Recover the hidden part of people in photos.
-
-    All people of a photo are detected, unless --mask or --box marks them. photo.jpg becomes photo.deoccluded.png beside
-    it. Other kinds of --save are photo.overlay.png, photo.deoccluded.ora (layers for GIMP 3 or Krita),
-    photo.deoccluded.json, and files of single people such as photo.person1.rgba.png. -o FOLDER mirrors the input
-    folders. -o NAME.png names the file of the first kind. --format jpeg writes photo.deoccluded.jpg.
-
-    Detected people are numbered from left to right. --segmenter coco:FILE.json takes masks or boxes from a COCO file
-    that lists the photos by name. --segmenter hf:MODEL uses a Mask2Former, MaskFormer or OneFormer with the class
-    person: a folder, or a name in the cache or on the Hugging Face hub. It needs the extra [segment], and keeps people
-    with a score of 0.5 or more unless --min-score is given.
-
-    For several photos, --mask takes a folder that is matched by name: MASKS/sub/photo.png for sub/photo.jpg, and
-    MASKS/sub/photo_1.png, photo_2.png and so on for several people. A mask file of labels 1, 2, 3, ... or of flat
-    colours on black has one person a label; --mask-label takes one of them. Finished photos are skipped without
-    --overwrite, unless the photo, a mask, an option or the model has changed. A file that no run has written is
-    replaced with --overwrite alone. A photo that fails, kills its process twice or exceeds --time-limit does not stop
-    the others; the exit code is then 5.
-
-    In a folder, every file that Pillow can open is a photo, HEIC too with the extra [heif]. Files that are left out are
-    named at the end; the exit code is 5 if one of them may be a photo. "photos/**/*.jpg" in quotes is a pattern.
-    LIST.txt names one photo a line. --shard I/N takes a stable part; its --manifest is NAME.I-of-N.jsonl.
-
-    --engine ray works on a cluster, with the extra [scale]: -j workers, each with --threads CPUs. Photos, -o and
-    --manifest may then be in a store, s3://bucket/photos.
-    """
+    """`deocclude run`: HELP is its help."""
     from deocclude.io.picture_format import PictureFormat
 
     ray = _ray_options(engine, address, jobs, threads, device, time_limit, [*inputs, output or "", str(manifest or "")])
     device = "cpu" if ray else device
     finding = parse_finding(segmenter, person, min_score, min_height, bool(mask or box), device=device, offline=offline)
-    people = PeopleOptions(mask or (), mask_label, box or (), finding, complete, min_hidden_probability, uncrop)
+    told = CompletionOptions(extent, point, not_point, joint, pose, front, keep, background)
+    people = PeopleOptions(mask or (), mask_label, box or (), finding, complete, min_hidden_probability, uncrop, told)
     picture_format = PictureFormat.parse(file_format, quality)
     shown = OutputOptions(output, _kinds(save), layer_size, picture_format, json, quiet, verbose)
     left_out: list[LeftOut] = []
@@ -487,6 +516,7 @@ def _plan(
         complete=people.complete,
         uncrop=people.uncrop,
         min_hidden_probability=people.min_hidden_probability,
+        completion_prompts=people.told.parse(),
         kinds=output.kinds,
         layer_size=output.layer_size,
         picture_format=output.picture_format,

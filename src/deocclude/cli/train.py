@@ -1,4 +1,4 @@
-"""`deocclude train mask|content|people|single`: train one network as a config says."""
+"""`deocclude train mask|content|people|single|prompted`: train one network as a config says."""
 
 from __future__ import annotations
 
@@ -61,6 +61,15 @@ def single(
     _train("single", config, output, settings, overwrite, json, quiet)
 
 
+@app.command()
+def prompted(
+    config: Config, output: Output = None, settings: Settings = None, overwrite: Fresh = False, json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:  # fmt: skip
+    """Stage 1's head for completion prompts: an extent box, points, joints, a typical pose (prompted.stage1)."""
+    _train("prompted", config, output, settings, overwrite, json, quiet)
+
+
 def _train(
     stage: str, path: Path, output: Path | None, settings: list[str] | None, overwrite: bool, json: bool, quiet: bool
 ) -> None:
@@ -72,9 +81,12 @@ def _train(
         raise ConfigError(f"{path}: no section {stage}")
     output = output or Path("runs") / stage
     check_folder(output)
-    from deocclude.train import content_stage, mask_stage, people_stage, single_stage
+    from deocclude.train import content_stage, mask_stage, people_stage, prompted_stage, single_stage
 
-    stages = {"mask": mask_stage, "content": content_stage, "people": people_stage, "single": single_stage}
+    stages = {
+        "mask": mask_stage, "content": content_stage, "people": people_stage, "single": single_stage,
+        "prompted": prompted_stage,
+    }  # fmt: skip
     main = stages[stage].main
     outcome = main(config, output, resume=not overwrite, quiet=quiet)
     from accelerate import PartialState

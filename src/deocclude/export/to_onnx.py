@@ -19,9 +19,11 @@ from deocclude.data.samples.typical_poses import write_poses
 from deocclude.errors import DeoccludeError, UsageError, WeightsError
 from deocclude.export.float16 import halve_losslessly, simplify
 from deocclude.export.from_nanodet import read_nanodet
-from deocclude.inference.runtime import MANIFEST_FORMAT, MANIFEST_NAME
+from deocclude.inference.prompt_maps import PROMPT_MAPS
+from deocclude.inference.runtime import MANIFEST_FORMAT, MANIFEST_NAME, STAGE1_FEATURES
 from deocclude.inference.settings import NANODET, DetectorSettings
 from deocclude.io.request_stamp import file_digest
+from deocclude.io.typical_poses import POSES_NAME
 from deocclude.models.blocks import count_parameters
 from deocclude.models.box_segmenter import BoxSegmenter
 from deocclude.models.content_recovery import ContentRecoveryConfig, ContentRecoveryNet
@@ -29,11 +31,12 @@ from deocclude.models.mask_completion import MaskCompletionNet, to_probabilities
 from deocclude.models.nanodet import NanoDet
 from deocclude.models.network_kinds import NETWORK_KINDS
 from deocclude.models.people_detector import PeopleDetector, to_maps
+from deocclude.models.prompted_head import PromptedHead, PromptedHeadConfig
 from deocclude.people.box_decoding import STRIDES
 from deocclude.types import PARSING_NAMES
 
 DETECTOR_NETWORKS = (PeopleDetector, NanoDet)
-NETWORKS = (MaskCompletionNet, ContentRecoveryNet, *DETECTOR_NETWORKS, BoxSegmenter)
+NETWORKS = (MaskCompletionNet, ContentRecoveryNet, *DETECTOR_NETWORKS, BoxSegmenter, PromptedHead)
 OPSET = 18
 INPUT_SIZE = 256
 SIZES = ("any", "fixed")
@@ -42,15 +45,35 @@ NOT_STATED = "not stated"
 
 
 class MaskCompletionExport(nn.Module):
-    """Stage 1 with probabilities as outputs."""
+    """Stage 1 with probabilities, and the features of its amodal head, as outputs."""
 
     def __init__(self, network: MaskCompletionNet):
         super().__init__()
         self.network = network
 
-    def forward(self, image: Tensor, initial: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """image: (B, 3, S, S), initial: (B, 1, S, S) -> the four fields of MaskProbabilities."""
-        return tuple(to_probabilities(self.network(image, initial)))
+    def forward(self, image: Tensor, initial: Tensor) -> tuple[Tensor, ...]:
+        """image: (B, 3, S, S), initial: (B, 1, S, S) -> the fields of MaskProbabilities and of MaskFeatures.
+
+        A network without typical poses has no `poses`.
+        """
+        output, features = self.network.with_features(image, initial)
+        kept = features if self.network.config.pose_guidance else features[:2]
+        return (*to_probabilities(output), *kept)
+
+
+class PromptedHeadExport(nn.Module):
+    """Stage 1's prompted head with probabilities as outputs."""
+
+    def __init__(self, network: PromptedHead):
+        super().__init__()
+        self.network = network
+
+    def forward(
+        self, stem: Tensor, whole: Tensor, poses: Tensor, visible: Tensor, unprompted: Tensor, prompts: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Arguments as of the head -> amodal mask (B, 1, S, S) and amodal parsing (B, P, S/4, S/4)."""
+        found = to_probabilities(self.network(stem, whole, poses, visible, unprompted, prompts))
+        return found.amodal, found.amodal_parsing
 
 
 class BoxSegmenterExport(nn.Module):
@@ -168,7 +191,10 @@ def size_step_px(network: nn.Module) -> int:
 def _for_inference(network: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
     """The exported module, and the names of its outputs."""
     if isinstance(network, MaskCompletionNet):
-        return MaskCompletionExport(network).eval(), ("visible", "amodal", "visible_parsing", "amodal_parsing")
+        names = ("visible", "amodal", "visible_parsing", "amodal_parsing", *STAGE1_FEATURES)
+        return MaskCompletionExport(network).eval(), names if network.config.pose_guidance else names[:-1]
+    if isinstance(network, PromptedHead):
+        return PromptedHeadExport(network).eval(), ("amodal", "amodal_parsing")
     if isinstance(network, BoxSegmenter):
         return BoxSegmenterExport(network).eval(), ("visible", "amodal", "features")
     if isinstance(network, PeopleDetector):
@@ -192,6 +218,8 @@ def example_inputs(network: nn.Module, batch: int, size_hw: tuple[int, int]) -> 
     visible[..., height // 8 : height // 2, columns] = 1
     if isinstance(network, (MaskCompletionNet, BoxSegmenter)):
         return {"image": image, "initial": visible}
+    if isinstance(network, PromptedHead):
+        return _example_features(network.config, visible, amodal, rng)
     parts = network.config.parsing_classes
     parsing = [
         torch.softmax(4 * torch.randn(batch, parts, height // 4, width // 4, generator=rng), 1) for _ in range(2)
@@ -200,6 +228,21 @@ def example_inputs(network: nn.Module, batch: int, size_hw: tuple[int, int]) -> 
         "image": image, "visible": visible, "amodal": amodal,
         "visible_parsing": parsing[0], "amodal_parsing": parsing[1],
     }  # fmt: skip
+
+
+def _example_features(
+    config: PromptedHeadConfig, visible: Tensor, amodal: Tensor, rng: torch.Generator
+) -> dict[str, Tensor]:
+    """Random inputs of the prompted head by name."""
+    batch, _, height, width = visible.shape
+    widths = {"stem": (config.stem_width, 2), "whole": (config.feature_width, 4), "poses": (config.pose_channels, 4)}
+    features = {
+        name: torch.rand(batch, channels, height // step, width // step, generator=rng)
+        for name, (channels, step) in widths.items()
+    }
+    prompts = torch.zeros(batch, PROMPT_MAPS, height, width)
+    prompts[:, 0] = 2 * amodal[:, 0] - 1
+    return {**features, "visible": visible, "unprompted": amodal, "prompts": prompts}
 
 
 def parity(network: nn.Module, path: Path, inputs: dict[str, Tensor]) -> float:
@@ -294,7 +337,7 @@ def export_to_weights(
     save_weights(kept, stored, metadata)
     row = _row(network, metadata, onnx_path, kept, difference, sizes)
     if isinstance(network, MaskCompletionNet) and network.config.pose_guidance:
-        write_poses(folder / "typical_poses.npz", network.typical_poses.centres.numpy())
+        write_poses(folder / POSES_NAME, network.typical_poses.centres.numpy())
     _enter_manifest(
         folder / MANIFEST_NAME, model, name, row, data_note, licence, of_detector=isinstance(network, DETECTOR_NETWORKS)
     )

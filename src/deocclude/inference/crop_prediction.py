@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -94,23 +94,42 @@ def predict_crop(
         plain: False, with `mirror`: the prediction on the mirror image alone.
     """
     image = crop.extract(photo, fill=OUTSIDE_GREY)
-    batch_image = _as_batch(image)
-    batch_initial = _as_mask_batch(initial)
+    batch_image, batch_initial = as_batch(image), as_mask_batch(initial)
     if first is not None:  # as in train/two_pass_prompts.py
         batch_initial = np.divide(batch_initial + crop.resampled_from(first.crop, first.visible, crop.size_px), 2)
     if mirror:
-        batch_image = np.concatenate([batch_image, batch_image[..., ::-1]])
-        batch_initial = np.concatenate([batch_initial, batch_initial[..., ::-1]])
+        batch_image, batch_initial = with_mirrored(batch_image), with_mirrored(batch_initial)
     if not plain:
         batch_image, batch_initial = batch_image[1:], batch_initial[1:]
     outputs = network(image=batch_image, initial=batch_initial)
     if not plain:
         outputs = {name: output[..., ::-1] for name, output in outputs.items()}
-    inside = crop.inside_photo(photo.shape[:2])
-    visible = _average_mirrored(outputs["visible"])[0] * inside
-    amodal = np.maximum(_average_mirrored(outputs["amodal"])[0] * inside, visible)
+    return as_prediction(crop, image, initial, outputs, photo.shape[:2])
+
+
+def with_mirrored(batch: Float32) -> Float32:
+    """(2, C, S, S) of a (1, C, S, S) array: itself and its mirror image."""
+    both: Float32 = np.concatenate([batch, batch[..., ::-1]])
+    return both
+
+
+def as_prediction(
+    crop: SquareCrop, image: ImageU8, initial: Mask, outputs: Mapping[str, Float32], size_hw: tuple[int, ...]
+) -> CropPrediction:
+    """The prediction of a network's outputs, of one crop or of it and its mirror image.
+
+    Args:
+        crop: the crop, of S pixels a side.
+        image: (S, S, 3) uint8.
+        initial: (S, S) bool: the prompt.
+        outputs: probabilities by name, (1 or 2, C, n, n) each.
+        size_hw: the image's size.
+    """
+    inside = crop.inside_photo((size_hw[0], size_hw[1]))
+    visible = average_mirrored(outputs["visible"])[0] * inside
+    amodal = np.maximum(average_mirrored(outputs["amodal"])[0] * inside, visible)
     visible_parsing, amodal_parsing = (
-        _average_mirrored(outputs[name]) if name in outputs else None for name in ("visible_parsing", "amodal_parsing")
+        average_mirrored(outputs[name]) if name in outputs else None for name in ("visible_parsing", "amodal_parsing")
     )
     return CropPrediction(crop, image, initial, visible, amodal, visible_parsing, amodal_parsing)
 
@@ -130,7 +149,7 @@ def box_features(network: Network, photo: ImageU8, crop: SquareCrop, box_xyxy: B
     if FEATURES not in network.output_names:
         return None
     prompt = box_to_mask(crop.from_photo_xyxy(box_xyxy), (crop.size_px, crop.size_px))
-    outputs = network(image=_as_batch(crop.extract(photo, fill=OUTSIDE_GREY)), initial=_as_mask_batch(prompt))
+    outputs = network(image=as_batch(crop.extract(photo, fill=OUTSIDE_GREY)), initial=as_mask_batch(prompt))
     features: Float32 = outputs[FEATURES][0]
     return features
 
@@ -193,13 +212,13 @@ def average_predictions(
     )
 
 
-def _as_batch(image: ImageU8) -> Float32:
+def as_batch(image: ImageU8) -> Float32:
     """(1, 3, S, S) float32, 0 to 1, of a (S, S, 3) uint8 image."""
     batch: Float32 = image.transpose(2, 0, 1)[None].astype(np.float32) / np.float32(255)
     return batch
 
 
-def _as_mask_batch(mask: Mask) -> Float32:
+def as_mask_batch(mask: Mask) -> Float32:
     """(1, 1, S, S) float32 of a (S, S) mask."""
     batch: Float32 = mask[None, None].astype(np.float32)
     return batch
@@ -216,7 +235,7 @@ def _touched(mask: Mask, crop: SquareCrop) -> Mask:
     return touched
 
 
-def _average_mirrored(batch: Float32) -> Float32:
+def average_mirrored(batch: Float32) -> Float32:
     """(C, S, S) of a (1, C, S, S) output, or the mean of a (2, C, S, S) output, whose second entry is mirrored."""
     if len(batch) == 1:
         only: Float32 = batch[0]

@@ -1,10 +1,9 @@
 """Stage 1 at inference: from a rough visible mask, or a box, to the whole body. numpy in, numpy out.
 
 A wide crop around the prompt estimates the extent of the body. The final prediction is made on a tight crop around that
-estimate. It is averaged over test-time augmentations (mirrored, and zoomed out), always or where it is doubtful
-(`AugmentationSettings`). In a box, the box-prompted segmentation network segments the person first. Where the prompt's
-contour is not kept, the tight crop has a finer grid: a contour that is off by one grid pixel costs several points of
-IoU.
+estimate, with `average` over test-time augmentations (mirrored, and zoomed out). In a box, the box-prompted
+segmentation network segments the person first. Where the prompt's contour is not kept, the tight crop has a finer grid:
+a contour that is off by one grid pixel costs several points of IoU.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ class MaskCompletion:
     """Completes one person at a time. Holds its networks and settings."""
 
     def __init__(
-        self, network: Network, average: bool = True, *, tight: bool = True, second_pass: bool = False,
+        self, network: Network, average: bool = False, *, tight: bool = True, second_pass: bool = False,
         box_segmenter: Network | None = None, splits_boxes: bool = False,
         settings: InferenceSettings = InferenceSettings(),
     ) -> None:  # fmt: skip
@@ -65,7 +64,7 @@ class MaskCompletion:
         self._settings = settings
 
     @classmethod
-    def of(cls, networks: Mapping[str, Network], model: ModelInfo, average: bool = True) -> MaskCompletion:
+    def of(cls, networks: Mapping[str, Network], model: ModelInfo, average: bool = False) -> MaskCompletion:
         """The completion of a model with its opened networks."""
         boxes = model.networks.get("mask_box")
         return cls(
@@ -176,14 +175,11 @@ class MaskCompletion:
         if not (segmented.visible >= 0.5).any():
             return None
         visible = segmented.visible >= 0.5
-        refined = predict_crop(stage1, photo, tight, visible, self._mirrors_at_once)
+        refined = predict_crop(stage1, photo, tight, visible, mirror)
         ensemble = self._settings.ensemble
-        if self._averages_doubtful:
+        if not mirror and not crowded:
             pair = average_predictions([refined, segmented], photo.shape[:2], (ensemble.refined, 1.0))
-            if not crowded and self._is_certain(pair):
-                return replace(pair, initial=segmented.initial)
-            refined = self._with_mirrored(refined, stage1, photo, visible)
-            segmented = self._with_mirrored(segmented, segmenter, photo, in_crop(box, tight))
+            return replace(pair, initial=segmented.initial)
         first = None
         if self._second_pass:
             wide_crop = replace(wide.crop, size_px=stage1.input_size)
@@ -201,31 +197,7 @@ class MaskCompletion:
         """The tight crop around the person of a box, and the segmenter's predictions, tight and wide."""
         body_box, wide = self._estimate_extent(segmenter, photo, box)
         tight = SquareCrop.from_box_xyxy(body_box, self._settings.crop.tight_scale, segmenter.fine_size)
-        return tight, predict_crop(segmenter, photo, tight, in_crop(box, tight), self._mirrors_at_once), wide
-
-    @property
-    def _averages_doubtful(self) -> bool:
-        """Whether doubtful predictions alone are averaged with further ones."""
-        return self._average and self._settings.augmentation.max_uncertain > 0
-
-    @property
-    def _mirrors_at_once(self) -> bool:
-        """Whether a prediction is averaged with that of the mirror image without a look at its certainty."""
-        return self._average and not self._averages_doubtful
-
-    def _is_certain(self, prediction: CropPrediction) -> bool:
-        """Whether few pixels of the body are uncertain."""
-        amodal = prediction.amodal
-        uncertain = np.count_nonzero((amodal > 0.25) & (amodal < 0.75))
-        return bool(uncertain <= self._settings.augmentation.max_uncertain * np.count_nonzero(amodal >= 0.5))
-
-    def _with_mirrored(
-        self, prediction: CropPrediction, network: Network, photo: ImageU8, initial: Mask,
-        first: CropPrediction | None = None,
-    ) -> CropPrediction:  # fmt: skip
-        """A plain prediction averaged with that of the mirror image of its crop. Arguments as for `predict_crop`."""
-        mirrored = predict_crop(network, photo, prediction.crop, initial, mirror=True, first=first, plain=False)
-        return average_predictions([prediction, mirrored], photo.shape[:2])
+        return tight, predict_crop(segmenter, photo, tight, in_crop(box, tight), self._average), wide
 
     def _crop_sizes_px(self, is_box: bool) -> tuple[int, ...]:
         """Sizes of the final crop; the next size is used where the given mask is not trusted.
@@ -247,13 +219,11 @@ class MaskCompletion:
         for size_px in sizes_px:
             crop = SquareCrop.from_box_xyxy(box, scale, size_px)
             initial = in_crop(initial_mask, crop)
-            prediction = predict_crop(self._network, photo, crop, initial, mirror=self._mirrors_at_once, first=first)
+            prediction = predict_crop(self._network, photo, crop, initial, mirror=self._average, first=first)
             if trusted_pixels(prediction.initial, prediction.visible >= 0.5, self._settings.cleanup).any():
                 break
-        if not self._average or (self._averages_doubtful and self._is_certain(prediction)):
+        if not self._average:
             return prediction
-        if self._averages_doubtful:
-            prediction = self._with_mirrored(prediction, self._network, photo, initial, first)
         further = self._zoomed_out(crop)
         known = None if first is None else prediction
         second = predict_crop(self._network, photo, further, in_crop(initial_mask, further), mirror=True, first=known)

@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -30,7 +30,9 @@ MANIFEST_FORMAT = 1
 MANIFEST_NAME = "manifest.json"
 BUNDLED_WEIGHTS = Path(__file__).parents[1] / "weights"
 NETWORKS = ("mask_completion", "content_recovery")
-EXTRA_NETWORKS = ("people_detector", "mask_box")  # optional; mask_box is the box-prompted segmentation network
+# Optional. mask_box is the box-prompted segmentation network, mask_prompted stage 1's prompted head.
+EXTRA_NETWORKS = ("people_detector", "mask_box", "mask_prompted")
+STAGE1_FEATURES = ("stem", "whole", "poses")  # outputs of stage 1 that the prompted head reads
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _log = logging.getLogger(__name__)
@@ -99,10 +101,11 @@ class Network:
         self.input_size = input_size
         self.fine_size = fine_size or input_size
         self._session = session
-        self.output_names = tuple(output.name for output in session.get_outputs())
+        names = (output.name for output in session.get_outputs())
+        self.output_names = tuple(name for name in names if name not in STAGE1_FEATURES)
 
     def __call__(self, **inputs: Array) -> dict[str, Float32]:
-        """Run the network once. Inputs and outputs have the names of the exported file.
+        """Run the network once, for all its outputs but STAGE1_FEATURES. They have the names of the exported file.
 
         Args:
             inputs: (B, C, S, S) float32, for the people detector (B, 3, H, W).
@@ -110,14 +113,18 @@ class Network:
         Raises:
             DeoccludeError: the device fails, for example for lack of memory.
         """
+        return self.select(self.output_names, **inputs)
+
+    def select(self, names: Sequence[str], **inputs: Array) -> dict[str, Float32]:
+        """Run the network once, for some of its outputs. Arguments and errors as of a call."""
         contiguous = {name: np.ascontiguousarray(value, dtype=np.float32) for name, value in inputs.items()}
         try:
-            outputs = self._session.run(self.output_names, contiguous)
+            outputs = self._session.run(names, contiguous)
         except Exception as error:  # ONNX Runtime's errors have no common base below Exception
             if is_out_of_memory(error):
                 raise DeoccludeError("not enough memory for this photo") from error
             raise DeoccludeError(f"a network failed on this photo: {str(error).splitlines()[0]}") from error
-        return dict(zip(self.output_names, outputs, strict=True))
+        return dict(zip(names, outputs, strict=True))
 
 
 def list_models(weights_dir: str | Path | None = None) -> dict[str, ModelInfo]:

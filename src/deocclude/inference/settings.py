@@ -39,15 +39,6 @@ class EnsembleWeights:
 
 
 @dataclass(frozen=True)
-class AugmentationSettings:
-    """When a prediction is averaged with further ones: of the mirror image, of a larger crop, of other prompts."""
-
-    # Most uncertain pixels (amodal probability from 0.25 to 0.75), as a share of the body, of a single prediction that
-    # stands alone; 0: every prediction is averaged.
-    max_uncertain: float = 0.0
-
-
-@dataclass(frozen=True)
 class CleanupSettings:
     """From probabilities to masks. Shares are fractions of the body's area."""
 
@@ -129,7 +120,6 @@ class InferenceSettings:
 
     crop: CropSettings = field(default_factory=CropSettings)
     ensemble: EnsembleWeights = field(default_factory=EnsembleWeights)
-    augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
     cleanup: CleanupSettings = field(default_factory=CleanupSettings)
     recovery: RecoverySettings = field(default_factory=RecoverySettings)
     occlusion: OcclusionSettings = field(default_factory=OcclusionSettings)

@@ -79,6 +79,18 @@ class MaskOutput(NamedTuple):
         return MaskOutput(*(None if t is None else t.float() for t in self))
 
 
+class MaskFeatures(NamedTuple):
+    """What the amodal head reads: the image's stem, and features of the body. From them it can be run again.
+
+    stem: (B, s, S/2, S/2). whole: (B, w, S/4, S/4), of the last hourglass. poses: (B, t, S/4, S/4), the guidance of
+    typical poses, empty (t = 0) for a network without it.
+    """
+
+    stem: Tensor
+    whole: Tensor
+    poses: Tensor
+
+
 class GuidedHead(nn.Module):
     """Predicts a mask and a parsing from the feature of one hourglass; the parsing feature guides the mask."""
 
@@ -138,6 +150,10 @@ class MaskCompletionNet(Pretrained, nn.Module):
         Returns:
             Logits.
         """
+        return self.with_features(image, initial)[0]
+
+    def with_features(self, image: Tensor, initial: Tensor) -> tuple[MaskOutput, MaskFeatures]:
+        """Predict both masks and their parsing, and return the features of the amodal head. Arguments as `forward`."""
         stem = self.stem(torch.cat([image * 2 - 1, initial * 2 - 1], 1))
         entered = self.enter(stem)
         seen = self.visible_hourglass(entered)
@@ -145,11 +161,11 @@ class MaskCompletionNet(Pretrained, nn.Module):
         whole = seen
         if self.config.hourglasses == 2:
             whole = self.amodal_hourglass(self.join(torch.cat([entered, seen], 1)))
-        extra = ()
+        poses = whole[:, :0]
         if self.config.pose_guidance:
-            extra = (self.typical_poses(F.avg_pool2d(torch.sigmoid(visible.detach().float()), 4)).to(whole.dtype),)
-        amodal, amodal_parsing = self.amodal_head(whole, stem, extra)
-        return MaskOutput(visible, amodal, visible_parsing, amodal_parsing)
+            poses = self.typical_poses(F.avg_pool2d(torch.sigmoid(visible.detach().float()), 4)).to(whole.dtype)
+        amodal, amodal_parsing = self.amodal_head(whole, stem, (poses,) if self.config.pose_guidance else ())
+        return MaskOutput(visible, amodal, visible_parsing, amodal_parsing), MaskFeatures(stem, whole, poses)
 
 
 class MaskProbabilities(NamedTuple):

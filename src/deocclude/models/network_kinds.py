@@ -22,6 +22,7 @@ from deocclude.models.content_recovery import ContentRecoveryConfig, ContentReco
 from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet
 from deocclude.models.nanodet import NanoDet, NanoDetConfig
 from deocclude.models.people_detector import PeopleDetector, PeopleDetectorConfig
+from deocclude.models.prompted_head import PromptedHead, PromptedHeadConfig
 
 NetworkKinds = dict[str, tuple[type[nn.Module], type]]
 
@@ -32,6 +33,7 @@ PERSON_NETWORK_KINDS: NetworkKinds = {
     "mask_pix2pix": (Pix2PixMask, Pix2PixConfig),
     "mask_vae": (ShapeVae, ShapeVaeConfig),
     "mask_box": (BoxSegmenter, BoxSegmenterConfig),
+    "mask_prompted": (PromptedHead, PromptedHeadConfig),
     "content_recovery": (ContentRecoveryNet, ContentRecoveryConfig),
     "content_pconv_unet": (PartialUNet, PartialUNetConfig),
     "content_pcnet_c": (PartialUNet, PartialUNetConfig),

@@ -47,6 +47,22 @@ class TypicalPoses(nn.Module):
         return torch.softmax(self.log_sharpness.exp() * seen @ centres.T, dim=1)
 
 
+@torch.no_grad()
+def placed_poses(poses: TypicalPoses, visible: Tensor) -> Tensor:
+    """The amodal masks of all centres, placed on people by their visible masks.
+
+    Args:
+        poses: K centres.
+        visible: (B, 1, S, S) probability in [0, 1].
+
+    Returns:
+        (B, K, S, S) in [0, 1].
+    """
+    centre, side = person_frame(visible.float())
+    amodal = poses.centres[None, :, 1].expand(len(visible), -1, -1, -1)
+    return _out_of_frame(amodal, centre, side, visible.shape[-2:])
+
+
 def person_frame(visible: Tensor) -> tuple[Tensor, Tensor]:
     """Centroid (B, 2) xy and side (B,) of the person frame, in pixels; (0, 0) and FRAME_SIGMAS for an empty mask."""
     h, w = visible.shape[-2:]

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TypeVar
 
 import numpy as np
 
-from deocclude.errors import UsageError
+from deocclude.errors import InputError, UsageError
 from deocclude.imaging.boxes import BoxXyxy
+from deocclude.inference.completion_prompts import CompletionPrompts
 from deocclude.inference.occlusion_probability import Complete, check_complete, check_uncrop
 from deocclude.io.images import MaskSource
 from deocclude.people.choice import Choice, F, keep
 from deocclude.people.instances import Segmenter
+
+Told = Mapping[int, CompletionPrompts] | CompletionPrompts
+"""Completion prompts by the number of the person, or those of the only person."""
+T = TypeVar("T", bound=Told)
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,7 @@ class Request:
     complete: Complete
     min_hidden_probability: float | None
     uncrop: bool
+    completion_prompts: Told = field(default_factory=dict)
 
     @property
     def is_prompted(self) -> bool:
@@ -38,6 +46,22 @@ class Request:
     def leaves_low_people(self) -> bool:
         """Whether "auto" skips detected people under the minimum height: where the call states no height of its own."""
         return not self.is_prompted and self.min_height_px is None
+
+    def told(self, chosen: Collection[int]) -> Mapping[int, CompletionPrompts]:
+        """The completion prompts by number; those of the only person by its number.
+
+        Args:
+            chosen: numbers of the chosen people.
+
+        Raises:
+            InputError: prompts without a number, and not exactly one person.
+        """
+        if not isinstance(self.completion_prompts, CompletionPrompts):
+            return self.completion_prompts
+        if len(chosen) != 1:
+            people = f"{len(chosen)} people were found" if chosen else "nobody was found"
+            raise InputError(f"completion prompts without a number are for a single person, but {people}")
+        return {next(iter(chosen)): self.completion_prompts}
 
     def pick(self, people: Sequence[F], size_hw: tuple[int, int]) -> list[F]:
         """The requested people, with the least score and height, left to right.
@@ -58,9 +82,10 @@ class Request:
 
     @classmethod
     def of(
-        cls, masks: Sequence[MaskSource] | None, boxes_xyxy: Sequence[BoxXyxy] | None, *, segmenter: Segmenter | None,
-        person: str, min_score: float | None, min_height_px: float | None, complete: str,
-        min_hidden_probability: float | None, uncrop: bool,
+        cls, masks: Sequence[MaskSource] | None, boxes_xyxy: Sequence[BoxXyxy] | None, *,
+        segmenter: Segmenter | None = None, person: str = "all", min_score: float | None = None,
+        min_height_px: float | None = None, complete: str = "auto", min_hidden_probability: float | None = None,
+        uncrop: bool = False, completion_prompts: Told = MappingProxyType({}),
     ) -> Request:  # fmt: skip
         """The request of a call's arguments; `Deoccluder.__call__` describes them.
 
@@ -69,9 +94,10 @@ class Request:
         """
         request = cls(
             masks, boxes_xyxy, segmenter, Choice.parse(person), min_score, min_height_px, check_complete(complete),
-            min_hidden_probability, uncrop,
+            min_hidden_probability, uncrop, completion_prompts,
         )  # fmt: skip
         check_uncrop(uncrop, complete)
+        check_told(completion_prompts, uncrop=uncrop, complete=complete)
         _check_in_range("min_hidden_probability", min_hidden_probability, 1.0)
         request._check_finding()
         return request
@@ -87,6 +113,13 @@ class Request:
                 "person, min_score, min_height_px and segmenter select among detected people: "
                 "give them or masks and boxes, not both"
             )
+
+
+def check_told(told: T, *, uncrop: bool, complete: str) -> T:
+    """Check that completion prompts fit the other options. Raises UsageError where they do not."""
+    if told and (uncrop or complete == "never"):
+        raise UsageError("completion prompts complete people inside the photo: not with uncrop or complete never")
+    return told
 
 
 def _check_in_range(name: str, value: object, top: float) -> None:

@@ -158,7 +158,7 @@ class StageSection(_Strict):
     p_box_prompt: float = Field(default=0.0, ge=0, le=1)
     box_segmenter: Path | None = None  # .safetensors of that network (model: box)
     # stage 2: fraction of the batches with masks and parsing that stage 1 predicts, as at inference
-    stage1: Path | None = None  # .safetensors of the stage 1 that predicts
+    stage1: Path | None = None  # .safetensors of the stage 1 that predicts, or whose features a prompted head reads
     p_predicted: float = Field(default=0.0, ge=0, le=1)
     joint: bool = False  # also train stage 1: on its own losses and through stage 2's, by the masks
     stage1_losses: dict[str, float] = {}  # joint: weight of each term of stage 1's criterion
@@ -182,7 +182,10 @@ class StageSection(_Strict):
 
 
 class TrainConfig(_Strict):
-    """The whole file. `mask` and `content` are the two stages, `people` the detector, `single` a one-stage baseline."""
+    """The whole file. `mask` and `content` are the two stages, `people` the detector, `single` a one-stage baseline.
+
+    `prompted` is the head of stage 1 for completion prompts.
+    """
 
     seed: int = Field(default=0, ge=0)
     device: str = "auto"  # auto, cpu, cuda
@@ -198,6 +201,7 @@ class TrainConfig(_Strict):
     content: StageSection | None = None
     people: StageSection | None = None
     single: StageSection | None = None
+    prompted: StageSection | None = None
 
     def data_of(self, section: StageSection) -> DataSection:
         """The data section of a stage: the common section, overridden by the stage's own keys."""

@@ -168,8 +168,18 @@ SINGLE_METHODS: dict[str, Method] = {
     ),
 }  # fmt: skip
 
-_METHODS = {"mask": MASK_METHODS, "content": CONTENT_METHODS, "single": SINGLE_METHODS}
-STAGES = tuple(_METHODS)
+PROMPTED_METHODS: dict[str, Method] = {
+    "prompted_head": Method(
+        "mask_prompted",
+        {"amodal_ce": 0.5, "amodal_parsing_ce": 0.3, "invisible_dice": 0.25, "amodal_dice": 0.1},
+        ("amodal_ce", "amodal_parsing_ce", "invisible_dice", "amodal_dice", "amodal_lovasz", "amodal_l1"),
+    ),
+}
+
+_METHODS = {
+    "mask": MASK_METHODS, "content": CONTENT_METHODS, "single": SINGLE_METHODS, "prompted": PROMPTED_METHODS,
+}  # fmt: skip
+STAGES = ("mask", "content", "single")  # that ablations compare
 
 
 def find_method(stage: str, model: str | None) -> Method:

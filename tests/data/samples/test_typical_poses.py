@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from datafolder import draw_figure
-from deocclude.data.samples.typical_poses import draw_sheet, typical_poses, write_poses
+from deocclude.data.samples.typical_poses import typical_poses, write_poses
 from deocclude.data.sources.layers import Library
 from deocclude.data.sources.person_frame import frame_affine, into_frame
 from deocclude.data.synthesis.config import SynthesisConfig
 from deocclude.errors import InputError
-from deocclude.io.typical_poses import FRAME_CELLS, read_poses
+from deocclude.io.typical_poses import FRAME_CELLS, draw_poses_sheet, read_poses
 from deocclude.models import typical_poses as model_side
 
 
@@ -96,9 +96,13 @@ def test_pose_file_round_trip_and_errors(tmp_path: Path) -> None:
 def test_contact_sheet_shows_every_pose() -> None:
     centres = np.zeros((3, 2, 32, 32), np.float32)
     centres[2, 1] = 1
-    sheet = draw_sheet(centres, columns=2, scale=2)
+    sheet = draw_poses_sheet(centres, columns=2, scale=2)
     assert sheet.shape == (2 * 64, 2 * 64, 3) and sheet.dtype == np.uint8
-    assert (sheet[64:, :64] == (240, 150, 60)).all() and not sheet[:64].any() and not sheet[64:, 64:].any()
+    assert (sheet[90:, :64] == (240, 150, 60)).all() and not sheet[64:, 64:].any()
+    for row, column in ((0, 0), (0, 64), (64, 0)):  # its number is in the corner of each
+        corner = sheet[row : row + 20, column : column + 20]
+        assert (corner.min(2) > 100).any()
+    assert not sheet[20:64].any()
 
 
 def test_pose_centres_are_pairs_of_visible_and_amodal_masks(library: Library) -> None:

@@ -56,14 +56,3 @@ def write_poses(path: Path, centres: np.ndarray) -> None:
     with part.open("wb") as file:
         np.savez_compressed(file, centres=centres)
     part.replace(path)
-
-
-def draw_sheet(centres: np.ndarray, columns: int = 16, scale: int = 3) -> np.ndarray:
-    """(H, W, 3) uint8 image of all centres: the visible mask in blue over the amodal mask in orange."""
-    seen, whole = centres[:, 0, ..., None], centres[:, 1, ..., None]
-    tiles = (whole * np.array([240, 150, 60]) * (1 - seen) + seen * np.array([70, 140, 230])).astype(np.uint8)
-    rows = [
-        np.hstack([*tiles[i : i + columns], *[tiles[0] * 0] * max(0, i + columns - len(tiles))])
-        for i in range(0, len(tiles), columns)
-    ]
-    return np.vstack(rows).repeat(scale, axis=0).repeat(scale, axis=1)

@@ -1,0 +1,107 @@
+"""Load on the service: `python benchmarks/service_load.py [--requests 2000] [--rounds 5]`
+
+Starts `deocclude serve` and prints one JSON line with
+
+* the 99th percentile of 8 clients at once, of `rounds` times 8 requests, and the time of 8 requests in a row, the
+  median of as many rounds, which alternate with the others; photos have 1 megapixel
+* the memory of the service's processes together (PSS where the system tells it) after the first tenth of further
+  small requests, and after the last, with the largest in between
+
+The goals of the project: the ratio is at most 1.3, and memory is flat.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import statistics
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+import deocclude
+from deocclude.serve.client import Client
+
+STREET = Path(deocclude.__file__).parent / "assets" / "street.jpg"
+CLIENTS = 8
+
+
+def photo_of(megapixels: float) -> bytes:
+    """The bundled street photo as a JPEG of a number of megapixels."""
+    with Image.open(STREET) as image, io.BytesIO() as file:
+        factor = (megapixels * 1e6 / (image.width * image.height)) ** 0.5
+        size = (round(image.width * factor), round(image.height * factor))
+        image.convert("RGB").resize(size, Image.Resampling.BICUBIC).save(file, "JPEG", quality=92)
+        return file.getvalue()
+
+
+def time_of(client: Client, photo: bytes) -> float:
+    """Seconds of one request."""
+    start_s = time.monotonic()
+    client.deocclude(photo)
+    return time.monotonic() - start_s
+
+
+def compare(url: str, rounds: int) -> dict[str, float]:
+    """Clients at once against requests in a row."""
+    photo, at_once, in_a_row = photo_of(1.0), [], []
+    with Client(url) as client, ThreadPoolExecutor(CLIENTS) as threads:
+        time_of(client, photo)  # warm
+        for _ in range(rounds):
+            in_a_row.append(sum(time_of(client, photo) for _ in range(CLIENTS)))
+            at_once += threads.map(lambda _: time_of(client, photo), range(CLIENTS))
+    p99_s, row_s = float(np.percentile(at_once, 99)), statistics.median(in_a_row)
+    return {"p99_s": p99_s, "in_a_row_s": row_s, "ratio": p99_s / row_s, "rounds": rounds}
+
+
+def memory_mb(pid: int) -> float:
+    """Memory of a process and its children together, in MB, each shared page once where the system tells it."""
+    pids, found = [pid], 0.0
+    for one in pids:
+        children = Path(f"/proc/{one}/task/{one}/children")
+        pids += map(int, children.read_text().split())
+        rollup = Path(f"/proc/{one}/smaps_rollup").read_text()
+        found += sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
+    return found / 1000
+
+
+def watch_memory(url: str, pid: int, requests: int) -> dict[str, float]:
+    """Memory over many requests of photos of different sizes."""
+    photos = [photo_of(0.1 + 0.05 * number) for number in range(5)]
+    found = []
+    with Client(url) as client:
+        for number in range(requests):
+            client.deocclude(photos[number % len(photos)], save=["content"] if number % 3 == 0 else [])
+            if number % max(1, requests // 50) == 0 or number == requests - 1:
+                found.append((number, memory_mb(pid)))
+    early = [mb for number, mb in found if number >= requests // 10] or [found[-1][1]]
+    return {"requests": requests, "early_mb": early[0], "last_mb": found[-1][1], "most_mb": max(mb for _, mb in found)}
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--requests", type=int, default=2000)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    command = [sys.executable, "-m", "deocclude", "serve", "--port", "0", "--no-open", "--json"]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None
+        url = json.loads(server.stdout.readline())["url"]
+        with Client(url) as client:
+            client.wait_ready(120)
+        print(json.dumps(compare(url, options.rounds) | watch_memory(url, server.pid, options.requests)))
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""Options of completion prompts: `--extent`, `--point` and the others, each with the number of its person."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+
+from deocclude.errors import UsageError
+
+if TYPE_CHECKING:
+    from deocclude.inference.completion_prompts import CompletionPrompts
+
+_N = "N: before it names the person of several"
+Extents = Annotated[
+    list[str] | None,
+    typer.Option("--extent", metavar="[N:]X0,Y0,X1,Y1", help=f"Box of the whole body, hidden parts included; {_N}."),
+]
+Points = Annotated[
+    list[str] | None,
+    typer.Option("--point", metavar="[N:]X,Y", help="A pixel of the body, visible or hidden; repeatable."),
+]
+NotPoints = Annotated[
+    list[str] | None, typer.Option("--not-point", metavar="[N:]X,Y", help="A pixel that is not body; repeatable.")
+]
+Joints = Annotated[
+    list[str] | None,
+    typer.Option("--joint", metavar="[N:]NAME,X,Y", help="Where a joint is, such as left_knee; repeatable."),
+]
+Poses = Annotated[
+    list[str] | None,
+    typer.Option("--pose", metavar="[N:]K", help="A typical pose, numbered as `deocclude models poses` draws them."),
+]
+Fronts = Annotated[
+    list[str] | None,
+    typer.Option("--front", metavar="[N:]MASK", help="What is in front: only there hidden parts are completed."),
+]
+Keeps = Annotated[list[str] | None, typer.Option("--keep", metavar="[N:]MASK", help="What is never repainted.")]
+Backgrounds = Annotated[
+    list[str] | None, typer.Option("--background", metavar="[N:]MASK", help="What is no part of the body.")
+]
+
+THE_ONLY_PERSON = 0  # in place of a number
+
+
+class CompletionOptions(NamedTuple):
+    """The options as text; each entry may begin with `N:`."""
+
+    extent: Sequence[str] | None = None
+    point: Sequence[str] | None = None
+    not_point: Sequence[str] | None = None
+    joint: Sequence[str] | None = None
+    pose: Sequence[str] | None = None
+    front: Sequence[str] | None = None
+    keep: Sequence[str] | None = None
+    background: Sequence[str] | None = None
+
+    def parse(self) -> dict[int, CompletionPrompts]:
+        """The prompts by number of the person, THE_ONLY_PERSON for those without; masks are still paths.
+
+        Raises:
+            UsageError: a value cannot be read; or some have a number and others have none.
+        """
+        from deocclude.inference.completion_prompts import CompletionPrompts
+
+        prompts: dict[int, CompletionPrompts] = {}
+        for option, texts in self._asdict().items():
+            for text in texts or ():
+                number, value = _numbered(text)
+                one = prompts.get(number, CompletionPrompts())
+                prompts[number] = _with(one, option, value, text)
+        if THE_ONLY_PERSON in prompts and len(prompts) > 1:
+            raise UsageError("completion prompts: write N: before each of them, or before none")
+        return prompts
+
+
+def _numbered(text: str) -> tuple[int, str]:
+    """The number before a colon, and the rest. A Windows path is no number."""
+    before, colon, after = text.partition(":")
+    return (int(before), after) if colon and before.isdecimal() and int(before) > 0 else (THE_ONLY_PERSON, text)
+
+
+def _with(prompts: CompletionPrompts, option: str, value: str, text: str) -> CompletionPrompts:
+    """The prompts with one more."""
+    name = f"--{option.replace('_', '-')}"
+
+    def once(field: str) -> None:
+        if getattr(prompts, field) is not None:
+            raise UsageError(f"{name} {text}: a person has one")
+
+    def read(expected: str, convert: Callable[[list[str]], Any]) -> Any:
+        try:
+            return convert(value.split(","))
+        except (ValueError, IndexError):
+            raise UsageError(f"{name} takes {expected}, got {text}") from None
+
+    if option == "extent":
+        once("extent_xyxy")
+        return replace(prompts, extent_xyxy=read("x0,y0,x1,y1 in pixels", lambda parts: _floats(parts, 4)))
+    if option in ("point", "not_point"):
+        field = f"{option}s"
+        point = read("x,y in pixels", lambda parts: _floats(parts, 2))
+        return replace(prompts, **{field: (*getattr(prompts, field), point)})
+    if option == "joint":
+        joint = read("name,x,y in pixels", lambda parts: (parts[0].strip(), _floats(parts[1:], 2)))
+        return replace(prompts, joints={**prompts.joints, joint[0]: joint[1]})
+    if option == "pose":
+        once("pose")
+        return replace(prompts, pose=read("the number of a typical pose", lambda parts: int(value)))
+    once(option)
+    return replace(prompts, **{option: Path(value)})
+
+
+def _floats(parts: Sequence[str], count: int) -> tuple[float, ...]:
+    """So many numbers. Raises ValueError for another count."""
+    numbers = tuple(float(part) for part in parts)
+    if len(numbers) != count:
+        raise ValueError
+    return numbers

@@ -1,0 +1,123 @@
+"""Completion prompts of a request: checked, and applied to the people they are for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from deocclude.errors import InputError, UsageError
+from deocclude.imaging.arrays import ImageU8, Mask
+from deocclude.imaging.boxes import BoxXyxy
+from deocclude.inference.body import Body
+from deocclude.inference.completion_prompts import JOINTS, CompletionPrompts
+from deocclude.inference.prompt_maps import Point
+from deocclude.inference.prompted_completion import PromptedCompletion, restricted
+from deocclude.people.prompts import box_problem, check_prompt
+
+
+def check_completion_prompts(prompts: CompletionPrompts, size_hw: tuple[int, int], name: str) -> CompletionPrompts:
+    """Check a user's completion prompts; masks are read.
+
+    Args:
+        prompts: for one person.
+        size_hw: the image's size. An extent may leave the image; points may not.
+        name: how error messages call the person.
+
+    Returns:
+        The prompts with (H, W) bool masks.
+
+    Raises:
+        InputError: a box, point, joint or mask cannot be used.
+    """
+    if not isinstance(prompts, CompletionPrompts):
+        raise InputError(f"the completion prompts of {name} must be CompletionPrompts, got {type(prompts).__name__}")
+
+    def mask(kind: str) -> Mask | None:
+        given = getattr(prompts, kind)
+        return None if given is None else check_prompt(given, size_hw, f"the {kind} mask of {name}")
+
+    unknown = sorted(set(prompts.joints) - set(JOINTS))
+    if unknown:
+        raise InputError(f"{name} has no joint {unknown[0]!r}: joints are {', '.join(JOINTS)}")
+    if prompts.pose is not None and not (isinstance(prompts.pose, int) and prompts.pose >= 1):
+        raise InputError(f"the typical pose of {name} must be a number from 1, got {prompts.pose!r}")
+    return replace(
+        prompts,
+        extent_xyxy=None if prompts.extent_xyxy is None else _extent(prompts.extent_xyxy, size_hw, name),
+        points=tuple(_point(point, size_hw, f"a point of {name}") for point in prompts.points),
+        not_points=tuple(_point(point, size_hw, f"a point of {name}") for point in prompts.not_points),
+        joints={joint: _point(at, size_hw, f"the {joint} of {name}") for joint, at in prompts.joints.items()},
+        front=mask("front"),
+        keep=mask("keep"),
+        background=mask("background"),
+    )
+
+
+def prompted_bodies(
+    completion: PromptedCompletion | None, photo: ImageU8, found: Mapping[int, Body], decided: Mapping[int, Body],
+    prompts: Mapping[int, CompletionPrompts], model: str,
+) -> dict[int, Body]:  # fmt: skip
+    """The bodies by number, those with completion prompts completed again.
+
+    Args:
+        completion: stage 1's prompted head; None for a model without.
+        photo: (H, W, 3) uint8 RGB.
+        found: every body of the image, with everything that may be hidden.
+        decided: the chosen bodies, with the hidden parts that are completed.
+        prompts: checked, by number.
+        model: its name, for errors.
+
+    Raises:
+        InputError: there is no such person, or the person was not chosen.
+        UsageError: the model has no prompted head.
+    """
+    bodies = dict(decided)
+    for number, given in prompts.items():
+        if number not in found:
+            people = "1 person was" if len(found) == 1 else f"{len(found) or 'no'} people were"
+            raise InputError(f"person {number} has completion prompts, but {people} found")
+        if number not in decided:
+            raise InputError(f"person {number} has completion prompts, but was not chosen")
+        body = decided[number] if given.only_restricts else found[number]
+        if not given.for_head:
+            bodies[number] = restricted(body, given)
+        elif completion is None:
+            raise UsageError(
+                f"model {model} has no head for completion prompts: masks alone (front, keep) are possible"
+            )
+        else:
+            bodies[number] = completion(photo, body, given)
+    return bodies
+
+
+def _extent(box_xyxy: BoxXyxy, size_hw: tuple[int, int], name: str) -> BoxXyxy:
+    """Four floats that meet the image. Raises InputError."""
+    x0, y0, x1, y1 = _numbers(box_xyxy, 4, f"the extent of {name}")
+    if problem := box_problem((x0, y0, x1, y1)):
+        raise InputError(f"the extent of {name} {problem}")
+    height, width = size_hw
+    if x1 <= 0 or y1 <= 0 or x0 >= width or y0 >= height:
+        raise InputError(f"the extent of {name} lies outside the photo of {width}x{height} pixels")
+    return x0, y0, x1, y1
+
+
+def _point(point: Point, size_hw: tuple[int, int], name: str) -> Point:
+    """Two floats inside the image. Raises InputError."""
+    x, y = _numbers(point, 2, name)
+    height, width = size_hw
+    if not (0 <= x <= width and 0 <= y <= height):
+        raise InputError(f"{name} must lie in the photo of {width}x{height} pixels, got ({x:g}, {y:g})")
+    return x, y
+
+
+def _numbers(values: Any, count: int, name: str) -> list[float]:
+    try:
+        numbers = [float(value) for value in values]
+    except (TypeError, ValueError):
+        numbers = []
+    if len(numbers) != count or not np.isfinite(numbers).all():
+        raise InputError(f"{name} must be {count} finite numbers in pixels, got {values!r}")
+    return numbers

@@ -1,0 +1,228 @@
+"""An open photo: people are corrected and completed again one by one, and what stays the same is not computed again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from deocclude.errors import InputError, UsageError
+from deocclude.imaging.arrays import ImageU8
+from deocclude.imaging.boxes import BoxXyxy
+from deocclude.imaging.depth_order import Occlusion, find_occlusions, resolve_overlaps
+from deocclude.inference.body import Body
+from deocclude.inference.completion_prompts import CompletionPrompts
+from deocclude.inference.prompted_completion import PreparedCrop, PromptedCompletion, restricted
+from deocclude.inference.scene import Scene
+from deocclude.inference.scheduling import StageClock
+from deocclude.io.images import MaskSource
+from deocclude.people.completion_prompts import check_completion_prompts
+from deocclude.people.hypotheses import Hypothesis, likely_completions
+from deocclude.people.prompts import Prompt, check_box, check_prompt
+from deocclude.types import Person, Result
+
+
+@dataclass(frozen=True)
+class EditingSteps:
+    """The steps of the pipeline that an open photo needs.
+
+    Attributes:
+        complete: the body of one prompt.
+        decide: the bodies, by number, with the hidden parts that are probably body; and everyone of the image.
+        recover: a person of a scene with its hidden part recovered.
+        result: the result of a scene, its people, the clock and all occlusions.
+        prompted: stage 1's prompted head; None for a model without.
+    """
+
+    complete: Callable[[Prompt], Body]
+    decide: Callable[[dict[int, Body], Sequence[Body]], dict[int, Body]]
+    recover: Callable[[Scene, int], Person]
+    result: Callable[[Scene, Sequence[Person], StageClock, tuple[Occlusion, ...]], Result]
+    prompted: PromptedCompletion | None
+
+
+@dataclass
+class _Edited:
+    """One person, and what was computed for it.
+
+    Attributes:
+        found: the body with everything that may be hidden.
+        prompts: completion prompts.
+        decided: the body with what is completed without prompts.
+        prepared: the features that the prompted head reads.
+        shown: the body as completed.
+        person: `shown`, recovered.
+    """
+
+    found: Body
+    prompts: CompletionPrompts | None = None
+    decided: Body | None = None
+    prepared: PreparedCrop | None = None
+    shown: Body | None = None
+    person: Person | None = None
+
+
+class Editing:
+    """The people of one photo, each of whom can be completed again. `Deoccluder.edit` opens it.
+
+    One thread at a time may use it. After an error everything is as it was before.
+    """
+
+    def __init__(self, photo: ImageU8, found: Sequence[Body], steps: EditingSteps) -> None:
+        """Complete and recover everyone as a call of the Deoccluder does.
+
+        Args:
+            photo: (H, W, 3) uint8 RGB.
+            found: the bodies, numbered from 1, with everything that may be hidden.
+            steps: the pipeline's steps.
+        """
+        self.photo = photo
+        self._steps = steps
+        self._people = {number: _Edited(body) for number, body in enumerate(found, start=1)}
+        self._next = len(self._people) + 1
+        self._result = self._updated(self._people)
+
+    @property
+    def result(self) -> Result:
+        """Everyone as completed last; `timings` are those of the last change."""
+        return self._result
+
+    @property
+    def prompts(self) -> dict[int, CompletionPrompts]:
+        """The completion prompts of each person that has some."""
+        return {number: one.prompts for number, one in self._people.items() if one.prompts is not None}
+
+    def complete(self, number: int, prompts: CompletionPrompts | None) -> Result:
+        """Complete one person again.
+
+        Args:
+            number: of the person.
+            prompts: replace all former prompts of this person; None: as completed without.
+
+        Raises:
+            InputError: there is no such person, or a prompt cannot be used.
+            UsageError: the model has no prompted head.
+            NoPersonError: nothing visible is left of the person.
+        """
+        person = self._person(number)
+        given = None if prompts is None else check_completion_prompts(prompts, self._size_hw, f"person {number}")
+        return self._updated(self._people | {number: replace(person, prompts=given, shown=None, person=None)})
+
+    def add(self, *, mask: MaskSource | None = None, box_xyxy: BoxXyxy | None = None) -> int:
+        """Add a person by a visible mask or a box. A mask's pixels are taken from everyone else.
+
+        Returns:
+            The person's number.
+
+        Raises:
+            InputError: neither or both are given, or the prompt cannot be used.
+            NoPersonError: nobody is there.
+        """
+        number = self._next
+        self._updated(self._with(number, _Edited(self._completed(mask, box_xyxy)), wins=mask is not None))
+        self._next += 1
+        return number
+
+    def replace(self, number: int, *, mask: MaskSource | None = None, box_xyxy: BoxXyxy | None = None) -> Result:
+        """Give a person another visible mask or box. Arguments and errors as of `add`; completion prompts stay."""
+        prompts = self._person(number).prompts
+        person = _Edited(self._completed(mask, box_xyxy), prompts)
+        return self._updated(self._with(number, person, wins=mask is not None))
+
+    def remove(self, number: int) -> Result:
+        """Take a person out; the numbers of the others stay. Raises InputError: there is no such person."""
+        self._person(number)
+        return self._updated({other: one for other, one in self._people.items() if other != number})
+
+    def hypotheses(self, number: int, count: int = 4) -> tuple[Hypothesis, ...]:
+        """Different completions of a person, beside the person's present prompts.
+
+        Args:
+            number: of the person.
+            count: at most so many, at least 1.
+
+        Returns:
+            The most probable first. `complete(number, one.prompts)` takes one.
+
+        Raises:
+            InputError: there is no such person.
+            UsageError: the model has no prompted head, or `count` is below 1.
+        """
+        person = self._person(number)
+        if self._steps.prompted is None:
+            raise UsageError("the model has no head for completion prompts, which hypotheses need")
+        prompts = person.prompts or CompletionPrompts()
+        return likely_completions(self._steps.prompted, self.photo, person.found, prompts, count)
+
+    @property
+    def _size_hw(self) -> tuple[int, int]:
+        return self.photo.shape[0], self.photo.shape[1]
+
+    def _person(self, number: int) -> _Edited:
+        if number not in self._people:
+            raise InputError(f"there is no person {number}: there is {', '.join(map(str, self._people)) or 'nobody'}")
+        return self._people[number]
+
+    def _completed(self, mask: MaskSource | None, box_xyxy: BoxXyxy | None) -> Body:
+        """The body of a new prompt. Raises InputError unless exactly one is given and can be used."""
+        if mask is not None and box_xyxy is None:
+            return self._steps.complete(Prompt(check_prompt(mask, self._size_hw, "the mask")))
+        if box_xyxy is not None and mask is None:
+            return self._steps.complete(Prompt(check_box(box_xyxy, self._size_hw, "the box")))
+        raise InputError("a person is given by a mask or by a box: give one of them")
+
+    def _with(self, number: int, person: _Edited, *, wins: bool) -> dict[int, _Edited]:
+        """The people with one more or another one, visible masks disjoint. wins: the new one keeps all its pixels."""
+        people = self._people | {number: person}
+        bodies = [one.found for one in people.values()]
+        if wins:
+            new = person.found
+            masks = [one.visible if one is new else one.visible & ~new.visible_on(one.region) for one in bodies]
+        else:
+            masks = resolve_overlaps(bodies, allow_duplicates=True)
+        parted = {}
+        for (other, one), mask in zip(people.items(), masks, strict=True):
+            if not mask.any():
+                raise InputError(f"the mask covers person {other} wholly: remove that person first")
+            body = one.found.with_visible(mask)
+            parted[other] = one if body is one.found else _Edited(body, one.prompts)
+        return parted
+
+    def _updated(self, people: dict[int, _Edited]) -> Result:
+        """Complete and recover whoever changed; after an error nothing is kept."""
+        clock = StageClock()
+        people = {number: replace(one) for number, one in people.items()}
+        with clock.stage("complete"):
+            undecided = {number: one.found for number, one in people.items() if one.decided is None}
+            everyone = [one.found for one in people.values()]
+            for number, body in self._steps.decide(undecided, everyone).items():
+                people[number].decided = body
+            bodies = {number: self._shown(one) for number, one in people.items()}
+            scene = Scene.of(self.photo, bodies)
+        with clock.stage("recover"):
+            for number, one in people.items():
+                one.person = one.person or self._steps.recover(scene, number)
+        occlusions = tuple(find_occlusions(everyone, list(people)))
+        recovered = [one.person for one in people.values() if one.person is not None]
+        self._result = self._steps.result(scene, recovered, clock, occlusions)
+        self._people = people
+        return self._result
+
+    def _shown(self, one: _Edited) -> Body:
+        """The body with the hidden part that its prompts, or else the decision of the model, leave."""
+        assert one.decided is not None
+        if one.shown is None:
+            prompts = one.prompts
+            one.shown = one.decided
+            if prompts is not None:
+                body = one.decided if prompts.only_restricts else one.found
+                one.shown = restricted(self._answered(one, body, prompts) if prompts.for_head else body, prompts)
+        return one.shown
+
+    def _answered(self, one: _Edited, body: Body, prompts: CompletionPrompts) -> Body:
+        """The prompted head's answer. The features of the last crop are kept, and used again where it fits."""
+        head = self._steps.prompted
+        if head is None:
+            raise UsageError("the model has no head for completion prompts: masks alone (front, keep) are possible")
+        if one.prepared is None or not head.covers(one.prepared, body, prompts):
+            one.prepared = head.prepare(self.photo, body, prompts)
+        return head.answer(self.photo, body, one.prepared, prompts)

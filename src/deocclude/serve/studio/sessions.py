@@ -1,0 +1,152 @@
+"""Open photos of the studio: a bounded number and size, each with a lock, an unguessable id and a time-out."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from deocclude.imaging.arrays import ImageU8, Mask
+from deocclude.imaging.boxes import BoxXyxy
+from deocclude.inference.completion_prompts import CompletionPrompts
+from deocclude.serve.studio.errors import UnknownPhotoError
+from deocclude.types import Result
+
+if TYPE_CHECKING:
+    from deocclude.io.openraster import Layer
+
+
+class Hypothesis(Protocol):
+    """One of several completions of a person, as `people.hypotheses.Hypothesis`."""
+
+    @property
+    def amodal_mask(self) -> Mask:
+        """(H, W) bool."""
+
+    @property
+    def probability(self) -> float:
+        """0 to 1."""
+
+    @property
+    def prompts(self) -> CompletionPrompts:
+        """Prompts that give this completion."""
+
+
+class Editing(Protocol):
+    """An open photo, as `people.editing.Editing`."""
+
+    @property
+    def photo(self) -> ImageU8:
+        """(H, W, 3) uint8 RGB."""
+
+    @property
+    def result(self) -> Result:
+        """Everyone as completed last."""
+
+    def complete(self, number: int, prompts: CompletionPrompts | None) -> Result:
+        """Complete one person again."""
+
+    def add(self, *, mask: Mask | None = None, box_xyxy: BoxXyxy | None = None) -> int:
+        """Add a person; returns the number."""
+
+    def replace(self, number: int, *, mask: Mask | None = None, box_xyxy: BoxXyxy | None = None) -> Result:
+        """Give a person another visible mask or box."""
+
+    def remove(self, number: int) -> Result:
+        """Take a person out."""
+
+    def hypotheses(self, number: int, count: int = 4) -> Sequence[Hypothesis]:
+        """Different completions of a person."""
+
+
+class Session:
+    """One open photo. `editing` is used with `lock` held; a Result that was read once needs no lock."""
+
+    def __init__(self, editing: Editing, name: str) -> None:
+        """Name: of the photo's file, for the names of downloads."""
+        self.id = secrets.token_urlsafe(24)
+        self.editing = editing
+        self.name = name
+        self.lock = threading.Lock()
+        self._background: tuple[Result, Layer] | None = None
+
+    @property
+    def result(self) -> Result:
+        """Everyone as completed last."""
+        return self.editing.result
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of the photo; the memory of a session grows with them."""
+        height, width = self.editing.photo.shape[:2]
+        return int(height * width)
+
+    def background(self) -> Layer:
+        """The scene without people, filled once for each result. It takes seconds: use it with `lock` held."""
+        result = self.result
+        if self._background is None or self._background[0] is not result:
+            self._background = (result, result.layers()[1])
+        return self._background[1]
+
+
+class Sessions:
+    """All open photos. The one that was not used for longest is closed where another needs its place."""
+
+    def __init__(
+        self, max_open: int = 16, max_pixels: int = 100_000_000, timeout_s: float = 1800.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
+        """Limits.
+
+        Args:
+            max_open: photos open at once, at least 1.
+            max_pixels: pixels of all open photos together; a single larger photo is open alone.
+            timeout_s: a photo that was not used for so long is closed, when another request comes.
+            clock: seconds.
+        """
+        self._max_open, self._max_pixels, self._timeout_s, self._clock = max_open, max_pixels, timeout_s, clock
+        self._open: OrderedDict[str, tuple[Session, float]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def open(self, editing: Editing, name: str) -> Session:
+        """Keep an open photo."""
+        session = Session(editing, name)
+        with self._lock:
+            self._expire()
+            self._open[session.id] = (session, self._clock())
+            while len(self._open) > 1 and self._is_over():
+                self._open.popitem(last=False)
+        return session
+
+    def get(self, session_id: str) -> Session:
+        """The open photo of an id. Raises UnknownPhotoError."""
+        with self._lock:
+            self._expire()
+            if session_id not in self._open:
+                raise UnknownPhotoError
+            session = self._open[session_id][0]
+            self._open[session_id] = (session, self._clock())
+            self._open.move_to_end(session_id)
+        return session
+
+    def close(self, session_id: str) -> None:
+        """Close a photo. Raises UnknownPhotoError."""
+        with self._lock:
+            if self._open.pop(session_id, None) is None:
+                raise UnknownPhotoError
+
+    def _is_over(self) -> bool:
+        pixels = sum(session.pixels for session, _ in self._open.values())
+        return len(self._open) > self._max_open or pixels > self._max_pixels
+
+    def _expire(self) -> None:
+        """Close what timed out; photos are in the order of their last use."""
+        now = self._clock()
+        while self._open and now - next(iter(self._open.values()))[1] > self._timeout_s:
+            self._open.popitem(last=False)

@@ -1,0 +1,60 @@
+"""The studio over drawn people: an application for HTTP tests, and a server for the browser."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import uvicorn
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from deocclude.serve.studio.routes import router
+from deocclude.serve.studio.studio import Studio
+from drawn_editing import DrawnPipeline
+
+
+def studio_app(studio: Studio) -> FastAPI:
+    app = FastAPI()
+    app.state.studio = studio
+    app.include_router(router)
+    return app
+
+
+def fill_by_mean(rgb: np.ndarray, hole: np.ndarray, *, grow_px: int = 0) -> np.ndarray:
+    """In place of patches, whose search takes seconds."""
+    filled = rgb.copy()
+    filled[hole] = rgb[~hole].mean(0).astype(np.uint8)
+    return filled
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_background() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("deocclude.imaging.background.fill_background", fill_by_mean)
+        yield
+
+
+@pytest.fixture
+def client() -> TestClient:
+    return TestClient(studio_app(Studio(DrawnPipeline())))
+
+
+@pytest.fixture(scope="session")
+def studio_url() -> Iterator[str]:
+    """The address of a running studio over drawn people."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(studio_app(Studio(DrawnPipeline())), log_level="warning"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    thread.start()
+    until = time.monotonic() + 20
+    while not server.started and time.monotonic() < until:
+        time.sleep(0.02)
+    assert server.started
+    yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
