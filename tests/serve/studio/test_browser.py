@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import Browser, Page, Route, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from drawn_editing import LEFT_BOX, SIZE_HW, TROUSERS_RGB, drawn_png
 
@@ -60,6 +60,7 @@ class Studio:
     def open(self) -> None:
         self.upload()
         self.page.wait_for_selector("#people button")
+        self.page.wait_for_selector("#veil", state="hidden")  # until then a click meets the veil
 
     def at(self, x: float, y: float) -> tuple[float, float]:
         """Page pixels of a photo pixel, with the photo fitted."""
@@ -135,7 +136,7 @@ def test_find_select_and_compare(studio: Studio) -> None:
     assert "2 people found" in page.inner_text("#status")
     assert page.locator("#people button").all_inner_texts() == ["1\n24 % hidden", "2\n27 % hidden", "Everyone"]
     studio.click(85, 100)
-    assert page.get_attribute('#people button[data-number="1"]', "aria-pressed") == "true"
+    expect(page.locator('#people button[data-number="1"]')).to_have_attribute("aria-pressed", "true")
     assert is_near(studio.pixel(85, 170), TROUSERS_RGB), "the hidden legs are shown"
     page.locator("#compare").fill("0")
     assert is_near(studio.pixel(85, 170), (60, 120, 60)), "the photo is shown"
@@ -185,7 +186,7 @@ def test_points_joints_and_pose(studio: Studio) -> None:
     page.wait_for_selector("#poses button")
     assert page.locator("#poses button").count() == 64
     assert studio.prompt(lambda: page.click('#poses button[data-pose="3"]'))["pose"] == 3
-    assert page.get_attribute('#poses button[data-pose="3"]', "aria-pressed") == "true"
+    expect(page.locator('#poses button[data-pose="3"]')).to_have_attribute("aria-pressed", "true")
 
 
 @pytest.mark.parametrize("kind", ["front", "keep", "background"])
@@ -218,7 +219,7 @@ def test_people_are_added_corrected_and_removed(studio: Studio) -> None:
     assert studio.prompt(lambda: studio.drag((130, 30), (170, 100)))["box_xyxy"] == pytest.approx(
         [130, 30, 170, 100], abs=1
     )
-    assert page.get_attribute('#people button[data-number="3"]', "aria-pressed") == "true"
+    expect(page.locator('#people button[data-number="3"]')).to_have_attribute("aria-pressed", "true")
     page.click("#tool-visible")
     studio.prompt(lambda: studio.drag((150, 60), (150, 120)))
     studio.after_answer(lambda: page.click("#undo"))
@@ -290,7 +291,7 @@ def test_keyboard_reaches_the_canvas(studio: Studio) -> None:
     page.click('#people button[data-number="1"]')
     page.focus("#tab-view")
     page.keyboard.press("ArrowRight")
-    assert page.get_attribute("#tab-steer", "aria-selected") == "true"
+    expect(page.locator("#tab-steer")).to_have_attribute("aria-selected", "true")
     page.focus("#tool-select")
     page.keyboard.press("ArrowLeft")
     page.wait_for_selector('#tool-pose[aria-checked="true"]')  # the last tool
