@@ -338,7 +338,7 @@ class Deoccluder:
         recover = partial(recover_person, self._content_recovery)
         steps = EditingSteps(
             complete, decide, lambda scene, number: recover(scene, number, scene.bodies[number]), result,
-            self._prompted_completion,
+            self._prompted_completion, self.model,
         )  # fmt: skip
         return Editing(photo, bodies, steps)
 

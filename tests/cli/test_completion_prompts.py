@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from deocclude.cli.completion_prompts import THE_ONLY_PERSON, CompletionOptions
+from deocclude.cli.completion_prompts import CompletionOptions
 from deocclude.errors import UsageError
+from deocclude.inference.completion_prompts import THE_ONLY_PERSON
 
 
 def test_without_numbers_they_are_of_the_only_person():

@@ -25,6 +25,7 @@ from deocclude.batch.workers import Loading, Lost, process_items
 from deocclude.errors import DeoccludeError, InputError, UsageError
 from deocclude.imaging.arrays import Mask
 from deocclude.imaging.depth_order import Occlusion
+from deocclude.inference.completion_prompts import THE_ONLY_PERSON
 from deocclude.inference.memory import give_back_freed
 from deocclude.io.decoder import quiet_pillow
 from deocclude.io.files import all_or_none, sweep
@@ -426,7 +427,7 @@ def _recover(job: Job, pipe: Deoccluder, seed: int) -> Result:
     recover = partial(
         pipe, Photo(photo.pixels), complete=job.complete, uncrop=job.uncrop,
         min_hidden_probability=job.min_hidden_probability, seed=seed,
-        completion_prompts=job.completion_prompts.get(0, job.completion_prompts),
+        completion_prompts=job.completion_prompts.get(THE_ONLY_PERSON, job.completion_prompts),
     )  # fmt: skip
     if find := job.finding:
         result = recover(

@@ -143,7 +143,7 @@ class Job:
         complete: as in `Deoccluder.__call__`.
         uncrop: as in `Deoccluder.__call__`.
         min_hidden_probability: as in `Deoccluder.__call__`.
-        completion_prompts: by the number of the person, 0 for the only one; masks are paths.
+        completion_prompts: by the number of the person, or THE_ONLY_PERSON; masks are paths.
         to_stdout: the output goes to standard output.
         problem: why the job cannot be done.
         mask_label: the one label of the mask files that is a person (`io.images.load_masks`).
@@ -284,7 +284,7 @@ def plan_jobs(
         complete: as in `Deoccluder.__call__`.
         uncrop: as in `Deoccluder.__call__`.
         min_hidden_probability: as in `Deoccluder.__call__`.
-        completion_prompts: by the number of the person, 0 for the only one, for a single photo.
+        completion_prompts: as in `Job`, for a single photo.
         kinds: kinds of SAVE_KINDS.
         layer_size: as in `Result.save`, where layers are saved.
         picture_format: of content and overlay.
@@ -304,7 +304,8 @@ def plan_jobs(
     target = _checked_target(output, masks)
     picture_format.check(kinds, target.file.suffix.lower() if target.file else None, transparent=uncrop)
     found = find(inputs, recursive=recursive, follow_links=follow_links, not_photos=_folders_of_others(masks, target))
-    list(map(on_left_out, found.left_out))
+    for left in found.left_out:
+        on_left_out(left)
     photos = _without_masks(found.photos, masks)
     _check_single(output, boxes_xyxy, target, len(photos), told=bool(told))
     beside = _stems_by_folder(photos)
@@ -316,8 +317,7 @@ def plan_jobs(
     return [
         replace(
             job, complete=complete, uncrop=uncrop, min_hidden_probability=min_hidden_probability,
-            completion_prompts=told,
-            mask_label=mask_label if job.mask_paths else None, layer_size=layer_size,
+            completion_prompts=told, mask_label=mask_label if job.mask_paths else None, layer_size=layer_size,
             picture_format=picture_format,
         )
         for job in jobs

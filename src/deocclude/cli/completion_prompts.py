@@ -43,8 +43,6 @@ Backgrounds = Annotated[
     list[str] | None, typer.Option("--background", metavar="[N:]MASK", help="What is no part of the body.")
 ]
 
-THE_ONLY_PERSON = 0  # in place of a number
-
 
 class CompletionOptions(NamedTuple):
     """The options as text; each entry may begin with `N:`."""
@@ -64,7 +62,7 @@ class CompletionOptions(NamedTuple):
         Raises:
             UsageError: a value cannot be read; or some have a number and others have none.
         """
-        from deocclude.inference.completion_prompts import CompletionPrompts
+        from deocclude.inference.completion_prompts import THE_ONLY_PERSON, CompletionPrompts
 
         prompts: dict[int, CompletionPrompts] = {}
         for option, texts in self._asdict().items():
@@ -79,6 +77,8 @@ class CompletionOptions(NamedTuple):
 
 def _numbered(text: str) -> tuple[int, str]:
     """The number before a colon, and the rest. A Windows path is no number."""
+    from deocclude.inference.completion_prompts import THE_ONLY_PERSON
+
     before, colon, after = text.partition(":")
     return (int(before), after) if colon and before.isdecimal() and int(before) > 0 else (THE_ONLY_PERSON, text)
 

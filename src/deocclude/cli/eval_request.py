@@ -211,11 +211,11 @@ def _typical_poses(weights: Path | None) -> TypicalPoses | None:
     """The typical poses beside the weights in use, else the bundled ones, else None."""
     from deocclude.evaluation import TypicalPoses
     from deocclude.inference.runtime import BUNDLED_WEIGHTS
-    from deocclude.io.typical_poses import read_poses
+    from deocclude.io.typical_poses import POSES_NAME, read_poses
 
     for folder in (weights, BUNDLED_WEIGHTS):
-        if folder is not None and (folder / "typical_poses.npz").is_file():
-            return TypicalPoses(read_poses(folder / "typical_poses.npz"))
+        if folder is not None and (folder / POSES_NAME).is_file():
+            return TypicalPoses(read_poses(folder / POSES_NAME))
     return None
 
 

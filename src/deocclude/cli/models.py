@@ -154,14 +154,14 @@ def convert(
     from deocclude.export import from_reference
     from deocclude.inference.runtime import BUNDLED_WEIGHTS
     from deocclude.io.files import save_text
-    from deocclude.io.typical_poses import read_poses
+    from deocclude.io.typical_poses import POSES_NAME, read_poses
 
     network, found = from_reference.convert(load_foreign_state(state_dict), chosen)
     if not found.taken:
         raise WeightsError(f"{state_dict}: nothing agrees with {found.network} at the widths of {chosen!r}")
     if found.network == "mask_completion":
         # theirs are of another kind; training computes poses only for a network that starts from nothing
-        network.typical_poses.centres.copy_(from_numpy(read_poses(BUNDLED_WEIGHTS / "typical_poses.npz")))
+        network.typical_poses.centres.copy_(from_numpy(read_poses(BUNDLED_WEIGHTS / POSES_NAME)))
     network.metadata = {"converted_from": state_dict.name, "parameters_taken": found.parameters_taken}
     network.save_pretrained(output)
     save_text(json_module.dumps(found.to_dict(), indent=2) + "\n", output / REPORT_NAME)

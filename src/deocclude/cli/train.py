@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -25,49 +26,29 @@ Settings = Annotated[list[str] | None, typer.Option("--set", metavar="a.b=c", he
 Fresh = Annotated[bool, typer.Option("--overwrite", help="Start from step 0 instead of resuming from last.pt.")]
 
 
-@app.command()
-def mask(
-    config: Config, output: Output = None, settings: Settings = None, overwrite: Fresh = False, json: AsJson = False,
-    quiet: Quiet = False,
-) -> None:  # fmt: skip
-    """Stage 1: refine the initial mask, complete it, parse both masks."""
-    _train("mask", config, output, settings, overwrite, json, quiet)
+STAGES = {
+    "mask": "Stage 1: refine the initial mask, complete it, parse both masks.",
+    "content": "Stage 2: recover the occluded appearance. Needs stage 1's weights (content.parsing_weights).",
+    "people": "The people detector: a box and a score for every person in a photo.",
+    "single": "A one-stage baseline: one network for masks and content (configs/baselines/one-stage.yaml).",
+    "prompted": "Stage 1's head for completion prompts: an extent box, points, joints, a typical pose "
+    "(prompted.stage1).",
+}
+"""The help of each command, by the section of the config that it trains."""
 
 
-@app.command()
-def content(
-    config: Config, output: Output = None, settings: Settings = None, overwrite: Fresh = False, json: AsJson = False,
-    quiet: Quiet = False,
-) -> None:  # fmt: skip
-    """Stage 2: recover the occluded appearance. Needs stage 1's weights (content.parsing_weights)."""
-    _train("content", config, output, settings, overwrite, json, quiet)
+def _command(stage: str) -> Callable[..., None]:
+    def train(
+        config: Config, output: Output = None, settings: Settings = None, overwrite: Fresh = False,
+        json: AsJson = False, quiet: Quiet = False,
+    ) -> None:  # fmt: skip
+        _train(stage, config, output, settings, overwrite, json, quiet)
+
+    return train
 
 
-@app.command()
-def people(
-    config: Config, output: Output = None, settings: Settings = None, overwrite: Fresh = False, json: AsJson = False,
-    quiet: Quiet = False,
-) -> None:  # fmt: skip
-    """The people detector: a box and a score for every person in a photo."""
-    _train("people", config, output, settings, overwrite, json, quiet)
-
-
-@app.command()
-def single(
-    config: Config, output: Output = None, settings: Settings = None, overwrite: Fresh = False, json: AsJson = False,
-    quiet: Quiet = False,
-) -> None:  # fmt: skip
-    """A one-stage baseline: one network for masks and content (configs/baselines/one-stage.yaml)."""
-    _train("single", config, output, settings, overwrite, json, quiet)
-
-
-@app.command()
-def prompted(
-    config: Config, output: Output = None, settings: Settings = None, overwrite: Fresh = False, json: AsJson = False,
-    quiet: Quiet = False,
-) -> None:  # fmt: skip
-    """Stage 1's head for completion prompts: an extent box, points, joints, a typical pose (prompted.stage1)."""
-    _train("prompted", config, output, settings, overwrite, json, quiet)
+for _stage, _help in STAGES.items():
+    app.command(_stage, help=_help)(_command(_stage))
 
 
 def _train(

@@ -20,7 +20,6 @@ from deocclude.evaluation.tables import json_ready, markdown_table, with_interva
 from deocclude.imaging.arrays import Mask
 from deocclude.imaging.boxes import mask_to_box_xyxy
 from deocclude.imaging.masks import mask_iou
-from deocclude.inference.body import Body
 from deocclude.inference.completion_prompts import CompletionPrompts
 from deocclude.inference.mask_completion import MaskCompletion
 from deocclude.inference.prompted_completion import PromptedCompletion
@@ -133,11 +132,12 @@ def _score(
     found: PromptEvaluation, sample: EvalSample, completion: MaskCompletion, prompted: PromptedCompletion
 ) -> None:
     """Add one person."""
-    photo, size_hw = sample.photo, (sample.photo.shape[0], sample.photo.shape[1])
+    photo, size_hw = sample.photo, sample.photo.shape[:2]
     body = completion(photo, sample.visible)
 
     def answer(prompts: CompletionPrompts) -> Mask:
-        return amodal_on(prompted(photo, body, prompts), size_hw)
+        again = prompted(photo, body, prompts)
+        return again.on_photo(again.amodal, size_hw)
 
     def add(kind: str, amodal: Mask) -> float:
         hidden = ~sample.visible
@@ -147,7 +147,7 @@ def _score(
 
     found.people += 1
     found.person_ids.append(sample.person_id)
-    without = amodal_on(body, size_hw)
+    without = body.on_photo(body.amodal, size_hw)
     add("without", without)
     x0, y0, x1, y1 = mask_to_box_xyxy(sample.amodal)
     extent = CompletionPrompts(extent_xyxy=(x0, y0, x1, y1))
@@ -192,13 +192,6 @@ def clicked(prompts: CompletionPrompts, amodal: Mask, truth: Mask, visible: Mask
     if point is None:
         return prompts if prompts.for_head else prompts.with_point(_any_of(visible), is_body=True)
     return prompts.with_point(point, is_body=bool(is_missing))
-
-
-def amodal_on(body: Body, size_hw: tuple[int, int]) -> Mask:
-    """(H, W) bool: the amodal mask on the image."""
-    whole: Mask = np.zeros(size_hw, bool)
-    whole[body.region.slices] = body.amodal
-    return whole
 
 
 def _any_of(mask: Mask) -> tuple[float, float]:

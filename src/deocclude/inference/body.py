@@ -82,6 +82,17 @@ class Body:
             mask[common.counted_from(region).slices] = self.visible[common.counted_from(self.region).slices]
         return mask
 
+    def on_photo(self, part: Mask, size_hw: tuple[int, ...]) -> Mask:
+        """(H, W) bool: a mask of the body's region on the image.
+
+        Args:
+            part: (h, w) bool, such as `visible` or `amodal`.
+            size_hw: the image's size.
+        """
+        whole: Mask = np.zeros(size_hw, bool)
+        whole[self.region.slices] = part
+        return whole
+
     @cached_property
     def hidden_fraction(self) -> float:
         """Hidden pixels over amodal pixels, 0 to 1."""

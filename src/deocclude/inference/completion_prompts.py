@@ -18,6 +18,8 @@ LIMBS = (
     ("left_shoulder", "right_shoulder"), ("left_hip", "right_hip"),
     ("left_shoulder", "left_hip"), ("right_shoulder", "right_hip"),
 )  # fmt: skip
+THE_ONLY_PERSON = 0  # in place of a person's number
+MASK_FIELDS = ("front", "keep", "background")  # of CompletionPrompts
 JOINTS = (
     "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow",
     "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle",

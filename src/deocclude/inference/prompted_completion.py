@@ -103,7 +103,10 @@ class PromptedCompletion:
             prompts: their extent, or else the body and every point, set the crop.
         """
         crop = self._crop(body, prompts)
-        image, initial = crop.extract(photo, fill=OUTSIDE_GREY), in_crop(_on_photo(body, photo.shape[:2]), crop)
+        image, initial = (
+            crop.extract(photo, fill=OUTSIDE_GREY),
+            in_crop(body.on_photo(body.visible, photo.shape[:2]), crop),
+        )
         batches = with_mirrored(as_batch(image)), with_mirrored(as_mask_batch(initial))
         outputs = self._stage1.select(_OUTPUTS, image=batches[0], initial=batches[1])
         return PreparedCrop(crop, image, initial, outputs)
@@ -182,7 +185,7 @@ class PromptedCompletion:
         given = prepared.initial.astype(np.float32)
         amodal = np.maximum(found[0] * prepared.crop.inside_photo(size_hw), given)
         prediction = replace(first, visible=given, amodal=amodal, amodal_parsing=found[1])
-        visible = _on_photo(body, size_hw)
+        visible = body.on_photo(body.visible, size_hw)
         whole = to_body(prediction, photo, visible, self._stage1.input_size, self._settings.cleanup)
         seen = visible[whole.region.slices]
         if not (seen & whole.amodal).any():
@@ -225,17 +228,9 @@ def restricted(body: Body, prompts: CompletionPrompts) -> Body:
         background = prompts.background[here]
         if not (body.visible & ~background).any():
             raise NoPersonError("nothing visible is left of the person beside the background that was marked")
-        body = body.with_visible(body.visible & ~background).with_amodal(
+        return body.with_visible(body.visible & ~background).with_amodal(
             body.amodal & ~(background | (excluded & hidden))
         )
-        return body
     if not (excluded & hidden).any():
         return body
     return body.with_amodal(body.amodal & ~(excluded & hidden))
-
-
-def _on_photo(body: Body, size_hw: tuple[int, int]) -> Mask:
-    """(H, W) bool: the visible mask on the image."""
-    whole: Mask = np.zeros(size_hw, bool)
-    whole[body.region.slices] = body.visible
-    return whole

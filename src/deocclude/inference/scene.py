@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from deocclude.imaging.arrays import ImageU8
 from deocclude.imaging.crop import Region
 from deocclude.imaging.truncation import Canvas, Truncation, find_truncation
@@ -77,9 +75,7 @@ def _extended(
     body: Body, picture: ImageU8, canvas: Canvas, complete: MaskCompletion, size_hw: tuple[int, int]
 ) -> Body | None:
     """A body completed on the canvas; None where no pixel of it is visible there."""
-    visible = np.zeros(size_hw, bool)
-    visible[body.region.slices] = body.visible
-    visible = canvas.lay_out(visible, fill=0)
+    visible = canvas.lay_out(body.on_photo(body.visible, size_hw), fill=0)
     whole = complete(picture, visible)
     # pixels of other people, and those beyond the image, are not visible
     kept = whole.visible & visible[whole.region.slices]
@@ -88,7 +84,5 @@ def _extended(
     whole = replace(whole.with_visible(kept), score=body.score)
     if body.left_out is None:
         return whole
-    left_out = np.zeros(size_hw, bool)
-    left_out[body.region.slices] = body.left_out
-    unlikely = canvas.lay_out(left_out, fill=0)[whole.region.slices] & ~kept
+    unlikely = canvas.lay_out(body.on_photo(body.left_out, size_hw), fill=0)[whole.region.slices] & ~kept
     return whole.with_amodal(whole.amodal & ~unlikely) if unlikely.any() else whole

@@ -14,7 +14,7 @@ from deocclude.imaging.boxes import BoxXyxy
 from deocclude.inference.body import Body
 from deocclude.inference.completion_prompts import JOINTS, CompletionPrompts
 from deocclude.inference.prompt_maps import Point
-from deocclude.inference.prompted_completion import PromptedCompletion, restricted
+from deocclude.inference.prompted_completion import PreparedCrop, PromptedCompletion, restricted
 from deocclude.people.prompts import box_problem, check_prompt
 
 
@@ -81,16 +81,40 @@ def prompted_bodies(
             raise InputError(f"person {number} has completion prompts, but {people} found")
         if number not in decided:
             raise InputError(f"person {number} has completion prompts, but was not chosen")
-        body = decided[number] if given.only_restricts else found[number]
-        if not given.for_head:
-            bodies[number] = restricted(body, given)
-        elif completion is None:
-            raise UsageError(
-                f"model {model} has no head for completion prompts: masks alone (front, keep) are possible"
-            )
-        else:
-            bodies[number] = completion(photo, body, given)
+        bodies[number], _ = prompted_body(completion, photo, found[number], decided[number], given, model)
     return bodies
+
+
+def prompted_body(
+    completion: PromptedCompletion | None, photo: ImageU8, found: Body, decided: Body, prompts: CompletionPrompts,
+    model: str, prepared: PreparedCrop | None = None,
+) -> tuple[Body, PreparedCrop | None]:  # fmt: skip
+    """One body, completed as its prompts say.
+
+    Args:
+        completion: stage 1's prompted head; None for a model without.
+        photo: (H, W, 3) uint8 RGB.
+        found: the body with everything that may be hidden.
+        decided: the body with what is completed without prompts.
+        prompts: checked.
+        model: its name, for errors.
+        prepared: features of a crop, used again where it fits.
+
+    Returns:
+        The body, and the features that were used last.
+
+    Raises:
+        UsageError: the model has no prompted head.
+        NoPersonError: nothing visible is left of the person.
+    """
+    body = decided if prompts.only_restricts else found
+    if not prompts.for_head:
+        return restricted(body, prompts), prepared
+    if completion is None:
+        raise UsageError(f"model {model} has no head for completion prompts: masks alone (front, keep) are possible")
+    if prepared is None or not completion.covers(prepared, body, prompts):
+        prepared = completion.prepare(photo, body, prompts)
+    return restricted(completion.answer(photo, body, prepared, prompts), prompts), prepared
 
 
 def _extent(box_xyxy: BoxXyxy, size_hw: tuple[int, int], name: str) -> BoxXyxy:

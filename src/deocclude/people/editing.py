@@ -11,11 +11,11 @@ from deocclude.imaging.boxes import BoxXyxy
 from deocclude.imaging.depth_order import Occlusion, find_occlusions, resolve_overlaps
 from deocclude.inference.body import Body
 from deocclude.inference.completion_prompts import CompletionPrompts
-from deocclude.inference.prompted_completion import PreparedCrop, PromptedCompletion, restricted
+from deocclude.inference.prompted_completion import PreparedCrop, PromptedCompletion
 from deocclude.inference.scene import Scene
 from deocclude.inference.scheduling import StageClock
 from deocclude.io.images import MaskSource
-from deocclude.people.completion_prompts import check_completion_prompts
+from deocclude.people.completion_prompts import check_completion_prompts, prompted_body
 from deocclude.people.hypotheses import Hypothesis, likely_completions
 from deocclude.people.prompts import Prompt, check_box, check_prompt
 from deocclude.types import Person, Result
@@ -31,6 +31,7 @@ class EditingSteps:
         recover: a person of a scene with its hidden part recovered.
         result: the result of a scene, its people, the clock and all occlusions.
         prompted: stage 1's prompted head; None for a model without.
+        model: the model's name, for errors.
     """
 
     complete: Callable[[Prompt], Body]
@@ -38,6 +39,7 @@ class EditingSteps:
     recover: Callable[[Scene, int], Person]
     result: Callable[[Scene, Sequence[Person], StageClock, tuple[Occlusion, ...]], Result]
     prompted: PromptedCompletion | None
+    model: str
 
 
 @dataclass
@@ -149,7 +151,7 @@ class Editing:
         """
         person = self._person(number)
         if self._steps.prompted is None:
-            raise UsageError("the model has no head for completion prompts, which hypotheses need")
+            raise UsageError(f"model {self._steps.model} has no head for completion prompts, which hypotheses need")
         prompts = person.prompts or CompletionPrompts()
         return likely_completions(self._steps.prompted, self.photo, person.found, prompts, count)
 
@@ -211,18 +213,10 @@ class Editing:
         """The body with the hidden part that its prompts, or else the decision of the model, leave."""
         assert one.decided is not None
         if one.shown is None:
-            prompts = one.prompts
             one.shown = one.decided
-            if prompts is not None:
-                body = one.decided if prompts.only_restricts else one.found
-                one.shown = restricted(self._answered(one, body, prompts) if prompts.for_head else body, prompts)
+            if one.prompts is not None:
+                one.shown, one.prepared = prompted_body(
+                    self._steps.prompted, self.photo, one.found, one.decided, one.prompts, self._steps.model,
+                    one.prepared,
+                )  # fmt: skip
         return one.shown
-
-    def _answered(self, one: _Edited, body: Body, prompts: CompletionPrompts) -> Body:
-        """The prompted head's answer. The features of the last crop are kept, and used again where it fits."""
-        head = self._steps.prompted
-        if head is None:
-            raise UsageError("the model has no head for completion prompts: masks alone (front, keep) are possible")
-        if one.prepared is None or not head.covers(one.prepared, body, prompts):
-            one.prepared = head.prepare(self.photo, body, prompts)
-        return head.answer(self.photo, body, one.prepared, prompts)

@@ -89,9 +89,7 @@ def likely_completions(
 def _amodal(completion: PromptedCompletion, photo: ImageU8, body: Body, prompts: CompletionPrompts) -> Mask:
     """(H, W) bool: the amodal mask with these prompts."""
     whole = completion(photo, body, prompts) if prompts.for_head else body
-    mask: Mask = np.zeros(photo.shape[:2], bool)
-    mask[whole.region.slices] = whole.amodal
-    return mask
+    return whole.on_photo(whole.amodal, photo.shape[:2])
 
 
 def _variants(

@@ -102,9 +102,12 @@ class Stage(ABC):
             Weighted loss terms (scalars), and the output that `discriminator_loss` takes.
         """
 
-    @abstractmethod
     def discriminator_loss(self, batch: dict[str, Tensor], output: Any) -> Tensor:
-        """Scalar loss of the discriminator on a detached output of `weighted_terms`."""
+        """Scalar loss of the discriminator on a detached output of `weighted_terms`.
+
+        A stage without a discriminator has none: TypeError.
+        """
+        raise TypeError(f"stage {self.name} has no discriminator")
 
     @abstractmethod
     def validate(self, network: nn.Module, stage1: nn.Module | None = None) -> dict[str, float]:

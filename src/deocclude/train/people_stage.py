@@ -78,10 +78,6 @@ class PeopleStage(Stage):
         """The weighted loss terms of the detector's criterion."""
         return self.method.terms(self.criterion, self.network(batch["photo"]), batch, self.config), None
 
-    def discriminator_loss(self, batch: dict[str, Tensor], output: Any) -> Tensor:
-        """Always raises TypeError: the detector has no discriminator."""
-        raise TypeError("the people detector has no discriminator")
-
     @torch.no_grad()
     def validate(self, network: nn.Module, stage1: nn.Module | None = None) -> dict[str, float]:
         """Recall and precision at IoU 0.5 of people of at least 0.15 of the frame's height.

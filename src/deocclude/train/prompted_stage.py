@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from deocclude.data.samples.person_samples import CropConfig
 from deocclude.errors import ConfigError
+from deocclude.imaging.boxes import mask_to_box_xyxy
 from deocclude.inference.prompt_maps import draw_prompt_maps
 from deocclude.models.features import load_mask_completion
 from deocclude.models.mask_completion import MaskCompletionNet, MaskFeatures, MaskOutput
@@ -21,7 +22,7 @@ from deocclude.train.crop_stage import CropStage
 from deocclude.train.crops import iou_of_each
 from deocclude.train.engine import Outcome, fit, to_float
 from deocclude.train.mask_losses import MaskCriterion
-from deocclude.train.simulated_prompts import jittered_extent, largest_error, simulate_prompts
+from deocclude.train.simulated_prompts import largest_error, simulate_prompts
 
 _CROP = {"p_wide": 0.15, "p_exact": 0.4, "p_box": 0.0}  # prompts come after a first answer: its mask is refined
 _MUCH_HIDDEN = 0.4  # share of the body; of such people the prompts are measured
@@ -62,10 +63,6 @@ class PromptedStage(CropStage):
         output = run_prompted(self.network, first, features, _to(batch["photo"], prompts)).float()
         return self.criterion(output, batch), torch.sigmoid(output.amodal).detach()
 
-    def discriminator_loss(self, batch: dict[str, Tensor], output: Tensor) -> Tensor:
-        """There is no adversarial term."""
-        raise NotImplementedError
-
     @torch.no_grad()
     def validate(self, network: nn.Module, stage1: nn.Module | None = None) -> dict[str, float]:
         """Invisible IoU of held-out people of whom more than 40 % is hidden.
@@ -92,7 +89,7 @@ class PromptedStage(CropStage):
         with torch.autocast(batch["photo"].device.type, torch.bfloat16, enabled=self.bf16):
             first, features = self._first(batch)
         samples = _arrays(batch, first)
-        extents = [_extent(sample[1]) for sample in samples]
+        extents = [mask_to_box_xyxy(whole) if whole.any() else None for _, whole, _, _ in samples]
         strokes: list[dict[str, list]] = [{"body": [], "background": []} for _ in samples]
         with_extent = amodal = self._prompted(network, first, features, extents, strokes)
         for _ in range(2):
@@ -138,10 +135,6 @@ def _invisible_iou(amodal: Tensor, batch: dict[str, Tensor]) -> Tensor:
     """(B,) IoU of the hidden part, where the truth is known, of (B, 1, S, S) logits."""
     hidden = (batch["visible"] == 0) & (batch["known"] > 0)
     return iou_of_each((amodal > 0) & hidden, (batch["amodal"] > 0) & hidden)
-
-
-def _extent(amodal: np.ndarray) -> Any:
-    return jittered_extent(amodal, np.random.default_rng(0), 0.0) if amodal.any() else None
 
 
 def _click(strokes: dict[str, list], predicted: np.ndarray, truth: np.ndarray, known: np.ndarray) -> None:

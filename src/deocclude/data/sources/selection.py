@@ -20,7 +20,7 @@ from deocclude.data.sources.person_frame import frame_affine, into_frame
 from deocclude.errors import UsageError
 from deocclude.imaging.arrays import Float32, Mask
 from deocclude.inference.runtime import BUNDLED_WEIGHTS
-from deocclude.io.typical_poses import read_poses
+from deocclude.io.typical_poses import POSES_NAME, read_poses
 
 
 @dataclass(frozen=True)
@@ -249,4 +249,4 @@ def _may_be_in_front(other: PersonRecord | ThingRecord, person: PersonRecord) ->
 @lru_cache(maxsize=1)
 def _pose_silhouettes() -> Float32:
     """(128, 32 * 32): visible and amodal masks of the bundled typical poses."""
-    return read_poses(BUNDLED_WEIGHTS / "typical_poses.npz").reshape(-1, 32 * 32)
+    return read_poses(BUNDLED_WEIGHTS / POSES_NAME).reshape(-1, 32 * 32)

@@ -8,14 +8,14 @@ import numpy as np
 
 from deocclude.imaging.arrays import Float32
 from deocclude.inference.runtime import BUNDLED_WEIGHTS
-from deocclude.io.typical_poses import read_poses
+from deocclude.io.typical_poses import POSES_NAME, read_poses
 from deocclude.serve.studio.conversion import png
 
 
 @cache
 def typical_poses() -> Float32:
     """(K, 2, 32, 32) float32, 0 to 1: visible and whole silhouettes of the package's typical poses."""
-    return read_poses(BUNDLED_WEIGHTS / "typical_poses.npz")
+    return read_poses(BUNDLED_WEIGHTS / POSES_NAME)
 
 
 @cache
