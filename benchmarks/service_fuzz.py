@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import os
 import random
 import subprocess
@@ -19,8 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-
-from deocclude.serve.client import Client
+from running_service import running_service
 
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
 
@@ -55,21 +53,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--examples", type=int, default=200, help="for each route")
     options = parser.parse_args()
-    serve = [sys.executable, "-m", "deocclude", "serve", "--port", "0", "--no-open", "--json", "--timeout", "30"]
-    server = subprocess.Popen(serve, stdout=subprocess.PIPE, text=True)
-    try:
-        assert server.stdout is not None
-        url = json.loads(server.stdout.readline())["url"]
-        with Client(url) as client:
-            client.wait_ready(120)
+    with running_service("--timeout", "30") as (url, _):
         fuzz = ["-m", "schemathesis.cli", "run", f"{url}/openapi.json", "--checks", CHECKS]
         here = Path(__file__)
         environment = {**os.environ, "SCHEMATHESIS_HOOKS": here.stem, "PYTHONPATH": _path(here.parent)}
         command = [sys.executable, *fuzz, "--max-examples", str(options.examples)]
         done = subprocess.run(command, env=environment)
-    finally:
-        server.terminate()
-        server.wait(30)
     sys.exit(done.returncode)
 
 

@@ -16,14 +16,13 @@ import argparse
 import io
 import json
 import statistics
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from running_service import running_service
 
 import deocclude
 from deocclude.serve.client import Client
@@ -90,17 +89,8 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    command = [sys.executable, "-m", "deocclude", "serve", "--port", "0", "--no-open", "--json"]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        assert server.stdout is not None
-        url = json.loads(server.stdout.readline())["url"]
-        with Client(url) as client:
-            client.wait_ready(120)
-        print(json.dumps(compare(url, options.rounds) | watch_memory(url, server.pid, options.requests)))
-    finally:
-        server.terminate()
-        server.wait(30)
+    with running_service() as (url, pid):
+        print(json.dumps(compare(url, options.rounds) | watch_memory(url, pid, options.requests)))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from PIL import Image, ImageCms
 
 from deocclude.errors import DeoccludeError, InputError
 from deocclude.io import images
+from deocclude.io.decoder import DecodeError
 from deocclude.io.files import save_text
 from deocclude.io.images import load_image, load_mask, load_photo, save_image
 
@@ -300,3 +301,17 @@ def test_floats_that_are_no_numbers_or_too_large_leave_the_others(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert load_image(path)[0, :3, 0].tolist() == [0, 255, 255]
+
+
+@pytest.mark.parametrize("suffix", ["PNG", "JPEG", "HEIF"])
+def test_stated_size_is_read_from_the_header(suffix, monkeypatch):
+    pillow_heif = pytest.importorskip("pillow_heif")
+    pillow_heif.register_heif_opener()
+    content = encoded(Image.new("RGB", (40, 24)), suffix)
+    if suffix == "HEIF":  # as in a process that has read none yet
+        monkeypatch.delitem(Image.OPEN, "HEIF")
+        monkeypatch.setattr(Image, "ID", [name for name in Image.ID if name != "HEIF"])
+        images.photo_suffixes.cache_clear()
+    assert images.stated_size(content) == (40, 24)
+    with pytest.raises(DecodeError):
+        images.stated_size(b"no image")

@@ -302,6 +302,17 @@ def _open(source: ImageSource) -> Image.Image:
 
 
 @cache
+def stated_size(content: bytes) -> tuple[int, int]:
+    """Width and height that an image file states, in pixels; nothing is decoded.
+
+    Raises:
+        DecodeError: no reader of Pillow knows the file.
+    """
+    photo_suffixes()  # registers HEIC where that can be read
+    with open_image(io.BytesIO(content)) as image:
+        return image.width, image.height
+
+
 def _register_heif() -> bool:
     """Make Pillow read HEIC. False where pillow-heif (the extra [heif]) is not installed."""
     try:

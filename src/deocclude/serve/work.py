@@ -17,10 +17,10 @@ from deocclude.errors import DeoccludeError, InputError, MissingPackageError, Us
 from deocclude.imaging.arrays import Mask
 from deocclude.imaging.boxes import BoxXyxy
 from deocclude.imaging.rle import decode_rle, encode_rle
-from deocclude.inference.completion_prompts import CompletionPrompts
+from deocclude.inference.completion_prompts import MASK_FIELDS, CompletionPrompts
 from deocclude.inference.memory import give_back_freed
-from deocclude.io.decoder import DecodeError, open_image, quiet_pillow
-from deocclude.io.images import save_options, to_image
+from deocclude.io.decoder import DecodeError, quiet_pillow
+from deocclude.io.images import save_options, stated_size, to_image
 from deocclude.io.results import PERSON_KINDS, SAVE_KINDS, picture_of
 from deocclude.serve.errors import ServiceError
 from deocclude.serve.settings import ServeSettings
@@ -142,11 +142,10 @@ def check_pixels(job: Job, max_pixels: int) -> None:
 def _stated_pixels(content: bytes) -> int:
     """Pixels of an image by its header; 0 where no header can be read: decoding says why."""
     try:
-        with open_image(io.BytesIO(content)) as image:
-            pixels: int = image.width * image.height
+        width, height = stated_size(content)
     except DecodeError:
         return 0
-    return pixels
+    return width * height
 
 
 def _png_masks(job: Job) -> list[bytes]:
@@ -174,9 +173,7 @@ def read_prompts(fields: Mapping[str, Any], max_pixels: int) -> CompletionPrompt
     Raises:
         InputError: a mask cannot be read.
     """
-    masks = {
-        name: _read_mask(fields[name], max_pixels, name) for name in ("front", "keep", "background") if name in fields
-    }
+    masks = {name: _read_mask(fields[name], max_pixels, name) for name in MASK_FIELDS if name in fields}
     # a mask's file is passed on as it is: the pipeline decodes it
     return CompletionPrompts(**{**fields, **masks})
 

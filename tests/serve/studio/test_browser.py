@@ -62,6 +62,12 @@ class Studio:
         self.page.wait_for_selector("#people button")
         self.page.wait_for_selector("#veil", state="hidden")  # until then a click meets the veil
 
+    def steer(self, tool: str) -> None:
+        """Take a tool for person 1."""
+        self.page.click('#people button[data-number="1"]')
+        self.page.click("#tab-steer")
+        self.page.click(f"#tool-{tool}")
+
     def at(self, x: float, y: float) -> tuple[float, float]:
         """Page pixels of a photo pixel, with the photo fitted."""
         box = self.page.locator("#canvas").bounding_box()
@@ -152,9 +158,7 @@ def test_find_select_and_compare(studio: Studio) -> None:
 def test_steer_undo_and_redo(studio: Studio) -> None:
     studio.open()
     page = studio.page
-    page.click('#people button[data-number="1"]')
-    page.click("#tab-steer")
-    page.click("#tool-extent")
+    studio.steer("extent")
     sent = studio.prompt(lambda: studio.drag((85, LEFT_BOX[3]), (85, 235)))
     assert sent["extent_xyxy"] == pytest.approx([60, 50, 110, 235], abs=1)
     assert studio.hidden(1) == "30 % hidden"
@@ -170,9 +174,7 @@ def test_steer_undo_and_redo(studio: Studio) -> None:
 def test_points_joints_and_pose(studio: Studio) -> None:
     studio.open()
     page = studio.page
-    page.click('#people button[data-number="1"]')
-    page.click("#tab-steer")
-    page.click("#tool-point")
+    studio.steer("point")
     assert studio.prompt(lambda: studio.click(130, 170))["points"] == [pytest.approx([130, 170], abs=1)]
     assert studio.prompt(lambda: studio.click(130, 170))["points"] == [], "a second click takes it away"
     page.click("#tool-notpoint")

@@ -12,15 +12,14 @@ from PIL import Image
 from deocclude.errors import InputError
 from deocclude.imaging.arrays import Array, ImageU8, Mask
 from deocclude.imaging.crop import Region
-from deocclude.inference.completion_prompts import CompletionPrompts
-from deocclude.io.decoder import DecodeError, open_image
-from deocclude.io.images import load_image, load_mask, photo_suffixes, to_image
+from deocclude.inference.completion_prompts import MASK_FIELDS, CompletionPrompts
+from deocclude.io.decoder import DecodeError
+from deocclude.io.images import load_image, load_mask, stated_size, to_image
+from deocclude.people.hypotheses import Hypothesis
 from deocclude.serve.studio.errors import TooManyPixelsError
 from deocclude.serve.studio.messages import ChangeView, HypothesisView, PersonView, SentPrompts
-from deocclude.serve.studio.sessions import Hypothesis
 from deocclude.types import Person, Result
 
-_MASKS = ("front", "keep", "background")
 _INVISIBLE, _VISIBLE = 128, 255  # red values of a person's maps
 
 
@@ -30,10 +29,8 @@ def check_pixels(data: bytes, max_pixels: int) -> None:
     Raises:
         TooManyPixelsError: the image has more pixels.
     """
-    photo_suffixes()  # registers HEIC where that can be read
     try:
-        with open_image(io.BytesIO(data)) as image:
-            width, height = image.size
+        width, height = stated_size(data)
     except DecodeError:
         return
     if width * height > max_pixels:
@@ -113,7 +110,7 @@ def hypothesis_view(hypothesis: Hypothesis) -> HypothesisView:
 
 def prompts_view(prompts: CompletionPrompts) -> SentPrompts:
     """Prompts as the page sends them."""
-    masks = {name: getattr(prompts, name) for name in _MASKS}
+    masks = {name: getattr(prompts, name) for name in MASK_FIELDS}
     extent = prompts.extent_xyxy
     return SentPrompts(
         extent_xyxy=None
@@ -133,11 +130,10 @@ def read_prompts(sent: SentPrompts, size_hw: tuple[int, int]) -> CompletionPromp
     Raises:
         InputError: a mask that cannot be read, or of another size.
     """
-    masks = {name: read_mask(value, size_hw, name) for name in _MASKS if (value := getattr(sent, name)) is not None}
+    sent_masks = {name: value for name in MASK_FIELDS if (value := getattr(sent, name)) is not None}
+    masks = {name: read_mask(value, size_hw, name) for name, value in sent_masks.items()}
     given = {name: mask for name, mask in masks.items() if mask.any()}
-    if not (sent.extent_xyxy or sent.points or sent.not_points or sent.joints or sent.pose or given):
-        return None
-    return CompletionPrompts(
+    prompts = CompletionPrompts(
         extent_xyxy=sent.extent_xyxy,
         points=tuple(sent.points),
         not_points=tuple(sent.not_points),
@@ -147,6 +143,7 @@ def read_prompts(sent: SentPrompts, size_hw: tuple[int, int]) -> CompletionPromp
         keep=given.get("keep"),
         background=given.get("background"),
     )
+    return prompts if prompts.for_head or given else None
 
 
 def read_mask(text: str, size_hw: tuple[int, int], name: str) -> Mask:
@@ -181,8 +178,7 @@ def read_base64(text: str, name: str) -> bytes:
 def _check_size(data: bytes, size_hw: tuple[int, int], name: str) -> None:
     """Refuse a mask of another size before its pixels are decoded. Raises InputError."""
     try:
-        with open_image(io.BytesIO(data)) as image:
-            width, height = image.size
+        width, height = stated_size(data)
     except DecodeError as error:
         raise InputError(f"the {name} mask cannot be read: {error}") from error
     if (height, width) != size_hw:

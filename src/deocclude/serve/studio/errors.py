@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from deocclude.errors import DeoccludeError, InputError, MissingExtraError, UsageError
+from deocclude.serve.errors import STATUS_OF
 
 
 class UnknownPhotoError(DeoccludeError):
@@ -37,21 +38,19 @@ class OtherSiteError(DeoccludeError):
         super().__init__("pages of other sites may not use the studio")
 
 
-_CODES: tuple[tuple[type[DeoccludeError], int, str], ...] = (
-    (OtherSiteError, 403, "cross_origin"),
-    (UnknownPhotoError, 404, "not_found"),
-    (TooManyBytesError, 413, "too_many_bytes"),
-    (TooManyPixelsError, 413, "too_many_pixels"),
-    (BusyError, 503, "queue_full"),
-    (InputError, 422, "invalid_input"),
-    (MissingExtraError, 422, "invalid_input"),
-    (UsageError, 422, "invalid_request"),
+_CODES: tuple[tuple[type[DeoccludeError], str], ...] = (
+    (OtherSiteError, "cross_origin"),
+    (UnknownPhotoError, "not_found"),
+    (TooManyBytesError, "too_many_bytes"),
+    (TooManyPixelsError, "too_many_pixels"),
+    (BusyError, "queue_full"),
+    (InputError, "invalid_input"),
+    (MissingExtraError, "invalid_input"),
+    (UsageError, "invalid_request"),
 )
 
 
 def status_and_code(error: DeoccludeError) -> tuple[int, str]:
     """HTTP status and code of an error; (500, "internal") where the fault is not the client's."""
-    for kind, status, code in _CODES:
-        if isinstance(error, kind):
-            return status, code
-    return 500, "internal"
+    code = next((code for kind, code in _CODES if isinstance(error, kind)), "internal")
+    return STATUS_OF[code], code

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pydantic import BaseModel, Field
 
-from pydantic import BaseModel, ConfigDict, Field
+from deocclude.serve.schemas import Box, Point, Strict
 
-Coordinate = Annotated[float, Field(ge=-1e6, le=1e6)]
-Point = tuple[Coordinate, Coordinate]
-Box = tuple[Coordinate, Coordinate, Coordinate, Coordinate]
 _MAX_POINTS = 200
 
 
-class _Sent(BaseModel):
-    """A message from the page: unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-
-class SentPrompts(_Sent):
+class SentPrompts(Strict):
     """`CompletionPrompts`; masks are base64 PNG of the photo's size, opaque or white where they are set."""
 
     extent_xyxy: Box | None = None
@@ -31,20 +22,20 @@ class SentPrompts(_Sent):
     background: str | None = None
 
 
-class SentPerson(_Sent):
+class SentPerson(Strict):
     """A new person, or another visible part of a person: a mask or a box."""
 
     mask: str | None = None
     box_xyxy: Box | None = None
 
 
-class SentSample(_Sent):
+class SentSample(Strict):
     """A bundled photo to open."""
 
     sample: str
 
 
-class SentPlacement(_Sent):
+class SentPlacement(Strict):
     """A person's layer in an arrangement: `left_top` of the layer after scaling."""
 
     number: int
@@ -53,7 +44,7 @@ class SentPlacement(_Sent):
     hidden: bool = False
 
 
-class SentArrangement(_Sent):
+class SentArrangement(Strict):
     """Layers, bottom to top, over a background: the filled one, or a colour, or base64 PNG or JPEG of any size.
 
     `split`: the hidden part of each person is a layer of its own, above the visible part.
@@ -139,16 +130,3 @@ class PlaceView(BaseModel):
     """The place of a request: 0 it runs, n the n-th that waits, null neither."""
 
     position: int | None
-
-
-class ErrorContent(BaseModel):
-    """What went wrong: a code for programs, and a message for the user."""
-
-    code: str
-    message: str
-
-
-class ErrorView(BaseModel):
-    """The answer to a request that failed, as of the service."""
-
-    error: ErrorContent

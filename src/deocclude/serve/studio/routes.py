@@ -13,12 +13,13 @@ from deocclude.errors import InputError
 from deocclude.imaging.compositing import PARSING_PALETTE
 from deocclude.imaging.crop import Region
 from deocclude.inference.completion_prompts import JOINTS
+from deocclude.people.editing import Editing
+from deocclude.serve.schemas import Error
 from deocclude.serve.studio import conversion, downloads, page
 from deocclude.serve.studio.guarding import GuardedRoute
 from deocclude.serve.studio.messages import (
     AboutView,
     ChangeView,
-    ErrorView,
     HypothesisView,
     LayerView,
     PhotoView,
@@ -29,12 +30,12 @@ from deocclude.serve.studio.messages import (
     SentSample,
 )
 from deocclude.serve.studio.poses import pose_sheet, typical_poses
-from deocclude.serve.studio.sessions import Editing, Session
+from deocclude.serve.studio.sessions import Session
 from deocclude.serve.studio.studio import Studio, studio_of
 from deocclude.types import PARSING_NAMES, Result
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorView, "description": description}
+    status: {"model": Error, "description": description}
     for status, description in (
         (400, "a body that cannot be read"),
         (401, "the token is missing"),

@@ -6,60 +6,15 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from deocclude.imaging.arrays import ImageU8, Mask
-from deocclude.imaging.boxes import BoxXyxy
-from deocclude.inference.completion_prompts import CompletionPrompts
+from deocclude.people.editing import Editing
 from deocclude.serve.studio.errors import UnknownPhotoError
 from deocclude.types import Result
 
 if TYPE_CHECKING:
     from deocclude.io.openraster import Layer
-
-
-class Hypothesis(Protocol):
-    """One of several completions of a person, as `people.hypotheses.Hypothesis`."""
-
-    @property
-    def amodal_mask(self) -> Mask:
-        """(H, W) bool."""
-
-    @property
-    def probability(self) -> float:
-        """0 to 1."""
-
-    @property
-    def prompts(self) -> CompletionPrompts:
-        """Prompts that give this completion."""
-
-
-class Editing(Protocol):
-    """An open photo, as `people.editing.Editing`."""
-
-    @property
-    def photo(self) -> ImageU8:
-        """(H, W, 3) uint8 RGB."""
-
-    @property
-    def result(self) -> Result:
-        """Everyone as completed last."""
-
-    def complete(self, number: int, prompts: CompletionPrompts | None) -> Result:
-        """Complete one person again."""
-
-    def add(self, *, mask: Mask | None = None, box_xyxy: BoxXyxy | None = None) -> int:
-        """Add a person; returns the number."""
-
-    def replace(self, number: int, *, mask: Mask | None = None, box_xyxy: BoxXyxy | None = None) -> Result:
-        """Give a person another visible mask or box."""
-
-    def remove(self, number: int) -> Result:
-        """Take a person out."""
-
-    def hypotheses(self, number: int, count: int = 4) -> Sequence[Hypothesis]:
-        """Different completions of a person."""
 
 
 class Session:

@@ -11,10 +11,11 @@ from typing import Any, Protocol, TypeVar
 from starlette.requests import Request
 
 from deocclude.errors import DeoccludeError, InputError
+from deocclude.people.editing import Editing
 from deocclude.pipeline import load
 from deocclude.serve.studio import conversion
 from deocclude.serve.studio.messages import ChangeView, PhotoView
-from deocclude.serve.studio.sessions import Editing, Session, Sessions
+from deocclude.serve.studio.sessions import Session, Sessions
 from deocclude.serve.studio.work_queue import Queue, WorkQueue
 from deocclude.types import Result
 
