@@ -8,8 +8,9 @@ import json
 import logging
 import os
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -32,6 +33,7 @@ BUNDLED_WEIGHTS = Path(__file__).parents[1] / "weights"
 NETWORKS = ("mask_completion", "content_recovery")
 # Optional. mask_box is the box-prompted segmentation network, mask_prompted stage 1's prompted head.
 EXTRA_NETWORKS = ("people_detector", "mask_box", "mask_prompted")
+ON_DEMAND = ("mask_prompted",)  # opened with its first run: few photos come with completion prompts
 STAGE1_FEATURES = ("stem", "whole", "poses")  # outputs of stage 1 that the prompted head reads
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -90,19 +92,29 @@ def with_current_keys(row: Mapping[str, Any]) -> dict[str, Any]:
 class Network:
     """A network on a device: named arrays in, named arrays out. Threads may share it."""
 
-    def __init__(self, session: onnxruntime.InferenceSession, input_size: int, fine_size: int | None = None) -> None:
-        """Wrap a session.
+    def __init__(
+        self, open_session: Callable[[], onnxruntime.InferenceSession], input_size: int, fine_size: int | None = None
+    ) -> None:
+        """A network whose session is asked for once, by its first run.
 
         Args:
-            session: the opened network.
+            open_session: gives the session; one that opens it only then may raise DeviceError or WeightsError.
             input_size: side of the square input in pixels.
             fine_size: side where detail matters; None: `input_size`.
         """
         self.input_size = input_size
         self.fine_size = fine_size or input_size
-        self._session = session
-        names = (output.name for output in session.get_outputs())
-        self.output_names = tuple(name for name in names if name not in STAGE1_FEATURES)
+        self._open_session = open_session
+
+    @cached_property
+    def _session(self) -> onnxruntime.InferenceSession:
+        return self._open_session()
+
+    @cached_property
+    def output_names(self) -> tuple[str, ...]:
+        """Its outputs without STAGE1_FEATURES."""
+        names = (output.name for output in self._session.get_outputs())
+        return tuple(name for name in names if name not in STAGE1_FEATURES)
 
     def __call__(self, **inputs: Array) -> dict[str, Float32]:
         """Run the network once, for all its outputs but STAGE1_FEATURES. They have the names of the exported file.
@@ -118,8 +130,9 @@ class Network:
     def select(self, names: Sequence[str], **inputs: Array) -> dict[str, Float32]:
         """Run the network once, for some of its outputs. Arguments and errors as of a call."""
         contiguous = {name: np.ascontiguousarray(value, dtype=np.float32) for name, value in inputs.items()}
+        session = self._session
         try:
-            outputs = self._session.run(names, contiguous)
+            outputs = session.run(names, contiguous)
         except Exception as error:  # ONNX Runtime's errors have no common base below Exception
             if is_out_of_memory(error):
                 raise DeoccludeError("not enough memory for this photo") from error
@@ -214,8 +227,11 @@ def open_networks(
 
     def open_one(name: str, on: Literal["cpu", "cuda"]) -> Network:
         files = model.networks[name]
-        session = _open_session(contents[name], files.onnx_path, on, threads)
-        return Network(session, model.input_size, files.info.get("size_px"))
+        # content that was checked is not kept for later: it would take memory until then
+        open_session = partial(_open_file, files, on, threads)
+        if name not in ON_DEMAND:
+            open_session = partial(_given, _open_session(contents[name], files.onnx_path, on, threads))
+        return Network(open_session, model.input_size, files.info.get("size_px"))
 
     def open_all(on: Literal["cpu", "cuda"]) -> dict[str, Network]:
         return {name: open_one(name, on) for name in contents}
@@ -254,6 +270,17 @@ def _read_checked(files: NetworkFiles) -> bytes:
     if digest != files.onnx_sha256:
         raise WeightsError(f"{files.onnx_path}: damaged weights: expected sha256 {files.onnx_sha256}, got {digest}")
     return content
+
+
+def _given(session: onnxruntime.InferenceSession) -> onnxruntime.InferenceSession:
+    return session
+
+
+def _open_file(
+    files: NetworkFiles, device: Literal["cpu", "cuda"], threads: int | None
+) -> onnxruntime.InferenceSession:
+    """Check and open a network's file. Raises DeviceError or WeightsError."""
+    return _open_session(_read_checked(files), files.onnx_path, device, threads)
 
 
 def _open_session(
