@@ -31,6 +31,7 @@ from deocclude.people.completion_prompts import check_completion_prompts, prompt
 from deocclude.people.detector import PeopleFinder
 from deocclude.people.editing import Editing, EditingSteps
 from deocclude.people.finding import detected_prompts, segmented_prompts
+from deocclude.people.hypotheses import sampled_bodies
 from deocclude.people.instances import Segmenter
 from deocclude.people.prompts import Prompt, check_prompt, checked_prompts
 from deocclude.people.request import Request, Told, check_segmenter
@@ -229,12 +230,43 @@ class Deoccluder:
                 an invalid option.
             InputError: an image, mask or box that cannot be used.
         """
-        clock = StageClock()
         request = Request.of(
             masks, boxes_xyxy, segmenter=segmenter, person=person, min_score=min_score, min_height_px=min_height_px,
             complete=complete, min_hidden_probability=min_hidden_probability, uncrop=uncrop,
             completion_prompts=completion_prompts or {},
         )  # fmt: skip
+        (result,) = self._results(image, request)
+        return result
+
+    def samples(
+        self, image: ImageSource | Photo, count: int = 4, masks: Sequence[MaskSource] | None = None,
+        boxes_xyxy: Sequence[BoxXyxy] | None = None, seed: int = 0, **options: Any,
+    ) -> tuple[Result, ...]:  # fmt: skip
+        """Complete the people of an image in several plausible ways, which differ in pose or extent.
+
+        Args:
+            image: as in a call.
+            count: so many; the model's number of hypotheses at most.
+            masks: as in a call.
+            boxes_xyxy: as in a call.
+            seed: as in a call.
+            options: the call's other options; not with complete="never" or uncrop.
+
+        Returns:
+            In the first result each completed person has its most probable hypothesis, in the second the next, and so
+            on, with its probability in `Person.sample_probability`. People without a completed part are the same in
+            all. `timings` run on from result to result.
+
+        Raises:
+            UsageError: as in a call; the model has no prompted head, or not so many hypotheses.
+            InputError: an image, mask or box that cannot be used.
+        """
+        options["completion_prompts"] = options.get("completion_prompts") or {}
+        return tuple(self._results(image, Request.of(masks, boxes_xyxy, samples=count, **options)))
+
+    def _results(self, image: ImageSource | Photo, request: Request) -> Iterator[Result]:
+        """The steps of every call: one result, or one for each sample."""
+        clock = StageClock()
         with clock.stage("load"):
             photo, icc_profile, metadata = load_photo(image)
             if metadata.problem:
@@ -246,15 +278,17 @@ class Deoccluder:
             # before completion is limited: occlusions of people left incomplete are known as well
             occlusions = find_occlusions(bodies, range(1, len(bodies) + 1))
             chosen = self._decided(photo, self._chosen(photo, bodies, request), bodies, request)
-            chosen = self._prompted(photo, bodies, chosen, request)
-            scene = self._scene(photo, chosen, request)
-            give_back_freed()  # the next stage takes most memory
-        with clock.stage("recover"):
-            people = self._people(scene)
-        return Result(
-            scene.photo, people, clock.timings(), self.device, self.model, icc_profile, scene.photo_region, occlusions,
-            photo_name(image), metadata=metadata,
-        )  # fmt: skip
+            versions = self._prompted(photo, bodies, chosen, request)
+        for version in versions:
+            with clock.stage("complete"):
+                scene = self._scene(photo, version, request)
+                give_back_freed()  # the next stage takes most memory
+            with clock.stage("recover"):
+                people = self._people(scene)
+            yield Result(
+                scene.photo, people, clock.timings(), self.device, self.model, icc_profile, scene.photo_region,
+                occlusions, photo_name(image), metadata=metadata,
+            )  # fmt: skip
 
     @overload
     def batch(
@@ -399,15 +433,16 @@ class Deoccluder:
 
     def _prompted(
         self, photo: ImageU8, everyone: Sequence[Body], decided: dict[int, Body], request: Request
-    ) -> dict[int, Body]:
-        """The bodies, those with completion prompts completed as told."""
+    ) -> list[dict[int, Body]]:
+        """The bodies, those with completion prompts completed as told: once, or once for each sample."""
         size_hw = photo.shape[0], photo.shape[1]
         prompts = {
             number: check_completion_prompts(given, size_hw, f"person {number}")
             for number, given in request.told(decided).items()
         }
-        found = dict(enumerate(everyone, start=1))
-        return prompted_bodies(self._prompted_completion, photo, found, decided, prompts, self.model)
+        given = (self._prompted_completion, photo, dict(enumerate(everyone, start=1)), decided, prompts)
+        told = prompted_bodies(*given, self.model)
+        return [told] if request.samples is None else sampled_bodies(*given, request.samples, self.model)
 
     def _scene(self, photo: ImageU8, bodies: dict[int, Body], request: Request) -> Scene:
         """The bodies on the image, or with `uncrop` beyond its borders."""

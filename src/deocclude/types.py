@@ -72,6 +72,8 @@ class Person:
     truncating_edges: tuple[str, ...] | None = None
     # why a hidden part was found and not completed: "low" (a small person) or "unlikely" (probably nothing in front)
     left_alone: str | None = None
+    # 0 to 1: that this is the best of the model's hypotheses (`Deoccluder.samples`); None: the model's single answer
+    sample_probability: float | None = None
 
     def __post_init__(self) -> None:
         size_hw = self.photo.shape[:2]

@@ -51,14 +51,16 @@ class Head:
     def __init__(self) -> None:
         self.prompts: list[np.ndarray] = []
 
-    def __call__(self, prompts, visible, unprompted, **features):
+    def __call__(self, prompts, visible, unprompted, hypothesis, **features):
         assert set(features) == {"stem", "whole", "poses"} and prompts.shape[1] == PROMPT_MAPS
         self.prompts.append(prompts)
+        self.hypothesis = hypothesis
         amodal = np.maximum(visible, 0.9 * (prompts[:, :1] > 0))
         amodal = np.maximum(amodal, 0.9 * prompts[:, 1:2]) * (prompts[:, 2:3] == 0)
         parsing = np.zeros((len(prompts), PARTS, *(side // 4 for side in prompts.shape[2:])), np.float32)
         parsing[:, 5] = 1
-        return {"amodal": amodal.astype(np.float32), "amodal_parsing": parsing}
+        likelihood = np.full((len(prompts), 3), 1 / 3, np.float32)
+        return {"amodal": amodal.astype(np.float32), "amodal_parsing": parsing, "likelihood": likelihood}
 
 
 @pytest.fixture
@@ -75,7 +77,7 @@ def head() -> Head:
 def completion(stage1, head) -> PromptedCompletion:
     poses = np.zeros((3, 2, 32, 32), np.float32)
     poses[1, :, 8:24, 12:20] = 1
-    return PromptedCompletion(stage1, head, poses)
+    return PromptedCompletion(stage1, head, poses, hypotheses=3)
 
 
 @pytest.fixture
@@ -123,9 +125,14 @@ def test_typical_pose_is_placed_on_the_person(completion, head, body):
         completion(PHOTO, body, CompletionPrompts(pose=4))
 
 
-def test_nearest_poses_are_the_like_ones(completion, body):
-    prepared = completion.prepare(PHOTO, body, CompletionPrompts())
-    assert completion.nearest_poses(prepared, 2)[0] == 2
+def test_hypothesis_is_asked_for_by_its_number(completion, head, body):
+    extent = (140, 50, 220, 260)
+    completion(PHOTO, body, CompletionPrompts(extent_xyxy=extent))
+    np.testing.assert_array_equal(head.hypothesis, np.zeros((2, 3)))
+    completion(PHOTO, body, CompletionPrompts(extent_xyxy=extent, hypothesis=2))
+    np.testing.assert_array_equal(head.hypothesis, [[0, 1, 0]])  # without the mirror image
+    with pytest.raises(UsageError, match="numbered from 1 to 3, got 4"):
+        completion(PHOTO, body, CompletionPrompts(hypothesis=4))
 
 
 def test_features_serve_every_prompt_that_the_crop_holds(completion, stage1, body):
@@ -170,3 +177,4 @@ def test_what_the_prompts_say():
     assert CompletionPrompts(keep=np.ones(SIZE_HW, bool)).only_restricts
     assert not CompletionPrompts(front=np.ones(SIZE_HW, bool)).only_restricts
     assert CompletionPrompts(not_points=((1.0, 1.0),)).for_head
+    assert CompletionPrompts(hypothesis=1).for_head

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 import torch
 
@@ -39,7 +41,8 @@ def test_features_do_not_change_the_answer():
 def test_a_new_head_says_what_stage_1_says():
     stage1, head = networks()
     output, features = stage1.with_features(*inputs())
-    answer = run_prompted(head, output, features, torch.zeros(2, PROMPT_MAPS, 64, 64))
+    answer, likelihood = run_prompted(head, output, features, torch.zeros(2, PROMPT_MAPS, 64, 64))
+    assert likelihood.shape == (2, 4)
     torch.testing.assert_close(answer.amodal, output.amodal)
     torch.testing.assert_close(answer.amodal_parsing, output.amodal_parsing)
     torch.testing.assert_close(torch.sigmoid(answer.visible), torch.sigmoid(output.visible), atol=1e-5, rtol=0)
@@ -54,8 +57,13 @@ def test_prompts_reach_every_pixel():
     with torch.no_grad():
         output, features = stage1.with_features(*inputs())
     prompts = torch.rand(2, PROMPT_MAPS, 64, 64, requires_grad=True)
-    run_prompted(head, output, features, prompts).amodal[:, :, 60:].sum().backward()
+    run_prompted(head, output, features, prompts)[0].amodal[:, :, 60:].sum().backward()
     assert prompts.grad is not None and prompts.grad[:, :, :8].abs().sum() > 0
+    with torch.no_grad():
+        found = [
+            run_prompted(head, output, features, prompts, wanted.repeat(2, 1))[0].amodal for wanted in torch.eye(4)
+        ]
+    assert all((one - other).abs().max() > 1e-3 for one, other in combinations(found, 2))
 
 
 def test_numpy_places_poses_like_torch():

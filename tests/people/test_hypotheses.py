@@ -10,7 +10,7 @@ from deocclude.imaging.boxes import box_to_mask
 from deocclude.inference.completion_prompts import CompletionPrompts
 from deocclude.inference.mask_completion import MaskCompletion
 from deocclude.inference.prompted_completion import PromptedCompletion
-from deocclude.people.hypotheses import likely_completions
+from deocclude.people.hypotheses import likely_completions, sampled_bodies
 
 SIZE_HW = (300, 400)
 PHOTO = np.zeros((*SIZE_HW, 3), np.uint8)
@@ -50,22 +50,23 @@ class Stage1:
 
 
 class Head:
-    """Cuts at the extent; a point that is body fills the rows down to it, one that is not empties those from it on."""
+    """Cuts at the extent; hypothesis K leaves 6 K rows below the mask; the third one is the most likely."""
 
-    def __call__(self, prompts, unprompted, **others):
+    likelihood = (0.2, 0.1, 0.4, 0.3)
+
+    def __call__(self, prompts, unprompted, hypothesis, **others):
         amodal = unprompted * (prompts[:, :1] >= 0)
-        for one, first, maps in zip(amodal[:, 0], unprompted[:, 0], prompts, strict=True):
-            if maps[1].any():
-                end = np.nonzero(maps[1])[0].max()
-                one[:end] = np.maximum(one[:end], 0.9 * (first[:end] > 0))
-            if maps[2].any():
-                one[np.nonzero(maps[2])[0].min() :] = 0
-        return {"amodal": amodal.astype(np.float32), "amodal_parsing": parsing_of(len(prompts), prompts.shape[-1])}
+        for one, visible, wanted in zip(amodal[:, 0], unprompted[:, 0] > 0.94, hypothesis, strict=True):
+            if wanted.any():
+                one[np.nonzero(visible)[0].max() + 6 * (int(wanted.argmax()) + 1) :] = 0
+        likelihood = np.tile(np.array(self.likelihood, np.float32), (len(prompts), 1))
+        parsing = parsing_of(len(prompts), prompts.shape[-1])
+        return {"amodal": amodal.astype(np.float32), "amodal_parsing": parsing, "likelihood": likelihood}
 
 
 @pytest.fixture
 def completion() -> PromptedCompletion:
-    return PromptedCompletion(Stage1(), Head(), np.zeros((5, 2, 32, 32), np.float32))
+    return PromptedCompletion(Stage1(), Head(), np.zeros((5, 2, 32, 32), np.float32), hypotheses=4)
 
 
 @pytest.fixture
@@ -77,21 +78,16 @@ def body():
 
 def test_hypotheses_differ_and_are_ordered(completion, body):
     found = likely_completions(completion, PHOTO, body, CompletionPrompts(), 4)
-    assert len(found) == 4
-    probabilities = [one.probability for one in found]
-    assert probabilities == sorted(probabilities, reverse=True) and sum(probabilities) == pytest.approx(1)
-    areas = {int(one.amodal_mask.sum()) for one in found}
-    assert len(areas) == 4 and max(areas) > 1.1 * min(areas)
-    assert any(not (one.prompts.for_head) for one in found), "the completion without prompts is one of them"
+    assert [one.prompts.hypothesis for one in found] == [3, 4, 1, 2]
+    assert [one.probability for one in found] == pytest.approx([0.4, 0.3, 0.2, 0.1])
+    areas = [int(one.amodal_mask.sum()) for one in found]
+    assert areas[1] > areas[0] > areas[3] > areas[2]
 
 
 def test_prompts_of_a_hypothesis_give_it(completion, body):
     for one in likely_completions(completion, PHOTO, body, CompletionPrompts(), 3):
-        if one.prompts.for_head:
-            again = completion(PHOTO, body, one.prompts)
-            whole = np.zeros(SIZE_HW, bool)
-            whole[again.region.slices] = again.amodal
-            np.testing.assert_array_equal(whole, one.amodal_mask)
+        again = completion(PHOTO, body, one.prompts)
+        np.testing.assert_array_equal(again.on_photo(again.amodal, SIZE_HW), one.amodal_mask)
 
 
 def test_given_prompts_hold_for_all(completion, body):
@@ -99,16 +95,46 @@ def test_given_prompts_hold_for_all(completion, body):
     found = likely_completions(completion, PHOTO, body, given, 4)
     assert all(one.prompts.extent_xyxy == given.extent_xyxy and one.prompts.pose == 2 for one in found)
     assert not any(one.amodal_mask[180:].any() for one in found)
+    front = np.zeros(SIZE_HW, bool)
+    front[:150] = True
+    found = likely_completions(completion, PHOTO, body, CompletionPrompts(front=front), 4)
+    assert not any(one.amodal_mask[150:].any() for one in found)
 
 
-def test_one_is_the_present_completion(completion, body):
-    (only,) = likely_completions(completion, PHOTO, body, CompletionPrompts(), 1)
-    assert only.probability == 1
-    whole = np.zeros(SIZE_HW, bool)
-    whole[body.region.slices] = body.amodal
-    np.testing.assert_array_equal(only.amodal_mask, whole)
+def test_samples_follow_the_order_of_each_person(completion, body):
+    found = {1: body, 2: body}
+    decided = {1: body, 2: body.without_completion()}
+    versions = sampled_bodies(completion, PHOTO, found, decided, {}, 3, "drawn")
+    hypotheses = likely_completions(completion, PHOTO, body, CompletionPrompts(), 3)
+    for version, one in zip(versions, hypotheses, strict=True):
+        whole = version[1]
+        np.testing.assert_array_equal(whole.on_photo(whole.amodal, SIZE_HW), one.amodal_mask)
+        assert whole.sample_probability == one.probability
+        assert version[2] is decided[2], "a person without a completed part is the same in every sample"
 
 
-def test_none_is_refused(completion, body):
-    with pytest.raises(UsageError, match="at least one hypothesis"):
-        likely_completions(completion, PHOTO, body, CompletionPrompts(), 0)
+def test_samples_leave_out_what_was_decided_against(completion, body):
+    upper = body.amodal.copy()
+    upper[144 - body.region.top :] = False
+    decided = {1: body.with_amodal(upper | body.visible)}
+    (free, *_) = likely_completions(completion, PHOTO, body, CompletionPrompts(), 1)
+    assert (free.amodal_mask & body.on_photo(decided[1].left_out, SIZE_HW)).any()
+    for version in sampled_bodies(completion, PHOTO, {1: body}, decided, {}, 4, "drawn"):
+        whole = version[1].on_photo(version[1].amodal, SIZE_HW)
+        left_out = body.on_photo(decided[1].left_out, SIZE_HW)
+        assert left_out.any() and not (whole & left_out).any()
+    told = {1: CompletionPrompts(extent_xyxy=(148, 58, 212, 200))}
+    (version,) = sampled_bodies(completion, PHOTO, {1: body}, decided, told, 1, "drawn")
+    told_mask = version[1].on_photo(version[1].amodal, SIZE_HW)
+    assert (told_mask & left_out).any(), "prompts win over the decision"
+
+
+def test_samples_need_the_head(body):
+    with pytest.raises(UsageError, match="model plain has no head"):
+        sampled_bodies(None, PHOTO, {1: body}, {1: body}, {}, 2, "plain")
+
+
+def test_number_is_limited_by_the_model(completion, body):
+    for count in (0, 5):
+        with pytest.raises(UsageError, match=f"1 to 4 hypotheses of a person, not {count}"):
+            likely_completions(completion, PHOTO, body, CompletionPrompts(), count)

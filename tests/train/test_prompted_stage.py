@@ -60,9 +60,24 @@ def test_head_learns_and_stage_1_stays(write_config, parser_weights, tmp_path):
 def test_validation_names_what_prompts_bring(write_config, parser_weights):
     stage = PromptedStage(load_config(config_of(write_config, parser_weights), ["validation_samples=32"]))
     measured = stage.validate(stage.network.eval())
-    assert measured["score"] == pytest.approx((measured["extent"] + measured["clicked"]) / 2)
+    assert measured["score"] == pytest.approx(np.mean([measured[n] for n in ("extent", "clicked", "hypotheses")]))
     # a new head says what stage 1 says, whatever the prompts
     assert measured["extent"] == pytest.approx(measured["without"], abs=0.01)
+
+
+def test_each_hypothesis_learns_its_own_answer(write_config, parser_weights, tmp_path):
+    """The losses of all terms reach the hypotheses; the likelihood learns from what was the best."""
+    stage = PromptedStage(load_config(config_of(write_config, parser_weights)))
+    torch.nn.init.normal_(stage.network.join.weight)
+    raw = to_float(stage.stream.batch(0, 8, 64), torch.device("cpu"))
+    terms, _ = stage.weighted_terms(raw, np.random.default_rng(0))
+    assert set(terms) == {"amodal_ce", "amodal_parsing_ce", "invisible_dice", "amodal_dice", "hypothesis_ce"}
+    terms.pop("hypothesis_ce").backward(retain_graph=True)
+    assert stage.network.likelihood.weight.grad.abs().sum() > 0
+    stage.network.hypothesis.weight.grad = None
+    sum(terms.values()).backward()
+    assert stage.network.hypothesis.weight.grad.abs().sum() > 0
+    assert stage.network.training, "telling the best hypothesis leaves the network in training"
 
 
 def test_stage_1_must_be_named_and_fit(write_config, parser_weights):

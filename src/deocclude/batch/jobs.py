@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from deocclude.batch.folder import STREAM, LeftOut
-from deocclude.batch.plan import Finding, Job, is_others_file, names_of
+from deocclude.batch.plan import Finding, Job, Output, is_others_file, names_of
 from deocclude.batch.workers import Loading, Lost, process_items
 from deocclude.errors import DeoccludeError, InputError, UsageError
 from deocclude.imaging.arrays import Mask
@@ -55,6 +55,7 @@ class PersonReport:
         hidden_by: ids of the people in front.
         cut_by: image borders that truncate the body (`Person.truncated_by`).
         left_alone: why a hidden part was not completed (`Person.left_alone`).
+        sample_probabilities: of each sample (`Person.sample_probability`); empty without samples.
     """
 
     id: int
@@ -65,6 +66,7 @@ class PersonReport:
     hidden_by: tuple[int, ...] = ()
     cut_by: tuple[str, ...] = ()
     left_alone: str | None = None
+    sample_probabilities: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -313,9 +315,10 @@ def do_job(
     try:
         if job.problem:
             raise InputError(job.problem)
-        result = _recover(job, pipe, seed)
+        results = _recover(job, pipe, seed)
+        result = results[0]
         give_back_freed()  # what the networks took
-        _write(job, result, stamp, overwrite)
+        _write(job, results, stamp, overwrite)
         give_back_freed()  # before the next photo
     except DeoccludeError as error:
         name = _name_of(job)
@@ -327,7 +330,7 @@ def do_job(
     return Report(
         job.source,
         "done",
-        tuple(_report_person(person, result.order) for person in result.people),
+        tuple(_report_person(versions, result.order) for versions in zip(*(r.people for r in results), strict=True)),
         names_of(job.paths([person.id for person in result.people])),
         next((str(output.path) for output in job.outputs if output.kind == "content"), ""),
         (result.image.shape[1], result.image.shape[0]),
@@ -346,7 +349,9 @@ def _name_of(job: Job) -> str:
     return "standard input" if job.source == STREAM else job.source
 
 
-def _report_person(person: Person, order: Sequence[Occlusion]) -> PersonReport:
+def _report_person(versions: Sequence[Person], order: Sequence[Occlusion]) -> PersonReport:
+    """A person of a result, or the same person of all samples."""
+    person = versions[0]
     return PersonReport(
         person.id,
         float(person.hidden_fraction),
@@ -356,6 +361,7 @@ def _report_person(person: Person, order: Sequence[Occlusion]) -> PersonReport:
         tuple(sorted(pair.front for pair in order if pair.behind == person.id)),
         person.truncated_by,
         person.left_alone,
+        tuple(one.sample_probability for one in versions if one.sample_probability is not None),
     )
 
 
@@ -412,57 +418,65 @@ def _check_outputs(job: Job, people: int) -> None:
             raise UsageError(f"{path} is an input: name another output with -o")
 
 
-def _recover(job: Job, pipe: Deoccluder, seed: int) -> Result:
-    """Load the photo and its masks and run the pipeline."""
+def _recover(job: Job, pipe: Deoccluder, seed: int) -> list[Result]:
+    """Load the photo and its masks and run the pipeline: one result, or one for each sample."""
     if job.source == STREAM and sys.stdin is None:
         raise InputError("standard input is closed: expected an image")
     started = time.perf_counter()
-    source = sys.stdin.buffer.read() if job.source == STREAM else job.source
-    photo = load_photo(source)
+    photo = load_photo(sys.stdin.buffer.read() if job.source == STREAM else job.source)
     if photo.metadata.problem:
         _log.warning("%s: %s", _name_of(job), photo.metadata.problem)
     masks = _load_masks(job, photo.pixels.shape[:2])
     give_back_freed()  # what decoding took
     reading = time.perf_counter() - started
-    recover = partial(
-        pipe, Photo(photo.pixels), complete=job.complete, uncrop=job.uncrop,
-        min_hidden_probability=job.min_hidden_probability, seed=seed,
-        completion_prompts=job.completion_prompts.get(THE_ONLY_PERSON, job.completion_prompts),
-    )  # fmt: skip
+    request: dict[str, Any] = {
+        "complete": job.complete, "uncrop": job.uncrop, "min_hidden_probability": job.min_hidden_probability,
+        "seed": seed, "completion_prompts": job.completion_prompts.get(THE_ONLY_PERSON, job.completion_prompts),
+    }  # fmt: skip
     if find := job.finding:
-        result = recover(
-            segmenter=find.segmenter_for(job.source, job.relative),
-            person=find.person,
-            min_score=find.min_score,
-            min_height_px=find.min_height_px,
-        )
+        segmenter = find.segmenter_for(job.source, job.relative)
+        request |= {"segmenter": segmenter, "person": find.person}
+        request |= {"min_score": find.min_score, "min_height_px": find.min_height_px}
     else:
-        result = recover(masks=masks or None, boxes_xyxy=list(job.boxes_xyxy) or None)
-    timings = {name: s + (reading if name in ("load", "total") else 0.0) for name, s in result.timings.items()}
-    return replace(result, icc_profile=photo.icc_profile, metadata=photo.metadata, timings=timings)
+        request |= {"masks": masks or None, "boxes_xyxy": list(job.boxes_xyxy) or None}
+    source = Photo(photo.pixels)
+    results = [pipe(source, **request)] if job.samples is None else pipe.samples(source, job.samples, **request)
+
+    def with_file(result: Result) -> Result:
+        timings = {name: s + (reading if name in ("load", "total") else 0.0) for name, s in result.timings.items()}
+        return replace(result, icc_profile=photo.icc_profile, metadata=photo.metadata, timings=timings)
+
+    return [with_file(result) for result in results]
 
 
-def _write(job: Job, result: Result, stamp: str | None, overwrite: bool) -> None:
+def _write(job: Job, results: Sequence[Result], stamp: str | None, overwrite: bool) -> None:
     """Write all outputs of a job, to files or to standard output. Raises UsageError for a file that is not ours."""
-    by_id = {person.id: person for person in result.people}
-    files = [(output.kind, *place) for output in job.outputs for place in output.paths(list(by_id))]
+    ids = [person.id for person in results[0].people]
+    files = [(output, *place) for output in job.outputs for place in output.paths(ids)]
     # the expected files are written last: an interruption before them leaves the job undone
     files.sort(key=lambda file: file[2] in job.expected_paths)
+
+    def shown(output: Output, number: int) -> tuple[Result, Person | None]:
+        result = results[max(0, output.sample - 1)]
+        return result, next((person for person in result.people if person.id == number), None)
+
     if job.to_stdout:
-        for kind, number, _ in files:
-            _write_to_stdout(job, result, kind, by_id.get(number))
+        for output, number, _ in files:
+            result, person = shown(output, number)
+            _write_to_stdout(job, result, output.kind, person)
         return
     # detected people may be more than were expected
     others = [path for _, _, path in files if not overwrite and is_others_file(path)]
     if others:
         raise _refusal(others[0])
     with all_or_none():
-        for kind, number, path in files:
+        for output, number, path in files:
+            result, person = shown(output, number)
             write(
-                result, kind, path, by_id.get(number), file_name=job.relative.name, stamp=stamp,
+                result, output.kind, path, person, file_name=job.relative.name, stamp=stamp,
                 layer_size=job.layer_size, quality=job.picture_format.quality,
             )  # fmt: skip
-    _remove_former(job, set(by_id))
+    _remove_former(job, set(ids))
 
 
 def _refusal(path: Path) -> UsageError:

@@ -1,4 +1,9 @@
-"""Planning: which photo gives which files. Photos, masks and outputs are matched before any pixel is read."""
+"""Planning: which photo gives which files. Photos, masks and outputs are matched before any pixel is read.
+
+A mask file belongs to the single photo. A folder of masks is matched by name with the photos' folders mirrored:
+`sub/photo.jpg` takes `MASKS/sub/photo.png` and `MASKS/sub/photo_1.png`, `photo_2.png`, ... (for several people). Where
+that folder is the photos' own, such a PNG beside a photo of another format is a mask and no photo.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +36,7 @@ from deocclude.io.results import (
 from deocclude.people.choice import Choice
 from deocclude.people.coco_file import CocoFile
 from deocclude.people.instances import Segmenter
-from deocclude.people.request import check_told
+from deocclude.people.request import check_samples, check_told
 
 OUTPUT_SUFFIXES = frozenset({".jpeg", ".jpg", ".json", ".ora", ".png", ".tif", ".tiff", ".webp"})
 """Suffixes that make -o a file; with any other suffix, or none, -o is a folder."""
@@ -104,11 +109,13 @@ class Output:
         kind: a kind of SAVE_KINDS.
         path: the photo's file; files of single people have their own names beside it.
         stem: beginning of the names of people's files; None where `path` is the only one.
+        sample: which sample it shows, from 1; 0: the single answer.
     """
 
     kind: str
     path: Path
     stem: str | None = None
+    sample: int = 0
 
     def paths(self, ids: Sequence[int]) -> list[tuple[int, Path]]:
         """(person's id, or 0 for the photo, and file) for the people of a result."""
@@ -149,6 +156,7 @@ class Job:
         mask_label: the one label of the mask files that is a person (`io.images.load_masks`).
         layer_size: as in `Result.save`.
         picture_format: of content and overlay.
+        samples: number of samples (`Deoccluder.samples`), each with its own outputs; None: the single answer.
     """
 
     source: str
@@ -166,6 +174,7 @@ class Job:
     mask_label: int | None = None
     layer_size: LayerSize = "trimmed"
     picture_format: PictureFormat = field(default_factory=PictureFormat)
+    samples: int | None = None
 
     def paths(self, ids: Sequence[int]) -> list[Path]:
         """All files for people with these ids."""
@@ -222,6 +231,7 @@ class Job:
                 "uncrop": self.uncrop,
                 "min_hidden_probability": self.min_hidden_probability,
                 **({"told": self._told} if self.completion_prompts else {}),
+                **({} if self.samples is None else {"samples": self.samples}),
                 "seed": seed,
                 "model": model,
             }
@@ -254,6 +264,7 @@ def plan_jobs(
     uncrop: bool = False,
     min_hidden_probability: float | None = None,
     completion_prompts: Mapping[int, CompletionPrompts] | None = None,
+    samples: int | None = None,
     kinds: Sequence[str] = ("content",),
     layer_size: str = "trimmed",
     picture_format: PictureFormat = PictureFormat(),
@@ -270,10 +281,6 @@ def plan_jobs(
     `a.jpg.deoccluded.png`; in several input folders each folder's name comes first, `FOLDER/a.deoccluded.png`. An
     `output` with an image suffix names the file of the first kind, for a single photo; "-" is standard output.
 
-    A mask file belongs to the single photo. A folder of masks is matched by name with the photos' folders mirrored:
-    `sub/photo.jpg` takes `MASKS/sub/photo.png` and `MASKS/sub/photo_1.png`, `photo_2.png`, ... (for several people).
-    Where that folder is the photos' own, such a PNG beside a photo of another format is a mask and no photo.
-
     Args:
         inputs: photos, folders, patterns, lists, or - for standard input (`find_photos`).
         output: a folder, a file or -; None: beside the photo.
@@ -285,6 +292,7 @@ def plan_jobs(
         uncrop: as in `Deoccluder.__call__`.
         min_hidden_probability: as in `Deoccluder.__call__`.
         completion_prompts: as in `Job`, for a single photo.
+        samples: as in `Job`; names are then `photo.sample1.deoccluded.png` and so on, in a folder.
         kinds: kinds of SAVE_KINDS.
         layer_size: as in `Result.save`, where layers are saved.
         picture_format: of content and overlay.
@@ -300,17 +308,18 @@ def plan_jobs(
     layer_size = _checked_layer_size(layer_size, kinds)
     check_uncrop(uncrop, check_complete(complete))
     told = check_told(completion_prompts or {}, uncrop=uncrop, complete=complete)
+    check_samples(samples, uncrop=uncrop, complete=complete)
     finding = _checked_finding(finding, masks, boxes_xyxy, mask_label)
-    target = _checked_target(output, masks)
+    target = _checked_target(output, masks, samples)
     picture_format.check(kinds, target.file.suffix.lower() if target.file else None, transparent=uncrop)
     found = find(inputs, recursive=recursive, follow_links=follow_links, not_photos=_folders_of_others(masks, target))
     for left in found.left_out:
         on_left_out(left)
     photos = _without_masks(found.photos, masks)
     _check_single(output, boxes_xyxy, target, len(photos), told=bool(told))
-    beside = _stems_by_folder(photos)
+    same = masks, boxes_xyxy, finding, kinds, _stems_by_folder(photos), picture_format, samples
     jobs = [
-        _plan_job(photo, base, len(photos) == 1, target, masks, boxes_xyxy, finding, kinds, picture_format, beside)
+        _plan_job(photo, base, len(photos) == 1, target, *same)
         for photo, base in zip(photos, _output_bases(photos, target), strict=True)
     ]
     _refuse_collisions(jobs)
@@ -318,7 +327,7 @@ def plan_jobs(
         replace(
             job, complete=complete, uncrop=uncrop, min_hidden_probability=min_hidden_probability,
             completion_prompts=told, mask_label=mask_label if job.mask_paths else None, layer_size=layer_size,
-            picture_format=picture_format,
+            picture_format=picture_format, samples=samples,
         )
         for job in jobs
     ]  # fmt: skip
@@ -392,12 +401,15 @@ def _check_single(
         raise UsageError(f"-o {output} is one file, but {photos} photos were given: name a folder")
 
 
-def _checked_target(output: str | None, masks: Sequence[str]) -> _Target:
-    """The target of -o. Raises UsageError for an empty name."""
+def _checked_target(output: str | None, masks: Sequence[str], samples: int | None) -> _Target:
+    """The target of -o. Raises UsageError for an empty name, and for a single file of samples."""
     for option, names in (("--mask", masks), ("-o", [output] if output is not None else [])):
         if "" in names:
             raise UsageError(f"{option}: the name is empty: expected a file or a folder")
-    return _Target.parse(output)
+    target = _Target.parse(output)
+    if samples is not None and (target.file or target.stdout):
+        raise UsageError(f"-o {output} is one file, but samples are several: name a folder")
+    return target
 
 
 def _checked_finding(
@@ -484,8 +496,9 @@ def _plan_job(
     boxes_xyxy: Sequence[BoxXyxy],
     finding: Finding | None,
     kinds: Sequence[str],
-    picture_format: PictureFormat,
     beside: Mapping[Path, set[str]],
+    picture_format: PictureFormat,
+    samples: int | None,
 ) -> Job:
     """The job of one photo, whose outputs begin with `base`. beside: as `_stems_by_folder` gives it."""
     source, relative = photo.path, photo.relative
@@ -493,14 +506,15 @@ def _plan_job(
     several = not finding.at_most_one if finding else len(mask_paths) + len(boxes_xyxy) > 1
     to_stdout = target.stdout or (source == STREAM and target == _Target())
     if to_stdout:
+        if samples is not None:
+            raise UsageError("samples are several files: name a folder with -o")
         if len(kinds) > 1 or (kinds[0] in PERSON_KINDS and several):
             raise UsageError("standard output takes one file: save one kind for one person, or name a folder with -o")
         if kinds[0] == "layers":
             raise UsageError("layers are written to a file: name it with -o")
         outputs = [Output(kinds[0], Path(STREAM))]
     else:
-        names = [output_name(base.name, kind, picture_format=picture_format) for kind in kinds]
-        outputs = [Output(kind, base.with_name(name), base.name) for kind, name in zip(kinds, names, strict=True)]
+        outputs = _outputs(base, kinds, picture_format, samples)
     if target.file is not None:
         kind = kinds[0]
         if kind in PERSON_KINDS and several:
@@ -515,6 +529,18 @@ def _plan_job(
     return Job(
         source, relative, mask_paths, tuple(boxes_xyxy), tuple(outputs), finding, to_stdout=to_stdout, problem=problem
     )
+
+
+def _outputs(base: Path, kinds: Sequence[str], picture_format: PictureFormat, samples: int | None) -> list[Output]:
+    """The outputs of each kind, and of each sample where there are some."""
+    stems = {0: base.name}
+    if samples is not None:
+        stems = {number: f"{base.name}.sample{number}" for number in range(1, samples + 1)}
+    return [
+        Output(kind, base.with_name(output_name(stem, kind, picture_format=picture_format)), stem, number)
+        for number, stem in stems.items()
+        for kind in kinds
+    ]
 
 
 def _masks_of(

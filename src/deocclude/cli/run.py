@@ -106,6 +106,10 @@ MinHidden = Annotated[
 Uncrop = Annotated[
     bool, typer.Option("--uncrop", help="Extend the image where its border truncates people; transparent around.")
 ]
+Samples = Annotated[
+    int | None,
+    typer.Option("--samples", min=1, metavar="N", help="N plausible completions, the most probable first."),
+]
 Save = Annotated[
     str,
     typer.Option(
@@ -168,6 +172,7 @@ class PeopleOptions:
         min_hidden_probability: --min-hidden-probability.
         uncrop: --uncrop.
         told: completion prompts, as text.
+        samples: --samples.
     """
 
     masks: Sequence[str]
@@ -178,6 +183,7 @@ class PeopleOptions:
     min_hidden_probability: float | None
     uncrop: bool
     told: CompletionOptions
+    samples: int | None
 
 
 @dataclass(frozen=True)
@@ -271,7 +277,8 @@ LIST.txt names one photo a line. --shard I/N takes a stable part; its --manifest
 
 Completion prompts say what you know of a whole body: --extent 10,20,200,400 where it ends, --point and --not-point
 what belongs to it and what does not, --joint left_ankle,120,380, --front and --keep where parts may and may not be
-completed. With several people, 2:10,20,200,400 is for person 2.
+completed. With several people, 2:10,20,200,400 is for person 2. --samples 4 writes photo.sample1.deoccluded.png to
+photo.sample4.deoccluded.png: other poses or extents of the completed people, the most probable first.
 """
 
 
@@ -296,6 +303,7 @@ def app(
     front: Fronts = None,
     keep: Keeps = None,
     background: Backgrounds = None,
+    samples: Samples = None,
     save: Save = "content",
     layer_size: LayerSizes = "trimmed",
     file_format: Format = None,
@@ -327,7 +335,9 @@ def app(
     device = "cpu" if ray else device
     finding = parse_finding(segmenter, person, min_score, min_height, bool(mask or box), device=device, offline=offline)
     told = CompletionOptions(extent, point, not_point, joint, pose, front, keep, background)
-    people = PeopleOptions(mask or (), mask_label, box or (), finding, complete, min_hidden_probability, uncrop, told)
+    people = PeopleOptions(
+        mask or (), mask_label, box or (), finding, complete, min_hidden_probability, uncrop, told, samples
+    )
     picture_format = PictureFormat.parse(file_format, quality)
     shown = OutputOptions(output, _kinds(save), layer_size, picture_format, json, quiet, verbose)
     left_out: list[LeftOut] = []
@@ -336,7 +346,7 @@ def app(
     # a single photo needs no other process, unless one is to be ended
     workers = (jobs or 1) if len(plan) > 1 or time_limit is not None else 0
     batch = BatchOptions(workers, seed, overwrite, fail_fast, time_limit, len(whole), manifest, ray)
-    load, digest = _loader(model, device, weights, _threads_of_each(threads, jobs or 1, ray), finding, ray)
+    load, digest = _loader(model, device, weights, _threads_of_each(threads, jobs or 1, ray), people, ray)
     if code := _process(plan, load, digest, batch, shown, left_out):
         raise typer.Exit(code)
 
@@ -351,13 +361,16 @@ def _threads_of_each(threads: int | None, jobs: int, ray: RayOptions | None) -> 
 
 
 def _loader(
-    model: str, device: str, weights: Path | None, threads: int | None, finding: Finding | None, ray: RayOptions | None
+    model: str, device: str, weights: Path | None, threads: int | None, people: PeopleOptions, ray: RayOptions | None
 ) -> tuple[Callable[[], Deoccluder], str]:
-    """What opens the pipeline, and the model's digest."""
+    """What opens the pipeline, and the model's digest. Raises UsageError for more samples than the model gives."""
     from deocclude.inference.runtime import find_model
 
-    digest = find_model(model, weights).digest
-    load = partial(_load, model, device, weights, threads, finding)
+    info = find_model(model, weights)
+    if people.samples is not None and people.samples > info.hypotheses:
+        raise UsageError(f"--samples {people.samples}: model {model} gives {info.hypotheses} at most")
+    digest = info.digest
+    load = partial(_load, model, device, weights, threads, people.finding)
     if ray:
         from deocclude.scale.worker import open_same
 
@@ -517,6 +530,7 @@ def _plan(
         uncrop=people.uncrop,
         min_hidden_probability=people.min_hidden_probability,
         completion_prompts=people.told.parse(),
+        samples=people.samples,
         kinds=output.kinds,
         layer_size=output.layer_size,
         picture_format=output.picture_format,
@@ -671,6 +685,8 @@ def _tell(report: Report, *, quiet: bool, to_stderr: bool, verbose: bool) -> Non
         notes = (f" (behind {behind})" if behind else "") + (f", truncated at the {borders}" if borders else "")
         if person.left_alone:
             notes += f", left as it is: {LEFT_ALONE[person.left_alone]}"
+        if person.sample_probabilities:
+            notes += f", samples {', '.join(f'{one:.2f}' for one in person.sample_probabilities)}"
         typer.echo(
             f"{report.source}: person {person.id}: {_percent(person.hidden_fraction)} of the body hidden{notes}, "
             f"score {person.score:.2f}, {end}",

@@ -37,6 +37,7 @@ KINDS = {
     "clicks_2": "two clicks alone",
     "first": "the most probable hypothesis",
     "best": "the best hypothesis",
+    "levels": "the best of as many thresholds, without hypotheses",
 }
 _BINS = 10
 
@@ -163,6 +164,9 @@ def _score(
     scores = [mask_iou(one.amodal_mask & hidden, sample.amodal & hidden) for one in several]
     found.invisible_iou["first"].append(scores[0])
     found.invisible_iou["best"].append(max(scores))
+    thresholds = np.arange(1, found.hypotheses + 1) * 255 / (found.hypotheses + 1)
+    levels = [body.on_photo(body.amodal_prob >= threshold, size_hw) for threshold in thresholds]
+    found.invisible_iou["levels"].append(max(mask_iou(one & hidden, sample.amodal & hidden) for one in levels))
     found.hits += [(one.probability, number == int(np.argmax(scores))) for number, one in enumerate(several)]
 
 

@@ -69,11 +69,17 @@ class PromptedHeadExport(nn.Module):
         self.network = network
 
     def forward(
-        self, stem: Tensor, whole: Tensor, poses: Tensor, visible: Tensor, unprompted: Tensor, prompts: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Arguments as of the head -> amodal mask (B, 1, S, S) and amodal parsing (B, P, S/4, S/4)."""
-        found = to_probabilities(self.network(stem, whole, poses, visible, unprompted, prompts))
-        return found.amodal, found.amodal_parsing
+        self, stem: Tensor, whole: Tensor, poses: Tensor, visible: Tensor, unprompted: Tensor, prompts: Tensor,
+        hypothesis: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+        """Arguments as of the head -> probabilities.
+
+        Returns:
+            Amodal mask (B, 1, S, S), amodal parsing (B, P, S/4, S/4), and which hypothesis is the best (B, hypotheses).
+        """
+        output, likelihood = self.network(stem, whole, poses, visible, unprompted, prompts, hypothesis)
+        found = to_probabilities(output)
+        return found.amodal, found.amodal_parsing, torch.softmax(likelihood, 1)
 
 
 class BoxSegmenterExport(nn.Module):
@@ -143,7 +149,8 @@ def export_onnx(network: nn.Module, path: Path, size_px: int = INPUT_SIZE, *, si
     shapes = []
     for tensor in inputs.values():
         cells = step * tensor.shape[-1] // traced_px  # parsing is smaller than the image
-        shapes.append({0: batch} | ({2: cells * rows, 3: cells * columns} if dynamic else {}))
+        is_map = tensor.ndim == 4
+        shapes.append({0: batch} | ({2: cells * rows, 3: cells * columns} if dynamic and is_map else {}))
     quiet = logging.getLogger("torch.onnx")
     level = quiet.level
     quiet.setLevel(logging.ERROR)
@@ -194,7 +201,7 @@ def _for_inference(network: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
         names = ("visible", "amodal", "visible_parsing", "amodal_parsing", *STAGE1_FEATURES)
         return MaskCompletionExport(network).eval(), names if network.config.pose_guidance else names[:-1]
     if isinstance(network, PromptedHead):
-        return PromptedHeadExport(network).eval(), ("amodal", "amodal_parsing")
+        return PromptedHeadExport(network).eval(), ("amodal", "amodal_parsing", "likelihood")
     if isinstance(network, BoxSegmenter):
         return BoxSegmenterExport(network).eval(), ("visible", "amodal", "features")
     if isinstance(network, PeopleDetector):
@@ -242,7 +249,8 @@ def _example_features(
     }
     prompts = torch.zeros(batch, PROMPT_MAPS, height, width)
     prompts[:, 0] = 2 * amodal[:, 0] - 1
-    return {**features, "visible": visible, "unprompted": amodal, "prompts": prompts}
+    hypothesis = torch.eye(config.hypotheses)[torch.arange(batch) % config.hypotheses]
+    return {**features, "visible": visible, "unprompted": amodal, "prompts": prompts, "hypothesis": hypothesis}
 
 
 def parity(network: nn.Module, path: Path, inputs: dict[str, Tensor]) -> float:
@@ -369,6 +377,8 @@ def _row(
         row["licence"] = metadata["licence"]
     if isinstance(network, (MaskCompletionNet, BoxSegmenter)) and sizes == "any":
         row["size_px"] = metadata.get("size_px", INPUT_SIZE)  # as in training, for crop predictions with detail
+    if isinstance(network, PromptedHead):
+        row["hypotheses"] = network.config.hypotheses
     if isinstance(network, MaskCompletionNet) and metadata.get("second_pass"):
         row["second_pass"] = True
     if isinstance(network, BoxSegmenter) and metadata.get("splits_boxes"):

@@ -55,6 +55,7 @@ class Body:
 
     hidden_probability: float = 1.0  # that more than 5 % of the body is hidden; 1 until it is computed
     left_alone: str | None = None  # why a hidden part was not completed, a key of `occlusion_probability.LEFT_ALONE`
+    sample_probability: float | None = None  # as `types.Person.sample_probability`
     left_out: Mask | None = None  # (h, w) bool, hidden pixels that were predicted and are not completed; None: none
 
     @cached_property

@@ -40,6 +40,7 @@ class CompletionPrompts:
         not_points: pixels that do not.
         joints: (x, y) by name, from JOINTS. Two given ends of a limb mark the limb between them.
         pose: the number of a typical pose, from 1 (`deocclude models poses`).
+        hypothesis: which of the model's different answers to the same prompts, from 1; None: its single answer.
         front: (H, W) bool, what is in front of the body: only there hidden parts are completed. In Python also a path,
             bytes or a Pillow image, like every mask.
         keep: (H, W) bool, pixels that are never repainted.
@@ -51,6 +52,7 @@ class CompletionPrompts:
     not_points: tuple[Point, ...] = ()
     joints: Mapping[str, Point] = field(default_factory=dict)
     pose: int | None = None
+    hypothesis: int | None = None
     front: Mask | None = None
     keep: Mask | None = None
     background: Mask | None = None
@@ -64,7 +66,8 @@ class CompletionPrompts:
     @property
     def for_head(self) -> bool:
         """Whether any prompt is one that the prompted head reads; masks alone only restrict its answer."""
-        return bool(self.extent_xyxy or self.points or self.not_points or self.joints or self.pose)
+        drawn = self.extent_xyxy or self.points or self.not_points or self.joints or self.pose
+        return bool(drawn or self.hypothesis)
 
     @property
     def only_restricts(self) -> bool:

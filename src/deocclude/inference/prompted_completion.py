@@ -50,12 +50,28 @@ class PreparedCrop:
     outputs: dict[str, Float32]
 
 
+@dataclass(frozen=True)
+class PromptedAnswer:
+    """The prompted head's answer on a crop.
+
+    Attributes:
+        amodal: (S, S), 0 to 1.
+        parsing: (12, S/4, S/4), 0 to 1.
+        likelihood: (hypotheses,), that each is the best; they sum to 1. Of the single answer alone.
+    """
+
+    amodal: Probability
+    parsing: Probability
+    likelihood: Float32
+
+
 class PromptedCompletion:
     """Completes a person again for every new prompt. Holds its networks and settings."""
 
     def __init__(
-        self, stage1: Network, head: Network, poses: Float32, settings: InferenceSettings = InferenceSettings()
-    ) -> None:
+        self, stage1: Network, head: Network, poses: Float32, settings: InferenceSettings = InferenceSettings(),
+        hypotheses: int = 0,
+    ) -> None:  # fmt: skip
         """The networks, and the typical poses.
 
         Args:
@@ -63,7 +79,9 @@ class PromptedCompletion:
             head: the prompted head.
             poses: (K, 2, 32, 32) typical poses.
             settings: tuned numbers.
+            hypotheses: how many different answers the head can give.
         """
+        self.hypotheses = hypotheses
         self._stage1 = stage1
         self._head = head
         self._poses = poses
@@ -76,7 +94,7 @@ class PromptedCompletion:
         if head is None:
             return None
         folder = model.networks["mask_completion"].onnx_path.parent
-        return cls(stage1, head, read_poses(folder / POSES_NAME), model.settings)
+        return cls(stage1, head, read_poses(folder / POSES_NAME), model.settings, model.hypotheses)
 
     def __call__(self, photo: ImageU8, body: Body, prompts: CompletionPrompts) -> Body:
         """The body with the hidden part that prompts say; its visible part stays, but for `background`.
@@ -87,7 +105,7 @@ class PromptedCompletion:
             prompts: at least one; masks have the image's size.
 
         Raises:
-            UsageError: there is no such typical pose.
+            UsageError: there is no such typical pose or hypothesis.
             NoPersonError: nothing visible is left of the person.
         """
         if prompts.for_head:
@@ -121,10 +139,9 @@ class PromptedCompletion:
 
     def answer(self, photo: ImageU8, body: Body, prepared: PreparedCrop, prompts: CompletionPrompts) -> Body:
         """The body that the prompted head completes, from features that are computed already."""
-        maps = self.maps(prepared, prompts)
-        return self.to_body(photo, body, prepared, self.predict(prepared, [maps])[0])
+        return self.to_body(photo, body, prepared, self.predict(prepared, prompts))
 
-    def maps(self, prepared: PreparedCrop, prompts: CompletionPrompts) -> Float32:
+    def _maps(self, prepared: PreparedCrop, prompts: CompletionPrompts) -> Float32:
         """(PROMPT_MAPS, S, S) the prompts on a prepared crop."""
         crop = prepared.crop
 
@@ -146,45 +163,38 @@ class PromptedCompletion:
             background=here(prompts.background_strokes), silhouette=silhouette,
         )  # fmt: skip
 
-    def nearest_poses(self, prepared: PreparedCrop, count: int) -> list[int]:
-        """Numbers of the typical poses whose visible masks are most like the person's, nearest first.
+    def predict(self, prepared: PreparedCrop, prompts: CompletionPrompts) -> PromptedAnswer:
+        """The answer to prompts. The single answer is averaged with that of the mirror image.
 
-        Args:
-            prepared: the person's crop.
-            count: so many.
+        A hypothesis is not: in the mirror image it may be that the body goes on to the other side.
+
+        Raises:
+            UsageError: there is no such typical pose or hypothesis.
         """
-        visible = prepared.outputs["visible"][0, 0]
-        placed = np.stack([place_pose(pose, visible) for pose in self._poses[:, 0]]).reshape(len(self._poses), -1)
-        likeness = placed @ visible.ravel() / np.maximum(np.linalg.norm(placed, axis=1), 1e-6)
-        return [int(number) + 1 for number in np.argsort(-likeness, kind="stable")[:count]]
-
-    def predict(self, prepared: PreparedCrop, maps: Sequence[Float32]) -> list[tuple[Probability, Probability]]:
-        """The amodal mask and parsing for each set of maps, averaged with those of the mirror image.
-
-        Args:
-            prepared: the crop.
-            maps: (PROMPT_MAPS, S, S) each.
-
-        Returns:
-            (S, S) and (12, S/4, S/4) probabilities each.
-        """
-        outputs = prepared.outputs
+        maps, outputs = with_mirrored(self._maps(prepared, prompts)[None]), prepared.outputs
         inputs = {name: outputs[name] for name in ("visible", *STAGE1_FEATURES)} | {"unprompted": outputs["amodal"]}
-        found = []
-        for one in maps:
-            answer = self._head(**inputs, prompts=with_mirrored(one[None]))
-            found.append((average_mirrored(answer["amodal"])[0], average_mirrored(answer["amodal_parsing"])))
-        return found
+        inputs["prompts"] = maps
+        if self.hypotheses:
+            inputs["hypothesis"] = np.zeros((len(maps), self.hypotheses), np.float32)
+        if (wanted := prompts.hypothesis) is None:
+            found = self._head(**inputs)
+            likelihood = found.get("likelihood", np.zeros((1, 0), np.float32)).mean(0)
+            return PromptedAnswer(
+                average_mirrored(found["amodal"])[0], average_mirrored(found["amodal_parsing"]), likelihood
+            )
+        if not 1 <= wanted <= self.hypotheses:
+            raise UsageError(f"hypotheses are numbered from 1 to {self.hypotheses}, got {wanted}")
+        inputs["hypothesis"][:, wanted - 1] = 1
+        found = self._head(**{name: value[:1] for name, value in inputs.items()})
+        return PromptedAnswer(found["amodal"][0, 0], found["amodal_parsing"][0], found["likelihood"][0])
 
-    def to_body(
-        self, photo: ImageU8, body: Body, prepared: PreparedCrop, found: tuple[Probability, Probability]
-    ) -> Body:
+    def to_body(self, photo: ImageU8, body: Body, prepared: PreparedCrop, found: PromptedAnswer) -> Body:
         """The body with a predicted hidden part."""
         size_hw = photo.shape[:2]
         first = as_prediction(prepared.crop, prepared.image, prepared.initial, prepared.outputs, size_hw)
         given = prepared.initial.astype(np.float32)
-        amodal = np.maximum(found[0] * prepared.crop.inside_photo(size_hw), given)
-        prediction = replace(first, visible=given, amodal=amodal, amodal_parsing=found[1])
+        amodal = np.maximum(found.amodal * prepared.crop.inside_photo(size_hw), given)
+        prediction = replace(first, visible=given, amodal=amodal, amodal_parsing=found.parsing)
         visible = body.on_photo(body.visible, size_hw)
         whole = to_body(prediction, photo, visible, self._stage1.input_size, self._settings.cleanup)
         seen = visible[whole.region.slices]

@@ -73,6 +73,12 @@ class ModelInfo:
     settings: InferenceSettings = field(default_factory=InferenceSettings)
 
     @property
+    def hypotheses(self) -> int:
+        """How many different completions of a person the model can give; 0 without a prompted head."""
+        head = self.networks.get("mask_prompted")
+        return int(head.info.get("hypotheses", 0)) if head else 0
+
+    @property
     def digest(self) -> str:
         """sha256 of everything that affects the model's results: network files, their manifest rows, settings."""
         rows: dict[str, Any] = {name: dict(network.info) for name, network in self.networks.items()}

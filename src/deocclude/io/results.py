@@ -157,6 +157,7 @@ def to_coco(result: Result, file_name: str | None = None, image_id: int | None =
                 "hidden_probability": round(person.hidden_probability, 6),
                 "score": round(person.score, 6),
                 "depth": depth[person.id],
+                **_sample(person),
             }
         )
     name = result.name if file_name is None else file_name
@@ -173,6 +174,11 @@ def to_coco(result: Result, file_name: str | None = None, image_id: int | None =
             for pair in result.order_of_people
         ],
     }
+
+
+def _sample(person: Person) -> dict[str, float]:
+    """The probability of a sample; nothing for a single answer."""
+    return {} if person.sample_probability is None else {"sample_probability": round(person.sample_probability, 6)}
 
 
 def save(

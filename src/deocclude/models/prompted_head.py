@@ -1,9 +1,10 @@
 """Stage 1's prompted head: the amodal mask again, from stage 1's features and what a person marked.
 
-    features of stage 1 + its masks + completion prompts -> hourglass -> amodal mask, amodal parsing
+    features of stage 1 + its masks + completion prompts + hypothesis -> hourglass -> amodal mask, amodal parsing
 
 Stage 1 stays as it is and runs once a crop. Only this head runs again for each new prompt, so that an answer comes at
-once. Clicks as discs: Sofiiuk et al. 2021, arXiv 2102.06583.
+once. Clicks as discs: Sofiiuk et al. 2021, arXiv 2102.06583. A hypothesis is one of several answers to the same
+question, of which the best one alone is trained on each sample: Guzman-Rivera et al. 2012, "Multiple choice learning".
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ class PromptedHeadConfig:
         head_width: of the mask's last layers.
         parsing_classes: classes of the amodal parsing.
         parsing_channels: of its feature.
+        hypotheses: how many different answers the head can give.
     """
 
     stem_width: int = 24
@@ -41,6 +43,7 @@ class PromptedHeadConfig:
     head_width: int = 16
     parsing_classes: int = 12
     parsing_channels: int = 32
+    hypotheses: int = 4
 
     @classmethod
     def small(cls) -> PromptedHeadConfig:
@@ -59,7 +62,7 @@ class PromptedHeadConfig:
 
 
 class PromptedHead(Pretrained, nn.Module):
-    """`head(*features, visible, unprompted, prompts) -> MaskOutput`."""
+    """`head(*features, visible, unprompted, prompts, hypothesis) -> MaskOutput, likelihood`."""
 
     network_name, config_type = "mask_prompted", PromptedHeadConfig
 
@@ -69,7 +72,9 @@ class PromptedHead(Pretrained, nn.Module):
         width = config.widths[0]
         self.prompts = nn.Sequential(conv_bn(PROMPT_MAPS, 16, 3, 2), conv_bn(16, width, 3, 2))
         self.enter = conv_bn(config.feature_width + config.pose_channels + 2 + width, width)
+        self.hypothesis = nn.Linear(config.hypotheses, width, bias=False)
         self.hourglass = Hourglass(config.widths, 1)
+        self.likelihood = nn.Linear(2 * width, config.hypotheses)
         head = MaskCompletionConfig(
             stem_width=config.stem_width, widths=(config.feature_width,), head_width=config.head_width,
             parsing_classes=config.parsing_classes, parsing_channels=config.parsing_channels,
@@ -79,10 +84,12 @@ class PromptedHead(Pretrained, nn.Module):
         # a new head says what stage 1 says
         nn.init.zeros_(self.join.weight)
         nn.init.zeros_(self.join.bias)
+        nn.init.normal_(self.hypothesis.weight, std=0.5)  # apart from the start: equal answers would stay equal
 
     def forward(
-        self, stem: Tensor, whole: Tensor, poses: Tensor, visible: Tensor, unprompted: Tensor, prompts: Tensor
-    ) -> MaskOutput:
+        self, stem: Tensor, whole: Tensor, poses: Tensor, visible: Tensor, unprompted: Tensor, prompts: Tensor,
+        hypothesis: Tensor,
+    ) -> tuple[MaskOutput, Tensor]:  # fmt: skip
         """Predict the amodal mask and its parsing.
 
         Args:
@@ -92,23 +99,28 @@ class PromptedHead(Pretrained, nn.Module):
             visible: (B, 1, S, S) probability in [0, 1] of stage 1.
             unprompted: (B, 1, S, S) amodal probability in [0, 1] of stage 1.
             prompts: (B, PROMPT_MAPS, S, S) in [-1, 1], from `inference.prompt_maps`.
+            hypothesis: (B, hypotheses), 1 for the wanted one; all 0 for the single answer.
 
         Returns:
-            Logits; those of the visible mask are stage 1's.
+            Logits; those of the visible mask are stage 1's. And (B, hypotheses) logits of which hypothesis is the best,
+            which hold for the single answer.
         """
         masks = F.avg_pool2d(torch.cat([visible, unprompted], 1), 4)
-        marked = self.prompts(prompts)
+        marked = self.prompts(prompts) + self.hypothesis(hypothesis)[..., None, None]
         feature = self.hourglass(self.enter(torch.cat([whole, poses, masks.to(whole.dtype), marked], 1)))
         guidance = (poses,) if self.config.pose_channels else ()
         mask, parsing = self.amodal_head(whole + self.join(feature), stem, guidance)
-        return MaskOutput(torch.logit(visible, eps=1e-6), mask, None, parsing)
+        pooled = torch.cat([feature.mean((2, 3)), feature.amax((2, 3))], 1)
+        return MaskOutput(torch.logit(visible, eps=1e-6), mask, None, parsing), self.likelihood(pooled)
 
     def start_from_stage1(self, head: GuidedHead) -> None:
         """Copy the weights of stage 1's amodal head: the training starts from what stage 1 says."""
         self.amodal_head.load_state_dict(head.state_dict())
 
 
-def run_prompted(head: PromptedHead, output: MaskOutput, features: MaskFeatures, prompts: Tensor) -> MaskOutput:
+def run_prompted(
+    head: PromptedHead, output: MaskOutput, features: MaskFeatures, prompts: Tensor, hypothesis: Tensor | None = None
+) -> tuple[MaskOutput, Tensor]:
     """The prompted head after stage 1.
 
     Args:
@@ -116,6 +128,12 @@ def run_prompted(head: PromptedHead, output: MaskOutput, features: MaskFeatures,
         output: stage 1's logits.
         features: stage 1's features.
         prompts: (B, PROMPT_MAPS, S, S) in [-1, 1].
+        hypothesis: (B, hypotheses), 1 for the wanted one; None: the single answer.
+
+    Returns:
+        As of the head.
     """
     masks = torch.sigmoid(torch.stack([output.visible, output.amodal]).float())
-    return head(*features, masks[0], masks[1], prompts)
+    if hypothesis is None:
+        hypothesis = prompts.new_zeros(len(prompts), head.config.hypotheses)
+    return head(*features, masks[0], masks[1], prompts, hypothesis)

@@ -33,4 +33,5 @@ def recover_person(recover: Recovery, scene: Scene, number: int, body: Body) -> 
         hidden_rgb=colours,
         truncating_edges=scene.truncations[number].edges,
         left_alone=body.left_alone,
+        sample_probability=body.sample_probability,
     )

@@ -42,8 +42,9 @@ def check_completion_prompts(prompts: CompletionPrompts, size_hw: tuple[int, int
     unknown = sorted(set(prompts.joints) - set(JOINTS))
     if unknown:
         raise InputError(f"{name} has no joint {unknown[0]!r}: joints are {', '.join(JOINTS)}")
-    if prompts.pose is not None and not (isinstance(prompts.pose, int) and prompts.pose >= 1):
-        raise InputError(f"the typical pose of {name} must be a number from 1, got {prompts.pose!r}")
+    for what, number in (("typical pose", prompts.pose), ("hypothesis", prompts.hypothesis)):
+        if number is not None and not (isinstance(number, int) and number >= 1):
+            raise InputError(f"the {what} of {name} must be a number from 1, got {number!r}")
     return replace(
         prompts,
         extent_xyxy=None if prompts.extent_xyxy is None else _extent(prompts.extent_xyxy, size_hw, name),

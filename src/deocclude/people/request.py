@@ -36,6 +36,7 @@ class Request:
     min_hidden_probability: float | None
     uncrop: bool
     completion_prompts: Told = field(default_factory=dict)
+    samples: int | None = None
 
     @property
     def is_prompted(self) -> bool:
@@ -85,19 +86,20 @@ class Request:
         cls, masks: Sequence[MaskSource] | None, boxes_xyxy: Sequence[BoxXyxy] | None, *,
         segmenter: Segmenter | None = None, person: str = "all", min_score: float | None = None,
         min_height_px: float | None = None, complete: str = "auto", min_hidden_probability: float | None = None,
-        uncrop: bool = False, completion_prompts: Told = MappingProxyType({}),
+        uncrop: bool = False, completion_prompts: Told = MappingProxyType({}), samples: int | None = None,
     ) -> Request:  # fmt: skip
-        """The request of a call's arguments; `Deoccluder.__call__` describes them.
+        """The request of a call's arguments; `Deoccluder.__call__` and `Deoccluder.samples` describe them.
 
         Raises:
             UsageError: an option has an invalid value, or two options exclude each other.
         """
         request = cls(
             masks, boxes_xyxy, segmenter, Choice.parse(person), min_score, min_height_px, check_complete(complete),
-            min_hidden_probability, uncrop, completion_prompts,
+            min_hidden_probability, uncrop, completion_prompts, samples,
         )  # fmt: skip
         check_uncrop(uncrop, complete)
         check_told(completion_prompts, uncrop=uncrop, complete=complete)
+        check_samples(samples, uncrop=uncrop, complete=complete)
         _check_in_range("min_hidden_probability", min_hidden_probability, 1.0)
         request._check_finding()
         return request
@@ -120,6 +122,16 @@ def check_told(told: T, *, uncrop: bool, complete: str) -> T:
     if told and (uncrop or complete == "never"):
         raise UsageError("completion prompts complete people inside the photo: not with uncrop or complete never")
     return told
+
+
+def check_samples(samples: int | None, *, uncrop: bool, complete: str) -> None:
+    """Check a number of samples. Raises UsageError for none, and where it does not fit the other options."""
+    if samples is None:
+        return
+    if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
+        raise UsageError(f"samples must be a whole number of 1 or more, got {samples!r}")
+    if uncrop or complete == "never":
+        raise UsageError("samples are completions inside the photo: not with uncrop or complete never")
 
 
 def _check_in_range(name: str, value: object, top: float) -> None:

@@ -316,6 +316,7 @@ def _prompt_fields(prompts: CompletionPrompts) -> dict[str, Any]:
         "not_points": [[float(x), float(y)] for x, y in prompts.not_points],
         "joints": {name: [float(x), float(y)] for name, (x, y) in prompts.joints.items()},
         "pose": prompts.pose,
+        "hypothesis": prompts.hypothesis,
     }
     for name in ("front", "keep", "background"):
         mask: MaskSource | None = getattr(prompts, name)

@@ -47,6 +47,7 @@ class PersonPrompts(Strict):
     not_points: list[Point] = Field([], max_length=100, description="Pixels that do not.")
     joints: dict[JointName, Point] = Field({}, description="Where joints are: COCO's keypoints.")
     pose: Annotated[int, Field(ge=1, le=10_000)] | None = Field(None, description="The number of a typical pose.")
+    hypothesis: Annotated[int, Field(ge=1, le=100)] | None = Field(None, description="Which of several answers.")
     front: Rle | PngMask | None = Field(None, description="What is in front: only there parts are completed.")
     keep: Rle | PngMask | None = Field(None, description="Pixels that are never repainted.")
     background: Rle | PngMask | None = Field(None, description="Pixels that are no part of the body.")

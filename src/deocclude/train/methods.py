@@ -171,8 +171,9 @@ SINGLE_METHODS: dict[str, Method] = {
 PROMPTED_METHODS: dict[str, Method] = {
     "prompted_head": Method(
         "mask_prompted",
-        {"amodal_ce": 0.5, "amodal_parsing_ce": 0.3, "invisible_dice": 0.25, "amodal_dice": 0.1},
+        {"amodal_ce": 0.5, "amodal_parsing_ce": 0.3, "invisible_dice": 0.25, "amodal_dice": 0.1, "hypothesis_ce": 0.1},
         ("amodal_ce", "amodal_parsing_ce", "invisible_dice", "amodal_dice", "amodal_lovasz", "amodal_l1"),
+        own_terms=("hypothesis_ce",),
     ),
 }
 

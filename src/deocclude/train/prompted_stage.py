@@ -1,13 +1,20 @@
-"""Training of stage 1's prompted head: stage 1 is frozen, and prompts are simulated from the truth."""
+"""Training of stage 1's prompted head: stage 1 is frozen, and prompts are simulated from the truth.
+
+On half of each batch the best of the head's hypotheses is trained beside the single answer, and the head learns which
+one it is (Guzman-Rivera et al. 2012, "Multiple choice learning"). Some samples train a random hypothesis, so that none
+is left behind (Rupprecht et al. 2017, arXiv 1612.00197).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from deocclude.data.samples.person_samples import CropConfig
 from deocclude.errors import ConfigError
@@ -26,6 +33,27 @@ from deocclude.train.simulated_prompts import largest_error, simulate_prompts
 
 _CROP = {"p_wide": 0.15, "p_exact": 0.4, "p_box": 0.0}  # prompts come after a first answer: its mask is refined
 _MUCH_HIDDEN = 0.4  # share of the body; of such people the prompts are measured
+_SOME_HIDDEN = 0.05  # share of the body; of such people hypotheses are told apart
+_P_UNPROMPTED = 0.5  # share of the samples with hypotheses that have no prompt
+_P_RANDOM = 0.1  # share of them that train a random hypothesis
+
+
+class _Asked(NamedTuple):
+    """A batch, what stage 1 says of it, and the maps of its prompts (B, PROMPT_MAPS, S, S)."""
+
+    batch: dict[str, Tensor]
+    first: MaskOutput
+    features: MaskFeatures
+    maps: Tensor
+
+    def each(self, function: Callable[[Tensor], Tensor]) -> _Asked:
+        """The results of a function of every tensor."""
+        return _Asked(
+            {name: function(value) for name, value in self.batch.items()},
+            MaskOutput(*(None if value is None else function(value) for value in self.first)),
+            MaskFeatures(*map(function, self.features)),
+            function(self.maps),
+        )
 
 
 class PromptedStage(CropStage):
@@ -48,7 +76,7 @@ class PromptedStage(CropStage):
         _check_sizes(self.completion, self.config)
         if not self.start_from_init():
             self.network.start_from_stage1(self.completion.amodal_head)
-        self.criterion = MaskCriterion(self.losses)
+        self.criterion = MaskCriterion({name: w for name, w in self.losses.items() if name != "hypothesis_ce"})
         self.stream = self.crops.stream(config.seed, known_in_part=True, truth=False)
         self.validation = self.crops.held_out(config.validation_samples, self.size_px, CropConfig(p_exact=0.6, p_box=0))
 
@@ -60,8 +88,45 @@ class PromptedStage(CropStage):
             simulate_prompts(*arrays, rng, () if poses is None else poses[number].cpu().numpy())
             for number, arrays in enumerate(_arrays(batch, first))
         ]
-        output = run_prompted(self.network, first, features, _to(batch["photo"], prompts)).float()
-        return self.criterion(output, batch), torch.sigmoid(output.amodal).detach()
+        half = max(1, len(prompts) // 2)
+        for number in np.flatnonzero(rng.random(half) < _P_UNPROMPTED):
+            prompts[number][:] = 0
+        asked = _Asked(batch, first, features, _to(batch["photo"], prompts))
+        some = asked.each(lambda one: one[:half])
+        best, told_apart = self._best_hypotheses(some)
+        wanted = F.one_hot(_some_random(best, self.config.hypotheses, rng), self.config.hypotheses)
+        single = wanted.new_zeros(len(prompts), self.config.hypotheses)
+        asked = asked.each(lambda one: torch.cat([one, one[:half]]))
+        hypothesis = torch.cat([single, wanted]).to(asked.maps.dtype)
+        output, likelihood = run_prompted(self.network, asked.first, asked.features, asked.maps, hypothesis)
+        terms = self.criterion(output.float(), asked.batch)
+        if weight := self.losses.get("hypothesis_ce"):
+            each = F.cross_entropy(likelihood[:half].float(), best, reduction="none")
+            terms["hypothesis_ce"] = weight * (each * told_apart).sum() / told_apart.sum().clamp(min=1)
+        return terms, torch.sigmoid(output.amodal.float()).detach()
+
+    @torch.no_grad()
+    def _best_hypotheses(self, asked: _Asked) -> tuple[Tensor, Tensor]:
+        """(B,) int64: the hypothesis with the best invisible IoU. (B,) bool: whether it is better than another one."""
+        scores = self._of_each_hypothesis(self.network, asked, _soft_iou)
+        truth = (asked.batch["amodal"] > 0) & (asked.batch["known"] > 0)
+        hidden = (truth & (asked.batch["visible"] == 0)).sum((1, 2, 3)) > _SOME_HIDDEN * truth.sum((1, 2, 3))
+        return scores.argmax(1), hidden & (scores.amax(1) > scores.amin(1))
+
+    def _of_each_hypothesis(
+        self, network: nn.Module, asked: _Asked, score: Callable[[Tensor, dict[str, Tensor]], Tensor]
+    ) -> Tensor:
+        """(B, hypotheses) scores of logits with the truth, of the network in evaluation mode."""
+        training = network.training
+        network.eval()
+        scores = []
+        for wanted in torch.eye(self.config.hypotheses, device=asked.maps.device):
+            hypothesis = wanted.repeat(len(asked.maps), 1)
+            with torch.autocast(asked.maps.device.type, torch.bfloat16, enabled=self.bf16):
+                found, _ = run_prompted(network, asked.first, asked.features, asked.maps, hypothesis)
+            scores.append(score(found.amodal.float(), asked.batch))
+        network.train(training)
+        return torch.stack(scores, 1)
 
     @torch.no_grad()
     def validate(self, network: nn.Module, stage1: nn.Module | None = None) -> dict[str, float]:
@@ -69,23 +134,24 @@ class PromptedStage(CropStage):
 
         Returns:
             without: of stage 1. extent: with the true box of the body. clicked: with the box, and then two clicks, each
-            in the largest error that is left. score: the mean of the latter two. A measure without samples is left out.
+            in the largest error that is left. hypotheses: the best of all hypotheses, without prompts. score: the mean
+            of the latter three. A measure without samples is left out.
         """
         device = next(network.parameters()).device
-        rows: dict[str, list[Tensor]] = {"without": [], "extent": [], "clicked": []}
+        rows: dict[str, list[Tensor]] = {"without": [], "extent": [], "clicked": [], "hypotheses": []}
         for raw in self.validation:
             batch = to_float(raw, device)
             truth = (batch["amodal"] > 0) & (batch["known"] > 0)
             body, hidden = truth.sum((1, 2, 3)), (truth & (batch["visible"] == 0)).sum((1, 2, 3))
             much = (body > 0) & (hidden > _MUCH_HIDDEN * body)
             if much.any():
-                for name, amodal in self._answers(network, batch).items():
-                    rows[name].append(_invisible_iou(amodal, batch)[much])
+                for name, ious in self._ious(network, batch).items():
+                    rows[name].append(ious[much])
         means = {name: torch.cat(found).mean().item() for name, found in rows.items() if found}
-        return means | {"score": (means.get("extent", 0.0) + means.get("clicked", 0.0)) / 2}
+        return means | {"score": sum(means.get(name, 0.0) for name in ("extent", "clicked", "hypotheses")) / 3}
 
-    def _answers(self, network: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """(B, 1, S, S) amodal logits by the prompts that `validate` names."""
+    def _ious(self, network: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """(B,) invisible IoU by the names of `validate`."""
         with torch.autocast(batch["photo"].device.type, torch.bfloat16, enabled=self.bf16):
             first, features = self._first(batch)
         samples = _arrays(batch, first)
@@ -96,7 +162,10 @@ class PromptedStage(CropStage):
             for number, (_, whole, known, _) in enumerate(samples):
                 _click(strokes[number], (amodal[number, 0] > 0).cpu().numpy(), whole, known)
             amodal = self._prompted(network, first, features, extents, strokes)
-        return {"without": first.amodal, "extent": with_extent, "clicked": amodal}
+        answers = {"without": first.amodal, "extent": with_extent, "clicked": amodal}
+        nothing = _to(first.amodal, [draw_prompt_maps(first.amodal.shape[-1])] * len(samples))
+        best = self._of_each_hypothesis(network, _Asked(batch, first, features, nothing), _invisible_iou).amax(1)
+        return {name: _invisible_iou(found, batch) for name, found in answers.items()} | {"hypotheses": best}
 
     def metadata(self) -> dict[str, Any]:
         """Also the crop side in pixels."""
@@ -122,7 +191,7 @@ class PromptedStage(CropStage):
             for extent, drawn in zip(extents, strokes, strict=True)
         ]
         with torch.autocast(first.amodal.device.type, torch.bfloat16, enabled=self.bf16):
-            return run_prompted(network, first, features, _to(first.amodal, maps)).amodal.float()
+            return run_prompted(network, first, features, _to(first.amodal, maps))[0].amodal.float()
 
 
 def _arrays(batch: dict[str, Tensor], first: MaskOutput) -> list[tuple[np.ndarray, ...]]:
@@ -135,6 +204,20 @@ def _invisible_iou(amodal: Tensor, batch: dict[str, Tensor]) -> Tensor:
     """(B,) IoU of the hidden part, where the truth is known, of (B, 1, S, S) logits."""
     hidden = (batch["visible"] == 0) & (batch["known"] > 0)
     return iou_of_each((amodal > 0) & hidden, (batch["amodal"] > 0) & hidden)
+
+
+def _soft_iou(amodal: Tensor, batch: dict[str, Tensor]) -> Tensor:
+    """(B,) IoU of the probabilities in the hidden part with the truth, where it is known, of (B, 1, S, S) logits."""
+    hidden = (batch["visible"] == 0) & (batch["known"] > 0)
+    predicted, truth = torch.sigmoid(amodal) * hidden, (batch["amodal"] > 0) * hidden
+    shared = torch.minimum(predicted, truth).sum((1, 2, 3))
+    return shared / torch.maximum(predicted, truth).sum((1, 2, 3)).clamp(min=1e-3)
+
+
+def _some_random(best: Tensor, count: int, rng: np.random.Generator) -> Tensor:
+    """The hypotheses to train, (B,) int64: the best ones, but for a few random ones."""
+    random = torch.from_numpy(rng.integers(count, size=len(best))).to(best.device)
+    return torch.where(torch.from_numpy(rng.random(len(best)) < _P_RANDOM).to(best.device), random, best)
 
 
 def _click(strokes: dict[str, list], predicted: np.ndarray, truth: np.ndarray, known: np.ndarray) -> None:

@@ -120,6 +120,7 @@ def prompts_view(prompts: CompletionPrompts) -> SentPrompts:
         not_points=[(float(x), float(y)) for x, y in prompts.not_points],
         joints={name: (float(x), float(y)) for name, (x, y) in prompts.joints.items()},
         pose=prompts.pose,
+        hypothesis=prompts.hypothesis,
         **{name: None if mask is None else _base64(png(mask)) for name, mask in masks.items()},
     )
 
@@ -139,6 +140,7 @@ def read_prompts(sent: SentPrompts, size_hw: tuple[int, int]) -> CompletionPromp
         not_points=tuple(sent.not_points),
         joints=dict(sent.joints),
         pose=sent.pose,
+        hypothesis=sent.hypothesis,
         front=given.get("front"),
         keep=given.get("keep"),
         background=given.get("background"),

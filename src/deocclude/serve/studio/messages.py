@@ -17,6 +17,7 @@ class SentPrompts(Strict):
     not_points: list[Point] = Field([], max_length=_MAX_POINTS)
     joints: dict[str, Point] = Field({}, max_length=17)
     pose: int | None = Field(None, ge=1)
+    hypothesis: int | None = Field(None, ge=1)
     front: str | None = None
     keep: str | None = None
     background: str | None = None

@@ -3,7 +3,7 @@
 const COLOURS = ["#4cc2ff", "#ffb347", "#7ddc7a", "#ff8fb1", "#c7a6ff", "#ffe066", "#6fe3d1", "#ff9d7a"];
 
 export const colourOf = (number) => COLOURS[(number - 1) % COLOURS.length];
-export const noPrompts = () => ({ extent_xyxy: null, points: [], not_points: [], joints: {}, pose: null, front: null, keep: null, background: null });
+export const noPrompts = () => ({ extent_xyxy: null, points: [], not_points: [], joints: {}, pose: null, hypothesis: null, front: null, keep: null, background: null });
 export const hasPrompts = (prompts) => JSON.stringify(prompts) !== JSON.stringify(noPrompts());
 
 /** A canvas of a size. */
