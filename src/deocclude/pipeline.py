@@ -57,9 +57,9 @@ def load(
         model: a name of the weights' manifest.
         device: "auto" (CUDA where ONNX Runtime offers it, else the CPU), "cpu" or "cuda".
         weights_dir: a folder with a manifest.json and its files; None for the package's own weights.
-        average: test-time augmentation: average the predictions of two crops for a mask, of two networks and two crops
-            for a box, each with its mirror image. Half as fast; on people that `base` has not seen, amodal IoU is up to
-            0.3 points higher from prompts, 0.9 from the photo alone (docs/results/masks.md).
+        average: test-time augmentation for everyone: average the predictions of two crops for a mask, of two networks
+            and two crops for a box, each with its mirror image. Half as fast. False: only for people of whom it is
+            doubtful whether anything is hidden (the model's settings, `doubt`).
         threads: CPU threads of a network, and the most of numpy's BLAS in the whole process; 1 also processes one
             person at a time. None: one for each core that the process may use, by affinity, a container's quota and
             OMP_NUM_THREADS.
@@ -82,7 +82,7 @@ def load(
     if detector := networks.get("people_detector"):
         finder = PeopleFinder(detector, info.settings.detector)
     opened = Deoccluder(
-        MaskCompletion.of(networks, info, average),
+        MaskCompletion.of(networks, info, "always" if average else "doubtful"),
         ContentRecovery(networks["content_recovery"], settings=info.settings.recovery),
         device=running_on,
         model=model,

@@ -77,7 +77,7 @@ def test_unoccluded_person_is_unchanged():
     assert output.score == pytest.approx(0.9, abs=0.01)
 
 
-@pytest.mark.parametrize("average", [True, False])
+@pytest.mark.parametrize("average", ["always", "never"])
 def test_hidden_part_is_added_to_the_amodal_mask(average):
     visible_mask = box_to_mask((100, 150, 180, 230), SIZE_HW)
     whole = box_to_mask((100, 110, 180, 230), SIZE_HW)
@@ -86,13 +86,13 @@ def test_hidden_part_is_added_to_the_amodal_mask(average):
     assert mask_iou(spread(output, output.amodal), whole) > 0.97
     assert mask_iou(spread(output, output.visible), visible_mask) > 0.95
     assert not (output.visible & ~output.amodal).any()
-    assert [len(image) for image, _ in network.inputs] == ([1, 2, 2] if average else [1, 1])
+    assert [len(image) for image, _ in network.inputs] == ([1, 2, 2] if average == "always" else [1, 1])
 
 
 def test_crops_are_wide_then_tight_and_zoomed_out_with_mirrors():
     visible_mask = box_to_mask((100, 150, 180, 230), SIZE_HW)
     network = FakeNetwork(upwards(0.5))
-    output = MaskCompletion(network, average=True)(PHOTO, visible_mask)
+    output = MaskCompletion(network, average="always")(PHOTO, visible_mask)
     (_, wide), (image, tight), (_, further) = network.inputs
     assert wide.sum() == pytest.approx((256 / 2.2) ** 2, rel=0.03)
     assert output.in_crop.crop.side_px == pytest.approx(1.25 * 120, rel=0.03)
@@ -109,8 +109,8 @@ def test_final_crops_are_finer_unless_the_mask_is_kept():
     visible_mask = box_to_mask((100, 150, 180, 230), SIZE_HW)
     whole = box_to_mask((100, 110, 180, 230), SIZE_HW)
     coarse, fine = FakeNetwork(upwards(0.5)), FakeNetwork(upwards(0.5), fine_size=320)
-    usual = MaskCompletion(coarse, average=True)(PHOTO, visible_mask)
-    output = MaskCompletion(fine, average=True)(PHOTO, visible_mask)
+    usual = MaskCompletion(coarse, average="always")(PHOTO, visible_mask)
+    output = MaskCompletion(fine, average="always")(PHOTO, visible_mask)
     assert [image.shape[-1] for image, _ in fine.inputs] == [256, 320, 320], "a box: fine at once"
     assert mask_iou(spread(output, output.amodal), whole) > 0.97
     assert output.in_crop.crop.size_px == 256 and output.in_crop.crop.side_px == pytest.approx(
@@ -125,7 +125,7 @@ def test_final_crops_are_finer_unless_the_mask_is_kept():
 
     def sizes(mask, answer):
         network = FakeNetwork(answer, fine_size=320)
-        MaskCompletion(network, average=True)(PHOTO, mask)
+        MaskCompletion(network, average="always")(PHOTO, mask)
         return [image.shape[-1] for image, _ in network.inputs]
 
     drawn = visible_mask.copy()
@@ -149,7 +149,7 @@ def test_second_pass_starts_from_the_mean_of_box_and_visible_mask():
 
     def initials(mask, **options):
         network = FakeNetwork(left_half, fine_size=320)
-        MaskCompletion(network, average=True, **options)(PHOTO, mask)
+        MaskCompletion(network, average="always", **options)(PHOTO, mask)
         return [initial[0, 0] for _, initial in network.inputs]
 
     first, *later = initials(box, second_pass=True)
@@ -193,7 +193,7 @@ def lower_half(image, initial):
     return visible_mask * 0.8, initial * 0.7
 
 
-@pytest.mark.parametrize("average", [True, False])
+@pytest.mark.parametrize("average", ["always", "never"])
 @pytest.mark.parametrize("second_pass", [True, False])
 def test_box_prompt_combines_box_segmenter_and_direct_stage_1(average, second_pass):
     box = box_to_mask((100, 110, 180, 230), SIZE_HW)
@@ -201,7 +201,7 @@ def test_box_prompt_combines_box_segmenter_and_direct_stage_1(average, second_pa
     network = FakeNetwork(lambda image, initial: ((initial > 0.75) * 0.9, (initial > 0.25) * 0.9), fine_size=288)
     options = {"average": average, "second_pass": second_pass, "box_segmenter": boxes}
     output = MaskCompletion(network, **options)(PHOTO, box, crowded=True)
-    times = 2 if average else 1
+    times = 2 if average == "always" else 1
     assert [(len(image), image.shape[-1]) for image, _ in boxes.inputs] == [(1, 256), (times, 320)], "wide, then tight"
     sizes = [(len(image), image.shape[-1]) for image, _ in network.inputs]
     assert sizes == [(times, 320), *([(1, 256)] if second_pass else []), (times, 320)]
@@ -233,7 +233,7 @@ def test_box_visible_mask_is_the_weighted_mean_of_predictions(crowded, probabili
         visible_mask[:, (columns[0] + columns[-1] + 1) // 2 :] *= probability / 0.9
         return visible_mask, visible_mask
 
-    complete = MaskCompletion(FakeNetwork(less_on_the_right), average=False, box_segmenter=boxes)
+    complete = MaskCompletion(FakeNetwork(less_on_the_right), average="never", box_segmenter=boxes)
     output = complete(PHOTO, box, crowded=crowded)
     visible_mask = spread(output, output.visible)
     assert (np.count_nonzero(visible_mask & right) > 0.9 * np.count_nonzero(right)) == is_visible
@@ -304,7 +304,7 @@ def test_residual_without_a_person_returns_none():
 def test_disabled_tight_crop_gives_one_wide_prediction():
     visible_mask = box_to_mask((100, 150, 180, 230), SIZE_HW)
     network = FakeNetwork(upwards(0.5))
-    complete = MaskCompletion(network, average=False, tight=False)
+    complete = MaskCompletion(network, average="never", tight=False)
     output = complete(PHOTO, visible_mask)
     assert len(network.inputs) == 1
     crop = output.in_crop.crop
@@ -323,7 +323,7 @@ def test_mirrored_predictions_are_flipped_back_and_averaged():
         return visible, initial * 0.9
 
     visible_mask = box_to_mask((100, 80, 200, 180), SIZE_HW)
-    output = MaskCompletion(FakeNetwork(left_half), average=True, settings=mirror_alone)(PHOTO, visible_mask)
+    output = MaskCompletion(FakeNetwork(left_half), average="always", settings=mirror_alone)(PHOTO, visible_mask)
     # Each prediction has 0.45 in its own right half; averaged with the mirrored one, both halves get (0.9 + 0.45) / 2.
     assert output.score == pytest.approx(0.675, abs=1e-3)
 
@@ -332,14 +332,28 @@ def test_mask_prompt_takes_two_passes_without_averaging():
     visible_mask = box_to_mask((100, 80, 180, 240), SIZE_HW)
     visible_mask[80:90, 100:110] = False  # no box
     network = FakeNetwork(as_it_is)
-    output = MaskCompletion(network, average=False)(PHOTO, visible_mask)
+    output = MaskCompletion(network, average="never")(PHOTO, visible_mask)
     assert [len(image) for image, _ in network.inputs] == [1, 1]
-    averaged = MaskCompletion(FakeNetwork(as_it_is), average=True)(PHOTO, visible_mask)
+    averaged = MaskCompletion(FakeNetwork(as_it_is), average="always")(PHOTO, visible_mask)
     assert mask_iou(spread(output, output.amodal), spread(averaged, averaged.amodal)) > 0.99
 
 
+@pytest.mark.parametrize(("share", "passes"), [(0.0, [1, 1]), (0.1, [1, 1, 1, 2, 2]), (0.5, [1, 1])])
+def test_doubtful_people_alone_are_averaged(share, passes):
+    """Nothing, a tenth and a third of the body is hidden."""
+    visible_mask = box_to_mask((100, 150, 180, 230), SIZE_HW)
+    visible_mask[150:160, 100:110] = False  # no box
+    network = FakeNetwork(upwards(share))
+    output = MaskCompletion(network)(PHOTO, visible_mask)
+    assert [len(image) for image, _ in network.inputs] == passes
+    assert output.probable_hidden == pytest.approx(share / (1 + share), abs=0.03)
+    if len(passes) > 2:
+        averaged = MaskCompletion(FakeNetwork(upwards(share)), average="always")(PHOTO, visible_mask)
+        np.testing.assert_array_equal(output.amodal_prob, averaged.amodal_prob)
+
+
 @pytest.mark.parametrize(("average", "crowded", "passes"), [
-    (False, False, [2, 1]), (False, True, [2, 3]), (True, False, [3, 5]), (True, True, [3, 5]),
+    ("never", False, [2, 1]), ("never", True, [2, 3]), ("always", False, [3, 5]), ("always", True, [3, 5]),
 ])  # fmt: skip
 def test_passes_of_a_box_prompt(average, crowded, passes):
     boxes, network = FakeNetwork(as_it_is), FakeNetwork(as_it_is)
@@ -356,7 +370,7 @@ def test_zoomed_out_prediction_is_averaged_with_the_tight_one():
         return initial * sure, initial * sure
 
     visible_mask = box_to_mask((100, 80, 180, 240), SIZE_HW)
-    output = MaskCompletion(FakeNetwork(fading), average=True)(PHOTO, visible_mask)
+    output = MaskCompletion(FakeNetwork(fading), average="always")(PHOTO, visible_mask)
     assert mask_iou(spread(output, output.visible), visible_mask) > 0.98
     assert output.score == pytest.approx(0.8, abs=0.01)
 
@@ -399,7 +413,7 @@ def test_small_components_are_removed_and_hidden_holes_filled():
         visible[170:172, 90:92] = amodal[170:172, 90:92]  # occluder taken for body
         return visible, amodal
 
-    output = MaskCompletion(FakeNetwork(answer), average=False)(PHOTO, box_to_mask((100, 80, 180, 240), SIZE_HW))
+    output = MaskCompletion(FakeNetwork(answer), average="never")(PHOTO, box_to_mask((100, 80, 180, 240), SIZE_HW))
     assert output.in_crop.amodal[150:156, 100:106].all()
     assert not output.in_crop.amodal[80:84, 80:84].any()
     assert not output.in_crop.amodal[228:238, 228:238].any()
@@ -417,7 +431,7 @@ def test_boundary_slivers_are_removed_but_a_thin_pole_stays_hidden():
         visible[60:200, 120:122] = 0  # a pole two pixels wide
         return visible, amodal
 
-    output = MaskCompletion(FakeNetwork(answer), average=False)(PHOTO, box_to_mask((100, 80, 180, 240), SIZE_HW))
+    output = MaskCompletion(FakeNetwork(answer), average="never")(PHOTO, box_to_mask((100, 80, 180, 240), SIZE_HW))
     assert visible_in_crop(output)[60:200, 60].all()
     hidden = spread(output, output.amodal & ~output.visible)
     rows = np.flatnonzero(hidden.any(1))

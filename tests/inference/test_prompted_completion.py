@@ -84,7 +84,7 @@ def completion(stage1, head) -> PromptedCompletion:
 def body(stage1):
     mask = box_to_mask(BOX, SIZE_HW)
     mask[60:70, 150:160] = False
-    return MaskCompletion(stage1, average=False)(PHOTO, mask)
+    return MaskCompletion(stage1, average="never")(PHOTO, mask)
 
 
 def on_photo(body, part):
@@ -105,6 +105,13 @@ def test_extent_fills_the_box_and_the_visible_part_stays(completion, head, body)
     # the crop is around the extent, with a margin of an eighth
     rows = np.flatnonzero((prompts[0, 0] > 0).any(axis=1))
     assert len(rows) == pytest.approx(256 / 1.25, abs=2)
+
+
+def test_nothing_is_body_beyond_the_extent(completion, body):
+    extent = (140, 50, 220, 200)
+    again = completion(PHOTO, body, CompletionPrompts(extent_xyxy=extent, points=((180.0, 230.0),)))
+    found = on_photo(again, again.amodal)
+    assert found[190, 180] and not found[204:].any()
 
 
 def test_points_and_joints_become_marks(completion, head, body):

@@ -73,7 +73,7 @@ def completion() -> PromptedCompletion:
 def body():
     mask = box_to_mask((150, 60, 210, 140), SIZE_HW)
     mask[60:70, 150:160] = False
-    return MaskCompletion(Stage1(), average=False)(PHOTO, mask)
+    return MaskCompletion(Stage1(), average="never")(PHOTO, mask)
 
 
 def test_hypotheses_differ_and_are_ordered(completion, body):

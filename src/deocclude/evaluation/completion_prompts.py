@@ -117,7 +117,7 @@ def measure_completion_prompts(
     """
     info = find_model(model, weights_dir)
     networks, _ = open_networks(info, device)
-    completion, prompted = MaskCompletion.of(networks, info, average=False), PromptedCompletion.of(networks, info)
+    completion, prompted = MaskCompletion.of(networks, info), PromptedCompletion.of(networks, info)
     if prompted is None:
         raise UsageError(f"model {model} has no head for completion prompts")
     records = [one for one in draw_records(eval_set.records, limit) if one.hidden_fraction > MUCH_HIDDEN]

@@ -123,7 +123,7 @@ def open_trained(
 
         second_pass = bool(metadata.get("second_pass", False))
         return MaskCompletion(
-            TorchNetwork(forward, size_px, device), average=False, tight=tight, second_pass=second_pass
+            TorchNetwork(forward, size_px, device), average="never", tight=tight, second_pass=second_pass
         )
 
     def predictor(completion: MaskCompletion, recovery: Callable[..., Appearance] | None) -> TorchPredictor:

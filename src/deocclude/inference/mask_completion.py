@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
@@ -31,12 +32,14 @@ from deocclude.inference.mask_postprocessing import to_body, trusted_pixels
 from deocclude.inference.runtime import ModelInfo, Network
 from deocclude.inference.settings import InferenceSettings
 
+Averaging = Literal["doubtful", "always", "never"]
+
 
 class MaskCompletion:
     """Completes one person at a time. Holds its networks and settings."""
 
     def __init__(
-        self, network: Network, average: bool = False, *, tight: bool = True, second_pass: bool = False,
+        self, network: Network, average: Averaging = "doubtful", *, tight: bool = True, second_pass: bool = False,
         box_segmenter: Network | None = None, splits_boxes: bool = False,
         settings: InferenceSettings = InferenceSettings(),
     ) -> None:  # fmt: skip
@@ -44,7 +47,8 @@ class MaskCompletion:
 
         Args:
             network: stage 1.
-            average: average the final prediction over crops, tight and zoomed out, each plain and mirrored.
+            average: whose final prediction is averaged over crops, tight and zoomed out, each plain and mirrored:
+                people of whom it is doubtful whether anything is hidden (`settings.doubt`), "always" or "never".
             tight: make the final prediction on a tight crop around the estimated body; else on the wide crop around the
                 prompt, as a single fixed crop would.
             second_pass: stage 1 was trained to start from the mean of a box and its own first prediction there
@@ -64,7 +68,7 @@ class MaskCompletion:
         self._settings = settings
 
     @classmethod
-    def of(cls, networks: Mapping[str, Network], model: ModelInfo, average: bool = False) -> MaskCompletion:
+    def of(cls, networks: Mapping[str, Network], model: ModelInfo, average: Averaging = "doubtful") -> MaskCompletion:
         """The completion of a model with its opened networks."""
         boxes = model.networks.get("mask_box")
         return cls(
@@ -90,13 +94,11 @@ class MaskCompletion:
         """
         if not initial_mask.any():
             raise InputError("the initial mask is empty: it must mark at least one pixel of the person")
-        is_box = is_filled_box(initial_mask)
-        prediction = None
-        if is_box and self._box_segmenter is not None:
-            prediction = self._predict_from_box(self._box_segmenter, photo, initial_mask, crowded)
-        if prediction is None:
-            prediction = self._predict_from_mask(photo, initial_mask, is_box)
-        return self._to_body(prediction, photo, initial_mask)
+        body = self._complete(photo, initial_mask, crowded, average=self._average == "always")
+        doubt = self._settings.doubt
+        if self._average == "doubtful" and doubt.least_hidden <= body.probable_hidden <= doubt.most_hidden:
+            return self._complete(photo, initial_mask, crowded, average=True)
+        return body
 
     def complete_residual(self, photo: ImageU8, box: Mask, known: Body) -> Body | None:
         """Complete the other person of a box, beside a known body.
@@ -115,10 +117,11 @@ class MaskCompletion:
         residual[known.region.slices] &= ~known.visible
         if np.count_nonzero(residual) < self._settings.deduplication.min_residual_of_box * np.count_nonzero(box):
             return None
-        tight, segmented, _ = self._segment_box(self._box_segmenter, photo, residual)
+        average = self._average == "always"
+        tight, segmented, _ = self._segment_box(self._box_segmenter, photo, residual, average)
         if not (segmented.visible >= 0.5).any():
             return None
-        refined = predict_crop(self._network, photo, tight, segmented.visible >= 0.5, self._average)
+        refined = predict_crop(self._network, photo, tight, segmented.visible >= 0.5, average)
         prediction = average_predictions([refined, segmented], photo.shape[:2])
         return self._to_body(replace(prediction, initial=in_crop(box, tight)), photo, box)
 
@@ -131,7 +134,8 @@ class MaskCompletion:
             amodal_mask: (H, W) bool, not empty.
         """
         around = amodal_mask if self._tight or not visible_mask.any() else visible_mask
-        found = self._final_prediction(photo, visible_mask, mask_to_box_xyxy(around), (self._network.input_size,))
+        sizes_px, average = (self._network.input_size,), self._average == "always"
+        found = self._final_prediction(photo, visible_mask, mask_to_box_xyxy(around), sizes_px, average)
         amodal = found.crop.extract(amodal_mask)
         return BodyInCrop(found.crop, found.image, amodal, *found.parsings)
 
@@ -155,10 +159,20 @@ class MaskCompletion:
         features = box_features(segmenter, photo, crop, box_xyxy)
         return None if features is None else FeatureMap(crop, features)
 
+    def _complete(self, photo: ImageU8, initial_mask: Mask, crowded: bool, *, average: bool) -> Body:
+        """The body of a prompt, with the final prediction averaged or not."""
+        is_box = is_filled_box(initial_mask)
+        prediction = None
+        if is_box and self._box_segmenter is not None:
+            prediction = self._predict_from_box(self._box_segmenter, photo, initial_mask, crowded, average)
+        if prediction is None:
+            prediction = self._predict_from_mask(photo, initial_mask, is_box, average)
+        return self._to_body(prediction, photo, initial_mask)
+
     def _to_body(self, prediction: CropPrediction, photo: ImageU8, initial_mask: Mask) -> Body:
         return to_body(prediction, photo, initial_mask, self._network.input_size, self._settings.cleanup)
 
-    def _predict_from_mask(self, photo: ImageU8, initial_mask: Mask, is_box: bool) -> CropPrediction:
+    def _predict_from_mask(self, photo: ImageU8, initial_mask: Mask, is_box: bool, average: bool) -> CropPrediction:
         """The final prediction from the initial mask, or from the box, alone."""
         first = None
         if self._tight:
@@ -166,12 +180,14 @@ class MaskCompletion:
         else:
             body_box = mask_to_box_xyxy(initial_mask)
         known = first if self._second_pass and is_box else None
-        return self._final_prediction(photo, initial_mask, body_box, self._crop_sizes_px(is_box), known)
+        return self._final_prediction(photo, initial_mask, body_box, self._crop_sizes_px(is_box), average, known)
 
-    def _predict_from_box(self, segmenter: Network, photo: ImageU8, box: Mask, crowded: bool) -> CropPrediction | None:
+    def _predict_from_box(
+        self, segmenter: Network, photo: ImageU8, box: Mask, crowded: bool, mirror: bool
+    ) -> CropPrediction | None:
         """The ensemble's prediction for a box; None where the box-prompted segmentation network finds no person."""
-        stage1, mirror = self._network, self._average
-        tight, segmented, wide = self._segment_box(segmenter, photo, box)
+        stage1 = self._network
+        tight, segmented, wide = self._segment_box(segmenter, photo, box, mirror)
         if not (segmented.visible >= 0.5).any():
             return None
         visible = segmented.visible >= 0.5
@@ -192,12 +208,12 @@ class MaskCompletion:
         return replace(prediction, initial=segmented.initial)
 
     def _segment_box(
-        self, segmenter: Network, photo: ImageU8, box: Mask
+        self, segmenter: Network, photo: ImageU8, box: Mask, mirror: bool
     ) -> tuple[SquareCrop, CropPrediction, CropPrediction]:
         """The tight crop around the person of a box, and the segmenter's predictions, tight and wide."""
         body_box, wide = self._estimate_extent(segmenter, photo, box)
         tight = SquareCrop.from_box_xyxy(body_box, self._settings.crop.tight_scale, segmenter.fine_size)
-        return tight, predict_crop(segmenter, photo, tight, in_crop(box, tight), self._average), wide
+        return tight, predict_crop(segmenter, photo, tight, in_crop(box, tight), mirror), wide
 
     def _crop_sizes_px(self, is_box: bool) -> tuple[int, ...]:
         """Sizes of the final crop; the next size is used where the given mask is not trusted.
@@ -209,7 +225,7 @@ class MaskCompletion:
 
     def _final_prediction(
         self, photo: ImageU8, initial_mask: Mask, box: Sequence[float], sizes_px: Sequence[int],
-        first: CropPrediction | None = None,
+        average: bool, first: CropPrediction | None = None,
     ) -> CropPrediction:  # fmt: skip
         """The prediction on the crop around a box, averaged over test-time augmentations.
 
@@ -219,10 +235,10 @@ class MaskCompletion:
         for size_px in sizes_px:
             crop = SquareCrop.from_box_xyxy(box, scale, size_px)
             initial = in_crop(initial_mask, crop)
-            prediction = predict_crop(self._network, photo, crop, initial, mirror=self._average, first=first)
+            prediction = predict_crop(self._network, photo, crop, initial, mirror=average, first=first)
             if trusted_pixels(prediction.initial, prediction.visible >= 0.5, self._settings.cleanup).any():
                 break
-        if not self._average:
+        if not average:
             return prediction
         further = self._zoomed_out(crop)
         known = None if first is None else prediction

@@ -164,14 +164,16 @@ class PromptedCompletion:
         )  # fmt: skip
 
     def predict(self, prepared: PreparedCrop, prompts: CompletionPrompts) -> PromptedAnswer:
-        """The answer to prompts. The single answer is averaged with that of the mirror image.
+        """The answer to prompts; nothing is body beyond a given extent.
 
-        A hypothesis is not: in the mirror image it may be that the body goes on to the other side.
+        The single answer is averaged with that of the mirror image. A hypothesis is not: in the mirror image it may be
+        that the body goes on to the other side.
 
         Raises:
             UsageError: there is no such typical pose or hypothesis.
         """
-        maps, outputs = with_mirrored(self._maps(prepared, prompts)[None]), prepared.outputs
+        drawn, outputs = self._maps(prepared, prompts), prepared.outputs
+        maps, inside = with_mirrored(drawn[None]), drawn[0] >= 0
         inputs = {name: outputs[name] for name in ("visible", *STAGE1_FEATURES)} | {"unprompted": outputs["amodal"]}
         inputs["prompts"] = maps
         if self.hypotheses:
@@ -180,13 +182,13 @@ class PromptedCompletion:
             found = self._head(**inputs)
             likelihood = found.get("likelihood", np.zeros((1, 0), np.float32)).mean(0)
             return PromptedAnswer(
-                average_mirrored(found["amodal"])[0], average_mirrored(found["amodal_parsing"]), likelihood
+                average_mirrored(found["amodal"])[0] * inside, average_mirrored(found["amodal_parsing"]), likelihood
             )
         if not 1 <= wanted <= self.hypotheses:
             raise UsageError(f"hypotheses are numbered from 1 to {self.hypotheses}, got {wanted}")
         inputs["hypothesis"][:, wanted - 1] = 1
         found = self._head(**{name: value[:1] for name, value in inputs.items()})
-        return PromptedAnswer(found["amodal"][0, 0], found["amodal_parsing"][0], found["likelihood"][0])
+        return PromptedAnswer(found["amodal"][0, 0] * inside, found["amodal_parsing"][0], found["likelihood"][0])
 
     def to_body(self, photo: ImageU8, body: Body, prepared: PreparedCrop, found: PromptedAnswer) -> Body:
         """The body with a predicted hidden part."""

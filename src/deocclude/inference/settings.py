@@ -39,6 +39,18 @@ class EnsembleWeights:
 
 
 @dataclass(frozen=True)
+class DoubtSettings:
+    """Of whom it is doubtful whether anything is hidden: their prediction is averaged over crops and mirror images.
+
+    Hidden fractions of the body by probability, of a single prediction. Whole people have 0.00 to 0.03 and more in
+    clutter; above `most_hidden` nearly everyone is occluded, and averaging moves contours by little.
+    """
+
+    least_hidden: float = 0.02
+    most_hidden: float = 0.25
+
+
+@dataclass(frozen=True)
 class CleanupSettings:
     """From probabilities to masks. Shares are fractions of the body's area."""
 
@@ -120,6 +132,7 @@ class InferenceSettings:
 
     crop: CropSettings = field(default_factory=CropSettings)
     ensemble: EnsembleWeights = field(default_factory=EnsembleWeights)
+    doubt: DoubtSettings = field(default_factory=DoubtSettings)
     cleanup: CleanupSettings = field(default_factory=CleanupSettings)
     recovery: RecoverySettings = field(default_factory=RecoverySettings)
     occlusion: OcclusionSettings = field(default_factory=OcclusionSettings)

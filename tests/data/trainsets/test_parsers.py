@@ -27,7 +27,7 @@ def test_own_parser_labels_the_mask_in_place() -> None:
     network: Network = LeftAndRight()  # type: ignore[assignment]
     mask = np.zeros((90, 120), bool)
     mask[20:60, 50:90] = True
-    labels = OwnParser(MaskCompletion(network, average=False))(PersonCrop(np.zeros((90, 120, 3), np.uint8), mask))
+    labels = OwnParser(MaskCompletion(network, average="never"))(PersonCrop(np.zeros((90, 120, 3), np.uint8), mask))
     expected = np.zeros_like(labels)
     expected[20:60, 50:70], expected[20:60, 70:90] = 3, 5
     np.testing.assert_array_equal(labels, expected)

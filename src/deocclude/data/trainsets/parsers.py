@@ -35,7 +35,7 @@ def open_parser(spec: str) -> Parser | None:
         return None
     if spec == "own":
         networks, _ = open_networks(find_model("base"), "cpu", threads=1)
-        return OwnParser(MaskCompletion(networks["mask_completion"], average=False))
+        return OwnParser(MaskCompletion(networks["mask_completion"], average="never"))
     from deocclude.data.trainsets.hf_parser import HfParser
 
     parser = HfParser(spec.removeprefix(HF_PREFIX), device="cpu", threads=1)
