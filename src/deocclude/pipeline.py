@@ -24,12 +24,13 @@ from deocclude.inference.scene import Scene, extend
 from deocclude.inference.scheduling import StageClock, map_people
 from deocclude.inference.settings import InferenceSettings
 from deocclude.io.images import ImageSource, MaskSource, Photo, load_image, load_photo, photo_name
+from deocclude.io.photo_metadata import Metadata
 from deocclude.io.photo_series import process_series
 from deocclude.people.assembly import recover_person
 from deocclude.people.choice import number_chosen
 from deocclude.people.completion_prompts import check_completion_prompts, prompted_bodies
 from deocclude.people.detector import PeopleFinder
-from deocclude.people.editing import Editing, EditingSteps
+from deocclude.people.editing import Editing, EditingState, EditingSteps
 from deocclude.people.finding import detected_prompts, segmented_prompts
 from deocclude.people.hypotheses import sampled_bodies
 from deocclude.people.instances import Segmenter
@@ -355,6 +356,19 @@ class Deoccluder:
         photo, icc_profile, metadata = load_photo(image)
         bodies = request.pick(self._bodies(photo, self._prompts(photo, request), request), (*photo.shape[:2],))
 
+        return Editing(photo, bodies, self._editing_steps(photo, request, icc_profile, photo_name(image), metadata))
+
+    def edit_again(self, state: EditingState) -> Editing:
+        """Open a photo in a state of `edit(...).state`, of this model. Nothing is computed again."""
+        request, last = Request.of([] if state.is_prompted else None, None), state.result
+        steps = self._editing_steps(state.photo, request, last.icc_profile, last.name, last.metadata)
+        return Editing.reopened(state, steps)
+
+    def _editing_steps(
+        self, photo: ImageU8, request: Request, icc_profile: bytes | None, name: str, metadata: Metadata | None
+    ) -> EditingSteps:
+        """The steps of this pipeline for an open photo."""
+
         def complete(prompt: Prompt) -> Body:
             return self._mask_completion(photo, prompt.mask((*photo.shape[:2],)))
 
@@ -366,15 +380,14 @@ class Deoccluder:
         ) -> Result:
             return Result(
                 scene.photo, tuple(people), clock.timings(), self.device, self.model, icc_profile,
-                occlusions=occlusions, name=photo_name(image), metadata=metadata,
+                occlusions=occlusions, name=name, metadata=metadata,
             )  # fmt: skip
 
         recover = partial(recover_person, self._content_recovery)
-        steps = EditingSteps(
+        return EditingSteps(
             complete, decide, lambda scene, number: recover(scene, number, scene.bodies[number]), result,
-            self._prompted_completion, self.model,
+            self._prompted_completion, self.model, request.is_prompted,
         )  # fmt: skip
-        return Editing(photo, bodies, steps)
 
     def recover(self, image: ImageSource, visible_mask: MaskSource, amodal_mask: MaskSource) -> ImageU8:
         """Recover appearance alone, for a person whose masks are known.

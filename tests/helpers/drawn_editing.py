@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import time
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -48,6 +47,19 @@ class DrawnHypothesis:
     prompts: CompletionPrompts
 
 
+@dataclass(frozen=True, eq=False)
+class DrawnState:
+    """As `people.editing.EditingState`."""
+
+    photo: np.ndarray
+    result: Result
+    bodies: dict[int, tuple[np.ndarray, np.ndarray]]
+    next_number: int
+
+    def parts(self) -> dict[str, object]:
+        return {"photo": self.photo, **{f"{one.id}": one for one in self.result.people}}
+
+
 @dataclass
 class DrawnEditing:
     """As `people.editing.Editing`: the whole person is the visible mask and what the prompts add."""
@@ -64,6 +76,16 @@ class DrawnEditing:
         self._next = 3
         self._people = {n: self._person(n, *masks) for n, masks in self.bodies.items()}
         self._update()
+
+    @property
+    def state(self) -> DrawnState:
+        return DrawnState(self.photo, self.result, dict(self.bodies), self._next)
+
+    def restore(self, state: DrawnState) -> Result:
+        self.bodies, self.result = dict(state.bodies), state.result
+        self._people = {one.id: one for one in state.result.people}
+        self._next = max(self._next, state.next_number)
+        return self.result
 
     def complete(self, number: int, prompts: CompletionPrompts | None) -> Result:
         visible, amodal = self._body(number)
@@ -160,18 +182,19 @@ class DrawnEditing:
 class DrawnPipeline:
     """As `Deoccluder`: every photo of SIZE_HW has the drawn people, every other one nobody."""
 
-    def __init__(self, delay_s: float = 0.0) -> None:
-        self.delay_s = delay_s
-
     def edit(self, image: bytes) -> DrawnEditing:
         photo = load_image(image)
-        time.sleep(self.delay_s)
         if photo.shape[:2] == SIZE_HW:
             return DrawnEditing(photo)
         empty = DrawnEditing(drawn_photo())
         empty.photo, empty.bodies, empty._people = photo, {}, {}
         empty._update()
         return empty
+
+    def edit_again(self, state: DrawnState) -> DrawnEditing:
+        editing = DrawnEditing(state.photo)
+        editing.restore(state)
+        return editing
 
 
 class ResultEditing(DrawnEditing):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -106,3 +108,27 @@ def test_photo_without_people_can_get_some(pipe, person):
     editing = pipe.edit(person.photo, masks=[])
     assert editing.result.people == ()
     assert editing.add(mask=person.visible) == 1
+
+
+def test_restored_state_is_the_same_people_in_this_editing_and_another(pipe, person, editing):
+    before = editing.state
+    keep = np.ones(person.photo.shape[:2], bool)
+    editing.complete(1, CompletionPrompts(keep=keep))
+    changed = pickle.loads(pickle.dumps(editing.state))
+    wider = person.visible | box_to_mask((250, 200, 270, 260), person.photo.shape[:2])
+    editing.replace(1, mask=wider)
+    assert editing.restore(before) is before.result and editing.result is before.result
+    assert editing.prompts == {}
+    other = pipe.edit_again(changed)
+    assert not other.result.people[0].invisible_mask.any() and list(other.prompts) == [1]
+    again = other.complete(1, None).people[0]
+    np.testing.assert_array_equal(again.amodal_mask, before.result.people[0].amodal_mask)
+    np.testing.assert_array_equal(again.content, before.result.people[0].content)
+
+
+def test_number_of_a_person_that_was_undone_is_not_given_again(person, editing):
+    before = editing.state
+    mask = box_to_mask((500, 100, 560, 300), person.photo.shape[:2])
+    assert editing.add(mask=mask) == 3
+    editing.restore(before)
+    assert editing.add(mask=mask) == 4

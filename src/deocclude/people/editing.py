@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from deocclude.errors import InputError, UsageError
@@ -32,6 +32,7 @@ class EditingSteps:
         result: the result of a scene, its people, the clock and all occlusions.
         prompted: stage 1's prompted head; None for a model without.
         model: the model's name, for errors.
+        is_prompted: whether the user gave the people, who are then completed however low they are.
     """
 
     complete: Callable[[Prompt], Body]
@@ -40,6 +41,7 @@ class EditingSteps:
     result: Callable[[Scene, Sequence[Person], StageClock, tuple[Occlusion, ...]], Result]
     prompted: PromptedCompletion | None
     model: str
+    is_prompted: bool = False
 
 
 @dataclass
@@ -63,6 +65,32 @@ class _Edited:
     person: Person | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class EditingState:
+    """What an open photo holds at one time. It can be pickled, and nothing of it changes later: do not change it.
+
+    Attributes:
+        photo: (H, W, 3) uint8 RGB.
+        result: everyone as completed.
+        people: by number, what was computed for each.
+        next_number: of the next person that is added.
+        is_prompted: of the steps.
+    """
+
+    photo: ImageU8
+    result: Result
+    people: Mapping[int, _Edited]
+    next_number: int
+    is_prompted: bool
+
+    def parts(self) -> dict[str, object]:
+        """The photo, and what was computed for each person, by name: states share what is the same in both."""
+        parts: dict[str, object] = {"photo": self.photo}
+        for number, one in self.people.items():
+            parts |= {f"{number}.{name}": part for name, part in vars(one).items() if part is not None}
+        return parts
+
+
 class Editing:
     """The people of one photo, each of whom can be completed again. `Deoccluder.edit` opens it.
 
@@ -83,9 +111,27 @@ class Editing:
         self._next = len(self._people) + 1
         self._result = self._updated(self._people)
 
+    @classmethod
+    def reopened(cls, state: EditingState, steps: EditingSteps) -> Editing:
+        """An editing in a state of another one, of the same photo and model."""
+        editing = cls(state.photo, (), steps)
+        editing.restore(state)
+        return editing
+
     @property
     def result(self) -> Result:
         """Everyone as completed last; `timings` are those of the last change."""
+        return self._result
+
+    @property
+    def state(self) -> EditingState:
+        """What `restore` returns to, and `Deoccluder.edit_again` opens, in another process too."""
+        return EditingState(self.photo, self._result, self._people, self._next, self._steps.is_prompted)
+
+    def restore(self, state: EditingState) -> Result:
+        """Return to a former state of this photo, exactly. Numbers that were given since are not given again."""
+        self._people, self._result = dict(state.people), state.result
+        self._next = max(self._next, state.next_number)
         return self._result
 
     @property

@@ -18,7 +18,7 @@ from deocclude.serve.pool import Start
 from deocclude.serve.routes import BEARER, guarded, router
 from deocclude.serve.service import Service
 from deocclude.serve.settings import ServeSettings
-from deocclude.serve.studio.routes import router as studio
+from deocclude.serve.studio.routes import router as studio_router
 from deocclude.serve.work import Answer, Job, Refusal
 
 
@@ -40,6 +40,8 @@ def create_app(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.pool.open()
         yield
+        if (studio := getattr(app.state, "studio", None)) is not None:
+            studio.close()
         await service.pool.close()
 
     app = FastAPI(
@@ -50,7 +52,7 @@ def create_app(
     app.state.service = service
     app.include_router(router)
     app.include_router(guarded, dependencies=[BEARER] if settings.token else [])
-    app.include_router(studio)
+    app.include_router(studio_router)
     app.add_middleware(Gate, service=service)
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)

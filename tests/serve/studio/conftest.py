@@ -41,14 +41,14 @@ def quick_background() -> Iterator[None]:
 
 @pytest.fixture
 def client() -> TestClient:
-    return TestClient(studio_app(Studio(DrawnPipeline())))
+    return TestClient(studio_app(Studio.of_pipeline(DrawnPipeline())))
 
 
 @pytest.fixture(scope="session")
 def studio_url() -> Iterator[str]:
     """The address of a running studio over drawn people."""
     listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(studio_app(Studio(DrawnPipeline())), log_level="warning"))
+    server = uvicorn.Server(uvicorn.Config(studio_app(Studio.of_pipeline(DrawnPipeline())), log_level="warning"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     until = time.monotonic() + 20

@@ -14,7 +14,7 @@ from PIL import Image
 
 from deocclude.pipeline import load
 from deocclude.serve.studio.routes import router
-from deocclude.serve.studio.studio import PipelineOnDemand, Studio
+from deocclude.serve.studio.studio import Studio
 
 API = "/studio/api"
 
@@ -28,9 +28,7 @@ def png_base64(mask: np.ndarray) -> str:
 @pytest.fixture
 def client(finding_weights_dir: Path) -> TestClient:
     app = FastAPI()
-    app.state.studio = Studio(
-        PipelineOnDemand(lambda: load(device="cpu", weights_dir=finding_weights_dir, threads=1))
-    )  # fmt: skip
+    app.state.studio = Studio.of_pipeline(load(device="cpu", weights_dir=finding_weights_dir, threads=1))
     app.include_router(router)
     return TestClient(app)
 

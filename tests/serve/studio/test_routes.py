@@ -218,7 +218,7 @@ def test_bad_files_have_clear_messages(client: TestClient, content: bytes, statu
 
 def test_limits_of_bytes_and_pixels() -> None:
     app = FastAPI()
-    app.state.studio = Studio(DrawnPipeline(), limits=StudioLimits(max_bytes=50_000, max_pixels=10_000))
+    app.state.studio = Studio.of_pipeline(DrawnPipeline(), limits=StudioLimits(max_bytes=50_000, max_pixels=10_000))
     app.include_router(router)
     client = TestClient(app)
     assert "320x240 pixels" in error_of(client.post(f"{API}/photos", content=drawn_png()), 413)
@@ -255,15 +255,17 @@ def test_requests_of_other_sites_are_refused(client: TestClient) -> None:
     assert "other sites" in error_of(answer, 403)
 
 
-def test_fault_of_the_server_leaks_nothing(client: TestClient) -> None:
+def test_fault_of_the_server_leaks_nothing() -> None:
     from deocclude.errors import WeightsError
 
     class Broken:
         def edit(self, image: bytes) -> Any:
             raise WeightsError("/secret/path is damaged")
 
-    client.app.state.studio.pipeline = Broken()
-    answer = client.post(f"{API}/photos", content=drawn_png())
+    app = FastAPI()
+    app.state.studio = Studio.of_pipeline(Broken())
+    app.include_router(router)
+    answer = TestClient(app).post(f"{API}/photos", content=drawn_png())
     assert error_of(answer, 500) == "the server could not do this"
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from deocclude.serve.studio.errors import UnknownPhotoError
-from deocclude.serve.studio.sessions import Session, Sessions
+from deocclude.serve.studio.sessions import Session, Sessions, new_id
+from deocclude.serve.studio.work import OpenPhoto
 from drawn_editing import DrawnEditing, drawn_photo
 
 PIXELS = 320 * 240
@@ -20,8 +21,14 @@ class Clock:
         return self.now
 
 
+def drawn_session() -> Session:
+    return Session(new_id(), "a.png", DrawnEditing(drawn_photo()).state)
+
+
 def open_photo(sessions: Sessions) -> Session:
-    return sessions.open(DrawnEditing(drawn_photo()), "a.png")
+    session = drawn_session()
+    sessions.keep(session)
+    return session
 
 
 @pytest.mark.parametrize("limit", [{"max_open": 2}, {"max_open": 9, "max_pixels": 2 * PIXELS}])
@@ -57,14 +64,14 @@ def test_unused_photo_times_out() -> None:
 
 
 def test_ids_cannot_be_guessed() -> None:
-    ids = {Session(DrawnEditing(drawn_photo()), "a").id for _ in range(20)}
+    ids = {new_id() for _ in range(20)}
     assert len(ids) == 20
     assert min(map(len, ids)) >= 32
 
 
 def test_background_is_filled_once_a_result() -> None:
-    session = Session(DrawnEditing(drawn_photo()), "a")
-    background = session.background()
-    assert session.background() is background
-    session.editing.remove(1)
-    assert session.background() is not background
+    photo = OpenPhoto(DrawnEditing(drawn_photo()))
+    background = photo.background()
+    assert photo.background() is background
+    photo.editing.remove(1)
+    assert photo.background() is not background

@@ -20,7 +20,7 @@ from deocclude.io.results import output_name, picture_of, to_coco
 from deocclude.serve.studio.conversion import png, read_picture
 from deocclude.serve.studio.errors import TooManyPixelsError
 from deocclude.serve.studio.messages import SentArrangement, SentPlacement
-from deocclude.serve.studio.sessions import Session
+from deocclude.serve.studio.work import OpenPhoto
 from deocclude.types import Person, Result
 
 PERSON_FILES = ("rgba", "hidden", "amodal", "visible", "invisible", "parsing")
@@ -71,10 +71,10 @@ def coco_json(result: Result, name: str) -> bytes:
     return json.dumps(to_coco(result, file_name=name), indent=1).encode()
 
 
-def arranged_ora(session: Session, arrangement: SentArrangement, max_pixels: int) -> bytes:
+def arranged_ora(photo: OpenPhoto, arrangement: SentArrangement, max_pixels: int) -> bytes:
     """An OpenRaster file of the layers as the user arranged them. Raises InputError: there is no such person."""
-    result = session.result
-    layers = [_background(session, arrangement, max_pixels)]
+    result = photo.result
+    layers = [_background(photo, arrangement, max_pixels)]
     left_px = max_pixels
     for placement in arrangement.people:
         if not placement.hidden:
@@ -99,9 +99,9 @@ def _hidden_part(person: Person) -> ImageU8:
     return pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
-def _background(session: Session, arrangement: SentArrangement, max_pixels: int) -> Layer:
+def _background(photo: OpenPhoto, arrangement: SentArrangement, max_pixels: int) -> Layer:
     """The bottom layer: a picture that covers the scene, a colour, or the filled background."""
-    height, width = session.result.image.shape[:2]
+    height, width = photo.result.image.shape[:2]
     if arrangement.picture is not None:
         picture = Image.fromarray(read_picture(arrangement.picture, max_pixels))
         scale = min(picture.width / width, picture.height / height)
@@ -110,7 +110,7 @@ def _background(session: Session, arrangement: SentArrangement, max_pixels: int)
         return Layer("background", np.asarray(picture.resize((width, height), Image.Resampling.LANCZOS, box=middle)))
     if arrangement.colour is not None:
         return Layer("background", np.full((height, width, 3), ImageColor.getrgb(arrangement.colour), np.uint8))
-    return session.background()
+    return photo.background()
 
 
 def _placed(person: Person, placement: SentPlacement, max_pixels: int, *, split: bool) -> list[Layer]:

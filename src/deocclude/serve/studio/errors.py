@@ -31,6 +31,20 @@ class TooManyPixelsError(DeoccludeError):
     """An image with more pixels than the limit."""
 
 
+class StepTimedOutError(DeoccludeError):
+    """A step that took longer than the limit: its process was ended."""
+
+    def __init__(self, timeout_s: float) -> None:
+        super().__init__(f"this took longer than {timeout_s:g} s and was ended: everything is as it was before")
+
+
+class StepLostError(DeoccludeError):
+    """A step whose process died."""
+
+    def __init__(self) -> None:
+        super().__init__("the server's process ended during this step: everything is as it was before")
+
+
 class OtherSiteError(DeoccludeError):
     """A request that a page of another site sent."""
 
@@ -44,6 +58,8 @@ _CODES: tuple[tuple[type[DeoccludeError], str], ...] = (
     (TooManyBytesError, "too_many_bytes"),
     (TooManyPixelsError, "too_many_pixels"),
     (BusyError, "queue_full"),
+    (StepTimedOutError, "timed_out"),
+    (StepLostError, "worker_lost"),
     (InputError, "invalid_input"),
     (MissingExtraError, "invalid_input"),
     (UsageError, "invalid_request"),

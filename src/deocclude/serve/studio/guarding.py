@@ -80,7 +80,7 @@ def _refusal(error: DeoccludeError) -> JSONResponse:
     """The error's message; of a fault of the server only that there is one."""
     status, code = status_and_code(error)
     message = str(error)
-    if status == 500:
+    if code == "internal":
         _log.error("a request to the studio failed", exc_info=error)
         message = "the server could not do this"
     headers = {"Retry-After": str(_RETRY_AFTER_S)} if status == 503 else None

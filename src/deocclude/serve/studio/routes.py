@@ -5,6 +5,7 @@ An application includes `router`; it may set `app.state.studio` before, else one
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, BackgroundTasks, Depends, HTTPException, Query, Request, Response
@@ -13,9 +14,8 @@ from deocclude.errors import InputError
 from deocclude.imaging.compositing import PARSING_PALETTE
 from deocclude.imaging.crop import Region
 from deocclude.inference.completion_prompts import JOINTS
-from deocclude.people.editing import Editing
 from deocclude.serve.schemas import Error
-from deocclude.serve.studio import conversion, downloads, page
+from deocclude.serve.studio import conversion, downloads, page, steps
 from deocclude.serve.studio.guarding import GuardedRoute
 from deocclude.serve.studio.messages import (
     AboutView,
@@ -32,7 +32,7 @@ from deocclude.serve.studio.messages import (
 from deocclude.serve.studio.poses import pose_sheet, typical_poses
 from deocclude.serve.studio.sessions import Session
 from deocclude.serve.studio.studio import Studio, studio_of
-from deocclude.types import PARSING_NAMES, Result
+from deocclude.types import PARSING_NAMES
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": Error, "description": description}
@@ -46,6 +46,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
         (422, "input that cannot be used"),
         (500, "a fault of the server"),
         (503, "too many requests wait"),
+        (504, "the step took too long: everything is as it was before"),
     )
 }
 router = APIRouter(route_class=GuardedRoute, tags=["studio"], responses=_ERRORS)
@@ -146,9 +147,10 @@ def photo(photo_id: str, studio: TheStudio) -> Response:
 
 
 @router.delete(_PHOTO, status_code=204)
-def close(photo_id: str, studio: TheStudio) -> None:
+def close(photo_id: str, studio: TheStudio, background: BackgroundTasks) -> None:
     """Close a photo: nothing of it is kept."""
     studio.sessions.close(photo_id)
+    background.add_task(studio.forget_closed)
 
 
 # Changing people. Every answer has the people that changed.
@@ -157,47 +159,31 @@ def close(photo_id: str, studio: TheStudio) -> None:
 @router.put(f"{_PERSON}/prompts")
 async def prompt(photo_id: str, number: int, sent: SentPrompts, studio: TheStudio, ticket: Ticket = "") -> ChangeView:
     """Complete a person with these prompts, in place of all former ones; without any as found."""
-
-    def act(editing: Editing) -> Result:
-        return editing.complete(number, conversion.read_prompts(sent, _size_hw(editing)))
-
-    return await studio.change(photo_id, ticket, act)
+    return await studio.change(photo_id, ticket, partial(steps.complete, number, sent))
 
 
 @router.post(f"{_PHOTO}/people")
 async def add(photo_id: str, sent: SentPerson, studio: TheStudio, ticket: Ticket = "") -> ChangeView:
     """Add a person by a box or a visible mask."""
-
-    def act(editing: Editing) -> int:
-        return editing.add(**_area(sent, editing))
-
-    return await studio.change(photo_id, ticket, act)
+    return await studio.change(photo_id, ticket, partial(steps.add, sent))
 
 
 @router.put(f"{_PERSON}/visible")
 async def replace(photo_id: str, number: int, sent: SentPerson, studio: TheStudio, ticket: Ticket = "") -> ChangeView:
     """Give a person another visible mask, or a box to find it in."""
-
-    def act(editing: Editing) -> Result:
-        return editing.replace(number, **_area(sent, editing))
-
-    return await studio.change(photo_id, ticket, act)
+    return await studio.change(photo_id, ticket, partial(steps.replace, number, sent))
 
 
 @router.delete(_PERSON)
 async def remove(photo_id: str, number: int, studio: TheStudio, ticket: Ticket = "") -> ChangeView:
     """Take a person out."""
-    return await studio.change(photo_id, ticket, lambda editing: editing.remove(number))
+    return await studio.change(photo_id, ticket, partial(steps.remove, number))
 
 
 @router.get(f"{_PERSON}/hypotheses")
 async def hypotheses(photo_id: str, number: int, studio: TheStudio, ticket: Ticket = "") -> list[HypothesisView]:
     """At most four completions of a person, the most probable first."""
-
-    def act(session: Session) -> list[HypothesisView]:
-        return [conversion.hypothesis_view(one) for one in session.editing.hypotheses(number, count=4)]
-
-    return await studio.compute(photo_id, ticket, act)
+    return await studio.compute(photo_id, ticket, partial(steps.hypotheses, number))
 
 
 # The scene as layers.
@@ -216,13 +202,9 @@ def layers(photo_id: str, studio: TheStudio) -> list[LayerView]:
 
 
 @router.get(f"{_PHOTO}/layers/0.png", **_of_type("image/png"))
-async def background(photo_id: str, studio: TheStudio, ticket: Ticket = "") -> Response:
+async def filled(photo_id: str, studio: TheStudio, ticket: Ticket = "") -> Response:
     """The scene without people, filled. This takes seconds, once after each change."""
-
-    def act(session: Session) -> bytes:
-        return conversion.png(session.background().pixels, session.result.icc_profile)
-
-    return _image(await studio.compute(photo_id, ticket, act), "image/png")
+    return _image(await studio.compute(photo_id, ticket, steps.background), "image/png")
 
 
 @router.get(f"{_PHOTO}/layers/{{number}}.png", **_of_type("image/png"))
@@ -234,12 +216,9 @@ def layer(photo_id: str, number: int, studio: TheStudio) -> Response:
 @router.post(f"{_PHOTO}/arranged.ora", **_of_type("image/openraster"))
 async def arranged(photo_id: str, sent: SentArrangement, studio: TheStudio, ticket: Ticket = "") -> Response:
     """An OpenRaster file of the layers as arranged."""
-
-    def act(session: Session) -> Response:
-        data = downloads.arranged_ora(session, sent, 2 * studio.limits.max_pixels)
-        return _download(data, "image/openraster", session, "layers.ora")
-
-    return await studio.compute(photo_id, ticket, act)
+    session = studio.sessions.get(photo_id)
+    data = await studio.compute(photo_id, ticket, partial(steps.arranged, sent, 2 * studio.limits.max_pixels))
+    return _download(data, "image/openraster", session, "layers.ora")
 
 
 # Files of a photo and of its people. They read a finished result: nothing waits for the queue.
@@ -274,22 +253,6 @@ def document(photo_id: str, studio: TheStudio) -> Response:
     """The result as COCO JSON."""
     session = studio.sessions.get(photo_id)
     return _download(downloads.coco_json(session.result, session.name), "application/json", session, "deoccluded.json")
-
-
-def _area(sent: SentPerson, editing: Editing) -> dict[str, Any]:
-    """The one prompt of a person, by its name. Raises InputError: neither or both are given."""
-    if (sent.mask is None) == (sent.box_xyxy is None):
-        raise InputError("a person is given by a mask or by a box: give one of them")
-    if sent.mask is None:
-        return {"box_xyxy": sent.box_xyxy}
-    mask = conversion.read_mask(sent.mask, _size_hw(editing), "visible")
-    if not mask.any():
-        raise InputError("the visible mask is empty")
-    return {"mask": mask}
-
-
-def _size_hw(editing: Editing) -> tuple[int, int]:
-    return editing.photo.shape[0], editing.photo.shape[1]
 
 
 def _page_file(name: str) -> Response:

@@ -1,4 +1,4 @@
-"""Open photos of the studio: a bounded number and size, each with a lock, an unguessable id and a time-out."""
+"""Open photos of the studio: a bounded number and size, each with its state, an unguessable id and a time-out."""
 
 from __future__ import annotations
 
@@ -7,44 +7,40 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-from deocclude.people.editing import Editing
+from deocclude.people.editing import EditingState
 from deocclude.serve.studio.errors import UnknownPhotoError
 from deocclude.types import Result
 
-if TYPE_CHECKING:
-    from deocclude.io.openraster import Layer
-
 
 class Session:
-    """One open photo. `editing` is used with `lock` held; a Result that was read once needs no lock."""
+    """One open photo. Each step replaces its state, and changes none."""
 
-    def __init__(self, editing: Editing, name: str) -> None:
-        """Name: of the photo's file, for the names of downloads."""
-        self.id = secrets.token_urlsafe(24)
-        self.editing = editing
-        self.name = name
-        self.lock = threading.Lock()
-        self._background: tuple[Result, Layer] | None = None
+    def __init__(self, session_id: str, name: str, state: EditingState) -> None:
+        """An open photo.
+
+        Args:
+            session_id: of `new_id`.
+            name: of the photo's file, for the names of downloads.
+            state: everyone as completed.
+        """
+        self.id, self.name, self.state = session_id, name, state
 
     @property
     def result(self) -> Result:
         """Everyone as completed last."""
-        return self.editing.result
+        return self.state.result
 
     @property
     def pixels(self) -> int:
         """Pixels of the photo; the memory of a session grows with them."""
-        height, width = self.editing.photo.shape[:2]
+        height, width = self.state.photo.shape[:2]
         return int(height * width)
 
-    def background(self) -> Layer:
-        """The scene without people, filled once for each result. It takes seconds: use it with `lock` held."""
-        result = self.result
-        if self._background is None or self._background[0] is not result:
-            self._background = (result, result.layers()[1])
-        return self._background[1]
+
+def new_id() -> str:
+    """An id that cannot be guessed."""
+    return secrets.token_urlsafe(24)
 
 
 class Sessions:
@@ -69,15 +65,19 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._open)
 
-    def open(self, editing: Editing, name: str) -> Session:
+    @property
+    def ids(self) -> frozenset[str]:
+        """Ids of all open photos."""
+        with self._lock:
+            return frozenset(self._open)
+
+    def keep(self, session: Session) -> None:
         """Keep an open photo."""
-        session = Session(editing, name)
         with self._lock:
             self._expire()
             self._open[session.id] = (session, self._clock())
             while len(self._open) > 1 and self._is_over():
                 self._open.popitem(last=False)
-        return session
 
     def get(self, session_id: str) -> Session:
         """The open photo of an id. Raises UnknownPhotoError."""

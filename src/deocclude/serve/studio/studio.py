@@ -1,4 +1,4 @@
-"""The studio of one application: its model, queue, open photos and limits."""
+"""The studio of one application: its process, queue, open photos and limits."""
 
 from __future__ import annotations
 
@@ -6,47 +6,24 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 from starlette.requests import Request
 
 from deocclude.errors import DeoccludeError, InputError
-from deocclude.people.editing import Editing
-from deocclude.pipeline import load
-from deocclude.serve.studio import conversion
+from deocclude.serve.pool import Worker
+from deocclude.serve.settings import ServeSettings
+from deocclude.serve.studio import conversion, steps
 from deocclude.serve.studio.messages import ChangeView, PhotoView
-from deocclude.serve.studio.sessions import Session, Sessions
+from deocclude.serve.studio.process import InThisProcess, StudioProcess
+from deocclude.serve.studio.sessions import Session, Sessions, new_id
+from deocclude.serve.studio.work import OpenPhoto, Pipeline, StudioWork, open_work
 from deocclude.serve.studio.work_queue import Queue, WorkQueue
 from deocclude.types import Result
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
-
-
-class Pipeline(Protocol):
-    """An opened model, as `Deoccluder`."""
-
-    def edit(self, image: bytes) -> Editing:
-        """Open a photo for editing."""
-
-
-class PipelineOnDemand:
-    """A model that is opened when the first photo comes, so that the page is there at once."""
-
-    def __init__(self, open_pipeline: Callable[[], Pipeline]) -> None:
-        """How to open it."""
-        self._open_pipeline = open_pipeline
-        self._opened: Pipeline | None = None
-
-    def open(self) -> Pipeline:
-        """The opened model. One thread at a time may call this and `edit`."""
-        if self._opened is None:
-            self._opened = self._open_pipeline()
-        return self._opened
-
-    def edit(self, image: bytes) -> Editing:
-        """See `Pipeline.edit`."""
-        return self.open().edit(image)
 
 
 @dataclass(frozen=True)
@@ -73,12 +50,12 @@ class Studio:
     """What the routes share. Everything that computes runs in the queue.
 
     Attributes:
-        pipeline: the model.
-        queue: runs what computes.
+        process: does what computes.
+        queue: its line of requests.
         limits: what is accepted and kept.
     """
 
-    pipeline: Pipeline
+    process: StudioProcess
     queue: Queue = field(default_factory=WorkQueue)
     limits: StudioLimits = StudioLimits()
 
@@ -87,49 +64,46 @@ class Studio:
         self.sessions = Sessions(limits.max_open, limits.max_open_pixels, limits.timeout_s)
 
     @classmethod
-    def of_settings(cls, settings: Any = None) -> Studio:
-        """A studio that opens its own model on demand.
+    def of_settings(cls, settings: ServeSettings = ServeSettings()) -> Studio:
+        """A studio with a process of its own, which starts on demand.
 
         Args:
-            settings: those of the service (model, device, weights_dir, threads, max_bytes, max_pixels); None: defaults.
+            settings: those of the service (model, device, weights_dir, threads, timeout_s, max_bytes, max_pixels).
         """
-        if settings is None:
-            return cls(PipelineOnDemand(load))
+        done = StudioProcess(lambda: Worker(partial(open_work, settings)), settings.timeout_s)
+        return cls(done, limits=StudioLimits(max_bytes=settings.max_bytes, max_pixels=settings.max_pixels))
 
-        def open_pipeline() -> Pipeline:
-            return load(
-                settings.model, device=settings.device, weights_dir=settings.weights_dir,
-                threads=settings.threads or None,
-            )  # fmt: skip
-
-        limits = StudioLimits(max_bytes=settings.max_bytes, max_pixels=settings.max_pixels)
-        return cls(PipelineOnDemand(open_pipeline), limits=limits)
+    @classmethod
+    def of_pipeline(cls, pipeline: Pipeline, limits: StudioLimits = StudioLimits()) -> Studio:
+        """A studio that computes in this process: no step can be ended."""
+        return cls(StudioProcess(lambda: InThisProcess(StudioWork(pipeline)), None), limits=limits)
 
     async def prepare(self) -> None:
         """Open the model before the first photo comes; that photo reports what is wrong with it."""
-        if isinstance(self.pipeline, PipelineOnDemand):
-            try:
-                await self.queue.run(self.pipeline.open, "")
-            except DeoccludeError as error:
-                _log.warning("the studio's model could not be opened: %s", error)
+        try:
+            await self.queue.run(self.process.prepare, "")
+        except DeoccludeError as error:
+            _log.warning("the studio's model could not be opened: %s", error)
 
-    async def open(self, data: bytes, name: str, ticket: str) -> PhotoView:
+    async def open(self, file: bytes, name: str, ticket: str) -> PhotoView:
         """Open a photo: its people are found and completed.
 
         Raises:
             InputError: the photo cannot be read.
-            TooManyPixelsError, BusyError.
+            TooManyPixelsError, BusyError, StepTimedOutError, StepLostError.
         """
-        if not data:
+        if not file:
             raise InputError("the file is empty")
-        conversion.check_pixels(data, self.limits.max_pixels)
+        conversion.check_pixels(file, self.limits.max_pixels)
 
         def job() -> PhotoView:
             start_s = time.perf_counter()
-            session = self.sessions.open(self.pipeline.edit(data), name)
+            session_id = new_id()
+            state, change = self.process.open(session_id, file, steps.everyone)
+            session = Session(session_id, name, state)
+            self.sessions.keep(session)
             total_s = time.perf_counter() - start_s
-            height, width = session.editing.photo.shape[:2]
-            change = conversion.change_view(None, session.result)
+            height, width = state.photo.shape[:2]
             # the result's timings are those of its own steps, after people were found
             known_s = sum(change.timings.get(step, 0.0) for step in ("complete", "recover"))
             change.timings |= {"find": max(0.0, total_s - known_s), "total": total_s}
@@ -138,35 +112,26 @@ class Studio:
 
         return await self.queue.run(job, ticket)
 
-    async def change(self, photo_id: str, ticket: str, act: Callable[[Editing], Result | int]) -> ChangeView:
+    async def change(self, photo_id: str, ticket: str, act: steps.Change) -> ChangeView:
         """Do something to an open photo.
 
         Args:
             photo_id: of the photo.
             ticket: of the request.
-            act: what to do; returns the number of a person that it added, or the result.
+            act: what to do.
 
         Raises:
-            UnknownPhotoError, BusyError; InputError: as the act.
+            UnknownPhotoError, BusyError, StepTimedOutError, StepLostError; InputError: as the act.
         """
-        session = self.sessions.get(photo_id)
+        return await self.compute(photo_id, ticket, partial(steps.change, act))
 
-        def job() -> ChangeView:
-            with session.lock:
-                before = session.result
-                done = act(session.editing)
-                after = session.result
-            return conversion.change_view(before, after, done if isinstance(done, int) else None)
-
-        return await self.queue.run(job, ticket)
-
-    async def compute(self, photo_id: str, ticket: str, act: Callable[[Session], T]) -> T:
-        """Compute something of an open photo that changes nothing. Errors as of `change`."""
+    async def compute(self, photo_id: str, ticket: str, act: Callable[[OpenPhoto], T]) -> T:
+        """Do something with an open photo. act: can be pickled. Errors as of `change`."""
         session = self.sessions.get(photo_id)
 
         def job() -> T:
-            with session.lock:
-                return act(session)
+            done: T = self.process.run(session, act, self.sessions.ids)
+            return done
 
         return await self.queue.run(job, ticket)
 
@@ -174,12 +139,23 @@ class Studio:
         """An open photo's result. Raises UnknownPhotoError."""
         return self.sessions.get(photo_id).result
 
+    async def forget_closed(self) -> None:
+        """Let the process forget closed photos, when its turn comes."""
+        try:
+            await self.queue.run(lambda: self.process.forget(self.sessions.ids), "")
+        except DeoccludeError as error:  # the next step forgets them too
+            _log.info("closed photos are forgotten later: %s", error)
+
+    def close(self) -> None:
+        """End the process; a step that runs fails."""
+        self.process.close()
+
 
 def studio_of(request: Request) -> Studio:
     """The application's studio: `app.state.studio`, or one with the settings of `app.state.service`, made once."""
-    state = request.app.state
+    state: Any = request.app.state
     if getattr(state, "studio", None) is None:
         service = getattr(state, "service", None)
-        state.studio = Studio.of_settings(None if service is None else service.settings)
+        state.studio = Studio.of_settings(ServeSettings() if service is None else service.settings)
     studio: Studio = state.studio
     return studio

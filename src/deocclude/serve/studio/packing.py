@@ -1,0 +1,36 @@
+"""States of an open photo between two processes: what the other one has already is named, and not sent."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Mapping
+from typing import Any
+
+
+def pack(value: object, known: Mapping[str, object]) -> bytes:
+    """Pickle a value.
+
+    Args:
+        value: can be pickled.
+        known: objects by a name, under which the reader has equal ones; the value has only their names.
+    """
+    names = {id(one): name for name, one in known.items()}
+
+    class Packer(pickle.Pickler):
+        def persistent_id(self, obj: object) -> str | None:
+            return names.get(id(obj))
+
+    file = io.BytesIO()
+    Packer(file, pickle.HIGHEST_PROTOCOL).dump(value)
+    return file.getvalue()
+
+
+def unpack(data: bytes, known: Mapping[str, object]) -> Any:
+    """The value of `pack`, with the reader's own objects under their names. Raises KeyError: one is missing."""
+
+    class Unpacker(pickle.Unpickler):
+        def persistent_load(self, pid: str) -> object:
+            return known[pid]
+
+    return Unpacker(io.BytesIO(data)).load()
