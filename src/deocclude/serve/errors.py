@@ -16,6 +16,7 @@ STATUS_OF = {
     "method_not_allowed": 405,
     "not_acceptable": 406,
     "slow_client": 408,
+    "state_gone": 410,
     "too_many_bytes": 413,
     "too_many_pixels": 413,
     "wrong_host": 421,

@@ -209,6 +209,36 @@ def test_brushes_send_masks(studio: Studio, kind: str) -> None:
     assert studio.hidden(1) == "24 % hidden", "nothing is left of the mask"
 
 
+def person_maps(page: Page) -> str:
+    """Person 1 as the page has it."""
+    return page.evaluate(
+        """async () => {
+          const { state } = await import("/studio/static/state.js");
+          return JSON.stringify([Array.from(state.people.get(1).maps), state.people.get(1).prompts]);
+        }"""
+    )
+
+
+def test_undo_of_a_painted_mask_and_of_a_removal_is_exact(studio: Studio) -> None:
+    studio.open()
+    page = studio.page
+    first = person_maps(page)
+    studio.steer("visible")
+    studio.after_answer(lambda: studio.drag((70, 170), (100, 170)))
+    painted = person_maps(page)
+    assert painted != first
+    page.click("#tool-point")
+    studio.after_answer(lambda: studio.click(130, 170))
+    studio.after_answer(lambda: page.click("#remove-person"))
+    for _ in range(2):
+        studio.after_answer(lambda: page.click("#undo"))
+    assert person_maps(page) == painted
+    studio.after_answer(lambda: page.click("#undo"))
+    assert person_maps(page) == first
+    studio.after_answer(lambda: page.click("#redo"))
+    assert person_maps(page) == painted
+
+
 def page_mask(text: str) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(text)))
 

@@ -46,6 +46,10 @@ def test_photo_is_opened_steered_and_taken_apart(client: TestClient, person) -> 
     visible = png_base64(person.visible)
     replaced = client.put(f"{url}/people/{number}/visible", json={"mask": visible}).json()
     assert replaced["changed"][0]["patch"] is not None
+    back = client.put(f"{url}/state", json={"state": photo["state"]}).json()
+    assert back["changed"] and all(one in photo["changed"] for one in back["changed"]), "exactly as found"
+    again = client.put(f"{url}/state", json={"state": replaced["state"]}).json()
+    assert all(one in again["changed"] for one in replaced["changed"])
     refused = client.put(f"{url}/people/{number}/prompts", json={"points": [[300, 240]]})
     assert refused.status_code == 422
     assert "head" in refused.json()["error"]["message"], "these networks have none"

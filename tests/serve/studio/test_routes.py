@@ -113,6 +113,30 @@ def test_people_are_added_replaced_and_removed(client: TestClient) -> None:
     assert sorted(removed["back_to_front"]) == [1, 2]
 
 
+def test_former_states_are_returned_to_exactly(client: TestClient) -> None:
+    photo = opened(client)
+    url = f"{API}/photos/{photo['id']}"
+    removed = client.delete(f"{url}/people/2").json()
+    prompted = client.put(f"{url}/people/1/prompts", json={"points": [[130, 170]]}).json()
+    first = client.put(f"{url}/state", json={"state": photo["state"]}).json()
+    assert first["changed"] == photo["changed"] and first["back_to_front"] == photo["back_to_front"]
+    last = client.put(f"{url}/state", json={"state": prompted["state"]}).json()
+    assert last["changed"] == prompted["changed"] and last["back_to_front"] == removed["back_to_front"]
+    assert client.put(f"{url}/people/1/prompts", json={}).json()["changed"] == photo["changed"][:1]
+
+
+def test_oldest_states_are_kept_no_longer(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deocclude.serve.studio.sessions.MAX_FORMER_STATES", 2)
+    photo = opened(client)
+    url = f"{API}/photos/{photo['id']}"
+    states = [client.put(f"{url}/people/1/prompts", json={"pose": 1}).json()["state"] for _ in range(2)]
+    assert "no longer kept" in error_of(client.put(f"{url}/state", json={"state": photo["state"]}), 410)
+    assert client.put(f"{url}/state", json={"state": states[0]}).status_code == 200
+    monkeypatch.setattr("deocclude.serve.studio.sessions.MAX_FORMER_BYTES", 0)
+    client.put(f"{url}/people/1/prompts", json={"pose": 2})
+    assert error_of(client.put(f"{url}/state", json={"state": states[1]}), 410)
+
+
 def test_hypotheses_are_ranked_and_their_prompts_give_them(client: TestClient) -> None:
     photo = opened(client)
     person = f"{API}/photos/{photo['id']}/people/1"

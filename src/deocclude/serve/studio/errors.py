@@ -20,6 +20,13 @@ class BusyError(DeoccludeError):
         super().__init__(f"{waiting} requests are waiting already: try again in some seconds")
 
 
+class StateGoneError(DeoccludeError):
+    """A former state of a photo that is kept no longer."""
+
+    def __init__(self) -> None:
+        super().__init__("this former state is no longer kept")
+
+
 class TooManyBytesError(DeoccludeError):
     """A request with more bytes than the limit."""
 
@@ -55,6 +62,7 @@ class OtherSiteError(DeoccludeError):
 _CODES: tuple[tuple[type[DeoccludeError], str], ...] = (
     (OtherSiteError, "cross_origin"),
     (UnknownPhotoError, "not_found"),
+    (StateGoneError, "state_gone"),
     (TooManyBytesError, "too_many_bytes"),
     (TooManyPixelsError, "too_many_pixels"),
     (BusyError, "queue_full"),

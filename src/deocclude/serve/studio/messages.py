@@ -30,6 +30,12 @@ class SentPerson(Strict):
     box_xyxy: Box | None = None
 
 
+class SentState(Strict):
+    """A former state to return to: `state` of an answer."""
+
+    state: str
+
+
 class SentSample(Strict):
     """A bundled photo to open."""
 
@@ -84,6 +90,7 @@ class ChangeView(BaseModel):
     back_to_front: list[int]
     timings: dict[str, float]
     number: int | None = None  # of a person that was added
+    state: str = ""  # token of everyone as they are now, to return to
 
 
 class PhotoView(ChangeView):

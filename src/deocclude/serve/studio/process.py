@@ -119,7 +119,8 @@ class StudioProcess:
         packed = None if theirs is state else pack(state, {} if theirs is None else theirs.parts())
         step = Step(session.id, act, None, packed, self._forget(open_ids))
         done = self._do(link, step, state)
-        session.state = self._states[session.id] = unpack(done.state, state.parts())
+        self._states[session.id] = unpack(done.state, state.parts())
+        session.take(self._states[session.id], len(done.state))
         return done.value
 
     def forget(self, open_ids: Collection[str]) -> None:
@@ -146,7 +147,8 @@ class StudioProcess:
             try:
                 outcome = link.work(step)
             except WorkerLostError as error:
-                _log.warning("the studio's process is replaced: %s", error)
+                reason = "a step took too long" if is_over() else error
+                _log.warning("the studio's process is replaced: %s", reason)
                 if not self._is_closed:
                     self._replace()
                 if is_over():

@@ -28,6 +28,7 @@ from deocclude.serve.studio.messages import (
     SentPerson,
     SentPrompts,
     SentSample,
+    SentState,
 )
 from deocclude.serve.studio.poses import pose_sheet, typical_poses
 from deocclude.serve.studio.sessions import Session
@@ -42,6 +43,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
         (403, "a request of another site"),
         (404, "no such open photo"),
         (408, "the body came too slowly"),
+        (410, "a former state that is no longer kept"),
         (413, "too many bytes or pixels"),
         (422, "input that cannot be used"),
         (500, "a fault of the server"),
@@ -178,6 +180,12 @@ async def replace(photo_id: str, number: int, sent: SentPerson, studio: TheStudi
 async def remove(photo_id: str, number: int, studio: TheStudio, ticket: Ticket = "") -> ChangeView:
     """Take a person out."""
     return await studio.change(photo_id, ticket, partial(steps.remove, number))
+
+
+@router.put(f"{_PHOTO}/state")
+async def restore(photo_id: str, sent: SentState, studio: TheStudio, ticket: Ticket = "") -> ChangeView:
+    """Return to a former state: everyone is exactly as they were."""
+    return await studio.restore(photo_id, ticket, sent.state)
 
 
 @router.get(f"{_PERSON}/hypotheses")

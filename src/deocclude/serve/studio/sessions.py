@@ -9,12 +9,19 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from deocclude.people.editing import EditingState
-from deocclude.serve.studio.errors import UnknownPhotoError
+from deocclude.serve.studio.errors import StateGoneError, UnknownPhotoError
 from deocclude.types import Result
+
+MAX_FORMER_STATES = 50
+MAX_FORMER_BYTES = 128 * 2**20
 
 
 class Session:
-    """One open photo. Each step replaces its state, and changes none."""
+    """One open photo. Each step replaces its state, and changes none.
+
+    Former states are kept for undoing, as many as MAX_FORMER_STATES and MAX_FORMER_BYTES allow. They share what is the
+    same in several; the bytes of a state are those that its step added.
+    """
 
     def __init__(self, session_id: str, name: str, state: EditingState) -> None:
         """An open photo.
@@ -25,11 +32,37 @@ class Session:
             state: everyone as completed.
         """
         self.id, self.name, self.state = session_id, name, state
+        self._added_bytes = self._remembered = 0
+        self._former: OrderedDict[str, tuple[EditingState, int]] = OrderedDict()
 
     @property
     def result(self) -> Result:
         """Everyone as completed last."""
         return self.state.result
+
+    def take(self, state: EditingState, added_bytes: int) -> None:
+        """Take a step's state. added_bytes: that it has beyond the state before."""
+        self.state, self._added_bytes = state, self._added_bytes + added_bytes
+
+    def remember(self) -> str:
+        """Keep the state for `former`; its token."""
+        self._remembered += 1
+        token = str(self._remembered)
+        self._former[token] = (self.state, self._added_bytes)
+        self._added_bytes = 0
+        while len(self._former) > 1 and self._is_over():
+            self._former.popitem(last=False)
+        return token
+
+    def former(self, token: str) -> EditingState:
+        """The state of a token. Raises StateGoneError."""
+        if token not in self._former:
+            raise StateGoneError
+        return self._former[token][0]
+
+    def _is_over(self) -> bool:
+        size = sum(added for _, added in self._former.values())
+        return len(self._former) > MAX_FORMER_STATES or size > MAX_FORMER_BYTES
 
     @property
     def pixels(self) -> int:

@@ -107,6 +107,7 @@ class Studio:
             # the result's timings are those of its own steps, after people were found
             known_s = sum(change.timings.get(step, 0.0) for step in ("complete", "recover"))
             change.timings |= {"find": max(0.0, total_s - known_s), "total": total_s}
+            change.state = session.remember()
             facts = {"id": session.id, "name": name, "width": width, "height": height, "model": session.result.model}
             return PhotoView(**facts, **dict(change))
 
@@ -123,7 +124,26 @@ class Studio:
         Raises:
             UnknownPhotoError, BusyError, StepTimedOutError, StepLostError; InputError: as the act.
         """
-        return await self.compute(photo_id, ticket, partial(steps.change, act))
+        session = self.sessions.get(photo_id)
+
+        def job() -> ChangeView:
+            change: ChangeView = self.process.run(session, partial(steps.change, act), self.sessions.ids)
+            change.state = session.remember()
+            return change
+
+        return await self.queue.run(job, ticket)
+
+    async def restore(self, photo_id: str, ticket: str, token: str) -> ChangeView:
+        """Return to a former state of a photo, exactly. Errors as of `change`; StateGoneError: it is kept no longer."""
+        session = self.sessions.get(photo_id)
+
+        def job() -> ChangeView:
+            before, session.state = session.result, session.former(token)
+            change = conversion.change_view(before, session.result)
+            change.state = token
+            return change
+
+        return await self.queue.run(job, ticket)
 
     async def compute(self, photo_id: str, ticket: str, act: Callable[[OpenPhoto], T]) -> T:
         """Do something with an open photo. act: can be pickled. Errors as of `change`."""

@@ -95,6 +95,7 @@ export const complete = (photo, number, prompts) => json("PUT", `/photos/${photo
 export const addPerson = (photo, area) => json("POST", `/photos/${photo}/people`, area);
 export const replaceVisible = (photo, number, area) => json("PUT", `/photos/${photo}/people/${number}/visible`, area);
 export const removePerson = (photo, number) => json("DELETE", `/photos/${photo}/people/${number}`);
+export const restore = (photo, former) => json("PUT", `/photos/${photo}/state`, { state: former });
 export const hypotheses = (photo, number) => json("GET", `/photos/${photo}/people/${number}/hypotheses`);
 export const layers = (photo) => json("GET", `/photos/${photo}/layers`);
 export const layerImage = (photo, number) => blob("GET", `/photos/${photo}/layers/${number}.png`);

@@ -40,6 +40,7 @@ export async function applyChange(change) {
   for (const number of [...state.people.keys()]) if (!state.order.includes(number)) state.people.delete(number);
   state.people = new Map([...state.people].sort(([a], [b]) => a - b));
   state.timings = change.timings;
+  state.former = change.state; // the server's token of everyone as they are now
   if (state.selected !== null && !state.people.has(state.selected)) state.selected = null;
   state.version = (state.version ?? 0) + 1; // layers and downloads are of this one
   changed();
@@ -51,6 +52,37 @@ async function timed(label, act) {
   await new Promise(requestAnimationFrame); // the changed picture is drawn
   report({ label, seconds: (performance.now() - start) / 1000 });
   return done;
+}
+
+/** What undoing returns to: the server's state, each person's number and the prompts that the server has. */
+const snapshot = () => ({
+  former: state.former,
+  numbers: [...new Set(handles.values())].map((handle) => [handle, handle.number]),
+  prompts: [...state.people.keys()].map((number) => [number, acceptedOf(handleOf(number))]),
+});
+
+async function restore({ former, numbers, prompts }) {
+  await applyChange(await api.restore(state.photo.id, former));
+  handles.clear();
+  for (const [handle, number] of numbers) renumber(handle, number);
+  for (const [number, given] of prompts) {
+    accepted.set(handleOf(number), given);
+    state.people.get(number).prompts = given;
+  }
+}
+
+/** Add a step to the history. It returns to the server's states; where one is no longer kept, `undo` or `redo` does again what leads there. */
+function remember(label, before, { undo, redo }) {
+  const after = snapshot();
+  const exactly = (kept, name, otherwise) => async () => {
+    try {
+      await timed(name, () => restore(kept));
+    } catch (error) {
+      if (error.status !== 410) throw error;
+      await otherwise();
+    }
+  };
+  history.push({ label, undo: exactly(before, "Undone", undo), redo: exactly(after, "Redone", redo) });
 }
 
 function setOnServer(handle, prompts) {
@@ -72,6 +104,7 @@ export function setPrompts(number, prompts, label) {
   changed();
   return inTurn(async () => {
     if (!wanted.has(handle)) return;
+    const kept = snapshot();
     const [before, after] = [acceptedOf(handle), wanted.get(handle)];
     wanted.delete(handle);
     try {
@@ -84,7 +117,7 @@ export function setPrompts(number, prompts, label) {
     }
     const newer = wanted.get(handle);
     if (newer) state.people.get(handle.number).prompts = newer;
-    history.push({ label, undo: () => setOnServer(handle, before), redo: () => setOnServer(handle, after) });
+    remember(label, kept, { undo: () => setOnServer(handle, before), redo: () => setOnServer(handle, after) });
   });
 }
 
@@ -144,7 +177,7 @@ async function removeOnServer(handle) {
 /** Add a person by {box_xyxy} or {mask}. */
 export function addPerson(area) {
   return change(async () => {
-    const before = new Map(state.people);
+    const [kept, before] = [snapshot(), new Map(state.people)];
     const number = await addOnServer(area, null);
     const handle = handleOf(number);
     state.selected = number;
@@ -153,7 +186,7 @@ export function addPerson(area) {
       await removeOnServer(handle);
       await giveBack(masks);
     };
-    history.push({ label: "add a person", undo, redo: () => addOnServer(area, handle) });
+    remember("add a person", kept, { undo, redo: () => addOnServer(area, handle) });
   });
 }
 
@@ -164,6 +197,7 @@ export function removePerson(number) {
     const person = state.people.get(number);
     const mask = await encode(person.visibleMask(state.photo));
     const { prompts } = person;
+    const kept = snapshot();
     await removeOnServer(handle);
     report({ label: `Person ${number} removed` });
     const undo = async () => {
@@ -171,7 +205,7 @@ export function removePerson(number) {
       if (JSON.stringify(prompts) !== JSON.stringify(noPrompts())) await setOnServer(handle, prompts);
       state.selected = handle.number;
     };
-    history.push({ label: "remove a person", undo, redo: () => removeOnServer(handle) });
+    remember("remove a person", kept, { undo, redo: () => removeOnServer(handle) });
   });
 }
 
@@ -179,7 +213,7 @@ export function removePerson(number) {
 export function replaceVisible(number, mask) {
   return change(async () => {
     const handle = handleOf(number);
-    const before = new Map(state.people);
+    const [kept, before] = [snapshot(), new Map(state.people)];
     const former = await encode(before.get(number).visibleMask(state.photo));
     const put = (area) =>
       timed(`Person ${handle.number} redrawn`, async () => applyChange(await api.replaceVisible(state.photo.id, handle.number, area)));
@@ -189,7 +223,7 @@ export function replaceVisible(number, mask) {
       await put({ mask: former });
       await giveBack(masks);
     };
-    history.push({ label: "paint the visible part", undo, redo: () => put({ mask }) });
+    remember("paint the visible part", kept, { undo, redo: () => put({ mask }) });
   });
 }
 
