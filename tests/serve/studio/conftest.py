@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
@@ -47,8 +48,24 @@ def client() -> TestClient:
 @pytest.fixture(scope="session")
 def studio_url() -> Iterator[str]:
     """The address of a running studio over drawn people."""
+    with served(Studio.of_pipeline(DrawnPipeline())) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def model_studio_url() -> Iterator[str]:
+    """The address of a running studio with the package's own model, in a process of its own."""
+    studio = Studio.of_settings()
+    with served(studio) as url:
+        yield url
+    studio.close()
+
+
+@contextlib.contextmanager
+def served(studio: Studio) -> Iterator[str]:
+    """A studio's server in a thread."""
     listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(studio_app(Studio.of_pipeline(DrawnPipeline())), log_level="warning"))
+    server = uvicorn.Server(uvicorn.Config(studio_app(studio), log_level="warning"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     until = time.monotonic() + 20

@@ -19,6 +19,7 @@ from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
+from deocclude.inference.runtime import find_model
 from drawn_editing import LEFT_BOX, SIZE_HW, TROUSERS_RGB, drawn_png
 
 CHROMIUM = next(
@@ -44,7 +45,7 @@ class Studio:
     """The page, with photo pixels as coordinates. Its requests and faults are recorded."""
 
     def __init__(self, page: Page, url: str) -> None:
-        self.page, self.url = page, url
+        self.page, self.url, self.size_hw = page, url, SIZE_HW
         self.hosts: set[str] = set()
         self.faults: list[str] = []
         page.on("request", lambda request: self.hosts.add(urlsplit(request.url).netloc))
@@ -73,7 +74,7 @@ class Studio:
         box = self.page.locator("#canvas").bounding_box()
         assert box is not None
         margin = min(28, 0.04 * min(box["width"], box["height"]))
-        height, width = SIZE_HW
+        height, width = self.size_hw
         scale = min((box["width"] - 2 * margin) / width, (box["height"] - 2 * margin) / height)
         left = box["x"] + (box["width"] - scale * width) / 2
         return left + scale * x, box["y"] + (box["height"] - scale * height) / 2 + scale * y
@@ -209,13 +210,15 @@ def test_brushes_send_masks(studio: Studio, kind: str) -> None:
     assert studio.hidden(1) == "24 % hidden", "nothing is left of the mask"
 
 
-def person_maps(page: Page) -> str:
-    """Person 1 as the page has it."""
+def person_maps(page: Page, number: int = 1) -> str:
+    """A person as the page has it: masks, parsing and probability of each pixel, and prompts."""
     return page.evaluate(
-        """async () => {
+        """async (number) => {
           const { state } = await import("/studio/static/state.js");
-          return JSON.stringify([Array.from(state.people.get(1).maps), state.people.get(1).prompts]);
-        }"""
+          const { maps, prompts, box } = state.people.get(number);
+          return JSON.stringify([Array.from(maps), prompts, box]);
+        }""",
+        number,
     )
 
 
@@ -443,3 +446,40 @@ def test_accessible_and_within_the_screen(
             assert page.evaluate("document.documentElement.scrollWidth") <= width, f"{tab} is wider than the screen"
     finally:
         page.close()
+
+
+@pytest.fixture
+def model_studio(browser: Browser, model_studio_url: str) -> Iterator[Studio]:
+    page = browser.new_page(viewport={"width": 1280, "height": 800})
+    page.set_default_timeout(120_000)
+    opened = Studio(page, model_studio_url)
+    yield opened
+    page.close()
+    assert not opened.faults
+
+
+def test_model_of_the_package_is_steered_and_everything_undone(model_studio: Studio) -> None:
+    studio, page = model_studio, model_studio.page
+    with page.expect_response("**/studio/api/samples*") as answer:
+        page.click("#samples button >> nth=0")
+    photo = answer.value.json()
+    studio.size_hw = (photo["height"], photo["width"])
+    page.wait_for_selector("#veil", state="hidden")
+    number = max(photo["changed"], key=lambda one: one["hidden_fraction"])["number"]
+    first = person_maps(page, number)
+    x0, y0, x1, y1 = json.loads(first)[2]
+    page.click("#tab-steer")
+    page.click("#tool-extent")
+    sent = studio.prompt(lambda: studio.drag(((x0 + x1) / 2, y1), ((x0 + x1) / 2, y1 - (y1 - y0) / 4)))
+    assert sent["extent_xyxy"][3] == pytest.approx(y1 - (y1 - y0) / 4, abs=2)
+    states = [first, person_maps(page, number)]
+    assert json.loads(states[1])[0] != json.loads(first)[0], "the mask follows the extent"
+    if find_model("base").hypotheses:
+        page.click("#other")
+        page.wait_for_selector("#hypotheses button")
+        studio.after_answer(lambda: page.click("#hypotheses button >> nth=1"))
+        states.append(person_maps(page, number))
+        assert states[2] != states[1]
+    for former in reversed(states[:-1]):
+        studio.after_answer(lambda: page.click("#undo"))
+        assert person_maps(page, number) == former
