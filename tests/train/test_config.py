@@ -17,7 +17,6 @@ from deocclude.errors import ConfigError
 from deocclude.inference.runtime import BUNDLED_WEIGHTS
 from deocclude.models.content_recovery import ContentRecoveryConfig
 from deocclude.models.mask_completion import MaskCompletionConfig
-from deocclude.models.prompted_head import PromptedHeadConfig
 from deocclude.train import content_stage, mask_stage
 from deocclude.train.config import (
     Phase,
@@ -69,9 +68,12 @@ def test_every_config_key_is_valid(path: Path) -> None:
         "mask": (MaskCompletionConfig, MaskCriterion, mask_stage.DEFAULT_LOSSES),
         "content": (ContentRecoveryConfig, ContentCriterion, content_stage.DEFAULT_LOSSES),
         "people": (None, None, None),
-        "prompted": (PromptedHeadConfig, MaskCriterion, PROMPTED_METHODS["prompted_head"].losses),
     }
-    assert any(getattr(config, name) is not None for name in stages)
+    assert any(getattr(config, name) is not None for name in (*stages, "prompted"))
+    if config.prompted is not None:
+        method = PROMPTED_METHODS["prompted_head"]
+        build(method.preset(config.prompted.preset, "prompted.preset"), config.prompted.network, "prompted.network")
+        assert method.check_losses(config.prompted.losses, "prompted.losses")
     for name, (network, criterion, losses) in stages.items():
         section = getattr(config, name)
         if section is None:
@@ -83,6 +85,8 @@ def test_every_config_key_is_valid(path: Path) -> None:
             sizes = getattr(network, section.preset)()
         build(sizes, section.network, f"{name}.network")
         check_losses(section.losses or losses, criterion.TERMS, f"{name}.losses")
+    sections = [section for name in (*stages, "prompted") if (section := getattr(config, name)) is not None]
+    for section in sections:
         data = section.data or config.data
         build(SourceWeights(), data.sources, "data.sources")
         build(SynthesisConfig(), data.synthesis, "data.synthesis")
