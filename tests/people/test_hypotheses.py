@@ -138,3 +138,6 @@ def test_number_is_limited_by_the_model(completion, body):
     for count in (0, 5):
         with pytest.raises(UsageError, match=f"1 to 4 hypotheses of a person, not {count}"):
             likely_completions(completion, PHOTO, body, CompletionPrompts(), count)
+    former = PromptedCompletion(Stage1(), Head(), np.zeros((5, 2, 32, 32), np.float32))
+    with pytest.raises(UsageError, match="a single answer"):
+        likely_completions(former, PHOTO, body, CompletionPrompts(), 4)

@@ -110,5 +110,7 @@ def _likely(
 
 def _check_count(completion: PromptedCompletion, count: int) -> None:
     """Raise UsageError where the head has not so many hypotheses."""
+    if completion.hypotheses == 0:
+        raise UsageError("this model has a single answer for a person, and no hypotheses")
     if not 1 <= count <= completion.hypotheses:
         raise UsageError(f"this model gives 1 to {completion.hypotheses} hypotheses of a person, not {count}")
