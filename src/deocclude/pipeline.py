@@ -234,7 +234,7 @@ class Deoccluder:
         request = Request.of(
             masks, boxes_xyxy, segmenter=segmenter, person=person, min_score=min_score, min_height_px=min_height_px,
             complete=complete, min_hidden_probability=min_hidden_probability, uncrop=uncrop,
-            completion_prompts=completion_prompts or {},
+            completion_prompts=completion_prompts,
         )  # fmt: skip
         (result,) = self._results(image, request)
         return result
@@ -262,7 +262,6 @@ class Deoccluder:
             UsageError: as in a call; the model has no prompted head, or not so many hypotheses.
             InputError: an image, mask or box that cannot be used.
         """
-        options["completion_prompts"] = options.get("completion_prompts") or {}
         return tuple(self._results(image, Request.of(masks, boxes_xyxy, samples=count, **options)))
 
     def _results(self, image: ImageSource | Photo, request: Request) -> Iterator[Result]:
@@ -454,8 +453,9 @@ class Deoccluder:
             for number, given in request.told(decided).items()
         }
         given = (self._prompted_completion, photo, dict(enumerate(everyone, start=1)), decided, prompts)
-        told = prompted_bodies(*given, self.model)
-        return [told] if request.samples is None else sampled_bodies(*given, request.samples, self.model)
+        if request.samples is None:
+            return [prompted_bodies(*given, self.model)]
+        return sampled_bodies(*given, request.samples, self.model)
 
     def _scene(self, photo: ImageU8, bodies: dict[int, Body], request: Request) -> Scene:
         """The bodies on the image, or with `uncrop` beyond its borders."""

@@ -7,17 +7,11 @@ from typing import Annotated
 
 import typer
 
-from deocclude.cli.options import AsJson, Device, Model, Quiet, Weights, check_folder, print_json
+from deocclude.cli.options import AsJson, Device, Model, Quiet, UnreportedSets, Weights, check_folder, print_json
 
 
 def app(
-    eval_set_dirs: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="EVAL_SET...",
-            help="Evaluation sets of `deocclude data build-evalset`, other than those of reported figures.",
-        ),
-    ],
+    eval_set_dirs: UnreportedSets,
     joints: Annotated[
         Path | None,
         typer.Option(

@@ -21,6 +21,13 @@ Weights = Annotated[
     Path | None,
     typer.Option("--weights", metavar="DIR", help="A folder with manifest.json and its networks."),
 ]
+UnreportedSets = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="EVAL_SET...",
+        help="Evaluation sets of `deocclude data build-evalset`, other than those of reported figures.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print results as JSON on stdout.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")]
 

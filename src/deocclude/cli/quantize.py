@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
 import typer
 
-from deocclude.cli.options import AsJson, Model, Quiet, Weights, check_folder, print_json
+from deocclude.cli.options import AsJson, Model, Quiet, UnreportedSets, Weights, check_folder, print_json
 
 
 def app(
-    eval_set_dirs: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="EVAL_SET...",
-            help="Evaluation sets of `deocclude data build-evalset`, other than those of reported figures.",
-        ),
-    ],
+    eval_set_dirs: UnreportedSets,
     model: Model = "base",
     weights: Weights = None,
     json: AsJson = False,

@@ -26,6 +26,7 @@ from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 from deocclude.errors import UsageError
 from deocclude.export.float16 import halve_losslessly
 from deocclude.imaging.arrays import Float32
+from deocclude.io.files import write_whole
 
 # Depthwise and 1x1 convolutions cost little and lose most. So do layers of few channels: those that read the image,
 # whose channels have unlike ranges, and the last ones of a mask.
@@ -55,10 +56,11 @@ def quantize_convolutions(source: Path, target: Path, batches: Iterable[dict[str
 
     Raises:
         UsageError: the network is int8 already, or has no such convolution.
+        DeoccludeError: the file cannot be written.
     """
-    if any(node.op_type == "QuantizeLinear" for node in onnx.load(str(source)).graph.node):
-        raise UsageError(f"{source} is int8 already: export the network anew first")
     model = onnx.load(str(source))
+    if any(node.op_type == "QuantizeLinear" for node in model.graph.node):
+        raise UsageError(f"{source} is int8 already: export the network anew first")
     _store_as_float32(model.graph)
     chosen = _large_convolutions(model.graph)
     if not chosen:
@@ -74,12 +76,8 @@ def quantize_convolutions(source: Path, target: Path, batches: Iterable[dict[str
             nodes_to_quantize=[node.name for node in chosen], calibrate_method=CalibrationMethod.MinMax,
         )  # fmt: skip
         halve_losslessly(quantised)
-        part = target.with_suffix(".onnx.tmp")
-        try:
-            part.write_bytes(quantised.read_bytes())
-            part.replace(target)
-        finally:
-            part.unlink(missing_ok=True)
+        content = quantised.read_bytes()
+    write_whole(target, lambda file: file.write(content))
     return len(chosen)
 
 

@@ -172,23 +172,20 @@ class PromptedCompletion:
         Raises:
             UsageError: there is no such typical pose or hypothesis.
         """
-        drawn, outputs = self._maps(prepared, prompts), prepared.outputs
-        maps, inside = with_mirrored(drawn[None]), drawn[0] >= 0
-        inputs = {name: outputs[name] for name in ("visible", *STAGE1_FEATURES)} | {"unprompted": outputs["amodal"]}
-        inputs["prompts"] = maps
-        if self.hypotheses:
-            inputs["hypothesis"] = np.zeros((len(maps), self.hypotheses), np.float32)
-        if (wanted := prompts.hypothesis) is None:
-            found = self._head(**inputs)
-            likelihood = found.get("likelihood", np.zeros((1, 0), np.float32)).mean(0)
-            return PromptedAnswer(
-                average_mirrored(found["amodal"])[0] * inside, average_mirrored(found["amodal_parsing"]), likelihood
-            )
-        if not 1 <= wanted <= self.hypotheses:
+        drawn, outputs, wanted = self._maps(prepared, prompts), prepared.outputs, prompts.hypothesis
+        if wanted is not None and not 1 <= wanted <= self.hypotheses:
             raise UsageError(f"hypotheses are numbered from 1 to {self.hypotheses}, got {wanted}")
-        inputs["hypothesis"][:, wanted - 1] = 1
-        found = self._head(**{name: value[:1] for name, value in inputs.items()})
-        return PromptedAnswer(found["amodal"][0, 0] * inside, found["amodal_parsing"][0], found["likelihood"][0])
+        inputs = {name: outputs[name] for name in ("visible", *STAGE1_FEATURES)} | {"unprompted": outputs["amodal"]}
+        inputs["prompts"] = with_mirrored(drawn[None])
+        if self.hypotheses:
+            inputs["hypothesis"] = np.zeros((len(inputs["prompts"]), self.hypotheses), np.float32)
+        if wanted is not None:
+            inputs["hypothesis"][:, wanted - 1] = 1
+            inputs = {name: value[:1] for name, value in inputs.items()}
+        found = self._head(**inputs)
+        likelihood = found["likelihood"].mean(0) if self.hypotheses else np.zeros(0, np.float32)
+        amodal = average_mirrored(found["amodal"])[0] * (drawn[0] >= 0)
+        return PromptedAnswer(amodal, average_mirrored(found["amodal_parsing"]), likelihood)
 
     def to_body(self, photo: ImageU8, body: Body, prepared: PreparedCrop, found: PromptedAnswer) -> Body:
         """The body with a predicted hidden part."""

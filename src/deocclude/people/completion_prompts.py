@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -57,6 +57,16 @@ def check_completion_prompts(prompts: CompletionPrompts, size_hw: tuple[int, int
     )
 
 
+def check_people(prompts: Collection[int], found: Collection[int], decided: Collection[int]) -> None:
+    """Raise InputError where there is no person of a number with prompts, or the person was not chosen."""
+    for number in prompts:
+        if number not in found:
+            people = "1 person was" if len(found) == 1 else f"{len(found) or 'no'} people were"
+            raise InputError(f"person {number} has completion prompts, but {people} found")
+        if number not in decided:
+            raise InputError(f"person {number} has completion prompts, but was not chosen")
+
+
 def prompted_bodies(
     completion: PromptedCompletion | None, photo: ImageU8, found: Mapping[int, Body], decided: Mapping[int, Body],
     prompts: Mapping[int, CompletionPrompts], model: str,
@@ -74,14 +84,11 @@ def prompted_bodies(
     Raises:
         InputError: there is no such person, or the person was not chosen.
         UsageError: the model has no prompted head.
+        NoPersonError: nothing visible is left of a person.
     """
+    check_people(prompts, found, decided)
     bodies = dict(decided)
     for number, given in prompts.items():
-        if number not in found:
-            people = "1 person was" if len(found) == 1 else f"{len(found) or 'no'} people were"
-            raise InputError(f"person {number} has completion prompts, but {people} found")
-        if number not in decided:
-            raise InputError(f"person {number} has completion prompts, but was not chosen")
         bodies[number], _ = prompted_body(completion, photo, found[number], decided[number], given, model)
     return bodies
 

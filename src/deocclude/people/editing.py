@@ -186,14 +186,14 @@ class Editing:
 
         Args:
             number: of the person.
-            count: at most so many, at least 1.
+            count: so many; the model's number of hypotheses at most.
 
         Returns:
             The most probable first. `complete(number, one.prompts)` takes one.
 
         Raises:
             InputError: there is no such person.
-            UsageError: the model has no prompted head, or `count` is below 1.
+            UsageError: the model has no prompted head, or not so many hypotheses; `count` is below 1.
         """
         person = self._person(number)
         if self._steps.prompted is None:

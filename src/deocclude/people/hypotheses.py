@@ -15,6 +15,7 @@ from deocclude.imaging.arrays import ImageU8, Mask
 from deocclude.inference.body import Body
 from deocclude.inference.completion_prompts import CompletionPrompts
 from deocclude.inference.prompted_completion import PromptedCompletion, restricted
+from deocclude.people.completion_prompts import check_people
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +52,7 @@ def likely_completions(
         UsageError: `count` is below 1, or the head has not so many.
         NoPersonError: nothing visible is left of the person with these prompts.
     """
+    _check_count(completion, count)
     return tuple(
         Hypothesis(whole.on_photo(whole.amodal, photo.shape[:2]), probability, wanted)
         for whole, probability, wanted in _likely(completion, photo, body, prompts, count)
@@ -75,9 +77,11 @@ def sampled_bodies(
         model: its name, for errors.
 
     Raises:
+        InputError: there is no such person, or the person was not chosen.
         UsageError: the model has no prompted head, or not so many hypotheses.
         NoPersonError: nothing visible is left of a person with its prompts.
     """
+    check_people(prompts, found, decided)
     if completion is None:
         raise UsageError(f"model {model} has no head for completion prompts, which samples need")
     _check_count(completion, count)
@@ -99,7 +103,6 @@ def _likely(
     completion: PromptedCompletion, photo: ImageU8, body: Body, prompts: CompletionPrompts, count: int
 ) -> Iterator[tuple[Body, float, CompletionPrompts]]:
     """The bodies of the most probable hypotheses, each with its probability and prompts that give it."""
-    _check_count(completion, count)
     prepared = completion.prepare(photo, body, prompts)
     likelihood = completion.predict(prepared, replace(prompts, hypothesis=None)).likelihood
     for place in np.argsort(-likelihood, kind="stable")[:count]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import TypeVar
 
 import numpy as np
@@ -86,7 +85,7 @@ class Request:
         cls, masks: Sequence[MaskSource] | None, boxes_xyxy: Sequence[BoxXyxy] | None, *,
         segmenter: Segmenter | None = None, person: str = "all", min_score: float | None = None,
         min_height_px: float | None = None, complete: str = "auto", min_hidden_probability: float | None = None,
-        uncrop: bool = False, completion_prompts: Told = MappingProxyType({}), samples: int | None = None,
+        uncrop: bool = False, completion_prompts: Told | None = None, samples: int | None = None,
     ) -> Request:  # fmt: skip
         """The request of a call's arguments; `Deoccluder.__call__` and `Deoccluder.samples` describe them.
 
@@ -95,10 +94,10 @@ class Request:
         """
         request = cls(
             masks, boxes_xyxy, segmenter, Choice.parse(person), min_score, min_height_px, check_complete(complete),
-            min_hidden_probability, uncrop, completion_prompts, samples,
+            min_hidden_probability, uncrop, completion_prompts or {}, samples,
         )  # fmt: skip
         check_uncrop(uncrop, complete)
-        check_told(completion_prompts, uncrop=uncrop, complete=complete)
+        check_told(request.completion_prompts, uncrop=uncrop, complete=complete)
         check_samples(samples, uncrop=uncrop, complete=complete)
         _check_in_range("min_hidden_probability", min_hidden_probability, 1.0)
         request._check_finding()

@@ -116,15 +116,20 @@ class Studio:
         return shot.convert("RGB").getpixel(tuple(round(value) for value in self.at(x, y)))
 
 
+def opened(browser: Browser, url: str, timeout_ms: int) -> Iterator[Studio]:
+    """The studio in a new page; nothing went elsewhere, and nothing failed, when it is closed."""
+    page = browser.new_page(viewport={"width": 1280, "height": 800})
+    page.set_default_timeout(timeout_ms)
+    studio = Studio(page, url)
+    yield studio
+    page.close()
+    assert studio.hosts == {urlsplit(url).netloc}, "a request left the server"
+    assert not studio.faults
+
+
 @pytest.fixture
 def studio(browser: Browser, studio_url: str) -> Iterator[Studio]:
-    page = browser.new_page(viewport={"width": 1280, "height": 800})
-    page.set_default_timeout(15_000)
-    opened = Studio(page, studio_url)
-    yield opened
-    page.close()
-    assert opened.hosts == {urlsplit(studio_url).netloc}, "a request left the server"
-    assert not opened.faults
+    yield from opened(browser, studio_url, 15_000)
 
 
 def is_near(colour: tuple[int, ...], expected: tuple[int, ...], tolerance: int = 14) -> bool:
@@ -450,12 +455,7 @@ def test_accessible_and_within_the_screen(
 
 @pytest.fixture
 def model_studio(browser: Browser, model_studio_url: str) -> Iterator[Studio]:
-    page = browser.new_page(viewport={"width": 1280, "height": 800})
-    page.set_default_timeout(120_000)
-    opened = Studio(page, model_studio_url)
-    yield opened
-    page.close()
-    assert not opened.faults
+    yield from opened(browser, model_studio_url, 120_000)
 
 
 def test_model_of_the_package_is_steered_and_everything_undone(model_studio: Studio) -> None:

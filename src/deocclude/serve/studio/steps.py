@@ -49,7 +49,7 @@ def remove(number: int, editing: Editing) -> Result:
 
 
 def hypotheses(number: int, photo: OpenPhoto) -> list[HypothesisView]:
-    """At most four completions of a person. Raises InputError, UsageError."""
+    """Four completions of a person. Raises InputError, UsageError."""
     return [conversion.hypothesis_view(one) for one in photo.editing.hypotheses(number, count=4)]
 
 

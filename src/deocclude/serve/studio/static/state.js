@@ -57,28 +57,18 @@ class History {
     return { undo: this.#done.at(-1)?.label, redo: this.#undone.at(-1)?.label };
   }
 
-  async undo() {
-    const step = this.#done.pop();
-    if (step === undefined) return;
-    try {
-      await step.undo();
-      this.#undone.push(step);
-    } catch (error) {
-      this.#done.push(step);
-      throw error;
-    } finally {
-      changed();
-    }
-  }
+  undo = () => this.#move("undo", () => [this.#done, this.#undone]);
+  redo = () => this.#move("redo", () => [this.#undone, this.#done]);
 
-  async redo() {
-    const step = this.#undone.pop();
+  /** Take the last step from one list to the other; it stays where it is if that fails. */
+  async #move(way, lists) {
+    const step = lists()[0].pop();
     if (step === undefined) return;
     try {
-      await step.redo();
-      this.#done.push(step);
+      await step[way]();
+      lists()[1].push(step);
     } catch (error) {
-      this.#undone.push(step);
+      lists()[0].push(step);
       throw error;
     } finally {
       changed();
