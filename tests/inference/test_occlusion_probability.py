@@ -91,13 +91,13 @@ def test_calibration_uses_the_second_pass_as_run_does(
     manifest["models"]["base"]["networks"]["mask_completion"]["second_pass"] = True
     (folder / "manifest.json").write_text(json.dumps(manifest))
     write_hidden_and_whole(eval_set, person)
-    predict, again = mask_completion.predict_crop, []
+    predict, again = mask_completion.CropPredictions.__call__, []
 
     def noted(*args, first=None, **options):
         again.append(first is not None)
         return predict(*args, first=first, **options)
 
-    monkeypatch.setattr(mask_completion, "predict_crop", noted)
+    monkeypatch.setattr(mask_completion.CropPredictions, "__call__", noted)
     calibrate([EvalSet.open(eval_set)], weights_dir=folder, device="cpu")
     assert any(again) and not all(again)
     again.clear()

@@ -78,39 +78,64 @@ class CropPrediction:
         )
 
 
-def predict_crop(
-    network: Network, photo: ImageU8, crop: SquareCrop, initial: Mask, mirror: bool,
-    first: CropPrediction | None = None, *, plain: bool = True,
-) -> CropPrediction:  # fmt: skip
-    """Run a network on one crop of an image.
+class CropPredictions:
+    """Predictions of networks on crops of one image.
 
-    Args:
-        network: stage 1, or the box-prompted segmentation network.
-        photo: (H, W, 3) uint8 RGB.
-        crop: the crop, of S pixels a side.
-        initial: (S, S) bool: the prompt.
-        mirror: average with the prediction on the mirror image.
-        first: an earlier prediction, whose visible mask is part of the prompt (train/two_pass_prompts.py).
-        plain: False, with `mirror`: the prediction on the mirror image alone.
+    Crops and single predictions are kept, so that to average one of them over the mirror image takes one run more.
     """
-    image = crop.extract(photo, fill=OUTSIDE_GREY)
-    batch_image, batch_initial = as_batch(image), as_mask_batch(initial)
-    if first is not None:  # as in train/two_pass_prompts.py
-        batch_initial = np.divide(batch_initial + crop.resampled_from(first.crop, first.visible, crop.size_px), 2)
-    if mirror:
-        batch_image, batch_initial = with_mirrored(batch_image), with_mirrored(batch_initial)
-    if not plain:
-        batch_image, batch_initial = batch_image[1:], batch_initial[1:]
-    outputs = network(image=batch_image, initial=batch_initial)
-    if not plain:
-        outputs = {name: output[..., ::-1] for name, output in outputs.items()}
-    return as_prediction(crop, image, initial, outputs, photo.shape[:2])
+
+    def __init__(self, photo: ImageU8) -> None:
+        """An image, (H, W, 3) uint8 RGB."""
+        self.photo = photo
+        self._images: dict[SquareCrop, ImageU8] = {}
+        self._single: dict[tuple[int, SquareCrop, bytes], dict[str, Float32]] = {}
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """The image's size."""
+        height, width = self.photo.shape[:2]
+        return height, width
+
+    def __call__(
+        self, network: Network, crop: SquareCrop, initial: Mask, *, mirror: bool, first: CropPrediction | None = None
+    ) -> CropPrediction:
+        """Run a network on one crop of the image.
+
+        Args:
+            network: stage 1, or the box-prompted segmentation network.
+            crop: the crop, of S pixels a side.
+            initial: (S, S) bool: the prompt.
+            mirror: average with the prediction on the mirror image.
+            first: an earlier prediction, whose visible mask is part of the prompt (train/two_pass_prompts.py).
+        """
+        if crop not in self._images:
+            self._images[crop] = crop.extract(self.photo, fill=OUTSIDE_GREY)
+        batches = {"image": as_batch(self._images[crop]), "initial": as_mask_batch(initial)}
+        if first is not None:  # as in train/two_pass_prompts.py
+            seen = crop.resampled_from(first.crop, first.visible, crop.size_px)
+            batches["initial"] = np.divide(batches["initial"] + seen, 2)
+            outputs = network(**(with_mirrored(batches) if mirror else batches))
+        else:
+            outputs = self._outputs((id(network), crop, initial.tobytes()), network, batches, mirror)
+        return as_prediction(crop, self._images[crop], initial, outputs, self.size_hw)
+
+    def _outputs(
+        self, key: tuple[int, SquareCrop, bytes], network: Network, batches: dict[str, Float32], mirror: bool
+    ) -> dict[str, Float32]:
+        """The network's outputs, for a mirrored prediction in batches of two, the mirror image second."""
+        single = self._single.get(key)
+        if not mirror:
+            return self._single.setdefault(key, network(**batches)) if single is None else single
+        both = with_mirrored(batches)
+        if single is None:
+            return network(**both)
+        mirrored = network(**{name: batch[1:] for name, batch in both.items()})
+        return {name: np.concatenate([single[name], output]) for name, output in mirrored.items()}
 
 
-def with_mirrored(batch: Float32) -> Float32:
-    """(2, C, S, S) of a (1, C, S, S) array: itself and its mirror image."""
-    both: Float32 = np.concatenate([batch, batch[..., ::-1]])
-    return both
+def with_mirrored(batches: Mapping[str, Float32]) -> dict[str, Float32]:
+    """(2, C, S, S) of each (1, C, S, S) array: itself and its mirror image."""
+    return {name: np.concatenate([batch, batch[..., ::-1]]) for name, batch in batches.items()}
 
 
 def as_prediction(

@@ -22,10 +22,10 @@ from deocclude.imaging.masks import keep_large_components
 from deocclude.inference.body import Body, BodyInCrop
 from deocclude.inference.crop_prediction import (
     CropPrediction,
+    CropPredictions,
     average_predictions,
     box_features,
     in_crop,
-    predict_crop,
 )
 from deocclude.inference.hidden_regions import FeatureMap
 from deocclude.inference.mask_postprocessing import to_body, trusted_pixels
@@ -94,10 +94,11 @@ class MaskCompletion:
         """
         if not initial_mask.any():
             raise InputError("the initial mask is empty: it must mark at least one pixel of the person")
-        body = self._complete(photo, initial_mask, crowded, average=self._average == "always")
+        predict = CropPredictions(photo)
+        body = self._complete(predict, initial_mask, crowded, average=self._average == "always")
         doubt = self._settings.doubt
         if self._average == "doubtful" and doubt.least_hidden <= body.probable_hidden <= doubt.most_hidden:
-            return self._complete(photo, initial_mask, crowded, average=True)
+            return self._complete(predict, initial_mask, crowded, average=True)
         return body
 
     def complete_residual(self, photo: ImageU8, box: Mask, known: Body) -> Body | None:
@@ -117,12 +118,12 @@ class MaskCompletion:
         residual[known.region.slices] &= ~known.visible
         if np.count_nonzero(residual) < self._settings.deduplication.min_residual_of_box * np.count_nonzero(box):
             return None
-        average = self._average == "always"
-        tight, segmented, _ = self._segment_box(self._box_segmenter, photo, residual, average)
+        average, predict = self._average == "always", CropPredictions(photo)
+        tight, segmented, _ = self._segment_box(self._box_segmenter, predict, residual, average)
         if not (segmented.visible >= 0.5).any():
             return None
-        refined = predict_crop(self._network, photo, tight, segmented.visible >= 0.5, average)
-        prediction = average_predictions([refined, segmented], photo.shape[:2])
+        refined = predict(self._network, tight, segmented.visible >= 0.5, mirror=average)
+        prediction = average_predictions([refined, segmented], predict.size_hw)
         return self._to_body(replace(prediction, initial=in_crop(box, tight)), photo, box)
 
     def parse(self, photo: ImageU8, visible_mask: Mask, amodal_mask: Mask) -> BodyInCrop:
@@ -135,7 +136,8 @@ class MaskCompletion:
         """
         around = amodal_mask if self._tight or not visible_mask.any() else visible_mask
         sizes_px, average = (self._network.input_size,), self._average == "always"
-        found = self._final_prediction(photo, visible_mask, mask_to_box_xyxy(around), sizes_px, average)
+        predict = CropPredictions(photo)
+        found = self._final_prediction(predict, visible_mask, mask_to_box_xyxy(around), sizes_px, average)
         amodal = found.crop.extract(amodal_mask)
         return BodyInCrop(found.crop, found.image, amodal, *found.parsings)
 
@@ -159,61 +161,63 @@ class MaskCompletion:
         features = box_features(segmenter, photo, crop, box_xyxy)
         return None if features is None else FeatureMap(crop, features)
 
-    def _complete(self, photo: ImageU8, initial_mask: Mask, crowded: bool, *, average: bool) -> Body:
+    def _complete(self, predict: CropPredictions, initial_mask: Mask, crowded: bool, *, average: bool) -> Body:
         """The body of a prompt, with the final prediction averaged or not."""
         is_box = is_filled_box(initial_mask)
         prediction = None
         if is_box and self._box_segmenter is not None:
-            prediction = self._predict_from_box(self._box_segmenter, photo, initial_mask, crowded, average)
+            prediction = self._predict_from_box(self._box_segmenter, predict, initial_mask, crowded, average)
         if prediction is None:
-            prediction = self._predict_from_mask(photo, initial_mask, is_box, average)
-        return self._to_body(prediction, photo, initial_mask)
+            prediction = self._predict_from_mask(predict, initial_mask, is_box, average)
+        return self._to_body(prediction, predict.photo, initial_mask)
 
     def _to_body(self, prediction: CropPrediction, photo: ImageU8, initial_mask: Mask) -> Body:
         return to_body(prediction, photo, initial_mask, self._network.input_size, self._settings.cleanup)
 
-    def _predict_from_mask(self, photo: ImageU8, initial_mask: Mask, is_box: bool, average: bool) -> CropPrediction:
+    def _predict_from_mask(
+        self, predict: CropPredictions, initial_mask: Mask, is_box: bool, average: bool
+    ) -> CropPrediction:
         """The final prediction from the initial mask, or from the box, alone."""
         first = None
         if self._tight:
-            body_box, first = self._estimate_extent(self._network, photo, initial_mask)
+            body_box, first = self._estimate_extent(self._network, predict, initial_mask)
         else:
             body_box = mask_to_box_xyxy(initial_mask)
         known = first if self._second_pass and is_box else None
-        return self._final_prediction(photo, initial_mask, body_box, self._crop_sizes_px(is_box), average, known)
+        return self._final_prediction(predict, initial_mask, body_box, self._crop_sizes_px(is_box), average, known)
 
     def _predict_from_box(
-        self, segmenter: Network, photo: ImageU8, box: Mask, crowded: bool, mirror: bool
+        self, segmenter: Network, predict: CropPredictions, box: Mask, crowded: bool, mirror: bool
     ) -> CropPrediction | None:
         """The ensemble's prediction for a box; None where the box-prompted segmentation network finds no person."""
         stage1 = self._network
-        tight, segmented, wide = self._segment_box(segmenter, photo, box, mirror)
+        tight, segmented, wide = self._segment_box(segmenter, predict, box, mirror)
         if not (segmented.visible >= 0.5).any():
             return None
         visible = segmented.visible >= 0.5
-        refined = predict_crop(stage1, photo, tight, visible, mirror)
+        refined = predict(stage1, tight, visible, mirror=mirror)
         ensemble = self._settings.ensemble
         if not mirror and not crowded:
-            pair = average_predictions([refined, segmented], photo.shape[:2], (ensemble.refined, 1.0))
+            pair = average_predictions([refined, segmented], predict.size_hw, (ensemble.refined, 1.0))
             return replace(pair, initial=segmented.initial)
         first = None
         if self._second_pass:
             wide_crop = replace(wide.crop, size_px=stage1.input_size)
-            first = predict_crop(stage1, photo, wide_crop, in_crop(box, wide_crop), mirror=False)
+            first = predict(stage1, wide_crop, in_crop(box, wide_crop), mirror=False)
         zoomed_out = self._zoomed_out(tight)
-        direct = predict_crop(stage1, photo, zoomed_out, in_crop(box, zoomed_out), mirror, first)
+        direct = predict(stage1, zoomed_out, in_crop(box, zoomed_out), mirror=mirror, first=first)
         weights = (ensemble.refined, 1.0, ensemble.direct_in_crowds if crowded else ensemble.direct)
         # the prompt is a box: the segmenter's own mask takes the place of a given one
-        prediction = average_predictions([refined, segmented, direct], photo.shape[:2], weights)
+        prediction = average_predictions([refined, segmented, direct], predict.size_hw, weights)
         return replace(prediction, initial=segmented.initial)
 
     def _segment_box(
-        self, segmenter: Network, photo: ImageU8, box: Mask, mirror: bool
+        self, segmenter: Network, predict: CropPredictions, box: Mask, mirror: bool
     ) -> tuple[SquareCrop, CropPrediction, CropPrediction]:
         """The tight crop around the person of a box, and the segmenter's predictions, tight and wide."""
-        body_box, wide = self._estimate_extent(segmenter, photo, box)
+        body_box, wide = self._estimate_extent(segmenter, predict, box)
         tight = SquareCrop.from_box_xyxy(body_box, self._settings.crop.tight_scale, segmenter.fine_size)
-        return tight, predict_crop(segmenter, photo, tight, in_crop(box, tight), mirror), wide
+        return tight, predict(segmenter, tight, in_crop(box, tight), mirror=mirror), wide
 
     def _crop_sizes_px(self, is_box: bool) -> tuple[int, ...]:
         """Sizes of the final crop; the next size is used where the given mask is not trusted.
@@ -224,7 +228,7 @@ class MaskCompletion:
         return (fine,) if fine == usual or is_box else (usual, fine)
 
     def _final_prediction(
-        self, photo: ImageU8, initial_mask: Mask, box: Sequence[float], sizes_px: Sequence[int],
+        self, predict: CropPredictions, initial_mask: Mask, box: Sequence[float], sizes_px: Sequence[int],
         average: bool, first: CropPrediction | None = None,
     ) -> CropPrediction:  # fmt: skip
         """The prediction on the crop around a box, averaged over test-time augmentations.
@@ -235,32 +239,32 @@ class MaskCompletion:
         for size_px in sizes_px:
             crop = SquareCrop.from_box_xyxy(box, scale, size_px)
             initial = in_crop(initial_mask, crop)
-            prediction = predict_crop(self._network, photo, crop, initial, mirror=average, first=first)
+            prediction = predict(self._network, crop, initial, mirror=average, first=first)
             if trusted_pixels(prediction.initial, prediction.visible >= 0.5, self._settings.cleanup).any():
                 break
         if not average:
             return prediction
         further = self._zoomed_out(crop)
         known = None if first is None else prediction
-        second = predict_crop(self._network, photo, further, in_crop(initial_mask, further), mirror=True, first=known)
-        return average_predictions([prediction, second], photo.shape[:2])
+        second = predict(self._network, further, in_crop(initial_mask, further), mirror=True, first=known)
+        return average_predictions([prediction, second], predict.size_hw)
 
     def _estimate_extent(
-        self, network: Network, photo: ImageU8, initial_mask: Mask
+        self, network: Network, predict: CropPredictions, initial_mask: Mask
     ) -> tuple[tuple[float, float, float, float], CropPrediction]:
         """The box of the whole body, in image pixels, which holds the initial mask; and the wide prediction."""
         visible_box, settings = mask_to_box_xyxy(initial_mask), self._settings.crop
         scale = settings.wide_scale
         for _ in range(settings.max_wide_crops):
             crop = SquareCrop.from_box_xyxy(visible_box, scale, network.input_size)
-            prediction = predict_crop(network, photo, crop, in_crop(initial_mask, crop), mirror=False)
+            prediction = predict(network, crop, in_crop(initial_mask, crop), mirror=False)
             body = keep_large_components(prediction.amodal >= 0.5, self._settings.cleanup.min_component_share)
             if not _runs_into_edge(body):
                 break
             scale *= settings.widen_by
         if not body.any():
             return visible_box, prediction
-        height, width = photo.shape[:2]
+        height, width = predict.size_hw
         x0, y0, x1, y1 = crop.to_photo_xyxy(mask_to_box_xyxy(body))
         body_box = (
             max(0.0, min(x0, visible_box[0])),

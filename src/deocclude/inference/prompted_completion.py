@@ -125,8 +125,8 @@ class PromptedCompletion:
             crop.extract(photo, fill=OUTSIDE_GREY),
             in_crop(body.on_photo(body.visible, photo.shape[:2]), crop),
         )
-        batches = with_mirrored(as_batch(image)), with_mirrored(as_mask_batch(initial))
-        outputs = self._stage1.select(_OUTPUTS, image=batches[0], initial=batches[1])
+        batches = with_mirrored({"image": as_batch(image), "initial": as_mask_batch(initial)})
+        outputs = self._stage1.select(_OUTPUTS, **batches)
         return PreparedCrop(crop, image, initial, outputs)
 
     def covers(self, prepared: PreparedCrop, body: Body, prompts: CompletionPrompts) -> bool:
@@ -176,7 +176,7 @@ class PromptedCompletion:
         if wanted is not None and not 1 <= wanted <= self.hypotheses:
             raise UsageError(f"hypotheses are numbered from 1 to {self.hypotheses}, got {wanted}")
         inputs = {name: outputs[name] for name in ("visible", *STAGE1_FEATURES)} | {"unprompted": outputs["amodal"]}
-        inputs["prompts"] = with_mirrored(drawn[None])
+        inputs |= with_mirrored({"prompts": drawn[None]})
         if self.hypotheses:
             inputs["hypothesis"] = np.zeros((len(inputs["prompts"]), self.hypotheses), np.float32)
         if wanted is not None:

@@ -28,7 +28,7 @@ from deocclude.imaging.boxes import box_to_mask, mask_to_box_xyxy
 from deocclude.imaging.crop import OUTSIDE_GREY, SquareCrop
 from deocclude.imaging.guided_filter import follow_edges
 from deocclude.imaging.masks import connected_components
-from deocclude.inference.crop_prediction import in_crop, predict_crop, repeat_past_edge
+from deocclude.inference.crop_prediction import CropPredictions, in_crop, repeat_past_edge
 from deocclude.inference.runtime import Network, find_model, open_networks
 from deocclude.inference.settings import CropSettings
 
@@ -79,7 +79,7 @@ def segment(network: Network, person: SkeletonPerson) -> SegmentedPerson:
     photo = person.rgb
     crop = SquareCrop.from_box_xyxy(person.box_xyxy, CropSettings().tight_scale, network.fine_size)
     box = box_to_mask(person.box_xyxy, photo.shape[:2])
-    found = predict_crop(network, photo, crop, in_crop(box, crop), mirror=True)
+    found = CropPredictions(photo)(network, crop, in_crop(box, crop), mirror=True)
     fine = replace(crop, size_px=_FINER * crop.size_px)
     inside = crop.inside_photo(photo.shape[:2])
     (probability,) = follow_edges(
