@@ -4,8 +4,9 @@ Starts `deocclude serve` and prints one JSON line with
 
 * the 99th percentile of 8 clients at once, of `rounds` times 8 requests, and the time of 8 requests in a row, the
   median of as many rounds, which alternate with the others; photos have 1 megapixel
-* the memory of the service's processes together (PSS where the system tells it) after the first tenth of further
-  small requests, and after the last, with the largest in between
+* the memory of the service's processes together (PSS where the system tells it) over further small requests, at fifty
+  moments: the median of the second fifth and of the last one, the largest, and the slope of a line through all moments
+  after the first fifth, in kB a request, with its standard error
 
 The goals of the project: the ratio is at most 1.3, and memory is flat.
 """
@@ -79,8 +80,24 @@ def watch_memory(url: str, pid: int, requests: int) -> dict[str, float]:
             client.deocclude(photos[number % len(photos)], save=["content"] if number % 3 == 0 else [])
             if number % max(1, requests // 50) == 0 or number == requests - 1:
                 found.append((number, memory_mb(pid)))
-    early = [mb for number, mb in found if number >= requests // 10] or [found[-1][1]]
-    return {"requests": requests, "early_mb": early[0], "last_mb": found[-1][1], "most_mb": max(mb for _, mb in found)}
+    number, mb = np.array(found).T
+    fifth = max(1, len(mb) // 5)
+    slope, error = slope_kb(number[fifth:], mb[fifth:])
+    return {
+        "requests": requests, "early_mb": float(np.median(mb[fifth : 2 * fifth])), "slope_kb": slope,
+        "late_mb": float(np.median(mb[-fifth:])), "slope_error_kb": error, "most_mb": float(mb.max()),
+    }  # fmt: skip
+
+
+def slope_kb(number: np.ndarray, mb: np.ndarray) -> tuple[float, float]:
+    """Least squares: kB a request, and the standard error of that. At least three moments."""
+    if len(number) < 3:
+        return float("nan"), float("nan")
+    away = number - number.mean()
+    slope = (away * mb).sum() / (away**2).sum()
+    rest = mb - mb.mean() - slope * away
+    error = np.sqrt((rest**2).sum() / (len(mb) - 2) / (away**2).sum())
+    return float(1000 * slope), float(1000 * error)
 
 
 def main() -> None:
