@@ -82,22 +82,12 @@ def watch_memory(url: str, pid: int, requests: int) -> dict[str, float]:
                 found.append((number, memory_mb(pid)))
     number, mb = np.array(found).T
     fifth = max(1, len(mb) // 5)
-    slope, error = slope_kb(number[fifth:], mb[fifth:])
+    line, covariance = np.polyfit(number[fifth:], mb[fifth:], 1, cov=True)
     return {
-        "requests": requests, "early_mb": float(np.median(mb[fifth : 2 * fifth])), "slope_kb": slope,
-        "late_mb": float(np.median(mb[-fifth:])), "slope_error_kb": error, "most_mb": float(mb.max()),
+        "requests": requests, "early_mb": float(np.median(mb[fifth : 2 * fifth])), "slope_kb": 1000 * float(line[0]),
+        "late_mb": float(np.median(mb[-fifth:])), "slope_error_kb": 1000 * float(np.sqrt(covariance[0, 0])),
+        "most_mb": float(mb.max()),
     }  # fmt: skip
-
-
-def slope_kb(number: np.ndarray, mb: np.ndarray) -> tuple[float, float]:
-    """Least squares: kB a request, and the standard error of that. At least three moments."""
-    if len(number) < 3:
-        return float("nan"), float("nan")
-    away = number - number.mean()
-    slope = (away * mb).sum() / (away**2).sum()
-    rest = mb - mb.mean() - slope * away
-    error = np.sqrt((rest**2).sum() / (len(mb) - 2) / (away**2).sum())
-    return float(1000 * slope), float(1000 * error)
 
 
 def main() -> None:
@@ -106,6 +96,8 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
+    if options.requests < 4:
+        parser.error("--requests must be at least 4: a slope needs several moments")
     with running_service() as (url, pid):
         print(json.dumps(compare(url, options.rounds) | watch_memory(url, pid, options.requests)))
 

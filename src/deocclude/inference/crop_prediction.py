@@ -110,27 +110,20 @@ class CropPredictions:
         """
         if crop not in self._images:
             self._images[crop] = crop.extract(self.photo, fill=OUTSIDE_GREY)
-        batches = {"image": as_batch(self._images[crop]), "initial": as_mask_batch(initial)}
+        prompt = as_mask_batch(initial)
         if first is not None:  # as in train/two_pass_prompts.py
-            seen = crop.resampled_from(first.crop, first.visible, crop.size_px)
-            batches["initial"] = np.divide(batches["initial"] + seen, 2)
-            outputs = network(**(with_mirrored(batches) if mirror else batches))
-        else:
-            outputs = self._outputs((id(network), crop, initial.tobytes()), network, batches, mirror)
+            prompt = np.divide(prompt + crop.resampled_from(first.crop, first.visible, crop.size_px), 2)
+        inputs = {"image": as_batch(self._images[crop]), "initial": prompt}
+        key = id(network), crop, prompt.tobytes()
+        outputs = self._single.get(key)
+        if outputs is None:
+            outputs = network(**(with_mirrored(inputs) if mirror else inputs))
+            if not mirror:
+                self._single[key] = outputs
+        elif mirror:
+            mirrored = network(**{name: values[..., ::-1] for name, values in inputs.items()})
+            outputs = {name: np.concatenate([values, mirrored[name]]) for name, values in outputs.items()}
         return as_prediction(crop, self._images[crop], initial, outputs, self.size_hw)
-
-    def _outputs(
-        self, key: tuple[int, SquareCrop, bytes], network: Network, batches: dict[str, Float32], mirror: bool
-    ) -> dict[str, Float32]:
-        """The network's outputs, for a mirrored prediction in batches of two, the mirror image second."""
-        single = self._single.get(key)
-        if not mirror:
-            return self._single.setdefault(key, network(**batches)) if single is None else single
-        both = with_mirrored(batches)
-        if single is None:
-            return network(**both)
-        mirrored = network(**{name: batch[1:] for name, batch in both.items()})
-        return {name: np.concatenate([single[name], output]) for name, output in mirrored.items()}
 
 
 def with_mirrored(batches: Mapping[str, Float32]) -> dict[str, Float32]:

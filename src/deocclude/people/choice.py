@@ -105,13 +105,14 @@ class Choice:
             InputError: there are fewer people than `number`, or nobody is at the pixel.
         """
         ordered = left_to_right(instances)
+        people = people_were(len(ordered))
         if self.how == "all":
             return ordered
         if self.how == "largest":
             return [max(ordered, key=lambda one: one.area_px)] if ordered else []
         if self.how == "number":
             if not 1 <= self.number <= len(ordered):
-                raise InputError(f"person {self.number} from the left was asked for, but {_people(ordered)} found")
+                raise InputError(f"person {self.number} from the left was asked for, but {people} found")
             return [ordered[self.number - 1]]
         x, y = self.pixel_xy
         height, width = size_hw
@@ -119,7 +120,7 @@ class Choice:
             raise InputError(f"pixel {x},{y} must lie in the photo of {width}x{height} pixels")
         there = [one for one in ordered if _is_at(one, x, y)]
         if not there:
-            raise InputError(f"nobody is at pixel {x},{y}: {_people(ordered)} found elsewhere in the photo")
+            raise InputError(f"nobody is at pixel {x},{y}: {people} found elsewhere in the photo")
         return [min(there, key=lambda one: one.area_px)]
 
 
@@ -128,5 +129,6 @@ def _is_at(one: Found, x: int, y: int) -> bool:
     return x0 <= x < x1 and y0 <= y < y1 and bool(one.visible_in(x, y, x + 1, y + 1).any())
 
 
-def _people(instances: Sequence[Found]) -> str:
-    return "1 person was" if len(instances) == 1 else f"{len(instances) or 'no'} people were"
+def people_were(count: int) -> str:
+    """A number of people with its verb, for messages."""
+    return "1 person was" if count == 1 else f"{count or 'no'} people were"

@@ -15,6 +15,7 @@ from deocclude.inference.body import Body
 from deocclude.inference.completion_prompts import JOINTS, CompletionPrompts
 from deocclude.inference.prompt_maps import Point
 from deocclude.inference.prompted_completion import PreparedCrop, PromptedCompletion, restricted
+from deocclude.people.choice import people_were
 from deocclude.people.prompts import box_problem, check_prompt
 
 
@@ -61,8 +62,7 @@ def check_people(prompts: Collection[int], found: Collection[int], decided: Coll
     """Raise InputError where there is no person of a number with prompts, or the person was not chosen."""
     for number in prompts:
         if number not in found:
-            people = "1 person was" if len(found) == 1 else f"{len(found) or 'no'} people were"
-            raise InputError(f"person {number} has completion prompts, but {people} found")
+            raise InputError(f"person {number} has completion prompts, but {people_were(len(found))} found")
         if number not in decided:
             raise InputError(f"person {number} has completion prompts, but was not chosen")
 
