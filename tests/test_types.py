@@ -2,6 +2,7 @@ import json
 import pickle
 import zipfile
 from dataclasses import FrozenInstanceError, replace
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
@@ -15,7 +16,8 @@ from deocclude.errors import DeoccludeError, UsageError
 from deocclude.imaging.compositing import draw_labels
 from deocclude.imaging.crop import Region
 from deocclude.imaging.rle import decode_rle
-from deocclude.io.results import SAVE_KINDS, read_kinds
+from deocclude.io.request_stamp import is_whole, read_stamp
+from deocclude.io.results import PERSON_KINDS, SAVE_KINDS, output_name, read_kinds, write
 from deocclude.types import PARSING_NAMES, Result
 
 
@@ -301,3 +303,12 @@ def test_save_rejects_unknown_kinds(result, tmp_path):
         result.save(tmp_path / "out", what=("content", "depth"))
     assert not (tmp_path / "out").exists()
     assert [path.name for path in result.save(tmp_path, what="overlay")] == ["photo.overlay.png"]
+
+
+@pytest.mark.parametrize("kind", SAVE_KINDS)
+def test_every_kind_of_output_holds_a_stamp_that_is_read_again(kind: str, result: Result, tmp_path: Path) -> None:
+    person = result.people[0] if kind in PERSON_KINDS else None
+    path = write(result, kind, tmp_path / output_name("a", kind, 1 if person else 0), person, stamp="0" * 16)
+    assert read_stamp(path) == "0" * 16 and is_whole(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert not is_whole(path)

@@ -1,4 +1,7 @@
-"""Deoccluder: an image and its prompts in, a Result out. The order of the steps, and nothing else."""
+"""Deoccluder: an image and its prompts in, a Result out.
+
+`Deoccluder._results` is the order of the steps; each step is one method at the end of the class.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, overload
 
 from deocclude.errors import DeoccludeError, UsageError
-from deocclude.imaging.arrays import ImageU8
+from deocclude.imaging.arrays import ImageU8, size_hw
 from deocclude.imaging.boxes import BoxXyxy
 from deocclude.imaging.depth_order import Occlusion, find_occlusions
 from deocclude.inference.body import Body
@@ -113,7 +116,7 @@ def run(
     """Process one image: `load(model)` and one call. For several images, load once and call the Deoccluder.
 
     options: options of the Deoccluder's call: segmenter, person, min_score, min_height_px, complete,
-        min_hidden_probability, uncrop.
+        min_hidden_probability, uncrop, completion_prompts.
     """
     return load(model, device=device)(image, masks=masks, boxes_xyxy=boxes_xyxy, seed=seed, **options)
 
@@ -125,7 +128,7 @@ class Deoccluder:
     """
 
     reopen: Callable[[], Deoccluder] | None = None
-    """The call of `load` that made this pipeline; None for one of own stages."""
+    """The call of `load` that made this pipeline; None for one built from stages, not by `load`."""
 
     def __init__(
         self,
@@ -167,9 +170,9 @@ class Deoccluder:
         self._content_recovery = recovery
 
     def __reduce__(self) -> tuple[Callable[[], Deoccluder], tuple[()]]:
-        """Pickle the call of `load`. Raises UsageError for a pipeline of own stages."""
+        """Pickle the call of `load`. Raises UsageError for a pipeline that `load` did not make."""
         if self.reopen is None:
-            raise UsageError("a Deoccluder of own stages cannot be pickled: only one that `load` opened can")
+            raise UsageError("a Deoccluder built from stages cannot be pickled: only one that `load` opened can")
         return self.reopen, ()
 
     def __repr__(self) -> str:
@@ -207,7 +210,8 @@ class Deoccluder:
                 masks, uint8 or float from 0 to 1, are True from half of their highest value on. Or paths, bytes or
                 Pillow images, read as by `load_mask`.
             boxes_xyxy: (x0, y0, x1, y1) in pixels around the visible part of a person, end excluded.
-            seed: same image, prompts and seed give the same output. No stage draws random numbers at present.
+            seed: has no effect at present: no stage draws random numbers, and the same image and prompts give the same
+                output.
             segmenter: finds people in this image, in place of the one given to `load` or the model's own detector.
             person: which detected people: "all", "largest", "N" (the N-th from the left) or "x,y" (the person at that
                 pixel).
@@ -272,13 +276,14 @@ class Deoccluder:
             if metadata.problem:
                 _log.warning("%s: %s", photo_name(image) or "the photo", metadata.problem)
         with clock.stage("find"):
-            prompts = self._prompts(photo, request)
+            prompts = self._people_prompts(photo, request)
         with clock.stage("complete"):
             bodies = self._bodies(photo, prompts, request)
-            # before completion is limited: occlusions of people left incomplete are known as well
+            # before `_decided` drops hidden parts: who hides whom is told of people who stay incomplete too
             occlusions = find_occlusions(bodies, range(1, len(bodies) + 1))
-            chosen = self._decided(photo, self._chosen(photo, bodies, request), bodies, request)
-            versions = self._prompted(photo, bodies, chosen, request)
+            chosen = self._chosen(photo, bodies, request)
+            decided = self._decided(photo, chosen, bodies, request)
+            versions = self._with_completion_prompts(photo, bodies, decided, request)
         for version in versions:
             with clock.stage("complete"):
                 scene = self._scene(photo, version, request)
@@ -353,13 +358,14 @@ class Deoccluder:
         """
         request = Request.of(masks, boxes_xyxy, segmenter=segmenter, min_score=min_score)
         photo, icc_profile, metadata = load_photo(image)
-        bodies = request.pick(self._bodies(photo, self._prompts(photo, request), request), (*photo.shape[:2],))
-
-        return Editing(photo, bodies, self._editing_steps(photo, request, icc_profile, photo_name(image), metadata))
+        bodies = self._bodies(photo, self._people_prompts(photo, request), request)
+        steps = self._editing_steps(photo, request, icc_profile, photo_name(image), metadata)
+        return Editing(photo, request.pick(bodies, size_hw(photo)), steps)
 
     def edit_again(self, state: EditingState) -> Editing:
         """Open a photo in a state of `edit(...).state`, of this model. Nothing is computed again."""
-        request, last = Request.of([] if state.is_prompted else None, None), state.result
+        # where the user gave the people, a request without any is still one with given people
+        request, last = Request.of([] if state.people_given else None, None), state.result
         steps = self._editing_steps(state.photo, request, last.icc_profile, last.name, last.metadata)
         return Editing.reopened(state, steps)
 
@@ -369,7 +375,7 @@ class Deoccluder:
         """The steps of this pipeline for an open photo."""
 
         def complete(prompt: Prompt) -> Body:
-            return self._mask_completion(photo, prompt.mask((*photo.shape[:2],)))
+            return self._mask_completion(photo, prompt.mask(size_hw(photo)))
 
         def decide(chosen: dict[int, Body], everyone: Sequence[Body]) -> dict[int, Body]:
             return self._decided(photo, chosen, everyone, request)
@@ -382,10 +388,9 @@ class Deoccluder:
                 occlusions=occlusions, name=name, metadata=metadata,
             )  # fmt: skip
 
-        recover = partial(recover_person, self._content_recovery)
         return EditingSteps(
-            complete, decide, lambda scene, number: recover(scene, number, scene.bodies[number]), result,
-            self._prompted_completion, self.model, request.is_prompted,
+            complete=complete, decide=decide, recover=self._person, result=result, prompted=self._prompted_completion,
+            model=self.model, people_given=request.people_given,
         )  # fmt: skip
 
     def recover(self, image: ImageSource, visible_mask: MaskSource, amodal_mask: MaskSource) -> ImageU8:
@@ -403,14 +408,14 @@ class Deoccluder:
             InputError: an image or mask that cannot be used.
         """
         photo = load_image(image)
-        amodal = check_prompt(amodal_mask, photo.shape[:2], "the amodal mask")
-        visible = check_prompt(visible_mask, photo.shape[:2], "the visible mask") & amodal
+        amodal = check_prompt(amodal_mask, size_hw(photo), "the amodal mask")
+        visible = check_prompt(visible_mask, size_hw(photo), "the visible mask") & amodal
         return recover_known(self._content_recovery, self._mask_completion.parse, photo, visible, amodal)
 
-    def _prompts(self, photo: ImageU8, request: Request) -> list[Prompt]:
+    def _people_prompts(self, photo: ImageU8, request: Request) -> list[Prompt]:
         """The user's prompts, or those of detected people: a segmenter's masks, else the detector's boxes."""
-        if request.is_prompted:
-            return checked_prompts(photo.shape[:2], request.masks, request.boxes_xyxy)
+        if request.people_given:
+            return checked_prompts(size_hw(photo), request.masks, request.boxes_xyxy)
         segmenter = self._segmenter if request.segmenter is None else request.segmenter
         if segmenter is not None:
             return segmented_prompts(segmenter, photo, self._settings.deduplication)
@@ -420,7 +425,7 @@ class Deoccluder:
 
     def _bodies(self, photo: ImageU8, prompts: Sequence[Prompt], request: Request) -> list[Body]:
         """The completed prompts with overlaps resolved: one body for each person, visible masks disjoint."""
-        are_user_prompts, settings = request.is_prompted, self._settings
+        are_user_prompts, settings = request.people_given, self._settings
         found = complete_prompts(
             self._mask_completion, photo, prompts, settings, are_user_prompts=are_user_prompts, workers=self._workers
         )
@@ -428,7 +433,7 @@ class Deoccluder:
 
     def _chosen(self, photo: ImageU8, bodies: Sequence[Body], request: Request) -> dict[int, Body]:
         """The requested bodies by the number of the person."""
-        return number_chosen(bodies, request.pick(bodies, photo.shape[:2]))
+        return number_chosen(bodies, request.pick(bodies, size_hw(photo)))
 
     def _decided(
         self, photo: ImageU8, chosen: dict[int, Body], everyone: Sequence[Body], request: Request
@@ -439,23 +444,22 @@ class Deoccluder:
             list(chosen.values()), everyone, self._calibration, request.complete, settings,
             feature_map=lambda body: self._mask_completion.feature_map(photo, body),
             min_probability=request.min_hidden_probability,
-            min_height_px=settings.min_height_px if request.leaves_low_people else 0.0, workers=self._workers,
+            min_height_px=settings.min_height_px if request.skips_low_people else 0.0, workers=self._workers,
         )  # fmt: skip
         return dict(zip(chosen, decided, strict=True))
 
-    def _prompted(
+    def _with_completion_prompts(
         self, photo: ImageU8, everyone: Sequence[Body], decided: dict[int, Body], request: Request
     ) -> list[dict[int, Body]]:
         """The bodies, those with completion prompts completed as told: once, or once for each sample."""
-        size_hw = photo.shape[0], photo.shape[1]
         prompts = {
-            number: check_completion_prompts(given, size_hw, f"person {number}")
-            for number, given in request.told(decided).items()
+            number: check_completion_prompts(told, size_hw(photo), f"person {number}")
+            for number, told in request.told(decided).items()
         }
-        given = (self._prompted_completion, photo, dict(enumerate(everyone, start=1)), decided, prompts)
+        head, numbered = self._prompted_completion, dict(enumerate(everyone, start=1))
         if request.samples is None:
-            return [prompted_bodies(*given, self.model)]
-        return sampled_bodies(*given, request.samples, self.model)
+            return [prompted_bodies(head, photo, numbered, decided, prompts, self.model)]
+        return sampled_bodies(head, photo, numbered, decided, prompts, request.samples, self.model)
 
     def _scene(self, photo: ImageU8, bodies: dict[int, Body], request: Request) -> Scene:
         """The bodies on the image, or with `uncrop` beyond its borders."""
@@ -466,8 +470,8 @@ class Deoccluder:
 
     def _people(self, scene: Scene) -> tuple[Person, ...]:
         """Every body of the scene with its hidden part recovered."""
+        return tuple(map_people(partial(self._person, scene), scene.bodies, workers=self._workers))
 
-        def recover(number: int, body: Body) -> Person:
-            return recover_person(self._content_recovery, scene, number, body)
-
-        return tuple(map_people(recover, scene.bodies, scene.bodies.values(), workers=self._workers))
+    def _person(self, scene: Scene, number: int) -> Person:
+        """A body of the scene with its hidden part recovered."""
+        return recover_person(self._content_recovery, scene, number, scene.bodies[number])

@@ -573,11 +573,11 @@ def test_model_without_detector_is_reported_and_exits_with_2(desk: Desk) -> None
 
 
 def test_run_without_prompt_uses_the_detector(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deocclude.pipeline.Deoccluder._prompts", lambda *_: [Prompt((400, 60, 500, 300), 0.8)])
+    monkeypatch.setattr("deocclude.pipeline.Deoccluder._people_prompts", lambda *_: [Prompt((400, 60, 500, 300), 0.8)])
     result = desk.run(desk.photo, "--save", "rgba,content")
     assert result.exit_code == 0 and "person 1:" in result.stdout
     assert (desk.folder / "photo.person1.rgba.png").is_file() and (desk.folder / "photo.deoccluded.png").is_file()
-    monkeypatch.setattr("deocclude.pipeline.Deoccluder._prompts", lambda *_: [])
+    monkeypatch.setattr("deocclude.pipeline.Deoccluder._people_prompts", lambda *_: [])
     result = desk.run(desk.photo, "--save", "rgba", "--overwrite")
     assert result.exit_code == 0 and "no people found" in result.stdout
 

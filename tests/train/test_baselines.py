@@ -13,7 +13,7 @@ from deocclude.checkpoints.files import load_state, rebuild
 from deocclude.errors import ConfigError
 from deocclude.models.network_kinds import PERSON_NETWORK_KINDS
 from deocclude.train import content_stage, mask_stage, single_stage
-from deocclude.train.config import build, load_config
+from deocclude.train.config import load_config, with_fields
 from deocclude.train.content_stage import ContentStage
 from deocclude.train.engine import fit, to_float
 from deocclude.train.mask_stage import MaskStage
@@ -52,7 +52,7 @@ def test_baseline_configs_share_data_and_schedule_of_the_first_run(path: Path) -
     for stage in named:
         section = getattr(config, stage)
         method = find_method(stage, section.model)
-        build(method.preset(section.preset, stage), section.network, stage)
+        with_fields(method.preset(section.preset, stage), section.network, stage)
         method.check_losses(section.losses, stage)
 
 

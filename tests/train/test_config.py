@@ -22,12 +22,12 @@ from deocclude.train.config import (
     Phase,
     Schedule,
     TrainConfig,
-    build,
     check_losses,
     check_resumable,
     load_config,
     plain_values,
     save_config,
+    with_fields,
 )  # fmt: skip
 from deocclude.train.content_losses import ContentCriterion
 from deocclude.train.detector_methods import find_detector
@@ -72,7 +72,9 @@ def test_every_config_key_is_valid(path: Path) -> None:
     assert any(getattr(config, name) is not None for name in (*stages, "prompted"))
     if config.prompted is not None:
         method = PROMPTED_METHODS["prompted_head"]
-        build(method.preset(config.prompted.preset, "prompted.preset"), config.prompted.network, "prompted.network")
+        with_fields(
+            method.preset(config.prompted.preset, "prompted.preset"), config.prompted.network, "prompted.network"
+        )
         assert method.check_losses(config.prompted.losses, "prompted.losses")
     for name, (network, criterion, losses) in stages.items():
         section = getattr(config, name)
@@ -83,15 +85,15 @@ def test_every_config_key_is_valid(path: Path) -> None:
             sizes, criterion, losses = detector.config, detector.criterion, dict(detector.losses)
         else:
             sizes = getattr(network, section.preset)()
-        build(sizes, section.network, f"{name}.network")
+        with_fields(sizes, section.network, f"{name}.network")
         check_losses(section.losses or losses, criterion.TERMS, f"{name}.losses")
     sections = [section for name in (*stages, "prompted") if (section := getattr(config, name)) is not None]
     for section in sections:
         data = section.data or config.data
-        build(SourceWeights(), data.sources, "data.sources")
-        build(SynthesisConfig(), data.synthesis, "data.synthesis")
-        build(CropConfig(), data.crop, "data.crop")
-        build(CrowdConfig(), data.crowds, "data.crowds")
+        with_fields(SourceWeights(), data.sources, "data.sources")
+        with_fields(SynthesisConfig(), data.synthesis, "data.synthesis")
+        with_fields(CropConfig(), data.crop, "data.crop")
+        with_fields(CrowdConfig(), data.crowds, "data.crowds")
 
 
 def test_configs_folder_has_eight_top_level_files() -> None:
@@ -257,7 +259,7 @@ def test_invalid_overrides_are_rejected(tmp_path: Path, override: str, message: 
 
 
 def test_dataclass_fields_are_validated() -> None:
-    config = build(MaskCompletionConfig.base(), {"widths": [8, 16], "pose_guidance": False}, "mask.network")
+    config = with_fields(MaskCompletionConfig.base(), {"widths": [8, 16], "pose_guidance": False}, "mask.network")
     assert config.widths == (8, 16) and not config.pose_guidance
     assert config.stem_width == MaskCompletionConfig.base().stem_width
     for values, message in (
@@ -266,9 +268,9 @@ def test_dataclass_fields_are_validated() -> None:
         ({"blocks": "two"}, "mask.network.blocks: input should be a valid integer"),
     ):
         with pytest.raises(ConfigError, match=re.escape(message)):
-            build(MaskCompletionConfig.base(), values, "mask.network")
+            with_fields(MaskCompletionConfig.base(), values, "mask.network")
     with pytest.raises(ConfigError, match=re.escape("data.crop.wide_scale.1: field required")):
-        build(CropConfig(), {"wide_scale": [1.5]}, "data.crop")
+        with_fields(CropConfig(), {"wide_scale": [1.5]}, "data.crop")
 
 
 def test_loss_terms_are_checked() -> None:

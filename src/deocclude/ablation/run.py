@@ -30,7 +30,7 @@ from deocclude.evaluation.torch_predictor import open_trained
 from deocclude.io.files import save_text
 from deocclude.models.blocks import count_parameters
 from deocclude.models.network_kinds import PERSON_NETWORK_KINDS
-from deocclude.train.config import StageSection, TrainConfig, build, describe, load_config, read_yaml
+from deocclude.train.config import StageSection, TrainConfig, describe, load_config, read_yaml, with_fields
 from deocclude.train.content_stage import ContentStage
 from deocclude.train.engine import STATE_FILE, WEIGHTS_FILE, choose_device, fit
 from deocclude.train.mask_stage import MaskStage, draw_poses
@@ -171,7 +171,7 @@ def _row(
     if section is None:
         raise ConfigError(f"{config_path} has no section {stage}")
     method = find_method(stage, section.model)
-    build(method.preset(section.preset, f"{stage}.preset"), section.network, f"{stage}.network")
+    with_fields(method.preset(section.preset, f"{stage}.preset"), section.network, f"{stage}.network")
     method.check_losses(section.losses, f"{stage}.losses")
     if stage == "content" and section.parsing_weights is None:
         raise ConfigError("content.parsing_weights: name stage 1's .safetensors, for masks and parts when measured")
@@ -268,7 +268,7 @@ def _with_poses(row: Row, out: Path) -> TrainConfig:
     section = row.section
     if row.stage != "mask" or section.poses or section.init:
         return row.config
-    network = build(row.method.preset(section.preset, "mask.preset"), section.network, "mask.network")
+    network = with_fields(row.method.preset(section.preset, "mask.preset"), section.network, "mask.network")
     if not getattr(network, "pose_guidance", False):
         return row.config
     data = row.config.data_of(section).model_dump_json()

@@ -24,6 +24,8 @@ from deocclude.io.picture_format import FORMAT_KINDS, PictureFormat
 from deocclude.io.request_stamp import file_digest, folder_state, is_whole, make_stamp, read_ids, read_stamp
 from deocclude.io.results import (
     ALL_KINDS,
+    FILE_KINDS,
+    FILE_SUFFIXES,
     KIND_ALIASES,
     PERSON_KINDS,
     SAVE_KINDS,
@@ -38,7 +40,7 @@ from deocclude.people.coco_file import CocoFile
 from deocclude.people.instances import Segmenter
 from deocclude.people.request import check_samples, check_told
 
-OUTPUT_SUFFIXES = frozenset({".jpeg", ".jpg", ".json", ".ora", ".png", ".tif", ".tiff", ".webp"})
+OUTPUT_SUFFIXES = frozenset({".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp", *FILE_SUFFIXES.values()})
 """Suffixes that make -o a file; with any other suffix, or none, -o is a folder."""
 
 
@@ -510,8 +512,8 @@ def _plan_job(
             raise UsageError("samples are several files: name a folder with -o")
         if len(kinds) > 1 or (kinds[0] in PERSON_KINDS and several):
             raise UsageError("standard output takes one file: save one kind for one person, or name a folder with -o")
-        if kinds[0] == "layers":
-            raise UsageError("layers are written to a file: name it with -o")
+        if kinds[0] in FILE_KINDS and kinds[0] != "json":
+            raise UsageError(f"{kinds[0]} is written to a file: name it with -o")
         outputs = [Output(kinds[0], Path(STREAM))]
     else:
         outputs = _outputs(base, kinds, picture_format, samples)
@@ -523,7 +525,7 @@ def _plan_job(
         suffix = target.file.suffix.lower()
         # content may be any image format, and a JPEG may be .jpeg
         any_image = kind == "content" or (kind in FORMAT_KINDS and picture_format.name is not None)
-        if suffix in (".json", ".ora") if any_image else suffix != suffix_of(kind):
+        if suffix in FILE_SUFFIXES.values() if any_image else suffix != suffix_of(kind):
             raise UsageError(f"-o {target.file}: {kind} is written as {suffix_of(kind, picture_format)}")
         outputs[0] = Output(kind, target.file)
     return Job(

@@ -131,8 +131,8 @@ def evaluate_scenes(
         result.seconds.append(time.perf_counter() - started)
         answers = {OURS: as_answer(found)}
         if baselines:
-            answers["box of the whole photo"] = _boxes([whole_photo(sample.photo)])
-            answers["GrabCut foreground"] = _boxes(grabcut_people(sample.photo))
+            answers["box of the whole photo"] = _answer_of_masks([whole_photo(sample.photo)])
+            answers["GrabCut foreground"] = _answer_of_masks(grabcut_people(sample.photo))
         for name, answer in answers.items():
             _score(methods.setdefault(name, SceneScores()), sample, answer)
         if on_record is not None:
@@ -151,7 +151,8 @@ def as_answer(found: FoundPeople) -> Answer:
     )
 
 
-def _boxes(masks: Sequence[BoolArray]) -> Answer:
+def _answer_of_masks(masks: Sequence[BoolArray]) -> Answer:
+    """A baseline's answer: amodal and visible masks are the same, every score is 1, all depths are unknown."""
     return Answer([(mask, mask) for mask in masks], [1.0] * len(masks))
 
 

@@ -117,7 +117,8 @@ def _head(own: str, mask: str) -> list[Layer]:
     ]
 
 
-def _partial(own: str, reference: str) -> Layer:
+def _partial_conv(own: str, reference: str) -> Layer:
+    """A partial convolution and its batch norm; the weights are rescaled, see `_per_window`."""
     names = f"{reference}.conv.input_conv", f"{reference}.bn"
     return _normed(f"{own}.conv", f"{own}.norm", *names, biased=False, make=_per_window)
 
@@ -149,8 +150,8 @@ MASK: tuple[Layer, ...] = (
 
 CONTENT: tuple[Layer, ...] = (
     Layer({"encoder.0.conv.weight": (_per_window, ("enc_1.conv.input_conv.weight",))}),
-    *(_partial(f"encoder.{n - 1}", f"enc_{n}") for n in range(2, 8)),
-    *(_partial(f"decoder.{n - 2}", f"dec_{n}") for n in range(2, 8)),
+    *(_partial_conv(f"encoder.{n - 1}", f"enc_{n}") for n in range(2, 8)),
+    *(_partial_conv(f"decoder.{n - 2}", f"dec_{n}") for n in range(2, 8)),
     *(
         layer
         for side, short in (("encoder", "enc"), ("decoder", "dec"))

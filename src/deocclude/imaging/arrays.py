@@ -40,3 +40,8 @@ Array = NDArray[Any]
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 """The element type of an array whose type a function keeps."""
+
+
+def size_hw(image: Array) -> tuple[int, int]:
+    """Height and width, in pixels, of an image, mask or map whose first two axes are rows and columns."""
+    return image.shape[0], image.shape[1]

@@ -12,7 +12,7 @@ import json
 import os
 import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,32 +112,47 @@ def is_whole(path: Path) -> bool:
 
 def _can_be_read(path: Path) -> bool:
     try:
-        if path.suffix.lower() == ".json":
-            json.loads(path.read_text(encoding="utf-8"))
-        elif path.suffix.lower() == ".ora":
-            with zipfile.ZipFile(path):  # its list of files is its end
-                pass
-        else:
-            with open_image(path) as image:
-                decode(image)
+        _READ.get(path.suffix.lower(), _decode_picture)(path)
     except _UNREADABLE:
         return False
     return True
 
 
+def _software_of_json(path: Path) -> str | None:
+    # also of a file that was cut off behind it
+    found = re.search(rf'"software": "({_WRITTEN.pattern})"', path.read_text(encoding="utf-8"))
+    return found[1] if found else None
+
+
+def _software_of_openraster(path: Path) -> str:
+    with zipfile.ZipFile(path) as archive:
+        return archive.comment.decode()
+
+
+def _software_of_picture(path: Path) -> str | None:
+    with reading(), open_image(path) as image:
+        # Pillow would decode a whole PNG to look for EXIF behind its pixels; a stamp stands before them
+        return image.getexif().get(SOFTWARE) if image.format != "PNG" or "exif" in image.info else None
+
+
+def _decode_picture(path: Path) -> None:
+    with open_image(path) as image:
+        decode(image)
+
+
+# By suffix, of output kinds that are no pictures: where the stamp's text is, and what fails on a file that was cut off.
+_SOFTWARE_OF: dict[str, Callable[[Path], str | None]] = {
+    ".json": _software_of_json, ".ora": _software_of_openraster,
+}  # fmt: skip
+_READ: dict[str, Callable[[Path], object]] = {
+    ".json": lambda path: json.loads(path.read_text(encoding="utf-8")),
+    ".ora": lambda path: zipfile.ZipFile(path).close(),  # its list of files is its end
+}
+
+
 def _read(path: Path) -> re.Match[str] | None:
     try:
-        if path.suffix.lower() == ".json":
-            # also of a file that was cut off behind it
-            found = re.search(rf'"software": "({_WRITTEN.pattern})"', path.read_text(encoding="utf-8"))
-            text = found[1] if found else None
-        elif path.suffix.lower() == ".ora":
-            with zipfile.ZipFile(path) as archive:
-                text = archive.comment.decode()
-        else:
-            with reading(), open_image(path) as image:
-                # Pillow would decode a whole PNG to look for EXIF behind its pixels; a stamp stands before them
-                text = image.getexif().get(SOFTWARE) if image.format != "PNG" or "exif" in image.info else None
+        text = _SOFTWARE_OF.get(path.suffix.lower(), _software_of_picture)(path)
     except _UNREADABLE:
         return None
     return _WRITTEN.fullmatch(text) if isinstance(text, str) else None

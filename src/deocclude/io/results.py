@@ -35,7 +35,8 @@ KIND_ALIASES = {"coco": "json"}  # the JSON is COCO JSON
 ALL_KINDS = "all"  # stands for every kind of SAVE_KINDS
 PERSON_KINDS: tuple[str, ...] = ("rgba", "amodal", "visible", "invisible", "parsing")  # one file for each person
 LayerSize = Literal["trimmed", "canvas"]  # of the layers of an OpenRaster file, see `Result.save`
-_SUFFIXES = {"layers": ".ora", "json": ".json"}  # of the other kinds: .png
+FILE_SUFFIXES = {"layers": ".ora", "json": ".json"}  # of kinds that are no pictures; of the others: .png
+FILE_KINDS: tuple[str, ...] = tuple(FILE_SUFFIXES)
 _LABELS = {"content": "deoccluded", "layers": "deoccluded", "json": "deoccluded"}
 
 
@@ -89,7 +90,7 @@ def check_layer_size(layer_size: str) -> LayerSize:
 
 def suffix_of(kind: str, picture_format: PictureFormat = PictureFormat()) -> str:
     """The file suffix of a kind of SAVE_KINDS. picture_format: of kinds that have one."""
-    return picture_format.suffix if kind in FORMAT_KINDS else _SUFFIXES.get(kind, ".png")
+    return picture_format.suffix if kind in FORMAT_KINDS else FILE_SUFFIXES.get(kind, ".png")
 
 
 def output_name(stem: str, kind: str, person: int = 0, picture_format: PictureFormat = PictureFormat()) -> str:
@@ -255,14 +256,14 @@ def write(
 
 
 def picture_of(result: Result, kind: str, person: Person | None = None) -> Picture:
-    """The image of an output: any kind but layers and json.
+    """The image of an output: any kind but those of FILE_KINDS.
 
     Args:
         result: the result.
         kind: content or overlay, or a kind of PERSON_KINDS.
         person: the person, for kinds of PERSON_KINDS.
     """
-    if kind not in SAVE_KINDS or kind in ("layers", "json") or (person is None) == (kind in PERSON_KINDS):
+    if kind not in SAVE_KINDS or kind in FILE_KINDS or (person is None) == (kind in PERSON_KINDS):
         raise UsageError(f"{kind} is no image of {'the photo' if person is None else 'a person'}")
     if person is None:
         pixels = result.content if kind == "content" else result.overlay()

@@ -1,6 +1,6 @@
-"""Stage 1: refine the initial mask, complete it, and parse both masks (Zhou et al. 2021, section 4.1).
+"""Stage 1: repair (refine) the initial mask, complete it, and parse both masks (Zhou et al. 2021, section 4.1).
 
-    RGB + initial mask -> stem -> hourglass 1 -> refined visible mask, visible parsing
+    RGB + initial mask -> stem -> hourglass 1 -> repaired visible mask, visible parsing
                           stem + hourglass 1 -> hourglass 2 -> amodal mask, amodal parsing
 
 Each mask head is guided by its parsing feature (detached, squeeze-and-excitation). The typical pose masks also guide

@@ -32,7 +32,7 @@ class EditingSteps:
         result: the result of a scene, its people, the clock and all occlusions.
         prompted: stage 1's prompted head; None for a model without.
         model: the model's name, for errors.
-        is_prompted: whether the user gave the people, who are then completed however low they are.
+        people_given: whether the user gave the people, who are then completed however low they are.
     """
 
     complete: Callable[[Prompt], Body]
@@ -41,7 +41,7 @@ class EditingSteps:
     result: Callable[[Scene, Sequence[Person], StageClock, tuple[Occlusion, ...]], Result]
     prompted: PromptedCompletion | None
     model: str
-    is_prompted: bool = False
+    people_given: bool = False
 
 
 @dataclass
@@ -74,14 +74,14 @@ class EditingState:
         result: everyone as completed.
         people: by number, what was computed for each.
         next_number: of the next person that is added.
-        is_prompted: of the steps.
+        people_given: of the steps.
     """
 
     photo: ImageU8
     result: Result
     people: Mapping[int, _Edited]
     next_number: int
-    is_prompted: bool
+    people_given: bool
 
     def parts(self) -> dict[str, object]:
         """The photo, and what was computed for each person, by name: states share what is the same in both."""
@@ -126,7 +126,7 @@ class Editing:
     @property
     def state(self) -> EditingState:
         """What `restore` returns to, and `Deoccluder.edit_again` opens, in another process too."""
-        return EditingState(self.photo, self._result, self._people, self._next, self._steps.is_prompted)
+        return EditingState(self.photo, self._result, self._people, self._next, self._steps.people_given)
 
     def restore(self, state: EditingState) -> Result:
         """Return to a former state of this photo, exactly. Numbers that were given since are not given again."""

@@ -38,14 +38,14 @@ class Request:
     samples: int | None = None
 
     @property
-    def is_prompted(self) -> bool:
-        """Whether the user gave prompts; otherwise people are detected."""
+    def people_given(self) -> bool:
+        """Whether the user gave masks or boxes; otherwise people are detected."""
         return self.masks is not None or self.boxes_xyxy is not None
 
     @property
-    def leaves_low_people(self) -> bool:
+    def skips_low_people(self) -> bool:
         """Whether "auto" skips detected people under the minimum height: where the call states no height of its own."""
-        return not self.is_prompted and self.min_height_px is None
+        return not self.people_given and self.min_height_px is None
 
     def told(self, chosen: Collection[int]) -> Mapping[int, CompletionPrompts]:
         """The completion prompts by number; those of the only person by its number.
@@ -73,7 +73,7 @@ class Request:
         Raises:
             InputError: see `Choice.pick`.
         """
-        if self.is_prompted:
+        if self.people_given:
             return list(people)
         kept = keep(people, self.min_score or 0.0, self.min_height_px or 0.0)
         if self.choice.how in ("all", "largest"):
@@ -109,7 +109,7 @@ class Request:
         _check_in_range("min_height_px", self.min_height_px, np.inf)
         check_segmenter(self.segmenter)
         asked = self.min_score is not None or self.min_height_px or self.segmenter is not None
-        if self.is_prompted and (self.choice.how != "all" or asked):
+        if self.people_given and (self.choice.how != "all" or asked):
             raise UsageError(
                 "person, min_score, min_height_px and segmenter select among detected people: "
                 "give them or masks and boxes, not both"

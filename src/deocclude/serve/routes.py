@@ -9,10 +9,11 @@ from fastapi import Form as FormBody
 from fastapi.security import HTTPBearer
 
 from deocclude._version import __version__
+from deocclude.io.results import FILE_KINDS
 from deocclude.serve import schemas
 from deocclude.serve.errors import STATUS_OF, ServiceError
 from deocclude.serve.service import Service, choose_media_type
-from deocclude.serve.work import FILE_KINDS, JSON, PNG, ZIP, Job, MediaType
+from deocclude.serve.work import JSON, PNG, ZIP, Job, MediaType
 
 # The gate checks the token, before the body is read; here the scheme is only described.
 BEARER = Depends(HTTPBearer(auto_error=False, description="The server's token."))

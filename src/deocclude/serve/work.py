@@ -31,7 +31,6 @@ JSON: MediaType = "application/json"
 ZIP: MediaType = "application/zip"
 PNG: MediaType = "image/png"
 
-FILE_KINDS = ("layers", "json")  # of SAVE_KINDS, no pictures: for zip alone
 _MASKS_PER_PHOTO = 4  # pixels of all masks together, in the most pixels of a photo
 
 _log = logging.getLogger(__name__)

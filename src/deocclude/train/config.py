@@ -378,17 +378,26 @@ def describe(error: ValidationError, where: str = "") -> str:
     return f"{key}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first.get('input')!r}"
 
 
-def build(base: Any, values: dict[str, Any], where: str) -> Any:
-    """Replace fields of a frozen config dataclass by plain values. Raises ConfigError with the wrong key."""
-    cls = type(base)
+def with_fields(defaults: Any, values: dict[str, Any], key: str) -> Any:
+    """A frozen dataclass of sizes or settings with fields from a config.
+
+    Args:
+        defaults: the dataclass with its default values.
+        values: plain values by field; they are validated against the fields' types.
+        key: of `values` in the config, for errors.
+
+    Raises:
+        ConfigError: an unknown field or an invalid value, named by its whole key.
+    """
+    cls = type(defaults)
     fields = cls.__dataclass_fields__
     unknown = sorted(set(values) - set(fields))
     if unknown:
-        raise ConfigError(f"unknown key {where}.{unknown[0]}: {cls.__name__} has {', '.join(fields)}")
+        raise ConfigError(f"unknown key {key}.{unknown[0]}: {cls.__name__} has {', '.join(fields)}")
     try:
-        return TypeAdapter(cls).validate_python({name: getattr(base, name) for name in fields} | values)
+        return TypeAdapter(cls).validate_python({name: getattr(defaults, name) for name in fields} | values)
     except ValidationError as error:
-        raise ConfigError(describe(error, where)) from error
+        raise ConfigError(describe(error, key)) from error
 
 
 def chosen_model(models: Mapping[str, T], model: str | None, key: str) -> T:

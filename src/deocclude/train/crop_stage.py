@@ -8,7 +8,7 @@ import torch
 
 from deocclude.checkpoints.files import start_from
 from deocclude.models.discriminators import PatchDiscriminator
-from deocclude.train.config import TrainConfig, build
+from deocclude.train.config import TrainConfig, with_fields
 from deocclude.train.crops import Crops
 from deocclude.train.engine import Stage, choose_device, use_bfloat16
 from deocclude.train.methods import find_method
@@ -46,7 +46,7 @@ class CropStage(Stage):
         self.crops = Crops.of(config.data_of(section), synthesis=synthesis, crop=crop)
         self.method = find_method(self.name, section.model)
         preset = self.method.preset(section.preset, f"{self.name}.preset")
-        self.config = build(preset, section.network, f"{self.name}.network")
+        self.config = with_fields(preset, section.network, f"{self.name}.network")
         self.losses = self.method.check_losses(section.losses, f"{self.name}.losses")
         self.size_px = section.schedule.phases[-1].size_px
 

@@ -15,7 +15,7 @@ from deocclude.data.sources.library import SourceWeights, load_library
 from deocclude.data.sources.real_photos import read_real_sets
 from deocclude.data.synthesis.config import SynthesisConfig
 from deocclude.errors import ConfigError
-from deocclude.train.config import DataSection, build
+from deocclude.train.config import DataSection, with_fields
 
 _BATCH = 8  # of the validation
 _VALIDATION_SEED = 1
@@ -47,9 +47,9 @@ class Crops:
             ConfigError: names a wrong key.
         """
         return cls(
-            data, build(SourceWeights(0, 0, 0, 0), data.sources, "data.sources"),
-            build(SynthesisConfig(), (synthesis or {}) | data.synthesis, "data.synthesis"),
-            build(CropConfig(), (crop or {}) | data.crop, "data.crop"),
+            data, with_fields(SourceWeights(0, 0, 0, 0), data.sources, "data.sources"),
+            with_fields(SynthesisConfig(), (synthesis or {}) | data.synthesis, "data.synthesis"),
+            with_fields(CropConfig(), (crop or {}) | data.crop, "data.crop"),
         )  # fmt: skip
 
     def library(self, split: str) -> Library:

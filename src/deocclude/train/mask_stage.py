@@ -16,7 +16,7 @@ from deocclude.io.typical_poses import read_poses
 from deocclude.models.features import load_features
 from deocclude.models.mask_completion import to_probabilities
 from deocclude.train.box_prompt_masks import load_box_segmenter, predict_box_masks
-from deocclude.train.config import StageSection, TrainConfig, build
+from deocclude.train.config import StageSection, TrainConfig, with_fields
 from deocclude.train.crop_stage import CropStage
 from deocclude.train.crops import Crops, iou_of_each
 from deocclude.train.engine import STATE_FILE, Outcome, fit, to_float
@@ -31,7 +31,7 @@ DEFAULT_LOSSES = MASK_METHODS["hourglass"].losses
 
 
 class MaskStage(CropStage):
-    """Implements engine.Stage for stage 1."""
+    """Implements engine.Stage for stage 1, the box-prompted network and the baselines of stage 1 (MASK_METHODS)."""
 
     name = "mask"
 
@@ -194,7 +194,9 @@ def draw_poses(config: TrainConfig) -> np.ndarray:
     """Typical poses of the training people of a config, (K, 2, 32, 32) float32 in [0, 1]: visible, amodal."""
     section = config.mask
     crops = Crops.of(config.data_of(section))
-    network = build(MASK_METHODS["hourglass"].preset(section.preset, "mask.preset"), section.network, "mask.network")
+    network = with_fields(
+        MASK_METHODS["hourglass"].preset(section.preset, "mask.preset"), section.network, "mask.network"
+    )
     rng = np.random.default_rng(config.seed)
     return typical_poses(crops.library("train"), rng, crops.synthesis, count=network.templates)
 

@@ -21,7 +21,7 @@ from deocclude.metrics.detection import Matched, f1, match_boxes, recall_precisi
 from deocclude.models.features import load_mask_completion
 from deocclude.models.nanodet import NanoDet
 from deocclude.models.people_detector import PeopleDetector
-from deocclude.train.config import DataSection, StageSection, TrainConfig, build, check_losses
+from deocclude.train.config import DataSection, StageSection, TrainConfig, check_losses, with_fields
 from deocclude.train.detector_methods import DetectorMethod, find_detector
 from deocclude.train.engine import Outcome, Stage, choose_device, fit, to_float, use_bfloat16
 from deocclude.train.pictures import PEOPLE, boxes_rgb, in_a_row, named
@@ -42,14 +42,14 @@ class PeopleStage(Stage):
         section = config.people
         self.bf16 = use_bfloat16(config, choose_device(config.device))
         data = config.data_of(section)
-        sources = build(SourceWeights(0, 0, 0, 0), data.sources, "data.sources")
-        crowds = build(CrowdConfig(), data.crowds, "data.crowds")
+        sources = with_fields(SourceWeights(0, 0, 0, 0), data.sources, "data.sources")
+        crowds = with_fields(CrowdConfig(), data.crowds, "data.crowds")
         if section.preset != "base":
             raise ConfigError(f"people.preset: the detector has one size, base, got {section.preset!r}")
         self.method = find_detector(section.model)
         if data.p_boxed and self.method.needs_masks:
             raise ConfigError(f"data.p_boxed: people.model {section.model or 'centres'} needs the masks of all people")
-        self.config = build(self.method.config, section.network, "people.network")
+        self.config = with_fields(self.method.config, section.network, "people.network")
         self.losses = check_losses(
             section.losses or dict(self.method.losses), self.method.criterion.TERMS, "people.losses"
         )

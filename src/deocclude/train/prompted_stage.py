@@ -81,7 +81,11 @@ class PromptedStage(CropStage):
         self.validation = self.crops.held_out(config.validation_samples, self.size_px, CropConfig(p_exact=0.6, p_box=0))
 
     def weighted_terms(self, batch: dict[str, Tensor], rng: np.random.Generator) -> tuple[dict[str, Tensor], Tensor]:
-        """Terms of the criterion, and the soft amodal mask (B, 1, S, S)."""
+        """Weighted loss terms of the batch's single answers and of one hypothesis each for its first half.
+
+        Returns:
+            The terms, and the soft amodal masks (B + B // 2, 1, S, S) of both in this order.
+        """
         first, features = self._first(batch)
         poses = placed_poses(self.completion.typical_poses, torch.sigmoid(first.visible)) if self._has_poses else None
         prompts = [
@@ -91,18 +95,17 @@ class PromptedStage(CropStage):
         half = max(1, len(prompts) // 2)
         for number in np.flatnonzero(rng.random(half) < _P_UNPROMPTED):
             prompts[number][:] = 0
-        asked = _Asked(batch, first, features, _to(batch["photo"], prompts))
-        some = asked.each(lambda one: one[:half])
-        best, told_apart = self._best_hypotheses(some)
-        wanted = F.one_hot(_some_random(best, self.config.hypotheses, rng), self.config.hypotheses)
-        single = wanted.new_zeros(len(prompts), self.config.hypotheses)
-        asked = asked.each(lambda one: torch.cat([one, one[:half]]))
-        hypothesis = torch.cat([single, wanted]).to(asked.maps.dtype)
-        output, likelihood = run_prompted(self.network, asked.first, asked.features, asked.maps, hypothesis)
-        terms = self.criterion(output.float(), asked.batch)
+        inputs = _Asked(batch, first, features, _to(batch["photo"], prompts))
+        best, is_distinct = self._best_hypotheses(inputs.each(lambda one: one[:half]))
+        of_half = F.one_hot(_some_random(best, self.config.hypotheses, rng), self.config.hypotheses)
+        none = of_half.new_zeros(len(prompts), self.config.hypotheses)
+        inputs = inputs.each(lambda one: torch.cat([one, one[:half]]))
+        hypothesis = torch.cat([none, of_half]).to(inputs.maps.dtype)
+        output, likelihood = run_prompted(self.network, inputs.first, inputs.features, inputs.maps, hypothesis)
+        terms = self.criterion(output.float(), inputs.batch)
         if weight := self.losses.get("hypothesis_ce"):
             each = F.cross_entropy(likelihood[:half].float(), best, reduction="none")
-            terms["hypothesis_ce"] = weight * (each * told_apart).sum() / told_apart.sum().clamp(min=1)
+            terms["hypothesis_ce"] = weight * (each * is_distinct).sum() / is_distinct.sum().clamp(min=1)
         return terms, torch.sigmoid(output.amodal.float()).detach()
 
     @torch.no_grad()

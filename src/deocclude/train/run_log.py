@@ -26,7 +26,7 @@ class RunLog:
             tensorboard: also write TensorBoard events.
         """
         path = out / LOG_FILE
-        _keep_steps(path, start)
+        _drop_later_steps(path, start)
         self._board = None
         if tensorboard:
             from torch.utils.tensorboard import SummaryWriter
@@ -76,7 +76,7 @@ class RunLog:
             self._board.close()
 
 
-def _keep_steps(path: Path, until: int) -> None:
+def _drop_later_steps(path: Path, until: int) -> None:
     """Drop the lines of steps after `until`, and an incomplete last line of a killed process."""
     if not path.is_file():
         return

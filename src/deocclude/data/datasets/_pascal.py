@@ -66,7 +66,7 @@ class PascalFormat:
         """
         for folder in split_folders(path, *self.folders):
             labelled = {label.stem for label in sorted_files(folder / self.labels, self.suffix)}
-            unlabelled = self._split_by_id(folder).keys() - labelled
+            unlabelled = self._splits_of_ids(folder).keys() - labelled
             warn_of_left_out(folder, unlabelled, f"photos of its lists left out, without labels in {self.labels}")
         return EachPhoto(self._labels(path), lambda label: self._record(*label))
 
@@ -77,11 +77,12 @@ class PascalFormat:
     def _labels(self, path: Path) -> Iterator[tuple[Path, str | None]]:
         """(label file, split) of each photo."""
         for folder in require_split_folders(path, self.title, *self.folders):
-            split_by_id = self._split_by_id(folder)
+            split_by_id = self._splits_of_ids(folder)
             for label in sorted_files(folder / self.labels, self.suffix):
                 yield label, split_by_id.get(label.stem)
 
-    def _split_by_id(self, folder: Path) -> dict[str, str]:
+    def _splits_of_ids(self, folder: Path) -> dict[str, str]:
+        """The split of each photo's id, from train.txt and val.txt."""
         return read_id_lists(folder / self.lists, ("train", "val"))
 
     def _record(self, label: Path, split: str | None) -> PhotoRecord:

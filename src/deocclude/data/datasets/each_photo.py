@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Generic, TypeVar
 
-from deocclude.data.datasets.mask_repair import repaired
+from deocclude.data.datasets.annotation_fixes import repaired
 from deocclude.data.datasets.record import PhotoRecord
 from deocclude.errors import InputError
 

@@ -13,9 +13,9 @@ import numpy as np
 from PIL import Image
 
 from deocclude.data.datasets import image_masks
+from deocclude.data.datasets.annotation_fixes import note_on
 from deocclude.data.datasets.each_photo import UnusablePhoto, with_unusable
 from deocclude.data.datasets.files import UNREADABLE, image_files, upright_size_hw
-from deocclude.data.datasets.mask_repair import note_on
 from deocclude.data.datasets.record import PersonRecord, PhotoRecord
 from deocclude.data.datasets.records_file import parse_line
 from deocclude.data.sources.perceptual_hash import NearDuplicates, dhash

@@ -245,7 +245,7 @@ class _SceneComposer:
         if pending_owner is not None:
             self._add_owner(pending_owner)
         if self.owner is not None and rng.random() < self.config.p_thing_in_front and people + objects:
-            self._object_before(self.owner_x, self.owner_feet, self.median_height_px)
+            self._place_object_in_front(self.owner_x, self.owner_feet, self.median_height_px)
 
     def _place_person(self, feet: float, height: float) -> None:
         rng, config = self.rng, self.config
@@ -261,14 +261,14 @@ class _SceneComposer:
             if pasted is not None and self._fits(pasted, layer, height):
                 self._add(pasted, x, height)
                 if rng.random() < config.p_thing_in_front:
-                    self._object_before(x, feet, height)
+                    self._place_object_in_front(x, feet, height)
                 return
 
     def _place_object(self, feet: float, height: float) -> None:
         x = self.rng.uniform(-0.05, 1.05) * self.size_hw[1]
         self._add_object(x, feet, height * self.rng.uniform(0.25, 0.9))
 
-    def _object_before(self, x: float, feet: float, height: float) -> None:
+    def _place_object_in_front(self, x: float, feet: float, height: float) -> None:
         """Place an object in front of a person: mostly on the ground, else in front of the upper body."""
         rng = self.rng
         bottom = feet + rng.uniform(0, 0.1) * height

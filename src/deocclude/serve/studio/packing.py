@@ -9,11 +9,12 @@ from typing import Any
 
 
 def pack(value: object, known: Mapping[str, object]) -> bytes:
-    """Pickle a value.
+    """Pickle a value, without the objects that the other process has already.
 
     Args:
         value: can be pickled.
-        known: objects by a name, under which the reader has equal ones; the value has only their names.
+        known: objects by a name. Where `value` holds one of them (the object itself, not an equal one), its name is
+            written in its place; `unpack` puts in the other process's own object of that name.
     """
     names = {id(one): name for name, one in known.items()}
 

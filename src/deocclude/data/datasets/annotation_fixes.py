@@ -1,4 +1,4 @@
-"""Repair of masks that no record may hold: empty masks, and visible pixels outside the amodal mask."""
+"""Fixes of annotations that no record may hold: empty masks, and visible pixels outside the amodal mask."""
 
 from __future__ import annotations
 
