@@ -18,6 +18,7 @@ from deocclude.export.to_onnx import NETWORKS, build_network
 from deocclude.models.box_segmenter import BoxSegmenter, BoxSegmenterConfig
 from deocclude.models.content_recovery import ContentRecoveryConfig, ContentRecoveryNet
 from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet
+from deocclude.models.movenet import MoveNet, MoveNetConfig
 from deocclude.models.nanodet import NanoDet, NanoDetConfig
 from deocclude.models.people_detector import PeopleDetector, PeopleDetectorConfig
 from deocclude.models.prompted_head import PromptedHead, PromptedHeadConfig
@@ -30,6 +31,15 @@ TINY = {
     ),
     ContentRecoveryNet: ContentRecoveryConfig(widths=(8,) * 5, kernels=(3,) * 5, key_channels=4, place_px=8),
     NanoDet: NanoDetConfig(widths=(8, 8, 8, 8), blocks=(1, 1, 1, 1), pyramid_width=8, bins=4),
+    MoveNet: MoveNetConfig(
+        stem_width=8,
+        widths=(8, 8, 8, 16),
+        blocks=((8, 8, 1), (16, 8, 2), (16, 8, 2), (16, 8, 2), (16, 16, 2)),
+        taps=(1, 2, 3),
+        last_width=16,
+        pyramid_widths=(8, 8, 8),
+        head_width=8,
+    ),
     PeopleDetector: PeopleDetectorConfig(stem_width=8, widths=(8, 8, 8), blocks=(0, 1, 1)),
     BoxSegmenter: BoxSegmenterConfig(widths=(8, 8, 8, 8), blocks=(0, 0, 0, 1), head_width=8),
     PromptedHead: PromptedHeadConfig(stem_width=8, feature_width=8, pose_channels=8, widths=(8, 8), head_width=8),
@@ -49,7 +59,7 @@ def same(a: nn.Module, b: nn.Module) -> bool:
 def test_every_exportable_network_can_be_saved() -> None:
     assert set(NETWORKS) == set(TINY)
     assert [c.network_name for c in NETWORKS] == [
-        "mask_completion", "content_recovery", "people_detector", "nanodet", "mask_box", "mask_prompted"
+        "mask_completion", "content_recovery", "people_detector", "nanodet", "movenet", "mask_box", "mask_prompted"
     ]  # fmt: skip
 
 

@@ -23,6 +23,7 @@ from deocclude.models.blocks import count_parameters
 from deocclude.models.box_segmenter import BoxSegmenter, BoxSegmenterConfig
 from deocclude.models.content_recovery import ContentRecoveryConfig, ContentRecoveryNet
 from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet, to_probabilities
+from deocclude.models.movenet import MoveNet
 from deocclude.models.nanodet import NanoDet
 from deocclude.models.people_detector import PeopleDetector, PeopleDetectorConfig
 from deocclude.types import PARSING_NAMES
@@ -355,7 +356,9 @@ def test_threshold_shift_changes_only_the_amodal_logits() -> None:
 
 
 def test_input_size_step_is_the_total_stride() -> None:
-    steps = {MaskCompletionNet: 32, ContentRecoveryNet: 128, PeopleDetector: 32, NanoDet: 32, BoxSegmenter: 32}
+    steps = {
+        MaskCompletionNet: 32, ContentRecoveryNet: 128, PeopleDetector: 32, NanoDet: 32, MoveNet: 32, BoxSegmenter: 32,
+    }  # fmt: skip
     with torch.device("meta"):
         assert {kind: to_onnx.size_step_px(kind()) for kind in steps} == steps
 

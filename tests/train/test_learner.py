@@ -103,3 +103,17 @@ def test_frozen_parameters_are_not_optimised() -> None:
     network[0].requires_grad_(False)
     learner = OptimizedNetwork(network, Schedule(steps=1, weight_decay=0.5))
     assert sum(len(group["params"]) for group in learner.optimizer.param_groups) == 2
+
+
+def test_relative_steps_change_each_channel_by_its_own_size() -> None:
+    layer = nn.Linear(3, 2)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[100.0, -100.0, 100.0], [0.01, 0.01, -0.01]]))
+        layer.bias.copy_(torch.tensor([0.0, 0.0]))
+    before = layer.weight.detach().clone()
+    learner = OptimizedNetwork(layer, Schedule(steps=1, relative_steps=True, weight_decay=0.0))
+    layer(torch.ones(1, 3)).sum().backward()
+    learner.step(join(torch.device("cpu"))[0], rate=0.1)
+    # Adam's first step is the rate, here times the root mean square of the row; of zeros times 1/1000
+    torch.testing.assert_close(layer.weight - before, torch.tensor([[-10.0] * 3, [-0.001] * 3]), rtol=1e-4, atol=1e-7)
+    torch.testing.assert_close(layer.bias.detach(), torch.tensor([-0.0001, -0.0001]), rtol=1e-4, atol=1e-7)

@@ -16,6 +16,7 @@ from deocclude.checkpoints.files import load_foreign_state, load_state
 from deocclude.cli.app import app
 from deocclude.errors import ConfigError, InputError, MissingExtraError, WeightsError
 from deocclude.export.to_onnx import build_network
+from deocclude.models.movenet import MoveNet
 from deocclude.models.nanodet import NanoDet
 from deocclude.models.people_detector import PeopleDetector, PeopleDetectorConfig, PeopleOutput
 from deocclude.train import people_stage, pretrained_backbone
@@ -31,6 +32,13 @@ DEFAULT_LOSSES = DETECTORS["centres"].losses
 NANODET = (
     "people.model=nanodet",
     "people.network={widths: [8, 8, 8, 8], blocks: [1, 1, 1, 1], pyramid_width: 8, bins: 6}",
+)
+MOVENET = (
+    "people.model=movenet",
+    "people.network={stem_width: 8, widths: [8, 8, 8, 16], "
+    "blocks: [[8, 8, 1], [16, 8, 2], [16, 8, 2], [16, 8, 2], [16, 16, 2]], taps: [1, 2, 3], last_width: 16, "
+    "pyramid_widths: [8, 8, 8], head_width: 8}",
+    "people.schedule.relative_steps=true",
 )
 NETWORK = {"stem_width": 8, "widths": [8, 16, 16], "blocks": [0, 0, 0]}
 
@@ -222,6 +230,27 @@ def test_nanodet_learns_a_few_photos_and_continues_from_its_weights(people_confi
     assert not torch.equal(weights.stages[2].enter[0].weight, trained.stages[2].enter[0].weight)
 
 
+def test_movenet_learns_a_few_photos_and_its_frozen_blocks_stay(people_config, tmp_path: Path) -> None:
+    config = people_config(*MOVENET, "people.schedule.steps=60", "people.schedule.learning_rate=0.03")
+    stage = PeopleStage(config)
+    stage.stream = SameBatch(stage.stream)
+    batch = {k: v.float() / 255 if k == "photo" else v.float() for k, v in stage.stream.batch(1, 4, 64).items()}
+    before, _ = stage.weighted_terms(batch, None)
+    outcome = fit(stage, config, config.people, tmp_path / "run", quiet=True)
+    after, _ = stage.weighted_terms(batch, None)
+    assert before.keys() == {"centre", "sides"} and before["sides"] > 0
+    assert sum(after.values()) < 0.7 * sum(before.values()), (before, after)
+    trained, metadata = build_network(outcome.best_weights)
+    assert isinstance(trained, MoveNet) and metadata["size_px"] == 64
+    frozen = ("people.pretrained_backbone=true", "people.frozen_stages=2", "people.backbone_lr_scale=0.3")
+    second = people_config(*MOVENET, *frozen, f"people.init={outcome.best_weights}")
+    again = PeopleStage(second)
+    assert again.lr_scales == {"stem": 0.3, "blocks": 0.3, "last": 0.3}
+    weights = build_network(fit(again, second, second.people, tmp_path / "second", quiet=True).best_weights)[0]
+    assert torch.equal(weights.blocks[1].project.conv.weight, trained.blocks[1].project.conv.weight)
+    assert not torch.equal(weights.blocks[2].project.conv.weight, trained.blocks[2].project.conv.weight)
+
+
 def test_photos_come_from_every_named_set(people_config, data_root: Path, tmp_path: Path) -> None:
     root = tmp_path / "data"
     shutil.copytree(data_root, root)
@@ -358,7 +387,7 @@ def test_train_people_command_runs(write_config, tmp_path: Path) -> None:
             ConfigError,
             "people.pretrained_backbone: PeopleDetector has no backbone efficientnet_lite0",
         ),
-        ("people.model=yolo", ConfigError, "people.model: choose from centres, nanodet, got 'yolo'"),
+        ("people.model=yolo", ConfigError, "people.model: choose from centres, nanodet, movenet, got 'yolo'"),
         ("data.p_boxed=0.5", ConfigError, "data.p_boxed: people.model centres needs the masks of all people"),
         ("people.frozen_stages=2", ConfigError, "frozen_stages and backbone_lr_scale need pretrained_backbone"),
         ("people.backbone_lr_scale=0.3", ConfigError, "frozen_stages and backbone_lr_scale need pretrained_backbone"),
@@ -373,7 +402,9 @@ def test_invalid_config_is_rejected(people_config, override: str, error: type[Ex
 
 
 def test_pretrained_nanodet_needs_weights_to_start_from(people_config) -> None:
-    with pytest.raises(ConfigError, match=r"people\.init: pretrained_backbone needs the weights of NanoDet-g here"):
+    with pytest.raises(
+        ConfigError, match=r"people\.init: pretrained_backbone needs the published weights of this detector"
+    ):
         PeopleStage(people_config(*NANODET, "people.pretrained_backbone=true"))
     with pytest.raises(ConfigError, match=r"people\.frozen_stages: NanoDet has 4 stages, 5 cannot be frozen"):
         PeopleStage(

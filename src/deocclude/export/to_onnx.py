@@ -18,6 +18,7 @@ from deocclude.checkpoints.files import rebuild, save_weights
 from deocclude.data.samples.typical_poses import write_poses
 from deocclude.errors import DeoccludeError, UsageError, WeightsError
 from deocclude.export.float16 import halve_losslessly, simplify
+from deocclude.export.from_movenet import read_movenet
 from deocclude.export.from_nanodet import read_nanodet
 from deocclude.inference.prompt_maps import PROMPT_MAPS
 from deocclude.inference.runtime import MANIFEST_FORMAT, MANIFEST_NAME, STAGE1_FEATURES
@@ -28,6 +29,7 @@ from deocclude.models.blocks import count_parameters
 from deocclude.models.box_segmenter import BoxSegmenter
 from deocclude.models.content_recovery import ContentRecoveryConfig, ContentRecoveryNet
 from deocclude.models.mask_completion import MaskCompletionNet, to_probabilities
+from deocclude.models.movenet import MoveNet
 from deocclude.models.nanodet import NanoDet
 from deocclude.models.network_kinds import NETWORK_KINDS
 from deocclude.models.people_detector import PeopleDetector, to_maps
@@ -35,7 +37,7 @@ from deocclude.models.prompted_head import PromptedHead, PromptedHeadConfig
 from deocclude.people.box_decoding import STRIDES
 from deocclude.types import PARSING_NAMES
 
-DETECTOR_NETWORKS = (PeopleDetector, NanoDet)
+DETECTOR_NETWORKS = (PeopleDetector, NanoDet, MoveNet)
 NETWORKS = (MaskCompletionNet, ContentRecoveryNet, *DETECTOR_NETWORKS, BoxSegmenter, PromptedHead)
 OPSET = 18
 INPUT_SIZE = 256
@@ -119,6 +121,19 @@ class PeopleDetectorExport(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """image: (B, 3, H, W) -> the three fields of PeopleMaps."""
         return tuple(to_maps(self.network(image)))
+
+
+class MoveNetExport(nn.Module):
+    """MoveNet with probabilities and cells as outputs."""
+
+    def __init__(self, network: MoveNet):
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """image: (B, 3, H, W) -> centres (B, 1, H/4, W/4) and sides (B, 4, H/4, W/4) in cells."""
+        centre, sides = self.network(image)
+        return torch.sigmoid(centre), sides
 
 
 def export_onnx(network: nn.Module, path: Path, size_px: int = INPUT_SIZE, *, sizes: str = "any") -> float:
@@ -206,6 +221,8 @@ def _for_inference(network: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
         return BoxSegmenterExport(network).eval(), ("visible", "amodal", "features")
     if isinstance(network, PeopleDetector):
         return PeopleDetectorExport(network).eval(), ("centre", "sides", "mask")
+    if isinstance(network, MoveNet):
+        return MoveNetExport(network).eval(), ("centre", "sides")
     if isinstance(network, NanoDet):
         names = tuple(f"{kind}_{stride}" for stride in STRIDES for kind in ("scores", "distances"))
         return NanoDetExport(network).eval(), names
@@ -269,13 +286,16 @@ def build_network(path: Path) -> tuple[nn.Module, dict[str, Any]]:
     """Load a network and its metadata.
 
     Args:
-        path: a .safetensors file, a folder that `save_pretrained` wrote, or the ONNX file of the published NanoDet-g.
+        path: a .safetensors file, a folder that `save_pretrained` wrote, the ONNX file of the published NanoDet-g, or
+            the TensorFlow.js graph (.json) of the published MoveNet MultiPose.
 
     Raises:
         WeightsError: any other file.
     """
     if path.suffix == ".onnx":
         return read_nanodet(path)
+    if path.suffix == ".json":
+        return read_movenet(path)
     return rebuild(path, {network.network_name: NETWORK_KINDS[network.network_name] for network in NETWORKS})
 
 
@@ -353,7 +373,9 @@ def export_to_weights(
 
 
 def _manifest_name(network: nn.Module, metadata: dict[str, Any]) -> str:
-    """The network's name in a manifest: that of its weights, but one name for every detector."""
+    """The network's name in a manifest: that of its weights, but for detectors the role."""
+    if isinstance(network, MoveNet):
+        return "second_detector"
     return PeopleDetector.network_name if isinstance(network, DETECTOR_NETWORKS) else metadata["network"]
 
 

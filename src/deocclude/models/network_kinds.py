@@ -20,6 +20,7 @@ from deocclude.models.baselines.vae import ShapeVae, ShapeVaeConfig
 from deocclude.models.box_segmenter import BoxSegmenter, BoxSegmenterConfig
 from deocclude.models.content_recovery import ContentRecoveryConfig, ContentRecoveryNet
 from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet
+from deocclude.models.movenet import MoveNet, MoveNetConfig
 from deocclude.models.nanodet import NanoDet, NanoDetConfig
 from deocclude.models.people_detector import PeopleDetector, PeopleDetectorConfig
 from deocclude.models.prompted_head import PromptedHead, PromptedHeadConfig
@@ -47,5 +48,6 @@ PERSON_NETWORK_KINDS: NetworkKinds = {
 NETWORK_KINDS: NetworkKinds = PERSON_NETWORK_KINDS | {
     "people_detector": (PeopleDetector, PeopleDetectorConfig),
     "nanodet": (NanoDet, NanoDetConfig),
+    "movenet": (MoveNet, MoveNetConfig),
 }
 """All of them."""

@@ -1,7 +1,7 @@
-"""People detection: boxes and scores of an image from a detection network at one or two input sizes.
+"""People detection: boxes and scores of an image from detection networks, fused over networks and input sizes.
 
-Two kinds of network serve, told apart by their outputs: NanoDet (`scores_8`, ...), which ships and whose boxes at two
-input sizes are fused, and the centre-based detector (`centre`, `sides`).
+Two kinds of network serve, told apart by their outputs: NanoDet (`scores_8`, ...), and centre-based detectors
+(`centre`, `sides`), of which MoveNet ships as the second detector.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class PeopleFinder:
 
     def __init__(
         self, network: DetectorNetwork, settings: DetectorSettings = DetectorSettings(),
-        average: bool = True,
+        average: bool = True, second: DetectorNetwork | None = None,
     ) -> None:  # fmt: skip
         """The detector with its settings.
 
@@ -52,8 +52,10 @@ class PeopleFinder:
             network: the people detector.
             settings: tuned numbers.
             average: as in `find_boxes`.
+            second: as in `find_boxes`.
         """
         self._network = network
+        self._second = second
         self._average = average
         self._settings = settings
 
@@ -73,12 +75,13 @@ class PeopleFinder:
             Detections by descending score.
         """
         least = self.min_score if min_score is None else min_score
-        return find_boxes(self._network, photo, replace(self._settings, min_score=least), average=self._average)
+        settings = replace(self._settings, min_score=least)
+        return find_boxes(self._network, photo, settings, average=self._average, second=self._second)
 
 
 def find_boxes(
     network: DetectorNetwork, photo: ImageU8, settings: DetectorSettings = DetectorSettings(),
-    *, average: bool = True,
+    *, average: bool = True, second: DetectorNetwork | None = None,
 ) -> list[Detection]:  # fmt: skip
     """The people of an image after non-maximum suppression.
 
@@ -86,25 +89,31 @@ def find_boxes(
         network: the people detector.
         photo: (H, W, 3) uint8 RGB.
         settings: input sizes and thresholds.
-        average: fuse the boxes of both input sizes; for the centre-based detector, average the maps of the image and of
-            its mirror image.
+        average: fuse the boxes of all passes: of both input sizes and of the second detector. Of a single pass of a
+            centre-based detector, average the maps of the image and of its mirror image. False: the first pass alone.
+        second: the second detector.
 
     Returns:
         Detections by descending score.
     """
-    sizes_px = [settings.size_px]
-    if settings.second_size_px and average:
-        sizes_px.append(settings.second_size_px)
+    planned = [(network, settings.size_px, 1.0)]
+    if average and settings.second_size_px:
+        planned.append((network, settings.second_size_px, 1.0))
+    if average and second is not None:
+        planned.append((second, settings.other_size_px, settings.other_weight))
     h, w = photo.shape[:2]
-    passes = []
-    for size_px in sizes_px:
+    passes, weights = [], [weight for _, _, weight in planned]
+    # fusion lowers the scores of boxes that one pass alone finds: no pass may drop what is above in the mean
+    least = settings.min_score / len(planned)
+    for used, size_px, _ in planned:
         image, scale_xy = fit_photo(photo, size_px)
-        # fusion lowers the scores of boxes that one pass alone finds: no pass may drop what is above in the mean
-        boxes, scores = _predict(network, image, settings.min_score / len(sizes_px), average)
+        boxes, scores = _predict(used, image, least, mirrored=average and len(planned) == 1)
         boxes = (boxes / np.tile(scale_xy, 2)).clip(0, (w, h, w, h))
         kept = suppress(boxes, scores, settings.max_iou)
         passes.append((boxes[kept], scores[kept]))
-    boxes, scores = passes[0] if len(passes) == 1 else fuse_boxes(passes, settings.fused_iou, settings.max_iou)
+    boxes, scores = passes[0]
+    if len(passes) > 1:
+        boxes, scores = fuse_boxes(passes, settings.fused_iou, settings.max_iou, weights)
     return [
         _detection(box, score)
         for box, score in zip(boxes[:MAX_PEOPLE], scores, strict=False)
@@ -117,20 +126,20 @@ def _detection(box_xyxy: Float, score: float) -> Detection:
     return Detection((x0, y0, x1, y1), float(score))
 
 
-def _predict(network: DetectorNetwork, image: Float32, min_score: float, average: bool) -> tuple[Float32, Float32]:
+def _predict(network: DetectorNetwork, image: Float32, min_score: float, mirrored: bool) -> tuple[Float32, Float32]:
     """Boxes (N, 4) in input pixels and scores (N,) of an input (1, 3, H, W), by descending score.
 
-    average: maps of the centre-based detector are averaged over the mirror image.
+    mirrored: maps of a centre-based detector are averaged over the mirror image.
     """
     maps = network(image=image)
     if "centre" not in maps:
         return decode_distances(maps, min_score)
     centre, sides = maps["centre"][0, 0], maps["sides"][0]
-    if average:
-        mirrored = network(image=image[..., ::-1])
-        centre = (centre + mirrored["centre"][0, 0, :, ::-1]) / 2
+    if mirrored:
+        others = network(image=image[..., ::-1])
+        centre = (centre + others["centre"][0, 0, :, ::-1]) / 2
         # distances are scales: their geometric mean; left and right are swapped
-        sides = np.sqrt(sides * mirrored["sides"][0, (2, 1, 0, 3), :, ::-1])
+        sides = np.sqrt(sides * others["sides"][0, (2, 1, 0, 3), :, ::-1])
     return decode_centres(centre, sides, image.shape[2] // len(centre), min_score)
 
 

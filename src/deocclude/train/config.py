@@ -112,6 +112,8 @@ class Schedule(_Strict):
     accumulate: int = Field(default=1, gt=0)
     learning_rate: float = Field(default=2e-3, gt=0)
     discriminator_lr_scale: float = Field(default=0.1, gt=0)  # multiplier of the learning rate
+    # steps are relative to the size of the weights, for networks whose batch norms are folded into the convolutions
+    relative_steps: bool = False
     warmup_steps: int = Field(default=300, ge=0)
     min_lr_ratio: float = Field(default=0.01, ge=0, le=1)
     weight_decay: float = Field(default=0.02, ge=0)

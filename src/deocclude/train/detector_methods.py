@@ -10,12 +10,13 @@ import numpy as np
 from torch import Tensor, nn
 
 from deocclude.inference.settings import NANODET, DetectorSettings
+from deocclude.models.movenet import MoveNet, MoveNetConfig
 from deocclude.models.nanodet import NanoDet, NanoDetConfig
 from deocclude.models.people_detector import PeopleDetector, PeopleDetectorConfig, to_maps
 from deocclude.people.box_decoding import STRIDES, decode_centres, decode_distances
 from deocclude.train.config import chosen_model
 from deocclude.train.nanodet_targets import NanoDetCriterion
-from deocclude.train.people_targets import PeopleCriterion, encode
+from deocclude.train.people_targets import CentreCriterion, PeopleCriterion, encode
 
 Batch = dict[str, Tensor]
 Boxes = tuple[np.ndarray, np.ndarray]
@@ -57,6 +58,11 @@ def _centre_boxes(output: Any, config: Any, least: float) -> list[Boxes]:
     return [decode_centres(c[0], sides, config.stride, least) for c, sides in zip(*maps[:2], strict=True)]
 
 
+def _movenet_boxes(output: Any, config: Any, least: float) -> list[Boxes]:
+    centres, sides = output.centre.float().sigmoid().cpu().numpy(), output.sides.float().cpu().numpy()
+    return [decode_centres(c[0], s, config.stride, least) for c, s in zip(centres, sides, strict=True)]
+
+
 def _nanodet_terms(criterion: nn.Module, output: Any, batch: Batch, config: Any) -> dict[str, Tensor]:
     output = type(output)(*(tuple(t.float() for t in maps) for maps in output))
     return criterion(output, batch["boxes_xyxy"], batch["ignore"])
@@ -79,6 +85,10 @@ DETECTORS: dict[str, DetectorMethod] = {
     "nanodet": DetectorMethod(
         NanoDet, NanoDetConfig(), {"score": 1.0, "box": 2.0, "distribution": 0.25},
         NanoDetCriterion, _nanodet_terms, _nanodet_boxes, NANODET, needs_masks=False,
+    ),
+    "movenet": DetectorMethod(
+        MoveNet, MoveNetConfig(), {"centre": 1.0, "sides": 2.0},
+        CentreCriterion, _centre_terms, _movenet_boxes, DetectorSettings(), needs_masks=False,
     ),
 }  # fmt: skip
 """The first one is the default."""

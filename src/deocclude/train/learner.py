@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from deocclude.train.config import Schedule
 from deocclude.train.parallel import average_gradients
 
+_LEAST_SIZE = 1e-3  # of weights, so that a step can leave 0
+
 
 class OptimizedNetwork:
     """A network with its optimiser and EMA weights. The caller computes gradients; `step` applies and clears them."""
@@ -37,6 +39,7 @@ class OptimizedNetwork:
         self.optimizer = _adamw(network, schedule, lr_scales or {}, betas)
         self.ema = Ema(network, schedule.ema_decay) if average else None
         self.clip_norm = schedule.clip_norm if average else None
+        self._relative = schedule.relative_steps
 
     def step(self, accelerator: Accelerator, rate: float) -> None:
         """One optimiser step at learning rate `rate` times `lr_scale`, with the mean gradient of all processes."""
@@ -45,8 +48,27 @@ class OptimizedNetwork:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.clip_norm)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * self.lr_scale * group.get("share", 1.0)  # groups of early runs have no multiplier
-        self.optimizer.step()
+        if self._relative:
+            self._relative_step()
+        else:
+            self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+
+    @torch.no_grad()
+    def _relative_step(self) -> None:
+        """AdamW's step times the root mean square of each output channel's weights, or of all biases of a layer.
+
+        Adam changes every weight alike. Where batch norms are folded into convolutions, channels differ in size by
+        orders of magnitude, and such steps destroy the small ones. After Adafactor (Shazeer and Stern 2018, arXiv
+        1804.04235).
+        """
+        params = [p for group in self.optimizer.param_groups for p in group["params"]]
+        before = [p.clone() for p in params]
+        self.optimizer.step()
+        for param, old in zip(params, before, strict=True):
+            rows = old.flatten(1) if old.ndim > 1 else old[None]
+            size = rows.square().mean(1).sqrt().clamp(min=_LEAST_SIZE)
+            param.copy_(torch.lerp(old, param, size.view(-1, *[1] * (old.ndim - 1))))
 
     def state(self, names: tuple[str, str, str | None]) -> dict[str, Any]:
         """State for resuming; `names`: keys of network, optimiser and EMA weights."""

@@ -19,6 +19,7 @@ from deocclude.errors import ConfigError
 from deocclude.imaging.boxes import suppress
 from deocclude.metrics.detection import Matched, f1, match_boxes, recall_precision
 from deocclude.models.features import load_mask_completion
+from deocclude.models.movenet import MoveNet
 from deocclude.models.nanodet import NanoDet
 from deocclude.models.people_detector import PeopleDetector
 from deocclude.train.config import DataSection, StageSection, TrainConfig, check_losses, with_fields
@@ -166,15 +167,16 @@ def _new_network(method: DetectorMethod, config: Any, section: StageSection) -> 
 
 def _start_backbone(network: nn.Module, section: StageSection) -> dict[str, float]:
     """Load or freeze a pretrained backbone; returns the learning-rate multipliers of the network's children."""
-    if not isinstance(network, NanoDet):
+    if not isinstance(network, (MoveNet, NanoDet)):
         return load_pretrained_backbone(network, section, "people")
     if section.init is None:
-        raise ConfigError("people.init: pretrained_backbone needs the weights of NanoDet-g here")
+        raise ConfigError("people.init: pretrained_backbone needs the published weights of this detector")
     try:
         network.freeze(section.frozen_stages)
     except ValueError as error:
         raise ConfigError(f"people.frozen_stages: {error}") from error
-    return {"stem": section.backbone_lr_scale, "stages": section.backbone_lr_scale}
+    trunk = ("stem", "stages") if isinstance(network, NanoDet) else ("stem", "blocks", "last")
+    return dict.fromkeys(trunk, section.backbone_lr_scale)
 
 
 def _real_photos(data: DataSection, split: str) -> tuple[list[WildPhoto], np.ndarray | None]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from deocclude.models.movenet import MoveNetOutput
 from deocclude.models.people_detector import PeopleOutput, to_maps
 from deocclude.train.mask_losses import weighted_bce
 
@@ -161,5 +162,27 @@ class PeopleCriterion(nn.Module):
             "sides": lambda: sides_giou_loss(to_maps(output).sides, targets.sides, targets.sides_weight),
             "own": lambda: sides_giou_loss(to_maps(output).sides, targets.own_sides, targets.own_weight),
             "mask": lambda: weighted_bce(output.mask, targets.coverage, targets.mask_weight),
+        }
+        return {name: weight * makers[name]() for name, weight in self.weights.items()}
+
+
+class CentreCriterion(nn.Module):
+    """Loss terms of a detector that learns from boxes alone: `centre` and `sides` of PeopleCriterion.
+
+    Args:
+        weights: weight of each term by name; 0 leaves it out.
+    """
+
+    TERMS = ("centre", "sides")
+
+    def __init__(self, weights: dict[str, float]):
+        super().__init__()
+        self.weights = {name: w for name, w in weights.items() if w}
+
+    def forward(self, output: MoveNetOutput, targets: PeopleTargets) -> dict[str, Tensor]:
+        """{term: weighted scalar}."""
+        makers = {
+            "centre": lambda: focal_loss(output.centre, targets.heat, targets.heat_weight),
+            "sides": lambda: sides_giou_loss(output.sides, targets.sides, targets.sides_weight),
         }
         return {name: weight * makers[name]() for name, weight in self.weights.items()}
