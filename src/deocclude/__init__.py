@@ -18,7 +18,7 @@ from deocclude._version import __version__
 # ONNX Runtime 1.29 and later send usage data to their makers unless this is set before it is imported.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-# `typing` would double the time before the command answers a signal; type checkers know this name
+# Not from `typing`: its import would double the time until `__main__` handles signals. Type checkers know the name.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -65,6 +65,7 @@ __all__ = [
     "save_image",
 ]
 
+# public name: the module of this package that defines it
 _MODULE_OF = {
     "PARSING_NAMES": "types",
     "CompletionPrompts": "inference.completion_prompts",
@@ -91,6 +92,7 @@ _MODULE_OF = {
 
 
 def __getattr__(name: str) -> Any:
+    """Import a public name from its module when it is first read (PEP 562)."""
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"deocclude.{_MODULE_OF[name]}"), name)

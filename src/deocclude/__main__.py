@@ -1,4 +1,4 @@
-"""The command's entry point, with `python -m deocclude` too: an interruption before anything is loaded is answered."""
+"""Entry point of the command and of `python -m deocclude`. It handles interruptions while the code still loads."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import signal
 def main() -> None:
     """Run the command. SIGINT and SIGTERM end it with exit code 130 and one line, while its code is still loading."""
     for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL):  # a shell's & ignores SIGINT
+        # jobs that a shell starts with & ignore SIGINT: that stays
+        if signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL):
             signal.signal(number, leave_at_once)
     from deocclude.cli.app import main as run
 
@@ -17,7 +18,7 @@ def main() -> None:
 
 
 def leave_at_once(number: int, frame: object) -> None:
-    """A signal's handler for a process that has written nothing: there is nothing to clean up."""
+    """Signal handler while the command loads: exit at once, since nothing is written yet that needs cleaning up."""
     os.write(2, b"interrupted\n")
     os._exit(130)
 

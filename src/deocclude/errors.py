@@ -65,7 +65,7 @@ class MissingExtraError(MissingPackageError):
         self._given = (purpose, extra)
 
     def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str]]:
-        """Pickle what was given, for the way out of a worker process."""
+        """Pickle the arguments, not the message: worker processes send their errors by pickle."""
         return type(self), self._given
 
 
@@ -81,7 +81,7 @@ def kind_of(value: Any) -> str:
 
 def shown(value: Any) -> str:
     """A value for error messages, in at most 80 characters."""
-    # shortened before formatting: a list may have a million entries
+    # reprlib shortens before it formats: a list may have a million entries
     text = reprlib.repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
@@ -93,4 +93,4 @@ def short_name(name: str) -> str:
     a\nb.jpg
     """
     short = name if len(name) <= 200 else f"{name[:100]}...{name[-50:]}"
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in short)
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in short)

@@ -46,7 +46,7 @@ PARSING_NAMES: tuple[str, ...] = (
     "carried",
 )
 
-_SHOWN_PEOPLE = 8  # in a Result's repr
+_SHOWN_PEOPLE = 8  # most people that a Result's repr lists
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -68,11 +68,11 @@ class Person:
     parsing_part: Labels  # (h, w) uint8
     hidden_region: Region  # the hidden part's box; empty where nothing is hidden
     hidden_rgb: ImageU8  # (h', w', 3) uint8: recovered colours of `hidden_region`
-    # borders of the photo that truncate the body, where the image extends beyond them; None: the image's own borders
+    # of an image extended by uncrop: the photo's borders that truncate the body; None: those of the image count
     truncating_edges: tuple[str, ...] | None = None
     # why a hidden part was found and not completed: "low" (a small person) or "unlikely" (probably nothing in front)
     left_alone: str | None = None
-    # 0 to 1: that this is the best of the model's hypotheses (`Deoccluder.samples`); None: the model's single answer
+    # 0 to 1: probability that this is the best of the model's hypotheses (`Deoccluder.samples`); None: a single answer
     sample_probability: float | None = None
 
     def __post_init__(self) -> None:
@@ -107,27 +107,27 @@ class Person:
     @property
     def visible_mask(self) -> Mask:
         """(H, W) bool: the visible (modal) mask."""
-        return self._spread(self.visible_part)
+        return self._at_image_size(self.visible_part)
 
     @property
     def amodal_mask(self) -> Mask:
         """(H, W) bool: the whole person, visible or occluded, inside the image."""
-        return self._spread(self.amodal_part)
+        return self._at_image_size(self.amodal_part)
 
     @property
     def invisible_mask(self) -> Mask:
         """(H, W) bool: the hidden part, amodal and not visible."""
-        return self._spread(self._invisible_part)
+        return self._at_image_size(self._invisible_part)
 
     @property
     def amodal_prob(self) -> Probability:
         """(H, W) float32, 0 to 1 in steps of 1/255: amodal probability; 0 away from the body."""
-        return self._spread(self.amodal_prob_part.astype(np.float32) / np.float32(255))
+        return self._at_image_size(self.amodal_prob_part.astype(np.float32) / np.float32(255))
 
     @property
     def parsing(self) -> Labels:
         """(H, W) uint8: body part or garment of every amodal pixel, an index into `parsing_names`; 0 elsewhere."""
-        return self._spread(self.parsing_part)
+        return self._at_image_size(self.parsing_part)
 
     @property
     def parsing_names(self) -> tuple[str, ...]:
@@ -144,7 +144,7 @@ class Person:
     @property
     def rgba(self) -> ImageU8:
         """(H, W, 4) uint8: the whole person cut out with a soft edge, straight alpha; 0 everywhere else."""
-        return self._spread(self.rgba_part)
+        return self._at_image_size(self.rgba_part)
 
     @property
     def rgba_part(self) -> ImageU8:
@@ -197,7 +197,7 @@ class Person:
         )  # fmt: skip
 
     def _box_of(self, part: Mask) -> tuple[int, int, int, int]:
-        """The box of a mask of the region, counted from the image's corner."""
+        """(x0, y0, x1, y1) in image pixels: the box of an (h, w) mask of the region."""
         x0, y0, x1, y1 = mask_to_box_xyxy(part)
         left, top = self.region.left, self.region.top
         return x0 + left, y0 + top, x1 + left, y1 + top
@@ -206,11 +206,11 @@ class Person:
     def _invisible_part(self) -> Mask:
         return self.amodal_part & ~self.visible_part
 
-    def _spread(self, part: NDArray[Scalar]) -> NDArray[Scalar]:
-        """Lay out an (h, w, ...) array of the region on zeros of the image's size."""
-        whole = np.zeros((*self.photo.shape[:2], *part.shape[2:]), dtype=part.dtype)
-        whole[self.region.slices] = part
-        return whole
+    def _at_image_size(self, part: NDArray[Scalar]) -> NDArray[Scalar]:
+        """(H, W, ...): an (h, w, ...) array of the region, with zeros around it."""
+        full = np.zeros((*self.photo.shape[:2], *part.shape[2:]), dtype=part.dtype)
+        full[self.region.slices] = part
+        return full
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -319,13 +319,13 @@ class Result:
         return picture
 
     def _paint_beyond_photo(self, picture: ImageU8, photo_region: Region) -> None:
-        """Paint bodies beyond the photo, in place, in the colours of cut-outs: no background is there to fade into."""
+        """Paint the bodies beyond the photo, in place, as they are cut out: no background is there to blend with."""
         beyond = np.ones(picture.shape[:2], bool)
         beyond[photo_region.slices] = False
         for person in self.back_to_front:
-            cut_out_part, here = person.rgba_part, person.region.slices
-            painted = beyond[here] & (cut_out_part[..., 3] > 0)
-            picture[here][painted] = cut_out_part[..., :3][painted]
+            rgba, region = person.rgba_part, person.region.slices
+            painted = beyond[region] & (rgba[..., 3] > 0)
+            picture[region][painted] = rgba[..., :3][painted]
 
     @property
     def alpha(self) -> ProbabilityU8:

@@ -48,7 +48,7 @@ def jointed(covered: list[tuple[float, float]], seen: int, *, outlined: bool = F
 
 
 def labels(person: JointedPerson) -> list[float]:
-    (found,) = calibration._of_joints(person, Completing())  # type: ignore[arg-type]
+    (found,) = calibration._complete_jointed(person, Completing())  # type: ignore[arg-type]
     assert found.hidden is None and found.features.shape == (2, 7)
     np.testing.assert_array_equal(found.region_px, [20 * 20, 50 * 100])
     assert found.visible_px == 200 * 100 - 20 * 20 - 50 * 100
@@ -63,8 +63,8 @@ def test_region_with_a_covered_joint_is_body_and_the_others_are_unknown() -> Non
 
 def test_no_region_of_a_person_with_all_joints_seen_is_body() -> None:
     assert labels(jointed([], 12)) == [0, 0]
-    assert calibration._of_joints(jointed([], 11), Completing()) == []  # type: ignore[arg-type]
-    assert len(calibration._of_joints(jointed([], 12, outlined=True), Completing())) == 2  # type: ignore[arg-type]
+    assert calibration._complete_jointed(jointed([], 11), Completing()) == []  # type: ignore[arg-type]
+    assert len(calibration._complete_jointed(jointed([], 12, outlined=True), Completing())) == 2  # type: ignore[arg-type]
 
 
 def test_region_is_body_where_half_of_it_is_hidden_body() -> None:
@@ -72,17 +72,17 @@ def test_region_is_body_where_half_of_it_is_hidden_body() -> None:
     visible = whole.copy()
     visible[150:176] = False
     sample = EvalSample("a-low", "a", "low", photo, photo, visible, whole)
-    exact, box = calibration._of_sample(sample, 0, Completing())  # type: ignore[arg-type]
+    exact, box = calibration._complete_sample(sample, 0, Completing())  # type: ignore[arg-type]
     assert exact.is_body.tolist() == box.is_body.tolist() == [0, 1] and exact.hidden is True
     visible[174:176] = True
-    exact, _ = calibration._of_sample(sample, 0, Completing())  # type: ignore[arg-type]
+    exact, _ = calibration._complete_sample(sample, 0, Completing())  # type: ignore[arg-type]
     assert exact.is_body.tolist() == [0, 0] and exact.hidden is True
 
 
 def test_regions_of_real_photos_count_more_and_unknown_ones_do_not_count() -> None:
     rows = [
-        *calibration._of_joints(jointed([AT_LEG], 3), Completing()),  # type: ignore[arg-type]
-        *calibration._of_joints(jointed([], 12), Completing()),  # type: ignore[arg-type]
+        *calibration._complete_jointed(jointed([AT_LEG], 3), Completing()),  # type: ignore[arg-type]
+        *calibration._complete_jointed(jointed([], 12), Completing()),  # type: ignore[arg-type]
     ]
     features, is_body, weight = calibration._known_regions([*rows, rows[1]._replace(hidden=False)])
     assert features.shape == (5, 7) and is_body.tolist() == [True, False, False, False, False]

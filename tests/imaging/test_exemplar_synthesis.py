@@ -116,7 +116,7 @@ def test_products_are_exact_in_float32():
     assert np.abs(white.reshape(1, -1) @ np.abs(exemplar._basis())).max() < limit
     guide = exemplar._guide_descriptors(np.full((1, 3), 255.0), 1.0)
     for patch in (white, checkered):
-        described = exemplar._describe(patch)
+        described = exemplar._patch_descriptors(patch)
         assert np.array_equal(described, np.rint(described))
         # -2 t.s + s.s, with parts
         assert 3 * ((described**2).sum() + (guide**2).sum()) + 2 * exemplar._PART_SCALE**2 < limit

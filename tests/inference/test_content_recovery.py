@@ -2,8 +2,8 @@ import numpy as np
 
 from deocclude.imaging.appearance import (
     Appearance,
+    blend_seam,
     hidden_on_photo,
-    lead_over,
     smooth,
     unmixed_visible,
     visible_in_crop,
@@ -159,11 +159,11 @@ def test_smoothing_ignores_pixels_outside_the_mask():
     assert np.abs(smooth(rgb, inside, 4.0)[inside].astype(int) - 40).max() <= 2
 
 
-def test_known_colours_lead_over_to_the_recovered_ones():
+def test_known_colours_blend_into_the_recovered_ones():
     region = np.ones((1, 16), bool)
     known = region & (np.arange(16) < 4)
     image = np.full((1, 16, 3), 100, np.uint8)
-    led = lead_over(Appearance(np.zeros((1, 16, 3), np.uint8)), image, known, region).rgb[0, :, 0]
+    led = blend_seam(Appearance(np.zeros((1, 16, 3), np.uint8)), image, known, region).rgb[0, :, 0]
     # the weight falls by the factor e every pixel, over three pixels
     assert led[4:].tolist() == np.rint(100 * np.exp(-np.arange(3))).tolist() + [0] * 9
     assert not led[:4].any()  # known pixels are left to the photo
@@ -178,7 +178,7 @@ def test_colours_beside_the_occluder_are_not_spread():
     whole = Region(0, 0, 40, 40)
     image, known = visible_in_crop(photo, unmixed_visible(visible, hidden, crop.scale), whole, crop)
     body = crop.extract(visible | hidden)
-    led = lead_over(Appearance(np.zeros((64, 64, 3), np.uint8)), image, known, body)
+    led = blend_seam(Appearance(np.zeros((64, 64, 3), np.uint8)), image, known, body)
     _, colours = hidden_on_photo(led, crop, photo, visible, hidden, whole)
     assert colours[0, 1:-1, 1].min() > 40 and colours[..., 0].max() < 20
     assert np.array_equal(unmixed_visible(visible[19:20], hidden[20:21], 1.0), visible[19:20])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from deocclude.inference.palette import draw_to_palette
+from deocclude.inference.palette import pull_to_palette
 
 S = 64
 ORANGE, BLUE, GREY = (220, 100, 40), (30, 40, 160), (125, 82, 98)
@@ -33,7 +33,7 @@ def body():
 @pytest.mark.parametrize(("upper", "wanted"), [(0.95, ORANGE), (0.05, BLUE)])
 def test_grey_prediction_takes_the_colour_of_the_likeliest_part(upper, wanted):
     guess, visible, amodal, seen = body()
-    drawn = draw_to_palette(guess, visible, amodal, seen, parsing(upper, 1 - upper))
+    drawn = pull_to_palette(guess, visible, amodal, seen, parsing(upper, 1 - upper))
     middle = drawn[28:36].reshape(-1, 3).mean(0)
     assert np.abs(middle - wanted).max() < 0.4 * np.abs(np.subtract(GREY, wanted)).max()
     np.testing.assert_array_equal(drawn[visible], guess[visible])
@@ -42,7 +42,7 @@ def test_grey_prediction_takes_the_colour_of_the_likeliest_part(upper, wanted):
 def test_prediction_in_a_body_colour_is_kept():
     guess, visible, amodal, seen = body()
     guess[~visible] = np.add(ORANGE, 6)
-    drawn = draw_to_palette(guess, visible, amodal, seen, parsing(0.95, 0.05))
+    drawn = pull_to_palette(guess, visible, amodal, seen, parsing(0.95, 0.05))
     assert np.abs(drawn[~visible].astype(int) - guess[~visible]).max() <= 8
 
 
@@ -51,7 +51,7 @@ def test_prediction_is_kept_when_hardly_anything_is_visible(seen_px):
     guess, _, amodal, seen = body()
     visible = np.zeros((S, S), bool)
     visible[:1, :seen_px] = True
-    np.testing.assert_array_equal(draw_to_palette(guess, visible, amodal, seen, seen), guess)
+    np.testing.assert_array_equal(pull_to_palette(guess, visible, amodal, seen, seen), guess)
 
 
 def test_unknown_parts_take_the_single_body_colour():
@@ -59,5 +59,5 @@ def test_unknown_parts_take_the_single_body_colour():
     guess[visible] = ORANGE
     nothing = np.zeros((12, S // 4, S // 4), np.float32)
     with np.errstate(all="raise", under="ignore"):
-        drawn = draw_to_palette(guess, visible, amodal, nothing, nothing)
+        drawn = pull_to_palette(guess, visible, amodal, nothing, nothing)
     assert np.abs(drawn[28:36].astype(int) - ORANGE).max() <= 2

@@ -40,8 +40,8 @@ from deocclude.train.single_stage import SingleStage
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 _STAGES = {"mask": MaskStage, "content": ContentStage, "single": SingleStage}
 _TIGHT_CROP = "tight_crop"  # the only key of a row that is not a key of the training config
-# config keys left out of a row's fingerprint: where it runs, and all stages; the row's own stage is put back
-_NOT_THE_RUN = {"device", "threads", "workers", *STAGES, "people"}
+# config keys left out of a row's fingerprint: where it runs, and sections of stages; the row's own section counts
+_NOT_IN_FINGERPRINT = {"device", "threads", "workers", *STAGES, "people"}
 
 Rows = dict[str, dict[str, Any]]
 
@@ -130,7 +130,7 @@ class Ablation:
                 if not _NAME.fullmatch(name) or name in {row.name for row in rows}:
                     raise ConfigError(f"{path}: {stage}.{name}: names must be unique, of a-z, 0-9 and -")
                 try:
-                    rows.append(_row(name, stage, path.parent / listed.config, listed.set, changes, settings))
+                    rows.append(_read_row(name, stage, path.parent / listed.config, listed.set, changes, settings))
                 except ConfigError as error:
                     raise ConfigError(f"{path}: {stage}.{name}: {error}") from error
         if not rows:
@@ -157,15 +157,19 @@ class Ablation:
         return next(one.name for one in self.rows if one.fingerprint == row.fingerprint)
 
 
-def _row(
+def _read_row(
     name: str, stage: str, config_path: Path, common: Mapping[str, Any], changes: Mapping[str, Any],
     settings: Sequence[str],
 ) -> Row:  # fmt: skip
-    trained = {key: value for key, value in changes.items() if key != _TIGHT_CROP}
+    """A validated row. Raises ConfigError.
+
+    common: settings of all rows; changes: the row's own, which override them; settings: `a.b=c`, applied last.
+    """
+    training_changes = {key: value for key, value in changes.items() if key != _TIGHT_CROP}
     tight_crop = changes.get(_TIGHT_CROP, True)
     if not isinstance(tight_crop, bool):
         raise ConfigError(f"{_TIGHT_CROP}: true or false, got {tight_crop!r}")
-    overrides = [f"{key}={json.dumps(value)}" for key, value in (*common.items(), *trained.items())]
+    overrides = [f"{key}={json.dumps(value)}" for key, value in (*common.items(), *training_changes.items())]
     config = load_config(config_path, [*overrides, *settings])
     section = getattr(config, stage)
     if section is None:
@@ -175,9 +179,9 @@ def _row(
     method.check_losses(section.losses, f"{stage}.losses")
     if stage == "content" and section.parsing_weights is None:
         raise ConfigError("content.parsing_weights: name stage 1's .safetensors, for masks and parts when measured")
-    kept = config.model_dump(mode="json", exclude=_NOT_THE_RUN - {stage})
-    kept["data"].pop("root")
-    digest = hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+    fingerprinted = config.model_dump(mode="json", exclude=_NOT_IN_FINGERPRINT - {stage})
+    fingerprinted["data"].pop("root")
+    digest = hashlib.sha256(json.dumps(fingerprinted, sort_keys=True).encode()).hexdigest()
     return Row(name, stage, changes, config, method, tight_crop, digest)
 
 
@@ -208,7 +212,7 @@ def run(
     todo = ablation.pick(only)
     if not eval_set.has_truth and any(row.stage == "content" for row in todo):
         raise InputError(f"{ablation.data} has no unoccluded truth: rows of stage 2 cannot be measured on it")
-    started: set[str] = set()  # retrained in this call
+    started: set[str] = set()  # folders that were trained in this call
     for number, row in enumerate(todo, start=1):
         place = f"{number}/{len(todo)} {row.name}"
         try:
@@ -227,17 +231,18 @@ def run(
         except (DeoccludeError, RuntimeError) as error:  # RuntimeError: from torch, above all out of memory
             reason = str(error).partition("\n")[0]
             tell(f"{place}: failed: {reason}")
-            _write(out / row.name / "row.json", _head(ablation, row) | {"error": reason})
+            _write_json(out / row.name / "row.json", _row_description(ablation, row) | {"error": reason})
         _write_table(ablation, out)
     return _write_table(ablation, out)
 
 
 def _is_done(ablation: Ablation, row: Row, out: Path) -> bool:
-    known = _read(out / row.name / "row.json")
-    return "error" not in known and known.get("key") == _key(ablation, row)
+    """Whether row.json holds a result of these settings and no error."""
+    known = _read_json(out / row.name / "row.json")
+    return "error" not in known and known.get("key") == _result_key(ablation, row)
 
 
-def _key(ablation: Ablation, row: Row) -> str:
+def _result_key(ablation: Ablation, row: Row) -> str:
     """Hash of everything that the figures of a row depend on."""
     measured = [row.fingerprint, row.tight_crop, ablation.set_digest, ablation.limit, ablation.initial]
     return hashlib.sha256(json.dumps(measured).encode()).hexdigest()
@@ -245,7 +250,7 @@ def _key(ablation: Ablation, row: Row) -> str:
 
 def _train(row: Row, folder: Path, out: Path, *, anew: bool, quiet: bool) -> None:
     """Train a row in its folder unless done; run.json there holds fingerprint, state and seconds."""
-    known = _read(folder / "run.json")
+    known = _read_json(folder / "run.json")
     if known and known["fingerprint"] != row.fingerprint and not anew:
         raise _AnotherRunError(
             f"{folder} was trained with another config: retrain it with --overwrite, or name another folder"
@@ -256,11 +261,11 @@ def _train(row: Row, folder: Path, out: Path, *, anew: bool, quiet: bool) -> Non
     config = _with_poses(row, out)
     stage = _STAGES[row.stage](config)
     about = {"fingerprint": row.fingerprint, "done": False, "seconds": None}
-    _write(folder / "run.json", about)  # after the config is checked, before the first step
+    _write_json(folder / "run.json", about)  # after the config is checked, before the first step
     started = time.monotonic()
     fit(stage, config, row.section, folder, resume=not anew, quiet=quiet)
-    seconds = None if resumed else round(time.monotonic() - started, 1)  # the time of a part is meaningless
-    _write(folder / "run.json", about | {"done": True, "seconds": seconds})
+    seconds = None if resumed else round(time.monotonic() - started, 1)  # of a resumed run only a part is timed
+    _write_json(folder / "run.json", about | {"done": True, "seconds": seconds})
 
 
 def _with_poses(row: Row, out: Path) -> TrainConfig:
@@ -287,50 +292,53 @@ def _measure(ablation: Ablation, row: Row, run_folder: Path, folder: Path, eval_
         parser=section.parsing_weights if row.stage == "content" else None,
     )  # fmt: skip
     content = row.stage != "mask"
-    kinds = (
-        ablation.initial[:1] if row.stage == "content" else ablation.initial
-    )  # masks of a stage 2 row come from stage 1
+    # masks of a stage 2 row are those of stage 1: one kind of initial mask is enough
+    kinds = ablation.initial[:1] if row.stage == "content" else ablation.initial
     evaluation = evaluate(eval_set, predictor, initial_kinds=kinds, content=content, limit=ablation.limit)
     summary = summarise(evaluation, model=row.name)
     save_text(json.dumps(summary) + "\n", folder / "eval.json")
     network, metadata = rebuild(weights, PERSON_NETWORK_KINDS)
     about = {
         "parameters": count_parameters(network), "best_step": metadata.get("step"),
-        "seconds": _read(run_folder / "run.json").get("seconds"),
+        "seconds": _read_json(run_folder / "run.json").get("seconds"),
     }  # fmt: skip
-    _write(folder / "row.json", _head(ablation, row) | about)
+    _write_json(folder / "row.json", _row_description(ablation, row) | about)
 
 
-def _head(ablation: Ablation, row: Row) -> dict[str, Any]:
+def _row_description(ablation: Ablation, row: Row) -> dict[str, Any]:
+    """The part of row.json that is known before the training."""
     return {
         "name": row.name, "stage": row.stage, "model": row.section.model or "", "changes": dict(row.changes),
-        "key": _key(ablation, row), "steps": row.section.schedule.steps, "size_px": row.size_px,
+        "key": _result_key(ablation, row), "steps": row.section.schedule.steps, "size_px": row.size_px,
         "batch_size": row.section.schedule.phases[-1].batch_size,
     }  # fmt: skip
 
 
 def _write_table(ablation: Ablation, out: Path) -> dict[str, Any]:
-    """Write ablation.json and ablation.md of all finished rows, in the order of the file."""
-    done = [(known, out / row.name / "eval.json") for row in ablation.rows if (known := _current(ablation, row, out))]
+    """Write ablation.json and ablation.md of all measured and failed rows, in the order of the file."""
+    done = [
+        (known, out / row.name / "eval.json") for row in ablation.rows if (known := _stored_result(ablation, row, out))
+    ]
     table = summarise_rows(done)
-    table |= {"file": ablation.path.name, "missing": _missing(ablation.rows, done)}
-    _write(out / "ablation.json", table)
+    table |= {"file": ablation.path.name, "missing": _unfinished(ablation.rows, done)}
+    _write_json(out / "ablation.json", table)
     save_text(to_markdown(table), out / "ablation.md")
     return table
 
 
-def _current(ablation: Ablation, row: Row, out: Path) -> dict[str, Any]:
-    """Result of a row; empty if the stored one belongs to other settings."""
-    known = _read(out / row.name / "row.json")
-    return known if known.get("key") == _key(ablation, row) else {}
+def _stored_result(ablation: Ablation, row: Row, out: Path) -> dict[str, Any]:
+    """row.json of a row; empty without one, or if it belongs to other settings."""
+    known = _read_json(out / row.name / "row.json")
+    return known if known.get("key") == _result_key(ablation, row) else {}
 
 
-def _missing(rows: Iterable[Row], done: Sequence[tuple[dict[str, Any], Path]]) -> list[str]:
+def _unfinished(rows: Iterable[Row], done: Sequence[tuple[dict[str, Any], Path]]) -> list[str]:
+    """Names of the rows without an entry in `done`, which pairs row.json and the path of eval.json."""
     names = {known["name"] for known, _ in done}
     return [row.name for row in rows if row.name not in names]
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object; empty without a file."""
     if not path.is_file():
         return {}
@@ -340,5 +348,5 @@ def _read(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path}: not written by `deocclude ablate`: {error}") from error
 
 
-def _write(path: Path, value: dict[str, Any]) -> None:
+def _write_json(path: Path, value: dict[str, Any]) -> None:
     save_text(json.dumps(value, indent=1) + "\n", path)

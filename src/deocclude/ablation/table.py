@@ -50,13 +50,13 @@ def summarise_rows(rows: Sequence[tuple[Mapping[str, Any], Path]]) -> dict[str, 
             known |= {"masks": {}, "content": None, "against": []}
             if row["stage"] != "content":
                 known["masks"] = {kind: methods[OURS] for kind, methods in summary["masks"].items()}
-                table["no_network"]["masks"] = _no_network(summary["masks"])
+                table["no_network"]["masks"] = _mask_baselines(summary["masks"])
             if row["stage"] != "mask":
                 known["content"] = summary["content"].get(f"{OURS}{TRUE_MASKS}")
                 table["no_network"]["content"] = {
                     method: figures
                     for method, figures in summary["content"].items()
-                    if not method.startswith(OURS) and method != BLURRED  # depends on the recovery of the row
+                    if not method.startswith(OURS) and method != BLURRED  # the blurred recovery depends on the row
                 }
             for what, found in references.items():
                 if found and found[1] != path and (known["masks"] if what == "masks" else known["content"]):
@@ -65,25 +65,26 @@ def summarise_rows(rows: Sequence[tuple[Mapping[str, Any], Path]]) -> dict[str, 
     return table
 
 
-def _no_network(masks: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """{method: {initial mask: figures}} of the baselines."""
+def _mask_baselines(masks: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """{method: {initial mask: figures}} of the baselines. masks: {initial mask: {method: figures}}."""
     methods = dict.fromkeys(method for by_method in masks.values() for method in by_method if method != OURS)
     return {method: {kind: found[method] for kind, found in masks.items() if method in found} for method in methods}
 
 
 def _differences(reference: Path, path: Path, what: str) -> list[dict[str, Any]]:
-    """Rows of `compare` of masks, or of content from true masks."""
-    version = path.stat().st_mtime_ns, reference.stat().st_mtime_ns
-    rows = _compared(reference, path, version)
+    """Rows of `compare` of two eval.json. what: "masks", or "content" from true masks."""
+    times_ns = path.stat().st_mtime_ns, reference.stat().st_mtime_ns
+    rows = _compare_once(reference, path, times_ns)
     of_content = TRUE_MASKS.removeprefix(", ")
-    wanted = [row for row in rows if row["measure"] in _COMPARED]
+    shown = [row for row in rows if row["measure"] in _COMPARED]
     if what == "content":
-        return [row for row in wanted if row["from"] == of_content]
-    return [row for row in wanted if row["measure"].endswith("IoU")]
+        return [row for row in shown if row["from"] == of_content]
+    return [row for row in shown if row["measure"].endswith("IoU")]
 
 
 @lru_cache(maxsize=256)  # the table is written after every row, and the bootstrap is slow
-def _compared(reference: Path, path: Path, version: tuple[int, int]) -> list[dict[str, Any]]:
+def _compare_once(reference: Path, path: Path, times_ns: tuple[int, int]) -> list[dict[str, Any]]:
+    """Rows of `compare`, cached. times_ns: when the files were written, so that a new file is compared anew."""
     return compare(reference, path)["rows"]
 
 
@@ -96,10 +97,10 @@ def to_markdown(table: Mapping[str, Any]) -> str:
     kinds = list(dict.fromkeys(kind for row in rows for kind in row.get("masks", {})))
     if kinds:
         parts.append("## Masks\n\n" + _mask_table(table, kinds))
-        parts.append(_against(rows, "masks", table["reference"]["masks"]))
+        parts.append(_difference_table(rows, "masks", table["reference"]["masks"]))
     if any(row.get("content") for row in rows):
         parts.append("## Recovered appearance\n\n" + _content_table(table))
-        parts.append(_against(rows, "content", table["reference"]["content"]))
+        parts.append(_difference_table(rows, "content", table["reference"]["content"]))
     lines = [
         "- Trained: steps x batch at crop size, the same data, seed and schedule for all rows of a stage; s: "
         "seconds of the steps alone, a dash for a run that was interrupted. Best of the validations, averaged weights.",
@@ -123,6 +124,7 @@ def _mask_table(table: Mapping[str, Any], kinds: Sequence[str]) -> str:
     header = ["row", *_training_header(), *figures, f"{kinds[0]}: visible IoU"]
 
     def cells(masks: Mapping[str, Any]) -> list[str]:
+        """One row's figures. masks: by initial mask."""
         found = [
             with_interval(masks[kind][name], masks[kind][f"{name}_interval"]) if kind in masks else "-"
             for kind in kinds
@@ -130,32 +132,36 @@ def _mask_table(table: Mapping[str, Any], kinds: Sequence[str]) -> str:
         ]
         return [*found, number(masks[kinds[0]]["visible_iou"]) if kinds[0] in masks else "-"]
 
-    rows = [[row["name"], *_training(row), *cells(row["masks"])] for row in table["rows"] if row.get("masks")]
+    rows = [[row["name"], *_training_cells(row), *cells(row["masks"])] for row in table["rows"] if row.get("masks")]
     rows += [[method, "-", "-", "-", *cells(masks)] for method, masks in table["no_network"]["masks"].items()]
     return markdown_table(header, rows)
 
 
 def _content_table(table: Mapping[str, Any]) -> str:
     def cells(figures: Mapping[str, Any]) -> list[str]:
+        """One row's figures."""
         found = [with_interval(figures[name], figures[f"{name}_interval"], _DIGITS[name]) for name in _CONTENT_FIGURES]
-        return [*found, number(figures.get("gradient_ratio", figures.get("sharpness")), 2)]  # key of earlier versions
+        # an eval.json of an earlier version calls the gradient ratio sharpness
+        return [*found, number(figures.get("gradient_ratio", figures.get("sharpness")), 2)]
 
-    rows = [[row["name"], *_training(row), *cells(row["content"])] for row in table["rows"] if row.get("content")]
+    rows = [[row["name"], *_training_cells(row), *cells(row["content"])] for row in table["rows"] if row.get("content")]
     rows += [[method, "-", "-", "-", *cells(figures)] for method, figures in table["no_network"]["content"].items()]
     return markdown_table(["row", *_training_header(), "L1", "PSNR dB", "SSIM", "gradient ratio"], rows)
 
 
 def _training_header() -> tuple[str, ...]:
+    """Columns that say how a row was trained."""
     return "parameters", "trained", "s"
 
 
-def _training(row: Mapping[str, Any]) -> list[str]:
+def _training_cells(row: Mapping[str, Any]) -> list[str]:
+    """The cells below `_training_header`."""
     trained = f"{row['steps']} x {row['batch_size']} at {row['size_px']} px"
     return [f"{row['parameters'] / 1e6:.2f} M", trained, number(row["seconds"], 0)]
 
 
-def _against(rows: Sequence[Mapping[str, Any]], what: str, reference: str | None) -> str:
-    """The differences to the reference as a table; empty without differences."""
+def _difference_table(rows: Sequence[Mapping[str, Any]], what: str, reference: str | None) -> str:
+    """The differences to the reference as a Markdown table; empty without any. what: "masks" or "content"."""
     of_content = TRUE_MASKS.removeprefix(", ")
     lines, columns = {}, {}
     for row in rows:
@@ -166,11 +172,12 @@ def _against(rows: Sequence[Mapping[str, Any]], what: str, reference: str | None
                 lines.setdefault(row["name"], {})[column] = found
     if not lines:
         return ""
-    body = [[name, *(_difference(found.get(column)) for column in columns)] for name, found in lines.items()]
+    body = [[name, *(_difference_cell(found.get(column)) for column in columns)] for name, found in lines.items()]
     return f"Minus {reference}:\n\n" + markdown_table(["row", *columns], body)
 
 
-def _difference(found: Mapping[str, Any] | None) -> str:
+def _difference_cell(found: Mapping[str, Any] | None) -> str:
+    """A difference with its interval, and * if it is significant; a dash without one."""
     if found is None or found["difference"] is None:
         return "-"
     digits = _DIGITS.get(found["measure"], 3)

@@ -24,11 +24,11 @@ OUTPUT_NAME = re.compile(
 _OUTPUT = "files with the name of an output"
 _NO_PHOTO = "files that are no photos"
 _HEIC = frozenset({".heic", ".heif", ".hif"})
-# Kinds of photos that no reader here opens: cameras' raw files, JPEG XL.
+# Suffixes of photos that Pillow cannot open: raw files of cameras, and JPEG XL.
 _OTHER_PHOTOS = frozenset(
     {".arw", ".cr2", ".cr3", ".dng", ".jxl", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".srw"}
 )
-_NAMED = 5  # files that a line names; the others are counted
+_NAMED = 5  # so many files are named in a line of the summary; the others are counted
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,8 @@ class Source:
 
     Attributes:
         path: the photo's path, or - for standard input.
-        relative: its path in the given folder, below the first part of a pattern with a wildcard, or as a list has it;
-            the name of a photo that is given alone.
-        root: the folder that `relative` begins in.
+        relative: the photo's path below `root`; the bare name of a photo that is given alone.
+        root: the given folder, the folder before a pattern's first wildcard, or the folder where a list's path begins.
     """
 
     path: str
@@ -98,7 +97,7 @@ def find_photos(
             raise UsageError("a photo's name is empty: expected a file, a folder, or - for standard input")
         root = Path(name)
         if name != STREAM and root.suffix.lower() == ".txt" and root.is_file():
-            for source in _listed(root):
+            for source in _photos_of_list(root):
                 _add(found, seen, source)
             continue
         is_pattern = name != STREAM and glob.has_magic(name) and not root.exists()
@@ -106,11 +105,11 @@ def find_photos(
             # a missing file is a failure of that photo, not of the batch
             _add(found, seen, Source(name, Path("stdin" if name == STREAM else root.name), root.parent))
             continue
-        before = len(found.left_out)
+        left_out_before = len(found.left_out)
         any_photo = False
         skipped = {os.path.realpath(folder) for folder in not_photos} - {os.path.realpath(root)}
         if is_pattern:
-            root, paths = _matching(name, follow_links, skipped, found.left_out)
+            root, paths = _match_pattern(name, follow_links, skipped, found.left_out)
         else:
             paths = _walk(root, recursive, follow_links, skipped, found.left_out)
         for path in paths:
@@ -121,16 +120,16 @@ def find_photos(
             elif left.reason:
                 found.left_out.append(left)
         if not any_photo:
-            others = found.left_out[before:]
-            raise UsageError(_nothing_like(name, others) if is_pattern else _nothing_in(root, others))
+            others = found.left_out[left_out_before:]
+            raise UsageError(_no_match(name, others) if is_pattern else _no_photo_in(root, others))
     return found
 
 
 def summary(left_out: Sequence[LeftOut], *, every: bool = False) -> list[str]:
     """One line for each reason, with the number of files and the first five names, or with `every` all names."""
     by_reason: dict[str, list[str]] = {}
-    for one in left_out:
-        by_reason.setdefault(one.reason, []).append(str(one.path))
+    for file in left_out:
+        by_reason.setdefault(file.reason, []).append(str(file.path))
     lines = []
     for reason, names in by_reason.items():
         shown = names if every else names[:_NAMED]
@@ -153,7 +152,7 @@ def _add(found: Found, seen: set[str], source: Source) -> None:
     found.photos.append(source)
 
 
-def _listed(path: Path) -> Iterator[Source]:
+def _photos_of_list(path: Path) -> Iterator[Source]:
     """The photos of a list: one path a line, from the current folder on. Raises as `find_photos`."""
     try:
         content = path.read_bytes()
@@ -161,19 +160,19 @@ def _listed(path: Path) -> Iterator[Source]:
         raise DeoccludeError(f"cannot read the list {path}: {error.strerror or error}") from error
     if b"\0" in content:
         raise UsageError(f"{path}: expected a list with the path of a photo in each line, got a file that is no text")
-    # a name may have any bytes: they are kept
+    # file names may be no UTF-8: surrogateescape keeps their bytes
     lines = [line.strip() for line in content.decode("utf-8-sig", "surrogateescape").splitlines()]
     if not any(lines):
         raise UsageError(f"{path}: the list names no photo: expected the path of a photo in each line")
     for line in filter(None, lines):
         given = Path(os.path.normpath(line))
-        # its folders are mirrored, as far as they have names
+        # below -o FOLDER the photo's folders are mirrored, without .. and the root
         names = [part for part in given.parts if part not in (os.pardir, given.anchor)]
-        # "-" is a file's name here, and no stream
+        # in a list "-" is the name of a file, not standard input
         yield Source(f".{os.sep}-" if line == STREAM else line, Path(*names), Path(given.anchor or os.curdir))
 
 
-def _matching(
+def _match_pattern(
     pattern: str, follow_links: bool, skipped: set[str], left_out: list[LeftOut]
 ) -> tuple[Path, Iterator[Path]]:
     """The folder before a pattern's first wildcard, and the matching files below by their sorted paths.
@@ -187,9 +186,10 @@ def _matching(
     skipped = skipped - {os.path.realpath(root)}
 
     def files() -> Iterator[Path]:
+        """The matching files, sorted."""
         if "**" in rest:
             for path in _walk(root, True, follow_links, skipped, left_out) if root.is_dir() else ():
-                if _fits(path.relative_to(root).parts, rest):
+                if _parts_match(path.relative_to(root).parts, rest):
                     yield path
             return
         for path in sorted(Path(name) for name in glob.iglob(pattern)):
@@ -201,15 +201,15 @@ def _matching(
     return root, files()
 
 
-def _fits(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+def _parts_match(parts: Sequence[str], pattern: Sequence[str]) -> bool:
     """Whether the parts of a path match those of a pattern; ** stands for any number of folders."""
     if not pattern:
         return not parts
     if pattern[0] == "**":
         if len(pattern) == 1:
             return bool(parts)
-        return any(_fits(parts[skip:], pattern[1:]) for skip in range(len(parts)))
-    return bool(parts) and fnmatch(parts[0], pattern[0]) and _fits(parts[1:], pattern[1:])
+        return any(_parts_match(parts[skip:], pattern[1:]) for skip in range(len(parts)))
+    return bool(parts) and fnmatch(parts[0], pattern[0]) and _parts_match(parts[1:], pattern[1:])
 
 
 def _walk(
@@ -217,7 +217,7 @@ def _walk(
 ) -> Iterator[Path]:
     """Files below a folder by their sorted paths; folders that are not searched are added to `left_out`.
 
-    Raises DeoccludeError where `root` cannot be read.
+    skipped: real paths of folders of masks and outputs. Raises DeoccludeError where `root` cannot be read.
     """
     files: list[Path] = []
     pending, searched = [root], {os.path.realpath(root)}
@@ -237,7 +237,7 @@ def _walk(
             real = os.path.realpath(path)
             if real in skipped or real in searched:
                 continue
-            if reason := _folder_left_out(path, recursive, follow_links):
+            if reason := _why_not_searched(path, recursive, follow_links):
                 left_out.append(LeftOut(path, reason))
                 continue
             searched.add(real)
@@ -245,7 +245,7 @@ def _walk(
     yield from (path for path in sorted(files) if os.path.realpath(path.parent) not in skipped)
 
 
-def _folder_left_out(path: Path, recursive: bool, follow_links: bool) -> str:
+def _why_not_searched(path: Path, recursive: bool, follow_links: bool) -> str:
     """Why a folder inside a folder is not searched; empty for one that is."""
     if path.name.startswith("."):
         return "hidden folders"
@@ -281,12 +281,12 @@ def _left_out(path: Path) -> LeftOut | None:
     return LeftOut(path, "links to nothing" if path.is_symlink() else "pipes and devices")
 
 
-def _nothing_like(pattern: str, left_out: Sequence[LeftOut]) -> str:
+def _no_match(pattern: str, left_out: Sequence[LeftOut]) -> str:
     """The message for a pattern without photos."""
     also = "".join(f"; {line}" for line in summary(left_out))
     return f"no photos: no file is named {pattern}, and none matches it as a pattern{also}"
 
 
-def _nothing_in(root: Path, left_out: Sequence[LeftOut]) -> str:
+def _no_photo_in(root: Path, left_out: Sequence[LeftOut]) -> str:
     """The message for a folder without photos."""
     return f"no photos in {root}" + "".join(f"; {line}" for line in summary(left_out))

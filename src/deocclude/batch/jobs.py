@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from deocclude.pipeline import Deoccluder
 
 _log = logging.getLogger(__name__)
-_READ_AHEAD_BYTES = 1 << 20  # a part of a file that is read ahead; nothing of it is kept
+_READ_AHEAD_BYTES = 1 << 20  # a file is read ahead in pieces of this size, which are dropped
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,15 @@ def run_jobs(
 
 
 class Work:
-    """The work on a job: nothing where it is done, else the pipeline, which is opened for the first such job."""
+    """The work on jobs: a finished one is skipped. The pipeline is opened for the first job that is not finished.
+
+    Args:
+        load: opens the pipeline.
+        seed: passed to the pipeline.
+        model: identifies the model (`runtime.ModelInfo.digest`).
+        overwrite: never skip, and replace any file.
+        loading: a context around `load`, see `workers.Loading`.
+    """
 
     def __init__(
         self, load: Callable[[], Deoccluder], seed: int, model: str, overwrite: bool,
@@ -188,7 +196,7 @@ class Work:
 
     def __call__(self, job: Job) -> Report:
         """The report of a job. Raises what `load` raises."""
-        stamp = job.stamp(self.seed, self.model)  # reads the photo, and is therefore part of the job
+        stamp = job.stamp(self.seed, self.model)  # here and not in the plan, because it reads the photo
         done = [] if self.overwrite else job.done_paths
         if done and all(read_stamp(path) == stamp for path in done):
             ids = read_ids(done[0])
@@ -230,27 +238,29 @@ def _run_in_processes(
     finished: dict[int, Report] = {}
 
     def finish(index: int, report: Report) -> None:
+        """Keep a report until its turn comes, and pass it on at once."""
         finished[index] = report
         on_report(report)
 
-    here = [index for index, job in enumerate(jobs) if job.source == STREAM or job.to_stdout]
-    there = [index for index, job in enumerate(jobs) if not (job.source == STREAM or job.to_stdout)]
-    for index in here:
+    stream_jobs = [index for index, job in enumerate(jobs) if job.source == STREAM or job.to_stdout]
+    file_jobs = [index for index, job in enumerate(jobs) if not (job.source == STREAM or job.to_stdout)]
+    for index in stream_jobs:
         finish(index, work(jobs[index]))
     if fail_fast and any(report.status == "failed" for report in finished.values()):
-        there = []
+        file_jobs = []
     findings = tuple({id(job.finding): job.finding for job in jobs if job.finding is not None}.values())
     numbers = {id(finding): number for number, finding in enumerate(findings)}
+    sources_ahead = [jobs[index].source for index in file_jobs[workers:]] + [""] * workers
     items = [
         _Item(replace(jobs[index], finding=None), numbers.get(id(jobs[index].finding)), ahead)
-        for index, ahead in zip(there, [jobs[index].source for index in there[workers:]] + [""] * workers, strict=False)
+        for index, ahead in zip(file_jobs, sources_ahead, strict=False)
     ]
     outcomes = process_items(
         items, partial(_start_work, work.load, work.seed, work.model, work.overwrite, findings), workers=workers,
         time_limit_s=time_limit_s,
         stops=lambda outcome: fail_fast and (isinstance(outcome, Lost) or outcome.status == "failed"),
-        # a killed process leaves its temporary files
-        on_killed=lambda number: [sweep(folder) for folder in output_folders(jobs[there[number]])],
+        # a killed process leaves its temporary files behind
+        on_killed=lambda number: [sweep(folder) for folder in output_folders(jobs[file_jobs[number]])],
     )  # fmt: skip
     next_index = 0
     with contextlib.closing(outcomes):
@@ -258,11 +268,12 @@ def _run_in_processes(
             source = items[number].job.source
             if isinstance(outcome, Lost):
                 outcome = Report(source, "failed", error=f"{source}: {outcome.reason}", exit_code=1)
-            finish(there[number], outcome)
+            finish(file_jobs[number], outcome)
             while next_index in finished:
                 yield finished.pop(next_index)
                 next_index += 1
-    yield from (finished[index] for index in sorted(finished))  # behind a photo that --fail-fast left out
+    # those that wait for a photo that `fail_fast` left out
+    yield from (finished[index] for index in sorted(finished))
 
 
 def _start_work(
@@ -273,21 +284,21 @@ def _start_work(
     findings: Sequence[Finding],
     loading: Loading,
 ) -> Callable[[_Item], Report]:
-    """The work of a process on its items."""
+    """What a worker process calls once; returns its work on an item."""
     quiet_pillow()
     work = Work(load, seed, model, overwrite, loading)
 
-    def report(item: _Item) -> Report:
+    def work_on(item: _Item) -> Report:
         if item.ahead:
             threading.Thread(target=read_ahead, args=(Path(item.ahead),), daemon=True).start()
         return work(item.job if item.finding is None else replace(item.job, finding=findings[item.finding]))
 
-    return report
+    return work_on
 
 
 def read_ahead(path: Path) -> None:
     """Read a file once, so that the system has it in memory when its turn comes. Pipes can be read once only."""
-    with contextlib.suppress(OSError):  # its turn will say why
+    with contextlib.suppress(OSError):  # the error is reported when the turn of the photo comes
         if path.is_file():
             with open(path, "rb") as file:
                 while file.read(_READ_AHEAD_BYTES):
@@ -317,7 +328,7 @@ def do_job(
             raise InputError(job.problem)
         results = _recover(job, pipe, seed)
         result = results[0]
-        give_back_freed()  # what the networks took
+        give_back_freed()  # memory that the networks took
         _write(job, results, stamp, overwrite)
         give_back_freed()  # before the next photo
     except DeoccludeError as error:
@@ -350,7 +361,10 @@ def _name_of(job: Job) -> str:
 
 
 def _report_person(versions: Sequence[Person], order: Sequence[Occlusion]) -> PersonReport:
-    """A person of a result, or the same person of all samples."""
+    """The report of one person.
+
+    versions: the person in each sample, or in the single result; order: of the first result.
+    """
     person = versions[0]
     return PersonReport(
         person.id,
@@ -361,7 +375,7 @@ def _report_person(versions: Sequence[Person], order: Sequence[Occlusion]) -> Pe
         tuple(sorted(pair.front for pair in order if pair.behind == person.id)),
         person.truncated_by,
         person.left_alone,
-        tuple(one.sample_probability for one in versions if one.sample_probability is not None),
+        tuple(version.sample_probability for version in versions if version.sample_probability is not None),
     )
 
 
@@ -371,7 +385,7 @@ def exit_code(reports: Sequence[Report], photos: int, left_out: Sequence[LeftOut
     A file that was left out and may be a photo counts as one that failed.
     """
     failed = [report for report in reports if report.status == "failed"]
-    missed = any(one.is_photo for one in left_out)
+    missed = any(file.is_photo for file in left_out)
     if not failed:
         return 5 if missed else 0
     return failed[0].exit_code if photos == 1 and not missed else 5
@@ -401,9 +415,9 @@ def _load_masks(job: Job, size_hw: tuple[int, int]) -> list[Mask]:
 
 
 def _check_outputs(job: Job, people: int) -> None:
-    """Raise UsageError where mask files hold more people than the outputs have files, or one would be overwritten.
+    """Raise UsageError where mask files hold more people than the outputs have files, or an output is a mask file.
 
-    The plan checks both as far as it knows the number of people.
+    The plan checked both, but not for several people in one mask file.
     """
     for output in job.outputs if job.mask_paths else ():
         if people > 1 and output.kind in PERSON_KINDS and output.stem is None:
@@ -427,51 +441,53 @@ def _recover(job: Job, pipe: Deoccluder, seed: int) -> list[Result]:
     if photo.metadata.problem:
         _log.warning("%s: %s", _name_of(job), photo.metadata.problem)
     masks = _load_masks(job, photo.pixels.shape[:2])
-    give_back_freed()  # what decoding took
-    reading = time.perf_counter() - started
+    give_back_freed()  # memory that decoding took
+    reading_s = time.perf_counter() - started
     request: dict[str, Any] = {
         "complete": job.complete, "uncrop": job.uncrop, "min_hidden_probability": job.min_hidden_probability,
         "seed": seed, "completion_prompts": job.completion_prompts.get(THE_ONLY_PERSON, job.completion_prompts),
     }  # fmt: skip
-    if find := job.finding:
-        segmenter = find.segmenter_for(job.source, job.relative)
-        request |= {"segmenter": segmenter, "person": find.person}
-        request |= {"min_score": find.min_score, "min_height_px": find.min_height_px}
+    if finding := job.finding:
+        segmenter = finding.segmenter_for(job.source, job.relative)
+        request |= {"segmenter": segmenter, "person": finding.person}
+        request |= {"min_score": finding.min_score, "min_height_px": finding.min_height_px}
     else:
         request |= {"masks": masks or None, "boxes_xyxy": list(job.boxes_xyxy) or None}
     source = Photo(photo.pixels)
     results = [pipe(source, **request)] if job.samples is None else pipe.samples(source, job.samples, **request)
 
-    def with_file(result: Result) -> Result:
-        timings = {name: s + (reading if name in ("load", "total") else 0.0) for name, s in result.timings.items()}
+    def with_file_data(result: Result) -> Result:
+        """The result with the file's profile, metadata and time of reading."""
+        timings = {name: s + (reading_s if name in ("load", "total") else 0.0) for name, s in result.timings.items()}
         return replace(result, icc_profile=photo.icc_profile, metadata=photo.metadata, timings=timings)
 
-    return [with_file(result) for result in results]
+    return [with_file_data(result) for result in results]
 
 
 def _write(job: Job, results: Sequence[Result], stamp: str | None, overwrite: bool) -> None:
-    """Write all outputs of a job, to files or to standard output. Raises UsageError for a file that is not ours."""
+    """Write all outputs of a job, to files or to standard output. Raises UsageError for a file that no run wrote."""
     ids = [person.id for person in results[0].people]
     files = [(output, *place) for output in job.outputs for place in output.paths(ids)]
     # the expected files are written last: an interruption before them leaves the job undone
     files.sort(key=lambda file: file[2] in job.expected_paths)
 
-    def shown(output: Output, number: int) -> tuple[Result, Person | None]:
+    def content_of(output: Output, person_id: int) -> tuple[Result, Person | None]:
+        """The result that an output shows, and the person; None for the whole photo."""
         result = results[max(0, output.sample - 1)]
-        return result, next((person for person in result.people if person.id == number), None)
+        return result, next((person for person in result.people if person.id == person_id), None)
 
     if job.to_stdout:
-        for output, number, _ in files:
-            result, person = shown(output, number)
+        for output, person_id, _ in files:
+            result, person = content_of(output, person_id)
             _write_to_stdout(job, result, output.kind, person)
         return
-    # detected people may be more than were expected
+    # not only the expected files: more people may be detected
     others = [path for _, _, path in files if not overwrite and is_others_file(path)]
     if others:
         raise _refusal(others[0])
     with all_or_none():
-        for output, number, path in files:
-            result, person = shown(output, number)
+        for output, person_id, path in files:
+            result, person = content_of(output, person_id)
             write(
                 result, output.kind, path, person, file_name=job.relative.name, stamp=stamp,
                 layer_size=job.layer_size, quality=job.picture_format.quality,
@@ -480,6 +496,7 @@ def _write(job: Job, results: Sequence[Result], stamp: str | None, overwrite: bo
 
 
 def _refusal(path: Path) -> UsageError:
+    """The error for a file in an output's place that no run has written."""
     return UsageError(
         f"{path} exists and is no output of a run: name another place with -o, or replace it with --overwrite"
     )
@@ -503,7 +520,7 @@ def _write_to_stdout(job: Job, result: Result, kind: str, person: Person | None)
 
 
 def _remove_former(job: Job, ids: set[int]) -> None:
-    """Remove outputs of an earlier request for people who are not in this result."""
+    """Remove outputs of an earlier request for people who are not in this result. ids: of its people."""
     for output in job.outputs:
         if output.kind not in PERSON_KINDS or (output.stem is None and ids):
             continue

@@ -63,6 +63,7 @@ class Manifest:
             )
 
     def __enter__(self) -> Manifest:
+        """Open the part. Raises DeoccludeError if it cannot be written."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = open(self._part, "wb", buffering=0)
@@ -73,10 +74,11 @@ class Manifest:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """Write the whole manifest and remove the part."""
         if self._file is not None:
             self._file.close()
         rows = [self._rows.get(job.source) or _row(job.source, "not_tried") for job in self._plan]
-        rows += [_row(str(one.path), "left_out", reason=one.reason) for one in self._left_out]
+        rows += [_row(str(file.path), "left_out", reason=file.reason) for file in self._left_out]
         write_whole(self.path, lambda file: _WRITERS[self.path.suffix.lower()](rows, file))
         self._part.unlink(missing_ok=True)
 
@@ -94,25 +96,27 @@ class Manifest:
         self._rows[report.source] = row
         if self._file is not None:
             try:
-                self._file.write(_line(row))
+                self._file.write(_json_line(row))
             except OSError as error:
                 raise DeoccludeError(f"cannot write {self._part}: {error.strerror or error}") from error
 
 
 def _row(photo: str, status: str, **more: Any) -> dict[str, Any]:
+    """A row with the columns of FIELDS; those that `more` lacks are empty."""
     empty: dict[str, Any] = {
         "reason": "", "outputs": [], "people": None, "seconds": 0.0, "stamp": "", "model": "", "device": "",
     }  # fmt: skip
     return {"photo": photo, "status": status, **empty, **more}
 
 
-def _line(row: dict[str, Any]) -> bytes:
+def _json_line(row: dict[str, Any]) -> bytes:
+    """A row as a line of JSON."""
     return (json.dumps(row) + "\n").encode("ascii")
 
 
 def _write_jsonl(rows: Iterable[dict[str, Any]], file: BinaryIO) -> None:
     for row in rows:
-        file.write(_line(row))
+        file.write(_json_line(row))
 
 
 def _write_csv(rows: Iterable[dict[str, Any]], file: BinaryIO) -> None:
@@ -129,14 +133,14 @@ def _write_parquet(rows: Iterable[dict[str, Any]], file: BinaryIO) -> None:
 
     kinds = {"outputs": pa.list_(pa.string()), "people": pa.int32(), "seconds": pa.float64()}
     schema = pa.schema([(name, kinds.get(name, pa.string())) for name in FIELDS])
-    valid = [{name: _valid(value) for name, value in row.items()} for row in rows]
+    valid = [{name: _valid_unicode(value) for name, value in row.items()} for row in rows]
     pq.write_table(pa.Table.from_pylist(valid, schema=schema), file)
 
 
-def _valid(value: Any) -> Any:
-    """A value without bytes of file names that are no UTF-8, which Parquet cannot hold: they become backslashes."""
+def _valid_unicode(value: Any) -> Any:
+    """A value in which bytes of file names that are no UTF-8 are escaped by backslashes: Parquet cannot hold them."""
     if isinstance(value, list):
-        return [_valid(one) for one in value]
+        return [_valid_unicode(item) for item in value]
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
@@ -146,6 +150,7 @@ _WRITERS: dict[str, Callable[[Iterable[dict[str, Any]], BinaryIO], None]] = {
 
 
 def _check_pyarrow() -> None:
+    """Raise MissingExtraError without pyarrow."""
     try:
         import pyarrow.parquet  # noqa: F401
     except ImportError:

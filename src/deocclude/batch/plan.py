@@ -53,7 +53,7 @@ class Finding:
         person: all, largest, N from the left, or x,y.
         min_score: least score, 0 to 1; None: the detector's default.
         min_height_px: least height of a box; None: as in `Deoccluder.__call__`.
-        known_request: `request`, worked out where the finder's files are; None: it is worked out when it is asked for.
+        known_request: the value of `request`, computed where the finder's files are; None: computed when it is needed.
     """
 
     finder: CocoFile | Segmenter | None = None
@@ -69,7 +69,7 @@ class Finding:
 
     @property
     def first_id(self) -> int:
-        """The lowest id that a person of the result can have: the requested number, else 1."""
+        """The lowest id that a person of the result can have: N of "N from the left", else 1."""
         return Choice.parse(self.person).number or 1
 
     @property
@@ -110,7 +110,7 @@ class Output:
     Attributes:
         kind: a kind of SAVE_KINDS.
         path: the photo's file; files of single people have their own names beside it.
-        stem: beginning of the names of people's files; None where `path` is the only one.
+        stem: beginning of the names of people's files; None where `path` is the only file.
         sample: which sample it shows, from 1; 0: the single answer.
     """
 
@@ -120,7 +120,7 @@ class Output:
     sample: int = 0
 
     def paths(self, ids: Sequence[int]) -> list[tuple[int, Path]]:
-        """(person's id, or 0 for the photo, and file) for the people of a result."""
+        """Pairs of a person's id, or 0 for the whole photo, and the file. ids: of the people of a result."""
         if self.kind not in PERSON_KINDS:
             return [(0, self.path)]
         if self.stem is None:
@@ -128,7 +128,7 @@ class Output:
         return [(number, self.path.with_name(output_name(self.stem, self.kind, number))) for number in ids]
 
     def written(self) -> list[tuple[int, Path]]:
-        """(person's id, or 0 where the name has none, and file) of the existing files."""
+        """Pairs of a person's id, or 0 where the name has none, and the file, for the existing files."""
         if self.kind not in PERSON_KINDS or self.stem is None:
             return [(0, self.path)] if self.path.is_file() else []
         name = re.compile(re.escape(self.stem) + rf"\.person(\d+)\.{self.kind}\.png")
@@ -138,9 +138,9 @@ class Output:
 
 @dataclass(frozen=True)
 class Job:
-    """One photo and its outputs, known before any work except for the number of people.
+    """One photo and its outputs. All but the number of people is known before any work.
 
-    It is known for boxes alone: a mask file may hold several people, and detection may find any number.
+    The number is known for boxes alone: a mask file may hold several people, and detection may find any number.
 
     Attributes:
         source: the photo's path, or - for standard input.
@@ -184,10 +184,9 @@ class Job:
 
     @property
     def expected_paths(self) -> list[Path]:
-        """All files that this job would write.
+        """All files that this job would write, as far as the number of people is known.
 
-        The number of detected people is unknown: the files of the first possible person are returned for them. Of a
-        mask file's people the first one counts.
+        For detected people these are the files of the first possible person. A mask file counts as one person.
         """
         if self.finding:
             return self.paths([self.finding.first_id])
@@ -195,10 +194,9 @@ class Job:
 
     @property
     def done_paths(self) -> list[Path]:
-        """All files of this job, where each exists and is whole; else empty. Their stamps say whose they are.
+        """All files of this job, where each exists and is whole; else empty. Their stamps are not compared.
 
-        The files themselves hold the ids of the people. Standard input may be another photo each time and is never
-        done.
+        The existing files hold the ids of the people. Standard input is never done: it may be another photo each time.
         """
         if self.to_stdout or self.problem or self.source == STREAM:
             return []
@@ -225,14 +223,14 @@ class Job:
                 "masks": [file_digest(path) for path in self.mask_paths],
                 **({} if self.mask_label is None else {"mask_label": self.mask_label}),
                 **({} if self.layer_size == "trimmed" else {"layer_size": self.layer_size}),
-                # the format is part of the files' names
+                # the format has no entry: it is part of the files' names
                 **({} if (quality := self.picture_format.quality) is None else {"quality": quality}),
                 "boxes": self.boxes_xyxy,
                 "finding": self.finding.request if self.finding else None,
                 "complete": self.complete,
                 "uncrop": self.uncrop,
                 "min_hidden_probability": self.min_hidden_probability,
-                **({"told": self._told} if self.completion_prompts else {}),
+                **({"told": self._prompt_values} if self.completion_prompts else {}),
                 **({} if self.samples is None else {"samples": self.samples}),
                 "seed": seed,
                 "model": model,
@@ -240,17 +238,18 @@ class Job:
         )
 
     @property
-    def _told(self) -> dict[int, list[Any]]:
-        """Plain values of the completion prompts, for the stamp; of mask files their digests."""
+    def _prompt_values(self) -> dict[int, list[Any]]:
+        """The completion prompts by person as JSON-ready values, for the stamp; a mask file is its digest."""
 
         def plain(value: Any) -> Any:
+            """A field's value as JSON can hold it."""
             if isinstance(value, Path):
                 return file_digest(value)
             return dict(value) if isinstance(value, Mapping) else value
 
         return {
-            number: [plain(value) for value in vars(given).values()]
-            for number, given in sorted(self.completion_prompts.items())
+            number: [plain(value) for value in vars(prompts).values()]
+            for number, prompts in sorted(self.completion_prompts.items())
         }
 
 
@@ -309,26 +308,26 @@ def plan_jobs(
     kinds = _checked_kinds(kinds)
     layer_size = _checked_layer_size(layer_size, kinds)
     check_uncrop(uncrop, check_complete(complete))
-    told = check_told(completion_prompts or {}, uncrop=uncrop, complete=complete)
+    prompts = check_told(completion_prompts or {}, uncrop=uncrop, complete=complete)
     check_samples(samples, uncrop=uncrop, complete=complete)
     finding = _checked_finding(finding, masks, boxes_xyxy, mask_label)
     target = _checked_target(output, masks, samples)
     picture_format.check(kinds, target.file.suffix.lower() if target.file else None, transparent=uncrop)
-    found = find(inputs, recursive=recursive, follow_links=follow_links, not_photos=_folders_of_others(masks, target))
+    found = find(inputs, recursive=recursive, follow_links=follow_links, not_photos=_folders_to_skip(masks, target))
     for left in found.left_out:
         on_left_out(left)
     photos = _without_masks(found.photos, masks)
-    _check_single(output, boxes_xyxy, target, len(photos), told=bool(told))
-    same = masks, boxes_xyxy, finding, kinds, _stems_by_folder(photos), picture_format, samples
+    _check_single(output, boxes_xyxy, target, len(photos), has_prompts=bool(prompts))
+    shared = masks, boxes_xyxy, finding, kinds, _stems_by_folder(photos), picture_format, samples
     jobs = [
-        _plan_job(photo, base, len(photos) == 1, target, *same)
+        _plan_job(photo, base, len(photos) == 1, target, *shared)
         for photo, base in zip(photos, _output_bases(photos, target), strict=True)
     ]
     _refuse_collisions(jobs)
     return [
         replace(
             job, complete=complete, uncrop=uncrop, min_hidden_probability=min_hidden_probability,
-            completion_prompts=told, mask_label=mask_label if job.mask_paths else None, layer_size=layer_size,
+            completion_prompts=prompts, mask_label=mask_label if job.mask_paths else None, layer_size=layer_size,
             picture_format=picture_format, samples=samples,
         )
         for job in jobs
@@ -384,20 +383,20 @@ class _Target:
         return cls(folder=path)
 
 
-def _folders_of_others(masks: Sequence[str], target: _Target) -> list[Path]:
+def _folders_to_skip(masks: Sequence[str], target: _Target) -> list[Path]:
     """Folders whose files are no photos of the run: masks and outputs."""
     return [Path(name) for name in masks if Path(name).is_dir()] + ([target.folder] if target.folder else [])
 
 
 def _check_single(
-    output: str | None, boxes_xyxy: Sequence[BoxXyxy], target: _Target, photos: int, *, told: bool
+    output: str | None, boxes_xyxy: Sequence[BoxXyxy], target: _Target, photos: int, *, has_prompts: bool
 ) -> None:
     """Raise UsageError for boxes or completion prompts of several photos, and for one output file of several photos."""
     if photos == 1:
         return
     if boxes_xyxy:
         raise UsageError(f"--box belongs to one photo, but {photos} photos were given")
-    if told:
+    if has_prompts:
         raise UsageError(f"completion prompts belong to one photo, but {photos} photos were given")
     if target.file or output == STREAM:
         raise UsageError(f"-o {output} is one file, but {photos} photos were given: name a folder")
@@ -429,28 +428,28 @@ def _checked_finding(
 
 def _without_masks(photos: list[Source], masks: Sequence[str]) -> list[Source]:
     """The photos without the PNG masks among them, where a folder holds both photos and masks."""
-    both = {Path(name).resolve() for name in masks if Path(name).is_dir()}
+    mask_folders = {Path(name).resolve() for name in masks if Path(name).is_dir()}
 
-    def place(source: str) -> tuple[Path, str]:
-        # names of masks are compared without case
+    def folder_and_stem(source: str) -> tuple[Path, str]:
+        """A photo's folder and lower-case stem: names of masks are compared without case."""
         path = Path(source).resolve()
         return path.parent, path.stem.lower()
 
-    others = {place(photo.path) for photo in photos if not photo.path.lower().endswith(".png")}
+    not_png = {folder_and_stem(photo.path) for photo in photos if not photo.path.lower().endswith(".png")}
 
     def is_mask(photo: Source) -> bool:
         if not photo.path.lower().endswith(".png"):
             return False
-        if Path(photo.path).resolve().parents[len(photo.relative.parts) - 1] not in both:
+        if Path(photo.path).resolve().parents[len(photo.relative.parts) - 1] not in mask_folders:
             return False
-        folder, stem = place(photo.path)
-        return not others.isdisjoint({(folder, stem), (folder, re.sub(r"_\d+$", "", stem))})
+        folder, stem = folder_and_stem(photo.path)
+        return not not_png.isdisjoint({(folder, stem), (folder, re.sub(r"_\d+$", "", stem))})
 
     return [photo for photo in photos if not is_mask(photo)]
 
 
 def _output_bases(photos: Sequence[Source], target: _Target) -> list[Path]:
-    """Each photo's path of outputs without a suffix; `plan_jobs` says how equal names are told apart."""
+    """Each photo's path of outputs without a suffix. Equal names are made distinct as `plan_jobs` says."""
     if target.file is not None:
         return [target.file.with_suffix("")] * len(photos)
     folder = target.folder
@@ -492,25 +491,25 @@ def _distinct_names(folders: Iterable[Path]) -> dict[Path, str]:
 def _plan_job(
     photo: Source,
     base: Path,
-    single: bool,
+    is_only_photo: bool,
     target: _Target,
     masks: Sequence[str],
     boxes_xyxy: Sequence[BoxXyxy],
     finding: Finding | None,
     kinds: Sequence[str],
-    beside: Mapping[Path, set[str]],
+    stems_by_folder: Mapping[Path, set[str]],
     picture_format: PictureFormat,
     samples: int | None,
 ) -> Job:
-    """The job of one photo, whose outputs begin with `base`. beside: as `_stems_by_folder` gives it."""
+    """The job of one photo, whose outputs begin with `base`. Raises UsageError for outputs that do not fit."""
     source, relative = photo.path, photo.relative
-    mask_paths, problem = _masks_of(source, relative, single, masks, beside[relative.parent])
-    several = not finding.at_most_one if finding else len(mask_paths) + len(boxes_xyxy) > 1
+    mask_paths, problem = _masks_of(source, relative, is_only_photo, masks, stems_by_folder[relative.parent])
+    may_be_several = not finding.at_most_one if finding else len(mask_paths) + len(boxes_xyxy) > 1
     to_stdout = target.stdout or (source == STREAM and target == _Target())
     if to_stdout:
         if samples is not None:
             raise UsageError("samples are several files: name a folder with -o")
-        if len(kinds) > 1 or (kinds[0] in PERSON_KINDS and several):
+        if len(kinds) > 1 or (kinds[0] in PERSON_KINDS and may_be_several):
             raise UsageError("standard output takes one file: save one kind for one person, or name a folder with -o")
         if kinds[0] in FILE_KINDS and kinds[0] != "json":
             raise UsageError(f"{kinds[0]} is written to a file: name it with -o")
@@ -519,11 +518,11 @@ def _plan_job(
         outputs = _outputs(base, kinds, picture_format, samples)
     if target.file is not None:
         kind = kinds[0]
-        if kind in PERSON_KINDS and several:
+        if kind in PERSON_KINDS and may_be_several:
             people = "several" if finding else len(mask_paths) + len(boxes_xyxy)
             raise UsageError(f"-o {target.file} is one file, but {people} people are saved: name a folder")
         suffix = target.file.suffix.lower()
-        # content may be any image format, and a JPEG may be .jpeg
+        # content may have any image suffix; an overlay may where --format is given: a JPEG may be .jpeg
         any_image = kind == "content" or (kind in FORMAT_KINDS and picture_format.name is not None)
         if suffix in FILE_SUFFIXES.values() if any_image else suffix != suffix_of(kind):
             raise UsageError(f"-o {target.file}: {kind} is written as {suffix_of(kind, picture_format)}")
@@ -534,7 +533,7 @@ def _plan_job(
 
 
 def _outputs(base: Path, kinds: Sequence[str], picture_format: PictureFormat, samples: int | None) -> list[Output]:
-    """The outputs of each kind, and of each sample where there are some."""
+    """The outputs of each kind; with `samples`, of each kind for each sample."""
     stems = {0: base.name}
     if samples is not None:
         stems = {number: f"{base.name}.sample{number}" for number in range(1, samples + 1)}
@@ -546,18 +545,18 @@ def _outputs(base: Path, kinds: Sequence[str], picture_format: PictureFormat, sa
 
 
 def _masks_of(
-    source: str, relative: Path, single: bool, masks: Sequence[str], siblings: set[str]
+    source: str, relative: Path, is_only_photo: bool, masks: Sequence[str], siblings: set[str]
 ) -> tuple[tuple[Path, ...], str | None]:
-    """A photo's masks, and a message where a folder of masks holds none for it.
+    """A photo's mask files, and a message where a folder of masks holds none for the photo, else None.
 
-    siblings: lower-case stems of the photos in its folder. Where photo_1.jpg exists, photo_1.png is its mask and not a
-    second mask of photo.jpg.
+    siblings: lower-case stems of the photos in the same folder. Where photo_1.jpg exists, photo_1.png is its mask and
+    not a second mask of photo.jpg. Raises UsageError for a mask file with several photos.
     """
     found: list[Path] = []
     for name in masks:
         path = Path(name)
         if not path.is_dir():
-            if not single:
+            if not is_only_photo:
                 raise UsageError(f"--mask {name} is one file, but several photos were given: name a folder of masks")
             found.append(path)
             continue

@@ -45,6 +45,6 @@ class Shard:
 
         The parts are of about equal size. Other photos, their order, and the place of the folder change nothing.
         """
-        # one file system may store a name composed, another one decomposed
+        # NFC: one file system stores accented letters composed, another one decomposed
         name = unicodedata.normalize("NFC", relative.as_posix()).encode("utf-8", "surrogateescape")
         return int.from_bytes(hashlib.sha256(name).digest()[:8], "big") % self.count == self.number - 1

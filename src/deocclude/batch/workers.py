@@ -25,7 +25,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 Loading = Callable[[], AbstractContextManager[None]]
-"""A context for what prepares the work, such as opening a model: neither item nor time limit is blamed for it."""
+"""A context around preparation, such as opening a model. In it no time limit holds, and a death is no item's try."""
 
 MAX_TRIES = 2
 """How often an item is tried that ends its process."""
@@ -81,15 +81,23 @@ def process_items(
 
 
 class _Worker:
-    """A process and what it does. stage: starting, idle, at work on an item, or loading for one."""
+    """A process and what it does.
+
+    Attributes:
+        connection: this side's end of the pipe to the process.
+        process: the process.
+        stage: starting, idle, working on an item, or loading for it.
+        index: of the item; None without one.
+        deadline_s: when the time limit is over, by `time.monotonic`; None without a limit.
+    """
 
     def __init__(self, start: Callable[[Loading], Callable[[Any], Any]]) -> None:
         context = multiprocessing.get_context("spawn")
-        self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, start), daemon=True)
+        self.connection, workers_end = context.Pipe()
+        self.process = context.Process(target=_serve, args=(workers_end, start), daemon=True)
         with interrupts_held():
             self.process.start()
-        theirs.close()
+        workers_end.close()
         self.stage: Literal["starting", "idle", "working", "loading"] = "starting"
         self.index: int | None = None
         self.deadline_s: float | None = None
@@ -101,7 +109,7 @@ class _Worker:
         return late and not self.connection.poll()
 
     def end(self) -> int | None:
-        """Kill the process; its exit code, None where it does not end."""
+        """Kill the process and return its exit code; None where it does not end."""
         self.process.kill()
         self.process.join(_JOIN_S)
         self.connection.close()
@@ -141,7 +149,7 @@ class _Team(Generic[T, R]):
             if worker.stage == "idle" and self._queue:
                 try:
                     worker.connection.send(self._items[self._queue[0]])
-                except OSError:  # it died meanwhile: `wait` sees its end
+                except OSError:  # the worker has died: `wait` notices it
                     continue
                 worker.index = self._queue.popleft()
                 self._set_working(worker)
@@ -159,7 +167,7 @@ class _Team(Generic[T, R]):
                 index = worker.index
                 self._remove(worker)
                 self._on_killed(index)
-                yield from self._outcome(index, Lost(f"took longer than the time limit of {self._time_limit_s:g} s"))
+                yield from self._finish(index, Lost(f"took longer than the time limit of {self._time_limit_s:g} s"))
 
     def close(self) -> None:
         """Kill all workers."""
@@ -170,7 +178,7 @@ class _Team(Generic[T, R]):
                 self._on_killed(index)
 
     def _listen(self, worker: _Worker) -> Iterator[tuple[int, R | Lost]]:
-        """Read a worker's messages; at their end, whether it died."""
+        """Read a worker's messages and yield its outcomes; remove the worker if it died."""
         try:
             while worker.connection.poll():
                 kind, content = worker.connection.recv()
@@ -185,29 +193,31 @@ class _Team(Generic[T, R]):
                     worker.stage, worker.deadline_s = "idle", None
                     if kind == "result" and index is not None:
                         self._failed_starts = 0
-                        yield from self._outcome(index, content)
+                        yield from self._finish(index, content)
         except (EOFError, ConnectionError):  # the process ended, or ends now
-            yield from self._replace(worker)
+            yield from self._remove_dead(worker)
             return
         if not worker.process.is_alive():
-            yield from self._replace(worker)
+            yield from self._remove_dead(worker)
 
     def _set_working(self, worker: _Worker) -> None:
+        """From here on the time limit counts."""
         worker.stage = "working"
         worker.deadline_s = None if self._time_limit_s is None else time.monotonic() + self._time_limit_s
 
-    def _outcome(self, index: int, outcome: R | Lost) -> Iterator[tuple[int, R | Lost]]:
+    def _finish(self, index: int, outcome: R | Lost) -> Iterator[tuple[int, R | Lost]]:
+        """Yield an outcome; where `stops` says so, no further item is begun."""
         if self._stops(outcome):
             self._queue.clear()
         yield index, outcome
 
     def _remove(self, worker: _Worker) -> str:
-        """End a worker; how its process ended."""
+        """Kill a worker and return how its process ended."""
         self._workers.remove(worker)
         return how_ended(worker.end())
 
-    def _replace(self, worker: _Worker) -> Iterator[tuple[int, R | Lost]]:
-        """Remove a worker that died; its item waits again or is lost. `hand_out` starts another worker."""
+    def _remove_dead(self, worker: _Worker) -> Iterator[tuple[int, R | Lost]]:
+        """Remove a worker that died. Its item waits again, or is lost and yielded. `hand_out` starts another worker."""
         how, index = self._remove(worker), worker.index
         if worker.stage in ("starting", "loading"):
             self._failed_starts += 1
@@ -225,16 +235,20 @@ class _Team(Generic[T, R]):
             if self._tries[index] < MAX_TRIES:
                 self._queue.appendleft(index)
             else:
-                yield from self._outcome(index, Lost(f"ended its process in both of two tries ({how})"))
+                yield from self._finish(index, Lost(f"ended its process in both of two tries ({how})"))
 
 
 def _serve(link: Any, start: Callable[[Loading], Callable[[Any], Any]]) -> None:
-    """The worker's side: work on items until the other side ends. Ctrl-C is for the main process alone."""
+    """Run in the worker's process: work on items until the main process ends, which alone answers Ctrl-C.
+
+    link: the worker's end of the pipe.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=end_with_parent, daemon=True).start()
 
     @contextlib.contextmanager
     def loading() -> Iterator[None]:
+        """Tell the main process when loading begins and ends."""
         link.send(("loading", None))
         yield
         link.send(("working", None))
@@ -252,7 +266,10 @@ def _serve(link: Any, start: Callable[[Loading], Callable[[Any], Any]]) -> None:
 
 
 def end_with_parent(clean_up: Callable[[], object] = lambda: None) -> None:
-    """End this process at once where the main one ends, even by kill -9: a new run may begin."""
+    """Wait until the main process ends, even by kill -9, then end this one at once, since a new run may begin.
+
+    clean_up: called before the end.
+    """
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -262,11 +279,11 @@ def end_with_parent(clean_up: Callable[[], object] = lambda: None) -> None:
 
 @contextlib.contextmanager
 def interrupts_held() -> Iterator[None]:
-    """Hold Ctrl-C back: a process started meanwhile never sees it, this one sees it at the end."""
+    """Block SIGINT in the context: processes started in it inherit the block, this process gets SIGINT at the end."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    resource_tracker.ensure_running()  # started by the first process otherwise, which would release the interrupt
+    resource_tracker.ensure_running()  # else the first process would start it, and that unblocks SIGINT
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -275,7 +292,7 @@ def interrupts_held() -> Iterator[None]:
 
 
 def how_ended(exit_code: int | None) -> str:
-    """How a process ended."""
+    """How a process ended, as text. exit_code: negative for a signal, None for a process that did not end."""
     if exit_code is None:
         return "killed, but it hangs"
     if exit_code >= 0:

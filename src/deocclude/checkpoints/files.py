@@ -22,7 +22,7 @@ from deocclude.io.files import write_whole
 
 _log = logging.getLogger(__name__)
 
-WEIGHTS_NAME = "model.safetensors"  # of the weights in a folder, as everyone on the Hugging Face hub names them
+WEIGHTS_NAME = "model.safetensors"  # of the weights in a folder, the usual name on the Hugging Face hub
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
@@ -56,7 +56,7 @@ def load_foreign_state(path: Path) -> dict[str, Tensor]:
 
 
 def save_weights(path: Path, weights: dict[str, Tensor], metadata: dict[str, Any]) -> None:
-    """Weights as .safetensors; metadata values are stored as JSON. The file appears whole or not at all.
+    """Write weights as .safetensors; metadata values are stored as JSON. The file appears whole or not at all.
 
     Raises DeoccludeError.
     """
@@ -66,7 +66,7 @@ def save_weights(path: Path, weights: dict[str, Tensor], metadata: dict[str, Any
 
 
 def weights_file(path: Path) -> Path:
-    """The file itself, the one in a folder, or the one that `sha256:PREFIX` names. Raises WeightsError as `resolve`."""
+    """The file of a path: itself, that in a folder, or that of `sha256:PREFIX`. Raises WeightsError as `resolve`."""
     path = resolve(path)
     return path / WEIGHTS_NAME if path.is_dir() else path
 
@@ -89,26 +89,26 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def save_mean(paths: Sequence[Path], out: Path) -> Path:
     """Average the weights of several checkpoints of one run into `out`, and return it.
 
-    Points of one descent lie in one valley, whose middle is often lower than its sides (Izmailov et al. 2018, arXiv
-    1803.05407). The metadata are the last one's, with `mean_of_steps`. Raises WeightsError unless all hold the same
-    network.
+    Checkpoints of one run lie around a minimum of the loss, and their mean is often nearer to it (Izmailov et al. 2018,
+    arXiv 1803.05407). The metadata are the last one's, with `mean_of_steps`. Raises WeightsError unless all hold the
+    same network.
     """
     loaded = [load_weights(path) for path in paths]
     weights, metadata = loaded[-1]
-    for path, (others, told) in zip(paths, loaded, strict=True):
-        same = {k: v.shape for k, v in others.items()} == {k: v.shape for k, v in weights.items()}
-        if not same or any(told.get(key) != metadata.get(key) for key in ("network", "config")):
+    for path, (others, about) in zip(paths, loaded, strict=True):
+        same_shapes = {k: v.shape for k, v in others.items()} == {k: v.shape for k, v in weights.items()}
+        if not same_shapes or any(about.get(key) != metadata.get(key) for key in ("network", "config")):
             raise WeightsError(f"{path}: not the same network as {paths[-1]}, so there is no mean of the two")
     mean = {
         name: torch.stack([others[name].double() for others, _ in loaded]).mean(0).to(tensor.dtype)
         for name, tensor in weights.items()
     }
-    save_weights(out, mean, metadata | {"mean_of_steps": [told.get("step") for _, told in loaded]})
+    save_weights(out, mean, metadata | {"mean_of_steps": [about.get("step") for _, about in loaded]})
     return out
 
 
 def _from_json(text: str) -> Any:
-    """What `save_weights` stored; other people's files hold plain words."""
+    """The metadata value in a text: JSON, as `save_weights` stores it, or the text itself, as in foreign files."""
     try:
         return json.loads(text)
     except ValueError:
@@ -116,9 +116,9 @@ def _from_json(text: str) -> Any:
 
 
 def rebuild(path: Path, kinds: dict[str, tuple[type[nn.Module], type]]) -> tuple[nn.Module, dict[str, Any]]:
-    """The network of a .safetensors file of ours, with its sizes and weights, and the file's metadata.
+    """The network of a .safetensors file of this project, with its sizes and weights, and the file's metadata.
 
-    kinds: what may come, by the name stored in the file: its class and its config's class. Raises WeightsError.
+    kinds: class and config class of each network that the file may hold, by the name stored in it. Raises WeightsError.
     """
     weights, metadata = load_weights(path)
     if metadata.get("network") not in kinds:
@@ -137,10 +137,10 @@ def rebuild(path: Path, kinds: dict[str, tuple[type[nn.Module], type]]) -> tuple
 
 
 def start_from(network: nn.Module, path: Path) -> list[str]:
-    """Begin training `network` with what fits of a .safetensors file; the rest is new. Returns the names of the rest.
+    """Load those tensors of a .safetensors file that fit; the others keep their values. Returns the others' names.
 
-    So a network goes on from its own weights after a part of it was changed; a warning names the new part. Raises
-    WeightsError where less than half of the network would be taken: that is another one.
+    So training can start from a network's weights after a part of it was changed; a warning names that part. Raises
+    WeightsError if less than half of the values fit: the file is then taken for another network's.
     """
     weights, _ = load_weights(path)
     own = network.state_dict()
@@ -153,15 +153,20 @@ def start_from(network: nn.Module, path: Path) -> list[str]:
     network.load_state_dict(fitting, strict=False)
     fresh = [name for name in own if name not in fitting]
     if fresh:
-        _log.warning("%s: not in these weights and trained from new: %s", path, ", ".join(_parts(fresh, own)))
+        _log.warning(
+            "%s: not in these weights and trained from new: %s", path, ", ".join(_grouped_by_child(fresh, own))
+        )
     return fresh
 
 
-def _parts(names: Sequence[str], among: Iterable[str]) -> list[str]:
-    """Names of parameters, those of a child of the network all of whose are among them as one."""
-    parts: list[str] = []
-    for child, group in groupby(among, key=lambda name: name.partition(".")[0]):
+def _grouped_by_child(names: Sequence[str], all_names: Iterable[str]) -> list[str]:
+    """Shorten a list of tensor names: a child of the network whose tensors are all in `names` is named once.
+
+    all_names: of the whole network, in its order.
+    """
+    shortened: list[str] = []
+    for child, group in groupby(all_names, key=lambda name: name.partition(".")[0]):
         of_child = list(group)
-        those = [name for name in of_child if name in names]
-        parts += [child] if those == of_child else those
-    return parts
+        listed = [name for name in of_child if name in names]
+        shortened += [child] if listed == of_child else listed
+    return shortened

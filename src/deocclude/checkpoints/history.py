@@ -1,7 +1,7 @@
 """Weights by their content: `sha256:PREFIX` names a file, and the repository's git history keeps the former ones.
 
 A path says where weights lie, and what lies there changes; a digest says what they are. A config names the weights that
-a run starts from by digest. No torch here.
+a run starts from by digest. This module does not import torch.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ def cache_folder() -> Path:
 
 
 def digits_of(named: str | Path) -> str | None:
-    """The hex digits of `sha256:PREFIX`, in small letters; None for a path. Raises UsageError on too few or others."""
+    """The hex digits of `sha256:PREFIX`, in lower case; None for a path. Raises UsageError as `check_digits`."""
     text = str(named)
     return check_digits(text[len(SCHEME) :]) if text.startswith(SCHEME) else None
 
 
 def check_digits(digits: str) -> str:
-    """A sha256 or its first 12 digits or more, in small letters. Raises UsageError."""
+    """A sha256 or its first 12 digits or more, in lower case. Raises UsageError for anything else."""
     if not re.fullmatch(f"[0-9a-f]{{{MIN_DIGITS},64}}", digits.lower()):
         raise UsageError(f"a sha256 needs {MIN_DIGITS} to 64 hex digits, got {digits!r}")
     return digits.lower()
@@ -54,7 +54,7 @@ def resolve(named: Path) -> Path:
     if digits is None:
         return named
     bundled = sorted(BUNDLED_WEIGHTS.glob("*.safetensors"))
-    if (path := _of_digest([*bundled, *_restored(cache_folder(), digits)], digits)) is not None:
+    if (path := _first_with_digest([*bundled, *_restored(cache_folder(), digits)], digits)) is not None:
         return path
     raise WeightsError(
         f"no weights with {SCHEME}{digits} in {BUNDLED_WEIGHTS} or {cache_folder()}: restore them from a checkout by "
@@ -82,7 +82,7 @@ def fetch(digits: str, folder: Path | None = None, repository: Path | None = Non
     """
     digits = check_digits(digits)
     folder = folder or cache_folder()
-    if (path := _of_digest(_restored(folder, digits), digits)) is not None:
+    if (path := _first_with_digest(_restored(folder, digits), digits)) is not None:
         return path
     repository = repository or _own_checkout()
     if not repository.is_dir():
@@ -105,46 +105,48 @@ def weights_table() -> dict[str, dict[str, str]]:
 
 
 def _candidates(digits: str, repository: Path) -> Iterator[bytes]:
-    """Contents that may have the digest: by the table, then every .safetensors of the history."""
+    """File contents that may have the digest: those of matching rows of the table, then every .safetensors in git."""
     for digest, row in weights_table().items():
         if digest.startswith(digits):
-            yield _git(repository, "show", f"{row['commit']}:{row['path']}", ask=True)
-    every = ("log", "--all", "-m", "--raw", "--no-abbrev", "--no-renames", "--format=", "--", "*.safetensors")
-    listed = _git(repository, *every)
+            yield _git(repository, "show", f"{row['commit']}:{row['path']}", may_fail=True)
+    every_change = ("log", "--all", "-m", "--raw", "--no-abbrev", "--no-renames", "--format=", "--", "*.safetensors")
+    listed = _git(repository, *every_change)
+    # ":MODE MODE BLOB NEW_BLOB STATUS PATH" for each change
     blobs = [line.split()[3] for line in listed.decode("utf-8", "replace").splitlines() if line.startswith(":")]
     for blob in dict.fromkeys(blobs):
-        yield _git(repository, "cat-file", "blob", blob, ask=True)  # empty for a deletion
+        yield _git(repository, "cat-file", "blob", blob, may_fail=True)  # empty for a deletion
 
 
-def _git(repository: Path, *arguments: str, ask: bool = False) -> bytes:
-    """What git prints. ask: nothing where git refuses; otherwise that raises WeightsError."""
+def _git(repository: Path, *arguments: str, may_fail: bool = False) -> bytes:
+    """The output of a git command. Where git fails, it is empty with `may_fail`; otherwise WeightsError is raised."""
     try:
         done = subprocess.run(["git", "-C", str(repository), *arguments], capture_output=True, check=False)
     except OSError as error:
         raise WeightsError(f"git cannot be run: {error.strerror or error}") from error
-    if done.returncode and not ask:
+    if done.returncode and not may_fail:
         said = done.stderr.decode("utf-8", "replace").strip().splitlines() or ["git failed"]
         raise WeightsError(f"{repository}: {said[-1]}")
     return b"" if done.returncode else done.stdout
 
 
 def _own_checkout() -> Path:
+    """The checkout that the package lies in, or else the working folder."""
     root = BUNDLED_WEIGHTS.parents[2]
     return root if (root / ".git").exists() else Path.cwd()
 
 
 def _restored(folder: Path, digits: str) -> list[Path]:
-    """Files in a folder whose names say that they have the digest."""
+    """Files in a folder whose names begin with the digits."""
     return sorted(folder.glob(f"{digits}*.safetensors"))
 
 
-def _of_digest(paths: Iterable[Path], digits: str) -> Path | None:
-    """The first file whose contents have the digest."""
+def _first_with_digest(paths: Iterable[Path], digits: str) -> Path | None:
+    """The first file whose sha256 begins with the digits; None without one."""
     return next((path for path in paths if (file_digest(path) or "").startswith(digits)), None)
 
 
 def _bundled_digests() -> dict[str, str]:
-    """sha256 of the package's training weights by the name of the file, as its manifest has them."""
+    """sha256 of each .safetensors that the manifest of the package lists, by its file name."""
     manifest: dict[str, Any] = json.loads((BUNDLED_WEIGHTS / MANIFEST_NAME).read_text(encoding="utf-8"))
     rows = [row for model in manifest["models"].values() for row in model["networks"].values()]
     return {row["safetensors"]: row["sha256"]["safetensors"] for row in rows if "safetensors" in row}

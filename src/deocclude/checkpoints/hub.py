@@ -33,8 +33,8 @@ of the folder what `deocclude run` loads.
 class Pretrained(ModelHubMixin, library_name="deocclude", tags=["human-de-occlusion"], model_card_template=_CARD):
     """Adds `from_pretrained`, `save_pretrained` and `push_to_hub` to a network.
 
-    A class that takes it names itself and its config: `network_name`, as stored beside the weights, and `config_type`.
-    metadata: what the weights' file says of them besides (step, seed, validation, ...); empty for a new network.
+    A subclass sets `network_name`, its name in weights files, and `config_type`, the class of its config.
+    metadata: the other entries of the weights file (step, seed, validation, ...); empty for a new network.
     """
 
     network_name: ClassVar[str]
@@ -54,9 +54,9 @@ class Pretrained(ModelHubMixin, library_name="deocclude", tags=["human-de-occlus
     ) -> Self:
         """The network with its sizes and weights, in evaluation mode.
 
-        source: a folder of `save_pretrained`, a .safetensors file of ours, or the id of a model on the hub, of which
-        only `model.safetensors` is downloaded; the other arguments are huggingface_hub's. Raises WeightsError when
-        nothing is there, when the hub cannot be reached, or when it is another network.
+        source: a folder of `save_pretrained`, a .safetensors file of this project, or the id of a model on the hub, of
+        which only `model.safetensors` is downloaded; the other arguments are huggingface_hub's. Raises WeightsError
+        when nothing is there, when the hub cannot be reached, or when it is another network.
         """
         path = Path(source)
         if not path.exists():
@@ -67,7 +67,7 @@ class Pretrained(ModelHubMixin, library_name="deocclude", tags=["human-de-occlus
                         force_download=force_download, local_files_only=local_files_only, token=token,
                     )
                 )  # fmt: skip
-            except (OSError, HFValidationError) as error:  # all that huggingface_hub raises for a hub or an id
+            except (OSError, HFValidationError) as error:  # all that an unreachable hub or a wrong id raises
                 reason = " ".join(str(error).split()) or type(error).__name__
                 raise WeightsError(f"{source}: no such file or folder, and not had from the hub: {reason}") from error
         network, metadata = rebuild(path, {cls.network_name: (cls, cls.config_type)})

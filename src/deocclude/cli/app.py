@@ -49,7 +49,7 @@ VERBS: dict[str, str] = {
 }
 """Verb: its line in `deocclude --help`."""
 
-# Of most photos: `io.images.photo_suffixes` would load every image plugin.
+# Suffixes of most photos; `io.images.photo_suffixes` knows all, but loads every image plugin.
 PHOTO_SUFFIXES = frozenset({".avif", ".bmp", ".gif", ".heic", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
 EXTRA_OF = {
@@ -154,9 +154,9 @@ def _is_photo(name: str, *, has_near_verb: bool) -> bool:
 
 
 def _unwind_on_signals() -> None:
-    """From here on, SIGINT and SIGTERM are KeyboardInterrupt, so that temporary files are removed.
+    """From here on, SIGINT and SIGTERM raise KeyboardInterrupt, so that temporary files are removed.
 
-    Changes the command's own handlers alone, and none of a program that calls `app`.
+    Replaces only the handlers of `deocclude.__main__`, and none of another program that calls `app`.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         if getattr(signal.getsignal(number), "__name__", "") == "leave_at_once":
@@ -192,8 +192,9 @@ app = typer.Typer(
 )
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(is_given: bool) -> None:
+    """Answer --version."""
+    if is_given:
         typer.echo(f"deocclude {__version__}")
         raise typer.Exit()
 
@@ -212,9 +213,9 @@ def deocclude(
 
 
 def main() -> None:
-    """Run the command line; `deocclude.__main__` answers signals before."""
+    """Run the command line. Until a verb begins, the handlers of `deocclude.__main__` answer signals."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # None where it is closed
+        if isinstance(stream, io.TextIOWrapper):  # a closed stream is None
             stream.reconfigure(errors="backslashreplace")  # the terminal may not support every file name
     try:
         app(prog_name="deocclude")

@@ -44,7 +44,7 @@ def app(
     )
     from deocclude.inference.runtime import find_model
 
-    if paper and find_spec("torch") is None:  # before the first measurement, not after
+    if paper and find_spec("torch") is None:  # fail before the first measurement, not after
         raise MissingExtraError("the paper-size pair (--no-paper leaves it out)", "train")
 
     def say(what: str) -> None:

@@ -67,38 +67,38 @@ class CompletionOptions(NamedTuple):
         prompts: dict[int, CompletionPrompts] = {}
         for option, texts in self._asdict().items():
             for text in texts or ():
-                number, value = _numbered(text)
-                one = prompts.get(number, CompletionPrompts())
-                prompts[number] = _with(one, option, value, text)
+                number, value = _split_number(text)
+                prompts[number] = _with_prompt(prompts.get(number, CompletionPrompts()), option, value, text)
         if THE_ONLY_PERSON in prompts and len(prompts) > 1:
             raise UsageError("completion prompts: write N: before each of them, or before none")
         return prompts
 
 
-def _numbered(text: str) -> tuple[int, str]:
-    """The number before a colon, and the rest. A Windows path is no number."""
+def _split_number(text: str) -> tuple[int, str]:
+    """The number of the person, or THE_ONLY_PERSON, and the value: 2 and "10,20" of "2:10,20"."""
     from deocclude.inference.completion_prompts import THE_ONLY_PERSON
 
-    before, colon, after = text.partition(":")
+    before, colon, after = text.partition(":")  # C:mask.png has a drive and no number
     return (int(before), after) if colon and before.isdecimal() and int(before) > 0 else (THE_ONLY_PERSON, text)
 
 
-def _with(prompts: CompletionPrompts, option: str, value: str, text: str) -> CompletionPrompts:
-    """The prompts with one more."""
+def _with_prompt(prompts: CompletionPrompts, option: str, value: str, text: str) -> CompletionPrompts:
+    """The prompts with the value of one more option. text: the value as given. Raises UsageError."""
     name = f"--{option.replace('_', '-')}"
 
-    def once(field: str) -> None:
+    def refuse_second(field: str) -> None:
         if getattr(prompts, field) is not None:
             raise UsageError(f"{name} {text}: a person has one")
 
     def read(expected: str, convert: Callable[[list[str]], Any]) -> Any:
+        """The parts between commas, converted. expected: what the error message asks for."""
         try:
             return convert(value.split(","))
         except (ValueError, IndexError):
             raise UsageError(f"{name} takes {expected}, got {text}") from None
 
     if option == "extent":
-        once("extent_xyxy")
+        refuse_second("extent_xyxy")
         return replace(prompts, extent_xyxy=read("x0,y0,x1,y1 in pixels", lambda parts: _floats(parts, 4)))
     if option in ("point", "not_point"):
         field = f"{option}s"
@@ -108,14 +108,14 @@ def _with(prompts: CompletionPrompts, option: str, value: str, text: str) -> Com
         joint = read("name,x,y in pixels", lambda parts: (parts[0].strip(), _floats(parts[1:], 2)))
         return replace(prompts, joints={**prompts.joints, joint[0]: joint[1]})
     if option == "pose":
-        once("pose")
+        refuse_second("pose")
         return replace(prompts, pose=read("the number of a typical pose", lambda parts: int(value)))
-    once(option)
+    refuse_second(option)
     return replace(prompts, **{option: Path(value)})
 
 
 def _floats(parts: Sequence[str], count: int) -> tuple[float, ...]:
-    """So many numbers. Raises ValueError for another count."""
+    """The parts as `count` numbers. Raises ValueError for another count or no numbers."""
     numbers = tuple(float(part) for part in parts)
     if len(numbers) != count:
         raise ValueError

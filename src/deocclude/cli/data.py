@@ -76,15 +76,16 @@ EvalSplit = Annotated[
 PeopleLimit = Annotated[int | None, typer.Option("--limit", min=1, help="Number of people, spread evenly over all.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing set.")]
 
-# What a reader does to people whose masks no record may hold, by the kind of its note.
+# What happened to people with faulty masks, for messages; keys: the kinds of `Counts.noted`.
 _NOTED = {
     "empty": "left out: the mask is empty",
     "outside": "repaired: visible pixels lie outside the amodal mask, which is extended by them",
 }
 
-_OF_DATASETS = ("records", "built", "folder")  # of --people: those that --dataset names
+_OF_DATASETS = ("records", "built", "folder")  # values of --people for which --dataset names the source
 _WHOLE_PHOTOS = ("crowds", "wild", "nobody")
-_PHOTO_SETS = ("voc", "coco", "pelota", "teachers", "small")  # data/sources/photo_sets.py, which needs OpenCV
+# the keys of PHOTO_SETS in data/sources/photo_sets.py, whose import needs OpenCV
+_PHOTO_SETS = ("voc", "coco", "pelota", "teachers", "small")
 _EVAL_PEOPLE = ("ccp", "cutouts", "full", "built", "folder", *_PHOTO_SETS, "records", *_WHOLE_PHOTOS)
 _HELP = "Build, convert, check and show the data of training and evaluation."
 
@@ -93,7 +94,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=T
 
 @app.callback(help=_HELP)
 def _group() -> None:
-    """Makes `app` a group of commands."""
+    """Makes `app` a group of commands with this help, whatever their number."""
 
 
 @app.command()
@@ -297,7 +298,7 @@ def build(
 ) -> None:
     """Earlier name of two commands: with DATASET `data build-trainset`, without it `data build-evalset`."""
     if source is not None:
-        # An option that is not given is None, which separates defaults from requests.
+        # an option that is not given is None
         eval_only = {"--data": root, "--dataset": dataset, "--people": people, "--seed": seed}
         eval_only["--unoccluded" if unoccluded else "--no-unoccluded"] = unoccluded
         _refuse(eval_only, f"is for evaluation sets: leave it out, or leave out {source}")
@@ -321,7 +322,7 @@ def build(
 
 
 def _refuse(options: dict[str, object], why: str) -> None:
-    """Raise UsageError for the first of the options that is given."""
+    """Raise UsageError for the first of the options that is given. why: the message after its name."""
     from deocclude.errors import UsageError
 
     for name, value in options.items():
@@ -330,6 +331,7 @@ def _refuse(options: dict[str, object], why: str) -> None:
 
 
 def _say_which(command: str, kind: str, quiet: bool) -> None:
+    """Print which command `data build` stands for."""
     if not quiet:
         typer.echo(f"data build: writes {kind}, as `data {command}` does", err=True)
 
@@ -368,7 +370,7 @@ def poses(
     from deocclude.io.typical_poses import draw_poses_sheet
     from deocclude.train.mask_stage import draw_poses
 
-    # Checked before minutes of work.
+    # fail before minutes of work
     for path in (output, sheet):
         if path is not None:
             check_folder(path.parent)
@@ -501,7 +503,7 @@ def describe_counts(counts: Counts) -> str:
 
 @contextlib.contextmanager
 def _counting(visible: bool) -> Iterator[Callable[[int], None]]:
-    """A counter of photos on stderr, only where stderr is a terminal; the total is unknown before the end."""
+    """A counter on stderr, if that is a terminal. Yields the function that adds to it."""
     if not visible or not sys.stderr.isatty():
         yield lambda _: None
         return
@@ -510,5 +512,5 @@ def _counting(visible: bool) -> Iterator[Callable[[int], None]]:
 
     columns = (SpinnerColumn(), TextColumn("{task.completed} photos"), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("photos", total=None)
+        task = bar.add_task("photos", total=None)  # the total is unknown before the end
         yield lambda count: bar.advance(task, count)

@@ -60,14 +60,14 @@ def app(
             }
         )
     elif not quiet:
-        _report(scene, result, street, recovered, baseline)
+        _print_report(scene, result, street, recovered, baseline)
         typer.echo("")
         typer.echo(f"Images: {output / 'demo.png'} shows the portrait, side by side.")
         typer.echo(f"Single images in {output}/: {', '.join(list(pictures)[1:])}")
 
 
 def _pictures(scene: Scene, result: Result, street: Result | None) -> dict[str, Array]:
-    """Pixels by file name."""
+    """The images to save, by file name; street: the result of the street photo."""
     from deocclude.evaluation.demo_scene import on_checkerboard, side_by_side
 
     content, overlay, rgba = result.content, result.overlay(), result.people[0].rgba
@@ -83,12 +83,12 @@ def _pictures(scene: Scene, result: Result, street: Result | None) -> dict[str, 
     }
     if street is not None:
         panels = {"photo": street.image, "overlay": street.overlay()}
-        panels |= {f"person {one.id}": on_checkerboard(one.rgba) for one in street.back_to_front}
+        panels |= {f"person {person.id}": on_checkerboard(person.rgba) for person in street.back_to_front}
         pictures["street.png"] = side_by_side(panels)
     return pictures
 
 
-def _report(scene: Scene, result: Result, street: Result | None, recovered: Score, baseline: Score) -> None:
+def _print_report(scene: Scene, result: Result, street: Result | None, recovered: Score, baseline: Score) -> None:
     """Print the measurement as a table."""
     person = result.people[0]
     typer.echo("Photo: portrait of Eileen Collins, NASA, public domain; the plant is drawn by this program.")

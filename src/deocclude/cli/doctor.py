@@ -60,7 +60,7 @@ def app(device: Device = "auto", weights: Weights = None, json: AsJson = False, 
 
 
 def _guarded(name: str, check: Callable[[], str]) -> list[Check]:
-    """The check of a function that raises DeoccludeError where it fails."""
+    """One finding: the text that `check` returns, or a failure with the DeoccludeError that it raises."""
     try:
         return [Check(name, True, check())]
     except DeoccludeError as error:
@@ -100,7 +100,7 @@ def _device(device: str) -> str:
 
 
 def _weights(folder: Path | None) -> list[Check]:
-    """One check for each model: complete, readable, sha256 as in the manifest."""
+    """One finding for each model: whether it is complete, readable, and as its sha256 in the manifest."""
     from deocclude.inference.runtime import list_models
 
     try:
@@ -144,7 +144,7 @@ def _inference(device: str, folder: Path | None) -> str:
 
 
 def _extras() -> list[Check]:
-    """One check for each optional extra."""
+    """One finding for each optional extra."""
     from importlib.util import find_spec
 
     checks = []

@@ -204,12 +204,12 @@ def app(
     blinded.check(request, {"EVAL_SET": eval_set_dir, "-o": output, "--compare": compare, "--sheet": sheet})
     if blinded.answers is not None:
         _make_folder(output)
-        _tell(blinded.score(), "blind", output, as_json=as_json, quiet=quiet)
+        _write_and_print(blinded.score(), "blind", output, as_json=as_json, quiet=quiet)
         return
     if compare is not None:
         request.check_compare({"EVAL_SET": eval_set_dir, "--sheet": sheet})
         _make_folder(output)
-        _tell(_compare_evals(*compare), "compare", output, as_json=as_json, quiet=quiet)
+        _write_and_print(_compare_evals(*compare), "compare", output, as_json=as_json, quiet=quiet)
         return
     if eval_set_dir is None:
         raise UsageError("name an evaluation set, or two eval.json with --compare")
@@ -218,26 +218,26 @@ def app(
         _make_folder(blinded.target)
         with _progress(shown=not quiet) as on_record:
             written = blinded.write(eval_set, request, on_record)
-        _tell(written, "blind", None, as_json=as_json, quiet=quiet)
+        _write_and_print(written, "blind", None, as_json=as_json, quiet=quiet)
         return
     if completion_prompts:
         _make_folder(output)
         with _progress(shown=not quiet) as on_record:
-            told = _measure_prompts(eval_set, request, on_record)
-        _tell(told, "prompts", output, as_json=as_json, quiet=quiet)
+            measured = _measure_prompts(eval_set, request, on_record)
+        _write_and_print(measured, "prompts", output, as_json=as_json, quiet=quiet)
         return
-    # before minutes of work, not after
+    # fail before minutes of work, not after
     for folder in (output, sheet.parent if sheet is not None else None, save_pred):
         _make_folder(folder)
     with _progress(shown=not quiet) as on_record:
         measured = request.measure(eval_set, on_record)
-    _tell(measured, "eval", output, as_json=as_json, quiet=quiet)
+    _write_and_print(measured, "eval", output, as_json=as_json, quiet=quiet)
     if sheet is not None:
         _save_sheet(measured, sheet, sheet_rows)
 
 
 def _measure_prompts(eval_set: EvalSet | SceneSet, request: Request, on_record: OnRecord | None) -> Measured:
-    """What completion prompts bring. Raises UsageError for a set of scenes."""
+    """How much completion prompts help. Raises UsageError for a set of scenes."""
     from deocclude.data.evalsets.persons import EvalSet
     from deocclude.evaluation.completion_prompts import measure_completion_prompts
 
@@ -251,6 +251,7 @@ def _measure_prompts(eval_set: EvalSet | SceneSet, request: Request, on_record: 
 
 
 def _save_sheet(measured: Measured, path: Path, rows: int) -> None:
+    """Draw and save the contact sheet."""
     import numpy as np
 
     from deocclude.io.images import save_image
@@ -259,14 +260,14 @@ def _save_sheet(measured: Measured, path: Path, rows: int) -> None:
 
 
 def _compare_evals(path_a: Path, path_b: Path) -> Measured:
-    """The difference of two evaluations, by their eval.json."""
+    """The differences between two eval.json."""
     from deocclude.evaluation import compare, comparison_to_markdown
 
     comparison = compare(path_a, path_b)
     return Measured(comparison, comparison_to_markdown(comparison))
 
 
-def _tell(measured: Measured, name: str, output: Path | None, *, as_json: bool, quiet: bool) -> None:
+def _write_and_print(measured: Measured, name: str, output: Path | None, *, as_json: bool, quiet: bool) -> None:
     """Write NAME.json and NAME.md to the output folder and print one of both."""
     if output is not None:
         from deocclude.io.files import save_text
@@ -280,6 +281,7 @@ def _tell(measured: Measured, name: str, output: Path | None, *, as_json: bool, 
 
 
 def _open_set(folder: Path) -> EvalSet | SceneSet:
+    """Open a set of people or of scenes."""
     from deocclude.data.evalsets.persons import EvalSet
     from deocclude.data.evalsets.scenes import SceneSet, is_scene_set
 

@@ -17,7 +17,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BlindRequest:
-    """--blind, --blind-against, --seed, --save-recovered, --blind-score and --blind-key; None if not given."""
+    """The options of the blind comparison; None, or an empty tuple, if not given.
+
+    Attributes:
+        folder: --blind.
+        against: --blind-against.
+        seed: --seed.
+        recovered: --save-recovered.
+        answers: --blind-score.
+        key: --blind-key.
+    """
 
     folder: Path | None
     against: tuple[str, ...]
@@ -33,27 +42,27 @@ class BlindRequest:
 
     def check(self, request: Request, others: Mapping[str, object]) -> None:
         """Raise UsageError for options that do not go together. others: the options of `eval` that `request` lacks."""
-        verbs = {"--blind": self.folder, "--save-recovered": self.recovered, "--blind-score": self.answers}
+        modes = {"--blind": self.folder, "--save-recovered": self.recovered, "--blind-score": self.answers}
         if self.folder is None:
             for name, value in {"--blind-against": self.against, "--seed": self.seed}.items():
                 if value not in ((), None):
                     raise UsageError(f"{name} goes with --blind DIR")
         if self.key is not None and self.answers is None:
             raise UsageError("--blind-key goes with --blind-score ANSWERS")
-        asked = [name for name, value in verbs.items() if value is not None]
-        if not asked:
+        given_modes = [name for name, value in modes.items() if value is not None]
+        if not given_modes:
             return
         others = dict(others)
         others |= {"--initial": request.initial or None, "--no-content": not request.content, "--pred": request.pred}
         others |= {"--save-pred": request.save_pred, "--inception": request.inception, "--lpips": request.lpips}
-        others |= {name: verbs[name] for name in asked[1:]}
+        others |= {name: modes[name] for name in given_modes[1:]}
         if self.answers is None:
             others.pop("EVAL_SET")
         else:
             others.pop("-o")
             others |= {"--weights": request.weights, "--trained": request.trained, "--limit": request.limit}
             others |= {"-m": request.model != "base", "--device": request.device != "auto"}
-        refuse(f"{asked[0]} does not measure", others)
+        refuse(f"{given_modes[0]} does not measure", others)
 
     def score(self) -> Measured:
         """Count the answers."""

@@ -115,6 +115,7 @@ class Request:
         return _name_of(self.trained, predictor), predictor
 
     def _measure_scenes(self, scenes: SceneSet, on_record: OnRecord | None) -> Measured:
+        """Evaluate detection, masks and depth order on a set of scenes."""
         from deocclude.evaluation import draw_scene_sheet, evaluate_scenes, scenes_to_markdown, summarise_scenes
 
         others = {"--pred": self.pred, "--save-pred": self.save_pred, "--trained": self.trained}
@@ -127,6 +128,7 @@ class Request:
         )
 
     def _measure_people(self, eval_set: EvalSet, on_record: OnRecord | None) -> Measured:
+        """Evaluate masks and recovered appearance on a set of people."""
         from deocclude.evaluation import (
             INITIAL_KINDS,
             PROMPTED_KINDS,
@@ -180,7 +182,7 @@ class Request:
         )
 
     def _recovery_of(self, eval_set: EvalSet) -> Callable[[EvalSample], NDArray[np.uint8]]:
-        """Recovery by `against`, which is a folder of recovered photos or of weights."""
+        """The function of --against from a sample to the recovered photo, by a folder of photos or of weights."""
         from deocclude.evaluation.blind_comparison import occluded_records, read_recovered
 
         if any(self.against.glob("*.png")):
@@ -189,12 +191,14 @@ class Request:
         return lambda sample: other.recover(sample.photo, sample.visible, sample.amodal)
 
     def _open_trained(self, file: Path) -> TorchPredictor:
+        """The predictor of --trained, on --device."""
         from deocclude.evaluation.torch_predictor import open_trained
         from deocclude.train.engine import choose_device
 
         return open_trained(file, device=choose_device(self.device), size_px=self.size_px, parser=self.stage1)
 
     def _load(self, weights: Path | None) -> Deoccluder:
+        """The pipeline of --model from a weights folder; None: the bundled weights."""
         import deocclude
 
         return deocclude.load(self.model, device=self.device, weights_dir=weights)
@@ -220,7 +224,7 @@ def _typical_poses(weights: Path | None) -> TypicalPoses | None:
 
 
 def _name_of(weights: Path, predictor: TorchPredictor) -> str:
-    """FOLDER/FILE (NETWORK): the folder says more about a run than best.safetensors does."""
+    """The name of trained weights in a report: FOLDER/FILE (NETWORK), since most files are called best.safetensors."""
     file = weights.resolve()
     return f"{file.parent.name}/{file.name} ({predictor.network})"
 
@@ -233,12 +237,13 @@ def _note_on(predictor: TorchPredictor) -> str:
 
 
 def _about_trained(weights: Path, stage1: Path | None, predictor: TorchPredictor) -> dict[str, Any]:
-    """For eval.json: file, its hash, network, side of the crops in pixels, and file and hash of stage 1."""
+    """Key trained of eval.json: file, sha256, network, side of the crops in pixels, and file and sha256 of stage 1."""
     about = {"network": predictor.network, "size_px": predictor.size_px}
     return _path_and_digest(weights) | about | {"stage1": None if stage1 is None else _path_and_digest(stage1)}
 
 
 def _path_and_digest(weights: Path) -> dict[str, str | None]:
+    """File and sha256 of trained weights, for eval.json."""
     from deocclude.checkpoints.files import weights_file
     from deocclude.io.request_stamp import file_digest
 

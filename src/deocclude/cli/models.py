@@ -160,7 +160,7 @@ def convert(
     if not found.taken:
         raise WeightsError(f"{state_dict}: nothing agrees with {found.network} at the widths of {chosen!r}")
     if found.network == "mask_completion":
-        # theirs are of another kind; training computes poses only for a network that starts from nothing
+        # the reference's poses are of another kind, and training computes poses only for a network that starts anew
         network.typical_poses.centres.copy_(from_numpy(read_poses(BUNDLED_WEIGHTS / POSES_NAME)))
     network.metadata = {"converted_from": state_dict.name, "parameters_taken": found.parameters_taken}
     network.save_pretrained(output)
@@ -177,9 +177,10 @@ def convert(
 
 
 def _report_lines(report: ConversionReport) -> list[str]:
-    """One line a tensor."""
+    """The report of a conversion, one line for each tensor."""
 
     def shapes(row: dict[str, list[int]]) -> str:
+        """The shapes of several tensors by name, as text."""
         return ", ".join(f"{name} {'x'.join(map(str, shape)) or 'number'}" for name, shape in row.items())
 
     return [
@@ -192,6 +193,7 @@ def _report_lines(report: ConversionReport) -> list[str]:
 
 
 def _parameters(model: ModelInfo) -> str:
+    """The number of a model's parameters, as text."""
     counts = [network.info.get("parameters") for network in model.networks.values()]
     if None in counts:
         return "parameters not stated"
@@ -199,7 +201,7 @@ def _parameters(model: ModelInfo) -> str:
 
 
 def _settings_lines(model: ModelInfo) -> list[str]:
-    """One line a number of the model's inference settings: group, name and value; the default where it differs."""
+    """One line for each inference setting: group, name and value; with * and the default where they differ."""
     from deocclude.inference.settings import InferenceSettings
 
     defaults = InferenceSettings().as_dict()
@@ -211,6 +213,7 @@ def _settings_lines(model: ModelInfo) -> list[str]:
 
 
 def _as_dict(model: ModelInfo) -> dict[str, Any]:
+    """A model as plain values for JSON."""
     return {
         "name": model.name,
         "input_size": model.input_size,

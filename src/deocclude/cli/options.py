@@ -32,16 +32,18 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print results as JSON on s
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")]
 
 
-def _remember_verbose(ctx: typer.Context, wanted: bool) -> bool:
-    if wanted:
+def _remember_verbose(ctx: typer.Context, is_given: bool) -> bool:
+    """Keep --verbose in the context, for `is_verbose`."""
+    if is_given:
         ctx.meta[_VERBOSE] = True
-    return wanted
+    return is_given
 
 
-def _forbid_network(_: typer.Context, wanted: bool) -> bool:
-    if wanted:  # for the processes that the command starts as well
+def _forbid_network(_: typer.Context, is_given: bool) -> bool:
+    """Answer --offline by environment variables, which the command's own processes inherit."""
+    if is_given:
         os.environ["HF_HUB_OFFLINE"] = os.environ[OFFLINE_VARIABLE] = "1"
-    return wanted
+    return is_given
 
 
 _VERBOSE = "deocclude.verbose"
@@ -60,17 +62,18 @@ def with_common_options(command: Any) -> Any:
     declared = {name for param in command.params for name in param.opts}
     for option in _common_options():
         if declared.isdisjoint(option.opts):
-            option.expose_value = False  # the command's function does not take it: its callback does all
+            # the command's function does not take the option, whose callback does everything
+            option.expose_value = False
             command.params.append(option)
     return command
 
 
 def _common_options() -> list[Any]:
-    """The click options of `Verbose` and `Offline`, as typer makes them."""
+    """The click options --verbose and --offline, which typer makes for a command that does nothing."""
     donor = typer.Typer(add_completion=False)
 
     @donor.command()
-    def command(verbose: Verbose = False, offline: Offline = False) -> None: ...
+    def command_with_both(verbose: Verbose = False, offline: Offline = False) -> None: ...
 
     return [param for param in typer.main.get_command(donor).params if param.name in ("verbose", "offline")]
 
@@ -84,7 +87,7 @@ JOBS_HELP = "Photos processed at once"
 
 
 def renamed(old: str, old_value: T | None, new: str, new_value: T | None) -> T | None:
-    """The value of an option that had another name, under which it is still accepted with a warning.
+    """The value of a renamed option. The old name still works, with a warning.
 
     Raises:
         UsageError: both are given.

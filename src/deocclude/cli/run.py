@@ -171,7 +171,7 @@ class PeopleOptions:
         complete: --complete.
         min_hidden_probability: --min-hidden-probability.
         uncrop: --uncrop.
-        told: completion prompts, as text.
+        completion_prompts: options of completion prompts, as text.
         samples: --samples.
     """
 
@@ -182,7 +182,7 @@ class PeopleOptions:
     complete: str
     min_hidden_probability: float | None
     uncrop: bool
-    told: CompletionOptions
+    completion_prompts: CompletionOptions
     samples: int | None
 
 
@@ -219,7 +219,7 @@ class BatchOptions:
         overwrite: --overwrite.
         fail_fast: --fail-fast.
         time_limit_s: --time-limit.
-        photos: photos of all shards.
+        photos: number of photos of all shards.
         manifest: --manifest, with a shard's own name.
         ray: the cluster; None: processes of this machine.
     """
@@ -334,16 +334,16 @@ def app(
     ray = _ray_options(engine, address, jobs, threads, device, time_limit, [*inputs, output or "", str(manifest or "")])
     device = "cpu" if ray else device
     finding = parse_finding(segmenter, person, min_score, min_height, bool(mask or box), device=device, offline=offline)
-    told = CompletionOptions(extent, point, not_point, joint, pose, front, keep, background)
+    prompts = CompletionOptions(extent, point, not_point, joint, pose, front, keep, background)
     people = PeopleOptions(
-        mask or (), mask_label, box or (), finding, complete, min_hidden_probability, uncrop, told, samples
+        mask or (), mask_label, box or (), finding, complete, min_hidden_probability, uncrop, prompts, samples
     )
     picture_format = PictureFormat.parse(file_format, quality)
     shown = OutputOptions(output, _kinds(save), layer_size, picture_format, json, quiet, verbose)
     left_out: list[LeftOut] = []
     whole = _plan(inputs, people, shown, recursive, follow_links, left_out, in_stores=ray is not None)
     plan, left_out, manifest = _take_shard(whole, left_out, manifest, shard, shown)
-    # a single photo needs no other process, unless one is to be ended
+    # a single photo needs no other process, unless the time limit may have to end it
     workers = (jobs or 1) if len(plan) > 1 or time_limit is not None else 0
     batch = BatchOptions(workers, seed, overwrite, fail_fast, time_limit, len(whole), manifest, ray)
     load, digest = _loader(model, device, weights, _threads_of_each(threads, jobs or 1, ray), people, ray)
@@ -363,7 +363,7 @@ def _threads_of_each(threads: int | None, jobs: int, ray: RayOptions | None) -> 
 def _loader(
     model: str, device: str, weights: Path | None, threads: int | None, people: PeopleOptions, ray: RayOptions | None
 ) -> tuple[Callable[[], Deoccluder], str]:
-    """What opens the pipeline, and the model's digest. Raises UsageError for more samples than the model gives."""
+    """The function that opens the pipeline, and the model's digest. Raises UsageError for too many samples."""
     from deocclude.inference.runtime import find_model
 
     info = find_model(model, weights)
@@ -382,10 +382,10 @@ def _ray_options(
     engine: str, address: str | None, jobs: int | None, threads: int | None, device: str, time_limit_s: float | None,
     places: Sequence[str],
 ) -> RayOptions | None:  # fmt: skip
-    """The cluster; None with --engine processes.
+    """The cluster; None with --engine processes. places: inputs, output and manifest, which may be URLs for Ray alone.
 
     Raises:
-        UsageError: an unknown engine, or options and places that it does not have.
+        UsageError: an unknown engine, or options and places that the engine does not support.
         MissingExtraError: Ray is not installed.
     """
     _check_time_limit(time_limit_s)
@@ -425,28 +425,28 @@ def _process(
     from deocclude.batch.jobs import exit_code
 
     with contextlib.ExitStack() as stack:
-        record: Callable[[Report], object] = lambda _: None  # noqa: E731  until there is a manifest
+        record: Callable[[Report], object] = lambda _: None  # noqa: E731  for a run without --manifest
         if batch.manifest is not None:
-            record = _record(stack, batch.manifest, batch, plan, left_out)
+            record = _open_manifest(stack, batch.manifest, batch, plan, left_out)
         advance = stack.enter_context(_progress(plan, shown=not shown.quiet))
 
         def on_report(report: Report) -> None:
             record(report)
             advance(report)
 
-        todo = _todo(plan, load, digest, batch, shown, on_report)
-        # an interruption ends the worker processes here
-        reports = list(_reported(stack.enter_context(contextlib.closing(todo)), plan, shown))
+        running = _reports(plan, load, digest, batch, shown, on_report)
+        # closing ends the worker processes, after an interruption too
+        reports = list(_print_reports(stack.enter_context(contextlib.closing(running)), plan, shown))
     if len(plan) > 1 and not shown.quiet:
-        _summarise(reports, len(plan))
-    _tell_left_out(left_out, shown)
+        _print_counts(reports, len(plan))
+    _print_left_out(left_out, shown)
     return exit_code(reports, batch.photos, left_out)
 
 
-def _record(
+def _open_manifest(
     stack: contextlib.ExitStack, path: Path, batch: BatchOptions, plan: Sequence[Job], left_out: Sequence[LeftOut]
 ) -> Callable[[Report], object]:
-    """What adds a report to --manifest, which is written at the end of the stack."""
+    """Open --manifest, which is written at the end of the stack. Returns the function that adds a report."""
     if batch.ray:
         from deocclude.scale.run import manifest_at
 
@@ -457,21 +457,22 @@ def _record(
     return stack.enter_context(Manifest(path, plan, left_out, overwrite=batch.overwrite)).add
 
 
-def _todo(
+def _reports(
     plan: Sequence[Job], load: Callable[[], Deoccluder], digest: str, batch: BatchOptions, shown: OutputOptions,
     on_report: Callable[[Report], object],
 ) -> Generator[Report, None, None]:  # fmt: skip
-    """The reports of a plan, in order, by the engine that was asked for."""
+    """Run a plan by the engine of --engine; the reports, in order."""
     if ray := batch.ray:
         from deocclude.scale.engine import run_jobs as run_on_ray
 
-        def tell(workers: int) -> None:
+        def print_workers(workers: int) -> None:
             if not shown.quiet:
-                typer.echo(f"ray: {_count(workers, 'worker')} with {_count(ray.threads, 'CPU')} each", err=True)
+                typer.echo(f"ray: {_counted(workers, 'worker')} with {_counted(ray.threads, 'CPU')} each", err=True)
 
         return run_on_ray(
             plan, load, address=ray.address, workers=ray.workers, threads=ray.threads, seed=batch.seed,
-            overwrite=batch.overwrite, fail_fast=batch.fail_fast, model=digest, on_report=on_report, on_workers=tell,
+            overwrite=batch.overwrite, fail_fast=batch.fail_fast, model=digest, on_report=on_report,
+            on_workers=print_workers,
         )  # fmt: skip
     from deocclude.batch.jobs import run_jobs
 
@@ -481,14 +482,18 @@ def _todo(
     )  # fmt: skip
 
 
-def _count(number: int, what: str) -> str:
+def _counted(number: int, what: str) -> str:
+    """A number with its noun in the singular or plural."""
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _take_shard(
     plan: list[Job], left_out: list[LeftOut], manifest: Path | None, shard: str | None, shown: OutputOptions
 ) -> tuple[list[Job], list[LeftOut], Path | None]:
-    """The jobs, left out files and manifest of one shard. Names of outputs are those of the run of all photos."""
+    """The jobs, left out files and manifest of one shard; all of them without --shard.
+
+    The whole plan gives the names of outputs, so that shards and a run of all photos give the same names.
+    """
     if shard is None:
         return plan, left_out, manifest
     from deocclude.batch.shard import Shard
@@ -497,8 +502,8 @@ def _take_shard(
     jobs = [job for job in plan if part.takes(job.relative)]
     if not shown.quiet:
         typer.echo(f"shard {part.number}/{part.count}: {len(jobs)} of {len(plan)} photos", err=True)
-    others = [one for one in left_out if part.takes(Path(one.path.name))]
-    return jobs, others, part.name_of(manifest) if manifest else None
+    of_part = [file for file in left_out if part.takes(Path(file.path.name))]
+    return jobs, of_part, part.name_of(manifest) if manifest else None
 
 
 def _kinds(save: str) -> list[str]:
@@ -529,7 +534,7 @@ def _plan(
         complete=people.complete,
         uncrop=people.uncrop,
         min_hidden_probability=people.min_hidden_probability,
-        completion_prompts=people.told.parse(),
+        completion_prompts=people.completion_prompts.parse(),
         samples=people.samples,
         kinds=output.kinds,
         layer_size=output.layer_size,
@@ -537,7 +542,7 @@ def _plan(
         recursive=recursive,
         follow_links=follow_links,
         on_left_out=left_out.append,
-        find=_find(in_stores),
+        find=_photo_finder(in_stores),
     )
     if any(job.to_stdout for job in plan):
         if output.as_json:
@@ -553,13 +558,14 @@ def _plan(
 
 
 def _is_on_disk(folder: Path) -> bool:
+    """Whether a folder is no URL."""
     from deocclude.scale.store import url_of
 
     return url_of(folder) is None
 
 
-def _find(in_stores: bool) -> Callable[..., Found]:
-    """What finds the photos among the inputs."""
+def _photo_finder(in_stores: bool) -> Callable[..., Found]:
+    """The function that finds the photos among the inputs."""
     if in_stores:
         from deocclude.scale.find import find_anywhere
 
@@ -570,7 +576,7 @@ def _find(in_stores: bool) -> Callable[..., Found]:
 
 
 def _load(model: str, device: str, weights: Path | None, threads: int | None, finding: Finding | None) -> Deoccluder:
-    """The pipeline, and the segmenter's model where one is used: its errors then appear once and not for each photo."""
+    """Open the pipeline, and the segmenter's model if there is one: errors then appear once, not for each photo."""
     import deocclude
     from deocclude.people.hf_segmenter import HfSegmenter
 
@@ -580,13 +586,13 @@ def _load(model: str, device: str, weights: Path | None, threads: int | None, fi
     return pipe
 
 
-def _reported(todo: Iterator[Report], plan: Sequence[Job], output: OutputOptions) -> Iterator[Report]:
-    """The reports, each printed as it arrives."""
+def _print_reports(reports: Iterator[Report], plan: Sequence[Job], output: OutputOptions) -> Iterator[Report]:
+    """Print each report as it arrives, and yield it."""
     to_stderr = any(job.to_stdout for job in plan)
-    for report in todo:
+    for report in reports:
         if output.as_json:
             print_json(report.as_dict())
-        _tell(report, quiet=output.quiet or output.as_json, to_stderr=to_stderr, verbose=output.verbose)
+        _print_report(report, quiet=output.quiet or output.as_json, to_stderr=to_stderr, verbose=output.verbose)
         yield report
 
 
@@ -638,9 +644,10 @@ def parse_finding(
         return Finding(CocoFile.open(Path(name).expanduser()), person, min_score or 0.0, min_height_px)
     if kind == "hf" and name:
         # a model scores every doubtful instance; a COCO file lists intended people
-        least = 0.5 if min_score is None else min(min_score, 0.5)  # a higher one filters later: ids stay the same
+        # a --min-score above 0.5 filters the results later: ids stay the same
+        least = 0.5 if min_score is None else min(min_score, 0.5)
         name = str(Path(name).expanduser()) if name.startswith("~") else name
-        # the default applies to the model's score alone: times the mask network's score it would drop more people
+        # 0.0: the default of 0.5 is for the segmenter's score alone; the final score, times stage 1's, is lower
         return Finding(HfSegmenter(name, device, least, offline), person, min_score or 0.0, min_height_px)
     raise UsageError(f"--segmenter takes coco:FILE.json or hf:MODEL, got {segmenter}")
 
@@ -666,7 +673,7 @@ def parse_box(text: str) -> BoxXyxy:
     return x0, y0, x1, y1
 
 
-def _tell(report: Report, *, quiet: bool, to_stderr: bool, verbose: bool) -> None:
+def _print_report(report: Report, *, quiet: bool, to_stderr: bool, verbose: bool) -> None:
     """Print one photo's report: one line for each person."""
     if report.status == "failed":
         typer.echo(f"error: {' '.join(report.error.split())}", err=True)
@@ -686,7 +693,7 @@ def _tell(report: Report, *, quiet: bool, to_stderr: bool, verbose: bool) -> Non
         if person.left_alone:
             notes += f", left as it is: {LEFT_ALONE[person.left_alone]}"
         if person.sample_probabilities:
-            notes += f", samples {', '.join(f'{one:.2f}' for one in person.sample_probabilities)}"
+            notes += f", samples {', '.join(f'{probability:.2f}' for probability in person.sample_probabilities)}"
         typer.echo(
             f"{report.source}: person {person.id}: {_percent(person.hidden_fraction)} of the body hidden{notes}, "
             f"score {person.score:.2f}, {end}",
@@ -711,7 +718,7 @@ def _percent(fraction: float) -> str:
 
 
 def _equal_to_the_photo(report: Report) -> str:
-    """Which files of an unchanged result show the photo alone."""
+    """What the recovered photo is in a result without recovered pixels, as text."""
     from deocclude.io.picture_format import FORMATS
 
     if report.content in ("", "-"):
@@ -721,19 +728,19 @@ def _equal_to_the_photo(report: Report) -> str:
     return f"{report.content} equals the photo"
 
 
-def _tell_left_out(left_out: Sequence[LeftOut], output: OutputOptions) -> None:
+def _print_left_out(left_out: Sequence[LeftOut], output: OutputOptions) -> None:
     """Print which files of the folders were no input, and why; with --quiet only those that may be photos."""
     from deocclude.batch.folder import summary
 
     if output.as_json:
-        for one in left_out:
-            print_json({"source": str(one.path), "status": "left_out", "error": one.reason})
-    shown = [one for one in left_out if one.is_photo or not (output.quiet or output.as_json)]
+        for file in left_out:
+            print_json({"source": str(file.path), "status": "left_out", "error": file.reason})
+    shown = [file for file in left_out if file.is_photo or not (output.quiet or output.as_json)]
     for line in summary(shown, every=output.verbose):
         typer.echo(line, err=True)
 
 
-def _summarise(reports: Sequence[Report], photos: int) -> None:
+def _print_counts(reports: Sequence[Report], photos: int) -> None:
     """Print how many photos were done, skipped, failed and not tried."""
     counts = {status: sum(report.status == status for report in reports) for status in ("done", "skipped", "failed")}
     left = photos - len(reports)
@@ -743,7 +750,7 @@ def _summarise(reports: Sequence[Report], photos: int) -> None:
 
 @contextlib.contextmanager
 def _progress(plan: Sequence[Job], shown: bool) -> Iterator[Callable[[Report], None]]:
-    """A progress bar on stderr, for several photos and where stderr is a terminal."""
+    """A progress bar on stderr, for several photos on a terminal. Yields the function that advances it by a report."""
     if not shown or len(plan) < 2 or not sys.stderr.isatty():
         yield lambda _: None
         return
@@ -752,6 +759,8 @@ def _progress(plan: Sequence[Job], shown: bool) -> Iterator[Callable[[Report], N
     from rich.text import Text
 
     class Rate(ProgressColumn):
+        """Photos per second, or seconds per photo, and the time left."""
+
         def render(self, task: Task) -> Text:
             return Text(rate_text(task.fields["worked"], round(task.remaining or 0), task.elapsed or 0.0))
 

@@ -38,6 +38,8 @@ STAGES = {
 
 
 def _command(stage: str) -> Callable[..., None]:
+    """The typer command that trains a stage."""
+
     def train(
         config: Config, output: Output = None, settings: Settings = None, overwrite: Fresh = False,
         json: AsJson = False, quiet: Quiet = False,
@@ -54,6 +56,7 @@ for _stage, _help in STAGES.items():
 def _train(
     stage: str, path: Path, output: Path | None, settings: list[str] | None, overwrite: bool, json: bool, quiet: bool
 ) -> None:
+    """Train a stage as a config says, and print the outcome."""
     from deocclude.errors import ConfigError
     from deocclude.train.config import load_config
 
@@ -73,7 +76,7 @@ def _train(
     from accelerate import PartialState
 
     run = PartialState()
-    if run.is_main_process:  # of several processes, the one that validates
+    if run.is_main_process:  # of several processes, only the one that validates prints
         if json:
             print_json({"weights": str(outcome.best_weights), "score": outcome.best_score, "steps": outcome.steps})
         elif not quiet:

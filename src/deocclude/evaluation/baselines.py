@@ -13,9 +13,9 @@ from deocclude.io.typical_poses import FRAME_SIGMAS
 
 BoolArray = NDArray[np.bool_]
 
-# samples per side of a cell, against aliasing of small people
-_SAMPLES_A_CELL = 4
-_GRABCUT_PX = 320  # longer side of its input
+# mask samples along each side of a frame's cell, against aliasing of small people
+_SAMPLES_PER_SIDE = 4
+_GRABCUT_PX = 320  # longest side of GrabCut's input image
 _GRABCUT_PIECE = 0.01  # least area of a component, as a fraction of the photo
 
 
@@ -55,7 +55,9 @@ def whole_photo(photo: NDArray[np.uint8]) -> BoolArray:
 
 
 def grabcut_people(photo: NDArray[np.uint8]) -> list[BoolArray]:
-    """Large foreground components of GrabCut (Rother et al. 2004), initialised without a tenth at each border.
+    """Large foreground components of GrabCut (Rother et al. 2004).
+
+    The photo without a tenth at each border is the probable foreground at the start.
 
     Args:
         photo: (H, W, 3) uint8.
@@ -73,7 +75,7 @@ def grabcut_people(photo: NDArray[np.uint8]) -> list[BoolArray]:
     rows, columns = small.shape[:2]
     labels = np.full((rows, columns), cv2.GC_BGD, np.uint8)
     labels[rows // 10 : rows - rows // 10, columns // 10 : columns - columns // 10] = cv2.GC_PR_FGD
-    cv2.setRNGSeed(0)  # its Gaussian mixtures start from random clusters
+    cv2.setRNGSeed(0)  # GrabCut's Gaussian mixtures start from random clusters
     models = np.zeros((2, 1, 65))
     cv2.grabCut(small, labels, None, models[0], models[1], 3, cv2.GC_INIT_WITH_MASK)
     foreground = ((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)).astype(np.uint8)
@@ -97,7 +99,10 @@ class TypicalPoses:
     centres: NDArray[np.float32]
 
     def complete(self, visible: BoolArray) -> BoolArray:
-        """Union of the mask and the amodal mask of the centre with the most similar visible part, by cosine."""
+        """The union of the mask and of the amodal mask of its typical pose, (H, W) bool.
+
+        That pose is the centre whose visible part is most similar to the mask, by cosine.
+        """
         if not visible.any():
             return visible.copy()
         frame = _PoseFrame.around(visible)
@@ -119,6 +124,7 @@ class _PoseFrame:
 
     @classmethod
     def around(cls, visible: BoolArray) -> _PoseFrame:
+        """The frame around a mask's centroid, FRAME_SIGMAS standard deviations of its pixels wide."""
         y, x = np.nonzero(visible)
         # a single pixel has no spread, but a frame needs a size
         side = FRAME_SIGMAS * max(1.0, float(np.sqrt(x.var() + y.var())))
@@ -126,7 +132,7 @@ class _PoseFrame:
 
     def sample(self, mask: BoolArray, cells: int) -> NDArray[np.float32]:
         """(cells, cells) float32: mask coverage of every cell of the frame, 0 beyond the photo."""
-        fine = cells * _SAMPLES_A_CELL
+        fine = cells * _SAMPLES_PER_SIDE
         steps = (np.arange(fine) + 0.5) / fine * self.side
         y = np.floor(self.top + steps).astype(np.int64)
         x = np.floor(self.left + steps).astype(np.int64)
@@ -134,7 +140,7 @@ class _PoseFrame:
         taken = np.zeros((fine, fine), np.float32)
         taken[np.ix_(y_in, x_in)] = mask[np.ix_(y[y_in], x[x_in])]
         # (fine, fine) -> (cells, 4, cells, 4) -> (cells, cells)
-        return taken.reshape(cells, _SAMPLES_A_CELL, cells, _SAMPLES_A_CELL).mean(axis=(1, 3))
+        return taken.reshape(cells, _SAMPLES_PER_SIDE, cells, _SAMPLES_PER_SIDE).mean(axis=(1, 3))
 
     def place(self, cells: NDArray[np.float32], size_hw: tuple[int, ...]) -> NDArray[np.float32]:
         """(H, W) float32: the frame's cells, sampled bilinearly at every pixel centre, 0 outside the frame."""
@@ -147,13 +153,13 @@ def _interpolation_matrix(length: int, start: float, side: float, cells: int) ->
     """(length, cells) float32 weights that read `cells` values, spread over [start, start + side), at pixel centres."""
     position = (np.arange(length) + 0.5 - start) / side * cells - 0.5
     weights = np.maximum(0.0, 1.0 - np.abs(position[:, None] - np.arange(cells)))
-    weights[position < 0, 0] = 1.0  # the outer half of the edge cells
+    weights[position < 0, 0] = 1.0  # in the outer half of an edge cell, its value alone counts
     weights[position > cells - 1, -1] = 1.0
     weights[(position < -0.5) | (position > cells - 0.5)] = 0.0
     return weights.astype(np.float32)
 
 
-# --- content -------------------------------------------------------------------------------------------------------
+# --- appearance of the occluded part -------------------------------------------------------------------------------
 
 
 def mean_colour(picture: NDArray[np.uint8], visible: BoolArray) -> NDArray[np.uint8]:
@@ -167,7 +173,8 @@ def inpaint_from_body(picture: NDArray[np.uint8], visible: BoolArray, radius_px:
 
     Args:
         picture: (H, W, 3) uint8, the crop around one person.
-        visible: (H, W) bool; eroded by a pixel, because pixels of the boundary mix with the background.
+        visible: (H, W) bool; eroded by a pixel, because pixels of the boundary mix with the background. A mask that the
+            erosion empties gives `mean_colour`.
         radius_px: of the inpainting.
 
     Raises:

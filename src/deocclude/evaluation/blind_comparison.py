@@ -45,7 +45,7 @@ TIE = "="
 
 _BASELINES = {"inpainting": inpaint_from_body, "mean-colour": mean_colour}
 
-_CANDIDATE_PX = 512  # longer side, at most
+_CANDIDATE_PX = 512  # longer side of a candidate, at most
 _MARGIN = 0.125  # of the person's box, at each side, as in the working crop
 _GAP_PX = 8
 _CAPTION_PX = 20
@@ -97,11 +97,11 @@ def write_comparison(
         raise UsageError(f"each opponent must be named once, got {', '.join(against)}")
     records, skipped = _people_to_judge(eval_set, limit)
     opponents = {name: _opponent(name, records) for name in against}
-    pictures = _draw_pairs(records, list(opponents), np.random.default_rng(seed))
+    pictures = _shuffled_pairs(records, list(opponents), np.random.default_rng(seed))
     content = {"format": FORMAT, "set": eval_set.name, "model": model, "against": list(against), "seed": seed}
     save_text(json.dumps(content | {"pictures": pictures}, indent=1) + "\n", key)
     by_id = {record.id: record for record in records}
-    # in the order of the names, so that file times do not reveal the opponent
+    # in the order of file names: the times of the files must not reveal the opponent
     for done, row in enumerate(pictures, start=1):
         sample = eval_set.load(by_id[row["record_id"]])
         own = predictor.recover(sample.photo, sample.visible, sample.amodal)
@@ -125,20 +125,20 @@ def write_comparison(
     }
 
 
-def _draw_pairs(
+def _shuffled_pairs(
     records: Sequence[EvalRecord], opponents: Sequence[str], rng: np.random.Generator
 ) -> list[dict[str, Any]]:
-    """Rows of the key, one a picture: every person against every opponent, in random order."""
+    """Rows of the key, one for each picture: every person against every opponent, in random order."""
     pairs = [
         {
             "record_id": record.id,
             "person_id": record.person_id,
             "hidden_fraction": record.hidden_fraction,
             "opponent": name,
-            "model_is": int(place),
+            "model_is": int(position),
         }
         for name in opponents
-        for record, place in zip(records, _places(len(records), rng), strict=True)
+        for record, position in zip(records, _model_positions(len(records), rng), strict=True)
     ]
     return [
         {"picture": f"{number:04d}.png"} | pairs[index]
@@ -156,7 +156,7 @@ def save_recovered(
 ) -> dict[str, Any]:
     """Write FOLDER/ID.png for every occluded person: the photo, recovered from the true masks, at its size.
 
-    They are opponents for another build of the package. Arguments, errors and result as in `write_comparison`.
+    Another build of the package can take them as opponents. Arguments, errors and result as in `write_comparison`.
     """
     folder = Path(folder)
     _check_empty(folder)
@@ -164,7 +164,7 @@ def save_recovered(
     skipped = len(draw_records(eval_set.records, limit)) - len(records)
     for done, record in enumerate(records, start=1):
         sample = eval_set.load(record)
-        save_image(predictor.recover(sample.photo, sample.visible, sample.amodal), _recovered(folder, record.id))
+        save_image(predictor.recover(sample.photo, sample.visible, sample.amodal), _recovered_path(folder, record.id))
         if on_record is not None:
             on_record(done, len(records))
     return {"folder": str(folder), "people": len(records), "skipped": skipped}
@@ -238,17 +238,17 @@ def _people_to_judge(eval_set: EvalSet, limit: int | None) -> tuple[list[EvalRec
     return records, len(drawn) - len(records)
 
 
-def _places(count: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """(count,) of 1 and 2 in random order, equally many of both, so that a preferred side has no effect."""
+def _model_positions(count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """(count,) the candidate that is the model, 1 or 2: equally often, so that a preferred side has no effect."""
     return rng.permutation((np.arange(count) + rng.integers(2)) % 2) + 1
 
 
 def _opponent(name: str, records: Sequence[EvalRecord]) -> Recover:
-    """The recovery of an opponent. Raises as `write_comparison`."""
+    """The function that gives an opponent's candidate for a sample. Raises as `write_comparison`."""
     if name in _BASELINES:
         if name == "inpainting":
-            require_cv2()  # before the first picture
-        return lambda sample: _recovered_by(_BASELINES[name], sample)
+            require_cv2()  # fail before the first picture
+        return lambda sample: _recovered_by_baseline(_BASELINES[name], sample)
     if not Path(name).is_dir():
         raise InputError(f"an opponent is {', '.join(_BASELINES)} or a folder of recovered photos: no folder {name}")
     return read_recovered(Path(name), records)
@@ -256,22 +256,25 @@ def _opponent(name: str, records: Sequence[EvalRecord]) -> Recover:
 
 def read_recovered(folder: Path, records: Sequence[EvalRecord]) -> Recover:
     """Recovery from a folder that `save_recovered` wrote. Raises InputError if a record's photo is missing."""
-    lacking = [record.id for record in records if not _recovered(folder, record.id).is_file()]
+    lacking = [record.id for record in records if not _recovered_path(folder, record.id).is_file()]
     if lacking:
         lacks = f"{len(lacking)} of {len(records)} recovered photos, the first {lacking[0]}.png"
         raise InputError(f"{folder} lacks {lacks}")
 
     def read(sample: EvalSample) -> NDArray[np.uint8]:
-        path = _recovered(folder, sample.id)
+        path = _recovered_path(folder, sample.id)
         return of_photo_size(load_image(path), sample, path)
 
     return read
 
 
-def _recovered_by(
+def _recovered_by_baseline(
     paint: Callable[[NDArray[np.uint8], NDArray[np.bool_]], NDArray[np.uint8]], sample: EvalSample
 ) -> NDArray[np.uint8]:
-    """A baseline's content in the working crop, as `evaluate` scores it, pasted into the photo as the model's."""
+    """The photo, (H, W, 3) uint8, with the occluded part by a baseline, pasted as the model's.
+
+    paint: the baseline's function of crop and visible mask. The crop is the working crop of the scores.
+    """
     size_hw = sample.amodal.shape
     crop = SquareCrop.from_box_xyxy(mask_to_box_xyxy(sample.amodal), WORKING_MARGIN, WORKING_PX)
     content = paint(crop.extract(sample.photo), crop.extract(sample.visible))
@@ -283,11 +286,13 @@ def _recovered_by(
     return picture
 
 
-def _recovered(folder: Path, record_id: str) -> Path:
+def _recovered_path(folder: Path, record_id: str) -> Path:
+    """The file of `save_recovered` for a record."""
     return folder / f"{record_id}.png"
 
 
 def _check_empty(folder: Path) -> None:
+    """Raise UsageError for a folder with anything in it."""
     if folder.is_dir() and any(folder.iterdir()):
         raise UsageError(f"pictures go to a new or an empty folder, got {folder}")
 
@@ -389,7 +394,7 @@ def score_to_markdown(score: Mapping[str, Any]) -> str:
 
 def _read_answers(path: Path, known: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     """(answer, note) of answered pictures. Raises InputError with the first bad row and the number of others."""
-    # spreadsheets write a byte-order mark
+    # utf-8-sig, because spreadsheets write a byte-order mark
     table = csv.DictReader(io.StringIO(_read_text(path, encoding="utf-8-sig"), newline=""))
     try:
         columns, rows = table.fieldnames or [], [(table.line_num, row) for row in table]
@@ -402,7 +407,7 @@ def _read_answers(path: Path, known: Mapping[str, Any]) -> dict[str, tuple[str, 
     bad = []
     for line, row in rows:
         picture, answer = ((row[column] or "").strip() for column in ("picture", "answer"))
-        note = ",".join([row.get("note") or "", *row.get(None, [])])  # unquoted commas split a note
+        note = ",".join([row.get("note") or "", *row.get(None, [])])  # unquoted commas have split the note
         if picture not in known:
             bad.append(f"line {line}: no picture {picture!r} in the key")
         elif answer not in ("", "1", "2", TIE):
@@ -435,6 +440,7 @@ def _read_key(path: Path) -> dict[str, Any]:
 
 
 def _read_text(path: Path, encoding: str = "utf-8") -> str:
+    """The text of a file. Raises InputError if it cannot be read."""
     try:
         return path.read_text(encoding=encoding)
     except (OSError, UnicodeDecodeError) as error:

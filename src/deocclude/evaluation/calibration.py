@@ -30,21 +30,22 @@ from deocclude.inference.runtime import BUNDLED_WEIGHTS, MANIFEST_NAME, find_mod
 from deocclude.io.files import save_text
 from deocclude.metrics.masks import visible_ratio
 
-_KINDS = ("exact", "box")  # prompts
-_MIN_SHARE = 0.002  # of the body: smaller regions are not fitted
-_REAL_WEIGHT = 4.0  # of a region of a real photo: there are fewer, and they are what users have
-_JOINT_MARGIN = 0.02  # by the square root of the body's area: how far a joint may lie outside its region
+_KINDS = ("exact", "box")  # of prompts
+_MIN_SHARE = 0.002  # of the body's area: smaller regions are not fitted
+# weight of a region of a real photo, 1 for synthetic occluders: real ones are fewer, and users have real photos
+_REAL_WEIGHT = 4.0
+_JOINT_MARGIN = 0.02  # how far a joint may lie outside its region, divided by the square root of the body's area
 _MIN_HEIGHT_PX = 128.0  # of a person with joints
-_ALL_SEEN = 12  # least number of seen joints of a person without covered ones who counts as unoccluded
+_MIN_SEEN_JOINTS = 12  # a person without covered joints counts as unoccluded with at least so many seen ones
 
 
 class _Completed(NamedTuple):
-    """One prompt's completion, reduced to numbers.
+    """What the calibration needs of one prompt's completion, with N hidden regions.
 
-    features: (N, 6 + C) of the hidden regions.
-    is_body: (N,) whether each is body: 1, 0, or NaN where that is unknown.
-    region_px: (N,) pixels of each.
-    visible_px: pixels of the visible mask.
+    features: (N, 6 + C), as `HiddenRegions.features`.
+    is_body: (N,) 1 for a region that is truly body, 0 for another, NaN where that is unknown.
+    region_px: (N,) area of the regions in pixels.
+    visible_px: area of the visible mask in pixels.
     probable_hidden: as `Body.probable_hidden`.
     hidden: whether more than HIDDEN_SHARE of the person is hidden; None where that is unknown, in real photos.
     """
@@ -68,9 +69,10 @@ def calibrate(
 ) -> OcclusionCalibration:
     """Fit a model's occlusion probabilities on evaluation sets, over exact and box prompts, and on covered joints.
 
-    First that of hidden regions, then that of bodies without their unlikely regions. Both are written to the manifest's
-    row of stage 1, as region_calibration and feature_calibration, and as hidden_calibration, with the names of the
-    sets. A new export of stage 1 removes them; a new box segmenter needs a new calibration.
+    The probability that a hidden region is body is fitted first. The probability that a person is occluded follows,
+    without unlikely regions. The manifest's row of stage 1 gets both: region_calibration and feature_calibration, and
+    hidden_calibration, with the names of the sets. A new export of stage 1 removes them; a new box segmenter needs a
+    new calibration.
 
     Args:
         sets: other sets than those of reported figures.
@@ -81,13 +83,16 @@ def calibrate(
         device: auto, cpu or cuda.
         on_record: called with the number of finished people after each.
 
+    Returns:
+        The calibration, not rounded as in the manifest.
+
     Raises:
         UsageError: an unknown model, or sets with only occluded or only unoccluded people.
         InputError: data that cannot be read.
     """
     info = find_model(model, weights_dir)
     networks, _ = open_networks(info, device, threads=1)
-    rows = list(_completed(sets, joints_root, MaskCompletion.of(networks, info), on_record))
+    rows = list(_complete_all(sets, joints_root, MaskCompletion.of(networks, info), on_record))
     of_regions = fit_regions(*_known_regions(rows))
     known = [row for row in rows if row.hidden is not None]
     of_bodies = fit_bodies(
@@ -114,7 +119,7 @@ def calibrate(
 
 
 def _known_regions(rows: Sequence[_Completed]) -> tuple[Float, Mask, Float]:
-    """Features of the regions to fit, whether they are body, and how much each counts."""
+    """The K regions that are large enough and known: (K, 6 + C) features, (K,) whether body, (K,) weight of each."""
     features, is_body = (np.concatenate(parts) for parts in zip(*((r.features, r.is_body) for r in rows), strict=True))
     weight = np.concatenate([np.full(len(row.is_body), _REAL_WEIGHT if row.hidden is None else 1.0) for row in rows])
     share = np.concatenate([row.region_px / (row.visible_px + row.region_px.sum()) for row in rows])
@@ -125,24 +130,25 @@ def _known_regions(rows: Sequence[_Completed]) -> tuple[Float, Mask, Float]:
 def _hidden_fraction_of_likely_regions(
     row: _Completed, calibration: RegionCalibration, min_probability: float
 ) -> float:
-    """The hidden fraction of a body without its unlikely regions."""
+    """The hidden fraction of a body, 0 to 1, without regions below `min_probability`."""
     likely_px = float(row.region_px[calibration.probability(row.features) >= min_probability].sum())
     return likely_px / (row.visible_px + likely_px) if likely_px else 0.0
 
 
-def _completed(
+def _complete_all(
     sets: Sequence[EvalSet], joints_root: Path | None, complete: MaskCompletion, on_record: Callable[[int], None] | None
 ) -> Iterator[_Completed]:
-    """Every prompt of the sets and of the people with joints, completed on two threads."""
+    """Complete every prompt of the sets and of the people with joints, on two threads."""
 
-    def of_record(eval_set: EvalSet, record: EvalRecord) -> list[_Completed]:
-        return _of_sample(eval_set.load(record), eval_set.seed, complete)
+    def complete_record(eval_set: EvalSet, record: EvalRecord) -> list[_Completed]:
+        return _complete_sample(eval_set.load(record), eval_set.seed, complete)
 
     def jobs() -> Iterator[Callable[[], list[_Completed]]]:
-        yield from (partial(of_record, eval_set, record) for eval_set in sets for record in eval_set)
+        """One function for each record, and for each person with joints."""
+        yield from (partial(complete_record, eval_set, record) for eval_set in sets for record in eval_set)
         if joints_root is not None:
             people = read_jointed_people(joints_root / REAL_SETS["coco"][0], "train", min_height_px=_MIN_HEIGHT_PX)
-            yield from (partial(_of_joints, person, complete) for person in people)
+            yield from (partial(_complete_jointed, person, complete) for person in people)
 
     for done, found in enumerate(ordered(lambda job: job(), jobs(), threads=2), start=1):
         if on_record is not None:
@@ -150,55 +156,61 @@ def _completed(
         yield from found
 
 
-def _of_sample(sample: EvalSample, seed: int, complete: MaskCompletion) -> list[_Completed]:
-    """The completions of one synthetically occluded person, one for each kind of prompt."""
+def _complete_sample(sample: EvalSample, seed: int, complete: MaskCompletion) -> list[_Completed]:
+    """Complete one synthetically occluded person, from each kind of prompt."""
     hidden = 1 - visible_ratio(sample.visible, sample.amodal) > HIDDEN_SHARE
     prompts = (InitialPrompt.of(sample, kind, seed).mask for kind in _KINDS)
     return [
-        _reduced(complete, sample.photo, prompt, partial(_are_body, sample=sample), bool(hidden))
+        _complete_prompt(complete, sample.photo, prompt, partial(_match_true_body, sample=sample), bool(hidden))
         for prompt in prompts
         if prompt.any()
     ]
 
 
-def _of_joints(person: JointedPerson, complete: MaskCompletion) -> list[_Completed]:
-    """The completions of one person of a real photo, occluded or wholly seen; people in between are left out."""
-    if not len(person.covered_xy) and len(person.seen_xy) < _ALL_SEEN:
+def _complete_jointed(person: JointedPerson, complete: MaskCompletion) -> list[_Completed]:
+    """Complete one person of a real photo, from the box and the outline; empty where joints do not tell enough.
+
+    They tell enough of a person with a covered joint, and of one with many seen joints and no covered one.
+    """
+    if not len(person.covered_xy) and len(person.seen_xy) < _MIN_SEEN_JOINTS:
         return []
     prompts = [box_to_mask(person.box_xyxy, person.rgb.shape[:2])]
     if person.visible is not None:
         prompts.append(person.visible)
-    are_body = partial(_hold_joints, person=person)
-    return [_reduced(complete, person.rgb, prompt, are_body, None) for prompt in prompts if prompt.any()]
+    label = partial(_hold_covered_joints, person=person)
+    return [_complete_prompt(complete, person.rgb, prompt, label, None) for prompt in prompts if prompt.any()]
 
 
-def _reduced(
-    complete: MaskCompletion, photo: ImageU8, prompt: Mask, are_body: Callable[[Body, HiddenRegions], Float],
+def _complete_prompt(
+    complete: MaskCompletion, photo: ImageU8, prompt: Mask, label: Callable[[Body, HiddenRegions], Float],
     hidden: bool | None,
 ) -> _Completed:  # fmt: skip
-    """The completion of one prompt. are_body: whether the hidden regions of a body are body, (N,) as in _Completed."""
+    """Complete one prompt. label: gives `_Completed.is_body` of the hidden regions; hidden: as in `_Completed`."""
     body = complete(photo, prompt)
     regions = find_regions(body, np.zeros(body.region.size_hw, bool), complete.feature_map(photo, body))
-    pixels = np.array([np.count_nonzero(mask) for mask in _in_prediction(body, regions)], float) * regions.step**2
-    return _Completed(regions.features, are_body(body, regions), pixels, body.area_px, body.probable_hidden, hidden)
+    pixels = np.array([np.count_nonzero(mask) for mask in _predicted_masks(body, regions)], float) * regions.step**2
+    return _Completed(regions.features, label(body, regions), pixels, body.area_px, body.probable_hidden, hidden)
 
 
-def _in_prediction(body: Body, regions: HiddenRegions) -> Mask:
-    """(N, h, w) bool on the coarse grid: the regions without the margin by which their masks are grown."""
+def _predicted_masks(body: Body, regions: HiddenRegions) -> Mask:
+    """(N, h, w) bool on the coarse grid: the regions' masks without the margin that `find_regions` adds."""
     predicted = (body.amodal & ~body.visible)[:: regions.step, :: regions.step]
     inside: Mask = regions.masks & predicted
     return inside
 
 
-def _are_body(body: Body, regions: HiddenRegions, sample: EvalSample) -> Float:
-    """Whether at least half of each region is hidden body."""
+def _match_true_body(body: Body, regions: HiddenRegions, sample: EvalSample) -> Float:
+    """(N,) 1 for a region of which at least half is truly hidden body, else 0."""
     true = (sample.amodal & ~sample.visible)[body.region.slices][:: regions.step, :: regions.step]
-    masks = _in_prediction(body, regions)
+    masks = _predicted_masks(body, regions)
     return (2 * (masks & true).sum((1, 2)) >= masks.sum((1, 2))).astype(float)
 
 
-def _hold_joints(body: Body, regions: HiddenRegions, person: JointedPerson) -> Float:
-    """1 for a region with a covered joint; of a person without any 0, else NaN, since a limb has few joints."""
+def _hold_covered_joints(body: Body, regions: HiddenRegions, person: JointedPerson) -> Float:
+    """(N,) 1 for a region with a covered joint.
+
+    Other regions: 0 if the person has no covered joint, else NaN, because most of a limb is far from its joints.
+    """
     step, size = regions.step, np.array(regions.masks.shape[1:])
     margin = max(1, round(_JOINT_MARGIN * np.sqrt(np.count_nonzero(body.amodal)) / step))
     row_column = (person.covered_xy[:, ::-1] - (body.region.top, body.region.left)) // step

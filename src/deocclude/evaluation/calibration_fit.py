@@ -9,7 +9,7 @@ from deocclude.imaging.arrays import Float, Mask
 from deocclude.inference.hidden_regions import SHAPE_FEATURES, RegionCalibration, logistic
 from deocclude.inference.occlusion_probability import HiddenCalibration, log_shares
 
-_STEPS = 50
+_STEPS = 50  # of Newton's method
 # Ridge penalties of the fit, for standardized features. There are 128 image features and a few thousand regions:
 # five-fold cross-validation over people chose 1000 among 300, 1000 and 3000.
 _SHAPE_PENALTY, _FEATURE_PENALTY = 0.5, 1000.0
@@ -29,19 +29,19 @@ def fit_logistic(features: Float, truth: Mask, penalty: float | Float, weight: F
     """
     x = np.concatenate([np.ones((len(features), 1)), features], 1)
     count = x.shape[1]
-    weights, pull = np.zeros(count), np.diag([0.0, *np.broadcast_to(penalty, count - 1)])
-    counted = np.ones(len(x)) if weight is None else weight
+    weights, ridge = np.zeros(count), np.diag([0.0, *np.broadcast_to(penalty, count - 1)])
+    row_weight = np.ones(len(x)) if weight is None else weight
     for _ in range(_STEPS):
         p = logistic(x @ weights)
-        slope = x.T @ (counted * (p - truth)) + pull @ weights
-        curvature = (x * (counted * p * (1 - p))[:, None]).T @ x + pull + 1e-9 * np.eye(count)
-        step = np.linalg.solve(curvature, slope)
-        weights = weights - step * min(1.0, 2.0 / max(1e-9, np.abs(step).max()))
+        gradient = x.T @ (row_weight * (p - truth)) + ridge @ weights
+        hessian = (x * (row_weight * p * (1 - p))[:, None]).T @ x + ridge + 1e-9 * np.eye(count)
+        step = np.linalg.solve(hessian, gradient)
+        weights = weights - step * min(1.0, 2.0 / max(1e-9, np.abs(step).max()))  # no weight moves by more than 2
     return weights
 
 
 def fit_bodies(mask_shares: Float, probable_shares: Float, hidden: Mask) -> HiddenCalibration:
-    """Fit the calibration to people with known occlusion.
+    """Fit the probability that a person is occluded, to people with known occlusion.
 
     Args:
         mask_shares: (N,) fractions hidden by the masks, 0 to 1.
@@ -58,18 +58,18 @@ def fit_bodies(mask_shares: Float, probable_shares: Float, hidden: Mask) -> Hidd
 
 
 def fit_regions(features: Float, is_body: Mask, weight: Float | None = None) -> RegionCalibration:
-    """Fit the calibration to regions of known people.
+    """Fit the probability that a hidden region is body, to regions of known people.
 
     Args:
         features: (N, 6 + C) in the order of RegionCalibration.
-        is_body: (N,) bool.
+        is_body: (N,) bool, the truth.
         weight: (N,) how much each region counts; None: 1.
     """
     mean, spread = features.mean(0), features.std(0) + 1e-6
     penalty = np.full(features.shape[1], _FEATURE_PENALTY)
     penalty[:SHAPE_FEATURES] = _SHAPE_PENALTY
     intercept, *weights = fit_logistic((features - mean) / spread, is_body, penalty, weight)
-    by_feature = np.array(weights) / spread
+    by_feature = np.array(weights) / spread  # of features that are not standardized
     shape, image_features = by_feature[:SHAPE_FEATURES], by_feature[SHAPE_FEATURES:]
     fitted = RegionCalibration(float(intercept - by_feature @ mean), *map(float, shape))  # type: ignore[arg-type]
     return fitted._replace(image_features=tuple(map(float, image_features)))

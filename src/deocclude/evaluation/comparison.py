@@ -18,15 +18,24 @@ from deocclude.evaluation.tables import json_ready, markdown_table, number
 from deocclude.metrics.significance import paired_bootstrap
 
 Row = Mapping[str, Any]  # one score in eval.json
-Key = tuple[str, str]  # of a score: kind of initial mask or method, and record id
+# (part, record id) of a score; part: the kind of initial mask, or for content TRUE_MASKS or PREDICTED_MASKS
+Key = tuple[str, str]
 
-SIGNIFICANCE_LEVEL = 0.05  # of the p-value below which a difference is reported
+SIGNIFICANCE_LEVEL = 0.05  # a p-value below it names a better model
 FEW_PEOPLE = 20  # a rule of thumb: below it a percentile interval is clearly too narrow
 
 
 @dataclass(frozen=True)
 class Measure:
-    """A measure of the comparison. key: of a score in eval.json; hidden: over occluded people, else unoccluded."""
+    """A measure of the comparison.
+
+    Attributes:
+        name: in the table.
+        key: of the value in a score of eval.json.
+        lower_is_better: else higher is.
+        hidden: mean over occluded people; False: over unoccluded ones.
+        digits: after the decimal point in the table.
+    """
 
     name: str
     key: str
@@ -99,6 +108,7 @@ class ReadEvaluation:
 
     @classmethod
     def _of_summary(cls, summary: Mapping[str, Any]) -> ReadEvaluation:
+        """The evaluation of a parsed eval.json. Raises KeyError, TypeError and the like for another layout."""
         method = summary.get("method", OURS)
         masks = {
             (row["initial"], row["record_id"]): row for row in summary["records"]["masks"] if row["method"] == method
@@ -140,7 +150,7 @@ def compare(path_a: str | Path, path_b: str | Path, *, seed: int = 0) -> dict[st
     rng = np.random.default_rng(seed)
     notes = []
     rows = [
-        _compared(measure, initial, _of_part(a.masks, initial), _of_part(b.masks, initial), rng)
+        _comparison_row(measure, initial, _rows_of_part(a.masks, initial), _rows_of_part(b.masks, initial), rng)
         for initial in _shared_parts(a.masks, b.masks)
         for measure in MASK_MEASURES
     ]
@@ -157,8 +167,8 @@ def compare(path_a: str | Path, path_b: str | Path, *, seed: int = 0) -> dict[st
                 f"{b.first_initial} in B"
             )
             continue
-        content_a, content_b = _of_part(a.content, part), _of_part(b.content, part)
-        rows += [_compared(measure, part.removeprefix(", "), content_a, content_b, rng) for measure in measures]
+        content_a, content_b = _rows_of_part(a.content, part), _rows_of_part(b.content, part)
+        rows += [_comparison_row(measure, part.removeprefix(", "), content_a, content_b, rng) for measure in measures]
     rows = [row for row in rows if row["pictures"]]
     if any(row["people"] < FEW_PEOPLE for row in rows):
         notes.append(f"with fewer than {FEW_PEOPLE} people intervals are too narrow and p-values too small")
@@ -183,8 +193,8 @@ def comparison_to_markdown(comparison: Mapping[str, Any]) -> str:
             row["measure"],
             number(row["mean_a"], digits[row["measure"]]),
             number(row["mean_b"], digits[row["measure"]]),
-            _signed(row["difference"], row["interval"], digits[row["measure"]]),
-            _p_value(row["p_value"]),
+            _signed_difference(row["difference"], row["interval"], digits[row["measure"]]),
+            _p_value_text(row["p_value"]),
             row["better"] or "-",
             f"{row['pictures']} / {row['people']}",
         ]
@@ -203,10 +213,10 @@ def comparison_to_markdown(comparison: Mapping[str, Any]) -> str:
     return "\n\n".join([head, names, markdown_table(header, rows), "\n".join(lines)]) + "\n"
 
 
-def _compared(
+def _comparison_row(
     measure: Measure, source: str, a: Mapping[str, Row], b: Mapping[str, Row], rng: np.random.Generator
 ) -> dict[str, Any]:
-    """One row of the comparison, from the scores of A and B by record."""
+    """One row of the comparison, from the scores of A and B by record id. source: the row's `from`."""
     pairs = [
         (a[record][measure.key], b[record][measure.key], a[record]["person_id"])
         for record in a
@@ -239,7 +249,7 @@ def _check_same_set(a: ReadEvaluation, b: ReadEvaluation, path_a: str | Path, pa
     if not shared:
         kinds = [", ".join(dict.fromkeys(initial for initial, _ in one.masks)) for one in (a, b)]
         raise InputError(f"no initial mask in common: {path_a} has {kinds[0]}, {path_b} has {kinds[1]}")
-    rows_a, rows_b = _of_part(a.masks, shared[0]), _of_part(b.masks, shared[0])
+    rows_a, rows_b = _rows_of_part(a.masks, shared[0]), _rows_of_part(b.masks, shared[0])
     differing = sorted(rows_a.keys() ^ rows_b.keys())
     if differing:
         only = path_a if differing[0] in rows_a else path_b
@@ -257,16 +267,18 @@ def _check_same_set(a: ReadEvaluation, b: ReadEvaluation, path_a: str | Path, pa
 
 
 def _shared_parts(a: Mapping[Key, Row], b: Mapping[Key, Row]) -> list[str]:
-    """First parts of the keys that both have, in the order of A."""
+    """The parts that both A and B have, in the order of A."""
     in_b = {part for part, _ in b}
     return [part for part in dict.fromkeys(part for part, _ in a) if part in in_b]
 
 
-def _of_part(rows: Mapping[Key, Row], part: str) -> dict[str, Row]:
+def _rows_of_part(rows: Mapping[Key, Row], part: str) -> dict[str, Row]:
+    """The scores of one part by record id."""
     return {record: row for (its_part, record), row in rows.items() if its_part == part}
 
 
-def _signed(value: float | None, interval: list[float | None], digits: int) -> str:
+def _signed_difference(value: float | None, interval: list[float | None], digits: int) -> str:
+    """A difference with sign and interval as text; a dash for None."""
     if value is None:
         return "-"
     if interval[0] is None:
@@ -274,7 +286,7 @@ def _signed(value: float | None, interval: list[float | None], digits: int) -> s
     return f"{value:+.{digits}f} [{interval[0]:+.{digits}f}, {interval[1]:+.{digits}f}]"
 
 
-def _p_value(p: float | None) -> str:
+def _p_value_text(p: float | None) -> str:
     if p is None:
         return "-"
     return "< 0.001" if p < 0.001 else f"{p:.3f}"

@@ -6,7 +6,7 @@ that is left (Sofiiuk et al. 2021, arXiv 2102.06583). The visible mask is the tr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,8 @@ KINDS = {
     "best": "the best hypothesis",
     "levels": "the best of as many thresholds, without hypotheses",
 }
-_BINS = 10
+"""Kinds of completion: the key in the scores, and the name in the table."""
+_BINS = 10  # of the calibration error
 
 
 @dataclass
@@ -49,10 +50,10 @@ class PromptEvaluation:
     Attributes:
         set_name: the set.
         hypotheses: how many were requested.
-        people: pictures that were measured.
-        person_ids: the person of each.
-        invisible_iou: of each person by the keys of KINDS.
-        hits: for each hypothesis its probability, and whether it was the best one.
+        people: number of measured pictures.
+        person_ids: the person in each picture.
+        invisible_iou: IoU of the occluded region in each picture, by the keys of KINDS.
+        hits: for each hypothesis of each picture its probability, and whether it was the best one.
     """
 
     set_name: str
@@ -69,8 +70,8 @@ class PromptEvaluation:
             return None
         probability, hit = np.array(self.hits, float).T
         bins = np.minimum((probability * _BINS).astype(int), _BINS - 1)
-        gaps = [abs(hit[bins == one].mean() - probability[bins == one].mean()) * (bins == one).mean()
-                for one in np.unique(bins)]  # fmt: skip
+        gaps = [abs(hit[bins == number].mean() - probability[bins == number].mean()) * (bins == number).mean()
+                for number in np.unique(bins)]  # fmt: skip
         return float(sum(gaps))
 
     def to_dict(self) -> dict[str, Any]:
@@ -120,84 +121,93 @@ def measure_completion_prompts(
     completion, prompted = MaskCompletion.of(networks, info), PromptedCompletion.of(networks, info)
     if prompted is None:
         raise UsageError(f"model {model} has no head for completion prompts")
-    records = [one for one in draw_records(eval_set.records, limit) if one.hidden_fraction > MUCH_HIDDEN]
+    records = [record for record in draw_records(eval_set.records, limit) if record.hidden_fraction > MUCH_HIDDEN]
     found = PromptEvaluation(eval_set.name, hypotheses)
     for done, record in enumerate(records, start=1):
-        _score(found, eval_set.load(record), completion, prompted)
+        _add_scores(found, eval_set.load(record), completion, prompted)
         if on_record is not None:
             on_record(done, len(records))
     return found
 
 
-def _score(
+def _add_scores(
     found: PromptEvaluation, sample: EvalSample, completion: MaskCompletion, prompted: PromptedCompletion
 ) -> None:
-    """Add one person."""
+    """Add the scores of one person to `found`."""
     photo, size_hw = sample.photo, sample.photo.shape[:2]
     body = completion(photo, sample.visible)
+    not_visible = ~sample.visible
 
-    def answer(prompts: CompletionPrompts) -> Mask:
-        again = prompted(photo, body, prompts)
-        return again.on_photo(again.amodal, size_hw)
+    def amodal_for(prompts: CompletionPrompts) -> Mask:
+        completed = prompted(photo, body, prompts)
+        return completed.on_photo(completed.amodal, size_hw)
 
-    def add(kind: str, amodal: Mask) -> float:
-        hidden = ~sample.visible
-        iou = mask_iou(amodal & hidden, sample.amodal & hidden)
-        found.invisible_iou[kind].append(iou)
-        return iou
+    def invisible_iou(amodal: Mask) -> float:
+        return mask_iou(amodal & not_visible, sample.amodal & not_visible)
+
+    def add_iou(kind: str, amodal: Mask) -> None:
+        found.invisible_iou[kind].append(invisible_iou(amodal))
 
     found.people += 1
     found.person_ids.append(sample.person_id)
     without = body.on_photo(body.amodal, size_hw)
-    add("without", without)
+    add_iou("without", without)
     x0, y0, x1, y1 = mask_to_box_xyxy(sample.amodal)
     extent = CompletionPrompts(extent_xyxy=(x0, y0, x1, y1))
-    amodal = answer(extent)
-    add("extent", amodal)
-    for kind, _, better in _clicks(extent, amodal, sample, answer, ("extent_1", "extent_2")):
-        add(kind, better)
-    for kind, _, better in _clicks(CompletionPrompts(), without, sample, answer, ("", "clicks_2")):
-        if kind:
-            add(kind, better)
-    several = likely_completions(prompted, photo, body, CompletionPrompts(), found.hypotheses)
-    hidden = ~sample.visible
-    scores = [mask_iou(one.amodal_mask & hidden, sample.amodal & hidden) for one in several]
+    amodal = amodal_for(extent)
+    add_iou("extent", amodal)
+    one_click, two_clicks = _after_clicks(extent, amodal, sample, amodal_for, count=2)
+    add_iou("extent_1", one_click)
+    add_iou("extent_2", two_clicks)
+    _, two_clicks = _after_clicks(CompletionPrompts(), without, sample, amodal_for, count=2)
+    add_iou("clicks_2", two_clicks)
+    hypotheses = likely_completions(prompted, photo, body, CompletionPrompts(), found.hypotheses)
+    scores = [invisible_iou(hypothesis.amodal_mask) for hypothesis in hypotheses]
     found.invisible_iou["first"].append(scores[0])
     found.invisible_iou["best"].append(max(scores))
     thresholds = np.arange(1, found.hypotheses + 1) * 255 / (found.hypotheses + 1)
     levels = [body.on_photo(body.amodal_prob >= threshold, size_hw) for threshold in thresholds]
-    found.invisible_iou["levels"].append(max(mask_iou(one & hidden, sample.amodal & hidden) for one in levels))
-    found.hits += [(one.probability, number == int(np.argmax(scores))) for number, one in enumerate(several)]
+    found.invisible_iou["levels"].append(max(invisible_iou(level) for level in levels))
+    best = int(np.argmax(scores))
+    found.hits += [(hypothesis.probability, number == best) for number, hypothesis in enumerate(hypotheses)]
 
 
-def _clicks(
-    prompts: CompletionPrompts, amodal: Mask, sample: EvalSample, answer: Callable[[CompletionPrompts], Mask],
-    kinds: Sequence[str],
-) -> Iterator[tuple[str, CompletionPrompts, Mask]]:  # fmt: skip
-    """One click after another, each with the completion that follows it."""
-    for kind in kinds:
+def _after_clicks(
+    prompts: CompletionPrompts, amodal: Mask, sample: EvalSample, amodal_for: Callable[[CompletionPrompts], Mask],
+    count: int,
+) -> list[Mask]:  # fmt: skip
+    """The amodal masks after one click, after two, and so on. amodal: as completed with `prompts`, before any click."""
+    masks = []
+    for _ in range(count):
         prompts = clicked(prompts, amodal, sample.amodal, sample.visible)
-        amodal = answer(prompts)
-        yield kind, prompts, amodal
+        amodal = amodal_for(prompts)
+        masks.append(amodal)
+    return masks
 
 
 def clicked(prompts: CompletionPrompts, amodal: Mask, truth: Mask, visible: Mask) -> CompletionPrompts:
-    """The prompts with one more click, in the larger of the two largest errors of the hidden part.
+    """The prompts with one more click, in the middle of the largest part of the larger error.
+
+    The errors are the missing hidden body and the extra one, beyond the true body; the larger has more pixels.
 
     Args:
         prompts: the former ones.
         amodal: (H, W) bool, as completed with them.
-        truth: (H, W) bool.
+        truth: (H, W) bool, the true amodal mask.
         visible: (H, W) bool, the true visible mask.
+
+    Returns:
+        Without an error: the same prompts, or for none that the head reads those with a click on a visible pixel.
     """
     missing, extra = truth & ~amodal & ~visible, amodal & ~truth
     is_missing = np.count_nonzero(missing) >= np.count_nonzero(extra)
     point = largest_error(missing if is_missing else extra, min_share=0.0)
     if point is None:
-        return prompts if prompts.for_head else prompts.with_point(_any_of(visible), is_body=True)
+        return prompts if prompts.for_head else prompts.with_point(_any_pixel(visible), is_body=True)
     return prompts.with_point(point, is_body=bool(is_missing))
 
 
-def _any_of(mask: Mask) -> tuple[float, float]:
+def _any_pixel(mask: Mask) -> tuple[float, float]:
+    """The centre (x, y) of a pixel of a mask."""
     rows, columns = np.nonzero(mask)
     return float(columns[0]) + 0.5, float(rows[0]) + 0.5

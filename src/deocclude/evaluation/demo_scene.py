@@ -75,7 +75,7 @@ def make_scene() -> Scene:
     alpha = plant[..., 3:].astype(np.float32) / 255.0
     photo = np.rint(plant[..., :3] * alpha + original * (1.0 - alpha)).astype(np.uint8)
     whole = labels == PERSON
-    # every pixel with a trace of the plant is occluded: a mixed pixel would leak its colour to the network
+    # every pixel with a trace of the plant is occluded: a mixed pixel would leak the plant's colour to the network
     return Scene(original, photo, whole, whole & (plant[..., 3] == 0), labels == UNKNOWN)
 
 
@@ -101,6 +101,7 @@ def make_crossing() -> tuple[NDArray[np.uint8], list[Scene]]:
         layers.append((np.asarray(placed[0]), np.asarray(placed[1])))
 
     def blend(below: NDArray[np.uint8], rgb: NDArray[np.uint8], alpha: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Composite `rgb` over `below`. alpha: (H, W), 255 is opaque."""
         share = alpha[..., None] / 255.0
         return np.rint(rgb * share + below * (1 - share)).astype(np.uint8)
 
@@ -155,6 +156,7 @@ def _draw_leaf(
     green: NDArray[np.float64],
     bend: float,
 ) -> None:
+    """Draw a leaf with a dark and a light half. angle: of its stem, radians; bend: radians that the rib turns by."""
     t = np.linspace(0.0, 1.0, 24)[:, None]
     direction = angle + bend * t
     rib = base + length_px * np.cumsum(np.hstack([np.cos(direction), np.sin(direction)]), axis=0) / len(t)
@@ -162,11 +164,12 @@ def _draw_leaf(
     side = normal * half_width_px * np.sin(np.pi * t**0.8) ** 0.9
     for sign, shade in ((1, 0.85), (-1, 1.1)):
         outline = np.vstack([rib, (rib + sign * side)[::-1]])
-        draw.polygon(_points(outline), fill=_rgba(green * shade))
-    draw.line(_points(rib), fill=_rgba(green * 1.35 + 12), width=_SUPERSAMPLING)
+        draw.polygon(_on_canvas(outline), fill=_rgba(green * shade))
+    draw.line(_on_canvas(rib), fill=_rgba(green * 1.35 + 12), width=_SUPERSAMPLING)
 
 
 def _draw_pot(draw: ImageDraw.ImageDraw, root: NDArray[np.float64]) -> None:
+    """Draw the pot around the root of the leaves, (2,) x and y in pixels."""
     x, y = root
     glaze = np.array([92.0, 116.0, 138.0])
     for i in range(48):
@@ -175,15 +178,17 @@ def _draw_pot(draw: ImageDraw.ImageDraw, root: NDArray[np.float64]) -> None:
         light = 1.15 - 0.55 * (u0 + 0.35) ** 2
         body = [(x + u0 * 66, y + 14), (x + u1 * 66, y + 14), (x + u1 * 52, y + 90), (x + u0 * 52, y + 90)]
         rim = [(x + u0 * 72, y - 6), (x + u1 * 72, y - 6), (x + u1 * 70, y + 16), (x + u0 * 70, y + 16)]
-        draw.polygon(_points(np.array(body)), fill=_rgba(glaze * light))
-        draw.polygon(_points(np.array(rim)), fill=_rgba(glaze * light * 1.12))
+        draw.polygon(_on_canvas(np.array(body)), fill=_rgba(glaze * light))
+        draw.polygon(_on_canvas(np.array(rim)), fill=_rgba(glaze * light * 1.12))
 
 
-def _points(xy: NDArray[np.float64]) -> list[tuple[float, float]]:
+def _on_canvas(xy: NDArray[np.float64]) -> list[tuple[float, float]]:
+    """(N, 2) points of the photo on the canvas, which is _SUPERSAMPLING times as large."""
     return [(float(x) * _SUPERSAMPLING, float(y) * _SUPERSAMPLING) for x, y in xy]
 
 
 def _rgba(rgb: NDArray[np.float64]) -> tuple[int, int, int, int]:
+    """An opaque colour from (3,) values, clipped to 0-255."""
     r, g, b = np.clip(np.rint(rgb), 0, 255).astype(int).tolist()
     return r, g, b, 255
 

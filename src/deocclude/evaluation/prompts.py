@@ -47,7 +47,7 @@ class InitialPrompt:
         visible = sample.visible
         if kind == "box" and visible.any():
             x0, y0, x1, y1 = box_xyxy = mask_to_box_xyxy(visible)
-            # the pipeline refuses smaller boxes of users: as filled masks they are still measured
+            # the pipeline refuses smaller boxes; their filled masks are measured instead
             is_usable = min(x1 - x0, y1 - y0) >= MIN_BOX_SIDE_PX
             return cls(kind, box_to_mask(box_xyxy, visible.shape), box_xyxy if is_usable else None)
         if kind == "degraded":
@@ -69,7 +69,7 @@ def predict(predictor: Predictor | StoredPredictions, sample: EvalSample, prompt
     if not prompt.mask.any():
         return _EmptyPrediction(prompt.mask, prompt.mask, sample.photo)
     if prompt.kind == "photo":
-        ious = [(mask_iou(one.visible_mask, prompt.mask), one) for one in predictor(sample.photo).people]
+        ious = [(mask_iou(found.visible_mask, prompt.mask), found) for found in predictor(sample.photo).people]
         best, person = max(ious, key=lambda pair: pair[0], default=(0.0, None))
         nothing = np.zeros_like(prompt.mask)
         return person if best > 0 else _EmptyPrediction(nothing, nothing, sample.photo)
@@ -80,6 +80,8 @@ def predict(predictor: Predictor | StoredPredictions, sample: EvalSample, prompt
 
 @dataclass(frozen=True)
 class _EmptyPrediction:
+    """The prediction of no person: empty masks, and the photo as content."""
+
     visible_mask: BoolArray
     amodal_mask: BoolArray
     content: NDArray[np.uint8]

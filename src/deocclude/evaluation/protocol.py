@@ -53,7 +53,7 @@ def evaluate(
         predictor: a model, or predictions from files, which were made from the one kind in `initial_kinds`.
         initial_kinds: any of INITIAL_KINDS. Content from predicted masks uses the first kind.
         typical_poses: centres of the typical-pose baseline; None leaves it out.
-        content: also score the recovered appearance of people with unoccluded truth in the set.
+        content: also score the recovered appearance of occluded people with unoccluded truth in the set.
         perceptual_metrics: networks of the perceptual metrics; None for none.
         against: further recoveries by name, sample -> (H, W, 3) uint8, scored as recovered from true masks.
         limit: at most this many records, see `draw_records`.
@@ -66,7 +66,7 @@ def evaluate(
 
     Raises:
         InputError: a picture of the set cannot be read.
-        MissingExtraError: OpenCV is needed (degraded masks, inpainting) and not installed.
+        MissingExtraError: OpenCV is needed (degraded masks, GrabCut, inpainting) and not installed.
         WeightsError: a network of the perceptual metrics does not run.
         ValueError: an unknown kind of initial mask, or several kinds for predictions from files.
     """
@@ -77,7 +77,7 @@ def evaluate(
     without_truth = sum(record.files.truth is None for record in records) if content else 0
     content = content and without_truth < len(records)
     if content or {"degraded", "photo"} & set(initial_kinds):
-        require_cv2()  # before the first record, not after some minutes
+        require_cv2()  # fail before the first record, not after some minutes
     result = Evaluation(
         set_name=eval_set.name,
         set_source=eval_set.source,
@@ -112,6 +112,7 @@ def evaluate(
 
 
 def _check_kinds(initial_kinds: Sequence[str], stored: bool) -> None:
+    """Raise ValueError for unknown kinds, none, or several for predictions from files (`stored`)."""
     unknown = [kind for kind in initial_kinds if kind not in INITIAL_KINDS]
     if unknown or not initial_kinds:
         raise ValueError(f"initial kinds must be of {', '.join(INITIAL_KINDS)}, got {', '.join(unknown) or 'none'}")
@@ -146,7 +147,10 @@ def _recoveries(
     method: str, sample: EvalSample, person: PredictedPerson, predictor: Predictor | None,
     against: Mapping[str, Recover],
 ) -> dict[str, NDArray[np.uint8]]:  # fmt: skip
-    """Recovered photos of one sample by method, (H, W, 3) uint8, in the order of the report."""
+    """Recovered photos of one sample by method, (H, W, 3) uint8, in the order of the report.
+
+    method: the model's name; person: its prediction; predictor: None for predictions from files.
+    """
     recovered = {}
     if predictor is not None:
         recovered[f"{method}{TRUE_MASKS}"] = predictor.recover(sample.photo, sample.visible, sample.amodal)

@@ -1,4 +1,4 @@
-"""int8 networks in a weights folder: the ranges of their activations are those of people of evaluation sets."""
+"""Make networks of a weights folder int8, with ranges of activations measured on people of evaluation sets."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from deocclude.inference.runtime import BUNDLED_WEIGHTS, MANIFEST_NAME, Network,
 from deocclude.io.files import save_text
 from deocclude.io.request_stamp import file_digest
 
-QUANTISED = ("mask_completion", "mask_box")  # stage 2 draws colours, which 8 bits would band
-_KINDS = ("exact", "degraded", "box")  # initial masks
-_PEOPLE = 60
-_EXAMPLES = 150  # crops a network, evenly from all that it got
+QUANTISED = ("mask_completion", "mask_box")  # not stage 2: 8 bits would show as bands in its colours
+_KINDS = ("exact", "degraded", "box")  # of initial masks
+_PICTURES = 60  # on which ranges are measured
+_EXAMPLES = 150  # inputs that a network is quantised with, at least where it got so many, and less than twice as many
 
 
 class _Recorder(Network):
@@ -32,7 +32,7 @@ class _Recorder(Network):
         self.inputs: list[dict[str, Float32]] = []
 
     def select(self, names: Sequence[str], **inputs: Array) -> dict[str, Float32]:
-        """As of a network."""
+        """Keep the inputs and run the network, see `Network.select`."""
         self.inputs.append({name: np.asarray(value, np.float32) for name, value in inputs.items()})
         return super().select(names, **inputs)
 
@@ -43,7 +43,7 @@ def quantize(
 ) -> dict[str, int]:  # fmt: skip
     """Make the networks of QUANTISED int8, in place; the manifest's rows then say so.
 
-    Ranges of activations are measured on up to 60 people of the sets, completed from exact and degraded masks and from
+    Ranges of activations are measured on up to 60 pictures of the sets, completed from exact masks, degraded masks and
     boxes. Calibrate the occlusion probability afterwards.
 
     Args:
@@ -64,7 +64,7 @@ def quantize(
     for name in names:
         if "int8" in info.networks[name].info:
             raise UsageError(f"{name} of model {model} is int8 already: export the network anew first")
-    samples = _spread(sets)
+    samples = _evenly_chosen(sets)
     if not samples:
         raise UsageError("the sets hold no people: ranges of activations cannot be measured")
     networks, _ = open_networks(info, "cpu")
@@ -89,7 +89,9 @@ def quantize(
     return converted
 
 
-def _spread(sets: Sequence[EvalSet]) -> list[tuple[EvalSet, EvalRecord]]:
-    """At most _PEOPLE pictures, as many of each set, evenly from its records."""
-    each = max(1, _PEOPLE // max(1, len(sets)))
-    return [(one, record) for one in sets for record in one.records[:: max(1, len(one) // each)][:each]]
+def _evenly_chosen(sets: Sequence[EvalSet]) -> list[tuple[EvalSet, EvalRecord]]:
+    """At most _PICTURES pictures, as many of each set, evenly from its records."""
+    each = max(1, _PICTURES // max(1, len(sets)))
+    return [
+        (eval_set, record) for eval_set in sets for record in eval_set.records[:: max(1, len(eval_set) // each)][:each]
+    ]

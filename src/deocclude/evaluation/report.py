@@ -20,7 +20,7 @@ from deocclude.metrics.masks import pooled_iou, ratio_bin
 from deocclude.types import PARSING_NAMES
 
 FORMAT = 1
-BINS = 10
+BINS = 10  # of the visible ratio
 
 Score = TypeVar("Score", MaskScore, ContentScore)
 
@@ -161,7 +161,7 @@ def _mask_summary(evaluation: Evaluation, rng: np.random.Generator) -> dict[str,
         },
         "by_visible_ratio": {initial: _by_visible_ratio(scores) for initial, scores in of_model.items()},
         "is_hidden": {
-            initial: _decision(scores)
+            initial: _decision_figures(scores)
             for initial, scores in of_model.items()
             if not all(math.isnan(score.hidden_probability) for score in scores)
         },
@@ -188,6 +188,7 @@ def _content_summary(evaluation: Evaluation, methods: Sequence[str], rng: np.ran
 
 
 def _all_scores(evaluation: Evaluation) -> dict[str, list[dict[str, Any]]]:
+    """Key records of `summarise`: every single score, with its derived values."""
     return {
         "masks": [
             {**asdict(s), "full_iou": s.full_iou, "invisible_iou": s.invisible_iou, "visible_iou": s.visible_iou}
@@ -204,10 +205,12 @@ def _all_scores(evaluation: Evaluation) -> dict[str, list[dict[str, Any]]]:
 
 
 def _occluded(scores: Iterable[MaskScore]) -> list[MaskScore]:
+    """The scores of occluded people."""
     return [score for score in scores if score.visible_ratio < 1.0]
 
 
 def _mask_means(scores: Sequence[MaskScore]) -> dict[str, float]:
+    """Number of pictures and mean IoUs; NaN without pictures."""
     return {
         "pictures": len(scores),
         "full_iou": mean_of_known(score.full_iou for score in scores),
@@ -216,6 +219,7 @@ def _mask_means(scores: Sequence[MaskScore]) -> dict[str, float]:
 
 
 def _mask_figures(scores: Sequence[MaskScore], rng: np.random.Generator) -> dict[str, Any]:
+    """All figures of one method's masks, from one kind of initial mask."""
     occluded = _occluded(scores)
     whole = [score for score in scores if score.visible_ratio == 1.0]
     return {
@@ -233,7 +237,7 @@ def _mask_figures(scores: Sequence[MaskScore], rng: np.random.Generator) -> dict
     }
 
 
-def _decision(scores: Sequence[MaskScore]) -> dict[str, float]:
+def _decision_figures(scores: Sequence[MaskScore]) -> dict[str, float]:
     """Precision and recall of calling a person occluded, and the Brier score of the probabilities."""
     probability = np.array([score.hidden_probability for score in scores])
     truth = np.array([1 - score.visible_ratio > HIDDEN_SHARE for score in scores])
@@ -249,6 +253,7 @@ def _decision(scores: Sequence[MaskScore]) -> dict[str, float]:
 
 
 def _by_visible_ratio(scores: Sequence[MaskScore]) -> list[dict[str, Any]]:
+    """Mean IoUs of occluded people in BINS equal bins of the visible ratio, from the least visible on."""
     bins: list[list[MaskScore]] = [[] for _ in range(BINS)]
     for score in _occluded(scores):
         bins[ratio_bin(score.visible_ratio, BINS)].append(score)
@@ -265,11 +270,11 @@ def _part_figures(scores: Sequence[PartScore]) -> dict[str, Any] | None:
     counts = {
         name: np.sum([score.counts.get(name, (0, 0, 0)) for score in scores], axis=0).tolist() for name in PARSING_NAMES
     }
-    there = {name: row for name, row in counts.items() if row[2]}
-    hidden = sum(true for *_, true in there.values())
+    occurring = {name: row for name, row in counts.items() if row[2]}  # labels with true pixels
+    hidden_px = sum(true for *_, true in occurring.values())
     by_part = {
-        name: {"iou": both / either, "share": true / hidden}
-        for name, (both, either, true) in there.items()
+        name: {"iou": intersection / union, "share": true / hidden_px}
+        for name, (intersection, union, true) in occurring.items()
         if name != PARSING_NAMES[0]
     }
     return {
@@ -280,10 +285,11 @@ def _part_figures(scores: Sequence[PartScore]) -> dict[str, Any] | None:
     }
 
 
-# --- content -------------------------------------------------------------------------------------------------------
+# --- recovered appearance ------------------------------------------------------------------------------------------
 
 
 def _content_means(scores: Sequence[ContentScore]) -> dict[str, float]:
+    """Number of pictures and mean scores; NaN without known scores."""
     ratios = [score.gradient_ratio for score in scores if not math.isnan(score.gradient_ratio)]
     return {
         "pictures": len(scores),
@@ -298,13 +304,14 @@ def _content_means(scores: Sequence[ContentScore]) -> dict[str, float]:
 
 
 def _ratio_of_means(pairs: Iterable[tuple[float, float]]) -> float:
-    """Sum of the first numbers divided by the sum of the second; pairs with NaN are left out."""
+    """Sum of the first numbers over the sum of the second, without pairs with NaN; NaN where the second is 0."""
     known = [pair for pair in pairs if not math.isnan(pair[0] + pair[1])]
     truth = sum(true for _, true in known)
     return sum(predicted for predicted, _ in known) / truth if truth > 0 else math.nan
 
 
 def _content_figures(scores: Sequence[ContentScore], rng: np.random.Generator) -> dict[str, Any]:
+    """Means and intervals of one method's recovered appearance."""
     return {
         **_content_means(scores),
         "l1_interval": _interval(scores, lambda score: score.l1, rng),
@@ -315,7 +322,7 @@ def _content_figures(scores: Sequence[ContentScore], rng: np.random.Generator) -
 
 
 def _lpips_figures(evaluation: Evaluation, methods: Sequence[str], rng: np.random.Generator) -> dict[str, Any]:
-    """{view: {method: {"mean", "interval"}}}."""
+    """LPIPS: {view: {method: {"mean": ..., "interval": [low, high]}}}."""
     values: dict[str, Callable[[ContentScore], float]] = {CROP: lambda s: s.lpips, PERSON: lambda s: s.lpips_person}
     by_method = {method: [s for s in evaluation.content if s.method == method] for method in methods}
     return {
@@ -327,19 +334,22 @@ def _lpips_figures(evaluation: Evaluation, methods: Sequence[str], rng: np.rando
     }
 
 
-# --- both ----------------------------------------------------------------------------------------------------------
+# --- masks and recovered appearance --------------------------------------------------------------------------------
 
 
 def _by_occluder(scores: Sequence[Score]) -> dict[str, list[Score]]:
+    """The scores by kind of occluder, without empty kinds."""
     groups = {kind: [score for score in scores if score.occluder_kind == kind] for kind in OCCLUDER_KINDS}
     return {kind: group for kind, group in groups.items() if group}
 
 
 def _interval(scores: Sequence[Score], value: Callable[[Score], float], rng: np.random.Generator) -> list[float]:
+    """[low, high], the 95 % bootstrap interval of the mean of a value of the scores, over whole people."""
     return list(bootstrap_interval([value(s) for s in scores], [s.person_id for s in scores], rng))
 
 
 def _unique(names: Iterable[str]) -> list[str]:
+    """Each name once, in the order of first occurrence."""
     return list(dict.fromkeys(names))
 
 
@@ -459,7 +469,8 @@ def _content_table(summary: dict[str, Any]) -> str:
 
 
 def _appearance_text(summary: dict[str, Any]) -> str:
+    """The table of perceptual metrics, and the options that give the missing ones."""
     table = appearance_table(summary["appearance"], list(summary["content"]))
-    wanted = {"inception": "FID and KID need --inception FILE", "lpips": "LPIPS needs --lpips FILE"}
-    needed = [text for name, text in wanted.items() if summary["appearance"]["networks"].get(name) is None]
-    return f"{table}\n\n{'; '.join(needed)}." if needed else table
+    options = {"inception": "FID and KID need --inception FILE", "lpips": "LPIPS needs --lpips FILE"}
+    hints = [hint for name, hint in options.items() if summary["appearance"]["networks"].get(name) is None]
+    return f"{table}\n\n{'; '.join(hints)}." if hints else table

@@ -35,9 +35,10 @@ from deocclude.metrics.masks import (
 )
 from deocclude.types import PARSING_NAMES
 
-# content is measured in the square of this many times the true amodal box, at this size
+# content is measured in the working crop: a square around the true amodal box, of this many times its longer side
 WORKING_MARGIN = 1.25
-WORKING_PX = 256
+WORKING_PX = 256  # side of the working crop in crop pixels
+# names of the measured method in scores
 OURS = "deocclude"
 STORED = "predictions"  # predictions from files
 TRAINED = "trained"  # trained weights of a stage or a baseline
@@ -251,7 +252,7 @@ def score_content(
         sample: the person, with unoccluded truth.
         recovered: photos with the occluded part recovered, (H, W, 3) uint8, by method.
         predicted_amodal: (H, W) bool, of the recoveries from predicted masks.
-        perceptual_metrics: further networks.
+        perceptual_metrics: networks of the perceptual metrics.
         result: gets the features of FID and KID.
     """
     crop = SquareCrop.from_box_xyxy(mask_to_box_xyxy(sample.amodal), WORKING_MARGIN, WORKING_PX)

@@ -27,11 +27,11 @@ _SCENE_PX = 320
 _GAP_PX = 4
 _CAPTION_PX = 18
 _TEXT_PX = 12
-# room for predictions beyond the true body
+# side of a tile over that of the true body: room for predictions beyond it
 _MARGIN = 1.25
 _BEYOND_PHOTO = 255
-_SEEN_RGB = (40, 140, 255)
-_HIDDEN_RGB = (255, 120, 20)
+_VISIBLE_RGB = (40, 140, 255)
+_OCCLUDED_RGB = (255, 120, 20)
 
 
 def draw_people_sheet(
@@ -69,14 +69,14 @@ def draw_people_sheet(
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(_TEXT_PX)
     for column, title in enumerate(COLUMNS):
-        draw.text((_left(column), 2), f"{title} ({initial})" if column == 1 else title, fill="black", font=font)
+        draw.text((_column_left(column), 2), f"{title} ({initial})" if column == 1 else title, fill="black", font=font)
     records = {record.id: record for record in eval_set.records}
     for row, score in enumerate(scores):
         top = _CAPTION_PX + row * row_height
         sample = eval_set.load(records[score.record_id])
-        draw.text((_left(0), top + 2), caption(score), fill="black", font=font)
+        draw.text((_column_left(0), top + 2), caption(score), fill="black", font=font)
         for column, tile in enumerate(_tiles(sample, predictor, InitialPrompt.of(sample, initial, eval_set.seed))):
-            sheet.paste(Image.fromarray(tile), (_left(column), top + _CAPTION_PX))
+            sheet.paste(Image.fromarray(tile), (_column_left(column), top + _CAPTION_PX))
     return sheet
 
 
@@ -95,7 +95,7 @@ def draw_scene_sheet(
         result = predictor(sample.photo)
         truth, found = Image.fromarray(sample.photo), Image.fromarray(result.overlay())
         for visible in sample.visible:
-            ImageDraw.Draw(truth).rectangle(mask_to_box_xyxy(visible), outline=_SEEN_RGB, width=2)
+            ImageDraw.Draw(truth).rectangle(mask_to_box_xyxy(visible), outline=_VISIBLE_RGB, width=2)
         for person in result.people:
             x0, y0, x1, y1 = person.box_xyxy
             draw = ImageDraw.Draw(found)
@@ -128,7 +128,8 @@ def caption(score: MaskScore) -> str:
     )
 
 
-def _left(column: int) -> int:
+def _column_left(column: int) -> int:
+    """The left edge of a column of tiles, in pixels."""
     return _GAP_PX + column * (_TILE_WIDTH_PX + _GAP_PX)
 
 
@@ -141,24 +142,25 @@ def _tiles(
     unoccluded truth.
     """
     person = predict(predictor, sample, prompt)
-    seen_mask = prompt.mask if person.visible_mask is None else person.visible_mask
+    visible = prompt.mask if person.visible_mask is None else person.visible_mask
     crop = _square_around(sample.amodal)
     left = (_TILE_HEIGHT_PX - _TILE_WIDTH_PX) // 2
 
     def cut(array: NDArray) -> NDArray:
-        """The upright middle of the square."""
+        """The upright middle of the square crop: the tile."""
         return crop.extract(array, 0 if array.dtype == bool else _BEYOND_PHOTO)[:, left : left + _TILE_WIDTH_PX]
 
     photo = cut(sample.photo)
 
-    def marked(seen: NDArray[np.bool_], whole: NDArray[np.bool_]) -> NDArray[np.uint8]:
-        seen, whole = cut(seen), cut(whole)
-        return _blend(_blend(photo, seen, _SEEN_RGB), whole & ~seen, _HIDDEN_RGB)
+    def marked(visible: NDArray[np.bool_], amodal: NDArray[np.bool_]) -> NDArray[np.uint8]:
+        """The photo's tile with the visible part in blue and the occluded part in orange."""
+        visible, amodal = cut(visible), cut(amodal)
+        return _blend(_blend(photo, visible, _VISIBLE_RGB), amodal & ~visible, _OCCLUDED_RGB)
 
     return [
         photo,
         marked(prompt.mask, prompt.mask),
-        marked(seen_mask, person.amodal_mask),
+        marked(visible, person.amodal_mask),
         marked(sample.visible, sample.amodal),
         cut(sample.photo if person.content is None else person.content),
         np.full_like(photo, _BEYOND_PHOTO) if sample.truth is None else cut(sample.truth),
@@ -173,6 +175,7 @@ def _square_around(amodal: NDArray[np.bool_]) -> SquareCrop:
 
 
 def _blend(picture: NDArray[np.uint8], mask: NDArray[np.bool_], colour: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """The picture with half of a colour over the mask."""
     mixed = picture.copy()
     mixed[mask] = (picture[mask].astype(np.uint16) + np.array(colour, np.uint16)) // 2
     return mixed

@@ -39,7 +39,14 @@ TEN_PEOPLE_SECONDS_BUDGET = 3.0
 
 @dataclass(frozen=True)
 class PairTimes:
-    """Median seconds of both networks on one person, one 256 x 256 crop, batch 1, by network and pair."""
+    """Median seconds of stage 1 and stage 2 of two models, on one 256 x 256 crop, batch 1.
+
+    Attributes:
+        base_s: seconds by network, of the shipped pair.
+        paper_s: seconds by network, of the paper-size pair.
+        rounds: timings of each network.
+        threads: of the CPU.
+    """
 
     base_s: Mapping[str, float]
     paper_s: Mapping[str, float]
@@ -54,7 +61,15 @@ class PairTimes:
 
 @dataclass(frozen=True)
 class RunCost:
-    """Cost of one photo with one mask. warm_s: second call of a loaded pipeline, with the photo in memory."""
+    """Cost of one photo with one mask.
+
+    Attributes:
+        megapixels: size of the photo.
+        load_s: seconds of importing the package and opening the pipeline.
+        first_s: seconds of the first call, with the photo in memory.
+        warm_s: seconds of the second call.
+        peak_mb: peak memory of the process, in units of 2**20 bytes.
+    """
 
     megapixels: float
     load_s: float
@@ -88,7 +103,7 @@ class BenchReport:
         return values
 
     def as_markdown(self) -> str:
-        """A table of measurements, budgets, and whether each is within budget."""
+        """A Markdown table of measurements, budgets, and whether each is within budget."""
         rows: list[tuple[str, str, str, bool | None]] = []
         if self.pairs is not None:
             for name in NETWORKS:
@@ -139,10 +154,10 @@ class BenchReport:
         return "\n".join(lines)
 
 
-# --- networks against networks ---------------------------------------------------------------------------------------
+# --- base networks against paper-size networks -----------------------------------------------------------------------
 
 
-_PAUSE_S = 0.2
+_PAUSE_S = 0.2  # before each timing
 
 
 def time_in_turn(tasks: Mapping[K, Callable[[], object]], rounds: int) -> dict[K, float]:
@@ -179,7 +194,7 @@ def export_paper_pair(folder: Path) -> ModelInfo:
     files = {}
     for name, net in nets.items():
         path = folder / f"{name}_paper.onnx"
-        export_onnx(net.eval(), path, sizes="fixed")  # as the shipped networks
+        export_onnx(net.eval(), path, sizes="fixed")
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         files[name] = NetworkFiles(name, path, digest, {"parameters": sum(p.numel() for p in net.parameters())})
     return ModelInfo("paper", CROP_PX, "", "randomly initialised, for timing only", files)
@@ -219,7 +234,7 @@ def make_feeds(network: str, size_px: int = CROP_PX) -> dict[str, np.ndarray]:
     }
 
 
-# --- a whole run -----------------------------------------------------------------------------------------------------
+# --- whole runs of the pipeline --------------------------------------------------------------------------------------
 
 
 def write_synthetic_photo(folder: Path, width: int, height: int) -> tuple[Path, Path]:
@@ -244,7 +259,7 @@ def write_synthetic_photo(folder: Path, width: int, height: int) -> tuple[Path, 
 def measure_big_photo(folder: Path, weights_dir: Path | None, model: str) -> RunCost:
     """Recover a 12-megapixel photo twice in a separate process, and read the peak memory of that process."""
     photo, mask = write_synthetic_photo(folder, 4000, 3000)
-    # a separate process: memory of this one does not count
+    # a separate process, so that the memory of this one does not count
     command = [sys.executable, "-m", "deocclude.evaluation.speed", str(photo), str(mask), str(weights_dir or ""), model]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return RunCost(megapixels=12.0, **json.loads(done.stdout))
@@ -257,10 +272,10 @@ def measure_process(folder: Path, weights_dir: Path | None, model: str, rounds: 
     if weights_dir is not None:
         command += ["--weights", str(weights_dir)]
 
-    def run() -> None:
+    def run_command() -> None:
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
-    return time_in_turn({"run": run}, rounds)["run"]
+    return time_in_turn({"run": run_command}, rounds)["run"]
 
 
 def measure_crowd(folder: Path, weights_dir: Path | None, model: str, rounds: int = 5) -> CrowdCost:
@@ -285,7 +300,7 @@ def measure_crowd(folder: Path, weights_dir: Path | None, model: str, rounds: in
 
 
 def _peak_mb() -> float:
-    """Peak resident memory of this process in MB."""
+    """Peak resident memory of this process, in units of 2**20 bytes."""
     status = Path("/proc/self/status")
     if status.exists():
         # on Linux ru_maxrss includes the parent's peak across exec; VmHWM does not
@@ -296,6 +311,7 @@ def _peak_mb() -> float:
 
 
 def _cost_in_this_process(photo: str, mask: str, weights_dir: str, model: str) -> dict[str, float]:
+    """The values of `RunCost` but `megapixels`. An empty `weights_dir` is the bundled one."""
     started = time.perf_counter()
     import deocclude
     from deocclude.io.images import load_image, load_mask

@@ -21,7 +21,7 @@ from deocclude.models.network_kinds import PERSON_NETWORK_KINDS
 from deocclude.pipeline import Deoccluder
 from deocclude.types import Result
 
-_SIZE_PX = 256  # default crop side of files without one, as those of the first runs
+_SIZE_PX = 256  # crop side for weights whose metadata state none
 
 
 class TorchNetwork:
@@ -42,7 +42,11 @@ class TorchNetwork:
 
 
 class SingleRecovery:
-    """Content of a one-stage network, which predicts it together with the masks; called as `ContentRecovery`."""
+    """Content of a one-stage network, which predicts it together with the masks; called as `ContentRecovery`.
+
+    Attributes:
+        reads_all: true, because the network also reads the occluder's pixels.
+    """
 
     reads_all = True
 
@@ -50,7 +54,7 @@ class SingleRecovery:
         self._network = network
 
     def __call__(self, image: np.ndarray, visible: np.ndarray, amodal: np.ndarray, *parsing: np.ndarray) -> Appearance:
-        """As `ContentRecovery`, but reads the whole image and ignores the parsing."""
+        """As `ContentRecovery`; `parsing` is ignored."""
         outputs = self._network(
             image=image.transpose(2, 0, 1)[None].astype(np.float32) / 255, initial=visible[None, None]
         )
@@ -85,7 +89,7 @@ class TorchPredictor:
 
 
 class _PhotoItself:
-    """The stand-in for stage 2 where the network predicts masks only: the photo's own colours."""
+    """The stand-in for stage 2 where the network predicts masks only: it keeps the photo's colours."""
 
     reads_all = True
 
@@ -116,7 +120,7 @@ def open_trained(
     stage = kind.partition("_")[0]
 
     def completion_from(predict_masks: Callable[[Tensor, Tensor], MaskOutput]) -> MaskCompletion:
-        """Stage 1 at inference, around a network that predicts masks."""
+        """`MaskCompletion` around a function from image and initial mask to masks."""
 
         def forward(image: Tensor, initial: Tensor) -> dict[str, Tensor]:
             return to_probabilities(predict_masks(image, initial).float())._asdict()
@@ -140,5 +144,5 @@ def open_trained(
         raise UsageError(f"{weights}: stage 2 needs masks and parts of a stage 1: name its .safetensors with --stage1")
     paint = TorchNetwork(lambda **inputs: {"content": network(**inputs)}, size_px, device)
     finder: nn.Module = load_mask_completion(parser).to(device).eval()
-    # measure the network itself: no exemplar synthesis over its output
+    # no exemplar synthesis over the output: the network itself is measured
     return predictor(completion_from(finder), ContentRecovery(paint, exemplars=False))

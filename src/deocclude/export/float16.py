@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx_ir.passes import common
 from onnxscript.optimizer import fold_constants, remove_unused_nodes
 
-_WORTH_IT = 1024  # elements; smaller tensors stay float32
+_MIN_ELEMENTS = 1024  # smaller tensors stay float32
 
 
 def simplify(model: onnx_ir.Model) -> None:
@@ -41,7 +41,7 @@ def halve_losslessly(path: Path) -> None:
     graph, casts = model.graph, []
     for tensor in graph.initializer:
         values = numpy_helper.to_array(tensor)
-        if values.dtype != np.float32 or values.size < _WORTH_IT:
+        if values.dtype != np.float32 or values.size < _MIN_ELEMENTS:
             continue
         with np.errstate(over="ignore"):
             half = values.astype(np.float16)

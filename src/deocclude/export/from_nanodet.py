@@ -22,8 +22,8 @@ from deocclude.people.box_decoding import STRIDES
 
 INPUT_PX = 416  # side of the source's fixed input
 LICENCE = "Apache-2.0 (RangiLyu/nanodet)"
-_CLASSES, _PERSON = 80, 0
-_PARITY = 1e-4  # of scores and of logits of distances
+_CLASSES, _PERSON = 80, 0  # classes of COCO, and the person's index
+_PARITY = 1e-4  # largest difference allowed, of scores and of logits of distances
 
 
 def read_nanodet(source: Path) -> tuple[NanoDet, dict[str, Any]]:
@@ -41,11 +41,11 @@ def read_nanodet(source: Path) -> tuple[NanoDet, dict[str, Any]]:
     network = NanoDet().eval()
     try:
         convolutions = [
-            _of_person(*(stored[name] for name in node.input[1:3]), network.config.bins)
+            _for_rgb_and_person(*(stored[name] for name in node.input[1:3]), network.config.bins)
             for node in graph.node if node.op_type == "Conv"
         ]  # fmt: skip
         network.load_convolutions(convolutions)
-        difference = _difference(source, network)
+        difference = _largest_difference(source, network)
     except (ValueError, TypeError, KeyError) as error:
         raise WeightsError(f"{source}: expected NanoDet-g: {' '.join(str(error).split())}") from error
     if difference > _PARITY:
@@ -53,8 +53,8 @@ def read_nanodet(source: Path) -> tuple[NanoDet, dict[str, Any]]:
     return network, {"network": NanoDet.network_name, "config": network.config.to_dict(), "licence": LICENCE}
 
 
-def _of_person(weight: np.ndarray, bias: np.ndarray, bins: int) -> tuple[np.ndarray, np.ndarray]:
-    """A convolution of the source for RGB and the class person: BGR is turned, other classes are left out."""
+def _for_rgb_and_person(weight: np.ndarray, bias: np.ndarray, bins: int) -> tuple[np.ndarray, np.ndarray]:
+    """Weight and bias of a source convolution for RGB instead of BGR, and for the class person alone."""
     if weight.shape[1] == 3:
         weight = weight[:, ::-1]
     if len(weight) == _CLASSES + 4 * bins:
@@ -74,7 +74,7 @@ def _fused(source: Path) -> onnx.ModelProto:
             session = onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's errors have no common base below Exception
             raise WeightsError(f"{source}: not an ONNX file: {str(error).splitlines()[0]}") from error
-        shapes = [tuple(one.shape) for one in session.get_inputs()]
+        shapes = [tuple(network_input.shape) for network_input in session.get_inputs()]
         if shapes != [(1, 3, INPUT_PX, INPUT_PX)]:
             raise WeightsError(
                 f"{source}: expected NanoDet-g with one input (1, 3, {INPUT_PX}, {INPUT_PX}), got {shapes}"
@@ -82,13 +82,14 @@ def _fused(source: Path) -> onnx.ModelProto:
         return onnx.load(options.optimized_model_filepath)
 
 
-def _difference(source: Path, network: NanoDet) -> float:
-    """Largest absolute difference of the outputs to the source's on a random image of its size."""
+def _largest_difference(source: Path, network: NanoDet) -> float:
+    """Largest absolute difference of the network's outputs to the source's, on a random image."""
     image = np.random.default_rng(0).random((1, 3, INPUT_PX, INPUT_PX), np.float32)
     mean, std = (np.array(values[::-1], np.float32).reshape(1, 3, 1, 1) for values in (MEAN_RGB, STD_RGB))
     session = onnxruntime.InferenceSession(str(source), providers=["CPUExecutionProvider"])
     bgr = (image[:, ::-1] * 255 - mean) / std
-    wanted = {array.shape[1:]: array[0] for array in session.run(None, {session.get_inputs()[0].name: bgr})}
+    # (cells, channels) -> values: scores of all classes, distances
+    expected = {array.shape[1:]: array[0] for array in session.run(None, {session.get_inputs()[0].name: bgr})}
     with torch.no_grad():
         output = network(torch.from_numpy(image))
     worst = 0.0
@@ -96,5 +97,5 @@ def _difference(source: Path, network: NanoDet) -> float:
         cells = (INPUT_PX // stride) ** 2
         for found, channels in ((torch.sigmoid(logits), _CLASSES), (distances, distances.shape[1])):
             flat = found[0].flatten(1).T.numpy()
-            worst = max(worst, float(np.abs(flat - wanted[cells, channels][:, : flat.shape[1]]).max()))
+            worst = max(worst, float(np.abs(flat - expected[cells, channels][:, : flat.shape[1]]).max()))
     return worst

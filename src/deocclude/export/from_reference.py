@@ -21,6 +21,7 @@ from deocclude.models.content_recovery import ContentRecoveryConfig, ContentReco
 from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet
 
 Make = Callable[..., Tensor]
+"""Makes a tensor of this project's network from reference tensors."""
 
 
 @dataclass(frozen=True)
@@ -33,64 +34,67 @@ class Layer:
     tensors: Mapping[str, tuple[Make, tuple[str, ...]]]
 
 
-def _same(tensor: Tensor) -> Tensor:
+def _unchanged(tensor: Tensor) -> Tensor:
     return tensor
 
 
 def _per_window(weight: Tensor) -> Tensor:
-    """The reference divides by the number of valid inputs in the window, PartialConv by their fraction."""
+    """Rescale: the reference divides by the number of valid inputs in the window, PartialConv by their fraction."""
     return weight / weight[0].numel()
 
 
 def _pointwise(weight: Tensor) -> Tensor:
-    """A linear layer as a 1x1 convolution."""
+    """The weight of a linear layer as that of a 1x1 convolution."""
     return weight[:, :, None, None]
 
 
-def _no_bias(weight: Tensor) -> Tensor:
+def _zero_bias(weight: Tensor) -> Tensor:
+    """A bias for a layer of the reference that has none; weight: of that layer, (c_out, ...)."""
     return weight.new_zeros(weight.shape[0])
 
 
 def _per_root(weight: Tensor) -> Tensor:
-    """TypicalPoses multiplies its K weighted pose masks by the root of K before the convolution."""
+    """Rescale: TypicalPoses, unlike the reference, multiplies its K weighted masks by the root of K."""
     return weight / weight.shape[1] ** 0.5
 
 
-def _plain(own: str, reference: str, make: Make = _same) -> Layer:
+def _conv_with_bias(own: str, reference: str, make: Make = _unchanged) -> Layer:
     """A convolution with a bias."""
     return Layer(
         {
             f"{own}.weight": (make, (f"{reference}.weight",)),
-            f"{own}.bias": (_same, (f"{reference}.bias",)),
+            f"{own}.bias": (_unchanged, (f"{reference}.bias",)),
         }
     )
 
 
-def _normed(conv: str, norm: str, ref_conv: str, ref_norm: str, *, biased: bool, make: Make = _same) -> Layer:
+def _conv_with_norm(
+    conv: str, norm: str, ref_conv: str, ref_norm: str, *, biased: bool, make: Make = _unchanged
+) -> Layer:
     """A convolution without bias and its batch norm; a reference bias is folded into the running mean."""
     tensors: dict[str, tuple[Make, tuple[str, ...]]] = {f"{conv}.weight": (make, (f"{ref_conv}.weight",))}
     for name in ("weight", "bias", "running_var", "num_batches_tracked"):
-        tensors[f"{norm}.{name}"] = (_same, (f"{ref_norm}.{name}",))
+        tensors[f"{norm}.{name}"] = (_unchanged, (f"{ref_norm}.{name}",))
     mean = f"{ref_norm}.running_mean"
-    tensors[f"{norm}.running_mean"] = (torch.sub, (mean, f"{ref_conv}.bias")) if biased else (_same, (mean,))
+    tensors[f"{norm}.running_mean"] = (torch.sub, (mean, f"{ref_conv}.bias")) if biased else (_unchanged, (mean,))
     return Layer(tensors)
 
 
-def _double(own: str, reference: str) -> list[Layer]:
+def _residual_body(own: str, reference: str) -> list[Layer]:
     """The body of a residual block: convolution, norm, ReLU, convolution, norm."""
     return [
-        _normed(f"{own}.body.0.0", f"{own}.body.0.1", f"{reference}.0", f"{reference}.1", biased=True),
-        _normed(f"{own}.body.1", f"{own}.body.2", f"{reference}.3", f"{reference}.4", biased=True),
+        _conv_with_norm(f"{own}.body.0.0", f"{own}.body.0.1", f"{reference}.0", f"{reference}.1", biased=True),
+        _conv_with_norm(f"{own}.body.1", f"{own}.body.2", f"{reference}.3", f"{reference}.4", biased=True),
     ]
 
 
-def _gate(own: str, reference: str) -> list[Layer]:
+def _squeeze_excitation(own: str, reference: str) -> list[Layer]:
     """Squeeze and excitation; the reference has no biases."""
     return [
         Layer(
             {
                 f"{own}.gate.{i}.weight": (_pointwise, (f"{reference}.fc.{j}.weight",)),
-                f"{own}.gate.{i}.bias": (_no_bias, (f"{reference}.fc.{j}.weight",)),
+                f"{own}.gate.{i}.bias": (_zero_bias, (f"{reference}.fc.{j}.weight",)),
             }
         )
         for i, j in ((1, 0), (3, 2))
@@ -101,26 +105,26 @@ def _hourglass(own: str, suffix: str, levels: int = 3) -> list[Layer]:
     """Encoder and decoder of one hourglass; the reference starts at full resolution, the own one at 1/4."""
     layers = []
     for level in range(levels):
-        layers += _double(f"{own}.down.{level}", f"down{level + 2}{suffix}.mpconv.1.conv")
-        layers += _double(f"{own}.up.{level}.0", f"up{levels - level}{suffix}.conv.conv")
+        layers += _residual_body(f"{own}.down.{level}", f"down{level + 2}{suffix}.mpconv.1.conv")
+        layers += _residual_body(f"{own}.up.{level}.0", f"up{levels - level}{suffix}.conv.conv")
     return layers
 
 
 def _head(own: str, mask: str) -> list[Layer]:
     """Mask and parsing head of one hourglass; mask: "modal" or "amodal", the reference's names."""
     return [
-        _plain(f"{own}.parsing", f"parsing_{mask}_conv"),
-        *_gate(f"{own}.excite", f"se_{mask}"),
-        Layer({f"{own}.parsing_feature.0.weight": (_same, (f"parsing_{mask}_conv_pre.0.conv1.weight",))}),
-        Layer({f"{own}.mix.0.0.weight": (_same, (f"{mask}_conv.0.weight",))}),
-        _plain(f"{own}.mask.2", f"{mask}_conv.2"),
+        _conv_with_bias(f"{own}.parsing", f"parsing_{mask}_conv"),
+        *_squeeze_excitation(f"{own}.excite", f"se_{mask}"),
+        Layer({f"{own}.parsing_feature.0.weight": (_unchanged, (f"parsing_{mask}_conv_pre.0.conv1.weight",))}),
+        Layer({f"{own}.mix.0.0.weight": (_unchanged, (f"{mask}_conv.0.weight",))}),
+        _conv_with_bias(f"{own}.mask.2", f"{mask}_conv.2"),
     ]
 
 
 def _partial_conv(own: str, reference: str) -> Layer:
     """A partial convolution and its batch norm; the weights are rescaled, see `_per_window`."""
     names = f"{reference}.conv.input_conv", f"{reference}.bn"
-    return _normed(f"{own}.conv", f"{own}.norm", *names, biased=False, make=_per_window)
+    return _conv_with_norm(f"{own}.conv", f"{own}.norm", *names, biased=False, make=_per_window)
 
 
 def _attention(own: str, reference: str) -> list[Layer]:
@@ -129,22 +133,22 @@ def _attention(own: str, reference: str) -> list[Layer]:
         "to_parts": "modal_parsing_conv", "attention.seen": "q_conv", "attention.whole": "k_conv", "value": "v_conv",
     }  # fmt: skip
     return [
-        *(_plain(f"{own}.{mine}", f"{reference}.{other}") for mine, other in pairs.items()),
-        *_gate(f"{own}.which", f"{reference}.selayer"),
-        Layer({f"{own}.fuse.0.weight": (_same, (f"{reference}.out_conv.weight",))}),
+        *(_conv_with_bias(f"{own}.{mine}", f"{reference}.{other}") for mine, other in pairs.items()),
+        *_squeeze_excitation(f"{own}.which", f"{reference}.selayer"),
+        Layer({f"{own}.fuse.0.weight": (_unchanged, (f"{reference}.out_conv.weight",))}),
     ]
 
 
 MASK: tuple[Layer, ...] = (
-    _normed("stem.0", "stem.1", "inc.conv.conv.0", "inc.conv.conv.1", biased=True),
-    *_double("enter", "down1.mpconv.1.conv"),
+    _conv_with_norm("stem.0", "stem.1", "inc.conv.conv.0", "inc.conv.conv.1", biased=True),
+    *_residual_body("enter", "down1.mpconv.1.conv"),
     *_hourglass("visible_hourglass", ""),
     *_head("visible_head", "modal"),
-    _normed("join.0", "join.1", "inc_hg2.conv.conv.0", "inc_hg2.conv.conv.1", biased=True),
+    _conv_with_norm("join.0", "join.1", "inc_hg2.conv.conv.0", "inc_hg2.conv.conv.1", biased=True),
     *_hourglass("amodal_hourglass", "_hg2"),
     *_head("amodal_head", "amodal"),
-    _plain("typical_poses.mix", "reweight_gate.anchor_conv", _per_root),
-    Layer({"typical_poses.centres": (_same, ("anchors",))}),
+    _conv_with_bias("typical_poses.mix", "reweight_gate.anchor_conv", _per_root),
+    Layer({"typical_poses.centres": (_unchanged, ("anchors",))}),
 )
 """Layers of stage 1. Typical poses never agree: reference `anchors` are masks over the crop, own centres are pairs."""
 
@@ -211,7 +215,7 @@ def convert(
     """
     if widths not in WIDTHS:
         raise UsageError(f"widths must be {' or '.join(WIDTHS)}, got {widths!r}")
-    state = {_bare(name): tensor for name, tensor in state.items()}
+    state = {_without_prefixes(name): tensor for name, tensor in state.items()}
     if _STAGE1_KEY in state:
         network, layers = MaskCompletionNet(_mask_config(state, widths)), MASK
     elif _STAGE2_KEY in state:
@@ -224,25 +228,25 @@ def convert(
     own = network.state_dict()
     taken: dict[str, tuple[str, ...]] = {}
     differs: dict[str, dict[str, list[int]]] = {}
-    named: set[str] = set()
+    used: set[str] = set()
     for layer in layers:
         if not all(name in state for _, sources in layer.tensors.values() for name in sources):
             continue
-        named |= {name for _, sources in layer.tensors.values() for name in sources}
+        used |= {name for _, sources in layer.tensors.values() for name in sources}
         try:
-            made = {name: make(*(state[s] for s in sources)) for name, (make, sources) in layer.tensors.items()}
+            converted = {name: make(*(state[s] for s in sources)) for name, (make, sources) in layer.tensors.items()}
         except (RuntimeError, IndexError) as error:
             raise WeightsError(f"{next(iter(layer.tensors.values()))[1][0]}: unexpected shape of the layer") from error
-        if any(own[name].shape != tensor.shape for name, tensor in made.items()):
+        if any(own[name].shape != tensor.shape for name, tensor in converted.items()):
             differs |= {
                 name: {"ours": list(own[name].shape)} | {s: list(state[s].shape) for s in layer.tensors[name][1]}
-                for name in made
+                for name in converted
             }
             continue
-        own |= {name: tensor.to(own[name].dtype) for name, tensor in made.items()}
+        own |= {name: tensor.to(own[name].dtype) for name, tensor in converted.items()}
         taken |= {name: sources for name, (_, sources) in layer.tensors.items()}
     network.load_state_dict(own)
-    rest = [name for name in state if name not in named]
+    rest = [name for name in state if name not in used]
     return network, ConversionReport(
         network=network.network_name,
         taken=taken,
@@ -255,30 +259,34 @@ def convert(
     )
 
 
-def _bare(name: str) -> str:
-    for prefix in ("model.", "module."):  # prefixes of a stage object and of a data parallel wrapper
+def _without_prefixes(name: str) -> str:
+    """A tensor's name without the prefixes of a stage object and of a data parallel wrapper."""
+    for prefix in ("model.", "module."):
         name = name.removeprefix(prefix)
     return name
 
 
 def _mask_config(state: Mapping[str, Tensor], widths: str) -> MaskCompletionConfig:
+    """Sizes of the converted stage 1, by `widths` as of `convert`."""
     paper = MaskCompletionConfig.paper()
     if widths == "paper":
         return paper
-    own = tuple(_shape(state, f"down{n}.mpconv.1.conv.0.weight")[0] for n in range(1, 5))
+    own = tuple(_conv_shape(state, f"down{n}.mpconv.1.conv.0.weight")[0] for n in range(1, 5))
     # the reference has one pair of convolutions per scale, as one block
-    return replace(paper, stem_width=_shape(state, _STAGE1_KEY)[0], widths=own, blocks=1)
+    return replace(paper, stem_width=_conv_shape(state, _STAGE1_KEY)[0], widths=own, blocks=1)
 
 
 def _content_config(state: Mapping[str, Tensor], widths: str) -> ContentRecoveryConfig:
+    """Sizes of the converted stage 2, by `widths` as of `convert`."""
     paper = ContentRecoveryConfig.paper()
     if widths == "paper":
         return paper
-    shapes = [_shape(state, f"enc_{n}.conv.input_conv.weight") for n in range(1, 8)]
+    shapes = [_conv_shape(state, f"enc_{n}.conv.input_conv.weight") for n in range(1, 8)]
     return replace(paper, widths=tuple(s[0] for s in shapes), kernels=tuple(s[-1] for s in shapes))
 
 
-def _shape(state: Mapping[str, Tensor], name: str) -> torch.Size:
+def _conv_shape(state: Mapping[str, Tensor], name: str) -> torch.Size:
+    """Shape of a convolution's weight. Raises WeightsError if there is none of that name."""
     if name not in state or state[name].ndim != 4:
         raise WeightsError(f"{name}: no convolution of that name, so that the sizes are unknown")
     return state[name].shape

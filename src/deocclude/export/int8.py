@@ -1,8 +1,8 @@
 """int8 convolutions: 8-bit weights and activations in the layers in which a network spends its time.
 
-Affine quantisation with one scale a channel of the weights, and ranges of activations measured on examples (Jacob et
-al. 2018, arXiv 1712.05877). Weights take 7 bits: on processors without 8-bit dot products, sums of two products of full
-8 bits would saturate, and results would depend on the machine.
+Affine quantisation, with one scale per output channel for weights and ranges measured on examples for activations
+(Jacob et al. 2018, arXiv 1712.05877). Weights take 7 bits: on processors without 8-bit dot products, sums of two
+products of full 8 bits would saturate, and results would depend on the machine.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _LEAST_CHANNELS = 32
 
 
 class _Examples(CalibrationDataReader):  # type: ignore[misc]
-    """Inputs one after another."""
+    """Batches on which ranges of activations are measured, one after another."""
 
     def __init__(self, batches: Iterable[dict[str, Float32]]) -> None:
         self._batches = iter(batches)
@@ -49,13 +49,13 @@ def quantize_convolutions(source: Path, target: Path, batches: Iterable[dict[str
     Args:
         source: the .onnx file of a float network.
         target: the file to write; may be `source`.
-        batches: inputs by name, as the network gets them; the ranges of activations are theirs.
+        batches: inputs by name, as the network gets them; ranges of activations are measured on them.
 
     Returns:
         How many convolutions are int8.
 
     Raises:
-        UsageError: the network is int8 already, or has no such convolution.
+        UsageError: the network is int8 already, or has no convolution large enough.
         DeoccludeError: the file cannot be written.
     """
     model = onnx.load(str(source))
@@ -94,7 +94,7 @@ def _store_as_float32(graph: onnx.GraphProto) -> None:
 
 
 def _large_convolutions(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """Dense convolutions of more than one pixel that read at least _LEAST_CHANNELS channels."""
+    """Dense convolutions with kernels above 1x1 that read at least _LEAST_CHANNELS channels."""
     shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     found = []
     for node in graph.node:
@@ -113,6 +113,7 @@ def _fold_batch_norms(graph: onnx.GraphProto, convolutions: list[onnx.NodeProto]
         for name in node.input:
             readers.setdefault(name, []).append(node)
     for node in convolutions:
+        # without a reader, e.g. for an output of the graph: the convolution itself, which is no batch norm
         (reader, *others) = readers.get(node.output[0], [node])
         if others or reader.op_type != "BatchNormalization":
             continue

@@ -144,7 +144,7 @@ def export_onnx(network: nn.Module, path: Path, size_px: int = INPUT_SIZE, *, si
         path: of the file.
         size_px: side of the traced input.
         sizes: "any": batch, height and width are dynamic, the latter in steps of `size_step_px(network)`; "fixed":
-            height and width of stages 1 and 2 and the box segmenter are size_px. A detector is always dynamic.
+            height and width are size_px, except for detectors, which are always dynamic.
 
     Returns:
         The largest absolute difference to torch.
@@ -300,7 +300,7 @@ def build_network(path: Path) -> tuple[nn.Module, dict[str, Any]]:
 
 
 def check_distinct(sources: Sequence[Path]) -> None:
-    """Raise UsageError for two files of one network, because only the last one would remain; WeightsError as above."""
+    """Raise UsageError for two files of one network: only the last would remain. WeightsError as `build_network`."""
     seen: dict[str, Path] = {}
     for source in sources:
         name = _manifest_name(*build_network(source))

@@ -1,4 +1,4 @@
-"""Appearance on a crop and back on the image: mixing, leading over at the seam, the photo's own detail. No network."""
+"""Appearance on a crop, and from there on the image: mixing, blending at the seam, the photo's detail. No network."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from deocclude.imaging.masks import dilate
 # Colours extend this far beyond the body in the crop: enlargement to image resolution then never mixes in colours
 # from outside.
 _EXTEND_PX = 3
-LEAD_OVER_PX = 1.0  # crop pixels from the visible part over which its colours lead over to the recovered ones
+SEAM_BLEND_PX = 1.0  # crop pixels over which the visible colours' weight in the recovered ones falls by the factor e
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def as_appearance(
     composed: Composed, image: ImageU8, known: Mask, region: Mask, share: Probability, guess: ImageU8,
     *, copy_share: float,
 ) -> Appearance:  # fmt: skip
-    """Mix composed patches with a guess.
+    """Mix composed patches with a guess, such as a network's output.
 
     Args:
         composed: result of exemplar synthesis.
@@ -53,14 +53,14 @@ def as_appearance(
     mixed: Float32 = np.add(guess, copy_share * share[..., None] * (composed.rgb - guess))
     mixed[known] = image[known]
     rgb = np.rint(mixed.clip(0, 255)).astype(np.uint8)
-    return Appearance(_extended(rgb, region & ~known, region), Copied.of(composed, image, known, share))
+    return Appearance(_extend_outwards(rgb, region & ~known, region), Copied.of(composed, image, known, share))
 
 
-def lead_over(appearance: Appearance, image: ImageU8, known: Mask, region: Mask) -> Appearance:
-    """Lead the recovered colours over to the known ones beside them.
+def blend_seam(appearance: Appearance, image: ImageU8, known: Mask, region: Mask) -> Appearance:
+    """Blend the known colours at the seam into the recovered ones beside them.
 
     Known colours spread outwards pixel by pixel; each pixel takes the mean of its neighbours that are nearer to the
-    known ones. Their weight is 1 beside the known pixels and falls by the factor e every LEAD_OVER_PX pixels.
+    known ones. Their weight is 1 beside the known pixels and falls by the factor e every SEAM_BLEND_PX pixels.
 
     Args:
         appearance: on a crop of S pixels a side.
@@ -72,16 +72,16 @@ def lead_over(appearance: Appearance, image: ImageU8, known: Mask, region: Mask)
     near = box_slices(hidden, _EXTEND_PX)
     rgb: Float32 = appearance.rgb[near].astype(np.float32)
     spread = np.where(known[near][..., None], image[near], rgb)
-    rings = spread_outwards(spread, known[near], hidden[near], round(3 * LEAD_OVER_PX))
+    rings = spread_outwards(spread, known[near], hidden[near], round(3 * SEAM_BLEND_PX))
     for distance, ring in enumerate(rings):
-        rgb[ring] += np.float32(np.exp(-distance / LEAD_OVER_PX)) * (spread[ring] - rgb[ring])
-    led = appearance.rgb.copy()
-    led[near] = np.rint(rgb.clip(0, 255)).astype(np.uint8)
-    return replace(appearance, rgb=_extended(led, hidden, region))
+        rgb[ring] += np.float32(np.exp(-distance / SEAM_BLEND_PX)) * (spread[ring] - rgb[ring])
+    blended = appearance.rgb.copy()
+    blended[near] = np.rint(rgb.clip(0, 255)).astype(np.uint8)
+    return replace(appearance, rgb=_extend_outwards(blended, hidden, region))
 
 
-def _extended(rgb: ImageU8, hidden: Mask, region: Mask) -> ImageU8:
-    """(S, S, 3) uint8: the region's colours extended outwards around its hidden part, in place."""
+def _extend_outwards(rgb: ImageU8, hidden: Mask, region: Mask) -> ImageU8:
+    """(S, S, 3) uint8: `rgb`, changed in place: the region's colours extended beyond it, around its hidden part."""
     near = box_slices(hidden, _EXTEND_PX)
     rgb[near] = extend_colours(rgb[near], region[near], _EXTEND_PX)
     return rgb

@@ -21,16 +21,16 @@ from deocclude.imaging.masks import connected_components, dilate
 _MID_GREY = 128
 # The guide is smooth: more pixels would cost time and show no more.
 _WORK_PX = 500_000
-_STRIP_PX = 500_000
-# Enough to round off the cells of the coarser level; twice as many improve a ramp by a third only.
+_STRIP_PX = 500_000  # pixels that are processed at once
+# Steps that smooth over the cells of a coarser level; twice as many improve a ramp by a third only.
 _SMOOTHING_STEPS = 4
 # Patches come from a square of _SURROUNDINGS times the hole's longer side, on a crop of at most _CROP_PX pixels.
 _SURROUNDINGS = 1.6
 _LEAST_SURROUNDINGS_PX = 64
 _CROP_PX = 256
-_SEAM_REACH_PX = 24
+_SEAM_REACH_PX = 24  # crop pixels from the hole's border over which colours are corrected
 _SEAM_SHARE = 0.65  # of the step at the hole's border that is removed
-_GUIDE_WEIGHT = 0.2  # low: push-pull knows mean colours alone
+_GUIDE_WEIGHT = 0.2  # low: the push-pull guide knows mean colours alone
 
 
 def rim_px(size_hw: tuple[int, int]) -> int:
@@ -92,21 +92,21 @@ def _lay_patches(filled: ImageU8, photo: ImageU8, component: Mask, known: Mask) 
     crop = SquareCrop(((x0 + x1) / 2, (y0 + y1) / 2), max(side, size_px), size_px)
     region, inside = crop.region(known.shape), crop.inside_photo(known.shape)
     known_part = known[region.slices]
-    source, sure = visible_in_crop(photo, known_part, region, crop)
-    sure &= inside
+    source, known_in_crop = visible_in_crop(photo, known_part, region, crop)
+    known_in_crop &= inside
     guide = crop.extract(filled)
-    composed = compose(source, sure, inside, guide, guide_weight=_GUIDE_WEIGHT)
+    composed = compose(source, known_in_crop, inside, guide, guide_weight=_GUIDE_WEIGHT)
     if composed is None:
         return  # the guide remains
     everywhere = np.ones(inside.shape, np.float32)
-    appearance = as_appearance(composed, source, sure, inside, everywhere, guide, copy_share=1.0)
-    appearance = replace(appearance, rgb=join_seam(appearance.rgb, sure, inside))
+    appearance = as_appearance(composed, source, known_in_crop, inside, everywhere, guide, copy_share=1.0)
+    appearance = replace(appearance, rgb=join_seam(appearance.rgb, known_in_crop, inside))
     box, colours = hidden_on_photo(appearance, crop, photo, known_part, component[region.slices], region)
     np.copyto(filled[box.slices], colours, where=component[box.slices][..., None])
 
 
 def join_seam(rgb: ImageU8, known: Mask, region: Mask) -> ImageU8:
-    """Lead hidden colours over to the known colours beside them, over `_SEAM_REACH_PX` pixels.
+    """Blend hidden colours into the known colours beside them, over `_SEAM_REACH_PX` pixels.
 
     At the border, a part of the difference between a hidden pixel and the mean of its known neighbours is removed.
     Further in, the mean of the preceding corrections is removed, decreasing linearly: the membrane of Poisson image
@@ -123,7 +123,7 @@ def join_seam(rgb: ImageU8, known: Mask, region: Mask) -> ImageU8:
     joined: Float32 = rgb.astype(np.float32)
     steps = joined.copy()
     for number, ring in enumerate(spread_outwards(steps, known, region & ~known, _SEAM_REACH_PX)):
-        if number == 0:  # the known colours have come: what spreads on is the step to them
+        if number == 0:  # `steps` holds the known colours here; what spreads further is the difference to them
             steps[ring] -= joined[ring]
         joined[ring] += np.float32(_SEAM_SHARE * (1 - number / _SEAM_REACH_PX)) * steps[ring]
     joined_u8: ImageU8 = np.rint(joined.clip(0, 255)).astype(np.uint8)
@@ -147,8 +147,8 @@ def _average_blocks(photo: ImageU8, known: Mask, factor: int) -> Float32:
     """Known colours of blocks of `factor` x `factor` pixels, premultiplied by the known fraction.
 
     Returns:
-        (ceil(h / factor), ceil(w / factor), 4) float32: the sum of the known colours over all pixels of the block, 0 to
-        255, then the known fraction, 0 to 1. The last row and column are repeated in incomplete blocks.
+        (ceil(h / factor), ceil(w / factor), 4) float32: the sum of the known colours divided by the block's number of
+        pixels, 0 to 255, then the known fraction, 0 to 1. The last row and column are repeated in incomplete blocks.
     """
     height, width = known.shape
     cells = np.empty((-(-height // factor), -(-width // factor), 4), dtype=np.float32)
@@ -166,7 +166,7 @@ def _average_blocks(photo: ImageU8, known: Mask, factor: int) -> Float32:
 
 
 def _sum_blocks(values: Array, factor: int) -> NDArray[np.uint32]:
-    """(h, w, C) to (h / factor, w / factor, C) uint32."""
+    """Sums over blocks of `factor` x `factor` pixels: (h, w, C) to (h / factor, w / factor, C) uint32."""
     height, width, channels = values.shape
     sums = values.reshape(height // factor, factor, width, channels).sum(axis=1, dtype=np.uint32)
     blocks = sums.reshape(height // factor, width // factor, factor, channels)
@@ -178,8 +178,8 @@ def _push_pull(cells: Float32) -> Float32:
     """Fill cells without a known colour from coarser levels.
 
     Args:
-        cells: (h, w, 4) float32: colours premultiplied by the known fraction in the last channel. One fraction is above
-            0.
+        cells: (h, w, 4) float32: colours premultiplied by the known fraction in the last channel. At least one
+            fraction is above 0.
 
     Returns:
         (h, w, 3) float32: the known colour of each cell, and for its unknown fraction the colour of the coarser levels.
@@ -218,6 +218,7 @@ def _double(cells: Float32, size_hw: tuple[int, int]) -> Float32:
 
 
 def _double_rows(cells: Float32) -> Float32:
+    """(h, w, C) to (2 h, w, C): linear enlargement; the border rows are repeated beyond the border."""
     # The centres of the two new rows lie a quarter of a cell before and after the centre of the old row.
     near, far = cells * np.float32(0.75), cells * np.float32(0.25)
     doubled: Float32 = np.repeat(near, 2, axis=0)

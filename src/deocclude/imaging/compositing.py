@@ -34,8 +34,8 @@ PARSING_PALETTE = np.array(
 _VISIBLE_TINT = (60, 170, 255)
 _INVISIBLE_TINT = (255, 110, 40)
 _OUTLINE = (255, 255, 255)
-_LABEL_TEXT, _LABEL_GROUND = (255, 255, 255), (24, 24, 24)
-_LABEL_TEXT_PX = 11  # the least: Pillow's font is hard to read below
+_LABEL_TEXT, _LABEL_BACKGROUND = (255, 255, 255), (24, 24, 24)
+_LABEL_TEXT_PX = 11  # least height: smaller text of Pillow's font is hard to read
 _NEIGHBOURS = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0)]
 
 
@@ -99,7 +99,7 @@ def neighbour_means(values: Array, known: Mask, wanted: Mask) -> tuple[tuple[Int
 
 
 def spread_outwards(values: Float32, known: Mask, wanted: Mask, steps: int) -> Iterator[tuple[Int, Int]]:
-    """Spread values in place, one ring of pixels after another: each takes the mean of the ring before beside it.
+    """Spread values in place, ring by ring: each pixel takes the mean of its neighbours in the ring before.
 
     Args:
         values: (H, W, C) float32. A value that is changed between two rings spreads as changed.
@@ -142,7 +142,7 @@ def paste_hidden(photo: ImageU8, hidden_rgb: ImageU8, invisible: Mask, amodal: M
 
 
 def paste_hidden_box(photo: ImageU8, box: Region, box_rgb: ImageU8, invisible: Mask, amodal: Mask) -> None:
-    """`paste_hidden` for colours that are stored for the box of the hidden part alone. An empty box changes nothing.
+    """`paste_hidden` with colours of the hidden part's box alone. An empty box changes nothing.
 
     One pixel more than the box is processed, so that the soft edge sees the pixels beside it.
 
@@ -225,7 +225,7 @@ def draw_labels(picture: ImageU8, texts: Sequence[str], boxes_xyxy: Sequence[Box
         place = _free_place(
             label_hw, (round((x0 + x1 - label_hw[1]) / 2), round(y0) - label_hw[0]), drawn, (height, width)
         )
-        label = Image.new("RGB", place.size_hw[::-1], _LABEL_GROUND)
+        label = Image.new("RGB", place.size_hw[::-1], _LABEL_BACKGROUND)
         ImageDraw.Draw(label).text((margin - left, margin - top), text, fill=_LABEL_TEXT, font=font)
         picture[place.slices] = np.asarray(label)
         drawn.append(place)

@@ -22,7 +22,7 @@ from deocclude.imaging.boxes import mask_to_box_xyxy
 
 # Smallest side of a window, in image pixels: a smaller window shows too little of a person.
 MIN_SIDE_PX = 16.0
-_STRIP_PX = 2_000_000
+_STRIP_PX = 2_000_000  # pixels that are resampled at once
 _MARGIN = 2  # pixels that a bilinear kernel can reach beyond its window
 
 # Network input outside the photo, as in training. Grey: the body ends at the image border. Magenta, which photos hardly
@@ -260,7 +260,7 @@ class SquareCrop:
             return region, out
         scale = self.side_px / crop_array.shape[0]
         if crisp and scale > 1:
-            crop_array = _before_cubic_growth(crop_array).astype(crop_array.dtype, copy=False)
+            crop_array = _sharpened_for_cubic(crop_array).astype(crop_array.dtype, copy=False)
         left, top = self.left_top
         # Image pixels at the window's border may reach past it by half a pixel: the crop's border is repeated there.
         margin = math.ceil(0.5 / scale) + (2 if crisp else 1)
@@ -282,10 +282,10 @@ class SquareCrop:
 
 # Weights of a pixel and its neighbours after enlargement by Pillow's cubic kernel and `extract`: the integral of the
 # cubic times the triangle kernel of `extract`.
-_SEEN_AGAIN = np.array([-0.0167, 0.15, 0.7334, 0.15, -0.0167], dtype=np.float32)
+_ROUND_TRIP_KERNEL = np.array([-0.0167, 0.15, 0.7334, 0.15, -0.0167], dtype=np.float32)
 
 
-def _before_cubic_growth(colours: Array) -> ImageU8:
+def _sharpened_for_cubic(colours: Array) -> ImageU8:
     """Colours that give about the input again after cubic enlargement and `extract`. (S, S, C) uint8.
 
     A crop pixel is a mean over image pixels. A cubic kernel takes it for the value at a point, which flattens texture
@@ -294,8 +294,8 @@ def _before_cubic_growth(colours: Array) -> ImageU8:
     exact: Float32 = colours.astype(np.float32)
     for _ in range(2):  # down the columns, then along the rows
         padded = np.pad(exact, [(2, 2), (0, 0), (0, 0)], mode="edge")
-        again = sum(padded[shift : shift + len(exact)] * weight for shift, weight in enumerate(_SEEN_AGAIN))
-        exact = (2 * exact - again).swapaxes(0, 1)
+        round_trip = sum(padded[shift : shift + len(exact)] * weight for shift, weight in enumerate(_ROUND_TRIP_KERNEL))
+        exact = (2 * exact - round_trip).swapaxes(0, 1)
     return np.rint(exact).clip(0, 255).astype(np.uint8)
 
 

@@ -15,7 +15,7 @@ from deocclude.imaging.crop import Region
 SAME_PERSON_IOU = 0.6
 # Least fraction of a visible mask that overlap resolution leaves: less would be a prompt inside another body.
 LEAST_LEFT_SHARE = 0.1
-# An occlusion of a smaller fraction of the occluded body is boundary disagreement of two contours.
+# An occlusion of a smaller fraction of the occluded body is only a disagreement of two contours at their boundary.
 LEAST_HIDDEN_SHARE = 0.002
 
 
@@ -151,6 +151,7 @@ def back_to_front(ids: Sequence[int], occlusions: Sequence[Occlusion], feet_y: S
     in_front_of: dict[int, set[int]] = {one: set() for one in ids}
 
     def reaches(start: int, goal: int) -> bool:
+        """Whether `goal` is in front of `start`, directly or through others."""
         reached: set[int] = set()
         todo = [start]
         while todo:
@@ -165,12 +166,13 @@ def back_to_front(ids: Sequence[int], occlusions: Sequence[Occlusion], feet_y: S
     for pair in sorted(occlusions, key=lambda pair: (-pair.area_px, pair.front, pair.behind)):
         if not reaches(pair.front, pair.behind):
             in_front_of[pair.behind].add(pair.front)
-    place = dict(zip(ids, zip(feet_y, ids, strict=True), strict=True))
+    depth_key = dict(zip(ids, zip(feet_y, ids, strict=True), strict=True))
+    # number of people who must come before each one
     waiting_for = {one: sum(one in fronts for fronts in in_front_of.values()) for one in ids}
     ordered: list[int] = []
     free = [one for one in ids if waiting_for[one] == 0]
     while free:
-        at = min(free, key=place.__getitem__)
+        at = min(free, key=depth_key.__getitem__)
         free.remove(at)
         ordered.append(at)
         for front in in_front_of[at]:

@@ -19,15 +19,15 @@ from deocclude.imaging.exemplar_synthesis import Composed, aligned_box, window_a
 
 _Int32 = NDArray[np.int32]
 
-_STRIP_PX = 200_000
+_STRIP_PX = 200_000  # pixels that are processed at once
 # Colour difference (0 to 255) of source and copy from which no detail is transferred: of means of cells, since copies
 # are smoother than their sources, and of single pixels.
-_ALIKE = 12.0
-_ALIKE_PIXEL = 36.0
+_MAX_CELL_DIFFERENCE = 12.0
+_MAX_PIXEL_DIFFERENCE = 36.0
 # Detail is limited to this many times its mean: a button or a stitch would otherwise repeat in every block.
 _MOST_DETAIL = 3.0
 _BLOCK_PX = 8  # in crop pixels: detail is transferred in blocks of this side
-_CELL_PX = 4
+_CELL_PX = 4  # in crop pixels: side of the cells whose mean colours are compared
 
 
 @dataclass(frozen=True)
@@ -61,20 +61,21 @@ class Copied:
         """
         found = composed.source_yx[..., 0] >= 0
         source_yx, mirrored = composed.source_yx.copy(), composed.mirrored.copy()
-        wanted = np.zeros(found.shape, np.float32)
+        detail_weight = np.zeros(found.shape, np.float32)
         if not found.any():
-            return cls(image, source_yx, mirrored, wanted)
+            return cls(image, source_yx, mirrored, detail_weight)
         box = aligned_box(found, _BLOCK_PX)
-        source_yx[box], mirrored[box] = _in_blocks(composed, box)
+        source_yx[box], mirrored[box] = _block_sources(composed, box)
         inside: Mask = np.all((source_yx[box] >= 0) & (source_yx[box] < len(known)), axis=-1)
         y, x = np.moveaxis(np.where(inside[..., None], source_yx[box], 0), -1, 0)
         clean = inside & window_all(known, 1)[y, x]
-        off = composed.rgb[box] - image[y, x]
+        difference = composed.rgb[box] - image[y, x]
         counted = clean[..., None].astype(np.float32)
-        total, count = _by_block(off * counted).sum(1), _by_block(counted).sum(1)
-        off -= _of_blocks(total / np.maximum(count, 1), clean.shape)  # a block may be brighter than its source
-        wanted[box] = np.where(clean, weight[box] * _alike(off * counted, counted), 0)
-        return cls(image, source_yx, mirrored, wanted)
+        total, count = _by_block(difference * counted).sum(1), _by_block(counted).sum(1)
+        # a whole block may be brighter than its source
+        difference -= _repeat_over_blocks(total / np.maximum(count, 1), clean.shape)
+        detail_weight[box] = np.where(clean, weight[box] * _similarity(difference * counted, counted), 0)
+        return cls(image, source_yx, mirrored, detail_weight)
 
 
 def add_detail(
@@ -104,10 +105,12 @@ def add_detail(
         return
     # one row-major index a pixel is several times faster than two coordinates
     (height, width), photo_width = around.size_hw, photo.shape[1]
-    picture, enlarged = photo.reshape(-1, 3), low.reshape(-1, 3)  # views: a copy of the photo's part would be large
+    # views: a copy of the photo's part would be large
+    picture, enlarged = photo.reshape(-1, 3), low.reshape(-1, 3)
     visible: Mask = visible_part[around.counted_from(region).slices].ravel()
     from_rows, signs, from_columns, weights = _sources_on_photo(copied, crop)
-    cell_rows, cell_columns = _cells(box.top, box.bottom, crop, 1), _cells(box.left, box.right, crop, 0)
+    cell_rows = _crop_pixels_at(box.top, box.bottom, crop, axis=1)
+    cell_columns = _crop_pixels_at(box.left, box.right, crop, axis=0)
     flat = colours.reshape(-1, 3)
     for places in _strips(invisible_part[box.counted_from(region).slices]):
         y, x = np.divmod(places, np.int32(colours.shape[1]))
@@ -158,15 +161,15 @@ def _strips(mask: Mask) -> Iterator[_Int32]:
         yield (np.flatnonzero(mask[start : start + rows]) + start * mask.shape[1]).astype(np.int32)
 
 
-def _cells(start: int, stop: int, crop: SquareCrop, axis: int) -> _Int32:
+def _crop_pixels_at(start: int, stop: int, crop: SquareCrop, axis: int) -> _Int32:
     """(stop - start,) int32: the crop pixels that hold the centres of image pixels, along x (axis 0) or y (axis 1)."""
     coordinates = (np.arange(start, stop) + 0.5 - crop.left_top[axis]) / crop.scale
     cells: _Int32 = np.floor(coordinates).clip(0, crop.size_px - 1).astype(np.int32)
     return cells
 
 
-def _in_blocks(composed: Composed, box: tuple[slice, slice]) -> tuple[Int, Mask]:
-    """The detail's source of each pixel of a box of whole blocks.
+def _block_sources(composed: Composed, box: tuple[slice, slice]) -> tuple[Int, Mask]:
+    """For each pixel of a box of whole blocks, the pixel whose detail is transferred to it.
 
     Every pixel of a block follows the copy nearest to the block's centre: neighbouring pixels often have different
     sources, and their details side by side would make a mesh instead of cloth. A source may lie outside the image.
@@ -185,28 +188,28 @@ def _in_blocks(composed: Composed, box: tuple[slice, slice]) -> tuple[Int, Mask]
         for values in (rows, columns, source_y, source_x, composed.mirrored[box])
     )
     offset_y, offset_x, mirrored = (
-        _of_blocks(values, found.shape)
+        _repeat_over_blocks(values, found.shape)
         for values in (source_y - y, np.where(mirrored, source_x + x, source_x - x), mirrored)
     )
     sources = np.stack([rows + offset_y, np.where(mirrored, offset_x - columns, offset_x + columns)], axis=-1)
     return np.where(found[..., None], sources, np.int32(-1)), mirrored
 
 
-def _alike(off: Float32, counted: Float32) -> Probability:
-    """(h, w) float32: 1 where source and copy have the same colours, 0 where they differ by `_ALIKE` or `_ALIKE_PIXEL`.
+def _similarity(difference: Float32, counted: Float32) -> Probability:
+    """(h, w) float32: 1 where source and copy have the same colours, 0 from the largest allowed difference on.
 
-    off: (h, w, 3) float32 differences, 0 where not counted; counted: (h, w, 1) float32, 0 or 1; h and w hold whole
-    cells.
+    difference: (h, w, 3) float32, 0 where not counted; counted: (h, w, 1) float32, 0 or 1; h and w hold whole cells.
     """
     height, width = counted.shape[:2]
     total, count = (
         values.reshape(height // _CELL_PX, _CELL_PX, width // _CELL_PX, _CELL_PX, -1).sum((1, 3))
-        for values in (off, counted)
+        for values in (difference, counted)
     )
-    cells = np.clip(1 - np.abs(total / np.maximum(count, 1)).max(axis=-1) / np.float32(_ALIKE), 0, 1)
+    cells = np.clip(1 - np.abs(total / np.maximum(count, 1)).max(axis=-1) / np.float32(_MAX_CELL_DIFFERENCE), 0, 1)
     spread = np.asarray(Image.fromarray(cells).resize((width, height), Image.Resampling.BILINEAR))
-    alike: Probability = np.minimum(spread, np.clip(1 - np.abs(off).max(axis=-1) / np.float32(_ALIKE_PIXEL), 0, 1))
-    return alike
+    pixels = np.clip(1 - np.abs(difference).max(axis=-1) / np.float32(_MAX_PIXEL_DIFFERENCE), 0, 1)
+    similarity: Probability = np.minimum(spread, pixels)
+    return similarity
 
 
 def _by_block(values: NDArray[Scalar]) -> NDArray[Scalar]:
@@ -217,7 +220,7 @@ def _by_block(values: NDArray[Scalar]) -> NDArray[Scalar]:
     return by_block
 
 
-def _of_blocks(values: NDArray[Scalar], size_hw: tuple[int, ...]) -> NDArray[Scalar]:
+def _repeat_over_blocks(values: NDArray[Scalar], size_hw: tuple[int, ...]) -> NDArray[Scalar]:
     """(N, ...) as (h, w, ...): each block's value for all of its pixels."""
     grid = values.reshape(size_hw[0] // _BLOCK_PX, size_hw[1] // _BLOCK_PX, *values.shape[1:])
     return grid.repeat(_BLOCK_PX, 0).repeat(_BLOCK_PX, 1)

@@ -26,18 +26,18 @@ _HALVINGS = 3  # the coarsest level has an eighth of the resolution
 _LEAST_SOURCES = 30  # a level with fewer source patches is skipped
 # The search is one matrix product. These limits bound its cost: above them a grid thins out sources and targets.
 _MOST_SOURCES = 1500
-_MOST_TARGETS = (3000, 16000)  # for each round of search and vote, at every level
+_MOST_TARGETS = (3000, 16000)  # in the first and second round of search and vote at each level
 _CHUNK = 256  # targets whose distances are in memory at once
 
-# What patches are compared by. The guide's colour weighs as much as the 147 colours of the patch together: it decides
-# half of the distance. A different body part costs about as much as a difference of 18 of 255 in every colour.
+# What patches are compared by. Each channel of the guide weighs as much as the 147 colour values of the patch together.
+# A different body part costs about as much as a difference of 23 of 255 in every colour of patch and guide.
 _GUIDE_WEIGHT = 3 * _SIDE**2
-_PART_SCALE = 100
+_PART_SCALE = 100  # of body part probabilities in a descriptor
 _LUMA_BANDS, _CHROMA_BANDS = 5, 3  # a patch is described by DCT coefficients with i + j below these: 15 + 6 + 6 numbers
-_BASIS_SCALE = 256
+_BASIS_SCALE = 256  # of the DCT basis, which is rounded to whole numbers
 _STEP = 4  # descriptors are rounded to whole steps: products are then exact in any order of summation
-_MEAN_RADIUS_PX = 5  # at full resolution
-_VOTE_FALLOFF = 100.0  # a vote falls by the factor e for a mean squared error of 1 / 100, colours from 0 to 1
+_MEAN_RADIUS_PX = 5  # of the windows whose mean colour is compared with the guide, at full resolution
+_VOTE_FALLOFF = 100.0  # a vote falls by the factor e for an error (`Composed.error`) of 1 / 100
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,8 @@ class Composed:
             fits.
         source_yx: (S, S, 2) int32: the known pixel that each hidden pixel was copied from, -1 where there is none.
         mirrored: (S, S) bool: copied from the mirror image, where the sources of neighbouring columns run backwards.
-        error: (S, S) float32: mean squared difference of a hidden pixel's patch and its source, colours from 0 to 1.
+        error: (S, S) float32: weighted squared distance of a hidden pixel's patch, guide and body parts from those of
+            its source, colours from 0 to 1; infinite where nothing was copied.
     """
 
     rgb: Float32
@@ -96,7 +97,7 @@ def compose(
         guide: (S, S, 3) uint8: a smooth estimate of the whole region.
         known_parts: (P, h, w) float32 body part probabilities of the known pixels; h, w divide S. None: no restriction.
         region_parts: (P, h, w) float32 body part probabilities of the region.
-        guide_weight: weight of the guide's colour against all colours of a patch together.
+        guide_weight: weight of each channel of the guide against all colours of a patch together.
 
     Returns:
         None where nothing is hidden, or where the known pixels hold no whole patch at full resolution.
@@ -105,7 +106,7 @@ def compose(
         return None
     box = aligned_box(region, 2**_HALVINGS)
     source_parts, target_parts = (
-        None if parts is None else _of_box(parts, box, len(image)) for parts in (known_parts, region_parts)
+        None if parts is None else _parts_in_box(parts, box, len(image)) for parts in (known_parts, region_parts)
     )
     filled: ImageU8 | None = None
     composed: Composed | None = None
@@ -132,10 +133,10 @@ def aligned_box(region: Mask, cell_px: int) -> tuple[slice, slice]:
     return aligned(y0, y1), aligned(x0, x1)
 
 
-def _of_box(parts: Probability, box: tuple[slice, slice], size: int) -> Probability:
-    """Parts of an image of `size` pixels a side, (P, h, w), in a box of it."""
-    pixels = size // parts.shape[1]
-    rows, columns = (slice(edge.start // pixels, edge.stop // pixels) for edge in box)
+def _parts_in_box(parts: Probability, box: tuple[slice, slice], size: int) -> Probability:
+    """(P, h', w'): the part of a (P, h, w) parsing in a box of its image, which has `size` pixels a side."""
+    cell_px = size // parts.shape[1]
+    rows, columns = (slice(edge.start // cell_px, edge.stop // cell_px) for edge in box)
     return parts[:, rows, columns]
 
 
@@ -161,14 +162,14 @@ def _compose_level(
     if filled is not None:
         rgb[level.region] = filled[level.region]
     rgb[level.known] = level.image[level.known]
-    for most in _MOST_TARGETS:
-        targets = _targets(level, most)
-        patches = _describe(_patches(np.rint(rgb).astype(np.uint8), targets.yx))
-        numbers = [patches, _guide_descriptors(level.guide[targets.yx[:, 0], targets.yx[:, 1]], guide_weight)]
+    for max_targets in _MOST_TARGETS:
+        targets = _targets(level, max_targets)
+        patches = _patch_descriptors(_patches(np.rint(rgb).astype(np.uint8), targets.yx))
+        descriptors = [patches, _guide_descriptors(level.guide[targets.yx[:, 0], targets.yx[:, 1]], guide_weight)]
         if region_parts is not None:
-            numbers.append(_part_descriptors(region_parts, targets.yx, level))
-        nearest, error = sources.nearest(np.concatenate(numbers, axis=1), patches.shape[1] + 3)
-        votes = np.exp(-np.minimum(_VOTE_FALLOFF * error, 50))  # below, float32 would be 0
+            descriptors.append(_part_descriptors(region_parts, targets.yx, level))
+        nearest, error = sources.nearest(np.concatenate(descriptors, axis=1), patches.shape[1] + 3)
+        votes = np.exp(-np.minimum(_VOTE_FALLOFF * error, 50))  # bounded: no vote underflows to 0
         rgb = _vote(rgb, level.hidden, targets, sources.patches[nearest], votes)
     return _with_sources(rgb, level, targets, sources.yx[nearest], sources.mirrored[nearest], error)
 
@@ -181,13 +182,13 @@ class _Targets:
     step: int
 
 
-def _targets(level: _Level, most: int) -> _Targets:
+def _targets(level: _Level, max_targets: int) -> _Targets:
     """Centres of patches that hold hidden pixels, within the region, on a grid that keeps them few."""
-    wanted = dilate(level.hidden, RADIUS_PX) & level.region
+    candidates = dilate(level.hidden, RADIUS_PX) & level.region
     step = 1
-    while np.count_nonzero(wanted[::step, ::step]) > most and step < RADIUS_PX:
+    while np.count_nonzero(candidates[::step, ::step]) > max_targets and step < RADIUS_PX:
         step += 1
-    return _Targets(np.argwhere(wanted[::step, ::step]) * step, step)
+    return _Targets(np.argwhere(candidates[::step, ::step]) * step, step)
 
 
 @dataclass(frozen=True)
@@ -195,7 +196,7 @@ class _Sources:
     """Patches wholly in the known pixels, followed by their mirror images.
 
     yx: (N, 2) centres in the image; mirrored: (N,) bool; patches: (N, 49, 3) uint8; descriptors: (K, N) float32 whole
-    numbers; squares: (N,) their squared lengths, parts left out.
+    numbers, a column a patch; squares: (N,) squared length of each column, without its parts.
     """
 
     yx: Int
@@ -220,7 +221,7 @@ class _Sources:
         flipped = plain.reshape(-1, _SIDE, _SIDE, 3)[:, :, ::-1].reshape(plain.shape)
         patches = np.concatenate([plain, flipped])
         around = _guide_descriptors(_local_means(level, yx), guide_weight)
-        colours = np.concatenate([_describe(patches), np.tile(around, (2, 1))], axis=1)
+        colours = np.concatenate([_patch_descriptors(patches), np.tile(around, (2, 1))], axis=1)
         numbers = colours
         if parts is not None:
             numbers = np.concatenate([colours, np.tile(_part_descriptors(parts, yx, level), (2, 1))], axis=1)
@@ -228,29 +229,29 @@ class _Sources:
         squares = np.einsum("nk,nk->n", colours, colours)
         return cls(np.tile(yx, (2, 1)), mirrored, patches, np.ascontiguousarray(numbers.T), squares)
 
-    def nearest(self, targets: Float32, colours: int) -> tuple[Int, Float32]:
+    def nearest(self, targets: Float32, colour_columns: int) -> tuple[Int, Float32]:
         """The nearest source of each target.
 
         Args:
-            targets: (N, K) float32 whole numbers; the first `colours` columns are colours, the others parts.
-            colours: number of colour columns.
+            targets: (N, K) float32 whole numbers; the first columns describe colours, the others parts.
+            colour_columns: number of columns of colours.
 
         Returns:
-            (N,) indices and (N,) float32 errors.
+            (N,) indices of sources, and (N,) float32 errors as in `Composed.error`.
         """
         nearest = np.empty(len(targets), np.intp)
         distance = np.empty(len(targets), np.float32)
         for start in range(0, len(targets), _CHUNK):
-            part = slice(start, start + _CHUNK)
-            distances = (-2 * targets[part]) @ self.descriptors
+            chunk = slice(start, start + _CHUNK)
+            distances = (-2 * targets[chunk]) @ self.descriptors
             distances += self.squares
-            nearest[part] = distances.argmin(axis=1)
-            distance[part] = np.take_along_axis(distances, nearest[part, None], axis=1)[:, 0]
-        own = targets[:, :colours]
-        distance += np.einsum("nk,nk->n", own, own)
-        if colours < targets.shape[1]:
+            nearest[chunk] = distances.argmin(axis=1)
+            distance[chunk] = np.take_along_axis(distances, nearest[chunk, None], axis=1)[:, 0]
+        colours = targets[:, :colour_columns]
+        distance += np.einsum("nk,nk->n", colours, colours)
+        if colour_columns < targets.shape[1]:
             distance += 2 * _PART_SCALE**2
-        # the guide weighs as much as all colours of the patch
+        # back to colours from 0 to 1, over twice the 147 colours of a patch
         error: Float32 = np.maximum(distance, 0) * np.float32(_STEP**2 / (2 * _GUIDE_WEIGHT * 255**2))
         return nearest, error
 
@@ -258,7 +259,7 @@ class _Sources:
 def _pyramid(image: ImageU8, known: Mask, region: Mask, guide: ImageU8) -> list[_Level]:
     """All pyramid levels, the coarsest first.
 
-    A pixel is known where all of it is known, and in the region where a third of it is.
+    A pixel is known where all of it is known, and in the region where more than 0.3 of it is.
     """
     colours: Float32 = image.astype(np.float32)
     colours[~known] = 0
@@ -344,8 +345,8 @@ def _basis() -> Float32:
     return basis
 
 
-def _describe(patches: NDArray[np.uint8]) -> Float32:
-    """(N, 49, 3) uint8 patches to (N, 27) float32 whole numbers in units of _STEP."""
+def _patch_descriptors(patches: NDArray[np.uint8]) -> Float32:
+    """(N, 27) float32 whole numbers: the DCT coefficients (`_basis`) of (N, 49, 3) uint8 patches, in units of _STEP."""
     sums = patches.reshape(len(patches), -1).astype(np.float32) @ _basis()
     steps: Float32 = np.rint(sums / np.float32(_BASIS_SCALE * _STEP))
     return steps
@@ -374,14 +375,17 @@ def _window_weights() -> Float32:
 
 
 def _vote(rgb: Float32, hidden: Mask, targets: _Targets, patches: NDArray[np.uint8], votes: Float32) -> Float32:
-    """Hidden colours as the weighted mean of all patches that cover them. Returns a new image."""
+    """A new image: hidden colours are the weighted mean of all patches that cover them.
+
+    patches: (N, 49, 3) uint8, the source of each target; votes: (N,) float32, their weights.
+    """
     # One plane for each pixel of the window, over the grid of the targets' box: each window pixel is then one sum of
     # arrays, and pixels a step apart are adjacent in memory.
     first, step = targets.yx.min(axis=0), targets.step
     cells = (targets.yx - first) // step
     rows, columns = cells.max(axis=0) + 1
-    more = -(-_SIDE // step)
-    sums = np.zeros((step, step, 4, rows + more, columns + more), np.float32)
+    margin = -(-_SIDE // step)
+    sums = np.zeros((step, step, 4, rows + margin, columns + margin), np.float32)
     at = cells[:, 0] * columns + cells[:, 1]
     planes = np.zeros((_SIDE, 4, rows * columns), np.float32)
     ballots = np.empty((_SIDE, 4, len(votes)), np.float32)
@@ -393,7 +397,7 @@ def _vote(rgb: Float32, hidden: Mask, targets: _Targets, patches: NDArray[np.uin
         for dx, plane in enumerate(planes.reshape(_SIDE, 4, rows, columns)):
             across = dx // step
             sums[dy % step, dx % step, :, down : down + rows, across : across + columns] += plane
-    spread = sums.transpose(3, 0, 4, 1, 2).reshape((rows + more) * step, (columns + more) * step, 4)
+    spread = sums.transpose(3, 0, 4, 1, 2).reshape((rows + margin) * step, (columns + margin) * step, 4)
     # the window of the first target begins a radius before its centre
     total = np.zeros((*hidden.shape, 4), np.float32)
     top, left = first - RADIUS_PX

@@ -18,7 +18,7 @@ from deocclude.imaging.crop import Region
 
 # Reach of a fit to each side, in network pixels. A larger one follows more distant edges and loses thin limbs.
 RADIUS_PX = 4
-# Variance of colour (range 0 to 1) below which a window counts as flat.
+# Variance of colour (range 0 to 1) below which a window counts as flat: epsilon of He et al. 2013.
 FLATNESS = 3e-5
 # Fraction of a map's variance that colours must explain for the fit alone to decide.
 _SURE_SHARE = 0.5
@@ -26,7 +26,7 @@ _PAIRS = [(0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)]  # of colour channels
 
 
 class _Fit(NamedTuple):
-    """Local linear models around each place: map m is slopes of the three colours and an offset."""
+    """Local linear models: around each place, map m is the slopes times the three colours, plus the offset."""
 
     slopes: Float32  # (3, M, S, S)
     offsets: Float32  # (M, S, S)
@@ -59,20 +59,20 @@ def follow_edges(
         def grown(plane: Float32, part: Region = part) -> Float32:
             return grow(plane, finer.shape[:2], part)
 
-        # enlargement is linear: first the difference between the fit and the map
-        beyond = grown(fit.offsets[m] - values)
+        # enlargement is linear: the fit's difference from the map first, weighted, then the map itself
+        enlarged = grown(fit.offsets[m] - values)
         for c in range(3):
-            beyond += grown(fit.slopes[c, m]) * pixels[c][part.slices]
-        beyond *= (grown(fit.explained[m]) / _SURE_SHARE).clip(0, 1)
-        beyond += grown(values)
-        out.append(beyond.clip(0, 1))
+            enlarged += grown(fit.slopes[c, m]) * pixels[c][part.slices]
+        enlarged *= (grown(fit.explained[m]) / _SURE_SHARE).clip(0, 1)
+        enlarged += grown(values)
+        out.append(enlarged.clip(0, 1))
     return out
 
 
 def grow(plane: Float32, size_hw: tuple[int, int], within: Region | None = None) -> Float32:
     """Enlarge a map bilinearly, without regard to image edges.
 
-    The outermost pixels of a part do not see beyond it, as far in as one pixel of `plane` is wide.
+    With `within`, a rim as wide as one pixel of `plane` ignores what lies beyond the part.
 
     Args:
         plane: (S, S) float32.
@@ -100,42 +100,44 @@ def _fit(colours: Float32, values: Float32) -> _Fit:
     """
     size_hw, count = values.shape[1:], len(values)
     products = np.stack([colours[a] * colours[b] for a, b in _PAIRS])
-    crossed = (colours[:, None] * values).reshape(3 * count, *size_hw)
-    means = _mean_around(np.concatenate([colours, values, values**2, products, crossed]))
-    mean_colour, mean_value, mean_square, products, crossed = np.split(means, np.cumsum([3, count, count, len(_PAIRS)]))
-    shared = crossed.reshape(3, count, *size_hw) - mean_colour[:, None] * mean_value
-    spread = [
+    colour_values = (colours[:, None] * values).reshape(3 * count, *size_hw)
+    means = _mean_around(np.concatenate([colours, values, values**2, products, colour_values]))
+    mean_colour, mean_value, mean_square, products, colour_values = np.split(
+        means, np.cumsum([3, count, count, len(_PAIRS)])
+    )
+    covariances = colour_values.reshape(3, count, *size_hw) - mean_colour[:, None] * mean_value
+    colour_covariances = [
         product - mean_colour[a] * mean_colour[b] + (FLATNESS if a == b else 0)
         for product, (a, b) in zip(products, _PAIRS, strict=True)
     ]
-    slopes = _solve(spread, shared)
+    slopes = _solve(colour_covariances, covariances)
     offsets = mean_value - (slopes * mean_colour[:, None]).sum(0)
     variance = mean_square - mean_value**2
-    explained = ((slopes * shared).sum(0) / (variance + 1e-4)).clip(0, 1)
+    explained = ((slopes * covariances).sum(0) / (variance + 1e-4)).clip(0, 1)
     every = _mean_around(np.concatenate([slopes.reshape(3 * count, *size_hw), offsets, explained]))
     slopes, offsets, explained = np.split(every, [3 * count, 4 * count])
     return _Fit(slopes.reshape(3, count, *size_hw), offsets, explained)
 
 
-def _solve(spread: list[Float32], shared: Float32) -> Float32:
+def _solve(matrices: list[Float32], right_sides: Float32) -> Float32:
     """Solve symmetric 3 x 3 systems by their factors L D L^T (Golub and Van Loan, Matrix Computations, 4.1.2).
 
     The covariance of colours in [0, 1] with FLATNESS on its diagonal has a D of at least FLATNESS, up to a hundredth of
     rounding: never 0. Its determinant would be lost in float32's rounding where all is grey.
 
     Args:
-        spread: the six entries of the matrices, (S, S) each.
-        shared: (3, M, S, S) right sides.
+        matrices: the six entries of the matrices, (S, S) each.
+        right_sides: (3, M, S, S) right sides.
 
     Returns:
         (3, M, S, S).
     """
-    rr, rg, rb, gg, gb, bb = spread
+    rr, rg, rb, gg, gb, bb = matrices
     g_of_r, b_of_r = rg / rr, rb / rr
     gg, gb = gg - g_of_r * rg, gb - g_of_r * rb
     b_of_g = gb / gg
     bb = bb - b_of_r * rb - b_of_g * gb
-    r, g, b = shared
+    r, g, b = right_sides
     g = g - g_of_r * r
     b = (b - b_of_r * r - b_of_g * g) / bb
     g = g / gg - b_of_g * b
@@ -159,17 +161,17 @@ def _sum_along(values: Float32, width: int, axis: int) -> Float32:
     Sums of 1, 2, 4, ... values are combined, which takes half the additions of summing one by one.
     """
 
-    def part(of: Float32, start: int, stop: int) -> Float32:
+    def piece(of: Float32, start: int, stop: int) -> Float32:
         return of[(slice(None),) * axis + (slice(start, stop),)]
 
     length = values.shape[axis] - width + 1
     total, taken, sums, span = np.zeros((), values.dtype), 0, values, 1
     while True:
         if width & span:
-            total = total + part(sums, taken, taken + length)
+            total = total + piece(sums, taken, taken + length)
             taken += span
         if 2 * span > width:
             return total
         count = sums.shape[axis]
-        sums = part(sums, 0, count - span) + part(sums, span, count)
+        sums = piece(sums, 0, count - span) + piece(sums, span, count)
         span *= 2

@@ -69,7 +69,7 @@ def dilate(mask: Mask, radius_px: int) -> Mask:
     Returns:
         (H, W) bool.
     """
-    return _grow_axis(_grow_axis(mask, radius_px, 0), radius_px, 1)
+    return _dilate_axis(_dilate_axis(mask, radius_px, 0), radius_px, 1)
 
 
 def erode(mask: Mask, radius_px: int) -> Mask:
@@ -87,12 +87,12 @@ def erode(mask: Mask, radius_px: int) -> Mask:
     return ~dilate(~mask, radius_px)
 
 
-def _grow_axis(mask: Mask, radius_px: int, axis: int) -> Mask:
-    """Dilate along one axis."""
+def _dilate_axis(mask: Mask, radius_px: int, axis: int) -> Mask:
+    """Dilate along one axis, by `radius_px` in both directions."""
     grown = np.moveaxis(mask.copy(), axis, 0)
     done = 0
     while done < radius_px:
-        # One pixel is by now a bar of done + 1 pixels. A longer step would leave a gap between its copies.
+        # Each pixel is a bar of 2 * done + 1 pixels by now: copies of it, done + 1 further on, leave no gap.
         step = min(done + 1, radius_px - done)
         before = grown.copy()
         grown[step:] |= before[:-step]
@@ -164,7 +164,7 @@ def connected_components(mask: Mask, diagonal: bool = True) -> Components:
 
 
 def _join(count: int, left: Int, right: Int) -> Int:
-    """(count,) smallest node of each node's component in the graph with edges left[i] - right[i]."""
+    """(count,): the smallest node of each node's connected component in the graph with edges left[i] - right[i]."""
     parents = np.arange(count)
     while True:
         a, b = parents[left], parents[right]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from deocclude.imaging.arrays import Mask, Scalar
 from deocclude.imaging.crop import BEYOND_RGB, Region
 
-# A body that meets a border along less than this fraction of its longer side is not truncated: it may stand beside it.
+# A body that meets a border along less than this fraction of its longer side may just touch it: it is not truncated.
 _LEAST_CONTACT = 0.06
 # How far a body may continue beyond a border: this many times the longer side of its visible part; half as far beyond
 # each of two opposite borders.

@@ -39,7 +39,7 @@ class BodyInCrop:
 class Body:
     """A completed person: in image pixels, for `region` of size (h, w) alone, and in the tight crop for stage 2.
 
-    visible is a subset of amodal in both; amodal lies inside the image.
+    `visible` is a subset of `amodal`, which lies inside the image.
     """
 
     region: Region  # the body's box with a small margin
@@ -49,11 +49,11 @@ class Body:
     visible_prob: ProbabilityU8  # (h, w), 255 = certain; pixels of a trusted given mask are certain
     parsing: Labels  # (h, w), label of every amodal pixel, 0 elsewhere
     score: float  # mean probability of the visible pixels
-    probable_hidden: float  # hidden fraction of the body by probability, 0 to 1
+    probable_hidden: float  # hidden fraction of the body, 0 to 1, from sums of probabilities in place of masks
 
     in_crop: BodyInCrop  # as completed; later changes of the masks do not affect it
 
-    hidden_probability: float = 1.0  # that more than 5 % of the body is hidden; 1 until it is computed
+    hidden_probability: float = 1.0  # probability that more than 5 % of the body is hidden; 1 until it is computed
     left_alone: str | None = None  # why a hidden part was not completed, a key of `occlusion_probability.LEFT_ALONE`
     sample_probability: float | None = None  # as `types.Person.sample_probability`
     left_out: Mask | None = None  # (h, w) bool, hidden pixels that were predicted and are not completed; None: none
@@ -146,7 +146,7 @@ class Body:
         return self if (visible == self.visible).all() else replace(self, visible=visible)
 
     def with_visible_part(self, part: Mask) -> Self:
-        """The same body, of which hidden pixels are visible after all; their probability becomes 1.
+        """The same body with some hidden pixels made visible; their probability becomes 1.
 
         Args:
             part: (h, w) bool; pixels outside the amodal mask are ignored.

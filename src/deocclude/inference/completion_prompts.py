@@ -18,7 +18,7 @@ LIMBS = (
     ("left_shoulder", "right_shoulder"), ("left_hip", "right_hip"),
     ("left_shoulder", "left_hip"), ("right_shoulder", "right_hip"),
 )  # fmt: skip
-THE_ONLY_PERSON = 0  # in place of a person's number
+THE_ONLY_PERSON = 0  # in place of a person's number, for prompts that name none: the photo's only person
 MASK_FIELDS = ("front", "keep", "background")  # of CompletionPrompts
 JOINTS = (
     "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow",
@@ -71,7 +71,7 @@ class CompletionPrompts:
 
     @property
     def only_restricts(self) -> bool:
-        """Whether nothing says that a part is hidden: what is completed is decided as without prompts."""
+        """Whether the prompts only take pixels away: what is completed is then decided as without prompts."""
         return not (self.for_head or self.front is not None)
 
     @property

@@ -16,9 +16,9 @@ from PIL import Image
 from deocclude.imaging.appearance import (
     Appearance,
     as_appearance,
+    blend_seam,
     box_slices,
     hidden_on_photo,
-    lead_over,
     plain_appearance,
     smooth,
     unmixed_visible,
@@ -30,7 +30,7 @@ from deocclude.imaging.crop import Region
 from deocclude.imaging.exemplar_synthesis import compose
 from deocclude.inference.body import BodyInCrop
 from deocclude.inference.copyable_parts import copy_support
-from deocclude.inference.palette import draw_to_palette
+from deocclude.inference.palette import pull_to_palette
 from deocclude.inference.runtime import Network
 from deocclude.inference.settings import RecoverySettings
 
@@ -90,13 +90,13 @@ class ContentRecovery:
             return plain_appearance(guess, amodal)
         settings = self._settings
         guide = _smooth_body(np.where(visible[..., None], image, guess), amodal, settings.guide_sigma_px)
-        drawn = draw_to_palette(guide, visible, amodal, visible_parsing, amodal_parsing)
-        composed = compose(image, visible, amodal, drawn, visible_parsing, amodal_parsing)
+        palette_guide = pull_to_palette(guide, visible, amodal, visible_parsing, amodal_parsing)
+        composed = compose(image, visible, amodal, palette_guide, visible_parsing, amodal_parsing)
         if composed is None:
             return plain_appearance(guess, amodal)
         support = copy_support(visible, visible_parsing, amodal_parsing)
         share = np.asarray(Image.fromarray(support).resize(visible.shape[::-1], Image.Resampling.BILINEAR))
-        smooth_guide: Float32 = guide + np.float32(settings.palette_share) * (drawn.astype(np.float32) - guide)
+        smooth_guide: Float32 = guide + np.float32(settings.palette_share) * (palette_guide.astype(np.float32) - guide)
         composed = replace(composed, rgb=_blend_smooth(smooth_guide, composed.rgb, image, visible, amodal, settings))
         return as_appearance(composed, image, visible, amodal, share, guess, copy_share=settings.copy_share)
 
@@ -107,16 +107,16 @@ def _blend_smooth(
 ) -> Float32:  # fmt: skip
     """(S, S, 3) float32: the composed body with `smooth_share` of its low frequencies replaced by the guide's.
 
-    guide: (S, S, 3) float32.
+    guide, rgb: (S, S, 3) float32, 0 to 255; rgb is the composed body.
     """
     whole = np.where(visible[..., None], image, np.rint(rgb.clip(0, 255)).astype(np.uint8))
-    off = guide - _smooth_body(whole, amodal, settings.guide_sigma_px)
-    blended: Float32 = (rgb + np.float32(settings.smooth_share) * off).clip(0, 255)
+    difference = guide - _smooth_body(whole, amodal, settings.guide_sigma_px)
+    blended: Float32 = (rgb + np.float32(settings.smooth_share) * difference).clip(0, 255)
     return blended
 
 
 def _smooth_body(rgb: ImageU8, amodal: Mask, sigma_px: float) -> ImageU8:
-    """(S, S, 3) uint8: smoothed within the body, unchanged outside its box."""
+    """(S, S, 3) uint8: colours smoothed within the body, unchanged outside its box."""
     body = box_slices(amodal, 0)
     smoothed: ImageU8 = rgb.copy()
     smoothed[body] = smooth(rgb[body], amodal[body], sigma_px)
@@ -133,7 +133,7 @@ class Recovery(Protocol):
     """Recovers appearance on a crop: `ContentRecovery`, or a baseline.
 
     Attributes:
-        reads_all: the occluder's pixels are read too, not the visible body's alone.
+        reads_all: whether the occluder's pixels are read too; else those of the visible body alone.
     """
 
     reads_all: bool
@@ -151,7 +151,7 @@ def recover_known(
 
     Args:
         recover: stage 2, or a baseline.
-        parse: the body parts of a person whose masks are known.
+        parse: predicts the body parts, on a crop, of a person whose masks are known.
         photo: (H, W, 3) uint8 RGB.
         visible: (H, W) bool, a subset of `amodal`.
         amodal: (H, W) bool.
@@ -179,7 +179,7 @@ def recover_hidden(
         region: the body's region.
         visible: (h, w) bool in `region`.
         invisible: (h, w) bool in `region`.
-        view: the body in the crop.
+        view: the body in the crop that stage 2 gets.
 
     Returns:
         The hidden part's box and its colours, (h', w', 3) uint8. Where nothing is hidden: an empty box, without running
@@ -191,7 +191,7 @@ def recover_hidden(
     source = view.image if recover.reads_all else source
     body = view.amodal | known
     appearance = recover(source, known, body, view.visible_parsing, view.amodal_parsing)
-    if appearance.copied is not None:  # baselines and plain guesses stay as they are
+    if appearance.copied is not None:  # appearances without copied pixels stay as they are
         unmixed = unmixed_visible(visible, invisible, view.crop.scale)
-        appearance = lead_over(appearance, *visible_in_crop(photo, unmixed, region, view.crop), body)
+        appearance = blend_seam(appearance, *visible_in_crop(photo, unmixed, region, view.crop), body)
     return hidden_on_photo(appearance, view.crop, photo, visible, invisible, region)

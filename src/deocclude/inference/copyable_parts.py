@@ -8,8 +8,9 @@ from deocclude.imaging.arrays import Float32, Mask, Probability
 from deocclude.types import PARSING_NAMES
 
 _FACE = "face"
+# skin is copied from skin, but never to the face
 _SKIN = {"arm": ("leg", _FACE), "leg": ("arm", _FACE)}
-# stage 1 confuses these, and a garment of one may reach into the other
+# stage 1 confuses these garments with each other, and one garment may be labelled as two of them
 _GARMENTS = ("upper_clothes", "outerwear", "dress")
 _ALIKE = {name: tuple(other for other in _GARMENTS if other != name) for name in _GARMENTS}
 _ALIKE["dress"] += ("lower_clothes",)
@@ -34,7 +35,7 @@ _COPYABLE = _copyable()
 
 
 def copy_support(visible: Mask, visible_parsing: Probability, amodal_parsing: Probability) -> Probability:
-    """How far each place's body parts may be copied and are visible.
+    """How well the visible body can supply each place: the share of its body parts that have enough visible sources.
 
     Args:
         visible: (S, S) bool.
@@ -46,9 +47,10 @@ def copy_support(visible: Mask, visible_parsing: Probability, amodal_parsing: Pr
     """
     cells = visible_parsing.shape[1:]
     blocks = visible.reshape(cells[0], visible.shape[0] // cells[0], cells[1], visible.shape[1] // cells[1])
-    shown = proportions(visible_parsing) * blocks.mean(axis=(1, 3), dtype=np.float32)
-    supported = np.minimum(1, _COPYABLE @ shown.sum(axis=(1, 2)) / _ENOUGH_CELLS)
-    support: Probability = np.einsum("p,phw->hw", supported, proportions(amodal_parsing)).astype(np.float32)
+    visible_parts = proportions(visible_parsing) * blocks.mean(axis=(1, 3), dtype=np.float32)
+    # (12,), 0 to 1: visible cells from which each part may be copied, over _ENOUGH_CELLS
+    part_support = np.minimum(1, _COPYABLE @ visible_parts.sum(axis=(1, 2)) / _ENOUGH_CELLS)
+    support: Probability = np.einsum("p,phw->hw", part_support, proportions(amodal_parsing)).astype(np.float32)
     return support
 
 

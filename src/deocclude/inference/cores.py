@@ -23,17 +23,17 @@ def usable_cores(root: Path = Path("/")) -> int:
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     limits = [cores, *(math.ceil(quota) for quota in _quotas(root))]
-    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # a list is for nested levels
+    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # a list has one number for each nested level
     if first.isdigit():
         limits.append(int(first))
     return max(1, min(limits))
 
 
 def limit_blas(threads: int) -> None:
-    """Reduce numpy's BLAS, OpenBLAS or another, to a number of threads in the whole process. Fewer stay as they are.
+    """Limit numpy's BLAS (OpenBLAS or another) to a number of threads in the whole process; it never raises the number.
 
-    BLAS follows the affinity by itself, but no CPU quota: its threads would wait for each other while they use up the
-    time of the others.
+    BLAS follows the affinity by itself, but not a CPU quota: surplus threads would use up the quota while they wait for
+    each other.
     """
     from threadpoolctl import ThreadpoolController
 
@@ -57,7 +57,7 @@ def _quotas(root: Path) -> Iterator[float]:
             folder = mounted / controllers if (mounted / controllers).is_dir() else mounted / "cpu"
         else:
             continue
-        # in a container the group's own folder is often mounted as the top one
+        # in a container, the group's own folder is often mounted as the top one: the parents of its path are read too
         inner = Path(path.lstrip("/"))
         for group in (inner, *inner.parents):
             yield from _quota_of(folder / group)

@@ -57,14 +57,17 @@ class CropPrediction:
         Args:
             photo: (H, W, 3) uint8 RGB.
             size_px: side of the new crop.
+
+        Raises:
+            WeightsError: the network predicts no body parts.
         """
         if size_px == self.crop.size_px:
             return self
         crop = replace(self.crop, size_px=size_px)
 
-        def parts(parsing: Probability) -> Probability:
-            fewer = crop.regridded(np.moveaxis(parsing, 0, -1), parsing.shape[-1] * size_px // self.crop.size_px)
-            return np.moveaxis(fewer, -1, 0)
+        def regridded_parts(parsing: Probability) -> Probability:
+            cells = parsing.shape[-1] * size_px // self.crop.size_px
+            return np.moveaxis(crop.regridded(np.moveaxis(parsing, 0, -1), cells), -1, 0)
 
         visible_parsing, amodal_parsing = self.parsings
         return CropPrediction(
@@ -73,22 +76,22 @@ class CropPrediction:
             initial=crop.regridded(self.initial, size_px),
             visible=crop.regridded(self.visible, size_px),
             amodal=crop.regridded(self.amodal, size_px),
-            visible_parsing=parts(visible_parsing),
-            amodal_parsing=parts(amodal_parsing),
+            visible_parsing=regridded_parts(visible_parsing),
+            amodal_parsing=regridded_parts(amodal_parsing),
         )
 
 
 class CropPredictions:
     """Predictions of networks on crops of one image.
 
-    Crops and single predictions are kept, so that to average one of them over the mirror image takes one run more.
+    Crops and unmirrored outputs are cached: averaging over the mirror image later takes only one more run.
     """
 
     def __init__(self, photo: ImageU8) -> None:
         """An image, (H, W, 3) uint8 RGB."""
         self.photo = photo
         self._images: dict[SquareCrop, ImageU8] = {}
-        self._single: dict[tuple[int, SquareCrop, bytes], dict[str, Float32]] = {}
+        self._unmirrored: dict[tuple[int, SquareCrop, bytes], dict[str, Float32]] = {}
 
     @property
     def size_hw(self) -> tuple[int, int]:
@@ -106,20 +109,20 @@ class CropPredictions:
             crop: the crop, of S pixels a side.
             initial: (S, S) bool: the prompt.
             mirror: average with the prediction on the mirror image.
-            first: an earlier prediction, whose visible mask is part of the prompt (train/two_pass_prompts.py).
+            first: an earlier prediction; the network gets the mean of `initial` and its visible probability.
         """
         if crop not in self._images:
             self._images[crop] = crop.extract(self.photo, fill=OUTSIDE_GREY)
         prompt = as_mask_batch(initial)
-        if first is not None:  # as in train/two_pass_prompts.py
+        if first is not None:  # as in training (train/two_pass_prompts.py)
             prompt = np.divide(prompt + crop.resampled_from(first.crop, first.visible, crop.size_px), 2)
         inputs = {"image": as_batch(self._images[crop]), "initial": prompt}
         key = id(network), crop, prompt.tobytes()
-        outputs = self._single.get(key)
+        outputs = self._unmirrored.get(key)
         if outputs is None:
             outputs = network(**(with_mirrored(inputs) if mirror else inputs))
             if not mirror:
-                self._single[key] = outputs
+                self._unmirrored[key] = outputs
         elif mirror:
             mirrored = network(**{name: values[..., ::-1] for name, values in inputs.items()})
             outputs = {name: np.concatenate([values, mirrored[name]]) for name, values in outputs.items()}
@@ -134,7 +137,7 @@ def with_mirrored(batches: Mapping[str, Float32]) -> dict[str, Float32]:
 def as_prediction(
     crop: SquareCrop, image: ImageU8, initial: Mask, outputs: Mapping[str, Float32], size_hw: tuple[int, ...]
 ) -> CropPrediction:
-    """The prediction of a network's outputs, of one crop or of it and its mirror image.
+    """The prediction from a network's outputs for a crop, or for a crop and its mirror image.
 
     Args:
         crop: the crop, of S pixels a side.
@@ -173,7 +176,7 @@ def box_features(network: Network, photo: ImageU8, crop: SquareCrop, box_xyxy: B
 
 
 def in_crop(mask: Mask, crop: SquareCrop) -> Mask:
-    """(S, S) bool: a mask of the image on a crop, at least one pixel of it."""
+    """(S, S) bool: a mask of the image, resampled to a crop; a thin mask keeps at least one pixel."""
     coverage = crop.extract(mask.view(np.uint8) * np.uint8(255))
     covered: Mask = coverage >= 128
     if covered.any():
@@ -197,36 +200,36 @@ def average_predictions(
     weights = weights or [1.0] * len(predictions)
     inside = crop.inside_photo(size_hw)
 
-    def mask_here(mask: Probability, there: SquareCrop) -> Probability:
+    def resample_mask(mask: Probability, source: SquareCrop) -> Probability:
         # predictions are 0 outside the image, which must not fade probabilities at the image border
-        mask = repeat_past_edge(mask, there.inside_photo(size_hw))
-        return crop.resampled_from(there, mask, crop.size_px) * inside
+        mask = repeat_past_edge(mask, source.inside_photo(size_hw))
+        return crop.resampled_from(source, mask, crop.size_px) * inside
 
-    def parsing_here(parts: Probability, there: SquareCrop) -> Probability:
-        return np.moveaxis(crop.resampled_from(there, np.moveaxis(parts, 0, -1)), -1, 0)
+    def resample_parsing(parsing: Probability, source: SquareCrop) -> Probability:
+        return np.moveaxis(crop.resampled_from(source, np.moveaxis(parsing, 0, -1)), -1, 0)
 
     def mean(
-        maps: Sequence[Probability | None], here: Callable[[Probability, SquareCrop], Probability]
+        maps: Sequence[Probability | None], resample: Callable[[Probability, SquareCrop], Probability]
     ) -> Probability | None:
-        known = [
-            (values if one.crop == crop else here(values, one.crop), np.float32(weight))
+        weighted = [
+            (values if one.crop == crop else resample(values, one.crop), np.float32(weight))
             for values, one, weight in zip(maps, predictions, weights, strict=True)
             if values is not None
         ]
-        if not known:
+        if not weighted:
             return None
-        total: Any = sum(weight * values for values, weight in known)
-        average: Probability = total / sum(weight for _, weight in known)
+        total: Any = sum(weight * values for values, weight in weighted)
+        average: Probability = total / sum(weight for _, weight in weighted)
         return average
 
-    visible = mean([one.visible for one in predictions], mask_here)
-    amodal = mean([one.amodal for one in predictions], mask_here)
+    visible = mean([one.visible for one in predictions], resample_mask)
+    amodal = mean([one.amodal for one in predictions], resample_mask)
     return replace(
         prediction,
         visible=prediction.visible if visible is None else visible,
         amodal=prediction.amodal if amodal is None else amodal,
-        visible_parsing=mean([one.visible_parsing for one in predictions], parsing_here),
-        amodal_parsing=mean([one.amodal_parsing for one in predictions], parsing_here),
+        visible_parsing=mean([one.visible_parsing for one in predictions], resample_parsing),
+        amodal_parsing=mean([one.amodal_parsing for one in predictions], resample_parsing),
     )
 
 
@@ -243,7 +246,7 @@ def as_mask_batch(mask: Mask) -> Float32:
 
 
 def _touched(mask: Mask, crop: SquareCrop) -> Mask:
-    """(S, S) bool: every crop pixel that holds a pixel of the mask, however small its part."""
+    """(S, S) bool: every crop pixel that holds the centre of a pixel of the mask."""
     rows, columns = np.nonzero(mask)
     left, top = crop.left_top
     v, u = (np.floor(at / crop.scale).astype(int) for at in (rows + 0.5 - top, columns + 0.5 - left))

@@ -18,14 +18,14 @@ from deocclude.imaging.masks import connected_components, dilate, erode
 from deocclude.inference.body import Body
 
 _GRID_PX = 256  # longer side of the grid on which regions are found
-_LEAST_SHARE = 1e-4  # of the body: smaller shares count as this one
+_LEAST_SHARE = 1e-4  # of the body: regions with a smaller share count as having this one
 _CERTAIN = 0.01  # probabilities are bounded to this distance from 0 and 1
-SHAPE_FEATURES = 6
+SHAPE_FEATURES = 6  # of a region, from `certainty` to `covered` of RegionCalibration
 _LARGEST_LOGIT = 30.0
 
 
 def logistic(logits: Float) -> Float:
-    """Probabilities, 0 to 1, of any shape."""
+    """The logistic function: logits of any shape to probabilities, 0 to 1."""
     likely: Float = 1 / (1 + np.exp(-np.clip(logits, -_LARGEST_LOGIT, _LARGEST_LOGIT)))
     return likely
 
@@ -100,7 +100,7 @@ class RegionCalibration(NamedTuple):
         return logistic(self.bias + features[:, : len(weights)] @ weights)
 
 
-# For weights without a calibration: the mean amodal probability.
+# For weights without a calibration: the probability of a region is its mean amodal probability.
 UNCALIBRATED_REGIONS = RegionCalibration(0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
@@ -134,21 +134,21 @@ def find_regions(body: Body, others: Mask, feature_map: FeatureMap | None = None
     components = connected_components(amodal & ~visible)
     masks: list[Mask] = []
     rows: list[tuple[float, ...]] = []
-    whole = max(1, int(np.count_nonzero(amodal)))
+    body_cells = max(1, int(np.count_nonzero(amodal)))
     for number in range(components.count):
         region = components.paint(np.arange(components.count) == number)
-        size = int(np.count_nonzero(region))
+        region_cells = int(np.count_nonzero(region))
         grown = dilate(region, 1)
-        around = grown & ~region
+        around = grown & ~region  # the region's outer boundary
         certainty = float(np.clip(amodal_prob[region].mean(), _CERTAIN, 1 - _CERTAIN))
         rows.append(
             (
                 np.log(certainty / (1 - certainty)),
                 visible_prob[region].mean(),
-                np.log(max(size / whole, _LEAST_SHARE)),
+                np.log(max(region_cells / body_cells, _LEAST_SHARE)),
                 int(np.count_nonzero(around & visible)) / max(1, int(np.count_nonzero(around))),
-                np.count_nonzero(erode(region, max(1, round(0.015 * np.sqrt(whole))))) / size,
-                np.count_nonzero(covered & region) / size,
+                np.count_nonzero(erode(region, max(1, round(0.015 * np.sqrt(body_cells))))) / region_cells,
+                np.count_nonzero(covered & region) / region_cells,
                 *(() if feature_map is None else _mean_features(feature_map, region, body, step)),
             )
         )

@@ -86,7 +86,7 @@ class MaskCompletion:
         Args:
             photo: (H, W, 3) uint8 RGB.
             initial_mask: (H, W) bool.
-            crowded: another box overlaps this one.
+            crowded: whether another person's box overlaps this one.
 
         Raises:
             InputError: the mask is empty.
@@ -183,8 +183,8 @@ class MaskCompletion:
             body_box, first = self._estimate_extent(self._network, predict, initial_mask)
         else:
             body_box = mask_to_box_xyxy(initial_mask)
-        known = first if self._second_pass and is_box else None
-        return self._final_prediction(predict, initial_mask, body_box, self._crop_sizes_px(is_box), average, known)
+        start = first if self._second_pass and is_box else None
+        return self._final_prediction(predict, initial_mask, body_box, self._crop_sizes_px(is_box), average, start)
 
     def _predict_from_box(
         self, segmenter: Network, predict: CropPredictions, box: Mask, crowded: bool, mirror: bool
@@ -245,8 +245,8 @@ class MaskCompletion:
         if not average:
             return prediction
         further = self._zoomed_out(crop)
-        known = None if first is None else prediction
-        second = predict(self._network, further, in_crop(initial_mask, further), mirror=True, first=known)
+        start = None if first is None else prediction
+        second = predict(self._network, further, in_crop(initial_mask, further), mirror=True, first=start)
         return average_predictions([prediction, second], predict.size_hw)
 
     def _estimate_extent(
@@ -275,11 +275,11 @@ class MaskCompletion:
         return body_box, prediction
 
     def _zoomed_out(self, crop: SquareCrop) -> SquareCrop:
-        """The second of the two final crops."""
+        """The second of the two final crops: the tight one with a wider margin."""
         settings = self._settings.crop
         return replace(crop, side_px=crop.side_px * settings.zoomed_out_scale / settings.tight_scale)
 
 
 def _runs_into_edge(body: Mask) -> bool:
-    """Whether a body meets the crop's border. Outside the image no pixel is body, so it never does there."""
+    """Whether a body meets the crop's border: no pixel outside the image is body, so the image border never counts."""
     return bool(body[0].any() or body[-1].any() or body[:, 0].any() or body[:, -1].any())

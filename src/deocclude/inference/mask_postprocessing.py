@@ -90,7 +90,7 @@ def _clean(prediction: CropPrediction, recovery_px: int, settings: CleanupSettin
     amodal: Mask = amodal_prob >= 0.5
     visible: Mask = (prediction.visible >= 0.5) & amodal
     visible = _drop_small_components(visible, settings.min_visible_component_share * np.count_nonzero(amodal))
-    # the thresholds of the boundary band were tuned at the usual size
+    # the thresholds of `trusted_pixels` were tuned on crops of recovery_px pixels a side
     initial_here, visible_here = (prediction.crop.regridded(one, recovery_px) for one in (prediction.initial, visible))
     trusted_here = trusted_pixels(initial_here, visible_here, settings)
     trusted = prediction.crop.regridded(trusted_here, prediction.crop.size_px)
@@ -130,7 +130,7 @@ def _to_image(prediction: CropPrediction, masks: _CropMasks, photo: ImageU8, ini
     around = Region(int(y0), int(x0), int(y1) + 1, int(x1) + 1).grow(reach, size_hw)
     is_trusted = bool(masks.trusted.any())
     fine_amodal, fine_visible = _align_with_image_edges(
-        prediction, photo, masks.amodal_prob, masks.invisible, sure=is_trusted
+        prediction, photo, masks.amodal_prob, masks.invisible, given_is_trusted=is_trusted
     )
     region, amodal_prob = crop.to_photo(fine_amodal, size_hw, around)
     _, visible_prob = crop.to_photo(fine_visible, size_hw, around)
@@ -147,24 +147,24 @@ def _with_given_contour(
 ) -> _ImageMasks:
     """The masks with the given mask kept where it is trusted; see `trusted_pixels`."""
     size_hw, given = initial_mask.shape[:2], initial_mask[on_image.region.slices]
-    is_given, near_hidden = (
+    is_trusted, near_hidden = (
         crop.to_photo(_to_u8(mask), size_hw, around)[1] >= 128 for mask in (masks.trusted, dilate(masks.invisible, 1))
     )
-    amodal: Mask = np.where(is_given, given | (on_image.amodal & near_hidden), on_image.amodal)
+    amodal: Mask = np.where(is_trusted, given | (on_image.amodal & near_hidden), on_image.amodal)
     # the probability, which a cut-out's soft edge is made from, must agree with the contour
     probability = on_image.amodal_prob
     amodal_prob = np.where(amodal, np.maximum(probability, 128), np.minimum(probability, 127))
     return _ImageMasks(
         region=on_image.region,
-        visible=np.where(is_given, given, on_image.visible & amodal),
+        visible=np.where(is_trusted, given, on_image.visible & amodal),
         amodal=amodal,
-        visible_prob=np.where(is_given & given, 255, on_image.visible_prob).astype(np.uint8, copy=False),
+        visible_prob=np.where(is_trusted & given, 255, on_image.visible_prob).astype(np.uint8, copy=False),
         amodal_prob=amodal_prob,
     )
 
 
 def _align_with_image_edges(
-    prediction: CropPrediction, photo: ImageU8, amodal_prob: Probability, invisible: Mask, *, sure: bool
+    prediction: CropPrediction, photo: ImageU8, amodal_prob: Probability, invisible: Mask, *, given_is_trusted: bool
 ) -> tuple[ProbabilityU8, ProbabilityU8]:
     """Amodal and visible probability with their edges on the image's edges.
 
@@ -173,7 +173,7 @@ def _align_with_image_edges(
         photo: (H, W, 3) uint8 RGB.
         amodal_prob: (S, S) float32.
         invisible: (S, S) bool: the hidden part.
-        sure: the given mask is trusted.
+        given_is_trusted: whether the given mask is trusted anywhere.
 
     Returns:
         (T, T) uint8 each, T >= S.
@@ -184,29 +184,29 @@ def _align_with_image_edges(
     visible_prob = np.where(seam, prediction.visible, amodal_prob)
     visible_prob = np.where(invisible, np.minimum(prediction.visible, 0.49), visible_prob)
 
-    finer = max(1, min(_EDGES_PX // prediction.crop.size_px, math.ceil(prediction.crop.scale)))
-    fine = replace(prediction.crop, size_px=finer * prediction.crop.size_px)
+    factor = max(1, min(_EDGES_PX // prediction.crop.size_px, math.ceil(prediction.crop.scale)))
+    fine = replace(prediction.crop, size_px=factor * prediction.crop.size_px)
     inside, fine_inside = (c.inside_photo(photo.shape[:2]) for c in (prediction.crop, fine))
     maps = np.stack([repeat_past_edge(p, inside) for p in (amodal_prob, visible_prob)])
     image = repeat_past_edge(prediction.image, inside)
 
     # only the body's box is enlarged
     box = Region.of_mask(maps[0] >= _NEGLIGIBLE).grow(2 * RADIUS_PX, maps.shape[1:])
-    fine_box = Region(*(finer * edge for edge in astuple(box)))
+    fine_box = Region(*(factor * edge for edge in astuple(box)))
     here = (slice(None), *box.slices)
     fine_image = fine.extract(photo, fill=OUTSIDE_GREY, within=fine_box)
     fine_image = repeat_past_edge(fine_image, fine_inside[fine_box.slices])
-    near_hidden = dilate(invisible, 2)[box.slices].repeat(finer, 0).repeat(finer, 1)
+    near_hidden = dilate(invisible, 2)[box.slices].repeat(factor, 0).repeat(factor, 1)
     amodal_u8, visible_u8 = np.zeros((2, fine.size_px, fine.size_px), np.uint8)
     if not near_hidden.any():
         (amodal,) = follow_edges(image[box.slices], maps[here][:1], fine_image)
         amodal_u8[fine_box.slices] = visible_u8[fine_box.slices] = _to_u8(amodal)
         return amodal_u8, visible_u8
-    # elsewhere visible equals amodal
-    near = Region.of_mask(near_hidden).grow(2 * finer, fine_box.size_hw)  # its rim is not used
+    # away from the hidden part visible equals amodal, as above
+    near = Region.of_mask(near_hidden).grow(2 * factor, fine_box.size_hw)  # a margin for interpolation only
     amodal, visible = follow_edges(image[box.slices], maps[here], fine_image, (None, near))
     hidden = near_hidden[near.slices]
-    if sure:  # image edges over the hidden part belong to the occluder
+    if given_is_trusted:  # image edges over the hidden part belong to the occluder
         np.copyto(amodal[near.slices], grow(maps[here][0], fine_box.size_hw, near), where=hidden)
     amodal_u8[fine_box.slices] = visible_u8[fine_box.slices] = _to_u8(amodal)
     np.copyto(visible_u8[fine_box.slices][near.slices], _to_u8(np.minimum(visible, amodal[near.slices])), where=hidden)
@@ -295,12 +295,12 @@ def _label_parts(prediction: CropPrediction, region: Region) -> Labels:
         where = Region(y0, x0, y1, x1).grow(2 * cell, (side, side)).intersect(around)
         if where.is_empty:
             continue
-        finer, here = grow(part, (side, side), within=where), where.counted_from(around).slices
-        better = finer > best[here]
+        part_prob, here = grow(part, (side, side), within=where), where.counted_from(around).slices
+        better = part_prob > best[here]
         labels[here][better] = label
-        np.copyto(best[here], finer, where=better)
-    here_labels: Labels = labels[rows - around.top][:, columns - around.left]
-    return here_labels
+        np.copyto(best[here], part_prob, where=better)
+    region_labels: Labels = labels[rows - around.top][:, columns - around.left]
+    return region_labels
 
 
 def _to_u8(probability: Probability | Mask) -> ProbabilityU8:

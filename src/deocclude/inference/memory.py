@@ -31,5 +31,5 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error of ONNX Runtime, whose errors differ by their text alone, is a failed allocation."""
     text = str(error).lower()
     return isinstance(error, MemoryError) or any(
-        sign in text for sign in ("bad_alloc", "failed to allocate memory", "bfcarena")
+        phrase in text for phrase in ("bad_alloc", "failed to allocate memory", "bfcarena")
     )

@@ -27,7 +27,7 @@ Complete = Literal["auto", "always", "never"]
 _COMPLETE: tuple[Complete, ...] = ("auto", "always", "never")
 LEFT_ALONE = {"low": "too low", "unlikely": "probably nothing in front"}
 """Why a detected hidden part was not completed, by `Body.left_alone`, in words."""
-_NOTED_SHARE = 0.01  # of the body: smaller hidden parts are left alone without a note
+_NOTED_SHARE = 0.01  # of the body: smaller hidden parts are left out without setting `Body.left_alone`
 _LEAST_SHARE = 0.003  # smaller fractions count as this one
 
 
@@ -36,8 +36,8 @@ class HiddenCalibration(NamedTuple):
 
     Attributes:
         bias: intercept.
-        by_mask: weight of the fraction hidden by the masks.
-        by_probability: weight of the fraction hidden by probability.
+        by_mask: weight of the logarithm of the masks' hidden fraction (`Body.hidden_fraction`).
+        by_probability: weight of the logarithm of the probabilities' hidden fraction (`probable_share`).
     """
 
     bias: float
@@ -48,8 +48,8 @@ class HiddenCalibration(NamedTuple):
         """The probability, 0 to 1, that more than HIDDEN_SHARE of the body is hidden.
 
         Args:
-            mask_share: fraction hidden by the masks, 0 to 1.
-            probable_share: fraction hidden by probability, 0 to 1.
+            mask_share: hidden fraction of the masks, 0 to 1.
+            probable_share: hidden fraction of the probabilities, 0 to 1.
         """
         by_mask, by_probability = log_shares(np.array([mask_share, probable_share]))
         logit = self.bias + self.by_mask * by_mask + self.by_probability * by_probability
@@ -61,7 +61,7 @@ UNCALIBRATED = HiddenCalibration(bias=-3 * float(np.log(HIDDEN_SHARE)), by_mask=
 
 
 def probable_share(visible_prob: Probability, amodal_prob: Probability) -> float:
-    """The hidden fraction of the body by probability.
+    """The hidden fraction of the body from probabilities: the sum of amodal minus visible over the sum of amodal.
 
     Args:
         visible_prob: (S, S) float32, 0 to 1.
@@ -140,7 +140,7 @@ def decide_completion(
         settings: the thresholds.
         feature_map: features of the image around a body; called only for a calibration that uses them.
         min_probability: in place of the settings' threshold for regions.
-        min_height_px: least height of a visible part.
+        min_height_px: with "auto", bodies whose visible part is lower are not completed.
         workers: people processed at once.
     """
     if complete != "auto":

@@ -11,7 +11,7 @@ from deocclude.imaging.boxes import BoxXyxy
 from deocclude.io.typical_poses import FRAME_CELLS, FRAME_SIGMAS
 
 PROMPT_MAPS = 4  # extent, marked body, marked background, typical pose
-MARK_RADIUS = 0.02  # of a mark, as a share of the crop's side
+MARK_RADIUS = 0.02  # of a mark, as a share of the crop's side; at least 1.5 crop pixels
 Point = tuple[float, float]
 Stroke = tuple[Point, Point]
 """A line between two points; a single point is a line from itself to itself."""
@@ -27,8 +27,8 @@ def draw_prompt_maps(
         size_px: side S of the crop.
         extent_xyxy: box of the whole body, in crop pixels; its map is 1 inside and -1 outside.
         body: strokes on the body, in crop pixels; their map is 1 within MARK_RADIUS.
-        background: strokes that are not body.
-        silhouette: (S, S), 0 to 1: the amodal mask of a typical pose; its map is that of -1 to 1.
+        background: strokes that are not body, in crop pixels; they have a map of their own.
+        silhouette: (S, S), 0 to 1: the amodal mask of a typical pose; its map is rescaled to -1 to 1.
 
     Returns:
         (PROMPT_MAPS, S, S) float32 in [-1, 1].
@@ -48,7 +48,7 @@ def draw_prompt_maps(
 
 
 def place_pose(pose: Float32, visible: Probability) -> Probability:
-    """A typical pose on a person: the numpy twin of `models.typical_poses.placed_poses`.
+    """Place a typical pose on a person by the visible part: `models.typical_poses.placed_poses` in numpy.
 
     Args:
         pose: (32, 32) in [0, 1], the amodal mask in the person frame.
@@ -63,19 +63,19 @@ def place_pose(pose: Float32, visible: Probability) -> Probability:
     cx, cy = float(by_x @ at) / mass, float(by_y @ at) / mass
     variance = float(by_x @ (at - cx) ** 2 + by_y @ (at - cy) ** 2) / mass
     side = FRAME_SIGMAS * max(1.0, variance) ** 0.5
-    rows, columns = (_cells((at - middle) / side) for middle in (cy, cx))
+    rows, columns = (_interpolation_weights((at - middle) / side) for middle in (cy, cx))
     placed: Probability = (rows @ pose @ columns.T).astype(np.float32)
     return placed
 
 
-def _cells(at: np.ndarray) -> np.ndarray:
+def _interpolation_weights(at: np.ndarray) -> np.ndarray:
     """(S, 32) weights of linear interpolation between the cells of a frame, for positions -0.5 to 0.5 of its side."""
     cells = (at[:, None] + 0.5) * FRAME_CELLS - 0.5
     return np.maximum(0.0, 1.0 - np.abs(cells - np.arange(FRAME_CELLS)))
 
 
 def _is_near(stroke: Stroke, size_px: int) -> np.ndarray:
-    """(S, S) bool: pixels whose centre is within MARK_RADIUS of a stroke."""
+    """(S, S) bool: pixels whose centre is within the mark's radius of a stroke."""
     (x0, y0), (x1, y1) = stroke
     centres = np.arange(size_px, dtype=np.float32) + np.float32(0.5)
     dx, dy = x1 - x0, y1 - y0

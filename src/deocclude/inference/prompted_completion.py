@@ -57,7 +57,7 @@ class PromptedAnswer:
     Attributes:
         amodal: (S, S), 0 to 1.
         parsing: (12, S/4, S/4), 0 to 1.
-        likelihood: (hypotheses,), that each is the best; they sum to 1. Of the single answer alone.
+        likelihood: (hypotheses,) probability that each one is the best; sum 1. Valid for the single answer alone.
     """
 
     amodal: Probability
@@ -118,7 +118,7 @@ class PromptedCompletion:
         Args:
             photo: (H, W, 3) uint8 RGB.
             body: the person; visible somewhere.
-            prompts: their extent, or else the body and every point, set the crop.
+            prompts: the crop holds their extent, or else the whole body, and every point.
         """
         crop = self._crop(body, prompts)
         image, initial = (
@@ -131,26 +131,26 @@ class PromptedCompletion:
 
     def covers(self, prepared: PreparedCrop, body: Body, prompts: CompletionPrompts) -> bool:
         """Whether a prepared crop is the one that these prompts would get, or holds it with little to spare."""
-        wanted = self._crop(body, prompts)
-        (left, top), (x, y) = prepared.crop.left_top, wanted.left_top
+        needed = self._crop(body, prompts)
+        (left, top), (x, y) = prepared.crop.left_top, needed.left_top
         side = prepared.crop.side_px
-        inside = left <= x and top <= y and x + wanted.side_px <= left + side and y + wanted.side_px <= top + side
-        return inside and wanted.side_px >= 0.7 * side
+        inside = left <= x and top <= y and x + needed.side_px <= left + side and y + needed.side_px <= top + side
+        return inside and needed.side_px >= 0.7 * side
 
     def answer(self, photo: ImageU8, body: Body, prepared: PreparedCrop, prompts: CompletionPrompts) -> Body:
         """The body that the prompted head completes, from features that are computed already."""
         return self.to_body(photo, body, prepared, self.predict(prepared, prompts))
 
     def _maps(self, prepared: PreparedCrop, prompts: CompletionPrompts) -> Float32:
-        """(PROMPT_MAPS, S, S) the prompts on a prepared crop."""
+        """(PROMPT_MAPS, S, S): the prompts as maps on a prepared crop. Raises UsageError for an unknown pose."""
         crop = prepared.crop
 
-        def here(strokes: Sequence[Stroke]) -> list[Stroke]:
-            found = []
+        def in_crop_pixels(strokes: Sequence[Stroke]) -> list[Stroke]:
+            moved = []
             for (x0, y0), (x1, y1) in strokes:
                 a, b, c, d = crop.from_photo_xyxy((x0, y0, x1, y1))
-                found.append(((a, b), (c, d)))
-            return found
+                moved.append(((a, b), (c, d)))
+            return moved
 
         extent = None if prompts.extent_xyxy is None else crop.from_photo_xyxy(prompts.extent_xyxy)
         silhouette = None
@@ -159,36 +159,36 @@ class PromptedCompletion:
                 raise UsageError(f"typical poses are numbered from 1 to {len(self._poses)}, got {prompts.pose}")
             silhouette = place_pose(self._poses[prompts.pose - 1, 1], prepared.outputs["visible"][0, 0])
         return draw_prompt_maps(
-            crop.size_px, extent_xyxy=extent, body=here(prompts.body_strokes),
-            background=here(prompts.background_strokes), silhouette=silhouette,
+            crop.size_px, extent_xyxy=extent, body=in_crop_pixels(prompts.body_strokes),
+            background=in_crop_pixels(prompts.background_strokes), silhouette=silhouette,
         )  # fmt: skip
 
     def predict(self, prepared: PreparedCrop, prompts: CompletionPrompts) -> PromptedAnswer:
         """The answer to prompts; nothing is body beyond a given extent.
 
-        The single answer is averaged with that of the mirror image. A hypothesis is not: in the mirror image it may be
-        that the body goes on to the other side.
+        The single answer is averaged with that of the mirror image. A hypothesis is not: in the mirror image, the body
+        of the same hypothesis may continue on the other side.
 
         Raises:
             UsageError: there is no such typical pose or hypothesis.
         """
-        drawn, outputs, wanted = self._maps(prepared, prompts), prepared.outputs, prompts.hypothesis
-        if wanted is not None and not 1 <= wanted <= self.hypotheses:
-            raise UsageError(f"hypotheses are numbered from 1 to {self.hypotheses}, got {wanted}")
+        maps, outputs, number = self._maps(prepared, prompts), prepared.outputs, prompts.hypothesis
+        if number is not None and not 1 <= number <= self.hypotheses:
+            raise UsageError(f"hypotheses are numbered from 1 to {self.hypotheses}, got {number}")
         inputs = {name: outputs[name] for name in ("visible", *STAGE1_FEATURES)} | {"unprompted": outputs["amodal"]}
-        inputs |= with_mirrored({"prompts": drawn[None]})
+        inputs |= with_mirrored({"prompts": maps[None]})
         if self.hypotheses:
             inputs["hypothesis"] = np.zeros((len(inputs["prompts"]), self.hypotheses), np.float32)
-        if wanted is not None:
-            inputs["hypothesis"][:, wanted - 1] = 1
+        if number is not None:
+            inputs["hypothesis"][:, number - 1] = 1
             inputs = {name: value[:1] for name, value in inputs.items()}
         found = self._head(**inputs)
         likelihood = found["likelihood"].mean(0) if self.hypotheses else np.zeros(0, np.float32)
-        amodal = average_mirrored(found["amodal"])[0] * (drawn[0] >= 0)
+        amodal = average_mirrored(found["amodal"])[0] * (maps[0] >= 0)
         return PromptedAnswer(amodal, average_mirrored(found["amodal_parsing"]), likelihood)
 
     def to_body(self, photo: ImageU8, body: Body, prepared: PreparedCrop, found: PromptedAnswer) -> Body:
-        """The body with a predicted hidden part."""
+        """The body with the hidden part of the head's answer. Raises NoPersonError where nothing visible is left."""
         size_hw = photo.shape[:2]
         first = as_prediction(prepared.crop, prepared.image, prepared.initial, prepared.outputs, size_hw)
         given = prepared.initial.astype(np.float32)
@@ -203,7 +203,7 @@ class PromptedCompletion:
         return replace(whole, score=body.score, hidden_probability=1.0)
 
     def _crop(self, body: Body, prompts: CompletionPrompts) -> SquareCrop:
-        """The crop around the extent and the visible part, or around the body and every point."""
+        """The crop around the visible part, every point, and the extent or else the whole body as completed before."""
         boxes: list[BoxXyxy] = [body.box_xyxy]
         if prompts.extent_xyxy is not None:
             boxes.append(prompts.extent_xyxy)

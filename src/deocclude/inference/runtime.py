@@ -92,7 +92,7 @@ _RENAMED_KEYS = {"second_look": "second_pass", "tells_apart": "splits_boxes"}
 
 
 def with_current_keys(row: Mapping[str, Any]) -> dict[str, Any]:
-    """What a manifest or a weights file says of a network, without the key names of earlier versions."""
+    """A network's row of a manifest or weights file, with key names of earlier versions replaced by current ones."""
     return {_RENAMED_KEYS.get(key, key): value for key, value in row.items()}
 
 
@@ -102,7 +102,7 @@ class Network:
     def __init__(
         self, open_session: Callable[[], onnxruntime.InferenceSession], input_size: int, fine_size: int | None = None
     ) -> None:
-        """A network whose session is asked for once, by its first run.
+        """A network that gets its session from `open_session` at its first run.
 
         Args:
             open_session: gives the session; one that opens it only then may raise DeviceError or WeightsError.
@@ -234,7 +234,7 @@ def open_networks(
 
     def open_one(name: str, on: Literal["cpu", "cuda"]) -> Network:
         files = model.networks[name]
-        # content that was checked is not kept for later: it would take memory until then
+        # for a network opened on demand, the checked content is not kept until then, to save memory
         open_session = partial(_open_file, files, on, threads)
         if name not in ON_DEMAND:
             open_session = partial(_given, _open_session(contents[name], files.onnx_path, on, threads))
@@ -280,6 +280,7 @@ def _read_checked(files: NetworkFiles) -> bytes:
 
 
 def _given(session: onnxruntime.InferenceSession) -> onnxruntime.InferenceSession:
+    """Return a session that is open already: the `open_session` of a Network that is not opened on demand."""
     return session
 
 

@@ -11,7 +11,7 @@ from deocclude.inference.body import Body
 from deocclude.inference.mask_completion import MaskCompletion
 from deocclude.inference.occlusion_probability import OcclusionCalibration, with_hidden_probability
 
-_MARGIN_PX = 2
+_MARGIN_PX = 2  # around each body on the extended image
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Scene:
     Attributes:
         photo: (H, W, 3) uint8 RGB.
         bodies: bodies by number.
-        truncations: which borders of the user's image truncate each body.
+        truncations: by number, the borders of the user's image that truncate the body.
         photo_region: the user's image in `photo`; None where they are the same.
     """
 

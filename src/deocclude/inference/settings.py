@@ -18,7 +18,7 @@ class CropSettings:
     """Square crops around a person. A scale is the crop's side over the longer side of the box in its centre."""
 
     wide_scale: float = 2.2  # around the visible part: the whole body can be twice as tall
-    tight_scale: float = 1.25  # around the estimated body: a margin of an eighth on each side
+    tight_scale: float = 1.25  # around the estimated body: a margin of an eighth of its longer side, on each side
     zoomed_out_scale: float = 1.5  # of the second final crop, whose errors differ
     widen_by: float = 1.6  # where the body reaches the border of the wide crop
     max_wide_crops: int = 3
@@ -84,7 +84,7 @@ class OcclusionSettings:
     # That a hidden region is body; without a calibration this is the mean amodal probability. `base` has 0.6
     # (docs/training-history.md).
     min_region_probability: float = 0.4
-    # Lower detected people are not completed, unless a call says from which height on: at a few pixels a limb the
+    # Detected people of less height are not completed, unless a call gives its own height: at a few pixels a limb the
     # occluded part is a guess that looks worse than the gap.
     min_height_px: float = 48.0
 
@@ -125,7 +125,7 @@ class DeduplicationSettings:
     min_residual_of_mask: float = 0.15
     min_residual_box_iou: float = 0.6
     max_former_body_iou: float = 0.65
-    max_shared: float = 0.3  # of the smaller of two people's visible masks
+    max_shared: float = 0.3  # overlap of two people's visible masks, as a fraction of the smaller one
 
 
 @dataclass(frozen=True)

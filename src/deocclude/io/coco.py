@@ -15,7 +15,7 @@ from deocclude.errors import InputError, UsageError, shown
 from deocclude.imaging.arrays import Float, Mask
 from deocclude.imaging.rle import decode_rle
 
-# Larger coordinates are not pixels; below this limit the slopes of edges cannot overflow.
+# Coordinates from here on are refused as no pixels; below this limit the slopes of edges cannot overflow.
 _FAR_PX = 1e9
 # Allowed types of a value in a COCO file. An id may also be a float without a fraction: pandas writes 1.0 for 1.
 ID = (int, str)
@@ -23,7 +23,7 @@ NAME = (str,)
 NUMBER = (int, float)
 # Ids of annotations are person + this number x (image - 1).
 _ANNOTATIONS_AN_IMAGE = 100_000
-_MERGED = ("images", "annotations", "occlusions")
+_MERGED = ("images", "annotations", "occlusions")  # lists of a document that `merge_coco` joins
 
 
 def polygons_to_mask(polygons_xy: Sequence[Float], size_hw: tuple[int, int]) -> Mask:
@@ -231,7 +231,7 @@ def annotation_ids(people: Sequence[int], image_id: int) -> dict[int, int]:
 
 
 def merge_coco(documents: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """One COCO document of those of several images, in their order.
+    """Merge the COCO documents of several images into one, in their order.
 
     Args:
         documents: of `Result.to_coco`, with different image ids, as those of a batch are; or merged ones.

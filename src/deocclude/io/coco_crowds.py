@@ -45,7 +45,7 @@ class CrowdRule:
     def of(cls, info: Any, annotations: Iterable[Mapping[str, Any]]) -> CrowdRule:
         """The rule of a document's `info` and its annotations of people."""
         named = _COCO_INFO.search(str(info)) is not None
-        return cls(any(map(_is_single_polygon, annotations)), named)
+        return cls(any(map(_is_unmarked_polygons, annotations)), named)
 
     def marks_crowds(self, image: Mapping[str, Any]) -> bool:
         """Whether crowds of an image are marked as in COCO's own files. image: its entry under `images`."""
@@ -79,7 +79,8 @@ def _iscrowd(annotation: Mapping[str, Any]) -> bool:
     raise InputError(f"iscrowd must be 0 or 1, got {shown(value)}")
 
 
-def _is_single_polygon(annotation: Mapping[str, Any]) -> bool:
+def _is_unmarked_polygons(annotation: Mapping[str, Any]) -> bool:
+    """Whether an annotation has polygons and no mark `iscrowd`, as one person has in COCO's own files."""
     segmentation = annotation.get("segmentation")
     return isinstance(segmentation, list) and bool(segmentation) and annotation.get("iscrowd") in (None, 0, "0")
 

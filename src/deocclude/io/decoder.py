@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
-_LARGE_PX = 80_000_000  # below Pillow's limit
+_LARGE_PX = 80_000_000  # a little below Pillow's limit: images up to here are decoded without another limit
 _limit_lock = threading.Lock()
 
 
@@ -45,7 +45,7 @@ def open_image(source: str | os.PathLike[str] | BinaryIO) -> Image.Image:
 
 
 def decode(image: Image.Image) -> None:
-    """Decode the pixels of an opened image, of any number; one that holds twice as many as it states is damaged.
+    """Decode an opened image of any number of pixels; one with over twice the pixels that it states is damaged.
 
     Large images are decoded by one thread at a time.
 
@@ -60,7 +60,7 @@ def decode(image: Image.Image) -> None:
 
 @contextlib.contextmanager
 def _pillow_limit(pixels: int | None) -> Iterator[None]:
-    """A context with another limit of Pillow, which is a variable of its module: one thread at a time."""
+    """A context with another pixel limit of Pillow. The limit is a global variable: one thread at a time."""
     with _limit_lock:
         before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, pixels
         try:
@@ -83,5 +83,5 @@ def reading() -> Iterator[None]:
         raise
     except UnidentifiedImageError as error:
         raise UnknownFormatError("not an image in a known format") from error
-    except Exception as error:  # see above
+    except Exception as error:  # readers raise errors of any class for damaged files
         raise DecodeError((str(error) or type(error).__name__).splitlines()[0]) from error

@@ -19,7 +19,7 @@ try:
 except ImportError:  # Windows, where an open file cannot be removed anyway
     fcntl = None  # type: ignore[assignment]
 
-# Short: the file's own name may have the longest length that is allowed.
+# Temporary names are short, and not derived from the file's name, which may have the longest allowed length.
 _TEMPORARY = re.compile(r"\.deocclude-[0-9a-f]{8}\.tmp")
 
 _staged: ContextVar[list[tuple[BinaryIO, Path, Path]] | None] = ContextVar("_staged", default=None)
@@ -131,7 +131,7 @@ def _discard(file: BinaryIO, temporary: Path) -> None:
 
 
 def _put(file: BinaryIO, temporary: Path, path: Path) -> None:
-    """Give a finished temporary file its path; it stays locked until then where an open file can be renamed."""
+    """Rename a finished temporary file to its path. It stays locked until then, where open files can be renamed."""
     if fcntl is None:
         file.close()
     os.replace(temporary, path)

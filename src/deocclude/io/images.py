@@ -242,8 +242,8 @@ def to_image(pixels: Array, palette: ImageU8 | None = None) -> Image.Image:
     Raises:
         InputError: another array.
     """
-    whole = pixels.dtype in (np.uint8, np.bool_) and pixels.ndim == 2
-    if not (whole or (pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[2] in (3, 4))):
+    is_single_channel = pixels.dtype in (np.uint8, np.bool_) and pixels.ndim == 2
+    if not (is_single_channel or (pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[2] in (3, 4))):
         raise InputError(
             f"an image must be (H, W) bool or uint8, or (H, W, 3 or 4) uint8, got {pixels.shape} {pixels.dtype}"
         )
@@ -301,7 +301,6 @@ def _open(source: ImageSource) -> Image.Image:
         raise InputError(f"{name!r}: not the name of a file: {error}") from error
 
 
-@cache
 def stated_size(content: bytes) -> tuple[int, int]:
     """Width and height that an image file states, in pixels; nothing is decoded.
 
@@ -313,6 +312,7 @@ def stated_size(content: bytes) -> tuple[int, int]:
         return image.width, image.height
 
 
+@cache
 def _register_heif() -> bool:
     """Make Pillow read HEIC. False where pillow-heif (the extra [heif]) is not installed."""
     try:
@@ -324,6 +324,7 @@ def _register_heif() -> bool:
 
 
 def _decode_file(file: BinaryIO, name: str) -> Image.Image:
+    """The first frame of an open image file, decoded. Raises InputError; MissingExtraError: HEIC without [heif]."""
     if file.seek(0, io.SEEK_END) == 0:
         raise InputError(f"{name}: expected an image, got an empty file")
     file.seek(0)
@@ -343,6 +344,7 @@ def _decode_file(file: BinaryIO, name: str) -> Image.Image:
 
 
 def _decode(image: Image.Image, name: str) -> Image.Image:
+    """Check an opened image's size and decode its pixels, in place. Raises InputError."""
     width, height = image.size
     if width == 0 or height == 0:
         raise InputError(f"{name}: expected an image with pixels, got {width}x{height}")
@@ -356,13 +358,14 @@ def _decode(image: Image.Image, name: str) -> Image.Image:
 
 
 def _turn_upright(image: Image.Image) -> Image.Image:
-    """Rotate an image by its EXIF. An image whose EXIF cannot be read stays as it is: its pixels are complete."""
+    """An image rotated by its EXIF, with straight alpha in place of premultiplied grey."""
     upright = _rotated(image)
-    # Pillow converts premultiplied grey to straight grey alone.
+    # From premultiplied grey (La), Pillow converts to straight grey (LA) and to no other mode.
     return upright.convert("LA") if upright.mode == "La" else upright
 
 
 def _rotated(image: Image.Image) -> Image.Image:
+    """An image rotated by its EXIF; the image itself where its EXIF cannot be read: its pixels are complete."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's warnings of damaged EXIF
         try:
@@ -374,6 +377,7 @@ def _rotated(image: Image.Image) -> Image.Image:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
+    """An image of any mode as 8-bit RGB, transparent pixels on white."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         image = Image.fromarray(_to_8_bit(np.asarray(image)))
     if has_alpha(image):
@@ -385,14 +389,14 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 def _to_8_bit(values: Array) -> NDArray[np.uint8]:
     """Grey values of 16 bits (or 32 bits that hold 16), or floats from 0 to 1, as uint8."""
-    known = np.nan_to_num(values)
-    top = float(known.max())
+    finite = np.nan_to_num(values)
+    top = float(finite.max())
     if values.dtype.kind == "f":
         scale = 255.0 if top <= 1 else 1.0
     else:
         scale = 1.0 if values.dtype == np.int32 and top <= 255 else 255 / 65535
     # limited before it is scaled: damaged floats are as large as floats can be
-    limited = np.clip(known.astype(np.float32), 0, 255 / scale) * scale
+    limited = np.clip(finite.astype(np.float32), 0, 255 / scale) * scale
     grey: NDArray[np.uint8] = np.rint(limited).astype(np.uint8)
     return grey
 

@@ -62,7 +62,7 @@ def people_of(image: Image.Image, name: str, label: int | None = None) -> list[M
         if any(not _is_grey(rgb) for rgb, _ in colours.values()):
             indices = np.asarray(image)
             if label is not None:
-                return [_picked(indices, label, name)]
+                return [_mask_of_label(indices, label, name)]
             if _is_indexed(colours):
                 return _split_indices(indices, colours, name)
     if has_alpha(image):
@@ -100,13 +100,13 @@ def _split_grey(values: Array, name: str, label: int | None) -> list[Mask]:
         if np.abs(values).max() < _TOP_INTEGER and np.array_equal(values, np.rint(values)):
             values = values.astype(np.int64)
     if label is not None:
-        return [_picked(values, label, name)]
+        return [_mask_of_label(values, label, name)]
     if values.dtype.kind == "f":
         return [upper_half(values)]
     counts = _counts(values)
     labels = {value: count for value, count in counts.items() if value != 0}
-    others_px = sum(count for value, count in labels.items() if value <= _TOP_LABEL)
-    if others_px > labels.get(_VOID, 0) and all(value <= _TOP_LABEL or value == _VOID for value in labels):
+    label_px = sum(count for value, count in labels.items() if value <= _TOP_LABEL)
+    if label_px > labels.get(_VOID, 0) and all(value <= _TOP_LABEL or value == _VOID for value in labels):
         labels.pop(_VOID, None)
         if len(labels) == 1:
             return [values == next(iter(labels))]
@@ -162,7 +162,7 @@ def _split_cutout(image: Image.Image, alpha: Array, name: str, label: int | None
         opaque = np.where(alpha[..., None] == 255, np.asarray(image.convert("RGBA"))[..., :3], np.uint8(0))
         people = _flat_colours(Image.fromarray(opaque))
         if people is not None and len(people) > 1:
-            return people if label is None else [_numbered(people, label, name)]
+            return people if label is None else [_mask_of_number(people, label, name)]
     if label is not None:
         raise InputError(f"{name}: expected labels to pick {label} from, got a cut-out with transparency")
     return [upper_half(alpha)]
@@ -176,13 +176,13 @@ def _split_rgb(rgb: Image.Image, name: str, label: int | None) -> list[Mask]:
     shades = rgb.getcolors(_MAX_SHADES)
     colours = None if shades is None else [colour for _, colour in shades if isinstance(colour, tuple)]
     few = colours is not None and len(colours) <= MAX_LABELS + 1
-    # dark channels may be labels: 1 in red is another person than 1 in green
+    # dark colours may be labels: (1, 0, 0) is another person than (0, 1, 0)
     near_grey = spread <= _GREY_SPREAD and (not few or brightness.max() > _TOP_LABEL)
     if spread == 0 or near_grey or (colours is not None and _are_shades(colours)):
         return _split_grey(brightness, name, label)
     people = _flat_colours(rgb)
     if people is not None:
-        return people if label is None else [_numbered(people, label, name)]
+        return people if label is None else [_mask_of_number(people, label, name)]
     lowest, highest = int(brightness.min()), int(brightness.max())
     if colours is not None and len(colours) == 2 and label is None and 2 * lowest < highest:
         return [upper_half(brightness)]
@@ -207,11 +207,11 @@ def _flat_colours(rgb: Image.Image) -> list[Mask] | None:
     masks = [(red == r) & (green == g) & (blue == b) for r, g, b in colours]
     if 2 * sum(map(_has_area, masks)) <= len(masks):
         return None
-    return sorted(masks, key=_place)
+    return sorted(masks, key=_left_to_right_key)
 
 
-def _place(mask: Mask) -> tuple[int, ...]:
-    """Sorts people from left to right as detected ones, by the centre of the box."""
+def _left_to_right_key(mask: Mask) -> tuple[int, ...]:
+    """Sort key from left to right, as for detected people: the centre of the mask's box, then its left and top edge."""
     x0, y0, x1, y1 = mask_to_box_xyxy(mask)
     return x0 + x1, y0 + y1, x0, y0
 
@@ -276,7 +276,7 @@ def _counts(values: Array) -> dict[int, int]:
     return {int(value): int(count) for value, count in zip(found, pixels, strict=True)}
 
 
-def _picked(values: Array, label: int, name: str) -> Mask:
+def _mask_of_label(values: Array, label: int, name: str) -> Mask:
     """The mask of one label. Raises InputError where no pixel has it."""
     mask: Mask = values == label
     if not mask.any():
@@ -285,14 +285,15 @@ def _picked(values: Array, label: int, name: str) -> Mask:
     return mask
 
 
-def _numbered(people: Sequence[Mask], label: int, name: str) -> Mask:
-    """One of several people by the number from the left."""
+def _mask_of_number(people: Sequence[Mask], label: int, name: str) -> Mask:
+    """The mask of one of several people by the number from the left, from 1. Raises InputError."""
     if not 1 <= label <= len(people):
         raise InputError(f"{name}: expected colour {label} from the left, found {len(people)} colours")
     return people[label - 1]
 
 
 def _refusal(name: str, reason: str, labels: Mapping[int, int]) -> InputError:
+    """The error for a file whose labels may be other things than people."""
     return InputError(f"{name}: {reason}, found {listed(labels)}: pick one with --mask-label N (label=N in Python)")
 
 

@@ -1,4 +1,4 @@
-"""The wish never to use the network, of this process and those that it starts."""
+"""Whether this process, and every process that it starts, must not use the network."""
 
 from __future__ import annotations
 

@@ -172,7 +172,7 @@ def _stack_xml(
     names: Sequence[str], sources: Sequence[str], places: Sequence[tuple[int, int]], size_hw: tuple[int, int],
     dpi: tuple[float, float] | None,
 ) -> bytes:  # fmt: skip
-    """The list of layers; the format lists the topmost first, and has whole numbers of pixels per inch."""
+    """The XML of the layers, given bottom to top. The format lists the topmost first, and has whole pixels per inch."""
     height, width = size_hw
     attributes = {"version": "0.0.3", "w": str(width), "h": str(height)}
     if dpi is not None:
@@ -189,6 +189,7 @@ def _stack_xml(
 def _write_png(
     archive: zipfile.ZipFile, name: str, image: Image.Image, icc_profile: bytes | None, metadata: Metadata = Metadata()
 ) -> None:
+    """Write an image into the archive as PNG, with its colour profile and the photo's metadata."""
     options = save_options("PNG", icc_profile=icc_profile, exif=metadata.exif(image.size), dpi=metadata.dpi)
     with archive.open(_entry(name), "w") as file:
         image.save(file, format="PNG", **options)

@@ -23,6 +23,7 @@ from deocclude.io.request_stamp import SOFTWARE, is_stamp
 _MOST_BYTES = 60_000
 _MOST_TAGS = 1000  # of one directory; photos have about fifty
 _HEADER = b"Exif\x00\x00"
+# bytes of a value by the number of its type in TIFF
 _SIZE_OF_TYPE = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
 _ASCII, _LONG = 2, 4
 
@@ -92,7 +93,7 @@ class Metadata:
             stated = {tag: Value(_LONG, 1, struct.pack(f"{self.byte_order}I", px)) for tag, px in sizes if tag in inner}
             tags[_EXIF_IFD] = inner | stated
         if software is not None:
-            tags[SOFTWARE] = _text(software)
+            tags[SOFTWARE] = _text_value(software)
         return _write_block(tags, self.byte_order) if tags else None
 
 
@@ -116,13 +117,13 @@ def read_metadata(image: Image.Image) -> Metadata:
             problem = "its EXIF is damaged and is not kept"
     if lost:
         problem = f"{lost} damaged values of its EXIF are not kept"
-    turned = _orientation(found, order) >= 5
+    turned = _orientation(found, order) >= 5  # these orientations swap rows and columns
     tags = {tag: value for tag, value in found.items() if tag in _DESCRIPTIVE}
     software = tags.get(SOFTWARE)
     if isinstance(software, Value) and is_stamp(software.data.rstrip(b"\x00").decode("utf-8", "replace")):
         del tags[SOFTWARE]
     for tag, text in _texts_elsewhere(image).items():
-        tags.setdefault(tag, _text(text))
+        tags.setdefault(tag, _text_value(text))
     if turned and _X_RESOLUTION in tags and _Y_RESOLUTION in tags:
         tags[_X_RESOLUTION], tags[_Y_RESOLUTION] = tags[_Y_RESOLUTION], tags[_X_RESOLUTION]
     if large := _drop_largest(tags, len(_write_block(tags, order)) - _MOST_BYTES):
@@ -132,7 +133,7 @@ def read_metadata(image: Image.Image) -> Metadata:
 
 
 def exif_for_tiff(block: bytes) -> Image.Exif:
-    """EXIF as Pillow writes it into a TIFF without a loss of signs. block: as `Metadata.exif` gives it."""
+    """EXIF that Pillow writes into a TIFF without losing characters. block: as `Metadata.exif` gives it."""
     exif = Image.Exif()
     exif.load(block)
     for tag in exif:
@@ -162,7 +163,7 @@ def _block_of(image: Image.Image) -> bytes | None:
 
 
 def _raw(value: Any) -> Any:
-    """Text as the bytes that Pillow has decoded it from: it would write other signs than ASCII as question marks."""
+    """The bytes from which Pillow decoded a text: it would write characters beyond ASCII as question marks."""
     is_lost = isinstance(value, str) and not value.isascii()
     return value.encode("latin-1", "replace") if is_lost else value
 
@@ -180,7 +181,7 @@ class _Reader:
         if order is None:
             raise ValueError("no TIFF header")
         self.order, self.damaged = order, 0
-        self._block, self._left = block, len(block)
+        self._block, self._left = block, len(block)  # _left: bytes that further values may have in total
 
     def first(self) -> Directory:
         """The first directory with those inside it. Raises ValueError or struct.error where it is damaged."""
@@ -209,7 +210,7 @@ class _Reader:
         """A value, stored at `at`, or at `inline` where it is short. Raises ValueError where there is none."""
         length = _SIZE_OF_TYPE.get(kind, 0) * number
         at = inline if length <= 4 else at
-        # values that overlap could ask for much more memory than the block has
+        # a damaged block may point to the same bytes again and again: limited, or memory would run out
         self._left -= length
         if length == 0 or self._left < 0 or at + length > len(self._block):
             raise ValueError(f"type {kind}, {number} values at {at}")
@@ -217,6 +218,7 @@ class _Reader:
 
 
 def _write_block(tags: Directory, order: str) -> bytes:
+    """EXIF of a directory and those inside it, with the headers of EXIF and TIFF."""
     head = {"<": b"II*\x00", ">": b"MM\x00*"}[order] + struct.pack(f"{order}I", 8)
     return _HEADER + head + _write_directory(tags, order, 8)
 
@@ -259,14 +261,15 @@ def _drop_largest(tags: Directory, excess: int) -> int:
 
 
 def _orientation(tags: Mapping[int, Value | Directory], order: str) -> int:
-    """1 to 8; 1 where the tag is missing or of another type."""
+    """EXIF's orientation, 1 to 8; 1 (upright) where the tag is missing or of another type."""
     value = tags.get(_ORIENTATION)
     if not isinstance(value, Value) or len(value.data) != 2:
         return 1
     return cast(int, struct.unpack(f"{order}H", value.data)[0])
 
 
-def _text(text: str) -> Value:
+def _text_value(text: str) -> Value:
+    """A text as a value of EXIF: UTF-8 with a final zero byte."""
     data = text.encode() + b"\x00"
     return Value(_ASCII, len(data), data)
 
@@ -281,7 +284,7 @@ def _dpi_of(image: Image.Image) -> tuple[float, float] | None:
 
 
 def _texts_elsewhere(image: Image.Image) -> dict[int, str]:
-    """Author and copyright of XMP, IPTC and the texts of a PNG, by EXIF's tags."""
+    """Author and copyright from a PNG's texts, IPTC or XMP, by their tags in EXIF."""
     found: dict[int, str] = {}
     for tag, in_png, in_iptc, in_xmp in (
         (_ARTIST, "Author", (2, 80), "creator"),
@@ -299,6 +302,7 @@ def _text_of_png(image: Image.Image, name: str) -> str:
 
 
 def _text_of_iptc(image: Image.Image, record: tuple[int, int]) -> str:
+    """The texts of an IPTC record, such as (2, 80), the author; "" where there are none."""
     if not isinstance(image, ImageFile.ImageFile) or ("photoshop" not in image.info and image.format != "TIFF"):
         return ""
     from PIL import IptcImagePlugin  # few photos have IPTC
@@ -313,7 +317,7 @@ def _text_of_iptc(image: Image.Image, record: tuple[int, int]) -> str:
 
 
 def _text_of_xmp(image: Image.Image, name: str) -> str:
-    """The texts of an element of Dublin Core."""
+    """The texts of an element of Dublin Core in XMP; "" where there are none."""
     packet = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp")
     if not packet:
         return ""

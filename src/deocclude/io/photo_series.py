@@ -23,7 +23,7 @@ from deocclude.types import Result
 T = TypeVar("T")
 
 ON_ERROR = ("raise", "yield")
-_END: Any = object()
+_END: Any = object()  # in place of an item: the iterable has ended
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +70,7 @@ def process_series(
         raise UsageError(f"on_error must be one of {', '.join(ON_ERROR)}, got {on_error!r}")
     given = {name: values for name, values in prompts.items() if values is not None}
     for name, values in {"photos": photos, **given}.items():
-        _check_many(name, values)
+        _check_is_series(name, values)
         if isinstance(values, Sized) and isinstance(photos, Sized) and len(values) != len(photos):
             raise UsageError(
                 f"{name} of a batch must have one entry a photo, got {len(values)} for {len(photos)} photos"
@@ -78,7 +78,7 @@ def process_series(
     return _outcomes(recover, photos, given, on_error, progress, options)
 
 
-def _check_many(name: str, values: object) -> None:
+def _check_is_series(name: str, values: object) -> None:
     """Raise UsageError unless an argument can hold one value for each photo."""
     is_one = isinstance(values, (str, bytes, bytearray, memoryview, Image.Image)) or hasattr(values, "read")
     is_one |= isinstance(values, np.ndarray) and values.ndim < (3 if name == "boxes_xyxy" else 4)
@@ -90,7 +90,8 @@ def _outcomes(
     recover: Callable[..., Result], photos: Iterable[ImageSource], prompts: Mapping[str, Iterable[Any]], on_error: str,
     progress: bool, options: Mapping[str, Any],
 ) -> Iterator[Result | DeoccludeError]:  # fmt: skip
-    with _bar(photos, progress) as advance, closing(read_ahead(_entries(photos, prompts))) as entries:
+    """The result of each photo, in order, or the error in its place; with on_error="raise" an error ends them."""
+    with _progress_bar(photos, progress) as advance, closing(read_ahead(_entries(photos, prompts))) as entries:
         for entry in entries:
             outcome = _outcome(recover, entry, options)
             if isinstance(outcome, DeoccludeError) and on_error == "raise":
@@ -102,16 +103,16 @@ def _outcomes(
 def _outcome(recover: Callable[..., Result], entry: Entry, options: Mapping[str, Any]) -> Result | DeoccludeError:
     """The result of one photo, or the error that names it. Errors that are not of this photo are raised."""
     if isinstance(entry.photo, DeoccludeError):
-        return _naming(entry, entry.photo)
+        return _with_name(entry, entry.photo)
     try:
         result = recover(entry.photo, **entry.prompts, **options)
     except InputError as error:
-        return _naming(entry, error)
+        return _with_name(entry, error)
     timings = {name: s + (entry.seconds if name in ("load", "total") else 0) for name, s in result.timings.items()}
     return replace(result, name=entry.name, stem=entry.stem, id=entry.number, timings=timings)
 
 
-def _naming(entry: Entry, error: DeoccludeError) -> DeoccludeError:
+def _with_name(entry: Entry, error: DeoccludeError) -> DeoccludeError:
     """The error, with the photo's name before its message where that lacks it."""
     if entry.shown not in str(error):
         error.args = (f"{entry.shown}: {error}",)
@@ -122,9 +123,9 @@ def _entries(photos: Iterable[ImageSource], prompts: Mapping[str, Iterable[Any]]
     """Read the photos of a series, one at a time. Raises UsageError where prompts are fewer or more than photos."""
     stems = set[str]()
     for number, (photo, *values) in enumerate(zip_longest(photos, *prompts.values(), fillvalue=_END), start=1):
-        for column, value in zip(("photos", *prompts), (photo, *values), strict=True):
+        for list_name, value in zip(("photos", *prompts), (photo, *values), strict=True):
             if value is _END:
-                raise UsageError(f"a batch must have one entry a photo in every list, got {number - 1} in {column}")
+                raise UsageError(f"a batch must have one entry a photo in every list, got {number - 1} in {list_name}")
         name = photo_name(photo) or f"photo{number}"
         shown = os.fspath(photo) if isinstance(photo, (str, os.PathLike)) else name
         begun = time.perf_counter()
@@ -136,6 +137,7 @@ def _entries(photos: Iterable[ImageSource], prompts: Mapping[str, Iterable[Any]]
 
 
 def _load(photo: ImageSource) -> Photo | DeoccludeError:
+    """The photo, or the error that says why it cannot be read."""
     try:
         return load_photo(photo)
     except DeoccludeError as error:
@@ -170,9 +172,9 @@ def read_ahead(items: Iterable[T]) -> Generator[T, None, None]:
 
 
 @contextmanager
-def _bar(photos: Iterable[Any], shown: bool) -> Iterator[Callable[[], None]]:
+def _progress_bar(photos: Iterable[Any], is_shown: bool) -> Iterator[Callable[[], None]]:
     """A progress bar on stderr where that is a terminal or a notebook; yields what advances it by one photo."""
-    if not shown:
+    if not is_shown:
         yield lambda: None
         return
     from rich.console import Console

@@ -55,17 +55,18 @@ class PictureFormat:
         Raises:
             UsageError: a JPEG of a transparent picture, a file of another format, or an option without effect.
         """
-        named = file_suffix if kinds[0] in FORMAT_KINDS else None
+        # the suffix that states a format: that of a named content or overlay
+        stated_suffix = file_suffix if kinds[0] in FORMAT_KINDS else None
         chosen = [kind for kind in kinds if kind in FORMAT_KINDS]
-        if self.name is not None and named is not None and named not in FORMATS[self.name]:
-            raise UsageError(f"-o names a {named} file, but --format is {self.name}: leave one of them out")
+        if self.name is not None and stated_suffix is not None and stated_suffix not in FORMATS[self.name]:
+            raise UsageError(f"-o names a {stated_suffix} file, but --format is {self.name}: leave one of them out")
         if self.name not in (None, "png") and not chosen:
             raise UsageError(
                 f"--format {self.name} is for content and overlay, not for {', '.join(kinds)}: masks and labels would "
                 "lose their edges, and JPEG cannot hold the transparency of a cut-out"
             )
-        if transparent and chosen and (self.name == "jpeg" or named in FORMATS["jpeg"]):
+        if transparent and chosen and (self.name == "jpeg" or stated_suffix in FORMATS["jpeg"]):
             raise UsageError("--uncrop leaves transparent surroundings, which JPEG cannot hold: use png or webp")
-        lossy = self.name in _LOSSY or any(named in FORMATS[name] for name in _LOSSY)
+        lossy = self.name in _LOSSY or any(stated_suffix in FORMATS[name] for name in _LOSSY)
         if self.quality is not None and not lossy:
             raise UsageError("--quality goes with --format jpeg or webp, or with -o NAME.jpg")

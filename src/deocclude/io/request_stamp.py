@@ -21,7 +21,7 @@ from PIL import Image
 from deocclude.io.decoder import DecodeError, decode, open_image, reading
 
 SOFTWARE = 0x0131  # EXIF tag: the program that wrote a file
-_WRITTEN = re.compile(r"deocclude, request ([0-9a-f]{16})(?:, people((?: \d+)*))?")
+_STAMP_TEXT = re.compile(r"deocclude, request ([0-9a-f]{16})(?:, people((?: \d+)*))?")
 
 # Errors of files that are no output: of images, JSON and OpenRaster. Deeply nested JSON is a RecursionError.
 _UNREADABLE = (
@@ -66,7 +66,7 @@ def stamp_text(stamp: str, ids: Sequence[int]) -> str:
 
 def is_stamp(text: str) -> bool:
     """Whether a text is that of `stamp_text`, of this or of an earlier version."""
-    return _WRITTEN.fullmatch(text) is not None
+    return _STAMP_TEXT.fullmatch(text) is not None
 
 
 def stamp_exif(stamp: str, ids: Sequence[int]) -> Image.Exif:
@@ -78,13 +78,13 @@ def stamp_exif(stamp: str, ids: Sequence[int]) -> Image.Exif:
 
 def read_stamp(path: Path) -> str | None:
     """The stamp of an output; None for a file without a stamp."""
-    found = _read(path)
+    found = _match_stamp(path)
     return found[1] if found else None
 
 
 def read_ids(path: Path) -> list[int] | None:
     """Ids of all people of the result that an output belongs to; None for a file without them."""
-    found = _read(path)
+    found = _match_stamp(path)
     return None if found is None or found[2] is None else [int(number) for number in found[2].split()]
 
 
@@ -111,6 +111,7 @@ def is_whole(path: Path) -> bool:
 
 
 def _can_be_read(path: Path) -> bool:
+    """Whether the reader of an output's format reads the file to its end."""
     try:
         _READ.get(path.suffix.lower(), _decode_picture)(path)
     except _UNREADABLE:
@@ -119,19 +120,22 @@ def _can_be_read(path: Path) -> bool:
 
 
 def _software_of_json(path: Path) -> str | None:
-    # also of a file that was cut off behind it
-    found = re.search(rf'"software": "({_WRITTEN.pattern})"', path.read_text(encoding="utf-8"))
+    """The text that says which program wrote a JSON file, where it is a stamp's."""
+    # searched as text, not parsed: the stamp of a file that was cut off after it is found too
+    found = re.search(rf'"software": "({_STAMP_TEXT.pattern})"', path.read_text(encoding="utf-8"))
     return found[1] if found else None
 
 
 def _software_of_openraster(path: Path) -> str:
+    """The comment of an OpenRaster file, which holds the stamp's text."""
     with zipfile.ZipFile(path) as archive:
         return archive.comment.decode()
 
 
 def _software_of_picture(path: Path) -> str | None:
+    """EXIF's Software of an image file, which holds the stamp's text."""
     with reading(), open_image(path) as image:
-        # Pillow would decode a whole PNG to look for EXIF behind its pixels; a stamp stands before them
+        # a PNG holds the stamp before its pixels; to look for EXIF behind them, Pillow would decode it all
         return image.getexif().get(SOFTWARE) if image.format != "PNG" or "exif" in image.info else None
 
 
@@ -140,7 +144,7 @@ def _decode_picture(path: Path) -> None:
         decode(image)
 
 
-# By suffix, of output kinds that are no pictures: where the stamp's text is, and what fails on a file that was cut off.
+# For output kinds that are no pictures, by suffix: what reads the stamp's text, and what fails on a cut-off file.
 _SOFTWARE_OF: dict[str, Callable[[Path], str | None]] = {
     ".json": _software_of_json, ".ora": _software_of_openraster,
 }  # fmt: skip
@@ -150,9 +154,10 @@ _READ: dict[str, Callable[[Path], object]] = {
 }
 
 
-def _read(path: Path) -> re.Match[str] | None:
+def _match_stamp(path: Path) -> re.Match[str] | None:
+    """The match of _STAMP_TEXT in an output: stamp and ids are its groups 1 and 2; None for a file without a stamp."""
     try:
         text = _SOFTWARE_OF.get(path.suffix.lower(), _software_of_picture)(path)
     except _UNREADABLE:
         return None
-    return _WRITTEN.fullmatch(text) if isinstance(text, str) else None
+    return _STAMP_TEXT.fullmatch(text) if isinstance(text, str) else None

@@ -37,6 +37,7 @@ PERSON_KINDS: tuple[str, ...] = ("rgba", "amodal", "visible", "invisible", "pars
 LayerSize = Literal["trimmed", "canvas"]  # of the layers of an OpenRaster file, see `Result.save`
 FILE_SUFFIXES = {"layers": ".ora", "json": ".json"}  # of kinds that are no pictures; of the others: .png
 FILE_KINDS: tuple[str, ...] = tuple(FILE_SUFFIXES)
+# what file names call a kind, where that is not the kind itself
 _LABELS = {"content": "deoccluded", "layers": "deoccluded", "json": "deoccluded"}
 
 
@@ -158,7 +159,7 @@ def to_coco(result: Result, file_name: str | None = None, image_id: int | None =
                 "hidden_probability": round(person.hidden_probability, 6),
                 "score": round(person.score, 6),
                 "depth": depth[person.id],
-                **_sample(person),
+                **_sample_fields(person),
             }
         )
     name = result.name if file_name is None else file_name
@@ -177,8 +178,8 @@ def to_coco(result: Result, file_name: str | None = None, image_id: int | None =
     }
 
 
-def _sample(person: Person) -> dict[str, float]:
-    """The probability of a sample; nothing for a single answer."""
+def _sample_fields(person: Person) -> dict[str, float]:
+    """`sample_probability` of an annotation; nothing for a person with the model's single answer."""
     return {} if person.sample_probability is None else {"sample_probability": round(person.sample_probability, 6)}
 
 

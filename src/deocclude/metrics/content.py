@@ -18,7 +18,7 @@ BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float64]
 Picture = NDArray[np.uint8 | np.floating[Any]]
 
-# identical regions have an infinite ratio, which neither a mean nor JSON can represent
+# identical regions have an infinite PSNR, which neither a mean nor JSON can represent
 PSNR_CAP_DB = 100.0
 
 
@@ -44,11 +44,11 @@ def region_ssim(predicted: Picture, truth: Picture, region: BoolArray) -> float:
 
     Windows at the region's border reach 5 px beyond it: give both images the same surroundings to exclude them.
     """
-    _same_shape(predicted, truth)
+    _check_same_shape(predicted, truth)
     if not region.any():
         return math.nan
     rows, columns = np.flatnonzero(region.any(axis=1)), np.flatnonzero(region.any(axis=0))
-    # the SSIM values of the region depend on pixels within twice the window's radius
+    # only the region and a margin: its SSIM depends on pixels within the window's radius
     part = (
         slice(max(0, rows[0] - 2 * _SSIM_RADIUS), rows[-1] + 1 + 2 * _SSIM_RADIUS),
         slice(max(0, columns[0] - 2 * _SSIM_RADIUS), columns[-1] + 1 + 2 * _SSIM_RADIUS),
@@ -67,18 +67,18 @@ def ssim_map(predicted: Picture, truth: Picture) -> FloatArray:
 
     Gaussian window 11 x 11, sigma 1.5, constants K1 = 0.01 and K2 = 0.03 of a range of 255, borders mirrored.
     """
-    _same_shape(predicted, truth)
+    _check_same_shape(predicted, truth)
     x, y = predicted.astype(np.float64), truth.astype(np.float64)
-    mean_x, mean_y = _gaussian_window(x), _gaussian_window(y)
-    variance_x = _gaussian_window(x * x) - mean_x * mean_x
-    variance_y = _gaussian_window(y * y) - mean_y * mean_y
-    covariance = _gaussian_window(x * y) - mean_x * mean_y
+    mean_x, mean_y = _window_mean(x), _window_mean(y)
+    variance_x = _window_mean(x * x) - mean_x * mean_x
+    variance_y = _window_mean(y * y) - mean_y * mean_y
+    covariance = _window_mean(x * y) - mean_x * mean_y
     numerator = (2.0 * mean_x * mean_y + _SSIM_C1) * (2.0 * covariance + _SSIM_C2)
     return numerator / ((mean_x**2 + mean_y**2 + _SSIM_C1) * (variance_x + variance_y + _SSIM_C2))
 
 
-def _gaussian_window(picture: FloatArray) -> FloatArray:
-    """Weighted mean over the SSIM window along the first two axes; borders mirrored, border pixel repeated."""
+def _window_mean(picture: FloatArray) -> FloatArray:
+    """(H, W, C) Gaussian mean over the SSIM window around each pixel; borders mirrored, border pixel repeated."""
     offsets = np.arange(-_SSIM_RADIUS, _SSIM_RADIUS + 1)
     weights = np.exp(-0.5 * (offsets / _SSIM_SIGMA) ** 2)
     weights /= weights.sum()
@@ -98,7 +98,7 @@ def mean_gradient(picture: Picture, region: BoolArray) -> float:
     Brightness is the mean of the three channels; the gradient is the central difference. Only pixels with all four
     neighbours in the region count, so that the region's border is not an edge. NaN without such pixels.
     """
-    _region_check(picture, region)
+    _check_region(picture, region)
     inside = region[1:-1, 1:-1] & region[:-2, 1:-1] & region[2:, 1:-1] & region[1:-1, :-2] & region[1:-1, 2:]
     if not inside.any():
         return math.nan
@@ -130,29 +130,33 @@ def seam_step(picture: Picture, hidden: BoolArray, body: BoolArray) -> float:
         Mean absolute difference over all pairs of 4-neighbours with one occluded and one visible body pixel, mean over
         channels, on the 0-255 scale. NaN without such a pair.
     """
-    _region_check(picture, hidden)
-    _same_shape(hidden, body)
-    colours, seen = picture.astype(np.float64), body & ~hidden
+    _check_region(picture, hidden)
+    _check_same_shape(hidden, body)
+    colours, visible = picture.astype(np.float64), body & ~hidden
     total, pairs = 0.0, 0
     for axis in (0, 1):
+        # all pairs of neighbours along the axis
         first, second = ((slice(None),) * axis + (part,) for part in (slice(None, -1), slice(1, None)))
-        across = (hidden[first] & seen[second]) | (seen[first] & hidden[second])
+        across = (hidden[first] & visible[second]) | (visible[first] & hidden[second])
         total += float(np.abs(colours[first] - colours[second])[across].mean(axis=-1).sum())
         pairs += np.count_nonzero(across)
     return total / pairs if pairs else math.nan
 
 
-def _same_shape(first: Array, second: Array) -> None:
+def _check_same_shape(first: Array, second: Array) -> None:
+    """Raise ValueError unless both arrays have one shape."""
     if first.shape != second.shape:
         raise ValueError(f"both arrays must have one shape, got {first.shape} and {second.shape}")
 
 
-def _region_check(picture: Picture, region: BoolArray) -> None:
+def _check_region(picture: Picture, region: BoolArray) -> None:
+    """Raise ValueError unless the picture is (H, W, 3) and the region (H, W)."""
     if picture.ndim != 3 or picture.shape[:2] != region.shape:
         raise ValueError(f"picture must be (H, W, 3) and region (H, W), got {picture.shape} and {region.shape}")
 
 
 def _region_difference(predicted: Picture, truth: Picture, region: BoolArray) -> FloatArray:
-    _same_shape(predicted, truth)
-    _region_check(predicted, region)
+    """(K, 3) prediction minus truth at the K pixels of the region."""
+    _check_same_shape(predicted, truth)
+    _check_region(predicted, region)
     return predicted[region].astype(np.float64) - truth[region].astype(np.float64)

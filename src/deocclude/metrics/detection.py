@@ -9,12 +9,18 @@ import numpy as np
 
 from deocclude.imaging.boxes import box_iou
 
-_IGNORED_FRACTION = 0.5  # ignored fraction of an unmatched box from which it does not count
+_IGNORED_FRACTION = 0.5  # an unmatched box does not count with at least this fraction inside `ignore`
 
 
 @dataclass(frozen=True)
 class Matched:
-    """Matches of one photo. scores: (N,) of predicted boxes that count; correct: (N,) bool; people: that count."""
+    """Matches of one photo, of boxes and people that count (see `match_boxes`).
+
+    Attributes:
+        scores: (N,) confidences of predicted boxes.
+        correct: (N,) bool, whether each box has a true one.
+        people: number of true boxes.
+    """
 
     scores: np.ndarray
     correct: np.ndarray
@@ -32,8 +38,8 @@ def match_boxes(
         scores: (N,) confidences.
         truth_xyxy: (M, 4) true boxes.
         ignore: (H, W) bool, areas of unlabelled people.
-        min_height_px: lower people do not count; neither do boxes matched to them, nor unmatched boxes that are lower
-            or at least half inside `ignore`.
+        min_height_px: people of a smaller height do not count; neither do boxes matched to them, nor unmatched boxes
+            of a smaller height or at least half inside `ignore`.
         min_iou: of a match.
     """
     iou = box_iou(found_xyxy, truth_xyxy)
@@ -50,8 +56,8 @@ def match_boxes(
                 counted[i] = correct[i] = bool(tall[best])
                 break
         else:
-            high = found_xyxy[i, 3] - found_xyxy[i, 1] >= min_height_px
-            counted[i] = high and _fraction_inside(found_xyxy[i], ignore) < _IGNORED_FRACTION
+            is_tall = found_xyxy[i, 3] - found_xyxy[i, 1] >= min_height_px
+            counted[i] = is_tall and _fraction_inside(found_xyxy[i], ignore) < _IGNORED_FRACTION
     return Matched(scores[counted], correct[counted], int(tall.sum()))
 
 
@@ -72,6 +78,7 @@ def f1(recall: float, precision: float) -> float:
 
 
 def _fraction_inside(box_xyxy: np.ndarray, mask: np.ndarray | None) -> float:
+    """Fraction of a box inside a mask, 0 to 1; 0 without a mask."""
     if mask is None:
         return 0.0
     x0, y0, x1, y1 = np.round(box_xyxy).astype(int).clip(0)

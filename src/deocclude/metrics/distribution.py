@@ -32,7 +32,7 @@ def frechet_distance(first: Features, second: Features) -> float:
     b = (y - y.mean(axis=0)) / math.sqrt(len(y) - 1)
     # The non-zero eigenvalues of C1 C2 are those of (a b^T)(a b^T)^T, so the trace of the root is the sum of the
     # singular values of a b^T, without a root of a singular D x D matrix. The triangular factors have the same ones.
-    # numpy's stubs give every mode the result of "reduced"
+    # type: ignore, because numpy's stubs take the result of mode "r" for a tuple
     cross = np.linalg.qr(a, mode="r") @ np.linalg.qr(b, mode="r").T  # type: ignore[attr-defined]
     overlap = np.linalg.svd(cross, compute_uv=False).sum()
     distance = mean_gap @ mean_gap + np.square(a).sum() + np.square(b).sum() - 2.0 * overlap
@@ -58,7 +58,7 @@ def kernel_distance(first: Features, second: Features, people: Sequence[str] | N
         The estimate; NaN below two images or two people.
 
     Raises:
-        ValueError: not two matrices of one shape.
+        ValueError: not two matrices of one shape, or another number of people.
     """
     x, y = _checked(first, second)
     if len(x) != len(y):
@@ -74,11 +74,13 @@ def kernel_distance(first: Features, second: Features, people: Sequence[str] | N
 
 
 def _kernel(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(N, M) kernel of `kernel_distance` between all rows of x and y."""
     kernel: NDArray[np.float64] = (x @ y.T / x.shape[1] + 1.0) ** 3
     return kernel
 
 
 def _checked(first: Features, second: Features) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Both as float64. Raises ValueError unless they are matrices with the same number of columns."""
     if first.ndim != 2 or second.ndim != 2 or first.shape[1] != second.shape[1]:
         raise ValueError(f"features must be (N, D) and (M, D), got {first.shape} and {second.shape}")
     return first.astype(np.float64), second.astype(np.float64)

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deocclude.imaging.arrays import Int
-from deocclude.metrics.content import BoolArray, _same_shape
+from deocclude.metrics.content import BoolArray, _check_same_shape
 
 
 def intersection_union(predicted: BoolArray, truth: BoolArray) -> tuple[int, int]:
     """Pixels of the intersection and of the union of two masks, as `pooled_iou` sums them."""
-    _same_shape(predicted, truth)
+    _check_same_shape(predicted, truth)
     return int(np.count_nonzero(predicted & truth)), int(np.count_nonzero(predicted | truth))
 
 
@@ -22,7 +22,7 @@ def invisible_intersection_union(
     predicted_amodal: BoolArray, true_amodal: BoolArray, true_visible: BoolArray
 ) -> tuple[int, int]:
     """`intersection_union` of the occluded part: both amodal masks minus the true visible mask."""
-    _same_shape(true_amodal, true_visible)
+    _check_same_shape(true_amodal, true_visible)
     return intersection_union(predicted_amodal & ~true_visible, true_amodal & ~true_visible)
 
 
@@ -47,14 +47,14 @@ def false_positive_ratio(predicted_amodal: BoolArray, true_amodal: BoolArray) ->
 
     For an unoccluded person this is the false-positive completion. It can exceed 1. NaN if the true mask is empty.
     """
-    _same_shape(predicted_amodal, true_amodal)
+    _check_same_shape(predicted_amodal, true_amodal)
     area = np.count_nonzero(true_amodal)
     return np.count_nonzero(predicted_amodal & ~true_amodal) / area if area else math.nan
 
 
 def visible_ratio(visible: BoolArray, amodal: BoolArray) -> float:
     """Visible area divided by amodal area, in [0, 1] if visible is a subset of amodal. NaN if amodal is empty."""
-    _same_shape(visible, amodal)
+    _check_same_shape(visible, amodal)
     area = np.count_nonzero(amodal)
     return np.count_nonzero(visible) / area if area else math.nan
 
@@ -82,8 +82,8 @@ def label_counts(predicted: Int, truth: Int, region: BoolArray, labels: int) -> 
     Returns:
         (labels, 3): intersection, union, true pixels.
     """
-    _same_shape(predicted, truth)
-    _same_shape(truth, region)
+    _check_same_shape(predicted, truth)
+    _check_same_shape(truth, region)
     one, other = predicted[region], truth[region]
     counts = [
         (np.count_nonzero(p & t), np.count_nonzero(p | t), np.count_nonzero(t))

@@ -60,13 +60,13 @@ def paired_bootstrap(
     """
     means = bootstrap_means(differences, people, rng, draws=draws)
     known = [(d, person) for d, person in zip(differences, people, strict=True) if not math.isnan(d)]
-    mean, drawn = mean_of_known(d for d, _ in known), len({person for _, person in known})
-    if drawn < 2:
-        return PairedDifference(mean, math.nan, math.nan, math.nan, len(known), drawn)
+    mean, known_people = mean_of_known(d for d, _ in known), len({person for _, person in known})
+    if known_people < 2:
+        return PairedDifference(mean, math.nan, math.nan, math.nan, len(known), known_people)
     low, high = percentile_interval(means, level)
     fewer = min(np.count_nonzero(means <= 0.0), np.count_nonzero(means >= 0.0))
     p_value = min(1.0, 2.0 * (fewer + 1) / (draws + 1))
-    return PairedDifference(mean, low, high, p_value, len(known), drawn)
+    return PairedDifference(mean, low, high, p_value, len(known), known_people)
 
 
 def wilson_interval(successes: int, trials: int, *, level: float = 0.95) -> tuple[float, float]:

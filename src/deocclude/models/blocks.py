@@ -30,7 +30,7 @@ class ResidualBlock(nn.Module):
         self.body = nn.Sequential(
             conv_bn(c_in, c_out, 3, stride), nn.Conv2d(c_out, c_out, 3, 1, 1, bias=False), nn.BatchNorm2d(c_out)
         )
-        nn.init.zeros_(self.body[-1].weight)  # a randomly initialised block equals its shortcut
+        nn.init.zeros_(self.body[-1].weight)  # at initialisation the shortcut alone passes
         if stride == 1 and c_in == c_out:
             self.shortcut: nn.Module = nn.Identity()
         else:
@@ -63,7 +63,7 @@ class Hourglass(nn.Module):
 
     Args:
         widths: channels at each scale; the first is the input's.
-        blocks: residual blocks at each scale of the decoder.
+        blocks: residual blocks at the coarsest scale, and at each scale of the decoder.
     """
 
     def __init__(self, widths: tuple[int, ...], blocks: int):
@@ -96,7 +96,7 @@ def count_parameters(network: nn.Module) -> int:
 
 
 def certain_logits(mask: Tensor) -> Tensor:
-    """Turn a given mask into logits, for networks that take the initial mask as the visible one unchanged.
+    """Turn a given mask into logits, for networks that return the initial mask unchanged as the visible mask.
 
     Args:
         mask: (B, 1, S, S) in {0, 1}.
@@ -108,7 +108,7 @@ def certain_logits(mask: Tensor) -> Tensor:
 
 
 def one_hot(labels: Tensor, classes: int) -> Tensor:
-    """(B, H, W) integer labels -> (B, classes, H, W) float32. Labels of classes or more give all zeros."""
+    """(B, H, W) integer labels -> (B, classes, H, W) float32. A label >= `classes` (255: unknown) gives all zeros."""
     known = labels < classes
     out = F.one_hot(torch.where(known, labels, 0).long(), classes).permute(0, 3, 1, 2).float()
     return out * known[:, None]

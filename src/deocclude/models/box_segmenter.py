@@ -28,7 +28,7 @@ class BoxSegmenterConfig:
 
     widths: tuple[int, ...] = (48, 80, 128, 192)  # decoder channels at 1/4, 1/8, 1/16, 1/32 of the input
     blocks: tuple[int, ...] = (1, 2, 1, 1)  # residual blocks at each scale
-    head_width: int = 16
+    head_width: int = 16  # channels of the masks' last layers, at half resolution
 
     def __post_init__(self) -> None:
         if not len(self.widths) == len(self.blocks) == len(EfficientNetLite.widths):
@@ -68,14 +68,15 @@ class BoxSegmenter(Pretrained, nn.Module):
         width, hidden = config.widths[0], config.head_width
         self.mix = nn.Sequential(conv_bn(width, width), nn.Conv2d(width, hidden, 1))
         self.edges = nn.Conv2d(EfficientNetLite.half_width, hidden, 1)  # fine detail, at half resolution
+        # 8 channels: four pixels each of the visible and of the amodal mask
         self.masks = nn.Sequential(nn.ReLU(inplace=True), conv_bn(hidden, hidden), nn.Conv2d(hidden, 8, 3, padding=1))
 
     def forward(self, image: Tensor, initial: Tensor) -> MaskOutput:
-        """Segment the person in a box: the masks of `with_features`, with its arguments."""
+        """Segment the person in a box. Arguments and masks as in `with_features`."""
         return self.with_features(image, initial)[0]
 
     def with_features(self, image: Tensor, initial: Tensor) -> tuple[MaskOutput, Tensor]:
-        """Segment the person in a box, and return the decoder's features of things and people.
+        """Segment the person in a box, and return the decoder's features at 1/16.
 
         Args:
             image: (B, 3, S, S) RGB in [0, 1], 0.5 beyond the photo; S % 32 == 0.
@@ -89,7 +90,7 @@ class BoxSegmenter(Pretrained, nn.Module):
         for level, (enter, feature) in enumerate(zip(self.enter, features, strict=True)):
             coverage = F.avg_pool2d(initial, 4 * 2**level)
             entered.append(enter(torch.cat([feature, coverage], 1)))
-        decoded = [self.decode[-1](entered[-1])]  # from the coarsest scale on
+        decoded = [self.decode[-1](entered[-1])]  # from coarse to fine
         for decode, reduce, skip in zip(
             reversed(self.decode[:-1]), reversed(self.reduce), reversed(entered[:-1]), strict=True
         ):

@@ -24,7 +24,7 @@ from deocclude.models.parsing_attention import BodyAttention, Parsing, ParsingGu
 from deocclude.models.partial_conv import PartialConv
 
 PATCH_PX = 8  # side of a copied patch; one place of the attention at decoder level 3
-_DECODER_SLOPE = 0.2
+_DECODER_SLOPE = 0.2  # of the leaky ReLU
 _ATTENTION_LEVELS = (3, 5)
 
 
@@ -43,10 +43,10 @@ class ContentRecoveryConfig:
     part_stream: bool = True
     place_stream: bool = True
     patch_copy: bool = True
-    # finest decoder levels that add the skip to the feature and use a plain convolution; 0 as in the paper: every
-    # level concatenates both and uses a partial convolution
+    # how many of the finest decoder levels add the skip to the feature and use a plain convolution; 0 as in the paper:
+    # every level concatenates both and uses a partial convolution
     plain_levels: int = 0
-    finish_channels: int | None = None  # of the last feature; None: as many as level 1, by a residual block
+    finish_channels: int | None = None  # of the last feature; None: as many as at 1/2, by a residual block
     grain: bool = False  # texture from noise bands (models/noise_texture.py)
 
     def __post_init__(self) -> None:
@@ -63,7 +63,7 @@ class ContentRecoveryConfig:
 
     @classmethod
     def base(cls) -> ContentRecoveryConfig:
-        """The shipped sizes: attention on at most 16 x 16 places, a quarter of the reference's places at level 3."""
+        """The shipped sizes: at 256x256 attention on at most 16x16 places, a quarter of the reference's at level 3."""
         return cls(place_px=16, plain_levels=2, finish_channels=16)
 
     @classmethod
@@ -77,7 +77,7 @@ class ContentRecoveryConfig:
 
 
 class ContentRecoveryNet(Pretrained, nn.Module):
-    """`net(image, visible, amodal, parsing_visible, parsing_amodal) -> content`."""
+    """`net(image, visible, amodal, visible_parsing, amodal_parsing) -> content`."""
 
     network_name, config_type = "content_recovery", ContentRecoveryConfig
 
@@ -104,7 +104,7 @@ class ContentRecoveryNet(Pretrained, nn.Module):
 
         self.encoder_attention = nn.ModuleDict({str(n): attention(n) for n in _ATTENTION_LEVELS})
         self.decoder_attention = nn.ModuleDict({str(n): attention(n) for n in _ATTENTION_LEVELS})
-        context = 4  # part colours, and visible and occluded area
+        context = 4  # the parts' colours, and one channel that is 1 where visible, 0.5 where occluded, 0 outside
         if config.patch_copy:
             # sharp from the start: patches averaged over many places are blurred
             self.copy_attention = BodyAttention(widths[2], parts, config.key_channels, log_sharpness=3.0)
@@ -112,6 +112,7 @@ class ContentRecoveryNet(Pretrained, nn.Module):
         self.context = conv_bn(context, widths[0])
         last = config.finish_channels
         refine = ResidualBlock(widths[0], widths[0]) if last is None else conv_bn(widths[0], last)
+        # 12 channels: RGB of four pixels
         self.finish = nn.Sequential(refine, nn.Conv2d(last or widths[0], 12, 3, padding=1))
         self.grain = NoiseTexture(widths[0]) if config.grain else None
 
@@ -121,9 +122,9 @@ class ContentRecoveryNet(Pretrained, nn.Module):
         """Recover the appearance of a person.
 
         Args:
-            image: (B, 3, S, S) RGB in [0, 1], read inside `visible` only; S divisible by 128.
-            visible: (B, 1, S, S) in {0, 1}.
-            amodal: (B, 1, S, S) in {0, 1}.
+            image: (B, 3, S, S) RGB in [0, 1], read inside `visible` only; S divisible by 8.
+            visible: (B, 1, S, S) in {0, 1}, the visible mask.
+            amodal: (B, 1, S, S) in {0, 1}, the amodal mask.
             visible_parsing: (B, P, S/4, S/4) probabilities, rescaled to the coverage of `visible`.
             amodal_parsing: (B, P, S/4, S/4) probabilities, rescaled to the coverage of `amodal`.
 
@@ -138,7 +139,7 @@ class ContentRecoveryNet(Pretrained, nn.Module):
         for level, conv in enumerate(self.encoder, start=1):
             x, valid = conv(x, valid)
             if level in _ATTENTION_LEVELS:
-                x = self.encoder_attention[str(level)](x, *_at(x, parsing, visible))
+                x = self.encoder_attention[str(level)](x, *_at_size_of(x, parsing, visible))
                 valid = torch.ones_like(valid)  # attention fills every place
             features.append(x)
             valids.append(valid)
@@ -146,7 +147,7 @@ class ContentRecoveryNet(Pretrained, nn.Module):
         for level in range(len(features) - 1, 0, -1):
             x, valid = self.decoder[level - 1](x, valid, features[level - 1], valids[level - 1])
             if level in _ATTENTION_LEVELS:
-                x = self.decoder_attention[str(level)](x, *_at(x, parsing, visible))
+                x = self.decoder_attention[str(level)](x, *_at_size_of(x, parsing, visible))
             if level == 3 and self.config.patch_copy:
                 patches = self._copied_patches(x, source, visible, colours, parsing)
         half = F.avg_pool2d(torch.cat([colours, (visible + amodal) / 2], 1), 2)
@@ -160,10 +161,14 @@ class ContentRecoveryNet(Pretrained, nn.Module):
         return (colours + residual.float()).clamp(0, 1) if not self.training else colours + residual.float()
 
     def _copied_patches(self, x: Tensor, source: Tensor, visible: Tensor, colours: Tensor, parsing: Parsing) -> Tensor:
-        """Patches of the visible body, placed by attention: (B, 12, S/2, S/2), where 0 is the part's mean colour."""
-        here, seen = _at(x, parsing, visible)
-        weights = torch.softmax(self.copy_attention.scores(x, here, seen), -1)
-        detail = source - colours * visible  # difference to the part's mean colour; 0 outside the visible mask
+        """Patches of the visible body, copied by attention, as differences to the part's mean colour.
+
+        Returns:
+            (B, 12, S/2, S/2): RGB of four pixels.
+        """
+        pooled, seen = _at_size_of(x, parsing, visible)
+        weights = torch.softmax(self.copy_attention.scores(x, pooled, seen), -1)
+        detail = source - colours * visible  # 0 outside the visible mask
         return F.pixel_shuffle(attend(weights, F.pixel_unshuffle(detail.float(), PATCH_PX)), PATCH_PX // 2)
 
 
@@ -216,7 +221,7 @@ def part_colours(source: Tensor, visible: Tensor, parsing: Parsing) -> Tensor:
     Args:
         source: (B, 3, S, S) RGB in [0, 1], zero outside `visible`.
         visible: (B, 1, S, S) in {0, 1}.
-        parsing: at (S/4, S/4).
+        parsing: part probabilities at (S/4, S/4); the parts of each place sum to its coverage by the mask.
 
     Returns:
         (B, 3, S, S) in [0, 1].
@@ -237,18 +242,18 @@ def part_colours(source: Tensor, visible: Tensor, parsing: Parsing) -> Tensor:
 
 
 def _parsing_in_mask(parsing: Tensor, mask: Tensor) -> Tensor:
-    """Rescale part probabilities so that the parts of each place sum to its coverage by `mask` (B, 1, S, S)."""
+    """Rescale (B, P, S/4, S/4) so that the parts of each place sum to its coverage by `mask` (B, 1, S, S)."""
     coverage = F.avg_pool2d(mask.float(), 4)
     parts = parsing[:, 1:].float()
     parts = parts / parts.sum(1, keepdim=True).clamp(min=1e-6) * coverage
     return torch.cat([1 - coverage, parts], 1)
 
 
-def _at(x: Tensor, parsing: Parsing, visible: Tensor) -> tuple[Parsing, Tensor]:
-    """Parsing and visible coverage at the size of a feature."""
-    size = x.shape[-2:]
-    here = parsing.at(size)
-    return Parsing(here.visible.to(x.dtype), here.amodal.to(x.dtype)), F.adaptive_avg_pool2d(visible, size)
+def _at_size_of(x: Tensor, parsing: Parsing, visible: Tensor) -> tuple[Parsing, Tensor]:
+    """Parsing, and visible fraction (B, 1, h, w) of each place, at the size of a feature `x` (B, C, h, w)."""
+    size_hw = x.shape[-2:]
+    pooled = parsing.at(size_hw)
+    return Parsing(pooled.visible.to(x.dtype), pooled.amodal.to(x.dtype)), F.adaptive_avg_pool2d(visible, size_hw)
 
 
 def _double_to(x: Tensor, like: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-_EPS = 1e-3  # of the norms, as the published weights were trained
+_EPS = 1e-3  # of the batch norms, as in training of the published weights
 _STEM_WIDTH = 32
 
 
@@ -30,7 +30,7 @@ _STAGES = (
     _Stage(1, 16, 1, 3, 1), _Stage(6, 24, 2, 3, 2), _Stage(6, 40, 2, 5, 2), _Stage(6, 80, 3, 3, 2),
     _Stage(6, 112, 3, 5, 1), _Stage(6, 192, 4, 5, 2),
 )  # fmt: skip
-_LAST_OF_SCALE = (0, 1, 2, 4, 5)  # stages whose outputs are returned
+_LAST_OF_SCALE = (0, 1, 2, 4, 5)  # last stage at 1/2, 1/4, ..., 1/32: its output is returned
 
 
 class EfficientNetLite(nn.Module):
@@ -58,7 +58,15 @@ class EfficientNetLite(nn.Module):
             self.stages.append(nn.Sequential(*blocks))
 
     def forward(self, image: Tensor, scales: int = len(_LAST_OF_SCALE)) -> list[Tensor]:
-        """image: (B, 3, H, W) RGB in [-1, 1], H and W divisible by 32; scales: how many features to compute."""
+        """Compute features.
+
+        Args:
+            image: (B, 3, H, W) RGB in [-1, 1], H and W divisible by 32.
+            scales: how many features to compute.
+
+        Returns:
+            The features, the finest first.
+        """
         x = F.relu6(self.stem(image), inplace=True)
         features = []
         for number, stage in enumerate(self.stages[: _LAST_OF_SCALE[scales - 1] + 1]):
@@ -94,6 +102,7 @@ class EfficientNetLite(nn.Module):
         Raises:
             ValueError: a tensor is missing or has another shape.
         """
+        # own layer -> published layer
         names = {"stem.0": "_conv_stem", "stem.1": "_bn0"}
         number = 0
         for s, stage in enumerate(self.stages):
@@ -158,6 +167,7 @@ class _SameConv(nn.Conv2d):
 
 
 def _conv_norm(c_in: int, c_out: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
+    """Convolution and batch norm, without an activation: (B, c_in, H, W) -> (B, c_out, H/stride, W/stride)."""
     if stride == 1:
         conv = nn.Conv2d(c_in, c_out, kernel, 1, kernel // 2, groups=groups, bias=False)
     else:

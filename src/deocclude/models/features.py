@@ -51,7 +51,7 @@ class Vgg16Features(nn.Module):
     def __init__(self, state: dict[str, Tensor]):
         super().__init__()
         self.stages = nn.ModuleList()
-        c_in, index = 3, 0
+        c_in, index = 3, 0  # index: of the layer in torchvision's `features`
         for number, widths in enumerate(self._STAGES):
             layers: list[nn.Module] = [nn.MaxPool2d(2)] if number else []
             index += 1 if number else 0

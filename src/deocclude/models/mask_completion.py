@@ -32,11 +32,11 @@ class MaskCompletionConfig:
     stem_width: int = 24
     widths: tuple[int, ...] = (40, 80, 128, 192)  # channels at 1/4, 1/8, 1/16, 1/32 of the input
     blocks: int = 1  # residual blocks at each scale of the hourglass decoder
-    head_width: int = 16
+    head_width: int = 16  # channels of each mask's last layers, at half resolution
     parsing_classes: int = 12
-    parsing_channels: int = 32  # the paper's 32
-    templates: int = 64  # the paper's 64
-    template_channels: int = 32
+    parsing_channels: int = 32  # of each parsing feature, as in the paper
+    templates: int = 64  # typical poses, as many as in the paper
+    template_channels: int = 32  # of the guidance by typical poses
     parsing_guidance: bool = True
     pose_guidance: bool = True
     hourglasses: Literal[1, 2] = 2  # 1: no refinement before completion, both heads read one hourglass
@@ -80,10 +80,10 @@ class MaskOutput(NamedTuple):
 
 
 class MaskFeatures(NamedTuple):
-    """What the amodal head reads: the image's stem, and features of the body. From them it can be run again.
+    """Inputs of the amodal head, which can be run again from them.
 
-    stem: (B, s, S/2, S/2). whole: (B, w, S/4, S/4), of the last hourglass. poses: (B, t, S/4, S/4), the guidance of
-    typical poses, empty (t = 0) for a network without it.
+    stem: (B, s, S/2, S/2), of the image and the initial mask. whole: (B, w, S/4, S/4), of the last hourglass. poses:
+    (B, t, S/4, S/4), the guidance by typical poses, empty (t = 0) for a network without it.
     """
 
     stem: Tensor
@@ -109,7 +109,16 @@ class GuidedHead(nn.Module):
         self.mask = nn.Sequential(nn.ReLU(inplace=True), conv_bn(hidden, hidden), nn.Conv2d(hidden, 4, 3, padding=1))
 
     def forward(self, feature: Tensor, stem: Tensor, extra: tuple[Tensor, ...] = ()) -> tuple[Tensor, Tensor]:
-        """feature: (B, w, S/4, S/4), stem: (B, s, S/2, S/2) -> mask (B, 1, S, S), parsing (B, P, S/4, S/4) logits."""
+        """Predict a mask and its parsing.
+
+        Args:
+            feature: (B, w, S/4, S/4), of the hourglass.
+            stem: (B, s, S/2, S/2).
+            extra: further features for the mask, at (S/4, S/4).
+
+        Returns:
+            Logits of the mask (B, 1, S, S) and of the parsing (B, P, S/4, S/4).
+        """
         parsing_feature = self.parsing_feature(feature)
         parts = [feature, *extra]
         if self.parsing_guidance:
@@ -145,7 +154,7 @@ class MaskCompletionNet(Pretrained, nn.Module):
 
         Args:
             image: (B, 3, S, S) RGB in [0, 1], 0.5 beyond the photo; S % 32 == 0.
-            initial: (B, 1, S, S) in {0, 1}, or in [0, 1] in the refinement pass (train/two_pass_prompts.py).
+            initial: (B, 1, S, S) in {0, 1}; in the refinement pass, which averages a box and a prediction, in [0, 1].
 
         Returns:
             Logits.
@@ -161,7 +170,7 @@ class MaskCompletionNet(Pretrained, nn.Module):
         whole = seen
         if self.config.hourglasses == 2:
             whole = self.amodal_hourglass(self.join(torch.cat([entered, seen], 1)))
-        poses = whole[:, :0]
+        poses = whole[:, :0]  # empty: no guidance
         if self.config.pose_guidance:
             poses = self.typical_poses(F.avg_pool2d(torch.sigmoid(visible.detach().float()), 4)).to(whole.dtype)
         amodal, amodal_parsing = self.amodal_head(whole, stem, (poses,) if self.config.pose_guidance else ())
@@ -194,6 +203,7 @@ def to_probabilities(output: MaskOutput) -> MaskProbabilities:
 
 
 def _masked_parsing(logits: Tensor | None, mask: Tensor) -> Tensor:
+    """(B, P, S/4, S/4) probabilities; parts sum to the coverage by `mask` (B, 1, S, S), None: equally likely parts."""
     coverage = F.avg_pool2d(mask, 4)
     if logits is None:
         count = len(PARSING_NAMES) - 1

@@ -21,16 +21,16 @@ from deocclude.people.box_decoding import STRIDES
 
 _STAGES = 4  # of the backbone, at 1/4 to 1/32 of the input
 _SLOPE = 0.1  # of the leaky ReLU
-MEAN_RGB = (123.675, 116.28, 103.53)
+MEAN_RGB = (123.675, 116.28, 103.53)  # channel statistics of ImageNet, 0 to 255
 STD_RGB = (58.395, 57.12, 57.375)
 
 
 @dataclass(frozen=True)
 class NanoDetConfig:
-    """Sizes of NanoDet."""
+    """Sizes of NanoDet. Raises ValueError unless there is one width and one block count per stage."""
 
     widths: tuple[int, ...] = (32, 64, 128, 256)  # channels of the backbone's stages
-    blocks: tuple[int, ...] = (1, 2, 2, 3)  # residual blocks of each
+    blocks: tuple[int, ...] = (1, 2, 2, 3)  # concatenating blocks of each stage
     pyramid_width: int = 128  # channels of the path aggregation network
     bins: int = 11  # of an edge's distribution
 
@@ -55,12 +55,13 @@ class NanoDetOutput(NamedTuple):
     distances: tuple[Tensor, ...]
 
 
-def _conv(before: int, after: int, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(before, after, 3, stride, 1), nn.LeakyReLU(_SLOPE, inplace=True))
+def _conv(c_in: int, c_out: int, stride: int = 1) -> nn.Sequential:
+    """3x3 convolution and leaky ReLU."""
+    return nn.Sequential(nn.Conv2d(c_in, c_out, 3, stride, 1), nn.LeakyReLU(_SLOPE, inplace=True))
 
 
 class _ConcatBlock(nn.Module):
-    """Two convolutions, whose outputs are concatenated."""
+    """Two convolutions in a row, whose outputs are concatenated; keeps the width."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -75,9 +76,9 @@ class _ConcatBlock(nn.Module):
 class _Stage(nn.Module):
     """A stage of the backbone: `width` channels in the branch, twice as many in its output."""
 
-    def __init__(self, before: int, width: int, blocks: int, stride: int):
+    def __init__(self, c_in: int, width: int, blocks: int, stride: int):
         super().__init__()
-        self.enter = _conv(before, width, stride)
+        self.enter = _conv(c_in, width, stride)
         self.blocks = nn.Sequential(*(_ConcatBlock(width) for _ in range(blocks)))
         self.leave = _conv(width, width)
 
@@ -96,10 +97,10 @@ class NanoDet(Pretrained, nn.Module):
         self.config = config = config or NanoDetConfig()
         widths, inner = config.widths, config.pyramid_width
         self.stem = _conv(3, widths[0], 2)
-        before = (widths[0], *(2 * width for width in widths[:-1]))
+        ins = (widths[0], *(2 * width for width in widths[:-1]))
         strides = (1, *(2 for _ in widths[1:]))
-        sizes = zip(before, widths, config.blocks, strides, strict=True)
-        self.stages = nn.ModuleList(_Stage(*of_stage) for of_stage in sizes)
+        sizes = zip(ins, widths, config.blocks, strides, strict=True)
+        self.stages = nn.ModuleList(_Stage(*stage_sizes) for stage_sizes in sizes)
         self.lateral = nn.ModuleList(nn.Conv2d(2 * width, inner, 1) for width in widths[-len(STRIDES) :])
         self.heads = nn.ModuleList(
             nn.Sequential(_conv(inner, inner), nn.Conv2d(inner, 1 + 4 * config.bins, 1)) for _ in STRIDES
@@ -137,7 +138,10 @@ class NanoDet(Pretrained, nn.Module):
 
     @torch.no_grad()
     def load_convolutions(self, weights: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
-        """Load weights and biases of every convolution in the order of `convolutions`.
+        """Load the weight and bias of every convolution.
+
+        Args:
+            weights: (weight, bias) pairs in the order of `convolutions`.
 
         Raises:
             ValueError: their number or a shape differs.
@@ -165,7 +169,8 @@ class NanoDet(Pretrained, nn.Module):
 
 
 def _convolutions(module: nn.Module) -> Iterator[nn.Conv2d]:
-    return (one for one in module.modules() if isinstance(one, nn.Conv2d))
+    """Every convolution inside a module, in the order of definition."""
+    return (child for child in module.modules() if isinstance(child, nn.Conv2d))
 
 
 def _resized(x: Tensor, factor: float) -> Tensor:

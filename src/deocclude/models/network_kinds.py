@@ -50,4 +50,4 @@ NETWORK_KINDS: NetworkKinds = PERSON_NETWORK_KINDS | {
     "nanodet": (NanoDet, NanoDetConfig),
     "movenet": (MoveNet, MoveNetConfig),
 }
-"""All of them."""
+"""Networks of every kind: those of one person's crop, and the detectors."""

@@ -70,15 +70,15 @@ class ParsingGuidedAttention(nn.Module):
         return F.relu(feature + self.fuse(torch.cat(streams, 1)))
 
     def _places(self, feature: Tensor, parsing: Parsing, seen: Tensor) -> list[Tensor]:
-        """For each place the attended value of the visible body, and of the whole body."""
+        """(B, key_channels, h, w) each: values that every place attends to in the visible, and in the whole body."""
         size_hw = feature.shape[-2:]
         if self.pool > 1:
             cells_hw = size_hw[0] // self.pool, size_hw[1] // self.pool
             feature, parsing = F.adaptive_avg_pool2d(feature, cells_hw), parsing.at(cells_hw)
             seen = F.adaptive_avg_pool2d(seen, cells_hw)
         value = self.value(feature)
-        found = [attend(weights, value) for weights in self.attention(feature, parsing, seen)]
-        return found if self.pool == 1 else [F.interpolate(f, size_hw, mode="nearest") for f in found]
+        attended = [attend(weights, value) for weights in self.attention(feature, parsing, seen)]
+        return attended if self.pool == 1 else [F.interpolate(f, size_hw, mode="nearest") for f in attended]
 
 
 class BodyAttention(nn.Module):
@@ -91,7 +91,12 @@ class BodyAttention(nn.Module):
         self.log_sharpness = nn.Parameter(torch.tensor(log_sharpness))
 
     def forward(self, feature: Tensor, parsing: Parsing, seen: Tensor) -> tuple[Tensor, Tensor]:
-        """Two weight maps (B, hw, hw) whose rows sum to 1: over visible places, and over places of the whole body."""
+        """Attention weights in both directions; arguments as `scores`, `seen` as its `seen_share`.
+
+        Returns:
+            Two (B, hw, hw) whose rows sum to 1: for each place of the whole body weights of visible places, and for
+            each visible place weights of places of the whole body.
+        """
         scores = self.scores(feature, parsing)
         from_seen = scores + invisibility_penalty(seen)
         return torch.softmax(from_seen, -1), torch.softmax(scores.transpose(1, 2), -1)
@@ -108,14 +113,14 @@ class BodyAttention(nn.Module):
         seen = F.normalize(self.seen(torch.cat([feature, parsing.visible], 1)).flatten(2).float(), dim=1)
         whole = self.log_sharpness.exp() * whole
         if seen_share is not None:
-            # one more channel of the product instead of one more pass over the scores
+            # added as one more channel of the product: a sum would need one more pass over the scores
             whole = torch.cat([whole, torch.ones_like(whole[:, :1])], 1)
             seen = torch.cat([seen, invisibility_penalty(seen_share)], 1)
         return whole.transpose(1, 2) @ seen
 
 
 def invisibility_penalty(seen: Tensor) -> Tensor:
-    """Penalty on scores of places with little visible body: (B, 1, h, w) visible fraction -> (B, 1, hw) in [-12, 0]."""
+    """Score offset of places less than half visible: (B, 1, h, w) visible fraction -> (B, 1, hw) in [-12, 0]."""
     return -12.0 * (1 - (2 * seen.float()).clamp(max=1)).flatten(2)
 
 

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 class PartialConv(nn.Module):
     """Convolution over valid pixels divided by the valid fraction of the window, then batch norm and leaky ReLU.
 
-    The valid fraction is an average pooling instead of a convolution with stored ones.
+    Average pooling computes the valid fraction, without a convolution with stored ones. A slope of 0 is a plain ReLU.
     """
 
     def __init__(

@@ -21,11 +21,12 @@ from deocclude.models.blocks import ResidualBlock, conv_bn
 from deocclude.models.efficientnet_lite import EfficientNetLite
 from deocclude.models.mask_completion import MaskCompletionNet
 
-# log of cells: 148 cells of 8 pixels, more than any photo shows; bounds the exponential
+# largest log distance: 148 cells of 8 pixels, more than any photo shows; bounds the exponential
 _MAX_LOG_SIDE = 5.0
-_FIRST_CENTRE = 0.01  # initial probability, as in RetinaNet: an initial map of 0.5 would outweigh the few centres
-_FIRST_MASK = 0.1
-_FIRST_SIDE_CELLS = 4.0
+# initial outputs. A centre has the probability of RetinaNet: with 0.5 the background would outweigh the few centres.
+_FIRST_CENTRE = 0.01
+_FIRST_MASK = 0.1  # probability of a visible person
+_FIRST_SIDE_CELLS = 4.0  # distance to each side
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class PeopleDetector(Pretrained, nn.Module):
                 f"stride must be one of {strides} and blocks one number a width, "
                 f"got {config.stride} and {config.blocks} for widths {config.widths}"
             )
-        first = strides.index(config.stride)
+        first = strides.index(config.stride)  # scale of the output maps
         if config.trunk == "residual":
             self.stem = conv_bn(3, config.stem_width, 3, 2)
             pairs = pairwise((config.stem_width, *config.widths))

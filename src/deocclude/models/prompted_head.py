@@ -1,10 +1,11 @@
-"""Stage 1's prompted head: the amodal mask again, from stage 1's features and what a person marked.
+"""Stage 1's prompted head: the amodal mask again, from stage 1's features and a user's marks.
 
     features of stage 1 + its masks + completion prompts + hypothesis -> hourglass -> amodal mask, amodal parsing
 
 Stage 1 stays as it is and runs once a crop. Only this head runs again for each new prompt, so that an answer comes at
-once. Clicks as discs: Sofiiuk et al. 2021, arXiv 2102.06583. A hypothesis is one of several answers to the same
-question, of which the best one alone is trained on each sample: Guzman-Rivera et al. 2012, "Multiple choice learning".
+once. Clicks are drawn as discs (Sofiiuk et al. 2021, arXiv 2102.06583). A hypothesis is one of several possible amodal
+masks of a person; training updates only the best one of each sample (Guzman-Rivera et al. 2012, "Multiple choice
+learning").
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ class PromptedHeadConfig:
     Attributes:
         stem_width: channels of stage 1's stem.
         feature_width: channels of stage 1's features at a quarter of the resolution.
-        pose_channels: channels of its guidance by typical poses.
+        pose_channels: channels of stage 1's guidance by typical poses.
         widths: channels of the hourglass at 1/4, 1/8, 1/16 and 1/32 of the input.
-        head_width: of the mask's last layers.
+        head_width: channels of the mask's last layers.
         parsing_classes: classes of the amodal parsing.
-        parsing_channels: of its feature.
-        hypotheses: how many different answers the head can give.
+        parsing_channels: channels of the parsing feature.
+        hypotheses: how many different masks the head can predict besides its single answer.
     """
 
     stem_width: int = 24
@@ -81,10 +82,10 @@ class PromptedHead(Pretrained, nn.Module):
         )  # fmt: skip
         self.join = nn.Conv2d(width, config.feature_width, 1)
         self.amodal_head = GuidedHead(head, config.pose_channels)
-        # a new head says what stage 1 says
+        # a new head changes nothing in stage 1's features
         nn.init.zeros_(self.join.weight)
         nn.init.zeros_(self.join.bias)
-        nn.init.normal_(self.hypothesis.weight, std=0.5)  # apart from the start: equal answers would stay equal
+        nn.init.normal_(self.hypothesis.weight, std=0.5)  # different from the start: equal hypotheses would stay equal
 
     def forward(
         self, stem: Tensor, whole: Tensor, poses: Tensor, visible: Tensor, unprompted: Tensor, prompts: Tensor,
@@ -94,16 +95,16 @@ class PromptedHead(Pretrained, nn.Module):
 
         Args:
             stem: (B, s, S/2, S/2), of stage 1's MaskFeatures.
-            whole: (B, w, S/4, S/4), of them.
-            poses: (B, t, S/4, S/4), of them.
+            whole: (B, w, S/4, S/4), likewise.
+            poses: (B, t, S/4, S/4), likewise.
             visible: (B, 1, S, S) probability in [0, 1] of stage 1.
             unprompted: (B, 1, S, S) amodal probability in [0, 1] of stage 1.
             prompts: (B, PROMPT_MAPS, S, S) in [-1, 1], from `inference.prompt_maps`.
-            hypothesis: (B, hypotheses), 1 for the wanted one; all 0 for the single answer.
+            hypothesis: (B, hypotheses), one-hot: the hypothesis to predict; all 0: the single answer.
 
         Returns:
-            Logits; those of the visible mask are stage 1's. And (B, hypotheses) logits of which hypothesis is the best,
-            which hold for the single answer.
+            Logits; those of the visible mask are stage 1's. And (B, hypotheses) logits of which hypothesis is the best;
+            they are trained, and valid, for the single answer only.
         """
         masks = F.avg_pool2d(torch.cat([visible, unprompted], 1), 4)
         marked = self.prompts(prompts) + self.hypothesis(hypothesis)[..., None, None]
@@ -114,24 +115,24 @@ class PromptedHead(Pretrained, nn.Module):
         return MaskOutput(torch.logit(visible, eps=1e-6), mask, None, parsing), self.likelihood(pooled)
 
     def start_from_stage1(self, head: GuidedHead) -> None:
-        """Copy the weights of stage 1's amodal head: the training starts from what stage 1 says."""
+        """Copy the weights of stage 1's amodal head, so that training starts from its predictions."""
         self.amodal_head.load_state_dict(head.state_dict())
 
 
 def run_prompted(
     head: PromptedHead, output: MaskOutput, features: MaskFeatures, prompts: Tensor, hypothesis: Tensor | None = None
 ) -> tuple[MaskOutput, Tensor]:
-    """The prompted head after stage 1.
+    """Run the prompted head on stage 1's outputs.
 
     Args:
         head: the head.
         output: stage 1's logits.
         features: stage 1's features.
         prompts: (B, PROMPT_MAPS, S, S) in [-1, 1].
-        hypothesis: (B, hypotheses), 1 for the wanted one; None: the single answer.
+        hypothesis: (B, hypotheses), one-hot; None: the single answer.
 
     Returns:
-        As of the head.
+        As `PromptedHead.forward`.
     """
     masks = torch.sigmoid(torch.stack([output.visible, output.amodal]).float())
     if hypothesis is None:

@@ -26,7 +26,7 @@ class TypicalPoses(nn.Module):
     def __init__(self, count: int, channels: int):
         super().__init__()
         self.register_buffer("centres", torch.zeros(count, 2, FRAME_CELLS, FRAME_CELLS))
-        self.log_sharpness = nn.Parameter(torch.tensor(2.5))  # softmax temperature, learned
+        self.log_sharpness = nn.Parameter(torch.tensor(2.5))  # log of the inverse softmax temperature, learned
         self.mix = nn.Conv2d(count, channels, 3, padding=1)
 
     def forward(self, visible: Tensor) -> Tensor:
@@ -37,6 +37,7 @@ class TypicalPoses(nn.Module):
             affinity = self.affinity(_into_frame(visible, centre, side))
             # (B, K, 1, 1) * (1, K, 32, 32): the amodal masks, weighted
             weighted = affinity[:, :, None, None] * self.centres[None, :, 1]
+            # the weights sum to 1, so that each of the K weighted masks is faint
             guidance = self.mix(weighted * self.centres.shape[0] ** 0.5)
             return _out_of_frame(guidance, centre, side, visible.shape[-2:])
 

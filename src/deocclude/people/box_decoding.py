@@ -10,7 +10,7 @@ from deocclude.imaging.arrays import Float32
 from deocclude.inference.settings import DetectorSettings
 
 MAX_PEOPLE = 100  # bounds time and memory
-_CANDIDATES = 300  # cells of NanoDet's maps; one person has several
+_CANDIDATES = 300  # most cells of NanoDet's maps that are decoded to boxes; one person has several
 STRIDES = (8, 16, 32)  # of NanoDet's maps, in input pixels
 
 

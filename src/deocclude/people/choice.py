@@ -20,11 +20,11 @@ def left_to_right(instances: Sequence[F]) -> list[F]:
     Equal centres are sorted by the left and top edge; equal boxes keep their order.
     """
 
-    def place(instance: Found) -> tuple[int, ...]:
+    def sort_key(instance: Found) -> tuple[int, ...]:
         x0, y0, x1, y1 = instance.box_xyxy
         return x0 + x1, y0 + y1, x0, y0
 
-    return sorted(instances, key=place)
+    return sorted(instances, key=sort_key)
 
 
 def number_chosen(bodies: Sequence[T], chosen: Sequence[T]) -> dict[int, T]:
@@ -39,7 +39,7 @@ def number_chosen(bodies: Sequence[T], chosen: Sequence[T]) -> dict[int, T]:
 
 
 def keep(instances: Sequence[F], min_score: float = 0.0, min_height_px: float = 0.0) -> list[F]:
-    """The people with a least score and a least height of the box, in the given order.
+    """The people with at least a score and a height of the box, in the given order.
 
     Args:
         instances: detected people.
@@ -125,6 +125,7 @@ class Choice:
 
 
 def _is_at(one: Found, x: int, y: int) -> bool:
+    """Whether a person's visible mask holds pixel (x, y) of the image."""
     x0, y0, x1, y1 = one.box_xyxy
     return x0 <= x < x1 and y0 <= y < y1 and bool(one.visible_in(x, y, x + 1, y + 1).any())
 

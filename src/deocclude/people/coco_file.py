@@ -90,7 +90,7 @@ class CocoFile:
             )
         person_ids = _person_ids(document, path)
 
-        def place(annotation: dict[str, Any], where: str) -> tuple[str, bool, dict[str, Any]]:
+        def read_annotation(annotation: dict[str, Any], where: str) -> tuple[str, bool, dict[str, Any]]:
             image_id = str(value_of(annotation, "image_id", ID, where))
             is_person = not person_ids or str(value_of(annotation, "category_id", ID, where)) in person_ids
             if is_person and _is_nested(annotation, _MAX_NESTING):
@@ -98,14 +98,14 @@ class CocoFile:
             return image_id, is_person, annotation
 
         by_image: dict[str, list[dict[str, Any]]] = {}
-        for image_id, is_person, annotation in _read_each(document, "annotations", path, place):
+        for image_id, is_person, annotation in _read_each(document, "annotations", path, read_annotation):
             if is_person:
                 by_image.setdefault(image_id, []).append(annotation)
         rule = CrowdRule.of(document.get("info"), (one for people in by_image.values() for one in people))
 
         unsized: list[str] = []
 
-        def listed(image: dict[str, Any], where: str) -> tuple[str, CocoImage]:
+        def read_image(image: dict[str, Any], where: str) -> tuple[str, CocoImage]:
             image_id = str(value_of(image, "id", ID, where))
             name = relative_path(value_of(image, "file_name", NAME, where))
             size_hw = None
@@ -116,7 +116,7 @@ class CocoFile:
             people = tuple(by_image.get(image_id, ()))
             return image_id, CocoImage(name, size_hw, rule.marks_crowds(image), people)
 
-        images = _read_each(document, "images", path, listed)
+        images = _read_each(document, "images", path, read_image)
         _warn(path, unsized)
         if images and by_image and by_image.keys().isdisjoint(image_id for image_id, _ in images):
             shown_id = short_name(next(iter(by_image)))
@@ -170,12 +170,14 @@ class CocoFile:
 
     @cached_property
     def _by_base_name(self) -> dict[str, list[CocoImage]]:
+        """The images by file name without folders."""
         index: dict[str, list[CocoImage]] = {}
         for image in self.images:
             index.setdefault(PurePosixPath(image.file_name).name, []).append(image)
         return index
 
     def _find(self, wanted: str, source: str | None) -> CocoImage:
+        """The image of a photo's path, as `prompts_for`. Raises InputError: none or several have it."""
         namesakes = self._by_base_name.get(PurePosixPath(wanted).name, [])
         matches = [image for image in namesakes if image.file_name == wanted]
         if not matches:
@@ -227,7 +229,7 @@ def _read_each(
 
 
 def _warn(path: Path, lines: Sequence[str]) -> None:
-    """Warn of what was left out of a file or replaced, one line each."""
+    """Log what was left out of a file or replaced: at most _MAX_WARNINGS lines, and a count of the others."""
     for line in lines[:_MAX_WARNINGS]:
         _log.warning("%s: %s", path, line)
     if len(lines) > _MAX_WARNINGS:
@@ -242,12 +244,12 @@ def _person_ids(document: Mapping[str, Any], path: Path) -> set[str]:
     if document.get("categories") is None:
         return set()
 
-    def named(category: dict[str, Any], where: str) -> tuple[str, str]:
+    def read_category(category: dict[str, Any], where: str) -> tuple[str, str]:
         name = str(category.get("name", "")).strip()
         # an id matters for people alone
         return name, str(value_of(category, "id", ID, where)) if name.lower() == "person" else ""
 
-    found = _read_each(document, "categories", path, named)
+    found = _read_each(document, "categories", path, read_category)
     names = dict.fromkeys(name for name, _ in found if name)
     person_ids = {category_id for _, category_id in found if category_id}
     if len(names) > 1 and not person_ids:
@@ -256,7 +258,7 @@ def _person_ids(document: Mapping[str, Any], path: Path) -> set[str]:
 
 
 def _is_nested(value: dict[str, Any] | list[Any], levels: int) -> bool:
-    """Whether lists and objects are inside each other in more than so many levels, `value` being the first."""
+    """Whether lists and objects are nested more than `levels` deep; `value` is the first level."""
     entries = value.values() if isinstance(value, dict) else value
     if not {dict, list} & set(map(type, entries)):  # fast for long lists of numbers
         return False

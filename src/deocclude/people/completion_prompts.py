@@ -36,7 +36,7 @@ def check_completion_prompts(prompts: CompletionPrompts, size_hw: tuple[int, int
     if not isinstance(prompts, CompletionPrompts):
         raise InputError(f"the completion prompts of {name} must be CompletionPrompts, got {type(prompts).__name__}")
 
-    def mask(kind: str) -> Mask | None:
+    def checked_mask(kind: str) -> Mask | None:
         given = getattr(prompts, kind)
         return None if given is None else check_prompt(given, size_hw, f"the {kind} mask of {name}")
 
@@ -52,9 +52,9 @@ def check_completion_prompts(prompts: CompletionPrompts, size_hw: tuple[int, int
         points=tuple(_point(point, size_hw, f"a point of {name}") for point in prompts.points),
         not_points=tuple(_point(point, size_hw, f"a point of {name}") for point in prompts.not_points),
         joints={joint: _point(at, size_hw, f"the {joint} of {name}") for joint, at in prompts.joints.items()},
-        front=mask("front"),
-        keep=mask("keep"),
-        background=mask("background"),
+        front=checked_mask("front"),
+        keep=checked_mask("keep"),
+        background=checked_mask("background"),
     )
 
 
@@ -146,6 +146,7 @@ def _point(point: Point, size_hw: tuple[int, int], name: str) -> Point:
 
 
 def _numbers(values: Any, count: int, name: str) -> list[float]:
+    """`count` finite numbers as floats. Raises InputError."""
     try:
         numbers = [float(value) for value in values]
     except (TypeError, ValueError):

@@ -27,12 +27,12 @@ def suppress_duplicates(instances: Sequence[F], settings: DeduplicationSettings 
     do not decide.
     """
     best_first = sorted(range(len(instances)), key=lambda i: (-instances[i].score, -instances[i].area_px, i))
-    kept = _first_of_each(best_first, lambda i, j: _are_duplicates(instances[i], instances[j], settings))
+    kept = _without_duplicates(best_first, lambda i, j: _are_duplicates(instances[i], instances[j], settings))
     return [instances[i] for i in kept]
 
 
-def _first_of_each(best_first: Sequence[int], are_same: Callable[[int, int], bool]) -> list[int]:
-    """The first of each set of duplicates, as ascending indices."""
+def _without_duplicates(best_first: Sequence[int], are_same: Callable[[int, int], bool]) -> list[int]:
+    """Greedy suppression: indices without those that duplicate an earlier kept one, in ascending order."""
     kept: list[int] = []
     for candidate in best_first:
         if not any(are_same(candidate, other) for other in kept):
@@ -44,19 +44,19 @@ def _are_duplicates(one: Found, other: Found, settings: DeduplicationSettings) -
     """Whether two visible masks are duplicates; see `suppress_duplicates`."""
     smaller, larger = sorted((one.area_px, other.area_px))
 
-    def judge(shared_px: int) -> bool:
+    def is_duplicate(shared_px: int) -> bool:
         contained = shared_px >= settings.contained_share * smaller and smaller > settings.contained_area_ratio * larger
         return contained or shared_px >= settings.same_body_iou * (smaller + larger - shared_px)
 
     x0, y0, x1, y1 = _common_box(one, other)
     # an upper bound of the shared pixels: where it is too low, the masks need not be compared
-    if not judge(min(smaller, (x1 - x0) * (y1 - y0))):
+    if not is_duplicate(min(smaller, (x1 - x0) * (y1 - y0))):
         return False
-    return judge(_shared_px(one, other))
+    return is_duplicate(_shared_px(one, other))
 
 
 def _shared_px(one: Found, other: Found) -> int:
-    """Pixels of both visible masks."""
+    """Number of pixels that lie in both visible masks."""
     x0, y0, x1, y1 = _common_box(one, other)
     if x0 == x1 or y0 == y1:
         return 0
@@ -64,7 +64,7 @@ def _shared_px(one: Found, other: Found) -> int:
 
 
 def _common_box(one: Found, other: Found) -> tuple[int, int, int, int]:
-    """The intersection of both boxes, without width or height where it is empty."""
+    """The intersection of both boxes, in image pixels; its width or height is 0 where it is empty."""
     x0, y0 = (max(one.box_xyxy[i], other.box_xyxy[i]) for i in (0, 1))
     x1, y1 = (min(one.box_xyxy[i], other.box_xyxy[i]) for i in (2, 3))
     return x0, y0, max(x0, x1), max(y0, y1)
@@ -82,7 +82,7 @@ class Completed(Found, Protocol):
         ...
 
     def with_visible_part(self, part: Mask) -> Self:
-        """The same body, of which hidden pixels are visible after all; part: (h, w) bool."""
+        """The same body with the hidden pixels of `part`, (h, w) bool, made visible."""
         ...
 
 
@@ -134,21 +134,21 @@ def split_merged(
         settings: thresholds.
 
     Returns:
-        The bodies by descending score.
+        The bodies in descending order of the given scores; a residual person takes the place of the body it replaces.
     """
     kept: list[tuple[P, B]] = []
     for prompt, body in sorted(found, key=lambda one: -one[1].score):
-        at = next((at for at, (_, other) in enumerate(kept) if _are_one(body, other, settings)), None)
-        if at is not None:
-            where, former = kept[at]
-            residual = residual_of(where, body)
+        twin = next((i for i, (_, other) in enumerate(kept) if _are_duplicate_people(body, other, settings)), None)
+        if twin is not None:
+            former_prompt, former = kept[twin]
+            residual = residual_of(former_prompt, body)
             if residual is not None and _is_another(residual, body, former, settings):
-                kept[at] = where, residual
+                kept[twin] = former_prompt, residual
         kept.append((prompt, body))
     return [body for _, body in kept]
 
 
-def _are_one(one: Completed, other: Completed, settings: DeduplicationSettings) -> bool:
+def _are_duplicate_people(one: Completed, other: Completed, settings: DeduplicationSettings) -> bool:
     """Whether two bodies are duplicates by their visible or amodal masks."""
     return _are_duplicates(one, other, settings) or _amodal_iou_reaches(one, other, settings.same_body_iou)
 

@@ -19,7 +19,7 @@ from deocclude.inference.settings import DetectorSettings
 from deocclude.people.box_decoding import MAX_PEOPLE, decode_centres, decode_distances
 
 _MULTIPLE = 32  # the network halves its input's resolution five times
-_FILL = 128
+_FILL = 128  # grey of the padding
 _MIN_BOX_PX = 2.0  # least width and height, in image pixels
 
 DetectorNetwork = Callable[..., dict[str, NDArray[np.float32]]]
@@ -103,7 +103,7 @@ def find_boxes(
         planned.append((second, settings.other_size_px, settings.other_weight))
     h, w = photo.shape[:2]
     passes, weights = [], [weight for _, _, weight in planned]
-    # fusion lowers the scores of boxes that one pass alone finds: no pass may drop what is above in the mean
+    # fusion divides the score of a box that only one pass finds by the number of passes: each pass keeps low scores
     least = settings.min_score / len(planned)
     for used, size_px, _ in planned:
         image, scale_xy = fit_photo(photo, size_px)

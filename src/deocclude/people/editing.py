@@ -26,13 +26,14 @@ class EditingSteps:
     """The steps of the pipeline that an open photo needs.
 
     Attributes:
-        complete: the body of one prompt.
-        decide: the bodies, by number, with the hidden parts that are probably body; and everyone of the image.
-        recover: a person of a scene with its hidden part recovered.
-        result: the result of a scene, its people, the clock and all occlusions.
+        complete: completes the body of one prompt.
+        decide: from bodies by number, and all bodies of the image: the former with only those hidden parts that are
+            probably body.
+        recover: from a scene and a number: that person, with the hidden part recovered.
+        result: makes a result of a scene, its people, the clock and all occlusions.
         prompted: stage 1's prompted head; None for a model without.
         model: the model's name, for errors.
-        people_given: whether the user gave the people, who are then completed however low they are.
+        people_given: whether the user gave the people, who are then completed however small they are.
     """
 
     complete: Callable[[Prompt], Body]
@@ -53,8 +54,8 @@ class _Edited:
         prompts: completion prompts.
         decided: the body with what is completed without prompts.
         prepared: the features that the prompted head reads.
-        shown: the body as completed.
-        person: `shown`, recovered.
+        shown: the body as completed, with its prompts where it has some.
+        person: `shown` with the hidden part recovered.
     """
 
     found: Body
@@ -67,14 +68,14 @@ class _Edited:
 
 @dataclass(frozen=True, eq=False)
 class EditingState:
-    """What an open photo holds at one time. It can be pickled, and nothing of it changes later: do not change it.
+    """A snapshot of an open photo: nothing in it changes later, and nothing may be changed. It can be pickled.
 
     Attributes:
         photo: (H, W, 3) uint8 RGB.
         result: everyone as completed.
         people: by number, what was computed for each.
-        next_number: of the next person that is added.
-        people_given: of the steps.
+        next_number: number of the next person that is added.
+        people_given: as in EditingSteps.
     """
 
     photo: ImageU8
@@ -84,7 +85,7 @@ class EditingState:
     people_given: bool
 
     def parts(self) -> dict[str, object]:
-        """The photo, and what was computed for each person, by name: states share what is the same in both."""
+        """The photo and all that was computed for each person, by name. States share what did not change."""
         parts: dict[str, object] = {"photo": self.photo}
         for number, one in self.people.items():
             parts |= {f"{number}.{name}": part for name, part in vars(one).items() if part is not None}
@@ -108,7 +109,7 @@ class Editing:
         self.photo = photo
         self._steps = steps
         self._people = {number: _Edited(body) for number, body in enumerate(found, start=1)}
-        self._next = len(self._people) + 1
+        self._next_number = len(self._people) + 1
         self._result = self._updated(self._people)
 
     @classmethod
@@ -126,12 +127,12 @@ class Editing:
     @property
     def state(self) -> EditingState:
         """What `restore` returns to, and `Deoccluder.edit_again` opens, in another process too."""
-        return EditingState(self.photo, self._result, self._people, self._next, self._steps.people_given)
+        return EditingState(self.photo, self._result, self._people, self._next_number, self._steps.people_given)
 
     def restore(self, state: EditingState) -> Result:
         """Return to a former state of this photo, exactly. Numbers that were given since are not given again."""
         self._people, self._result = dict(state.people), state.result
-        self._next = max(self._next, state.next_number)
+        self._next_number = max(self._next_number, state.next_number)
         return self._result
 
     @property
@@ -165,16 +166,16 @@ class Editing:
             InputError: neither or both are given, or the prompt cannot be used.
             NoPersonError: nobody is there.
         """
-        number = self._next
-        self._updated(self._with(number, _Edited(self._completed(mask, box_xyxy)), wins=mask is not None))
-        self._next += 1
+        number = self._next_number
+        self._updated(self._with_person(number, _Edited(self._completed(mask, box_xyxy)), wins=mask is not None))
+        self._next_number += 1
         return number
 
     def replace(self, number: int, *, mask: MaskSource | None = None, box_xyxy: BoxXyxy | None = None) -> Result:
         """Give a person another visible mask or box. Arguments and errors as of `add`; completion prompts stay."""
         prompts = self._person(number).prompts
         person = _Edited(self._completed(mask, box_xyxy), prompts)
-        return self._updated(self._with(number, person, wins=mask is not None))
+        return self._updated(self._with_person(number, person, wins=mask is not None))
 
     def remove(self, number: int) -> Result:
         """Take a person out; the numbers of the others stay. Raises InputError: there is no such person."""
@@ -206,6 +207,7 @@ class Editing:
         return self.photo.shape[0], self.photo.shape[1]
 
     def _person(self, number: int) -> _Edited:
+        """The person of a number. Raises InputError: there is none."""
         if number not in self._people:
             raise InputError(f"there is no person {number}: there is {', '.join(map(str, self._people)) or 'nobody'}")
         return self._people[number]
@@ -218,25 +220,25 @@ class Editing:
             return self._steps.complete(Prompt(check_box(box_xyxy, self._size_hw, "the box")))
         raise InputError("a person is given by a mask or by a box: give one of them")
 
-    def _with(self, number: int, person: _Edited, *, wins: bool) -> dict[int, _Edited]:
-        """The people with one more or another one, visible masks disjoint. wins: the new one keeps all its pixels."""
+    def _with_person(self, number: int, person: _Edited, *, wins: bool) -> dict[int, _Edited]:
+        """The people with one added or replaced, visible masks disjoint. wins: it keeps all its pixels."""
         people = self._people | {number: person}
         bodies = [one.found for one in people.values()]
         if wins:
-            new = person.found
-            masks = [one.visible if one is new else one.visible & ~new.visible_on(one.region) for one in bodies]
+            winner = person.found
+            masks = [one.visible if one is winner else one.visible & ~winner.visible_on(one.region) for one in bodies]
         else:
             masks = resolve_overlaps(bodies, allow_duplicates=True)
-        parted = {}
+        disjoint = {}
         for (other, one), mask in zip(people.items(), masks, strict=True):
             if not mask.any():
                 raise InputError(f"the mask covers person {other} wholly: remove that person first")
             body = one.found.with_visible(mask)
-            parted[other] = one if body is one.found else _Edited(body, one.prompts)
-        return parted
+            disjoint[other] = one if body is one.found else _Edited(body, one.prompts)
+        return disjoint
 
     def _updated(self, people: dict[int, _Edited]) -> Result:
-        """Complete and recover whoever changed; after an error nothing is kept."""
+        """Complete and recover whoever changed, and keep the people and their result; after an error, keep nothing."""
         clock = StageClock()
         people = {number: replace(one) for number, one in people.items()}
         with clock.stage("complete"):
@@ -256,7 +258,7 @@ class Editing:
         return self._result
 
     def _shown(self, one: _Edited) -> Body:
-        """The body with the hidden part that its prompts, or else the decision of the model, leave."""
+        """The body as completed: by its prompts, or where it has none by the model's decision. Kept in `one.shown`."""
         assert one.decided is not None
         if one.shown is None:
             one.shown = one.decided

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _KINDS = ("mask2former", "maskformer", "oneformer")
 
-_LABELS_SHOWN = 8
+_LABELS_SHOWN = 8  # most labels in an error message
 
 
 class HfSegmenter:
@@ -92,15 +92,16 @@ class HfSegmenter:
             except Exception as error:  # models and devices of other packages raise any type
                 raise DeoccludeError(f"model {self.model} failed on this photo: {reason(error)}") from error
         people = []
-        for label_id, score, small in found:
+        for label_id, score, small_mask in found:
             if label_id not in opened.person_ids or score < self.min_score:
                 continue
-            mask = _resized(small, image.shape[:2])
+            mask = _resized(small_mask, image.shape[:2])
             if mask.any():
                 people.append(Instance(mask, min(max(score, 0.0), 1.0)))
         return sorted(people, key=lambda one: -one.score)
 
     def _open(self) -> _Opened:
+        """The loaded model; the first call loads it. The caller holds the lock."""
         if self._opened is None:
             self._opened = _open_model(self.model, self.device, self.offline)
         return self._opened
@@ -114,7 +115,7 @@ class _Opened:
     network: Any
     processor: Any
     device: str
-    person_ids: frozenset[int]
+    person_ids: frozenset[int]  # label ids of the class person
 
     def segment(self, image: ImageU8, min_score: float) -> list[tuple[int, float, Mask]]:
         """Instances of all classes: label id, score, and an (h, w) bool mask at the network's own size."""
@@ -139,7 +140,7 @@ class _Opened:
 
 
 def _instances(result: dict[str, Any]) -> Iterator[tuple[int, float, Mask]]:
-    """The instances of one post-processed photo, whose `segmentation` is (N, h, w) unless it has none."""
+    """The instances of one post-processed photo, as of `segment`. `segmentation` is (N, h, w) where N is above 0."""
     segmentation: Tensor = result["segmentation"]
     for index, segment in enumerate(result["segments_info"]):
         yield int(segment["label_id"]), float(segment["score"]), (segmentation[index] > 0).numpy()
@@ -210,8 +211,8 @@ def _person_ids(model: str, config: Any) -> frozenset[int]:
     labels = {int(number): str(label) for number, label in config.id2label.items()}
     ids = frozenset(number for number, label in labels.items() if label.strip().lower() == "person")
     if not ids:
-        some = ", ".join(list(labels.values())[:_LABELS_SHOWN]) + (", ..." if len(labels) > _LABELS_SHOWN else "")
-        raise UsageError(f'model {model} has no class "person": it finds {some}')
+        examples = ", ".join(list(labels.values())[:_LABELS_SHOWN]) + (", ..." if len(labels) > _LABELS_SHOWN else "")
+        raise UsageError(f'model {model} has no class "person": it finds {examples}')
     return ids
 
 

@@ -1,6 +1,6 @@
 """Several completions of one person, most probable first: the hypotheses of the prompted head.
 
-Each was trained where it was the best of all (models/prompted_head.py); the head also says how likely that is.
+In training, only the best hypothesis of each sample was updated. The head also predicts how likely each is the best.
 """
 
 from __future__ import annotations
@@ -43,19 +43,19 @@ def likely_completions(
         photo: (H, W, 3) uint8 RGB.
         body: the person, with everything that may be hidden.
         prompts: checked; they hold for every hypothesis.
-        count: so many.
+        count: number of completions.
 
     Returns:
         The most probable first; equal ones in the order of their numbers.
 
     Raises:
-        UsageError: `count` is below 1, or the head has not so many.
+        UsageError: `count` is below 1, or above the head's number of hypotheses.
         NoPersonError: nothing visible is left of the person with these prompts.
     """
     _check_count(completion, count)
     return tuple(
-        Hypothesis(whole.on_photo(whole.amodal, photo.shape[:2]), probability, wanted)
-        for whole, probability, wanted in _likely(completion, photo, body, prompts, count)
+        Hypothesis(whole.on_photo(whole.amodal, photo.shape[:2]), probability, given)
+        for whole, probability, given in _likely_bodies(completion, photo, body, prompts, count)
     )
 
 
@@ -73,7 +73,7 @@ def sampled_bodies(
         found: every body of the image, with everything that may be hidden.
         decided: the chosen bodies, with the hidden parts that are completed.
         prompts: checked, by number.
-        count: versions.
+        count: number of versions.
         model: its name, for errors.
 
     Raises:
@@ -93,22 +93,22 @@ def sampled_bodies(
         if given is None:
             left_out = None if body.left_out is None else body.on_photo(body.left_out, photo.shape[:2])
             given = CompletionPrompts(keep=left_out)
-        likely = _likely(completion, photo, found[number], given, count)
+        likely = _likely_bodies(completion, photo, found[number], given, count)
         for version, (whole, probability, _) in zip(versions, likely, strict=True):
             version[number] = replace(whole, hidden_probability=body.hidden_probability, sample_probability=probability)
     return versions
 
 
-def _likely(
+def _likely_bodies(
     completion: PromptedCompletion, photo: ImageU8, body: Body, prompts: CompletionPrompts, count: int
 ) -> Iterator[tuple[Body, float, CompletionPrompts]]:
     """The bodies of the most probable hypotheses, each with its probability and prompts that give it."""
     prepared = completion.prepare(photo, body, prompts)
     likelihood = completion.predict(prepared, replace(prompts, hypothesis=None)).likelihood
-    for place in np.argsort(-likelihood, kind="stable")[:count]:
-        wanted = replace(prompts, hypothesis=int(place) + 1)
-        whole = restricted(completion.answer(photo, body, prepared, wanted), wanted)
-        yield whole, float(likelihood[place]), wanted
+    for index in np.argsort(-likelihood, kind="stable")[:count]:
+        given = replace(prompts, hypothesis=int(index) + 1)
+        whole = restricted(completion.answer(photo, body, prepared, given), given)
+        yield whole, float(likelihood[index]), given
 
 
 def _check_count(completion: PromptedCompletion, count: int) -> None:

@@ -21,7 +21,7 @@ from deocclude.io.mask_labels import people_of
 _BOX_SLACK_PX = 1.0
 # Nobody can be seen in less; smaller boxes are slips, such as fractions of the photo's size.
 MIN_BOX_SIDE_PX = 4
-_TOP_FRACTION = 1.5  # a box whose edges are all below it is in fractions, perhaps a little outside the photo
+_TOP_FRACTION = 1.5  # a box with no edge above it is in fractions of the photo's size, maybe a little outside
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +124,9 @@ def check_box(box_xyxy: BoxXyxy, size_hw: tuple[int, int], name: str) -> BoxXyxy
         raise InputError(f"{name} {problem}")
     height, width = size_hw
     if min(x0, y0) < -_BOX_SLACK_PX or x1 > width + _BOX_SLACK_PX or y1 > height + _BOX_SLACK_PX:
-        raise InputError(f"{name} must lie in the photo, 0 to {width} wide and 0 to {height} high, got {_shown(box)}")
+        raise InputError(
+            f"{name} must lie in the photo, 0 to {width} wide and 0 to {height} high, got {_box_text(box)}"
+        )
     return box
 
 
@@ -137,15 +139,15 @@ def box_problem(box_xyxy: BoxXyxy) -> str | None:
     x0, y0, x1, y1 = box_xyxy
     if are_fractions(box_xyxy):
         least = f"at least {MIN_BOX_SIDE_PX} px wide and high"
-        return f"must be in pixels and {least}, got {_shown(box_xyxy)}, {FRACTIONS}"
+        return f"must be in pixels and {least}, got {_box_text(box_xyxy)}, {FRACTIONS}"
     if x0 >= x1 or y0 >= y1:
-        problem = f"must have x0 < x1 and y0 < y1, got {_shown(box_xyxy)}"
+        problem = f"must have x0 < x1 and y0 < y1, got {_box_text(box_xyxy)}"
     elif min(x1 - x0, y1 - y0) < MIN_BOX_SIDE_PX:
-        problem = f"must be at least {MIN_BOX_SIDE_PX} px wide and high, got {_shown(box_xyxy)}"
+        problem = f"must be at least {MIN_BOX_SIDE_PX} px wide and high, got {_box_text(box_xyxy)}"
     else:
         return None
     if min(x1, y1) >= MIN_BOX_SIDE_PX and min(x0, y0) >= 0:
-        problem += f"; if that is x, y, width, height, the box is {_shown((x0, y0, x0 + x1, y0 + y1))}"
+        problem += f"; if that is x, y, width, height, the box is {_box_text((x0, y0, x0 + x1, y0 + y1))}"
     return problem
 
 
@@ -157,7 +159,8 @@ def are_fractions(coordinates: Sequence[float]) -> bool:
     return max(coordinates) <= _TOP_FRACTION and min(coordinates) >= -_BOX_SLACK_PX
 
 
-def _shown(box_xyxy: BoxXyxy) -> str:
+def _box_text(box_xyxy: BoxXyxy) -> str:
+    """A box for error messages."""
     return f"({', '.join(f'{edge:g}' for edge in box_xyxy)})"
 
 
@@ -177,9 +180,9 @@ def checked_prompts(
     Raises:
         InputError: a prompt cannot be used; the message names it.
     """
-    drawn = [check_prompt(mask, size_hw, f"mask {i}") for i, mask in enumerate(as_list(masks, "masks"), start=1)]
+    areas = [check_prompt(mask, size_hw, f"mask {i}") for i, mask in enumerate(as_list(masks, "masks"), start=1)]
     boxes = [check_box(box, size_hw, f"box {i}") for i, box in enumerate(as_list(boxes_xyxy, "boxes_xyxy"), start=1)]
-    return [*(Prompt(mask) for mask in drawn), *(Prompt(box) for box in boxes)]
+    return [*(Prompt(mask) for mask in areas), *(Prompt(box) for box in boxes)]
 
 
 def as_list(prompts: Sequence[Any] | None, name: str) -> list[Any]:

@@ -44,7 +44,7 @@ class Request:
 
     @property
     def skips_low_people(self) -> bool:
-        """Whether "auto" skips detected people under the minimum height: where the call states no height of its own."""
+        """Whether "auto" leaves low people incomplete: detected ones, unless the call gives a minimum height itself."""
         return not self.people_given and self.min_height_px is None
 
     def told(self, chosen: Collection[int]) -> Mapping[int, CompletionPrompts]:
@@ -108,8 +108,8 @@ class Request:
         _check_in_range("min_score", self.min_score, 1.0)
         _check_in_range("min_height_px", self.min_height_px, np.inf)
         check_segmenter(self.segmenter)
-        asked = self.min_score is not None or self.min_height_px or self.segmenter is not None
-        if self.people_given and (self.choice.how != "all" or asked):
+        has_detection_options = self.min_score is not None or self.min_height_px or self.segmenter is not None
+        if self.people_given and (self.choice.how != "all" or has_detection_options):
             raise UsageError(
                 "person, min_score, min_height_px and segmenter select among detected people: "
                 "give them or masks and boxes, not both"

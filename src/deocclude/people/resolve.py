@@ -107,9 +107,9 @@ def _residual_of(
         body = None if body is None else _scored(body, prompt, settings, certain=False)
         if body is None:
             return None
-        box, filled_box = np.array([[prompt.area], [body.box_xyxy]], np.float32)
-        (filled,) = box_iou(box, filled_box).ravel()
-        # the legs of a person whose upper body is known fill less of the box
+        prompt_box, body_box = np.array([[prompt.area], [body.box_xyxy]], np.float32)
+        (filled,) = box_iou(prompt_box, body_box).ravel()
+        # a part of the known person, such as the legs below a known upper body, fills less of the box
         return body if filled >= settings.deduplication.min_residual_box_iou else None
 
     return residual_of

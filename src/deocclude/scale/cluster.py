@@ -18,15 +18,15 @@ from deocclude.errors import DeoccludeError, MissingExtraError, UsageError
 from deocclude.inference.cores import usable_cores
 
 _PROBE_S = 5.0  # Ray itself waits for minutes for an address where nothing answers
-_SILENT = logging.CRITICAL + 1
+_SILENT = logging.CRITICAL + 1  # a level that no message has
 _OBJECT_STORE_BYTES = 512 << 20  # of a cluster on this machine; blocks hold names, not pixels
 _NO_REPORTS = {"RAY_USAGE_STATS_ENABLED": "0"}
 _SETTINGS = {
     "RAY_BACKEND_LOG_LEVEL": "fatal",
-    # processes in advance, one a CPU, would only delay the workers
+    # no processes in advance, one for each CPU: they would only delay the workers
     "RAY_enable_worker_prestart": "0",
     "RAY_prestart_worker_first_driver": "0",
-    # 15 otherwise: beside any other process the workers would hardly get a core
+    # Ray's default is 15: beside any other process the workers would hardly get a core
     "RAY_worker_niceness": "0",
 }
 
@@ -35,7 +35,7 @@ def ray_data() -> Any:
     """The module `ray.data`. Raises MissingExtraError."""
     try:
         import ray.data
-        import s3fs  # noqa: F401  a part of the extra that is imported late otherwise
+        import s3fs  # noqa: F401  of the same extra: fail now if it is missing, not at the first URL
     except ImportError as error:
         raise MissingExtraError("--engine ray", "scale") from error
     return ray.data
@@ -66,7 +66,7 @@ def cluster(address: str | None, workers: int | None, threads: int) -> Iterator[
         if not ray.is_initialized():
             cpus = (workers or max(1, usable_cores() // threads)) * threads + 1
             stack.enter_context(_connected(address, cpus))
-        fit = _places(ray.nodes(), threads)
+        fit = _workers_that_fit(ray.nodes(), threads)
         if fit < 1:
             have = round(sum(_cpus_of(ray.nodes())))
             raise DeoccludeError(
@@ -76,7 +76,7 @@ def cluster(address: str | None, workers: int | None, threads: int) -> Iterator[
         yield min(workers or fit, fit)
 
 
-def _places(nodes: list[dict[str, Any]], threads: int) -> int:
+def _workers_that_fit(nodes: list[dict[str, Any]], threads: int) -> int:
     """How many workers fit on the nodes, with one CPU left: a pool that takes all CPUs waits for ever."""
     cpus = _cpus_of(nodes)
     fit = sum(int(count // threads) for count in cpus)
@@ -84,55 +84,56 @@ def _places(nodes: list[dict[str, Any]], threads: int) -> int:
 
 
 def _cpus_of(nodes: list[dict[str, Any]]) -> list[float]:
+    """The number of CPUs of each living node."""
     return [float(node["Resources"].get("CPU", 0)) for node in nodes if node["Alive"]]
 
 
 @contextlib.contextmanager
 def _connected(address: str, cpus: int) -> Iterator[None]:
-    """Connect, or start a cluster on this machine, without a line of output now and later."""
+    """Connect, or start a cluster on this machine. Ray prints nothing while the context lasts."""
     import ray
-    import ray._private.worker as messages
+    import ray._private.worker as ray_worker
 
     _probe(address)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": _SILENT}
     if address == "local":
         options |= {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
-    with _environment(_NO_REPORTS | _SETTINGS), _native_stderr_muted(), _own_handler_of_sigterm():
+    with _environment_defaults(_NO_REPORTS | _SETTINGS), _native_stderr_muted(), _sigterm_handler_kept():
         _start(address, options)
     # the raylet's messages go to standard output, whatever log_to_driver says; there is no option for them
-    former = messages._worker_logs_enabled
-    messages._worker_logs_enabled = False
-    consoles = [one for one in logging.getLogger("ray.data").handlers if one.get_name() == "console"]
+    former = ray_worker._worker_logs_enabled
+    ray_worker._worker_logs_enabled = False
+    consoles = [handler for handler in logging.getLogger("ray.data").handlers if handler.get_name() == "console"]
     levels = [console.level for console in consoles]
     for console in consoles:
         console.setLevel(_SILENT)
     try:
-        with _environment(_NO_REPORTS):
+        with _environment_defaults(_NO_REPORTS):
             yield
     finally:
         ray.shutdown()
-        messages._worker_logs_enabled = former
+        ray_worker._worker_logs_enabled = former
         for console, level in zip(consoles, levels, strict=True):
             console.setLevel(level)
 
 
 def _start(address: str, options: dict[str, Any]) -> None:
-    """Call `ray.init`; on this machine once more, since Ray gives a busy one 30 s. Raises DeoccludeError."""
+    """Call `ray.init`. For a cluster on this machine try twice: Ray gives up after 30 s. Raises DeoccludeError."""
     import ray
 
-    for left in (1, 0) if address == "local" else (0,):
+    for tries_left in (1, 0) if address == "local" else (0,):
         try:
             ray.init(address, **options)
             return
-        except Exception as error:  # of no class of its own where the start takes too long
+        except Exception as error:  # Ray has no class of its own for a start that takes too long
             ray.shutdown()
-            if not left:
+            if not tries_left:
                 what = "Ray does not start" if address == "local" else f"no Ray cluster at {address}"
                 raise DeoccludeError(f"{what}: {' '.join(str(error).split())}") from error
 
 
 def _probe(address: str) -> None:
-    """Raise where nothing answers at HOST:PORT."""
+    """Raise UsageError for an address that is no HOST:PORT, DeoccludeError where nothing answers there."""
     if address in ("local", "auto"):
         return
     if "://" in address:
@@ -151,8 +152,8 @@ def _probe(address: str) -> None:
 
 
 @contextlib.contextmanager
-def _environment(values: dict[str, str]) -> Iterator[None]:
-    """Environment variables that are not set, for the time of the context."""
+def _environment_defaults(values: dict[str, str]) -> Iterator[None]:
+    """Set environment variables for the time of the context, except those that are set already."""
     added = [name for name in values if name not in os.environ]
     os.environ.update({name: values[name] for name in added})
     try:
@@ -164,10 +165,10 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _native_stderr_muted() -> Iterator[None]:
-    """Drop what native code prints on stderr: Ray says there that it prints less."""
+    """Drop what native code prints on stderr in the context: Ray's messages about its own logging."""
     try:
         former = os.dup(2)
-    except OSError:  # closed
+    except OSError:  # standard error is closed
         yield
         return
     with open(os.devnull, "wb") as nowhere:
@@ -180,8 +181,8 @@ def _native_stderr_muted() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _own_handler_of_sigterm() -> Iterator[None]:
-    """Keep this process's answer to SIGTERM: Ray replaces it."""
+def _sigterm_handler_kept() -> Iterator[None]:
+    """Restore this process's handler of SIGTERM at the end of the context: Ray replaces it."""
     handler = signal.getsignal(signal.SIGTERM)
     try:
         yield

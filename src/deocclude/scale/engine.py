@@ -24,9 +24,9 @@ from deocclude.scale.worker import Item, PhotoWorker, Tries
 if TYPE_CHECKING:
     from deocclude.pipeline import Deoccluder
 
-_BLOCK = 32  # photos of a block at most: a block is done anew where its worker dies
-_BLOCKS_OF_A_WORKER = 32  # at least, where there are so many photos: the last block keeps one worker alone
-_AT_ONCE = 2  # blocks in work in each actor: one computes, the other one fetches or puts back
+_MAX_BLOCK = 32  # photos: a block is done anew where its worker dies
+_MIN_BLOCKS_PER_WORKER = 32  # if there are so many photos: during the last block the other workers are idle
+_BLOCKS_AT_ONCE = 2  # in each actor: one is computed, while photos or results of the other are transferred
 
 
 def run_jobs(
@@ -92,19 +92,19 @@ def run_jobs(
 
 
 def _items(jobs: Sequence[Job]) -> tuple[list[Item], list[Any]]:
-    """The jobs as items, and their findings, whose requests are worked out here: the actors may lack their files."""
+    """The jobs as items, and their findings. Requests of findings are computed here: actors may lack the files."""
     by_id = {id(job.finding): job.finding for job in jobs if job.finding is not None}
     numbers = {key: number for number, key in enumerate(by_id)}
     findings = [replace(finding, known_request=finding.request) for finding in by_id.values()]
-    existing = _existing(jobs)
+    existing = _existing_urls(jobs)
     return [
         Item(index, replace(job, finding=None), numbers.get(id(job.finding)), existing[index])
         for index, job in enumerate(jobs)
     ], findings
 
 
-def _existing(jobs: Sequence[Job]) -> list[tuple[str, ...]]:
-    """For each job, the URLs in its store that may be its outputs: one listing for each store."""
+def _existing_urls(jobs: Sequence[Job]) -> list[tuple[str, ...]]:
+    """For each job, the URLs that may be outputs of an earlier run. Each store is listed once."""
     by_store: dict[tuple[str, ...], set[Path]] = {}
     for job in jobs:
         folder = job.outputs[0].path.parent
@@ -118,7 +118,8 @@ def _existing(jobs: Sequence[Job]) -> list[tuple[str, ...]]:
 
 
 def _blocks(items: Sequence[Item], workers: int) -> list[Sequence[Item]]:
-    size = max(1, min(_BLOCK, len(items) // (workers * _BLOCKS_OF_A_WORKER)))
+    """The items in blocks, in order."""
+    size = max(1, min(_MAX_BLOCK, len(items) // (workers * _MIN_BLOCKS_PER_WORKER)))
     return [items[start : start + size] for start in range(0, len(items), size)]
 
 
@@ -149,23 +150,23 @@ def _outcomes(
         num_cpus=threads,
         compute=data.ActorPoolStrategy(
             size=min(workers, len(rows)),
-            max_concurrent_calls_per_actor=_AT_ONCE,
-            max_tasks_in_flight_per_actor=_AT_ONCE,
+            max_concurrent_calls_per_actor=_BLOCKS_AT_ONCE,
+            max_tasks_in_flight_per_actor=_BLOCKS_AT_ONCE,
             enable_true_multi_threading=True,
         ),
     )
     todo.context.enable_progress_bars = todo.context.print_on_execution_start = False
     try:
         for batch in todo.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0):
-            for index, outcome in (one for row in batch["outcomes"] for one in pickle.loads(row)):
+            for index, outcome in (pair for row in batch["outcomes"] for pair in pickle.loads(row)):
                 if isinstance(outcome, Exception):
                     raise outcome
                 yield index, outcome
     except ray.exceptions.RayError as error:
-        raise DeoccludeError(f"Ray gave up: {_in_short(error)}") from error
+        raise DeoccludeError(f"Ray gave up: {_shortened(error)}") from error
 
 
-def _in_short(error: Exception) -> str:
-    """The first and the last line of an error of Ray, between which are those of other machines."""
+def _shortened(error: Exception) -> str:
+    """The first and the last line of Ray's error; those between are tracebacks of other processes."""
     lines = [line.strip() for line in re.sub(r"\x1b\[\d+m", "", str(error)).splitlines() if line.strip()]
     return ": ".join(dict.fromkeys([*lines[:1], *lines[-1:]])) or type(error).__name__

@@ -33,11 +33,11 @@ def find_anywhere(
     found, seen = Found(), set[str]()
     for name in inputs:
         if is_url(name):
-            here = _in_store(name.rstrip("/"), recursive, not_photos)
+            found_here = _find_in_store(name.rstrip("/"), recursive, not_photos)
         else:
-            here = find_photos([name], recursive=recursive, follow_links=follow_links, not_photos=not_photos)
-        found.left_out += here.left_out
-        for photo in map(_of_list, here.photos):
+            found_here = find_photos([name], recursive=recursive, follow_links=follow_links, not_photos=not_photos)
+        found.left_out += found_here.left_out
+        for photo in map(_with_mirrored_path, found_here.photos):
             real = photo.path if is_url(photo.path) else os.path.realpath(photo.path)
             if real in seen:
                 found.left_out.append(LeftOut(Path(photo.path), TWICE))
@@ -47,7 +47,7 @@ def find_anywhere(
     return found
 
 
-def _in_store(url: str, recursive: bool, not_photos: Sequence[Path]) -> Found:
+def _find_in_store(url: str, recursive: bool, not_photos: Sequence[Path]) -> Found:
     """The photos below a URL, or the photo that it names."""
     names = names_below(url, recursive=recursive)
     if names == [""]:
@@ -61,7 +61,7 @@ def _in_store(url: str, recursive: bool, not_photos: Sequence[Path]) -> Found:
             continue
         left = left_out_by_name(Path(whole))
         if left is None:
-            found.photos.append(Source(whole, _below(name), Path(url)))
+            found.photos.append(Source(whole, _relative_path(name), Path(url)))
         else:
             found.left_out.append(left)
     if not found.photos:
@@ -70,14 +70,14 @@ def _in_store(url: str, recursive: bool, not_photos: Sequence[Path]) -> Found:
     return found
 
 
-def _of_list(photo: Source) -> Source:
-    """A photo as found; of a URL in a list, the place below the store's name is mirrored."""
+def _with_mirrored_path(photo: Source) -> Source:
+    """The photo. For a URL in a list, `relative` becomes the path below the store's name."""
     if not is_url(photo.path) or url_of(photo.root) is not None:
         return photo
     store, _, name = photo.path.partition("://")
-    return replace(photo, relative=_below(name), root=Path(f"{store}://"))
+    return replace(photo, relative=_relative_path(name), root=Path(f"{store}://"))
 
 
-def _below(name: str) -> Path:
-    """A name in a store as a path that leads nowhere else: stores take .. as a name like any other."""
+def _relative_path(name: str) -> Path:
+    """A name in a store as a relative path without `.` and `..`, which are ordinary names in a store."""
     return Path(*(part for part in name.split("/") if part not in ("", ".", "..")))

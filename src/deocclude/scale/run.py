@@ -70,22 +70,22 @@ def run(
     left_out: list[LeftOut] = []
     names = [inputs] if isinstance(inputs, str) else inputs
     jobs = plan_jobs(names, output=output, find=find_anywhere, on_left_out=left_out.append, **plan)
-    for one in left_out:
-        on_left_out(one)
+    for file in left_out:
+        on_left_out(file)
     digest = find_model(model, weights_dir).digest
     with contextlib.ExitStack() as stack:
-        record: Callable[[Report], object] = lambda _: None  # noqa: E731  until there is a manifest
+        record: Callable[[Report], object] = lambda _: None  # noqa: E731  for a run without a manifest
         if manifest is not None:
             record = stack.enter_context(manifest_at(Path(manifest), jobs, left_out, overwrite))
 
-        def report(one: Report) -> None:
-            record(one)
-            on_report(one)
+        def report_one(report: Report) -> None:
+            record(report)
+            on_report(report)
 
         opened = partial(load, model, device="cpu", weights_dir=weights_dir, threads=threads)
         todo = run_jobs(
             jobs, partial(open_same, opened, model, weights_dir, digest), address=address, workers=workers,
-            threads=threads, seed=seed, overwrite=overwrite, fail_fast=fail_fast, model=digest, on_report=report,
+            threads=threads, seed=seed, overwrite=overwrite, fail_fast=fail_fast, model=digest, on_report=report_one,
         )  # fmt: skip
         return list(todo)
 
@@ -94,7 +94,7 @@ def run(
 def manifest_at(
     path: Path, plan: Sequence[Job], left_out: Sequence[LeftOut], overwrite: bool
 ) -> Iterator[Callable[[Report], None]]:
-    """A manifest (`batch.manifest.Manifest`) on a disk or in a store. Yields what adds a report.
+    """A manifest (`batch.manifest.Manifest`) on a disk or in a store. Yields the function that adds a report.
 
     In a store it is written at the end, after an error too; a run that is killed leaves none there.
 
@@ -109,7 +109,7 @@ def manifest_at(
         return
     with tempfile.TemporaryDirectory(prefix="deocclude-") as folder:
         local = Path(folder, path.name)
-        if names_below(url) == [""]:  # whether it is a manifest is looked at
+        if names_below(url) == [""]:  # `Manifest` refuses to replace a file that is none
             local.write_bytes(read(url))
         manifest = Manifest(local, plan, left_out, overwrite=overwrite)
         try:

@@ -15,7 +15,8 @@ from typing import Any
 from deocclude.data.storage import file_system
 from deocclude.errors import DeoccludeError, MissingExtraError, MissingPackageError
 
-_PATH_OF_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", re.DOTALL)  # a drive of Windows has one letter
+# a scheme has two letters or more, since C: is a drive of Windows
+_PATH_OF_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", re.DOTALL)
 
 
 class StoreError(DeoccludeError):
@@ -23,7 +24,7 @@ class StoreError(DeoccludeError):
 
 
 def url_of(path: Path) -> str | None:
-    """The URL that a path was made of; None for a file on a disk."""
+    """The URL that a path was made from; None for a file on a disk."""
     match = _PATH_OF_URL.fullmatch(path.as_posix())
     if match is None:
         return None
@@ -46,20 +47,20 @@ def names_below(url: str, *, recursive: bool = True) -> list[str]:
     """
     fs, root = _open(url)
     root = root.rstrip("/")
-    with _named("list", url):
+    with _as_store_error("list", url):
         fs.invalidate_cache()
         try:
             found = fs.find(root, detail=True).values() if recursive else fs.ls(root, detail=True, refresh=True)
         except FileNotFoundError:
             return []
-    names = (str(one["name"]) for one in found if one["type"] == "file" and not one["name"].endswith("/"))
+    names = (str(entry["name"]) for entry in found if entry["type"] == "file" and not entry["name"].endswith("/"))
     return sorted(name[len(root) :].lstrip("/") for name in names if name.startswith(root))
 
 
 def read(url: str) -> bytes:
     """The content of a file. Raises StoreError naming it."""
     fs, path = _open(url)
-    with _named("read", url):
+    with _as_store_error("read", url):
         content: bytes = fs.cat_file(path)
     return content
 
@@ -67,7 +68,7 @@ def read(url: str) -> bytes:
 def write(url: str, content: bytes) -> None:
     """Write a file in one request: a writer that dies leaves the former file or none. Raises StoreError naming it."""
     fs, path = _open(url)
-    with _named("write", url):
+    with _as_store_error("write", url):
         if not _is_object_store(fs):
             fs.makedirs(fs._parent(path), exist_ok=True)
         fs.pipe_file(path, content)
@@ -76,7 +77,7 @@ def write(url: str, content: bytes) -> None:
 def remove(url: str) -> None:
     """Remove a file; one that is gone already is no error. Raises StoreError naming it."""
     fs, path = _open(url)
-    with _named("remove", url), contextlib.suppress(FileNotFoundError):
+    with _as_store_error("remove", url), contextlib.suppress(FileNotFoundError):
         fs.rm_file(path)
 
 
@@ -91,18 +92,18 @@ def _open(url: str) -> tuple[Any, str]:
 
 
 def _is_object_store(fs: Any) -> bool:
-    """Whether a store has no folders that must exist before their files. Making one asks S3 for its buckets."""
+    """Whether files need no folder before them. There a folder is not made: S3 would be asked for its buckets."""
     protocols = fs.protocol if isinstance(fs.protocol, (tuple, list)) else (fs.protocol,)
     return not {"s3", "gs", "gcs", "abfs", "az"}.isdisjoint(protocols)
 
 
 @contextlib.contextmanager
-def _named(what: str, url: str) -> Iterator[None]:
-    """Turn what a store raises into a StoreError: each kind of store has errors of its own."""
+def _as_store_error(verb: str, url: str) -> Iterator[None]:
+    """Turn any error into a StoreError: each kind of store has errors of its own. verb: what failed, such as "read"."""
     try:
         yield
     except Exception as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        if what == "read" and isinstance(error, FileNotFoundError):
+        if verb == "read" and isinstance(error, FileNotFoundError):
             reason = "no such file"
-        raise StoreError(f"cannot {what} {url}: {' '.join(str(reason).split())}") from error
+        raise StoreError(f"cannot {verb} {url}: {' '.join(str(reason).split())}") from error

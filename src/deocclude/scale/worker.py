@@ -43,18 +43,18 @@ class Item:
 
 
 class Tries:
-    """Counts how often the work on a photo was begun and not ended: by a worker that died. An actor of its own."""
+    """Counts how often the work on a photo was begun and not ended, by workers that died. Runs as one actor for all."""
 
     def __init__(self) -> None:
         self._begun = Counter[int]()
 
     def begin(self, index: int) -> int:
-        """How often the photo was begun before."""
+        """Count one more beginning. Returns how often the photo was begun before."""
         self._begun[index] += 1
         return self._begun[index] - 1
 
     def end(self, index: int) -> None:
-        """The photo is finished."""
+        """Forget a finished photo."""
         del self._begun[index]
 
 
@@ -76,16 +76,16 @@ class PhotoWorker:
             seed: passed to the pipeline.
             model: identifies the model.
             overwrite: do finished photos again.
-            findings: those of the plan.
-            folder: that relative paths begin in, where this machine has it.
-            begin: as of `Tries`, for all actors.
-            end: as of `Tries`.
+            findings: the plan's, to which items refer by number.
+            folder: the working folder of relative paths, if this machine has it.
+            begin: `Tries.begin` of the actor that all workers share.
+            end: `Tries.end` of the same actor.
         """
         if os.path.isdir(folder):
             os.chdir(folder)
         self._work = Work(load, seed, model, overwrite)
         self._findings, self._begin, self._end = findings, begin, end
-        self._turn = threading.Lock()
+        self._computing = threading.Lock()
 
     def __call__(self, block: dict[str, Any]) -> dict[str, Any]:
         """Work on a block of one row.
@@ -100,33 +100,35 @@ class PhotoWorker:
         return {"outcomes": [pickle.dumps([(item.index, self._outcome(item)) for item in items])]}
 
     def _outcome(self, item: Item) -> Report | Exception:
+        """The report of an item, or the error that ends the run. Raises nothing."""
         job = item.job if item.finding is None else replace(item.job, finding=self._findings[item.finding])
         try:
             return self._report(item.index, job, item.existing)
         except StoreError as error:
             return Report(job.source, "failed", error=str(error), exit_code=error.exit_code)
-        except (DeoccludeError, ModuleNotFoundError) as error:  # of the model: each photo would have it
+        except (DeoccludeError, ModuleNotFoundError) as error:  # an error of the model: every photo would have it
             return error
         except Exception as error:
             message = f"{job.source}: {type(error).__name__}: {error}"
             return Report(job.source, "failed", error=message, exit_code=1)
 
     def _report(self, index: int, job: Job, existing: Sequence[str]) -> Report:
+        """Fetch a photo, work on it and put its results back; the report's seconds include both transfers."""
         began = time.perf_counter()
         if not is_url(job.source):
             read_ahead(Path(job.source))
         with mirrored(job, existing) as mirror:
             fetched_s = time.perf_counter() - began
-            with self._turn:
-                report = self._tried(index, mirror.job)
+            with self._computing:
+                report = self._work_if_tries_left(index, mirror.job)
             began = time.perf_counter()
             report = mirror.put_back(report)
         if report.status != "done":
             return report
         return replace(report, seconds=report.seconds + fetched_s + time.perf_counter() - began)
 
-    def _tried(self, index: int, job: Job) -> Report:
-        """The report of a local job, unless it has ended its process too often."""
+    def _work_if_tries_left(self, index: int, job: Job) -> Report:
+        """Work on a local job, unless it has ended its process too often: then the report is a failure."""
         if self._begin(index) >= MAX_TRIES:
             error = f"{job.source}: ended its worker process in each of {MAX_TRIES} tries"
             return Report(job.source, "failed", error=error, exit_code=1)

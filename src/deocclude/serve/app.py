@@ -46,7 +46,7 @@ def create_app(
 
     app = FastAPI(
         title="deocclude", version=__version__, lifespan=lifespan, redirect_slashes=False,
-        docs_url=None, redoc_url=None,  # these pages load files from elsewhere
+        docs_url=None, redoc_url=None,  # these pages would load files from other sites
         summary="A photo goes in, every partly hidden person comes out whole.",
     )  # fmt: skip
     app.state.service = service
@@ -61,6 +61,7 @@ def create_app(
 
 
 async def _on_http_error(_: Request, error: Exception) -> JSONResponse:
+    """The answer to a ServiceError, or to an HTTP error of the framework such as an unknown path."""
     if isinstance(error, ServiceError):
         return refusal(error)
     if not isinstance(error, HTTPException):
@@ -73,6 +74,7 @@ async def _on_http_error(_: Request, error: Exception) -> JSONResponse:
 
 
 async def _on_invalid(_: Request, error: Exception) -> JSONResponse:
+    """The answer to a request whose fields do not fit the schema: the first problem with its place."""
     first: Mapping[str, Any] = error.errors()[0] if isinstance(error, RequestValidationError) else {}
     place = ".".join(str(part) for part in first.get("loc", ())[1:])
     problem = str(first.get("msg", "not valid"))
@@ -82,5 +84,6 @@ async def _on_invalid(_: Request, error: Exception) -> JSONResponse:
 
 
 async def _on_bug(_: Request, error: Exception) -> JSONResponse:
-    # the framework logs the traceback and raises the error again behind this answer
+    """The answer to any other exception, which tells the client nothing of it."""
+    # the framework logs the traceback, and raises the error again after this answer
     return JSONResponse({"error": {"code": "internal", "message": "the service failed"}}, STATUS_OF["internal"])

@@ -52,7 +52,7 @@ class ServerError(DeoccludeError):
         self.status, self.code, self.message = status, code, message
 
     def __reduce__(self) -> tuple[type[ServerError], tuple[int, str, str]]:
-        """Pickle what was given."""
+        """Pickle the constructor's arguments."""
         return type(self), (self.status, self.code, self.message)
 
 
@@ -118,11 +118,11 @@ class Client:
 
         Args:
             url: where it listens.
-            token: of a service that needs one.
+            token: the service's token, where it needs one.
             timeout_s: longest time without a byte from the service.
-            retries: how often a request is sent again that got 503, after the time that the service names.
+            retries: how often a request that got 503 is sent again, each time after the wait that the service names.
             max_wait_s: longest time of all waits of a request together.
-            transport: of httpx, in place of the network.
+            transport: httpx's transport in place of the network, such as an application in this process.
         """
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout_s, transport=transport)
@@ -173,7 +173,7 @@ class Client:
         prompts: Mapping[int, CompletionPrompts] | None = None, save: Sequence[str] = ("content", "rgba"),
         **options: Any,
     ) -> bytes:  # fmt: skip
-        """A zip archive of the files that `Result.save` writes. Arguments and errors: `deocclude`, save any kinds."""
+        """A zip archive of the files of `Result.save`. Arguments and errors: `deocclude`; `save` takes any kind."""
         return self._post(_ZIP, photo, masks, boxes_xyxy, prompts, save, options).content
 
     def models(self) -> list[dict[str, Any]]:
@@ -196,9 +196,10 @@ class Client:
         self, accept: str, photo: PhotoSource, masks: Sequence[MaskSource], boxes_xyxy: Sequence[BoxXyxy],
         prompts: Mapping[int, CompletionPrompts] | None, save: Sequence[str], options: Mapping[str, Any],
     ) -> httpx.Response:  # fmt: skip
+        """Send a photo with its prompts and options; `accept` is the media type of the answer."""
         files = [("photo", ("photo", _photo_file(photo)))]
         files += [("masks", (f"mask{number}", _mask_file(mask))) for number, mask in enumerate(masks, 1)]
-        fields: dict[str, Any] = {name: _text(value) for name, value in options.items() if value is not None}
+        fields: dict[str, Any] = {name: _field_text(value) for name, value in options.items() if value is not None}
         if len(boxes_xyxy):
             fields["boxes_xyxy"] = json.dumps([[float(edge) for edge in box] for box in boxes_xyxy])
         if prompts:
@@ -208,7 +209,7 @@ class Client:
         return self._send("POST", "/v1/deocclude", files=files, data=fields, headers={"Accept": accept})
 
     def _send(self, method: str, path: str, **request: Any) -> httpx.Response:
-        """Send a request, and again after 503."""
+        """Send a request, and again after a 503 that says when, within the limits. Raises ServerError."""
         waited_s, tries = 0.0, 0
         while True:
             try:
@@ -222,6 +223,7 @@ class Client:
                 time.sleep(wait_s)
 
     def _once(self, method: str, path: str, **request: Any) -> httpx.Response:
+        """Send a request once. Raises ServerError; _BusyError for a 503 that says when to try again."""
         try:
             answer = self._http.request(method, path, **request)
         except httpx.HTTPError as error:
@@ -252,6 +254,7 @@ def _read_error(answer: httpx.Response) -> tuple[str, str]:
 
 
 def _read_result(document: Mapping[str, Any]) -> ClientResult:
+    """The result of the service's JSON answer."""
     people = tuple(
         ClientPerson(
             **{name: person[name] for name in (
@@ -259,7 +262,7 @@ def _read_result(document: Mapping[str, Any]) -> ClientResult:
             )},
             box_xyxy=tuple(person["box_xyxy"]), visible_box_xyxy=tuple(person["visible_box_xyxy"]),
             truncated_by=tuple(person["truncated_by"]), amodal_mask=decode_rle(person["amodal_mask"]),
-            visible_mask=decode_rle(person["visible_mask"]), images=_images(person["images"]),
+            visible_mask=decode_rle(person["visible_mask"]), images=_decode_images(person["images"]),
         )
         for person in document["people"]
     )  # fmt: skip
@@ -267,11 +270,12 @@ def _read_result(document: Mapping[str, Any]) -> ClientResult:
     return ClientResult(
         document["model"], document["device"], tuple(document["size_hw"]), photo_box and tuple(photo_box), people,
         tuple(Occlusion(**pair) for pair in document["occlusions"]), document["timings_s"],
-        _images(document["images"]),
+        _decode_images(document["images"]),
     )  # fmt: skip
 
 
-def _images(given: Mapping[str, str]) -> dict[str, ImageU8]:
+def _decode_images(given: Mapping[str, str]) -> dict[str, ImageU8]:
+    """The pictures of an answer, base64 PNG, by kind."""
     return {kind: _pixels(base64.b64decode(text)) for kind, text in given.items()}
 
 
@@ -297,6 +301,7 @@ def _photo_file(photo: PhotoSource) -> bytes:
 
 
 def _mask_file(mask: MaskSource) -> bytes:
+    """The bytes of a mask's file; arrays become PNG. Raises InputError."""
     if isinstance(mask, np.ndarray):
         return _png(to_image(mask))
     return _photo_file(cast(PhotoSource, mask))
@@ -327,5 +332,6 @@ def _prompt_fields(prompts: CompletionPrompts) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value not in (None, [], {})}
 
 
-def _text(value: Any) -> str:
+def _field_text(value: Any) -> str:
+    """An option as the text of a form's field: true and false in lower case."""
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -6,7 +6,7 @@ from typing import Any
 
 from starlette.exceptions import HTTPException
 
-_MAX_MESSAGE = 500
+_MAX_MESSAGE = 500  # characters
 
 STATUS_OF = {
     "malformed_body": 400,
@@ -36,7 +36,7 @@ STATUS_OF = {
 class ServiceError(HTTPException):
     """A request that is refused.
 
-    Derived from the framework's own exception, because that one alone passes its reading of forms unchanged.
+    An HTTPException, since the framework's reading of forms lets only these pass unchanged.
     """
 
     def __init__(self, code: str, message: str, retry_after_s: int | None = None) -> None:

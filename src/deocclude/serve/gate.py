@@ -48,7 +48,7 @@ class Gate:
         except ClientGoneError:
             traffic.status = CLIENT_GONE
         except Exception:
-            traffic.status = 500  # sent by the middleware around this one
+            traffic.status = 500  # what the middleware around this one sends
             raise
         finally:
             service.in_flight -= 1
@@ -57,7 +57,7 @@ class Gate:
             service.metrics.count_request(route, traffic.status, time.monotonic() - traffic.started_s)
 
     def _check(self, scope: Scope, traffic: _Traffic) -> None:
-        """Refuse what needs no body to be refused. Raises ServiceError."""
+        """Refuse a request by its path and headers, before its body is read. Raises ServiceError."""
         path, headers, service = scope["path"], Headers(scope=scope), self._service
         if path not in WHILE_DRAINING:
             service.check_accepting()
@@ -78,6 +78,7 @@ class _Traffic:
         self._receive, self._send, self._service = receive, send, service
         self._settings = service.settings
         self._length = headers.get("content-length", "")
+        # bytes of the body so far, in all and since `_piece_from_s`
         self._received = self._piece = 0
         self._is_complete = "transfer-encoding" not in headers and self._length in ("", "0")
         self._is_upload = self._is_gone = False
@@ -90,7 +91,7 @@ class _Traffic:
         self._service.uploads += 1
 
     def end_upload(self) -> None:
-        """Count it no longer."""
+        """Stop counting it."""
         self._service.uploads -= self._is_upload
         self._is_upload = False
 
@@ -101,7 +102,7 @@ class _Traffic:
 
     async def receive(self) -> Message:
         """The next piece of the body. Raises ServiceError: too many bytes, or too slowly."""
-        if self._is_complete:  # only the connection's end can come, at any time
+        if self._is_complete:  # after the body, only the end of the connection can come
             return await self._receive()
         left_s = self._piece_from_s + self._settings.body_timeout_s - time.monotonic()
         try:
@@ -123,11 +124,11 @@ class _Traffic:
 
     async def send(self, message: Message) -> None:
         """Send a piece of the answer, in small pieces. Raises ClientGoneError where the client takes it too slowly."""
-        if self._is_gone:  # the framework answers an unfinished body
+        if self._is_gone:  # the framework would still answer a request whose body broke off
             raise ClientGoneError
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            if not self._is_complete and self.status >= 400:  # what still comes is not read
+            if not self._is_complete and self.status >= 400:  # the rest of the body is not read
                 message = {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}
             await self._send(message)
             return
@@ -142,7 +143,7 @@ class _Traffic:
                 raise ClientGoneError from error
 
     def _count(self, received: int) -> None:
-        """Count bytes of the body; the time begins again with each PIECE_BYTES."""
+        """Count bytes of the body; its time limit starts again after each PIECE_BYTES."""
         self._received += received
         self._piece += received
         if self._piece >= PIECE_BYTES:
@@ -162,7 +163,7 @@ def check_token(headers: Headers, token: str | None) -> None:
 
 
 def check_host(headers: Headers, hosts: Sequence[str]) -> None:
-    """Raise ServiceError for a request to a name that is not one of some; none: every name is one."""
+    """Raise ServiceError unless the Host header has one of the names; with no names, every host is accepted."""
     if hosts and _split(f"//{headers.get('host', '')}").hostname not in hosts:
         raise ServiceError("wrong_host", "this service does not answer by this name: see --allow-host")
 
@@ -175,7 +176,7 @@ def check_origin(headers: Headers) -> None:
 
 
 def _split(url: str) -> SplitResult:
-    """The parts of an address; of one that is none, empty parts."""
+    """The parts of a URL; empty parts for text that is no URL."""
     try:
         return urlsplit(url)
     except ValueError:

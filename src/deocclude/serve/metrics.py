@@ -12,14 +12,14 @@ from deocclude.serve.pool import REASONS, WorkerPool
 if TYPE_CHECKING:
     from deocclude.serve.work import Answer
 
-_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120)
+_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120)  # upper bounds of the histograms' buckets, in seconds
 
 
 class Metrics:
     """Counters and gauges; `docs/service.md` lists them. No label has a client's text."""
 
     def __init__(self, pool: WorkerPool[Any, Any], in_flight: Callable[[], int]) -> None:
-        """Metrics that are read from a service when they are asked for.
+        """Metrics of one service; the gauges read its state when Prometheus asks.
 
         Args:
             pool: the service's processes.
@@ -32,10 +32,10 @@ class Metrics:
         )
         self._seconds = Histogram(
             "deocclude_request_seconds", "From a request's first byte to its answer's last.", ["route"],
-            buckets=_SECONDS, registry=self._registry,
+            buckets=_BUCKETS_S, registry=self._registry,
         )  # fmt: skip
         self._stages = Histogram(
-            "deocclude_stage_seconds", "Stages of the pipeline.", ["stage"], buckets=_SECONDS, registry=self._registry
+            "deocclude_stage_seconds", "Stages of the pipeline.", ["stage"], buckets=_BUCKETS_S, registry=self._registry
         )
         self._people = Counter("deocclude_people", "People in answers.", registry=self._registry)
         for name, text, value in (

@@ -35,7 +35,7 @@ REASONS = ("timed_out", "client_gone", "died")
 """Why a process is replaced."""
 
 _MAX_FAILED_STARTS = 2  # in a row: the next one would fail too
-_JOIN_S = 5.0
+_JOIN_S = 5.0  # longest wait for the end of a killed process
 
 
 class WorkerLostError(Exception):
@@ -48,11 +48,11 @@ class Worker(Generic[J, R]):
     def __init__(self, start: Start[J, R]) -> None:
         self.scratch = Path(tempfile.mkdtemp(prefix="deocclude-serve-"))
         context = multiprocessing.get_context("spawn")  # networks and threads of this process do not survive a fork
-        self._link, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, start, self.scratch), daemon=True)
+        self._link, child_link = context.Pipe()
+        self._process = context.Process(target=_serve, args=(child_link, start, self.scratch), daemon=True)
         with interrupts_held():
             self._process.start()
-        theirs.close()
+        child_link.close()
         self._killed = False
 
     @property
@@ -74,7 +74,7 @@ class Worker(Generic[J, R]):
         try:
             self._link.send(job)
         except OSError as error:
-            raise WorkerLostError(self._ended()) from error
+            raise WorkerLostError(self._how_ended()) from error
         result: R = self._receive()
         return result
 
@@ -91,15 +91,17 @@ class Worker(Generic[J, R]):
         shutil.rmtree(self.scratch, ignore_errors=True)
 
     def _receive(self) -> Any:
+        """What the process sends next. Raises the error that it sends; WorkerLostError where it ended."""
         try:
             kind, content = self._link.recv()
         except (EOFError, OSError) as error:
-            raise WorkerLostError(self._ended()) from error
+            raise WorkerLostError(self._how_ended()) from error
         if kind == "error":
             raise content
         return content
 
-    def _ended(self) -> str:
+    def _how_ended(self) -> str:
+        """How the process ended, in words."""
         self._process.join(_JOIN_S)
         return how_ended(self._process.exitcode)
 
@@ -128,7 +130,7 @@ class WorkerPool(Generic[J, R]):
         self._on_broken, self._on_replaced = on_broken, on_replaced
         self._idle: asyncio.Queue[Worker[J, R]] = asyncio.Queue()
         self._all: set[Worker[J, R]] = set()
-        self._closing: set[threading.Thread] = set()
+        self._closing: set[threading.Thread] = set()  # each closes one worker that is no longer used
         self._starting: set[asyncio.Task[None]] = set()
         self._threads = ThreadPoolExecutor(2 * size, "worker-link")
         self._failed_starts = 0
@@ -154,10 +156,10 @@ class WorkerPool(Generic[J, R]):
         for task in self._starting:
             task.cancel()
         for worker in self._all:
-            worker.kill()  # a thread that waits for one returns
+            worker.kill()  # threads that wait for a worker return
         self._threads.shutdown(wait=True, cancel_futures=True)
         for worker in list(self._all):
-            self._forget(worker)
+            self._discard(worker)
         for thread in self._closing:
             thread.join()
 
@@ -175,7 +177,7 @@ class WorkerPool(Generic[J, R]):
         async with self.place(gone) as worker:
             loop = asyncio.get_running_loop()
             work = loop.run_in_executor(self._threads, worker.work, job)
-            await _first_of(work, gone, self._timeout_s)
+            await _wait_either(work, gone, self._timeout_s)
             if not work.done() and gone.done():
                 await asyncio.wait({work}, timeout=self._grace_s)
             reason = "died"
@@ -211,32 +213,33 @@ class WorkerPool(Generic[J, R]):
                 self._replace(worker)
 
     async def _next_idle(self, gone: asyncio.Future[None]) -> Worker[J, R]:
-        """The next worker without work. Raises ServiceError where too many wait, ClientGoneError."""
+        """The next worker that is alive and idle. Raises ServiceError where too many wait; ClientGoneError."""
         if self.is_full:
             raise queue_is_full(self.waiting)
         self.waiting += 1
         try:
-            while not (worker := await self._turn(gone)).is_alive:  # it died without work
+            while not (worker := await self._wait_turn(gone)).is_alive:  # it died without work
                 self._on_replaced("died")
                 self._replace(worker)
             return worker
         finally:
             self.waiting -= 1
 
-    async def _turn(self, gone: asyncio.Future[None]) -> Worker[J, R]:
-        """The next worker, which may have died meanwhile. Raises ClientGoneError."""
+    async def _wait_turn(self, gone: asyncio.Future[None]) -> Worker[J, R]:
+        """Wait in the line for a worker, which may have died meanwhile. Raises ClientGoneError."""
         turn = asyncio.ensure_future(self._idle.get())
         try:
-            await _first_of(turn, gone)
+            await _wait_either(turn, gone)
         finally:
             if gone.done() or not turn.done():
-                _give_up(turn, self._idle)
+                _leave_line(turn, self._idle)
         if gone.done():
             raise ClientGoneError
         return turn.result()
 
     def _replace(self, worker: Worker[J, R]) -> None:
-        self._forget(worker)
+        """Close a worker and start another."""
+        self._discard(worker)
         self._start_one()
 
     def _start_one(self) -> None:
@@ -252,11 +255,11 @@ class WorkerPool(Generic[J, R]):
             try:
                 await asyncio.get_running_loop().run_in_executor(self._threads, worker.wait_ready)
             except (DeoccludeError, ModuleNotFoundError) as error:
-                self._forget(worker)
+                self._discard(worker)
                 self._on_broken(error)
                 return
             except WorkerLostError as error:
-                self._forget(worker)
+                self._discard(worker)
                 self._failed_starts += 1
                 if self._failed_starts >= _MAX_FAILED_STARTS:
                     self._on_broken(DeoccludeError(f"worker processes die before their first photo: {error}"))
@@ -266,15 +269,16 @@ class WorkerPool(Generic[J, R]):
             self._idle.put_nowait(worker)
             return
 
-    def _forget(self, worker: Worker[J, R]) -> None:
+    def _discard(self, worker: Worker[J, R]) -> None:
+        """Close a worker that is no longer used, in a thread of its own."""
         self._all.discard(worker)
         thread = threading.Thread(target=worker.close)  # it waits for the end of the process
         thread.start()
         self._closing = {other for other in self._closing if other.is_alive()} | {thread}
 
 
-async def _first_of(one: asyncio.Future[Any], other: asyncio.Future[Any], timeout_s: float | None = None) -> None:
-    """Wait until one of two is done, or the time is over."""
+async def _wait_either(one: asyncio.Future[Any], other: asyncio.Future[Any], timeout_s: float | None = None) -> None:
+    """Wait until one of two futures is done, or the time is over."""
     await asyncio.wait({one, other}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
 
 
@@ -283,8 +287,8 @@ def queue_is_full(waiting: int) -> ServiceError:
     return ServiceError("queue_full", f"{waiting} requests wait already", retry_after_s=1 + waiting // 4)
 
 
-def _give_up(turn: asyncio.Future[Worker[J, R]], idle: asyncio.Queue[Worker[J, R]]) -> None:
-    """Leave the line; a worker that came at the same moment goes back to it."""
+def _leave_line(turn: asyncio.Future[Worker[J, R]], idle: asyncio.Queue[Worker[J, R]]) -> None:
+    """Leave the line. A worker that was assigned at the same moment becomes idle again."""
     if not turn.cancel() and not turn.cancelled() and turn.exception() is None:
         idle.put_nowait(turn.result())
 

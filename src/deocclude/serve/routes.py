@@ -24,7 +24,7 @@ guarded = APIRouter()
 
 
 def _errors(*codes: str) -> dict[int | str, dict[str, Any]]:
-    """The OpenAPI descriptions of errors."""
+    """The OpenAPI descriptions of error codes, by HTTP status."""
     found: dict[int | str, dict[str, Any]] = {}
     for code in codes:
         row = found.setdefault(STATUS_OF[code], {"model": schemas.Error, "description": ""})
@@ -34,8 +34,9 @@ def _errors(*codes: str) -> dict[int | str, dict[str, Any]]:
     return found
 
 
+# codes of errors that every route may answer, and those of every route that needs the token
 _FROM_ALL = ("cross_origin", "wrong_host", "too_many_bytes", "internal")
-_ALWAYS = ("unauthorized", *_FROM_ALL, "shutting_down")
+_FROM_GUARDED = ("unauthorized", *_FROM_ALL, "shutting_down")
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _ANSWER: dict[str, Any] = {
     "model": schemas.Deoccluded,
@@ -54,7 +55,7 @@ ServiceNow = Annotated[Service, Depends(service_of)]
 
 @guarded.post(
     "/v1/deocclude", response_class=Response, responses={
-        200: _ANSWER, **_errors(*_ALWAYS, "malformed_body", "not_acceptable", "slow_client", "too_many_pixels",
+        200: _ANSWER, **_errors(*_FROM_GUARDED, "malformed_body", "not_acceptable", "slow_client", "too_many_pixels",
         "invalid_request", "invalid_input", "worker_lost", "queue_full", "out_of_memory", "timed_out"),
     },
 )  # fmt: skip
@@ -90,7 +91,7 @@ async def read_job(form: schemas.Form, media_type: MediaType, service: Service) 
     )
 
 
-@guarded.get("/v1/models", responses=_errors(*_ALWAYS))
+@guarded.get("/v1/models", responses=_errors(*_FROM_GUARDED))
 async def models(service: ServiceNow) -> schemas.Models:
     """The models of the server's weights folder."""
     return schemas.Models(

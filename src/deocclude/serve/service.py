@@ -44,12 +44,12 @@ class Service:
         self.metrics = Metrics(self.pool, lambda: self.in_flight)
 
     def check_accepting(self) -> None:
-        """Raise ServiceError where the service ends."""
+        """Raise ServiceError where the service is shutting down."""
         if self.is_draining:
             raise ServiceError("shutting_down", "the service is shutting down", retry_after_s=5)
 
     def check_room(self) -> None:
-        """Raise ServiceError where a job would not find a place, before its body is read."""
+        """Raise ServiceError where the queue has no room for another request, before its body is read."""
         if self.pool.is_full or self.uploads >= self.settings.max_uploads:
             raise queue_is_full(self.pool.waiting)
 
@@ -69,13 +69,13 @@ class Service:
 
     @contextlib.asynccontextmanager
     async def place(self, request: Request) -> AsyncIterator[None]:
-        """Hold the place of one process in the queue's turn, for work in this process. Raises as `run`."""
+        """Wait in the queue for a worker process, and hold it idle while this process works. Raises as `run`."""
         with watched(request) as gone:
             async with self.pool.place(gone):
                 yield
 
     def _break(self, error: Exception) -> None:
-        """No process can be started any more: the server ends with this error."""
+        """Note that no process can be started any more: the server ends with this error."""
         self.failure = error
 
 
@@ -84,7 +84,7 @@ def watched(request: Request) -> Iterator[asyncio.Future[None]]:
     """A future that is done when a request's client has gone. The request's body must have been read."""
 
     async def watch() -> None:
-        with contextlib.suppress(ServiceError, ClientGoneError):  # more bytes than a body may have
+        with contextlib.suppress(ServiceError, ClientGoneError):  # of a client that sends more bytes than allowed
             while (await request.receive())["type"] != "http.disconnect":
                 pass
 
@@ -124,6 +124,7 @@ def choose_media_type(accept: Sequence[str], offered: Sequence[str]) -> str:
 
 
 def _weight(text: str) -> float:
+    """The number of a q parameter of Accept; 0 for text that is no number."""
     try:
         return float(text)
     except ValueError:

@@ -31,7 +31,7 @@ JSON: MediaType = "application/json"
 ZIP: MediaType = "application/zip"
 PNG: MediaType = "image/png"
 
-_MASKS_PER_PHOTO = 4  # pixels of all masks together, in the most pixels of a photo
+_MASKS_PER_PHOTO = 4  # limit of the pixels of all masks together, as a multiple of the photo's limit
 
 _log = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ class PhotoWork:
     """The work on jobs, one after another."""
 
     def __init__(self, pipe: Callable[..., Result], settings: ServeSettings, scratch: Path) -> None:
-        """Work with a pipeline.
+        """Keep a pipeline for all jobs of this process.
 
         Args:
             pipe: a Deoccluder, or whatever is called as one.
@@ -178,6 +178,7 @@ def read_prompts(fields: Mapping[str, Any], max_pixels: int) -> CompletionPrompt
 
 
 def _read_mask(given: Mapping[str, Any], max_pixels: int, name: str) -> Mask | bytes:
+    """A mask of run lengths, decoded, or the file of a PNG mask. Raises InputError."""
     if "png" in given:
         return _from_base64(given["png"])
     height, width = given["size"]
@@ -190,6 +191,7 @@ def _read_mask(given: Mapping[str, Any], max_pixels: int, name: str) -> Mask | b
 
 
 def _from_base64(text: str) -> bytes:
+    """The bytes of a mask's file. Raises InputError."""
     try:
         return base64.b64decode(text, validate=True)
     except ValueError as error:
@@ -219,14 +221,15 @@ def to_document(result: Result, save: Sequence[str] = ()) -> dict[str, Any]:
         "device": result.device,
         "size_hw": [height, width],
         "photo_box_xyxy": result.photo_box_xyxy,
-        "people": [_describe(person, result, depth[person.id], save) for person in result.people],
+        "people": [_person_entry(person, result, depth[person.id], save) for person in result.people],
         "occlusions": [asdict(pair) for pair in result.order_of_people],
         "timings_s": {name: round(seconds, 4) for name, seconds in result.timings.items()},
         "images": {kind: _base64_png(result, kind) for kind in save if kind not in PERSON_KINDS},
     }
 
 
-def _describe(person: Person, result: Result, depth: int, save: Sequence[str]) -> dict[str, Any]:
+def _person_entry(person: Person, result: Result, depth: int, save: Sequence[str]) -> dict[str, Any]:
+    """A person's entry of the JSON answer: `schemas.DeoccludedPerson`. depth: 0 is the furthest person."""
     return {
         "id": person.id,
         "score": round(person.score, 6),

@@ -18,8 +18,8 @@ from deocclude.errors import ConfigError, UsageError
 T = TypeVar("T")
 
 CONFIG_FILE = "config.yaml"  # beside the weights: the whole config that they are trained with
-# Keys that may change when a run is resumed. _FREE: they change results by rounding at most. _FREE_IN_STAGE: read at
-# the start only, or the number of steps. _FREE_IN_DATA: paths.
+# Keys that may change when a run is resumed. _FREE: they change results by rounding at most. _FREE_IN_STAGE: those of a
+# stage that are read at the start only, or the number of steps. _FREE_IN_DATA: paths of the data section.
 _FREE = ("device", "threads", "workers", "validate_every", "log_every", "tensorboard")
 _FREE_IN_STAGE = ("init", "poses", "schedule.steps")
 _FREE_IN_DATA = ("root", "built", "folder", "labelled", "occluders", "backgrounds")
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 
 class _Strict(BaseModel):
+    """A frozen section of the config, in which unknown keys are errors."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
@@ -54,7 +56,7 @@ class DataSection(_Strict):
     synthesis: dict[str, Any] = {}  # fields of data.synthesis.config.SynthesisConfig
     crop: dict[str, Any] = {}  # fields of data.samples.person_samples.CropConfig
     crowds: dict[str, Any] = {}  # people detector: fields of data.synthesis.multi_person.CrowdConfig
-    # people detector: fraction of photos of `real`, of what `p_boxed` leaves
+    # people detector: fraction of photos of `real` among those that are not of `p_boxed`
     p_wild: float = Field(default=0.35, ge=0, le=1)
     p_boxed: float = Field(default=0.0, ge=0, le=1)  # NanoDet: fraction of photos of coco_people, with boxes alone
     p_real: float = Field(default=0.0, ge=0, le=1)  # stage 1: fraction of people of `real`, with visible masks only
@@ -121,7 +123,7 @@ class Schedule(_Strict):
     ema_decay: float = Field(default=0.999, ge=0, lt=1)
 
     @model_validator(mode="after")
-    def _phases_in_order(self) -> Schedule:
+    def _check_phases(self) -> Schedule:
         ends = [p.until for p in self.phases]
         if ends != sorted(set(ends)) or ends[-1:] != [1.0]:
             raise ValueError(f"phases must end in rising order, the last at 1.0, got {ends}")
@@ -147,8 +149,8 @@ class StageSection(_Strict):
     poses: Path | None = None  # stage 1: typical poses from `deocclude data poses`; None: computed at the start
     # stage 1's .safetensors: parser of stage 2, backbone of the people detector, encoder of the perceptual terms
     parsing_weights: Path | None = None
-    # people detector, box segmenter: an ImageNet-pretrained backbone; where `init` replaces its weights, or brings them
-    # (NanoDet), the next two settings still hold
+    # people detector, box segmenter: an ImageNet-pretrained backbone. Where weights of `init` replace it (always for
+    # NanoDet), the next two settings apply to theirs
     pretrained_backbone: bool = False
     frozen_stages: int = Field(default=0, ge=0)  # pretrained_backbone: how many of its stages are frozen
     backbone_lr_scale: float = Field(default=1.0, gt=0, le=1)  # pretrained_backbone: for its other stages
@@ -159,25 +161,26 @@ class StageSection(_Strict):
     # stage 1: fraction of boxes replaced by the masks of a box segmenter, before any refinement pass
     p_box_prompt: float = Field(default=0.0, ge=0, le=1)
     box_segmenter: Path | None = None  # .safetensors of that network (model: box)
-    # stage 2: fraction of the batches with masks and parsing that stage 1 predicts, as at inference
     stage1: Path | None = None  # .safetensors of the stage 1 that predicts, or whose features a prompted head reads
+    # stage 2: fraction of the batches with masks and parsing that stage 1 predicts, as at inference
     p_predicted: float = Field(default=0.0, ge=0, le=1)
-    joint: bool = False  # also train stage 1: on its own losses and through stage 2's, by the masks
+    # stage 2: also train stage 1, on its own losses and on those of stage 2, whose gradients pass through the masks
+    joint: bool = False
     stage1_losses: dict[str, float] = {}  # joint: weight of each term of stage 1's criterion
     stage1_lr_scale: float = Field(default=0.1, gt=0)  # joint: multiplier of the learning rate
     data: DataSection | None = None  # keys that override the common section
 
     @field_validator("init", "parsing_weights", "box_segmenter", "stage1", "perceptual")
     @classmethod
-    def _digest_is_one(cls, named: Path | str | None) -> Path | str | None:
+    def _check_digest(cls, weights: Path | str | None) -> Path | str | None:
         try:
-            digits_of(named or "")
+            digits_of(weights or "")
         except UsageError as error:
             raise ValueError(str(error)) from error
-        return named
+        return weights
 
     @model_validator(mode="after")
-    def _backbone_is_pretrained(self) -> StageSection:
+    def _check_backbone(self) -> StageSection:
         if not self.pretrained_backbone and (self.frozen_stages or self.backbone_lr_scale != 1.0):
             raise ValueError("frozen_stages and backbone_lr_scale need pretrained_backbone: true")
         return self
@@ -211,14 +214,15 @@ class TrainConfig(_Strict):
         return self.data.model_copy(update={key: getattr(own, key) for key in own.model_fields_set} if own else {})
 
 
-def read_yaml(path: Path, _from: tuple[Path, ...] = ()) -> dict[str, Any]:
+def read_yaml(path: Path, _extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
     """Read a YAML file and merge it key by key into the file that it `extends`. Raises ConfigError.
 
-    Keys and model names of earlier versions are renamed, with a warning.
+    Keys and model names of earlier versions are renamed, with a warning. _extended_by: the files read before, each of
+    which extends the next.
     """
     if not path.is_file():
-        named = f" (extended by {_from[-1]})" if _from else ""
-        raise ConfigError(f"config not found: looked for {path}{named}")
+        extended = f" (extended by {_extended_by[-1]})" if _extended_by else ""
+        raise ConfigError(f"config not found: looked for {path}{extended}")
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -231,7 +235,7 @@ def read_yaml(path: Path, _from: tuple[Path, ...] = ()) -> dict[str, Any]:
         return raw
     if not isinstance(base, str):
         raise ConfigError(f"{path}: extends must name a file, got {base!r}")
-    chain = (*_from, path.resolve())
+    chain = (*_extended_by, path.resolve())
     parent = path.parent / base
     if parent.resolve() in chain:
         raise ConfigError(f"{path}: circular extends by {parent}")
@@ -239,7 +243,8 @@ def read_yaml(path: Path, _from: tuple[Path, ...] = ()) -> dict[str, Any]:
 
 
 _log = logging.getLogger(__name__)
-# Keys of earlier versions: dotted paths below the file's top, `*` for any one section.
+# Keys of earlier versions -> their names now. Old keys are dotted paths from the top of the file, `*` for any section;
+# new ones are the last part alone.
 _RENAMED_KEYS = {
     "base": "extends",
     **{
@@ -261,21 +266,24 @@ _RENAMED_KEYS = {
         }.items()
     },
 }  # fmt: skip
-_RENAMED_MODELS = {"mask": "hourglass", "content": "pconv_attention"}  # from `ours`
+_RENAMED_MODELS = {"mask": "hourglass", "content": "pconv_attention"}  # new name of the model `ours` of each stage
 
 
 def with_current_names(raw: dict[str, Any], where: str) -> dict[str, Any]:
-    """Rename keys and model names of earlier versions in a config's plain values, with a warning for each."""
+    """Rename keys and model names of earlier versions in a config's plain values, with a warning for each.
+
+    where: the file or option, for the warnings.
+    """
 
     def renamed(values: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
-        found = {}
+        result = {}
         for key, value in values.items():
-            here, anywhere = ".".join((*path, key)), ".".join(("*", *path[1:], key)) if path else key
-            new = _RENAMED_KEYS.get(here) or _RENAMED_KEYS.get(anywhere) or key
+            here, in_any_section = ".".join((*path, key)), ".".join(("*", *path[1:], key)) if path else key
+            new = _RENAMED_KEYS.get(here) or _RENAMED_KEYS.get(in_any_section) or key
             if new != key:
                 _log.warning("%s: %s is now called %s", where, here, new)
-            found[new] = renamed(value, (*path, key)) if isinstance(value, dict) else value
-        return found
+            result[new] = renamed(value, (*path, key)) if isinstance(value, dict) else value
+        return result
 
     current = renamed(raw, ())
     for stage, name in _RENAMED_MODELS.items():
@@ -306,8 +314,8 @@ def load_config(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> Trai
     """
     raw = read_yaml(path)
     for override in overrides:
-        _apply(raw, override)
-    raw = with_current_names(raw, f"{path} with --set")  # the file's own are current already
+        _apply_override(raw, override)
+    raw = with_current_names(raw, f"{path} with --set")  # `read_yaml` renamed the file's own
     try:
         return TrainConfig.model_validate(raw)
     except ValidationError as error:
@@ -332,8 +340,8 @@ def save_config(path: Path, config: TrainConfig) -> None:
 
 
 def check_resumable(path: Path, config: TrainConfig, stage: str) -> None:
-    """Raise ConfigError with the first key of a stage that changes results compared with the config in `path`."""
-    before, now = (_what_counts(c, stage) for c in (load_config(path), config))
+    """Raise ConfigError with the first key of a stage that differs from the config in `path` and changes results."""
+    before, now = (_relevant_values(c, stage) for c in (load_config(path), config))
     for key in {**before, **now}:
         if before.get(key) != now.get(key):
             was, got = (json.dumps(values.get(key)) for values in (before, now))
@@ -343,7 +351,7 @@ def check_resumable(path: Path, config: TrainConfig, stage: str) -> None:
             )
 
 
-def _what_counts(config: TrainConfig, stage: str) -> dict[str, Any]:
+def _relevant_values(config: TrainConfig, stage: str) -> dict[str, Any]:
     """Every value that the results of a stage depend on, by its dotted key; unset values are left out."""
     values = plain_values(config)
     section = getattr(config, stage)
@@ -360,6 +368,7 @@ def _what_counts(config: TrainConfig, stage: str) -> dict[str, Any]:
 
 
 def _flatten(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of every value in nested sections."""
     for key, value in values.items():
         if isinstance(value, dict):
             yield from _flatten(value, f"{prefix}{key}.")
@@ -412,24 +421,25 @@ def chosen_model(models: Mapping[str, T], model: str | None, key: str) -> T:
 
 
 def check_losses(losses: dict[str, float], terms: tuple[str, ...], where: str) -> dict[str, float]:
-    """Return `losses`. Raises ConfigError for a name that is not a term of the criterion."""
+    """Return `losses`. Raises ConfigError for a name that is not among `terms`; where: key of the losses, for it."""
     unknown = sorted(set(losses) - set(terms))
     if unknown:
         raise ConfigError(f"unknown key {where}.{unknown[0]}: the terms are {', '.join(terms)}")
     return losses
 
 
-def _apply(raw: dict, override: str) -> None:
+def _apply_override(raw: dict, override: str) -> None:
+    """Set the key of one `a.b=c` setting in a config's plain values, in place. Raises ConfigError."""
     key, sep, value = override.partition("=")
     if not sep or not key:
         raise ConfigError(f"--set expects a.b=c, got {override!r}")
     *path, last = key.split(".")
-    at = raw
+    section = raw
     for part in path:
-        at = at.setdefault(part, {})
-        if not isinstance(at, dict):
+        section = section.setdefault(part, {})
+        if not isinstance(section, dict):
             raise ConfigError(f"--set {key}: {part} is a value, not a section")
     try:
-        at[last] = yaml.safe_load(value)
+        section[last] = yaml.safe_load(value)
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {key}: {value!r} is not a YAML value") from error

@@ -55,16 +55,16 @@ def local_texture(image: Tensor, mask: Tensor, window_px: int = 16) -> Tensor:
     gradient, inside = brightness_gradient(image, mask)
     across, down = gradient[:, :1], gradient[:, 1:]
     half = math.sqrt(0.5)
-    sizes = torch.cat([across, down, (across + down) * half, (across - down) * half], 1).abs() * (math.pi / 2)
+    components = torch.cat([across, down, (across + down) * half, (across - down) * half], 1).abs() * (math.pi / 2)
     squares = gradient.square().sum(1, keepdim=True)
-    pooled = F.avg_pool2d(torch.cat([sizes, squares], 1) * inside, window_px, window_px // 2)
+    pooled = F.avg_pool2d(torch.cat([components, squares], 1) * inside, window_px, window_px // 2)
     means = pooled / F.avg_pool2d(inside, window_px, window_px // 2).clamp(min=1 / window_px**2)
     smooth = means.new_tensor(1e-8)  # the root is smooth at zero and has the value zero there
     return torch.cat([means[:, :4], (means[:, 4:] + smooth).sqrt() - smooth.sqrt()], 1)
 
 
 def texture_l1(image: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """L1 between `local_texture` of two images (B, C, H, W), over windows with masked pixels.
+    """L1 between `local_texture` of two images (B, C, H, W), over windows with pixels of the mask (B, 1, H, W).
 
     Mean of full and half resolution, so that the coarseness of the texture counts too.
     """
@@ -86,8 +86,8 @@ def regularity_l1(image: Tensor, target: Tensor, mask: Tensor, window_px: int = 
     """L1 between the autocorrelations of two images, over windows with masked pixels.
 
     The autocorrelation is that of the brightness gradient at lags of a few pixels across and down, as in the texture
-    statistics of Portilla and Simoncelli (2000). A periodic pattern alternates between +1 and -1; folds and cloth decay
-    smoothly.
+    statistics of Portilla and Simoncelli (2000). For a periodic pattern it alternates between +1 and -1, for folds and
+    cloth it decays smoothly.
 
     Args:
         image: (B, C, H, W).
@@ -100,22 +100,24 @@ def regularity_l1(image: Tensor, target: Tensor, mask: Tensor, window_px: int = 
     """
 
     def correlations(image: Tensor) -> tuple[Tensor, Tensor]:
+        """Autocorrelations of each window, (B, 2 * lags, h, w); and (B, 1, h, w), 1 for windows with masked pixels."""
         gradient, inside = brightness_gradient(image, mask)
 
         def mean(values: Tensor, where: Tensor) -> Tensor:
+            """Mean over those pixels of each window where `where` is 1."""
             pooled, coverage = (F.avg_pool2d(v, window_px, window_px // 2) for v in (values * where, where))
             return pooled / coverage.clamp(min=1 / window_px**2)
 
         energy = mean(gradient.square().sum(1, keepdim=True), inside) + 1e-4  # flat windows have no autocorrelation
-        found = []
+        of_lags = []
         for axis in (2, 3):
             for lag in _LAGS_PX:
                 moved, moved_inside = (v.roll(-lag, axis) for v in (gradient, inside))
-                edge = torch.ones_like(inside)
-                edge.narrow(axis, edge.shape[axis] - lag, lag).zero_()
-                both = inside * moved_inside * edge
-                found.append(mean((gradient * moved).sum(1, keepdim=True), both) / energy)
-        return torch.cat(found, 1), F.max_pool2d(inside, window_px, window_px // 2)
+                unwrapped = torch.ones_like(inside)  # 0 where `roll` brings in pixels of the opposite edge
+                unwrapped.narrow(axis, unwrapped.shape[axis] - lag, lag).zero_()
+                both_inside = inside * moved_inside * unwrapped
+                of_lags.append(mean((gradient * moved).sum(1, keepdim=True), both_inside) / energy)
+        return torch.cat(of_lags, 1), F.max_pool2d(inside, window_px, window_px // 2)
 
     (a, counted), (b, _) = correlations(image), correlations(target)
     return ((a - b).abs().mean(1, keepdim=True) * counted).sum() / counted.sum().clamp(min=1)
@@ -153,7 +155,7 @@ class ContentCriterion(nn.Module):
         return {name: weight * makers[name]() for name, weight in self.weights.items()}
 
     def makers(self, content: Tensor, batch: dict[str, Tensor], discriminator: nn.Module | None) -> dict[str, Make]:
-        """A function for each of TERMS; new terms are added here."""
+        """For each of TERMS a function that computes it, without its weight; new terms are added here."""
         truth, visible, amodal = batch["truth"], batch["visible"], batch["amodal"]
         hidden = amodal * (1 - visible)
         whole = compose(content, truth, visible, amodal)
@@ -181,7 +183,7 @@ def compose(content: Tensor, truth: Tensor, visible: Tensor, amodal: Tensor) -> 
 def masked_scores(loss, discriminator: nn.Module, person: Tensor, hidden: Tensor) -> Tensor:
     """Mean of `loss` over the discriminator's scores of patches with occluded pixels.
 
-    person: (B, 3, S, S); hidden: (B, 1, S, S) in {0, 1}, the occluded mask.
+    loss: of patch logits, elementwise; person: (B, 3, S, S); hidden: (B, 1, S, S) in {0, 1}, the occluded mask.
     """
     scores = discriminator(torch.cat([person, hidden], 1))
     weight = F.adaptive_max_pool2d(hidden, scores.shape[-2:])
@@ -197,7 +199,7 @@ def person_discriminator_loss(discriminator: nn.Module, batch: dict[str, Tensor]
         composed: (B, 3, S, S), the output of `compose`, detached.
 
     Returns:
-        Scalar: mean of both halves.
+        Scalar: mean of the losses on the true and on the composed person.
     """
     hidden = batch["amodal"] * (1 - batch["visible"])
     real = masked_scores(generator_softplus, discriminator, batch["truth"] * batch["amodal"], hidden)
@@ -205,4 +207,5 @@ def person_discriminator_loss(discriminator: nn.Module, batch: dict[str, Tensor]
 
 
 def _masked_l1(a: Tensor, b: Tensor, mask: Tensor) -> Tensor:
+    """Mean absolute difference of two images (B, 3, H, W) inside a mask (B, 1, H, W), a scalar."""
     return ((a - b).abs() * mask).sum() / (3 * mask.sum()).clamp(min=1)

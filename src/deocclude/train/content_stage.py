@@ -45,25 +45,27 @@ class ContentStage(CropStage):
         super().__init__(config, synthesis=_SYNTHESIS, crop=_CROP)
         section = self.section
         if self.bf16:
-            _check_sizes(section.schedule, 2 ** (len(self.config.widths) - 1))
+            _check_crop_sizes(section.schedule, 2 ** (len(self.config.widths) - 1))
         self.parser, features = None, None
         if self.method.parsing:
             if section.parsing_weights is None:
                 raise ConfigError("content.parsing_weights: name stage 1's .safetensors (its parsing guides stage 2)")
             self.parser = load_mask_completion(section.parsing_weights).eval().requires_grad_(False)
-        if wanted := [name for name in ContentCriterion.FEATURE_TERMS if self.losses.get(name)]:
+        if feature_terms := [name for name in ContentCriterion.FEATURE_TERMS if self.losses.get(name)]:
             if section.parsing_weights is None and section.perceptual is None:
-                raise ConfigError(f"content.parsing_weights: name stage 1's .safetensors for {', '.join(wanted)}")
+                raise ConfigError(
+                    f"content.parsing_weights: name stage 1's .safetensors for {', '.join(feature_terms)}"
+                )
             features = perceptual_features(section)
-        shared = {name: weight for name, weight in self.losses.items() if name in self.method.terms}
-        self.criterion = ContentCriterion(shared, features=features)
+        of_criterion = {name: weight for name, weight in self.losses.items() if name in self.method.terms}
+        self.criterion = ContentCriterion(of_criterion, features=features)
         self.predictor = _load_predictor(section)
         if self.predictor is not None and self.method.own_targets:
             raise ConfigError(f"content.p_predicted: {section.model} has its own targets and takes no predictions")
         if section.joint:
-            about = {"network": "mask_completion", "config": self.predictor.network.config.to_dict()}
+            metadata = {"network": "mask_completion", "config": self.predictor.network.config.to_dict()}
             self.stage1 = JointNetwork(
-                self.predictor.network, section.stage1_lr_scale, about | {"losses": self.predictor.criterion.weights}
+                self.predictor.network, section.stage1_lr_scale, metadata | {"losses": self.predictor.criterion.weights}
             )
         self.make_networks(config.seed, depth=3)
         self.start_from_init()
@@ -81,16 +83,16 @@ class ContentStage(CropStage):
         found, terms = self.predictor(batch) if predicted or self.stage1 is not None else (None, {})
         visible, amodal = (found.visible, found.amodal) if predicted else (batch["visible"], batch["amodal"])
         # half of the time the visible mask is eroded by a pixel, as at inference against the occluder's colours
-        source = visible if rng.random() < 0.5 else -F.max_pool2d(-visible, 3, 1, 1)
+        source_mask = visible if rng.random() < 0.5 else -F.max_pool2d(-visible, 3, 1, 1)
         parsing = self._predicted_parsing(found) if predicted else self._parsing(batch, rng)
-        content, own = self.method.run(self.network, batch, (batch["photo"], source, amodal, *parsing))
+        content, own = self.method.run(self.network, batch, (batch["photo"], source_mask, amodal, *parsing))
         content = content.float()
         terms = terms | self.criterion(content, batch, self.discriminator)
         terms |= {name: self.losses[name] * value for name, value in own.items() if self.losses.get(name)}
         return terms, compose(content, batch["truth"], batch["visible"], batch["amodal"]).detach()
 
     def discriminator_loss(self, batch: dict[str, Tensor], output: Tensor) -> Tensor:
-        """On person and occluded mask: the true person against the composed one."""
+        """Loss on the true person (real) and the composed one (fake), each with the occluded mask."""
         return person_discriminator_loss(self.discriminator, batch, output)
 
     @torch.no_grad()
@@ -102,7 +104,7 @@ class ContentStage(CropStage):
             rng: if given, replaces a fraction of the predictions by true labels.
 
         Returns:
-            Both, or nothing for a network without parsing input.
+            Both, or an empty tuple for a network without parsing input.
         """
         if self.parser is None:
             return ()
@@ -120,11 +122,12 @@ class ContentStage(CropStage):
 
     @torch.no_grad()
     def validate(self, network: nn.Module, stage1: nn.Module | None = None) -> dict[str, float]:
-        """Measure on held-out people inside the occluded part.
+        """Measure on held-out people with more than 64 occluded pixels, inside the occluded part.
 
         Returns:
-            From true masks: l1 (0-255) and psnr (dB), means over people, gradient_ratio, and score, which is minus l1.
-            If stage 1 predicts masks in training: the same with the prefix `predicted_`, and the score from those.
+            From true masks: l1 (0-255) and psnr (dB), means over people; gradient_ratio, the recovered brightness
+            gradient's mean length over the true one's; and score, which is minus l1. If stage 1 predicts masks in
+            training: the same with the prefix `predicted_`, and the score from those.
         """
         measures = self._measure(network, None)
         if self.predictor is None:
@@ -133,33 +136,34 @@ class ContentStage(CropStage):
         return measures | {f"predicted_{k}": v for k, v in predicted.items()} | {"score": predicted["score"]}
 
     def _measure(self, network: nn.Module, stage1: nn.Module | None) -> dict[str, float]:
+        """The measures of `validate`, from masks that stage 1 predicts, or for None from true masks."""
         device = next(network.parameters()).device
-        l1s, psnrs, drawn, true = [], [], [], []
+        l1s, psnrs, gradients, true_gradients = [], [], [], []
         for raw in self.validation:
             batch = to_float(raw, device)
             with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
-                content = network(batch["photo"], *self._given(batch, stage1))
+                content = network(batch["photo"], *self._masks_and_parsing(batch, stage1))
             hidden = batch["amodal"] * (1 - batch["visible"])
             big = hidden.sum((1, 2, 3)) > 64
             error = (content.float() - batch["truth"]) * hidden
             count = 3 * hidden.sum((1, 2, 3)).clamp(min=1)
             l1s.append((255 * error.abs().sum((1, 2, 3)) / count)[big])
             psnrs.append((-10 * torch.log10(error.square().sum((1, 2, 3)) / count + 1e-8))[big])
-            drawn.append(_mean_gradient(content.float(), hidden)[big])
-            true.append(_mean_gradient(batch["truth"], hidden)[big])
+            gradients.append(_mean_gradient(content.float(), hidden)[big])
+            true_gradients.append(_mean_gradient(batch["truth"], hidden)[big])
         l1, psnr = (torch.cat(v).mean().item() for v in (l1s, psnrs))
-        gradient_ratio = (torch.cat(drawn).sum() / torch.cat(true).sum()).item()
+        gradient_ratio = (torch.cat(gradients).sum() / torch.cat(true_gradients).sum()).item()
         return {"l1": l1, "psnr": psnr, "gradient_ratio": gradient_ratio, "score": -l1}
 
-    def _given(self, batch: dict[str, Tensor], stage1: nn.Module | None) -> tuple[Tensor, ...]:
-        """Visible and amodal mask and parsing: true masks, or predictions of stage 1."""
+    def _masks_and_parsing(self, batch: dict[str, Tensor], stage1: nn.Module | None) -> tuple[Tensor, ...]:
+        """Inputs of the network besides the photo: true masks and their parsing, or all of it predicted by stage 1."""
         if stage1 is None:
             return (batch["visible"], batch["amodal"], *self._parsing(batch))
         found = predict(stage1, batch)
         return (found.visible, found.amodal, *self._predicted_parsing(found))
 
     def _predicted_parsing(self, found: MaskProbabilities) -> tuple[Tensor, ...]:
-        """Visible and amodal parsing of a prediction; nothing for a network without parsing input."""
+        """Visible and amodal parsing of a prediction; an empty tuple for a network without parsing input."""
         return (found.visible_parsing, found.amodal_parsing) if self.method.parsing else ()
 
     @torch.no_grad()
@@ -168,8 +172,8 @@ class ContentStage(CropStage):
         batch = first_people(to_float(self.validation[0], next(network.parameters()).device))
         if stage1 is None and self.predictor is not None:
             stage1 = self.predictor.network
-        given = self._given(batch, stage1)
-        content, photo, (visible, amodal) = network(batch["photo"], *given), batch["photo"], given[:2]
+        inputs = self._masks_and_parsing(batch, stage1)
+        content, photo, (visible, amodal) = network(batch["photo"], *inputs), batch["photo"], inputs[:2]
         rows = zip(
             photo, composed(photo, content, visible, visible), composed(photo, content, visible, amodal),
             composed(batch["truth"], batch["truth"], batch["amodal"], batch["amodal"]), strict=True,
@@ -192,8 +196,8 @@ def _load_predictor(section: StageSection) -> MaskPredictor | None:
     return MaskPredictor(load_mask_completion(section.stage1), losses if section.joint else None)
 
 
-def _check_sizes(schedule: Schedule, deepest_px: int) -> None:
-    """Raise ConfigError for bfloat16 crops whose deepest encoder level has a 1x1 input (crops of `deepest_px`).
+def _check_crop_sizes(schedule: Schedule, deepest_px: int) -> None:
+    """Raise ConfigError if the deepest encoder level gets a 1x1 input in bfloat16, as from crops of `deepest_px`.
 
     For a 3x3 convolution of stride 2 on a 1x1 map, torch on a CPU leaves most of the bfloat16 weight gradient
     uninitialised (observed with 2.13), so that the weights become NaN or arbitrary.
@@ -207,7 +211,7 @@ def _check_sizes(schedule: Schedule, deepest_px: int) -> None:
 
 
 def _mean_gradient(image: Tensor, mask: Tensor) -> Tensor:
-    """Mean length of the brightness gradient of each image (B, C, H, W) inside its mask (B, 1, H, W), (B,)."""
+    """(B,) mean length of the brightness gradient of each image (B, C, H, W) inside its mask (B, 1, H, W)."""
     gradient, inside = brightness_gradient(image, mask)
     return (gradient_length(gradient) * inside).sum((1, 2, 3)) / inside.sum((1, 2, 3)).clamp(min=1)
 

@@ -34,8 +34,8 @@ class CropStage(Stage):
 
         Args:
             config: the whole config.
-            synthesis: the stage's defaults for fields of SynthesisConfig.
-            crop: the stage's defaults for fields of CropConfig.
+            synthesis: the stage's defaults for fields of SynthesisConfig (composed scenes).
+            crop: the stage's defaults for fields of CropConfig (crops and initial masks).
 
         Raises:
             ConfigError: an unknown model, preset, field or loss term.

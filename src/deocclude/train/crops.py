@@ -17,7 +17,7 @@ from deocclude.data.synthesis.config import SynthesisConfig
 from deocclude.errors import ConfigError
 from deocclude.train.config import DataSection, with_fields
 
-_BATCH = 8  # of the validation
+_BATCH = 8  # people in a validation batch
 _VALIDATION_SEED = 1
 # Several runs of one process, as in `deocclude ablate`, share the people of both splits. A library is never changed.
 _load_library_once = lru_cache(maxsize=2)(load_library)
@@ -61,7 +61,7 @@ class Crops:
 
         Args:
             seed: of all draws.
-            known_in_part: the caller can use people with visible masks only.
+            known_in_part: the caller can use people of whom only the visible mask is known.
             truth: the caller needs the unoccluded photo.
 
         Raises:

@@ -91,7 +91,7 @@ DETECTORS: dict[str, DetectorMethod] = {
         CentreCriterion, _centre_terms, _movenet_boxes, DetectorSettings(), needs_masks=False,
     ),
 }  # fmt: skip
-"""The first one is the default."""
+"""Detectors by name; the first one is the default."""
 
 
 def find_detector(model: str | None) -> DetectorMethod:

@@ -41,7 +41,7 @@ LAST_FILE = "last.safetensors"  # EMA weights of the last validation
 STAGE1_WEIGHTS_FILE = "best_stage1.safetensors"  # of stage 1, when it is trained jointly with stage 2
 STAGE1_LAST_FILE = "last_stage1.safetensors"
 # Keys in last.pt of each optimised network: weights, optimiser, EMA weights.
-_NAMES = {
+_STATE_KEYS = {
     "network": ("network", "optimizer", "ema"),
     "stage1": ("stage1", "stage1_optimizer", "stage1_ema"),
     "discriminator": ("discriminator", "adversary", None),
@@ -72,7 +72,7 @@ class JointNetwork:
 
 
 class Stage(ABC):
-    """What one stage brings to the loop. Modules held as attributes are moved to the run's device.
+    """What the training loop needs of one stage. Modules held as attributes are moved to the run's device.
 
     Attributes:
         name: of the stage's section in the config.
@@ -140,7 +140,7 @@ class Outcome:
 
 
 class StepBatches(Dataset):
-    """Batch number `step` of the schedule. The same step always gives the same batch, which makes resuming exact.
+    """The batches of a schedule by step. The same step always gives the same batch, which makes resuming exact.
 
     Each of several processes draws its own part. accelerate therefore does not prepare the loader: accelerate would
     draw every batch in every process and keep a part of it.
@@ -162,7 +162,8 @@ def fit(
 ) -> Outcome:
     """Train a stage.
 
-    Writes config.yaml, log.jsonl, last.pt, best.safetensors and last.safetensors to `out`.
+    Writes config.yaml, log.jsonl, last.pt, best.safetensors and last.safetensors to `out`, and the latter two of a
+    jointly trained stage 1.
 
     Args:
         stage: what to train.
@@ -199,12 +200,13 @@ class _Run:
         _check_batch_sizes(schedule, self.accelerator.num_processes, stage.name)
         if config.threads:
             torch.set_num_threads(config.threads)
-        self.leads = self.accelerator.is_main_process
+        self.leads = self.accelerator.is_main_process  # one process validates, and writes all files
         to_device(stage, self.device)
         self.learners = _learners(stage, schedule)
+        # networks with EMA weights: the network, then stage 1 if it is trained jointly
         self.averages = [learner.ema.network for learner in self.learners.values() if learner.ema is not None]
-        self.done, self.best, self.meter = 0, -math.inf, Meter()
-        self.samples, self.since = 0, time.monotonic()
+        self.done, self.best, self.meter = 0, -math.inf, Meter()  # steps done, best score, loss sums
+        self.samples, self.since = 0, time.monotonic()  # samples since that time, for samples per second
 
     def start(self, resuming: bool) -> None:
         """Load last.pt when resuming, give all processes the same weights, write config.yaml."""
@@ -218,29 +220,31 @@ class _Run:
             save_config(self.out / CONFIG_FILE, self.config)
 
     def _load(self, last: Path) -> None:
+        """Restore the state that `_save` wrote. Raises ConfigError for another stage's, WeightsError."""
         state = load_state(last)
-        held = state.get("stage", self.stage.name)  # runs of early versions do not say
-        if held != self.stage.name:
+        saved = state.get("stage", self.stage.name)  # runs of early versions do not name it
+        if saved != self.stage.name:
             raise ConfigError(
-                f"{self.out}: holds a run of {held}, not of {self.stage.name}: name another folder, or --overwrite"
+                f"{self.out}: holds a run of {saved}, not of {self.stage.name}: name another folder, or --overwrite"
             )
         try:
             for kind, learner in self.learners.items():
-                learner.load_state(_NAMES[kind], state)
+                learner.load_state(_STATE_KEYS[kind], state)
             self.done, self.best, self.meter = state["step"], state["best"], Meter(**state.get("meter", {}))
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             reason = str(error).splitlines()[-1].strip()
             raise WeightsError(f"{last}: does not fit this config, so it cannot be resumed: {reason}") from error
 
     def _save(self) -> None:
+        """Write last.pt, with loss sums averaged over the processes."""
         self.meter = Meter(average_values(self.accelerator, self.meter.sums), self.meter.count)
         if self.leads:
             state = {"discriminator": None, "adversary": None, "step": self.done, "best": self.best}
             state |= {"meter": vars(self.meter), "stage": self.stage.name}
             for kind, learner in self.learners.items():
-                state |= learner.state(_NAMES[kind])
+                state |= learner.state(_STATE_KEYS[kind])
             save_state(self.out / STATE_FILE, state)
-        self.accelerator.wait_for_everyone()  # a process that goes on or starts again finds the files written
+        self.accelerator.wait_for_everyone()  # no process goes on, or starts again, before the files are written
 
     def train(self, quiet: bool) -> Outcome:
         """Run the remaining steps."""
@@ -267,6 +271,7 @@ class _Run:
         return Outcome(self.schedule.steps, self.best, self.out / WEIGHTS_FILE)
 
     def _loader(self, steps: range) -> DataLoader:
+        """Batches of the given steps, drawn by `workers` processes."""
         accelerator, workers = self.accelerator, self.config.workers
         return DataLoader(
             StepBatches(self.stage.stream, self.schedule, accelerator.process_index, accelerator.num_processes),
@@ -275,13 +280,13 @@ class _Run:
         )  # fmt: skip
 
     def _one_step(self, step: int, raw: dict[str, Tensor]) -> None:
-        """Optimiser steps and EMA update of step number `step`, counted from 0."""
+        """Do step number `step`, counted from 0: optimiser steps and EMA update. raw: the batch, uint8."""
         # all random draws, dropout included, are the same when the step is done again
         _seed(self.device, (self.config.seed, step, 2, self.accelerator.process_index))
         rng = np.random.default_rng((self.config.seed, step, 1))  # not the generator that drew the batch
-        batches = [to_float(part, self.device) for part in _split(raw, self.schedule.accumulate)]
+        batches = [to_float(part, self.device) for part in _micro_batches(raw, self.schedule.accumulate)]
         rate = learning_rate(self.schedule, step)
-        self.meter.add(_step(self.stage, self.learners, batches, rng, rate, self.accelerator, self.bf16))
+        self.meter.add(_optimizer_step(self.stage, self.learners, batches, rng, rate, self.accelerator, self.bf16))
         for learner in self.learners.values():
             if learner.ema is not None:
                 learner.ema.update(learner.network, step)
@@ -303,12 +308,12 @@ class _Run:
         log.validation(self.done, measures)
         if log.wants_pictures:
             log.pictures(self.done, self.stage.pictures(*self.averages))
-        about = {
+        metadata = {
             "step": self.done, "validation": measures, "seed": self.config.seed,
             "train_config": plain_values(self.config),
         }  # fmt: skip
         is_best = measures["score"] > self.best
-        _save_averages(self.stage, self.averages, about, self.out, is_best=is_best)
+        _save_averages(self.stage, self.averages, metadata, self.out, is_best=is_best)
         self.best = max(self.best, measures["score"])
         return measures["score"]
 
@@ -331,13 +336,14 @@ class Meter:
         return {name: value / self.count for name, value in self.sums.items()}
 
 
-def _step(
+def _optimizer_step(
     stage: Stage, learners: dict[str, OptimizedNetwork], batches: list[dict[str, Tensor]],
     rng: np.random.Generator, rate: float, accelerator: Accelerator, bf16: bool,
 ) -> dict[str, float]:  # fmt: skip
-    """Step the network and a jointly trained stage 1, then the discriminator; their gradients never mix.
+    """One optimiser step of the network and a jointly trained stage 1, then one of the discriminator.
 
-    batches: the micro batches, over which gradients are averaged; rate: learning rate of the schedule at this step.
+    Gradients of the first two and of the discriminator never mix. batches: the micro batches, over which gradients are
+    averaged; rate: learning rate of the schedule at this step.
 
     Returns:
         The mean of each loss term over the micro batches.
@@ -391,14 +397,16 @@ def _learners(stage: Stage, schedule: Schedule) -> dict[str, OptimizedNetwork]:
     return learners
 
 
-def _save_averages(stage: Stage, averages: list[nn.Module], about: dict[str, Any], out: Path, *, is_best: bool) -> None:
-    """Save EMA weights as last .safetensors, and as best if they are the best."""
-    kept = [(stage.metadata(), LAST_FILE, WEIGHTS_FILE)]
+def _save_averages(
+    stage: Stage, averages: list[nn.Module], metadata: dict[str, Any], out: Path, *, is_best: bool
+) -> None:
+    """Save EMA weights as the last .safetensors, and as the best if they are; metadata: of the step."""
+    files = [(stage.metadata(), LAST_FILE, WEIGHTS_FILE)]
     if stage.stage1 is not None:
-        kept.append((stage.stage1.metadata, STAGE1_LAST_FILE, STAGE1_WEIGHTS_FILE))
-    for network, (metadata, last, best) in zip(averages, kept, strict=True):
+        files.append((stage.stage1.metadata, STAGE1_LAST_FILE, STAGE1_WEIGHTS_FILE))
+    for network, (of_network, last, best) in zip(averages, files, strict=True):
         for name in (last, best) if is_best else (last,):
-            save_weights(out / name, network.state_dict(), metadata | about)
+            save_weights(out / name, network.state_dict(), of_network | metadata)
 
 
 def to_device(stage: Stage, device: torch.device) -> None:
@@ -423,8 +431,8 @@ def _check_batch_sizes(schedule: Schedule, processes: int, name: str) -> None:
             )
 
 
-def _split(raw: dict[str, Tensor], parts: int) -> list[dict[str, Tensor]]:
-    """Split a batch into micro batches of one size."""
+def _micro_batches(raw: dict[str, Tensor], parts: int) -> list[dict[str, Tensor]]:
+    """Split a batch into `parts` micro batches of equal size."""
     if parts == 1:
         return [raw]
     pieces = {key: tensor.chunk(parts) for key, tensor in raw.items()}
@@ -432,7 +440,10 @@ def _split(raw: dict[str, Tensor], parts: int) -> list[dict[str, Tensor]]:
 
 
 def _seed(device: torch.device, key: tuple[int, ...]) -> None:
-    """Seed torch on the CPU and on the device, without `torch.manual_seed`, a millisecond a call without a GPU."""
+    """Seed torch on the CPU and on the device by a key of numbers.
+
+    `torch.manual_seed` would take a millisecond per call, even without a GPU.
+    """
     seed = int(np.random.SeedSequence(key).generate_state(1)[0])
     torch.default_generator.manual_seed(seed)
     if device.type != "cpu":
@@ -445,23 +456,23 @@ def _noted_interrupts() -> Iterator[list[int]]:
 
     A second signal raises KeyboardInterrupt at once, and nothing is saved.
     """
-    came: list[int] = []
+    received: list[int] = []
 
     def note(number: int, _: object) -> None:
-        if came:
+        if received:
             raise KeyboardInterrupt
-        came.append(number)
+        received.append(number)
 
     # signal handlers can only be set in the main thread
-    noted = [s for s in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(s) is signal.default_int_handler]
+    replaced = [s for s in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(s) is signal.default_int_handler]
     if threading.current_thread() is not threading.main_thread():
-        noted = []
-    for number in noted:
+        replaced = []
+    for number in replaced:
         signal.signal(number, note)
     try:
-        yield came
+        yield received
     finally:
-        for number in noted:
+        for number in replaced:
             signal.signal(number, signal.default_int_handler)
 
 
@@ -502,7 +513,7 @@ def _cpu_has_bfloat16() -> bool:
 
 
 def to_float(raw: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
-    """Move a uint8 batch to a device: images to float in [0, 1], masks to float in {0, 1}; labels stay integers."""
+    """Move a batch to a device: uint8 images to float in [0, 1], masks and boxes to float; `parsing` stays uint8."""
     out = {}
     for key, tensor in raw.items():
         tensor = tensor.to(device, non_blocking=True)
@@ -515,6 +526,7 @@ def to_float(raw: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
 
 
 def _progress(quiet: bool) -> Progress:
+    """A progress bar on standard error; none if quiet or not on a terminal."""
     from rich.console import Console
 
     console = Console(stderr=True)

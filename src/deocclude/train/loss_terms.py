@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 Make = Callable[[], Tensor]
+"""Computes one loss term, a scalar."""
 
 
 def gram(feature: Tensor) -> Tensor:

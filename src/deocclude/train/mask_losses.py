@@ -83,7 +83,7 @@ class MaskCriterion(nn.Module):
         return {name: weight * makers[name]() for name, weight in self.weights.items()}
 
     def makers(self, output, batch: dict[str, Tensor], discriminator: nn.Module | None) -> dict[str, Make]:
-        """A function for each of TERMS; new terms are added here."""
+        """For each of TERMS a function that computes it, without its weight; new terms are added here."""
         visible, amodal, known = batch["visible"], batch["amodal"], batch["known"]
         labels = batch["parsing"][:, 2::4, 2::4]  # the middle of each 4x4 cell
         seen = visible[:, 0, 2::4, 2::4] > 0
@@ -114,4 +114,4 @@ class MaskCriterion(nn.Module):
         }
 
 
-_CERTAIN = 20.0  # a logit beyond the margin of the hinge
+_CERTAIN = 20.0  # absolute logit beyond the margin of the hinge, where its loss is zero

@@ -53,17 +53,18 @@ class MaskStage(CropStage):
                 "mask.parsing_weights: name stage 1's .safetensors of an earlier run, or VGG-16's, for perceptual"
             )
         features = load_features(section.parsing_weights) if section.parsing_weights else None
-        shared = {name: weight for name, weight in self.losses.items() if name in self.method.terms}
-        self.criterion = MaskCriterion(shared, features=features)
+        of_criterion = {name: weight for name, weight in self.losses.items() if name in self.method.terms}
+        self.criterion = MaskCriterion(of_criterion, features=features)
         self.make_networks(config.seed)
         if section.pretrained_backbone:
             self.lr_scales = load_pretrained_backbone(self.network, section, "mask")
-        need_amodal = self._terms_of_amodal_truth()
-        if crops.data.p_real and need_amodal:
+        need_truth = self._terms_needing_amodal_truth()
+        if crops.data.p_real and need_truth:
             raise ConfigError(
                 "data.p_real adds people with a known visible mask only, and "
-                f"{need_amodal[0]} needs the amodal truth: leave one of them out"
+                f"{need_truth[0]} needs the amodal truth: leave one of them out"
             )
+        # trained on boxes minus a neighbour, the network segments the person who is left in such a box
         self.splits_boxes = self.method.boxes_alone and crops.crop.p_subtract_neighbor > 0
         if section.p_refinement_pass and self.method is not MASK_METHODS["hourglass"]:
             raise ConfigError(f"mask.p_refinement_pass is for model hourglass, got {section.model!r}")
@@ -77,10 +78,10 @@ class MaskStage(CropStage):
                     f"mask.network.templates is {self.config.templates}, {section.poses} has {len(centres)}"
                 )
             self.network.typical_poses.centres.copy_(torch.from_numpy(centres))
-        initial = CropConfig(p_exact=0.0, p_box=1.0) if self.method.boxes_alone else CropConfig(p_exact=0.6)
-        self.validation = crops.held_out(config.validation_samples, self.size_px, initial)
+        validation_crop = CropConfig(p_exact=0.0, p_box=1.0) if self.method.boxes_alone else CropConfig(p_exact=0.6)
+        self.validation = crops.held_out(config.validation_samples, self.size_px, validation_crop)
 
-    def _terms_of_amodal_truth(self) -> list[str]:
+    def _terms_needing_amodal_truth(self) -> list[str]:
         """Loss terms that cannot ignore pixels of unknown truth."""
         own = set(self.losses) - set(self.method.terms)
         return [name for name, weight in self.losses.items() if weight and name in {"perceptual", "adversarial", *own}]
@@ -109,9 +110,9 @@ class MaskStage(CropStage):
 
         Returns:
             full_iou: mean amodal IoU. invisible_iou: mean IoU of the occluded part, of people with more than 2 %
-            occluded. visible_iou: mean IoU of the refined visible mask. parsing: accuracy inside the body. false:
-            false-positive completion ratio of unoccluded people. nobody: fraction of negative prompts with an empty
-            visible mask. score: full_iou + invisible_iou. A measure without samples is left out.
+            occluded. visible_iou: mean IoU of the refined visible mask. parsing: accuracy inside the body. false: area
+            predicted beyond the body of unoccluded people, as a fraction of it. nobody: fraction of negative prompts
+            with an empty visible mask. score: full_iou + invisible_iou. A measure without samples is left out.
         """
         device = next(network.parameters()).device
         rows: dict[str, list[Tensor]] = {
@@ -120,7 +121,7 @@ class MaskStage(CropStage):
         for raw in self.validation:
             batch = to_float(raw, device)
             with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
-                output = network(batch["photo"], self._as_at_inference(network, batch))
+                output = network(batch["photo"], self._inference_prompts(network, batch))
             found = to_probabilities(output.float())
             visible, known = batch["visible"] > 0, batch["known"] > 0
             truth, whole = (batch["amodal"] > 0) & known, (found.amodal > 0.5) & known
@@ -141,7 +142,7 @@ class MaskStage(CropStage):
         means = {k: v.mean().item() for k, v in joined.items() if len(v)}
         return means | {"score": means.get("full_iou", 0.0) + means.get("invisible_iou", 0.0)}
 
-    def _as_at_inference(self, network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    def _inference_prompts(self, network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         """Initial masks of a batch, every box replaced as at inference: by the box segmenter or a refinement prompt."""
         if self.box_segmenter is not None:
             return predict_box_masks(self.box_segmenter, batch, 1.0)
@@ -179,6 +180,7 @@ class MaskStage(CropStage):
 
 
 def _load_box_segmenter(section: StageSection, boxes_alone: bool) -> nn.Module | None:
+    """The network whose masks replace box prompts; None without p_box_prompt. Raises ConfigError, WeightsError."""
     if not section.p_box_prompt:
         return None
     if section.box_segmenter is None:

@@ -26,7 +26,8 @@ Batch = dict[str, Tensor]
 Terms = dict[str, Tensor]
 
 
-def _truth(config: Any, batch: Batch, rng: np.random.Generator) -> Batch:
+def _true_targets(config: Any, batch: Batch, rng: np.random.Generator) -> Batch:
+    """The batch as it is: its targets are the truth."""
     return batch
 
 
@@ -44,7 +45,7 @@ def _run_content(network: nn.Module, batch: Batch, inputs: tuple[Any, ...]) -> t
 
 @dataclass(frozen=True)
 class Method:
-    """How one stage is trained with one network.
+    """How one network of a stage is trained.
 
     Attributes:
         kind: the network's key in models/network_kinds.py, stored beside its weights.
@@ -64,7 +65,7 @@ class Method:
     own_terms: tuple[str, ...] = ()
     parsing: bool = False
     boxes_alone: bool = False
-    targets: Callable[[Any, Batch, np.random.Generator], Batch] = _truth
+    targets: Callable[[Any, Batch, np.random.Generator], Batch] = _true_targets
     run: Callable[..., tuple[Any, Terms]] = _run_mask
 
     @property
@@ -80,7 +81,7 @@ class Method:
     @property
     def own_targets(self) -> bool:
         """Whether the method has targets other than the truth of a batch."""
-        return self.targets is not _truth
+        return self.targets is not _true_targets
 
     def preset(self, name: str, where: str) -> Any:
         """The network config of a size (small, base, paper). Raises ConfigError with the available sizes."""
@@ -105,26 +106,27 @@ def _without(terms: tuple[str, ...], *parts: str) -> tuple[str, ...]:
     return tuple(term for term in terms if not set(term.split("_")) & set(parts))
 
 
-_WHOLE_MASK = _without(MaskCriterion.TERMS, "visible", "parsing")  # networks that keep the initial mask
-_OVERLAP = {"amodal_ce": 0.5, "amodal_dice": 0.1, "invisible_dice": 0.1}
-_INPAINTING = {"hidden_l1": 1.0, "visible_l1": 0.1, "perceptual": 0.5, "style": 30.0}
+# of networks that return the initial mask as the visible one
+_AMODAL_TERMS = _without(MaskCriterion.TERMS, "visible", "parsing")
+_AMODAL_LOSSES = {"amodal_ce": 0.5, "amodal_dice": 0.1, "invisible_dice": 0.1}
+_INPAINTING_LOSSES = {"hidden_l1": 1.0, "visible_l1": 0.1, "perceptual": 0.5, "style": 30.0}
 
 MASK_METHODS: dict[str, Method] = {
     "hourglass": Method(
         "mask_completion", terms=MaskCriterion.TERMS,
-        losses={"visible_ce": 0.5, "visible_parsing_ce": 0.1, "amodal_parsing_ce": 0.1} | _OVERLAP,
+        losses={"visible_ce": 0.5, "visible_parsing_ce": 0.1, "amodal_parsing_ce": 0.1} | _AMODAL_LOSSES,
     ),
     "unet": Method(
-        "mask_unet", {"visible_ce": 0.5} | _OVERLAP, _without(MaskCriterion.TERMS, "parsing")
+        "mask_unet", {"visible_ce": 0.5} | _AMODAL_LOSSES, _without(MaskCriterion.TERMS, "parsing")
     ),
     "pcnet_m": Method(
-        "mask_pcnet_m", {"amodal_ce": 1.0}, _without(_WHOLE_MASK, "adversarial", "perceptual"),
+        "mask_pcnet_m", {"amodal_ce": 1.0}, _without(_AMODAL_TERMS, "adversarial", "perceptual"),
         targets=mask_targets, run=_run_pcnet,
     ),
-    "pix2pix": Method("mask_pix2pix", {"amodal_l1": 1.0, "adversarial": 0.01}, _WHOLE_MASK),
+    "pix2pix": Method("mask_pix2pix", {"amodal_l1": 1.0, "adversarial": 0.01}, _AMODAL_TERMS),
     "vae": Method(
         "mask_vae", {"amodal_ce": 1.0, "whole_ce": 1.0, "kl": 0.2, "match": 0.2},
-        _without(_WHOLE_MASK, "adversarial"), ("whole_ce", "kl", "match"), targets=vae_targets, run=run_vae,
+        _without(_AMODAL_TERMS, "adversarial"), ("whole_ce", "kl", "match"), targets=vae_targets, run=run_vae,
     ),
     "box": Method(
         "mask_box",
@@ -136,13 +138,13 @@ MASK_METHODS: dict[str, Method] = {
 CONTENT_METHODS: dict[str, Method] = {
     "pconv_attention": Method(
         "content_recovery", terms=ContentCriterion.TERMS, parsing=True,
-        losses=_INPAINTING, run=_run_content,
+        losses=_INPAINTING_LOSSES, run=_run_content,
     ),
     "pconv_unet": Method(
-        "content_pconv_unet", _INPAINTING, ContentCriterion.TERMS, run=_run_content
+        "content_pconv_unet", _INPAINTING_LOSSES, ContentCriterion.TERMS, run=_run_content
     ),
     "pcnet_c": Method(
-        "content_pcnet_c", _INPAINTING,
+        "content_pcnet_c", _INPAINTING_LOSSES,
         _without(ContentCriterion.TERMS, "adversarial"), targets=content_targets, run=_run_content,
     ),
     "pix2pix": Method(
@@ -156,15 +158,15 @@ CONTENT_METHODS: dict[str, Method] = {
     ),
 }  # fmt: skip
 
-# terms of both criteria; the discriminator reads the recovered person only
-_BOTH = _without(MaskCriterion.TERMS, "parsing", "adversarial", "perceptual") + ContentCriterion.TERMS
-_PAINTED = {"hidden_l1": 1.0, "visible_l1": 0.1, "adversarial": 0.02}
+# terms of both criteria; the only discriminator is that of the recovered person
+_TERMS_OF_BOTH = _without(MaskCriterion.TERMS, "parsing", "adversarial", "perceptual") + ContentCriterion.TERMS
+_APPEARANCE_LOSSES = {"hidden_l1": 1.0, "visible_l1": 0.1, "adversarial": 0.02}
 
 SINGLE_METHODS: dict[str, Method] = {
-    "one": Method("single_one", {"visible_ce": 0.5} | _OVERLAP | _PAINTED, _BOTH),
+    "one": Method("single_one", {"visible_ce": 0.5} | _AMODAL_LOSSES | _APPEARANCE_LOSSES, _TERMS_OF_BOTH),
     "segan": Method(
-        "single_segan", _OVERLAP | _PAINTED,
-        tuple(term for term in _BOTH if term not in ("visible_ce", "visible_dice")),
+        "single_segan", _AMODAL_LOSSES | _APPEARANCE_LOSSES,
+        tuple(term for term in _TERMS_OF_BOTH if term not in ("visible_ce", "visible_dice")),
     ),
 }  # fmt: skip
 

@@ -42,9 +42,9 @@ def assign(boxes_xyxy: Tensor, middles: Tensor, strides: Tensor) -> Tensor:
     Returns:
         (M,) int64, a row of `boxes_xyxy`, or -1.
     """
-    none = torch.full((len(middles),), -1, dtype=torch.long, device=middles.device)
+    nobody = torch.full((len(middles),), -1, dtype=torch.long, device=middles.device)
     if not len(boxes_xyxy):
-        return none
+        return nobody
     distance = torch.cdist((boxes_xyxy[:, :2] + boxes_xyxy[:, 2:]) / 2, middles)
     near = torch.zeros_like(distance, dtype=torch.bool)
     for stride in STRIDES:
@@ -59,7 +59,7 @@ def assign(boxes_xyxy: Tensor, middles: Tensor, strides: Tensor) -> Tensor:
     sides = torch.cat([middles - boxes_xyxy[:, None, :2], boxes_xyxy[:, None, 2:] - middles], -1)  # (N, M, 4)
     chosen = near & (iou >= mean + variance.sqrt()) & (sides.amin(-1) > _INSIDE_PX)
     best, row = torch.where(chosen, iou, -1.0).max(0)
-    return torch.where(best >= 0, row, none)
+    return torch.where(best >= 0, row, nobody)
 
 
 def _pairwise_iou(one: Tensor, other: Tensor) -> Tensor:
@@ -96,31 +96,31 @@ class NanoDetCriterion(nn.Module):
             ignore: (B, 1, H, W) in {0, 1}, areas of unlabelled people. A cell whose middle lies there has no weight,
                 unless it is assigned to a person.
         """
-        logits = torch.cat([one.flatten(1) for one in output.logits], 1)  # (B, M)
-        distances = torch.cat([_by_cell(one) for one in output.distances], 1)  # (B, M, 4, bins)
-        middles, strides = cell_middles([tuple(one.shape[2:]) for one in output.logits], logits.device)
+        logits = torch.cat([of_stride.flatten(1) for of_stride in output.logits], 1)  # (B, M)
+        distances = torch.cat([_by_cell(of_stride) for of_stride in output.distances], 1)  # (B, M, 4, bins)
+        middles, strides = cell_middles([tuple(of_stride.shape[2:]) for of_stride in output.logits], logits.device)
         people = [boxes[(boxes[:, 2:] > boxes[:, :2]).all(-1)] for boxes in boxes_xyxy]  # without padding
-        rows = torch.stack([assign(boxes, middles, strides) for boxes in people])
-        columns_px, rows_px = middles.long().T
-        known = 1 - ignore[:, 0, rows_px, columns_px]
-        at, cell = (rows >= 0).nonzero(as_tuple=True)  # (P,) of all assigned cells
-        # in the order of `nonzero`: image by image
-        targets = torch.cat([boxes[of_image[of_image >= 0]] for boxes, of_image in zip(people, rows, strict=True)])
+        person = torch.stack([assign(boxes, middles, strides) for boxes in people])  # (B, M), -1: nobody
+        x_px, y_px = middles.long().T
+        known = 1 - ignore[:, 0, y_px, x_px]  # (B, M)
+        image, cell = (person >= 0).nonzero(as_tuple=True)  # (P,) each, of the P assigned cells
+        # (P, 4) boxes in the order of `nonzero`: image by image
+        targets = torch.cat([boxes[of_image[of_image >= 0]] for boxes, of_image in zip(people, person, strict=True)])
         x, y = middles[cell].T
         scale = strides[cell, None]
         true = torch.stack([x - targets[:, 0], y - targets[:, 1], targets[:, 2] - x, targets[:, 3] - y], 1) / scale
-        bins = distances[at, cell]  # (P, 4, bins)
-        steps = torch.arange(bins.shape[-1], device=bins.device, dtype=bins.dtype)
-        found = (bins.softmax(-1) * steps).sum(-1)
-        iou, beyond = (one[:, 0] for one in sides_overlap(found, true))
+        bins = distances[image, cell]  # (P, 4, bins)
+        values = torch.arange(bins.shape[-1], device=bins.device, dtype=bins.dtype)
+        predicted = (bins.softmax(-1) * values).sum(-1)  # (P, 4) in strides, as `true`
+        iou, beyond = (overlap[:, 0] for overlap in sides_overlap(predicted, true))
         quality = torch.zeros_like(logits)
-        quality[at, cell] = iou.detach()
+        quality[image, cell] = iou.detach()
         weight = known.clone()
-        weight[at, cell] = 1.0
-        confidence = torch.sigmoid(logits[at, cell]).detach()
+        weight[image, cell] = 1.0
+        confidence = torch.sigmoid(logits[image, cell]).detach()
         total = confidence.sum().clamp(min=1)
         makers = {
-            "score": lambda: (_quality_focal(logits, quality) * weight).sum() / max(1, len(at)),
+            "score": lambda: (_quality_focal(logits, quality) * weight).sum() / max(1, len(cell)),
             "box": lambda: ((1 - iou + beyond) * confidence).sum() / total,
             "distribution": lambda: (_distribution_focal(bins, true).mean(1) * confidence).sum() / total,
         }
@@ -134,7 +134,7 @@ def _by_cell(distances: Tensor) -> Tensor:
 
 
 def _quality_focal(logits: Tensor, quality: Tensor) -> Tensor:
-    """Quality focal loss of each cell, with the exponent 2."""
+    """Quality focal loss of each cell, (B, M), with the exponent 2. quality: its target in [0, 1]."""
     cross_entropy = F.binary_cross_entropy_with_logits(logits, quality, reduction="none")
     return cross_entropy * (quality - torch.sigmoid(logits)) ** 2
 

@@ -31,24 +31,29 @@ from deocclude.train.engine import Outcome, fit, to_float
 from deocclude.train.mask_losses import MaskCriterion
 from deocclude.train.simulated_prompts import largest_error, simulate_prompts
 
-_CROP = {"p_wide": 0.15, "p_exact": 0.4, "p_box": 0.0}  # prompts come after a first answer: its mask is refined
-_MUCH_HIDDEN = 0.4  # share of the body; of such people the prompts are measured
-_SOME_HIDDEN = 0.05  # share of the body; of such people hypotheses are told apart
-_P_UNPROMPTED = 0.5  # share of the samples with hypotheses that have no prompt
-_P_RANDOM = 0.1  # share of them that train a random hypothesis
+# users prompt after a first answer, when the initial mask is a refined mask and no box
+_CROP = {"p_wide": 0.15, "p_exact": 0.4, "p_box": 0.0}
+_MUCH_HIDDEN = 0.4  # validation measures people of whose body more than this share is hidden
+_SOME_HIDDEN = 0.05  # the best hypothesis is learned from people of whose body more than this share is hidden
+_P_UNPROMPTED = 0.5  # share of the samples with a hypothesis that have no prompt
+_P_RANDOM = 0.1  # share of the samples with a hypothesis that train a random one
 
 
-class _Asked(NamedTuple):
-    """A batch, what stage 1 says of it, and the maps of its prompts (B, PROMPT_MAPS, S, S)."""
+class _HeadInputs(NamedTuple):
+    """Inputs of the prompted head for a batch, with its truth.
+
+    batch: from `to_float`. first: stage 1's logits, the answer without prompts. features: of stage 1. maps: the
+    prompts, (B, PROMPT_MAPS, S, S).
+    """
 
     batch: dict[str, Tensor]
     first: MaskOutput
     features: MaskFeatures
     maps: Tensor
 
-    def each(self, function: Callable[[Tensor], Tensor]) -> _Asked:
-        """The results of a function of every tensor."""
-        return _Asked(
+    def apply(self, function: Callable[[Tensor], Tensor]) -> _HeadInputs:
+        """The same with a function applied to every tensor."""
+        return _HeadInputs(
             {name: function(value) for name, value in self.batch.items()},
             MaskOutput(*(None if value is None else function(value) for value in self.first)),
             MaskFeatures(*map(function, self.features)),
@@ -84,50 +89,58 @@ class PromptedStage(CropStage):
         """Weighted loss terms of the batch's single answers and of one hypothesis each for its first half.
 
         Returns:
-            The terms, and the soft amodal masks (B + B // 2, 1, S, S) of both in this order.
+            The terms, and the soft amodal masks (B + max(1, B // 2), 1, S, S) of both in this order.
         """
-        first, features = self._first(batch)
+        first, features = self._run_stage1(batch)
         poses = placed_poses(self.completion.typical_poses, torch.sigmoid(first.visible)) if self._has_poses else None
         prompts = [
-            simulate_prompts(*arrays, rng, () if poses is None else poses[number].cpu().numpy())
-            for number, arrays in enumerate(_arrays(batch, first))
+            simulate_prompts(*masks, rng, () if poses is None else poses[number].cpu().numpy())
+            for number, masks in enumerate(_masks_of_samples(batch, first))
         ]
         half = max(1, len(prompts) // 2)
         for number in np.flatnonzero(rng.random(half) < _P_UNPROMPTED):
             prompts[number][:] = 0
-        inputs = _Asked(batch, first, features, _to(batch["photo"], prompts))
-        best, is_distinct = self._best_hypotheses(inputs.each(lambda one: one[:half]))
-        of_half = F.one_hot(_some_random(best, self.config.hypotheses, rng), self.config.hypotheses)
-        none = of_half.new_zeros(len(prompts), self.config.hypotheses)
-        inputs = inputs.each(lambda one: torch.cat([one, one[:half]]))
-        hypothesis = torch.cat([none, of_half]).to(inputs.maps.dtype)
+        inputs = _HeadInputs(batch, first, features, _stacked(prompts, batch["photo"]))
+        best, is_distinct = self._best_hypotheses(inputs.apply(lambda tensor: tensor[:half]))
+        of_half = F.one_hot(_with_some_random(best, self.config.hypotheses, rng), self.config.hypotheses)
+        single_answer = of_half.new_zeros(len(prompts), self.config.hypotheses)
+        inputs = inputs.apply(lambda tensor: torch.cat([tensor, tensor[:half]]))
+        hypothesis = torch.cat([single_answer, of_half]).to(inputs.maps.dtype)
         output, likelihood = run_prompted(self.network, inputs.first, inputs.features, inputs.maps, hypothesis)
         terms = self.criterion(output.float(), inputs.batch)
         if weight := self.losses.get("hypothesis_ce"):
-            each = F.cross_entropy(likelihood[:half].float(), best, reduction="none")
-            terms["hypothesis_ce"] = weight * (each * is_distinct).sum() / is_distinct.sum().clamp(min=1)
+            losses = F.cross_entropy(likelihood[:half].float(), best, reduction="none")
+            terms["hypothesis_ce"] = weight * (losses * is_distinct).sum() / is_distinct.sum().clamp(min=1)
         return terms, torch.sigmoid(output.amodal.float()).detach()
 
     @torch.no_grad()
-    def _best_hypotheses(self, asked: _Asked) -> tuple[Tensor, Tensor]:
-        """(B,) int64: the hypothesis with the best invisible IoU. (B,) bool: whether it is better than another one."""
-        scores = self._of_each_hypothesis(self.network, asked, _soft_iou)
-        truth = (asked.batch["amodal"] > 0) & (asked.batch["known"] > 0)
-        hidden = (truth & (asked.batch["visible"] == 0)).sum((1, 2, 3)) > _SOME_HIDDEN * truth.sum((1, 2, 3))
+    def _best_hypotheses(self, inputs: _HeadInputs) -> tuple[Tensor, Tensor]:
+        """The best hypothesis of each sample.
+
+        Returns:
+            (B,) int64: the one with the highest soft IoU. (B,) bool: whether it is distinct, that is, better than
+            another one, of a person with a hidden part.
+        """
+        scores = self._scores_of_hypotheses(self.network, inputs, _soft_iou)
+        truth = (inputs.batch["amodal"] > 0) & (inputs.batch["known"] > 0)
+        hidden = (truth & (inputs.batch["visible"] == 0)).sum((1, 2, 3)) > _SOME_HIDDEN * truth.sum((1, 2, 3))
         return scores.argmax(1), hidden & (scores.amax(1) > scores.amin(1))
 
-    def _of_each_hypothesis(
-        self, network: nn.Module, asked: _Asked, score: Callable[[Tensor, dict[str, Tensor]], Tensor]
+    def _scores_of_hypotheses(
+        self, network: nn.Module, inputs: _HeadInputs, score: Callable[[Tensor, dict[str, Tensor]], Tensor]
     ) -> Tensor:
-        """(B, hypotheses) scores of logits with the truth, of the network in evaluation mode."""
+        """(B, hypotheses) scores of every hypothesis, predicted in evaluation mode.
+
+        score: (amodal logits (B, 1, S, S), batch) -> (B,).
+        """
         training = network.training
         network.eval()
         scores = []
-        for wanted in torch.eye(self.config.hypotheses, device=asked.maps.device):
-            hypothesis = wanted.repeat(len(asked.maps), 1)
-            with torch.autocast(asked.maps.device.type, torch.bfloat16, enabled=self.bf16):
-                found, _ = run_prompted(network, asked.first, asked.features, asked.maps, hypothesis)
-            scores.append(score(found.amodal.float(), asked.batch))
+        for one_hot in torch.eye(self.config.hypotheses, device=inputs.maps.device):
+            hypothesis = one_hot.repeat(len(inputs.maps), 1)
+            with torch.autocast(inputs.maps.device.type, torch.bfloat16, enabled=self.bf16):
+                found, _ = run_prompted(network, inputs.first, inputs.features, inputs.maps, hypothesis)
+            scores.append(score(found.amodal.float(), inputs.batch))
         network.train(training)
         return torch.stack(scores, 1)
 
@@ -154,20 +167,21 @@ class PromptedStage(CropStage):
         return means | {"score": sum(means.get(name, 0.0) for name in ("extent", "clicked", "hypotheses")) / 3}
 
     def _ious(self, network: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """(B,) invisible IoU by the names of `validate`."""
+        """Invisible IoU (B,) of each kind of answer that `validate` names."""
         with torch.autocast(batch["photo"].device.type, torch.bfloat16, enabled=self.bf16):
-            first, features = self._first(batch)
-        samples = _arrays(batch, first)
+            first, features = self._run_stage1(batch)
+        samples = _masks_of_samples(batch, first)
         extents = [mask_to_box_xyxy(whole) if whole.any() else None for _, whole, _, _ in samples]
         strokes: list[dict[str, list]] = [{"body": [], "background": []} for _ in samples]
-        with_extent = amodal = self._prompted(network, first, features, extents, strokes)
+        with_extent = amodal = self._prompted_logits(network, first, features, extents, strokes)
         for _ in range(2):
             for number, (_, whole, known, _) in enumerate(samples):
-                _click(strokes[number], (amodal[number, 0] > 0).cpu().numpy(), whole, known)
-            amodal = self._prompted(network, first, features, extents, strokes)
+                _add_click(strokes[number], (amodal[number, 0] > 0).cpu().numpy(), whole, known)
+            amodal = self._prompted_logits(network, first, features, extents, strokes)
         answers = {"without": first.amodal, "extent": with_extent, "clicked": amodal}
-        nothing = _to(first.amodal, [draw_prompt_maps(first.amodal.shape[-1])] * len(samples))
-        best = self._of_each_hypothesis(network, _Asked(batch, first, features, nothing), _invisible_iou).amax(1)
+        no_prompts = _stacked([draw_prompt_maps(first.amodal.shape[-1])] * len(samples), first.amodal)
+        inputs = _HeadInputs(batch, first, features, no_prompts)
+        best = self._scores_of_hypotheses(network, inputs, _invisible_iou).amax(1)
         return {name: _invisible_iou(found, batch) for name, found in answers.items()} | {"hypotheses": best}
 
     def metadata(self) -> dict[str, Any]:
@@ -179,69 +193,70 @@ class PromptedStage(CropStage):
         return self.completion.config.pose_guidance
 
     @torch.no_grad()
-    def _first(self, batch: dict[str, Tensor]) -> tuple[MaskOutput, MaskFeatures]:
-        """What stage 1 says without prompts."""
+    def _run_stage1(self, batch: dict[str, Tensor]) -> tuple[MaskOutput, MaskFeatures]:
+        """Stage 1's logits, the answer without prompts, and its features."""
         output, features = self.completion.with_features(batch["photo"], batch["initial"])
         return output.float(), features
 
-    def _prompted(
+    def _prompted_logits(
         self, network: nn.Module, first: MaskOutput, features: MaskFeatures, extents: list, strokes: list[dict]
     ) -> Tensor:
-        """(B, 1, S, S) amodal logits with extents and clicks."""
+        """(B, 1, S, S) amodal logits of the single answer to extents (a box or None for each sample) and strokes."""
         size_px = first.amodal.shape[-1]
         maps = [
-            draw_prompt_maps(size_px, extent_xyxy=extent, **drawn)
-            for extent, drawn in zip(extents, strokes, strict=True)
+            draw_prompt_maps(size_px, extent_xyxy=extent, **by_kind)
+            for extent, by_kind in zip(extents, strokes, strict=True)
         ]
         with torch.autocast(first.amodal.device.type, torch.bfloat16, enabled=self.bf16):
-            return run_prompted(network, first, features, _to(first.amodal, maps))[0].amodal.float()
+            return run_prompted(network, first, features, _stacked(maps, first.amodal))[0].amodal.float()
 
 
-def _arrays(batch: dict[str, Tensor], first: MaskOutput) -> list[tuple[np.ndarray, ...]]:
+def _masks_of_samples(batch: dict[str, Tensor], first: MaskOutput) -> list[tuple[np.ndarray, ...]]:
     """For each sample (S, S) bool: true visible and amodal mask, pixels of known truth, stage 1's amodal mask."""
     masks = (batch["visible"], batch["amodal"], batch["known"], first.amodal.detach())
     return [tuple((mask[i, 0] > 0).cpu().numpy() for mask in masks) for i in range(len(first.amodal))]
 
 
 def _invisible_iou(amodal: Tensor, batch: dict[str, Tensor]) -> Tensor:
-    """(B,) IoU of the hidden part, where the truth is known, of (B, 1, S, S) logits."""
-    hidden = (batch["visible"] == 0) & (batch["known"] > 0)
-    return iou_of_each((amodal > 0) & hidden, (batch["amodal"] > 0) & hidden)
+    """(B,) IoU of amodal logits (B, 1, S, S) with the truth, outside the visible mask and where the truth is known."""
+    counted = (batch["visible"] == 0) & (batch["known"] > 0)
+    return iou_of_each((amodal > 0) & counted, (batch["amodal"] > 0) & counted)
 
 
 def _soft_iou(amodal: Tensor, batch: dict[str, Tensor]) -> Tensor:
-    """(B,) IoU of the probabilities in the hidden part with the truth, where it is known, of (B, 1, S, S) logits."""
-    hidden = (batch["visible"] == 0) & (batch["known"] > 0)
-    predicted, truth = torch.sigmoid(amodal) * hidden, (batch["amodal"] > 0) * hidden
+    """As `_invisible_iou`, of probabilities instead of thresholded masks."""
+    counted = (batch["visible"] == 0) & (batch["known"] > 0)
+    predicted, truth = torch.sigmoid(amodal) * counted, (batch["amodal"] > 0) * counted
     shared = torch.minimum(predicted, truth).sum((1, 2, 3))
     return shared / torch.maximum(predicted, truth).sum((1, 2, 3)).clamp(min=1e-3)
 
 
-def _some_random(best: Tensor, count: int, rng: np.random.Generator) -> Tensor:
-    """The hypotheses to train, (B,) int64: the best ones, but for a few random ones."""
+def _with_some_random(best: Tensor, count: int, rng: np.random.Generator) -> Tensor:
+    """The hypotheses to train, (B,) int64: the best ones, a share of _P_RANDOM replaced by random ones."""
     random = torch.from_numpy(rng.integers(count, size=len(best))).to(best.device)
     return torch.where(torch.from_numpy(rng.random(len(best)) < _P_RANDOM).to(best.device), random, best)
 
 
-def _click(strokes: dict[str, list], predicted: np.ndarray, truth: np.ndarray, known: np.ndarray) -> None:
-    """Add a click in the larger error: body that is missing, or background that is taken for body."""
+def _add_click(strokes: dict[str, list], predicted: np.ndarray, truth: np.ndarray, known: np.ndarray) -> None:
+    """Add a click in the larger error: missing body, or background taken for body. Masks: (S, S) bool."""
     missing, extra = truth & ~predicted & known, predicted & ~truth & known
     kind, error = ("body", missing) if np.count_nonzero(missing) >= np.count_nonzero(extra) else ("background", extra)
     if (click := largest_error(error)) is not None:
         strokes[kind].append((click, click))
 
 
-def _to(like: Tensor, maps: list[np.ndarray]) -> Tensor:
+def _stacked(maps: list[np.ndarray], like: Tensor) -> Tensor:
+    """Prompt maps of all samples in one tensor, on the device of `like`."""
     return torch.from_numpy(np.stack(maps)).to(like.device)
 
 
 def _check_sizes(completion: MaskCompletionNet, config: Any) -> None:
-    """Raise ConfigError unless the head reads what stage 1 gives."""
+    """Raise ConfigError unless the head's sizes are those of stage 1."""
     own = completion.config
     poses = own.template_channels if own.pose_guidance else 0
-    gives = {"stem_width": own.stem_width, "feature_width": own.widths[0], "pose_channels": poses,
-             "head_width": own.head_width, "parsing_channels": own.parsing_channels}  # fmt: skip
-    for name, value in gives.items():
+    needed = {"stem_width": own.stem_width, "feature_width": own.widths[0], "pose_channels": poses,
+              "head_width": own.head_width, "parsing_channels": own.parsing_channels}  # fmt: skip
+    for name, value in needed.items():
         if getattr(config, name) != value:
             raise ConfigError(f"prompted.network.{name}: stage 1 has {value}, got {getattr(config, name)}")
 

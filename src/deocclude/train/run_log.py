@@ -60,6 +60,7 @@ class RunLog:
         self._file.flush()
 
     def _scalars(self, group: str, step: int, values: dict[str, float]) -> None:
+        """Write values to TensorBoard, if it is on."""
         if self._board is not None:
             for name, value in values.items():
                 self._board.add_scalar(f"{group}/{name}", value, step)

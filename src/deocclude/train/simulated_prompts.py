@@ -1,4 +1,4 @@
-"""Completion prompts as a person would give them, drawn from the truth: an extent box, clicks, strokes, a typical pose.
+"""Completion prompts as a user would give them, drawn from the truth: an extent box, clicks, strokes, a typical pose.
 
 Most clicks correct stage 1: they lie in what its own prediction lacks, or has too much (Sofiiuk et al. 2021, arXiv
 2102.06583). The others are anywhere in the hidden part, or beside the body.
@@ -21,15 +21,15 @@ _MIN_CLICKED = 0.002  # least area, as a share of the crop, of a region that is 
 
 @dataclass(frozen=True)
 class SimulatedPrompts:
-    """How often and how exactly a person gives each kind of prompt.
+    """How often and how exactly a user gives each kind of prompt.
 
     Attributes:
         p_extent: share of samples with the box of the whole body.
         extent_jitter: standard deviation of its edges, as a share of its longer side.
         body_clicks: probabilities of 0, 1, 2 ... clicks on the body.
-        background_clicks: the same beside it.
+        background_clicks: the same for clicks beside the body.
         p_correct: share of the clicks that are in an error of stage 1, where there is one.
-        p_stroke: share of clicks on the body that are drawn on to a line inside it, as two joints of a limb are.
+        p_stroke: share of clicks on the body that become a line inside it, as between two joints of a limb.
         p_pose: share of samples with the typical pose that fits best.
     """
 
@@ -46,7 +46,7 @@ def simulate_prompts(
     visible: Mask, amodal: Mask, known: Mask, predicted: Mask, rng: np.random.Generator,
     poses: Sequence[Probability] = (), how: SimulatedPrompts = SimulatedPrompts(),
 ) -> Float32:  # fmt: skip
-    """The maps of one sample's prompts; at least one prompt wherever there is a body.
+    """The maps of one sample's prompts; at least one prompt for a body whose truth is known on the whole crop.
 
     Args:
         visible: (S, S) bool: the true visible mask.
@@ -63,19 +63,19 @@ def simulate_prompts(
     size_px = len(amodal)
     if not (amodal & known).any():
         return draw_prompt_maps(size_px)
-    whole = bool(known.all())
+    all_known = bool(known.all())
     body = _clicks(amodal & ~predicted & ~visible & known, amodal & ~visible & known, how.body_clicks, rng, how)
-    strokes = [_drawn_on(click, amodal & known, rng) if rng.random() < how.p_stroke else (click, click)
+    strokes = [_stroke_from(click, amodal & known, rng) if rng.random() < how.p_stroke else (click, click)
                for click in body]  # fmt: skip
     near = cv2.dilate(amodal.astype(np.uint8), np.ones((size_px // 8,) * 2)) > 0
-    outside = _clicks(predicted & ~amodal & known, near & ~amodal & known, how.background_clicks, rng, how)
-    silhouette = best_pose(poses, amodal) if whole and len(poses) and rng.random() < how.p_pose else None
+    background = _clicks(predicted & ~amodal & known, near & ~amodal & known, how.background_clicks, rng, how)
+    silhouette = best_pose(poses, amodal) if all_known and len(poses) and rng.random() < how.p_pose else None
     extent = None
-    nothing = not (strokes or outside or silhouette is not None)
-    if whole and (nothing or rng.random() < how.p_extent):
+    nothing = not (strokes or background or silhouette is not None)
+    if all_known and (nothing or rng.random() < how.p_extent):
         extent = jittered_extent(amodal, rng, how.extent_jitter)
     return draw_prompt_maps(
-        size_px, extent_xyxy=extent, body=strokes, background=[(click, click) for click in outside],
+        size_px, extent_xyxy=extent, body=strokes, background=[(click, click) for click in background],
         silhouette=silhouette,
     )  # fmt: skip
 
@@ -131,39 +131,47 @@ def best_pose(poses: Sequence[Probability], amodal: Mask) -> Probability:
 def _clicks(
     error: Mask, region: Mask, counts: tuple[float, ...], rng: np.random.Generator, how: SimulatedPrompts
 ) -> list[Point]:
-    """Clicks in an error of stage 1, or anywhere in a region; none where both are small."""
-    found = []
+    """Clicks in an error of stage 1, or anywhere in a region; none where both are small.
+
+    Args:
+        error: (S, S) bool.
+        region: (S, S) bool.
+        counts: probabilities of 0, 1, 2 ... clicks.
+        rng: draws number and places.
+        how: frequencies.
+    """
+    clicks: list[Point] = []
     for _ in range(rng.choice(len(counts), p=counts)):
         click = None
         if rng.random() < how.p_correct:
-            click = largest_error(error) if rng.random() < 0.5 else _any_of(error, rng)
-        click = click or _any_of(region, rng)
+            click = largest_error(error) if rng.random() < 0.5 else _random_point(error, rng)
+        click = click or _random_point(region, rng)
         if click is None:
             break
-        found.append(click)
-        x, y = (int(at) for at in click)
+        clicks.append(click)
+        x, y = (int(coordinate) for coordinate in click)
         reach = len(error) // 12  # the next click is somewhere else
         error = error.copy()
         error[max(0, y - reach) : y + reach, max(0, x - reach) : x + reach] = False
-    return found
+    return clicks
 
 
-def _any_of(region: Mask, rng: np.random.Generator) -> Point | None:
-    """A random pixel of a region that is not small, if possible not at its edge."""
+def _random_point(region: Mask, rng: np.random.Generator) -> Point | None:
+    """The centre of a random pixel of a region, if possible not at its edge; None for a small region."""
     if np.count_nonzero(region) < _MIN_CLICKED * region.size:
         return None
     core = cv2.erode(region.astype(np.uint8), np.ones((5, 5))) > 0
     rows, columns = np.nonzero(core if core.any() else region)
-    at = int(rng.integers(len(rows)))
-    return float(columns[at]) + 0.5, float(rows[at]) + 0.5
+    pixel = int(rng.integers(len(rows)))
+    return float(columns[pixel]) + 0.5, float(rows[pixel]) + 0.5
 
 
-def _drawn_on(click: Point, body: Mask, rng: np.random.Generator) -> Stroke:
-    """A line from a click to a random pixel of the body, if nearly all of it is on the body."""
+def _stroke_from(click: Point, body: Mask, rng: np.random.Generator) -> Stroke:
+    """A line from a click to a random pixel of the body, nearly all of it on the body; else the click alone."""
     rows, columns = np.nonzero(body)
     for _ in range(4):
-        at = int(rng.integers(len(rows)))
-        end = float(columns[at]) + 0.5, float(rows[at]) + 0.5
+        pixel = int(rng.integers(len(rows)))
+        end = float(columns[pixel]) + 0.5, float(rows[pixel]) + 0.5
         line = np.linspace(click, end, 40).astype(int)
         if body[line[:, 1], line[:, 0]].mean() > 0.95:
             return click, end

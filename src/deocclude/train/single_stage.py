@@ -29,13 +29,15 @@ class SingleStage(CropStage):
     def __init__(self, config: TrainConfig):
         super().__init__(config)
         section = self.section
-        wanted = [name for name in ContentCriterion.FEATURE_TERMS if self.losses.get(name)]
-        if wanted and section.parsing_weights is None and section.perceptual is None:
-            raise ConfigError(f"single.parsing_weights: name stage 1's .safetensors for {', '.join(wanted)}")
+        feature_terms = [name for name in ContentCriterion.FEATURE_TERMS if self.losses.get(name)]
+        if feature_terms and section.parsing_weights is None and section.perceptual is None:
+            raise ConfigError(f"single.parsing_weights: name stage 1's .safetensors for {', '.join(feature_terms)}")
         # the adversarial term is that of the content: the mask criterion has a term of the same name
         of_content = {k: w for k, w in self.losses.items() if k in ContentCriterion.TERMS}
         self.mask_criterion = MaskCriterion({k: w for k, w in self.losses.items() if k not in of_content})
-        self.content_criterion = ContentCriterion(of_content, features=perceptual_features(section) if wanted else None)
+        self.content_criterion = ContentCriterion(
+            of_content, features=perceptual_features(section) if feature_terms else None
+        )
         self.make_networks(config.seed, depth=3)
         self.start_from_init()
         self.stream = self.crops.stream(config.seed)
@@ -50,7 +52,7 @@ class SingleStage(CropStage):
         return terms, compose(output.content, batch["truth"], batch["visible"], batch["amodal"]).detach()
 
     def discriminator_loss(self, batch: dict[str, Tensor], output: Tensor) -> Tensor:
-        """On person and occluded mask: the true person against the composed one."""
+        """Loss on the true person (real) and the composed one (fake), each with the occluded mask."""
         return person_discriminator_loss(self.discriminator, batch, output)
 
     @torch.no_grad()
@@ -59,7 +61,7 @@ class SingleStage(CropStage):
 
         Returns:
             full_iou: mean amodal IoU. invisible_iou: mean IoU of the occluded part. l1: mean L1 (0-255) inside it.
-            score: full_iou + invisible_iou - l1 / 255.
+            score: full_iou + invisible_iou - l1 / 255. A measure without samples is left out.
         """
         device = next(network.parameters()).device
         full, invisible, l1 = [], [], []

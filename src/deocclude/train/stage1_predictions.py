@@ -33,6 +33,7 @@ def predict(network: nn.Module, batch: dict[str, Tensor]) -> MaskProbabilities:
 
 
 def _logits(network: nn.Module, batch: dict[str, Tensor]) -> MaskOutput:
+    """Stage 1's output for a batch, as float32."""
     return MaskOutput(*(t.float() for t in network(batch["photo"], batch["initial"])))
 
 
@@ -45,7 +46,7 @@ def as_at_inference(output: MaskOutput, initial: Tensor) -> MaskProbabilities:
 
     Args:
         output: float logits.
-        initial: (B, 1, S, S) in {0, 1}; replaces an empty predicted visible mask.
+        initial: (B, 1, S, S) in {0, 1}; replaces an empty predicted visible mask, and is then part of the amodal mask.
 
     Returns:
         Masks in {0, 1}, parsing in [0, 1].

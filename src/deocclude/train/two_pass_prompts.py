@@ -60,9 +60,11 @@ def are_boxes(masks: Tensor) -> Tensor:
     rows, columns = (masks.amax(side).flatten(1) for side in (3, 2))
 
     def length(marked: Tensor) -> Tensor:
+        """(B,) places from the first marked one to the last, of rows or columns (B, S)."""
         places = torch.arange(marked.shape[1], device=marked.device).expand_as(marked)
-        there = marked > 0
-        last, first = places.masked_fill(~there, -1).amax(1), places.masked_fill(~there, marked.shape[1]).amin(1)
+        is_marked = marked > 0
+        last = places.masked_fill(~is_marked, -1).amax(1)
+        first = places.masked_fill(~is_marked, marked.shape[1]).amin(1)
         return (last - first + 1).clamp(min=0)
 
     area = length(rows) * length(columns)

@@ -69,6 +69,7 @@ class GatedNet(nn.Module):
         deep = 4 * config.width
         self.coarse_down, self.coarse_middle = _down(5, config.width), _dilated(deep, config.dilations)
         self.coarse_up = _up(deep, config.width)
+        # the refinement network: dilated branch (plain), attention branch (looking)
         self.plain_down, self.plain_middle = _down(5, config.width), _dilated(deep, config.dilations)
         self.looking_down = _down(5, config.width)
         self.looking = GatedConv(deep, deep)
@@ -81,9 +82,9 @@ class GatedNet(nn.Module):
         seen = (image * 2 - 1) * visible
         coarse = torch.sigmoid(self.coarse_up(self.coarse_middle(self.coarse_down(torch.cat([seen, masks], 1)))))
         filled = torch.cat([seen + (coarse * 2 - 1) * (1 - visible), masks], 1)
-        looked = contextual_attention(self.looking_down(filled), visible)
-        both = torch.cat([self.plain_middle(self.plain_down(filled)), self.looking(looked)], 1)
-        return coarse, torch.sigmoid(self.refined_up(self.join(both)))
+        copied = contextual_attention(self.looking_down(filled), visible)
+        branches = torch.cat([self.plain_middle(self.plain_down(filled)), self.looking(copied)], 1)
+        return coarse, torch.sigmoid(self.refined_up(self.join(branches)))
 
     def forward(
         self, image: Tensor, visible: Tensor, amodal: Tensor, visible_parsing: Tensor | None = None,
@@ -105,17 +106,17 @@ def contextual_attention(feature: Tensor, visible: Tensor) -> Tensor:
     """
     size_hw = feature.shape[-2:]
     half_hw = size_hw[0] // 2, size_hw[1] // 2
-    around = F.normalize(F.unfold(F.avg_pool2d(feature, 2).float(), 3, padding=1), dim=1)  # (B, 9 C, n)
-    unseen = 4 * invisibility_penalty(
-        F.adaptive_avg_pool2d(visible, half_hw)
-    )  # larger than any difference of similarities
-    scores = _SHARPNESS * around.transpose(1, 2) @ around + unseen
+    # (B, 9 C, n), one column for each of the n = hw / 4 places at half resolution
+    neighbourhoods = F.normalize(F.unfold(F.avg_pool2d(feature, 2).float(), 3, padding=1), dim=1)
+    # the factor makes it larger than any difference of similarities
+    penalty = 4 * invisibility_penalty(F.adaptive_avg_pool2d(visible, half_hw))
+    scores = _SHARPNESS * neighbourhoods.transpose(1, 2) @ neighbourhoods + penalty
     weights = torch.softmax(scores, -1)  # (B, n, n): for each place, weights of visible places
     patches = F.unfold(feature.float(), 4, stride=2, padding=1) @ weights.transpose(1, 2)  # (B, 16 C, n)
-    laid = F.fold(patches, size_hw, 4, stride=2, padding=1)
+    summed = F.fold(patches, size_hw, 4, stride=2, padding=1)
     ones = F.unfold(torch.ones_like(feature[:1, :1], dtype=torch.float32), 4, stride=2, padding=1)
-    overlap = F.fold(ones, size_hw, 4, stride=2, padding=1)  # patches that cover each place
-    return (laid / overlap).to(feature.dtype)
+    overlap = F.fold(ones, size_hw, 4, stride=2, padding=1)  # number of patches that cover each place
+    return (summed / overlap).to(feature.dtype)
 
 
 def run_gated(
@@ -129,6 +130,7 @@ def run_gated(
 
 
 def _down(c_in: int, width: int) -> nn.Sequential:
+    """Encoder: (B, c_in, S, S) -> (B, 4 * width, S/4, S/4)."""
     return nn.Sequential(
         GatedConv(c_in, width, 5), GatedConv(width, 2 * width, 3, 2), GatedConv(2 * width, 2 * width),
         GatedConv(2 * width, 4 * width, 3, 2), GatedConv(4 * width, 4 * width),
@@ -136,10 +138,12 @@ def _down(c_in: int, width: int) -> nn.Sequential:
 
 
 def _dilated(width: int, dilations: tuple[int, ...]) -> nn.Sequential:
+    """Dilated convolutions and a last one without dilation; keeps the shape (B, width, h, w)."""
     return nn.Sequential(*(GatedConv(width, width, dilation=d) for d in dilations), GatedConv(width, width))
 
 
 def _up(c_in: int, width: int) -> nn.Sequential:
+    """Decoder: (B, c_in, S/4, S/4) -> (B, 3, S, S) logits of RGB."""
     return nn.Sequential(
         nn.Upsample(scale_factor=2.0), GatedConv(c_in, 2 * width), nn.Upsample(scale_factor=2.0),
         GatedConv(2 * width, width), nn.Conv2d(width, 3, 3, padding=1),

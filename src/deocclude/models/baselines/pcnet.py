@@ -79,8 +79,8 @@ class PCNetM(nn.Module):
             Logits of both masks. Only pixels of `initial` and `front` can be positive.
         """
         front = 1 - initial if front is None else front
-        left = (image * 2 - 1) * (1 - front)
-        logits = self.unet(torch.cat([left, initial * 2 - 1, front * 2 - 1], 1))
+        rest = (image * 2 - 1) * (1 - front)
+        logits = self.unet(torch.cat([rest, initial * 2 - 1, front * 2 - 1], 1))
         given = certain_logits(initial)
         return MaskOutput(given, torch.where(initial + front > 0, logits, given.to(logits)))
 
@@ -94,11 +94,11 @@ def mask_targets(config: PCNetMConfig, batch: Batch, rng: np.random.Generator) -
     seen = batch["visible"]
     eraser = draw_erasers(seen, rng)
     count = len(seen)
-    in_front = _draw(rng, count, config.p_front).to(seen)
-    left = seen * (1 - eraser * in_front)
-    front = eraser * (1 - seen * (1 - in_front))  # behind: the eraser loses what overlaps
-    front = torch.where(_draw(rng, count, config.p_blind).to(seen) > 0, 1 - left, front)
-    return batch | {"initial": left, "front": front, "visible": left, "amodal": seen}
+    in_front = _bernoulli(rng, count, config.p_front).to(seen)
+    remaining = seen * (1 - eraser * in_front)
+    front = eraser * (1 - seen * (1 - in_front))  # an eraser behind the person loses the overlap
+    front = torch.where(_bernoulli(rng, count, config.p_blind).to(seen) > 0, 1 - remaining, front)
+    return batch | {"initial": remaining, "front": front, "visible": remaining, "amodal": seen}
 
 
 def content_targets(config: object, batch: Batch, rng: np.random.Generator) -> Batch:
@@ -108,7 +108,7 @@ def content_targets(config: object, batch: Batch, rng: np.random.Generator) -> B
 
 
 def draw_erasers(seen: Tensor, rng: np.random.Generator) -> Tensor:
-    """For each mask another mask of the batch, mirrored with probability 0.5 and moved to cover one of its pixels.
+    """For each mask an eraser: another mask of the batch, mirrored with probability 0.5, moved to overlap the mask.
 
     Args:
         seen: (B, 1, S, S) in {0, 1}, B at least 2.
@@ -117,13 +117,13 @@ def draw_erasers(seen: Tensor, rng: np.random.Generator) -> Tensor:
     Returns:
         (B, 1, S, S) in {0, 1}; empty where a draw would erase the whole mask.
     """
-    turn = int(rng.integers(1, len(seen))) if len(seen) > 1 else 0
+    offset = int(rng.integers(1, len(seen))) if len(seen) > 1 else 0
     erasers = torch.zeros_like(seen)
     for number, mask in enumerate(seen[:, 0]):
-        other = seen[(number + turn) % len(seen), 0]
+        other = seen[(number + offset) % len(seen), 0]
         if rng.random() < 0.5:
             other = other.flip(-1)
-        here, there = _any_pixel(mask, rng), _any_pixel(other, rng)
+        here, there = _random_pixel(mask, rng), _random_pixel(other, rng)
         if here is None or there is None:
             continue
         moved = shifted(other, here[0] - there[0], here[1] - there[1])
@@ -142,7 +142,8 @@ def shifted(mask: Tensor, down_px: int, right_px: int) -> Tensor:
     return out
 
 
-def _any_pixel(mask: Tensor, rng: np.random.Generator) -> tuple[int, int] | None:
+def _random_pixel(mask: Tensor, rng: np.random.Generator) -> tuple[int, int] | None:
+    """Row and column of a random pixel of a mask (H, W); None for an empty mask."""
     pixels = mask.nonzero()
     if not len(pixels):
         return None
@@ -150,6 +151,6 @@ def _any_pixel(mask: Tensor, rng: np.random.Generator) -> tuple[int, int] | None
     return row, column
 
 
-def _draw(rng: np.random.Generator, count: int, share: float) -> Tensor:
+def _bernoulli(rng: np.random.Generator, count: int, share: float) -> Tensor:
     """(count, 1, 1, 1) float in {0, 1}: each 1 with probability `share`."""
     return torch.from_numpy(rng.random(count) < share).float()[:, None, None, None]

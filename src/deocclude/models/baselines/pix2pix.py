@@ -54,7 +54,7 @@ class Pix2PixGenerator(nn.Module):
             nn.Sequential(nn.LeakyReLU(0.2), nn.Conv2d(a, b, 4, 2, 1, bias=False), nn.BatchNorm2d(b))
             for a, b in pairwise(widths)
         )
-        # all levels but the deepest also take a skip
+        # every level but the deepest reads the level below and a skip of the same width
         deepest = len(widths) - 1
         outs = (widths[0] // 2, *widths[:-1])
         self.up = nn.ModuleList(
@@ -80,7 +80,7 @@ class Pix2PixGenerator(nn.Module):
                 x = torch.cat([x, features[level]], 1)
             x = self.up[level](x)
             missing = [wanted - got for wanted, got in zip(sizes[level], x.shape[-2:], strict=True)]
-            if any(missing):  # the smallest levels of odd sizes
+            if any(missing):  # one row or column, where the encoder halved an odd size
                 x = F.pad(x, (0, missing[1], 0, missing[0]), mode="replicate")
         return self.leave(F.relu(x))
 

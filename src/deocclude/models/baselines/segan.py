@@ -20,7 +20,7 @@ from deocclude.models.blocks import ResidualBlock, certain_logits, conv_bn
 from deocclude.models.mask_completion import MaskOutput
 
 _HIDDEN_RGB = (-1.0, -1.0, 1.0)  # blue, in [-1, 1], marks the occluded region
-_POOLED = 8  # side in cells of the input of the fully connected layer
+_POOLED = 8  # side, in cells, of the map that the fully connected layer reads
 
 
 @dataclass(frozen=True)

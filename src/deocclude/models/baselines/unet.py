@@ -19,9 +19,9 @@ class UNet(nn.Module):
     def __init__(self, c_in: int, c_out: int, widths: tuple[int, ...]):
         """widths: channels at full size, 1/2, 1/4, ..."""
         super().__init__()
-        self.enter = _double(c_in, widths[0])
-        self.down = nn.ModuleList(_double(a, b) for a, b in pairwise(widths))
-        self.up = nn.ModuleList(_double(a + b, a) for a, b in pairwise(widths))
+        self.enter = _double_conv(c_in, widths[0])
+        self.down = nn.ModuleList(_double_conv(a, b) for a, b in pairwise(widths))
+        self.up = nn.ModuleList(_double_conv(a + b, a) for a, b in pairwise(widths))
         self.leave = nn.Conv2d(widths[0], c_out, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -35,7 +35,8 @@ class UNet(nn.Module):
         return self.leave(x)
 
 
-def _double(c_in: int, c_out: int) -> nn.Sequential:
+def _double_conv(c_in: int, c_out: int) -> nn.Sequential:
+    """(B, c_in, H, W) -> (B, c_out, H, W)."""
     return nn.Sequential(conv_bn(c_in, c_out), conv_bn(c_out, c_out))
 
 

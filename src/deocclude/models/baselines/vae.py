@@ -54,7 +54,7 @@ class Gaussian:
     log_variance: Tensor
 
     def at(self, noise: Tensor) -> Tensor:
-        """The sample of standard normal noise (reparametrisation), differentiable."""
+        """Turn standard normal noise (B, latent) into a sample (reparametrisation), differentiable."""
         return self.mean + (0.5 * self.log_variance).exp() * noise
 
     def divergence(self, other: Gaussian | None = None) -> Tensor:
@@ -91,6 +91,8 @@ class ShapeVae(nn.Module):
 
 
 class _Encoder(nn.Module):
+    """A mask -> its distribution in the latent space."""
+
     def __init__(self, config: ShapeVaeConfig):
         super().__init__()
         self.body = nn.Sequential(*(conv_bn(a, b, 3, 2) for a, b in pairwise((1, *config.widths))))
@@ -111,7 +113,7 @@ def vae_targets(config: ShapeVaeConfig, batch: dict[str, Tensor], rng: np.random
 
 
 def run_vae(network: ShapeVae, batch: dict[str, Tensor]) -> tuple[MaskOutput, dict[str, Tensor]]:
-    """Decode a sample given the visible mask.
+    """Decode a sample of the visible mask's distribution, and compute the terms of the prior.
 
     Returns:
         Logits, and the method's own terms. whole_ce: cross-entropy of the reconstructed amodal mask, per pixel; kl,
@@ -121,12 +123,11 @@ def run_vae(network: ShapeVae, batch: dict[str, Tensor]) -> tuple[MaskOutput, di
     size_hw = batch["initial"].shape[-2:]
     output = MaskOutput(certain_logits(batch["initial"]), network.decode(seen.at(batch["noise"][:, 0]), size_hw))
     known = batch["known"]
-    again = F.binary_cross_entropy_with_logits(
+    reconstruction_ce = F.binary_cross_entropy_with_logits(
         network.decode(whole.at(batch["noise"][:, 1]), size_hw), batch["amodal"], known, reduction="sum"
     ) / known.sum().clamp(min=1)
-    fixed = Gaussian(
-        whole.mean.detach(), whole.log_variance.detach()
-    )  # only the encoder of visible masks is trained to match
+    # detached: only the encoder of visible masks is trained to match
+    fixed = Gaussian(whole.mean.detach(), whole.log_variance.detach())
     return output, {
-        "whole_ce": again, "kl": whole.divergence() / CELLS**2, "match": fixed.divergence(seen) / CELLS**2,
+        "whole_ce": reconstruction_ce, "kl": whole.divergence() / CELLS**2, "match": fixed.divergence(seen) / CELLS**2,
     }  # fmt: skip

@@ -56,8 +56,8 @@ def jpeg(pixels: ImageU8, icc_profile: bytes | None) -> bytes:
 def person_view(person: Person, icc_profile: bytes | None) -> PersonView:
     """A person as the page draws it."""
     visible, amodal = person.visible_part, person.amodal_part
-    shown = np.where(visible, _VISIBLE, np.where(amodal, _INVISIBLE, 0)).astype(np.uint8)
-    maps = np.dstack([shown, person.parsing_part, person.amodal_prob_part])
+    visibility = np.where(visible, _VISIBLE, np.where(amodal, _INVISIBLE, 0)).astype(np.uint8)
+    maps = np.dstack([visibility, person.parsing_part, person.amodal_prob_part])
     patch, region = None, person.region
     invisible = amodal & ~visible
     if invisible.any():
@@ -109,7 +109,7 @@ def hypothesis_view(hypothesis: Hypothesis) -> HypothesisView:
 
 
 def prompts_view(prompts: CompletionPrompts) -> SentPrompts:
-    """Prompts as the page sends them."""
+    """Prompts in the form in which the page sends them."""
     masks = {name: getattr(prompts, name) for name in MASK_FIELDS}
     extent = prompts.extent_xyxy
     return SentPrompts(
@@ -126,7 +126,7 @@ def prompts_view(prompts: CompletionPrompts) -> SentPrompts:
 
 
 def read_prompts(sent: SentPrompts, size_hw: tuple[int, int]) -> CompletionPrompts | None:
-    """Prompts of the page; None where nothing is given. An empty mask counts as not given.
+    """The prompts that the page sent; None where nothing is given. An empty mask counts as not given.
 
     Raises:
         InputError: a mask that cannot be read, or of another size.

@@ -72,14 +72,25 @@ def coco_json(result: Result, name: str) -> bytes:
 
 
 def arranged_ora(photo: OpenPhoto, arrangement: SentArrangement, max_pixels: int) -> bytes:
-    """An OpenRaster file of the layers as the user arranged them. Raises InputError: there is no such person."""
+    """An OpenRaster file of the layers as the user arranged them.
+
+    Args:
+        photo: the open photo.
+        arrangement: places of the people, and the background.
+        max_pixels: of the background's picture, and of all people's layers together.
+
+    Raises:
+        InputError: there is no such person, or the picture cannot be read.
+        TooManyPixelsError: the picture or the layers have more pixels.
+    """
     result = photo.result
     layers = [_background(photo, arrangement, max_pixels)]
-    left_px = max_pixels
+    remaining_px = max_pixels
     for placement in arrangement.people:
         if not placement.hidden:
-            placed = _placed(find_person(result, placement.number), placement, left_px, split=arrangement.split)
-            left_px -= sum(layer.pixels.shape[0] * layer.pixels.shape[1] for layer in placed)
+            person = find_person(result, placement.number)
+            placed = _person_layers(person, placement, remaining_px, split=arrangement.split)
+            remaining_px -= sum(layer.pixels.shape[0] * layer.pixels.shape[1] for layer in placed)
             layers += placed
     with tempfile.TemporaryDirectory() as folder:
         path = save_layers(
@@ -94,7 +105,7 @@ def _hidden_part(person: Person) -> ImageU8:
     hidden = person.amodal_part & ~person.visible_part
     if not hidden.any():
         raise InputError(f"nothing of person {person.id} is hidden")
-    pixels = _where(person.rgba_part, hidden)
+    pixels = _masked(person.rgba_part, hidden)
     rows, columns = np.flatnonzero(hidden.any(1)), np.flatnonzero(hidden.any(0))
     return pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
@@ -113,38 +124,38 @@ def _background(photo: OpenPhoto, arrangement: SentArrangement, max_pixels: int)
     return photo.background()
 
 
-def _placed(person: Person, placement: SentPlacement, max_pixels: int, *, split: bool) -> list[Layer]:
+def _person_layers(person: Person, placement: SentPlacement, max_pixels: int, *, split: bool) -> list[Layer]:
     """A person's layer, scaled and moved; split: the visible part and, where there is one, the hidden part.
 
     Raises:
         TooManyPixelsError: the layers have more pixels.
     """
     height, width = person.region.size_hw
-    size = (max(1, round(width * placement.scale)), max(1, round(height * placement.scale)))
-    if (1 + split) * size[0] * size[1] > max_pixels:
+    size_wh = (max(1, round(width * placement.scale)), max(1, round(height * placement.scale)))
+    if (1 + split) * size_wh[0] * size_wh[1] > max_pixels:
         raise TooManyPixelsError(f"the layers are too large from person {person.id} on, scaled by {placement.scale:g}")
     parts = {f"person {person.id}": person.rgba_part}
     hidden = person.amodal_part & ~person.visible_part
     if split and hidden.any():
         parts = {
-            f"person {person.id}, visible part": _where(person.rgba_part, ~hidden),
-            f"person {person.id}, hidden part": _where(person.rgba_part, hidden),
+            f"person {person.id}, visible part": _masked(person.rgba_part, ~hidden),
+            f"person {person.id}, hidden part": _masked(person.rgba_part, hidden),
         }
     x, y = placement.left_top
-    return [Layer(name, _resized(pixels, size), (round(x), round(y))) for name, pixels in parts.items()]
+    return [Layer(name, _resized(pixels, size_wh), (round(x), round(y))) for name, pixels in parts.items()]
 
 
-def _where(rgba: ImageU8, mask: Mask) -> ImageU8:
+def _masked(rgba: ImageU8, mask: Mask) -> ImageU8:
     """(h, w, 4) uint8: the pixels of a mask, transparent elsewhere."""
     pixels: ImageU8 = rgba.copy()
     pixels[..., 3] = np.where(mask, pixels[..., 3], 0)
     return pixels
 
 
-def _resized(rgba: ImageU8, size: tuple[int, int]) -> ImageU8:
-    """Pixels of a size (w, h)."""
-    if size == (rgba.shape[1], rgba.shape[0]):
+def _resized(rgba: ImageU8, size_wh: tuple[int, int]) -> ImageU8:
+    """(h, w, 4) uint8: the same picture, resampled to another size."""
+    if size_wh == (rgba.shape[1], rgba.shape[0]):
         return rgba
     # Pillow weights colours by alpha while it resizes RGBa
-    scaled = Image.fromarray(rgba).convert("RGBa").resize(size, Image.Resampling.BICUBIC).convert("RGBA")
+    scaled = Image.fromarray(rgba).convert("RGBa").resize(size_wh, Image.Resampling.BICUBIC).convert("RGBA")
     return np.asarray(scaled)

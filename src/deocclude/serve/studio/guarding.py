@@ -17,7 +17,7 @@ from deocclude.serve.studio.studio import studio_of
 
 _log = logging.getLogger(__name__)
 _RETRY_AFTER_S = 5
-_OWN_PAGE = (None, "same-origin", "none")  # Sec-Fetch-Site; None: no browser
+_OWN_PAGE = (None, "same-origin", "none")  # values of Sec-Fetch-Site of the own page; None: sent by no browser
 
 
 class GuardedRoute(APIRoute):
@@ -39,7 +39,7 @@ class GuardedRoute(APIRoute):
 
 
 class _BodyTooLongError(HTTPException):
-    """The framework's own exception, because that one alone passes its reading of a body unchanged."""
+    """A body that is too long. An HTTPException: the framework's reading of a body lets only these pass unchanged."""
 
     def __init__(self, max_bytes: int) -> None:
         super().__init__(413)
@@ -63,13 +63,14 @@ def _checked(request: Request) -> Request:
 
 
 def _counted(receive: Receive, max_bytes: int) -> Receive:
-    came = 0
+    """`receive`, which raises _BodyTooLongError once the body has more than `max_bytes`."""
+    received_bytes = 0
 
     async def counted() -> Message:
-        nonlocal came
+        nonlocal received_bytes
         message = await receive()
-        came += len(message.get("body", b""))
-        if came > max_bytes:
+        received_bytes += len(message.get("body", b""))
+        if received_bytes > max_bytes:
             raise _BodyTooLongError(max_bytes)
         return message
 
@@ -77,7 +78,7 @@ def _counted(receive: Receive, max_bytes: int) -> Receive:
 
 
 def _refusal(error: DeoccludeError) -> JSONResponse:
-    """The error's message; of a fault of the server only that there is one."""
+    """The answer to an error; the message of a fault of the server is logged and not sent."""
     status, code = status_and_code(error)
     message = str(error)
     if code == "internal":

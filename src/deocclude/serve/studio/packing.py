@@ -1,4 +1,4 @@
-"""States of an open photo between two processes: what the other one has already is named, and not sent."""
+"""Pickled values between two processes: an object that the other process has already is sent as a name."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ class StudioProcess:
         self._start, self._timeout_s = start, timeout_s
         self._link: Link | None = None
         self._is_ready = self._is_closed = False
-        self._states: dict[str, EditingState] = {}  # that the process has, by the photo's id
+        self._states: dict[str, EditingState] = {}  # by the photo's id, the state that the process has
 
     def prepare(self) -> Link:
         """The process with the model open. Raises what opening the model raises; StepLostError: the process died."""
@@ -97,7 +97,7 @@ class StudioProcess:
         return self._link
 
     def open(self, session_id: str, file: bytes, act: Callable[[OpenPhoto], Any]) -> tuple[EditingState, Any]:
-        """Open a photo; its state, and what the act returns. Errors as of `run`."""
+        """Open a photo, and do something with it; returns its state and what `act` returns. Errors as of `run`."""
         done = self._do(self.prepare(), Step(session_id, act, file))
         state = self._states[session_id] = unpack(done.state, {})
         return state, done.value
@@ -115,9 +115,9 @@ class StudioProcess:
             DeoccludeError: of the act. After every error the photo is as it was before.
         """
         link = self.prepare()
-        state, theirs = session.state, self._states.get(session.id)
-        packed = None if theirs is state else pack(state, {} if theirs is None else theirs.parts())
-        step = Step(session.id, act, None, packed, self._forget(open_ids))
+        state, process_state = session.state, self._states.get(session.id)
+        packed = None if process_state is state else pack(state, {} if process_state is None else process_state.parts())
+        step = Step(session.id, act, None, packed, self._drop_closed(open_ids))
         done = self._do(link, step, state)
         self._states[session.id] = unpack(done.state, state.parts())
         session.take(self._states[session.id], len(done.state))
@@ -125,7 +125,7 @@ class StudioProcess:
 
     def forget(self, open_ids: Collection[str]) -> None:
         """Let the process forget closed photos at once. Errors as of `run`."""
-        if closed := self._forget(open_ids):
+        if closed := self._drop_closed(open_ids):
             self._do(self.prepare(), Step("", None, closed=closed))
 
     def close(self) -> None:
@@ -135,7 +135,8 @@ class StudioProcess:
             self._link.kill()
             self._link.close()
 
-    def _forget(self, open_ids: Collection[str]) -> tuple[str, ...]:
+    def _drop_closed(self, open_ids: Collection[str]) -> tuple[str, ...]:
+        """Drop the states of all photos but the open ones; returns the ids of the dropped ones."""
         closed = tuple(self._states.keys() - open_ids)
         for session_id in closed:
             del self._states[session_id]
@@ -166,6 +167,7 @@ class StudioProcess:
         self._link = self._start()
 
     def _end(self) -> None:
+        """End the process, if there is one, and drop the states that it had."""
         if self._link is not None:
             self._link.close()
         self._link, self._is_ready = None, False
@@ -174,7 +176,10 @@ class StudioProcess:
 
 @contextmanager
 def _time_limit(limit_s: float | None, end: Callable[[], object]) -> Iterator[Callable[[], bool]]:
-    """Call a function after some time; yields whether that has happened. limit_s: None: never."""
+    """Call `end` after some seconds, unless the context ends before; yields a function: whether the time is over.
+
+    limit_s: None: never.
+    """
     over = threading.Event()
 
     def on_time() -> None:

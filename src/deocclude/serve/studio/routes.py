@@ -264,6 +264,7 @@ def document(photo_id: str, studio: TheStudio) -> Response:
 
 
 def _page_file(name: str) -> Response:
+    """The answer with a file of the page, and its security headers."""
     content, media_type = page.page_files()[name]
     headers = {
         "Content-Security-Policy": page.CONTENT_SECURITY_POLICY,
@@ -275,10 +276,12 @@ def _page_file(name: str) -> Response:
 
 
 def _image(data: bytes, media_type: str) -> Response:
+    """The answer with a picture, which browsers do not keep."""
     return Response(data, media_type=media_type, headers={"Cache-Control": "no-store"})
 
 
 def _download(data: bytes, media_type: str, session: Session, ending: str) -> Response:
+    """The answer with a file that the browser saves under the photo's name with an ending."""
     name = f"{downloads.file_stem(session.name)}.{ending}"
     headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
     return Response(data, media_type=media_type, headers=headers)

@@ -12,15 +12,15 @@ from deocclude.people.editing import EditingState
 from deocclude.serve.studio.errors import StateGoneError, UnknownPhotoError
 from deocclude.types import Result
 
-MAX_FORMER_STATES = 50
+MAX_FORMER_STATES = 50  # of one photo, for undoing
 MAX_FORMER_BYTES = 128 * 2**20
 
 
 class Session:
     """One open photo. Each step replaces its state, and changes none.
 
-    Former states are kept for undoing, as many as MAX_FORMER_STATES and MAX_FORMER_BYTES allow. They share what is the
-    same in several; the bytes of a state are those that its step added.
+    Former states are kept for undoing, as many as MAX_FORMER_STATES and MAX_FORMER_BYTES allow. They share the objects
+    that did not change; the bytes of a state are those that its step added.
     """
 
     def __init__(self, session_id: str, name: str, state: EditingState) -> None:
@@ -41,16 +41,16 @@ class Session:
         return self.state.result
 
     def take(self, state: EditingState, added_bytes: int) -> None:
-        """Take a step's state. added_bytes: that it has beyond the state before."""
+        """Replace the state by that after a step. added_bytes: what it takes beyond the state before."""
         self.state, self._added_bytes = state, self._added_bytes + added_bytes
 
     def remember(self) -> str:
-        """Keep the state for `former`; its token."""
+        """Keep the present state for `former`; returns its token."""
         self._remembered += 1
         token = str(self._remembered)
         self._former[token] = (self.state, self._added_bytes)
         self._added_bytes = 0
-        while len(self._former) > 1 and self._is_over():
+        while len(self._former) > 1 and self._exceeds_limits():
             self._former.popitem(last=False)
         return token
 
@@ -60,7 +60,7 @@ class Session:
             raise StateGoneError
         return self._former[token][0]
 
-    def _is_over(self) -> bool:
+    def _exceeds_limits(self) -> bool:
         size = sum(added for _, added in self._former.values())
         return len(self._former) > MAX_FORMER_STATES or size > MAX_FORMER_BYTES
 
@@ -109,7 +109,7 @@ class Sessions:
         with self._lock:
             self._expire()
             self._open[session.id] = (session, self._clock())
-            while len(self._open) > 1 and self._is_over():
+            while len(self._open) > 1 and self._exceeds_limits():
                 self._open.popitem(last=False)
 
     def get(self, session_id: str) -> Session:
@@ -129,7 +129,7 @@ class Sessions:
             if self._open.pop(session_id, None) is None:
                 raise UnknownPhotoError
 
-    def _is_over(self) -> bool:
+    def _exceeds_limits(self) -> bool:
         pixels = sum(session.pixels for session, _ in self._open.values())
         return len(self._open) > self._max_open or pixels > self._max_pixels
 

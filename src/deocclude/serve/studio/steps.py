@@ -22,7 +22,7 @@ def everyone(photo: OpenPhoto) -> ChangeView:
 
 
 def change(act: Change, photo: OpenPhoto) -> ChangeView:
-    """Do a change; the people that it replaced. Raises what the change raises."""
+    """Do a change; returns the people that changed. Raises what `act` raises."""
     before = photo.result
     done = act(photo.editing)
     return conversion.change_view(before, photo.result, done if isinstance(done, int) else None)
@@ -35,12 +35,12 @@ def complete(number: int, sent: SentPrompts, editing: Editing) -> Result:
 
 def add(sent: SentPerson, editing: Editing) -> int:
     """Add a person. Raises InputError."""
-    return editing.add(**_area(sent, editing))
+    return editing.add(**_mask_or_box(sent, editing))
 
 
 def replace(number: int, sent: SentPerson, editing: Editing) -> Result:
     """Give a person another visible part. Raises InputError."""
-    return editing.replace(number, **_area(sent, editing))
+    return editing.replace(number, **_mask_or_box(sent, editing))
 
 
 def remove(number: int, editing: Editing) -> Result:
@@ -63,8 +63,8 @@ def arranged(sent: SentArrangement, max_pixels: int, photo: OpenPhoto) -> bytes:
     return downloads.arranged_ora(photo, sent, max_pixels)
 
 
-def _area(sent: SentPerson, editing: Editing) -> dict[str, Any]:
-    """The one prompt of a person, by its name. Raises InputError: neither or both are given."""
+def _mask_or_box(sent: SentPerson, editing: Editing) -> dict[str, Any]:
+    """The mask or box of a person as a keyword argument. Raises InputError: neither or both are given."""
     if (sent.mask is None) == (sent.box_xyxy is None):
         raise InputError("a person is given by a mask or by a box: give one of them")
     if sent.mask is None:

@@ -70,8 +70,8 @@ class Studio:
         Args:
             settings: those of the service (model, device, weights_dir, threads, timeout_s, max_bytes, max_pixels).
         """
-        done = StudioProcess(lambda: Worker(partial(open_work, settings)), settings.timeout_s)
-        return cls(done, limits=StudioLimits(max_bytes=settings.max_bytes, max_pixels=settings.max_pixels))
+        process = StudioProcess(lambda: Worker(partial(open_work, settings)), settings.timeout_s)
+        return cls(process, limits=StudioLimits(max_bytes=settings.max_bytes, max_pixels=settings.max_pixels))
 
     @classmethod
     def of_pipeline(cls, pipeline: Pipeline, limits: StudioLimits = StudioLimits()) -> Studio:
@@ -105,8 +105,8 @@ class Studio:
             total_s = time.perf_counter() - start_s
             height, width = state.photo.shape[:2]
             # the result's timings are those of its own steps, after people were found
-            known_s = sum(change.timings.get(step, 0.0) for step in ("complete", "recover"))
-            change.timings |= {"find": max(0.0, total_s - known_s), "total": total_s}
+            steps_s = sum(change.timings.get(step, 0.0) for step in ("complete", "recover"))
+            change.timings |= {"find": max(0.0, total_s - steps_s), "total": total_s}
             change.state = session.remember()
             facts = {"id": session.id, "name": name, "width": width, "height": height, "model": session.result.model}
             return PhotoView(**facts, **dict(change))
@@ -150,8 +150,8 @@ class Studio:
         session = self.sessions.get(photo_id)
 
         def job() -> T:
-            done: T = self.process.run(session, act, self.sessions.ids)
-            return done
+            value: T = self.process.run(session, act, self.sessions.ids)
+            return value
 
         return await self.queue.run(job, ticket)
 

@@ -74,7 +74,12 @@ class Step:
 
 @dataclass(frozen=True)
 class Done:
-    """A step's value, and the state afterwards: packed for a reader with the state before, of a new photo for any."""
+    """What a step gives.
+
+    Attributes:
+        value: what the act returned.
+        state: the packed state afterwards. To unpack it takes the parts of the state before; for a new photo, none.
+    """
 
     value: Any
     state: bytes
@@ -101,7 +106,7 @@ class StudioWork:
     """The work on steps, one after another."""
 
     def __init__(self, pipeline: Pipeline) -> None:
-        """Work with a pipeline."""
+        """Keep a pipeline for all steps of this process."""
         self._pipeline = pipeline
         self._open: dict[str, OpenPhoto] = {}
 
@@ -121,7 +126,7 @@ class StudioWork:
             give_back_freed()
 
     def _photo(self, step: Step) -> tuple[OpenPhoto, dict[str, object]]:
-        """The step's photo in the state to begin with, and the parts that the other side has too."""
+        """The step's photo in the state to begin with, and the parts of that state, which the other side has too."""
         if step.file is not None:
             opened = self._open[step.photo_id] = OpenPhoto(self._pipeline.edit(step.file))
             return opened, {}

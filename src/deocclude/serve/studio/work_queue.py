@@ -35,7 +35,7 @@ class WorkQueue:
     """A bounded queue in front of one worker thread."""
 
     def __init__(self, max_waiting: int = 16) -> None:
-        """Limit. max_waiting: requests that wait beside the one that runs."""
+        """An empty queue. max_waiting: requests that may wait beside the one that runs."""
         self._max_waiting = max_waiting
         self._waiting: dict[object, str] = {}
         self._running: dict[object, str] = {}
