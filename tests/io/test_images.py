@@ -1,6 +1,7 @@
 import io
 import os
 import stat
+import sys
 import threading
 import warnings
 
@@ -312,6 +313,14 @@ def test_stated_size_is_read_from_the_header(suffix, monkeypatch):
         monkeypatch.delitem(Image.OPEN, "HEIF")
         monkeypatch.setattr(Image, "ID", [name for name in Image.ID if name != "HEIF"])
         images.photo_suffixes.cache_clear()
+        images._register_heif.cache_clear()
     assert images.stated_size(content) == (40, 24)
     with pytest.raises(DecodeError):
         images.stated_size(b"no image")
+
+
+def test_stated_size_keeps_no_photo_in_memory():
+    content = encoded(Image.new("RGB", (40, 24)), "PNG")
+    before = sys.getrefcount(content)
+    images.stated_size(content)
+    assert sys.getrefcount(content) == before
