@@ -12,18 +12,19 @@ R = TypeVar("R")
 
 
 def in_order(pool: Executor, work: Callable[[T], R], items: Iterable[T], ahead: int) -> Generator[R, None, None]:
-    """`work` of each item, in order. `Executor.map` would take all items at once and keep all results.
+    """The result of `work` for each item, in the order of the items; at most `ahead` calls are submitted at a time.
 
-    Leaving the iteration early cancels items that have not begun.
+    `Executor.map` would submit all items at once and keep all results. Leaving the iteration early cancels calls that
+    have not begun.
 
     Args:
-        pool: of threads, or of processes for a function that can be imported by its name.
+        pool: threads, or processes if `work` can be imported by its name.
         work: called once for each item.
         items: taken from their iterator as results are requested.
-        ahead: number of items that are taken before the first result is awaited.
+        ahead: number of items that are submitted before the first result is awaited.
 
     Raises:
-        What `work` raises, in place of that item's result.
+        What `work` raises, in place of that item's result; the iteration then ends.
     """
     waiting: deque[Future[R]] = deque()
     try:

@@ -1,4 +1,7 @@
-"""A folder on a disk or in an object store: complete files are read and written, through fsspec."""
+"""A folder on a disk or in an object store: complete files are read and written, through fsspec.
+
+A "place" is a path or a URL.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from deocclude.errors import DeoccludeError, InputError, MissingPackageError, Us
 from deocclude.io.files import write_whole
 from deocclude.io.offline import is_offline
 
-_LOCAL = frozenset({"file", "local", "memory"})  # protocols of this machine
+_LOCAL_PROTOCOLS = frozenset({"file", "local", "memory"})  # fsspec's protocols that need no network
 
 
 def is_url(place: str) -> bool:
@@ -21,7 +24,7 @@ def is_url(place: str) -> bool:
 
 
 def join(place: str, name: str) -> str:
-    """A name relative to a place, or the name itself if it is a URL or an absolute path."""
+    """The path or URL of `name` in the folder `place`; `name` itself if it is a URL or an absolute path."""
     if is_url(name) or not is_url(place):
         return name if is_url(name) else str(Path(place) / name)
     return name if name.startswith("/") else f"{place.rstrip('/')}/{name}"
@@ -55,24 +58,28 @@ def read_lines(place: str) -> Iterator[str]:
     """Lines of a UTF-8 text file on a disk or in an object store, one at a time. Raises InputError naming it."""
     try:
         if not is_url(place):
-            with open(place, encoding="utf-8") as lines:
-                yield from lines
+            with open(place, encoding="utf-8") as file:
+                yield from file
             return
         fs, path = file_system(place)
-        with fs.open(path, "rb") as lines:
-            yield from io.TextIOWrapper(lines, encoding="utf-8")
+        with fs.open(path, "rb") as file:
+            yield from io.TextIOWrapper(file, encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{place}: cannot be read as a records file: {reason}") from error
 
 
 class Folder:
-    """A folder by path or URL. Files appear complete or not at all: by renaming on a disk, by the store elsewhere."""
+    """A folder by path or URL. Written files appear complete or not at all.
+
+    On a disk a complete file is renamed to its name; an object store gives the same guarantee.
+    """
 
     def __init__(self, place: str) -> None:
         """Creates nothing yet. Raises UsageError for a URL that no installed package can open."""
         self.place = place.rstrip("/") if is_url(place) else place
-        self._fs: Any | None  # fsspec's file system; None on a disk
+        # fsspec's file system, None on a disk; and the folder's path in it
+        self._fs: Any | None
         self._fs, self._root = file_system(self.place) if is_url(place) else (None, place)
 
     def at(self, name: str) -> str:
@@ -119,15 +126,20 @@ class Folder:
 
 
 def file_system(url: str) -> tuple[Any, str]:
-    """fsspec's file system of a URL, and the path in it. Raises MissingPackageError and UsageError."""
-    if is_offline() and url.partition("://")[0] not in _LOCAL:
+    """fsspec's file system of a URL, and the URL's path in it.
+
+    Raises:
+        MissingPackageError: the file system needs a package that is not installed.
+        UsageError: the URL is invalid, or needs the network in offline mode.
+    """
+    if is_offline() and url.partition("://")[0] not in _LOCAL_PROTOCOLS:
         raise UsageError(f"{url}: the network is not used with --offline, or DEOCCLUDE_OFFLINE in the environment")
     from fsspec.core import url_to_fs
 
     try:
-        found: tuple[Any, str] = url_to_fs(url)
+        fs_and_path: tuple[Any, str] = url_to_fs(url)
     except ImportError as error:
         raise MissingPackageError(f"{url}: needs another package: {error}") from error
     except ValueError as error:
         raise UsageError(f"{url}: {error}") from error
-    return found
+    return fs_and_path

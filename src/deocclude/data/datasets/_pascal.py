@@ -26,12 +26,12 @@ CLASSES = (
 PERSON = CLASSES.index("person")
 
 Instances = tuple[np.ndarray, Mapping[int, int]]
-"""(H, W) object numbers, 0 where there is none, and the class of each number."""
+"""(H, W) object number of each pixel, and the class number of each object. Other numbers are no object."""
 
 
 @dataclass(frozen=True)
 class PascalFormat:
-    """One of the two layouts.
+    """The layout of one of the two datasets, with its reader.
 
     Attributes:
         source: the records' `source`.
@@ -66,26 +66,27 @@ class PascalFormat:
         """
         for folder in split_folders(path, *self.folders):
             labelled = {label.stem for label in sorted_files(folder / self.labels, self.suffix)}
-            unlabelled = self._splits_of_ids(folder).keys() - labelled
+            unlabelled = self._split_by_id(folder).keys() - labelled
             warn_of_left_out(folder, unlabelled, f"photos of its lists left out, without labels in {self.labels}")
-        return EachPhoto(self._labels(path), lambda label: self._record(*label))
+        return EachPhoto(self._labels_and_splits(path), lambda label: self._record(*label))
 
     def splits(self, path: Path) -> Iterator[str | None]:
-        """The split of each photo, by the lists."""
-        return (split for _, split in self._labels(path))
+        """The split of each labelled photo, by train.txt and val.txt; None where neither lists it."""
+        return (split for _, split in self._labels_and_splits(path))
 
-    def _labels(self, path: Path) -> Iterator[tuple[Path, str | None]]:
+    def _labels_and_splits(self, path: Path) -> Iterator[tuple[Path, str | None]]:
         """(label file, split) of each photo."""
         for folder in require_split_folders(path, self.title, *self.folders):
-            split_by_id = self._splits_of_ids(folder)
+            split_by_id = self._split_by_id(folder)
             for label in sorted_files(folder / self.labels, self.suffix):
                 yield label, split_by_id.get(label.stem)
 
-    def _splits_of_ids(self, folder: Path) -> dict[str, str]:
-        """The split of each photo's id, from train.txt and val.txt."""
+    def _split_by_id(self, folder: Path) -> dict[str, str]:
+        """The split, train or val, of each photo id that train.txt or val.txt lists."""
         return read_id_lists(folder / self.lists, ("train", "val"))
 
     def _record(self, label: Path, split: str | None) -> PhotoRecord:
+        """The photo of a label file, with its people and its other objects."""
         photo = label.parent.parent / self.photos / f"{label.stem}.jpg"
         size_hw = photo_size_hw(photo)
         numbers, classes = self.read_instances(label, size_hw)
@@ -108,5 +109,5 @@ class PascalFormat:
 
 
 def _class_name(number: int) -> str:
-    """The name of a class; for a number outside CLASSES the number itself."""
+    """The name of a class, or its number as text where CLASSES has no such number."""
     return CLASSES[number] if 0 <= number < len(CLASSES) else str(number)

@@ -23,12 +23,12 @@ from deocclude.data.datasets.files import (
 from deocclude.data.datasets.record import Parsing, PhotoRecord, whole_person
 from deocclude.data.datasets.taxonomies import check_labels
 
-_MARKS = ("JPEGImages", "Annotations", "PseudoParsingAnnotations")
+_SUBFOLDERS = ("JPEGImages", "Annotations", "PseudoParsingAnnotations")
 
 
 def matches(path: Path) -> bool:
-    """Whether a folder, or one below it, has AHP's three folders."""
-    return path.is_dir() and bool(split_folders(path, *_MARKS))
+    """Whether a folder, or one up to two levels below it, has AHP's three folders."""
+    return path.is_dir() and bool(split_folders(path, *_SUBFOLDERS))
 
 
 def read(path: Path) -> Iterator[PhotoRecord]:
@@ -38,7 +38,7 @@ def read(path: Path) -> Iterator[PhotoRecord]:
         InputError: a folder is missing or wrong.
         PhotoError: a photo or its label cannot be used; the next photo can still be read.
     """
-    folders = require_split_folders(path, "AHP's training split", *_MARKS)
+    folders = require_split_folders(path, "AHP's training split", *_SUBFOLDERS)
     for folder in folders:
         warn_of_unlabelled(folder / "JPEGImages", folder / "Annotations", "without an annotation")
     return EachPhoto((label for folder in folders for label in sorted_files(folder / "Annotations", ".png")), _record)
@@ -46,10 +46,11 @@ def read(path: Path) -> Iterator[PhotoRecord]:
 
 def splits(path: Path) -> Iterator[str]:
     """The names of the split folders."""
-    return (folder.name for folder in split_folders(path, *_MARKS))
+    return (folder.name for folder in split_folders(path, *_SUBFOLDERS))
 
 
 def _record(label: Path) -> PhotoRecord:
+    """The photo and person of an annotation, Annotations/ID.png, with parsing where the dataset has it."""
     folder = label.parent.parent
     photo = folder / "JPEGImages" / f"{label.stem}.jpg"
     parsing = folder / "PseudoParsingAnnotations" / label.name

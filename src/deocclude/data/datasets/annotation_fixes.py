@@ -8,9 +8,9 @@ from deocclude.data.datasets.record import Note, PersonRecord, PhotoRecord, Rle
 
 
 def repaired(photo: PhotoRecord) -> PhotoRecord:
-    """The record without people of empty masks, amodal masks extended by the visible ones, and notes on both.
+    """The record without people whose masks are empty, amodal masks extended by visible ones, with notes on both.
 
-    Things of empty masks are left out without a note, and so are all things of a photo without people. Visible and
+    Things with an empty mask are left out without a note, and so are all things of a photo without people. Visible and
     amodal masks are annotated by hand and seldom agree at the boundary; visible pixels are part of the person.
     """
     noted = [(person, note_on(person)) for person in photo.people]
@@ -25,7 +25,10 @@ def repaired(photo: PhotoRecord) -> PhotoRecord:
 
 
 def note_on(person: PersonRecord) -> Note | None:
-    """What is wrong with a person's masks, if anything. Raises InputError for run lengths that cannot be read."""
+    """A note on a person's invalid masks, None for valid ones.
+
+    Raises InputError for run lengths that cannot be read.
+    """
     visible = person.visible.mask()
     amodal = visible if person.amodal in (None, person.visible) else person.amodal.mask()
     if not visible.any() and not amodal.any():
@@ -38,5 +41,6 @@ def note_on(person: PersonRecord) -> Note | None:
 
 
 def _with_extended_amodal(person: PersonRecord) -> PersonRecord:
+    """The person with the visible pixels added to the amodal mask."""
     extended = (person.amodal or person.visible).mask() | person.visible.mask()
     return person.model_copy(update={"amodal": Rle.of(extended)})

@@ -23,13 +23,13 @@ from deocclude.data.datasets.files import (
 from deocclude.data.datasets.record import Parsing, PersonRecord, PhotoRecord, Rle
 from deocclude.data.datasets.taxonomies import check_labels
 
-_MARKS = ("Images", "Category_ids", "Human_ids")
+_SUBFOLDERS = ("Images", "Category_ids", "Human_ids")
 _SPLITS = {"training": "train", "validation": "val"}
 
 
 def matches(path: Path) -> bool:
-    """Whether a folder, or one below it, has CIHP's three folders."""
-    return path.is_dir() and bool(split_folders(path, *_MARKS))
+    """Whether a folder, or one up to two levels below it, has CIHP's three folders."""
+    return path.is_dir() and bool(split_folders(path, *_SUBFOLDERS))
 
 
 def read(path: Path) -> Iterator[PhotoRecord]:
@@ -39,7 +39,7 @@ def read(path: Path) -> Iterator[PhotoRecord]:
         InputError: a folder is missing or wrong.
         PhotoError: a photo or its label cannot be used; the next photo can still be read.
     """
-    folders = require_split_folders(path, "CIHP", *_MARKS)
+    folders = require_split_folders(path, "CIHP", *_SUBFOLDERS)
     for folder in folders:
         warn_of_unlabelled(folder / "Images", folder / "Category_ids")
     return EachPhoto((label for folder in folders for label in sorted_files(folder / "Category_ids", ".png")), _record)
@@ -47,14 +47,16 @@ def read(path: Path) -> Iterator[PhotoRecord]:
 
 def splits(path: Path) -> Iterator[str]:
     """The splits of the existing folders."""
-    return (_split(folder) for folder in split_folders(path, *_MARKS))
+    return (_split(folder) for folder in split_folders(path, *_SUBFOLDERS))
 
 
 def _split(folder: Path) -> str:
+    """train or val for CIHP's Training and Validation; another folder's name in lower case."""
     return _SPLITS.get(folder.name.lower(), folder.name.lower())
 
 
 def _record(label: Path) -> PhotoRecord:
+    """The photo and people of a part label, Category_ids/ID.png."""
     folder = label.parent.parent
     photo = folder / "Images" / f"{label.stem}.jpg"
     size_hw = photo_size_hw(photo)

@@ -26,7 +26,7 @@ def matches(path: Path) -> bool:
 
 
 def read(path: Path) -> EachPhoto[Path]:
-    """Every labelled photo except the known duplicates, sorted by id.
+    """Every labelled photo except those of EXCLUDED_IDS, sorted by id.
 
     Raises:
         InputError: a folder or the label names are missing or wrong.
@@ -36,7 +36,7 @@ def read(path: Path) -> EachPhoto[Path]:
 
 
 def read_split(path: Path, split: str) -> EachPhoto[Path]:
-    """The photos of one split, in the order of splits.json; known duplicates are left out.
+    """The photos of one split, in the order of splits.json, except those of EXCLUDED_IDS.
 
     Args:
         path: the dataset's folder.
@@ -59,9 +59,10 @@ def splits(path: Path) -> Iterable[str]:
 
 
 def _read(path: Path, labels: Iterable[Path]) -> EachPhoto[Path]:
+    """The photos of these label files, ID.mat, except those of EXCLUDED_IDS. path: the dataset's folder."""
     names, split_by_id = _garment_names(path), _split_by_id(path / "splits.json")
 
-    def record(label: Path) -> PhotoRecord:
+    def record_of(label: Path) -> PhotoRecord:
         photo = path / "photos" / f"{label.stem}.jpg"
         size_hw = photo_size_hw(photo)
         garments = read_matlab(require(label, "Clothing Co-Parsing label"), "groundtruth")
@@ -77,10 +78,11 @@ def _read(path: Path, labels: Iterable[Path]) -> EachPhoto[Path]:
             people=(whole_person("1", groups > 0, Parsing.of(groups, "deocclude-12")),),
         )
 
-    return EachPhoto((label for label in labels if label.stem not in EXCLUDED_IDS), record)
+    return EachPhoto((label for label in labels if label.stem not in EXCLUDED_IDS), record_of)
 
 
 def _labels_folder(path: Path) -> Path:
+    """The folder of the label files. Raises InputError where it or the photos' folder is missing."""
     require(path / "photos", "Clothing Co-Parsing photos")
     return require(path / "annotations" / "pixel-level", "Clothing Co-Parsing pixel labels")
 
@@ -92,13 +94,17 @@ def _garment_names(path: Path) -> list[str]:
 
 
 def _split_by_id(file: Path) -> dict[str, str]:
+    """The split of each photo id that splits.json lists; empty where there is no such file."""
     if not file.is_file():
         return {}
     return {photo_id: split for split, ids in _split_lists(file).items() for photo_id in ids}
 
 
 def _split_lists(file: Path) -> dict[str, list[str]]:
-    """Ids by split; a value of splits.json that is not a list is a comment and is skipped."""
+    """Photo ids by split, from splits.json. A value that is not a list is a comment and is skipped.
+
+    Raises InputError for a file that is missing or invalid.
+    """
     try:
         lists = json.loads(file.read_bytes())
     except (OSError, ValueError) as error:

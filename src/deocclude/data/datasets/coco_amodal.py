@@ -36,19 +36,22 @@ from deocclude.imaging.rle import encode_rle
 from deocclude.io.coco import entries_of
 from deocclude.io.files import write_whole
 
-_PEOPLE = frozenset((
+# Head nouns of region names that denote one person.
+_PERSON_NOUNS = frozenset((
     "adult", "baby", "batter", "boy", "catcher", "child", "cyclist", "dancer", "girl", "guy", "human", "kid",
     "lady", "man", "pedestrian", "person", "pitcher", "player", "rider", "skateboarder", "skater", "skier",
     "snowboarder", "surfer", "swimmer", "toddler", "umpire", "woman",
 ))  # fmt: skip
-_GROUPS = frozenset((
+# Head nouns that denote several people.
+_GROUP_NOUNS = frozenset((
     "audience", "boys", "children", "crowd", "girls", "kids", "men", "people", "persons", "players", "spectators",
     "women",
 ))  # fmt: skip
+# Names in `convert.DETAILS` of what the format drops.
 CANNOT_HOLD = ("parsing", "things", "licence", "split", "cut-out", "photo ids", "person ids")
 _PAIRS = re.compile(r"(?:\s*\d+\s*-\s*\d+\s*(?:,|$))*")  # "front-back" pairs of orders, maybe none
-# Text after the head noun of a name: "man in black", "woman holding umbrella".
-_ENDS_NOUN = re.compile(r"\b(?:in|on|at|by|of|with|behind|near|wearing|\w{2,}ing)\b.*")
+# What follows the head noun of a name: "in black" of "man in black", "holding umbrella" of "woman holding umbrella".
+_AFTER_HEAD_NOUN = re.compile(r"\b(?:in|on|at|by|of|with|behind|near|wearing|\w{2,}ing)\b.*")
 
 
 def matches(path: Path) -> bool:
@@ -64,12 +67,12 @@ def read(path: Path, images: Path | None = None) -> Iterator[PhotoRecord]:
         PhotoError: a photo or region cannot be used; the next photo can still be read.
     """
 
-    def annotated() -> Iterator[tuple[CocoDocument, Entry, int]]:
+    def annotations() -> Iterator[tuple[CocoDocument, Entry, int]]:
         document = open_document(path, images)
         for entry in document.entries():
-            yield from ((document, entry, number) for number in range(len(entry.annotations)))
+            yield from ((document, entry, index) for index in range(len(entry.annotations)))
 
-    return EachPhoto(annotated(), lambda item: _record(*item))
+    return EachPhoto(annotations(), lambda item: _record(*item))
 
 
 def is_person(name: str) -> Literal["one", "group"] | None:
@@ -78,9 +81,9 @@ def is_person(name: str) -> Literal["one", "group"] | None:
     >>> is_person("Man in black"), is_person("person 2"), is_person("spectators"), is_person("man's hat")
     ('one', 'one', 'group', None)
     """
-    words = re.findall(r"[a-z']+", _ENDS_NOUN.sub("", name.lower()))
+    words = re.findall(r"[a-z']+", _AFTER_HEAD_NOUN.sub("", name.lower()))
     noun = words[-1] if words else ""
-    return "one" if noun in _PEOPLE else "group" if noun in _GROUPS else None
+    return "one" if noun in _PERSON_NOUNS else "group" if noun in _GROUP_NOUNS else None
 
 
 def write(records: Iterable[PhotoRecord], path: Path) -> int:
@@ -122,28 +125,33 @@ def write(records: Iterable[PhotoRecord], path: Path) -> int:
     return left_out
 
 
-def _record(document: CocoDocument, entry: Entry, number: int) -> PhotoRecord:
+def _record(document: CocoDocument, entry: Entry, index: int) -> PhotoRecord:
+    """The record of one of a photo's annotations, each by another annotator. index: the annotation's, from 0."""
     photo = document.photo(entry)
-    where, annotation = photo.annotations[number]
+    where, annotation = photo.annotations[index]
     pairs = annotation.get("depth_constraint")
     if pairs is not None and not (isinstance(pairs, str) and _PAIRS.fullmatch(pairs)):
         raise InputError(f'{where}: depth_constraint must be pairs of orders such as "1-2,1-3", got {shown(pairs)}')
     people, things = [], []
-    for place, region in enumerate(entries_of(annotation, "regions", where)):
+    for region_index, region in enumerate(entries_of(annotation, "regions", where)):
         # Stuff such as the sky is left out.
         if not region.get("isStuff"):
             name = str(region.get("name", ""))
-            named = is_person(name)
-            found = _person(region, photo.size_hw, f"{where}.regions[{place}]", named == "group")
-            if named is None:
-                things.append(make_thing(name, found))
+            denotes = is_person(name)
+            instance = _instance(region, photo.size_hw, f"{where}.regions[{region_index}]", denotes == "group")
+            if denotes is None:
+                things.append(make_thing(name, instance))
             else:
-                people.append(found)
+                people.append(instance)
     record = document.record(photo, "coco-amodal", tuple(people), tuple(things))
-    return record.model_copy(update={"id": f"{photo.id}#{number + 1}"}) if number else record
+    return record.model_copy(update={"id": f"{photo.id}#{index + 1}"}) if index else record
 
 
-def _person(region: Mapping[str, Any], size_hw: tuple[int, int], where: str, is_group: bool) -> PersonRecord:
+def _instance(region: Mapping[str, Any], size_hw: tuple[int, int], where: str, is_group: bool) -> PersonRecord:
+    """The masks and depth order of a region, of a person or a thing; a group of people has no amodal mask.
+
+    where: the region's position in the file, which ends in its index: "...regions[3]".
+    """
     polygon = region.get("segmentation")
     # One polygon as a flat list of numbers; other writers nest it, or use run lengths.
     flat = isinstance(polygon, list) and not any(isinstance(part, list) for part in polygon)
@@ -156,11 +164,14 @@ def _person(region: Mapping[str, Any], size_hw: tuple[int, int], where: str, is_
     return person.model_copy(update={"iscrowd": True, "amodal": None}) if is_group else person
 
 
-def _annotation(number: int, name: str, people: Sequence[PersonRecord]) -> dict[str, Any]:
-    """A photo's annotation: people with a depth order first, from the nearest to the farthest."""
+def _annotation(number: int, image: str, people: Sequence[PersonRecord]) -> dict[str, Any]:
+    """A photo's annotation: people with a depth order first, from the nearest to the farthest.
+
+    number: id of the photo and of the annotation. image: the photo's path, for error messages.
+    """
     ranked = [(p.depth_order, p) for p in people if p.depth_order is not None]
     ordered = [person for _, person in sorted(ranked, key=lambda pair: pair[0])]
-    masks = [_masks(person, name) for person in (*ordered, *(p for p in people if p.depth_order is None))]
+    masks = [_masks(person, image) for person in (*ordered, *(p for p in people if p.depth_order is None))]
     wholes = [whole for _, whole in masks]
     regions = [_region(visible, whole) for visible, whole in masks]
     annotation: dict[str, Any] = {"id": number, "image_id": number, "regions": regions, "size": len(regions)}
@@ -177,19 +188,20 @@ def _annotation(number: int, name: str, people: Sequence[PersonRecord]) -> dict[
     return annotation
 
 
-def _masks(person: PersonRecord, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Visible and amodal (H, W) bool masks of a person in the photo `name`."""
+def _masks(person: PersonRecord, image: str) -> tuple[np.ndarray, np.ndarray]:
+    """Visible and amodal (H, W) bool masks of a person. image: the photo's path, for error messages."""
     try:
         visible = person.visible.mask()
         whole = visible if person.amodal is None else person.amodal.mask() | visible
     except InputError as error:
-        raise InputError(f"{name}: person {person.id}: {error}") from error
+        raise InputError(f"{image}: person {person.id}: {error}") from error
     if not whole.any():
-        raise InputError(f"{name}: person {person.id} has no pixel")
+        raise InputError(f"{image}: person {person.id} has no pixel")
     return visible, whole
 
 
 def _region(visible: np.ndarray, whole: np.ndarray) -> dict[str, Any]:
+    """A person's region, without `order`. visible, whole: (H, W) bool visible and amodal mask."""
     hidden = whole & ~visible
     area = int(np.count_nonzero(whole))
     region: dict[str, Any] = {"name": "person", "isStuff": 0, "segmentation": outline(whole), "area": area}

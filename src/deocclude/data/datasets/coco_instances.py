@@ -29,16 +29,17 @@ def read(path: Path, images: Path | None = None) -> Iterator[PhotoRecord]:
 
 
 def _person(annotation: Mapping[str, Any], size_hw: tuple[int, int], where: str) -> PersonRecord:
+    """The masks of an annotation, of a person or a thing. where: its position in the file, for error messages."""
     visible_key = next((key for key in _VISIBLE_KEYS if annotation.get(key) is not None), None)
     whole = mask_of(annotation.get("segmentation"), size_hw, where)
     visible = whole if visible_key is None else mask_of(annotation[visible_key], size_hw, where)
-    is_crowd = bool(annotation.get("iscrowd"))  # `read_people` has replaced the file's own mark
+    is_crowd = bool(annotation.get("iscrowd"))  # for people `read_people` has decided this, by the rule for crowds
     depth = annotation.get("depth")
     person = make_person(
         str(annotation.get("id", "")),
         visible,
         whole if visible_key is not None and not is_crowd else None,
-        # `depth` counts from the farthest person.
+        # `depth` is largest for the nearest person, `depth_order` for the farthest.
         -depth if visible_key == "visible_segmentation" and isinstance(depth, int) else None,
     )
     return person.model_copy(update={"iscrowd": is_crowd, "ignore": bool(annotation.get("ignore"))})

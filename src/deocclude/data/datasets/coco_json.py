@@ -39,7 +39,14 @@ _SPLIT = re.compile(r"(?<![a-z])(train|val|test)\d{0,4}(?![a-z])")
 
 @dataclass(frozen=True)
 class Entry:
-    """One of a file's `images` and its annotations, each with its position in the file. No photo is opened yet."""
+    """One of a file's `images` and its annotations. No photo is opened yet.
+
+    Attributes:
+        where: position in the file, for error messages.
+        image: the entry of `images`.
+        licence: name or URL of its licence; None where the file states none.
+        annotations: each with its position in the file.
+    """
 
     where: str
     image: Mapping[str, Any]
@@ -49,7 +56,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class ListedPhoto:
-    """A listed photo that exists and has the listed size."""
+    """A listed photo that exists and has the listed size. annotations: each with its position in the file."""
 
     path: Path
     size_hw: tuple[int, int]
@@ -60,7 +67,7 @@ class ListedPhoto:
 
 @dataclass(frozen=True)
 class CocoDocument:
-    """A file's content and the folder of its photos."""
+    """A file's parsed content, and `images`, the folder of its photos."""
 
     path: Path
     content: dict[str, Any]
@@ -72,10 +79,13 @@ class CocoDocument:
         for number, annotation in enumerate(entries_of(self.content, "annotations", self.path)):
             where = f"{self.path}: annotations[{number}]"
             by_image.setdefault(value_of(annotation, "image_id", ID, where), []).append((where, annotation))
-        licences = {str(one.get("id")): str(one.get("name") or one.get("url")) for one in self._optional("licenses")}
+        licences = {
+            str(licence.get("id")): str(licence.get("name") or licence.get("url"))
+            for licence in self._optional("licenses")
+        }
         images = entries_of(self.content, "images", self.path)
         self._check_listed_once(images)
-        self._tell_unlisted(by_image, images)
+        self._warn_of_unlisted(by_image, images)
         for number, image in enumerate(images):
             image_id = as_id(image.get("id"))
             annotations = () if image_id is None else by_image.get(image_id, ())
@@ -91,14 +101,14 @@ class CocoDocument:
                 both = f"images[{first}] and images[{number}] have the id {shown(image_id)}"
                 raise InputError(f"{self.path}: {both}: a photo must be listed once")
 
-    def _tell_unlisted(self, by_image: Mapping[int | str, list[Any]], images: list[dict[str, Any]]) -> None:
+    def _warn_of_unlisted(self, by_image: Mapping[int | str, list[Any]], images: list[dict[str, Any]]) -> None:
         """Warn of annotations of unlisted photos; a number and its text are different ids."""
         listed = {as_id(image.get("id")) for image in images}
         unlisted = [image_id for image_id in by_image if image_id not in listed]
         if unlisted:
             count = sum(len(by_image[image_id]) for image_id in unlisted)
-            told = f"{count} annotations left out, of photos that it does not list: image_id {shown(unlisted[0])}"
-            _log.warning("%s: %s", self.path, told)
+            left_out = f"{count} annotations left out, of photos that it does not list: image_id {shown(unlisted[0])}"
+            _log.warning("%s: %s", self.path, left_out)
 
     def photo(self, entry: Entry) -> ListedPhoto:
         """The photo of an entry. Raises InputError naming the entry or the missing photo."""
@@ -130,19 +140,25 @@ class CocoDocument:
     def categories(self) -> dict[str, str]:
         """Category names by id as text, since files write 1 and "1" for one id; empty without categories."""
         where = f"{self.path}: categories"
-        return {str(value_of(one, "id", ID, where)): str(one.get("name", "")) for one in self._optional("categories")}
+        return {
+            str(value_of(category, "id", ID, where)): str(category.get("name", ""))
+            for category in self._optional("categories")
+        }
 
-    def tell_uncategorised(self, categories: Mapping[str, str]) -> None:
+    def warn_of_uncategorised(self, categories: Mapping[str, str]) -> None:
         """Warn of annotations of unlisted categories: they may be people under another name."""
         annotations = entries_of(self.content, "annotations", self.path)
-        given = (one["category_id"] for one in annotations if "category_id" in one)
+        given = (annotation["category_id"] for annotation in annotations if "category_id" in annotation)
         unknown = [category for category in given if str(as_id(category)) not in categories]
         if unknown:
-            told = f"{len(unknown)} annotations are taken for things, of categories that it does not list"
-            _log.warning("%s: %s: category_id %s", self.path, told, shown(unknown[0]))
+            taken = f"{len(unknown)} annotations are taken for things, of categories that it does not list"
+            _log.warning("%s: %s: category_id %s", self.path, taken, shown(unknown[0]))
 
     def category_ids(self, names: frozenset[str]) -> frozenset[str] | None:
-        """Ids of the categories with one of these names; None without categories: then all annotations are people."""
+        """Ids of the categories with one of these lower-case names; None for a file without categories.
+
+        All annotations of a file without categories are people. Raises InputError where no category has such a name.
+        """
         categories = self.categories()
         if not categories:
             return None
@@ -153,6 +169,7 @@ class CocoDocument:
         return found
 
     def _optional(self, key: str) -> list[dict[str, Any]]:
+        """The entries of a list that a file need not have; empty where it has none."""
         return entries_of(self.content, key, self.path) if self.content.get(key) is not None else []
 
 
@@ -216,45 +233,51 @@ def read_people(
         PhotoError: a photo or annotation cannot be used; the next photo can still be read.
     """
 
-    def entries() -> Iterator[tuple[CocoDocument, _Kinds, Entry]]:
+    def entries() -> Iterator[tuple[CocoDocument, _Categories, Entry]]:
         document = open_document(path, images)
         rule = CrowdRule.of(document.content.get("info"), entries_of(document.content, "annotations", path))
-        kinds = _Kinds(document.categories(), document.category_ids(categories), rule)
-        if kinds.names:
-            document.tell_uncategorised(kinds.names)
-        yield from ((document, kinds, entry) for entry in document.entries())
+        categories_of_file = _Categories(document.categories(), document.category_ids(categories), rule)
+        if categories_of_file.names:
+            document.warn_of_uncategorised(categories_of_file.names)
+        yield from ((document, categories_of_file, entry) for entry in document.entries())
 
-    def record(document: CocoDocument, kinds: _Kinds, entry: Entry) -> PhotoRecord:
+    def record(document: CocoDocument, categories_of_file: _Categories, entry: Entry) -> PhotoRecord:
         photo = document.photo(entry)
         people, others = [], []
-        from_coco = kinds.crowds.marks_crowds(entry.image)
+        from_coco = categories_of_file.crowds.marks_crowds(entry.image)
         for where, annotation in photo.annotations:
-            name = kinds.other_than_people(annotation, where)
+            name = categories_of_file.thing_name(annotation, where)
             if name is None:
-                marked = {**annotation, "iscrowd": _is_crowd(annotation, from_coco, where)}
-                people.append(person_of(marked, photo.size_hw, where))
+                with_crowd = {**annotation, "iscrowd": _is_crowd(annotation, from_coco, where)}
+                people.append(person_of(with_crowd, photo.size_hw, where))
             else:
                 others.append((name, where, annotation))
-        # Most photos may have no person; their things occlude no person and are skipped.
-        things = (make_thing(name, person_of(found, photo.size_hw, where)) for name, where, found in others if people)
+        # Things of a photo without people occlude nobody and are skipped; most photos may be such.
+        things = (make_thing(name, person_of(thing, photo.size_hw, where)) for name, where, thing in others if people)
         return document.record(photo, source, tuple(people), tuple(things))
 
     return EachPhoto(entries(), lambda item: record(*item))
 
 
 @dataclass(frozen=True)
-class _Kinds:
-    """Category names by id, the ids of people, and the file's rule of crowds.
+class _Categories:
+    """Which annotations of a file are people, things and crowds.
 
-    people: None without categories: then all annotations are people.
+    Attributes:
+        names: category names by id.
+        people: ids of the categories of people; None for a file without categories, where all annotations are people.
+        crowds: how the file marks crowds.
     """
 
     names: Mapping[str, str]
     people: frozenset[str] | None
     crowds: CrowdRule
 
-    def other_than_people(self, annotation: Mapping[str, Any], where: str) -> str | None:
-        """The category name of an annotation, None for people. Raises InputError where it has no category."""
+    def thing_name(self, annotation: Mapping[str, Any], where: str) -> str | None:
+        """The category name of a thing, or the id of an unlisted category; None for a person.
+
+        Raises InputError where the annotation has no category.
+        """
         if self.people is None:
             return None
         category = str(value_of(annotation, "category_id", ID, where))
@@ -262,7 +285,7 @@ class _Kinds:
 
 
 def _is_crowd(annotation: Mapping[str, Any], from_coco: bool, where: str) -> bool:
-    """`crowd_form` of an annotation as a bool. Raises InputError naming `where`."""
+    """Whether a person's annotation is a crowd, by `crowd_form`. Raises InputError naming `where`."""
     try:
         return bool(crowd_form(annotation, from_coco))
     except InputError as error:
@@ -283,13 +306,16 @@ def mask_of(segmentation: Any, size_hw: tuple[int, int], where: str) -> np.ndarr
 def make_person(
     person_id: str, visible: np.ndarray, amodal: np.ndarray | None, depth_order: int | None = None
 ) -> PersonRecord:
-    """A person of unrepaired (H, W) bool masks, which may be empty or visible outside the amodal mask."""
+    """A person, from (H, W) bool masks as annotated.
+
+    Masks may be empty, and visible pixels may lie outside the amodal mask: `annotation_fixes.repaired` mends both.
+    """
     whole = None if amodal is None else Rle.of(amodal)
     return PersonRecord(id=person_id, visible=Rle.of(visible), amodal=whole, depth_order=depth_order)
 
 
 def make_thing(name: str, instance: PersonRecord) -> ThingRecord:
-    """A thing, from an annotation that is read as those of people are."""
+    """A thing, from an annotation that was read like a person's."""
     return ThingRecord(name=name, visible=instance.visible, depth_order=instance.depth_order)
 
 

@@ -23,7 +23,7 @@ DETAILS: dict[str, Callable[[PhotoRecord], bool]] = {
     "photo ids": lambda photo: True,
     "person ids": lambda photo: bool(photo.people),
 }
-"""Optional content of records that not every format can hold, by name: whether a record has it."""
+"""Optional content of records that not every format can hold: its name, and a test whether a record has it."""
 
 
 @dataclass
@@ -31,11 +31,14 @@ class Counts:
     """Counts of a conversion.
 
     Attributes:
+        photos: photos read.
+        people: people read, without crowds.
         whole: people whose amodal mask is known.
         parsed: people with parsing.
-        left_out: people that are not written.
-        told: names in `DETAILS` of content that some photo has.
-        dropped: those of them that the written format cannot hold.
+        crowds: groups of people without individual masks.
+        left_out: people who are not written.
+        told: names in `DETAILS` of content that at least one photo has.
+        dropped: those names in `told` whose content the written format cannot hold.
         noted: people whom the reader left out or repaired, by kind of their `Note`.
     """
 
@@ -56,7 +59,7 @@ class Counts:
     def add(self, record: PhotoRecord) -> None:
         """Count a photo and its people."""
         self.photos += 1
-        self.told |= {name for name, tells in DETAILS.items() if tells(record)}
+        self.told |= {name for name, has_detail in DETAILS.items() if has_detail(record)}
         self.noted.update(note.kind for note in record.notes)
         for person in record.people:
             self.people += not person.iscrowd
@@ -67,7 +70,15 @@ class Counts:
 
 @dataclass(frozen=True)
 class Conversion:
-    """A validated conversion: what is read, and what is written."""
+    """A validated conversion: what is read, and what is written.
+
+    Attributes:
+        source: the dataset's folder or file.
+        reads: the source's format.
+        output: the file to write.
+        writes: how that file is written.
+        images: the photos' folder; None to search for it.
+    """
 
     source: Path
     reads: Format
@@ -91,6 +102,7 @@ class Conversion:
     def _counted(
         self, records: Iterator[PhotoRecord], counts: Counts, advance: Callable[[], None]
     ) -> Iterator[PhotoRecord]:
+        """The records, each counted as the writer takes it. Raises InputError as `run` does."""
         try:
             for record in records:
                 # Most readers open the photo for its size; a records file states the size itself.
@@ -100,7 +112,7 @@ class Conversion:
                 yield record
                 advance()
         except OSError as error:
-            # The writer would report it as its own error.
+            # The writer iterates over this, and would report it as a failure to write.
             raise InputError(f"{error.filename or self.source}: cannot be read: {error.strerror or error}") from error
         if not counts.photos:
             raise InputError(f"{self.source}: no photo of the format {self.reads.name} in it")

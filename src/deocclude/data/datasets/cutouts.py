@@ -16,7 +16,7 @@ OPAQUE = 128  # least alpha, of 255, of a pixel that belongs to the person
 
 
 def matches(path: Path) -> bool:
-    """Whether a folder has images, the first of which has an alpha channel."""
+    """Whether a folder has images, the first of which, by name, has transparency."""
     if not path.is_dir():
         return False
     first = min((file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES), default=None)
@@ -53,6 +53,7 @@ def opaque_mask(rgba: np.ndarray, path: Path) -> np.ndarray:
 
 
 def _record(file: Path) -> PhotoRecord:
+    """The record of an image: one wholly visible person."""
     mask = opaque_mask(read_rgba(file), file)
     height, width = mask.shape
     return PhotoRecord(
@@ -66,7 +67,7 @@ def _record(file: Path) -> PhotoRecord:
 
 
 def _read_rgba(path: Path) -> np.ndarray | None:
-    """(H, W, 4) uint8; None for an image without transparency."""
+    """(H, W, 4) uint8; None for an image without transparency. Raises InputError where it cannot be read."""
     try:
         with Image.open(path) as image:
             if "A" not in image.getbands() and "transparency" not in image.info:

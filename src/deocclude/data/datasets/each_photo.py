@@ -20,16 +20,16 @@ class PhotoError(InputError):
 
 @dataclass(frozen=True)
 class UnusablePhoto:
-    """Instead of a record: the error of a photo or its labels, in a line that names the file."""
+    """Stands in for the record of a photo that cannot be used. what: the reason, in a line that names the file."""
 
     what: str
 
 
 class EachPhoto(Iterator[PhotoRecord], Generic[T]):
-    """The repaired record of each item, made on demand; `record_of` gives the dataset's own masks.
+    """The record of each item, on demand: `record_of` reads the masks as annotated, then `repaired` mends them.
 
-    Unlike a generator it can continue after an error: it raises PhotoError where `record_of` raises InputError, and the
-    next item follows. Errors of `items` concern the dataset as a whole and stay as they are.
+    Unlike a generator, the iterator can continue after an error: it raises PhotoError where `record_of` raises
+    InputError, and the next item follows. Errors of `items` concern the dataset as a whole and stay as they are.
     """
 
     def __init__(self, items: Iterable[T], record_of: Callable[[T], PhotoRecord]) -> None:
@@ -46,6 +46,7 @@ class EachPhoto(Iterator[PhotoRecord], Generic[T]):
         return (partial(self._make, item) for item in self._items)
 
     def _make(self, item: T) -> PhotoRecord:
+        """The repaired record of an item. Raises PhotoError where it cannot be made."""
         try:
             return repaired(self._record_of(item))
         except InputError as error:

@@ -21,8 +21,8 @@ _log = logging.getLogger(__name__)
 # What Pillow raises for files that are damaged, incomplete or too large.
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 _ORIENTATION_TAG = 0x0112
-_EXIF = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}  # keys of Pillow's `info`
-_TURNED = (5, 6, 7, 8)  # orientations rotated by 90 or 270 degrees
+_EXIF_KEYS = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}  # of Pillow's `info`
+_SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations rotated by 90 or 270 degrees
 
 
 def photo_size_hw(path: Path) -> tuple[int, int]:
@@ -31,15 +31,15 @@ def photo_size_hw(path: Path) -> tuple[int, int]:
         with Image.open(require(path, "photo")) as image:
             return upright_size_hw(image)
     except UNREADABLE as error:
-        raise InputError(f"{path}: not a readable photo ({_line(error)})") from error
+        raise InputError(f"{path}: not a readable photo ({_first_line(error)})") from error
 
 
 def upright_size_hw(image: Image.Image) -> tuple[int, int]:
     """(H, W) of an opened image after EXIF rotation."""
     width, height = image.size
-    # Read only where the header announces it: for a PNG without one, Pillow would decode the whole image.
-    turned = bool(_EXIF & set(image.info)) and image.getexif().get(_ORIENTATION_TAG) in _TURNED
-    return (width, height) if turned else (height, width)
+    # EXIF is read only where the header announces it: for a PNG without it Pillow would decode the whole image.
+    is_sideways = bool(_EXIF_KEYS & set(image.info)) and image.getexif().get(_ORIENTATION_TAG) in _SIDEWAYS
+    return (width, height) if is_sideways else (height, width)
 
 
 def read_labels(path: Path | str, size_hw: tuple[int, int]) -> Array:
@@ -49,7 +49,8 @@ def read_labels(path: Path | str, size_hw: tuple[int, int]) -> Array:
     """
     labels = _pixels(path, size_hw)
     if labels.ndim != 2 or labels.dtype.kind not in "ui":
-        raise InputError(f"{path}: labels must be whole numbers in a grey or palette picture, got {_kind(labels)}")
+        got = _pixel_type(labels)
+        raise InputError(f"{path}: labels must be whole numbers in a grey or palette picture, got {got}")
     return labels
 
 
@@ -61,42 +62,47 @@ def read_above_zero(path: Path, size_hw: tuple[int, int]) -> Mask:
     values = _pixels(path, size_hw)
     if values.ndim == 2:
         return values > 0
-    colours = values.shape[2] - 1 if values.shape[2] in (2, 4) else values.shape[2]  # the last of 2 and 4 is alpha
+    # the last of 2 or 4 channels is alpha
+    colours = values.shape[2] - 1 if values.shape[2] in (2, 4) else values.shape[2]
     return np.asarray((values > 0)[..., :colours].any(axis=2) & (values > 0)[..., colours:].all(axis=2))
 
 
 def _pixels(path: Path | str, size_hw: tuple[int, int]) -> Array:
-    """(H, W) or (H, W, channels) of an image as it is stored, on disk or at a URL."""
+    """(H, W) or (H, W, channels) of an image as it is stored, on disk or at a URL. Raises InputError."""
     try:
         file = io.BytesIO(read_bytes(str(path))) if is_url(str(path)) else require(Path(path), "labels")
         with Image.open(file) as image:
             pixels = np.asarray(image)
     except UNREADABLE as error:
-        raise InputError(f"{path}: not a readable picture of labels ({_line(error)})") from error
+        raise InputError(f"{path}: not a readable picture of labels ({_first_line(error)})") from error
     if pixels.shape[:2] != tuple(size_hw):
         raise InputError(f"{path}: must have the photo's size {size_hw} (HxW), got {pixels.shape[:2]}")
     return pixels
 
 
-def _kind(pixels: Array) -> str:
+def _pixel_type(pixels: Array) -> str:
+    """The number type of (H, W) pixels, the number of channels of others, for error messages."""
     return f"{pixels.dtype} numbers" if pixels.ndim == 2 else f"{pixels.shape[2]} channels"
 
 
-def split_folders(root: Path, *marks: str) -> list[Path]:
-    """Folders with all subfolders `marks`, at the first level that has any: `root`, one or two below; sorted."""
+def split_folders(root: Path, *subfolders: str) -> list[Path]:
+    """Folders that contain all `subfolders`, sorted.
+
+    They are searched at `root`, then one level below, then two; the first level that has any is used.
+    """
     for pattern in ("", "*", "*/*"):
         folders = [root] if not pattern else sorted(root.glob(pattern + "/"))
-        found = [folder for folder in folders if all((folder / mark).is_dir() for mark in marks)]
+        found = [folder for folder in folders if all((folder / name).is_dir() for name in subfolders)]
         if found:
             return found
     return []
 
 
-def require_split_folders(root: Path, what: str, *marks: str) -> list[Path]:
+def require_split_folders(root: Path, what: str, *subfolders: str) -> list[Path]:
     """`split_folders`; raises InputError where there is none. what: name of the dataset in the message."""
-    found = split_folders(root, *marks)
+    found = split_folders(root, *subfolders)
     if not found:
-        raise InputError(f"{root}: not {what}: no folder with {' and '.join(marks)} in it")
+        raise InputError(f"{root}: not {what}: no folder with {' and '.join(subfolders)} in it")
     return found
 
 
@@ -114,7 +120,7 @@ def read_id_lists(folder: Path, names: tuple[str, ...]) -> dict[str, str]:
             try:
                 lines = path.read_text().splitlines()
             except (OSError, UnicodeDecodeError) as error:
-                raise InputError(f"{path}: not a readable list of ids ({_line(error)})") from error
+                raise InputError(f"{path}: not a readable list of ids ({_first_line(error)})") from error
             splits |= {words[0]: name for line in lines if (words := line.split())}
     return splits
 
@@ -133,7 +139,8 @@ def warn_of_unlabelled(photos: Path, labels: Path, what: str = "without labels")
     warn_of_left_out(photos, unlabelled, f"photos left out, {what}")
 
 
-def _line(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
+    """The first line of an error's message, or its type where it has none."""
     return (str(error) or type(error).__name__).splitlines()[0]
 
 

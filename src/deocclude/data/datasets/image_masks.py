@@ -28,14 +28,14 @@ from deocclude.imaging.arrays import Mask
 from deocclude.imaging.masks import connected_components
 from deocclude.io.images import load_mask
 
-_MARKS = ("images", "masks")
-ONE_PIECE_SHARE = 0.97  # of a mask's pixels in its largest connected component; the rest may be small components
+_SUBFOLDERS = ("images", "masks")
+ONE_PIECE_SHARE = 0.97  # of a single person's mask: least share of the pixels in the largest connected component
 _NUMBERED = re.compile(r"(.+)_(\d+)")
 
 
 def matches(path: Path) -> bool:
-    """Whether a folder has images and masks; with persons.json its masks hold person numbers instead."""
-    return path.is_dir() and split_folders(path, *_MARKS) == [path] and not (path / "persons.json").exists()
+    """Whether a folder has images/ and masks/; beside a persons.json, masks hold person numbers and do not match."""
+    return path.is_dir() and split_folders(path, *_SUBFOLDERS) == [path] and not (path / "persons.json").exists()
 
 
 def read(path: Path) -> EachPhoto[Path]:
@@ -54,31 +54,32 @@ def read_whole(path: Path) -> EachPhoto[Path]:
 
 
 def _read(path: Path, *, whole: bool) -> EachPhoto[Path]:
+    """Every photo with its people. whole: masks of one component are fully visible people, others are crowds."""
     photos = image_files(path / "images", "images of an image + mask folder")
     for first, second in namesakes(photos):
         raise InputError(f"{first} and {second} have one name, so that their masks are ambiguous")
     masks_folder = require(path / "masks", "masks of an image + mask folder")
     by_photo = masks_by_photo(masks_folder, {photo.stem for photo in photos})
     used = {file for masks in by_photo.values() for _, file in masks}
-    unused = (file.name for file in _pictures(masks_folder) if file not in used)
+    unused = (file.name for file in _image_files_unsorted(masks_folder) if file not in used)
     warn_of_left_out(masks_folder, unused, "masks left out, without a photo of their name")
 
-    def record(photo: Path) -> PhotoRecord:
+    def record_of(photo: Path) -> PhotoRecord:
         masks = by_photo.get(photo.stem)
         if not masks:
             raise InputError(f"{photo}: has no mask: looked for {path / 'masks' / photo.stem}.png")
         size_hw = photo_size_hw(photo)
-        found = ((name, _mask(file, size_hw)) for name, file in masks)
+        numbered = ((number, _read_mask(file, size_hw)) for number, file in masks)
         people = tuple(
-            whole_person(name, mask)
+            whole_person(number, mask)
             if whole and is_one_piece(mask)
-            else PersonRecord(id=name, visible=Rle.of(mask), iscrowd=whole)
-            for name, mask in found
+            else PersonRecord(id=number, visible=Rle.of(mask), iscrowd=whole)
+            for number, mask in numbered
         )
         source = "whole-masks" if whole else "masks"
         return PhotoRecord(image=str(photo), size_hw=size_hw, source=source, id=photo.stem, people=people)
 
-    return EachPhoto(photos, record)
+    return EachPhoto(photos, record_of)
 
 
 def namesakes(photos: Iterable[Path]) -> Iterator[tuple[Path, Path]]:
@@ -91,9 +92,14 @@ def namesakes(photos: Iterable[Path]) -> Iterator[tuple[Path, Path]]:
 
 
 def masks_by_photo(folder: Path, stems: set[str]) -> dict[str, list[tuple[str, Path]]]:
-    """(person number, mask file) pairs of each photo by stem, sorted by number."""
+    """(person number, mask file) pairs by photo, sorted by number.
+
+    Args:
+        folder: the masks' folder.
+        stems: file names of all photos, without suffix. Masks of no photo are left out.
+    """
     found: dict[str, list[tuple[int, Path]]] = {}
-    for file in _pictures(folder):
+    for file in _image_files_unsorted(folder):
         numbered = _NUMBERED.fullmatch(file.stem)
         # A photo's own name may end in a number as well.
         if file.stem in stems:
@@ -103,7 +109,8 @@ def masks_by_photo(folder: Path, stems: set[str]) -> dict[str, list[tuple[str, P
     return {stem: [(str(number), file) for number, file in sorted(masks)] for stem, masks in found.items()}
 
 
-def _pictures(folder: Path) -> Iterator[Path]:
+def _image_files_unsorted(folder: Path) -> Iterator[Path]:
+    """Image files of a folder, maybe none."""
     return (path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
 
 
@@ -112,7 +119,8 @@ def is_one_piece(mask: Mask, min_share: float = ONE_PIECE_SHARE) -> bool:
     return bool(connected_components(mask).areas_px.max(initial=0) >= min_share * np.count_nonzero(mask))
 
 
-def _mask(path: Path, size_hw: tuple[int, int]) -> Mask:
+def _read_mask(path: Path, size_hw: tuple[int, int]) -> Mask:
+    """(H, W) bool mask of a file. Raises InputError where its size is not the photo's."""
     mask = load_mask(path)
     if mask.shape != size_hw:
         raise InputError(f"{path}: must have the photo's size {size_hw} (HxW), got {mask.shape}")

@@ -14,9 +14,9 @@ from deocclude.data.datasets.coco_json import file_has, make_person, mask_of, re
 from deocclude.data.datasets.record import PersonRecord, PhotoRecord
 from deocclude.errors import InputError
 
-_KEYS = (("a_segm", "i_segm"), ("segmentation", "inmodal_seg"))  # of the amodal and the visible mask
-# Not cyclists: their masks include the bicycle.
-_PEOPLE = frozenset({"pedestrian", "person", "person-sitting", "person_sitting"})
+_KEY_PAIRS = (("a_segm", "i_segm"), ("segmentation", "inmodal_seg"))  # of amodal and visible mask
+# Lower-case category names. Cyclists are left out, since their masks include the bicycle.
+_PERSON_CATEGORIES = frozenset({"pedestrian", "person", "person-sitting", "person_sitting"})
 
 
 def matches(path: Path) -> bool:
@@ -26,13 +26,14 @@ def matches(path: Path) -> bool:
 
 def read(path: Path, images: Path | None = None) -> Iterator[PhotoRecord]:
     """Every photo of the file, with its pedestrians. Raises as `read_people` does."""
-    return read_people(path, images, "kins", _PEOPLE, _person)
+    return read_people(path, images, "kins", _PERSON_CATEGORIES, _person)
 
 
 def _person(annotation: Mapping[str, Any], size_hw: tuple[int, int], where: str) -> PersonRecord:
-    # Both keys of one pair: files of 2020 have `segmentation` too, which is no amodal mask there. Values do not decide:
-    # an empty visible mask is a fully occluded person.
-    pairs = ([annotation.get(key) for key in keys] for keys in _KEYS)
+    """The masks of an annotation, of a person or a thing. where: its position in the file, for error messages."""
+    # Both masks come from the first pair with a value: files of 2020 have `segmentation` too, which is no amodal mask
+    # there. An empty visible mask is a value: the person is fully occluded.
+    pairs = ([annotation.get(key) for key in keys] for keys in _KEY_PAIRS)
     whole, visible = next((pair for pair in pairs if pair != [None, None]), (None, None))
     if whole is None or visible is None:
         raise InputError(f"{where}: expected a_segm and i_segm, or segmentation and inmodal_seg")

@@ -16,12 +16,12 @@ from deocclude.data.datasets.taxonomies import check_labels
 from deocclude.errors import InputError
 
 _SPLITS = ("train", "val")
-_DEPTHS = ("", "*/", "*/*/", "*/*/*/")
+_LEVELS = ("", "*/", "*/*/", "*/*/*/")  # glob patterns of the folders above the one that is searched
 
 
 def matches(path: Path) -> bool:
     """Whether a folder has one of LIP's label folders, at any depth that its archives unpack to."""
-    return path.is_dir() and any(_find(path, f"{split}_segmentations") for split in _SPLITS)
+    return path.is_dir() and any(_find_folder(path, f"{split}_segmentations") for split in _SPLITS)
 
 
 def read(path: Path) -> Iterator[PhotoRecord]:
@@ -31,32 +31,33 @@ def read(path: Path) -> Iterator[PhotoRecord]:
         InputError: a folder is missing or wrong.
         PhotoError: a photo or its label cannot be used; the next photo can still be read.
     """
-    return EachPhoto(_files(path), lambda files: _record(*files))
+    return EachPhoto(_labelled_photos(path), lambda files: _record(*files))
 
 
 def splits(path: Path) -> Iterator[str]:
     """The splits of the existing label folders."""
-    return (split for split in _SPLITS if _find(path, f"{split}_segmentations"))
+    return (split for split in _SPLITS if _find_folder(path, f"{split}_segmentations"))
 
 
-def _files(path: Path) -> Iterator[tuple[Path, Path, str]]:
+def _labelled_photos(path: Path) -> Iterator[tuple[Path, Path, str]]:
     """(photo, label, split) of each photo. Raises InputError naming a missing folder."""
-    found = False
+    found_any = False
     for split in _SPLITS:
-        labels = _find(path, f"{split}_segmentations")
+        labels = _find_folder(path, f"{split}_segmentations")
         if labels is None:
             continue
-        found = True
-        photos = _find(path, f"{split}_images")
+        found_any = True
+        photos = _find_folder(path, f"{split}_images")
         if photos is None:
             raise InputError(f"{path}: {labels} is there, but no folder {split}_images")
         for label in sorted_files(labels, ".png"):
             yield photos / f"{label.stem}.jpg", label, split
-    if not found:
+    if not found_any:
         raise InputError(f"{path}: not LIP: no folder train_segmentations or val_segmentations in it")
 
 
 def _record(photo: Path, label: Path, split: str) -> PhotoRecord:
+    """The photo of a label file and its one person."""
     size_hw = photo_size_hw(photo)
     mask = check_labels(read_labels(label, size_hw), "lip-20", str(label)) > 0
     person = PersonRecord(id="1", visible=Rle.of(mask), parsing=Parsing(taxonomy="lip-20", file=str(label)))
@@ -70,5 +71,6 @@ def _record(photo: Path, label: Path, split: str) -> PhotoRecord:
     )
 
 
-def _find(root: Path, name: str) -> Path | None:
-    return next((folder for depth in _DEPTHS for folder in sorted(root.glob(depth + name)) if folder.is_dir()), None)
+def _find_folder(root: Path, name: str) -> Path | None:
+    """The folder of that name in `root` or up to three levels deeper, the least deep one; None where there is none."""
+    return next((folder for level in _LEVELS for folder in sorted(root.glob(level + name)) if folder.is_dir()), None)

@@ -10,7 +10,7 @@ from deocclude.types import PARSING_NAMES
 
 UNKNOWN = 255  # label of a pixel without a parsing label
 
-_GROUP_OF = {
+_GARMENTS_OF_GROUP = {
     "headwear": ("hat", "glasses", "sunglasses"),
     "hair": ("hair", "earrings"),
     "arm": ("skin", "bracelet", "ring", "watch", "gloves"),  # skin is split by geometry below
@@ -32,18 +32,21 @@ _GROUP_OF = {
 
 def garment_table(names: list[str]) -> Labels:
     """(len(names),) uint8 lookup table from garment label to group label. Raises ValueError for an unknown garment."""
-    group = {garment: name for name, garments in _GROUP_OF.items() for garment in garments}
-    unknown = [n for n in names if n != "null" and n not in group]
+    group_of = {garment: name for name, garments in _GARMENTS_OF_GROUP.items() for garment in garments}
+    unknown = [n for n in names if n != "null" and n not in group_of]
     if unknown:
         raise ValueError(f"garments without a parsing group: {', '.join(unknown)}")
-    return np.array([PARSING_NAMES.index(group.get(n, "background")) for n in names], dtype=np.uint8)
+    return np.array([PARSING_NAMES.index(group_of.get(n, "background")) for n in names], dtype=np.uint8)
 
 
 def to_groups(garments: Int, names: list[str]) -> Labels:
     """Parsing groups of one person.
 
-    The garment label `skin` is split by geometry: face (touches hair or headwear, or is in the upper 16 % of the
-    body), leg (reaches below 72 % of the body's height), or arm (the rest).
+    Each connected component of the garment label `skin` is split by geometry, in fractions of the body's height:
+
+    * face: of a component near hair or headwear, or in the upper 16 % on average, the pixels within 20 % of its top;
+    * leg: of what reaches below 72 %, the pixels in the lower half of the body;
+    * arm: the rest.
 
     Args:
         garments: (H, W) integer labels into `names`.
@@ -57,6 +60,7 @@ def to_groups(garments: Int, names: list[str]) -> Labels:
 
 
 def _split_skin(groups: Labels, skin: Mask) -> Labels:
+    """Group labels with `skin`, (H, W) bool, relabelled as face, leg or arm by the rules of `to_groups`."""
     rows = np.flatnonzero((groups > 0).any(axis=1))
     if rows.size == 0 or not skin.any():
         return groups

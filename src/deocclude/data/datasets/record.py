@@ -26,6 +26,8 @@ SizeHw = tuple[PositiveInt, PositiveInt]
 
 
 class _Strict(BaseModel):
+    """A model whose fields cannot be changed, and which refuses unknown fields."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
@@ -33,7 +35,7 @@ class Rle(_Strict):
     """A mask as COCO's compressed run lengths. size: (H, W)."""
 
     size: SizeHw
-    counts: Annotated[str, Field(pattern="^[0-o]*$")]  # six bits a character, from "0" on
+    counts: Annotated[str, Field(pattern="^[0-o]*$")]  # COCO's encoding: a character holds 6 bits, "0" is 0
 
     @classmethod
     def of(cls, mask: Mask) -> Rle:
@@ -56,7 +58,8 @@ class Parsing(_Strict):
     parts: dict[str, Rle] | None = None  # by the part's name in the taxonomy
 
     @model_validator(mode="after")
-    def _is_one_of_both(self) -> Parsing:
+    def _check_file_or_parts(self) -> Parsing:
+        """Raise ValueError unless there is either a file or parts of the taxonomy."""
         if (self.file is None) == (self.parts is None):
             raise ValueError("parsing must have either a file or parts")
         unknown = sorted(set(self.parts or ()) - set(TAXONOMIES[self.taxonomy][1:]))
@@ -75,12 +78,12 @@ class Parsing(_Strict):
 class PersonRecord(_Strict):
     """One person of a photo, or with `iscrowd` a group of people without individual masks."""
 
-    id: str  # in the dataset, or within the photo
+    id: str  # unique in the dataset, or within the photo
     visible: Rle  # empty for a fully occluded person
     amodal: Rle | None = None  # contains the visible mask; None where unknown
     parsing: Parsing | None = None
     iscrowd: bool = False
-    ignore: bool = False  # detection counts neither as right nor as wrong
+    ignore: bool = False  # a detection of this person counts neither as right nor as wrong
     depth_order: int | None = None  # among the photo's people and things, the lowest is nearest
 
     def parsing_labels(self) -> Labels:
@@ -125,16 +128,17 @@ class PhotoRecord(_Strict):
     image: str
     size_hw: SizeHw
     source: str  # name of the format
-    id: str  # in the dataset
-    split: str | None = None  # the dataset's own
+    id: str  # the photo's id in the dataset
+    split: str | None = None  # name of the dataset's own split
     licence: str | None = None  # as the dataset states it
     has_background: bool = True  # else a cut-out, whose colours outside the person are invalid
     people: tuple[PersonRecord, ...] = ()
-    things: tuple[ThingRecord, ...] = ()  # of photos with people, where the dataset has them
-    notes: Annotated[tuple[Note, ...], Field(exclude=True)] = ()  # by the reader, on what it repaired; never written
+    things: tuple[ThingRecord, ...] = ()  # only of photos with people, where the dataset has things
+    notes: Annotated[tuple[Note, ...], Field(exclude=True)] = ()  # on what the reader repaired; never written
 
     @model_validator(mode="after")
-    def _fits_the_photo(self) -> PhotoRecord:
+    def _check_mask_sizes(self) -> PhotoRecord:
+        """Raise ValueError for a mask that has not the photo's size."""
         for person in self.people:
             parts = (person.parsing.parts or {}) if person.parsing else {}
             for mask in (person.visible, person.amodal, *parts.values()):
@@ -146,7 +150,7 @@ class PhotoRecord(_Strict):
         return self
 
     def with_paths(self, change: Callable[[str], str]) -> PhotoRecord:
-        """The record with `change` applied to each path."""
+        """The record with `change` applied to the paths of the photo and of label images."""
 
         def changed(person: PersonRecord) -> PersonRecord:
             if person.parsing is None or person.parsing.file is None:
@@ -158,7 +162,7 @@ class PhotoRecord(_Strict):
         return self.model_copy(update={"image": change(self.image), "people": people})
 
     def below(self, folder: str) -> PhotoRecord:
-        """The record of a file in `folder`, a path or URL, with paths that can be opened."""
+        """The record with its relative paths joined to `folder`, a path or URL, so that they can be opened."""
         return self.with_paths(lambda name: join(folder, name))
 
 

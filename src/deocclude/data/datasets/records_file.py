@@ -60,7 +60,7 @@ def relative_to(name: str, folder: Path) -> str:
     """A path relative to a resolved folder, with forward slashes."""
     try:
         return Path(os.path.relpath(os.path.abspath(name), folder)).as_posix()
-    except ValueError as error:  # two drives of Windows
+    except ValueError as error:  # the paths are on two drives of Windows
         raise DeoccludeError(f"{name} has no path relative to {folder}: write the records to its drive") from error
 
 

@@ -42,10 +42,10 @@ class Writer:
 
 @dataclass(frozen=True)
 class Format:
-    """One format.
+    """A dataset format: how it is recognised, read and written.
 
     Attributes:
-        name: as `--from` and `--to` take it.
+        name: its name, as `--from` and `--to` take it.
         matches: whether a path has the format.
         read: records of a path, one at a time; with `takes_images` the second argument is the photos' folder, or None
             to search for it.

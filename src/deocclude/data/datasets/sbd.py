@@ -17,7 +17,7 @@ def _read_instances(label: Path, size_hw: tuple[int, int]) -> Instances:
     """Objects of inst/ID.mat, numbered from 1. MATLAB's struct is a (1, 1) array of fields."""
     try:
         truth = read_matlab(label, "GTinst")[0, 0]
-        numbers, classes = truth["Segmentation"], [int(kind) for kind in truth["Categories"].ravel()]
+        numbers, classes = truth["Segmentation"], [int(number) for number in truth["Categories"].ravel()]
     except (IndexError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{label}: GTinst must have Segmentation and Categories ({type(error).__name__})") from error
     if numbers.shape != size_hw:

@@ -16,6 +16,7 @@ from deocclude.errors import InputError
 from deocclude.imaging.arrays import Array, Labels
 from deocclude.types import PARSING_NAMES
 
+# Labels 0 to 9 and 11 to 19, which LIP and CIHP share.
 _BEFORE_10 = (
     "background", "hat", "hair", "glove", "sunglasses", "upper_clothes", "dress", "coat", "socks", "pants",
 )  # fmt: skip
@@ -41,7 +42,7 @@ TAXONOMIES: dict[Taxonomy, tuple[str, ...]] = {
     "lip-20": LIP_20, "cihp-20": CIHP_20, "atr-18": ATR_18, "deocclude-12": PARSING_NAMES,
 }  # fmt: skip
 
-# As Clothing Co-Parsing's garments are grouped: gloves with arms, sunglasses with headwear, socks with footwear.
+# Grouped as Clothing Co-Parsing's garments are: gloves with arms, sunglasses with headwear, socks with footwear.
 _SHARED_GROUPS = {
     "background": "background",
     "hat": "headwear",
@@ -84,15 +85,15 @@ def groups_of_names(names: Mapping[int, str], where: str) -> Labels:
     Raises:
         InputError: no single taxonomy has all of the names.
     """
-    plain = {label: re.sub(r"[^a-z]+", "_", name.lower()).strip("_") for label, name in names.items()}
+    normalised = {label: re.sub(r"[^a-z]+", "_", name.lower()).strip("_") for label, name in names.items()}
     for groups in GROUP_OF.values():
-        if set(plain.values()) <= set(groups):
+        if set(normalised.values()) <= set(groups):
             table = np.full(256, UNKNOWN, np.uint8)
-            for label, name in plain.items():
+            for label, name in normalised.items():
                 table[label] = PARSING_NAMES.index(groups[name])
             return table
     known = set().union(*GROUP_OF.values())
-    strange = [names[label] for label, name in plain.items() if name not in known] or list(names.values())
+    strange = [names[label] for label, name in normalised.items() if name not in known] or list(names.values())
     raise InputError(f"{where}: labels must be those of {', '.join(GROUP_OF)}, got {', '.join(strange[:5])}")
 
 

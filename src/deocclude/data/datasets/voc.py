@@ -23,8 +23,8 @@ def _read_instances(label: Path, size_hw: tuple[int, int]) -> Instances:
     classes = read_labels(label.parent.parent / "SegmentationClass" / label.name, size_hw)
     in_object = (numbers > 0) & (numbers != _BOUNDARY)
     people = set(np.unique(numbers[(classes == PERSON) & in_object]).tolist())
-    found = np.unique(numbers[in_object]).tolist()
-    return numbers, {n: PERSON if n in people else int(classes[numbers == n][0]) for n in found}
+    objects = np.unique(numbers[in_object]).tolist()
+    return numbers, {n: PERSON if n in people else int(classes[numbers == n][0]) for n in objects}
 
 
 _FORMAT = PascalFormat(

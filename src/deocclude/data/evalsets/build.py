@@ -25,11 +25,11 @@ from deocclude.errors import InputError
 
 Rng = np.random.Generator
 
-KINDS = ("object", "person", "low")  # one record of each kind a person
+KINDS = ("object", "person", "low")  # each person has one record of each kind
 _CONFIG = SynthesisConfig(attempts=40, p_second_occluder=0.15)
-_MIN_HIDDEN = 0.03
+_MIN_HIDDEN = 0.03  # least occluded fraction of a person behind an occluder
 _MAX_DRAWS = 200  # scenes drawn for one record; occluders that never reach _MIN_HIDDEN are an error
-_CROWD_PX = 640
+_CROWD_PX = 640  # longer side of a composed photo of several people
 _NEW_PHOTO_PX = 512  # side of the photo composed for a person without background
 
 
@@ -102,7 +102,7 @@ def build_scene_set(
         source = "held-out real photos (COCO)"
     elif kind == "nobody":
         library = load_library(root, "val", SourceWeights(0, 1, 0, 0), max_px=None)
-        samples = (_empty(f"{number:04d}", photo) for number, photo in enumerate(library.backgrounds))
+        samples = (_photo_of_nobody(f"{number:04d}", photo) for number, photo in enumerate(library.backgrounds))
         source = "held-out photos without people"
     else:
         pool = AssetPool.of(load_library(root, "val", SourceWeights(ccp=0.4, cutouts=0.3, full=0.15, upper=0.15)))
@@ -111,29 +111,33 @@ def build_scene_set(
     return write_scene_set(folder, samples, name=f"{kind}-val", seed=seed, source=source, overwrite=overwrite)
 
 
-def _empty(name: str, photo: np.ndarray) -> SceneSample:
-    """A photo without people."""
+def _photo_of_nobody(name: str, photo: np.ndarray) -> SceneSample:
+    """The sample of a photo without people."""
     nobody = np.zeros((0, *photo.shape[:2]), bool)
     return SceneSample(name, photo, nobody, None, np.zeros(photo.shape[:2], bool))
 
 
 def _crowds(pool: AssetPool, seed: int, count: int) -> Iterator[SceneSample]:
+    """`count` composed photos; fully occluded people are left out."""
     for number in range(count):
         scene = compose_crowd(pool, np.random.default_rng((seed, number)), CrowdConfig(), _CROWD_PX)
-        there = scene.visible.any((1, 2))
-        yield SceneSample(f"{number:04d}", scene.photo, scene.visible[there], scene.amodal[there], scene.ignore)
+        is_seen = scene.visible.any((1, 2))
+        yield SceneSample(f"{number:04d}", scene.photo, scene.visible[is_seen], scene.amodal[is_seen], scene.ignore)
 
 
 def _samples(library: Library, seed: int, unoccluded: bool, limit: int | None) -> Iterator[EvalSample]:
+    """The samples of each person: one for each of KINDS, and with `unoccluded` one without occluder."""
     count = len(library.people)
     for number in evenly_spaced(count, limit):
         person = library.people[number]
-        others = replace(library, clutter_people=Selected(library.people, np.delete(np.arange(count), number)))
+        library_of_others = replace(
+            library, clutter_people=Selected(library.people, np.delete(np.arange(count), number))
+        )
         rng = np.random.default_rng((seed, int(number)))
         background = None if person.has_background else library.backgrounds[int(rng.integers(len(library.backgrounds)))]
         person_id = folder_name(person.name)
         for kind in (*KINDS, *(("none",) if unoccluded else ())):
-            scene = _scene(person, others, rng, kind, background)
+            scene = _scene(person, library_of_others, rng, kind, background)
             yield EvalSample(
                 id=f"{person_id}-{kind}", person_id=person_id, occluder_kind=kind, photo=scene.photo, truth=scene.truth,
                 visible=scene.visible, amodal=scene.amodal, parsing=scene.parsing,
@@ -146,28 +150,37 @@ def evenly_spaced(count: int, limit: int | None) -> np.ndarray:
 
 
 def folder_name(name: str) -> str:
-    """A person's name as a folder name: other characters become "-", and a CRC-32 keeps such names unique."""
+    """A person's name as a folder name, in which "/" becomes "-".
+
+    Other characters that a folder's name may not have become "-" too; then a CRC-32 of the name is appended.
+    """
     plain = re.sub(r"[^A-Za-z0-9._-]", "-", name)
     return plain if plain == name.replace("/", "-") else f"{plain}-{zlib.crc32(name.encode()):08x}"
 
 
 def _scene(person: PersonPhoto, library: Library, rng: Rng, kind: str, background: np.ndarray | None) -> Scene:
+    """A scene of the person behind an occluder of a kind; kind "none" places no occluder.
+
+    background: None for the person's own photo. Raises InputError where no occluder hides enough of the person.
+    """
     frame = own_photo_frame(person)
     if background is None:
-        to_frame, size_hw, cover = invert(frame), person.rgb.shape[:2], frame
+        to_frame, size_hw, background_to_person = invert(frame), person.rgb.shape[:2], frame
     else:
-        s = _NEW_PHOTO_PX / 2.4
+        s = _NEW_PHOTO_PX / 2.4  # the photo shows [-1.2, 1.2]^2 in person coordinates
         middle = _NEW_PHOTO_PX / 2 - 0.5
         to_frame, size_hw = np.array([[s, 0, middle], [0, s, middle]]), (_NEW_PHOTO_PX, _NEW_PHOTO_PX)
         h, w = background.shape[:2]
         b = 2.5 / min(h, w)
-        cover = np.array([[b, 0, -b * w / 2], [0, b, -b * h / 2]])
+        background_to_person = np.array([[b, 0, -b * w / 2], [0, b, -b * h / 2]])
     for _ in range(_MAX_DRAWS):
-        wanted = 0.0
+        hidden_target = 0.0
         if kind != "none":
             span = _CONFIG.hidden_max - _CONFIG.hidden_min
-            wanted = _CONFIG.hidden_min + span * rng.beta(_CONFIG.hidden_alpha, _CONFIG.hidden_beta)
-        plan = plan_occlusion(Placed(person, frame), library, rng, _CONFIG, wanted, background, cover, kind=kind)
+            hidden_target = _CONFIG.hidden_min + span * rng.beta(_CONFIG.hidden_alpha, _CONFIG.hidden_beta)
+        plan = plan_occlusion(
+            Placed(person, frame), library, rng, _CONFIG, hidden_target, background, background_to_person, kind=kind
+        )
         scene = render(plan, to_frame, size_hw)
         hidden = 1 - scene.visible.sum() / max(1, scene.amodal.sum())
         if kind == "none" or (hidden >= _MIN_HIDDEN and scene.visible.any()):

@@ -61,6 +61,7 @@ def build_annotated_set(
 def _samples(
     read_records: Callable[[], Iterable[PhotoRecord]], place: str, unoccluded: bool, limit: int | None
 ) -> Iterator[EvalSample]:
+    """The samples of `build_annotated_set`; each call of `read_records` gives all records anew."""
     # Two passes over the records keep memory constant; photos are opened in the second pass only.
     photos = people = count = 0
     for photo in read_records():
@@ -71,21 +72,24 @@ def _samples(
         raise InputError(
             f"{place}: none of {people} people in {photos} photos has both a visible and an amodal mask{hidden}"
         )
-    wanted, number, taken = set(evenly_spaced(count, limit).tolist()), 0, set()
+    chosen_numbers, number, sample_ids = set(evenly_spaced(count, limit).tolist()), 0, set()
     for photo in read_records():
         pixels = None
-        for known in _known_people(photo, unoccluded):
-            if number in wanted:
-                pixels = _pixels(photo) if pixels is None else pixels
-                sample = _sample(photo, *known, pixels)
-                if sample.id in taken:
-                    raise InputError(f"{place}: person {known[0].id} of photo {photo.source}/{photo.id} comes twice")
-                taken.add(sample.id)
+        for annotated in _known_people(photo, unoccluded):
+            if number in chosen_numbers:
+                pixels = _read_photo(photo) if pixels is None else pixels
+                sample = _sample(photo, *annotated, pixels)
+                if sample.id in sample_ids:
+                    raise InputError(
+                        f"{place}: person {annotated[0].id} of photo {photo.source}/{photo.id} comes twice"
+                    )
+                sample_ids.add(sample.id)
                 yield sample
             number += 1
 
 
 def _known_people(photo: PhotoRecord, unoccluded: bool) -> Iterator[AnnotatedPerson]:
+    """The people of a photo that `build_annotated_set` takes. unoccluded: whether unoccluded ones are among them."""
     for person in photo.people if photo.has_background else ():
         if person.amodal is None or person.iscrowd or person.ignore:
             continue
@@ -101,6 +105,7 @@ def _known_people(photo: PhotoRecord, unoccluded: bool) -> Iterator[AnnotatedPer
 def _sample(
     photo: PhotoRecord, person: PersonRecord, visible: np.ndarray, amodal: np.ndarray, pixels: np.ndarray
 ) -> EvalSample:
+    """The sample of a person. visible, amodal: (H, W) bool; pixels: (H, W, 3) uint8, the photo."""
     parsing = None
     if person.parsing is not None:
         parsing = to_parsing_groups(person.parsing_labels(), person.parsing.taxonomy)
@@ -109,7 +114,7 @@ def _sample(
     return EvalSample(name, name, kind, pixels, None, visible, amodal, parsing)
 
 
-def _pixels(photo: PhotoRecord) -> np.ndarray:
+def _read_photo(photo: PhotoRecord) -> np.ndarray:
     """(H, W, 3) uint8 RGB of the size that the record states."""
     pixels = load_image(read_bytes(photo.image))
     if pixels.shape[:2] != tuple(photo.size_hw):

@@ -35,7 +35,7 @@ def new_set(folder: Path, *, overwrite: bool) -> Iterator[Path]:
     """A temporary folder that replaces `folder` at the end and is removed after an error.
 
     Raises:
-        UsageError: the folder exists and is not empty, or, with `overwrite`, is no evaluation set.
+        UsageError: the folder is not empty, and either is no evaluation set or `overwrite` is False.
         DeoccludeError: a file cannot be written.
     """
     check_target(folder, overwrite)

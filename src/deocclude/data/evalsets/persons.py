@@ -63,7 +63,10 @@ class EvalSample:
 
 @dataclass(frozen=True)
 class EvalFiles:
-    """Paths of a record's five PNG files, relative to the set's folder, with forward slashes. truth: None for none."""
+    """Paths of a record's PNG files, relative to the set's folder, with forward slashes.
+
+    truth: None for a really occluded person.
+    """
 
     photo: str
     truth: str | None
@@ -154,6 +157,7 @@ class EvalSet:
         return sample
 
     def _picture(self, relative: str, mode: str, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+        """Pixels of a file of the set, converted to Pillow's `mode`. Raises InputError, also for another (H, W)."""
         path = self.folder / relative
         try:
             with Image.open(path) as image:
@@ -186,7 +190,7 @@ def write_eval_set(
         overwrite: whether an existing evaluation set is replaced. Another folder is never replaced.
 
     Raises:
-        UsageError: the folder exists and is not empty.
+        UsageError: the folder is not empty, and either is no evaluation set or `overwrite` is False.
         DeoccludeError: it cannot be written.
         ValueError: a sample violates EvalSample, or an id is repeated.
     """
@@ -271,15 +275,18 @@ def _check_sample(sample: EvalSample) -> None:
 
 
 def _write_png(root: Path, relative: str, array: Array) -> str:
+    """Write an image to a path relative to `root`, and return that path."""
     write_picture(root / relative, array)
     return relative
 
 
 def _digest(array: Array) -> str:
+    """SHA-256 of an array's shape and values."""
     return hashlib.sha256(repr(array.shape).encode() + np.ascontiguousarray(array).tobytes()).hexdigest()
 
 
 def _hw(size: tuple[int, ...]) -> str:
+    """(H, W) as text, such as "480x640"."""
     return f"{size[0]}x{size[1]}"
 
 
@@ -287,7 +294,7 @@ def _hw(size: tuple[int, ...]) -> str:
 
 
 def _parse_index(content: object, index: Path) -> tuple[str, int, str, tuple[EvalRecord, ...]]:
-    """(name, seed, source, records) of a parsed set.json. Raises InputError naming the invalid entry."""
+    """(name, seed, source, records) of a parsed set.json, whose path is `index`. Raises InputError naming the entry."""
     if not isinstance(content, dict):
         raise InputError(f"{index} must hold a JSON object, got {type(content).__name__}")
     if content.get("format") != FORMAT:
@@ -305,6 +312,7 @@ def _parse_index(content: object, index: Path) -> tuple[str, int, str, tuple[Eva
 
 
 def _parse_record(content: object, where: str) -> EvalRecord:
+    """A record of a parsed set.json. Raises InputError naming `where` and the invalid entry."""
     if not isinstance(content, dict):
         raise InputError(f"{where} must be a JSON object, got {type(content).__name__}")
     kind = _field(content, "occluder_kind", str, where)

@@ -78,15 +78,16 @@ class SceneSet:
         """A record's arrays. Raises InputError for a missing or unreadable image."""
         photo = self._picture(record, "photo.png", "RGB")
 
-        def masks(name: str) -> NDArray[np.bool_]:
+        def read_masks(name: str) -> NDArray[np.bool_]:
             read = [self._picture(record, f"{name}-{i}.png", "L") > 127 for i in range(1, record.people + 1)]
             return np.array(read, bool).reshape(-1, *photo.shape[:2])
 
-        amodal = masks("amodal") if record.has_amodal else None
+        amodal = read_masks("amodal") if record.has_amodal else None
         ignore = self._picture(record, "ignore.png", "L") > 127
-        return SceneSample(record.id, photo, masks("visible"), amodal, ignore)
+        return SceneSample(record.id, photo, read_masks("visible"), amodal, ignore)
 
     def _picture(self, record: SceneRecord, name: str, mode: str) -> NDArray[np.uint8]:
+        """Pixels of a record's file, converted to Pillow's `mode`. Raises InputError naming the file."""
         path = self.folder / "records" / record.id / name
         try:
             with Image.open(path) as image:
@@ -117,18 +118,19 @@ def write_scene_set(
         overwrite: whether an existing evaluation set is replaced.
 
     Raises:
-        UsageError: the folder exists and is not empty.
+        UsageError: the folder is not empty, and either is no evaluation set or `overwrite` is False.
         DeoccludeError: it cannot be written.
     """
     folder = Path(folder)
     with new_set(folder, overwrite=overwrite) as partial:
-        records = [asdict(_write(partial, sample)) for sample in samples]
+        records = [asdict(_write_sample(partial, sample)) for sample in samples]
         index = {"format": FORMAT, "kind": KIND, "name": name, "seed": seed, "source": source, "records": records}
         write_index(partial, index)
     return SceneSet.open(folder)
 
 
-def _write(root: Path, sample: SceneSample) -> SceneRecord:
+def _write_sample(root: Path, sample: SceneSample) -> SceneRecord:
+    """Write a sample's images below `root`, the set's folder."""
     folder = root / "records" / sample.id
     folder.mkdir(parents=True)  # fails for a repeated id, which would mix two photos
     write_picture(folder / "photo.png", sample.photo)

@@ -32,7 +32,13 @@ FaultKind = Literal["unreadable", "size", "empty", "outside", "duplicate", "lice
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault and its location."""
+    """One fault.
+
+    Attributes:
+        kind: the kind of fault.
+        where: the file, row or person concerned.
+        what: what is wrong, in a line.
+    """
 
     kind: FaultKind
     where: str
@@ -62,7 +68,8 @@ class Check:
     people: int = 0
     backgrounds: int = 0
     _near_duplicates: NearDuplicates = field(default_factory=NearDuplicates)
-    _unlicensed: dict[str, Counter[str]] = field(default_factory=dict)  # photos and backgrounds, by source
+    # by source, the number of photos and backgrounds without a licence
+    _unlicensed: dict[str, Counter[str]] = field(default_factory=dict)
 
     def run(self) -> Iterator[Fault]:
         """The faults of a built set, a records file, a folder of photos with masks, or any other dataset.
@@ -72,22 +79,23 @@ class Check:
         """
         yield from self._faults()
         for source, counts in sorted(self._unlicensed.items()):
-            told = " and ".join(f"{counts[what]} {what}" for what in ("photos", "backgrounds") if counts[what])
-            yield Fault("licence", self.place, f"none is stated for {told} of {source}")
+            unlicensed = " and ".join(f"{counts[what]} {what}" for what in ("photos", "backgrounds") if counts[what])
+            yield Fault("licence", self.place, f"none is stated for {unlicensed} of {source}")
 
     def _faults(self) -> Iterator[Fault]:
+        """All faults but missing licences, which are counted."""
         if self.images is not None:
-            return self._dataset()  # the reader refuses it for other formats
+            return self._faults_of_dataset()  # the reader refuses `images` for formats that contain their photos
         if self.source_format is None and Folder(self.place).has(STATE_FILE):
-            return self._rows()
+            return self._faults_of_built_set()
         if self.source_format in (None, "records") and self.place.endswith(".jsonl"):
-            return self._records()
-        masks = self.source_format in (None, "masks", "whole-masks") and not is_url(self.place)
-        if masks and image_masks.matches(Path(self.place)):
-            return self._folder(Path(self.place))
-        return self._dataset()
+            return self._faults_of_records_file()
+        may_be_masks = self.source_format in (None, "masks", "whole-masks") and not is_url(self.place)
+        if may_be_masks and image_masks.matches(Path(self.place)):
+            return self._faults_of_folder(Path(self.place))
+        return self._faults_of_dataset()
 
-    def _records(self) -> Iterator[Fault]:
+    def _faults_of_records_file(self) -> Iterator[Fault]:
         folder = self.place.rpartition("/")[0] if is_url(self.place) else str(Path(self.place).parent)
         for number, line in enumerate(read_lines(self.place), start=1):
             if not line.strip():
@@ -97,22 +105,22 @@ class Check:
             except InputError as error:
                 yield Fault("unreadable", self.place, str(error))
             else:
-                yield from self._photo(photo)
+                yield from self._faults_of_photo(photo)
 
-    def _dataset(self) -> Iterator[Fault]:
+    def _faults_of_dataset(self) -> Iterator[Fault]:
         try:
             for photo in with_unusable(open_records(self.place, self.source_format, self.images)):
                 if isinstance(photo, UnusablePhoto):
                     self.photos += 1
-                    yield Fault(_kind_of(photo.what), self.place, photo.what)
+                    yield Fault(_fault_kind(photo.what), self.place, photo.what)
                 else:
-                    yield from self._photo(photo)
+                    yield from self._faults_of_photo(photo)
         except InputError as error:
             if not self.photos:
                 raise
-            yield Fault(_kind_of(str(error)), self.place, f"{error}; photos after it are not checked")
+            yield Fault(_fault_kind(str(error)), self.place, f"{error}; photos after it are not checked")
 
-    def _photo(self, photo: PhotoRecord) -> Iterator[Fault]:
+    def _faults_of_photo(self, photo: PhotoRecord) -> Iterator[Fault]:
         self.photos += 1
         self.people += len(photo.people)
         if photo.licence is None:
@@ -124,11 +132,11 @@ class Check:
         else:
             if size_hw != tuple(photo.size_hw):
                 yield Fault("size", photo.image, f"its record says {photo.size_hw} (HxW), the photo is {size_hw}")
-            yield from self._duplicate(code, photo.image, photo.split)
+            yield from self._near_duplicate(code, photo.image, photo.split)
         for note in photo.notes:
             yield Fault(note.kind, f"{photo.image}: person {note.person}", note.what)
         for person in photo.people:
-            yield from _person(person, f"{photo.image}: person {person.id}")
+            yield from _faults_of_person(person, f"{photo.image}: person {person.id}")
         for number, thing in enumerate(photo.things):
             try:
                 thing.visible.mask()
@@ -138,12 +146,14 @@ class Check:
     def _count_unlicensed(self, source: str, what: Literal["photos", "backgrounds"]) -> None:
         self._unlicensed.setdefault(source, Counter())[what] += 1
 
-    def _duplicate(self, code: int | None, name: str, split: str | None) -> Iterator[Fault]:
+    def _near_duplicate(self, code: int | None, name: str, split: str | None) -> Iterator[Fault]:
+        """A fault for a photo that looks like an earlier one of another split. code: the photo's hash, or None."""
         other = None if code is None else self._near_duplicates.add(code, name, split)
         if other is not None:
             yield Fault("duplicate", name, f"{split or 'of no'} split, looks like {other}")
 
-    def _folder(self, folder: Path) -> Iterator[Fault]:
+    def _faults_of_folder(self, folder: Path) -> Iterator[Fault]:
+        """Faults of an image + mask folder: of its images, and of file names that do not match."""
         photos = image_files(folder / "images", "images of an image + mask folder")
         for first, second in image_masks.namesakes(photos):
             yield Fault("duplicate", str(second), f"has the name of {first}: its masks are ambiguous")
@@ -156,17 +166,17 @@ class Check:
             except InputError as error:
                 yield Fault("unreadable", str(photo), str(error))
             else:
-                yield from self._duplicate(code, str(photo), None)
+                yield from self._near_duplicate(code, str(photo), None)
             if photo.stem not in masks:
                 yield Fault("empty", str(photo), f"has no mask: looked for {folder / 'masks' / photo.stem}.png")
             for _, file in masks.get(photo.stem, ()):
                 self.people += 1
-                yield from _mask_file(file, size_hw)
+                yield from _faults_of_mask_file(file, size_hw)
         used = {file for files in masks.values() for _, file in files}
         for file in sorted(path for path in (folder / "masks").iterdir() if path.is_file() and path not in used):
             yield Fault("unreadable", str(file), "no photo of its name")
 
-    def _rows(self) -> Iterator[Fault]:
+    def _faults_of_built_set(self) -> Iterator[Fault]:
         rows = ShardedRows(self.place)
         for number in range(len(rows)):
             row = rows[number]
@@ -179,11 +189,11 @@ class Check:
             if row["licence"] is None:
                 self._count_unlicensed(row["source"], "backgrounds" if is_background else "photos")
             try:
-                yield from self._row(row)
+                yield from self._faults_of_row(row)
             except InputError as error:
-                yield Fault(_kind_of(str(error)), row["id"], _without_prefix(row["id"], error))
+                yield Fault(_fault_kind(str(error)), row["id"], _without_prefix(row["id"], error))
 
-    def _row(self, row: dict[str, Any]) -> Iterator[Fault]:
+    def _faults_of_row(self, row: dict[str, Any]) -> Iterator[Fault]:
         if row["kind"] == "background":
             decode_rgb(row)
             return
@@ -194,7 +204,7 @@ class Check:
             yield Fault("outside", row["id"], "parsing labels reach outside the mask")
         if row["kind"] == "person":
             _, code = _size_and_hash(row["photo"]["bytes"])
-            yield from self._duplicate(code, row["id"], row["split"])
+            yield from self._near_duplicate(code, row["id"], row["split"])
 
 
 def _size_and_hash(content: bytes) -> tuple[tuple[int, int], int | None]:
@@ -206,7 +216,7 @@ def _size_and_hash(content: bytes) -> tuple[tuple[int, int], int | None]:
         raise InputError(f"not a readable photo ({(str(error) or type(error).__name__).splitlines()[0]})") from error
 
 
-def _person(person: PersonRecord, where: str) -> Iterator[Fault]:
+def _faults_of_person(person: PersonRecord, where: str) -> Iterator[Fault]:
     try:
         note, beyond = note_on(person), _parts_beyond_px(person)
         if person.parsing is not None:
@@ -228,7 +238,7 @@ def _parts_beyond_px(person: PersonRecord) -> int:
     return int(np.count_nonzero(parts & ~(person.amodal or person.visible).mask()))
 
 
-def _mask_file(file: Path, size_hw: tuple[int, int] | None) -> Iterator[Fault]:
+def _faults_of_mask_file(file: Path, size_hw: tuple[int, int] | None) -> Iterator[Fault]:
     try:
         mask = load_mask(file)
     except InputError as error:
@@ -240,8 +250,8 @@ def _mask_file(file: Path, size_hw: tuple[int, int] | None) -> Iterator[Fault]:
         yield Fault("empty", str(file), "the mask is empty")
 
 
-def _kind_of(message: str) -> FaultKind:
-    """The kind of a reader's error, by its message."""
+def _fault_kind(message: str) -> FaultKind:
+    """The kind of fault that an error message of a reader stands for."""
     if "must have the photo's size" in message or "must have the size" in message:
         return "size"
     return "empty" if "wholly transparent" in message or "has no mask" in message else "unreadable"

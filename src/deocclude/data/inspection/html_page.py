@@ -24,7 +24,7 @@ from deocclude.errors import InputError
 from deocclude.imaging.compositing import PARSING_PALETTE
 from deocclude.io.images import load_image
 
-_PICTURE_PX = 320
+_PICTURE_PX = 320  # longer side of a photo, height of a row's images
 _UNKNOWN_RGB = (120, 120, 120)
 _STYLE = (
     "body{font:14px sans-serif;margin:1em}main{display:flex;flex-wrap:wrap;gap:8px}"
@@ -60,10 +60,10 @@ def show_page(
         shown = _images_of_rows(ShardedRows(place), skip, limit)
     else:
         if source_format is None and images is None and not is_url(place) and image_masks.matches(Path(place)):
-            source_format = "masks"  # looks the same as whole-masks
+            source_format = "masks"  # not "whole-masks", which has the same layout
         records = islice(open_records(place, source_format, images), skip, skip + limit)
         shown = (_image_of_photo(photo) for photo in records)
-    figures = [_figure(one) for one in shown]
+    figures = [_figure(image) for image in shown]
     if not figures:
         raise InputError(f"{place}: nothing from number {skip} on")
     title = html.escape(f"{place}: {skip + 1} to {skip + len(figures)}")
@@ -75,6 +75,7 @@ def show_page(
 
 
 def _image_of_photo(photo: PhotoRecord) -> PageImage:
+    """The photo with its people outlined."""
     pixels = load_image(read_bytes(photo.image))
     people_mask = np.zeros(pixels.shape[:2], bool)
     for person in photo.people:
@@ -90,6 +91,7 @@ def _image_of_photo(photo: PhotoRecord) -> PageImage:
 
 
 def _images_of_rows(rows: ShardedRows, skip: int, limit: int) -> Iterator[PageImage]:
+    """At most `limit` rows from number `skip` on: people outlined, with their parsing beside them, and backgrounds."""
     for number in range(skip, min(skip + limit, len(rows))):
         row = rows[number]
         title = " · ".join([row["kind"], row["id"], row["split"], row["licence"] or "no licence"])
@@ -106,10 +108,11 @@ def _images_of_rows(rows: ShardedRows, skip: int, limit: int) -> Iterator[PageIm
         yield PageImage(title, pixels)
 
 
-def _figure(one: PageImage) -> str:
-    factor = min(1.0, _PICTURE_PX / one.pixels.shape[0])
-    smaller = cv2.resize(one.pixels, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+def _figure(image: PageImage) -> str:
+    """HTML of an image, embedded as a JPEG, and its title."""
+    factor = min(1.0, _PICTURE_PX / image.pixels.shape[0])
+    smaller = cv2.resize(image.pixels, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
     content = cv2.imencode(".jpg", smaller[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])[1]
     source = f"data:image/jpeg;base64,{base64.b64encode(content.tobytes()).decode()}"
-    caption = html.escape(one.title)
+    caption = html.escape(image.title)
     return f'<figure><img src="{source}" alt="{caption}"><figcaption>{caption}</figcaption></figure>'

@@ -17,8 +17,8 @@ from deocclude.imaging.arrays import Int
 from deocclude.imaging.boxes import box_to_mask, mask_to_box_xyxy
 
 MIN_SIDE_PX = 10  # least side of a box in the frame; smaller boxes are ignored
-MAX_PEOPLE = 32  # in a frame of a batch
-_MAX_NUMBER = 255  # people in a uint8 array of numbers
+MAX_PEOPLE = 32  # largest number of people to find in a frame of a batch
+_MAX_NUMBER = 255  # largest person number, as numbers are uint8
 _MIN_VISIBLE = 0.1  # least visible fraction of a body that the detector must find
 
 
@@ -45,7 +45,16 @@ def framed(
     rgb: np.ndarray, boxes_xyxy: Sequence[Sequence[float]] | np.ndarray, counted: np.ndarray, owner: np.ndarray,
     ignore: np.ndarray, size_px: int,
 ) -> PeopleSample:  # fmt: skip
-    """The sample of a photo, (H, W, 3) uint8, of at most `size_px` on either side; arguments as in PeopleSample."""
+    """The sample of a photo of at most `size_px` on either side, padded to a square of that side.
+
+    Args:
+        rgb: (H, W, 3) uint8, the photo.
+        boxes_xyxy: (N, 4), as in PeopleSample.
+        counted: (N,) bool, as in PeopleSample.
+        owner: (H, W), as in PeopleSample.
+        ignore: (H, W) bool, as in PeopleSample.
+        size_px: side S of the frame.
+    """
     beyond = ((0, size_px - rgb.shape[0]), (0, size_px - rgb.shape[1]))
     return PeopleSample(
         np.pad(rgb, (*beyond, (0, 0)), constant_values=128),
@@ -55,7 +64,7 @@ def framed(
 
 
 def from_scene(scene: CrowdScene, size_px: int) -> PeopleSample:
-    """The sample of a composed scene; people who are visible by less than 10 % are not counted."""
+    """The sample of a composed scene. People less than 10 % visible are not counted, invisible ones left out."""
     seen = scene.visible.sum((1, 2))
     counted = seen >= _MIN_VISIBLE * scene.amodal.sum((1, 2))
     here = seen > 0
@@ -65,7 +74,7 @@ def from_scene(scene: CrowdScene, size_px: int) -> PeopleSample:
 
 
 def mosaic(parts: Sequence[PeopleSample]) -> PeopleSample:
-    """Mosaic augmentation: four samples in one frame of twice their side, in new combinations each time.
+    """Mosaic augmentation: four samples of one size, in one frame of twice their side.
 
     Beyond 255 people the last ones have no pixels in `owner` and are not counted.
     """
@@ -101,16 +110,16 @@ def to_batch(samples: Sequence[PeopleSample]) -> dict[str, Any]:
     boxes = np.zeros((len(samples), MAX_PEOPLE, 4), np.float32)
     owner = np.zeros((len(samples), *samples[0].owner.shape), np.uint8)
     ignore = np.stack([s.ignore for s in samples]).astype(np.uint8)
-    for sample, row, mine, ignored in zip(samples, boxes, owner, ignore, strict=True):
-        wanted = sample.counted & ((sample.boxes_xyxy[:, 2:] - sample.boxes_xyxy[:, :2]).min(1) >= MIN_SIDE_PX)
-        wanted &= np.cumsum(wanted) <= MAX_PEOPLE
-        row[: wanted.sum()] = sample.boxes_xyxy[wanted]
-        rows = np.zeros(256, np.uint8)
-        rows[1 + np.flatnonzero(wanted)] = np.arange(1, wanted.sum() + 1)
-        mine[:] = rows[sample.owner]
-        for x0, y0, x1, y1 in sample.boxes_xyxy[~wanted]:
+    for sample, row, batch_owner, batch_ignore in zip(samples, boxes, owner, ignore, strict=True):
+        to_find = sample.counted & ((sample.boxes_xyxy[:, 2:] - sample.boxes_xyxy[:, :2]).min(1) >= MIN_SIDE_PX)
+        to_find &= np.cumsum(to_find) <= MAX_PEOPLE
+        row[: to_find.sum()] = sample.boxes_xyxy[to_find]
+        row_by_number = np.zeros(256, np.uint8)
+        row_by_number[1 + np.flatnonzero(to_find)] = np.arange(1, to_find.sum() + 1)
+        batch_owner[:] = row_by_number[sample.owner]
+        for x0, y0, x1, y1 in sample.boxes_xyxy[~to_find]:
             left, top = int(np.floor(x0)), int(np.floor(y0))
-            cv2.rectangle(ignored, (left, top), (int(np.ceil(x1)) - 1, int(np.ceil(y1)) - 1), 1, -1)
+            cv2.rectangle(batch_ignore, (left, top), (int(np.ceil(x1)) - 1, int(np.ceil(y1)) - 1), 1, -1)
     photo = torch.from_numpy(np.stack([s.photo for s in samples])).permute(0, 3, 1, 2)
     visible = np.stack([s.owner > 0 for s in samples]).astype(np.uint8)
     return {
@@ -120,11 +129,11 @@ def to_batch(samples: Sequence[PeopleSample]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-# (rgb, instances, ignore, rng) -> the three with layers pasted in front; pasted people get new numbers
+# (rgb, instances, ignore, rng) -> the three arrays with layers pasted in front; pasted people get new numbers
 Cover = Callable[[np.ndarray, np.ndarray, np.ndarray, Rng], tuple[np.ndarray, np.ndarray, np.ndarray]]
-_MIN_SIDE_SHARE = 0.4  # least side of a training crop, by the photo's
-_P_FULL_PHOTO = 0.35
-_MIN_BOX_SHARE = 0.3  # of a box: with less in a crop the person is not counted
+_MIN_SIDE_SHARE = 0.4  # least side of a training crop, as a fraction of the photo's side
+_P_FULL_PHOTO = 0.35  # probability that the full photo is used
+_MIN_BOX_SHARE = 0.3  # of a box's area: with less of it in a crop the person is not counted
 _MIN_VISIBLE_SHARE = 0.15  # of a person's visible pixels: with fewer in a crop the person is not counted
 
 
@@ -143,21 +152,22 @@ def crop_wild(
     x0, y0, x1, y1 = _draw_crop(photo.instances.shape, rng)
     part = (slice(y0, y1), slice(x0, x1))
     rgb, instances, ignore = photo.rgb[part], photo.instances[part], photo.ignore[part]
-    areas, before = (np.bincount(ids.ravel(), minlength=256) for ids in (instances, photo.instances))
+    px_in_crop, px_in_photo = (np.bincount(ids.ravel(), minlength=256) for ids in (instances, photo.instances))
     if rng.random() < 0.5:
         rgb, instances, ignore = rgb[:, ::-1], instances[:, ::-1], ignore[:, ::-1]
     aspect = float(np.exp(rng.uniform(-stretch, stretch))) if stretch else 1.0
     rgb, instances, ignore = _scaled(rgb, instances, ignore, size_px, aspect)
-    whole = np.bincount(instances.ravel(), minlength=256)
+    px_before_pasting = np.bincount(instances.ravel(), minlength=256)
     if cover is not None:
         rgb, instances, ignore = cover(rgb, instances, ignore, rng)
     (rgb,) = camera(photometric([rgb], rng), rng)
     numbers = np.unique(instances[instances > 0])
     boxes = [mask_to_box_xyxy(instances == number) for number in numbers]
-    # fraction of the visible mask within the crop times the fraction that stays unoccluded; pasted people are counted
-    left = areas / np.maximum(before, 1) * np.bincount(instances.ravel(), minlength=256) / np.maximum(whole, 1)
-    seen_enough = (left[numbers] >= _MIN_VISIBLE_SHARE) | (whole[numbers] == 0)
-    return framed(rgb, boxes, seen_enough, _owners(instances, numbers), ignore, size_px)
+    # the share of a visible mask in the crop, times the share that no pasted layer covers; pasted people are counted
+    px_after_pasting = np.bincount(instances.ravel(), minlength=256)
+    seen_share = px_in_crop / np.maximum(px_in_photo, 1) * px_after_pasting / np.maximum(px_before_pasting, 1)
+    counted = (seen_share[numbers] >= _MIN_VISIBLE_SHARE) | (px_before_pasting[numbers] == 0)
+    return framed(rgb, boxes, counted, _owners(instances, numbers), ignore, size_px)
 
 
 def _draw_crop(size_hw: Sequence[int], rng: Rng) -> tuple[int, int, int, int]:
@@ -212,7 +222,7 @@ def _clipped_to_crop(boxes_xyxy: np.ndarray, crop: tuple[int, int, int, int]) ->
 
 
 def whole_wild(photo: WildPhoto, size_px: int) -> PeopleSample:
-    """The full photo, as at inference, with the boxes of persons.json."""
+    """The full photo, as at inference, with the photo's listed boxes; all people are counted."""
     rgb, instances, ignore = _scaled(photo.rgb, photo.instances, photo.ignore, size_px)
     sx, sy = rgb.shape[1] / photo.rgb.shape[1], rgb.shape[0] / photo.rgb.shape[0]
     boxes = [(x0 * sx, y0 * sy, x1 * sx, y1 * sy) for x0, y0, x1, y1 in photo.boxes_xyxy.values()]
@@ -222,9 +232,9 @@ def whole_wild(photo: WildPhoto, size_px: int) -> PeopleSample:
 
 def _owners(instances: NDArray[np.uint8], numbers: Sequence[int] | Int) -> NDArray[np.uint8]:
     """(H, W) uint8: the index in `numbers` of each pixel's person, from 1; 0 for background."""
-    places = np.zeros(256, np.uint8)
-    places[np.asarray(numbers, int)] = np.arange(1, len(numbers) + 1)
-    return places[instances]
+    owner_by_number = np.zeros(256, np.uint8)
+    owner_by_number[np.asarray(numbers, int)] = np.arange(1, len(numbers) + 1)
+    return owner_by_number[instances]
 
 
 def _scaled(

@@ -16,7 +16,7 @@ from deocclude.data.synthesis.paste_occluders import cover
 
 
 class PeopleStream:
-    """Endless training batches, reproducible from (seed, part, batch number), as `person_samples.SampleStream`."""
+    """Endless training batches of the people detector, reproducible from (seed, batch number, part)."""
 
     def __init__(
         self, pool: AssetPool, wild: Sequence[WildPhoto], config: CrowdConfig, p_wild: float, *, seed: int,
@@ -50,7 +50,7 @@ class PeopleStream:
 
     def sample(self, rng: np.random.Generator, size_px: int) -> PeopleSample:
         """One photo in a frame of `size_px`."""
-        # drawn only where it is configured: earlier configs drew no random number here
+        # without `p_boxed` no random number is drawn, so that such configs keep their samples
         if self.p_boxed and rng.random() < self.p_boxed:
             return crop_boxed(self.boxed[int(rng.integers(len(self.boxed)))], rng, size_px, self.config.wild_stretch)
         if rng.random() < self.p_wild:
@@ -60,6 +60,7 @@ class PeopleStream:
         return from_scene(compose_crowd(self.pool, rng, self.config, size_px), size_px)
 
     def _real(self, rng: np.random.Generator, size_px: int) -> PeopleSample:
+        """A crop of a real photo with masks, sometimes with layers pasted in front."""
         covered = rng.random() < self.config.p_wild_covered
         paste_in_front = partial(cover, pool=self.pool, config=self.config) if covered else None
         count, shares = len(self.wild), self.wild_shares

@@ -23,12 +23,12 @@ Rng = np.random.Generator
 class CropConfig:
     """How training crops are drawn; the ranges contain the wide and the tight crop of inference."""
 
-    p_wide: float = 0.35
-    wide_scale: tuple[float, float] = (1.7, 2.9)  # of the visible box's longer side, around the visible box
-    tight_scale: tuple[float, float] = (1.05, 1.6)  # of the amodal box's longer side, around the amodal box
-    shift: float = 0.1  # of the crop's side
-    p_exact: float = 0.3
-    p_box: float = 0.25
+    p_wide: float = 0.35  # fraction of crops that are wide; the others are tight
+    wide_scale: tuple[float, float] = (1.7, 2.9)  # side of a wide crop, around the visible box, by its longer side
+    tight_scale: tuple[float, float] = (1.05, 1.6)  # side of a tight crop, around the amodal box, by its longer side
+    shift: float = 0.1  # largest shift, by the crop's side; half of it for wide crops
+    p_exact: float = 0.3  # fraction of initial masks that are exact
+    p_box: float = 0.25  # fraction of initial masks that are a filled box
     # errors of box prompts, as in `mask_corruption.BoxJitter`: detector boxes are off, more so under occlusion
     box_jitter: tuple[float, float] | None = None
     box_jitter_height: float = 1.0
@@ -69,7 +69,7 @@ def draw_sample(
     """
     plan = plan_scene(library, rng, synthesis)
     scene = render(plan, draw_crop(plan, rng, crop, size_px), (size_px, size_px))
-    photo, *true = camera(photometric([scene.photo, scene.truth] if truth else [scene.photo], rng), rng)
+    photo, *rendered_truth = camera(photometric([scene.photo, scene.truth] if truth else [scene.photo], rng), rng)
     photo[~scene.inside] = beyond_rgb(plan)
     is_negative = plan.is_negative
     if is_negative:  # only boxes can be negative prompts: a mask is always of a person
@@ -89,7 +89,7 @@ def draw_sample(
         "photo": photo, "initial": initial, "visible": visible, "amodal": amodal, "parsing": parsing,
         "known": scene.known,
     }  # fmt: skip
-    return sample | {"truth": true[0]} if truth else sample
+    return sample | {"truth": rendered_truth[0]} if truth else sample
 
 
 def draw_crop(plan: Plan, rng: Rng, crop: CropConfig, size_px: int) -> np.ndarray:
@@ -130,7 +130,7 @@ class RealSubjects(Protocol):
 
 
 class SampleStream:
-    """Endless training batches, reproducible from (seed, part, batch number)."""
+    """Endless training batches, reproducible from (seed, batch number, part)."""
 
     def __init__(
         self, library: Library, synthesis: SynthesisConfig, crop: CropConfig, *, seed: int,
@@ -158,7 +158,8 @@ class SampleStream:
         return to_batch([self._sample(rng, size_px) for _ in range(batch_size)])
 
     def _sample(self, rng: Rng, size_px: int) -> dict[str, np.ndarray]:
-        # drawn only where it is configured: earlier configs drew no random number here
+        """One sample, of a real photo or a synthetic scene."""
+        # without `p_real` no random number is drawn, so that such configs keep their samples
         if self.real is not None and self.p_real and rng.random() < self.p_real:
             sample = self.real.draw(rng, self.crop, size_px)
             return sample if self.truth else {key: array for key, array in sample.items() if key != "truth"}

@@ -17,8 +17,8 @@ from deocclude.imaging.crop import OUTSIDE_GREY
 
 Rng = np.random.Generator
 
-_MIN_PX = 32
-_JOINT_RADIUS = 0.02  # of the visible box's longer side: inside a limb
+_MIN_PX = 32  # least longer side of a person's box
+_JOINT_RADIUS = 0.02  # by the visible box's longer side: a disc of this radius lies inside a limb
 _TIGHT_SCALE = (1.05, 1.9)  # a tight crop's side, by the visible box's longer side: the amodal box is unknown
 
 
@@ -33,8 +33,8 @@ class RealPeople:
         """List the people of at least 32 pixels on the longer side. Raises InputError where there is none."""
         self.photos = photos
         self.people = [
-            (at, number)
-            for at, photo in enumerate(photos)
+            (photo_index, number)
+            for photo_index, photo in enumerate(photos)
             for number, (x0, y0, x1, y1) in photo.boxes_xyxy.items()
             if max(x1 - x0, y1 - y0) >= _MIN_PX and (photo.instances == number).any()
         ]
@@ -46,14 +46,14 @@ class RealPeople:
 
     def draw(self, rng: Rng, crop: CropConfig, size_px: int) -> dict[str, np.ndarray]:
         """One training sample, with the keys and shapes of `draw_sample`."""
-        at, number = self.people[rng.integers(len(self.people))]
-        photo = self.photos[at]
+        photo_index, number = self.people[rng.integers(len(self.people))]
+        photo = self.photos[photo_index]
         x0, y0, x1, y1 = mask_to_box_xyxy(photo.instances == number)
         side = max(x1 - x0, y1 - y0) * rng.uniform(*(crop.wide_scale if rng.random() < crop.p_wide else _TIGHT_SCALE))
         cx, cy = np.array([x0 + x1, y0 + y1]) / 2 + rng.uniform(-1, 1, 2) * crop.shift * side * 0.5
         s = size_px / side
         flip = -1.0 if rng.random() < 0.5 else 1.0
-        # -0.5 as in draw_crop
+        # -0.5: pixel i covers [i, i + 1), warps address its centre as i
         to_crop = np.array([[flip * s, 0, size_px / 2 - flip * s * cx - 0.5], [0, s, size_px / 2 - s * cy - 0.5]])
         rgb = cv2.warpAffine(
             photo.rgb, to_crop, (size_px, size_px), flags=cv2.INTER_LINEAR,
@@ -63,9 +63,9 @@ class RealPeople:
         visible, inside = ids == number, ids != BEYOND
         (rgb,) = camera(photometric([rgb], rng), rng)
         rgb[~inside] = OUTSIDE_GREY
-        # among corrupted masks the same fraction of boxes as for composed people
         joints = _discs(photo.covered_xy.get(number, np.zeros((0, 2))), to_crop, size_px, max(x1 - x0, y1 - y0) * s)
         amodal = visible | (joints & inside)
+        # no mask is exact; among the others the fraction of boxes is that of synthetic samples
         p_box = crop.p_box / (1 - crop.p_exact) if crop.p_exact < 1 else 0.0
         others = [ids == other for other in np.unique(ids) if other not in (0, number, BEYOND)]
         initial = (
@@ -78,7 +78,7 @@ class RealPeople:
 
 
 def _discs(points_xy: np.ndarray, to_crop: np.ndarray, size_px: int, longer_px: float) -> np.ndarray:
-    """(S, S) bool: discs around points of the photo. longer_px: the person's longer side in the crop."""
+    """(S, S) bool: discs in the crop around points of the photo. longer_px: the person's longer side in the crop."""
     discs = np.zeros((size_px, size_px), np.uint8)
     for x, y in points_xy @ to_crop[:, :2].T + to_crop[:, 2]:
         cv2.circle(discs, (round(x), round(y)), max(1, round(_JOINT_RADIUS * longer_px)), 1, -1)

@@ -21,7 +21,7 @@ def typical_poses(
     """Cluster centres (count, 2, 32, 32) float32 in [0, 1] of synthetically occluded people.
 
     [:, 0] is the visible mask, [:, 1] the amodal mask, both in the person frame of the visible mask.
-    MiniBatchKMeans with k-means++ initialisation, as the paper computes its 64 centres.
+    MiniBatchKMeans with k-means++ initialisation, as Zhou et al. (CVPR 2021) compute their 64 centres.
 
     Args:
         library: people and occluders.
@@ -32,7 +32,7 @@ def typical_poses(
     """
     from sklearn.cluster import MiniBatchKMeans
 
-    size, reach = 128, 1.2
+    size, reach = 128, 1.2  # scenes are rendered for [-1.2, 1.2]^2 in person coordinates
     s = size / (2 * reach)
     to_frame = np.array([[s, 0, size / 2 - 0.5], [0, s, size / 2 - 0.5]])
     pairs: list[Float32] = []

@@ -11,10 +11,10 @@ import numpy as np
 from deocclude.data.sources.layers import Layer, PersonPhoto, feather_alpha
 from deocclude.imaging.boxes import mask_to_box_xyxy
 
-SURROUNDINGS = 0.75  # context on each side, by the person's longer side: training crops reach about as far
+SURROUNDINGS = 0.75  # context on each side, by the longer side of the person's box: training crops reach about as far
 MIN_BACKGROUND_PX = 96  # least shorter side of a background
-MAX_BACKGROUND_PX = 720
-_FEATHER_PX = 0.8
+MAX_BACKGROUND_PX = 720  # largest longer side of a background
+_FEATHER_PX = 0.8  # standard deviation of the soft edge of a person
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,14 @@ def cut_out(
         photo: (H, W, 3) uint8.
         mask: (H, W) bool, not empty.
         max_px: longest side of the person's box in pixels, or None for no scaling.
-        surroundings: context on each side, as a fraction of the box's longer side.
-        parsing: (H, W) uint8 labels, or None.
+        surroundings: context on each side, as a fraction of the box's longer side; two pixels are added.
+        parsing: (H, W) uint8 labels into PARSING_NAMES, or None; 0 within the mask becomes 255, unknown.
     """
     x0, y0, x1, y1 = mask_to_box_xyxy(mask)
     longer = max(x1 - x0, y1 - y0)
-    around = round(surroundings * longer) + 2
+    margin = round(surroundings * longer) + 2
     height, width = mask.shape
-    part = (slice(max(0, y0 - around), min(height, y1 + around)), slice(max(0, x0 - around), min(width, x1 + around)))
+    part = (slice(max(0, y0 - margin), min(height, y1 + margin)), slice(max(0, x0 - margin), min(width, x1 + margin)))
     rgb, mask = photo[part], mask[part]
     parsing = parsing[part] if parsing is not None else None
     factor = 1.0 if max_px is None else min(1.0, max_px / longer)
@@ -79,7 +79,7 @@ def background_without_people(photo: np.ndarray, masks: Iterable[np.ndarray]) ->
 
     Args:
         photo: (H, W, 3) uint8.
-        masks: (H, W) bool of each person.
+        masks: (H, W) bool visible mask of each person.
 
     Returns:
         (h, w, 3) uint8, at most MAX_BACKGROUND_PX on the longer side.
@@ -87,19 +87,19 @@ def background_without_people(photo: np.ndarray, masks: Iterable[np.ndarray]) ->
     part = free_region(photo.shape[:2], masks)
     if part is None:
         return None
-    place = photo[part]
-    factor = min(1.0, MAX_BACKGROUND_PX / max(place.shape[:2]))
+    background = photo[part]
+    factor = min(1.0, MAX_BACKGROUND_PX / max(background.shape[:2]))
     if factor < 1:
-        place = cv2.resize(place, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
-    return np.ascontiguousarray(place)
+        background = cv2.resize(background, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+    return np.ascontiguousarray(background)
 
 
 def free_region(size_hw: tuple[int, int], masks: Iterable[np.ndarray]) -> tuple[slice, slice] | None:
-    """Rows and columns of the region beside, above or below all people whose shorter side is longest.
+    """Rows and columns of the region beside, above or below all people that has the longest shorter side.
 
     Args:
         size_hw: the photo's (H, W).
-        masks: (H, W) bool of each person.
+        masks: (H, W) bool visible mask of each person.
 
     Returns:
         The region, or None where its shorter side is below MIN_BACKGROUND_PX.

@@ -26,8 +26,9 @@ from deocclude.errors import InputError
 from deocclude.imaging.arrays import Mask
 from deocclude.io.images import load_image
 
-_CACHED = 96  # people in memory: camera photos take long to decode
-_RULES = tuple(rule for rule in RULES if rule != "edge")
+_CACHED_PEOPLE = 96  # people kept in memory: camera photos take long to decode
+# of training subjects, who may be truncated by the image border
+_SUBJECT_RULES = tuple(rule for rule in RULES if rule != "edge")
 _OCCLUDER_MARGIN = 0.02  # context around an occluder, by its longer side: enough for its soft edge
 
 
@@ -67,15 +68,15 @@ class FolderSubjects(Lazy[PersonPhoto]):
     def __init__(self, people: tuple[MaskedPerson, ...], max_px: int | None) -> None:
         self._people, self._max_px = people, max_px
         traits: dict[Trait, Mask] = {
-            "whole": np.array([one.whole for one in people], bool),
+            "whole": np.array([person.whole for person in people], bool),
             "has_background": np.ones(len(people), bool),
         }
-        super().__init__(len(people), traits=traits, kept=_CACHED)
+        super().__init__(len(people), traits=traits, kept=_CACHED_PEOPLE)
 
     def read(self, at: int) -> PersonPhoto:
         """The item, cropped from its photo. Raises InputError for a photo that cannot be read."""
-        one = self._people[at]
-        return one.cut(self._max_px).to_person(one.name, has_background=True, whole=one.whole)
+        person = self._people[at]
+        return person.cut(self._max_px).to_person(person.name, has_background=True, whole=person.whole)
 
 
 class FolderOccluders(Lazy[Layer]):
@@ -100,19 +101,21 @@ class FolderBackgrounds(Lazy[np.ndarray]):
     def read(self, at: int) -> np.ndarray:
         """The item, cropped from its photo. Raises InputError for a photo that cannot be read."""
         image, masks = self._backgrounds[at]
-        place = background_without_people(load_image(image), (mask.mask() for mask in masks))
-        if place is None:
+        background = background_without_people(load_image(image), (mask.mask() for mask in masks))
+        if background is None:
             raise InputError(f"{image}: has no region of {MIN_BACKGROUND_PX} px or more beside its people")
-        return place
+        return background
 
 
-def read_folder_people(folder: Path, is_in_split: Callable[[int], bool], rules: Sequence[str] = _RULES) -> FolderPeople:
+def read_folder_people(
+    folder: Path, is_in_split: Callable[[int], bool], rules: Sequence[str] = _SUBJECT_RULES
+) -> FolderPeople:
     """People of `folder`/images with masks in `folder`/masks.
 
     Args:
         folder: the folder of both.
         is_in_split: whether the photo of that number, from 0, is used.
-        rules: names of the rules that a training subject keeps; none where people were selected before.
+        rules: names of the rules that a training subject must pass; empty where people were selected before.
 
     Raises:
         InputError: a photo or mask is missing or cannot be used.
@@ -123,17 +126,18 @@ def read_folder_people(folder: Path, is_in_split: Callable[[int], bool], rules: 
     for number, photo in enumerate(image_masks.read(folder)):
         if not is_in_split(number):
             continue
-        found = candidates(photo)
-        for one in found:
-            failed = failed_rules(one, rules, limits)
-            whole = is_inside(one, limits)
-            person = MaskedPerson(f"folder/{photo.id}/{one.person.id}", photo.image, one.person.visible, whole)
+        in_photo = candidates(photo)
+        for candidate in in_photo:
+            failed = failed_rules(candidate, rules, limits)
+            whole = is_inside(candidate, limits)
+            name = f"folder/{photo.id}/{candidate.person.id}"
+            person = MaskedPerson(name, photo.image, candidate.person.visible, whole)
             if not failed:
                 people.append(person)
             elif is_occluder(failed):
                 occluders.append(person)
             for rule in failed:
                 refused[rule] += 1
-        if free_region(photo.size_hw, (one.mask for one in found)) is not None:
-            backgrounds.append((photo.image, tuple(one.person.visible for one in found)))
+        if free_region(photo.size_hw, (candidate.mask for candidate in in_photo)) is not None:
+            backgrounds.append((photo.image, tuple(candidate.person.visible for candidate in in_photo)))
     return FolderPeople(tuple(people), tuple(occluders), tuple(backgrounds), refused)

@@ -96,7 +96,7 @@ class Library:
         weights: (N,) relative frequency of each person as the subject, summing to 1.
         occluders: objects in front or behind.
         backgrounds: (H, W, 3) uint8 photos without people.
-        clutter_people: distractors; empty for `people` themselves.
+        clutter_people: people pasted as distractors; empty where `people` are used for that.
     """
 
     people: Sequence[PersonPhoto]

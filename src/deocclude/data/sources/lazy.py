@@ -13,16 +13,16 @@ from deocclude.data.sources.layers import PersonPhoto
 
 T = TypeVar("T")
 
-KEPT = 24  # cached items of a sequence: scenes draw at random, so that a larger cache is seldom hit
+KEPT = 24  # default number of cached items: scenes draw items at random, so that a larger cache is seldom hit
 
 Trait = Literal["whole", "has_background"]
 
 
 class Lazy(Sequence[T]):
-    """A sequence whose items `read` gives, with the `kept` most recently used in memory.
+    """A sequence that reads its items on demand; the `kept` most recently used ones stay in memory.
 
     Attributes:
-        traits: (N,) bool arrays by name, known without reading the people.
+        traits: (N,) bool arrays of people's traits by name, known without reading the people.
     """
 
     def __init__(self, count: int, *, traits: Mapping[Trait, np.ndarray] | None = None, kept: int = KEPT) -> None:
@@ -55,16 +55,16 @@ class Lazy(Sequence[T]):
 
 
 class Selected(Lazy[T]):
-    """A subset of a sequence, by index."""
+    """The items of a sequence with these indices, in their order."""
 
-    def __init__(self, items: Sequence[T], places: Sequence[int] | np.ndarray) -> None:
-        self._items, self._places = items, np.asarray(places, int)
-        traits = {name: found[self._places] for name, found in getattr(items, "traits", {}).items()}
-        super().__init__(len(self._places), traits=traits, kept=0)
+    def __init__(self, items: Sequence[T], indices: Sequence[int] | np.ndarray) -> None:
+        self._items, self._indices = items, np.asarray(indices, int)
+        traits = {name: values[self._indices] for name, values in getattr(items, "traits", {}).items()}
+        super().__init__(len(self._indices), traits=traits, kept=0)
 
     def read(self, at: int) -> T:
-        """The item of the underlying sequence."""
-        return self._items[int(self._places[at])]
+        """The item that the index number `at` selects."""
+        return self._items[int(self._indices[at])]
 
 
 class Joined(Lazy[T]):
@@ -77,8 +77,8 @@ class Joined(Lazy[T]):
 
     def read(self, at: int) -> T:
         """The item of the sequence that holds it."""
-        number = int(np.searchsorted(self._ends, at, side="right"))
-        return self._groups[number][at - int(self._ends[number])]  # from its end
+        group = int(np.searchsorted(self._ends, at, side="right"))
+        return self._groups[group][at - int(self._ends[group])]  # a negative index, from the group's end
 
 
 class JoinedPeople(Joined[PersonPhoto]):

@@ -26,9 +26,9 @@ from deocclude.errors import InputError
 
 T = TypeVar("T")
 
-_MIN_BACKGROUNDS = 8  # where the people's own photos give fewer, procedural backgrounds are added
-_SERIES = 20  # neighbouring people with pseudo-labels that are in one split
-_RECTANGLES = 48  # rectangular occluders that are added to those of the people's own photos
+_MIN_BACKGROUNDS = 8  # where the people's own photos give fewer, procedural backgrounds make up the number
+_SERIES = 20  # people with pseudo-labels and neighbouring numbers, who share a split
+_RECTANGLE_COUNT = 48  # rectangular occluders that are added to those of the people's own photos
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,14 @@ class Places:
 
 
 @dataclass
-class _Found:
-    """What the sources give: people with the source's weight; occluders and backgrounds of people's own photos."""
+class _SourceAssets:
+    """What the sources give.
+
+    Attributes:
+        groups: (weight, people) of each source.
+        occluders: of the people's own photos, by source.
+        backgrounds: of the people's own photos, by source.
+    """
 
     groups: list[tuple[float, Sequence[PersonPhoto]]]
     occluders: list[Sequence[Layer]]
@@ -111,35 +117,36 @@ def load_library(
 
     if not (weights.of_root or weights.built or weights.folder or weights.labelled):
         raise InputError("data.sources: no source has a share above 0, so there is no person to draw")
-    found = _Found([], [], [])
+    assets = _SourceAssets([], [], [])
     if weights.of_root:
-        found.groups += _groups_of_root(root, split, weights, is_in_split, max_px)
+        assets.groups += _groups_of_root(root, split, weights, is_in_split, max_px)
     if weights.built:
-        _add_built(found, split, weights.built, places)
+        _add_built(assets, split, weights.built, places)
     if weights.folder:
-        _add_folder(found, split, weights.folder, places, max_px)
+        _add_folder(assets, split, weights.folder, places, max_px)
     if weights.labelled:
-        _add_labelled(found, split, weights.labelled, places, max_px)
-    found.groups = [(weight, group) for weight, group in found.groups if len(group)]
-    if not found.groups:
-        named = [
+        _add_labelled(assets, split, weights.labelled, places, max_px)
+    assets.groups = [(weight, group) for weight, group in assets.groups if len(group)]
+    if not assets.groups:
+        places_read = [
             weights.of_root and root, weights.built and places.built, weights.folder and places.folder,
             weights.labelled and places.labelled,
         ]  # fmt: skip
-        raise InputError(f"no person of split {split!r} in {' or '.join(str(n) for n in named if n) or root}")
-    people = JoinedPeople([group for _, group in found.groups])
-    shares = np.concatenate([np.full(len(group), weight / len(group)) for weight, group in found.groups])
+        raise InputError(f"no person of split {split!r} in {' or '.join(str(p) for p in places_read if p) or root}")
+    people = JoinedPeople([group for _, group in assets.groups])
+    shares = np.concatenate([np.full(len(group), weight / len(group)) for weight, group in assets.groups])
     library = Library(people, shares / shares.sum(), (), ())
     whole = np.flatnonzero(trait_of(people, "whole"))
     clutter = Selected(people, whole) if len(whole) < len(people) else ()
-    backgrounds = _backgrounds(found, root, weights, places, split, max_px)
+    backgrounds = _backgrounds(assets, root, weights, places, split, max_px)
     library = replace(library, backgrounds=backgrounds, clutter_people=clutter)
-    return replace(library, occluders=_occluders(found, library, root, weights, places, split, max_px))
+    return replace(library, occluders=_occluders(assets, library, root, weights, places, split, max_px))
 
 
 def _groups_of_root(
     root: Path, split: str, weights: SourceWeights, is_in_split: Callable[[str], bool], max_px: int | None
 ) -> list[tuple[float, list[PersonPhoto]]]:
+    """(weight, people of the split) of each source in the data folder that has a weight."""
     if not root.is_dir():
         raise InputError(f"data folder not found: looked for {root}")
 
@@ -165,7 +172,8 @@ def _groups_of_root(
     return groups
 
 
-def _add_built(found: _Found, split: str, weight: float, places: Places) -> None:
+def _add_built(assets: _SourceAssets, split: str, weight: float, places: Places) -> None:
+    """Add people, occluders and backgrounds of the built set."""
     # imported here since `datasets` takes a second to import
     from deocclude.data.sources.shards import ShardedBackgrounds, ShardedOccluders, ShardedPeople, ShardedRows
 
@@ -174,23 +182,25 @@ def _add_built(found: _Found, split: str, weight: float, places: Places) -> None
             "data.built: name the set that `deocclude data build-trainset` wrote, as data.sources.built is not 0"
         )
     rows = ShardedRows(places.built)
-    found.groups.append((weight, ShardedPeople(rows, split)))
-    found.occluders.append(ShardedOccluders(rows, split))
-    found.backgrounds.append(ShardedBackgrounds(rows, split))
+    assets.groups.append((weight, ShardedPeople(rows, split)))
+    assets.occluders.append(ShardedOccluders(rows, split))
+    assets.backgrounds.append(ShardedBackgrounds(rows, split))
 
 
-def _add_folder(found: _Found, split: str, weight: float, places: Places, max_px: int | None) -> None:
+def _add_folder(assets: _SourceAssets, split: str, weight: float, places: Places, max_px: int | None) -> None:
+    """Add people, occluders and backgrounds of the image + mask folder."""
     from deocclude.data.sources.folder import FolderBackgrounds, FolderOccluders, FolderSubjects, read_folder_people
 
     if places.folder is None:
         raise InputError("data.folder: name a folder of images/ and masks/, as data.sources.folder is not 0")
     people = read_folder_people(places.folder, lambda number: every_sixth(number) == (split == "val"))
-    found.groups.append((weight, FolderSubjects(people.people, max_px)))
-    found.occluders.append(FolderOccluders(people.occluders, max_px))
-    found.backgrounds.append(FolderBackgrounds(people.backgrounds))
+    assets.groups.append((weight, FolderSubjects(people.people, max_px)))
+    assets.occluders.append(FolderOccluders(people.occluders, max_px))
+    assets.backgrounds.append(FolderBackgrounds(people.backgrounds))
 
 
-def _add_labelled(found: _Found, split: str, weight: float, places: Places, max_px: int | None) -> None:
+def _add_labelled(assets: _SourceAssets, split: str, weight: float, places: Places, max_px: int | None) -> None:
+    """Add the people with pseudo-labels."""
     from deocclude.data.sources.folder import FolderSubjects, read_folder_people
 
     if places.labelled is None or not (places.labelled / "report.json").is_file():
@@ -199,14 +209,15 @@ def _add_labelled(found: _Found, split: str, weight: float, places: Places, max_
         )
     # neighbouring numbers often show one athlete
     people = read_folder_people(places.labelled, lambda n: every_sixth(n // _SERIES) == (split == "val"), rules=())
-    found.groups.append((weight, FolderSubjects(people.people, max_px)))
+    assets.groups.append((weight, FolderSubjects(people.people, max_px)))
 
 
 def _backgrounds(
-    found: _Found, root: Path, weights: SourceWeights, places: Places, split: str, max_px: int | None
+    assets: _SourceAssets, root: Path, weights: SourceWeights, places: Places, split: str, max_px: int | None
 ) -> Sequence[np.ndarray]:
+    """Backgrounds of the split: those of a folder, or of the people's own photos and procedural ones."""
     if places.backgrounds is None and not weights.of_root:
-        own = Joined(found.backgrounds)
+        own = Joined(assets.backgrounds)
         rng = np.random.default_rng(split == "val")
         return Joined([own, [draw_background_image(rng) for _ in range(max(0, _MIN_BACKGROUNDS - len(own)))]])
     folder = places.backgrounds or root / "backgrounds"
@@ -216,17 +227,20 @@ def _backgrounds(
 
 
 def _occluders(
-    found: _Found, library: Library, root: Path, weights: SourceWeights, places: Places, split: str, max_px: int | None
-) -> Sequence[Layer]:
+    assets: _SourceAssets, library: Library, root: Path, weights: SourceWeights, places: Places, split: str,
+    max_px: int | None,
+) -> Sequence[Layer]:  # fmt: skip
+    """Occluders of the split: those of a folder, or of the people's own photos and rectangular ones."""
     if places.occluders is None and not weights.of_root:
         rng = np.random.default_rng(2 + (split == "val"))
-        return Joined([*found.occluders, rectangular_occluders(library, rng, _RECTANGLES)])
+        return Joined([*assets.occluders, rectangular_occluders(library, rng, _RECTANGLE_COUNT)])
     folder = places.occluders or root / "cutouts" / "objects"
     chosen = [o for o in read_layers(folder, max_px=max_px) if held_out(o.name) == (split == "val")]
     return _required(chosen, "occluder", split, folder)
 
 
 def _required(items: list[T], what: str, split: str, folder: Path) -> list[T]:
+    """`items`; raises InputError where there are none. what: one item's name in the message."""
     if not items:
         raise InputError(f"no {what} of split {split!r} in {folder}: a few dozen are needed for both splits")
     return items

@@ -7,10 +7,10 @@ from collections import defaultdict
 import numpy as np
 from PIL import Image
 
-MAX_DISTANCE = 3  # of 64 bits, between copies of one photo; different photos differ in about 20 to 40
-_BANDS = MAX_DISTANCE + 1  # hashes within MAX_DISTANCE agree in at least one of so many parts (pigeonhole principle)
+MAX_DISTANCE = 3  # differing bits, of 64, between copies of one photo; other photos differ in about 20 to 40
+_BANDS = MAX_DISTANCE + 1  # parts of a hash; near hashes agree in at least one (pigeonhole principle)
 _BAND_BITS = 64 // _BANDS
-_MIN_SPREAD = 2.0  # of 255, standard deviation: a uniform image has no gradients
+_MIN_SPREAD = 2.0  # least standard deviation of the grey levels: a uniform image has no gradients
 
 
 def dhash(image: Image.Image) -> int | None:
@@ -27,11 +27,11 @@ def dhash(image: Image.Image) -> int | None:
 
 
 class NearDuplicates:
-    """Index of photo hashes by their parts, so that few are compared with each new one."""
+    """Index of photo hashes by band (a part of the bits), so that a new hash is compared with few others."""
 
     def __init__(self) -> None:
-        self._met: list[tuple[int, str, str | None]] = []
-        self._by_band: dict[tuple[int, int], list[int]] = defaultdict(list)
+        self._photos: list[tuple[int, str, str | None]] = []  # hash, name and split of each
+        self._by_band: dict[tuple[int, int], list[int]] = defaultdict(list)  # indices of photos by (band, its bits)
 
     def add(self, code: int, name: str, split: str | None) -> str | None:
         """Add a photo.
@@ -46,13 +46,13 @@ class NearDuplicates:
         """
         bands = [(band, code >> (band * _BAND_BITS) & (2**_BAND_BITS - 1)) for band in range(_BANDS)]
         found = None
-        for place in sorted({place for band in bands for place in self._by_band[band]}):
-            other_code, other, other_split = self._met[place]
-            apart = (code ^ other_code).bit_count()
-            if apart <= MAX_DISTANCE and other != name and (split is None or split != other_split):
+        for index in sorted({index for band in bands for index in self._by_band[band]}):
+            other_code, other, other_split = self._photos[index]
+            distance = (code ^ other_code).bit_count()
+            if distance <= MAX_DISTANCE and other != name and (split is None or split != other_split):
                 found = other
                 break
         for band in bands:
-            self._by_band[band].append(len(self._met))
-        self._met.append((code, name, split))
+            self._by_band[band].append(len(self._photos))
+        self._photos.append((code, name, split))
         return found

@@ -31,20 +31,20 @@ from deocclude.imaging.boxes import box_iou, mask_to_box_xyxy
 from deocclude.io.coco import read_json
 
 _SURROUNDINGS = 0.5  # context on each side, by the person's longer side
-_VOC_GROWN = 0.03  # by a box's longer side: how far a component may reach beyond the box of its person
-_VOC_MIN_BOX_IOU = 0.85  # of the components' box and the annotated one
+_VOC_BOX_MARGIN = 0.03  # by a box's longer side: margin within which pixels count as in the box
+_VOC_MIN_BOX_IOU = 0.85  # least IoU of the components' box and the annotated one
 _COCO_LOOSE_PX = 1  # width of the background rim that polygons include
 _PELOTA_MIN_PX = 120  # least longer side of a box; smaller people are blurred
 _PELOTA_EDGE = 0.01  # by the photo's longer side: a person nearer to the image border counts as truncated
-_LETTERBOX_DIFF = 6  # grey levels from the corner's colour
+_LETTERBOX_DIFF = 6  # largest difference from the corner's colour, in grey levels
 _LETTERBOX_PX = 15  # least width of a letterbox
-_MAX_LOST = 0.05  # fraction of a mask that may lie in the letterbox
+_MAX_IN_LETTERBOX = 0.05  # fraction of a mask that may lie in the letterbox
 _MIN_TRUNCATED = 0.2  # least fraction of a box's side on the image border, for a truncated person
-# Found by visual inspection. pelota: occluded by an unannotated person, out of focus, or (89) a duplicate of 69.
+# PHOTO-PERSON, found by visual inspection: occluded by an unannotated person, or out of focus.
 _PELOTA_EXCLUDED = frozenset({"2-1", "20-1", "25-1", "28-2", "30-2", "39-1", "43-2", "69-1", "78-3", "79-1"})
-_PELOTA_REPEATS = frozenset({"89"})
-_TEACHERS_WHOLE = frozenset({*(f"t{number:03d}" for number in range(7, 25)), "t064"})
-# people_small: several people; machines, instruments or furniture in the mask; truncated bodies
+_PELOTA_DUPLICATES = frozenset({"89"})  # of photo 69
+_TEACHERS_WHOLE = frozenset({*(f"t{number:03d}" for number in range(7, 25)), "t064"})  # frames of whole people
+# people_small, by visual inspection: several people; machines, instruments or furniture in the mask; truncated bodies
 _SMALL_EXCLUDED = frozenset(
     f"fg_{number:03d}"
     for number in (
@@ -78,21 +78,21 @@ def read_voc(root: Path, max_px: int | None = None) -> Iterator[PersonPhoto]:
     """
     whole = people_entry(root, "whole", dict)
 
-    def one(photo_id: str) -> PersonPhoto | None:
+    def read_person(photo_id: str) -> PersonPhoto | None:
         rgb = read_stored_photo(root, photo_id)
         parts_file = root / "parts" / f"{photo_id}.png"
         parts = read_image(parts_file, cv2.IMREAD_GRAYSCALE) > 0
         if parts.shape != rgb.shape[:2]:
             raise InputError(f"{parts_file}: parts must have the photo's size {rgb.shape[:2]} (HxW), got {parts.shape}")
         x, y, w, h = whole[photo_id]
-        grown = _VOC_GROWN * max(w, h) + 1
+        margin = _VOC_BOX_MARGIN * max(w, h) + 1
         in_box = np.zeros(parts.shape, bool)
-        rows, columns = ((max(0, int(a - grown)), int(a + length + grown) + 1) for a, length in ((y, h), (x, w)))
+        rows, columns = ((max(0, int(a - margin)), int(a + length + margin) + 1) for a, length in ((y, h), (x, w)))
         in_box[slice(*rows), slice(*columns)] = True
-        count, pieces, stats, _ = cv2.connectedComponentsWithStats(parts.astype(np.uint8))
-        share = np.bincount(pieces[in_box], minlength=count) / stats[:, cv2.CC_STAT_AREA]
-        share[0] = 0  # background
-        mask = (share > 0.5)[pieces]
+        count, components, stats, _ = cv2.connectedComponentsWithStats(parts.astype(np.uint8))
+        share = np.bincount(components[in_box], minlength=count) / stats[:, cv2.CC_STAT_AREA]
+        share[0] = 0  # component 0 is the background
+        mask = (share > 0.5)[components]
         if not mask.any():
             return None
         (iou,) = box_iou(*np.array([[mask_to_box_xyxy(mask)], [(x, y, x + w, y + h)]], float)).ravel()
@@ -100,7 +100,7 @@ def read_voc(root: Path, max_px: int | None = None) -> Iterator[PersonPhoto]:
             return None
         return _cropped(f"voc/{photo_id}", rgb, mask, max_px)
 
-    return _people(one, sorted(whole))
+    return _people(read_person, sorted(whole))
 
 
 def read_coco(root: Path, max_px: int | None = None) -> Iterator[PersonPhoto]:
@@ -111,14 +111,14 @@ def read_coco(root: Path, max_px: int | None = None) -> Iterator[PersonPhoto]:
     """
     people, sizes = people_entry(root, "people", dict), people_entry(root, "size", dict)
 
-    def one(photo_id: str) -> PersonPhoto | None:
+    def read_person(photo_id: str) -> PersonPhoto | None:
         rgb = read_stored_photo(root, photo_id)
         (person,) = people[photo_id]
         mask = read_segmentation(person, sizes[photo_id], rgb, root, photo_id)
         mask = cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8), iterations=_COCO_LOOSE_PX) > 0
         return _cropped(f"coco/{photo_id}", rgb, mask, max_px)
 
-    return _people(one, people_entry(root, "whole", list))
+    return _people(read_person, people_entry(root, "whole", list))
 
 
 def read_pelota(root: Path, max_px: int | None = None) -> Iterator[PersonPhoto]:
@@ -135,7 +135,7 @@ def read_pelota(root: Path, max_px: int | None = None) -> Iterator[PersonPhoto]:
         entries = photos[photo_id]["people"]
         masks = [read_segmentation(entry, photos[photo_id]["size"], rgb, root, photo_id) for entry in entries]
         height, width = rgb.shape[:2]
-        edge = max(3.0, _PELOTA_EDGE * max(height, width))
+        edge_px = max(3.0, _PELOTA_EDGE * max(height, width))
         found: list[PersonPhoto] = []
         for number, (entry, mask) in enumerate(zip(entries, masks, strict=True)):
             if not mask.any() or f"{photo_id}-{number}" in _PELOTA_EXCLUDED:
@@ -143,7 +143,7 @@ def read_pelota(root: Path, max_px: int | None = None) -> Iterator[PersonPhoto]:
             x0, y0, x1, y1 = mask_to_box_xyxy(mask)
             if max(x1 - x0, y1 - y0) < _PELOTA_MIN_PX:
                 continue
-            inside = min(x0, y0) > edge and x1 < width - edge and y1 < height - edge
+            inside = min(x0, y0) > edge_px and x1 < width - edge_px and y1 < height - edge_px
             others = np.any([np.zeros_like(mask), *(m for n, m in enumerate(masks) if n != number)], axis=0)
             touched = (cv2.dilate(others.astype(np.uint8), np.ones((7, 7), np.uint8)) > 0) & mask
             ankles = np.array(entry["keypoints"]).reshape(-1, 3)[15:17, 2]
@@ -153,7 +153,7 @@ def read_pelota(root: Path, max_px: int | None = None) -> Iterator[PersonPhoto]:
                     found.append(person)
         return found
 
-    ids = sorted((i for i in photos if i not in _PELOTA_REPEATS), key=int)
+    ids = sorted((i for i in photos if i not in _PELOTA_DUPLICATES), key=int)
     return (person for people in ordered(people_of_photo, ids) for person in people)
 
 
@@ -165,7 +165,7 @@ def read_teachers(root: Path, max_px: int | None = None) -> Iterator[PersonPhoto
     """
     frames = read_json(require(root / "people.json", "people of teachers"))
 
-    def one(frame_id: str) -> PersonPhoto | None:
+    def read_person(frame_id: str) -> PersonPhoto | None:
         entries = frames[frame_id]["people"]
         if len(entries) != 1:
             return None
@@ -175,11 +175,11 @@ def read_teachers(root: Path, max_px: int | None = None) -> Iterator[PersonPhoto
         if not mask.any():
             return None
         inner = _inside_letterbox(rgb, mask)
-        if mask[inner].sum() < (1 - _MAX_LOST) * mask.sum() or not (whole or _is_truncated(mask[inner])):
+        if mask[inner].sum() < (1 - _MAX_IN_LETTERBOX) * mask.sum() or not (whole or _is_truncated(mask[inner])):
             return None
         return _cropped(f"teachers/{frame_id}", rgb[inner], mask[inner], max_px, whole=whole)
 
-    return _people(one, sorted(frames))
+    return _people(read_person, sorted(frames))
 
 
 def read_small(root: Path, max_px: int | None = None) -> Iterator[PersonPhoto]:
@@ -196,7 +196,7 @@ def _number_of(name: str) -> int:
 
 
 def _held_out_by_id(name: str) -> bool:
-    # by the id alone, as in data/sources/real_photos.py: a photo in two folders is in one split
+    """Whether a person is held out, by the photo's id without the source: a photo in two folders is in one split."""
     return held_out(name.partition("/")[2])
 
 
@@ -215,16 +215,17 @@ PHOTO_SETS = {
 def _cropped(
     name: str, rgb: np.ndarray, mask: np.ndarray, max_px: int | None, *, whole: bool = True
 ) -> PersonPhoto | None:
-    """The person with context; None where the mask is empty. A truncating image border stays the border."""
+    """The person with context, scaled to `max_px`; None where the mask is empty."""
     if not mask.any():
         return None
     x0, y0, x1, y1 = mask_to_box_xyxy(mask)
-    around = round(_SURROUNDINGS * max(x1 - x0, y1 - y0))
-    part = (slice(max(0, y0 - around), y1 + around), slice(max(0, x0 - around), x1 + around))
+    margin = round(_SURROUNDINGS * max(x1 - x0, y1 - y0))
+    part = (slice(max(0, y0 - margin), y1 + margin), slice(max(0, x0 - margin), x1 + margin))
     return as_person(name, rgb[part], mask[part], max_px, has_background=True, whole=whole)
 
 
 def _people(read: Callable[[str], PersonPhoto | None], ids: Iterable[str]) -> Iterator[PersonPhoto]:
+    """The person that `read` gives for each id, in order; ids for which it gives None are left out."""
     return (person for person in ordered(read, ids) if person is not None)
 
 
@@ -235,15 +236,15 @@ def _inside_letterbox(rgb: np.ndarray, mask: np.ndarray) -> tuple[slice, slice]:
     """
     height, width = mask.shape
     bars = np.zeros_like(mask)
-    opening = np.ones((_LETTERBOX_PX, _LETTERBOX_PX), np.uint8)
+    kernel = np.ones((_LETTERBOX_PX, _LETTERBOX_PX), np.uint8)
     for corner in ((0, 0), (0, -1), (-1, 0), (-1, -1)):
         if rgb[corner].max() < 64:
             colour = rgb[corner].astype(float)
-            alike = cv2.inRange(rgb, colour - _LETTERBOX_DIFF, colour + _LETTERBOX_DIFF)
-            alike[mask] = 0
-            _, pieces = cv2.connectedComponents(cv2.morphologyEx(alike, cv2.MORPH_OPEN, opening))
-            if pieces[corner]:
-                bars |= pieces == pieces[corner]
+            similar = cv2.inRange(rgb, colour - _LETTERBOX_DIFF, colour + _LETTERBOX_DIFF)
+            similar[mask] = 0
+            _, components = cv2.connectedComponents(cv2.morphologyEx(similar, cv2.MORPH_OPEN, kernel))
+            if components[corner]:
+                bars |= components == components[corner]
     x0, y0, x1, y1 = mask_to_box_xyxy(mask)
     middle_y, middle_x = (y0 + y1) // 2, (x0 + x1) // 2
     rows, columns = (np.flatnonzero(line) for line in (bars[:, x0:x1].any(1), bars[y0:y1].any(0)))
@@ -254,9 +255,9 @@ def _inside_letterbox(rgb: np.ndarray, mask: np.ndarray) -> tuple[slice, slice]:
 
 
 def _is_truncated(mask: np.ndarray) -> bool:
-    """Whether the lower border or one of the sides of the photo truncates the person, over enough of the box."""
+    """Whether enough of the box lies on the lower, left or right border of the photo, which truncates the person."""
     x0, y0, x1, y1 = mask_to_box_xyxy(mask)
-    near = 3
-    lower = mask[-near:].any(0).sum() / (x1 - x0)
-    sides = max(mask[:, :near].any(1).sum(), mask[:, -near:].any(1).sum()) / (y1 - y0)
+    border_px = 3
+    lower = mask[-border_px:].any(0).sum() / (x1 - x0)
+    sides = max(mask[:, :border_px].any(1).sum(), mask[:, -border_px:].any(1).sum()) / (y1 - y0)
     return bool(max(lower, sides) >= _MIN_TRUNCATED)

@@ -12,7 +12,7 @@ from deocclude.data.sources.layers import Layer, Library
 from deocclude.imaging.arrays import ImageU8
 
 _SIDE_PX = 360
-_SHAPES = 40
+_SHAPE_COUNT = 40
 
 
 def draw_background_image(rng: np.random.Generator) -> ImageU8:
@@ -21,14 +21,14 @@ def draw_background_image(rng: np.random.Generator) -> ImageU8:
     slopes = rng.uniform(-80, 80, (2, 3))
     canvas = rng.uniform(60, 190, 3) + rows[..., None] * slopes[0] + columns[..., None] * slopes[1]
     canvas = canvas.clip(0, 255).astype(np.uint8)
-    for _ in range(_SHAPES):
+    for _ in range(_SHAPE_COUNT):
         x, y = (int(v) for v in rng.integers(0, _SIDE_PX, 2))
-        half = tuple(int(v) for v in rng.integers(4, 60, 2))
+        half_wh = tuple(int(v) for v in rng.integers(4, 60, 2))
         colour = tuple(int(v) for v in rng.integers(0, 256, 3))
         if rng.random() < 0.5:
-            cv2.rectangle(canvas, (x - half[0], y - half[1]), (x + half[0], y + half[1]), colour, -1)
+            cv2.rectangle(canvas, (x - half_wh[0], y - half_wh[1]), (x + half_wh[0], y + half_wh[1]), colour, -1)
         else:
-            cv2.ellipse(canvas, (x, y), half, float(rng.uniform(0, 180)), 0, 360, colour, -1)
+            cv2.ellipse(canvas, (x, y), half_wh, float(rng.uniform(0, 180)), 0, 360, colour, -1)
     blurred = cv2.GaussianBlur(canvas, (0, 0), rng.uniform(0.8, 4))
     noisy: ImageU8 = (blurred + rng.normal(0, 4, blurred.shape)).clip(0, 255).astype(np.uint8)
     return noisy

@@ -26,7 +26,7 @@ from deocclude.io.coco import read_json, segmentation_to_mask
 T = TypeVar("T")
 R = TypeVar("R")
 
-_READ_AHEAD = 32  # items
+_READ_AHEAD = 32  # largest number of results that wait for the caller
 
 # Photos of mixed_people whose single mask holds several touching people. A network that learns from them merges people.
 # Found by visual inspection; no measure of the masks separates them.
@@ -39,6 +39,7 @@ _GROUPS = {
     ),
 }  # fmt: skip
 MIXED_GROUPS = {kind: frozenset(f"{number:04d}" for number in numbers) for kind, numbers in _GROUPS.items()}
+"""By subfolder of mixed_people: the file stems of these photos."""
 
 _PHOTO_FEATHER_PX = 0.8  # standard deviation of the soft edge of a mask
 _CUTOUT_FEATHER_PX = 0.7  # the same of an RGBA image, whose edge is soft already
@@ -119,7 +120,7 @@ def read_layer(path: Path, *, max_px: int | None = None, erode_px: int = 1) -> L
     Args:
         path: the image.
         max_px: longest side of the opaque part in pixels, or None for the image's own size.
-        erode_px: how much of the rim is dropped, at the size of the file.
+        erode_px: width of the rim that is dropped, in pixels of the file.
 
     Raises:
         InputError: not a readable image, without transparency, or wholly transparent.
@@ -137,7 +138,10 @@ def read_layers(folder: Path, *, max_px: int | None = None) -> Iterator[Layer]:
 
 
 def read_backgrounds(folder: Path, *, max_px: int | None = None) -> Iterator[np.ndarray]:
-    """Photos without people, (H, W, 3) uint8 RGB, at most `max_px` on the longer side. Raises InputError."""
+    """Photos without people, (H, W, 3) uint8 RGB, at most `max_px` on the longer side.
+
+    Raises InputError where there is none, or one cannot be read.
+    """
 
     def read(path: Path) -> np.ndarray:
         rgb = read_image(path)
@@ -204,9 +208,10 @@ def read_segmentation(
 
 
 def ordered(read: Callable[[T], R], items: Iterable[T], *, threads: int = 4) -> Iterator[R]:
-    """`read` of each item, in order, on several threads: decoding and networks release the interpreter's lock.
+    """The result of `read` for each item, in order, read on several threads.
 
-    At most _READ_AHEAD results wait for the caller, so that a slow one does not hold all photos in memory.
+    Threads suffice, since decoding and networks release the interpreter's lock. At most _READ_AHEAD results wait for
+    the caller, so that a slow one does not hold all photos in memory.
     """
     with ThreadPoolExecutor(threads) as pool:
         yield from in_order(pool, read, items, _READ_AHEAD)
@@ -215,7 +220,7 @@ def ordered(read: Callable[[T], R], items: Iterable[T], *, threads: int = 4) -> 
 def _people(records: EachPhoto[T], convert: Callable[[PhotoRecord], PersonPhoto | None]) -> Iterator[PersonPhoto]:
     """The records' people, in order; records are made and converted on several threads.
 
-    Left out are records without a person, whose mask is empty, and those that `convert` turns into None.
+    Left out are records without people, all of whose masks were empty, and those that `convert` turns into None.
     """
 
     def person_of(make: Callable[[], PhotoRecord]) -> PersonPhoto | None:

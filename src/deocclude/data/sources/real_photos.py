@@ -26,7 +26,7 @@ from deocclude.imaging.boxes import mask_to_box_xyxy
 Rng = np.random.Generator
 T = TypeVar("T")
 
-BEYOND = 255  # value of a crop's instances outside the photo
+BEYOND = 255  # value of a crop's `instances` outside the photo
 WILD_ONE_IN = 3
 """One in so many photos of `wild` is held out for validation."""
 _MIN_LAYER_PX = 1500  # least visible pixels of a person that is pasted elsewhere
@@ -64,24 +64,24 @@ def read_wild(root: Path, split: str | None = None) -> Iterator[WildPhoto]:
     Raises:
         InputError: a file is missing, cannot be read or does not fit the others.
     """
-    people, covered = _read_people(require(root / "persons.json", "people of the wild photos"))
+    boxes_by_photo, covered_by_photo = _read_persons_file(require(root / "persons.json", "people of the wild photos"))
     for path in image_files(root / "images", "wild photos"):
         if split is not None and held_out(path.stem, WILD_ONE_IN) != (split == "val"):
             continue
         rgb = read_image(path)
         instances = read_image(require(root / "masks" / f"{path.stem}.png", "instance mask"), cv2.IMREAD_GRAYSCALE)
-        crowd = root / "ignore" / f"{path.stem}.png"
+        ignore_file = root / "ignore" / f"{path.stem}.png"
         ignore = np.zeros(instances.shape, bool)
-        if crowd.is_file():
-            ignore = read_image(crowd, cv2.IMREAD_GRAYSCALE) > 0
+        if ignore_file.is_file():
+            ignore = read_image(ignore_file, cv2.IMREAD_GRAYSCALE) > 0
         for what, found in (("instance mask", instances), ("ignore mask", ignore)):
             if found.shape != rgb.shape[:2]:
                 raise InputError(f"{path}: {what} must have the photo's size {rgb.shape[:2]} (HxW), got {found.shape}")
-        boxes = people.get(path.stem, {})
+        boxes = boxes_by_photo.get(path.stem, {})
         unlisted = sorted(set(np.unique(instances)) - {0} - set(boxes))
         if unlisted:
             raise InputError(f"{path}: person {unlisted[0]} of the instance mask is not in persons.json")
-        yield WildPhoto(f"wild/{path.stem}", rgb, instances, ignore, boxes, covered.get(path.stem, {}))
+        yield WildPhoto(f"wild/{path.stem}", rgb, instances, ignore, boxes, covered_by_photo.get(path.stem, {}))
 
 
 def read_voc_people(root: Path, split: str | None = None) -> Iterator[WildPhoto]:
@@ -92,31 +92,31 @@ def read_voc_people(root: Path, split: str | None = None) -> Iterator[WildPhoto]
     """
     listed = people_entry(root, "one_head", dict)
 
-    def one(photo_id: str) -> WildPhoto:
+    def read_photo(photo_id: str) -> WildPhoto:
         rgb = read_stored_photo(root, photo_id)
         visible = read_image(root / "parts" / f"{photo_id}.png", cv2.IMREAD_GRAYSCALE) > 0
-        return _single(f"voc/{photo_id}", rgb, visible, np.zeros((0, 2)))
+        return _photo_of_one(f"voc/{photo_id}", rgb, visible, np.zeros((0, 2)))
 
-    return _of_split(one, listed, split)
+    return _of_split(read_photo, listed, split)
 
 
 def read_coco_people(root: Path, split: str | None = None) -> Iterator[WildPhoto]:
-    """The people of COCO photos of a single person, by their polygons, with covered joints.
+    """COCO photos of a single person, with the mask of its polygons and its covered joints.
 
     `people.json` has {"people": {ID: [{segmentation, keypoints}]}, "size": {ID: [w, h]}}; coordinates refer to `size`.
     Arguments and errors as in `read_voc_people`. People without a polygon are left out.
     """
     people, sizes = people_entry(root, "people", dict), people_entry(root, "size", dict)
-    single = [i for i, entries in people.items() if len(entries) == 1 and entries[0].get("segmentation")]
+    single_ids = [i for i, entries in people.items() if len(entries) == 1 and entries[0].get("segmentation")]
 
-    def one(photo_id: str) -> WildPhoto:
+    def read_photo(photo_id: str) -> WildPhoto:
         rgb = read_stored_photo(root, photo_id)
         (person,), (width, height) = people[photo_id], sizes[photo_id]
         visible = read_segmentation(person, [width, height], rgb, root, photo_id)
         covered = covered_joints(person.get("keypoints") or ())
-        return _single(f"coco/{photo_id}", rgb, visible, covered * (rgb.shape[1] / width, rgb.shape[0] / height))
+        return _photo_of_one(f"coco/{photo_id}", rgb, visible, covered * (rgb.shape[1] / width, rgb.shape[0] / height))
 
-    return _of_split(one, single, split)
+    return _of_split(read_photo, single_ids, split)
 
 
 @dataclass(frozen=True)
@@ -140,16 +140,15 @@ class BoxedPhoto:
         return read_stored_photo(self.root, self.photo_id)
 
 
-_CROWD_SIDE = 0.15  # of a photo's side: an entry without joints that is larger may be a crowd in one box
+_CROWD_MIN_WIDTH = 0.15  # of the photo's width: least width of a box that is taken for an unmarked crowd
 
 
 def read_boxed_photos(root: Path, split: str | None = None) -> list[BoxedPhoto]:
-    """All photos of COCO people with their boxes. Folder, split and errors as in `read_coco_people`.
+    """Photos of COCO people, one or several, with their boxes. Folder, split and errors as in `read_coco_people`.
 
-    `people.json` has {"people": {ID: [{bbox, keypoints, iscrowd}]}, "size": {ID: [w, h]}}. Of this reader one in twelve
-    photos of several people is in neither "train" nor "val" but in "tune": the detector's thresholds are chosen there.
-    An entry marked as a crowd is one; so is a box without joints that is wider than high and large, since some crowds
-    are one unmarked box.
+    `people.json` has {"people": {ID: [{bbox, keypoints, iscrowd}]}, "size": {ID: [w, h]}}. A third split, "tune", has
+    one in twelve photos of several people: the detector's thresholds are chosen there. An entry marked as a crowd is
+    one; so is a large box without joints that is wider than high, since some crowds are one unmarked box.
     """
     people, sizes = people_entry(root, "people", dict), people_entry(root, "size", dict)
 
@@ -170,13 +169,14 @@ def read_boxed_photos(root: Path, split: str | None = None) -> list[BoxedPhoto]:
 
 
 def _boxed_photo(root: Path, photo_id: str, entries: Iterable[Mapping[str, Any]], size_wh: Iterable[int]) -> BoxedPhoto:
+    """The boxes of a photo's entries as fractions of `size_wh`, the (W, H) to which `bbox` refers."""
     width, height = size_wh
     boxes: list[np.ndarray] = []
     crowds: list[np.ndarray] = []
     for entry in entries:
         x, y, w, h = np.array(entry["bbox"], float) / (width, height, width, height)
         has_joints = read_joints(entry.get("keypoints") or ())[:, 2].any()
-        is_crowd = entry.get("iscrowd") or (not has_joints and w * width > h * height and w > _CROWD_SIDE)
+        is_crowd = entry.get("iscrowd") or (not has_joints and w * width > h * height and w > _CROWD_MIN_WIDTH)
         (crowds if is_crowd else boxes).append(np.array((x, y, x + w, y + h)).clip(0, 1))
     return BoxedPhoto(root, photo_id, *(np.array(found).reshape(-1, 4) for found in (boxes, crowds)))
 
@@ -216,31 +216,32 @@ class JointedPerson:
 def read_jointed_people(
     root: Path, split: str | None = None, *, min_joints: int = 9, min_height_px: float = 80.0
 ) -> Iterator[JointedPerson]:
-    """People of COCO photos with at least `min_joints` annotated joints in a box of at least `min_height_px`.
+    """People of COCO photos with at least `min_joints` annotated joints, whose box is at least `min_height_px` high.
 
-    Folder, split and errors as in `read_coco_people`; photos of several people have no outlines.
+    Pixels are those of the stored photo. Folder, split and errors as in `read_coco_people`; people in photos of
+    several have no outlines.
     """
     people, sizes = people_entry(root, "people", dict), people_entry(root, "size", dict)
 
-    def of_photo(photo_id: str) -> list[JointedPerson]:
+    def people_of_photo(photo_id: str) -> list[JointedPerson]:
         entries, (width, height) = people[photo_id], sizes[photo_id]
         joints = [read_joints(entry.get("keypoints") or ()) for entry in entries]
-        if not any(np.count_nonzero(one[:, 2]) >= min_joints for one in joints):
+        if not any(np.count_nonzero(person_joints[:, 2]) >= min_joints for person_joints in joints):
             return []
         rgb = read_stored_photo(root, photo_id)
         scale = np.array((rgb.shape[1] / width, rgb.shape[0] / height))
         found = []
-        for entry, of_one in zip(entries, joints, strict=True):
+        for entry, person_joints in zip(entries, joints, strict=True):
             x, y, w, h = np.array(entry["bbox"], float) * (*scale, *scale)
-            if np.count_nonzero(of_one[:, 2]) < min_joints or h < min_height_px:
+            if np.count_nonzero(person_joints[:, 2]) < min_joints or h < min_height_px:
                 continue
             outlined = len(entries) == 1 and entry.get("segmentation")
             visible = read_segmentation(entry, [width, height], rgb, root, photo_id) if outlined else None
-            covered, seen = (_with_visibility(of_one, value) * scale for value in (1, 2))
+            covered, seen = (_with_visibility(person_joints, value) * scale for value in (1, 2))
             found.append(JointedPerson(rgb, (x, y, x + w, y + h), visible, covered, seen))
         return found
 
-    return (person for of_one in _of_split(of_photo, people, split) for person in of_one)
+    return (person for in_photo in _of_split(people_of_photo, people, split) for person in in_photo)
 
 
 def covered_joints(keypoints: Iterable[float]) -> np.ndarray:
@@ -258,7 +259,7 @@ def _with_visibility(joints: np.ndarray, visibility: int) -> np.ndarray:
     return joints[joints[:, 2] == visibility, :2]
 
 
-def _single(name: str, rgb: np.ndarray, visible: np.ndarray, covered_xy: np.ndarray) -> WildPhoto:
+def _photo_of_one(name: str, rgb: np.ndarray, visible: np.ndarray, covered_xy: np.ndarray) -> WildPhoto:
     """The photo of a single person. Raises InputError where mask and photo differ in size."""
     if visible.shape != rgb.shape[:2]:
         raise InputError(f"{name}: the mask must have the photo's size {rgb.shape[:2]} (HxW), got {visible.shape}")
@@ -266,16 +267,17 @@ def _single(name: str, rgb: np.ndarray, visible: np.ndarray, covered_xy: np.ndar
     if visible.any():
         x0, y0, x1, y1 = map(float, mask_to_box_xyxy(visible))
         boxes = {1: (x0, y0, x1, y1)}
-    nowhere = np.zeros(visible.shape, bool)
-    return WildPhoto(name, rgb, visible.astype(np.uint8), nowhere, boxes, {1: covered_xy} if len(covered_xy) else {})
+    no_crowd = np.zeros(visible.shape, bool)
+    return WildPhoto(name, rgb, visible.astype(np.uint8), no_crowd, boxes, {1: covered_xy} if len(covered_xy) else {})
 
 
-def _of_split(one: Callable[[str], T], ids: Iterable[str], split: str | None) -> Iterator[T]:
-    return ordered(one, [i for i in sorted(ids) if split is None or held_out(i) == (split == "val")])
+def _of_split(read: Callable[[str], T], ids: Iterable[str], split: str | None) -> Iterator[T]:
+    """What `read` gives for each id of the split, or of both splits where it is None; ids are sorted."""
+    return ordered(read, [i for i in sorted(ids) if split is None or held_out(i) == (split == "val")])
 
 
 def visible_people(photos: Iterable[WildPhoto]) -> list[Layer]:
-    """The visible parts of all people of at least 1500 pixels, as layers to paste."""
+    """The visible parts of all people with at least 1500 visible pixels, as layers to paste."""
     layers = []
     for photo in photos:
         for number in photo.boxes_xyxy:
@@ -287,21 +289,21 @@ def visible_people(photos: Iterable[WildPhoto]) -> list[Layer]:
     return layers
 
 
-def _read_people(
+def _read_persons_file(
     path: Path,
 ) -> tuple[dict[str, dict[int, tuple[float, float, float, float]]], dict[str, dict[int, np.ndarray]]]:
-    """Boxes and covered joints of persons.json, by photo and person number."""
+    """Boxes and covered joints of persons.json, in pixels, by photo and person number."""
     try:
-        people: dict[str, dict[int, tuple[float, float, float, float]]] = {}
+        boxes: dict[str, dict[int, tuple[float, float, float, float]]] = {}
         covered: dict[str, dict[int, np.ndarray]] = {}
         for row in json.loads(path.read_text()):
             x0, y0, x1, y1 = map(float, row["bbox"])
             if not 1 <= int(row["inst"]) < BEYOND:
                 raise ValueError(f"inst must be from 1 to {BEYOND - 1}, got {row['inst']}")
-            people.setdefault(str(row["id"]), {})[int(row["inst"])] = (x0, y0, x1, y1)
+            boxes.setdefault(str(row["id"]), {})[int(row["inst"])] = (x0, y0, x1, y1)
             joints = covered_joints(row.get("kpts") or ())
             if len(joints):
                 covered.setdefault(str(row["id"]), {})[int(row["inst"])] = joints
-        return people, covered
+        return boxes, covered
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: expected a list of people with id, inst and bbox ({error!r})") from error

@@ -28,10 +28,12 @@ class Thresholds:
     """Thresholds of the rules. Fractions refer to the person's own pixels or contour."""
 
     edge_px: int = 2  # a mask this near to the image border counts as truncated: annotators rarely reach the border
-    min_seen: float = 0.99  # of the amodal mask, where known; the rest is rounding of two contours
-    max_touched: float = 0.03  # of the contour: neighbours touch slightly, an occluded person far more
+    min_seen: float = 0.99  # visible share of the amodal mask, where known; the two annotated contours differ slightly
+    max_touched: float = (
+        0.03  # share of the contour that another instance touches: neighbours touch little, occluders far more
+    )
     min_side_px: int = 96  # longer side of the box: a training crop of 128 px shows it at about this size
-    min_piece: float = 0.95  # of the mask in its largest component; an occluder can split a body in two
+    min_piece: float = 0.95  # share of the mask in its largest component; an occluder can split a body in two
     # Area by that of the convex hull (solidity). Of 188 whole people 0.45 is the least and 0.89 the most.
     min_solid: float = 0.4
     max_solid: float = 0.95  # more is a box, or an ellipse, annotated instead of a contour
@@ -43,7 +45,7 @@ class Thresholds:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A person in a photo, as input of the rules.
+    """A person in a photo, as the rules take it.
 
     Attributes:
         photo: the photo's record.
@@ -69,8 +71,8 @@ class Candidate:
         return max(self.box_xywh[2:])
 
     @cached_property
-    def part(self) -> Mask:
-        """(h, w) bool, the mask within its box."""
+    def mask_in_box(self) -> Mask:
+        """(h, w) bool, the mask cropped to its box."""
         x, y, w, h = self.box_xywh
         return self.mask[y : y + h, x : x + w]
 
@@ -78,87 +80,88 @@ class Candidate:
 Rule = Callable[[Candidate, Thresholds], bool]
 
 
-def is_one_person(one: Candidate, _: Thresholds) -> bool:
+def is_one_person(candidate: Candidate, _: Thresholds) -> bool:
     """A single person: no crowd, and not marked `ignore`."""
-    return not (one.person.iscrowd or one.person.ignore)
+    return not (candidate.person.iscrowd or candidate.person.ignore)
 
 
-def is_fully_visible(one: Candidate, limits: Thresholds) -> bool:
+def is_fully_visible(candidate: Candidate, limits: Thresholds) -> bool:
     """Where the amodal mask is known: nearly all of it is visible."""
-    if one.person.amodal is None:
+    if candidate.person.amodal is None:
         return True
-    whole = np.count_nonzero(one.person.amodal.mask())
-    return bool(np.count_nonzero(one.mask) >= limits.min_seen * whole)
+    whole = np.count_nonzero(candidate.person.amodal.mask())
+    return bool(np.count_nonzero(candidate.mask) >= limits.min_seen * whole)
 
 
-def is_inside(one: Candidate, limits: Thresholds) -> bool:
+def is_inside(candidate: Candidate, limits: Thresholds) -> bool:
     """Not truncated by the image border. A cut-out fills its image and always passes."""
-    if not one.photo.has_background:
+    if not candidate.photo.has_background:
         return True
-    x, y, w, h = one.box_xywh
-    height, width = one.mask.shape
+    x, y, w, h = candidate.box_xywh
+    height, width = candidate.mask.shape
     edge = limits.edge_px
     return x >= edge and y >= edge and x + w <= width - edge and y + h <= height - edge
 
 
-def is_in_front(one: Candidate, limits: Thresholds) -> bool:
+def is_in_front(candidate: Candidate, limits: Thresholds) -> bool:
     """No person or object in front: none that touches more of the contour than neighbours do.
 
     The depth order decides what is in front where the dataset has one; otherwise any touching instance may be.
     """
-    part = one.part
-    if not part.any():
+    body = candidate.mask_in_box
+    if not body.any():
         return True
-    outline = part & ~cv2.erode(np.pad(part, 1).view(np.uint8), _CROSS)[1:-1, 1:-1].view(bool)
-    reach = 2 * max(1, round(0.01 * one.longer_side_px)) + 1
-    x, y, w, h = one.box_xywh
-    top, left = max(0, y - reach), max(0, x - reach)
-    near = (slice(top, y + h + reach), slice(left, x + w + reach))
-    for other, mask in one.others:
-        if not _may_be_in_front(other, one.person) or not mask[near].any():
+    outline = body & ~cv2.erode(np.pad(body, 1).view(np.uint8), _CROSS)[1:-1, 1:-1].view(bool)
+    # a neighbour is dilated by 1 % of the person's longer side, at least by one pixel
+    kernel_px = 2 * max(1, round(0.01 * candidate.longer_side_px)) + 1
+    x, y, w, h = candidate.box_xywh
+    top, left = max(0, y - kernel_px), max(0, x - kernel_px)
+    near = (slice(top, y + h + kernel_px), slice(left, x + w + kernel_px))
+    for other, mask in candidate.others:
+        if not _may_be_in_front(other, candidate.person) or not mask[near].any():
             continue
-        grown = cv2.dilate(mask[near].astype(np.uint8), np.ones((reach, reach), np.uint8)).view(bool)
-        touched = grown[y - top : y - top + h, x - left : x - left + w] & outline
+        dilated = cv2.dilate(mask[near].astype(np.uint8), np.ones((kernel_px, kernel_px), np.uint8)).view(bool)
+        touched = dilated[y - top : y - top + h, x - left : x - left + w] & outline
         if np.count_nonzero(touched) > limits.max_touched * np.count_nonzero(outline):
             return False
     return True
 
 
-def is_large(one: Candidate, limits: Thresholds) -> bool:
+def is_large(candidate: Candidate, limits: Thresholds) -> bool:
     """Large enough for training."""
-    return one.longer_side_px >= max(1, limits.min_side_px)
+    return candidate.longer_side_px >= max(1, limits.min_side_px)
 
 
-def is_one_piece(one: Candidate, limits: Thresholds) -> bool:
+def is_one_piece(candidate: Candidate, limits: Thresholds) -> bool:
     """In one connected component, small components aside."""
-    area = np.count_nonzero(one.part)
+    area = np.count_nonzero(candidate.mask_in_box)
     if not area:
         return False
-    *_, stats, _ = cv2.connectedComponentsWithStats(one.part.view(np.uint8), connectivity=8)
+    *_, stats, _ = cv2.connectedComponentsWithStats(candidate.mask_in_box.view(np.uint8), connectivity=8)
     return bool(stats[1:, cv2.CC_STAT_AREA].max() >= limits.min_piece * area)
 
 
-def is_solid(one: Candidate, limits: Thresholds) -> bool:
+def is_solid(candidate: Candidate, limits: Thresholds) -> bool:
     """Solid as a body: neither scattered limbs nor a box annotated instead of a contour."""
-    if not one.part.any():
+    if not candidate.mask_in_box.any():
         return False
-    rows = np.flatnonzero(one.part.any(axis=1))
-    first = one.part[rows].argmax(axis=1)
-    past = one.part.shape[1] - one.part[rows, ::-1].argmax(axis=1)
+    rows = np.flatnonzero(candidate.mask_in_box.any(axis=1))
+    first_columns = candidate.mask_in_box[rows].argmax(axis=1)
+    end_columns = candidate.mask_in_box.shape[1] - candidate.mask_in_box[rows, ::-1].argmax(axis=1)
     # the corners of each row's outer pixels, so that a filled box fills its hull
-    corners = np.concatenate([np.column_stack([x, rows + dy]) for x in (first, past) for dy in (0, 1)])
-    share = np.count_nonzero(one.part) / cv2.contourArea(cv2.convexHull(corners.astype(np.int32)))
-    return bool(limits.min_solid <= share <= limits.max_solid)
+    corners = np.concatenate([np.column_stack([x, rows + dy]) for x in (first_columns, end_columns) for dy in (0, 1)])
+    solidity = np.count_nonzero(candidate.mask_in_box) / cv2.contourArea(cv2.convexHull(corners.astype(np.int32)))
+    return bool(limits.min_solid <= solidity <= limits.max_solid)
 
 
-def is_shaped(one: Candidate, limits: Thresholds) -> bool:
+def is_shaped(candidate: Candidate, limits: Thresholds) -> bool:
     """Shaped like a person: a plausible aspect ratio, and similar to a typical pose."""
-    _, _, w, h = one.box_xywh
-    if not one.part.any() or max(w, h) > limits.max_aspect * min(w, h):
+    _, _, w, h = candidate.box_xywh
+    if not candidate.mask_in_box.any() or max(w, h) > limits.max_aspect * min(w, h):
         return False
-    found = into_frame(one.part.view(np.uint8), frame_affine(one.part)).ravel()
+    silhouette = into_frame(candidate.mask_in_box.view(np.uint8), frame_affine(candidate.mask_in_box)).ravel()
     poses = _pose_silhouettes()
-    iou = np.minimum(found, poses).sum(axis=1) / np.maximum(found, poses).sum(axis=1)
+    iou = np.minimum(silhouette, poses).sum(axis=1) / np.maximum(silhouette, poses).sum(axis=1)
     return bool(iou.max() >= limits.min_pose_iou)
 
 
@@ -172,9 +175,9 @@ RULES: dict[str, Rule] = {
     "solid": is_solid,
     "shape": is_shaped,
 }
-"""Rules by name."""
+"""Rules by name. The docstring of a rule is its requirement in the report of a build."""
 
-# A person who fails only the other rules is no ground truth, but its visible part is a valid occluder.
+# Rules of an occluder. A person who fails only the others is no ground truth, but the visible part can be pasted.
 OCCLUDER_RULES = ("crowd", "size", "pieces", "solid")
 
 _CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.uint8)
@@ -193,20 +196,20 @@ def read_rules(text: str) -> tuple[str, ...]:
     left_out = {word.removeprefix("no-") for word in words if word.startswith("no-")}
     if left_out and len(left_out) < len(set(words) - {"all"}):
         raise UsageError(f"--rules names either those to ask or, with no-, those to leave out, got {text!r}")
-    asked = set(RULES) - left_out if left_out or "all" in words else set(words)
-    return tuple(name for name in RULES if name in asked)
+    chosen = set(RULES) - left_out if left_out or "all" in words else set(words)
+    return tuple(name for name in RULES if name in chosen)
 
 
 def read_limits(settings: Iterable[str]) -> Thresholds:
     """Thresholds with some replaced, each as "min_side_px=64". Raises UsageError naming what is wrong."""
-    values: dict[str, Any] = {}  # int or float, as the threshold of that name
-    kinds = {name: type(value) for name, value in asdict(Thresholds()).items()}
+    values: dict[str, Any] = {}  # each an int or a float, as its threshold is
+    types = {name: type(value) for name, value in asdict(Thresholds()).items()}
     for setting in settings:
         name, _, value = setting.partition("=")
-        if name not in kinds:
-            raise UsageError(f"--set {setting}: the thresholds are {', '.join(kinds)}")
+        if name not in types:
+            raise UsageError(f"--set {setting}: the thresholds are {', '.join(types)}")
         try:
-            values[name] = kinds[name](value)
+            values[name] = types[name](value)
         except ValueError as error:
             raise UsageError(f"--set {setting}: {name} must be a number, got {value!r}") from error
         if not 0 <= values[name] < math.inf:
@@ -215,7 +218,7 @@ def read_limits(settings: Iterable[str]) -> Thresholds:
 
 
 def candidates(photo: PhotoRecord) -> list[Candidate]:
-    """All people of a photo as input of the rules. Raises InputError for run lengths that cannot be read."""
+    """All people of a photo, as the rules take them. Raises InputError for run lengths that cannot be read."""
     masks = [person.visible.mask() for person in photo.people]
     pairs = list(zip(photo.people, masks, strict=True))
     things = [(thing, thing.visible.mask()) for thing in photo.things]
@@ -226,13 +229,13 @@ def candidates(photo: PhotoRecord) -> list[Candidate]:
     ]
 
 
-def failed_rules(one: Candidate, rules: tuple[str, ...], limits: Thresholds) -> tuple[str, ...]:
+def failed_rules(candidate: Candidate, rules: tuple[str, ...], limits: Thresholds) -> tuple[str, ...]:
     """The rules that a person fails; none for a person who is valid ground truth.
 
     A person with an empty visible mask fails `size` even where it is not among the rules: there is nothing to crop.
     """
-    asked = rules if one.mask.any() else tuple(name for name in RULES if name in (*rules, "size"))
-    return tuple(name for name in asked if not RULES[name](one, limits))
+    applied = rules if candidate.mask.any() else tuple(name for name in RULES if name in (*rules, "size"))
+    return tuple(name for name in applied if not RULES[name](candidate, limits))
 
 
 def is_occluder(failed: tuple[str, ...]) -> bool:
@@ -241,6 +244,7 @@ def is_occluder(failed: tuple[str, ...]) -> bool:
 
 
 def _may_be_in_front(other: PersonRecord | ThingRecord, person: PersonRecord) -> bool:
+    """Whether the depth order has `other` nearer than `person`, or leaves it open."""
     if other.depth_order is None or person.depth_order is None:
         return True
     return other.depth_order < person.depth_order

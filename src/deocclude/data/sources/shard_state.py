@@ -11,8 +11,8 @@ from deocclude.data.storage import Folder
 from deocclude.errors import InputError
 
 STATE_FILE = "build.json"
-CACHE_FOLDER = ".cache"  # memory-mapped copies of the shards, see `data/sources/shards.py`
-FORMAT = 1
+CACHE_FOLDER = ".cache"  # memory-mapped copies of the shards, made at the first reading
+FORMAT = 1  # version of build.json
 
 
 def shard_name(number: int) -> str:
@@ -28,7 +28,17 @@ class Shard(BaseModel):
 
 
 class BuildState(BaseModel):
-    """Content of build.json, written after each shard."""
+    """Content of build.json, written after each shard.
+
+    Attributes:
+        format: version of this content.
+        source: identity of the records that the set is built from.
+        settings: how the set is built.
+        shards: finished shards, in order.
+        tally: counts of the photos in finished shards.
+        seconds: duration of the build so far, over all its runs.
+        done: whether the build is finished.
+    """
 
     format: int = FORMAT
     source: dict[str, Any]
@@ -48,8 +58,8 @@ def read_state(folder: Folder) -> BuildState:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
-        told = f"{key + ': ' if key else ''}{first['msg']}"
-        raise InputError(f"{folder.at(STATE_FILE)}: not what a build writes there: {told}") from error
+        invalid = f"{key + ': ' if key else ''}{first['msg']}"
+        raise InputError(f"{folder.at(STATE_FILE)}: not what a build writes there: {invalid}") from error
     if state.format != FORMAT:
         raise InputError(f"{folder.at(STATE_FILE)}: format must be {FORMAT}, got {state.format}")
     return state

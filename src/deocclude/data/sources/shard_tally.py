@@ -9,13 +9,13 @@ from pydantic import BaseModel
 
 from deocclude.data.datasets.record import PersonRecord, PhotoRecord, Rle
 
-_SHOWN_KEPT = 24
-_SHOWN_REFUSED = 6  # a rule
-_SHOWN_PROBLEMS = 20
+_SHOWN_KEPT = 24  # examples of people who are kept
+_SHOWN_REFUSED = 6  # examples of people whom a rule refused
+_SHOWN_PROBLEMS = 20  # messages on unusable photos
 
 
 class Example(BaseModel):
-    """A person of the contact sheet: the photo's path and the visible mask."""
+    """A person on the contact sheet: the photo's path or URL, and the visible mask."""
 
     image: str
     visible: Rle
@@ -35,12 +35,12 @@ class Tally(BaseModel):
     occluders: int = 0
     backgrounds: int = 0
     with_parsing: int = 0
-    without_licence: int = 0  # people kept
-    by_split: dict[str, int] = {}  # people kept
+    without_licence: int = 0  # kept people
+    by_split: dict[str, int] = {}  # kept people
     refused: dict[str, int] = {}
     only_by: dict[str, int] = {}
     unusable_photos: int = 0
-    problems: list[str] = []  # of the first of them
+    problems: list[str] = []  # messages on the first unusable photos
     shown_kept: list[Example] = []
     shown_refused: dict[str, list[Example]] = {}
 
@@ -64,6 +64,7 @@ class Tally(BaseModel):
             self.backgrounds += row["kind"] == "background"
 
     def _count_person(self, photo: PhotoRecord, visible: Rle, failed: tuple[str, ...]) -> None:
+        """Count a person, given the failed rules; an example of a refused person is shown under the first of them."""
         self.people += 1
         if not failed:
             self.kept += 1
@@ -71,7 +72,6 @@ class Tally(BaseModel):
             self.refused[rule] = self.refused.get(rule, 0) + 1
         if len(failed) == 1:
             self.only_by[failed[0]] = self.only_by.get(failed[0], 0) + 1
-        # shown under the first failed rule
         shown = self.shown_refused.setdefault(failed[0], []) if failed else self.shown_kept
         if len(shown) < (_SHOWN_REFUSED if failed else _SHOWN_KEPT):
             shown.append(Example(image=photo.image, visible=visible))
@@ -87,7 +87,7 @@ class Judgement:
 
 @dataclass(frozen=True)
 class PhotoOutcome:
-    """The result of a photo.
+    """What a build makes of a photo.
 
     Attributes:
         photo: its record; None where it could not be read.

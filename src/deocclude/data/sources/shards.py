@@ -21,7 +21,7 @@ from deocclude.imaging.arrays import Array, Int
 
 
 class ShardedRows:
-    """Rows of a set's parquet shards, which `datasets` converts once to memory-mapped Arrow files.
+    """The rows of a built set, whose parquet shards `datasets` converts once to memory-mapped Arrow files.
 
     The Arrow files are in the set's folder. For a set at a URL or in a read-only folder they are in the cache of
     `datasets` (HF_DATASETS_CACHE).
@@ -49,7 +49,7 @@ class ShardedRows:
                     split="train",
                     cache_dir=str(Path(folder.place, CACHE_FOLDER)) if local else None,
                 )
-        except Exception as error:  # many types, from many packages
+        except Exception as error:  # errors of many types, from many packages
             reason = str(error.__cause__ or error).splitlines()[0]  # `datasets` wraps the error of a shard
             raise InputError(f"{folder.place}: its shards cannot be read: {reason}") from error
         for name in ("photo", "mask", "parsing"):
@@ -77,7 +77,7 @@ class ShardedRows:
 
 @contextmanager
 def _silenced() -> Iterator[None]:
-    """Without progress bars of `datasets`, and without its log of errors that it also raises."""
+    """Switch off progress bars of `datasets`, and its log of errors, which it raises as well."""
     import datasets
 
     shown, level = not datasets.are_progress_bars_disabled(), datasets.logging.get_verbosity()
@@ -92,7 +92,7 @@ def _silenced() -> Iterator[None]:
 
 
 class ShardedPeople(Lazy[PersonPhoto]):
-    """The whole people of a built set, of one split or of all."""
+    """The training subjects of a built set, of one split or of all."""
 
     def __init__(self, rows: ShardedRows, split: str | None = None) -> None:
         self._rows, self._numbers = rows, rows.numbers("person", split)

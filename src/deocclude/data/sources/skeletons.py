@@ -15,17 +15,18 @@ from deocclude.data.sources.splits import held_out
 from deocclude.errors import InputError
 from deocclude.io.coco import read_json
 
-# Pairs of joints, by the order of Leeds Sports Pose: ankle, knee, hip right and left, wrist, elbow, shoulder right and
-# left, neck, head top; and by the order of COCO's keypoints, of which the first five are the face's.
+# Bones as pairs of joint numbers. Leeds Sports Pose: right ankle, knee, hip; left hip, knee, ankle; right wrist, elbow,
+# shoulder; left shoulder, elbow, wrist; neck; head top. COCO: five joints of the face; then shoulders, elbows, wrists,
+# hips, knees and ankles, the left one first.
 _SPORT_BONES = (
     (0, 1), (1, 2), (5, 4), (4, 3), (6, 7), (7, 8), (11, 10), (10, 9), (8, 9), (2, 3), (12, 13), (8, 2), (9, 3),
 )  # fmt: skip
 _COCO_BONES = (
     (15, 13), (13, 11), (16, 14), (14, 12), (9, 7), (7, 5), (10, 8), (8, 6), (5, 6), (11, 12), (5, 11), (6, 12),
 )  # fmt: skip
-_COCO_FACE = 5
-_SPORT_MARGIN = (0.08, 2.0)  # from the joints' box to the body's: by the longer side, and in pixels
-_MIN_HEIGHT_PX = 100.0  # of a COCO person in the original photo
+_COCO_FACE_JOINTS = 5
+_SPORT_MARGIN = (0.08, 2.0)  # of the body's box around the joints' box: by the longer side, plus pixels
+_MIN_HEIGHT_PX = 100.0  # least height of a COCO person's box, in the original photo
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ class SkeletonPerson:
         name: the set and the person, as a file name.
         rgb: (H, W, 3) uint8, the photo.
         box_xyxy: around the visible part, in pixels, inside the photo.
-        joints_xy: (J, 2) float64 seen joints, in pixels, inside the photo.
-        bones_xy: (B, 2, 2) float64, both ends of each bone between two joints.
+        joints_xy: (J, 2) float64 annotated joints, in pixels, inside the photo: limb joints, all seen, and the face's.
+        bones_xy: (B, 2, 2) float64, both ends (x, y) of each bone, in pixels.
     """
 
     name: str
@@ -63,55 +64,56 @@ def read_sport_people(root: Path) -> Iterator[SkeletonPerson]:
     path = require(root / "joints.json", "joints of the sport poses")
     document = read_json(path)
     try:
-        joints = {str(i): np.array(one, float)[:, :2] for i, one in document["joints"].items()}
-        if any(one.shape != (14, 2) for one in joints.values()):
+        joints = {str(i): np.array(points, float)[:, :2] for i, points in document["joints"].items()}
+        if any(xy.shape != (14, 2) for xy in joints.values()):
             raise ValueError("14 joints a person")
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise InputError(f'{path}: expected "joints", 14 points a photo ({error!r})') from error
 
-    def one(photo_id: str) -> SkeletonPerson | None:
+    def read_person(photo_id: str) -> SkeletonPerson | None:
         xy = joints[photo_id]
         share, px = _SPORT_MARGIN
         margin = share * (xy.max(0) - xy.min(0)).max() + px
         box = np.concatenate([xy.min(0) - margin, xy.max(0) + margin])
         bones = np.array([[xy[a], xy[b]] for a, b in _SPORT_BONES])
-        return _inside(f"sport-{photo_id}", read_stored_photo(root, photo_id), box, xy, bones)
+        return _person_inside(f"sport-{photo_id}", read_stored_photo(root, photo_id), box, xy, bones)
 
-    return (person for person in ordered(one, sorted(joints)) if person is not None)
+    return (person for person in ordered(read_person, sorted(joints)) if person is not None)
 
 
 def read_coco_skeletons(root: Path) -> Iterator[SkeletonPerson]:
-    """People of COCO photos with all twelve joints of arms, legs and trunk seen, of 100 pixels and more.
+    """People of COCO photos with all twelve joints of arms, legs and trunk seen, at least 100 pixels high.
 
-    Folder as for `read_coco_people`. Held-out photos, by either of the two rules for COCO's numbers (data/sources), and
-    photos of people already picked as whole are left out.
+    Folder as for `read_coco_people`. Left out are photos that are held out, whether by a share of one in six or of one
+    in three (the wild photos'), and photos listed as "whole", which the source `coco` reads with their masks.
 
     Raises:
         InputError: a file is missing or cannot be used.
     """
     people, sizes = people_entry(root, "people", dict), people_entry(root, "size", dict)
-    picked = set(people_entry(root, "whole", list))
+    whole_ids = set(people_entry(root, "whole", list))
 
-    def of_photo(photo_id: str) -> list[SkeletonPerson]:
+    def people_of_photo(photo_id: str) -> list[SkeletonPerson]:
         found = []
         for number, entry in enumerate(people[photo_id]):
             joints = read_joints(entry.get("keypoints") or ())
-            limbs = joints[_COCO_FACE:]
+            limbs = joints[_COCO_FACE_JOINTS:]
             if not len(limbs) or entry.get("iscrowd") or (limbs[:, 2] != 2).any() or entry["bbox"][3] < _MIN_HEIGHT_PX:
                 continue
             rgb = read_stored_photo(root, photo_id)
             scale = np.array(rgb.shape[1::-1]) / sizes[photo_id]
             x, y, w, h = entry["bbox"]
             xy = joints[:, :2] * scale
-            face = [[one, (xy[5] + xy[6]) / 2] for one in xy[:_COCO_FACE][joints[:_COCO_FACE, 2] > 0]]
+            # a bone from each joint of the face to the middle of the shoulders
+            face = [[joint, (xy[5] + xy[6]) / 2] for joint in xy[:_COCO_FACE_JOINTS][joints[:_COCO_FACE_JOINTS, 2] > 0]]
             bones = np.array([[xy[a], xy[b]] for a, b in _COCO_BONES] + face)
             box = np.array((x, y, x + w, y + h)) * (*scale, *scale)
-            found.append(_inside(f"coco-{photo_id}-{number}", rgb, box, xy[joints[:, 2] > 0], bones))
+            found.append(_person_inside(f"coco-{photo_id}-{number}", rgb, box, xy[joints[:, 2] > 0], bones))
         return [person for person in found if person is not None]
 
-    # as the photos of wild are held out too: a photo is on one side in both folders
-    ids = (i for i in sorted(people) if i not in picked and not held_out(i) and not held_out(i, WILD_ONE_IN))
-    return (person for of_one in ordered(of_photo, ids) for person in of_one)
+    # a photo may be in the wild set too: it is then held out in both
+    ids = (i for i in sorted(people) if i not in whole_ids and not held_out(i) and not held_out(i, WILD_ONE_IN))
+    return (person for in_photo in ordered(people_of_photo, ids) for person in in_photo)
 
 
 SKELETON_SETS: dict[str, tuple[str, Callable[[Path], Iterator[SkeletonPerson]]]] = {
@@ -121,7 +123,7 @@ SKELETON_SETS: dict[str, tuple[str, Callable[[Path], Iterator[SkeletonPerson]]]]
 """Folder below the data folder and reader of each set, by its name."""
 
 
-def _inside(
+def _person_inside(
     name: str, rgb: np.ndarray, box_xyxy: np.ndarray, joints_xy: np.ndarray, bones_xy: np.ndarray
 ) -> SkeletonPerson | None:
     """The person, its box cut at the image border; None where a joint lies outside the photo."""

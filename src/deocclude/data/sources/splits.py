@@ -17,8 +17,8 @@ from deocclude.data.storage import is_url
 
 ONE_IN = 6
 
-# keep: the dataset's own train and val, and every sixth photo that is in neither. holdout: every sixth photo, whatever
-# the dataset states. train, val: all photos.
+# What is held out. keep: the dataset's own val, and every sixth photo that is in neither its train nor its val.
+# holdout: every sixth photo, whatever the dataset states. train: nothing. val: all photos.
 Split = Literal["keep", "holdout", "train", "val"]
 
 _NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
@@ -35,7 +35,7 @@ def is_for_tuning(name: str) -> bool:
 
 
 def every_sixth(number: int) -> bool:
-    """Whether photo `number` of a dataset, from 0 in its own order, is held out; six photos are enough for one."""
+    """Whether photo `number` of a dataset, from 0 in its own order, is held out: the last of each six."""
     return number % ONE_IN == ONE_IN - 1
 
 
@@ -56,10 +56,10 @@ def choose_split(source: str, source_format: str | None = None) -> Split:
     if is_url(source):
         stated = records_file.splits(source)
     else:
-        row = reader(source_format, Path(source))
-        if row.splits is None:
+        found_format = reader(source_format, Path(source))
+        if found_format.splits is None:
             return "keep"
-        stated = row.splits(Path(source))
+        stated = found_format.splits(Path(source))
     return "keep" if any(_known_split(split) == "val" for split in stated) else "holdout"
 
 

@@ -40,16 +40,16 @@ class SynthesisConfig:
     p_person: float = 0.22
     p_low: float = 0.25  # lower-body occluders
     p_slab: float = 0.13  # rectangular occluders
-    p_other: dict[str, float] = field(default_factory=dict)  # of further kinds of OCCLUDERS, by name
+    p_other: dict[str, float] = field(default_factory=dict)  # shares of further kinds of OCCLUDERS, by name
     p_clutter: float = 0.45  # objects or distractors behind the person
     p_companion: float = 0.0  # one more person right behind the subject, of about the same height
     p_negative: float = 0.0  # negative prompts: the box of an object in place of a person; nothing is to be completed
-    p_new_background: float = 0.45  # for people with a photo of their own
-    p_cut_by_edge: float = 0.28  # truncated by the image border
+    p_new_background: float = 0.45  # a new background for people who have a photo of their own
+    p_cut_by_edge: float = 0.28  # the image border truncates the person
     p_beyond_edge: float = 0.0  # of truncated whole people: the amodal mask reaches beyond the image border (--uncrop)
     max_rotation_deg: float = 10.0
-    p_large_rotation: float = 0.08  # up to 60 degrees, for people on new backgrounds
-    attempts: int = 7  # placements tried for one occluder; the nearest to the wanted hidden fraction is kept
+    p_large_rotation: float = 0.08  # rotation by up to 60 degrees, of people on new backgrounds
+    attempts: int = 7  # placements tried for one occluder; the one nearest to the drawn hidden fraction is kept
 
     def __post_init__(self) -> None:
         check_ranges(self)

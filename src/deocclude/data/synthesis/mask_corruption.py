@@ -112,7 +112,8 @@ def subtract_neighbor(box: Mask, mask: Mask, others: Sequence[Mask], rng: Rng) -
     """A box prompt minus the corrupted mask of a person who is segmented already.
 
     Subtracted is the other person with most pixels in the box. Where no other person is in it, the person's own mask,
-    or most of it, is subtracted: two boxes may show one person, and then the prompt is negative.
+    or most of it, is subtracted: two boxes may show one person, and then the prompt is negative. The whole box is
+    returned where subtraction would leave nothing of it, or less than half of the person's pixels in it.
 
     Args:
         box: (H, W) bool, the filled box.
@@ -130,20 +131,20 @@ def subtract_neighbor(box: Mask, mask: Mask, others: Sequence[Mask], rng: Rng) -
         subtracted = corrupt_mask(mask, rng)
         if rng.random() < 0.5:
             subtracted &= _half_plane(mask, rng, keep=(0.6, 1.0))
-        left = box & ~subtracted
-        return (left, True) if left.any() else (box, False)
-    left = box & ~corrupt_mask(others[int(np.argmax(shares))], rng)
-    return (left if np.count_nonzero(left & mask) >= 0.5 * np.count_nonzero(box & mask) else box), False
+        prompt = box & ~subtracted
+        return (prompt, True) if prompt.any() else (box, False)
+    prompt = box & ~corrupt_mask(others[int(np.argmax(shares))], rng)
+    return (prompt if np.count_nonzero(prompt & mask) >= 0.5 * np.count_nonzero(box & mask) else box), False
 
 
 def _half_plane(mask: Mask, rng: Rng, keep: tuple[float, float]) -> Mask:
-    """(H, W) bool: a half-plane with a fraction of the mask's pixels drawn from `keep`, 0 to 1."""
+    """(H, W) bool: a random half-plane with a fraction of the mask's pixels, drawn from the range `keep`, 0 to 1."""
     rows, columns = np.nonzero(mask)
     across, down = np.cos(angle := rng.uniform(0, 2 * np.pi)), np.sin(angle)
-    least = np.quantile(columns * across + rows * down, 1 - rng.uniform(*keep))
+    threshold = np.quantile(columns * across + rows * down, 1 - rng.uniform(*keep))
     height, width = mask.shape
     ys, xs = np.ogrid[:height, :width]
-    kept: Mask = xs * across + ys * down >= least
+    kept: Mask = xs * across + ys * down >= threshold
     return kept
 
 
@@ -151,39 +152,44 @@ def _neighbour_bias_px(mask: Mask, rng: Rng, bias: float, others: Sequence[Mask]
     """(4,) shift in pixels of a box's left, top, right and bottom side towards the neighbour of largest IoU."""
     box = np.array(mask_to_box_xyxy(mask), np.float32)
     other_boxes = np.array([mask_to_box_xyxy(other) for other in others if other.any()], np.float32).reshape(-1, 4)
-    shared = box_iou(box[None], other_boxes)[0]
-    if not shared.any():
+    iou = box_iou(box[None], other_boxes)[0]
+    if not iou.any():
         return np.zeros(4)
-    closest = other_boxes[shared.argmax()]
+    closest = other_boxes[iou.argmax()]
     union = np.concatenate([np.minimum(box[:2], closest[:2]), np.maximum(box[2:], closest[2:])])
     shift: Float = (union - box) * rng.normal(0, bias, 4).clip(0, 1)
     return shift
 
 
 def _box_and_side(mask: Bits) -> tuple[int, int, int, int, float]:
+    """x, y, width, height and longer side of the mask's box, in pixels."""
     x, y, w, h = cv2.boundingRect(mask)
     return x, y, w, h, float(max(w, h))
 
 
 def _ellipse_kernel(radius_px: float) -> np.ndarray:
+    """Elliptic structuring element with a radius of at least one pixel."""
     k = 2 * max(1, round(radius_px)) + 1
     return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (k, k))
 
 
 def _exact(mask: Bits, rng: Rng) -> np.ndarray:
+    """The mask itself; `rng` is not used."""
     return mask
 
 
 def _eroded(mask: Bits, rng: Rng) -> np.ndarray:
+    """Shrunk by 0.6 to 3 % of the box's longer side."""
     return cv2.erode(mask, _ellipse_kernel(rng.uniform(0.006, 0.03) * _box_and_side(mask)[4]))
 
 
 def _dilated(mask: Bits, rng: Rng) -> np.ndarray:
+    """Grown by 0.6 to 4 % of the box's longer side."""
     return cv2.dilate(mask, _ellipse_kernel(rng.uniform(0.006, 0.04) * _box_and_side(mask)[4]))
 
 
 def _coarse(mask: Bits, rng: Rng) -> np.ndarray:
-    """A low-resolution mask, as mask heads with 14 or 28 cells a box give it."""
+    """At low resolution, 10 to 28 cells a box, as mask heads with 14 or 28 cells give it."""
     x, y, w, h, _ = _box_and_side(mask)
     cells = int(rng.integers(10, 29))
     small = cv2.resize(mask[y : y + h, x : x + w] * 255, (cells, cells), interpolation=cv2.INTER_AREA)
@@ -194,11 +200,19 @@ def _coarse(mask: Bits, rng: Rng) -> np.ndarray:
 
 
 def _ellipses(mask: Bits, rng: Rng, value: int, count: int, radius_share: tuple[float, float]) -> Bits:
-    """Ellipses of `value`: holes are centred in the mask, blobs on its rim."""
+    """The mask with random ellipses.
+
+    Args:
+        mask: the mask to draw on.
+        rng: draws the ellipses.
+        value: 0 for holes, centred in the mask; 1 for blobs, centred on its rim.
+        count: number of ellipses.
+        radius_share: range of the half axes, as fractions of the box's longer side.
+    """
     size = _box_and_side(mask)[-1]
     out: Bits = mask.copy()
-    where = mask if value == 0 else cv2.morphologyEx(mask, cv2.MORPH_GRADIENT, _ellipse_kernel(1))
-    ys, xs = np.nonzero(where)
+    centres = mask if value == 0 else cv2.morphologyEx(mask, cv2.MORPH_GRADIENT, _ellipse_kernel(1))
+    ys, xs = np.nonzero(centres)
     for i in rng.integers(0, len(ys), count) if len(ys) else ():
         axes = tuple(int(max(1, a)) for a in rng.uniform(*radius_share, 2) * size)
         cv2.ellipse(out, (int(xs[i]), int(ys[i])), axes, float(rng.uniform(0, 180)), 0, 360, value, -1)
@@ -206,14 +220,17 @@ def _ellipses(mask: Bits, rng: Rng, value: int, count: int, radius_share: tuple[
 
 
 def _holes(mask: Bits, rng: Rng) -> np.ndarray:
+    """With one to five elliptic holes."""
     return _ellipses(mask, rng, 0, int(rng.integers(1, 6)), (0.01, 0.06))
 
 
 def _blobs(mask: Bits, rng: Rng) -> np.ndarray:
+    """With one to three elliptic blobs on the rim."""
     return _ellipses(mask, rng, 1, int(rng.integers(1, 4)), (0.02, 0.09))
 
 
 def _shifted(mask: Bits, rng: Rng) -> np.ndarray:
+    """Moved along each axis by up to 5 % of the box's longer side."""
     dx, dy = rng.uniform(-0.05, 0.05, 2) * _box_and_side(mask)[4]
     return cv2.warpAffine(mask, np.array([[1, 0, dx], [0, 1, dy]]), mask.shape[::-1], flags=cv2.INTER_NEAREST)
 
@@ -224,6 +241,15 @@ def _box(mask: Bits, rng: Rng) -> np.ndarray:
 
 
 def _jittered_box(mask: Bits, rng: Rng, spread: float, height_share: float, bias_px: Float) -> Bits:
+    """The filled box of a mask with errors of its four sides.
+
+    Args:
+        mask: the mask, not empty.
+        rng: draws the errors.
+        spread: standard deviation of an error, as a fraction of the box's width or height; cut at 2.5 times of it.
+        height_share: factor on the spread of the upper and lower side.
+        bias_px: (4,) shift of left, top, right and bottom side.
+    """
     x, y, w, h, _ = _box_and_side(mask)
     tall = h * height_share
     jitter = rng.normal(0, spread, 4).clip(-2.5 * spread, 2.5 * spread) * (w, tall, w, tall)
@@ -243,3 +269,4 @@ DEGRADATIONS: dict[str, Callable[[Bits, Rng], np.ndarray]] = {
     "shifted": _shifted,
     "box": _box,
 }
+"""Corruptions by name."""

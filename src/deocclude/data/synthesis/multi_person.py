@@ -29,29 +29,29 @@ Rng = np.random.Generator
 class CrowdConfig:
     """How scenes are drawn. Lengths are fractions of the photo's longer side unless stated otherwise."""
 
-    p_negative: float = 0.12  # of scenes: background negatives, without a person
+    p_negative: float = 0.12  # fraction of scenes without a person (background negatives)
     # relative frequency of 1, 2, ... pasted people in a scene
     people: tuple[float, ...] = (0.24, 0.22, 0.17, 0.13, 0.09, 0.06, 0.05, 0.04)
-    p_own_photo: float = 0.3  # scenes in a person's own photo
-    p_alone: float = 0.5  # of those: no person is added
-    p_alone_things: float = 0.3  # of those in turn: objects are added, sometimes one in front of the person
-    smallest: float = 0.0625  # 40 pixels of a photo of 640
+    p_own_photo: float = 0.3  # fraction of scenes in a person's own photo
+    p_alone: float = 0.5  # fraction of those to which no person is added
+    p_alone_things: float = 0.3  # fraction of those, in turn, to which objects are added
+    smallest: float = 0.0625  # least height of a person: 40 pixels in a photo of 640
     middle: tuple[float, float] = (0.12, 1.1)  # height about which a scene's people vary; log-uniform
     spread: float = 0.35  # standard deviation of log height within a scene
     # height of the camera, in heights of a person: feet lie this much of their own height below the horizon
     camera_height: tuple[float, float] = (0.7, 1.5)
-    p_beside: float = 0.5  # next to a person already placed, so that bodies overlap
-    p_thing_in_front: float = 0.22  # an object in front of each person
-    most_things: int = 3  # objects in a scene, at most
-    p_slab: float = 0.12  # of objects: a rectangular occluder such as a wall or a counter
-    min_visible: float = 0.15  # of each body in the photo; a placement that leaves less visible is rejected
+    p_beside: float = 0.5  # probability that a person is placed beside another one, so that bodies overlap
+    p_thing_in_front: float = 0.22  # probability of an object in front of each person
+    most_things: int = 3  # largest number of objects in a scene
+    p_slab: float = 0.12  # fraction of objects that are rectangular occluders, such as a wall or a counter
+    min_visible: float = 0.15  # least visible fraction of each body in the photo; other placements are rejected
     max_enlarged: float = 1.6  # largest upscaling of a cut-out: blur would reveal pasted people
-    p_relit: float = 0.6
-    p_wild_covered: float = 0.0  # of real photos: cut-out people and objects are pasted in front of their people
-    p_wild_mosaic: float = 0.0  # of samples of real photos: four of them in one frame, half as large
-    p_wild_people: float = 0.0  # of pasted people: the visible part of a person in a real photo
-    wild_stretch: float = 0.0  # real photos are made wider or narrower by a factor of up to e to this
-    attempts: int = 5
+    p_relit: float = 0.6  # fraction of pasted layers whose light and colour are changed
+    p_wild_covered: float = 0.0  # fraction of real photos in which cut-out people and objects are pasted in front
+    p_wild_mosaic: float = 0.0  # fraction of samples of real photos that show four of them in one frame, half as large
+    p_wild_people: float = 0.0  # fraction of pasted people that are the visible part of a person in a real photo
+    wild_stretch: float = 0.0  # the aspect ratio of real photos changes by a factor of up to exp(wild_stretch)
+    attempts: int = 5  # tried placements of one person
 
     def __post_init__(self) -> None:
         check_ranges(self, rising=("middle", "camera_height"))
@@ -78,8 +78,8 @@ class AssetPool:
     @classmethod
     def of(cls, library: Library) -> AssetPool:
         """The pool of a library, with the library's weights within each group."""
-        whole, hosting = (trait_of(library.people, trait) for trait in ("whole", "has_background"))
-        (people, shares), (photo_owners, photo_owner_shares) = (_subset(library, mask) for mask in (whole, hosting))
+        whole, with_photo = (trait_of(library.people, trait) for trait in ("whole", "has_background"))
+        (people, shares), (photo_owners, photo_owner_shares) = (_subset(library, mask) for mask in (whole, with_photo))
         return cls(people, shares, photo_owners, photo_owner_shares, library)
 
     def with_layers(self, others: Sequence[Layer], share: float) -> AssetPool:
@@ -157,7 +157,7 @@ class CrowdScene:
 
 def compose(canvas: np.ndarray, layers: Sequence[Pasted], ignore: np.ndarray) -> CrowdScene:
     """Paste layers, back to front, onto a copy of `canvas`, (H, W, 3) uint8. ignore: (H, W) bool of the canvas."""
-    photo, unsure, size_hw = canvas.copy(), ignore.copy(), canvas.shape[:2]
+    photo, ignored, size_hw = canvas.copy(), ignore.copy(), canvas.shape[:2]
     people = [layer for layer in layers if layer.is_person]
     visible, amodal = np.zeros((2, len(people), *size_hw), bool)
     count = 0
@@ -166,11 +166,11 @@ def compose(canvas: np.ndarray, layers: Sequence[Pasted], ignore: np.ndarray) ->
         blend(photo[rows, columns], layer.rgb, layer.alpha)
         covered = layer.alpha >= 128
         visible[:count, rows, columns] &= ~covered
-        unsure[rows, columns] &= ~covered
+        ignored[rows, columns] &= ~covered
         if layer.is_person:
             visible[count, rows, columns] = amodal[count, rows, columns] = covered
             count += 1
-    return CrowdScene(tuple(p.name for p in people), photo, visible, amodal, unsure)
+    return CrowdScene(tuple(p.name for p in people), photo, visible, amodal, ignored)
 
 
 def compose_crowd(pool: AssetPool, rng: Rng, config: CrowdConfig, size_px: int) -> CrowdScene:
@@ -189,7 +189,7 @@ def compose_crowd(pool: AssetPool, rng: Rng, config: CrowdConfig, size_px: int) 
         shares = np.array(config.people)
         count = 1 + int(rng.choice(len(shares), p=shares / shares.sum()))
     composer = _SceneComposer(pool, rng, config, canvas.shape[:2], owner)
-    # an own photo without added people stays unchanged, except for an occasional object
+    # a person's own photo without added people stays unchanged, except for an occasional object
     objects = rng.integers(0, config.most_things + 1) if not alone or rng.random() < config.p_alone_things else 0
     composer.fill(count, int(objects))
     scene = compose(canvas, composer.layers, ignore)
@@ -203,7 +203,7 @@ class _SceneComposer:
     def __init__(self, pool: AssetPool, rng: Rng, config: CrowdConfig, size_hw: tuple[int, int], owner: Pasted | None):
         self.pool, self.rng, self.config, self.size_hw = pool, rng, config, size_hw
         self.layers: list[Pasted] = []
-        self.positions: list[tuple[float, float]] = []  # (x, height) of the people placed
+        self.positions: list[tuple[float, float]] = []  # (x, height) of the people placed, in pixels
         self.visible: list[np.ndarray] = []  # (H, W) bool masks of the people placed
         self.areas: list[int] = []  # pixels of their amodal masks within the photo
         self.camera_height = rng.uniform(*config.camera_height)
@@ -238,7 +238,7 @@ class _SceneComposer:
             if pending_owner is not None and height > self.median_height_px:
                 self._add_owner(pending_owner)
                 pending_owner = None
-            # photos truncate feet more often than heads
+            # the head stays in the photo, or nearly: photos truncate feet more often than heads
             feet = max(self.horizon + self.camera_height * height, rng.uniform(0.85, 1.05) * height)
             place = self._place_person if is_person else self._place_object
             place(feet, height)
@@ -248,6 +248,7 @@ class _SceneComposer:
             self._place_object_in_front(self.owner_x, self.owner_feet, self.median_height_px)
 
     def _place_person(self, feet: float, height: float) -> None:
+        """Place a random person, unless all attempts fail. feet: y of the feet, height: of the body, in pixels."""
         rng, config = self.rng, self.config
         for _ in range(config.attempts):
             layer = self.pool.people[rng.choice(len(self.pool.people), p=self.pool.people_shares)]
@@ -265,6 +266,7 @@ class _SceneComposer:
                 return
 
     def _place_object(self, feet: float, height: float) -> None:
+        """Place a random object where a person of this height would stand, smaller than that person."""
         x = self.rng.uniform(-0.05, 1.05) * self.size_hw[1]
         self._add_object(x, feet, height * self.rng.uniform(0.25, 0.9))
 
@@ -277,6 +279,7 @@ class _SceneComposer:
         self._add_object(x + rng.normal(0, 0.15) * height, bottom, height * rng.uniform(0.25, 0.75))
 
     def _add_object(self, x: float, bottom: float, size: float) -> None:
+        """Paste a random object, `size` px on its longer side, unless it would leave too little of a person visible."""
         library, rng = self.pool.library, self.rng
         if rng.random() < self.config.p_slab:
             layer = draw_rectangle(library, rng)
@@ -309,6 +312,7 @@ class _SceneComposer:
         return enough and self._leaves_visible(pasted)
 
     def _leaves_visible(self, pasted: Pasted) -> bool:
+        """Whether a layer leaves enough of each person that it covers visible."""
         covered = pasted.alpha >= 128
         for visible, area in zip(self.visible, self.areas, strict=True):
             lost = np.count_nonzero(visible[pasted.slices] & covered)
@@ -317,10 +321,12 @@ class _SceneComposer:
         return True
 
     def _add_owner(self, owner: Pasted) -> None:
+        """Add the photo's owner in front of the layers so far."""
         self.owner_mask[:] = False
         self._add(owner, self.owner_x, self.median_height_px)
 
     def _add(self, pasted: Pasted, x: float, height: float) -> None:
+        """Add a layer in front of the layers so far. x, height: of a person, in pixels."""
         covered = pasted.alpha >= 128
         for visible in self.visible:
             visible[pasted.slices] &= ~covered
@@ -366,6 +372,8 @@ def paste(
 
 def _own_photo(person: PersonPhoto, rng: Rng, size_px: int) -> tuple[np.ndarray, Pasted | None, np.ndarray]:
     """A person's own photo or a crop of it: the photo, its owner as a layer, and the ignore mask.
+
+    The layer is None where the crop shows nothing of the owner.
 
     Background people are unlabelled. They are rare close to the owner, whose surroundings teach where a person ends.
     Farther away the photo is ignored; scenes without people teach the background.
@@ -419,5 +427,6 @@ def pixels_at(layer: Layer, size: float) -> float:
 
 
 def _subset(library: Library, mask: np.ndarray) -> tuple[Sequence[PersonPhoto], np.ndarray]:
+    """The library's people where `mask`, (P,) bool, is True, and their weights, scaled to sum to 1."""
     shares = library.weights[mask]
     return Selected(library.people, np.flatnonzero(mask)), shares / max(1e-12, shares.sum())

@@ -17,14 +17,15 @@ class Spot:
     """Where an occluder is requested, in person coordinates: y points down, the body lies within [-0.5, 0.5]."""
 
     share: float  # requested occluded fraction of the body, approximate
-    x: float  # a point of the body, drawn at random
+    x: float  # (x, y) is a point of the body, drawn at random
     y: float
-    middle_x: float  # of the body's pixels
-    top: float  # of the body
-    bottom: float
+    middle_x: float  # mean of the body's pixels
+    top: float  # y of the body's upper end
+    bottom: float  # y of the body's lower end
 
 
 def _distractor(spot: Spot, library: Library, rng: Rng) -> Placed:
+    """Another person, whose feet are at about the height of the subject's."""
     pool = library.distractors
     layer = pool[int(rng.integers(len(pool)))]
     size = rng.uniform(0.65, 1.35)
@@ -34,6 +35,7 @@ def _distractor(spot: Spot, library: Library, rng: Rng) -> Placed:
 
 
 def _rectangle(spot: Spot, library: Library, rng: Rng) -> Placed:
+    """A rectangular occluder, centred at the drawn point of the body."""
     return placed_at(draw_rectangle(library, rng), rng, rng.uniform(0.5, 1.6), spot.x, spot.y, 12.0)
 
 
@@ -51,6 +53,7 @@ def _lower_body(spot: Spot, library: Library, rng: Rng) -> Placed:
 
 
 def _object(spot: Spot, library: Library, rng: Rng) -> Placed:
+    """An object near the drawn point of the body, larger for a larger requested fraction."""
     layer = library.occluders[int(rng.integers(len(library.occluders)))]
     size = np.clip(np.sqrt(spot.share), 0.15, 1.0) * rng.uniform(0.5, 1.3)
     return placed_at(layer, rng, size, spot.x + rng.normal(0, 0.1), spot.y + rng.normal(0, 0.1), 30.0)
@@ -62,4 +65,4 @@ OCCLUDERS: dict[str, Callable[[Spot, Library, Rng], Placed]] = {
     "slab": _rectangle,
     "object": _object,
 }
-"""Kinds of occluder by name; one that SynthesisConfig has no p_ for gets its share in `p_other`."""
+"""Kinds of occluder by name. A kind without a field `p_NAME` in SynthesisConfig gets its share in `p_other`."""

@@ -15,31 +15,31 @@ from deocclude.imaging.boxes import mask_to_box_xyxy
 
 Rng = np.random.Generator
 
-_MAX_LAYERS = 3  # layers
-_P_PERSON = 0.45  # of a layer; the others are objects
-_P_AT_PERSON = 0.7  # of a layer: in front of one of the photo's people, at a matching size
+_MAX_LAYERS = 3  # pasted into one photo
+_P_PERSON = 0.45  # probability that a layer is a person; else it is an object
+_P_AT_PERSON = 0.7  # probability that a layer is in front of one of the photo's people, at a matching size
 _OBJECT_SIZE_RATIO = (0.25, 0.9)  # an object's longer side by that of the person behind it
-_PERSON_SIZE_RATIO = (0.8, 1.7)  # the same of a distractor
+_PERSON_SIZE_RATIO = (0.8, 1.7)  # a pasted person's longer side by that of the person behind
 _FREE_SIZE_SHARE = (0.12, 0.9)  # longer side of a layer in front of no person, by the photo's
-_MIN_IN_PHOTO = 0.15  # of a pasted body within the photo, as in composed scenes
-_MAX_NUMBER = 255
+_MIN_IN_PHOTO = 0.15  # least fraction of a pasted body that lies within the photo
+_MAX_NUMBER = 255  # largest person number, as numbers are uint8
 
 
 def cover(
     rgb: np.ndarray, instances: np.ndarray, ignore: np.ndarray, rng: Rng, *, pool: AssetPool, config: CrowdConfig
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Paste up to three layers in front of a photo.
+    """Paste up to three layers in front of a photo; a layer that would cover a person too much is left out.
 
     Args:
         rgb: (H, W, 3) uint8.
         instances: (H, W) uint8 person numbers, 0 = background.
-        ignore: (H, W) bool.
+        ignore: (H, W) bool, where unlabelled people may be.
         rng: draws the layers and their places.
         pool: people and objects to paste.
         config: least visible fraction of each person (`min_visible`) and largest upscaling (`max_enlarged`).
 
     Returns:
-        The three as new arrays; pasted people have the next free numbers, up to 255.
+        rgb, instances and ignore as new arrays; pasted people have the next free numbers, up to 255.
     """
     rgb, instances, ignore = rgb.copy(), instances.copy(), ignore.copy()
     min_visible_px = config.min_visible * np.bincount(instances.ravel(), minlength=256)
@@ -49,7 +49,7 @@ def cover(
             layer = pool.people[rng.choice(len(pool.people), p=pool.people_shares)]
         else:
             layer = pool.library.occluders[int(rng.integers(len(pool.library.occluders)))]
-        x, bottom, size = _place(instances, rng, is_person)
+        x, bottom, size = _draw_place(instances, rng, is_person)
         if is_person and size > config.max_enlarged * longer_side(layer):
             continue
         pasted = paste(
@@ -62,9 +62,9 @@ def cover(
         if is_person and np.count_nonzero(covered) <= _MIN_IN_PHOTO * pixels_at(layer, size):
             continue
         lost = np.bincount(instances[here][covered], minlength=256)
-        left = np.bincount(instances.ravel(), minlength=256) - lost
+        remaining = np.bincount(instances.ravel(), minlength=256) - lost
         number = int(instances.max()) + 1 if is_person else 0
-        if ((lost > 0) & (left < min_visible_px))[1:].any() or number > _MAX_NUMBER:
+        if ((lost > 0) & (remaining < min_visible_px))[1:].any() or number > _MAX_NUMBER:
             continue
         (relit,) = photometric([pasted.rgb], rng)
         blend(rgb[here], relit, pasted.alpha)
@@ -75,8 +75,8 @@ def cover(
     return rgb, instances, ignore
 
 
-def _place(instances: np.ndarray, rng: Rng, is_person: bool) -> tuple[float, float, float]:
-    """Where a layer goes: (x, bottom) of the middle of its lower edge, and its longer side, in pixels."""
+def _draw_place(instances: np.ndarray, rng: Rng, is_person: bool) -> tuple[float, float, float]:
+    """Where a layer goes: x and y of the middle of its lower edge, and its longer side, in pixels."""
     h, w = instances.shape
     numbers = np.unique(instances[instances > 0])
     if len(numbers) and rng.random() < _P_AT_PERSON:

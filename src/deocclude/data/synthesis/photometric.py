@@ -21,8 +21,8 @@ def photometric(images: list[np.ndarray], rng: Rng) -> list[np.ndarray]:
     out = []
     for image in images:
         image = cv2.LUT(image, table)
-        flat = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-        out.append(flat if grey else cv2.addWeighted(image, saturation, flat, 1 - saturation, 0))
+        grey_image = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+        out.append(grey_image if grey else cv2.addWeighted(image, saturation, grey_image, 1 - saturation, 0))
     return out
 
 

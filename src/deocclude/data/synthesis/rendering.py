@@ -84,8 +84,11 @@ def window_mask(window_xyxy: tuple[float, float, float, float], to_frame: np.nda
     return inside
 
 
-def _level(placed: Placed, to_frame: np.ndarray) -> tuple[int, np.ndarray]:
-    """Pyramid level that is at most shrunk by 2, and the affine from that level's pixels to the frame."""
+def _pyramid_level(placed: Placed, to_frame: np.ndarray) -> tuple[int, np.ndarray]:
+    """The pyramid level to warp, and the affine from that level's pixels to the frame.
+
+    The warp shrinks the level by less than 2, or more where even the smallest level is too large.
+    """
     matrix = compose_affines(to_frame, placed.to_person)
     shrink = 1.0 / max(1e-6, np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
     level = int(np.clip(np.floor(np.log2(max(shrink, 1.0)) + 0.25), 0, 2))
@@ -98,13 +101,13 @@ def _level(placed: Placed, to_frame: np.ndarray) -> tuple[int, np.ndarray]:
 
 def warp_alpha(placed: Placed, to_frame: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
     """(H, W) uint8 alpha of a placed layer in a frame."""
-    level, matrix = _level(placed, to_frame)
+    level, matrix = _pyramid_level(placed, to_frame)
     return cv2.warpAffine(placed.layer.pyramid[level][1], matrix, size_hw[::-1], flags=cv2.INTER_LINEAR, borderValue=0)
 
 
 def warp_layer(placed: Placed, to_frame: np.ndarray, size_hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """A placed layer in a frame: (H, W, 3) uint8 rgb, edge pixels replicated outwards, and (H, W) uint8 alpha."""
-    level, matrix = _level(placed, to_frame)
+    level, matrix = _pyramid_level(placed, to_frame)
     rgb, alpha = placed.layer.pyramid[level]
     warped = cv2.warpAffine(rgb, matrix, size_hw[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return warped, cv2.warpAffine(alpha, matrix, size_hw[::-1], flags=cv2.INTER_LINEAR, borderValue=0)

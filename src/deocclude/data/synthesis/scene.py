@@ -32,11 +32,11 @@ class Plan:
     background_to_person: np.ndarray
     behind: tuple[Placed, ...]
     in_front: tuple[Placed, ...]
-    kind: str  # of the first occluder: object, person, low, slab, or none
-    window_xyxy: tuple[float, float, float, float]  # the image border
+    kind: str  # kind of the first occluder: object, person, low, slab, or none
+    window_xyxy: tuple[float, float, float, float]  # box of the photo: its sides are the image border
     visible_box_xyxy: tuple[float, float, float, float]
     amodal_box_xyxy: tuple[float, float, float, float]
-    hidden_fraction: float
+    hidden_fraction: float  # of the subject, 0 to 1, measured on coarse masks
     beyond_edge: bool = False  # the amodal mask extends beyond the image border
 
     @property
@@ -96,7 +96,10 @@ def compose_affines(outer: Float, inner: Float) -> Float:
 def placed_at(
     layer: Layer, rng: Rng, size: float, cx: float, cy: float, max_angle_deg: float = 15.0, *, is_person: bool = False
 ) -> Placed:
-    """`layer`, `size` on its longer side and centred at (cx, cy) in person coordinates, mirrored half of the time."""
+    """`layer`, `size` on its longer side and centred at (cx, cy), in person coordinates.
+
+    It is rotated by up to `max_angle_deg` in either direction, and mirrored half of the time.
+    """
     x0, y0, x1, y1 = layer.box_xyxy
     s = size / max(x1 - x0, y1 - y0)
     a = np.deg2rad(rng.uniform(-1, 1) * max_angle_deg)

@@ -1,4 +1,4 @@
-"""Synthetic occlusion: a scene of one whole person, occluders, clutter behind, and the exact ground truth.
+"""Synthetic occlusion: a scene of one person, occluders, clutter behind, and the exact ground truth.
 
 A scene is planned in *person coordinates* (the person's box is centred at 0 and its longer side is 1) on coarse masks,
 which is cheap, and then rendered into any frame: a training crop or the full photo.
@@ -16,8 +16,9 @@ from deocclude.data.synthesis.rendering import warp_alpha, window_mask
 from deocclude.data.synthesis.scene import Placed, Plan, Rng, own_photo_frame, placed_at
 from deocclude.imaging.arrays import Float, Mask
 
-_COARSE = 96  # pixels of the square [-1, 1]^2 on which a plan is measured
-_TO_COARSE = np.array([[_COARSE / 2, 0, _COARSE / 2], [0, _COARSE / 2, _COARSE / 2]], dtype=np.float64)
+_COARSE_PX = 96  # side of the coarse masks, which show the square [-1, 1]^2 of person coordinates
+# affine from person coordinates to pixels of the coarse masks
+_TO_COARSE = np.array([[_COARSE_PX / 2, 0, _COARSE_PX / 2], [0, _COARSE_PX / 2, _COARSE_PX / 2]], dtype=np.float64)
 
 
 def plan_scene(library: Library, rng: Rng, config: SynthesisConfig) -> Plan:
@@ -32,22 +33,22 @@ def plan_scene(library: Library, rng: Rng, config: SynthesisConfig) -> Plan:
         angle = rng.uniform(-60, 60)
     else:
         angle = rng.uniform(-1, 1) * config.max_rotation_deg
-    subject = Placed(person, _person_frame(person, rng, angle))
+    subject = Placed(person, _own_photo_to_person(person, rng, angle))
     if own_photo:
         background, background_to_person = None, subject.to_person
     else:
         background = library.backgrounds[int(rng.integers(len(library.backgrounds)))]
-        background_to_person = _cover_frame(background, rng)
+        background_to_person = _background_to_person(background, rng)
     behind: tuple[Placed, ...] = ()
     if rng.random() < config.p_clutter:
         behind = tuple(_draw_clutter(library, rng) for _ in range(rng.integers(1, 3)))
     if config.p_companion and rng.random() < config.p_companion:
         behind += (_draw_companion(library, rng),)
-    wanted = 0.0
+    hidden_target = 0.0
     if rng.random() >= config.p_unoccluded:
         span = config.hidden_max - config.hidden_min
-        wanted = config.hidden_min + span * rng.beta(config.hidden_alpha, config.hidden_beta)
-    return plan_occlusion(subject, library, rng, config, wanted, background, background_to_person, behind)
+        hidden_target = config.hidden_min + span * rng.beta(config.hidden_alpha, config.hidden_beta)
+    return plan_occlusion(subject, library, rng, config, hidden_target, background, background_to_person, behind)
 
 
 def _plan_negative(library: Library, rng: Rng, config: SynthesisConfig) -> Plan:
@@ -56,11 +57,13 @@ def _plan_negative(library: Library, rng: Rng, config: SynthesisConfig) -> Plan:
     subject = placed_at(occluder, rng, rng.uniform(0.7, 1.0), 0.0, 0.0)
     background = library.backgrounds[int(rng.integers(len(library.backgrounds)))]
     behind = tuple(_draw_clutter(library, rng, p_person=0.15) for _ in range(rng.integers(0, 3)))
-    return plan_occlusion(subject, library, rng, config, 0.0, background, _cover_frame(background, rng), behind)
+    return plan_occlusion(
+        subject, library, rng, config, 0.0, background, _background_to_person(background, rng), behind
+    )
 
 
 def plan_occlusion(
-    subject: Placed, library: Library, rng: Rng, config: SynthesisConfig, wanted: float,
+    subject: Placed, library: Library, rng: Rng, config: SynthesisConfig, hidden_target: float,
     background: np.ndarray | None, background_to_person: np.ndarray, behind: tuple[Placed, ...] = (),
     kind: str | None = None,
 ) -> Plan:  # fmt: skip
@@ -71,7 +74,7 @@ def plan_occlusion(
         library: occluders and distractors.
         rng: draws the placement.
         config: probabilities and number of attempts.
-        wanted: occluded fraction that is aimed at, 0 to 1; 0 places no occluder.
+        hidden_target: occluded fraction to aim at, 0 to 1; 0 places no occluder.
         background: (H, W, 3) uint8, or None for the person's own photo.
         background_to_person: 2x3 affine from background pixels to person coordinates.
         behind: layers behind the subject.
@@ -96,11 +99,11 @@ def plan_occlusion(
     chosen: list[Placed] = []
     hidden = np.zeros_like(body)
     kinds: list[str] = []
-    if wanted > 0 and body.any():
-        both = rng.random() < config.p_second_occluder
-        for share in (wanted * 0.6, wanted) if both else (wanted,):
+    if hidden_target > 0 and body.any():
+        has_second = rng.random() < config.p_second_occluder
+        for share in (hidden_target * 0.6, hidden_target) if has_second else (hidden_target,):
             this_kind = kind or _draw_kind(rng, config)
-            placed, hidden = _place(body, hidden, share, this_kind, library, rng, config)
+            placed, hidden = _nearest_placement(body, hidden, share, this_kind, library, rng, config)
             if placed is not None:
                 chosen.append(placed)
                 kinds.append(this_kind)
@@ -117,8 +120,11 @@ def plan_occlusion(
     )  # fmt: skip
 
 
-def _person_frame(person: PersonPhoto, rng: Rng, angle_deg: float) -> Float:
-    """2x3 affine of the own photo's frame, mirrored half of the time, rotated, its sides stretched by up to 8 %."""
+def _own_photo_to_person(person: PersonPhoto, rng: Rng, angle_deg: float) -> Float:
+    """2x3 affine from the own photo's pixels to person coordinates.
+
+    The person is mirrored half of the time, rotated by `angle_deg`, and stretched along each axis by up to 8 %.
+    """
     frame = own_photo_frame(person)
     a = np.deg2rad(angle_deg)
     stretch = np.diag(rng.uniform(0.92, 1.08, 2))
@@ -128,8 +134,11 @@ def _person_frame(person: PersonPhoto, rng: Rng, angle_deg: float) -> Float:
     return moved
 
 
-def _cover_frame(background: np.ndarray, rng: Rng) -> np.ndarray:
-    """2x3 affine that lays a background over [-1.6, 1.6]^2 or more, mirrored half of the time."""
+def _background_to_person(background: np.ndarray, rng: Rng) -> np.ndarray:
+    """2x3 affine from background pixels to person coordinates, mirrored half of the time.
+
+    The background's shorter side becomes 3.2 to 6 long; a point near its middle comes to lie at 0.
+    """
     h, w = background.shape[:2]
     s = rng.uniform(3.2, 6.0) / min(h, w)
     cx, cy = w * rng.uniform(0.35, 0.65), h * rng.uniform(0.35, 0.65)
@@ -138,6 +147,7 @@ def _cover_frame(background: np.ndarray, rng: Rng) -> np.ndarray:
 
 
 def _draw_kind(rng: Rng, config: SynthesisConfig) -> str:
+    """A kind of occluder, by its share in the config; `object` has the rest."""
     shares = {"person": config.p_person, "low": config.p_low, "slab": config.p_slab}
     rest = 1 - sum(shares.values()) - sum(config.p_other.values())
     shares |= {"object": rest} | config.p_other
@@ -164,15 +174,28 @@ def _draw_clutter(library: Library, rng: Rng, p_person: float = 0.35) -> Placed:
     return placed_at(layer, rng, size, cx, cy, is_person=is_person)
 
 
-def _place(
+def _nearest_placement(
     body: Mask, hidden: Mask, share: float, kind: str, library: Library, rng: Rng,
     config: SynthesisConfig,
 ) -> tuple[Placed | None, Mask]:  # fmt: skip
-    """The placement, of `config.attempts`, whose occluded fraction is nearest to `share`; None if none improves it."""
+    """The occluder, of `config.attempts`, that brings the occluded fraction nearest to `share`.
+
+    Args:
+        body: coarse mask of the subject within the image border.
+        hidden: coarse mask of the part that is occluded so far.
+        share: fraction of the body to aim at, 0 to 1.
+        kind: a key of OCCLUDERS.
+        library: occluders and distractors.
+        rng: draws the occluders.
+        config: number of attempts.
+
+    Returns:
+        The occluder and the coarse mask of all that is occluded with it; None and `hidden` if none comes nearer.
+    """
     best, best_hidden, best_error = None, hidden, abs(hidden.sum() / body.sum() - share)
     ys, xs = np.nonzero(body)
     for _ in range(config.attempts):
-        candidate = _candidate(kind, share, library, rng, (xs, ys))
+        candidate = _draw_occluder(kind, share, library, rng, (xs, ys))
         union = hidden | (_coarse_mask(candidate) & body)
         error = abs(union.sum() / body.sum() - share)
         if error < best_error:
@@ -182,10 +205,13 @@ def _place(
     return best, best_hidden
 
 
-def _candidate(kind: str, share: float, library: Library, rng: Rng, body_xy: tuple[np.ndarray, np.ndarray]) -> Placed:
+def _draw_occluder(
+    kind: str, share: float, library: Library, rng: Rng, body_xy: tuple[np.ndarray, np.ndarray]
+) -> Placed:
+    """An occluder at a random point of the body. body_xy: columns and rows of the body's coarse pixels."""
     xs, ys = body_xy
     i = rng.integers(len(xs))
-    numbers = (2 * v / _COARSE - 1 for v in (xs[i], ys[i], xs.mean(), ys.min(), ys.max()))
+    numbers = (2 * v / _COARSE_PX - 1 for v in (xs[i], ys[i], xs.mean(), ys.min(), ys.max()))
     return OCCLUDERS[kind](Spot(share, *numbers), library, rng)
 
 
@@ -205,14 +231,17 @@ def _truncate_by_border(window_xyxy: tuple[float, float, float, float], rng: Rng
 
 
 def _coarse_mask(placed: Placed) -> Mask:
-    return warp_alpha(placed, _TO_COARSE, (_COARSE, _COARSE)) >= 128
+    """(96, 96) bool mask of a layer in [-1, 1]^2."""
+    return warp_alpha(placed, _TO_COARSE, (_COARSE_PX, _COARSE_PX)) >= 128
 
 
 def _coarse_window(window_xyxy: tuple[float, float, float, float]) -> Mask:
-    return window_mask(window_xyxy, _TO_COARSE, (_COARSE, _COARSE))
+    """(96, 96) bool: what of [-1, 1]^2 lies within the image border."""
+    return window_mask(window_xyxy, _TO_COARSE, (_COARSE_PX, _COARSE_PX))
 
 
 def _box_of(mask: Mask) -> tuple[float, float, float, float]:
+    """(x0, y0, x1, y1) of a coarse mask, in person coordinates."""
     x, y, w, h = cv2.boundingRect(mask.astype(np.uint8))
-    x0, y0, x1, y1 = (2 * v / _COARSE - 1 for v in (x, y, x + w, y + h))
+    x0, y0, x1, y1 = (2 * v / _COARSE_PX - 1 for v in (x, y, x + w, y + h))
     return x0, y0, x1, y1

@@ -52,12 +52,12 @@ def open_records(source: str, source_format: str | None = None, images: Path | N
         raise UsageError(
             f"--images is for formats that are a JSON file, and the built set {source} has its photos in it"
         )
-    found = reader(source_format, Path(source))
-    if images is not None and not found.takes_images:
-        raise UsageError(f"--images is for formats that are a JSON file, and {found.name} has its photos in it")
+    data_format = reader(source_format, Path(source))
+    if images is not None and not data_format.takes_images:
+        raise UsageError(f"--images is for formats that are a JSON file, and {data_format.name} has its photos in it")
     if images is not None and not images.is_dir():
         raise InputError(f"--images: no such folder: {images}")
-    return found.read(Path(source), images) if found.takes_images else found.read(Path(source))
+    return data_format.read(Path(source), images) if data_format.takes_images else data_format.read(Path(source))
 
 
 def build(
@@ -92,12 +92,13 @@ def build(
         DeoccludeError: the set cannot be written, or a process dies.
     """
     folder, began = Folder(out), time.monotonic()
-    state = _open_state(folder, _source(source, limit), json.loads(json.dumps(asdict(settings))), overwrite)
+    state = _open_state(folder, _source_identity(source, limit), json.loads(json.dumps(asdict(settings))), overwrite)
     if state.done:
         return state
-    parser_of(settings.parser)  # fails here once instead of for every photo
+    parser_of(settings.parser)  # a parser that cannot be loaded fails here once, not for every photo
     folder.write(STATE_FILE, _json(state))
-    before = state.seconds
+    seconds_before = state.seconds
+    # `tally` counts all photos so far, `state.tally` only those of finished shards: a resumed build goes on there
     tally = state.tally.model_copy(deep=True)
     advance(tally.photos)
     rows: list[dict[str, Any]] = []
@@ -110,7 +111,7 @@ def build(
 
     def save(done: bool = False) -> None:
         state.tally, state.done = tally.model_copy(deep=True), done
-        state.seconds = before + time.monotonic() - began
+        state.seconds = seconds_before + time.monotonic() - began
         folder.write(STATE_FILE, _json(state))
 
     rest = itertools.islice(enumerate(with_unusable(records)), tally.photos, limit)
@@ -120,7 +121,7 @@ def build(
                 tally.add(outcome)
                 rows += outcome.rows
                 advance(1)
-                # after a complete photo, so that a resumed build begins with the next one
+                # shards end with a complete photo, so that a resumed build begins with the next one
                 if len(rows) >= settings.shard_rows:
                     finish_shard()
                     save()
@@ -142,6 +143,7 @@ def build(
 
 
 def _open_state(folder: Folder, source: dict[str, Any], settings: dict[str, Any], overwrite: bool) -> BuildState:
+    """The state of the set that is resumed, or of a new one. Raises UsageError where `folder` cannot be built into."""
     fresh = BuildState(source=source, settings=settings)
     if not folder.has(STATE_FILE):
         if not folder.is_empty():
@@ -171,14 +173,14 @@ def _discard(folder: Folder) -> None:
     folder.remove_folder(CACHE_FOLDER)
 
 
-def _source(source: str, limit: int | None) -> dict[str, Any]:
-    """Identity of records for resuming: their path, and size or file listing."""
-    limited = {} if limit is None else {"limit": limit}
+def _source_identity(source: str, limit: int | None) -> dict[str, Any]:
+    """What must stay the same for a build to resume: path or URL, size or file listing, and `limit`."""
+    limit_entry = {} if limit is None else {"limit": limit}
     if is_url(source):
-        return {"records": source, "bytes": size_of(source), **limited}
+        return {"records": source, "bytes": size_of(source), **limit_entry}
     path = Path(source).resolve()
     content = {"files": listing_digest(path)} if path.is_dir() else {"bytes": size_of(str(path))}
-    return {"records": str(path), **content, **limited}
+    return {"records": str(path), **content, **limit_entry}
 
 
 def _json(state: BuildState) -> bytes:
@@ -186,6 +188,7 @@ def _json(state: BuildState) -> bytes:
 
 
 def _parquet(rows: list[dict[str, Any]]) -> bytes:
+    """Content of a shard, a parquet file."""
     import datasets
 
     datasets.disable_progress_bars()
@@ -195,6 +198,7 @@ def _parquet(rows: list[dict[str, Any]]) -> bytes:
 
 
 def _why(tally: Tally) -> str:
+    """The likeliest reason why no person is kept, as the end of an error message; empty where there is none."""
     if tally.unusable_photos:
         return f": {tally.unusable_photos} photos cannot be used, {tally.problems[0]}"
     worst = max(tally.refused, key=lambda rule: tally.refused[rule], default=None)

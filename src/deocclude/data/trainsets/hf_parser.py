@@ -57,7 +57,7 @@ class HfParser:
 
         if self.threads is not None:
             torch.set_num_threads(self.threads)
-        self._running_on = choose_device(self.device, "--parser hf")
+        self._network_device = choose_device(self.device, "--parser hf")
         source = source_of(self.model, self.offline)
         with quiet():
             config = read_config(self.model, ("segformer",), self.offline)
@@ -67,13 +67,13 @@ class HfParser:
                 self._processor = transformers.SegformerImageProcessorPil.from_pretrained(
                     self.model, local_files_only=source["local_files_only"]
                 )
-                # the stubs leave out the second value that `output_loading_info` adds
+                # the type stubs of transformers lack the second value that `output_loading_info` adds
                 loaded: Any = transformers.SegformerForSemanticSegmentation.from_pretrained(
                     self.model, config=config, dtype=torch.float32, output_loading_info=True, **source
                 )
         network, report = loaded
         check_complete(self.model, network, report)
-        self._network = network.eval().to(self._running_on)
+        self._network = network.eval().to(self._network_device)
 
     def __call__(self, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
         """(H, W) uint8 labels into PARSING_NAMES: 0 outside the mask, 255 where the model predicts background.
@@ -83,13 +83,13 @@ class HfParser:
         self.load()
         import torch
 
-        # Stated, not inferred: a photo of three rows looks like one with channels first.
+        # The format is stated, not inferred: a photo of three rows looks like one with channels first.
         inputs = self._processor(images=[image], input_data_format="channels_last", return_tensors="pt")
         try:
             with torch.inference_mode():
-                logits = self._network(**inputs.to(self._running_on)).logits.float().cpu()
-                finer = torch.nn.functional.interpolate(logits, mask.shape, mode="bilinear", align_corners=False)
-        except Exception as error:  # many types, by model and device
+                logits = self._network(**inputs.to(self._network_device)).logits.float().cpu()
+                resized = torch.nn.functional.interpolate(logits, mask.shape, mode="bilinear", align_corners=False)
+        except Exception as error:  # the error's type depends on model and device
             raise DeoccludeError(f"model {self.model} failed on this photo: {reason(error)}") from error
-        groups = self._groups[finer[0].argmax(0).numpy().astype(np.uint8)]
+        groups = self._groups[resized[0].argmax(0).numpy().astype(np.uint8)]
         return np.where(mask, np.where(groups == 0, np.uint8(UNKNOWN), groups), np.uint8(0))

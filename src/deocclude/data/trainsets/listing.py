@@ -15,17 +15,17 @@ def listing_digest(folder: Path) -> str:
     Times are not included, since copying changes them: a replacement of the same size is not detected. Hidden files and
     built sets below the folder are not included.
     """
-    digest, met = hashlib.sha256(), set[str]()
+    digest, visited = hashlib.sha256(), set[str]()
     for place, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)
-        if real in met or STATE_FILE in files:
+        if real in visited or STATE_FILE in files:
             folders.clear()
             continue
-        met.add(real)  # a link may lead back to a folder above it
+        visited.add(real)  # a link may lead back to a folder above it
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        below = os.path.relpath(place, folder)
+        relative = os.path.relpath(place, folder)
         for name in sorted(files):
             path = os.path.join(place, name)
             if not name.startswith(".") and os.path.isfile(path):
-                digest.update(os.fsencode(f"{below}/{name}\0{os.path.getsize(path)}\n"))
+                digest.update(os.fsencode(f"{relative}/{name}\0{os.path.getsize(path)}\n"))
     return digest.hexdigest()

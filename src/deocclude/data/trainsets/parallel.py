@@ -16,17 +16,17 @@ from deocclude.errors import DeoccludeError
 T = TypeVar("T")
 R = TypeVar("R")
 
-_QUEUED = 8  # items a process: enough to keep all processes busy during a slow item
+_QUEUED = 8  # submitted items for each process: enough to keep all processes busy during a slow item
 
 
 def ordered_map(work: Callable[[T], R], items: Iterable[T], jobs: int) -> Generator[R, None, None]:
-    """`work` of each item, in order. Items are taken from their iterator as results are asked for.
+    """The result of `work` for each item, in the order of the items.
 
-    Leaving the iteration early cancels items that have not begun.
+    Leaving the iteration early cancels calls that have not begun.
 
     Args:
         work: a function that can be imported by its name.
-        items: consumed as results are requested.
+        items: taken from their iterator as results are requested, a few ahead.
         jobs: number of processes; 1 works in this process.
 
     Raises:

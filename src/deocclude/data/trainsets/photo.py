@@ -71,10 +71,10 @@ def build_photo(numbered: tuple[int, PhotoRecord | UnusablePhoto], settings: Bui
     number, photo = numbered
     if isinstance(photo, UnusablePhoto):
         return PhotoOutcome(None, problem=photo.what)
-    cv2.setNumThreads(1)  # parallelism is over photos
+    cv2.setNumThreads(1)  # photos are processed in parallel, so that OpenCV needs no threads of its own
     try:
         people = candidates(photo)
-        judged = [Judgement(one.person, failed_rules(one, settings.rules, settings.limits)) for one in people]
+        judged = [Judgement(p.person, failed_rules(p, settings.rules, settings.limits)) for p in people]
         return PhotoOutcome(photo, tuple(judged), tuple(_rows(photo, number, people, judged, settings)))
     except DeoccludeError as error:
         message = str(error)
@@ -84,12 +84,16 @@ def build_photo(numbered: tuple[int, PhotoRecord | UnusablePhoto], settings: Bui
 def _rows(
     photo: PhotoRecord, number: int, people: list[Candidate], judged: list[Judgement], settings: BuildSettings
 ) -> list[dict[str, Any]]:
-    wanted: list[tuple[Candidate, Literal["person", "occluder"]]] = [
-        (one, "person" if not verdict.failed else "occluder")
-        for one, verdict in zip(people, judged, strict=True)
+    """Rows of the photo's subjects, occluders and background. The photo is read only where it can have rows.
+
+    people, judged: all people, and their failed rules in the same order.
+    """
+    selected: list[tuple[Candidate, Literal["person", "occluder"]]] = [
+        (candidate, "person" if not verdict.failed else "occluder")
+        for candidate, verdict in zip(people, judged, strict=True)
         if not verdict.failed or is_occluder(verdict.failed)
     ]
-    if not wanted and not photo.has_background:
+    if not selected and not photo.has_background:
         return []
     pixels = load_image(read_bytes(photo.image))
     if pixels.shape[:2] != tuple(photo.size_hw):
@@ -100,33 +104,42 @@ def _rows(
         "split": split_of(photo, number, settings.split),
         "licence": photo.licence or settings.licence,
     }
-    rows = [_person_row(one, kind, pixels, settings, facts) for one, kind in wanted]
-    place = background_without_people(pixels, (one.mask for one in people)) if photo.has_background else None
-    if place is not None:
-        more = {"whole": False, "has_background": True, **facts}
-        rows.append(encode("background", f"{facts['photo_id']}/background", place, None, None, **more))
+    rows = [_person_row(candidate, kind, pixels, settings, facts) for candidate, kind in selected]
+    background = (
+        background_without_people(pixels, (candidate.mask for candidate in people)) if photo.has_background else None
+    )
+    if background is not None:
+        facts_of_background = {"whole": False, "has_background": True, **facts}
+        rows.append(
+            encode("background", f"{facts['photo_id']}/background", background, None, None, **facts_of_background)
+        )
     return rows
 
 
 def _person_row(
-    one: Candidate, kind: Literal["person", "occluder"], pixels: np.ndarray, settings: BuildSettings,
+    candidate: Candidate, kind: Literal["person", "occluder"], pixels: np.ndarray, settings: BuildSettings,
     facts: Mapping[str, Any],
 ) -> dict[str, Any]:  # fmt: skip
-    row_id = f"{facts['photo_id']}/{one.person.id}"
-    more = {"whole": is_inside(one, settings.limits), "has_background": one.photo.has_background, **facts}
+    """The row of a training subject or an occluder. pixels: the photo; facts: the columns that all its rows share."""
+    row_id = f"{facts['photo_id']}/{candidate.person.id}"
+    facts_of_person = {
+        "whole": is_inside(candidate, settings.limits),
+        "has_background": candidate.photo.has_background,
+        **facts,
+    }
     if kind == "occluder":
-        cut = cut_out(pixels, one.mask, max_px=settings.max_px, surroundings=_OCCLUDER_MARGIN)
-        return encode(kind, row_id, cut.rgb, cut.mask, None, **more)
+        cut = cut_out(pixels, candidate.mask, max_px=settings.max_px, surroundings=_OCCLUDER_MARGIN)
+        return encode(kind, row_id, cut.rgb, cut.mask, None, **facts_of_person)
     labels = None
-    if one.person.parsing is not None:
-        labels = to_parsing_groups(one.person.parsing_labels(), one.person.parsing.taxonomy)
-    cut = cut_out(pixels, one.mask, max_px=settings.max_px, parsing=labels)
+    if candidate.person.parsing is not None:
+        labels = to_parsing_groups(candidate.person.parsing_labels(), candidate.person.parsing.taxonomy)
+    cut = cut_out(pixels, candidate.mask, max_px=settings.max_px, parsing=labels)
     if not cut.mask.any():
-        raise InputError(f"person {one.person.id} is thinner than a pixel at {settings.max_px} px")
+        raise InputError(f"person {candidate.person.id} is thinner than a pixel at {settings.max_px} px")
     parsing, parser = cut.parsing, parser_of(settings.parser)
     if parsing is None and parser is not None:
         parsing = parser(cut)
-    return encode(kind, row_id, cut.rgb, cut.mask, parsing, **more)
+    return encode(kind, row_id, cut.rgb, cut.mask, parsing, **facts_of_person)
 
 
 @lru_cache(maxsize=1)

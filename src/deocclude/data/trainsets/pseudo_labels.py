@@ -32,12 +32,12 @@ from deocclude.inference.crop_prediction import CropPredictions, in_crop, repeat
 from deocclude.inference.runtime import Network, find_model, open_networks
 from deocclude.inference.settings import CropSettings
 
-_FINER = 2  # image edges are followed on a grid that is this much finer than the network's
-_BONE_POINTS = 20
-_ON_MASK = 0.01  # by the bones' length: a point of a bone this near to the mask counts as on it
+_UPSAMPLING = 2  # of the network's grid, along image edges
+_BONE_POINTS = 20  # sampled on each bone
+_ON_MASK = 0.01  # of the bones' length: a point of a bone this near to the mask counts as on it
 _SHOWN = 48  # people of each group on the contact sheet
 _TILE_PX = 128
-_SEED = 1
+_SEED = 1  # of the choice of people on the contact sheet
 
 
 @dataclass(frozen=True)
@@ -47,16 +47,16 @@ class AgreementLimits:
     Chosen by eye, on contact sheets of kept and refused people.
     """
 
-    max_joint: float = 0.03  # from the mask to the joint that is farthest outside
-    max_second_joint: float = 0.012  # and to the second: one in ten of the athletes' joints is wrong
-    min_bone: float = 0.7  # of each bone's length on the mask
-    max_stray: float = 0.03  # of the mask's pixels farther than `stray` from every bone
-    stray: float = 0.055
-    max_reach: float = 0.14  # from a bone to the farthest pixel of the mask
+    max_joint: float = 0.03  # largest distance from the mask to the joint that is farthest outside
+    max_second_joint: float = 0.012  # the same of the second farthest: one in ten of the athletes' joints is wrong
+    min_bone: float = 0.7  # least fraction of each bone's length on the mask
+    max_stray: float = 0.03  # largest fraction of the mask's pixels farther than `stray` from every bone
+    stray: float = 0.055  # least distance of a stray pixel from every bone
+    max_reach: float = 0.14  # largest distance from the bones to the farthest pixel of the mask
     border_px: int = 2  # least distance from the image border
-    min_piece: float = 0.97  # of the mask in its largest component
-    min_side_px: int = 96  # longer side of the mask's box
-    max_uncertain: float = 0.5  # pixels with a probability from 0.25 to 0.75, by the mask's pixels
+    min_piece: float = 0.97  # least fraction of the mask in its largest component
+    min_side_px: int = 96  # least longer side of the mask's box
+    max_uncertain: float = 0.5  # number of pixels with a probability from 0.25 to 0.75, by that of the mask's pixels
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class SegmentedPerson:
     Attributes:
         person: the annotated person.
         mask: (H, W) bool, the visible mask.
-        uncertain: pixels with a probability from 0.25 to 0.75, by the mask's pixels.
+        uncertain: number of pixels with a probability from 0.25 to 0.75, by that of the mask's pixels.
     """
 
     person: SkeletonPerson
@@ -75,12 +75,15 @@ class SegmentedPerson:
 
 
 def segment(network: Network, person: SkeletonPerson) -> SegmentedPerson:
-    """The mask in a person's box: the box segmenter on a tight crop and its mirror image, along image edges."""
+    """The mask of a person, which the box segmenter predicts on a tight crop and its mirror image.
+
+    The probabilities are upsampled along image edges before they are thresholded at 0.5.
+    """
     photo = person.rgb
     crop = SquareCrop.from_box_xyxy(person.box_xyxy, CropSettings().tight_scale, network.fine_size)
     box = box_to_mask(person.box_xyxy, photo.shape[:2])
     found = CropPredictions(photo)(network, crop, in_crop(box, crop), mirror=True)
-    fine = replace(crop, size_px=_FINER * crop.size_px)
+    fine = replace(crop, size_px=_UPSAMPLING * crop.size_px)
     inside = crop.inside_photo(photo.shape[:2])
     (probability,) = follow_edges(
         repeat_past_edge(found.image, inside), repeat_past_edge(found.visible, inside)[None],
@@ -89,42 +92,44 @@ def segment(network: Network, person: SkeletonPerson) -> SegmentedPerson:
     region, on_photo = crop.to_photo(probability, photo.shape[:2])
     mask = np.zeros(photo.shape[:2], bool)
     mask[region.slices] = on_photo >= 0.5
-    doubtful = np.count_nonzero((on_photo > 0.25) & (on_photo < 0.75))
-    return SegmentedPerson(person, mask, float(doubtful / (np.count_nonzero(mask) or 1)))
+    uncertain_px = np.count_nonzero((on_photo > 0.25) & (on_photo < 0.75))
+    return SegmentedPerson(person, mask, float(uncertain_px / (np.count_nonzero(mask) or 1)))
 
 
-def disagreements(one: SegmentedPerson, limits: AgreementLimits = AgreementLimits()) -> tuple[str, ...]:
+def disagreements(segmented: SegmentedPerson, limits: AgreementLimits = AgreementLimits()) -> tuple[str, ...]:
     """The rules that a mask breaks, by name; none for a mask that agrees with the joints.
 
     Args:
-        one: the person with the predicted mask.
+        segmented: the person with the predicted mask.
         limits: thresholds.
 
     Returns:
         Of "empty", "joints", "bones", "stray", "border", "pieces", "size", "uncertain".
     """
-    mask, unit = one.mask, one.person.bones_px
+    mask, unit = segmented.mask, segmented.person.bones_px
     if not mask.any() or unit == 0:
         return ("empty",)
     outside = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, 5) / unit
-    joints = np.sort([_at(outside, xy) for xy in one.person.joints_xy])[::-1]
+    joints = np.sort([_value_at(outside, xy) for xy in segmented.person.joints_xy])[::-1]
     steps = np.linspace(0, 1, _BONE_POINTS)
-    on_mask = [np.mean([_at(outside, a + t * (b - a)) <= _ON_MASK for t in steps]) for a, b in one.person.bones_xy]
-    from_bones = _distance_from_bones(one.person, mask.shape) / unit
+    on_mask = [
+        np.mean([_value_at(outside, a + t * (b - a)) <= _ON_MASK for t in steps]) for a, b in segmented.person.bones_xy
+    ]
+    from_bones = _distance_from_bones(segmented.person, mask.shape) / unit
     x0, y0, x1, y1 = mask_to_box_xyxy(mask)
     height, width = mask.shape
-    pieces = connected_components(mask).areas_px
-    found = {
+    component_px = connected_components(mask).areas_px
+    is_broken = {
         "joints": joints[0] > limits.max_joint or joints[1] > limits.max_second_joint,
         "bones": min(on_mask) < limits.min_bone,
         "stray": np.mean(from_bones[mask] > limits.stray) > limits.max_stray
         or from_bones[mask].max() > limits.max_reach,
         "border": min(x0, y0, width - x1, height - y1) < limits.border_px,
-        "pieces": pieces.max() < limits.min_piece * pieces.sum(),
+        "pieces": component_px.max() < limits.min_piece * component_px.sum(),
         "size": max(x1 - x0, y1 - y0) < limits.min_side_px,
-        "uncertain": one.uncertain > limits.max_uncertain,
+        "uncertain": segmented.uncertain > limits.max_uncertain,
     }
-    return tuple(name for name, broken in found.items() if broken)
+    return tuple(name for name, broken in is_broken.items() if broken)
 
 
 def label_people(
@@ -169,17 +174,17 @@ def label_people(
     tiles: dict[str, list[np.ndarray]] = {"kept": [], "refused": []}
     rng = np.random.default_rng(_SEED)
     for name in sets:
-        below, read = SKELETON_SETS[name]
-        for person in read(require(root / below, f"people with joints of {name}")):
-            one = segment(networks["mask_box"], person)
-            broken = disagreements(one, limits)
+        subfolder, read = SKELETON_SETS[name]
+        for person in read(require(root / subfolder, f"people with joints of {name}")):
+            segmented = segment(networks["mask_box"], person)
+            broken = disagreements(segmented, limits)
             group = "refused" if broken else "kept"
             done += 1
             counts[name].update(["people", group, *broken])
             if not broken:
-                _write(out, one)
-            if one.mask.any():
-                _show(tiles[group], person_tile(person.rgb, one.mask, _TILE_PX), done, rng)
+                _write_person(out, segmented)
+            if segmented.mask.any():
+                _sample_tile(tiles[group], person_tile(person.rgb, segmented.mask, _TILE_PX), done, rng)
             if on_person is not None:
                 on_person(done)
     if not any(count["kept"] for count in counts.values()):
@@ -192,28 +197,28 @@ def label_people(
     return report
 
 
-def _write(out: Folder, one: SegmentedPerson) -> None:
-    """The person's crop and its mask."""
-    cut = cut_out(one.person.rgb, one.mask, max_px=None)
+def _write_person(out: Folder, segmented: SegmentedPerson) -> None:
+    """Write the person's crop and its mask."""
+    cut = cut_out(segmented.person.rgb, segmented.mask, max_px=None)
     for place, array, options in (
-        (f"images/{one.person.name}.webp", cut.rgb, {"format": "WEBP", "quality": 95}),
-        (f"masks/{one.person.name}.png", cut.mask.astype(np.uint8) * 255, {"format": "PNG"}),
+        (f"images/{segmented.person.name}.webp", cut.rgb, {"format": "WEBP", "quality": 95}),
+        (f"masks/{segmented.person.name}.png", cut.mask.astype(np.uint8) * 255, {"format": "PNG"}),
     ):
         with io.BytesIO() as file:
             Image.fromarray(array).save(file, **options)
             out.write(place, file.getvalue())
 
 
-def _show(tiles: list[np.ndarray], tile: np.ndarray, seen: int, rng: np.random.Generator) -> None:
-    """Keep an even sample of the tiles: Vitter's algorithm R."""
+def _sample_tile(tiles: list[np.ndarray], tile: np.ndarray, seen: int, rng: np.random.Generator) -> None:
+    """Keep a random sample of at most _SHOWN tiles, by Vitter's algorithm R. seen: number of people so far."""
     if len(tiles) < _SHOWN:
         tiles.append(tile)
     elif (at := int(rng.integers(seen))) < _SHOWN:
         tiles[at] = tile
 
 
-def _at(array: np.ndarray, xy: np.ndarray) -> float:
-    """The value at the nearest pixel."""
+def _value_at(array: np.ndarray, xy: np.ndarray) -> float:
+    """The value of an (H, W) array at the pixel nearest to `xy`."""
     x, y = xy.round().astype(int).clip(0, np.array(array.shape[::-1]) - 1)
     return float(array[y, x])
 

@@ -55,8 +55,10 @@ def markdown(state: BuildState) -> str:
         "|---|---|---|---|",
     ]
     for name, rule in RULES.items():
-        asked = name in settings["rules"]
-        refused, alone = (str(counts.get(name, 0)) if asked else "off" for counts in (tally.refused, tally.only_by))
+        is_applied = name in settings["rules"]
+        refused, alone = (
+            str(counts.get(name, 0)) if is_applied else "off" for counts in (tally.refused, tally.only_by)
+        )
         lines.append(f"| {name} | {refused} | {alone} | {' '.join((rule.__doc__ or '').split())} |")
     limits = ", ".join(f"{name} {value}" for name, value in settings["limits"].items())
     lines += ["", f"Thresholds: {limits}.", ""]
@@ -77,6 +79,7 @@ def draw_sheet(tally: Tally) -> Image.Image:
 
 
 def _tiles(examples: Iterable[Example]) -> Iterator[np.ndarray]:
+    """A thumbnail of each example whose mask is not empty."""
     for example in examples:
         mask = example.visible.mask()
         if mask.any():

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from deocclude.imaging.boxes import mask_to_box_xyxy
 
 _OUTLINE_RGB = (255, 90, 0)
-_AROUND = 0.15
+_MARGIN = 0.15  # context on each side, by the longer side of the person's box
 _TEXT_PX = 12
 _CAPTION_PX = 18
 _GAP_PX = 4
@@ -21,8 +21,8 @@ _GAP_PX = 4
 def person_tile(rgb: np.ndarray, mask: np.ndarray, side_px: int) -> np.ndarray:
     """(side_px, side_px, 3) uint8 thumbnail, centred. rgb: (H, W, 3) uint8; mask: (H, W) bool, not empty."""
     x0, y0, x1, y1 = mask_to_box_xyxy(mask)
-    around = int(_AROUND * max(x1 - x0, y1 - y0)) + 2
-    part = (slice(max(0, y0 - around), y1 + around), slice(max(0, x0 - around), x1 + around))
+    margin = int(_MARGIN * max(x1 - x0, y1 - y0)) + 2
+    part = (slice(max(0, y0 - margin), y1 + margin), slice(max(0, x0 - margin), x1 + margin))
     return fit(outlined(*shrunk(rgb[part], mask[part], side_px)), side_px)
 
 
@@ -42,7 +42,7 @@ def shrunk(rgb: np.ndarray, mask: np.ndarray, longest_px: int) -> tuple[np.ndarr
 
 
 def fit(rgb: np.ndarray, side_px: int) -> np.ndarray:
-    """An image scaled to fit and centred in a grey square of `side_px`."""
+    """(side_px, side_px, 3) uint8: an image scaled to fit, centred in a grey square."""
     factor = side_px / max(rgb.shape[:2])
     size_wh = tuple(min(side_px, max(1, round(side * factor))) for side in rgb.shape[1::-1])
     scaled = cv2.resize(rgb, size_wh, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
