@@ -41,7 +41,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 _STAGES = {"mask": MaskStage, "content": ContentStage, "single": SingleStage}
 _TIGHT_CROP = "tight_crop"  # the only key of a row that is not a key of the training config
 # config keys left out of a row's fingerprint: where it runs, and sections of stages; the row's own section counts
-_NOT_IN_FINGERPRINT = {"device", "threads", "workers", *STAGES, "people"}
+_NOT_IN_FINGERPRINT = {"device", "threads", "workers", *STAGES, "people", "prompted"}
 
 Rows = dict[str, dict[str, Any]]
 

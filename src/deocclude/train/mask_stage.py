@@ -152,10 +152,11 @@ class MaskStage(CropStage):
     def pictures(self, network: nn.Module, stage1: nn.Module | None = None) -> dict[str, np.ndarray]:
         """Photo, initial mask, predicted and true masks of a few held-out people; occluded parts are orange."""
         batch = first_people(to_float(self.validation[0], next(network.parameters()).device))
-        found = to_probabilities(network(batch["photo"], batch["initial"]))
+        initial = self._inference_prompts(network, batch)
+        found = to_probabilities(network(batch["photo"], initial))
         rows = zip(
             batch["photo"],
-            batch["initial"],
+            initial,
             found.visible,
             found.amodal,
             batch["visible"],

@@ -165,6 +165,19 @@ def test_clothing_co_parsing_splits_may_contain_notes(tmp_path: Path, data_root:
         list(clothing.read(root))
 
 
+def test_clothing_co_parsing_names_labels_that_it_cannot_group(tmp_path: Path, data_root: Path) -> None:
+    root = Path(shutil.copytree(data_root / "ccp", tmp_path / "ccp"))
+    names = [*GARMENTS, "toga"]
+    for listed, message in (
+        (names, "label_list.mat: garments without a parsing group: toga"),
+        ([name for name in GARMENTS if name != "skin"], "label_list.mat: no name is skin"),
+        (["null", "skin"], r"\.mat: label \d+ is not in label_list\.mat, which has 2 names"),
+    ):
+        savemat(root / "label_list.mat", {"label_list": np.array([listed], dtype=object)})
+        with pytest.raises(InputError, match=message):
+            list(clothing.read(root))
+
+
 def test_masks_by_name_and_number(tmp_path: Path) -> None:
     root = make_masks(tmp_path)
     (tmp_path / "masks" / "a_1.txt").write_text("notes")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from deocclude.data.datasets.each_photo import EachPhoto
 from deocclude.data.datasets.files import photo_size_hw, read_matlab, require, sorted_files
-from deocclude.data.datasets.parsing_groups import to_groups
+from deocclude.data.datasets.parsing_groups import garment_table, to_groups
 from deocclude.data.datasets.record import Parsing, PhotoRecord, whole_person
 from deocclude.errors import InputError
 
@@ -68,6 +68,8 @@ def _read(path: Path, labels: Iterable[Path]) -> EachPhoto[Path]:
         garments = read_matlab(require(label, "Clothing Co-Parsing label"), "groundtruth")
         if garments.shape != size_hw:
             raise InputError(f"{label}: labels must have the photo's size {size_hw} (HxW), got {garments.shape}")
+        if garments.size and garments.max() >= len(names):
+            raise InputError(f"{label}: label {garments.max()} is not in label_list.mat, which has {len(names)} names")
         groups = to_groups(garments, names)
         return PhotoRecord(
             image=str(photo),
@@ -90,7 +92,14 @@ def _labels_folder(path: Path) -> Path:
 def _garment_names(path: Path) -> list[str]:
     """Names of the garments; the index in the list is the label."""
     cells = read_matlab(require(path / "label_list.mat", "Clothing Co-Parsing label names"), "label_list")
-    return [str(name[0]) for name in cells.ravel()]
+    names = [str(name[0]) for name in cells.ravel()]
+    try:
+        garment_table(names)
+    except ValueError as error:
+        raise InputError(f"{path / 'label_list.mat'}: {error}") from error
+    if "skin" not in names:
+        raise InputError(f"{path / 'label_list.mat'}: no name is skin")
+    return names
 
 
 def _split_by_id(file: Path) -> dict[str, str]:

@@ -172,6 +172,7 @@ def label_people(
         out.remove_folder(name)
     limits, counts, done = AgreementLimits(), {name: Counter[str]() for name in sets}, 0
     tiles: dict[str, list[np.ndarray]] = {"kept": [], "refused": []}
+    drawn = Counter[str]()
     rng = np.random.default_rng(_SEED)
     for name in sets:
         subfolder, read = SKELETON_SETS[name]
@@ -184,7 +185,8 @@ def label_people(
             if not broken:
                 _write_person(out, segmented)
             if segmented.mask.any():
-                _sample_tile(tiles[group], person_tile(person.rgb, segmented.mask, _TILE_PX), done, rng)
+                drawn[group] += 1
+                _sample_tile(tiles[group], person_tile(person.rgb, segmented.mask, _TILE_PX), drawn[group], rng)
             if on_person is not None:
                 on_person(done)
     if not any(count["kept"] for count in counts.values()):
@@ -210,7 +212,7 @@ def _write_person(out: Folder, segmented: SegmentedPerson) -> None:
 
 
 def _sample_tile(tiles: list[np.ndarray], tile: np.ndarray, seen: int, rng: np.random.Generator) -> None:
-    """Keep a random sample of at most _SHOWN tiles, by Vitter's algorithm R. seen: number of people so far."""
+    """Keep a random sample of at most _SHOWN tiles, by Vitter's algorithm R. seen: tiles so far, with this one."""
     if len(tiles) < _SHOWN:
         tiles.append(tile)
     elif (at := int(rng.integers(seen))) < _SHOWN:
