@@ -216,8 +216,8 @@ class Deoccluder:
             person: which detected people: "all", "largest", "N" (the N-th from the left) or "x,y" (the person at that
                 pixel).
             min_score: least score of detected people, 0 to 1 (`Person.score`, the detector's or segmenter's times the
-                mask network's); None: the detector's default, 0 for a segmenter. A higher one than that changes neither
-                numbers nor masks of the others.
+                mask network's); None: the detector's default, 0 for a segmenter. A score above that only
+                leaves people out: the numbers and masks of those who remain stay.
             min_height_px: least height of the box of a detected person's visible part; numbers stay the same. None:
                 everyone, but "auto" does not complete people lower than 48 pixels.
             complete: whose hidden parts are recovered. "auto": hidden regions that are probably body, of people with a
@@ -254,7 +254,7 @@ class Deoccluder:
             count: so many; the model's number of hypotheses at most.
             masks: as in a call.
             boxes_xyxy: as in a call.
-            seed: as in a call.
+            seed: as in a call: without effect.
             options: the call's other options; not with complete="never" or uncrop.
 
         Returns:
@@ -283,16 +283,16 @@ class Deoccluder:
             occlusions = find_occlusions(bodies, range(1, len(bodies) + 1))
             chosen = self._chosen(photo, bodies, request)
             decided = self._decided(photo, chosen, bodies, request)
-            versions = self._with_completion_prompts(photo, bodies, decided, request)
+            versions = self._versions(photo, bodies, decided, request)
         for version in versions:
-            with clock.stage("complete"):
+            with clock.stage("complete"):  # with `uncrop` also bodies beyond the border
                 scene = self._scene(photo, version, request)
                 give_back_freed()  # the next stage takes most memory
             with clock.stage("recover"):
                 people = self._people(scene)
             yield Result(
-                scene.photo, people, clock.timings(), self.device, self.model, icc_profile, scene.photo_region,
-                occlusions, photo_name(image), metadata=metadata,
+                scene.photo, people, clock.timings(), self.device, self.model, icc_profile,
+                photo_region=scene.photo_region, occlusions=occlusions, name=photo_name(image), metadata=metadata,
             )  # fmt: skip
 
     @overload
@@ -350,7 +350,7 @@ class Deoccluder:
             masks: as in a call.
             boxes_xyxy: as in a call.
             segmenter: as in a call.
-            min_score: as in a call.
+            min_score: least score of detected people, as in a call; those who remain are numbered from 1.
 
         Raises:
             UsageError: as in a call.
@@ -364,7 +364,7 @@ class Deoccluder:
 
     def edit_again(self, state: EditingState) -> Editing:
         """Open a photo in a state of `edit(...).state`, of this model. Nothing is computed again."""
-        # where the user gave the people, a request without any is still one with given people
+        # an empty list counts as given people (`Request.people_given`): low people are then completed too
         request, last = Request.of([] if state.people_given else None, None), state.result
         steps = self._editing_steps(state.photo, request, last.icc_profile, last.name, last.metadata)
         return Editing.reopened(state, steps)
@@ -448,18 +448,18 @@ class Deoccluder:
         )  # fmt: skip
         return dict(zip(chosen, decided, strict=True))
 
-    def _with_completion_prompts(
+    def _versions(
         self, photo: ImageU8, everyone: Sequence[Body], decided: dict[int, Body], request: Request
     ) -> list[dict[int, Body]]:
-        """The bodies, those with completion prompts completed as told: once, or once for each sample."""
+        """The bodies of each result: once, those with completion prompts completed as told, or once for each sample."""
         prompts = {
             number: check_completion_prompts(told, size_hw(photo), f"person {number}")
             for number, told in request.told(decided).items()
         }
-        head, numbered = self._prompted_completion, dict(enumerate(everyone, start=1))
+        prompted, numbered = self._prompted_completion, dict(enumerate(everyone, start=1))
         if request.samples is None:
-            return [prompted_bodies(head, photo, numbered, decided, prompts, self.model)]
-        return sampled_bodies(head, photo, numbered, decided, prompts, request.samples, self.model)
+            return [prompted_bodies(prompted, photo, numbered, decided, prompts, self.model)]
+        return sampled_bodies(prompted, photo, numbered, decided, prompts, request.samples, self.model)
 
     def _scene(self, photo: ImageU8, bodies: dict[int, Body], request: Request) -> Scene:
         """The bodies on the image, or with `uncrop` beyond its borders."""

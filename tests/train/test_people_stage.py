@@ -24,7 +24,7 @@ from deocclude.train.config import load_config
 from deocclude.train.detector_methods import DETECTORS
 from deocclude.train.engine import fit
 from deocclude.train.people_stage import PeopleStage
-from deocclude.train.people_targets import PeopleCriterion, PeopleTargets, encode, focal_loss, sides_giou_loss
+from deocclude.train.people_targets import CentreTargets, PeopleCriterion, encode, focal_loss, sides_giou_loss
 from deocclude.train.pretrained_backbone import imagenet_file
 from photosets import draw_coco
 
@@ -50,7 +50,7 @@ def mask_of(*boxes: tuple[int, int, int, int], size: int = 64) -> Tensor:
     return mask
 
 
-def targets_of(*boxes: tuple[float, ...], ignore: Tensor | None = None, size: int = 64) -> PeopleTargets:
+def targets_of(*boxes: tuple[float, ...], ignore: Tensor | None = None, size: int = 64) -> CentreTargets:
     padded = torch.tensor([[*boxes, (0.0, 0, 0, 0)]], dtype=torch.float32)
     empty = torch.zeros(1, 1, size, size)
     return encode(padded, empty, empty if ignore is None else ignore, empty, 8)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import os
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
@@ -13,14 +12,11 @@ from pathlib import Path
 from deocclude.errors import DeoccludeError, UsageError
 from deocclude.io.images import can_open, photo_suffixes
 from deocclude.io.request_stamp import read_stamp
+from deocclude.io.results import OUTPUT_NAME
 
 STREAM = "-"
 """Standard input as a photo, and standard output as a target."""
 
-OUTPUT_NAME = re.compile(
-    r"\.(deoccluded\.(png|jpg|webp|json|ora)|overlay\.(png|jpg|webp)|person\d+\.(rgba|amodal|visible|invisible|parsing)\.png)$"
-)
-"""What follows the photo's stem in the name of an output."""
 _OUTPUT = "files with the name of an output"
 _NO_PHOTO = "files that are no photos"
 _HEIC = frozenset({".heic", ".heif", ".hif"})

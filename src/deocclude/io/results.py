@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -20,7 +21,7 @@ from deocclude.io.coco import annotation_ids
 from deocclude.io.files import save_text
 from deocclude.io.images import save_image
 from deocclude.io.photo_metadata import Metadata
-from deocclude.io.picture_format import FORMAT_KINDS, PictureFormat
+from deocclude.io.picture_format import FORMAT_KINDS, FORMATS, PictureFormat
 from deocclude.io.request_stamp import stamp_text
 from deocclude.types import Person, Result
 
@@ -105,6 +106,17 @@ def output_name(stem: str, kind: str, person: int = 0, picture_format: PictureFo
     """
     label = f"person{person}.{kind}" if person else _LABELS.get(kind, kind)
     return f"{stem}.{label}{suffix_of(kind, picture_format)}"
+
+
+def _name_pattern(kind: str) -> str:
+    """The regular expression of what follows the photo's stem in the names of a kind."""
+    formats = FORMATS if kind in FORMAT_KINDS else (None,)
+    names = {output_name("", kind, int(kind in PERSON_KINDS), PictureFormat(name)) for name in formats}
+    return "|".join(re.escape(name).replace("person1", r"person\d+") for name in sorted(names))
+
+
+OUTPUT_NAME = re.compile(f"({'|'.join(map(_name_pattern, SAVE_KINDS))})$")
+"""What follows the photo's stem in the name of an output."""
 
 
 def to_layers(result: Result) -> list[Layer]:

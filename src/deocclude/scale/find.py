@@ -16,7 +16,7 @@ from deocclude.scale.store import names_below, shown, url_of
 def find_anywhere(
     inputs: Sequence[str], *, recursive: bool = False, follow_links: bool = False, not_photos: Sequence[Path] = ()
 ) -> Found:
-    """The photos among inputs of which some are URLs: of a photo, or of a prefix as of a folder.
+    """The photos of inputs that may be URLs. A URL names a photo, or a prefix, which is searched as a folder is.
 
     In a store, a photo is a file with a photo's suffix: no file is opened to see what it is. A list may name URLs.
 

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from deocclude.batch.folder import OUTPUT_NAME
 from deocclude.batch.jobs import Report
 from deocclude.batch.plan import Job
 from deocclude.data.storage import is_url
+from deocclude.io.results import OUTPUT_NAME
 from deocclude.scale.store import read, remove, shown, url_of, write
 
 

@@ -34,7 +34,7 @@ class Service:
         self.models = list_models(settings.weights_dir)
         self.pool = WorkerPool(
             start or partial(open_pipeline, settings), settings.processes, queue=settings.queue,
-            timeout_s=settings.timeout_s, grace_s=settings.grace_s, on_broken=self._break,
+            timeout_s=settings.timeout_s, grace_s=settings.grace_s, on_broken=self._record_failure,
             on_replaced=lambda reason: self.metrics.count_replaced(reason),
         )  # fmt: skip
         self.in_flight = 0
@@ -74,8 +74,8 @@ class Service:
             async with self.pool.place(gone):
                 yield
 
-    def _break(self, error: Exception) -> None:
-        """Note that no process can be started any more: the server ends with this error."""
+    def _record_failure(self, error: Exception) -> None:
+        """Record that no process can be started any more; the server ends with this error."""
         self.failure = error
 
 

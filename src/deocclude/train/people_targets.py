@@ -1,4 +1,7 @@
-"""Targets and losses of the people detector."""
+"""Targets and losses of the detectors that predict centres of boxes: the former people detector, and MoveNet.
+
+Those of NanoDet are in `nanodet_targets.py`.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ _NEAR = 0.3  # cells with at least this heat also regress the sides, so that a p
 _INSIDE_CELLS = 0.1  # their middles are at least this far inside the box
 
 
-class PeopleTargets(NamedTuple):
+class CentreTargets(NamedTuple):
     """Targets on the output maps, all float, (B, C, h, w).
 
     Attributes:
@@ -43,7 +46,7 @@ class PeopleTargets(NamedTuple):
     mask_weight: Tensor
 
 
-def encode(boxes_xyxy: Tensor, visible: Tensor, ignore: Tensor, owner: Tensor, stride: int) -> PeopleTargets:
+def encode(boxes_xyxy: Tensor, visible: Tensor, ignore: Tensor, owner: Tensor, stride: int) -> CentreTargets:
     """Targets of a batch.
 
     Args:
@@ -93,7 +96,7 @@ def encode(boxes_xyxy: Tensor, visible: Tensor, ignore: Tensor, owner: Tensor, s
     known = 1 - F.max_pool2d(ignore, stride)
     heat_weight = torch.maximum(known, (heat == 1).to(known))
     coverage = F.avg_pool2d(visible, stride)
-    return PeopleTargets(heat, heat_weight, sides, sides_weight, own_sides, own_weight, coverage, known)
+    return CentreTargets(heat, heat_weight, sides, sides_weight, own_sides, own_weight, coverage, known)
 
 
 def focal_loss(logits: Tensor, heat: Tensor, weight: Tensor) -> Tensor:
@@ -155,7 +158,7 @@ class PeopleCriterion(nn.Module):
         super().__init__()
         self.weights = {name: w for name, w in weights.items() if w}
 
-    def forward(self, output: PeopleOutput, targets: PeopleTargets) -> dict[str, Tensor]:
+    def forward(self, output: PeopleOutput, targets: CentreTargets) -> dict[str, Tensor]:
         """{term: weighted scalar}."""
         makers = {
             "centre": lambda: focal_loss(output.centre, targets.heat, targets.heat_weight),
@@ -179,7 +182,7 @@ class CentreCriterion(nn.Module):
         super().__init__()
         self.weights = {name: w for name, w in weights.items() if w}
 
-    def forward(self, output: MoveNetOutput, targets: PeopleTargets) -> dict[str, Tensor]:
+    def forward(self, output: MoveNetOutput, targets: CentreTargets) -> dict[str, Tensor]:
         """{term: weighted scalar}."""
         makers = {
             "centre": lambda: focal_loss(output.centre, targets.heat, targets.heat_weight),

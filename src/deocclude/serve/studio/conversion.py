@@ -67,7 +67,7 @@ def person_view(person: Person, icc_profile: bytes | None) -> PersonView:
             inner.bottom + person.region.top, inner.right + person.region.left,
         )  # fmt: skip
         alpha = invisible[inner.slices].astype(np.uint8) * np.uint8(255)
-        patch = _base64(png(np.dstack([person.content[region.slices], alpha]), icc_profile))
+        patch = _to_base64(png(np.dstack([person.content[region.slices], alpha]), icc_profile))
     return PersonView(
         number=person.id,
         score=float(person.score),
@@ -78,7 +78,7 @@ def person_view(person: Person, icc_profile: bytes | None) -> PersonView:
         patch_xyxy=_xyxy(region),
         truncated_by=list(person.truncated_by),
         left_alone=person.left_alone,
-        maps=_base64(png(maps)),
+        maps=_to_base64(png(maps)),
         patch=patch,
     )
 
@@ -103,7 +103,7 @@ def hypothesis_view(hypothesis: Hypothesis) -> HypothesisView:
     return HypothesisView(
         probability=float(hypothesis.probability),
         region_xyxy=_xyxy(region),
-        mask=_base64(png(pixels)),
+        mask=_to_base64(png(pixels)),
         prompts=prompts_view(hypothesis.prompts),
     )
 
@@ -121,7 +121,7 @@ def prompts_view(prompts: CompletionPrompts) -> SentPrompts:
         joints={name: (float(x), float(y)) for name, (x, y) in prompts.joints.items()},
         pose=prompts.pose,
         hypothesis=prompts.hypothesis,
-        **{name: None if mask is None else _base64(png(mask)) for name, mask in masks.items()},
+        **{name: None if mask is None else _to_base64(png(mask)) for name, mask in masks.items()},
     )
 
 
@@ -189,7 +189,7 @@ def _check_size(data: bytes, size_hw: tuple[int, int], name: str) -> None:
         )
 
 
-def _base64(data: bytes) -> str:
+def _to_base64(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
