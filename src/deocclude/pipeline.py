@@ -84,7 +84,7 @@ def load(
     give_back_freed()  # opening networks takes more than they keep
     finder = None
     if detector := networks.get("people_detector"):
-        finder = PeopleFinder(detector, info.settings.detector, second=networks.get("second_detector"))
+        finder = PeopleFinder(detector, info.settings.detector)
     opened = Deoccluder(
         MaskCompletion.of(networks, info, "always" if average else "doubtful"),
         ContentRecovery(networks["content_recovery"], settings=info.settings.recovery),

@@ -32,11 +32,6 @@ def test_each_shipped_network_has_one_training_command() -> None:
     assert script.count("deocclude train people -c configs/people.yaml") == 1
     people = load_config(ROOT / "configs" / "people.yaml").people
     assert people is not None and people.model == "nanodet" and people.pretrained_backbone and people.init is None
-    assert "sh configs/second_detector.sh /my/data my-weights" in PAGE
-    script = (ROOT / "configs" / "second_detector.sh").read_text()
-    assert script.count("deocclude train people -c configs/second_detector.yaml") == 1
-    second = load_config(ROOT / "configs" / "second_detector.yaml").people
-    assert second is not None and second.model == "movenet" and second.pretrained_backbone and second.init is None
     masks = dict(shown_trainings("mask"))
     assert masks[Path("runs/box_segmenter")].mask.model == "box"
     assert masks[Path("runs/mask")].mask.model is None

@@ -79,10 +79,10 @@ def test_exported_network_finds_boxes_in_photos_of_any_size(source: Path, tmp_pa
     assert row["parity"] < 1e-3 and row["data"] == "none"
     model = list_models(tmp_path / "weights")["tiny"]
     networks, _ = open_networks(model, "cpu", threads=1)
-    maps = networks["second_detector"](image=np.zeros((2, 3, 64, 96), np.float32))
+    maps = networks["people_detector"](image=np.zeros((2, 3, 64, 96), np.float32))
     assert {name: array.shape for name, array in maps.items()} == {"centre": (2, 1, 16, 24), "sides": (2, 4, 16, 24)}
     photo = np.random.default_rng(1).integers(0, 256, (70, 50, 3)).astype(np.uint8)
-    found = find_boxes(networks["second_detector"], photo, model.settings.detector)
+    found = find_boxes(networks["people_detector"], photo, model.settings.detector)
     assert all(0 <= one.box_xyxy[0] < one.box_xyxy[2] <= 50 for one in found)
 
 

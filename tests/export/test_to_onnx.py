@@ -24,7 +24,7 @@ from deocclude.models.box_segmenter import BoxSegmenter, BoxSegmenterConfig
 from deocclude.models.content_recovery import ContentRecoveryConfig, ContentRecoveryNet
 from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet, to_probabilities
 from deocclude.models.movenet import MoveNet
-from deocclude.models.nanodet import NanoDet
+from deocclude.models.nanodet import NanoDet, NanoDetConfig
 from deocclude.models.people_detector import PeopleDetector, PeopleDetectorConfig
 from deocclude.types import PARSING_NAMES
 
@@ -367,3 +367,15 @@ def test_sizes_are_any_or_fixed(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="sizes must be any or fixed, got 'all'"):
         export_to_weights(written(tmp_path, "mask_completion"), tmp_path / "out", sizes="all")
     assert not (tmp_path / "out").exists()
+
+
+def test_metadata_of_an_exported_network_names_no_folder(tmp_path: Path) -> None:
+    network = NanoDet(NanoDetConfig(widths=(4, 4, 8, 8), blocks=(1, 1, 1, 1), pyramid_width=8, bins=5))
+    metadata = {
+        "network": "nanodet", "config": network.config.to_dict(),
+        "train_config": {"data": {"root": "/home/me/data"}, "people": {"init": "/tmp/x/nanodet.safetensors"}},
+    }  # fmt: skip
+    save_weights(tmp_path / "best.safetensors", network.state_dict(), metadata)
+    row = to_onnx.export_to_weights(tmp_path / "best.safetensors", tmp_path / "weights")
+    _, kept = to_onnx.build_network(tmp_path / "weights" / row["safetensors"])
+    assert kept["train_config"] == {"data": {"root": "data"}, "people": {"init": "nanodet.safetensors"}}

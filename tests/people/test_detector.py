@@ -67,9 +67,6 @@ def test_fused_boxes_by_hand() -> None:
     nothing = np.zeros((0, 4)), np.zeros(0)
     assert fuse_boxes([nothing, nothing], 0.6, 0.5)[0].shape == (0, 4)
     np.testing.assert_allclose(fuse_boxes([nothing, first], 0.6, 0.5)[1], [0.45, 0.2])
-    boxes, scores = fuse_boxes([first, second], 0.6, 0.5, weights=(3.0, 1.0))
-    np.testing.assert_allclose(scores, [0.75, 0.3, 0.15])
-    np.testing.assert_allclose(boxes[0], [0, 0, 10, 10.3])
 
 
 def distance_maps(size_hw: tuple[int, int], people: dict[int, tuple[int, int, float]]) -> dict[str, np.ndarray]:
@@ -113,34 +110,6 @@ def test_two_sizes_are_fused() -> None:
     np.testing.assert_allclose(found.box_xyxy, [2 * (40 - 32), 2 * (24 - 16), 2 * (40 + 48), 2 * (24 + 24)], atol=1e-3)
     (alone,) = find_boxes(network, photo, settings, average=False)
     assert alone.score == pytest.approx(0.8) and len(sizes) == 3
-
-
-def test_second_detector_is_fused_by_its_weight() -> None:
-    inputs = []
-
-    def first(image: np.ndarray) -> dict[str, np.ndarray]:
-        inputs.append(("first", image.shape[3]))
-        return distance_maps(image.shape[2:], {16: (1, 2, 0.8)} if image.shape[2] == 64 else {})
-
-    def second(image: np.ndarray) -> dict[str, np.ndarray]:
-        inputs.append(("second", image.shape[3]))
-        h, w = image.shape[2] // 4, image.shape[3] // 4
-        centre, sides = np.zeros((1, 1, h, w), np.float32), np.full((1, 4, h, w), 10.0, np.float32)
-        centre[..., 9, 16], centre[..., 9, 40] = 0.6, 0.9  # the first detector's person, and another one
-        return {"centre": centre, "sides": sides}
-
-    photo = np.zeros((128, 256, 3), np.uint8)
-    settings = DetectorSettings(
-        size_px=128, second_size_px=256, other_size_px=192, other_weight=2.0, fused_iou=0.5, min_score=0.1
-    )
-    found = find_boxes(first, photo, settings, second=second)
-    assert inputs == [("first", 128), ("first", 256), ("second", 192)], "no mirror image beside other passes"
-    assert [one.score for one in found] == pytest.approx([(0.8 + 2 * 0.6) / 4, 2 * 0.9 / 4])
-    theirs = np.array([16.5 - 10, 9.5 - 10, 16.5 + 10, 9.5 + 10]).clip(0) * 4 * 256 / 192
-    ours = np.array([2 * (40 - 32), 2 * (24 - 16), 2 * (40 + 48), 2 * (24 + 24)])
-    np.testing.assert_allclose(found[0].box_xyxy, (0.8 * ours + 1.2 * theirs) / 2, atol=1e-3)
-    alone = find_boxes(first, photo, settings, second=second, average=False)
-    assert len(alone) == 1 and len(inputs) == 4, "the first pass alone"
 
 
 def test_photo_is_letterboxed_at_the_upper_left() -> None:

@@ -96,9 +96,9 @@ def test_every_config_key_is_valid(path: Path) -> None:
         with_fields(CrowdConfig(), data.crowds, "data.crowds")
 
 
-def test_configs_folder_has_nine_top_level_files() -> None:
+def test_configs_folder_has_eight_top_level_files() -> None:
     assert [path.stem for path in sorted(CONFIGS.glob("*.yaml"))] == [
-        "ablations", "base", "box_segmenter", "joint", "paper", "people", "prompted_head", "second_detector", "tiny",
+        "ablations", "base", "box_segmenter", "joint", "paper", "people", "prompted_head", "tiny",
     ]  # fmt: skip
 
 

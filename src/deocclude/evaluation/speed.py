@@ -292,8 +292,7 @@ def measure_crowd(folder: Path, weights_dir: Path | None, model: str, rounds: in
     info = find_model(model, weights_dir)
     if "people_detector" in info.networks:
         networks, _ = open_networks(info, "cpu")
-        second = networks.get("second_detector")
-        find = PeopleFinder(networks["people_detector"], info.settings.detector, second=second)
+        find = PeopleFinder(networks["people_detector"], info.settings.detector)
         tasks["find"] = lambda: find(pixels)
     seconds = time_in_turn(tasks, rounds)
     return CrowdCost(seconds.get("find"), seconds["ten"])

@@ -348,6 +348,8 @@ def export_to_weights(
     if isinstance(network, MaskCompletionNet):
         shift_threshold(network, amodal_threshold)
         metadata = metadata | {"amodal_threshold": amodal_threshold}
+    metadata = _without_folders(metadata)
+    is_detector = isinstance(network, DETECTOR_NETWORKS)
     stored = halve(network.state_dict())
     network.load_state_dict(stored)  # both files hold the same rounded weights
     name = _manifest_name(network, metadata)
@@ -366,16 +368,21 @@ def export_to_weights(
     row = _row(network, metadata, onnx_path, kept, difference, sizes)
     if isinstance(network, MaskCompletionNet) and network.config.pose_guidance:
         write_poses(folder / POSES_NAME, network.typical_poses.centres.numpy())
-    _enter_manifest(
-        folder / MANIFEST_NAME, model, name, row, data_note, licence, of_detector=isinstance(network, DETECTOR_NETWORKS)
-    )
+    _enter_manifest(folder / MANIFEST_NAME, model, name, row, data_note, licence, of_detector=is_detector)
     return row
 
 
+def _without_folders(value: Any) -> Any:
+    """Metadata with the name alone of every absolute path, which tells of the computer that trained the network."""
+    if isinstance(value, dict):
+        return {key: _without_folders(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_without_folders(one) for one in value]
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+
+
 def _manifest_name(network: nn.Module, metadata: dict[str, Any]) -> str:
-    """The network's name in a manifest: that of its weights, but for detectors the role."""
-    if isinstance(network, MoveNet):
-        return "second_detector"
+    """The network's name in a manifest: that of its weights, but one name for every detector."""
     return PeopleDetector.network_name if isinstance(network, DETECTOR_NETWORKS) else metadata["network"]
 
 

@@ -82,26 +82,21 @@ def suppress(boxes_xyxy: Float, scores: Float, max_iou: float) -> list[int]:
     return kept
 
 
-def fuse_boxes(
-    passes: Sequence[tuple[Float, Float]], min_iou: float, max_iou: float, weights: Sequence[float] | None = None
-) -> tuple[Float, Float]:
+def fuse_boxes(passes: Sequence[tuple[Float, Float]], min_iou: float, max_iou: float) -> tuple[Float, Float]:
     """The detections of several passes over one image as one list (weighted boxes fusion, arXiv 1910.13302).
 
-    Boxes of different passes that overlap are one object. Its box is their mean, weighted by score and pass; its score
-    is the weighted mean over all passes, where a pass without a box counts as 0.
+    Boxes of different passes that overlap are one object: its box is their mean, weighted by score, its score the sum
+    of theirs over the number of passes.
 
     Args:
         passes: (N, 4) boxes and (N,) scores of each, at most one box an object.
         min_iou: least IoU of two passes' boxes of one object.
         max_iou: of the fused boxes, as in `suppress`.
-        weights: of each pass; None: equal.
 
     Returns:
         (M, 4) boxes and (M,) scores, by descending score.
     """
-    boxes = np.concatenate([part for part, _ in passes])
-    scales = np.ones(len(passes)) if weights is None else len(passes) * np.array(weights) / sum(weights)
-    scores = np.concatenate([part * scale for (_, part), scale in zip(passes, scales, strict=True)])
+    boxes, scores = (np.concatenate(parts) for parts in zip(*passes, strict=True))
     origin = np.concatenate([np.full(len(part), number) for number, (_, part) in enumerate(passes)])
     iou = box_iou(boxes, boxes)
     free = np.ones(len(scores), bool)

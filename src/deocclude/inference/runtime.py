@@ -31,9 +31,8 @@ MANIFEST_FORMAT = 1
 MANIFEST_NAME = "manifest.json"
 BUNDLED_WEIGHTS = Path(__file__).parents[1] / "weights"
 NETWORKS = ("mask_completion", "content_recovery")
-# Optional. second_detector finds people beside people_detector; mask_box is the box-prompted segmentation network,
-# mask_prompted stage 1's prompted head.
-EXTRA_NETWORKS = ("people_detector", "second_detector", "mask_box", "mask_prompted")
+# Optional. mask_box is the box-prompted segmentation network, mask_prompted stage 1's prompted head.
+EXTRA_NETWORKS = ("people_detector", "mask_box", "mask_prompted")
 ON_DEMAND = ("mask_prompted",)  # opened with its first run: few photos come with completion prompts
 STAGE1_FEATURES = ("stem", "whole", "poses")  # outputs of stage 1 that the prompted head reads
 

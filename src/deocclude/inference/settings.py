@@ -95,9 +95,7 @@ class DetectorSettings:
 
     size_px: int = 384  # longer side of the detector's input
     second_size_px: int = 0  # of a second pass, whose boxes are fused with the first's; 0: none
-    other_size_px: int = 384  # of the second detector's input, where the model has one
-    other_weight: float = 1.0  # of the second detector's pass, beside 1 of each other pass
-    fused_iou: float = 0.6  # least IoU of two passes' boxes of one person
+    fused_iou: float = 0.6  # least IoU of the two passes' boxes of one person
     # of the product of the detector's score and stage 1's; here and below as chosen for the centre-based detector
     min_score: float = 0.22
     max_iou: float = 0.7  # of two boxes; below it, stage 1's masks decide whether they hold one person

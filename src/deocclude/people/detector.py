@@ -1,7 +1,7 @@
-"""People detection: boxes and scores of an image from detection networks, fused over networks and input sizes.
+"""People detection: boxes and scores of an image from a detection network at one or two input sizes.
 
-Two kinds of network serve, told apart by their outputs: NanoDet (`scores_8`, ...), and centre-based detectors
-(`centre`, `sides`), of which MoveNet ships as the second detector.
+Two kinds of network serve, told apart by their outputs: NanoDet (`scores_8`, ...), which ships and whose boxes at two
+input sizes are fused, and centre-based detectors (`centre`, `sides`).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class PeopleFinder:
 
     def __init__(
         self, network: DetectorNetwork, settings: DetectorSettings = DetectorSettings(),
-        average: bool = True, second: DetectorNetwork | None = None,
+        average: bool = True,
     ) -> None:  # fmt: skip
         """The detector with its settings.
 
@@ -52,10 +52,8 @@ class PeopleFinder:
             network: the people detector.
             settings: tuned numbers.
             average: as in `find_boxes`.
-            second: as in `find_boxes`.
         """
         self._network = network
-        self._second = second
         self._average = average
         self._settings = settings
 
@@ -75,13 +73,12 @@ class PeopleFinder:
             Detections by descending score.
         """
         least = self.min_score if min_score is None else min_score
-        settings = replace(self._settings, min_score=least)
-        return find_boxes(self._network, photo, settings, average=self._average, second=self._second)
+        return find_boxes(self._network, photo, replace(self._settings, min_score=least), average=self._average)
 
 
 def find_boxes(
     network: DetectorNetwork, photo: ImageU8, settings: DetectorSettings = DetectorSettings(),
-    *, average: bool = True, second: DetectorNetwork | None = None,
+    *, average: bool = True,
 ) -> list[Detection]:  # fmt: skip
     """The people of an image after non-maximum suppression.
 
@@ -89,31 +86,25 @@ def find_boxes(
         network: the people detector.
         photo: (H, W, 3) uint8 RGB.
         settings: input sizes and thresholds.
-        average: fuse the boxes of all passes: of both input sizes and of the second detector. Of a single pass of a
-            centre-based detector, average the maps of the image and of its mirror image. False: the first pass alone.
-        second: the second detector.
+        average: fuse the boxes of both input sizes; for a centre-based detector, average the maps of the image and of
+            its mirror image.
 
     Returns:
         Detections by descending score.
     """
-    planned = [(network, settings.size_px, 1.0)]
-    if average and settings.second_size_px:
-        planned.append((network, settings.second_size_px, 1.0))
-    if average and second is not None:
-        planned.append((second, settings.other_size_px, settings.other_weight))
+    sizes_px = [settings.size_px]
+    if settings.second_size_px and average:
+        sizes_px.append(settings.second_size_px)
     h, w = photo.shape[:2]
-    passes, weights = [], [weight for _, _, weight in planned]
-    # fusion divides the score of a box that only one pass finds by the number of passes: each pass keeps low scores
-    least = settings.min_score / len(planned)
-    for used, size_px, _ in planned:
+    passes = []
+    for size_px in sizes_px:
         image, scale_xy = fit_photo(photo, size_px)
-        boxes, scores = _predict(used, image, least, mirrored=average and len(planned) == 1)
+        # fusion divides the score of a box that only one pass finds by the number of passes: each pass keeps low scores
+        boxes, scores = _predict(network, image, settings.min_score / len(sizes_px), mirrored=average)
         boxes = (boxes / np.tile(scale_xy, 2)).clip(0, (w, h, w, h))
         kept = suppress(boxes, scores, settings.max_iou)
         passes.append((boxes[kept], scores[kept]))
-    boxes, scores = passes[0]
-    if len(passes) > 1:
-        boxes, scores = fuse_boxes(passes, settings.fused_iou, settings.max_iou, weights)
+    boxes, scores = passes[0] if len(passes) == 1 else fuse_boxes(passes, settings.fused_iou, settings.max_iou)
     return [
         _detection(box, score)
         for box, score in zip(boxes[:MAX_PEOPLE], scores, strict=False)
