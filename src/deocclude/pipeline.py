@@ -228,7 +228,8 @@ class Deoccluder:
                 with room for every body, `Result.photo_region` its place there, `Result.alpha` the filled part. Not
                 with complete="never".
             completion_prompts: what is known of whole bodies, by the number of the person, or of the only person; such
-                people are completed as told, whatever `complete` says of others. Not with complete="never" or uncrop.
+                people are completed as told, whatever `complete` says; with `keep` and `background` alone, what it
+                says is restricted. Not with complete="never" or uncrop.
 
         Raises:
             UsageError: no prompt, no segmenter and a model without a detector; prompts together with detection options;

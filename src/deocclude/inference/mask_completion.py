@@ -53,8 +53,9 @@ class MaskCompletion:
                 prompt, as a single fixed crop would.
             second_pass: stage 1 was trained to start from the mean of a box and its own first prediction there
                 (`mask.p_refinement_pass` in training).
-            box_segmenter: the box-prompted segmentation network. The final prediction is an ensemble of its prediction,
-                of stage 1's from its mask, and of stage 1's from the box.
+            box_segmenter: the box-prompted segmentation network. The final prediction is an ensemble of its prediction
+                and of stage 1's from its mask; in crowds and where predictions are averaged, of stage 1's from the box
+                too.
             splits_boxes: that network was trained to segment the residual person of a box
                 (`data.crop.p_subtract_neighbor` in training).
             settings: tuned numbers.

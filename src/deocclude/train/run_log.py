@@ -46,11 +46,11 @@ class RunLog:
 
     @property
     def wants_pictures(self) -> bool:
-        """Whether `pictures` writes anything."""
+        """Whether `pictures` may be called: TensorBoard is on."""
         return self._board is not None
 
     def pictures(self, step: int, pictures: dict[str, np.ndarray]) -> None:
-        """Pictures by name, (H, W, 3) uint8 RGB each."""
+        """Write pictures, (H, W, 3) uint8 RGB each by its name, to TensorBoard; only where `wants_pictures`."""
         for name, picture in pictures.items():
             self._board.add_image(f"pictures/{name}", picture, step, dataformats="HWC")
         self._board.flush()

@@ -27,7 +27,7 @@ def check_ranges(config: Any, rising: tuple[str, ...] = ()) -> None:
 
 @dataclass(frozen=True)
 class SynthesisConfig:
-    """How scenes are drawn. Probabilities `p_...` are shares of scenes, 0 to 1."""
+    """How scenes are drawn. Probabilities `p_...`, 0 to 1, are shares of scenes, or of what the comment names first."""
 
     p_unoccluded: float = 0.28
     # hidden fraction ~ hidden_min + (hidden_max - hidden_min) * Beta(hidden_alpha, hidden_beta)
@@ -35,8 +35,8 @@ class SynthesisConfig:
     hidden_max: float = 0.8
     hidden_alpha: float = 1.3
     hidden_beta: float = 1.9
-    p_second_occluder: float = 0.25
-    # kinds of occluder; the remaining share is `object`
+    p_second_occluder: float = 0.25  # of occluded scenes
+    # of occluders, their kinds; the remaining share is `object`
     p_person: float = 0.22
     p_low: float = 0.25  # lower-body occluders
     p_slab: float = 0.13  # rectangular occluders
@@ -48,7 +48,7 @@ class SynthesisConfig:
     p_cut_by_edge: float = 0.28  # the image border truncates the person
     p_beyond_edge: float = 0.0  # of truncated whole people: the amodal mask reaches beyond the image border (--uncrop)
     max_rotation_deg: float = 10.0
-    p_large_rotation: float = 0.08  # rotation by up to 60 degrees, of people on new backgrounds
+    p_large_rotation: float = 0.08  # of people who are not in their own photo: rotation by up to 60 degrees
     attempts: int = 7  # placements tried for one occluder; the one nearest to the drawn hidden fraction is kept
 
     def __post_init__(self) -> None:
