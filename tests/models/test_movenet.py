@@ -60,5 +60,7 @@ def test_loaded_weights_give_the_same_outputs_and_other_shapes_are_rejected() ->
     torch.testing.assert_close(other(image), one(image))
     with pytest.raises(ValueError, match=f"has {len(weights)} convolutions, got {len(weights) - 1}"):
         other.load_convolutions(weights[1:])
-    with pytest.raises(ValueError, match=r"convolution 1 of MoveNet is \(8, 3, 3, 3\), got \(8, 3, 1, 1\)"):
+    with pytest.raises(
+        ValueError, match=r"convolution 1 of MoveNet is \(8, 3, 3, 3\) and \(8,\), got \(8, 3, 1, 1\) and \(8,\)"
+    ):
         other.load_convolutions([(np.zeros((8, 3, 1, 1)), weights[0][1]), *weights[1:]])

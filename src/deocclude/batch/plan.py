@@ -512,7 +512,7 @@ def _plan_job(
         if len(kinds) > 1 or (kinds[0] in PERSON_KINDS and may_be_several):
             raise UsageError("standard output takes one file: save one kind for one person, or name a folder with -o")
         if kinds[0] in FILE_KINDS and kinds[0] != "json":
-            raise UsageError(f"{kinds[0]} is written to a file: name it with -o")
+            raise UsageError(f"{kinds[0]} are written to a file: name it with -o")
         outputs = [Output(kinds[0], Path(STREAM))]
     else:
         outputs = _outputs(base, kinds, picture_format, samples)

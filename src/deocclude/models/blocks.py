@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -88,6 +89,38 @@ class Hourglass(nn.Module):
 
 BACKBONES: dict[str, Callable[[tuple[int, ...], int], nn.Module]] = {"hourglass": Hourglass}
 """Backbones of stage 1 by name: (widths, blocks) -> module that maps (B, widths[0], H, W) to the same shape."""
+
+
+def convolutions_of(module: nn.Module) -> Iterator[nn.Conv2d]:
+    """Every convolution inside a module, in the order of definition."""
+    return (child for child in module.modules() if isinstance(child, nn.Conv2d))
+
+
+@torch.no_grad()
+def load_convolutions(
+    network: str, convolutions: Iterable[nn.Conv2d], weights: Sequence[tuple[np.ndarray, np.ndarray | None]]
+) -> None:
+    """Load the weight and bias of every convolution of a network.
+
+    Args:
+        network: its name, for errors.
+        convolutions: of the network, in the order of the weights.
+        weights: (weight, bias) pairs; a bias of None for a convolution without one.
+
+    Raises:
+        ValueError: their number or a shape differs.
+    """
+    own = list(convolutions)
+    if len(own) != len(weights):
+        raise ValueError(f"{network} has {len(own)} convolutions, got {len(weights)}")
+    for number, (conv, arrays) in enumerate(zip(own, weights, strict=True), start=1):
+        params = [param for param in (conv.weight, conv.bias) if param is not None]
+        given = [array for array in arrays if array is not None]
+        if [tuple(param.shape) for param in params] != [array.shape for array in given]:
+            shapes = [" and ".join(str(tuple(one.shape)) for one in pair) for pair in (params, given)]
+            raise ValueError(f"convolution {number} of {network} is {shapes[0]}, got {shapes[1]}")
+        for param, array in zip(params, given, strict=True):
+            param.copy_(torch.from_numpy(array.astype(np.float32)))
 
 
 def count_parameters(network: nn.Module) -> int:

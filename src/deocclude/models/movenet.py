@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from deocclude.checkpoints.hub import Pretrained
+from deocclude.models.blocks import convolutions_of, load_convolutions
 
 _MAX_CELLS = 160.0  # of 4 pixels: more than any input shows
 _STRIDE = 4
@@ -156,39 +157,22 @@ class MoveNet(Pretrained, nn.Module):
         for module in ([self.stem] if blocks else []) + list(self.blocks[:blocks]):
             module.requires_grad_(False)
 
-    @torch.no_grad()
     def load_convolutions(self, weights: Sequence[tuple[np.ndarray, np.ndarray | None]]) -> None:
-        """Load weights and biases of every convolution in the order of `convolutions`.
-
-        Raises:
-            ValueError: their number or a shape differs.
-        """
-        own = list(self.convolutions())
-        if len(own) != len(weights):
-            raise ValueError(f"MoveNet has {len(own)} convolutions, got {len(weights)}")
-        for number, (conv, (weight, bias)) in enumerate(zip(own, weights, strict=True), start=1):
-            if conv.weight.shape != weight.shape or (conv.bias is None) != (bias is None):
-                raise ValueError(f"convolution {number} of MoveNet is {tuple(conv.weight.shape)}, got {weight.shape}")
-            conv.weight.copy_(torch.from_numpy(weight.astype(np.float32)))
-            if bias is not None:
-                conv.bias.copy_(torch.from_numpy(bias.astype(np.float32)))
+        """`blocks.load_convolutions` of weights in the order of `convolutions`."""
+        load_convolutions("MoveNet", self.convolutions(), weights)
 
     def convolutions(self) -> Iterator[nn.Conv2d]:
         """Every convolution in the order of the published graph, without the heads of joints."""
         yield self.stem.conv
         laterals = dict(zip(self.config.taps, self.lateral, strict=False))
         for number, block in enumerate(self.blocks):
-            yield from _convolutions(block)
+            yield from convolutions_of(block)
             if number in laterals:
                 yield laterals[number]
         yield self.last.conv
         yield self.lateral[-1]
-        yield from _convolutions(nn.ModuleList(reversed(self.up)))
+        yield from convolutions_of(nn.ModuleList(reversed(self.up)))
         heads = (self.offset, self.size, self.centre)
         yield from (head[0].depthwise for head in heads)
         yield from (head[0].pointwise for head in heads)
         yield from (head[1] for head in heads)
-
-
-def _convolutions(module: nn.Module) -> Iterator[nn.Conv2d]:
-    return (one for one in module.modules() if isinstance(one, nn.Conv2d))

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from deocclude.checkpoints.hub import Pretrained
+from deocclude.models.blocks import convolutions_of, load_convolutions
 from deocclude.people.box_decoding import STRIDES
 
 _STAGES = 4  # of the backbone, at 1/4 to 1/32 of the input
@@ -136,41 +137,19 @@ class NanoDet(Pretrained, nn.Module):
         for module in ([self.stem] if stages else []) + list(self.stages[:stages]):
             module.requires_grad_(False)
 
-    @torch.no_grad()
     def load_convolutions(self, weights: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
-        """Load the weight and bias of every convolution.
-
-        Args:
-            weights: (weight, bias) pairs in the order of `convolutions`.
-
-        Raises:
-            ValueError: their number or a shape differs.
-        """
-        own = list(self.convolutions())
-        if len(own) != len(weights):
-            raise ValueError(f"NanoDet has {len(own)} convolutions, got {len(weights)}")
-        for number, (conv, (weight, bias)) in enumerate(zip(own, weights, strict=True), start=1):
-            wanted, got = (conv.weight.shape, conv.bias.shape), (weight.shape, bias.shape)
-            if wanted != got:
-                shapes = [" and ".join(str(tuple(shape)) for shape in pair) for pair in (wanted, got)]
-                raise ValueError(f"convolution {number} of NanoDet is {shapes[0]}, got {shapes[1]}")
-            conv.weight.copy_(torch.from_numpy(weight.astype(np.float32)))
-            conv.bias.copy_(torch.from_numpy(bias.astype(np.float32)))
+        """`blocks.load_convolutions` of weights in the order of `convolutions`."""
+        load_convolutions("NanoDet", self.convolutions(), weights)
 
     def convolutions(self) -> Iterator[nn.Conv2d]:
         """Every convolution in the order of the published graph: backbone with laterals, then the heads."""
-        yield from _convolutions(self.stem)
+        yield from convolutions_of(self.stem)
         first = len(self.stages) - len(self.lateral)
         for number, stage in enumerate(self.stages):
-            yield from _convolutions(stage)
+            yield from convolutions_of(stage)
             if number >= first:
                 yield self.lateral[number - first]
-        yield from _convolutions(self.heads)
-
-
-def _convolutions(module: nn.Module) -> Iterator[nn.Conv2d]:
-    """Every convolution inside a module, in the order of definition."""
-    return (child for child in module.modules() if isinstance(child, nn.Conv2d))
+        yield from convolutions_of(self.heads)
 
 
 def _resized(x: Tensor, factor: float) -> Tensor:

@@ -69,6 +69,11 @@ class PeopleOutput(NamedTuple):
     log_sides: Tensor
     mask: Tensor
 
+    @property
+    def sides(self) -> Tensor:
+        """(B, 4, h, w) distances in cells, positive."""
+        return self.log_sides.clamp(max=_MAX_LOG_SIDE).exp()
+
 
 class PeopleMaps(NamedTuple):
     """Outputs for inference. centre, mask: (B, 1, h, w) in [0, 1]; sides: (B, 4, h, w) positive, in cells."""
@@ -188,5 +193,4 @@ class PeopleDetector(Pretrained, nn.Module):
 
 def to_maps(output: PeopleOutput) -> PeopleMaps:
     """Turn logits into probabilities, and log distances into cells."""
-    sides = output.log_sides.clamp(max=_MAX_LOG_SIDE).exp()
-    return PeopleMaps(torch.sigmoid(output.centre), sides, torch.sigmoid(output.mask))
+    return PeopleMaps(torch.sigmoid(output.centre), output.sides, torch.sigmoid(output.mask))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from deocclude.inference.settings import NANODET, DetectorSettings
 from deocclude.models.movenet import MoveNet, MoveNetConfig
 from deocclude.models.nanodet import NanoDet, NanoDetConfig
-from deocclude.models.people_detector import PeopleDetector, PeopleDetectorConfig, to_maps
+from deocclude.models.people_detector import PeopleDetector, PeopleDetectorConfig
 from deocclude.people.box_decoding import STRIDES, decode_centres, decode_distances
 from deocclude.train.config import chosen_model
 from deocclude.train.nanodet_targets import NanoDetCriterion
@@ -54,12 +54,7 @@ def _centre_terms(criterion: nn.Module, output: Any, batch: Batch, config: Any) 
 
 
 def _centre_boxes(output: Any, config: Any, least: float) -> list[Boxes]:
-    maps = [t.float().cpu().numpy() for t in to_maps(output)]
-    return [decode_centres(c[0], sides, config.stride, least) for c, sides in zip(*maps[:2], strict=True)]
-
-
-def _movenet_boxes(output: Any, config: Any, least: float) -> list[Boxes]:
-    centres, sides = output.centre.float().sigmoid().cpu().numpy(), output.sides.float().cpu().numpy()
+    centres, sides = (t.float().cpu().numpy() for t in (output.centre.sigmoid(), output.sides))
     return [decode_centres(c[0], s, config.stride, least) for c, s in zip(centres, sides, strict=True)]
 
 
@@ -88,7 +83,7 @@ DETECTORS: dict[str, DetectorMethod] = {
     ),
     "movenet": DetectorMethod(
         MoveNet, MoveNetConfig(), {"centre": 1.0, "sides": 2.0},
-        CentreCriterion, _centre_terms, _movenet_boxes, DetectorSettings(), needs_masks=False,
+        CentreCriterion, _centre_terms, _centre_boxes, DetectorSettings(), needs_masks=False,
     ),
 }  # fmt: skip
 """Detectors by name; the first one is the default."""

@@ -5,14 +5,13 @@ Those of NanoDet are in `nanodet_targets.py`.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from deocclude.models.movenet import MoveNetOutput
-from deocclude.models.people_detector import PeopleOutput, to_maps
 from deocclude.train.mask_losses import weighted_bce
 
 # Gaussian sigma as a fraction of the box side: 0.54 / 6 as in TTFNet (Liu et al. 2020, arXiv 1909.00700)
@@ -142,50 +141,44 @@ def sides_giou_loss(sides: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     return (loss * weight).sum() / weight.sum().clamp(min=1)
 
 
-class PeopleCriterion(nn.Module):
-    """Loss terms of the detector.
+class CentreCriterion(nn.Module):
+    """Loss terms of a detector that learns from boxes alone.
 
-    centre: focal loss of the heatmap. sides: GIoU near the centres. own: GIoU of every visible cell of a person to that
-    person's box. mask: cross-entropy of the coarse visible mask.
+    centre: focal loss of the heatmap. sides: GIoU near the centres.
 
     Args:
         weights: weight of each term by name; 0 leaves it out.
     """
 
-    TERMS = ("centre", "sides", "own", "mask")
+    TERMS: tuple[str, ...] = ("centre", "sides")
 
     def __init__(self, weights: dict[str, float]):
         super().__init__()
         self.weights = {name: w for name, w in weights.items() if w}
 
-    def forward(self, output: PeopleOutput, targets: CentreTargets) -> dict[str, Tensor]:
-        """{term: weighted scalar}."""
-        makers = {
-            "centre": lambda: focal_loss(output.centre, targets.heat, targets.heat_weight),
-            "sides": lambda: sides_giou_loss(to_maps(output).sides, targets.sides, targets.sides_weight),
-            "own": lambda: sides_giou_loss(to_maps(output).sides, targets.own_sides, targets.own_weight),
-            "mask": lambda: weighted_bce(output.mask, targets.coverage, targets.mask_weight),
-        }
+    def forward(self, output: Any, targets: CentreTargets) -> dict[str, Tensor]:
+        """{term: weighted scalar}. output: MoveNetOutput or PeopleOutput."""
+        makers = self._makers(output, targets)
         return {name: weight * makers[name]() for name, weight in self.weights.items()}
 
-
-class CentreCriterion(nn.Module):
-    """Loss terms of a detector that learns from boxes alone: `centre` and `sides` of PeopleCriterion.
-
-    Args:
-        weights: weight of each term by name; 0 leaves it out.
-    """
-
-    TERMS = ("centre", "sides")
-
-    def __init__(self, weights: dict[str, float]):
-        super().__init__()
-        self.weights = {name: w for name, w in weights.items() if w}
-
-    def forward(self, output: MoveNetOutput, targets: CentreTargets) -> dict[str, Tensor]:
-        """{term: weighted scalar}."""
-        makers = {
+    def _makers(self, output: Any, targets: CentreTargets) -> dict[str, Callable[[], Tensor]]:
+        """What computes each term, unweighted."""
+        return {
             "centre": lambda: focal_loss(output.centre, targets.heat, targets.heat_weight),
             "sides": lambda: sides_giou_loss(output.sides, targets.sides, targets.sides_weight),
         }
-        return {name: weight * makers[name]() for name, weight in self.weights.items()}
+
+
+class PeopleCriterion(CentreCriterion):
+    """Loss terms of the former people detector: those of boxes, and two that need visible masks.
+
+    own: GIoU of every visible cell of a person to that person's box. mask: cross-entropy of the coarse visible mask.
+    """
+
+    TERMS = (*CentreCriterion.TERMS, "own", "mask")
+
+    def _makers(self, output: Any, targets: CentreTargets) -> dict[str, Callable[[], Tensor]]:
+        return super()._makers(output, targets) | {
+            "own": lambda: sides_giou_loss(output.sides, targets.own_sides, targets.own_weight),
+            "mask": lambda: weighted_bce(output.mask, targets.coverage, targets.mask_weight),
+        }
