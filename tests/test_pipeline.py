@@ -19,6 +19,7 @@ from deocclude.imaging.compositing import soft_edge
 from deocclude.imaging.masks import mask_iou
 from deocclude.inference.settings import CropSettings
 from deocclude.people.detector import Detection
+from deocclude.people.stages import Stages
 from deocclude.pipeline import Deoccluder, load
 
 
@@ -107,10 +108,10 @@ def test_near_duplicate_detections_get_disjoint_masks(pipe, person):
 
 def test_fully_occluded_detection_is_dropped_but_not_a_prompt(pipe, person):
     def unseen(photo, mask, crowded):
-        body = pipe._mask_completion(photo, mask)
+        body = pipe._stages.completion(photo, mask)
         return replace(body, visible=np.zeros_like(body.visible), score=0.0)
 
-    blind = Deoccluder(unseen, pipe._content_recovery, device="cpu", model="base")
+    blind = Deoccluder(Stages(unseen, pipe._stages.recovery, device="cpu", model="base"))
     assert blind(person.photo, segmenter=lambda image: [person.visible, person.visible]).people == ()
     assert len(blind(person.photo, masks=[person.visible]).people) == 1
 
@@ -124,7 +125,7 @@ def test_min_score_applies_to_the_reported_score(pipe, person):
 
 
 def test_removed_visible_pixels_are_not_a_source(pipe, person):
-    body = pipe._mask_completion(person.photo, person.visible)
+    body = pipe._stages.completion(person.photo, person.visible)
     less = body.visible.copy()
     less[: less.shape[0] // 2] = False
     changed = body.with_visible(less)
@@ -176,10 +177,10 @@ def with_detector(pipe: Deoccluder, *found: Detection, unsure: bool = False) -> 
     boxes = Boxes(*found)
 
     def doubt(photo, mask, crowded):
-        return replace(pipe._mask_completion(photo, mask), score=0.4)
+        return replace(pipe._stages.completion(photo, mask), score=0.4)
 
-    complete = doubt if unsure else pipe._mask_completion
-    return Deoccluder(complete, pipe._content_recovery, device="cpu", model="base", finder=boxes), boxes
+    complete = doubt if unsure else pipe._stages.completion
+    return Deoccluder(Stages(complete, pipe._stages.recovery, device="cpu", model="base", finder=boxes)), boxes
 
 
 RIGHT, LEFT = Detection((400, 60, 500, 300), 0.9), Detection((20.4, 60, 90, 300), 0.5)
@@ -241,7 +242,7 @@ def test_body_under_one_pixel_is_an_error_only_for_user_prompts(pipe, person):
     def vanish(photo, mask, crowded):
         raise NoPersonError("the person is smaller than a pixel of the photo")
 
-    vanishing = Deoccluder(vanish, pipe._content_recovery, device="cpu", model="base", finder=Boxes(RIGHT, LEFT))
+    vanishing = Deoccluder(Stages(vanish, pipe._stages.recovery, device="cpu", model="base", finder=Boxes(RIGHT, LEFT)))
     assert vanishing(person.photo).people == ()
     assert vanishing(person.photo, segmenter=lambda image: [person.visible]).people == ()
     with pytest.raises(InputError, match="smaller than a pixel"):
@@ -296,9 +297,9 @@ class OneMaskForTwo:
 def test_merged_detection_is_split_into_two_people(pipe, person, rest_score, right, people):
     one, other, asked = (100.0, 60.0, 140.0, 260.0), (140.0, 60.0, 220.0, 260.0), (100.0, 60.0, right, 260.0)
     first, second, box = (box_to_mask(edges, person.photo.shape[:2]) for edges in (one, other, asked))
-    complete = OneMaskForTwo(pipe._mask_completion, box, first, first | second, rest_score)
+    complete = OneMaskForTwo(pipe._stages.completion, box, first, first | second, rest_score)
     finder = Boxes(Detection(asked, 0.9), Detection(other, 0.6))
-    finding = Deoccluder(complete, pipe._content_recovery, device="cpu", model="base", finder=finder)
+    finding = Deoccluder(Stages(complete, pipe._stages.recovery, device="cpu", model="base", finder=finder))
     found = finding(person.photo).people
     assert complete.known.box_xyxy == pytest.approx(other, abs=3)
     seen = [mask_to_box_xyxy(each.visible_mask) for each in found]
@@ -312,8 +313,8 @@ def test_merged_detection_is_split_into_two_people(pipe, person, rest_score, rig
 def test_stage_1_receives_the_crowded_flag_of_overlapping_boxes(pipe, person):
     boxes = [(100.0, 60.0, 160.0, 260.0), (140.0, 60.0, 200.0, 260.0), (300.0, 60.0, 360.0, 260.0)]
     nothing = np.zeros(person.photo.shape[:2], bool)
-    complete = OneMaskForTwo(pipe._mask_completion, nothing, nothing, nothing, 0.0)
-    own = Deoccluder(complete, pipe._content_recovery, device="cpu", model="base")
+    complete = OneMaskForTwo(pipe._stages.completion, nothing, nothing, nothing, 0.0)
+    own = Deoccluder(Stages(complete, pipe._stages.recovery, device="cpu", model="base"))
     own(person.photo, boxes_xyxy=boxes)
     assert complete.crowded == [True, True, False]
     complete.crowded.clear()
@@ -509,7 +510,7 @@ def test_pickled_pipeline_opens_its_networks_anew(weights_dir, person):
 
 
 def test_pipeline_of_own_stages_cannot_be_pickled(pipe):
-    own = Deoccluder(pipe._mask_completion, pipe._content_recovery, device="cpu", model="own")
+    own = Deoccluder(Stages(pipe._stages.completion, pipe._stages.recovery, device="cpu", model="own"))
     with pytest.raises(UsageError, match="cannot be pickled"):
         pickle.dumps(own)
 

@@ -16,34 +16,27 @@ from deocclude.imaging.arrays import ImageU8, size_hw
 from deocclude.imaging.boxes import BoxXyxy
 from deocclude.imaging.depth_order import Occlusion, find_occlusions
 from deocclude.inference.body import Body
-from deocclude.inference.content_recovery import ContentRecovery, Recovery, recover_known
-from deocclude.inference.cores import limit_blas, usable_cores
-from deocclude.inference.mask_completion import MaskCompletion
+from deocclude.inference.content_recovery import recover_known
 from deocclude.inference.memory import give_back_freed
-from deocclude.inference.occlusion_probability import OcclusionCalibration, decide_completion
-from deocclude.inference.prompted_completion import PromptedCompletion
-from deocclude.inference.runtime import find_model, open_networks
+from deocclude.inference.occlusion_probability import decide_completion
 from deocclude.inference.scene import Scene, extend
 from deocclude.inference.scheduling import StageClock, map_people
-from deocclude.inference.settings import InferenceSettings
-from deocclude.io.images import ImageSource, MaskSource, Photo, load_image, load_photo, photo_name
-from deocclude.io.photo_metadata import Metadata
+from deocclude.io.images import ImageSource, MaskSource, Photo, load_image, load_photo
 from deocclude.io.photo_series import process_series
 from deocclude.people.assembly import recover_person
 from deocclude.people.choice import number_chosen
-from deocclude.people.completion_prompts import check_completion_prompts, prompted_bodies
-from deocclude.people.detector import PeopleFinder
+from deocclude.people.completion_prompts import check_prompts_of_people, prompted_bodies
 from deocclude.people.editing import Editing, EditingState, EditingSteps
 from deocclude.people.finding import detected_prompts, segmented_prompts
 from deocclude.people.hypotheses import sampled_bodies
 from deocclude.people.instances import Segmenter
 from deocclude.people.prompts import Prompt, check_prompt, checked_prompts
 from deocclude.people.request import Request, Told, check_segmenter
-from deocclude.people.resolve import complete_prompts, resolve
+from deocclude.people.resolve import complete_prompts
+from deocclude.people.stages import Stages
 from deocclude.types import Person, Result
 
 _log = logging.getLogger(__name__)
-_MAX_WORKERS = 2  # people processed at once: more need more memory, and two already use all cores
 
 
 def load(
@@ -75,28 +68,8 @@ def load(
         DeviceError: the device is not available.
         WeightsError: weights are missing or damaged.
     """
-    if not isinstance(model, str):
-        raise UsageError(f"a model is given by its name, got {type(model).__name__}")
     check_segmenter(segmenter)
-    info = find_model(model, weights_dir)
-    networks, running_on = open_networks(info, device, threads)
-    limit_blas(threads or usable_cores())
-    give_back_freed()  # opening networks takes more than they keep
-    finder = None
-    if detector := networks.get("people_detector"):
-        finder = PeopleFinder(detector, info.settings.detector)
-    opened = Deoccluder(
-        MaskCompletion.of(networks, info, "always" if average else "doubtful"),
-        ContentRecovery(networks["content_recovery"], settings=info.settings.recovery),
-        device=running_on,
-        model=model,
-        finder=finder,
-        segmenter=segmenter,
-        calibration=OcclusionCalibration.of(info.networks["mask_completion"].info),
-        settings=info.settings,
-        workers=min(_MAX_WORKERS, threads or usable_cores()),
-        prompted=PromptedCompletion.of(networks, info),
-    )
+    opened = Deoccluder(Stages.open(model, device, weights_dir, average=average, threads=threads), segmenter)
     opened.reopen = partial(
         load, model, device=device, weights_dir=weights_dir, average=average, threads=threads, segmenter=segmenter
     )
@@ -130,44 +103,17 @@ class Deoccluder:
     reopen: Callable[[], Deoccluder] | None = None
     """The call of `load` that made this pipeline; None for one built from stages, not by `load`."""
 
-    def __init__(
-        self,
-        completion: MaskCompletion,
-        recovery: Recovery,
-        *,
-        device: str,
-        model: str,
-        finder: PeopleFinder | None = None,
-        segmenter: Segmenter | None = None,
-        calibration: OcclusionCalibration = OcclusionCalibration(),
-        settings: InferenceSettings = InferenceSettings(),
-        workers: int = 1,
-        prompted: PromptedCompletion | None = None,
-    ) -> None:
+    def __init__(self, stages: Stages, segmenter: Segmenter | None = None) -> None:
         """The pipeline of opened stages; `load` opens those of a model.
 
         Args:
-            completion: stage 1.
-            recovery: stage 2.
-            device: where the networks run, for results.
-            model: the model's name, for results.
-            finder: people detector.
-            segmenter: in place of the detector.
-            calibration: from masks to the probability of a hidden part.
-            settings: tuned numbers.
-            workers: people of an image processed at once.
-            prompted: stage 1's prompted head.
+            stages: the stages.
+            segmenter: finds people, in place of the stages' detector.
         """
-        self.device = device
-        self.model = model
-        self._finder = finder
+        self.device = stages.device
+        self.model = stages.model
+        self._stages = stages
         self._segmenter = segmenter
-        self._calibration = calibration
-        self._settings = settings
-        self._workers = workers
-        self._mask_completion = completion
-        self._prompted_completion = prompted
-        self._content_recovery = recovery
 
     def __reduce__(self) -> tuple[Callable[[], Deoccluder], tuple[()]]:
         """Pickle the call of `load`. Raises UsageError for a pipeline that `load` did not make."""
@@ -181,7 +127,7 @@ class Deoccluder:
     @property
     def finds_people(self) -> bool:
         """Whether images may come without masks and boxes."""
-        return self._segmenter is not None or self._finder is not None
+        return self._segmenter is not None or self._stages.finder is not None
 
     def __call__(
         self,
@@ -273,9 +219,10 @@ class Deoccluder:
         """The steps of every call: one result, or one for each sample."""
         clock = StageClock()
         with clock.stage("load"):
-            photo, icc_profile, metadata = load_photo(image)
-            if metadata.problem:
-                _log.warning("%s: %s", photo_name(image) or "the photo", metadata.problem)
+            source = load_photo(image)
+            photo = source.pixels
+            if source.metadata.problem:
+                _log.warning("%s: %s", source.name or "the photo", source.metadata.problem)
         with clock.stage("find"):
             prompts = self._people_prompts(photo, request)
         with clock.stage("complete"):
@@ -291,10 +238,7 @@ class Deoccluder:
                 give_back_freed()  # the next stage takes most memory
             with clock.stage("recover"):
                 people = self._people(scene)
-            yield Result(
-                scene.photo, people, clock.timings(), self.device, self.model, icc_profile,
-                photo_region=scene.photo_region, occlusions=occlusions, name=photo_name(image), metadata=metadata,
-            )  # fmt: skip
+            yield self._result(source, scene, people, clock, occlusions)
 
     @overload
     def batch(
@@ -358,41 +302,28 @@ class Deoccluder:
             InputError: an image, mask or box that cannot be used.
         """
         request = Request.of(masks, boxes_xyxy, segmenter=segmenter, min_score=min_score)
-        photo, icc_profile, metadata = load_photo(image)
+        source = load_photo(image)
+        photo = source.pixels
         bodies = self._bodies(photo, self._people_prompts(photo, request), request)
-        steps = self._editing_steps(photo, request, icc_profile, photo_name(image), metadata)
-        return Editing(photo, request.pick(bodies, size_hw(photo)), steps)
+        return Editing(photo, request.pick(bodies, size_hw(photo)), self._editing_steps(source, request))
 
     def edit_again(self, state: EditingState) -> Editing:
         """Open a photo in a state of `edit(...).state`, of this model. Nothing is computed again."""
         # an empty list counts as given people (`Request.people_given`): low people are then completed too
-        request, last = Request.of([] if state.people_given else None, None), state.result
-        steps = self._editing_steps(state.photo, request, last.icc_profile, last.name, last.metadata)
-        return Editing.reopened(state, steps)
+        request = Request.of([] if state.people_given else None, None)
+        return Editing.reopened(state, self._editing_steps(state.source, request))
 
-    def _editing_steps(
-        self, photo: ImageU8, request: Request, icc_profile: bytes | None, name: str, metadata: Metadata | None
-    ) -> EditingSteps:
+    def _editing_steps(self, source: Photo, request: Request) -> EditingSteps:
         """The steps of this pipeline for an open photo."""
-
-        def complete(prompt: Prompt) -> Body:
-            return self._mask_completion(photo, prompt.mask(size_hw(photo)))
-
-        def decide(chosen: dict[int, Body], everyone: Sequence[Body]) -> dict[int, Body]:
-            return self._decided(photo, chosen, everyone, request)
-
-        def result(
-            scene: Scene, people: Sequence[Person], clock: StageClock, occlusions: tuple[Occlusion, ...]
-        ) -> Result:
-            return Result(
-                scene.photo, tuple(people), clock.timings(), self.device, self.model, icc_profile,
-                occlusions=occlusions, name=name, metadata=metadata,
-            )  # fmt: skip
-
         return EditingSteps(
-            complete=complete, decide=decide, recover=self._person, result=result, prompted=self._prompted_completion,
-            model=self.model, people_given=request.people_given,
-        )  # fmt: skip
+            complete=partial(self._stages.completion, source.pixels),
+            decide=partial(self._decided, source.pixels, request=request),
+            recover=self._person,
+            result=partial(self._result, source),
+            prompted=self._stages.prompted,
+            model=self.model,
+            people_given=request.people_given,
+        )
 
     def recover(self, image: ImageSource, visible_mask: MaskSource, amodal_mask: MaskSource) -> ImageU8:
         """Recover appearance alone, for a person whose masks are known.
@@ -411,7 +342,7 @@ class Deoccluder:
         photo = load_image(image)
         amodal = check_prompt(amodal_mask, size_hw(photo), "the amodal mask")
         visible = check_prompt(visible_mask, size_hw(photo), "the visible mask") & amodal
-        return recover_known(self._content_recovery, self._mask_completion.parse, photo, visible, amodal)
+        return recover_known(self._stages.recovery, self._stages.completion.parse, photo, visible, amodal)
 
     def _people_prompts(self, photo: ImageU8, request: Request) -> list[Prompt]:
         """The user's prompts, or those of detected people: a segmenter's masks, else the detector's boxes."""
@@ -419,18 +350,14 @@ class Deoccluder:
             return checked_prompts(size_hw(photo), request.masks, request.boxes_xyxy)
         segmenter = self._segmenter if request.segmenter is None else request.segmenter
         if segmenter is not None:
-            return segmented_prompts(segmenter, photo, self._settings.deduplication)
-        if self._finder is None:
+            return segmented_prompts(segmenter, photo, self._stages.settings.deduplication)
+        if self._stages.finder is None:
             raise UsageError(f"model {self.model} cannot find people: pass masks, boxes_xyxy or a segmenter")
-        return detected_prompts(self._finder, photo, request)
+        return detected_prompts(self._stages.finder, photo, request)
 
     def _bodies(self, photo: ImageU8, prompts: Sequence[Prompt], request: Request) -> list[Body]:
         """The completed prompts with overlaps resolved: one body for each person, visible masks disjoint."""
-        are_user_prompts, settings = request.people_given, self._settings
-        found = complete_prompts(
-            self._mask_completion, photo, prompts, settings, are_user_prompts=are_user_prompts, workers=self._workers
-        )
-        return resolve(self._mask_completion, photo, found, settings, are_user_prompts=are_user_prompts)
+        return complete_prompts(self._stages, photo, prompts, are_user_prompts=request.people_given)
 
     def _chosen(self, photo: ImageU8, bodies: Sequence[Body], request: Request) -> dict[int, Body]:
         """The requested bodies by the number of the person."""
@@ -440,12 +367,12 @@ class Deoccluder:
         self, photo: ImageU8, chosen: dict[int, Body], everyone: Sequence[Body], request: Request
     ) -> dict[int, Body]:
         """The chosen bodies with the hidden parts that are requested, or with "auto" those that are probably body."""
-        settings = self._settings.occlusion
+        settings = self._stages.settings.occlusion
         decided = decide_completion(
-            list(chosen.values()), everyone, self._calibration, request.complete, settings,
-            feature_map=lambda body: self._mask_completion.feature_map(photo, body),
+            list(chosen.values()), everyone, self._stages.calibration, request.complete, settings,
+            feature_map=lambda body: self._stages.completion.feature_map(photo, body),
             min_probability=request.min_hidden_probability,
-            min_height_px=settings.min_height_px if request.skips_low_people else 0.0, workers=self._workers,
+            min_height_px=settings.min_height_px if request.skips_low_people else 0.0, workers=self._stages.workers,
         )  # fmt: skip
         return dict(zip(chosen, decided, strict=True))
 
@@ -453,11 +380,8 @@ class Deoccluder:
         self, photo: ImageU8, everyone: Sequence[Body], decided: dict[int, Body], request: Request
     ) -> list[dict[int, Body]]:
         """The bodies of each result: once, those with completion prompts completed as told, or once for each sample."""
-        prompts = {
-            number: check_completion_prompts(told, size_hw(photo), f"person {number}")
-            for number, told in request.told(decided).items()
-        }
-        prompted, numbered = self._prompted_completion, dict(enumerate(everyone, start=1))
+        prompts = check_prompts_of_people(request.told(decided), size_hw(photo))
+        prompted, numbered = self._stages.prompted, dict(enumerate(everyone, start=1))
         if request.samples is None:
             return [prompted_bodies(prompted, photo, numbered, decided, prompts, self.model)]
         return sampled_bodies(prompted, photo, numbered, decided, prompts, request.samples, self.model)
@@ -466,13 +390,22 @@ class Deoccluder:
         """The bodies on the image, or with `uncrop` beyond its borders."""
         scene = Scene.of(photo, bodies)
         if request.uncrop and scene.is_truncated:
-            return extend(scene, self._mask_completion, self._calibration)
+            return extend(scene, self._stages.completion, self._stages.calibration)
         return scene
 
     def _people(self, scene: Scene) -> tuple[Person, ...]:
         """Every body of the scene with its hidden part recovered."""
-        return tuple(map_people(partial(self._person, scene), scene.bodies, workers=self._workers))
+        return tuple(map_people(partial(self._person, scene), scene.bodies, workers=self._stages.workers))
 
     def _person(self, scene: Scene, number: int) -> Person:
         """A body of the scene with its hidden part recovered."""
-        return recover_person(self._content_recovery, scene, number, scene.bodies[number])
+        return recover_person(self._stages.recovery, scene, number, scene.bodies[number])
+
+    def _result(
+        self, source: Photo, scene: Scene, people: Sequence[Person], clock: StageClock, occlusions: Sequence[Occlusion]
+    ) -> Result:
+        """Everything recovered from an image, with what its file says of it."""
+        return Result(
+            scene.photo, tuple(people), clock.timings(), self.device, self.model, source.icc_profile,
+            photo_region=scene.photo_region, occlusions=tuple(occlusions), name=source.name, metadata=source.metadata,
+        )  # fmt: skip

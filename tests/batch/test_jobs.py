@@ -492,7 +492,7 @@ def test_network_error_is_reported_as_a_failed_photo(photo: Path, pipe, monkeypa
         ("a bad input\nat line 7", "a network failed on this photo: a bad input"),
         ("[ONNXRuntimeError] : 1 : FAIL : std::bad_alloc", "not enough memory for this photo"),
     ):
-        monkeypatch.setattr(pipe._mask_completion._network, "_session", Broken(text))
+        monkeypatch.setattr(pipe._stages.completion._network, "_session", Broken(text))
         (report,) = run_jobs(plan_jobs([str(photo)], boxes_xyxy=[(0, 0, 9, 9)]), lambda: pipe)
         assert report.status == "failed" and report.error == f"{photo}: {told}"
 

@@ -119,7 +119,7 @@ def test_box_segmenter_is_exported_and_used_for_box_prompts(
     photo = np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8)
     asked = []
     pipe = deocclude.load("tiny", device="cpu", weights_dir=folder)
-    box_segmenter = pipe._mask_completion._box_segmenter
+    box_segmenter = pipe._stages.completion._box_segmenter
 
     class Counted:
         input_size, fine_size = box_segmenter.input_size, box_segmenter.fine_size
@@ -128,7 +128,7 @@ def test_box_segmenter_is_exported_and_used_for_box_prompts(
             asked.append(inputs["initial"])
             return box_segmenter(**inputs)
 
-    pipe._mask_completion._box_segmenter = Counted()
+    pipe._stages.completion._box_segmenter = Counted()
     pipe(photo, masks=[np.arange(160) + 0 * np.arange(120)[:, None] < np.arange(120)[:, None]])
     assert not asked, "a mask is stage 1's alone"
     pipe(photo, boxes_xyxy=[(20, 20, 90, 110)])
@@ -137,7 +137,7 @@ def test_box_segmenter_is_exported_and_used_for_box_prompts(
 
 def _splits_boxes(folder: Path) -> bool:
     """Whether the model of a weights folder does."""
-    return deocclude.load("tiny", device="cpu", weights_dir=folder)._mask_completion._splits_boxes
+    return deocclude.load("tiny", device="cpu", weights_dir=folder)._stages.completion._splits_boxes
 
 
 def test_exported_files_match_the_manifest(exported: tuple[Path, dict[str, dict]]) -> None:

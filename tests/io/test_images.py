@@ -261,8 +261,9 @@ def srgb_profile() -> bytes:
 def test_rgb_colour_profile_is_kept(tmp_path):
     profile = srgb_profile()
     Image.new("RGB", (4, 4), "red").save(tmp_path / "red.jpg", icc_profile=profile)
-    pixels, kept, _ = load_photo(tmp_path / "red.jpg")
-    assert kept == profile and pixels.shape == (4, 4, 3) and not pixels.flags.writeable
+    pixels, kept, _, name = load_photo(tmp_path / "red.jpg")
+    assert name == "red.jpg" and kept == profile
+    assert pixels.shape == (4, 4, 3) and not pixels.flags.writeable
     for name in ("copy.png", "copy.jpg", "copy.webp", "copy.tif"):
         with Image.open(save_image(pixels, tmp_path / name, icc_profile=kept)) as copy:
             assert copy.info["icc_profile"] == profile, name

@@ -18,6 +18,7 @@ from deocclude.inference.mask_completion import MaskCompletion
 from deocclude.models.features import load_mask_completion
 from deocclude.models.mask_completion import MaskOutput, to_probabilities
 from deocclude.models.network_kinds import PERSON_NETWORK_KINDS
+from deocclude.people.stages import Stages
 from deocclude.pipeline import Deoccluder
 from deocclude.types import Result
 
@@ -75,7 +76,9 @@ class TorchPredictor:
         network: str, size_px: int,
     ) -> None:  # fmt: skip
         self.network, self.size_px, self.paints = network, size_px, recovery is not None
-        self._deoccluder = Deoccluder(completion, recovery or _PhotoItself(), device=device.type, model="trained")
+        self._deoccluder = Deoccluder(
+            Stages(completion, recovery or _PhotoItself(), device=device.type, model="trained")
+        )
 
     def __call__(
         self, image: np.ndarray, masks: Sequence[np.ndarray] | None = None, boxes_xyxy: Sequence[BoxXyxy] | None = None

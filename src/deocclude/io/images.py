@@ -39,11 +39,13 @@ class Photo(NamedTuple):
         pixels: (H, W, 3) uint8 RGB, upright, read-only.
         icc_profile: ICC profile of the pixels; None: sRGB.
         metadata: EXIF, copyright and resolution.
+        name: file name without its folder; "" for an array or bytes.
     """
 
     pixels: ImageU8
     icc_profile: bytes | None = None
     metadata: Metadata = Metadata()
+    name: str = ""
 
 
 # Formats of Pillow that hold no photo, or that it only recognises and hands on to other programs.
@@ -92,7 +94,8 @@ def load_photo(source: ImageSource | Photo) -> Photo:
     pixels.flags.writeable = False
     profile = upright.info.get("icc_profile")
     # bytes 16 to 19 name the profile's colour space: a CMYK or grey profile does not describe RGB pixels
-    return Photo(pixels, profile if profile and profile[16:20] == b"RGB " else None, read_metadata(image))
+    profile = profile if profile and profile[16:20] == b"RGB " else None
+    return Photo(pixels, profile, read_metadata(image), photo_name(source))
 
 
 def photo_name(source: object) -> str:

@@ -58,6 +58,13 @@ def check_completion_prompts(prompts: CompletionPrompts, size_hw: tuple[int, int
     )
 
 
+def check_prompts_of_people(
+    prompts: Mapping[int, CompletionPrompts], size_hw: tuple[int, int]
+) -> dict[int, CompletionPrompts]:
+    """`check_completion_prompts` for the prompts of each person, by number."""
+    return {number: check_completion_prompts(given, size_hw, f"person {number}") for number, given in prompts.items()}
+
+
 def check_people(prompts: Collection[int], found: Collection[int], decided: Collection[int]) -> None:
     """Raise InputError where there is no person of a number with prompts, or the person was not chosen."""
     for number in prompts:

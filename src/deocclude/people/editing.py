@@ -6,18 +6,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from deocclude.errors import InputError, UsageError
-from deocclude.imaging.arrays import ImageU8
-from deocclude.imaging.boxes import BoxXyxy
+from deocclude.imaging.arrays import ImageU8, Mask
+from deocclude.imaging.boxes import BoxXyxy, box_to_mask
 from deocclude.imaging.depth_order import Occlusion, find_occlusions, resolve_overlaps
 from deocclude.inference.body import Body
 from deocclude.inference.completion_prompts import CompletionPrompts
 from deocclude.inference.prompted_completion import PreparedCrop, PromptedCompletion
 from deocclude.inference.scene import Scene
 from deocclude.inference.scheduling import StageClock
-from deocclude.io.images import MaskSource
+from deocclude.io.images import MaskSource, Photo
+from deocclude.io.photo_metadata import Metadata
 from deocclude.people.completion_prompts import check_completion_prompts, prompted_body
 from deocclude.people.hypotheses import Hypothesis, likely_completions
-from deocclude.people.prompts import Prompt, check_box, check_prompt
+from deocclude.people.prompts import check_box, check_prompt
 from deocclude.types import Person, Result
 
 
@@ -26,7 +27,7 @@ class EditingSteps:
     """The steps of the pipeline that an open photo needs.
 
     Attributes:
-        complete: completes the body of one prompt.
+        complete: completes the body of one (H, W) bool mask, or of a filled box.
         decide: from bodies by number, and all bodies of the image: the former with only those hidden parts that are
             probably body.
         recover: from a scene and a number: that person, with the hidden part recovered.
@@ -36,7 +37,7 @@ class EditingSteps:
         people_given: whether the user gave the people, who are then completed however small they are.
     """
 
-    complete: Callable[[Prompt], Body]
+    complete: Callable[[Mask], Body]
     decide: Callable[[dict[int, Body], Sequence[Body]], dict[int, Body]]
     recover: Callable[[Scene, int], Person]
     result: Callable[[Scene, Sequence[Person], StageClock, tuple[Occlusion, ...]], Result]
@@ -83,6 +84,12 @@ class EditingState:
     people: Mapping[int, _Edited]
     next_number: int
     people_given: bool
+
+    @property
+    def source(self) -> Photo:
+        """The photo with what its file said of it."""
+        last = self.result
+        return Photo(self.photo, last.icc_profile, last.metadata or Metadata(), last.name)
 
     def parts(self) -> dict[str, object]:
         """The photo and all that was computed for each person, by name. States share what did not change."""
@@ -215,9 +222,9 @@ class Editing:
     def _completed(self, mask: MaskSource | None, box_xyxy: BoxXyxy | None) -> Body:
         """The body of a new prompt. Raises InputError unless exactly one is given and can be used."""
         if mask is not None and box_xyxy is None:
-            return self._steps.complete(Prompt(check_prompt(mask, self._size_hw, "the mask")))
+            return self._steps.complete(check_prompt(mask, self._size_hw, "the mask"))
         if box_xyxy is not None and mask is None:
-            return self._steps.complete(Prompt(check_box(box_xyxy, self._size_hw, "the box")))
+            return self._steps.complete(box_to_mask(check_box(box_xyxy, self._size_hw, "the box"), self._size_hw))
         raise InputError("a person is given by a mask or by a box: give one of them")
 
     def _with_person(self, number: int, person: _Edited, *, wins: bool) -> dict[int, _Edited]:

@@ -22,76 +22,55 @@ from deocclude.inference.settings import InferenceSettings
 from deocclude.people.choice import left_to_right
 from deocclude.people.deduplicate import join_amodal_duplicates, split_merged, suppress_duplicates
 from deocclude.people.prompts import Prompt, in_crowded_boxes
+from deocclude.people.stages import Stages
 
 
 def complete_prompts(
-    complete: MaskCompletion, photo: ImageU8, prompts: Sequence[Prompt], settings: InferenceSettings,
-    *, are_user_prompts: bool, workers: int = 1,
-) -> list[tuple[Prompt, Body]]:  # fmt: skip
-    """The body of each prompt. Detections without a person, or with too low a score, are left out.
+    stages: Stages, photo: ImageU8, prompts: Sequence[Prompt], *, are_user_prompts: bool
+) -> list[Body]:
+    """One body for each person of the prompts, with disjoint visible masks.
+
+    Detected people are sorted from left to right; those without a visible pixel, or with too low a score, are left
+    out. User prompts keep their order and are neither split nor merged: two of them may mark one person.
 
     Args:
-        complete: stage 1.
+        stages: the opened stages.
         photo: (H, W, 3) uint8 RGB.
         prompts: the prompts.
-        settings: tuned numbers.
         are_user_prompts: user prompts, not detections.
-        workers: people processed at once.
 
     Raises:
         NoPersonError: a user prompt without a person.
     """
 
     def complete_one(prompt: Prompt, crowded: bool) -> Body | None:
-        return _complete_prompt(complete, photo, prompt, settings, is_user_prompt=are_user_prompts, crowded=crowded)
+        try:
+            body = stages.completion(photo, prompt.mask(photo.shape[:2]), crowded=crowded)
+        except NoPersonError:
+            if are_user_prompts:
+                raise
+            return None
+        return _scored(body, prompt, stages.settings, certain=are_user_prompts)
 
-    crowded = in_crowded_boxes(prompts, settings.deduplication.crowded_iou)
-    completed = map_people(complete_one, prompts, crowded, workers=workers)
-    return [(prompt, body) for prompt, body in zip(prompts, completed, strict=True) if body is not None]
-
-
-def _complete_prompt(
-    complete: MaskCompletion, photo: ImageU8, prompt: Prompt, settings: InferenceSettings, *, is_user_prompt: bool,
-    crowded: bool,
-) -> Body | None:  # fmt: skip
-    """The body of one prompt; None for a detection without a person, or with too low a score."""
-    try:
-        body = complete(photo, prompt.mask(photo.shape[:2]), crowded=crowded)
-    except NoPersonError:
-        if is_user_prompt:
-            raise
-        return None
-    return _scored(body, prompt, settings, certain=is_user_prompt)
-
-
-def resolve(
-    complete: MaskCompletion, photo: ImageU8, found: Sequence[tuple[Prompt, Body]], settings: InferenceSettings,
-    *, are_user_prompts: bool,
-) -> list[Body]:  # fmt: skip
-    """One body for each person, with disjoint visible masks.
-
-    Detected people are sorted from left to right. User prompts keep their order and are neither split nor merged: two
-    of them may mark one person. The masks of a segmenter are distinct already; two boxes may give the mask of one
-    person.
-
-    Args:
-        complete: stage 1.
-        photo: (H, W, 3) uint8 RGB.
-        found: each prompt with its body.
-        settings: tuned numbers.
-        are_user_prompts: user prompts, not detections.
-    """
-    bodies = [body for _, body in found]
-    if not are_user_prompts:
-        from_boxes = any(prompt.from_detector for prompt, _ in found)
-        if from_boxes:
-            bodies = split_merged(found, _residual_of(complete, photo, settings), settings.deduplication)
-        bodies = suppress_duplicates(bodies, settings.deduplication)
-        if from_boxes:
-            bodies = join_amodal_duplicates(bodies, settings.deduplication)
+    crowded = in_crowded_boxes(prompts, stages.settings.deduplication.crowded_iou)
+    completed = map_people(complete_one, prompts, crowded, workers=stages.workers)
+    found = [(prompt, body) for prompt, body in zip(prompts, completed, strict=True) if body is not None]
+    bodies = [body for _, body in found] if are_user_prompts else _distinct(stages, photo, found)
     visible = resolve_overlaps(bodies, allow_duplicates=are_user_prompts)
     bodies = [body.with_visible(mask) for body, mask in zip(bodies, visible, strict=True)]
     return bodies if are_user_prompts else left_to_right(bodies)
+
+
+def _distinct(stages: Stages, photo: ImageU8, found: Sequence[tuple[Prompt, Body]]) -> list[Body]:
+    """One body for each detected person: merged detections are split, duplicates and parts of one person joined.
+
+    The masks of a segmenter are distinct already; two boxes of the detector may give the mask of one person.
+    """
+    settings = stages.settings.deduplication
+    if not any(prompt.from_detector for prompt, _ in found):
+        return suppress_duplicates([body for _, body in found], settings)
+    split = split_merged(found, _residual_of(stages.completion, photo, stages.settings), settings)
+    return join_amodal_duplicates(suppress_duplicates(split, settings), settings)
 
 
 def _residual_of(
