@@ -2,7 +2,8 @@
 
 On half of each batch the best of the head's hypotheses is trained beside the single answer, and the head learns which
 one it is (Guzman-Rivera et al. 2012, "Multiple choice learning"). Some samples train a random hypothesis, so that none
-is left behind (Rupprecht et al. 2017, arXiv 1612.00197).
+is left behind (Rupprecht et al. 2017, arXiv 1612.00197). Some samples get one more click, where the head itself is
+still wrong (after Sofiiuk et al. 2021, arXiv 2102.06583).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from torch.nn import functional as F
 from deocclude.data.samples.person_samples import CropConfig
 from deocclude.errors import ConfigError
 from deocclude.imaging.boxes import mask_to_box_xyxy
-from deocclude.inference.prompt_maps import draw_prompt_maps
+from deocclude.inference.prompt_maps import Point, draw_prompt_maps
 from deocclude.models.features import load_mask_completion
 from deocclude.models.mask_completion import MaskCompletionNet, MaskFeatures, MaskOutput
 from deocclude.models.prompted_head import run_prompted
@@ -36,6 +37,8 @@ _CROP = {"p_wide": 0.15, "p_exact": 0.4, "p_box": 0.0}
 _MUCH_HIDDEN = 0.4  # validation measures people of whose body more than this share is hidden
 _SOME_HIDDEN = 0.05  # the best hypothesis is learned from people of whose body more than this share is hidden
 _P_UNPROMPTED = 0.5  # share of the samples with a hypothesis that have no prompt
+_P_CORRECTED = 0.5  # share of the prompted samples with one more click, in the largest error of the head's own answer
+_MARKS = slice(1, 3)  # the prompt maps of marked body and marked background
 _P_RANDOM = 0.1  # share of the samples with a hypothesis that train a random one
 
 
@@ -100,7 +103,7 @@ class PromptedStage(CropStage):
         half = max(1, len(prompts) // 2)
         for number in np.flatnonzero(rng.random(half) < _P_UNPROMPTED):
             prompts[number][:] = 0
-        inputs = _HeadInputs(batch, first, features, _stacked(prompts, batch["photo"]))
+        inputs = self._with_corrections(_HeadInputs(batch, first, features, _stacked(prompts, batch["photo"])), rng)
         best, is_distinct = self._best_hypotheses(inputs.apply(lambda tensor: tensor[:half]))
         of_half = F.one_hot(_with_some_random(best, self.config.hypotheses, rng), self.config.hypotheses)
         single_answer = of_half.new_zeros(len(prompts), self.config.hypotheses)
@@ -112,6 +115,34 @@ class PromptedStage(CropStage):
             losses = F.cross_entropy(likelihood[:half].float(), best, reduction="none")
             terms["hypothesis_ce"] = weight * (losses * is_distinct).sum() / is_distinct.sum().clamp(min=1)
         return terms, torch.sigmoid(output.amodal.float()).detach()
+
+    @torch.no_grad()
+    def _with_corrections(self, inputs: _HeadInputs, rng: np.random.Generator) -> _HeadInputs:
+        """The inputs with one more click in some of the prompted samples, where the head's own answer is wrong."""
+        prompted = inputs.maps.flatten(1).any(1).cpu().numpy()
+        numbers = np.flatnonzero(prompted & (rng.random(len(prompted)) < _P_CORRECTED))
+        if not len(numbers):
+            return inputs
+        of_numbers = torch.from_numpy(numbers).to(inputs.maps.device)
+        chosen = inputs.apply(lambda tensor: tensor[of_numbers])
+        predicted = self._predicted(self.network, chosen).amodal > 0
+        maps = inputs.maps.clone()
+        samples = _masks_of_samples(chosen.batch, chosen.first)
+        for number, answer, (_, whole, known, _) in zip(numbers, predicted[:, 0].cpu().numpy(), samples, strict=True):
+            if (correction := _correction(answer, whole, known)) is not None:
+                kind, click = correction
+                marks = draw_prompt_maps(answer.shape[-1], **{kind: [(click, click)]})[_MARKS]
+                maps[number, _MARKS] = torch.maximum(maps[number, _MARKS], torch.from_numpy(marks).to(maps))
+        return inputs._replace(maps=maps)
+
+    def _predicted(self, network: nn.Module, inputs: _HeadInputs, hypothesis: Tensor | None = None) -> MaskOutput:
+        """The head's logits in evaluation mode; None: of the single answer."""
+        training = network.training
+        network.eval()
+        with torch.autocast(inputs.maps.device.type, torch.bfloat16, enabled=self.bf16):
+            found, _ = run_prompted(network, inputs.first, inputs.features, inputs.maps, hypothesis)
+        network.train(training)
+        return found.float()
 
     @torch.no_grad()
     def _best_hypotheses(self, inputs: _HeadInputs) -> tuple[Tensor, Tensor]:
@@ -133,15 +164,10 @@ class PromptedStage(CropStage):
 
         score: (amodal logits (B, 1, S, S), batch) -> (B,).
         """
-        training = network.training
-        network.eval()
         scores = []
         for one_hot in torch.eye(self.config.hypotheses, device=inputs.maps.device):
-            hypothesis = one_hot.repeat(len(inputs.maps), 1)
-            with torch.autocast(inputs.maps.device.type, torch.bfloat16, enabled=self.bf16):
-                found, _ = run_prompted(network, inputs.first, inputs.features, inputs.maps, hypothesis)
-            scores.append(score(found.amodal.float(), inputs.batch))
-        network.train(training)
+            found = self._predicted(network, inputs, one_hot.repeat(len(inputs.maps), 1))
+            scores.append(score(found.amodal, inputs.batch))
         return torch.stack(scores, 1)
 
     @torch.no_grad()
@@ -176,7 +202,10 @@ class PromptedStage(CropStage):
         with_extent = amodal = self._prompted_logits(network, first, features, extents, strokes)
         for _ in range(2):
             for number, (_, whole, known, _) in enumerate(samples):
-                _add_click(strokes[number], (amodal[number, 0] > 0).cpu().numpy(), whole, known)
+                correction = _correction((amodal[number, 0] > 0).cpu().numpy(), whole, known)
+                if correction is not None:
+                    kind, click = correction
+                    strokes[number][kind].append((click, click))
             amodal = self._prompted_logits(network, first, features, extents, strokes)
         answers = {"without": first.amodal, "extent": with_extent, "clicked": amodal}
         no_prompts = _stacked([draw_prompt_maps(first.amodal.shape[-1])] * len(samples), first.amodal)
@@ -237,12 +266,15 @@ def _with_some_random(best: Tensor, count: int, rng: np.random.Generator) -> Ten
     return torch.where(torch.from_numpy(rng.random(len(best)) < _P_RANDOM).to(best.device), random, best)
 
 
-def _add_click(strokes: dict[str, list], predicted: np.ndarray, truth: np.ndarray, known: np.ndarray) -> None:
-    """Add a click in the larger error: missing body, or background taken for body. Masks: (S, S) bool."""
+def _correction(predicted: np.ndarray, truth: np.ndarray, known: np.ndarray) -> tuple[str, Point] | None:
+    """A click in the larger error: "body" where body is missing, "background" where background is taken for body.
+
+    Masks: (S, S) bool. None: the error is small.
+    """
     missing, extra = truth & ~predicted & known, predicted & ~truth & known
     kind, error = ("body", missing) if np.count_nonzero(missing) >= np.count_nonzero(extra) else ("background", extra)
-    if (click := largest_error(error)) is not None:
-        strokes[kind].append((click, click))
+    click = largest_error(error)
+    return None if click is None else (kind, click)
 
 
 def _stacked(maps: list[np.ndarray], like: Tensor) -> Tensor:
