@@ -193,4 +193,5 @@ class PeopleDetector(Pretrained, nn.Module):
 
 def to_maps(output: PeopleOutput) -> PeopleMaps:
     """Turn logits into probabilities, and log distances into cells."""
-    return PeopleMaps(torch.sigmoid(output.centre), output.sides, torch.sigmoid(output.mask))
+    sides = output.sides  # first, as in the graphs that were exported before
+    return PeopleMaps(torch.sigmoid(output.centre), sides, torch.sigmoid(output.mask))
