@@ -1,6 +1,7 @@
 """Deoccluder: an image and its prompts in, a Result out.
 
-`Deoccluder._results` is the order of the steps; each step is one method at the end of the class.
+`Deoccluder._results` is the order of the steps; most are methods at the end of the class. Stage 1 completes masks,
+stage 2 recovers appearance (`people/stages.py`).
 """
 
 from __future__ import annotations
@@ -61,10 +62,11 @@ def load(
             person at a time. None: one for each core that the process may use, by affinity, a container's quota and
             OMP_NUM_THREADS.
         segmenter: finds people in images without prompts, in place of the model's own detector: any callable from (H,
-            W, 3) uint8 RGB to a list of masks, (mask, score) pairs or `people.Instance`.
+            W, 3) uint8 RGB to a list of masks, (mask, score) pairs or `people.Instance`. A Deoccluder can be pickled
+            where it can.
 
     Raises:
-        UsageError: an unknown model or device.
+        UsageError: an unknown model or device, or an argument of the wrong kind.
         DeviceError: the device is not available.
         WeightsError: weights are missing or damaged.
     """
@@ -151,7 +153,7 @@ class Deoccluder:
         result.
 
         Args:
-            image: path, bytes, open file, Pillow image or (H, W, 3) uint8 RGB array.
+            image: path, bytes, open file, Pillow image, (H, W, 3) uint8 RGB array or loaded Photo.
             masks: rough visible masks of the upright image's size, one a person: (H, W) bool or 0/255 uint8; soft
                 masks, uint8 or float from 0 to 1, are True from half of their highest value on. Or paths, bytes or
                 Pillow images, read as by `load_mask`.
@@ -161,26 +163,28 @@ class Deoccluder:
             segmenter: finds people in this image, in place of the one given to `load` or the model's own detector.
             person: which detected people: "all", "largest", "N" (the N-th from the left) or "x,y" (the person at that
                 pixel).
-            min_score: least score of detected people, 0 to 1 (`Person.score`, the detector's or segmenter's times the
-                mask network's); None: the detector's default, 0 for a segmenter. A score above that only
+            min_score: least score of detected people, 0 to 1 (`Person.score`, the detector's or segmenter's times that
+                of stage 1); None: the detector's default, 0 for a segmenter. A score above that only
                 leaves people out: the numbers and masks of those who remain stay.
             min_height_px: least height of the box of a detected person's visible part; numbers stay the same. None:
-                everyone, but "auto" does not complete people lower than 48 pixels.
+                everyone, but "auto" does not complete detected people lower than 48 pixels (the model's settings).
             complete: whose hidden parts are recovered. "auto": hidden regions that are probably body, of people with a
                 high enough probability that more than 5 % of the body is hidden (the model's settings). "always":
-                every hidden part. "never": none; visible masks are refined alone.
+                every hidden part. "never": none; only visible masks are refined.
             min_hidden_probability: least probability of a hidden region with "auto", 0 to 1; None: the model's own.
             uncrop: complete truncated people beyond the image border too. `Result.image` is then the photo on a canvas
                 with room for every body, `Result.photo_region` its place there, `Result.alpha` the filled part. Not
                 with complete="never".
             completion_prompts: what is known of whole bodies, by the number of the person, or of the only person; such
-                people are completed as told, whatever `complete` says; with `keep` and `background` alone, what it
-                says is restricted. Not with complete="never" or uncrop.
+                people are completed as told, whatever `complete` says; with `keep` and `background` alone, what
+                `complete` decided is restricted. Not with complete="never" or uncrop.
 
         Raises:
             UsageError: no prompt, no segmenter and a model without a detector; prompts together with detection options;
-                an invalid option.
-            InputError: an image, mask or box that cannot be used.
+                an invalid option; completion prompts and a model without their head.
+            InputError: an image, mask, box or completion prompt that cannot be used; nobody has the number or pixel of
+                `person`.
+            NoPersonError: nobody is in a mask or box, or nothing visible is left with the completion prompts.
         """
         request = Request.of(
             masks, boxes_xyxy, segmenter=segmenter, person=person, min_score=min_score, min_height_px=min_height_px,
@@ -198,7 +202,7 @@ class Deoccluder:
 
         Args:
             image: as in a call.
-            count: so many; the model's number of hypotheses at most.
+            count: number of results; the model's number of hypotheses at most.
             masks: as in a call.
             boxes_xyxy: as in a call.
             seed: as in a call: without effect.
@@ -206,8 +210,8 @@ class Deoccluder:
 
         Returns:
             In the first result each completed person has its most probable hypothesis, in the second the next, and so
-            on, with its probability in `Person.sample_probability`. People without a completed part are the same in
-            all. `timings` run on from result to result.
+            on, with its probability in `Person.sample_probability`. People without a completed part and without
+            completion prompts are the same in all. `timings` run on from result to result.
 
         Raises:
             UsageError: as in a call; the model has no prompted head, or not so many hypotheses.
@@ -216,7 +220,7 @@ class Deoccluder:
         return tuple(self._results(image, Request.of(masks, boxes_xyxy, samples=count, **options)))
 
     def _results(self, image: ImageSource | Photo, request: Request) -> Iterator[Result]:
-        """The steps of every call: one result, or one for each sample."""
+        """The steps of a call: one result, or one for each sample."""
         clock = StageClock()
         with clock.stage("load"):
             source = load_photo(image)
@@ -278,7 +282,7 @@ class Deoccluder:
 
         Raises:
             UsageError: a single photo, an invalid option, or other numbers of masks or boxes than of photos.
-            InputError: with "raise", a photo, mask or box that cannot be used. MissingExtraError: HEIC without [heif].
+            InputError: with "raise", a photo, mask or box that cannot be used; MissingExtraError: HEIC without [heif].
         """
         prompts = {"masks": masks, "boxes_xyxy": boxes_xyxy}
         return process_series(self, photos, prompts, on_error=on_error, progress=progress, options=options)
@@ -288,7 +292,7 @@ class Deoccluder:
         boxes_xyxy: Sequence[BoxXyxy] | None = None, *, segmenter: Segmenter | None = None,
         min_score: float | None = None,
     ) -> Editing:  # fmt: skip
-        """Open a photo for editing: its people can be completed again one by one, with completion prompts.
+        """Open a photo for editing: its people, completed as with "auto", can be completed again one by one as told.
 
         Args:
             image: as in a call.
@@ -308,7 +312,10 @@ class Deoccluder:
         return Editing(photo, request.pick(bodies, size_hw(photo)), self._editing_steps(source, request))
 
     def edit_again(self, state: EditingState) -> Editing:
-        """Open a photo in a state of `edit(...).state`, of this model. Nothing is computed again."""
+        """Open a photo in a state of `edit(...).state`. Nothing is computed again.
+
+        state: made by this model, which is not checked.
+        """
         # an empty list counts as given people (`Request.people_given`): low people are then completed too
         request = Request.of([] if state.people_given else None, None)
         return Editing.reopened(state, self._editing_steps(state.source, request))
@@ -356,7 +363,7 @@ class Deoccluder:
         return detected_prompts(self._stages.finder, photo, request)
 
     def _bodies(self, photo: ImageU8, prompts: Sequence[Prompt], request: Request) -> list[Body]:
-        """The completed prompts with overlaps resolved: one body for each person, visible masks disjoint."""
+        """The completed prompts with overlaps resolved: one body for each detected person or user prompt."""
         return complete_prompts(self._stages, photo, prompts, are_user_prompts=request.people_given)
 
     def _chosen(self, photo: ImageU8, bodies: Sequence[Body], request: Request) -> dict[int, Body]:
@@ -379,12 +386,12 @@ class Deoccluder:
     def _versions(
         self, photo: ImageU8, everyone: Sequence[Body], decided: dict[int, Body], request: Request
     ) -> list[dict[int, Body]]:
-        """The bodies of each result: once, those with completion prompts completed as told, or once for each sample."""
-        prompts = check_prompts_of_people(request.told(decided), size_hw(photo))
+        """The bodies of each result: one version, or one for each sample. Completion prompts are obeyed in all."""
+        told = check_prompts_of_people(request.told(decided), size_hw(photo))
         prompted, numbered = self._stages.prompted, dict(enumerate(everyone, start=1))
         if request.samples is None:
-            return [prompted_bodies(prompted, photo, numbered, decided, prompts, self.model)]
-        return sampled_bodies(prompted, photo, numbered, decided, prompts, request.samples, self.model)
+            return [prompted_bodies(prompted, photo, numbered, decided, told, self.model)]
+        return sampled_bodies(prompted, photo, numbered, decided, told, request.samples, self.model)
 
     def _scene(self, photo: ImageU8, bodies: dict[int, Body], request: Request) -> Scene:
         """The bodies on the image, or with `uncrop` beyond its borders."""

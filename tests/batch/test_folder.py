@@ -10,7 +10,7 @@ from PIL import Image, UnidentifiedImageError
 
 import deocclude.io.images as images
 from deocclude.batch import folder as folder_module
-from deocclude.batch.folder import LeftOut, find_photos, summary
+from deocclude.batch.folder import LeftOut, find_photos, left_out_lines
 from deocclude.batch.jobs import exit_code
 from deocclude.errors import DeoccludeError, MissingExtraError, UsageError
 from deocclude.io.images import can_open, load_photo, photo_suffixes
@@ -153,9 +153,11 @@ def test_folder_without_photos_says_what_is_there(tmp_path: Path) -> None:
 
 def test_summary_counts_all_and_names_the_first_five(tmp_path: Path) -> None:
     left = [LeftOut(Path(f"{n}.txt"), "files that are no photos") for n in range(7)]
-    assert summary(left) == ["left out: 7 files that are no photos: 0.txt, 1.txt, 2.txt, 3.txt, 4.txt and 2 more"]
-    assert summary(left, every=True)[0].endswith("5.txt, 6.txt")
-    assert summary([]) == []
+    assert left_out_lines(left) == [
+        "left out: 7 files that are no photos: 0.txt, 1.txt, 2.txt, 3.txt, 4.txt and 2 more"
+    ]
+    assert left_out_lines(left, every=True)[0].endswith("5.txt, 6.txt")
+    assert left_out_lines([]) == []
 
 
 def test_file_of_a_program_that_pillow_only_recognises_is_no_photo(tmp_path: Path) -> None:

@@ -37,7 +37,8 @@ from deocclude.train.mask_stage import MaskStage, draw_poses
 from deocclude.train.methods import STAGES, Method, find_method
 from deocclude.train.single_stage import SingleStage
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]*")  # of a variant
+# What trains a variant, by the stage that it changes.
 _STAGES = {"mask": MaskStage, "content": ContentStage, "single": SingleStage}
 _TIGHT_CROP = "tight_crop"  # the only key of a row that is not a key of the training config
 # config keys left out of a row's fingerprint: where it runs, and sections of stages; the row's own section counts

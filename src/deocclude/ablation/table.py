@@ -12,10 +12,11 @@ from deocclude.evaluation.comparison import compare
 from deocclude.evaluation.scores import BLURRED, OURS, TRUE_MASKS
 from deocclude.evaluation.tables import markdown_table, number, with_interval
 
-FORMAT = 1
-_MASK_FIGURES = ("full_iou", "invisible_iou")
-_CONTENT_FIGURES = ("l1", "psnr_db", "ssim")
+FORMAT = 1  # of the stored rows
+_MASK_FIGURES = ("full_iou", "invisible_iou")  # of a row's JSON
+_CONTENT_FIGURES = ("l1", "psnr_db", "ssim")  # of a row's JSON
 _DIGITS = {"l1": 1, "psnr_db": 2, "ssim": 3, "L1": 2, "PSNR dB": 2, "SSIM": 3}
+# Columns that are compared with the row of reference.
 _COMPARED = ("amodal IoU", "invisible IoU", "visible IoU", "L1", "PSNR dB", "SSIM")
 
 

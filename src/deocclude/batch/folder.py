@@ -17,8 +17,8 @@ from deocclude.io.results import OUTPUT_NAME
 STREAM = "-"
 """Standard input as a photo, and standard output as a target."""
 
-_OUTPUT = "files with the name of an output"
-_NO_PHOTO = "files that are no photos"
+_OUTPUT = "files with the name of an output"  # a reason to leave a file out
+_NO_PHOTO = "files that are no photos"  # a reason to leave a file out
 _HEIC = frozenset({".heic", ".heif", ".hif"})
 # Suffixes of photos that Pillow cannot open: raw files of cameras, and JPEG XL.
 _OTHER_PHOTOS = frozenset(
@@ -121,8 +121,13 @@ def find_photos(
     return found
 
 
-def summary(left_out: Sequence[LeftOut], *, every: bool = False) -> list[str]:
-    """One line for each reason, with the number of files and the first five names, or with `every` all names."""
+def left_out_lines(left_out: Sequence[LeftOut], *, every: bool = False) -> list[str]:
+    """What was left out of a folder's photos, a line for each reason.
+
+    Args:
+        left_out: the files.
+        every: name all files; otherwise the first five of each reason.
+    """
     by_reason: dict[str, list[str]] = {}
     for file in left_out:
         by_reason.setdefault(file.reason, []).append(str(file.path))
@@ -134,8 +139,8 @@ def summary(left_out: Sequence[LeftOut], *, every: bool = False) -> list[str]:
     return lines
 
 
-TWICE = "photos given twice, done once"
-_LINKED = "linked folders (--follow-links searches them)"
+TWICE = "photos given twice, done once"  # a reason to leave a file out
+_LINKED = "linked folders (--follow-links searches them)"  # a reason to leave a folder out
 
 
 def _add(found: Found, seen: set[str], source: Source) -> None:
@@ -279,10 +284,10 @@ def _left_out(path: Path) -> LeftOut | None:
 
 def _no_match(pattern: str, left_out: Sequence[LeftOut]) -> str:
     """The message for a pattern without photos."""
-    also = "".join(f"; {line}" for line in summary(left_out))
+    also = "".join(f"; {line}" for line in left_out_lines(left_out))
     return f"no photos: no file is named {pattern}, and none matches it as a pattern{also}"
 
 
 def _no_photo_in(root: Path, left_out: Sequence[LeftOut]) -> str:
     """The message for a folder without photos."""
-    return f"no photos in {root}" + "".join(f"; {line}" for line in summary(left_out))
+    return f"no photos in {root}" + "".join(f"; {line}" for line in left_out_lines(left_out))

@@ -24,7 +24,7 @@ FIELDS = ("photo", "status", "reason", "outputs", "people", "seconds", "stamp", 
 """Columns. status: done, skipped, failed, left_out or not_tried. outputs: a list, in CSV as JSON. people: their number,
 empty where it is not known. seconds: reading, processing and writing. stamp: digest of the request."""
 
-SUFFIXES = (".csv", ".jsonl", ".parquet")
+SUFFIXES = (".csv", ".jsonl", ".parquet")  # of a manifest; each is a format
 
 
 class Manifest:

@@ -21,8 +21,8 @@ from deocclude.inference.runtime import BUNDLED_WEIGHTS, MANIFEST_NAME
 from deocclude.io.files import write_whole
 from deocclude.io.request_stamp import file_digest
 
-SCHEME = "sha256:"
-MIN_DIGITS = 12
+SCHEME = "sha256:"  # before a digest that names weights
+MIN_DIGITS = 12  # of a digest that names weights
 TABLE = Path(__file__).with_name("history.json")  # {sha256: {commit, path, what}}
 
 

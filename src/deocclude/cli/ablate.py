@@ -9,7 +9,7 @@ import typer
 
 from deocclude.cli.options import AsJson, Quiet, check_folder, print_json, renamed
 
-EXIT_SOME_FAILED = 5
+EXIT_SOME_FAILED = 5  # exit code: some variants failed
 
 
 def app(

@@ -30,7 +30,7 @@ from deocclude.cli.options import is_verbose, with_common_options
 if TYPE_CHECKING:
     from deocclude.errors import DeoccludeError
 
-EXIT_INTERRUPTED = 130
+EXIT_INTERRUPTED = 130  # exit code after Ctrl-C: 128 + SIGINT
 
 VERBS: dict[str, str] = {
     "run": "Recover the hidden part of people in photos.",

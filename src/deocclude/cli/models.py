@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from deocclude.export.from_reference import ConversionReport
     from deocclude.inference.runtime import ModelInfo
 
-REPORT_NAME = "conversion.json"
+REPORT_NAME = "conversion.json"  # of the report on a conversion
 
 
 app = typer.Typer(

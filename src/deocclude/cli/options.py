@@ -46,7 +46,7 @@ def _forbid_network(_: typer.Context, is_given: bool) -> bool:
     return is_given
 
 
-_VERBOSE = "deocclude.verbose"
+_VERBOSE = "deocclude.verbose"  # key of the command's context
 _DETAILS = "Print details on stderr, of an error its traceback."
 _NO_NETWORK = "Never use the network; bundled models never do."
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", callback=_remember_verbose, help=_DETAILS)]

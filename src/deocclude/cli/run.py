@@ -730,13 +730,13 @@ def _equal_to_the_photo(report: Report) -> str:
 
 def _print_left_out(left_out: Sequence[LeftOut], output: OutputOptions) -> None:
     """Print which files of the folders were no input, and why; with --quiet only those that may be photos."""
-    from deocclude.batch.folder import summary
+    from deocclude.batch.folder import left_out_lines
 
     if output.as_json:
         for file in left_out:
             print_json({"source": str(file.path), "status": "left_out", "error": file.reason})
     shown = [file for file in left_out if file.is_photo or not (output.quiet or output.as_json)]
-    for line in summary(shown, every=output.verbose):
+    for line in left_out_lines(shown, every=output.verbose):
         typer.echo(line, err=True)
 
 

@@ -15,7 +15,7 @@ from deocclude.cli.options import AsJson, Device, Model, Quiet, Weights, is_verb
 if TYPE_CHECKING:
     from deocclude.serve.server import DrainingServer
 
-LOCAL_NAMES = ("127.0.0.1", "localhost", "::1")
+LOCAL_NAMES = ("127.0.0.1", "localhost", "::1")  # addresses that no other machine reaches
 TOKEN_VARIABLE = "DEOCCLUDE_TOKEN"
 
 

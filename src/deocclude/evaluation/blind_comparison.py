@@ -39,9 +39,9 @@ from deocclude.io.files import save_text
 from deocclude.io.images import load_image, save_image
 from deocclude.metrics.significance import wilson_interval
 
-FORMAT = 1
+FORMAT = 1  # of the key's file
 ANSWERS_FILE = "answers.csv"
-TIE = "="
+TIE = "="  # an answer: both candidates are equal
 
 _BASELINES = {"inpainting": inpaint_from_body, "mean-colour": mean_colour}
 

@@ -64,7 +64,7 @@ NETWORK_MEASURES = {
         Measure("LPIPS, person alone", "lpips_person", lower_is_better=True),
     ),
 }
-_LABELS = {"mobilenet": "the feature distance", "lpips": "LPIPS"}
+_MEASURE_OF = {"mobilenet": "the feature distance", "lpips": "LPIPS"}
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def compare(path_a: str | Path, path_b: str | Path, *, seed: int = 0) -> dict[st
         if a.networks[network] is not None and a.networks[network] == b.networks[network]:
             measures += of_network
         elif a.networks[network] or b.networks[network]:
-            notes.append(f"{_LABELS[network]} is left out: A and B used different networks")
+            notes.append(f"{_MEASURE_OF[network]} is left out: A and B used different networks")
     for part in _shared_parts(a.content, b.content):
         if part == PREDICTED_MASKS and a.first_initial != b.first_initial:
             notes.append(

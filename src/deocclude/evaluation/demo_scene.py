@@ -19,10 +19,10 @@ from deocclude.metrics.content import region_l1, region_psnr
 PERSON, UNKNOWN = 255, 128
 """Values of the bundled mask: visible pixels of the person, and the helmet in front of unknown pixels."""
 
-_SUPERSAMPLING = 4
-_PLANT_ROOT_XY = (96.0, 456.0)
+_SUPERSAMPLING = 4  # drawn so many times larger, for smooth edges
+_PLANT_ROOT_XY = (96.0, 456.0)  # in pixels of the scene
 _PLANT_SEED = 11
-_CROSSING_HW = (540, 790)
+_CROSSING_HW = (540, 790)  # size of the second scene, in pixels
 
 
 @dataclass(frozen=True)

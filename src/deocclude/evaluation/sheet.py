@@ -23,7 +23,7 @@ COLUMNS = ("photo", "initial mask", "prediction", "truth", "recovered", "without
 
 _TILE_WIDTH_PX = 186
 _TILE_HEIGHT_PX = 280
-_SCENE_PX = 320
+_SCENE_PX = 320  # longer side of a whole photo
 _GAP_PX = 4
 _CAPTION_PX = 18
 _TEXT_PX = 12

@@ -28,13 +28,13 @@ from deocclude.types import PARSING_NAMES
 K = TypeVar("K", bound=Hashable)
 
 CROP_PX = 256
-PARSING_STRIDE = 4
-SPEED_UP_BUDGET = 20.0
-WARM_SECONDS_BUDGET = 0.5
-PEAK_MB_BUDGET = 600.0
-PROCESS_SECONDS_BUDGET = 1.5
-FIND_MS_BUDGET = 60.0
-TEN_PEOPLE_SECONDS_BUDGET = 3.0
+PARSING_STRIDE = 4  # crop pixels per cell of a parsing
+SPEED_UP_BUDGET = 20.0  # at least: ratio to networks of the paper's sizes
+WARM_SECONDS_BUDGET = 0.5  # at most: one person, networks open
+PEAK_MB_BUDGET = 600.0  # at most: memory of the process
+PROCESS_SECONDS_BUDGET = 1.5  # at most: one photo as a whole process
+FIND_MS_BUDGET = 60.0  # at most: detection
+TEN_PEOPLE_SECONDS_BUDGET = 3.0  # at most: a photo of ten people
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from deocclude.errors import WeightsError
 from deocclude.models.movenet import MoveNet
 
 LICENCE = "Apache-2.0 (MoveNet MultiPose, Google)"
+# Operators of the published graph that hold weights.
 _CONVOLUTIONS = ("_FusedConv2D", "FusedDepthwiseConv2dNative", "DepthwiseConv2dNative")
 _JOINTS = "kpt_"  # begins the names of the heads of joints
 

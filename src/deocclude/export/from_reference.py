@@ -165,7 +165,7 @@ CONTENT: tuple[Layer, ...] = (
 )
 """Layers of stage 2. Reference decoder levels are numbered by their input level, own ones by their output level."""
 
-WIDTHS = ("file", "paper")
+WIDTHS = ("file", "paper")  # where channel counts come from: the authors' file, or the paper's text
 UNNEEDED = ".mask_conv.weight"  # frozen convolutions with ones, to count valid inputs
 _STAGE1_KEY, _STAGE2_KEY = "inc.conv.conv.0.weight", "enc_1.conv.input_conv.weight"
 

@@ -39,11 +39,11 @@ from deocclude.types import PARSING_NAMES
 
 DETECTOR_NETWORKS = (PeopleDetector, NanoDet, MoveNet)
 NETWORKS = (MaskCompletionNet, ContentRecoveryNet, *DETECTOR_NETWORKS, BoxSegmenter, PromptedHead)
-OPSET = 18
-INPUT_SIZE = 256
-SIZES = ("any", "fixed")
+OPSET = 18  # of ONNX
+INPUT_SIZE = 256  # side of the example input in pixels
+SIZES = ("any", "fixed")  # of the inputs of an exported network
 PARITY = 2e-3  # largest difference of any output: values in [0, 1], or for a detector cells and logits of distances
-NOT_STATED = "not stated"
+NOT_STATED = "not stated"  # in the manifest, where nobody said what the weights were trained on
 
 
 class MaskCompletionExport(nn.Module):

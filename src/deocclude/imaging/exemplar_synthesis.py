@@ -21,7 +21,7 @@ from deocclude.imaging.boxes import mask_to_box_xyxy
 from deocclude.imaging.masks import dilate, erode
 
 RADIUS_PX = 3  # of a patch, at each size
-_SIDE = 2 * RADIUS_PX + 1
+_SIDE = 2 * RADIUS_PX + 1  # of a patch
 _HALVINGS = 3  # the coarsest level has an eighth of the resolution
 _LEAST_SOURCES = 30  # a level with fewer source patches is skipped
 # The search is one matrix product. These limits bound its cost: above them a grid thins out sources and targets.

@@ -31,7 +31,7 @@ def _copyable() -> Float32:
     return table
 
 
-_COPYABLE = _copyable()
+_COPYABLE = _copyable()  # see `_copyable`
 
 
 def copy_support(visible: Mask, visible_parsing: Probability, amodal_parsing: Probability) -> Probability:

@@ -21,7 +21,7 @@ _GRID_PX = 256  # longer side of the grid on which regions are found
 _LEAST_SHARE = 1e-4  # of the body: regions with a smaller share count as having this one
 _CERTAIN = 0.01  # probabilities are bounded to this distance from 0 and 1
 SHAPE_FEATURES = 6  # of a region, from `certainty` to `covered` of RegionCalibration
-_LARGEST_LOGIT = 30.0
+_LARGEST_LOGIT = 30.0  # bounds a probability's logit, so that `exp` stays finite
 
 
 def logistic(logits: Float) -> Float:

@@ -24,7 +24,7 @@ from deocclude.inference.settings import OcclusionSettings
 
 HIDDEN_SHARE = 0.05  # of the body: a person with a smaller hidden fraction counts as unoccluded
 Complete = Literal["auto", "always", "never"]
-_COMPLETE: tuple[Complete, ...] = ("auto", "always", "never")
+_COMPLETE: tuple[Complete, ...] = ("auto", "always", "never")  # the values of Complete
 LEFT_ALONE = {"low": "too low", "unlikely": "probably nothing in front"}
 """Why a detected hidden part was not completed, by `Body.left_alone`, in words."""
 _NOTED_SHARE = 0.01  # of the body: smaller hidden parts are left out without setting `Body.left_alone`

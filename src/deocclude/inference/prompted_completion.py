@@ -30,7 +30,8 @@ from deocclude.inference.runtime import STAGE1_FEATURES, ModelInfo, Network
 from deocclude.inference.settings import InferenceSettings
 from deocclude.io.typical_poses import POSES_NAME, read_poses
 
-_OUTPUTS = ("visible", "amodal", "visible_parsing", "amodal_parsing", *STAGE1_FEATURES)
+# Of stage 1's answer: what the head reads, and what of the prediction stays as it is.
+_STAGE1_OUTPUTS = ("visible", "amodal", "visible_parsing", "amodal_parsing", *STAGE1_FEATURES)
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ class PromptedCompletion:
             in_crop(body.on_photo(body.visible, photo.shape[:2]), crop),
         )
         batches = with_mirrored({"image": as_batch(image), "initial": as_mask_batch(initial)})
-        outputs = self._stage1.select(_OUTPUTS, **batches)
+        outputs = self._stage1.select(_STAGE1_OUTPUTS, **batches)
         return PreparedCrop(crop, image, initial, outputs)
 
     def covers(self, prepared: PreparedCrop, body: Body, prompts: CompletionPrompts) -> bool:

@@ -29,14 +29,14 @@ DeviceName = Literal["auto", "cpu", "cuda"]
 
 MANIFEST_FORMAT = 1
 MANIFEST_NAME = "manifest.json"
-BUNDLED_WEIGHTS = Path(__file__).parents[1] / "weights"
-NETWORKS = ("mask_completion", "content_recovery")
+BUNDLED_WEIGHTS = Path(__file__).parents[1] / "weights"  # the package's own folder of weights
+NETWORKS = ("mask_completion", "content_recovery")  # that every model needs
 # Optional. mask_box is the box-prompted segmentation network, mask_prompted stage 1's prompted head.
 EXTRA_NETWORKS = ("people_detector", "mask_box", "mask_prompted")
 ON_DEMAND = ("mask_prompted",)  # opened with its first run: few photos come with completion prompts
 STAGE1_FEATURES = ("stem", "whole", "poses")  # outputs of stage 1 that the prompted head reads
 
-_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}  # ONNX Runtime's name of a device
 _log = logging.getLogger(__name__)
 
 
@@ -87,6 +87,7 @@ class ModelInfo:
         return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
 
 
+# A manifest's former key: its present name.
 _RENAMED_KEYS = {"second_look": "second_pass", "tells_apart": "splits_boxes"}
 
 

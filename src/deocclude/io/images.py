@@ -28,7 +28,8 @@ ImageSource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 MaskSource = ImageSource | Mask
 """A mask: an (H, W) array, or whatever `load_mask` reads."""
 
-_ORIENTATION_TAG = 0x0112
+_ORIENTATION_TAG = 0x0112  # of EXIF
+# Bytes 8 to 12 of a HEIC file.
 _HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 
 

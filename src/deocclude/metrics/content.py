@@ -57,7 +57,7 @@ def region_ssim(predicted: Picture, truth: Picture, region: BoolArray) -> float:
 
 
 _SSIM_RADIUS = 5  # an 11 x 11 window
-_SSIM_SIGMA = 1.5
+_SSIM_SIGMA = 1.5  # of the Gaussian window, in pixels
 _SSIM_C1 = (0.01 * 255.0) ** 2
 _SSIM_C2 = (0.03 * 255.0) ** 2
 

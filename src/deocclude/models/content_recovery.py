@@ -25,7 +25,7 @@ from deocclude.models.partial_conv import PartialConv
 
 PATCH_PX = 8  # side of a copied patch; one place of the attention at decoder level 3
 _DECODER_SLOPE = 0.2  # of the leaky ReLU
-_ATTENTION_LEVELS = (3, 5)
+_ATTENTION_LEVELS = (3, 5)  # decoder levels with attention
 
 
 @dataclass(frozen=True)
@@ -163,8 +163,15 @@ class ContentRecoveryNet(Pretrained, nn.Module):
     def _copied_patches(self, x: Tensor, source: Tensor, visible: Tensor, colours: Tensor, parsing: Parsing) -> Tensor:
         """Patches of the visible body, copied by attention, as differences to the part's mean colour.
 
+        Args:
+            x: (B, C, h, w) features of the decoder.
+            source: (B, 3, S, S) the photo, 0 outside the visible mask.
+            visible: (B, 1, S, S).
+            colours: (B, 3, S, S) the mean colour of each place's part.
+            parsing: probabilities of the body parts.
+
         Returns:
-            (B, 12, S/2, S/2): RGB of four pixels.
+            (B, 12, S/2, S/2): at each place the RGB of its 2x2 pixels.
         """
         pooled, seen = _at_size_of(x, parsing, visible)
         weights = torch.softmax(self.copy_attention.scores(x, pooled, seen), -1)

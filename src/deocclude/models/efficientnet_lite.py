@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 _EPS = 1e-3  # of the batch norms, as in training of the published weights
-_STEM_WIDTH = 32
+_STEM_WIDTH = 32  # channels
 
 
 class _Stage(NamedTuple):

@@ -21,7 +21,7 @@ from deocclude.checkpoints.hub import Pretrained
 from deocclude.models.blocks import convolutions_of, load_convolutions
 
 _MAX_CELLS = 160.0  # of 4 pixels: more than any input shows
-_STRIDE = 4
+_STRIDE = 4  # input pixels per cell
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,7 @@
-"""An open photo: people are corrected and completed again one by one, and what stays the same is not computed again."""
+"""An open photo: people are corrected and completed again one by one, and what stays the same is not computed again.
+
+Stage 1 completes masks, stage 2 recovers appearance (`people/stages.py`).
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from deocclude.errors import InputError, UsageError
-from deocclude.imaging.arrays import ImageU8, Mask
+from deocclude.imaging.arrays import ImageU8, Mask, size_hw
 from deocclude.imaging.boxes import BoxXyxy, box_to_mask
 from deocclude.imaging.depth_order import Occlusion, find_occlusions, resolve_overlaps
 from deocclude.inference.body import Body
@@ -47,8 +50,8 @@ class EditingSteps:
 
 
 @dataclass
-class _Edited:
-    """One person, and what was computed for it.
+class _OpenPerson:
+    """A person of an open photo, and what was computed for it.
 
     Attributes:
         found: the body with everything that may be hidden.
@@ -81,7 +84,7 @@ class EditingState:
 
     photo: ImageU8
     result: Result
-    people: Mapping[int, _Edited]
+    people: Mapping[int, _OpenPerson]
     next_number: int
     people_given: bool
 
@@ -92,7 +95,10 @@ class EditingState:
         return Photo(self.photo, last.icc_profile, last.metadata or Metadata(), last.name)
 
     def parts(self) -> dict[str, object]:
-        """The photo and all that was computed for each person, by name. States share what did not change."""
+        """The photo ("photo") and what was computed for each person ("3.found"), without `result`, which holds no more.
+
+        States share the parts that did not change.
+        """
         parts: dict[str, object] = {"photo": self.photo}
         for number, one in self.people.items():
             parts |= {f"{number}.{name}": part for name, part in vars(one).items() if part is not None}
@@ -102,7 +108,8 @@ class EditingState:
 class Editing:
     """The people of one photo, each of whom can be completed again. `Deoccluder.edit` opens it.
 
-    One thread at a time may use it. After an error everything is as it was before.
+    One thread at a time may use it. After an error everything is as it was before. Whether a hidden part is completed
+    is decided once for each visible mask: who is added later does not change it for the others, as a new call would.
     """
 
     def __init__(self, photo: ImageU8, found: Sequence[Body], steps: EditingSteps) -> None:
@@ -115,7 +122,7 @@ class Editing:
         """
         self.photo = photo
         self._steps = steps
-        self._people = {number: _Edited(body) for number, body in enumerate(found, start=1)}
+        self._people = {number: _OpenPerson(body) for number, body in enumerate(found, start=1)}
         self._next_number = len(self._people) + 1
         self._result = self._updated(self._people)
 
@@ -156,7 +163,7 @@ class Editing:
 
         Raises:
             InputError: there is no such person, or a prompt cannot be used.
-            UsageError: the model has no prompted head.
+            UsageError: the model has no prompted head; there is no such typical pose or hypothesis.
             NoPersonError: nothing visible is left of the person.
         """
         person = self._person(number)
@@ -164,33 +171,39 @@ class Editing:
         return self._updated(self._people | {number: replace(person, prompts=given, shown=None, person=None)})
 
     def add(self, *, mask: MaskSource | None = None, box_xyxy: BoxXyxy | None = None) -> int:
-        """Add a person by a visible mask or a box. A mask's pixels are taken from everyone else.
+        """Add a person by a visible mask or a box.
+
+        Pixels of the refined mask are taken from everyone else; with a box, a pixel of two people goes to one of them
+        by `resolve_overlaps`. Only `restore` gives them back.
 
         Returns:
             The person's number.
 
         Raises:
-            InputError: neither or both are given, or the prompt cannot be used.
+            InputError: neither or both are given, the prompt cannot be used, or it covers another person wholly.
             NoPersonError: nobody is there.
         """
         number = self._next_number
-        self._updated(self._with_person(number, _Edited(self._completed(mask, box_xyxy)), wins=mask is not None))
+        self._updated(self._with_person(number, _OpenPerson(self._completed(mask, box_xyxy)), wins=mask is not None))
         self._next_number += 1
         return number
 
     def replace(self, number: int, *, mask: MaskSource | None = None, box_xyxy: BoxXyxy | None = None) -> Result:
-        """Give a person another visible mask or box. Arguments and errors as of `add`; completion prompts stay."""
+        """Give a person another visible mask or box; completion prompts stay.
+
+        Arguments and errors as of `add`; also InputError: there is no such person.
+        """
         prompts = self._person(number).prompts
-        person = _Edited(self._completed(mask, box_xyxy), prompts)
+        person = _OpenPerson(self._completed(mask, box_xyxy), prompts)
         return self._updated(self._with_person(number, person, wins=mask is not None))
 
     def remove(self, number: int) -> Result:
-        """Take a person out; the numbers of the others stay. Raises InputError: there is no such person."""
+        """Take a person out; numbers and pixels of the others stay. Raises InputError: there is no such person."""
         self._person(number)
         return self._updated({other: one for other, one in self._people.items() if other != number})
 
     def hypotheses(self, number: int, count: int = 4) -> tuple[Hypothesis, ...]:
-        """Different completions of a person, beside the person's present prompts.
+        """Different completions of a person, which all obey the person's present prompts.
 
         Args:
             number: of the person.
@@ -202,6 +215,7 @@ class Editing:
         Raises:
             InputError: there is no such person.
             UsageError: the model has no prompted head, or not so many hypotheses; `count` is below 1.
+            NoPersonError: nothing visible is left of the person with its prompts.
         """
         person = self._person(number)
         if self._steps.prompted is None:
@@ -211,9 +225,9 @@ class Editing:
 
     @property
     def _size_hw(self) -> tuple[int, int]:
-        return self.photo.shape[0], self.photo.shape[1]
+        return size_hw(self.photo)
 
-    def _person(self, number: int) -> _Edited:
+    def _person(self, number: int) -> _OpenPerson:
         """The person of a number. Raises InputError: there is none."""
         if number not in self._people:
             raise InputError(f"there is no person {number}: there is {', '.join(map(str, self._people)) or 'nobody'}")
@@ -227,8 +241,8 @@ class Editing:
             return self._steps.complete(box_to_mask(check_box(box_xyxy, self._size_hw, "the box"), self._size_hw))
         raise InputError("a person is given by a mask or by a box: give one of them")
 
-    def _with_person(self, number: int, person: _Edited, *, wins: bool) -> dict[int, _Edited]:
-        """The people with one added or replaced, visible masks disjoint. wins: it keeps all its pixels."""
+    def _with_person(self, number: int, person: _OpenPerson, *, wins: bool) -> dict[int, _OpenPerson]:
+        """The people with one added or replaced, visible masks disjoint. wins: this one keeps all its pixels."""
         people = self._people | {number: person}
         bodies = [one.found for one in people.values()]
         if wins:
@@ -241,11 +255,11 @@ class Editing:
             if not mask.any():
                 raise InputError(f"the mask covers person {other} wholly: remove that person first")
             body = one.found.with_visible(mask)
-            disjoint[other] = one if body is one.found else _Edited(body, one.prompts)
+            disjoint[other] = one if body is one.found else _OpenPerson(body, one.prompts)
         return disjoint
 
-    def _updated(self, people: dict[int, _Edited]) -> Result:
-        """Complete and recover whoever changed, and keep the people and their result; after an error, keep nothing."""
+    def _updated(self, people: dict[int, _OpenPerson]) -> Result:
+        """Complete and recover whoever changed, then keep the people and their result; an error changes nothing."""
         clock = StageClock()
         people = {number: replace(one) for number, one in people.items()}
         with clock.stage("complete"):
@@ -264,7 +278,7 @@ class Editing:
         self._people = people
         return self._result
 
-    def _shown(self, one: _Edited) -> Body:
+    def _shown(self, one: _OpenPerson) -> Body:
         """The body as completed: by its prompts, or where it has none by the model's decision. Kept in `one.shown`."""
         assert one.decided is not None
         if one.shown is None:

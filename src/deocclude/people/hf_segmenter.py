@@ -22,7 +22,7 @@ from deocclude.people.instances import Instance
 if TYPE_CHECKING:
     from torch import Tensor
 
-_KINDS = ("mask2former", "maskformer", "oneformer")
+_KINDS = ("mask2former", "maskformer", "oneformer")  # `model_type` of the segmenters that can be read
 
 _LABELS_SHOWN = 8  # most labels in an error message
 

@@ -151,7 +151,7 @@ def box_problem(box_xyxy: BoxXyxy) -> str | None:
     return problem
 
 
-FRACTIONS = "which looks like fractions of the photo's size"
+FRACTIONS = "which looks like fractions of the photo's size"  # end of an error message
 
 
 def are_fractions(coordinates: Sequence[float]) -> bool:

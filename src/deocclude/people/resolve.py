@@ -1,7 +1,8 @@
-"""From prompts to people: each prompt is completed, and overlaps are resolved until each person has one body.
+"""From prompts to people: each prompt is completed, and each person gets one body.
 
-Three steps, in this order: merged detections are split, duplicates are dropped or, as parts of one person, joined, and
-each pixel of two visible masks is assigned to one of them.
+In this order: prompts are completed and scored; merged detections are split; duplicates are dropped, and parts of one
+person joined; each pixel of two visible masks is assigned to one of them; people are sorted from left to right. User
+prompts are completed, and their pixels assigned: nothing else.
 """
 
 from __future__ import annotations
@@ -28,10 +29,11 @@ from deocclude.people.stages import Stages
 def complete_prompts(
     stages: Stages, photo: ImageU8, prompts: Sequence[Prompt], *, are_user_prompts: bool
 ) -> list[Body]:
-    """One body for each person of the prompts, with disjoint visible masks.
+    """One body for each detected person, or for each user prompt; visible masks as by `resolve_overlaps`.
 
     Detected people are sorted from left to right; those without a visible pixel, or with too low a score, are left
-    out. User prompts keep their order and are neither split nor merged: two of them may mark one person.
+    out. User prompts keep their order and are neither split nor merged: two of them may mark one person, and then keep
+    the pixels that they share.
 
     Args:
         stages: the opened stages.
@@ -43,17 +45,17 @@ def complete_prompts(
         NoPersonError: a user prompt without a person.
     """
 
-    def complete_one(prompt: Prompt, crowded: bool) -> Body | None:
+    def complete_one(prompt: Prompt, is_crowded: bool) -> Body | None:
         try:
-            body = stages.completion(photo, prompt.mask(photo.shape[:2]), crowded=crowded)
+            body = stages.completion(photo, prompt.mask(photo.shape[:2]), crowded=is_crowded)
         except NoPersonError:
             if are_user_prompts:
                 raise
             return None
-        return _scored(body, prompt, stages.settings, certain=are_user_prompts)
+        return _scored(body, prompt, stages.settings, keep_always=are_user_prompts)
 
-    crowded = in_crowded_boxes(prompts, stages.settings.deduplication.crowded_iou)
-    completed = map_people(complete_one, prompts, crowded, workers=stages.workers)
+    are_crowded = in_crowded_boxes(prompts, stages.settings.deduplication.crowded_iou)
+    completed = map_people(complete_one, prompts, are_crowded, workers=stages.workers)
     found = [(prompt, body) for prompt, body in zip(prompts, completed, strict=True) if body is not None]
     bodies = [body for _, body in found] if are_user_prompts else _distinct(stages, photo, found)
     visible = resolve_overlaps(bodies, allow_duplicates=are_user_prompts)
@@ -62,9 +64,10 @@ def complete_prompts(
 
 
 def _distinct(stages: Stages, photo: ImageU8, found: Sequence[tuple[Prompt, Body]]) -> list[Body]:
-    """One body for each detected person: merged detections are split, duplicates and parts of one person joined.
+    """One body for each detected person: merged detections are split, duplicates dropped, parts of a person joined.
 
-    The masks of a segmenter are distinct already; two boxes of the detector may give the mask of one person.
+    A box of the detector may hold two people, or two boxes one person. The masks of a segmenter are neither split nor
+    joined; once completed, two of them may still be duplicates.
     """
     settings = stages.settings.deduplication
     if not any(prompt.from_detector for prompt, _ in found):
@@ -76,28 +79,31 @@ def _distinct(stages: Stages, photo: ImageU8, found: Sequence[tuple[Prompt, Body
 def _residual_of(
     complete: MaskCompletion, photo: ImageU8, settings: InferenceSettings
 ) -> Callable[[Prompt, Body], Body | None]:
-    """A function that completes the residual person of a prompt's box beside a known body, or returns None."""
+    """A function that completes the other person in a prompt's box, beside a known body, or returns None."""
 
     def residual_of(prompt: Prompt, known: Body) -> Body | None:
         try:
             body = complete.complete_residual(photo, prompt.mask(photo.shape[:2]), known)
         except NoPersonError:
             return None
-        body = None if body is None else _scored(body, prompt, settings, certain=False)
+        body = None if body is None else _scored(body, prompt, settings, keep_always=False)
         if body is None:
             return None
-        prompt_box, body_box = np.array([[prompt.area], [body.box_xyxy]], np.float32)
-        (filled,) = box_iou(prompt_box, body_box).ravel()
-        # a part of the known person, such as the legs below a known upper body, fills less of the box
-        return body if filled >= settings.deduplication.min_residual_box_iou else None
+        overlap = box_iou(np.array([prompt.area], np.float32), np.array([body.box_xyxy], np.float32)).item()
+        # a part of the known person, such as the legs below a known upper body, overlaps less with the box
+        return body if overlap >= settings.deduplication.min_residual_box_iou else None
 
     return residual_of
 
 
-def _scored(body: Body, prompt: Prompt, settings: InferenceSettings, *, certain: bool) -> Body | None:
-    """The body with its score times the prompt's; None, unless `certain`, where that is too low."""
+def _scored(body: Body, prompt: Prompt, settings: InferenceSettings, *, keep_always: bool) -> Body | None:
+    """The body with its score times the prompt's.
+
+    Unless `keep_always`, None: where that is below the prompt's least score, where nothing of the body is left, or
+    where a detection's own mask has too low a score.
+    """
     score = body.score * prompt.score
     unlikely = prompt.from_detector and body.score < settings.detector.min_visible_probability
-    if not certain and (unlikely or score < prompt.least_score or not body.area_px):
+    if not keep_always and (unlikely or score < prompt.least_score or not body.area_px):
         return None
     return replace(body, score=score)

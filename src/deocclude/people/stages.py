@@ -1,4 +1,9 @@
-"""The opened stages of a model: people detector, mask completion, its prompted head and content recovery."""
+"""The opened stages of a model.
+
+The people detector gives boxes. Stage 1, mask completion, repairs a person's visible mask, completes it and predicts
+body parts; its prompted head completes it again as a user says. Stage 2, content recovery, gives the appearance of the
+hidden part.
+"""
 
 from __future__ import annotations
 
@@ -24,13 +29,13 @@ class Stages:
     """What the pipeline computes with. Threads may share it.
 
     Attributes:
-        completion: stage 1.
+        completion: stage 1, with the box-prompted segmentation network where the model has one.
         recovery: stage 2.
         device: where the networks run, for results.
         model: the model's name, for results and errors.
         finder: people detector; None for a model without.
         prompted: stage 1's prompted head; None for a model without.
-        calibration: from masks to the probability of a hidden part.
+        calibration: the probabilities that a person is occluded and that a hidden region is body.
         settings: tuned numbers.
         workers: people of an image processed at once.
     """

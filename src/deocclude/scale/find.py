@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from deocclude.batch.folder import TWICE, Found, LeftOut, Source, find_photos, left_out_by_name, summary
+from deocclude.batch.folder import TWICE, Found, LeftOut, Source, find_photos, left_out_by_name, left_out_lines
 from deocclude.data.storage import is_url
 from deocclude.errors import UsageError
 from deocclude.scale.store import names_below, shown, url_of
@@ -66,7 +66,7 @@ def _find_in_store(url: str, recursive: bool, not_photos: Sequence[Path]) -> Fou
             found.left_out.append(left)
     if not found.photos:
         hint = "" if recursive else " (prefixes inside it are searched with --recursive)"
-        raise UsageError("; ".join([f"no photos in {url}{hint}", *summary(found.left_out)]))
+        raise UsageError("; ".join([f"no photos in {url}{hint}", *left_out_lines(found.left_out)]))
     return found
 
 

@@ -20,8 +20,8 @@ from deocclude.serve.service import Service
 from deocclude.serve.settings import PIECE_BYTES
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})  # without a token, for the machines that watch the service
-WHILE_DRAINING = OPEN_PATHS | {"/metrics"}
-TOKEN_PREFIXES = ("/v1/", "/studio/api", "/metrics", "/openapi.json")
+WHILE_DRAINING = OPEN_PATHS | {"/metrics"}  # paths that are answered while the service ends
+TOKEN_PREFIXES = ("/v1/", "/studio/api", "/metrics", "/openapi.json")  # paths that need the token, where one is set
 QUEUED_PATHS = frozenset({"/v1/deocclude"})  # refused before their body is read where the queue is full
 CLIENT_GONE = 499  # in the metrics alone: nobody gets an answer
 

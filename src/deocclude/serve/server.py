@@ -16,7 +16,7 @@ from deocclude.serve.app import create_app
 from deocclude.serve.service import Service
 from deocclude.serve.settings import ServeSettings
 
-_BACKLOG = 128
+_BACKLOG = 128  # connections that wait to be accepted
 
 
 def bind(host: str, port: int) -> socket.socket:

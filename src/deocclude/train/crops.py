@@ -18,7 +18,7 @@ from deocclude.errors import ConfigError
 from deocclude.train.config import DataSection, with_fields
 
 _BATCH = 8  # people in a validation batch
-_VALIDATION_SEED = 1
+_VALIDATION_SEED = 1  # the same samples in every run
 # Several runs of one process, as in `deocclude ablate`, share the people of both splits. A library is never changed.
 _load_library_once = lru_cache(maxsize=2)(load_library)
 

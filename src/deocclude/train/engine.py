@@ -39,7 +39,7 @@ STATE_FILE = "last.pt"  # everything that resuming a run needs
 WEIGHTS_FILE = "best.safetensors"  # EMA weights of the best validation
 LAST_FILE = "last.safetensors"  # EMA weights of the last validation
 STAGE1_WEIGHTS_FILE = "best_stage1.safetensors"  # of stage 1, when it is trained jointly with stage 2
-STAGE1_LAST_FILE = "last_stage1.safetensors"
+STAGE1_LAST_FILE = "last_stage1.safetensors"  # of a joint training
 # Keys in last.pt of each optimised network: weights, optimiser, EMA weights.
 _STATE_KEYS = {
     "network": ("network", "optimizer", "ema"),

@@ -30,7 +30,7 @@ from deocclude.train.pretrained_backbone import load_pretrained_backbone
 
 THRESHOLDS = tuple(round(0.1 + 0.05 * i, 2) for i in range(15))  # score thresholds of the validation
 _COUNTED_SHARE = 0.15  # least height that counts, as a fraction of the frame: 96 of 640 px
-_BATCH = 8
+_BATCH = 8  # photos per batch of validation
 _SHOWN_SCORE = 0.3  # least score of boxes in pictures
 
 

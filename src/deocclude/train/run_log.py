@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 LOG_FILE = "log.jsonl"
-BOARD_FOLDER = "tensorboard"
+BOARD_FOLDER = "tensorboard"  # for TensorBoard
 
 
 class RunLog:

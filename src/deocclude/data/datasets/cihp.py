@@ -24,7 +24,7 @@ from deocclude.data.datasets.record import Parsing, PersonRecord, PhotoRecord, R
 from deocclude.data.datasets.taxonomies import check_labels
 
 _SUBFOLDERS = ("Images", "Category_ids", "Human_ids")
-_SPLITS = {"training": "train", "validation": "val"}
+_SPLITS = {"training": "train", "validation": "val"}  # the dataset's name of a split: ours
 
 
 def matches(path: Path) -> bool:

@@ -34,6 +34,7 @@ from deocclude.io.coco import (
 from deocclude.io.coco_crowds import CrowdRule, crowd_form
 
 _log = logging.getLogger(__name__)
+# A split in a file's name, such as instances_val2017.json.
 _SPLIT = re.compile(r"(?<![a-z])(train|val|test)\d{0,4}(?![a-z])")
 
 

@@ -30,7 +30,7 @@ from deocclude.io.images import load_mask
 
 _SUBFOLDERS = ("images", "masks")
 ONE_PIECE_SHARE = 0.97  # of a single person's mask: least share of the pixels in the largest connected component
-_NUMBERED = re.compile(r"(.+)_(\d+)")
+_NUMBERED = re.compile(r"(.+)_(\d+)")  # NAME_1.png: one of several masks of the photo NAME
 
 
 def matches(path: Path) -> bool:

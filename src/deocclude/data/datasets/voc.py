@@ -14,7 +14,7 @@ import numpy as np
 from deocclude.data.datasets._pascal import PERSON, Instances, PascalFormat
 from deocclude.data.datasets.files import read_labels
 
-_BOUNDARY = 255
+_BOUNDARY = 255  # label of pixels between objects, of unknown class
 
 
 def _read_instances(label: Path, size_hw: tuple[int, int]) -> Instances:

@@ -26,7 +26,7 @@ from deocclude.errors import InputError
 Rng = np.random.Generator
 
 KINDS = ("object", "person", "low")  # each person has one record of each kind
-_CONFIG = SynthesisConfig(attempts=40, p_second_occluder=0.15)
+_CONFIG = SynthesisConfig(attempts=40, p_second_occluder=0.15)  # of the scenes of evaluation sets
 _MIN_HIDDEN = 0.03  # least occluded fraction of a person behind an occluder
 _MAX_DRAWS = 200  # scenes drawn for one record; occluders that never reach _MIN_HIDDEN are an error
 _CROWD_PX = 640  # longer side of a composed photo of several people

@@ -29,11 +29,11 @@ from deocclude.imaging.arrays import Array
 
 T = TypeVar("T")
 
-FORMAT = 1
+FORMAT = 1  # of a set's files
 OCCLUDER_KINDS = ("object", "person", "low", "unknown", "none")
-UNKNOWN_PART = 255
+UNKNOWN_PART = 255  # label of pixels whose body part is not annotated
 
-_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # of a record: a file name everywhere
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from PIL import Image
 from deocclude.data.evalsets.folder import SET_FILE, new_set, write_index, write_picture
 from deocclude.errors import InputError
 
-FORMAT = 1
-KIND = "scenes"
+FORMAT = 1  # of a set's files
+KIND = "scenes"  # in set.json: a set of whole photos
 
 
 @dataclass(frozen=True)

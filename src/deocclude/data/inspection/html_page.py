@@ -25,7 +25,7 @@ from deocclude.imaging.compositing import PARSING_PALETTE
 from deocclude.io.images import load_image
 
 _PICTURE_PX = 320  # longer side of a photo, height of a row's images
-_UNKNOWN_RGB = (120, 120, 120)
+_UNKNOWN_RGB = (120, 120, 120)  # of parts that are not annotated
 _STYLE = (
     "body{font:14px sans-serif;margin:1em}main{display:flex;flex-wrap:wrap;gap:8px}"
     "figure{margin:0}img{height:220px}figcaption{font-size:12px;max-width:300px;overflow-wrap:anywhere}"

@@ -9,7 +9,7 @@ from PIL import Image
 
 MAX_DISTANCE = 3  # differing bits, of 64, between copies of one photo; other photos differ in about 20 to 40
 _BANDS = MAX_DISTANCE + 1  # parts of a hash; near hashes agree in at least one (pigeonhole principle)
-_BAND_BITS = 64 // _BANDS
+_BAND_BITS = 64 // _BANDS  # of a hash of 64 bits
 _MIN_SPREAD = 2.0  # least standard deviation of the grey levels: a uniform image has no gradients
 
 

@@ -11,8 +11,8 @@ import numpy as np
 from deocclude.data.sources.layers import Layer, Library
 from deocclude.imaging.arrays import ImageU8
 
-_SIDE_PX = 360
-_SHAPE_COUNT = 40
+_SIDE_PX = 360  # of a drawn picture
+_SHAPE_COUNT = 40  # shapes in a drawn picture
 
 
 def draw_background_image(rng: np.random.Generator) -> ImageU8:

@@ -180,7 +180,7 @@ RULES: dict[str, Rule] = {
 # Rules of an occluder. A person who fails only the others is no ground truth, but the visible part can be pasted.
 OCCLUDER_RULES = ("crowd", "size", "pieces", "solid")
 
-_CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.uint8)
+_CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.uint8)  # a pixel with its four neighbours
 
 
 def read_rules(text: str) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from deocclude.data.sources.shard_tally import Tally
 from deocclude.data.storage import Folder
 from deocclude.errors import InputError
 
-STATE_FILE = "build.json"
+STATE_FILE = "build.json"  # what is finished of a build
 CACHE_FOLDER = ".cache"  # memory-mapped copies of the shards, made at the first reading
 FORMAT = 1  # version of build.json
 

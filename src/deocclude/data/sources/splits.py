@@ -15,12 +15,13 @@ from deocclude.data.datasets.record import PhotoRecord
 from deocclude.data.datasets.registry import reader
 from deocclude.data.storage import is_url
 
-ONE_IN = 6
+ONE_IN = 6  # one photo in so many is for validation
 
 # What is held out. keep: the dataset's own val, and every sixth photo that is in neither its train nor its val.
 # holdout: every sixth photo, whatever the dataset states. train: nothing. val: all photos.
 Split = Literal["keep", "holdout", "train", "val"]
 
+# How datasets call a split: ours.
 _NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
 
 

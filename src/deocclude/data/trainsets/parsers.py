@@ -15,7 +15,7 @@ from deocclude.inference.runtime import find_model, open_networks
 Parser = Callable[[PersonCrop], np.ndarray]
 """From a person crop to (h, w) uint8 labels into PARSING_NAMES: 0 outside the mask, 255 = unknown."""
 
-HF_PREFIX = "hf:"
+HF_PREFIX = "hf:"  # before the name of a parser on the Hugging Face hub
 
 
 def check_parser(spec: str) -> str:

@@ -17,7 +17,7 @@ from deocclude.data.storage import Folder, read_bytes
 from deocclude.data.trainsets.tiles import contact_sheet, person_tile
 from deocclude.io.images import load_image
 
-REPORT_FILES = ("report.json", "report.md", "sheet.jpg")
+REPORT_FILES = ("report.json", "report.md", "sheet.jpg")  # that a set's report consists of
 
 _TILE_PX = 128
 

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from deocclude.models.parsing_attention import invisibility_penalty
 
 _SHARPNESS = 10.0  # of the softmax over similarities, as in the paper
-_DILATIONS = (2, 4, 8, 16)
+_DILATIONS = (2, 4, 8, 16)  # of the middle convolutions
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,8 @@ from deocclude.serve.studio.messages import SentArrangement, SentPlacement
 from deocclude.serve.studio.work import OpenPhoto
 from deocclude.types import Person, Result
 
-PERSON_FILES = ("rgba", "hidden", "amodal", "visible", "invisible", "parsing")
-_MASK_KINDS = ("amodal", "visible", "invisible", "parsing")
+PERSON_FILES = ("rgba", "hidden", "amodal", "visible", "invisible", "parsing")  # what can be downloaded of one person
+_MASK_KINDS = ("amodal", "visible", "invisible", "parsing")  # of PERSON_FILES: masks without colours
 
 
 def file_stem(name: str) -> str:

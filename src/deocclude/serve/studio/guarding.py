@@ -16,7 +16,7 @@ from deocclude.serve.studio.errors import OtherSiteError, TooManyBytesError, sta
 from deocclude.serve.studio.studio import studio_of
 
 _log = logging.getLogger(__name__)
-_RETRY_AFTER_S = 5
+_RETRY_AFTER_S = 5  # told to a client for whom there is no room
 _OWN_PAGE = (None, "same-origin", "none")  # values of Sec-Fetch-Site of the own page; None: sent by no browser
 
 

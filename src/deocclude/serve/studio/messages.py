@@ -6,7 +6,7 @@ from pydantic import BaseModel, Field
 
 from deocclude.serve.schemas import Box, Point, Strict
 
-_MAX_POINTS = 200
+_MAX_POINTS = 200  # in one request
 
 
 class SentPrompts(Strict):

@@ -13,7 +13,7 @@ from deocclude.serve.studio.errors import StateGoneError, UnknownPhotoError
 from deocclude.types import Result
 
 MAX_FORMER_STATES = 50  # of one photo, for undoing
-MAX_FORMER_BYTES = 128 * 2**20
+MAX_FORMER_BYTES = 128 * 2**20  # of the former states of a session, for undo
 
 
 class Session:
