@@ -1,7 +1,8 @@
 """Deoccluder: an image and its prompts in, a Result out.
 
-`Deoccluder._results` is the order of the steps; most are methods at the end of the class. Stage 1 completes masks,
-stage 2 recovers appearance (`people/stages.py`).
+`Deoccluder._results` is the order of the steps: load, find, complete, choose, decide, obey completion prompts, extend,
+recover. Most are methods at the end of the class. Stage 1 completes masks, stage 2 recovers appearance
+(`people/stages.py`).
 """
 
 from __future__ import annotations
@@ -215,7 +216,8 @@ class Deoccluder:
 
         Raises:
             UsageError: as in a call; the model has no prompted head, or not so many hypotheses.
-            InputError: an image, mask or box that cannot be used.
+            InputError: as in a call.
+            NoPersonError: as in a call.
         """
         return tuple(self._results(image, Request.of(masks, boxes_xyxy, samples=count, **options)))
 
@@ -231,13 +233,13 @@ class Deoccluder:
             prompts = self._people_prompts(photo, request)
         with clock.stage("complete"):
             bodies = self._bodies(photo, prompts, request)
-            # before `_decided` drops hidden parts: who hides whom is told of people who stay incomplete too
+            # before people are chosen and hidden parts dropped: occlusions name people who stay incomplete too
             occlusions = find_occlusions(bodies, range(1, len(bodies) + 1))
             chosen = self._chosen(photo, bodies, request)
             decided = self._decided(photo, chosen, bodies, request)
             versions = self._versions(photo, bodies, decided, request)
         for version in versions:
-            with clock.stage("complete"):  # with `uncrop` also bodies beyond the border
+            with clock.stage("complete"):  # with `uncrop`, stage 1 runs again, on the extended image
                 scene = self._scene(photo, version, request)
                 give_back_freed()  # the next stage takes most memory
             with clock.stage("recover"):
@@ -304,6 +306,7 @@ class Deoccluder:
         Raises:
             UsageError: as in a call.
             InputError: an image, mask or box that cannot be used.
+            NoPersonError: nobody is in a mask or box.
         """
         request = Request.of(masks, boxes_xyxy, segmenter=segmenter, min_score=min_score)
         source = load_photo(image)
@@ -316,7 +319,7 @@ class Deoccluder:
 
         state: made by this model, which is not checked.
         """
-        # an empty list counts as given people (`Request.people_given`): low people are then completed too
+        # of this request `people_given` is read, and options by default; an empty list counts as given people
         request = Request.of([] if state.people_given else None, None)
         return Editing.reopened(state, self._editing_steps(state.source, request))
 
@@ -363,7 +366,10 @@ class Deoccluder:
         return detected_prompts(self._stages.finder, photo, request)
 
     def _bodies(self, photo: ImageU8, prompts: Sequence[Prompt], request: Request) -> list[Body]:
-        """The completed prompts with overlaps resolved: one body for each detected person or user prompt."""
+        """The completed prompts with overlaps resolved: one `Body` for each detected person or user prompt.
+
+        A Body (`inference/body.py`) has a visible and an amodal mask and body parts.
+        """
         return complete_prompts(self._stages, photo, prompts, are_user_prompts=request.people_given)
 
     def _chosen(self, photo: ImageU8, bodies: Sequence[Body], request: Request) -> dict[int, Body]:
@@ -373,7 +379,10 @@ class Deoccluder:
     def _decided(
         self, photo: ImageU8, chosen: dict[int, Body], everyone: Sequence[Body], request: Request
     ) -> dict[int, Body]:
-        """The chosen bodies with the hidden parts that are requested, or with "auto" those that are probably body."""
+        """The chosen bodies without the hidden parts that `request.complete` excludes.
+
+        everyone: all bodies, whose visible masks tell what stands beside a hidden region.
+        """
         settings = self._stages.settings.occlusion
         decided = decide_completion(
             list(chosen.values()), everyone, self._stages.calibration, request.complete, settings,
@@ -386,7 +395,10 @@ class Deoccluder:
     def _versions(
         self, photo: ImageU8, everyone: Sequence[Body], decided: dict[int, Body], request: Request
     ) -> list[dict[int, Body]]:
-        """The bodies of each result: one version, or one for each sample. Completion prompts are obeyed in all."""
+        """The bodies of each result: one version, or one for each sample. Completion prompts are obeyed in all.
+
+        everyone: all bodies with everything that may be hidden, from which prompted people start, not from `decided`.
+        """
         told = check_prompts_of_people(request.told(decided), size_hw(photo))
         prompted, numbered = self._stages.prompted, dict(enumerate(everyone, start=1))
         if request.samples is None:

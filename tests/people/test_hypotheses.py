@@ -129,6 +129,25 @@ def test_samples_leave_out_what_was_decided_against(completion, body):
     assert (told_mask & left_out).any(), "prompts win over the decision"
 
 
+def test_prompts_that_only_restrict_do_not_undo_the_decision(completion, body):
+    """`keep` in a corner of the photo changes nothing: not who is completed, nor which regions are."""
+    corner = np.zeros(SIZE_HW, bool)
+    corner[:5, :5] = True
+    upper = body.amodal.copy()
+    upper[144 - body.region.top :] = False
+    decided = {1: body.with_amodal(upper | body.visible), 2: body.without_completion()}
+    told = {number: CompletionPrompts(keep=corner) for number in decided}
+    found = {1: body, 2: body}
+    plain = sampled_bodies(completion, PHOTO, found, decided, {}, 3, "drawn")
+    for version, one in zip(sampled_bodies(completion, PHOTO, found, decided, told, 3, "drawn"), plain, strict=True):
+        for number in decided:
+            np.testing.assert_array_equal(version[number].amodal, one[number].amodal)
+        assert not version[2].hidden_fraction
+    everything = {2: CompletionPrompts(background=body.on_photo(body.visible, SIZE_HW) & (np.arange(400) < 160))}
+    for version in sampled_bodies(completion, PHOTO, found, decided, everything, 2, "drawn"):
+        assert not version[2].on_photo(version[2].visible, SIZE_HW)[:, :160].any(), "the background is still taken away"
+
+
 def test_samples_need_the_head(body):
     with pytest.raises(UsageError, match="model plain has no head"):
         sampled_bodies(None, PHOTO, {1: body}, {1: body}, {}, 2, "plain")

@@ -51,8 +51,8 @@ class HiddenCalibration(NamedTuple):
             mask_share: hidden fraction of the masks, 0 to 1.
             probable_share: hidden fraction of the probabilities, 0 to 1.
         """
-        by_mask, by_probability = log_shares(np.array([mask_share, probable_share]))
-        logit = self.bias + self.by_mask * by_mask + self.by_probability * by_probability
+        log_mask, log_probable = log_shares(np.array([mask_share, probable_share]))
+        logit = self.bias + self.by_mask * log_mask + self.by_probability * log_probable
         return float(logistic(logit))
 
 

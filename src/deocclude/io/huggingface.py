@@ -10,7 +10,7 @@ from typing import Any
 
 from deocclude.errors import DeoccludeError, DeviceError, MissingPackageError, UsageError, WeightsError
 
-_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")  # NAME or OWNER/NAME
 
 
 def source_of(model: str, offline: bool) -> dict[str, Any]:

@@ -39,6 +39,7 @@ _DESCRIPTIVE = frozenset(
         _COPYRIGHT, _EXIF_IFD, _GPS_IFD, 0x9C9B, 0x9C9C, 0x9C9D, 0x9C9E, 0x9C9F,
     }
 )  # fmt: skip
+# Untrue of an upright picture with other pixels.
 _OUTDATED = frozenset({_MAKER_NOTE, _SUBJECT_AREA, _SUBJECT_LOCATION})
 
 

@@ -105,7 +105,8 @@ class CocoFile:
 
         unsized: list[str] = []
 
-        def read_image(image: dict[str, Any], where: str) -> tuple[str, CocoImage]:
+        def read_image_entry(image: dict[str, Any], where: str) -> tuple[str, CocoImage]:
+            """The id of one entry of "images", and what the entry says, with its people."""
             image_id = str(value_of(image, "id", ID, where))
             name = relative_path(value_of(image, "file_name", NAME, where))
             size_hw = None
@@ -116,7 +117,7 @@ class CocoFile:
             people = tuple(by_image.get(image_id, ()))
             return image_id, CocoImage(name, size_hw, rule.marks_crowds(image), people)
 
-        images = _read_each(document, "images", path, read_image)
+        images = _read_each(document, "images", path, read_image_entry)
         _warn(path, unsized)
         if images and by_image and by_image.keys().isdisjoint(image_id for image_id, _ in images):
             shown_id = short_name(next(iter(by_image)))

@@ -65,7 +65,8 @@ def sampled_bodies(
 ) -> list[dict[int, Body]]:  # fmt: skip
     """The bodies by number, in several versions: completed people by their most probable hypothesis, then the next.
 
-    Hidden regions that are not completed stay so in every version, and so do people without a completed part.
+    Hidden regions that are not completed stay so in every version, and so do people without a completed part: but for
+    people whose prompts say where their body is.
 
     Args:
         completion: stage 1's prompted head; None for a model without.
@@ -87,12 +88,13 @@ def sampled_bodies(
     _check_count(completion, count)
     versions = [dict(decided) for _ in range(count)]
     for number, body in decided.items():
-        given = prompts.get(number)
-        if given is None and not body.hidden_fraction:
-            continue
-        if given is None:
-            left_out = None if body.left_out is None else body.on_photo(body.left_out, photo.shape[:2])
-            given = CompletionPrompts(keep=left_out)
+        given = prompts.get(number, CompletionPrompts())
+        if given.only_restricts:
+            if not body.hidden_fraction:
+                for version in versions:
+                    version[number] = restricted(body, given)
+                continue
+            given = _keeping_left_out(given, body, photo.shape[:2])
         likely = _likely_bodies(completion, photo, found[number], given, count)
         for version, (whole, probability, _) in zip(versions, likely, strict=True):
             version[number] = replace(whole, hidden_probability=body.hidden_probability, sample_probability=probability)
@@ -109,6 +111,14 @@ def _likely_bodies(
         given = replace(prompts, hypothesis=int(index) + 1)
         whole = restricted(completion.answer(photo, body, prepared, given), given)
         yield whole, float(likelihood[index]), given
+
+
+def _keeping_left_out(prompts: CompletionPrompts, decided: Body, size_hw: tuple[int, int]) -> CompletionPrompts:
+    """The prompts, by which hidden regions that are not completed stay so."""
+    if decided.left_out is None:
+        return prompts
+    left_out = decided.on_photo(decided.left_out, size_hw)
+    return replace(prompts, keep=left_out if prompts.keep is None else prompts.keep | left_out)
 
 
 def _check_count(completion: PromptedCompletion, count: int) -> None:

@@ -1,8 +1,8 @@
 """The opened stages of a model.
 
-The people detector gives boxes. Stage 1, mask completion, repairs a person's visible mask, completes it and predicts
-body parts; its prompted head completes it again as a user says. Stage 2, content recovery, gives the appearance of the
-hidden part.
+The people detector gives boxes, and the box-prompted segmentation network the visible mask of a box. Stage 1, mask
+completion, repairs a person's visible mask, completes it and predicts body parts; its prompted head completes it again
+as a user says. Stage 2, content recovery, gives the appearance of the hidden part.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ class Stages:
         model: the model's name, for results and errors.
         finder: people detector; None for a model without.
         prompted: stage 1's prompted head; None for a model without.
-        calibration: the probabilities that a person is occluded and that a hidden region is body.
+        calibration: fitted regressions, from predictions to the probabilities that a person is occluded and that a
+            hidden region is body.
         settings: tuned numbers.
         workers: people of an image processed at once.
     """

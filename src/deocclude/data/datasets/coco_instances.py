@@ -25,11 +25,14 @@ def matches(path: Path) -> bool:
 
 def read(path: Path, images: Path | None = None) -> Iterator[PhotoRecord]:
     """Every photo of the file, with the annotations of the category person. Raises as `read_people` does."""
-    return read_people(path, images, "coco", frozenset({"person"}), _person)
+    return read_people(path, images, "coco", frozenset({"person"}), _instance)
 
 
-def _person(annotation: Mapping[str, Any], size_hw: tuple[int, int], where: str) -> PersonRecord:
-    """The masks of an annotation, of a person or a thing. where: its position in the file, for error messages."""
+def _instance(annotation: Mapping[str, Any], size_hw: tuple[int, int], where: str) -> PersonRecord:
+    """Masks, crowd flag and depth order of an annotation: of a person, or of a thing before it becomes a ThingRecord.
+
+    where: the annotation's position in the file, for error messages.
+    """
     visible_key = next((key for key in _VISIBLE_KEYS if annotation.get(key) is not None), None)
     whole = mask_of(annotation.get("segmentation"), size_hw, where)
     visible = whole if visible_key is None else mask_of(annotation[visible_key], size_hw, where)

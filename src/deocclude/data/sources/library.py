@@ -12,7 +12,7 @@ import numpy as np
 from deocclude.data.sources.layers import PERSON_MAX_PX, Layer, Library, PersonPhoto
 from deocclude.data.sources.lazy import Joined, JoinedPeople, Selected, trait_of
 from deocclude.data.sources.photo_sets import PHOTO_SETS
-from deocclude.data.sources.procedural import draw_background_image, rectangular_occluders
+from deocclude.data.sources.procedural import draw_background_image, slab_occluders
 from deocclude.data.sources.readers import (
     MIXED_GROUPS,
     read_backgrounds,
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 _MIN_BACKGROUNDS = 8  # where the people's own photos give fewer, procedural backgrounds make up the number
 _SERIES = 20  # people with pseudo-labels and neighbouring numbers, who share a split
-_RECTANGLE_COUNT = 48  # rectangular occluders that are added to those of the people's own photos
+_SLAB_COUNT = 48  # drawn occluders that are added to those of the people's own photos
 
 
 @dataclass(frozen=True)
@@ -233,7 +233,7 @@ def _occluders(
     """Occluders of the split: those of a folder, or of the people's own photos and rectangular ones."""
     if places.occluders is None and not weights.of_root:
         rng = np.random.default_rng(2 + (split == "val"))
-        return Joined([*assets.occluders, rectangular_occluders(library, rng, _RECTANGLE_COUNT)])
+        return Joined([*assets.occluders, slab_occluders(library, rng, _SLAB_COUNT)])
     folder = places.occluders or root / "cutouts" / "objects"
     chosen = [o for o in read_layers(folder, max_px=max_px) if held_out(o.name) == (split == "val")]
     return _required(chosen, "occluder", split, folder)

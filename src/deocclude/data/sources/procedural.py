@@ -34,13 +34,13 @@ def draw_background_image(rng: np.random.Generator) -> ImageU8:
     return noisy
 
 
-def rectangular_occluders(library: Library, rng: np.random.Generator, count: int) -> Sequence[Layer]:
-    """Rectangular and blob-shaped occluders textured by the library's backgrounds, named "slab0", "slab1", ..."""
-    return [replace(draw_rectangle(library, rng), name=f"slab{number}") for number in range(count)]
+def slab_occluders(library: Library, rng: np.random.Generator, count: int) -> Sequence[Layer]:
+    """Slabs (`draw_slab`) textured by the library's backgrounds, named "slab0", "slab1", ..."""
+    return [replace(draw_slab(library, rng), name=f"slab{number}") for number in range(count)]
 
 
-def draw_rectangle(library: Library, rng: np.random.Generator) -> Layer:
-    """A rectangular occluder such as a wall, door or counter, or a smooth blob, textured by a background."""
+def draw_slab(library: Library, rng: np.random.Generator) -> Layer:
+    """A slab: a rectangle such as a wall, door or counter, or a smooth blob, textured by a background."""
     source = library.backgrounds[int(rng.integers(len(library.backgrounds)))]
     h, w = source.shape[:2]
     sh, sw = int(h * rng.uniform(0.15, 0.6)), int(w * rng.uniform(0.15, 0.6))

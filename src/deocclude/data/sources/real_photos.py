@@ -218,8 +218,8 @@ def read_jointed_people(
 ) -> Iterator[JointedPerson]:
     """People of COCO photos with at least `min_joints` annotated joints, whose box is at least `min_height_px` high.
 
-    Pixels are those of the stored photo. Folder, split and errors as in `read_coco_people`; people in photos of
-    several have no outlines.
+    Pixels are those of the stored photo. Folder, split and errors as in `read_coco_people`; in photos of several
+    people, `visible` is None.
     """
     people, sizes = people_entry(root, "people", dict), people_entry(root, "size", dict)
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from deocclude.data.sources.layers import Layer, Library, PersonPhoto
 from deocclude.data.sources.lazy import Joined, Selected, trait_of
-from deocclude.data.sources.procedural import draw_rectangle
+from deocclude.data.sources.procedural import draw_slab
 from deocclude.data.synthesis.config import check_ranges
 from deocclude.data.synthesis.photometric import camera, photometric
 from deocclude.data.synthesis.rendering import blend, warp_layer
@@ -282,7 +282,7 @@ class _SceneComposer:
         """Paste a random object, `size` px on its longer side, unless it would leave too little of a person visible."""
         library, rng = self.pool.library, self.rng
         if rng.random() < self.config.p_slab:
-            layer = draw_rectangle(library, rng)
+            layer = draw_slab(library, rng)
         else:
             layer = library.occluders[int(rng.integers(len(library.occluders)))]
         pasted = self._paste(layer, x, bottom, size, 8.0, is_person=False)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from deocclude.data.sources.layers import Library
-from deocclude.data.sources.procedural import draw_rectangle
+from deocclude.data.sources.procedural import draw_slab
 from deocclude.data.synthesis.scene import Placed, Rng, placed_at
 
 
@@ -25,7 +25,7 @@ class Spot:
 
 
 def _distractor(spot: Spot, library: Library, rng: Rng) -> Placed:
-    """Another person, whose feet are at about the height of the subject's."""
+    """Another person in front of the subject, whose feet are at about the height of the subject's."""
     pool = library.distractors
     layer = pool[int(rng.integers(len(pool)))]
     size = rng.uniform(0.65, 1.35)
@@ -34,9 +34,9 @@ def _distractor(spot: Spot, library: Library, rng: Rng) -> Placed:
     return placed_at(layer, rng, size, cx, cy, 6.0, is_person=True)
 
 
-def _rectangle(spot: Spot, library: Library, rng: Rng) -> Placed:
-    """A rectangular occluder, centred at the drawn point of the body."""
-    return placed_at(draw_rectangle(library, rng), rng, rng.uniform(0.5, 1.6), spot.x, spot.y, 12.0)
+def _slab(spot: Spot, library: Library, rng: Rng) -> Placed:
+    """A rectangular or blob-shaped occluder, centred at the drawn point of the body."""
+    return placed_at(draw_slab(library, rng), rng, rng.uniform(0.5, 1.6), spot.x, spot.y, 12.0)
 
 
 def _lower_body(spot: Spot, library: Library, rng: Rng) -> Placed:
@@ -62,7 +62,7 @@ def _object(spot: Spot, library: Library, rng: Rng) -> Placed:
 OCCLUDERS: dict[str, Callable[[Spot, Library, Rng], Placed]] = {
     "person": _distractor,
     "low": _lower_body,
-    "slab": _rectangle,
+    "slab": _slab,
     "object": _object,
 }
 """Kinds of occluder by name. A kind without a field `p_NAME` in SynthesisConfig gets its share in `p_other`."""
