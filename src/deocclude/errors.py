@@ -5,6 +5,7 @@ Every message is one line: what was expected, what was given, and the file where
 
 from __future__ import annotations
 
+import re
 import reprlib
 from typing import Any
 
@@ -80,9 +81,9 @@ def kind_of(value: Any) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value for error messages, in at most 80 characters."""
-    # reprlib shortens before it formats: a list may have a million entries
-    text = reprlib.repr(value)
+    """A value for error messages: one line of at most 80 characters."""
+    # reprlib shortens before it formats: a list may have a million entries; arrays have a line for each row
+    text = re.sub(r"\s*\n\s*", " ", reprlib.repr(value))
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 

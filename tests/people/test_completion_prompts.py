@@ -46,6 +46,7 @@ def test_masks_are_read_from_files(tmp_path):
     ({"not_points": [(float("nan"), 10)]}, "must be 2 finite numbers"),
     ({"joints": {"knee": (1, 2)}}, "person 2 has no joint 'knee': joints are nose, left_eye"),
     ({"joints": {"nose": (1, 200)}}, "the nose of person 2 must lie in the photo"),
+    ({"extent_xyxy": np.zeros((4, 1000))}, "must be 4 finite numbers in pixels, got array("),
     ({"pose": 0}, "the typical pose of person 2 must be a number from 1, got 0"),
     ({"front": np.zeros(SIZE_HW, bool)}, "the front mask of person 2 is empty"),
     ({"keep": np.ones((10, 10), bool)}, "the keep mask of person 2"),

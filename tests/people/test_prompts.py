@@ -35,6 +35,13 @@ def test_box_that_is_a_slip_is_refused_in_one_line(box, words):
     assert str(caught.value).startswith("box 1 must ") and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("box", [np.zeros(SIZE_HW), [1, 2, 3] * 1000, (0, 0, 10**400, 5)])
+def test_other_value_in_place_of_a_box_is_refused_in_one_short_line(box):
+    with pytest.raises(InputError, match="box 1 must be four") as caught:
+        checked_prompts(SIZE_HW, None, [box])
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 150
+
+
 @pytest.mark.parametrize("box", [(0, 0, MIN_BOX_SIDE_PX, 4), (-1, -1, 3, 3), (636, 476, 641, 481), (0.5, 0.5, 200, 9)])
 def test_smallest_boxes_are_accepted(box):
     assert box_problem(box) is None

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from deocclude.errors import InputError, UsageError
+from deocclude.errors import InputError, UsageError, shown
 from deocclude.imaging.arrays import ImageU8, Mask
 from deocclude.imaging.boxes import BoxXyxy
 from deocclude.inference.body import Body
@@ -156,8 +156,8 @@ def _numbers(values: Any, count: int, name: str) -> list[float]:
     """`count` finite numbers as floats. Raises InputError."""
     try:
         numbers = [float(value) for value in values]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         numbers = []
     if len(numbers) != count or not np.isfinite(numbers).all():
-        raise InputError(f"{name} must be {count} finite numbers in pixels, got {values!r}")
+        raise InputError(f"{name} must be {count} finite numbers in pixels, got {shown(values)}")
     return numbers

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from deocclude.errors import InputError
+from deocclude.errors import InputError, shown
 from deocclude.imaging.arrays import Mask
 from deocclude.imaging.boxes import BoxXyxy, box_iou, box_to_mask
 from deocclude.imaging.masks import check_mask
@@ -115,10 +115,10 @@ def check_box(box_xyxy: BoxXyxy, size_hw: tuple[int, int], name: str) -> BoxXyxy
     """
     try:
         edges = [float(edge) for edge in box_xyxy]
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{name} must be four numbers (x0, y0, x1, y1), got {box_xyxy!r}") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"{name} must be four numbers (x0, y0, x1, y1), got {shown(box_xyxy)}") from error
     if len(edges) != 4 or not all(np.isfinite(edges)):
-        raise InputError(f"{name} must be four finite numbers (x0, y0, x1, y1), got {box_xyxy!r}")
+        raise InputError(f"{name} must be four finite numbers (x0, y0, x1, y1), got {shown(box_xyxy)}")
     x0, y0, x1, y1 = box = (edges[0], edges[1], edges[2], edges[3])
     if problem := box_problem(box):
         raise InputError(f"{name} {problem}")
