@@ -27,6 +27,11 @@ def test_good_prompts_are_kept():
     assert found.points == ((3.0, 4.0),) and found.joints == {"nose": (1.0, 2.0)} and found.pose == 64
 
 
+def test_numbers_of_numpy_are_taken():
+    found = checked(pose=np.arange(1, 65)[7], hypothesis=np.int64(2), extent_xyxy=(-900, 0, 1100, 9))
+    assert type(found.pose) is int and (found.pose, found.hypothesis) == (8, 2)
+
+
 def test_masks_are_read_from_files(tmp_path):
     mask = np.zeros(SIZE_HW, np.uint8)
     mask[:50] = 255
@@ -41,12 +46,18 @@ def test_masks_are_read_from_files(tmp_path):
     ({"extent_xyxy": (0, 0, 0.5, 1)}, "the extent of person 2 must be in pixels"),
     ({"extent_xyxy": (60, 0, 10, 50)}, "must have x0 < x1"),
     ({"extent_xyxy": (300, 0, 400, 50)}, "lies outside the photo of 200x100 pixels"),
+    ({"extent_xyxy": (0, 0, 1e12, 50)}, "may be 10 times as long as the photo of 200x100 pixels at most"),
     ({"extent_xyxy": (1, 2, 3)}, "must be 4 finite numbers"),
     ({"points": [(250, 10)]}, "a point of person 2 must lie in the photo of 200x100 pixels, got (250, 10)"),
     ({"not_points": [(float("nan"), 10)]}, "must be 2 finite numbers"),
     ({"joints": {"knee": (1, 2)}}, "person 2 has no joint 'knee': joints are nose, left_eye"),
     ({"joints": {"nose": (1, 200)}}, "the nose of person 2 must lie in the photo"),
     ({"extent_xyxy": np.zeros((4, 1000))}, "must be 4 finite numbers in pixels, got array("),
+    ({"points": None}, "the points of person 2 must be a list, got None"),
+    ({"points": (3, 4)}, "a point of person 2 must be 2 finite numbers in pixels, got 3"),
+    ({"joints": None}, "the joints of person 2 must be points by the joint's name, got None"),
+    ({"joints": [("nose", (1, 2))]}, "the joints of person 2 must be points by the joint's name, got [('nose', (1, 2))"),
+    ({"pose": True}, "the typical pose of person 2 must be a number from 1, got True"),
     ({"pose": 0}, "the typical pose of person 2 must be a number from 1, got 0"),
     ({"front": np.zeros(SIZE_HW, bool)}, "the front mask of person 2 is empty"),
     ({"keep": np.ones((10, 10), bool)}, "the keep mask of person 2"),
@@ -72,6 +83,12 @@ def test_the_only_person_needs_no_number():
     for people, message in (([1, 2], "2 people were found"), ([], "nobody was found")):
         with pytest.raises(InputError, match=message):
             request_of(prompts).told(people)
+
+
+@pytest.mark.parametrize("prompts", [[CompletionPrompts(pose=1)], "1"])
+def test_prompts_without_a_number_in_a_list_are_refused(prompts):
+    with pytest.raises(UsageError, match="must be CompletionPrompts, or a dict of them by the number of the person"):
+        request_of(prompts)
 
 
 @pytest.mark.parametrize("options", [{"uncrop": True}, {"complete": "never"}])

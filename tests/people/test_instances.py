@@ -33,6 +33,14 @@ def test_instance_has_box_area_and_score():
     assert pickle.loads(pickle.dumps(one)).box_xyxy == one.box_xyxy
 
 
+def test_instance_of_a_one_bit_image_holds_ones():
+    mask = drawn(".....", ".##..", ".#...")
+    one_bit = np.asarray(Image.fromarray(mask))
+    assert one_bit.view(np.uint8).max() == 255
+    one = Instance(one_bit)
+    assert one.mask.view(np.uint8).max() == 1 and np.array_equal(one.mask, mask)
+
+
 def test_instance_is_read_only_without_copying_the_mask():
     mask = np.ones((2, 3), bool)
     one = Instance(mask)

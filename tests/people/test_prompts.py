@@ -64,11 +64,12 @@ def test_mask_is_an_array_a_file_or_an_image(mask, tmp_path):
     Image.fromarray(mask).save(path)
     rgba = np.dstack([np.full((*SIZE_HW, 3), 90, np.uint8), mask * np.uint8(255)])
     sources = [
-        mask, path, str(path), path.read_bytes(), io.BytesIO(path.read_bytes()), Image.open(path),
+        mask, path, str(path), path.read_bytes(), bytearray(path.read_bytes()), memoryview(path.read_bytes()),
+        io.BytesIO(path.read_bytes()), Image.open(path),
         Image.fromarray(mask * np.uint8(255)), Image.fromarray(rgba),
     ]  # fmt: skip
     prompts = checked_prompts(SIZE_HW, sources, None)
-    assert len(prompts) == 8 and all(np.array_equal(prompt.area, mask) for prompt in prompts)
+    assert len(prompts) == 10 and all(np.array_equal(prompt.area, mask) for prompt in prompts)
     assert all(prompt.area.dtype == bool for prompt in prompts)
 
 
@@ -96,7 +97,10 @@ def test_error_names_the_mask_file(mask, tmp_path):
         assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("single", ["person.png", b"content", np.ones(SIZE_HW, bool)])
+@pytest.mark.parametrize(
+    "single",
+    ["person.png", b"content", bytearray(b"content"), memoryview(b"c"), io.BytesIO(b"content"), np.ones(SIZE_HW, bool)],
+)
 def test_single_mask_is_to_be_put_in_a_list(single):
     with pytest.raises(InputError, match="masks must be a list with one entry a person, got a single one: put it in"):
         checked_prompts(SIZE_HW, single, None)

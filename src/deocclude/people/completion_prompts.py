@@ -18,20 +18,22 @@ from deocclude.inference.prompted_completion import PreparedCrop, PromptedComple
 from deocclude.people.choice import people_were
 from deocclude.people.prompts import box_problem, check_prompt
 
+_MAX_EXTENT = 10  # longest side of an extent, in longer sides of the image: a crop of more would take too much memory
+
 
 def check_completion_prompts(prompts: CompletionPrompts, size_hw: tuple[int, int], name: str) -> CompletionPrompts:
     """Check a user's completion prompts; masks are read.
 
     Args:
         prompts: for one person.
-        size_hw: the image's size. An extent may leave the image; points may not.
+        size_hw: the image's size. Points may not leave the image; an extent may, by up to _MAX_EXTENT.
         name: how error messages call the person.
 
     Returns:
         The prompts with (H, W) bool masks.
 
     Raises:
-        InputError: a box, point, joint or mask cannot be used.
+        InputError: a box, point, joint, number or mask cannot be used.
     """
     if not isinstance(prompts, CompletionPrompts):
         raise InputError(f"the completion prompts of {name} must be CompletionPrompts, got {type(prompts).__name__}")
@@ -40,18 +42,19 @@ def check_completion_prompts(prompts: CompletionPrompts, size_hw: tuple[int, int
         given = getattr(prompts, kind)
         return None if given is None else check_prompt(given, size_hw, f"the {kind} mask of {name}")
 
-    unknown = sorted(set(prompts.joints) - set(JOINTS))
+    if not isinstance(prompts.joints, Mapping):
+        raise InputError(f"the joints of {name} must be points by the joint's name, got {shown(prompts.joints)}")
+    unknown = [joint for joint in prompts.joints if joint not in JOINTS]
     if unknown:
-        raise InputError(f"{name} has no joint {unknown[0]!r}: joints are {', '.join(JOINTS)}")
-    for what, number in (("typical pose", prompts.pose), ("hypothesis", prompts.hypothesis)):
-        if number is not None and not (isinstance(number, int) and number >= 1):
-            raise InputError(f"the {what} of {name} must be a number from 1, got {number!r}")
+        raise InputError(f"{name} has no joint {shown(unknown[0])}: joints are {', '.join(JOINTS)}")
     return replace(
         prompts,
         extent_xyxy=None if prompts.extent_xyxy is None else _extent(prompts.extent_xyxy, size_hw, name),
-        points=tuple(_point(point, size_hw, f"a point of {name}") for point in prompts.points),
-        not_points=tuple(_point(point, size_hw, f"a point of {name}") for point in prompts.not_points),
+        points=_points(prompts.points, size_hw, name),
+        not_points=_points(prompts.not_points, size_hw, name),
         joints={joint: _point(at, size_hw, f"the {joint} of {name}") for joint, at in prompts.joints.items()},
+        pose=_number_from_1(prompts.pose, f"the typical pose of {name}"),
+        hypothesis=_number_from_1(prompts.hypothesis, f"the hypothesis of {name}"),
         front=checked_mask("front"),
         keep=checked_mask("keep"),
         background=checked_mask("background"),
@@ -126,21 +129,45 @@ def prompted_body(
     if not prompts.for_head:
         return restricted(body, prompts), prepared
     if completion is None:
-        raise UsageError(f"model {model} has no head for completion prompts: masks alone (front, keep) are possible")
+        raise UsageError(
+            f"model {model} has no head for completion prompts: masks alone (front, keep, background) are possible"
+        )
     if prepared is None or not completion.covers(prepared, body, prompts):
         prepared = completion.prepare(photo, body, prompts)
     return restricted(completion.answer(photo, body, prepared, prompts), prompts), prepared
 
 
 def _extent(box_xyxy: BoxXyxy, size_hw: tuple[int, int], name: str) -> BoxXyxy:
-    """Four floats that meet the image. Raises InputError."""
+    """The extent as four floats. Raises InputError where it misses the image or is longer than _MAX_EXTENT."""
     x0, y0, x1, y1 = _numbers(box_xyxy, 4, f"the extent of {name}")
     if problem := box_problem((x0, y0, x1, y1)):
         raise InputError(f"the extent of {name} {problem}")
     height, width = size_hw
     if x1 <= 0 or y1 <= 0 or x0 >= width or y0 >= height:
         raise InputError(f"the extent of {name} lies outside the photo of {width}x{height} pixels")
+    if max(x1 - x0, y1 - y0) > _MAX_EXTENT * max(size_hw):
+        raise InputError(
+            f"the extent of {name} may be {_MAX_EXTENT} times as long as the photo of {width}x{height} pixels at most"
+        )
     return x0, y0, x1, y1
+
+
+def _points(points: Any, size_hw: tuple[int, int], name: str) -> tuple[Point, ...]:
+    """Points inside the image. Raises InputError."""
+    try:
+        given = list(points)
+    except TypeError as error:
+        raise InputError(f"the points of {name} must be a list, got {shown(points)}") from error
+    return tuple(_point(point, size_hw, f"a point of {name}") for point in given)
+
+
+def _number_from_1(number: Any, name: str) -> int | None:
+    """A whole number from 1, or None. Raises InputError."""
+    if number is None:
+        return None
+    if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or number < 1:
+        raise InputError(f"{name} must be a number from 1, got {shown(number)}")
+    return int(number)
 
 
 def _point(point: Point, size_hw: tuple[int, int], name: str) -> Point:

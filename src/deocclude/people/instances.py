@@ -45,7 +45,7 @@ class Found(Protocol):
 class Instance:
     """One person found by a segmenter."""
 
-    mask: Mask = field(repr=False)  # (H, W) bool, at least one True; held as a read-only view, not copied
+    mask: Mask = field(repr=False)  # (H, W) bool, at least one True; held as a read-only view
     score: float = 1.0  # 0 to 1: confidence of the segmenter
     box_xyxy: tuple[int, int, int, int] = field(init=False)  # around the mask, in pixels, end excluded
 
@@ -61,6 +61,8 @@ class Instance:
         if not 0 <= score <= 1:  # False for NaN too
             raise InputError(f"an instance's score must be a number from 0 to 1, got {score:g}")
         view = self.mask.view()
+        if self.mask.size and view.view(np.uint8).max() > 1:  # Pillow's array of a one-bit image holds 255 for True
+            view = view.view(np.uint8) != 0
         view.flags.writeable = False
         object.__setattr__(self, "mask", view)
         object.__setattr__(self, "score", score)

@@ -86,7 +86,8 @@ def _image_of(mask: Any) -> Image.Image | None:
     """The Pillow image of a mask that is a file, an image, or an array of grey levels; None for others."""
     if _has_levels(mask):
         return Image.fromarray(mask.astype(np.float32) if mask.dtype.kind == "f" else mask)
-    is_source = isinstance(mask, (str, os.PathLike, bytes, bytearray, Image.Image)) or hasattr(mask, "read")
+    is_file = isinstance(mask, (str, os.PathLike, bytes, bytearray, memoryview)) or hasattr(mask, "read")
+    is_source = is_file or isinstance(mask, Image.Image)
     return open_mask(mask) if is_source else None
 
 
@@ -193,7 +194,7 @@ def as_list(prompts: Sequence[Any] | None, name: str) -> list[Any]:
     """
     if prompts is None:
         return []
-    if isinstance(prompts, (str, bytes)):
+    if isinstance(prompts, (str, bytes, bytearray, memoryview)) or hasattr(prompts, "read"):
         raise InputError(f"{name} must be a list with one entry a person, got a single one: put it in a list")
     try:
         entries = list(prompts)

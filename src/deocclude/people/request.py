@@ -64,7 +64,7 @@ class Request:
         return {next(iter(chosen)): self.completion_prompts}
 
     def pick(self, people: Sequence[F], size_hw: tuple[int, int]) -> list[F]:
-        """The requested people, with the least score and height, left to right.
+        """The people of the user's prompts, in their order; or the requested detected people, left to right.
 
         Args:
             people: all people of the image.
@@ -117,7 +117,12 @@ class Request:
 
 
 def check_told(told: T, *, uncrop: bool, complete: str) -> T:
-    """Check that completion prompts fit the other options. Raises UsageError where they do not."""
+    """Check the type of completion prompts, and that they fit the other options. Raises UsageError."""
+    if not isinstance(told, (Mapping, CompletionPrompts)):
+        raise UsageError(
+            "completion prompts must be CompletionPrompts, or a dict of them by the number of the person, "
+            f"got {type(told).__name__}"
+        )
     if told and (uncrop or complete == "never"):
         raise UsageError("completion prompts complete people inside the photo: not with uncrop or complete never")
     return told
