@@ -176,6 +176,19 @@ def test_rle_of_another_size_is_refused():
         decode_rle({"size": [2, 2], "counts": "o" * 50})
 
 
+@pytest.mark.parametrize(
+    ("counts", "words"),
+    [
+        ([5, -2, 1], "run lengths must be 0 or more, got -2"),
+        ("4R", "the last run length is incomplete"),
+        ("4\u00e9", "must be ASCII letters"),
+    ],
+)
+def test_damaged_rle_is_refused(counts, words):
+    with pytest.raises(InputError, match=words):
+        decode_rle({"size": [2, 2], "counts": counts})
+
+
 @pytest.mark.parametrize("size_hw", [(1, 1), (1, 7), (9, 1), (13, 21), (200, 150)])
 @pytest.mark.parametrize("share", [0, 0.01, 0.5, 1])
 def test_rle_matches_pycocotools(size_hw, share):

@@ -276,10 +276,10 @@ def test_missing_files_are_rejected(tmp_path):
         ({"segmentation": {"size": [20, 10], "counts": [200]}}, r"size \[10, 20\] \(H, W\), got \[20, 10\]"),
         ({"segmentation": {"size": [10, 20]}}, "counts of run lengths must be a string or a list, got None"),
         ({"segmentation": {"size": [10, 20], "counts": [100]}}, "must add up to 10x20 pixels, got 100"),
-        ({"segmentation": {"size": [10, 20], "counts": [-5, 205]}}, "counts of run lengths cannot be read"),
+        ({"segmentation": {"size": [10, 20], "counts": [-5, 205]}}, "run lengths must be 0 or more, got -5"),
         ({"segmentation": {"size": [10, 20], "counts": ["200"]}}, "counts of run lengths cannot be read"),
-        ({"segmentation": {"size": [10, 20], "counts": "é"}}, "counts of run lengths cannot be read"),
-        ({"segmentation": {"size": [10, 20], "counts": "X"}}, "must add up to 10x20 pixels"),
+        ({"segmentation": {"size": [10, 20], "counts": "é"}}, "run lengths must be ASCII letters, got 'é'"),
+        ({"segmentation": {"size": [10, 20], "counts": "X"}}, "the last run length is incomplete"),
         (
             {"segmentation": [[1, 2]], "bbox": [5, 5, -3, 2]},
             "got .1, 2., and bbox must have a width and a height above",

@@ -39,8 +39,10 @@ def decode_rle_counts(counts: Sequence[int], size_hw: tuple[int, int]) -> Mask:
         (H, W) bool, in Fortran order.
 
     Raises:
-        InputError: the counts do not add up to H * W.
+        InputError: a count is negative, or the counts do not add up to H * W.
     """
+    if min(counts, default=0) < 0:
+        raise InputError(f"run lengths must be 0 or more, got {shown(min(counts))}")
     if sum(counts) != size_hw[0] * size_hw[1]:
         raise InputError(f"run lengths must add up to {size_hw[0]}x{size_hw[1]} pixels, got {shown(sum(counts))}")
     values = np.arange(len(counts)) % 2 == 1
@@ -82,13 +84,15 @@ def decode_rle(rle: dict[str, Any]) -> Mask:
         (H, W) bool.
 
     Raises:
-        InputError: the counts do not add up to H * W, or one is longer than any image.
+        InputError: the string is damaged, or one of its counts is longer than any image; or as `decode_rle_counts`.
     """
     height, width = rle["size"]
     if not isinstance(rle["counts"], str):
         return decode_rle_counts(rle["counts"], (height, width))
     counts: list[int] = []
     value = shift = 0
+    if not rle["counts"].isascii():
+        raise InputError(f"compressed run lengths must be ASCII letters, got {shown(rle['counts'])}")
     for letter in rle["counts"].encode("ascii"):
         bits = letter - 48
         value |= (bits & 31) << shift
@@ -100,4 +104,6 @@ def decode_rle(rle: dict[str, Any]) -> Mask:
                 value -= 1 << shift
             counts.append(value + counts[-2] if len(counts) > 2 else value)
             value = shift = 0
+    if shift:
+        raise InputError("the last run length is incomplete")
     return decode_rle_counts(counts, (height, width))
