@@ -67,6 +67,9 @@ def test_fused_boxes_by_hand() -> None:
     nothing = np.zeros((0, 4)), np.zeros(0)
     assert fuse_boxes([nothing, nothing], 0.6, 0.5)[0].shape == (0, 4)
     np.testing.assert_allclose(fuse_boxes([nothing, first], 0.6, 0.5)[1], [0.45, 0.2])
+    zeros = np.zeros(2)  # of a quantised network, with a least score of 0
+    boxes, scores = fuse_boxes([(first[0], zeros), (second[0], zeros)], 0.6, 0.5)
+    assert boxes[0].tolist() == [0, 0, 10, 11.5] and not scores.any()
 
 
 def distance_maps(size_hw: tuple[int, int], people: dict[int, tuple[int, int, float]]) -> dict[str, np.ndarray]:

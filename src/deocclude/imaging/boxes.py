@@ -12,6 +12,8 @@ from deocclude.imaging.arrays import Float, Mask
 BoxXyxy = tuple[float, float, float, float]
 """(x0, y0, x1, y1) in pixels; x1 and y1 are excluded."""
 
+_LEAST_WEIGHT = 1e-12  # of a box in a mean: boxes whose scores are all 0 have a mean too
+
 
 def mask_to_box_xyxy(mask: Mask) -> tuple[int, int, int, int]:
     """The smallest box around the True pixels of a mask.
@@ -110,7 +112,8 @@ def fuse_boxes(passes: Sequence[tuple[Float, Float]], min_iou: float, max_iou: f
             if other != origin[i] and len(candidates):
                 same.append(candidates[np.argmax(scores[candidates])])
         free[same] = False
-        fused.append(np.average(boxes[same], axis=0, weights=scores[same])[None])
+        weights = np.maximum(scores[same], _LEAST_WEIGHT)
+        fused.append(np.average(boxes[same], axis=0, weights=weights)[None])
         summed.append(scores[same].sum())
     means, shares = np.concatenate(fused), np.array(summed) / len(passes)
     kept = suppress(means, shares, max_iou)
