@@ -45,18 +45,18 @@ def test_person_slightly_touching_the_border_is_not_truncated() -> None:
 
 def test_canvas_extends_only_beyond_truncating_edges() -> None:
     region = Region(20, 20, 100, 40)
-    canvas = Canvas.around([(body(region), region, Truncation(bottom=True))], SIZE_HW)
+    canvas = Canvas.around([(body(region), Truncation(bottom=True))], SIZE_HW)
     assert canvas.photo_region == Region(0, 0, 100, 80) and canvas.size_hw == (228, 80)
     photo = np.full((*SIZE_HW, 3), 7, np.uint8)
     picture = canvas.lay_out(photo)
     assert (picture[:100] == 7).all() and (picture[100:] == BEYOND_RGB).all()
     trimmed, left, top = canvas.trimmed([Region(90, 10, 150, 30)], margin_px=2)
     assert (trimmed.size_hw, trimmed.photo_region, left, top) == ((152, 80), Region(0, 0, 100, 80), 0, 0)
-    canvas = Canvas.around([(body(region), region, Truncation(top=True, left=True))], SIZE_HW)
+    canvas = Canvas.around([(body(region), Truncation(top=True, left=True))], SIZE_HW)
     assert canvas.photo_region == Region(128, 128, 228, 208)
     trimmed, left, top = canvas.trimmed([Region(100, 140, 200, 160)], margin_px=2)
     assert (trimmed.photo_region, left, top) == (Region(30, 0, 130, 80), 128, 98)
-    canvas = Canvas.around([(body(region), region, Truncation(top=True, bottom=True, left=True))], SIZE_HW)
+    canvas = Canvas.around([(body(region), Truncation(top=True, bottom=True, left=True))], SIZE_HW)
     assert canvas.photo_region == Region(64, 128, 164, 208), "beyond opposite edges half as far each"
     assert canvas.size_hw == (228, 208)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -16,6 +18,7 @@ from deocclude.inference.hidden_regions import (
     keep_likely_regions,
 )
 from deocclude.inference.occlusion_probability import OcclusionCalibration, decide_completion
+from deocclude.inference.scene import Scene, extend
 from deocclude.inference.settings import OcclusionSettings
 
 SIZE_HW = (100, 60)
@@ -105,6 +108,32 @@ def test_auto_reports_why_completion_was_skipped() -> None:
     assert (low.left_alone, low.hidden_fraction) == ("low", 0)
     assert decide("auto", min_height_px=60).left_alone is None
     assert decide("never").left_alone is None and decide("never").hidden_fraction == 0
+
+
+@pytest.mark.parametrize("complete", ["auto", "always", "never"])
+def test_body_without_a_visible_pixel_is_left_as_it_is(complete: str) -> None:
+    body = drawn_body()
+    unseen = replace(body, visible=np.zeros_like(body.visible))
+    settings = OcclusionSettings(min_region_probability=1.0)
+    (decided,) = decide_completion(
+        [unseen], [unseen], OcclusionCalibration(), complete, settings, feature_map=lambda body: None
+    )
+    np.testing.assert_array_equal(decided.amodal, body.amodal)
+    assert decided.left_alone is None
+
+
+def test_body_without_a_visible_pixel_is_not_extended() -> None:
+    body = drawn_body()
+    unseen = replace(body, visible=np.zeros_like(body.visible))
+    seen = Scene.of(np.zeros((110, 100, 3), np.uint8), {1: unseen})
+    assert seen.truncations[1].edges == ("bottom",)
+
+    def complete(photo: np.ndarray, mask: np.ndarray) -> Body:
+        assert mask.any(), "stage 1 refuses an empty mask"
+        return body
+
+    extended = extend(seen, complete, OcclusionCalibration())
+    np.testing.assert_array_equal(extended.bodies[1].amodal, body.amodal)
 
 
 def feature_map(scale: int = 1) -> FeatureMap:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -86,6 +87,13 @@ def test_added_mask_takes_its_pixels_from_the_others(person, editing):
     second, third = editing.result.people[1:]
     assert not (second.visible_mask & third.visible_mask).any()
     assert third.visible_mask[220, 60] and not second.visible_mask[220, 60] and second.visible_mask[150, 60]
+
+
+def test_person_without_a_visible_pixel_does_not_prevent_others(person, editing):
+    other = editing._people[2]
+    nothing = np.zeros_like(other.found.visible)
+    editing._people[2] = replace(other, found=replace(other.found, visible=nothing))
+    assert editing.add(mask=box_to_mask((500, 100, 560, 300), person.photo.shape[:2])) == 3
 
 
 def test_numbers_are_never_given_twice(person, editing):

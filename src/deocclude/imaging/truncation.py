@@ -75,15 +75,15 @@ class Canvas:
     size_hw: tuple[int, int]
 
     @classmethod
-    def around(cls, bodies: Sequence[tuple[Mask, Region, Truncation]], size_hw: tuple[int, int]) -> Canvas:
+    def around(cls, bodies: Sequence[tuple[Mask, Truncation]], size_hw: tuple[int, int]) -> Canvas:
         """A canvas with room beyond each border that truncates a body.
 
         Args:
-            bodies: of each body its visible part, (h, w) bool, its region and its truncation.
+            bodies: of each body its visible part, (h, w) bool, and its truncation.
             size_hw: the photo's size.
         """
         reach = {"top": 0, "left": 0, "bottom": 0, "right": 0}
-        for body, _, truncation in bodies:
+        for body, truncation in bodies:
             rows, columns = np.flatnonzero(body.any(1)), np.flatnonzero(body.any(0))
             far = round(_REACH * max(np.ptp(rows) + 1, np.ptp(columns) + 1)) if rows.size else 0
             for edge in truncation.edges:

@@ -168,7 +168,7 @@ def _mean_features(feature_map: FeatureMap, region: Mask, body: Body, step: int)
 def keep_likely_regions(
     body: Body, regions: HiddenRegions, calibration: RegionCalibration, min_probability: float
 ) -> Body:
-    """The body without the hidden regions whose probability is too low.
+    """The body without the hidden regions whose probability is too low; unchanged where nothing would be left of it.
 
     Args:
         body: the body.
@@ -177,7 +177,7 @@ def keep_likely_regions(
         min_probability: 0 to 1; 0 keeps every region.
     """
     likely = calibration.probability(regions.features) >= min_probability
-    if likely.all():
+    if likely.all() or not (likely.any() or body.area_px):
         return body
     height, width = body.region.size_hw
     keep: Mask = regions.masks[likely].any(0).repeat(regions.step, 0).repeat(regions.step, 1)[:height, :width]

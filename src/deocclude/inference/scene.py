@@ -57,7 +57,7 @@ def extend(scene: Scene, complete: MaskCompletion, calibration: OcclusionCalibra
         The scene on a canvas with room for every whole body.
     """
     size_hw = scene.photo.shape[:2]
-    around = [(body.visible, body.region, scene.truncations[i]) for i, body in scene.bodies.items()]
+    around = [(body.visible, scene.truncations[i]) for i, body in scene.bodies.items()]
     canvas = Canvas.around(around, size_hw)
     picture = canvas.lay_out(scene.photo)
     bodies = {}
@@ -74,7 +74,9 @@ def extend(scene: Scene, complete: MaskCompletion, calibration: OcclusionCalibra
 def _extended(
     body: Body, picture: ImageU8, canvas: Canvas, complete: MaskCompletion, size_hw: tuple[int, int]
 ) -> Body | None:
-    """A body completed on the canvas; None where no pixel of it is visible there."""
+    """A body completed on the canvas; None where no pixel of it is visible, in the image or there."""
+    if not body.area_px:
+        return None
     visible = canvas.lay_out(body.on_photo(body.visible, size_hw), fill=0)
     whole = complete(picture, visible)
     # pixels of other people, and those beyond the image, are not visible

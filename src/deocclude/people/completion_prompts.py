@@ -26,7 +26,7 @@ def check_completion_prompts(prompts: CompletionPrompts, size_hw: tuple[int, int
 
     Args:
         prompts: for one person.
-        size_hw: the image's size. Points may not leave the image; an extent may, by up to _MAX_EXTENT.
+        size_hw: the image's size. Points may not leave the image; an extent may, up to a length of _MAX_EXTENT.
         name: how error messages call the person.
 
     Returns:

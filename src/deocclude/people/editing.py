@@ -252,7 +252,7 @@ class Editing:
             masks = resolve_overlaps(bodies, allow_duplicates=True)
         disjoint = {}
         for (other, one), mask in zip(people.items(), masks, strict=True):
-            if not mask.any():
+            if one.found.area_px and not mask.any():
                 raise InputError(f"the mask covers person {other} wholly: remove that person first")
             body = one.found.with_visible(mask)
             disjoint[other] = one if body is one.found else _OpenPerson(body, one.prompts)
