@@ -26,7 +26,7 @@ def with_settings(weights_dir: Path, folder: Path, settings: dict[str, Any]) -> 
 
 
 def test_manifest_settings_replace_only_the_named_values(weights_dir: Path, tmp_path: Path) -> None:
-    given = {"cleanup": {"min_component_share": 0.25}, "detector": {"size_px": 512}, "crop": {}}
+    given = {"cleanup": {"min_component_share": 0.25}, "detector": {"size_px": 512.0}, "crop": {}}
     settings = find_model("base", with_settings(weights_dir, tmp_path / "weights", given)).settings
     assert settings.cleanup == replace(CleanupSettings(), min_component_share=0.25)
     assert settings.detector.size_px == 512 and isinstance(settings.detector.size_px, int)
@@ -52,6 +52,10 @@ def test_settings_override_the_detectors_manifest_row(finding_weights_dir: Path,
         ({"crop": 3}, "got 'crop'"),
         ({"crop": {"scale": 1.0}}, "settings.crop has wide_scale, .*, got 'scale'"),
         ({"crop": {"wide_scale": "2"}}, "settings.crop.wide_scale must be a number, got '2'"),
+        ({"crop": {"wide_scale": float("inf")}}, "settings.crop.wide_scale must be a number, got inf"),
+        ({"crop": {"max_wide_crops": float("inf")}}, "settings.crop.max_wide_crops must be a number, got inf"),
+        ({"crop": {"max_wide_crops": 2.7}}, "settings.crop.max_wide_crops must be a whole number, got 2.7"),
+        ({"crop": {"__doc__": 1}}, "settings.crop has wide_scale, .*, got '__doc__'"),
         ({"crop": {"wide_scale": True}}, "settings.crop.wide_scale must be a number, got True"),
     ],
 )

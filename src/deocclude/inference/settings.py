@@ -6,6 +6,7 @@ by group. `deocclude models info` shows the values in force.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
@@ -103,7 +104,7 @@ class DetectorSettings:
 
 
 NANODET = DetectorSettings(size_px=352, second_size_px=512, min_score=0.28, max_iou=0.5)
-"""Those of NanoDet, the shipped detector: docs/training-history.md says where they were chosen."""
+"""Settings of NanoDet, the shipped detector: docs/training-history.md says on what they were chosen."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,8 @@ class InferenceSettings:
             where: the manifest and model, for errors.
 
         Raises:
-            WeightsError: an unknown group or name, or a value that is no number.
+            WeightsError: an unknown group or name, or a value that is no finite number, or no whole one for a size or
+                count.
         """
         settings = cls()
         groups = {group.name for group in fields(cls)}
@@ -157,13 +159,15 @@ class InferenceSettings:
                 raise WeightsError(f"{where}: settings has the groups {', '.join(sorted(groups))}, got {name!r}")
             group = getattr(settings, name)
             for key, value in given.items():
-                default = getattr(group, key, None)
-                if default is None:
-                    known = ", ".join(one.name for one in fields(group))
-                    raise WeightsError(f"{where}: settings.{name} has {known}, got {key!r}")
-                if isinstance(value, bool) or not isinstance(value, (int, float)):
+                known = [one.name for one in fields(group)]
+                if key not in known:
+                    raise WeightsError(f"{where}: settings.{name} has {', '.join(known)}, got {key!r}")
+                kind = type(getattr(group, key))
+                if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
                     raise WeightsError(f"{where}: settings.{name}.{key} must be a number, got {value!r}")
-                group = replace(group, **{key: type(default)(value)})
+                if kind(value) != value:
+                    raise WeightsError(f"{where}: settings.{name}.{key} must be a whole number, got {value!r}")
+                group = replace(group, **{key: kind(value)})
             settings = replace(settings, **{name: group})
         return settings
 
