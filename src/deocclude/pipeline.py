@@ -151,7 +151,7 @@ class Deoccluder:
         """Complete the people of an image. People are numbered from 1: masks first, then boxes.
 
         Without prompts, people are detected and numbered from left to right; an image without people gives an empty
-        result.
+        result. An empty list of masks or boxes counts as prompts, for nobody.
 
         Args:
             image: path, bytes, open file, Pillow image, (H, W, 3) uint8 RGB array or loaded Photo.
@@ -165,8 +165,8 @@ class Deoccluder:
             person: which detected people: "all", "largest", "N" (the N-th from the left) or "x,y" (the person at that
                 pixel).
             min_score: least score of detected people, 0 to 1 (`Person.score`, the detector's or segmenter's times that
-                of stage 1); None: the detector's default, 0 for a segmenter. A score above that only
-                leaves people out: the numbers and masks of those who remain stay.
+                of stage 1); None: the detector's default, 0 for a segmenter. A score above that only leaves people
+                out: the numbers and masks of those who remain stay.
             min_height_px: least height of the box of a detected person's visible part; numbers stay the same. None:
                 everyone, but "auto" does not complete detected people lower than 48 pixels (the model's settings).
             complete: whose hidden parts are recovered. "auto": hidden regions that are probably body, of people with a

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from deocclude.io.photo_metadata import Metadata
     from deocclude.io.results import LayerSize
 
+# names of the labels of body parts and garments, by label
 PARSING_NAMES: tuple[str, ...] = (
     "background",
     "headwear",
@@ -61,12 +62,12 @@ class Person:
     score: float  # 0 to 1: mean visible probability times the detector's or segmenter's score
     hidden_probability: float  # 0 to 1: probability that more than 5 % of the body is hidden
     photo: ImageU8  # (H, W, 3) uint8
-    region: Region
+    region: Region  # in image pixels
     visible_part: Mask  # (h, w) bool
     amodal_part: Mask  # (h, w) bool
     amodal_prob_part: ProbabilityU8  # (h, w) uint8, 255 = certain
     parsing_part: Labels  # (h, w) uint8
-    hidden_region: Region  # the hidden part's box; empty where nothing is hidden
+    hidden_region: Region  # the hidden part's box, in image pixels; empty where nothing is hidden
     hidden_rgb: ImageU8  # (h', w', 3) uint8: recovered colours of `hidden_region`
     # of an image extended by uncrop: the photo's borders that truncate the body; None: those of the image count
     truncating_edges: tuple[str, ...] | None = None
@@ -221,7 +222,7 @@ class Result:
     people: tuple[Person, ...]
     timings: Mapping[str, float]  # seconds by stage, and "total"
     device: str  # "cpu" or "cuda": where the networks ran
-    model: str
+    model: str  # the model's name
     icc_profile: bytes | None = None  # of the photo's file; images are saved with it
     # the photo's place in `image`, where that was extended (uncrop) and is black beyond the photo
     photo_region: Region | None = None
@@ -403,8 +404,8 @@ class Result:
 
         Masks are compressed run lengths, `bbox` is (x, y, width, height) of the whole person, `area` its pixels. Keys
         beside COCO's own: `visible_segmentation`, `hidden_fraction`, `hidden_probability`, `cut_by` (the values of
-        `truncated_by`), `score`, `depth` (0 is the furthest person); for the image `occlusions`, pairs of annotation
-        ids; for an extended image `photo_bbox`, the photo's place in it.
+        `truncated_by`), `score`, `depth` (0 is the furthest person), of samples `sample_probability`. The document has
+        `occlusions`, pairs of annotation ids; the entry of an extended image `photo_bbox`, the photo's place in it.
 
         The id of an annotation is `person.id + 100_000 * (image_id - 1)`: unique among images of different ids, and the
         person's own in image 1. `merge_coco` joins documents.
@@ -435,7 +436,8 @@ class Result:
 
         Args:
             folder: created where it is missing.
-            what: any kinds of SAVE_KINDS, or coco for json.
+            what: any of content, rgba, amodal, visible, invisible, parsing, overlay, layers and json, or coco for json;
+                or all.
             stem: beginning of the file names; None: that of the result, which is the photo's name without its suffix,
                 or "photo" where it has no name.
             layer_size: of layers: trimmed, each layer has its own size and place; canvas, each layer has the image's

@@ -63,6 +63,9 @@ def resolve_overlaps(bodies: Sequence[MaskedBody], *, allow_duplicates: bool = F
     front. The person in front is visible over more of the other's hidden part. Where neither is, the person whose body
     reaches lower in the image is in front: on level ground that person is nearer.
 
+    Where one of the two would keep less than LEAST_LEFT_SHARE of the visible mask, all shared pixels go to the person
+    in front; where that fails too, to the person behind. Where nothing leaves both enough, both keep the shared pixels.
+
     Args:
         bodies: the people.
         allow_duplicates: two prompts may mark one person; such two keep their masks.

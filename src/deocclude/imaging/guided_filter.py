@@ -38,6 +38,8 @@ def follow_edges(
 ) -> list[Float32]:
     """Enlarge probability maps to a finer grid of the same window, along image edges.
 
+    Shapes here and below are written for square grids; rectangular ones work alike.
+
     Args:
         image: (S, S, 3) uint8.
         maps: (M, S, S) float32, 0 to 1, on the grid of `image`.

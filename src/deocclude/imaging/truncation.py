@@ -101,7 +101,7 @@ class Canvas:
 
         Args:
             array: (H, W) or (H, W, 3).
-            fill: the value outside the photo.
+            fill: the value outside the photo; one number for an (H, W) array.
         """
         out = np.empty((*self.size_hw, *array.shape[2:]), array.dtype)
         out[:] = fill

@@ -134,6 +134,9 @@ class MaskCompletion:
             photo: (H, W, 3) uint8 RGB.
             visible_mask: (H, W) bool.
             amodal_mask: (H, W) bool, not empty.
+
+        Raises:
+            WeightsError: stage 1 predicts no body parts.
         """
         around = amodal_mask if self._tight or not visible_mask.any() else visible_mask
         sizes_px, average = (self._network.input_size,), self._average == "always"

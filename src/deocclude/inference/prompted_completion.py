@@ -58,7 +58,8 @@ class PromptedAnswer:
     Attributes:
         amodal: (S, S), 0 to 1.
         parsing: (12, S/4, S/4), 0 to 1.
-        likelihood: (hypotheses,) probability that each one is the best; sum 1. Valid for the single answer alone.
+        likelihood: (hypotheses,) probability that each one is the best; sum 1. Valid for the single answer alone; empty
+            for a head without hypotheses.
     """
 
     amodal: Probability

@@ -62,7 +62,7 @@ class ModelInfo:
     """One model of the manifest, with its origin.
 
     A model can be loaded once `networks` holds each of NETWORKS; stages are exported one by one. It may hold
-    EXTRA_NETWORKS.
+    EXTRA_NETWORKS. `licence` and `data`, what the networks were trained on, are texts of the manifest.
     """
 
     name: str
@@ -224,6 +224,7 @@ def open_networks(
         The networks by name, and the device they run on.
 
     Raises:
+        UsageError: another device, or a number of threads below 1.
         DeviceError: a device requested by name is not available.
         WeightsError: a file is missing or damaged.
     """

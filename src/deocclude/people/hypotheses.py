@@ -65,8 +65,8 @@ def sampled_bodies(
 ) -> list[dict[int, Body]]:  # fmt: skip
     """The bodies by number, in several versions: completed people by their most probable hypothesis, then the next.
 
-    Hidden regions that are not completed stay so in every version, and so do people without a completed part: but for
-    people whose prompts say where their body is.
+    Hidden regions that are not completed stay incomplete in every version, and so do people without a completed part.
+    Prompts other than `keep` and `background` override both.
 
     Args:
         completion: stage 1's prompted head; None for a model without.
@@ -114,7 +114,7 @@ def _likely_bodies(
 
 
 def _keeping_left_out(prompts: CompletionPrompts, decided: Body, size_hw: tuple[int, int]) -> CompletionPrompts:
-    """The prompts, by which hidden regions that are not completed stay so."""
+    """The prompts with hidden regions that are not completed in `keep`, so that no hypothesis completes them."""
     if decided.left_out is None:
         return prompts
     left_out = decided.on_photo(decided.left_out, size_hw)

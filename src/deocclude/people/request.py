@@ -23,7 +23,11 @@ T = TypeVar("T", bound=Told)
 
 @dataclass(frozen=True)
 class Request:
-    """The options of a call of the Deoccluder, checked as far as possible without the image."""
+    """The options of a call of the Deoccluder, checked as far as possible without the image.
+
+    `choice` is the parsed `person`; `samples` is the `count` of `Deoccluder.samples`, None for a call. The other fields
+    are the arguments of `Deoccluder.__call__`.
+    """
 
     masks: Sequence[MaskSource] | None
     boxes_xyxy: Sequence[BoxXyxy] | None
