@@ -56,7 +56,7 @@ def test_masks_are_read_from_files(tmp_path):
     ({"points": None}, "the points of person 2 must be a list, got None"),
     ({"points": (3, 4)}, "a point of person 2 must be 2 finite numbers in pixels, got 3"),
     ({"joints": None}, "the joints of person 2 must be points by the joint's name, got None"),
-    ({"joints": [("nose", (1, 2))]}, "the joints of person 2 must be points by the joint's name, got [('nose', (1, 2))"),
+    ({"joints": [("nose", (1, 2))]}, "must be points by the joint's name, got [('nose', (1, 2))]"),
     ({"pose": True}, "the typical pose of person 2 must be a number from 1, got True"),
     ({"pose": 0}, "the typical pose of person 2 must be a number from 1, got 0"),
     ({"front": np.zeros(SIZE_HW, bool)}, "the front mask of person 2 is empty"),
