@@ -82,10 +82,13 @@ def test_pose_file_round_trip_and_errors(tmp_path: Path) -> None:
     (tmp_path / "broken.npz").write_bytes(b"PK")
     (tmp_path / "cut.npz").write_bytes(b"PK\3\4 cut short")
     (tmp_path / "empty.npz").touch()
+    damaged = bytearray((tmp_path / "deep" / "poses.npz").read_bytes())
+    damaged[90:110] = b"\xff" * 20  # within the compressed data
+    (tmp_path / "damaged.npz").write_bytes(damaged)
     np.save(tmp_path / "array.npy", centres)
     with pytest.raises(InputError, match=f"typical poses not found: looked for {tmp_path / 'none.npz'}"):
         read_poses(tmp_path / "none.npz")
-    for name in ("broken.npz", "cut.npz", "empty.npz", "array.npy"):
+    for name in ("broken.npz", "cut.npz", "empty.npz", "damaged.npz", "array.npy"):
         with pytest.raises(InputError, match=f"{tmp_path / name}: not a file of typical poses"):
             read_poses(tmp_path / name)
     write_poses(tmp_path / "old.npz", centres[:, 0])
