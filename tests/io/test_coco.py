@@ -52,6 +52,11 @@ def test_document_has_the_results_name_and_id_or_those_given() -> None:
         assert document["occlusions"] == [{"front": first + 1, "behind": first, "area_px": 24}]
 
 
+def test_document_of_a_numpy_image_id_is_json() -> None:
+    result = result_of(0)
+    assert json.loads(json.dumps(result.to_coco(image_id=np.int64(2)))) == result.to_coco(image_id=2)
+
+
 def test_merged_documents_are_read_by_pycocotools(tmp_path: Path) -> None:
     results = [result_of(seed, name=f"{seed}.jpg", id=seed) for seed in (1, 2, 3)]
     merged = merge_coco(result.to_coco() for result in results)
@@ -86,3 +91,6 @@ def test_documents_that_do_not_fit_together_are_refused() -> None:
         merge_coco([document, {**document, "categories": []}])
     with pytest.raises(InputError, match='expected a COCO file with "occlusions"'):
         merge_coco([{"images": [], "annotations": []}])
+    for image, message in (({"width": 9}, 'expected "id", got only'), ({"id": [1]}, '"id" must be an integer')):
+        with pytest.raises(InputError, match=f"merge_coco: images: {message}"):
+            merge_coco([{**document, "images": [image]}])

@@ -241,7 +241,7 @@ def merge_coco(documents: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
     Raises:
         UsageError: no document, two images or annotations of one id, or documents of different categories.
-        InputError: a document without images, annotations or occlusions.
+        InputError: a document without images, annotations or occlusions, or an entry of the first two without an id.
     """
     every = list(documents)
     if not every:
@@ -250,6 +250,7 @@ def merge_coco(documents: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         raise UsageError("COCO documents of different categories cannot be merged")
     joined = {key: [entry for one in every for entry in entries_of(one, key, "merge_coco")] for key in _MERGED}
     for key in ("images", "annotations"):
-        if repeated := [number for number, count in Counter(row["id"] for row in joined[key]).items() if count > 1]:
+        ids = Counter(value_of(row, "id", ID, f"merge_coco: {key}") for row in joined[key])
+        if repeated := [number for number, count in ids.items() if count > 1]:
             raise UsageError(f"{key} of one id, {repeated[0]}, cannot be merged: give to_coco different image_ids")
     return {**every[0], **joined}

@@ -201,12 +201,12 @@ def save_image(
         The path.
 
     Raises:
-        InputError: an unknown suffix, or an array that is no image.
+        InputError: a suffix without a format that Pillow writes, or an array that is no image.
         DeoccludeError: the file cannot be written; the message names it.
     """
     path = Path(path)
     file_format = Image.registered_extensions().get(path.suffix.lower())
-    if file_format is None:
+    if file_format is None or file_format not in Image.SAVE:  # Pillow only opens some formats, such as .psd
         raise InputError(
             f"cannot write {path}: an image name must end in .png, .jpg, .webp or the like, got '{path.suffix}'"
         )

@@ -153,6 +153,7 @@ def to_coco(result: Result, file_name: str | None = None, image_id: int | None =
     depth = {person.id: place for place, person in enumerate(result.back_to_front)}
     height, width = result.image.shape[:2]
     annotation_id = annotation_ids([person.id for person in result.people], image_id)
+    image_id = int(image_id)  # JSON takes no integers of numpy
     annotations = []
     for person in result.people:
         x0, y0, x1, y1 = person.box_xyxy
