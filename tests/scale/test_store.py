@@ -116,6 +116,9 @@ def test_photos_of_a_prefix_are_told_by_their_names(memory, tmp_path: Path) -> N
     assert {one.path.name: one.is_photo for one in found.left_out} == {
         ".hidden.jpg": False, "a.deoccluded.png": False, "raw.dng": True, "notes.txt": False,
     }  # fmt: skip
+    for outputs in ("memory://in", "memory://"):  # a run may write beside the photos, and around them
+        there = find_anywhere(["memory://in/sub"], not_photos=[Path(outputs), Path("memory://in/sub")])
+        assert [one.path for one in there.photos] == ["memory://in/sub/b.PNG"]
     alone = find_anywhere(["memory://in/sub/b.PNG", "memory://in/sub/b.PNG"])
     assert [str(one.relative) for one in alone.photos] == ["b.PNG"] and "twice" in alone.left_out[0].reason
     assert [one.path for one in find_anywhere(["memory://in"]).photos] == ["memory://in/a.jpg"]

@@ -54,7 +54,8 @@ def _find_in_store(url: str, recursive: bool, not_photos: Sequence[Path]) -> Fou
         folder, _, name = url.rpartition("/")
         return Found([Source(url, Path(name), Path(folder))])
     found = Found()
-    skipped = [f"{shown(path)}/" for path in not_photos]
+    # as on a disk, outputs in the searched prefix itself, or in one around it, leave its photos inputs
+    skipped = [prefix for path in not_photos if not f"{url}/".startswith(prefix := f"{shown(path)}/")]
     for name in names:
         whole = f"{url}/{name}"
         if any(whole.startswith(prefix) for prefix in skipped):
