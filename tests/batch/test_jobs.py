@@ -632,6 +632,18 @@ def test_full_disk_leaves_no_partial_files(photo: Path, pipe, monkeypatch: pytes
     assert sorted(photo.parent.iterdir()) == before
 
 
+def test_picture_too_large_for_its_format_on_stdout_fails_alone(
+    photo: Path, pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise ValueError("encoding error 5: Image size exceeds WebP limit of 16383 pixels")
+
+    jobs = plan_jobs([str(photo)], masks=[str(photo.with_name("mask.png"))], output="-")
+    monkeypatch.setattr(Image.Image, "save", refuse)
+    (report,) = run_jobs(jobs, lambda: pipe)
+    assert report.status == "failed" and "cannot write a PNG to standard output: encoding error 5" in report.error
+
+
 def test_piped_input_is_never_skipped(photo: Path, pipe, monkeypatch: pytest.MonkeyPatch) -> None:
     output = photo.with_name("piped.png")
     (job,) = plan_jobs(["-"], boxes_xyxy=[(9, 9, 90, 90)], output=str(output))
@@ -768,6 +780,27 @@ def test_photos_and_their_masks_may_lie_in_one_folder(tmp_path: Path) -> None:
     assert planned == {str(root / name): [str(root / mask) for mask in found] for name, found in masks.items()}
     apart = make_files(tmp_path / "apart", "a.jpg", "a_1.png")
     assert len(plan_jobs([str(apart)])) == 2, "without --mask, and so without masks, each is a photo"
+
+
+def test_masks_beside_photos_are_found_through_a_link(tmp_path: Path) -> None:
+    make_files(tmp_path, "far/d.jpg", "far/d.png")
+    (tmp_path / "in" / "a").mkdir(parents=True)
+    (tmp_path / "in" / "a" / "link").symlink_to(tmp_path / "far")
+    inside = tmp_path / "in"
+    (job,) = plan_jobs(
+        [str(inside)], masks=[str(inside)], recursive=True, follow_links=True, output=str(tmp_path / "o")
+    )
+    assert (job.source, job.mask_paths) == (str(inside / "a/link/d.jpg"), (inside / "a/link/d.png",))
+
+
+def test_photo_below_a_link_may_have_more_folders_than_its_real_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo = make_files(tmp_path, "in/a/b/c/d.png") / "in/a/b/c/d.png"
+    resolve = Path.resolve
+    monkeypatch.setattr(Path, "resolve", lambda path: Path("/d.png") if path == photo else resolve(path))
+    (job,) = plan_jobs([str(tmp_path / "in")], recursive=True)
+    assert job.source == str(photo)
 
 
 def test_photos_are_loaded_lazily(tmp_path: Path, person, pipe) -> None:

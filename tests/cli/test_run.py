@@ -454,6 +454,8 @@ def test_manifest_that_cannot_be_written_is_one_line(desk: Desk, monkeypatch: py
         (desk.folder / name).write_text(content)
         assert "exists and is no manifest" in desk.fails(2, *given, desk.folder / name)
         assert (desk.folder / name).read_text() == content
+    (desk.folder / "folder.csv").mkdir()
+    assert "expected a file, got a folder" in desk.fails(2, *given, desk.folder / "folder.csv", "--overwrite")
     assert desk.run(*given, desk.folder / "run.csv", "--overwrite").exit_code == 0
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)

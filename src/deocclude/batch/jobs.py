@@ -503,7 +503,7 @@ def _refusal(path: Path) -> UsageError:
 
 
 def _write_to_stdout(job: Job, result: Result, kind: str, person: Person | None) -> None:
-    """Write one output to standard output."""
+    """Write one output to standard output. Raises DeoccludeError where its format cannot hold the image."""
     if kind == "json":
         sys.stdout.write(json.dumps(result.to_coco(file_name=job.relative.name), indent=1) + "\n")
         return
@@ -514,7 +514,10 @@ def _write_to_stdout(job: Job, result: Result, kind: str, person: Person | None)
         quality=job.picture_format.quality,
     )  # fmt: skip
     with io.BytesIO() as content:
-        to_image(picture.pixels, picture.palette).save(content, name, **options)
+        try:
+            to_image(picture.pixels, picture.palette).save(content, name, **options)
+        except (OSError, ValueError) as error:  # JPEG and WebP have a largest side
+            raise DeoccludeError(f"cannot write a {name} to standard output: {error}") from error
         sys.stdout.buffer.write(content.getvalue())
         sys.stdout.buffer.flush()
 

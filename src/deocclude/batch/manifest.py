@@ -45,7 +45,7 @@ class Manifest:
             overwrite: replace a file that is no manifest too.
 
         Raises:
-            UsageError: another suffix, or a file that is no manifest.
+            UsageError: another suffix, a folder, or a file that is no manifest.
             MissingExtraError: Parquet without pyarrow.
         """
         self.path, self._plan, self._left_out = path, plan, left_out
@@ -55,6 +55,8 @@ class Manifest:
         suffix = path.suffix.lower()
         if suffix not in SUFFIXES:
             raise UsageError(f"--manifest {path}: expected a name in {', '.join(SUFFIXES)}")
+        if path.is_dir():
+            raise UsageError(f"--manifest {path}: expected a file, got a folder")
         if suffix == ".parquet":
             _check_pyarrow()
         if not overwrite and path.is_file() and path.stat().st_size > 0 and not _is_manifest(path):

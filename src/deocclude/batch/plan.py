@@ -440,7 +440,8 @@ def _without_masks(photos: list[Source], masks: Sequence[str]) -> list[Source]:
     def is_mask(photo: Source) -> bool:
         if not photo.path.lower().endswith(".png"):
             return False
-        if Path(photo.path).resolve().parents[len(photo.relative.parts) - 1] not in mask_folders:
+        # the folder where `relative` begins; links below it may lead anywhere, so that only this folder is resolved
+        if Path(photo.path).absolute().parents[len(photo.relative.parts) - 1].resolve() not in mask_folders:
             return False
         folder, stem = folder_and_stem(photo.path)
         return not not_png.isdisjoint({(folder, stem), (folder, re.sub(r"_\d+$", "", stem))})
