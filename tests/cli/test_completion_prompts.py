@@ -38,6 +38,7 @@ def test_nothing_is_nothing():
     ({"point": ["a,b"]}, r"--point takes x,y in pixels, got a,b"),
     ({"not_point": ["1"]}, r"--not-point takes x,y in pixels, got 1"),
     ({"joint": ["left_knee"]}, r"--joint takes name,x,y in pixels, got left_knee"),
+    ({"joint": ["left_knee,1,2", "left_knee,3,4"]}, r"--joint left_knee,3,4: a person has one left_knee"),
     ({"pose": ["two"]}, r"--pose takes the number of a typical pose, got two"),
     ({"front": ["a.png", "b.png"]}, r"--front b\.png: a person has one"),
     ({"point": ["1,2", "2:3,4"]}, r"write N: before each of them, or before none"),

@@ -203,6 +203,8 @@ def test_dataset_with_an_unusable_photo_is_built_from_the_rest(tmp_path: Path) -
         (["--people", "crowds", "--limit", "3"], "--limit is for sets of single people"),
         (["--people", "wild", "--no-unoccluded"], "--unoccluded or --no-unoccluded is for sets of single people"),
         (["--people", "records"], "--people records: name the dataset, or records file, with --dataset"),
+        (["--people", "built"], "--people built: name the built set with --dataset"),
+        (["--people", "folder"], "--people folder: name the folder of photos and masks with --dataset"),
         (["--people", "records", "--dataset", ".", "--from", "mine"], "no format 'mine' to read: there are "),
         (["--people", "full", "--from", "kins"], "--from is for --people records"),
         (["--people", "full", "--split", "all"], "--split must be train or val, got 'all'"),

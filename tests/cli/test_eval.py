@@ -188,6 +188,15 @@ def test_scene_set_rejects_the_pred_option(tmp_path: Path) -> None:
             2,
             "--compare reads two eval.json: it takes no --against",
         ),
+        (["--compare", "a.json", "b.json", "-m", "paper"], 2, "--compare reads two eval.json: it takes no -m"),
+        (
+            ["SET", "--completion-prompts", "--trained", "x"],
+            2,
+            "--completion-prompts measures masks of a model: it takes",
+        ),
+        (["SET", "--completion-prompts", "--against", "x"], 2, "a model: it takes no --against"),
+        (["SET", "--completion-prompts", "--sheet", "x.png"], 2, "a model: it takes no --sheet"),
+        (["--completion-prompts", "--compare", "a.json", "b.json"], 2, "a model: it takes no --compare"),
         (["SET", "--inception", "nowhere.onnx"], 3, "error: nowhere.onnx: cannot read the network: No such file"),
         (["nowhere"], 1, "error: no evaluation set: looked for a folder nowhere"),
         (

@@ -95,6 +95,8 @@ def test_scene_set_rejects_the_blind_option(tmp_path: Path) -> None:
         (["SET", "--blind", "x", "--save-recovered", "y"], 2, "--blind does not measure: it takes no --save-recovered"),
         (["SET", "--blind", "x", "-o", "y"], 2, "--blind does not measure: it takes no -o"),
         (["SET", "--blind", "x", "--pred", "y"], 2, "--blind does not measure: it takes no --pred"),
+        (["SET", "--blind", "x", "--against", "y"], 2, "--blind does not measure: it takes no --against"),
+        (["SET", "--blind", "x", "--completion-prompts"], 2, "--blind does not measure: it takes no --completion-pr"),
         (["SET", "--save-recovered", "x", "--no-content"], 2, "--save-recovered does not measure: it takes no --no-co"),
         (["SET", "--blind-score", "x"], 2, "--blind-score does not measure: it takes no EVAL_SET"),
         (["--blind-score", "x", "--limit", "3"], 2, "--blind-score does not measure: it takes no --limit"),

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import pytest
 from typer.testing import CliRunner
 
+from deocclude.cli import data, eval, run
 from deocclude.cli.app import VERBS, _as_command, app
-from deocclude.cli.options import renamed
+from deocclude.cli.options import is_terminal, renamed
 from deocclude.data.storage import Folder
 from deocclude.errors import UsageError
 from deocclude.io.offline import is_offline
@@ -43,6 +44,14 @@ class Option(NamedTuple):
     spellings: tuple[str, ...]
     help: str
     hidden: bool
+
+
+def test_closed_stream_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not is_terminal(None)
+    monkeypatch.setattr("sys.stderr", None)
+    for progress in (run._progress([None, None], shown=True), data._counting(visible=True), eval._progress(shown=True)):
+        with progress:
+            pass
 
 
 def commands() -> Iterator[tuple[str, Any]]:

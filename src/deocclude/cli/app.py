@@ -62,6 +62,7 @@ EXTRA_OF = {
     "huggingface_hub": "train",
     "onnx": "train",
     "onnxscript": "train",
+    "pillow_heif": "heif",
     "prometheus_client": "serve",
     "pydantic": "data",
     "python_multipart": "serve",

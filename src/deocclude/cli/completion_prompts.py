@@ -105,8 +105,10 @@ def _with_prompt(prompts: CompletionPrompts, option: str, value: str, text: str)
         point = read("x,y in pixels", lambda parts: _floats(parts, 2))
         return replace(prompts, **{field: (*getattr(prompts, field), point)})
     if option == "joint":
-        joint = read("name,x,y in pixels", lambda parts: (parts[0].strip(), _floats(parts[1:], 2)))
-        return replace(prompts, joints={**prompts.joints, joint[0]: joint[1]})
+        joint, place = read("name,x,y in pixels", lambda parts: (parts[0].strip(), _floats(parts[1:], 2)))
+        if joint in prompts.joints:
+            raise UsageError(f"{name} {text}: a person has one {joint}")
+        return replace(prompts, joints={**prompts.joints, joint: place})
     if option == "pose":
         refuse_second("pose")
         return replace(prompts, pose=read("the number of a typical pose", lambda parts: int(value)))

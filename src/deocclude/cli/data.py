@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
-from deocclude.cli.options import JOBS_HELP, AsJson, Quiet, check_folder, print_json, renamed
+from deocclude.cli.options import JOBS_HELP, AsJson, Quiet, check_folder, is_terminal, print_json, renamed
 
 if TYPE_CHECKING:
     from deocclude.data.datasets.convert import Counts
@@ -82,7 +82,12 @@ _NOTED = {
     "outside": "repaired: visible pixels lie outside the amodal mask, which is extended by them",
 }
 
-_OF_DATASETS = ("records", "built", "folder")  # values of --people for which --dataset names the source
+# What --dataset names, for messages, by the values of --people that need it.
+_OF_DATASETS = {
+    "records": "the dataset, or records file,",
+    "built": "the built set",
+    "folder": "the folder of photos and masks",
+}
 _WHOLE_PHOTOS = ("crowds", "wild", "nobody")
 # the keys of PHOTO_SETS in data/sources/photo_sets.py, whose import needs OpenCV
 _PHOTO_SETS = ("voc", "coco", "pelota", "teachers", "small")
@@ -195,8 +200,8 @@ def build_evalset(
         root = renamed("--data", root, "--dataset", dataset)
     else:
         _refuse({"--dataset": dataset}, f"is for --people {', '.join(_OF_DATASETS)}")
-    if people == "records" and root is None:
-        raise UsageError("--people records: name the dataset, or records file, with --dataset")
+    if people in _OF_DATASETS and root is None:
+        raise UsageError(f"--people {people}: name {_OF_DATASETS[people]} with --dataset")
     people, root, seed = people or "ccp", root or "../shared/data", seed or 0
     if people not in _EVAL_PEOPLE:
         raise UsageError(f"--people must be {', '.join(_EVAL_PEOPLE[:-1])} or {_EVAL_PEOPLE[-1]}, got {people!r}")
@@ -259,7 +264,7 @@ def label(
     from deocclude.data.sources.skeletons import SKELETON_SETS
     from deocclude.data.trainsets.pseudo_labels import label_people
 
-    with _counting(visible=not quiet) as advance:
+    with _counting(visible=not quiet, what="people") as advance:
         report = label_people(
             folder, Path(root or "../shared/data"), sets=sets or tuple(SKELETON_SETS), model=model or "base",
             overwrite=overwrite, on_person=lambda _: advance(1),
@@ -502,15 +507,15 @@ def describe_counts(counts: Counts) -> str:
 
 
 @contextlib.contextmanager
-def _counting(visible: bool) -> Iterator[Callable[[int], None]]:
-    """A counter on stderr, if that is a terminal. Yields the function that adds to it."""
-    if not visible or not sys.stderr.isatty():
+def _counting(visible: bool, what: str = "photos") -> Iterator[Callable[[int], None]]:
+    """A counter of photos or people on stderr, if that is a terminal. Yields the function that adds to it."""
+    if not visible or not is_terminal(sys.stderr):
         yield lambda _: None
         return
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    columns = (SpinnerColumn(), TextColumn("{task.completed} photos"), TimeElapsedColumn())
+    columns = (SpinnerColumn(), TextColumn(f"{{task.completed}} {what}"), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("photos", total=None)  # the total is unknown before the end
+        task = bar.add_task(what, total=None)  # the total is unknown before the end
         yield lambda count: bar.advance(task, count)

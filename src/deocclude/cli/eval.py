@@ -14,7 +14,7 @@ import typer
 
 from deocclude.cli.eval_blind import BlindRequest
 from deocclude.cli.eval_request import Measured, OnRecord, Request
-from deocclude.cli.options import AsJson, Device, Model, Quiet, Weights, print_json
+from deocclude.cli.options import AsJson, Device, Model, Quiet, Weights, is_terminal, print_json
 from deocclude.errors import DeoccludeError, UsageError
 
 if TYPE_CHECKING:
@@ -201,7 +201,11 @@ def app(
         raise UsageError(f"--sheet must name a .png file, got {sheet}")
     request.check()
     blinded = BlindRequest(blind, tuple(blind_against or ()), seed, save_recovered, blind_score, blind_key)
-    blinded.check(request, {"EVAL_SET": eval_set_dir, "-o": output, "--compare": compare, "--sheet": sheet})
+    others = {"--compare": compare, "--sheet": sheet}
+    own = {"EVAL_SET": eval_set_dir, "-o": output, "--completion-prompts": completion_prompts}
+    blinded.check(request, own | others)
+    if completion_prompts:
+        request.check_prompts(others)
     if blinded.answers is not None:
         _make_folder(output)
         _write_and_print(blinded.score(), "blind", output, as_json=as_json, quiet=quiet)
@@ -214,17 +218,12 @@ def app(
     if eval_set_dir is None:
         raise UsageError("name an evaluation set, or two eval.json with --compare")
     eval_set = _open_set(eval_set_dir)
-    if blinded.target is not None:
-        _make_folder(blinded.target)
+    if blinded.target is not None or completion_prompts:  # the former without -o
+        work, name = (_measure_prompts, "prompts") if completion_prompts else (blinded.write, "blind")
+        _make_folder(output or blinded.target)
         with _progress(shown=not quiet) as on_record:
-            written = blinded.write(eval_set, request, on_record)
-        _write_and_print(written, "blind", None, as_json=as_json, quiet=quiet)
-        return
-    if completion_prompts:
-        _make_folder(output)
-        with _progress(shown=not quiet) as on_record:
-            measured = _measure_prompts(eval_set, request, on_record)
-        _write_and_print(measured, "prompts", output, as_json=as_json, quiet=quiet)
+            measured = work(eval_set, request, on_record)
+        _write_and_print(measured, name, output, as_json=as_json, quiet=quiet)
         return
     # fail before minutes of work, not after
     for folder in (output, sheet.parent if sheet is not None else None, save_pred):
@@ -304,7 +303,7 @@ def _initial_kinds(text: str | None) -> tuple[str, ...]:
 @contextmanager
 def _progress(shown: bool) -> Iterator[OnRecord | None]:
     """A callback that moves a progress bar on stderr, or None if stderr is not a terminal."""
-    if not shown or not sys.stderr.isatty():
+    if not shown or not is_terminal(sys.stderr):
         yield None
         return
     from rich.console import Console

@@ -55,6 +55,7 @@ class BlindRequest:
         others = dict(others)
         others |= {"--initial": request.initial or None, "--no-content": not request.content, "--pred": request.pred}
         others |= {"--save-pred": request.save_pred, "--inception": request.inception, "--lpips": request.lpips}
+        others |= {"--against": request.against}
         others |= {name: modes[name] for name in given_modes[1:]}
         if self.answers is None:
             others.pop("EVAL_SET")

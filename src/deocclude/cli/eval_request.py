@@ -91,7 +91,14 @@ class Request:
         own = {"--pred": self.pred, "--save-pred": self.save_pred, "--inception": self.inception}
         own |= {"--lpips": self.lpips, "--initial": self.initial or None, "--limit": self.limit}
         own |= {"--weights": self.weights, "--trained": self.trained, "--against": self.against}
+        own |= {"-m": self.model != "base", "--device": self.device != "auto", "--no-content": not self.content}
         refuse("--compare reads two eval.json", dict(others) | own)
+
+    def check_prompts(self, others: Mapping[str, object]) -> None:
+        """Raise UsageError for options without effect on --completion-prompts. others: options that `self` lacks."""
+        own = {"--pred": self.pred, "--save-pred": self.save_pred, "--trained": self.trained}
+        own |= {"--initial": self.initial or None, "--no-content": not self.content}
+        refuse("--completion-prompts measures masks of a model", dict(others) | own | self._about_content())
 
     def _about_content(self) -> dict[str, Path | None]:
         """Options that need the recovered appearance."""

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TextIO, TypeVar
 
 import typer
 
@@ -115,6 +115,11 @@ def check_folder(folder: Path) -> None:
         raise DeoccludeError(f"cannot write to the folder {folder}: {nearest} is a file")
     if not os.access(nearest, os.W_OK):
         raise DeoccludeError(f"cannot write to the folder {folder}: no permission to write to {nearest}")
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether a standard stream is a terminal; False for a closed one, which is None."""
+    return stream is not None and stream.isatty()
 
 
 def print_json(values: Mapping[str, Any]) -> None:

@@ -36,6 +36,7 @@ from deocclude.cli.options import (
     Verbose,
     Weights,
     check_folder,
+    is_terminal,
     print_json,
 )
 from deocclude.errors import UsageError
@@ -751,7 +752,7 @@ def _print_counts(reports: Sequence[Report], photos: int) -> None:
 @contextlib.contextmanager
 def _progress(plan: Sequence[Job], shown: bool) -> Iterator[Callable[[Report], None]]:
     """A progress bar on stderr, for several photos on a terminal. Yields the function that advances it by a report."""
-    if not shown or len(plan) < 2 or not sys.stderr.isatty():
+    if not shown or len(plan) < 2 or not is_terminal(sys.stderr):
         yield lambda _: None
         return
     from rich.console import Console
@@ -767,7 +768,7 @@ def _progress(plan: Sequence[Job], shown: bool) -> Iterator[Callable[[Report], N
     columns = (TextColumn("photos"), BarColumn(), MofNCompleteColumn(), Rate())
     worked = 0
     # results must not go to the bar's stream where stdout is a file or a pipe
-    with Progress(*columns, console=Console(stderr=True), redirect_stdout=sys.stdout.isatty()) as bar:
+    with Progress(*columns, console=Console(stderr=True), redirect_stdout=is_terminal(sys.stdout)) as bar:
         task = bar.add_task("photos", total=len(plan), worked=worked)
 
         def advance(report: Report) -> None:

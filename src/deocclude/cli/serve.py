@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deocclude.cli.options import AsJson, Device, Model, Quiet, Weights, is_verbose, print_json
+from deocclude.cli.options import AsJson, Device, Model, Quiet, Weights, is_terminal, is_verbose, print_json
 
 if TYPE_CHECKING:
     from deocclude.serve.server import DrainingServer
@@ -76,7 +76,7 @@ def app(
         print_json({"url": url_of(listening), "model": model, "processes": settings.processes})
     elif not quiet:
         typer.echo(f"serving on {url_of(listening)} (Ctrl-C ends)", err=True)
-    if sys.stderr.isatty() if open_page is None else open_page:
+    if is_terminal(sys.stderr) if open_page is None else open_page:
         _open_page(server, url_of(listening))
     server.run(sockets=[listening])
     if server.service.failure is not None:

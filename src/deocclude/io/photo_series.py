@@ -184,6 +184,7 @@ def _progress_bar(photos: Iterable[Any], is_shown: bool) -> Iterator[Callable[[]
     columns = (TextColumn("photos"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     disable = not (console.is_terminal or console.is_jupyter)
     # what the caller prints must not go to the bar's stream where stdout is a file or a pipe
-    with Progress(*columns, console=console, disable=disable, redirect_stdout=sys.stdout.isatty()) as bar:
+    redirect = sys.stdout is not None and sys.stdout.isatty()  # a closed stream is None
+    with Progress(*columns, console=console, disable=disable, redirect_stdout=redirect) as bar:
         task = bar.add_task("photos", total=len(photos) if isinstance(photos, Sized) else None)
         yield lambda: bar.advance(task)
