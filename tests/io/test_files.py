@@ -54,6 +54,21 @@ def test_full_disk_leaves_no_file(tmp_path: Path, size: int) -> None:
     assert listed(tmp_path) == []
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of open files are POSIX's")
+def test_more_files_than_a_process_may_open_appear_together(tmp_path: Path) -> None:
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+    try:
+        with all_or_none():
+            for number in range(400):
+                save_text("x", tmp_path / f"{number}.txt")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert len(listed(tmp_path)) == 400
+
+
 def test_files_of_a_group_appear_together(tmp_path: Path) -> None:
     with all_or_none():
         save_text("a", tmp_path / "a.txt")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import re
@@ -16,11 +17,15 @@ from deocclude.errors import DeoccludeError
 
 try:
     import fcntl
+    import resource
 except ImportError:  # Windows, where an open file cannot be removed anyway
-    fcntl = None  # type: ignore[assignment]
+    fcntl = resource = None  # type: ignore[assignment]
 
 # Temporary names are short, and not derived from the file's name, which may have the longest allowed length.
 _TEMPORARY = re.compile(r"\.deocclude-[0-9a-f]{8}\.tmp")
+
+# Enough for every output of a photo of 100 people. macOS allows no more, but begins with 256, Linux often with 1,024.
+_MOST_OPEN_FILES = 10_240
 
 _staged: ContextVar[list[tuple[BinaryIO, Path, Path]] | None] = ContextVar("_staged", default=None)
 """Finished temporary files that wait for `all_or_none`: each open file, its path, and the path that it will have."""
@@ -153,11 +158,30 @@ def _open_temporary(folder: Path) -> tuple[BinaryIO, Path]:
             file = open(path, "xb")  # noqa: SIM115  closed by the caller
         except FileExistsError:
             continue
+        except OSError as error:
+            if error.errno == errno.EMFILE and _allow_more_open_files():
+                continue
+            raise
         with contextlib.suppress(OSError):  # a file system without locks, where nothing is swept either
             _lock(file)
         if not _was_removed(file):
             return file, path
         file.close()
+
+
+def _allow_more_open_files() -> bool:
+    """Raise this process's limit of open files, up to _MOST_OPEN_FILES; False where that is not possible."""
+    if resource is None:
+        return False
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_OPEN_FILES)
+    if soft >= wanted:
+        return False
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _was_removed(file: BinaryIO) -> bool:
