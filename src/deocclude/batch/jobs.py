@@ -79,14 +79,14 @@ class Report:
         people: the people of the result.
         outputs: the files of the result.
         content: the file of the recovered photo, one of `outputs`; empty where it is not written.
-        size_wh: the result's size in pixels.
-        photo_bbox: the photo's place in an extended image: x, y, width, height.
+        size_wh: the result's size in pixels; None without a result.
+        photo_bbox: the photo's place in an extended image: x, y, width, height in pixels; None in any other.
         seconds: reading, processing and writing.
         device: where the networks ran.
         model: the model's name.
         timings: seconds by stage.
-        error: the message of a failure.
-        exit_code: the exit code of a failure.
+        error: the message of a failure; empty for other outcomes.
+        exit_code: the exit code of a failure; 0 for other outcomes.
         stamp: digest of the request, in the outputs too; empty where it is not known.
         people_count: number of people of the result, of a skipped photo too; None where it is not known.
     """
@@ -319,7 +319,7 @@ def do_job(
         job: the photo and its outputs.
         pipe: the pipeline.
         seed: passed to the pipeline.
-        stamp: digest of the request, stored in the outputs.
+        stamp: digest of the request, stored in the outputs; None: outputs without a stamp.
         overwrite: replace files that no run has written.
     """
     started = time.perf_counter()
@@ -417,7 +417,7 @@ def _load_masks(job: Job, size_hw: tuple[int, int]) -> list[Mask]:
 def _check_outputs(job: Job, people: int) -> None:
     """Raise UsageError where mask files hold more people than the outputs have files, or an output is a mask file.
 
-    The plan checked both, but not for several people in one mask file.
+    people: number of people in the mask files and boxes. The plan checked both, with one person a mask file.
     """
     for output in job.outputs if job.mask_paths else ():
         if people > 1 and output.kind in PERSON_KINDS and output.stem is None:

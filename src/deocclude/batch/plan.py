@@ -146,7 +146,7 @@ class Job:
         source: the photo's path, or - for standard input.
         relative: its path in the given folder.
         mask_paths: mask files of the photo, each of one person or several.
-        boxes_xyxy: boxes of the photo.
+        boxes_xyxy: box prompts of the photo, (x0, y0, x1, y1) in pixels, end excluded.
         outputs: kinds of files.
         finding: which people are detected; None with masks or boxes.
         complete: as in `Deoccluder.__call__`.
@@ -154,7 +154,7 @@ class Job:
         min_hidden_probability: as in `Deoccluder.__call__`.
         completion_prompts: by the number of the person, or THE_ONLY_PERSON; masks are paths.
         to_stdout: the output goes to standard output.
-        problem: why the job cannot be done.
+        problem: why the job cannot be done; None: it can.
         mask_label: the one label of the mask files that is a person (`io.images.load_masks`).
         layer_size: as in `Result.save`.
         picture_format: of content and overlay.

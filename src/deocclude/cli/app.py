@@ -6,6 +6,8 @@ loads no numpy, ONNX Runtime or torch. The module exposes one name:
     app     either a plain function with typer annotations (its docstring is the verb's help), or a `typer.Typer`
     holding subcommands (`deocclude data convert`, `deocclude train mask`)
 
+Beside a function, `HELP` replaces its docstring as the help.
+
 A verb raises `DeoccludeError` (or a subclass) with a one-line message, which goes to stderr; the error's `exit_code`
 becomes the process's. A missing package becomes a `MissingExtraError` naming the extra that installs it.
 """

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from deocclude.pipeline import Deoccluder
 
 OnRecord = Callable[[int, int], None]
+"""Called with (done, all) after every picture."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ class Request:
         return {"--inception": self.inception, "--lpips": self.lpips, "--against": self.against}
 
     def measure(self, eval_set: EvalSet | SceneSet, on_record: OnRecord | None) -> Measured:
-        """Evaluate the set and summarise. on_record: called with (done, all) after every picture."""
+        """Evaluate the set and summarise."""
         from deocclude.data.evalsets.scenes import SceneSet
 
         if isinstance(eval_set, SceneSet):

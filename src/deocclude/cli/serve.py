@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from deocclude.serve.server import DrainingServer
 
 LOCAL_NAMES = ("127.0.0.1", "localhost", "::1")  # addresses that no other machine reaches
-TOKEN_VARIABLE = "DEOCCLUDE_TOKEN"
+TOKEN_VARIABLE = "DEOCCLUDE_TOKEN"  # environment variable with the token that clients send
 
 
 def app(
@@ -84,7 +84,12 @@ def app(
 
 
 def names_of(host: str, allowed: Sequence[str]) -> tuple[str, ...]:
-    """Names by which a service answers: those of this machine and the allowed ones; any where others may reach it."""
+    """Host names that the service answers to, in lower case; empty: any name.
+
+    Args:
+        host: the address to listen on. Only this machine reaches one of LOCAL_NAMES, which are then answered to.
+        allowed: --allow-host. With another address and none allowed, any name is answered to.
+    """
     if host in LOCAL_NAMES:
         return (*LOCAL_NAMES, *(name.lower() for name in allowed))
     return tuple(name.lower() for name in (*allowed, host)) if allowed else ()

@@ -12,7 +12,7 @@ from deocclude.types import Result
 if TYPE_CHECKING:
     from supervision import Detections
 
-MASKS = ("amodal", "visible")
+MASKS = ("amodal", "visible")  # values of `mask`
 
 
 def to_supervision(result: Result, mask: str = "amodal") -> Detections:

@@ -29,7 +29,7 @@ MaskSource = ImageSource | Mask
 """A mask: an (H, W) array, or whatever `load_mask` reads."""
 
 _ORIENTATION_TAG = 0x0112  # of EXIF
-# Bytes 8 to 12 of a HEIC file.
+# Bytes 8 to 11 of a HEIC file.
 _HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 
 
@@ -119,7 +119,8 @@ def load_image(source: ImageSource) -> ImageU8:
     white, and of an animation the first frame is used.
 
     Args:
-        source: a path, the bytes of a file, a Pillow image, or an (H, W, 3) uint8 RGB array, which is copied.
+        source: a path, the bytes of a file, a file opened for reading bytes, a Pillow image, or an (H, W, 3) uint8 RGB
+            array, which is copied.
 
     Returns:
         (H, W, 3) uint8 RGB, read-only.
@@ -137,7 +138,7 @@ def load_mask(source: ImageSource, *, of_full_scale: bool = False, label: int | 
     image's highest value on: 0/255, 0/1 and soft masks are all accepted. `load_masks` reads files of several people.
 
     Args:
-        source: a path, the bytes of a file, or a Pillow image.
+        source: a path, the bytes of a file, a file opened for reading bytes, or a Pillow image.
         of_full_scale: True from half of 255 (of 65535 in 16 bits) on, unless the image holds 0 and 1 alone. A soft mask
             without certain pixels is then empty. Labels are not looked for.
         label: as in `load_masks`.
@@ -169,7 +170,7 @@ def load_masks(source: ImageSource, *, label: int | None = None) -> list[Mask]:
     `io/mask_labels.py` has the rules.
 
     Args:
-        source: a path, the bytes of a file, or a Pillow image.
+        source: a path, the bytes of a file, a file opened for reading bytes, or a Pillow image.
         label: the person's label alone: a grey value, a palette index, or the number of a flat colour from the left.
 
     Returns:
@@ -392,7 +393,11 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _to_8_bit(values: Array) -> NDArray[np.uint8]:
-    """Grey values of 16 bits (or 32 bits that hold 16), or floats from 0 to 1, as uint8."""
+    """(H, W) grey values as uint8.
+
+    The values' range is 0 to 65535 for 16 bits, and for 32 bits with a value above 255; 0 to 1 for floats up to 1; else
+    0 to 255. Values outside are limited.
+    """
     finite = np.nan_to_num(values)
     top = float(finite.max())
     if values.dtype.kind == "f":

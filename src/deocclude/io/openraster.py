@@ -20,7 +20,7 @@ from deocclude.io.files import write_whole
 from deocclude.io.images import save_options
 from deocclude.io.photo_metadata import Metadata
 
-_THUMBNAIL_PX = 256
+_THUMBNAIL_PX = 256  # longest side, the most that OpenRaster allows
 # Characters that XML 1.0 cannot hold, not even escaped.
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 

@@ -25,11 +25,12 @@ _MOST_TAGS = 1000  # of one directory; photos have about fifty
 _HEADER = b"Exif\x00\x00"
 # bytes of a value by the number of its type in TIFF
 _SIZE_OF_TYPE = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
-_ASCII, _LONG = 2, 4
+_ASCII, _LONG = 2, 4  # types of TIFF: text, and uint32
 
+# Tags of EXIF.
 _ARTIST, _COPYRIGHT, _ORIENTATION = 0x013B, 0x8298, 0x0112
 _X_RESOLUTION, _Y_RESOLUTION = 0x011A, 0x011B
-_EXIF_IFD, _GPS_IFD, _INTEROP_IFD = 0x8769, 0x8825, 0xA005
+_EXIF_IFD, _GPS_IFD, _INTEROP_IFD = 0x8769, 0x8825, 0xA005  # their values point to inner directories
 _WIDTH, _HEIGHT = 0xA002, 0xA003
 _MAKER_NOTE, _SUBJECT_AREA, _SUBJECT_LOCATION = 0x927C, 0x9214, 0xA214
 # Tags of the first directory that describe a photo; the others describe how a TIFF stores its pixels.

@@ -23,6 +23,8 @@ from deocclude.types import Result
 T = TypeVar("T")
 
 ON_ERROR = ("raise", "yield")
+"""Values of `on_error`: what becomes of the error of a photo."""
+
 _END: Any = object()  # in place of an item: the iterable has ended
 
 
@@ -36,7 +38,7 @@ class Entry:
         stem: the name without its suffix, with _2, _3, ... where an earlier photo of the series has it.
         shown: how error messages call the photo: its path, or `name`.
         photo: the photo, or why it cannot be read.
-        seconds: that reading took.
+        seconds: duration of the reading.
         prompts: the photo's masks and boxes, by the name of their argument.
     """
 

@@ -21,6 +21,7 @@ from PIL import Image
 from deocclude.io.decoder import DecodeError, decode, open_image, reading
 
 SOFTWARE = 0x0131  # EXIF tag: the program that wrote a file
+# Text of `stamp_text`: the stamp and the ids; files of the first versions lack the ids.
 _STAMP_TEXT = re.compile(r"deocclude, request ([0-9a-f]{16})(?:, people((?: \d+)*))?")
 
 # Errors of files that are no output: of images, JSON and OpenRaster. Deeply nested JSON is a RecursionError.

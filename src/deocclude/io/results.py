@@ -275,7 +275,10 @@ def picture_of(result: Result, kind: str, person: Person | None = None) -> Pictu
     Args:
         result: the result.
         kind: content or overlay, or a kind of PERSON_KINDS.
-        person: the person, for kinds of PERSON_KINDS.
+        person: the person, for kinds of PERSON_KINDS; None for the others.
+
+    Raises:
+        UsageError: an unknown kind, one of FILE_KINDS, or a kind that does not go with `person`.
     """
     if kind not in SAVE_KINDS or kind in FILE_KINDS or (person is None) == (kind in PERSON_KINDS):
         raise UsageError(f"{kind} is no image of {'the photo' if person is None else 'a person'}")

@@ -21,6 +21,7 @@ _PROBE_S = 5.0  # Ray itself waits for minutes for an address where nothing answ
 _SILENT = logging.CRITICAL + 1  # a level that no message has
 _OBJECT_STORE_BYTES = 512 << 20  # of a cluster on this machine; blocks hold names, not pixels
 _NO_REPORTS = {"RAY_USAGE_STATS_ENABLED": "0"}  # environment of Ray: no usage statistics are sent
+# Environment variables of Ray for a cluster on this machine.
 _SETTINGS = {
     "RAY_BACKEND_LOG_LEVEL": "fatal",
     # no processes in advance, one for each CPU: they would only delay the workers
