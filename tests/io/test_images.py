@@ -180,6 +180,11 @@ def test_masks_with_any_top_value(scale):
     assert np.array_equal(load_mask(encoded(Image.fromarray(values), "PNG")), values > 0)
 
 
+def test_error_of_a_mask_without_a_path_is_of_the_mask():
+    with pytest.raises(InputError, match=r"^the mask: expected an image, got an empty file"):
+        load_mask(b"")
+
+
 def test_soft_mask_is_thresholded_at_half():
     values = np.array([[0, 127, 128, 255]], np.uint8)
     assert load_mask(encoded(Image.fromarray(values), "PNG")).tolist() == [[False, False, True, True]]

@@ -277,9 +277,9 @@ def _content_of(file: Any) -> bytes:
     return content
 
 
-def _open(source: ImageSource) -> Image.Image:
-    """The first frame of an image, decoded, as it is stored. Raises InputError naming the file."""
-    name = _name_of(source)
+def _open(source: ImageSource, otherwise: str = "the photo") -> Image.Image:
+    """The first frame of an image, decoded, as it is stored. Raises InputError naming the file, or `otherwise`."""
+    name = _name_of(source, otherwise)
     try:
         if isinstance(source, Image.Image):
             return _decode(source, name)
@@ -414,7 +414,7 @@ def open_mask(source: ImageSource) -> Image.Image:
     """The upright Pillow image of a mask file. Raises InputError for an array, and as `load_image`."""
     if isinstance(source, np.ndarray):
         raise InputError("load_mask reads files: pass a mask array to the pipeline directly")
-    return _turn_upright(_open(source))
+    return _turn_upright(_open(source, "the mask"))
 
 
 def _mask_values(image: Image.Image) -> Array:
