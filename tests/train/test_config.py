@@ -221,6 +221,8 @@ def test_overrides(tmp_path: Path) -> None:
         ),
         ("mask: {schedule: {steps: 5, accumulate: 0}}", "mask.schedule.accumulate: input should be greater than 0"),
         ("content: {schedule: {steps: 5}, p_predicted: 1.5}", "content.p_predicted: input should be less than"),
+        ("on: true", "keys should be strings, got True"),
+        ("mask: {schedule: {steps: 5}, losses: {1: 0.5}}", "mask.losses.1"),
         ("- 1", "expected a mapping at the top, got list"),
         ("a: [1, ", "not valid YAML"),
     ],

@@ -278,11 +278,12 @@ def with_current_names(raw: dict[str, Any], where: str) -> dict[str, Any]:
     def renamed(values: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
         result = {}
         for key, value in values.items():
-            here, in_any_section = ".".join((*path, key)), ".".join(("*", *path[1:], key)) if path else key
+            name = str(key)  # YAML reads `on` as true, for one; the schema refuses such keys
+            here, in_any_section = ".".join((*path, name)), ".".join(("*", *path[1:], name)) if path else name
             new = _RENAMED_KEYS.get(here) or _RENAMED_KEYS.get(in_any_section) or key
             if new != key:
                 _log.warning("%s: %s is now called %s", where, here, new)
-            result[new] = renamed(value, (*path, key)) if isinstance(value, dict) else value
+            result[new] = renamed(value, (*path, name)) if isinstance(value, dict) else value
         return result
 
     current = renamed(raw, ())
