@@ -148,6 +148,16 @@ def test_devices() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(DeviceError, match=r"device cuda was asked for, but torch .* sees no CUDA device"):
             choose_device("cuda")
+    with pytest.raises(DeviceError, match="device must be auto, cpu or cuda, got 'meta'"):
+        choose_device("meta")
+
+
+def test_cuda_device_beyond_the_last_is_refused(monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert choose_device("cuda") == torch.device("cuda") and choose_device("cuda:1").index == 1
+    with pytest.raises(DeviceError, match="device cuda:2 was asked for, but there are 2 CUDA devices"):
+        choose_device("cuda:2")
 
 
 def test_run_writes_best_weights_log_and_state(tmp_path: Path) -> None:
