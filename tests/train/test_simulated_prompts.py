@@ -71,6 +71,13 @@ def test_extent_stays_at_the_border_of_the_crop():
     assert jittered_extent(amodal, np.random.default_rng(0), 0.0) == (40, 30, 90, SIDE)
 
 
+def test_extent_of_a_thin_body_keeps_its_edges_in_order():
+    amodal = np.zeros((SIDE, SIDE), bool)
+    amodal[10:120, 60:62] = True
+    boxes = [jittered_extent(amodal, np.random.default_rng(seed), 0.02) for seed in range(30)]
+    assert all(x0 < x1 and y0 < y1 for x0, y0, x1, y1 in boxes)
+
+
 def test_largest_error_is_clicked_in_its_middle():
     error = np.zeros((SIDE, SIDE), bool)
     error[10:16, 10:16] = True

@@ -81,7 +81,7 @@ def simulate_prompts(
 
 
 def jittered_extent(amodal: Mask, rng: np.random.Generator, jitter: float) -> BoxXyxy:
-    """The box of a mask with errors; an edge at the crop's border stays there.
+    """The box of a mask, (x0, y0, x1, y1) in pixels, with errors; an edge at the crop's border stays there.
 
     Args:
         amodal: (S, S) bool, not empty.
@@ -92,7 +92,7 @@ def jittered_extent(amodal: Mask, rng: np.random.Generator, jitter: float) -> Bo
     side = max(edges[2] - edges[0], edges[3] - edges[1])
     moved = edges + rng.normal(0, jitter * side, 4)
     moved = np.where(edges <= 0, 0.0, np.where(edges >= len(amodal), len(amodal), moved))
-    x0, y0, x1, y1 = (float(edge) for edge in moved)
+    (x0, y0), (x1, y1) = np.sort(moved.reshape(2, 2), axis=0).tolist()  # errors may exceed a thin body's width
     return x0, y0, x1, y1
 
 
