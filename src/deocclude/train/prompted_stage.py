@@ -118,7 +118,10 @@ class PromptedStage(CropStage):
 
     @torch.no_grad()
     def _with_corrections(self, inputs: _HeadInputs, rng: np.random.Generator) -> _HeadInputs:
-        """The inputs with one more click in some of the prompted samples, where the head's own answer is wrong."""
+        """The inputs with one more click in some of the prompted samples, where the head's own answer is wrong.
+
+        The answer is the single one to the prompts so far, in evaluation mode. Samples without prompts get no click.
+        """
         prompted = inputs.maps.flatten(1).any(1).cpu().numpy()
         numbers = np.flatnonzero(prompted & (rng.random(len(prompted)) < _P_CORRECTED))
         if not len(numbers):
@@ -136,7 +139,10 @@ class PromptedStage(CropStage):
         return inputs._replace(maps=maps)
 
     def _predicted(self, network: nn.Module, inputs: _HeadInputs, hypothesis: Tensor | None = None) -> MaskOutput:
-        """The head's logits in evaluation mode; None: of the single answer."""
+        """The head's float32 logits in evaluation mode; the network's mode is restored after it.
+
+        hypothesis: (B, hypotheses), one-hot; None: the single answer.
+        """
         training = network.training
         network.eval()
         with torch.autocast(inputs.maps.device.type, torch.bfloat16, enabled=self.bf16):
@@ -267,9 +273,9 @@ def _with_some_random(best: Tensor, count: int, rng: np.random.Generator) -> Ten
 
 
 def _correction(predicted: np.ndarray, truth: np.ndarray, known: np.ndarray) -> tuple[str, Point] | None:
-    """A click in the larger error: "body" where body is missing, "background" where background is taken for body.
+    """A click (x, y) in the larger error: "body" on missing body, "background" on background taken for body.
 
-    Masks: (S, S) bool. None: the error is small.
+    Masks: (S, S) bool. None: no connected part of that error is large enough for a click (`largest_error`).
     """
     missing, extra = truth & ~predicted & known, predicted & ~truth & known
     kind, error = ("body", missing) if np.count_nonzero(missing) >= np.count_nonzero(extra) else ("background", extra)
@@ -278,7 +284,7 @@ def _correction(predicted: np.ndarray, truth: np.ndarray, known: np.ndarray) -> 
 
 
 def _stacked(maps: list[np.ndarray], like: Tensor) -> Tensor:
-    """Prompt maps of all samples in one tensor, on the device of `like`."""
+    """Prompt maps of all samples as one tensor (B, PROMPT_MAPS, S, S), on the device of `like`."""
     return torch.from_numpy(np.stack(maps)).to(like.device)
 
 
