@@ -126,8 +126,9 @@ class ContentStage(CropStage):
 
         Returns:
             From true masks: l1 (0-255) and psnr (dB), means over people; gradient_ratio, the recovered brightness
-            gradient's mean length over the true one's; and score, which is minus l1. Without such people: only a score
-            of 0. If stage 1 predicts masks in training: the same with the prefix `predicted_`, and the score from those.
+            gradient's mean length over the true one's; and score, which is minus l1. Without such people: a score of 0
+            alone. If stage 1 predicts masks in training: the same with the prefix `predicted_`, and the score from
+            those.
         """
         measures = self._measure(network, None)
         if self.predictor is None:
