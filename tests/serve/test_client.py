@@ -44,6 +44,25 @@ def test_masks_boxes_and_prompts_are_sent(stub: Running, tmp_path: Path) -> None
             assert result.people[0].visible_box_xyxy == (4, 2, 10, 6)
 
 
+def test_pillow_images_are_sent_upright_and_in_rgb(stub: Running) -> None:
+    turned, exif = Image.fromarray(PIXELS), Image.Exif()
+    exif[0x0112] = 6  # a quarter turn
+    with io.BytesIO() as file, Client(stub.url) as client:
+        turned.save(file, "JPEG", exif=exif)
+        with Image.open(file) as image:
+            assert client.deocclude(image).size_hw == (64, 40)
+        assert client.deocclude(Image.fromarray(PIXELS).convert("CMYK")).size_hw == (40, 64)
+        mask = Image.fromarray(np.ones((40, 64), np.float32))
+        assert (
+            len(
+                client.deocclude(
+                    PIXELS, masks=[mask], prompts={1: CompletionPrompts((4, 6, 30, 40), front=mask)}
+                ).people
+            )
+            == 1
+        )
+
+
 def test_content_archive_and_models(stub: Running) -> None:
     with Client(stub.url) as client:
         client.wait_ready()
@@ -99,8 +118,10 @@ def test_a_busy_service_is_asked_again() -> None:
 
 def test_retries_have_an_end() -> None:
     busy = Busy(99)
-    with pytest.raises(ServerError, match=r"4 requests wait already \(queue_full\)"):
+    with pytest.raises(ServerError, match=r"4 requests wait already \(queue_full\)") as caught:
         Client(transport=busy, retries=2).models()
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (again.status, again.code, again.message) == (503, "queue_full", "4 requests wait already")
     assert busy.asked == 3
     slow = Busy(99, "3600")
     with pytest.raises(ServerError):

@@ -26,7 +26,7 @@ from deocclude.imaging.boxes import BoxXyxy
 from deocclude.imaging.depth_order import Occlusion
 from deocclude.imaging.rle import decode_rle, encode_rle
 from deocclude.inference.completion_prompts import CompletionPrompts
-from deocclude.io.images import MaskSource, load_mask, to_image
+from deocclude.io.images import MaskSource, load_mask, load_photo, to_image
 
 try:
     import httpx
@@ -51,7 +51,7 @@ class ServerError(DeoccludeError):
         super().__init__(f"{message} ({code})")
         self.status, self.code, self.message = status, code, message
 
-    def __reduce__(self) -> tuple[type[ServerError], tuple[int, str, str]]:
+    def __reduce__(self) -> tuple[type[ServerError], tuple[Any, ...]]:
         """Pickle the constructor's arguments."""
         return type(self), (self.status, self.code, self.message)
 
@@ -241,7 +241,12 @@ class _BusyError(ServerError):
 
     def __init__(self, code: str, message: str, retry_after: str) -> None:
         super().__init__(503, code, message)
+        self._retry_after = retry_after
         self.retry_after_s = float(retry_after) if retry_after.isdecimal() else 1.0  # a proxy may send a date
+
+    def __reduce__(self) -> tuple[type[_BusyError], tuple[Any, ...]]:
+        """Pickle the constructor's arguments."""
+        return type(self), (self.code, self.message, self._retry_after)
 
 
 def _read_error(answer: httpx.Response) -> tuple[str, str]:
@@ -296,20 +301,23 @@ def _photo_file(photo: PhotoSource) -> bytes:
     if isinstance(photo, np.ndarray):
         return _png(to_image(photo))
     if isinstance(photo, Image.Image):
-        return _png(photo)
+        loaded = load_photo(photo)  # upright: a PNG would lose the rotation of EXIF; RGB: PNG has no CMYK
+        return _png(to_image(loaded.pixels), loaded.icc_profile)
     raise InputError(f"a photo must be a path, bytes, a Pillow image or an array, got {type(photo).__name__}")
 
 
 def _mask_file(mask: MaskSource) -> bytes:
-    """The bytes of a mask's file; arrays become PNG. Raises InputError."""
+    """The bytes of a mask's file; arrays and Pillow images become PNG. Raises InputError."""
     if isinstance(mask, np.ndarray):
         return _png(to_image(mask))
+    if isinstance(mask, Image.Image):
+        return _png(to_image(load_mask(mask)))
     return _photo_file(cast(PhotoSource, mask))
 
 
-def _png(image: Image.Image) -> bytes:
+def _png(image: Image.Image, icc_profile: bytes | None = None) -> bytes:
     with io.BytesIO() as file:
-        image.save(file, "PNG", compress_level=1)
+        image.save(file, "PNG", compress_level=1, icc_profile=icc_profile)
         return file.getvalue()
 
 
@@ -327,7 +335,8 @@ def _prompt_fields(prompts: CompletionPrompts) -> dict[str, Any]:
         mask: MaskSource | None = getattr(prompts, name)
         if mask is not None:
             is_bool = isinstance(mask, np.ndarray) and mask.dtype == bool
-            array = mask if is_bool else load_mask(_mask_file(mask), of_full_scale=True)
+            source = _mask_file(mask) if isinstance(mask, np.ndarray) else mask
+            array = mask if is_bool else load_mask(source, of_full_scale=True)
             fields[name] = encode_rle(cast(Mask, array))
     return {name: value for name, value in fields.items() if value not in (None, [], {})}
 
