@@ -17,7 +17,7 @@ from fastapi.testclient import TestClient
 
 from deocclude.errors import InputError, WeightsError
 from deocclude.serve.pool import Worker, WorkerLostError
-from deocclude.serve.studio.errors import StepLostError, StepTimedOutError
+from deocclude.serve.studio.errors import StepLostError, StepTimedOutError, UnknownPhotoError
 from deocclude.serve.studio.messages import SentPrompts
 from deocclude.serve.studio.packing import pack, unpack
 from deocclude.serve.studio.process import InThisProcess, StudioProcess
@@ -119,6 +119,28 @@ def test_closed_photos_are_forgotten(process: StudioProcess) -> None:
     one = opened(process, "one")
     process.forget({"two"})
     assert run(process, one, numbers) == [1, 2], "it is opened again"
+
+
+def test_step_of_a_photo_that_was_closed_while_it_waited_costs_no_process(process: StudioProcess) -> None:
+    one, two = opened(process, "one"), opened(process, "two")
+    first = run(process, two, process_id)
+    with pytest.raises(UnknownPhotoError):
+        process.run(one, numbers, {"two"})
+    assert run(process, two, process_id) == first
+
+
+def test_closed_process_starts_no_other() -> None:
+    links: list[InThisProcess] = []
+
+    def start() -> InThisProcess:
+        links.append(InThisProcess(StudioWork(DrawnPipeline())))
+        return links[-1]
+
+    process = StudioProcess(start, None)
+    process.close()
+    with pytest.raises(StepLostError):
+        opened(process, "one")
+    assert not links
 
 
 class BrokenLink(InThisProcess):

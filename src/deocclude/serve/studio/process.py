@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from deocclude.errors import DeoccludeError
 from deocclude.people.editing import EditingState
 from deocclude.serve.pool import WorkerLostError
-from deocclude.serve.studio.errors import StepLostError, StepTimedOutError
+from deocclude.serve.studio.errors import StepLostError, StepTimedOutError, UnknownPhotoError
 from deocclude.serve.studio.packing import pack, unpack
 from deocclude.serve.studio.sessions import Session
 from deocclude.serve.studio.work import Done, Failed, OpenPhoto, Step, StudioWork
@@ -80,7 +80,13 @@ class StudioProcess:
         self._states: dict[str, EditingState] = {}  # by the photo's id, the state that the process has
 
     def prepare(self) -> Link:
-        """The process with the model open. Raises what opening the model raises; StepLostError: the process died."""
+        """The process with the model open.
+
+        Raises:
+            StepLostError: the process died, or this was closed. And what opening the model raises.
+        """
+        if self._is_closed:
+            raise StepLostError
         if self._link is None or not self._link.is_alive:
             self._replace()
         assert self._link is not None
@@ -111,9 +117,12 @@ class StudioProcess:
             open_ids: of all photos that are open: the process forgets others.
 
         Raises:
+            UnknownPhotoError: the photo was closed while the step waited.
             StepTimedOutError: it took too long. StepLostError: the process died.
             DeoccludeError: of the act. After every error the photo is as it was before.
         """
+        if session.id not in open_ids:
+            raise UnknownPhotoError
         link = self.prepare()
         state, process_state = session.state, self._states.get(session.id)
         packed = None if process_state is state else pack(state, {} if process_state is None else process_state.parts())
