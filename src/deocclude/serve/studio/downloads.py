@@ -8,6 +8,7 @@ import re
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageColor
@@ -23,8 +24,10 @@ from deocclude.serve.studio.messages import SentArrangement, SentPlacement
 from deocclude.serve.studio.work import OpenPhoto
 from deocclude.types import Person, Result
 
-PERSON_FILES = ("rgba", "hidden", "amodal", "visible", "invisible", "parsing")  # what can be downloaded of one person
-_MASK_KINDS = ("amodal", "visible", "invisible", "parsing")  # of PERSON_FILES: masks without colours
+PersonFile = Literal["rgba", "hidden", "amodal", "visible", "invisible", "parsing"]
+"""What can be downloaded of one person."""
+
+_MASK_KINDS: tuple[PersonFile, ...] = ("amodal", "visible", "invisible", "parsing")  # masks without colours
 
 
 def file_stem(name: str) -> str:
@@ -41,8 +44,8 @@ def find_person(result: Result, number: int) -> Person:
     raise InputError(f"there is no person {number}")
 
 
-def person_png(result: Result, number: int, kind: str) -> bytes:
-    """A file of PERSON_FILES: the cut-out and its hidden part alone are trimmed, the masks have the photo's size.
+def person_png(result: Result, number: int, kind: PersonFile) -> bytes:
+    """A PersonFile as PNG: the cut-out and its hidden part alone are trimmed, the masks have the photo's size.
 
     Raises:
         InputError: there is no such person, or nothing of the person is hidden.

@@ -6,7 +6,7 @@ An application includes `router`; it may set `app.state.studio` before, else one
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, BackgroundTasks, Depends, HTTPException, Query, Request, Response
 
@@ -55,7 +55,6 @@ router = APIRouter(route_class=GuardedRoute, tags=["studio"], responses=_ERRORS)
 
 TheStudio = Annotated[Studio, Depends(studio_of)]
 Ticket = Annotated[str, Query(max_length=64, description="name of the request, to ask for its place in the queue")]
-PersonFile = Literal["rgba", "hidden", "amodal", "visible", "invisible", "parsing"]
 
 _API = "/studio/api"
 _PHOTO = f"{_API}/photos/{{photo_id}}"
@@ -233,7 +232,7 @@ async def arranged(photo_id: str, sent: SentArrangement, studio: TheStudio, tick
 
 
 @router.get(f"{_PERSON}/{{kind}}.png", **_of_type("image/png"))
-def person_file(photo_id: str, number: int, kind: PersonFile, studio: TheStudio) -> Response:
+def person_file(photo_id: str, number: int, kind: downloads.PersonFile, studio: TheStudio) -> Response:
     """A person's cut-out, the hidden part of it alone, or a mask."""
     session = studio.sessions.get(photo_id)
     data = downloads.person_png(session.result, number, kind)
