@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import socket
 import struct
 import threading
@@ -80,8 +81,13 @@ def test_too_many_pixels_by_the_header_alone(stub: Running) -> None:
         stub.post(png_header(20_000, 20_000)),
         stub.post(photo_file(), files=[("masks", ("m", png_header(30_000, 2)))]),
     ):
+        stub.post(photo_file(), prompts='{"1": {"front": {"size": [4000000, 64000000], "counts": "0"}}}'),
         assert answer.status_code == 413 and answer.json()["error"]["code"] == "too_many_pixels"
     assert stub.post(photo_file(size_hw=(100, 100))).status_code == 200
+    mask = {"size": [100, 100], "counts": [10_000]}
+    prompts = json.dumps({number: {"extent_xyxy": [1, 2, 3, 4], "front": mask, "keep": mask} for number in (1, 2, 3)})
+    answer = stub.post(photo_file(), prompts=prompts)
+    assert answer.status_code == 413 and "the masks: 60000 pixels" in answer.json()["error"]["message"]
 
 
 def test_a_slow_body_is_refused(stub: Running) -> None:

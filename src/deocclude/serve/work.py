@@ -127,13 +127,15 @@ def check_pixels(job: Job, max_pixels: int) -> None:
     """Check the sizes that a job's files state, before anything is decoded.
 
     Raises:
-        ServiceError: too many pixels. InputError: a file that is no image.
+        ServiceError: too many pixels. InputError: a mask of completion prompts is no base64.
     """
-    for name, contents, limit in (
-        ("the photo", [job.photo], max_pixels),
-        ("the masks", [*job.masks, *_png_masks(job)], _MASKS_PER_PHOTO * max_pixels),
+    for_masks = sum(_stated_pixels(mask) for mask in job.masks) + sum(
+        _prompt_pixels(mask) for mask in _prompt_masks(job)
+    )
+    for name, stated, limit in (
+        ("the photo", _stated_pixels(job.photo), max_pixels),
+        ("the masks", for_masks, _MASKS_PER_PHOTO * max_pixels),
     ):
-        stated = sum(_stated_pixels(content) for content in contents)
         if stated > limit:
             raise ServiceError("too_many_pixels", f"{name}: {stated} pixels, and at most {limit} are accepted")
 
@@ -147,10 +149,14 @@ def _stated_pixels(content: bytes) -> int:
     return width * height
 
 
-def _png_masks(job: Job) -> list[bytes]:
-    """The masks of completion prompts that are files."""
-    masks = [value for prompts in job.prompts.values() for value in prompts.values()]
-    return [_from_base64(mask["png"]) for mask in masks if isinstance(mask, Mapping) and "png" in mask]
+def _prompt_masks(job: Job) -> list[Mapping[str, Any]]:
+    """The masks of all completion prompts, as in `Job.prompts`."""
+    return [fields[name] for fields in job.prompts.values() for name in MASK_FIELDS if name in fields]
+
+
+def _prompt_pixels(mask: Mapping[str, Any]) -> int:
+    """Pixels of a mask of completion prompts by its header or its size. Raises InputError."""
+    return _stated_pixels(_from_base64(mask["png"])) if "png" in mask else mask["size"][0] * mask["size"][1]
 
 
 def recover(pipe: Callable[..., Result], job: Job, max_pixels: int) -> Result:
