@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
@@ -18,7 +19,9 @@ from deocclude.imaging.rle import decode_rle, encode_rle
 from deocclude.inference.completion_prompts import JOINTS
 from deocclude.io.results import SAVE_KINDS
 from deocclude.serve.errors import ServiceError
+from deocclude.serve.pool import WorkerPool
 from deocclude.serve.schemas import SaveKind
+from deocclude.serve.server import bind
 from deocclude.serve.service import choose_media_type
 from stub_service import BUG, DIE, SECRET, Running, photo_file, running, start_and_die, start_and_fail, wait_for
 
@@ -199,3 +202,24 @@ def test_a_server_whose_processes_cannot_start_ends(start, problem: str) -> None
         server.thread.join(20)
         assert not server.thread.is_alive()
         assert isinstance(server.service.failure, DeoccludeError) and problem in str(server.service.failure)
+
+
+def test_a_process_that_the_system_refuses_is_told(monkeypatch) -> None:
+    def refuse(_: object) -> None:
+        raise OSError(12, "Cannot allocate memory")
+
+    async def open_and_close() -> None:
+        pool: WorkerPool = WorkerPool(print, 1, queue=1, timeout_s=1, grace_s=1, on_broken=told.append)
+        pool.open()
+        await asyncio.gather(*pool._starting)
+        await pool.close()
+
+    told: list[Exception] = []
+    monkeypatch.setattr("deocclude.serve.pool.Worker", refuse)
+    asyncio.run(open_and_close())
+    assert [type(error) for error in told] == [DeoccludeError] and "Cannot allocate memory" in str(told[0])
+
+
+def test_a_host_that_is_no_name_is_refused() -> None:
+    with pytest.raises(DeoccludeError, match=r"cannot listen on a\.\.b: not the name of a machine"):
+        bind("a..b", 0)

@@ -22,6 +22,7 @@ from starlette.datastructures import Headers
 from deocclude.cli.serve import names_of
 from deocclude.serve.errors import ServiceError
 from deocclude.serve.gate import check_host
+from deocclude.serve.pool import WorkerPool
 from stub_service import SLEEP, Running, photo_file, running, wait_for
 
 
@@ -80,14 +81,14 @@ def test_too_many_pixels_by_the_header_alone(stub: Running) -> None:
     for answer in (
         stub.post(png_header(20_000, 20_000)),
         stub.post(photo_file(), files=[("masks", ("m", png_header(30_000, 2)))]),
-    ):
         stub.post(photo_file(), prompts='{"1": {"front": {"size": [4000000, 64000000], "counts": "0"}}}'),
+    ):
         assert answer.status_code == 413 and answer.json()["error"]["code"] == "too_many_pixels"
-    assert stub.post(photo_file(size_hw=(100, 100))).status_code == 200
     mask = {"size": [100, 100], "counts": [10_000]}
     prompts = json.dumps({number: {"extent_xyxy": [1, 2, 3, 4], "front": mask, "keep": mask} for number in (1, 2, 3)})
     answer = stub.post(photo_file(), prompts=prompts)
     assert answer.status_code == 413 and "the masks: 60000 pixels" in answer.json()["error"]["message"]
+    assert stub.post(photo_file(size_hw=(100, 100))).status_code == 200
 
 
 def test_a_slow_body_is_refused(stub: Running) -> None:
@@ -196,23 +197,19 @@ def test_names_by_which_the_service_answers() -> None:
     check_host(Headers({"host": "any.name"}), ())
 
 
-def test_a_place_is_held_for_work_in_the_main_process(small: Running) -> None:
-    """As the routes of a page hold it."""
-    service = small.service
+def test_a_turn_that_comes_while_its_request_is_cancelled_is_given_back() -> None:
+    async def cancel() -> int:
+        pool: WorkerPool = WorkerPool(print, 1, queue=1, timeout_s=1, grace_s=1)
+        pool._idle.put_nowait("worker")
+        waiting = asyncio.ensure_future(pool._wait_turn(asyncio.get_running_loop().create_future()))
+        for _ in range(2):  # the turn has come, and the request has not seen it yet
+            await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        return pool._idle.qsize()
 
-    class Request:
-        async def receive(self) -> dict[str, str]:
-            await asyncio.sleep(30)
-            return {"type": "http.disconnect"}
-
-    async def hold() -> tuple[int, bool]:
-        async with service.place(Request()):
-            return service.pool.busy, service.pool._idle.empty()
-
-    wait_for(lambda: service.pool.ready == 1)
-    loop = small.server.servers[0].get_loop()
-    assert asyncio.run_coroutine_threadsafe(hold(), loop).result(10) == (1, True)
-    assert service.pool.busy == 0 and small.post(photo_file(), headers=RIGHT).status_code == 200
+    assert asyncio.run(cancel()) == 1
 
 
 def test_shutdown_finishes_what_has_begun_and_refuses_what_comes() -> None:

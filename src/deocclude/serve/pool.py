@@ -46,12 +46,17 @@ class Worker(Generic[J, R]):
     """One process, and the link to it. Its methods block: call them in a thread."""
 
     def __init__(self, start: Start[J, R]) -> None:
+        """Start the process. Raises OSError: the system has no room for it."""
         self.scratch = Path(tempfile.mkdtemp(prefix="deocclude-serve-"))
         context = multiprocessing.get_context("spawn")  # networks and threads of this process do not survive a fork
         self._link, child_link = context.Pipe()
         self._process = context.Process(target=_serve, args=(child_link, start, self.scratch), daemon=True)
-        with interrupts_held():
-            self._process.start()
+        try:
+            with interrupts_held():
+                self._process.start()
+        except OSError:
+            shutil.rmtree(self.scratch, ignore_errors=True)
+            raise
         child_link.close()
         self._killed = False
 
@@ -230,11 +235,11 @@ class WorkerPool(Generic[J, R]):
         turn = asyncio.ensure_future(self._idle.get())
         try:
             await _wait_either(turn, gone)
-        finally:
-            if gone.done() or not turn.done():
-                _leave_line(turn, self._idle)
-        if gone.done():
-            raise ClientGoneError
+            if gone.done():
+                raise ClientGoneError
+        except BaseException:  # cancelled too, perhaps in the moment in which the turn came
+            _leave_line(turn, self._idle)
+            raise
         return turn.result()
 
     def _replace(self, worker: Worker[J, R]) -> None:
@@ -250,7 +255,12 @@ class WorkerPool(Generic[J, R]):
     async def _open_worker(self) -> None:
         """Start a process and wait until it is ready; try again where it died."""
         while True:
-            worker: Worker[J, R] = Worker(self._start)
+            try:
+                worker: Worker[J, R] = Worker(self._start)
+            except OSError as error:
+                if self._was_last_start(error):
+                    return
+                continue
             self._all.add(worker)
             try:
                 await asyncio.get_running_loop().run_in_executor(self._threads, worker.wait_ready)
@@ -260,14 +270,20 @@ class WorkerPool(Generic[J, R]):
                 return
             except WorkerLostError as error:
                 self._discard(worker)
-                self._failed_starts += 1
-                if self._failed_starts >= _MAX_FAILED_STARTS:
-                    self._on_broken(DeoccludeError(f"worker processes die before their first photo: {error}"))
+                if self._was_last_start(error):
                     return
                 continue
             self._failed_starts = 0
             self._idle.put_nowait(worker)
             return
+
+    def _was_last_start(self, error: Exception) -> bool:
+        """Count a failed start; after too many in a row tell it, and return True."""
+        self._failed_starts += 1
+        if self._failed_starts < _MAX_FAILED_STARTS:
+            return False
+        self._on_broken(DeoccludeError(f"worker processes do not start, or die before their first photo: {error}"))
+        return True
 
     def _discard(self, worker: Worker[J, R]) -> None:
         """Close a worker that is no longer used, in a thread of its own."""

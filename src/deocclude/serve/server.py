@@ -36,6 +36,8 @@ def bind(host: str, port: int) -> socket.socket:
         if error.errno == errno.EADDRINUSE:
             raise DeoccludeError(f"port {port} of {host} is in use: choose another with --port, 0 for any") from error
         raise DeoccludeError(f"cannot listen on {host}, port {port}: {error.strerror or error}") from error
+    except UnicodeError as error:
+        raise DeoccludeError(f"cannot listen on {host}: not the name of a machine") from error
     except OverflowError as error:
         raise DeoccludeError(f"a port is a number from 0 to 65535, got {port}") from error
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 from starlette.requests import Request
@@ -66,13 +66,6 @@ class Service:
             raise ServiceError(outcome.code, outcome.message)
         self.metrics.count_answer(outcome)
         return outcome
-
-    @contextlib.asynccontextmanager
-    async def place(self, request: Request) -> AsyncIterator[None]:
-        """Wait in the queue for a worker process, and hold it idle while this process works. Raises as `run`."""
-        with watched(request) as gone:
-            async with self.pool.place(gone):
-                yield
 
     def _record_failure(self, error: Exception) -> None:
         """Record that no process can be started any more; the server ends with this error."""
