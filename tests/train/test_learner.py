@@ -117,3 +117,12 @@ def test_relative_steps_change_each_channel_by_its_own_size() -> None:
     # Adam's first step is the rate, here times the root mean square of the row; of zeros times 1/1000
     torch.testing.assert_close(layer.weight - before, torch.tensor([[-10.0] * 3, [-0.001] * 3]), rtol=1e-4, atol=1e-7)
     torch.testing.assert_close(layer.bias.detach(), torch.tensor([-0.0001, -0.0001]), rtol=1e-4, atol=1e-7)
+
+
+def test_relative_steps_change_a_scalar_by_its_own_size() -> None:
+    layer = nn.Module()
+    layer.sharpness = nn.Parameter(torch.tensor(2.0))
+    learner = OptimizedNetwork(layer, Schedule(steps=1, relative_steps=True, weight_decay=0.0))
+    layer.sharpness.square().backward()
+    learner.step(join(torch.device("cpu"))[0], rate=0.1)
+    assert layer.sharpness.item() == pytest.approx(1.8, abs=1e-4)

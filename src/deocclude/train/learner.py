@@ -66,9 +66,9 @@ class OptimizedNetwork:
         before = [p.clone() for p in params]
         self.optimizer.step()
         for param, old in zip(params, before, strict=True):
-            rows = old.flatten(1) if old.ndim > 1 else old[None]
+            rows = old.flatten(1) if old.ndim > 1 else old.reshape(1, -1)  # a scalar has no dimension
             size = rows.square().mean(1).sqrt().clamp(min=_LEAST_SIZE)
-            param.copy_(torch.lerp(old, param, size.view(-1, *[1] * (old.ndim - 1))))
+            param.copy_(torch.lerp(old, param, size.view(-1, *[1] * (old.ndim - 1))).view_as(param))
 
     def state(self, names: tuple[str, str, str | None]) -> dict[str, Any]:
         """State for resuming; `names`: keys of network, optimiser and EMA weights."""
