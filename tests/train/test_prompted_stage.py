@@ -86,6 +86,8 @@ def test_stage_1_must_be_named_and_fit(write_config, parser_weights):
         PromptedStage(load_config(config_of(write_config, parser_weights, stage1=None)))
     with pytest.raises(ConfigError, match=r"prompted\.network\.stem_width: stage 1 has 8, got 24"):
         PromptedStage(load_config(config_of(write_config, parser_weights, network={})))
+    with pytest.raises(ConfigError, match=r"prompted\.network\.hypotheses must be at least 1, got 0"):
+        PromptedStage(load_config(config_of(write_config, parser_weights), ["prompted.network.hypotheses=0"]))
 
 
 def test_corrections_lie_in_the_errors_of_the_heads_own_answer(write_config, parser_weights, monkeypatch):

@@ -289,7 +289,9 @@ def _stacked(maps: list[np.ndarray], like: Tensor) -> Tensor:
 
 
 def _check_sizes(completion: MaskCompletionNet, config: Any) -> None:
-    """Raise ConfigError unless the head's sizes are those of stage 1."""
+    """Raise ConfigError unless the head's sizes are those of stage 1, and there is a hypothesis to train."""
+    if config.hypotheses < 1:
+        raise ConfigError(f"prompted.network.hypotheses must be at least 1, got {config.hypotheses}")
     own = completion.config
     poses = own.template_channels if own.pose_guidance else 0
     needed = {"stem_width": own.stem_width, "feature_width": own.widths[0], "pose_channels": poses,
