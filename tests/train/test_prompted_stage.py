@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from deocclude.checkpoints.files import save_weights
 from deocclude.errors import ConfigError
 from deocclude.export.to_onnx import build_network
 from deocclude.inference.prompt_maps import PROMPT_MAPS
+from deocclude.models.features import load_mask_completion
+from deocclude.models.mask_completion import MaskCompletionNet
 from deocclude.models.prompted_head import PromptedHead
 from deocclude.train.config import load_config
 from deocclude.train.engine import fit, to_float
@@ -86,8 +90,19 @@ def test_stage_1_must_be_named_and_fit(write_config, parser_weights):
         PromptedStage(load_config(config_of(write_config, parser_weights, stage1=None)))
     with pytest.raises(ConfigError, match=r"prompted\.network\.stem_width: stage 1 has 8, got 24"):
         PromptedStage(load_config(config_of(write_config, parser_weights, network={})))
+    with pytest.raises(ConfigError, match=r"prompted\.network\.parsing_classes: stage 1 has 12, got 5"):
+        PromptedStage(load_config(config_of(write_config, parser_weights), ["prompted.network.parsing_classes=5"]))
     with pytest.raises(ConfigError, match=r"prompted\.network\.hypotheses must be at least 1, got 0"):
         PromptedStage(load_config(config_of(write_config, parser_weights), ["prompted.network.hypotheses=0"]))
+
+
+def test_stage_1_without_parsing_guidance_is_refused(write_config, parser_weights, tmp_path):
+    stage1 = load_mask_completion(parser_weights)
+    sizes = dataclasses.replace(stage1.config, parsing_guidance=False)
+    metadata = {"network": "mask_completion", "config": sizes.to_dict()}
+    save_weights(tmp_path / "plain.safetensors", MaskCompletionNet(sizes).state_dict(), metadata)
+    with pytest.raises(ConfigError, match=r"prompted\.stage1: the head needs a stage 1 with parsing_guidance"):
+        PromptedStage(load_config(config_of(write_config, tmp_path / "plain.safetensors")))
 
 
 def test_corrections_lie_in_the_errors_of_the_heads_own_answer(write_config, parser_weights, monkeypatch):

@@ -293,9 +293,12 @@ def _check_sizes(completion: MaskCompletionNet, config: Any) -> None:
     if config.hypotheses < 1:
         raise ConfigError(f"prompted.network.hypotheses must be at least 1, got {config.hypotheses}")
     own = completion.config
+    if not own.parsing_guidance:
+        raise ConfigError("prompted.stage1: the head needs a stage 1 with parsing_guidance")
     poses = own.template_channels if own.pose_guidance else 0
     needed = {"stem_width": own.stem_width, "feature_width": own.widths[0], "pose_channels": poses,
-              "head_width": own.head_width, "parsing_channels": own.parsing_channels}  # fmt: skip
+              "head_width": own.head_width, "parsing_classes": own.parsing_classes,
+              "parsing_channels": own.parsing_channels}  # fmt: skip
     for name, value in needed.items():
         if getattr(config, name) != value:
             raise ConfigError(f"prompted.network.{name}: stage 1 has {value}, got {getattr(config, name)}")
