@@ -1,8 +1,7 @@
 """Network and config class of every kind of stored weights: all that is needed to open a .safetensors file.
 
 The kind is the metadata entry `network` of the file. Its first word names the stage: mask, content, single or people;
-nanodet is a detector too.
-How each network is trained is in train/methods.py.
+nanodet and movenet are detectors too. How each network is trained is in train/methods.py.
 """
 
 from __future__ import annotations

@@ -112,7 +112,13 @@ class Worker(Generic[J, R]):
 
 
 class WorkerPool(Generic[J, R]):
-    """A fixed number of worker processes, and a line before them: first in, first out, and bounded."""
+    """A fixed number of worker processes, and a line before them: first in, first out, and bounded.
+
+    Attributes:
+        size: processes.
+        waiting: jobs in the line.
+        busy: processes at work.
+    """
 
     def __init__(
         self, start: Start[J, R], size: int, *, queue: int, timeout_s: float, grace_s: float,

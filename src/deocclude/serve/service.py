@@ -18,7 +18,16 @@ from deocclude.serve.work import Answer, Job, Refusal, open_pipeline
 
 
 class Service:
-    """What the routes share. Open and close it in the server's event loop."""
+    """What the routes share. Open and close its pool in the server's event loop.
+
+    Attributes:
+        models: manifest entries of the weights folder, by the model's name.
+        pool: the worker processes.
+        in_flight: requests that have begun and not ended.
+        uploads: requests whose body is being read.
+        is_draining: new requests are refused, because the service ends.
+        failure: why no process can be started any more; None: nothing is wrong.
+    """
 
     def __init__(self, settings: ServeSettings, start: Start[Job, Answer | Refusal] | None = None) -> None:
         """A service that is not open yet.

@@ -58,7 +58,7 @@ class DataSection(_Strict):
     crowds: dict[str, Any] = {}  # people detector: fields of data.synthesis.multi_person.CrowdConfig
     # people detector: fraction of photos of `real` among those that are not of `p_boxed`
     p_wild: float = Field(default=0.35, ge=0, le=1)
-    p_boxed: float = Field(default=0.0, ge=0, le=1)  # NanoDet: fraction of photos of coco_people, with boxes alone
+    p_boxed: float = Field(default=0.0, ge=0, le=1)  # NanoDet, MoveNet: fraction of coco_people's photos, boxes alone
     p_real: float = Field(default=0.0, ge=0, le=1)  # stage 1: fraction of people of `real`, with visible masks only
     real: dict[Literal["wild", "voc", "coco"], Annotated[float, Field(gt=0)]] = Field(
         default={"wild": 1.0}, min_length=1
@@ -150,7 +150,7 @@ class StageSection(_Strict):
     # stage 1's .safetensors: parser of stage 2, backbone of the people detector, encoder of the perceptual terms
     parsing_weights: Path | None = None
     # people detector, box segmenter: an ImageNet-pretrained backbone. Where weights of `init` replace it (always for
-    # NanoDet), the next two settings apply to theirs
+    # NanoDet and MoveNet), the next two settings apply to theirs
     pretrained_backbone: bool = False
     frozen_stages: int = Field(default=0, ge=0)  # pretrained_backbone: how many of its stages are frozen
     backbone_lr_scale: float = Field(default=1.0, gt=0, le=1)  # pretrained_backbone: for its other stages

@@ -42,6 +42,12 @@ class ContentStage(CropStage):
     name = "content"
 
     def __init__(self, config: TrainConfig):
+        """Create networks, criterion and data.
+
+        Raises:
+            ConfigError: settings that do not go together, or a missing file name.
+            WeightsError: a weights file does not fit.
+        """
         super().__init__(config, synthesis=_SYNTHESIS, crop=_CROP)
         section = self.section
         if self.bf16:

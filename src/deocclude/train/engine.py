@@ -178,7 +178,8 @@ def fit(
         DeviceError: the device is not available.
         TrainingError: a loss is not finite.
         WeightsError: last.pt does not fit the config.
-        KeyboardInterrupt: after an interrupt; last.pt holds the state after the last whole step.
+        KeyboardInterrupt: after an interrupt; last.pt holds the state after the last whole step. A second interrupt
+            saves nothing.
     """
     resuming = resume and (out / STATE_FILE).is_file()
     if resuming and (out / CONFIG_FILE).is_file():  # runs of early versions have no config.yaml

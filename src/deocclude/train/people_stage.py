@@ -40,6 +40,7 @@ class PeopleStage(Stage):
     name = "people"
 
     def __init__(self, config: TrainConfig):
+        """Create network, criterion and data. Raises ConfigError; WeightsError for a weights file that does not fit."""
         section = config.people
         self.bf16 = use_bfloat16(config, choose_device(config.device))
         data = config.data_of(section)

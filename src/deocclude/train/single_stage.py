@@ -27,6 +27,7 @@ class SingleStage(CropStage):
     name = "single"
 
     def __init__(self, config: TrainConfig):
+        """Create networks, criteria and data. Raises ConfigError; WeightsError for a weights file that does not fit."""
         super().__init__(config)
         section = self.section
         feature_terms = [name for name in ContentCriterion.FEATURE_TERMS if self.losses.get(name)]

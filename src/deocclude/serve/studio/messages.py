@@ -43,7 +43,10 @@ class SentSample(Strict):
 
 
 class SentPlacement(Strict):
-    """A person's layer in an arrangement: `left_top` of the layer after scaling."""
+    """A person's layer in an arrangement.
+
+    `left_top`: of the layer after scaling. `hidden`: the user has switched the layer off.
+    """
 
     number: int
     left_top: Point

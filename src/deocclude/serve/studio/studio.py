@@ -53,6 +53,7 @@ class Studio:
         process: does what computes.
         queue: its line of requests.
         limits: what is accepted and kept.
+        sessions: the open photos.
     """
 
     process: StudioProcess
