@@ -69,6 +69,24 @@ def test_networks_become_int8_and_the_manifest_says_so(weights, tmp_path, person
     assert 0 < difference.mean() < 0.05
 
 
+def test_failure_at_a_later_network_leaves_a_manifest_with_the_digests_of_the_files(weights, tmp_path, monkeypatch):
+    write_drawn_set(tmp_path / "set")
+
+    def failing_at_the_second(source: Path, target: Path, batches: list) -> int:
+        if source.name.startswith("content_recovery"):
+            raise UsageError("no convolution")
+        target.write_bytes(b"int8")
+        return 1
+
+    monkeypatch.setattr("deocclude.evaluation.quantization.QUANTISED", ("mask_completion", "content_recovery"))
+    monkeypatch.setattr("deocclude.evaluation.quantization.quantize_convolutions", failing_at_the_second)
+    with pytest.raises(UsageError, match="no convolution"):
+        quantize([EvalSet.open(tmp_path / "set")], weights_dir=weights)
+    assert [name for name, row in rows(weights).items() if "int8" in row] == ["mask_completion"]
+    for row in rows(weights).values():
+        assert row["sha256"]["onnx"] == hashlib.sha256((weights / row["onnx"]).read_bytes()).hexdigest()
+
+
 def test_int8_networks_and_empty_sets_are_refused(weights, tmp_path):
     write_drawn_set(tmp_path / "set")
     eval_set = EvalSet.open(tmp_path / "set")

@@ -25,7 +25,7 @@ _EXAMPLES = 150  # inputs that a network is quantised with, at least where it go
 
 
 class _Recorder(Network):
-    """A network that keeps its inputs."""
+    """A network that keeps its inputs, as examples for the quantisation."""
 
     def __init__(self, network: Network) -> None:
         super().__init__(lambda: network._session, network.input_size, network.fine_size)
@@ -56,7 +56,8 @@ def quantize(
         How many convolutions of each network are int8.
 
     Raises:
-        UsageError: an unknown model, one without these networks, no people, or networks that are int8 already.
+        UsageError: an unknown model, no people, or a network that is int8 already or has no convolution large enough.
+        WeightsError: the weights cannot be read, or the model lacks a network.
         InputError: data that cannot be read.
     """
     info = find_model(model, weights_dir)
@@ -85,12 +86,13 @@ def quantize(
         converted[name] = quantize_convolutions(onnx_path, onnx_path, recorder.inputs[::step])
         rows[name]["sha256"]["onnx"] = file_digest(onnx_path)
         rows[name]["int8"] = {"convolutions": converted[name], "ranges_of": [eval_set.name for eval_set in sets]}
-    save_text(json.dumps(manifest, indent=2) + "\n", path)
+        # after each network: if the next one fails, the manifest still has the digest of this one's new file
+        save_text(json.dumps(manifest, indent=2) + "\n", path)
     return converted
 
 
 def _evenly_chosen(sets: Sequence[EvalSet]) -> list[tuple[EvalSet, EvalRecord]]:
-    """At most _PICTURES pictures, as many of each set, evenly from its records."""
+    """About _PICTURES pictures at most, as many of each set: every n-th of its records from the first on."""
     each = max(1, _PICTURES // max(1, len(sets)))
     return [
         (eval_set, record) for eval_set in sets for record in eval_set.records[:: max(1, len(eval_set) // each)][:each]
