@@ -79,6 +79,20 @@ def test_stage_2_requires_stage_1_weights(tmp_path: Path) -> None:
     assert painted.shape == PHOTO.shape
 
 
+def test_stage_2_starts_from_the_masks_of_its_stage_1(tmp_path: Path) -> None:
+    """From boxes too, where the stage 1 may have been trained for a second pass."""
+    torch.manual_seed(0)
+    first = MaskCompletionNet(MaskCompletionConfig(stem_width=8, widths=(8, 8), head_width=8, pose_guidance=False))
+    stage1 = stored(tmp_path / "mask.safetensors", "mask_completion", first, second_pass=True)
+    stage2 = stored(tmp_path / "paint.safetensors", "content_pix2pix", Pix2PixContent(Pix2PixConfig((4, 8))))
+    alone, together = (
+        open_trained(stage1, size_px=32, device=CPU),
+        open_trained(stage2, size_px=32, device=CPU, parser=stage1),
+    )
+    masks = [predict(PHOTO, boxes_xyxy=[(10, 20, 30, 40)]).people[0].amodal_prob for predict in (alone, together)]
+    np.testing.assert_array_equal(*masks)
+
+
 def test_other_weights_are_rejected(tmp_path: Path) -> None:
     path = stored(tmp_path / "x.safetensors", "people_detector", MaskUNet(UNetConfig((4, 8))))
     with pytest.raises(WeightsError, match=r"x\.safetensors: expected weights of mask_completion or mask_unet"):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from deocclude.checkpoints.files import rebuild
 from deocclude.errors import UsageError
@@ -15,8 +16,7 @@ from deocclude.imaging.appearance import Appearance, plain_appearance
 from deocclude.imaging.boxes import BoxXyxy
 from deocclude.inference.content_recovery import ContentRecovery, to_rgb
 from deocclude.inference.mask_completion import MaskCompletion
-from deocclude.models.features import load_mask_completion
-from deocclude.models.mask_completion import MaskOutput, to_probabilities
+from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet, MaskOutput, to_probabilities
 from deocclude.models.network_kinds import PERSON_NETWORK_KINDS
 from deocclude.people.stages import Stages
 from deocclude.pipeline import Deoccluder
@@ -122,13 +122,15 @@ def open_trained(
     kind = metadata["network"]
     stage = kind.partition("_")[0]
 
-    def completion_from(predict_masks: Callable[[Tensor, Tensor], MaskOutput]) -> MaskCompletion:
-        """`MaskCompletion` around a function from image and initial mask to masks."""
+    def completion_from(
+        predict_masks: Callable[[Tensor, Tensor], MaskOutput], of_masks: Mapping[str, Any] = metadata
+    ) -> MaskCompletion:
+        """`MaskCompletion` around a function from image and initial mask to masks, whose weights have this metadata."""
 
         def forward(image: Tensor, initial: Tensor) -> dict[str, Tensor]:
             return to_probabilities(predict_masks(image, initial).float())._asdict()
 
-        second_pass = bool(metadata.get("second_pass", False))
+        second_pass = bool(of_masks.get("second_pass", False))
         return MaskCompletion(
             TorchNetwork(forward, size_px, device), average="never", tight=tight, second_pass=second_pass
         )
@@ -146,6 +148,6 @@ def open_trained(
     if parser is None:
         raise UsageError(f"{weights}: stage 2 needs masks and parts of a stage 1: name its .safetensors with --stage1")
     paint = TorchNetwork(lambda **inputs: {"content": network(**inputs)}, size_px, device)
-    finder: nn.Module = load_mask_completion(parser).to(device).eval()
+    stage1, of_stage1 = rebuild(parser, {"mask_completion": (MaskCompletionNet, MaskCompletionConfig)})
     # no exemplar synthesis over the output: the network itself is measured
-    return predictor(completion_from(finder), ContentRecovery(paint, exemplars=False))
+    return predictor(completion_from(stage1.to(device).eval(), of_stage1), ContentRecovery(paint, exemplars=False))
