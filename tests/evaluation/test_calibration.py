@@ -13,6 +13,7 @@ import pytest
 from deocclude.data.evalsets.persons import EvalSample, EvalSet, write_eval_set
 from deocclude.data.sources.real_photos import JointedPerson
 from deocclude.data.sources.splits import held_out
+from deocclude.errors import UsageError
 from deocclude.evaluation import calibration
 from deocclude.evaluation.calibration import calibrate
 from deocclude.imaging.crop import Region, SquareCrop
@@ -128,3 +129,11 @@ def test_calibration_writes_finite_numbers(weights_dir: Path, tmp_path: Path, pe
     calibrate([EvalSet.open(tmp_path / "set")], weights_dir=folder, device="cpu")
     row = json.loads((folder / "manifest.json").read_text())["models"]["base"]["networks"]["mask_completion"]
     assert np.isfinite(row[name]).all()
+
+
+def test_calibration_needs_people_with_a_visible_part(weights_dir: Path, tmp_path: Path, person) -> None:
+    nothing = np.zeros_like(person.amodal)
+    sample = EvalSample("ann-low", "ann", "low", person.photo, person.photo, nothing, person.amodal)
+    write_eval_set(tmp_path / "set", [sample], name="drawn", seed=1, source="code")
+    with pytest.raises(UsageError, match="needs people with a visible part, got none"):
+        calibrate([EvalSet.open(tmp_path / "set")], weights_dir=weights_dir, device="cpu")

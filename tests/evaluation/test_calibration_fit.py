@@ -38,6 +38,11 @@ def test_region_fit_counts_regions_by_their_weight() -> None:
     assert fit_regions(features, is_body).probability(np.zeros((1, 6))) == pytest.approx(0.25)
 
 
+def test_region_fit_needs_regions() -> None:
+    with pytest.raises(UsageError, match="people with a predicted hidden part, got none"):
+        fit_regions(np.zeros((0, 6)), np.zeros(0, bool))
+
+
 def test_body_fit_recovers_the_true_probabilities() -> None:
     rng = np.random.default_rng(0)
     shares = np.exp(rng.uniform(np.log(0.004), np.log(0.5), (4000, 2)))

@@ -17,6 +17,7 @@ import numpy as np
 from deocclude.data.evalsets.persons import EvalRecord, EvalSample, EvalSet
 from deocclude.data.sources.readers import ordered
 from deocclude.data.sources.real_photos import REAL_SETS, JointedPerson, read_jointed_people
+from deocclude.errors import UsageError
 from deocclude.evaluation.calibration_fit import fit_bodies, fit_regions
 from deocclude.evaluation.prompts import InitialPrompt
 from deocclude.imaging.arrays import Float, ImageU8, Mask
@@ -87,12 +88,15 @@ def calibrate(
         The calibration, not rounded as in the manifest.
 
     Raises:
-        UsageError: an unknown model, or sets with only occluded or only unoccluded people.
+        UsageError: an unknown model, sets with only occluded or only unoccluded people, or people for whom stage 1
+            predicts no hidden region.
         InputError: data that cannot be read.
     """
     info = find_model(model, weights_dir)
     networks, _ = open_networks(info, device, threads=1)
     rows = list(_complete_all(sets, joints_root, MaskCompletion.of(networks, info), on_record))
+    if not rows:
+        raise UsageError("calibration needs people with a visible part, got none")
     of_regions = fit_regions(*_known_regions(rows))
     known = [row for row in rows if row.hidden is not None]
     of_bodies = fit_bodies(

@@ -64,7 +64,12 @@ def fit_regions(features: Float, is_body: Mask, weight: Float | None = None) -> 
         features: (N, 6 + C) in the order of RegionCalibration.
         is_body: (N,) bool, the truth.
         weight: (N,) how much each region counts; None: 1.
+
+    Raises:
+        UsageError: no regions.
     """
+    if not len(features):
+        raise UsageError("calibration needs people with a predicted hidden part, got none")
     mean, spread = features.mean(0), features.std(0) + 1e-6
     penalty = np.full(features.shape[1], _FEATURE_PENALTY)
     penalty[:SHAPE_FEATURES] = _SHAPE_PENALTY
