@@ -11,7 +11,7 @@ import pytest
 
 from deocclude.data.evalsets.scenes import SceneSample, SceneSet, is_scene_set, write_scene_set
 from deocclude.errors import InputError, UsageError
-from deocclude.evaluation import evaluate_scenes, scenes_to_markdown, summarise_scenes
+from deocclude.evaluation import draw_scene_sheet, evaluate_scenes, scenes_to_markdown, summarise_scenes
 from deocclude.evaluation.baselines import grabcut_people, whole_photo
 
 SIZE_HW = (240, 320)
@@ -142,3 +142,24 @@ def test_grabcut_finds_what_stands_out() -> None:
     (largest, *_) = grabcut_people(photo)
     shared = (largest & body(120, 60, 200, 200)).sum() / (largest | body(120, 60, 200, 200)).sum()
     assert shared > 0.9 and whole_photo(photo).all() and whole_photo(photo).shape == SIZE_HW
+
+
+class Drawn(Found):
+    """A result that a contact sheet can draw."""
+
+    def overlay(self) -> np.ndarray:
+        return np.zeros((*SIZE_HW, 3), np.uint8)
+
+
+def test_contact_sheet_leaves_out_completely_hidden_people(tmp_path: Path) -> None:
+    grey, nothing = np.full((*SIZE_HW, 3), 90, np.uint8), np.zeros(SIZE_HW, bool)
+    masks = np.array([nothing, NEAR]), np.array([body(90, 40, 120, 200), NEAR])
+    photos = write_scene_set(tmp_path / "set", [SceneSample("a", grey, *masks, nothing)], name="x", seed=0, source="")
+    sheet = np.asarray(draw_scene_sheet(photos, lambda photo: Drawn([], [])))
+    assert len(np.unique(sheet[:, 328:648].reshape(-1, 3), axis=0)) > 2, "the box of the visible person"
+
+
+def test_contact_sheet_without_photos_is_refused(tmp_path: Path) -> None:
+    empty = write_scene_set(tmp_path / "set", [], name="x", seed=0, source="")
+    with pytest.raises(InputError, match=r"no contact sheet: .* has no photos"):
+        draw_scene_sheet(empty, lambda photo: Drawn([], []))

@@ -29,7 +29,7 @@ _CAPTION_PX = 18
 _TEXT_PX = 12
 # side of a tile over that of the true body: room for predictions beyond it
 _MARGIN = 1.25
-_BEYOND_PHOTO = 255
+_BEYOND_PHOTO = 255  # grey level of a tile beyond the photo
 _VISIBLE_RGB = (40, 140, 255)
 _OCCLUDED_RGB = (255, 120, 20)
 
@@ -86,7 +86,12 @@ def draw_scene_sheet(
     """Draw `rows` photos of a set of scenes in even steps: the photo, true boxes, and the prediction.
 
     The visible part is blue, the occluded part orange; detected people have their number and score.
+
+    Raises:
+        InputError: the set has no photos, or one cannot be read.
     """
+    if not scenes.records:
+        raise InputError(f"no contact sheet: {scenes.folder} has no photos")
     picked = sorted({round(i) for i in np.linspace(0, len(scenes.records) - 1, rows)})
     font = ImageFont.load_default(_TEXT_PX)
     sheet = Image.new("RGB", (3 * (_SCENE_PX + _GAP_PX) + _GAP_PX, len(picked) * (_SCENE_PX + _GAP_PX)), "white")
@@ -94,7 +99,7 @@ def draw_scene_sheet(
         sample = scenes.load(scenes.records[index])
         result = predictor(sample.photo)
         truth, found = Image.fromarray(sample.photo), Image.fromarray(result.overlay())
-        for visible in sample.visible:
+        for visible in filter(np.any, sample.visible):  # a person may be hidden completely
             ImageDraw.Draw(truth).rectangle(mask_to_box_xyxy(visible), outline=_VISIBLE_RGB, width=2)
         for person in result.people:
             x0, y0, x1, y1 = person.box_xyxy
