@@ -302,6 +302,7 @@ def test_missing_or_invalid_key_is_rejected(tmp_path: Path) -> None:
     for content, message in (
         ("{", "cannot be read as JSON"),
         ('{"format": 1}', "is not the key of a blind comparison"),
+        ('{"format": 1, "against": [], "pictures": []}', "is not the key of a blind comparison"),
     ):
         key.write_text(content)
         with pytest.raises(InputError, match=message):

@@ -141,6 +141,15 @@ def test_measures_missing_in_one_file_are_skipped(crowd: EvalSet, tmp_path: Path
     assert found["notes"][0] == "the feature distance is left out: A and B used different networks"
 
 
+def test_measure_missing_in_one_score_is_skipped(crowd: EvalSet, tmp_path: Path) -> None:
+    path = measure(crowd, tmp_path / "new.json", content=False)
+    old = json.loads(path.read_text())
+    for score in old["records"]["masks"]:
+        del score["extra_share"]
+    found = compare(save(tmp_path / "old.json", old), path)
+    assert {r["measure"] for r in found["rows"]} == {"amodal IoU", "invisible IoU", "visible IoU"}
+
+
 def test_different_sets_are_rejected(crowd: EvalSet, drawn: EvalSet, tmp_path: Path) -> None:
     whole = measure(crowd, tmp_path / "whole.json", content=False)
     other = measure(drawn, tmp_path / "other.json", content=False)

@@ -156,7 +156,20 @@ def save_recovered(
 ) -> dict[str, Any]:
     """Write FOLDER/ID.png for every occluded person: the photo, recovered from the true masks, at its size.
 
-    Another build of the package can take them as opponents. Arguments, errors and result as in `write_comparison`.
+    Another build of the package can take them as opponents.
+
+    Args:
+        eval_set: the evaluation set.
+        predictor: recovers the photos.
+        folder: new or empty; it is not made if nobody is occluded.
+        limit: at most this many records, see `draw_records`; unoccluded people among them are skipped.
+        on_record: called with (done, all) after every photo.
+
+    Returns:
+        JSON-ready: folder, people (photos written), skipped.
+
+    Raises:
+        UsageError: the folder is not empty.
     """
     folder = Path(folder)
     _check_empty(folder)
@@ -433,7 +446,7 @@ def _read_key(path: Path) -> dict[str, Any]:
     if (
         not isinstance(content, dict)
         or content.get("format") != FORMAT
-        or not {"against", "pictures"} <= content.keys()
+        or not {"set", "model", "against", "pictures"} <= content.keys()
     ):
         raise InputError(f"{path} is not the key of a blind comparison, as `deocclude eval --blind` writes it")
     return content

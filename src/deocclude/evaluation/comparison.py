@@ -218,7 +218,7 @@ def _comparison_row(
 ) -> dict[str, Any]:
     """One row of the comparison, from the scores of A and B by record id. source: the row's `from`."""
     pairs = [
-        (a[record][measure.key], b[record][measure.key], a[record]["person_id"])
+        (a[record].get(measure.key), b[record].get(measure.key), a[record]["person_id"])  # None: not measured
         for record in a
         if record in b and (a[record]["visible_ratio"] < 1.0) == measure.hidden
     ]
