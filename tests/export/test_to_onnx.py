@@ -336,6 +336,7 @@ def test_error_names_invalid_weights_or_manifest(tmp_path: Path, monkeypatch: py
         with pytest.raises(WeightsError, match=r"manifest\.json: (not|expected) a weights manifest"):
             export_to_weights(source, folder)
         assert (folder / "manifest.json").read_text() == text
+        assert [path.name for path in folder.iterdir()] == ["manifest.json"], "no network is written"
     source.write_bytes(source.read_bytes()[:200])
     with pytest.raises(WeightsError, match=r"mask_completion\.safetensors: not a readable \.safetensors file"):
         export_to_weights(source, folder)
@@ -376,6 +377,7 @@ def test_metadata_of_an_exported_network_names_no_folder(tmp_path: Path) -> None
         "train_config": {"data": {"root": "/home/me/data"}, "people": {"init": "/tmp/x/nanodet.safetensors"}},
     }  # fmt: skip
     save_weights(tmp_path / "best.safetensors", network.state_dict(), metadata)
-    row = to_onnx.export_to_weights(tmp_path / "best.safetensors", tmp_path / "weights")
+    row = to_onnx.export_to_weights(tmp_path / "best.safetensors", tmp_path / "weights", sizes="fixed")
+    assert row["sizes"] == "any", "a detector takes photos of any size"
     _, kept = to_onnx.build_network(tmp_path / "weights" / row["safetensors"])
     assert kept["train_config"] == {"data": {"root": "data"}, "people": {"init": "nanodet.safetensors"}}

@@ -271,7 +271,13 @@ def _example_features(
 
 
 def parity(network: nn.Module, path: Path, inputs: dict[str, Tensor]) -> float:
-    """Largest absolute difference between torch and ONNX Runtime over all outputs."""
+    """Largest absolute difference between torch and ONNX Runtime over all outputs.
+
+    Args:
+        network: the exported module, see `_for_inference`.
+        path: its ONNX file.
+        inputs: by name, in the order of the network's arguments.
+    """
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
@@ -291,6 +297,7 @@ def build_network(path: Path) -> tuple[nn.Module, dict[str, Any]]:
 
     Raises:
         WeightsError: any other file.
+        DeoccludeError: the ONNX file's outputs differ from the converted network's.
     """
     if path.suffix == ".onnx":
         return read_nanodet(path)
@@ -345,6 +352,7 @@ def export_to_weights(
     if sizes not in SIZES:
         raise UsageError(f"sizes must be {' or '.join(SIZES)}, got {sizes!r}")
     network, metadata = build_network(source)
+    _read_manifest(folder / MANIFEST_NAME)  # a damaged one is reported before any file is replaced
     if isinstance(network, MaskCompletionNet):
         shift_threshold(network, amodal_threshold)
         metadata = metadata | {"amodal_threshold": amodal_threshold}
@@ -394,7 +402,7 @@ def _row(
         "onnx": onnx_path.name, "safetensors": kept.name,
         "sha256": {"onnx": file_digest(onnx_path), "safetensors": file_digest(kept)},
         "parameters": count_parameters(network), "parity": difference, "opset": OPSET,
-        "sizes": sizes, "size_step_px": size_step_px(network),
+        "sizes": "any" if isinstance(network, DETECTOR_NETWORKS) else sizes, "size_step_px": size_step_px(network),
         "figures": metadata.get("validation", {}), "steps": metadata.get("step"), "seed": metadata.get("seed"),
     }  # fmt: skip
     if isinstance(network, PeopleDetector):
@@ -430,9 +438,7 @@ def _enter_manifest(
         licence: of the model, or None.
         of_detector: whether the note belongs to the network alone.
     """
-    manifest = {"format": MANIFEST_FORMAT, "parsing_names": list(PARSING_NAMES), "models": {}}
-    if path.is_file():
-        manifest = _read_manifest(path)
+    manifest = _read_manifest(path)
     entry = manifest["models"].setdefault(
         model, {"input_size": INPUT_SIZE, "licence": NOT_STATED, "data": NOT_STATED, "networks": {}}
     )
@@ -465,6 +471,9 @@ def halve(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest of a weights folder; one without models if the file is missing. Raises WeightsError."""
+    if not path.is_file():
+        return {"format": MANIFEST_FORMAT, "parsing_names": list(PARSING_NAMES), "models": {}}
     try:
         manifest = json.loads(path.read_text())
     except ValueError as error:
