@@ -86,6 +86,10 @@ def test_exported_network_finds_boxes_in_photos_of_any_size(source: Path, tmp_pa
     assert all(0 <= one.box_xyxy[0] < one.box_xyxy[2] <= 50 for one in found)
 
 
+def weights_of(graph: dict[str, Any]) -> list[dict[str, Any]]:
+    return graph["weightsManifest"][0]["weights"]
+
+
 def test_other_graphs_are_rejected(source: Path, tmp_path: Path) -> None:
     graph = json.loads(source.read_text())
     graph["modelTopology"]["node"].pop()
@@ -93,6 +97,17 @@ def test_other_graphs_are_rejected(source: Path, tmp_path: Path) -> None:
     (tmp_path / "short.json").write_text(json.dumps(graph))
     with pytest.raises(WeightsError, match=r"short.json: expected MoveNet MultiPose: MoveNet has \d+ convolutions"):
         read_movenet(tmp_path / "short.json")
+    for weights, message in (
+        (
+            [{**row, "quantization": {"dtype": "uint8", "scale": 0.1, "min": 0}} for row in weights_of(graph)],
+            "quantised",
+        ),
+        (["conv"], "has no attribute"),
+    ):
+        changed = {**graph, "weightsManifest": [{"paths": ["net.bin"], "weights": weights}]}
+        (tmp_path / "changed.json").write_text(json.dumps(changed))
+        with pytest.raises(WeightsError, match=rf"changed.json: expected MoveNet MultiPose: .*{message}"):
+            read_movenet(tmp_path / "changed.json")
     (tmp_path / "text.json").write_text("no graph")
     with pytest.raises(WeightsError, match=r"text.json: expected MoveNet MultiPose"):
         read_movenet(tmp_path / "text.json")

@@ -164,6 +164,12 @@ def test_tensors_without_counterpart_keep_their_initialisation(content_state: di
         assert torch.equal(network.state_dict()[name], value) == (name not in report.taken), name
 
 
+@pytest.mark.parametrize("prefix", ["module.", "model.module.", "module.model."])
+def test_wrapper_prefixes_are_removed_in_any_order(content_state: dict[str, Tensor], prefix: str) -> None:
+    _, report = convert({f"{prefix}{name}": tensor for name, tensor in content_state.items()})
+    assert report == convert(content_state)[1]
+
+
 def test_wrapper_prefixes_and_missing_tensors_are_tolerated(mask_state: dict[str, Tensor]) -> None:
     whole = convert(mask_state)[1]
     wrapped = {f"model.module.{name}": tensor for name, tensor in mask_state.items()}

@@ -260,9 +260,9 @@ def convert(
 
 
 def _without_prefixes(name: str) -> str:
-    """A tensor's name without the prefixes of a stage object and of a data parallel wrapper."""
-    for prefix in ("model.", "module."):
-        name = name.removeprefix(prefix)
+    """A tensor's name without the prefixes of a stage object and of a data parallel wrapper, in any order."""
+    while name.startswith(("model.", "module.")):
+        name = name.partition(".")[2]
     return name
 
 
