@@ -45,6 +45,13 @@ def test_empty_region_gives_nan() -> None:
         assert math.isnan(measure(picture, picture, nothing))
 
 
+def test_region_of_another_size_is_refused() -> None:
+    picture = np.zeros((4, 10, 3), np.uint8)
+    for measure in (content.region_l1, content.region_psnr, content.region_ssim, content.gradient_ratio):
+        with pytest.raises(ValueError, match=r"region \(H, W\), got \(4, 10, 3\) and \(4, 12\)"):
+            measure(picture, picture, bar(0, 4, size=12))
+
+
 def test_ssim_matches_scikit_image() -> None:
     structural_similarity = pytest.importorskip("skimage.metrics").structural_similarity
     rng = np.random.default_rng(3)

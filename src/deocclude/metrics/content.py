@@ -45,6 +45,7 @@ def region_ssim(predicted: Picture, truth: Picture, region: BoolArray) -> float:
     Windows at the region's border reach 5 px beyond it: give both images the same surroundings to exclude them.
     """
     _check_same_shape(predicted, truth)
+    _check_region(predicted, region)
     if not region.any():
         return math.nan
     rows, columns = np.flatnonzero(region.any(axis=1)), np.flatnonzero(region.any(axis=0))
