@@ -35,10 +35,13 @@ PROTOCOL = {
         f"{COUNTED_HEIGHT_PX} px high in the photo. Ignored: people with less than {_LEAST_VISIBLE:.0%} visible, and "
         "boxes mostly in areas of unlabelled people."
     ),
-    "masks": "Mean IoU of the visible and of the amodal mask over correctly detected people.",
+    "masks": (
+        "Mean IoU of the visible and of the amodal mask over people whose visible mask has an IoU of at least 0.5 with "
+        "a detected one; masks are matched once, by descending confidence."
+    ),
     "order": (
-        f"Pairs with both people detected, one of whom occludes at least {_LEAST_HIDDEN:.0%} of the other: fraction "
-        "with the correct depth order."
+        f"Pairs with both people matched by their masks, one of whom occludes at least {_LEAST_HIDDEN:.0%} of the "
+        "other: fraction with the correct depth order."
     ),
 }
 
@@ -86,11 +89,11 @@ class SceneScores:
     Attributes:
         matched: matched boxes of each photo.
         matched_by_height: the same by range of true heights.
-        visible_iou: of each detected person.
-        amodal_iou: of each detected person with a true amodal mask.
+        visible_iou: of each true person with a detected partner, see `_partners`.
+        amodal_iou: the same of those with a true amodal mask.
         pairs: pairs of people with a true depth order.
-        pairs_found: those with both people detected.
-        pairs_right: those with the correct order.
+        pairs_found: those in which both have a partner, and the method gives an order.
+        pairs_right: those of `pairs_found` with the correct order.
         false_alarms: detections in photos without people.
         empty_photos: photos without people.
     """
@@ -108,7 +111,7 @@ class SceneScores:
 
 @dataclass
 class SceneEvaluation:
-    """Every score of a run, by method."""
+    """Every score of a run by method, and the predictor's seconds for each photo."""
 
     set_name: str
     set_source: str
