@@ -57,7 +57,8 @@ class AblationFile(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     config: Path  # the common training config, relative to the file
-    data: Path | None = None  # evaluation set to measure on, as `deocclude data build-evalset` makes it
+    # evaluation set to measure on, as `deocclude data build-evalset` makes it; relative to the working directory
+    data: Path | None = None
     limit: int | None = Field(default=None, gt=0)  # at most this many of its pictures
     initial: tuple[Literal["exact", "degraded", "box"], ...] = ("exact", "box")
     set: dict[str, Any] = Field(default_factory=dict)  # for all rows

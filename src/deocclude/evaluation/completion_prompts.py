@@ -109,12 +109,12 @@ def measure_completion_prompts(
         model: as in `load`.
         weights_dir: as in `load`.
         device: as in `load`.
-        limit: at most so many pictures.
+        limit: at most so many pictures are drawn, see `draw_records`, before those with less hidden are left out.
         hypotheses: how many are requested.
         on_record: called with (done, all) after each picture.
 
     Raises:
-        UsageError: the model has no prompted head.
+        UsageError: there is no such model, or it has no prompted head.
     """
     info = find_model(model, weights_dir)
     networks, _ = open_networks(info, device)

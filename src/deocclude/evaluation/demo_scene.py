@@ -22,7 +22,7 @@ PERSON, UNKNOWN = 255, 128
 _SUPERSAMPLING = 4  # drawn so many times larger, for smooth edges
 _PLANT_ROOT_XY = (96.0, 456.0)  # in pixels of the scene
 _PLANT_SEED = 11
-_CROSSING_HW = (540, 790)  # size of the second scene, in pixels
+_CROSSING_HW = (540, 790)  # size of the scene of two people crossing, in pixels
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from deocclude.metrics.content import PSNR_CAP_DB
 from deocclude.metrics.masks import pooled_iou, ratio_bin
 from deocclude.types import PARSING_NAMES
 
-FORMAT = 1  # of summary.json
+FORMAT = 1  # of eval.json
 BINS = 10  # of the visible ratio
 
 Score = TypeVar("Score", MaskScore, ContentScore)

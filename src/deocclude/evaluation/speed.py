@@ -65,7 +65,7 @@ class RunCost:
 
     Attributes:
         megapixels: size of the photo.
-        load_s: seconds of importing the package and opening the pipeline.
+        load_s: seconds of opening the pipeline, with the package imported.
         first_s: seconds of the first call, with the photo in memory.
         warm_s: seconds of the second call.
         peak_mb: peak memory of the process, in units of 2**20 bytes.
@@ -311,10 +311,10 @@ def _peak_mb() -> float:
 
 def _cost_in_this_process(photo: str, mask: str, weights_dir: str, model: str) -> dict[str, float]:
     """The values of `RunCost` but `megapixels`. An empty `weights_dir` is the bundled one."""
-    started = time.perf_counter()
     import deocclude
     from deocclude.io.images import load_image, load_mask
 
+    started = time.perf_counter()
     pipe = deocclude.load(model, weights_dir=weights_dir or None)
     loaded = time.perf_counter()
     pixels, person = load_image(photo), load_mask(mask)
