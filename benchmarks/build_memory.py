@@ -61,6 +61,8 @@ def draw_photo(folder: Path, number: int) -> tuple[Path, np.ndarray]:
 
 def main() -> None:
     """Build a set of each number of records that the command line names."""
+    if len(sys.argv) < 2:
+        raise SystemExit(__doc__)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         drawn = [draw_photo(folder, number) for number in range(PHOTOS)]
@@ -75,18 +77,9 @@ def main() -> None:
             )  # fmt: skip
             write(records, folder / "records.jsonl")
             out = folder / f"set{count}"
-            command = [
-                sys.executable,
-                "-m",
-                "deocclude",
-                "data",
-                "build",
-                str(folder / "records.jsonl"),
-                "-o",
-                str(out),
-            ]
+            words = ["data", "build-trainset", str(folder / "records.jsonl"), "-o", str(out), "--parser", "none", "-q"]
             began = time.monotonic()
-            process = subprocess.Popen([*command, "--parser", "none", "-q"])
+            process = subprocess.Popen([sys.executable, "-m", "deocclude", *words])
             _, status, usage = os.wait4(process.pid, 0)
             if status:
                 sys.exit("the build failed")

@@ -147,7 +147,7 @@ def kills(ground: Ground, number: int) -> Row:
             killed += 1
         ended += ground.run(out, "--manifest", str(manifest)).returncode == 0
         faults += [f"{out.name}: {fault}" for fault in ground.faults_of(out)]
-        rows = manifest.read_text().splitlines()
+        rows = manifest.read_text().splitlines() if manifest.exists() else []
         if len(rows) != PHOTOS or manifest.with_name(f"{manifest.name}.part").exists():
             faults.append(f"{out.name}: a manifest of {len(rows)} rows")
     return Row(

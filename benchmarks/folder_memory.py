@@ -99,7 +99,7 @@ def resident_kb(pid: int) -> Iterator[int]:
 
 
 def slope_kb(samples: Sequence[Sample], which: slice = slice(None)) -> float:
-    """kB a photo by least squares after the warm-up. which: the processes that are added up."""
+    """kB a photo by least squares after the warm-up. which: the processes that are added up, in `Sample.rss_kb`."""
     late = [sample for sample in samples if sample.photos >= WARM_UP_PHOTOS]
     photos = [sample.photos for sample in late]
     return float(np.polyfit(photos, [sum(sample.rss_kb[which]) for sample in late], 1)[0])
@@ -150,6 +150,8 @@ def main() -> int:
     parser.add_argument("--photos", type=int, default=2000, help="small photos; 0: none")
     parser.add_argument("--large", type=int, default=12, help="photos of 12 megapixels; 0: none")
     arguments = parser.parse_args()
+    if 0 < arguments.photos < 2 * WARM_UP_PHOTOS:
+        parser.error(f"--photos must be 0 or at least {2 * WARM_UP_PHOTOS}: the slope is that after {WARM_UP_PHOTOS}")
     held = [measure_slope(arguments.photos)] if arguments.photos else []
     held += [measure_peak(arguments.large)] if arguments.large else []
     return int(not all(held))

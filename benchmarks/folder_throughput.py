@@ -1,4 +1,4 @@
-"""Photos a second of folder runs: one process, two, and another commit's one process, in turn on one machine.
+"""Photos a second of folder runs: one process, with one thread too, two, and another commit's one, in turn.
 
     python benchmarks/folder_throughput.py [COMMIT] --photos 60 --rounds 3
 

@@ -127,7 +127,8 @@ def run_folder(
         )
         output, said, code = done.stdout, done.stderr, done.returncode
     except subprocess.TimeoutExpired as ended:
-        output, said, code = (ended.stdout or b"").decode(), (ended.stderr or b"").decode(), -1
+        output, said = ((written or b"").decode(errors="replace") for written in (ended.stdout, ended.stderr))
+        code = -1
     reports = {Path(row["source"]).name: row for row in map(json.loads, output.splitlines())}
     statuses = {row["status"] for row in reports.values()}
     common = ["traceback"] if "Traceback (most recent call last)" in said else []
@@ -179,7 +180,7 @@ def _is_whole(outputs: Sequence[str], size_wh: Sequence[int]) -> bool:
                 image.load()
                 if list(image.size) != list(size_wh):
                     return False
-    except OSError:
+    except (OSError, SyntaxError, ValueError):  # what Pillow raises
         return False
     finally:
         Image.MAX_IMAGE_PIXELS = limit

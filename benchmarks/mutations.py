@@ -1,6 +1,6 @@
 """Small photos, masks and COCO files, and mutations of them: the inputs of `mutated_inputs.py`, made by code alone.
 
-Every function takes its random generator: one seed gives the same inputs, byte for byte, with the same Pillow.
+Every mutation takes its random generator: one seed gives the same inputs, byte for byte, with the same Pillow.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class Timing:
 
     Attributes:
         whole_s: from the start of the process to its end.
-        rate: photos a second, without the first ones.
+        rate: photos a second, from the last of the skipped photos on.
     """
 
     whole_s: float
@@ -55,7 +55,7 @@ def make_photos(folder: Path, count: int) -> None:
 
 
 def timed(folder: Path, out: Path, options: Sequence[str], skipped: int) -> Timing:
-    """Run the command; its lines tell when each photo is finished."""
+    """Run the command; its lines tell when each photo is finished. skipped: first photos that `rate` leaves out."""
     command = [sys.executable, "-m", "deocclude", "run", str(folder), "-o", str(out), "--json", *options]
     began = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
@@ -79,6 +79,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("-j", "--jobs", type=int, default=2)
     given = parser.parse_args()
+    if given.photos <= 2 * given.jobs:
+        parser.error("--photos must be above twice --jobs: the first two photos of each worker do not count")
     engines = {"processes": ["-j", str(given.jobs)], "ray": ["--engine", "ray", "-j", str(given.jobs)]}
     timings: dict[str, list[Timing]] = {name: [] for name in engines}
     with tempfile.TemporaryDirectory() as name:

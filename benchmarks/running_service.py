@@ -25,7 +25,9 @@ def running_service(*options: str) -> Iterator[tuple[str, int]]:
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert server.stdout is not None
-        url = json.loads(server.stdout.readline())["url"]
+        if not (line := server.stdout.readline()):
+            raise RuntimeError("the service ended before it told its address")
+        url = json.loads(line)["url"]
         with Client(url) as client:
             client.wait_ready(120)
         yield url, server.pid

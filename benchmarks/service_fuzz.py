@@ -99,7 +99,7 @@ def main() -> None:
     """Fuzz and exit with what schemathesis says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--examples", type=int, default=200, help="for each route")
-    parser.add_argument("--routes", default="", help="those whose path has this alone, such as /studio")
+    parser.add_argument("--routes", default="", help="only routes whose path matches this regular expression")
     options = parser.parse_args()
     with running_service("--timeout", "30") as (url, _):
         fuzz = ["-m", "schemathesis.cli", "run", f"{url}/openapi.json", "--checks", CHECKS]

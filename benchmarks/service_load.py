@@ -2,8 +2,9 @@
 
 Starts `deocclude serve` and prints one JSON line with
 
-* the 99th percentile of 8 clients at once, of `rounds` times 8 requests, and the time of 8 requests in a row, the
-  median of as many rounds, which alternate with the others; photos have 1 megapixel
+* with photos of 1 megapixel, `p99_s`: the 99th percentile of the seconds of a request with 8 clients at once, over
+  `rounds` times 8 requests; `in_a_row_s`: the seconds of 8 requests in a row, median of as many alternating rounds;
+  `ratio`: the first over the second
 * the memory of the service's processes together (PSS where the system tells it) over further small requests, at fifty
   moments: the median of the second fifth and of the last one, the largest, and the slope of a line through all moments
   after the first fifth, in kB a request, with its standard error
@@ -55,7 +56,7 @@ def time_of(client: Client, photo: bytes) -> float:
 
 
 def compare(url: str, rounds: int) -> dict[str, float]:
-    """Clients at once against requests in a row."""
+    """Clients at once against requests in a row: `p99_s`, `in_a_row_s`, `ratio` and `rounds`."""
     photo, at_once, in_a_row = photo_of(1.0), [], []
     with Client(url) as client, ThreadPoolExecutor(CLIENTS) as threads:
         time_of(client, photo)  # warm
