@@ -144,6 +144,12 @@ def test_grabcut_finds_what_stands_out() -> None:
     assert shared > 0.9 and whole_photo(photo).all() and whole_photo(photo).shape == SIZE_HW
 
 
+@pytest.mark.parametrize("size_hw", [(1, 1), (6, 9), (9, 300)])
+def test_grabcut_takes_the_smallest_photos(size_hw: tuple[int, int]) -> None:
+    photo = np.random.default_rng(0).integers(0, 256, (*size_hw, 3)).astype(np.uint8)
+    assert all(mask.shape == size_hw for mask in grabcut_people(photo))
+
+
 class Drawn(Found):
     """A result that a contact sheet can draw."""
 

@@ -57,7 +57,7 @@ def whole_photo(photo: NDArray[np.uint8]) -> BoolArray:
 def grabcut_people(photo: NDArray[np.uint8]) -> list[BoolArray]:
     """Large foreground components of GrabCut (Rother et al. 2004).
 
-    The photo without a tenth at each border is the probable foreground at the start.
+    The photo without a tenth at each border, and without a pixel at least, is the probable foreground at the start.
 
     Args:
         photo: (H, W, 3) uint8.
@@ -74,7 +74,8 @@ def grabcut_people(photo: NDArray[np.uint8]) -> list[BoolArray]:
     small = cv2.resize(photo, (max(8, round(w * scale)), max(8, round(h * scale))), interpolation=cv2.INTER_AREA)
     rows, columns = small.shape[:2]
     labels = np.full((rows, columns), cv2.GC_BGD, np.uint8)
-    labels[rows // 10 : rows - rows // 10, columns // 10 : columns - columns // 10] = cv2.GC_PR_FGD
+    top, left = max(1, rows // 10), max(1, columns // 10)  # GrabCut fails without any background
+    labels[top : rows - top, left : columns - left] = cv2.GC_PR_FGD
     cv2.setRNGSeed(0)  # GrabCut's Gaussian mixtures start from random clusters
     models = np.zeros((2, 1, 65))
     cv2.grabCut(small, labels, None, models[0], models[1], 3, cv2.GC_INIT_WITH_MASK)
