@@ -21,7 +21,7 @@ from deocclude.io.request_stamp import file_digest
 QUANTISED = ("mask_completion", "mask_box")  # not stage 2: 8 bits would show as bands in its colours
 _KINDS = ("exact", "degraded", "box")  # of initial masks
 _PICTURES = 60  # on which ranges are measured
-_EXAMPLES = 150  # inputs that a network is quantised with, at least where it got so many, and less than twice as many
+_EXAMPLES = 150  # a network is quantised with 150 to 299 of the inputs that it got, or with all if they are fewer
 
 
 class _Recorder(Network):

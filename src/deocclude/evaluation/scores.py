@@ -55,13 +55,15 @@ class MaskScore:
     """Scores of one method's masks of one person, from one kind of initial mask.
 
     Attributes:
+        visible_ratio: true visible area divided by true amodal area, in [0, 1].
+        initial: kind of initial mask, see `prompts.INITIAL_KINDS`.
         full: intersection and union of the amodal masks, in pixels.
         invisible: the same of the occluded region.
         visible: the same of the visible masks; (0, 0) without a predicted visible mask.
         extra_share: over-segmentation ratio, see `metrics.masks.false_positive_ratio`.
         claimed_hidden: pixels that the method calls occluded, divided by the true amodal area; NaN without a predicted
             visible mask.
-        hidden_probability: the model's probability that more than 5 % is occluded; NaN for baselines.
+        hidden_probability: the model's probability that more than HIDDEN_SHARE is occluded; NaN for baselines.
     """
 
     record_id: str
@@ -98,6 +100,8 @@ class ContentScore:
     """Scores of one method's recovered appearance of one person, inside the true occluded region of the working crop.
 
     Attributes:
+        visible_ratio: as in `MaskScore`.
+        method: with the suffix TRUE_MASKS or PREDICTED_MASKS; without one for baselines and BLURRED.
         l1: on the 0-255 scale.
         psnr_db: peak 255.
         ssim: in [-1, 1].

@@ -19,7 +19,7 @@ class Matched:
     Attributes:
         scores: (N,) confidences of predicted boxes.
         correct: (N,) bool, whether each box has a true one.
-        people: number of true boxes.
+        people: number of true boxes that count.
     """
 
     scores: np.ndarray
