@@ -221,3 +221,12 @@ def test_initial_masks_follow_p_exact_and_p_box(mask: np.ndarray) -> None:
 
     assert np.mean([is_box(m) for m in drawn]) == pytest.approx(0.25, abs=0.08)
     assert all((draw_initial_mask(mask, rng, p_exact=1.0, p_box=0.0) == mask).all() for _ in range(5))
+
+
+def test_box_jittered_far_beyond_the_image_border_does_not_wrap_around() -> None:
+    """An end below 0 once counted from the far side: the box filled most of the frame."""
+    corner = np.zeros((60, 60), bool)
+    corner[:6, :6] = True
+    for seed in range(200):
+        box = draw_box(corner, np.random.default_rng(seed), BoxJitter((2.0, 2.0)))
+        assert not box[40:].any() and not box[:, 40:].any(), seed

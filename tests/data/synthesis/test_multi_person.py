@@ -151,3 +151,9 @@ def test_the_stream_is_reproducible(library: Library) -> None:
     )
     assert all(torch.equal(first[key], again[key]) for key in first)
     assert not torch.equal(first["photo"], other["photo"]) and not torch.equal(first["photo"], part["photo"])
+
+
+@pytest.mark.parametrize("wrong", [{"people": ()}, {"people": (0, 0)}, {"people": (1, -1)}, {"middle": (0, 1)}])
+def test_a_config_of_which_nothing_can_be_drawn_is_refused(wrong: dict[str, tuple[float, ...]]) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be"):
+        CrowdConfig(**wrong)

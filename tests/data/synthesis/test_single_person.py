@@ -257,3 +257,16 @@ def test_person_coordinates_are_centred_on_the_box() -> None:
     np.testing.assert_allclose(frame @ [10, 5, 1], [-0.25, -0.5])
     there_and_back = invert(frame) @ np.vstack([frame, [0, 0, 1]])
     np.testing.assert_allclose(there_and_back, [[1, 0, 0], [0, 1, 0]], atol=1e-9)
+
+
+def test_kinds_of_occluder_must_have_shares_of_a_whole(library: Library) -> None:
+    for wrong, message in (
+        ({"p_person": 0.6, "p_low": 0.6}, "p_person, p_low, p_slab and p_other must sum to at most 1, got 1.33"),
+        ({"p_other": {"object": 0.3}}, "the share of 'object' is set without it"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            SynthesisConfig(**wrong)
+    # in floating point these sum to a little more than 1
+    without_objects = SynthesisConfig(p_unoccluded=0, p_person=0.7, p_low=0.2, p_slab=0.1000000000000002)
+    kinds = {plan_scene(library, np.random.default_rng(seed), without_objects).kind for seed in range(8)}
+    assert kinds <= {"person", "low", "slab", "none"} and len(kinds) > 1

@@ -43,8 +43,9 @@ def draw_slab(library: Library, rng: np.random.Generator) -> Layer:
     """A slab: a rectangle such as a wall, door or counter, or a smooth blob, textured by a background."""
     source = library.backgrounds[int(rng.integers(len(library.backgrounds)))]
     h, w = source.shape[:2]
-    sh, sw = int(h * rng.uniform(0.15, 0.6)), int(w * rng.uniform(0.15, 0.6))
-    y, x = rng.integers(0, h - sh), rng.integers(0, w - sw)
+    # at least one pixel of a background that is a few pixels high or wide
+    sh, sw = max(1, int(h * rng.uniform(0.15, 0.6))), max(1, int(w * rng.uniform(0.15, 0.6)))
+    y, x = rng.integers(0, max(1, h - sh)), rng.integers(0, max(1, w - sw))
     size = (int(rng.integers(40, 160)), int(rng.integers(40, 160)))
     rgb = cv2.resize(source[y : y + sh, x : x + sw], size, interpolation=cv2.INTER_AREA)
     alpha = np.zeros(rgb.shape[:2], np.uint8)

@@ -7,6 +7,9 @@ from typing import Any
 
 from deocclude.data.synthesis.occluders import OCCLUDERS
 
+_OF_FIELDS = ("person", "low", "slab", "object")  # kinds of occluder whose shares are no entries of `p_other`
+_ROUNDING = 1e-9  # by which a sum of shares may exceed 1
+
 
 def check_ranges(config: Any, rising: tuple[str, ...] = ()) -> None:
     """Check that each field `p_...` is within 0 to 1, and that each pair in `rising` ascends.
@@ -56,3 +59,11 @@ class SynthesisConfig:
         unknown = sorted(set(self.p_other) - set(OCCLUDERS))
         if unknown:
             raise ValueError(f"p_other names no kind of occluder: {unknown[0]!r}, there are {', '.join(OCCLUDERS)}")
+        for kind, share in self.p_other.items():
+            if kind in _OF_FIELDS:
+                raise ValueError(f"p_other is of further kinds of occluder: the share of {kind!r} is set without it")
+            if not 0 <= share <= 1:
+                raise ValueError(f"p_other.{kind} is a share from 0 to 1, got {share:g}")
+        total = self.p_person + self.p_low + self.p_slab + sum(self.p_other.values())
+        if total > 1 + _ROUNDING:
+            raise ValueError(f"p_person, p_low, p_slab and p_other must sum to at most 1, got {total:g}")

@@ -255,7 +255,8 @@ def _jittered_box(mask: Bits, rng: Rng, spread: float, height_share: float, bias
     jitter = rng.normal(0, spread, 4).clip(-2.5 * spread, 2.5 * spread) * (w, tall, w, tall)
     x0, y0, x1, y1 = (np.array([x, y, x + w, y + h]) + jitter + bias_px).round().astype(int)
     out = np.zeros_like(mask)
-    out[max(0, y0) : max(y1, y0 + 1), max(0, x0) : max(x1, x0 + 1)] = 1
+    # an end below 0 would count from the other side of the array
+    out[max(0, y0) : max(0, y1, y0 + 1), max(0, x0) : max(0, x1, x0 + 1)] = 1
     return out
 
 

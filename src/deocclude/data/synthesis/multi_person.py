@@ -55,6 +55,10 @@ class CrowdConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self, rising=("middle", "camera_height"))
+        if min(self.people, default=0) < 0 or not any(self.people):
+            raise ValueError(f"people must be frequencies of at least 0, not all 0, got {list(self.people)}")
+        if self.middle[0] <= 0:
+            raise ValueError(f"middle must be above 0, got {list(self.middle)}")
 
 
 @dataclass(frozen=True)

@@ -149,7 +149,7 @@ def _background_to_person(background: np.ndarray, rng: Rng) -> np.ndarray:
 def _draw_kind(rng: Rng, config: SynthesisConfig) -> str:
     """A kind of occluder, by its share in the config; `object` has the rest."""
     shares = {"person": config.p_person, "low": config.p_low, "slab": config.p_slab}
-    rest = 1 - sum(shares.values()) - sum(config.p_other.values())
+    rest = max(0.0, 1 - sum(shares.values()) - sum(config.p_other.values()))  # rounding may give -1e-16
     shares |= {"object": rest} | config.p_other
     return str(rng.choice(list(shares), p=list(shares.values())))
 
