@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from deocclude.data.datasets import records_file
 from deocclude.data.datasets.record import PhotoRecord
@@ -29,6 +30,15 @@ def test_file_round_trip(place: str) -> None:
     assert not folder.has("a.bin")
     with pytest.raises(InputError, match=r"a\.bin: cannot be read"):
         folder.read("a.bin")
+
+
+def test_refused_access_is_not_called_a_missing_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> bytes:
+        raise PermissionError("Access Denied")  # as s3fs raises it, without `strerror`
+
+    monkeypatch.setattr(MemoryFileSystem, "cat_file", refuse)
+    with pytest.raises(InputError, match=r"a\.bin: cannot be read: Access Denied"):
+        read_bytes("memory://refused/a.bin")
 
 
 def test_paths_and_urls_are_joined() -> None:

@@ -39,7 +39,9 @@ def read_bytes(place: str) -> bytes:
         content: bytes = fs.cat_file(path)
         return content
     except OSError as error:
-        raise InputError(f"{place}: cannot be read: {error.strerror or 'no such file'}") from error
+        # errors of object stores have no `strerror`
+        reason = error.strerror or ("no such file" if isinstance(error, FileNotFoundError) else error)
+        raise InputError(f"{place}: cannot be read: {reason}") from error
 
 
 def size_of(place: str) -> int | None:

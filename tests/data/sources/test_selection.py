@@ -179,7 +179,12 @@ def test_rules_are_switched_by_name() -> None:
     assert read_rules("all") == EVERY
     assert read_rules("size, edge") == ("edge", "size")
     assert read_rules("no-shape,no-edge") == tuple(rule for rule in RULES if rule not in ("edge", "shape"))
-    for wrong, message in (("sise", "got 'sise'"), ("", "got nothing"), ("edge,no-size", "either")):
+    for wrong, message in (
+        ("sise", "got 'sise'"),
+        ("", "got nothing"),
+        ("no-all", "got 'all'"),
+        ("edge,no-size", "either"),
+    ):
         with pytest.raises(UsageError, match=message):
             read_rules(wrong)
 
@@ -189,3 +194,5 @@ def test_limits_are_set_by_name() -> None:
     for wrong in ("min_side_px", "min_side_px=half", "side=3", "min_solid=-1", "min_solid=nan"):
         with pytest.raises(UsageError, match=f"--set {wrong}"):
             read_limits([wrong])
+    with pytest.raises(UsageError, match=r"min_side_px must be a whole number, got '64\.5'"):
+        read_limits(["min_side_px=64.5"])

@@ -189,7 +189,7 @@ def read_rules(text: str) -> tuple[str, ...]:
     Raises UsageError for an unknown name, and for a list that mixes both forms.
     """
     words = [word.strip() for word in text.split(",") if word.strip()]
-    unknown = sorted({word.removeprefix("no-") for word in words} - {*RULES, "all"})
+    unknown = sorted({word.removeprefix("no-") for word in words if word != "all"} - set(RULES))
     if unknown or not words:
         named = repr(unknown[0]) if unknown else "nothing"
         raise UsageError(f"--rules takes some of {', '.join(RULES)}, or no-NAME for all but these, got {named}")
@@ -211,7 +211,8 @@ def read_limits(settings: Iterable[str]) -> Thresholds:
         try:
             values[name] = types[name](value)
         except ValueError as error:
-            raise UsageError(f"--set {setting}: {name} must be a number, got {value!r}") from error
+            expected = "a whole number" if types[name] is int else "a number"
+            raise UsageError(f"--set {setting}: {name} must be {expected}, got {value!r}") from error
         if not 0 <= values[name] < math.inf:
             raise UsageError(f"--set {setting}: {name} must be 0 or more")
     return Thresholds(**values)
