@@ -13,7 +13,7 @@ from deocclude.data.samples.typical_poses import typical_poses, write_poses
 from deocclude.data.sources.layers import Library
 from deocclude.data.sources.person_frame import frame_affine, into_frame
 from deocclude.data.synthesis.config import SynthesisConfig
-from deocclude.errors import InputError
+from deocclude.errors import DeoccludeError, InputError
 from deocclude.io.typical_poses import FRAME_CELLS, draw_poses_sheet, read_poses
 from deocclude.models import typical_poses as model_side
 
@@ -79,6 +79,8 @@ def test_pose_file_round_trip_and_errors(tmp_path: Path) -> None:
     write_poses(tmp_path / "deep" / "poses.npz", centres)
     np.testing.assert_array_equal(read_poses(tmp_path / "deep" / "poses.npz"), centres)
     assert [p.name for p in (tmp_path / "deep").iterdir()] == ["poses.npz"]
+    with pytest.raises(DeoccludeError, match=r"cannot write .*poses\.npz: .*is not a folder"):
+        write_poses(tmp_path / "deep" / "poses.npz" / "poses.npz", centres)
     (tmp_path / "broken.npz").write_bytes(b"PK")
     (tmp_path / "cut.npz").write_bytes(b"PK\3\4 cut short")
     (tmp_path / "empty.npz").touch()

@@ -12,6 +12,7 @@ from deocclude.data.synthesis.config import SynthesisConfig
 from deocclude.data.synthesis.rendering import render
 from deocclude.data.synthesis.single_person import plan_scene
 from deocclude.imaging.arrays import Float32
+from deocclude.io.files import write_whole
 from deocclude.io.typical_poses import FRAME_CELLS
 
 
@@ -50,9 +51,8 @@ def typical_poses(
 
 
 def write_poses(path: Path, centres: np.ndarray) -> None:
-    """Write centres as .npz; an existing file is replaced only by a complete one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".tmp")
-    with part.open("wb") as file:
-        np.savez_compressed(file, centres=centres)
-    part.replace(path)
+    """Write centres, (K, 2, 32, 32), as .npz; an existing file is replaced only by a complete one.
+
+    Raises DeoccludeError where the file cannot be written.
+    """
+    write_whole(path, lambda file: np.savez_compressed(file, centres=centres))
