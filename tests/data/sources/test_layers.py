@@ -40,6 +40,15 @@ def test_feathering_erodes_and_softens_the_edge() -> None:
     np.testing.assert_array_equal((soft >= 128)[10], mask[10])
 
 
+def test_feathering_leaves_an_opaque_pixel_of_a_thin_mask() -> None:
+    line = np.zeros((9, 30), bool)
+    line[4, 5:25] = True
+    for erode_px, sigma_px in ((1, 0.7), (0, 0.8), (1, 0.0)):
+        opaque = feather_alpha(line, erode_px, sigma_px) >= 128
+        assert opaque.any() and not (opaque & ~line).any()
+    assert not feather_alpha(np.zeros_like(line), 1, 0.7).any()
+
+
 def test_person_mask_is_alpha_thresholded_at_half() -> None:
     alpha = np.array([[0, 127, 128, 255]], np.uint8)
     person = PersonPhoto("p", np.zeros((1, 4, 3), np.uint8), alpha)

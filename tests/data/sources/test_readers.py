@@ -191,3 +191,13 @@ def test_other_readers_name_the_invalid_image(tmp_path: Path) -> None:
     write_picture(tmp_path / "clear.png", np.zeros((8, 8, 4), np.uint8))
     with pytest.raises(InputError, match=r"clear\.png: the cut-out is wholly transparent"):
         read_layer(tmp_path / "clear.png")
+
+
+def test_cut_out_thinner_than_a_pixel_is_refused(tmp_path: Path) -> None:
+    """A layer without an opaque pixel has no size: pasting it would end training with a division by zero."""
+    pole = np.zeros((3000, 9, 4), np.uint8)
+    pole[10:-10, 4] = 255
+    cv2.imwrite(str(tmp_path / "pole.png"), pole)
+    assert (read_layer(tmp_path / "pole.png").alpha >= 128).any()
+    with pytest.raises(InputError, match=r"pole\.png: the cut-out is thinner than a pixel at 360 px"):
+        read_layer(tmp_path / "pole.png", max_px=360)

@@ -15,13 +15,13 @@ import pytest
 from PIL import Image
 
 from datafolder import draw_background, write_photo_and_mask, write_picture
-from deocclude.data.datasets.record import Parsing, PersonRecord, PhotoRecord, whole_person
+from deocclude.data.datasets.record import Parsing, PersonRecord, PhotoRecord, Rle, whole_person
 from deocclude.data.sources.selection import Thresholds
 from deocclude.data.sources.shard_state import BuildState, read_state
 from deocclude.data.sources.shards import ShardedBackgrounds, ShardedOccluders, ShardedPeople, ShardedRows
 from deocclude.data.storage import Folder
 from deocclude.data.trainsets.build import build, open_records
-from deocclude.data.trainsets.photo import BuildSettings
+from deocclude.data.trainsets.photo import BuildSettings, build_photo
 from deocclude.errors import InputError, UsageError
 from deocclude.io.images import load_image, load_mask
 from deocclude.types import PARSING_NAMES
@@ -268,6 +268,42 @@ def test_unusable_photos_are_reported_and_others_are_used(photos: Path, tmp_path
         f"{tmp_path / 'small.jpg'}: its record says (180, 320) (HxW), the photo is (20, 20)",
     ]
     assert "2 photos could not be used" in (tmp_path / "set" / "report.md").read_text()
+
+
+def test_person_thinner_than_a_pixel_is_no_occluder(tmp_path: Path) -> None:
+    """An empty mask in a set would end training with a division by zero."""
+    mask = np.zeros((1200, 300), bool)
+    mask[:, 20] = True
+    photo = PhotoRecord(
+        image=str(tmp_path / "a.png"), size_hw=mask.shape, source="test", id="a",
+        people=(PersonRecord(id="1", visible=Rle.of(mask)),),
+    )  # fmt: skip
+    write_picture(tmp_path / "a.png", np.zeros((*mask.shape, 3), np.uint8))
+    outcome = build_photo((0, photo), BuildSettings(rules=("edge",), parser="none"))
+    assert not outcome.rows and outcome.problem == f"{photo.image}: person 1 is thinner than a pixel at 360 px"
+
+
+def test_sheet_leaves_out_people_whose_photo_is_missing(photos: Path, tmp_path: Path) -> None:
+    """A refused cut-out's photo is not opened before: a build must not fail at its end for it."""
+
+    def with_missing() -> Iterator[PhotoRecord]:
+        kept, cut_out = islice(records(photos), 2)
+        yield kept
+        small = np.zeros(cut_out.size_hw, bool)
+        small[:5, :5] = True
+        people = (
+            PersonRecord(id="small", visible=Rle.of(small)),
+            PersonRecord(id="hidden", visible=Rle.of(small & ~small), amodal=Rle.of(small)),
+        )
+        yield cut_out.model_copy(
+            update={"image": str(tmp_path / "none.png"), "has_background": False, "people": people[:1]}
+        )
+        yield kept.model_copy(update={"people": people[1:]})
+
+    settings = BuildSettings(parser="none", rules=("pieces", "hidden", "solid"))
+    state = build(with_missing(), str(tmp_path / "set"), settings, source="test")
+    assert state.done and (state.tally.kept, state.tally.refused["solid"]) == (1, 2)
+    assert "| size | 1 |" in (tmp_path / "set" / "report.md").read_text(), "a fully occluded person fails it"
 
 
 def test_error_names_the_rule_that_rejects_everyone(photos: Path, tmp_path: Path) -> None:

@@ -71,7 +71,8 @@ class PersonPhoto(Layer):
 def feather_alpha(mask: np.ndarray, erode_px: int, sigma_px: float) -> np.ndarray:
     """The soft alpha of a mask.
 
-    Cut-outs carry a rim of their old background; without erosion a network detects where they were pasted.
+    Cut-outs carry a rim of their old background; without erosion a network detects where they were pasted. A mask so
+    thin that no pixel would stay opaque (alpha of at least 128) keeps its rim and its hard edge.
 
     Args:
         mask: (H, W) bool, or uint8 from 0 to 255.
@@ -81,10 +82,12 @@ def feather_alpha(mask: np.ndarray, erode_px: int, sigma_px: float) -> np.ndarra
     Returns:
         (H, W) uint8.
     """
-    alpha = mask.astype(np.uint8) * 255 if mask.dtype == bool else mask
+    alpha = hard = mask.astype(np.uint8) * 255 if mask.dtype == bool else mask
     if erode_px:
         alpha = cv2.erode(alpha, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * erode_px + 1, 2 * erode_px + 1)))
-    return cv2.GaussianBlur(alpha, (0, 0), sigma_px) if sigma_px > 0 else alpha
+    if sigma_px > 0:
+        alpha = cv2.GaussianBlur(alpha, (0, 0), sigma_px)
+    return alpha if (alpha >= 128).any() else hard
 
 
 @dataclass(frozen=True)

@@ -123,13 +123,16 @@ def read_layer(path: Path, *, max_px: int | None = None, erode_px: int = 1) -> L
         erode_px: width of the rim that is dropped, in pixels of the file.
 
     Raises:
-        InputError: not a readable image, without transparency, or wholly transparent.
+        InputError: not a readable image, without transparency, wholly transparent, or thinner than a pixel at `max_px`.
     """
     rgba = cutouts.read_rgba(path)
     x, y, w, h = cv2.boundingRect(cutouts.opaque_mask(rgba, path).astype(np.uint8))
     rgba = cv2.copyMakeBorder(rgba[y : y + h, x : x + w], 2, 2, 2, 2, cv2.BORDER_CONSTANT)
     rgb, alpha = np.ascontiguousarray(rgba[..., :3]), feather_alpha(rgba[..., 3], erode_px, _CUTOUT_FEATHER_PX)
-    return Layer(path.stem, *_shrink((rgb, alpha), w, h, max_px))
+    rgb, alpha = _shrink((rgb, alpha), w, h, max_px)
+    if not (alpha >= 128).any():
+        raise InputError(f"{path}: the cut-out is thinner than a pixel at {max_px} px")
+    return Layer(path.stem, rgb, alpha)
 
 
 def read_layers(folder: Path, *, max_px: int | None = None) -> Iterator[Layer]:

@@ -13,7 +13,7 @@ import numpy as np
 from deocclude.data.datasets.each_photo import UnusablePhoto
 from deocclude.data.datasets.record import PhotoRecord
 from deocclude.data.datasets.taxonomies import to_parsing_groups
-from deocclude.data.sources.cutting import background_without_people, cut_out
+from deocclude.data.sources.cutting import SURROUNDINGS, background_without_people, cut_out
 from deocclude.data.sources.layers import PERSON_MAX_PX
 from deocclude.data.sources.selection import (
     RULES,
@@ -120,22 +120,25 @@ def _person_row(
     candidate: Candidate, kind: Literal["person", "occluder"], pixels: np.ndarray, settings: BuildSettings,
     facts: Mapping[str, Any],
 ) -> dict[str, Any]:  # fmt: skip
-    """The row of a training subject or an occluder. pixels: the photo; facts: the columns that all its rows share."""
+    """The row of a training subject or an occluder. pixels: the photo; facts: the columns that all its rows share.
+
+    Raises InputError for a person thinner than a pixel after scaling, and for labels that cannot be read.
+    """
     row_id = f"{facts['photo_id']}/{candidate.person.id}"
     facts_of_person = {
         "whole": is_inside(candidate, settings.limits),
         "has_background": candidate.photo.has_background,
         **facts,
     }
-    if kind == "occluder":
-        cut = cut_out(pixels, candidate.mask, max_px=settings.max_px, surroundings=_OCCLUDER_MARGIN)
-        return encode(kind, row_id, cut.rgb, cut.mask, None, **facts_of_person)
     labels = None
-    if candidate.person.parsing is not None:
+    if kind == "person" and candidate.person.parsing is not None:
         labels = to_parsing_groups(candidate.person.parsing_labels(), candidate.person.parsing.taxonomy)
-    cut = cut_out(pixels, candidate.mask, max_px=settings.max_px, parsing=labels)
+    surroundings = SURROUNDINGS if kind == "person" else _OCCLUDER_MARGIN
+    cut = cut_out(pixels, candidate.mask, max_px=settings.max_px, surroundings=surroundings, parsing=labels)
     if not cut.mask.any():
         raise InputError(f"person {candidate.person.id} is thinner than a pixel at {settings.max_px} px")
+    if kind == "occluder":
+        return encode(kind, row_id, cut.rgb, cut.mask, None, **facts_of_person)
     parsing, parser = cut.parsing, parser_of(settings.parser)
     if parsing is None and parser is not None:
         parsing = parser(cut)

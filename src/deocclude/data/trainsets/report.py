@@ -15,6 +15,7 @@ from deocclude.data.sources.shard_state import BuildState
 from deocclude.data.sources.shard_tally import Example, Tally
 from deocclude.data.storage import Folder, read_bytes
 from deocclude.data.trainsets.tiles import contact_sheet, person_tile
+from deocclude.errors import InputError
 from deocclude.io.images import load_image
 
 REPORT_FILES = ("report.json", "report.md", "sheet.jpg")  # that a set's report consists of
@@ -23,7 +24,7 @@ _TILE_PX = 128
 
 
 def write_report(folder: Folder, state: BuildState) -> None:
-    """Write the three files. Raises DeoccludeError where that fails, InputError for a missing photo."""
+    """Write the three files. Raises DeoccludeError where that fails."""
     folder.write("report.json", json.dumps(report(state), indent=1).encode())
     folder.write("report.md", markdown(state).encode())
     with io.BytesIO() as file:
@@ -55,7 +56,8 @@ def markdown(state: BuildState) -> str:
         "|---|---|---|---|",
     ]
     for name, rule in RULES.items():
-        is_applied = name in settings["rules"]
+        # without `size` among the rules, people with an empty visible mask fail it all the same
+        is_applied = name in settings["rules"] or name in tally.refused
         refused, alone = (
             str(counts.get(name, 0)) if is_applied else "off" for counts in (tally.refused, tally.only_by)
         )
@@ -79,8 +81,17 @@ def draw_sheet(tally: Tally) -> Image.Image:
 
 
 def _tiles(examples: Iterable[Example]) -> Iterator[np.ndarray]:
-    """A thumbnail of each example whose mask is not empty."""
+    """A thumbnail of each example whose mask is not empty and whose photo can be read and has the mask's size.
+
+    A photo of which a build uses nothing was not opened before.
+    """
     for example in examples:
         mask = example.visible.mask()
-        if mask.any():
-            yield person_tile(load_image(read_bytes(example.image)), mask, _TILE_PX)
+        if not mask.any():
+            continue
+        try:
+            photo = load_image(read_bytes(example.image))
+        except InputError:
+            continue
+        if photo.shape[:2] == mask.shape:
+            yield person_tile(photo, mask, _TILE_PX)
