@@ -181,6 +181,27 @@ def test_set_of_agreeing_people_is_written_and_trained_on(
     assert np.count_nonzero(alpha >= 128) == pytest.approx(np.count_nonzero(body_mask()), rel=0.02)
 
 
+def test_interrupted_overwriting_leaves_no_set_that_looks_complete(
+    data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pseudo_labels, "segment", lambda _, one: SegmentedPerson(one, body_mask(), 0.2))
+    folder = tmp_path / "labelled"
+    label_people(folder, data_root, sets=["sport", "sport"])
+    assert json.loads((folder / "report.json").read_text())["sets"]["sport"]["people"] == 121, "read once"
+    with pytest.raises(InputError, match="people with joints of sport not found"):
+        label_people(folder, tmp_path / "none", sets=["sport"], overwrite=True)
+    assert len(list((folder / "images").iterdir())) == 121 and (folder / "report.json").is_file()
+
+    def stop(done: int) -> None:
+        if done == 50:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        label_people(folder, data_root, sets=["sport"], overwrite=True, on_person=stop)
+    with pytest.raises(InputError, match="deocclude data label"):
+        load_library(tmp_path, "train", SourceWeights(0, 0, 0, 0, labelled=1), Places(labelled=folder))
+
+
 def test_existing_folder_is_kept(data_root: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")

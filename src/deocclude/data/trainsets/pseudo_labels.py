@@ -144,9 +144,9 @@ def label_people(
     Args:
         folder: where the set is written.
         root: the data folder (docs/data.md).
-        sets: names of SKELETON_SETS.
+        sets: names of SKELETON_SETS; a repeated one counts once.
         model: the model whose box segmenter draws the masks.
-        overwrite: whether an existing set is replaced.
+        overwrite: whether a complete set, which has a report.json, is replaced.
         on_person: called with the number of people done.
 
     Returns:
@@ -158,7 +158,8 @@ def label_people(
             unknown set.
         DeoccludeError: the set cannot be written.
     """
-    unknown = sorted(set(sets) - set(SKELETON_SETS))
+    names = tuple(dict.fromkeys(sets))
+    unknown = sorted(set(names) - set(SKELETON_SETS))
     if unknown:
         raise UsageError(f"sets with joints are {', '.join(SKELETON_SETS)}, got {unknown[0]!r}")
     out = Folder(str(folder))
@@ -168,15 +169,17 @@ def label_people(
     networks, _ = open_networks(find_model(model), "cpu", None)
     if "mask_box" not in networks:
         raise UsageError(f"model {model} has no box segmenter, which draws the masks")
-    for name in ("images", "masks"):
-        out.remove_folder(name)
-    limits, counts, done = AgreementLimits(), {name: Counter[str]() for name in sets}, 0
+    folders = {name: require(root / SKELETON_SETS[name][0], f"people with joints of {name}") for name in names}
+    if out.has("report.json"):
+        out.remove("report.json")  # first, since it marks a complete set
+    for subfolder in ("images", "masks"):
+        out.remove_folder(subfolder)
+    limits, counts, done = AgreementLimits(), {name: Counter[str]() for name in names}, 0
     tiles: dict[str, list[np.ndarray]] = {"kept": [], "refused": []}
     drawn = Counter[str]()
     rng = np.random.default_rng(_SEED)
-    for name in sets:
-        subfolder, read = SKELETON_SETS[name]
-        for person in read(require(root / subfolder, f"people with joints of {name}")):
+    for name, set_folder in folders.items():
+        for person in SKELETON_SETS[name][1](set_folder):
             segmented = segment(networks["mask_box"], person)
             broken = disagreements(segmented, limits)
             group = "refused" if broken else "kept"
