@@ -84,6 +84,13 @@ def test_person_that_cannot_be_occluded_is_an_error(data_root: Path, tmp_path: P
     assert not (tmp_path / "set").exists()
 
 
+def test_people_of_one_name_are_an_error(data_root: Path, tmp_path: Path, monkeypatch) -> None:
+    """A built set of records with repeated ids has such people."""
+    monkeypatch.setattr("deocclude.data.evalsets.build.folder_name", lambda _: "same")
+    with pytest.raises(InputError, match=rf"person ccp/{CCP_VAL[1]} comes twice"):
+        build_eval_set(tmp_path / "set", data_root)
+
+
 def test_crowd_scenes_are_reproducible_with_disjoint_visible_masks(data_root: Path, tmp_path: Path) -> None:
     scenes = build_scene_set(tmp_path / "crowds", data_root, kind="crowds", count=6, seed=2)
     again = build_scene_set(tmp_path / "again", data_root, kind="crowds", count=6, seed=2)

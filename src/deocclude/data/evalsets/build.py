@@ -55,7 +55,7 @@ def build_eval_set(
         overwrite: whether an existing evaluation set is replaced.
 
     Raises:
-        InputError: a source is missing, or no occluder can occlude a person.
+        InputError: a source is missing, two people have one name, or no occluder can occlude a person.
         UsageError: another folder exists at `folder`, or a set without `overwrite`.
         DeoccludeError: the set cannot be written.
     """
@@ -126,8 +126,11 @@ def _crowds(pool: AssetPool, seed: int, count: int) -> Iterator[SceneSample]:
 
 
 def _samples(library: Library, seed: int, unoccluded: bool, limit: int | None) -> Iterator[EvalSample]:
-    """The samples of each person: one for each of KINDS, and with `unoccluded` one without occluder."""
-    count = len(library.people)
+    """The samples of each person: one for each of KINDS, and with `unoccluded` one without occluder.
+
+    Raises InputError for two people whose names give one folder.
+    """
+    count, person_ids = len(library.people), set()
     for number in evenly_spaced(count, limit):
         person = library.people[number]
         library_of_others = replace(
@@ -136,6 +139,9 @@ def _samples(library: Library, seed: int, unoccluded: bool, limit: int | None) -
         rng = np.random.default_rng((seed, int(number)))
         background = None if person.has_background else library.backgrounds[int(rng.integers(len(library.backgrounds)))]
         person_id = folder_name(person.name)
+        if person_id in person_ids:
+            raise InputError(f"person {person.name} comes twice, or another person's name differs in '-' and '/' alone")
+        person_ids.add(person_id)
         for kind in (*KINDS, *(("none",) if unoccluded else ())):
             scene = _scene(person, library_of_others, rng, kind, background)
             yield EvalSample(

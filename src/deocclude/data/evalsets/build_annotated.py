@@ -52,9 +52,10 @@ def build_annotated_set(
             # without this, `write_eval_set` would report it as a failure to write
             raise InputError(f"{error.filename or place}: cannot be read: {error.strerror or error}") from error
 
+    dataset = Path(place).resolve()
     return write_eval_set(
-        folder, _samples(read_records, place, unoccluded, limit), name=Path(place).resolve().stem, seed=seed,
-        source=f"people of {Path(place).name} as they are annotated, no unoccluded truth", overwrite=overwrite,
+        folder, _samples(read_records, place, unoccluded, limit), name=dataset.stem, seed=seed,
+        source=f"people of {dataset.name} as they are annotated, no unoccluded truth", overwrite=overwrite,
     )  # fmt: skip
 
 
@@ -81,7 +82,8 @@ def _samples(
                 sample = _sample(photo, *annotated, pixels)
                 if sample.id in sample_ids:
                     raise InputError(
-                        f"{place}: person {annotated[0].id} of photo {photo.source}/{photo.id} comes twice"
+                        f"{place}: person {annotated[0].id} of photo {photo.source}/{photo.id} comes twice, or another"
+                        " person's ids give the same folder"
                     )
                 sample_ids.add(sample.id)
                 yield sample

@@ -1,4 +1,4 @@
-"""Writing evaluation sets: a folder that appears complete or not at all, its set.json and images."""
+"""Files of evaluation sets: a folder that appears complete or not at all, its set.json and images."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from deocclude.errors import DeoccludeError, UsageError
+from deocclude.errors import DeoccludeError, InputError, UsageError
 from deocclude.imaging.arrays import Array
 
 SET_FILE = "set.json"
@@ -59,6 +60,26 @@ def new_set(folder: Path, *, overwrite: bool) -> Iterator[Path]:
 def write_index(folder: Path, content: dict[str, Any]) -> None:
     """Write set.json; keys keep their order."""
     (folder / SET_FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def read_picture(path: Path, mode: str, size_hw: tuple[int, ...] | None = None) -> NDArray[np.uint8]:
+    """Pixels of an image file, converted to Pillow's `mode`: (H, W, 3) for "RGB", (H, W) for "L".
+
+    Raises InputError, naming the file, where it cannot be read or has not the photo's size (H, W).
+    """
+    try:
+        with Image.open(path) as image:
+            array = np.asarray(image.convert(mode))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow raises
+        raise InputError(f"{path} cannot be read as a picture: {error}") from error
+    if size_hw is not None and array.shape[:2] != tuple(size_hw):
+        raise InputError(f"{path} must have its photo's size {_hw(size_hw)} (HxW), got {_hw(array.shape[:2])}")
+    return array
+
+
+def _hw(size: tuple[int, ...]) -> str:
+    """(H, W) as text, such as "480x640"."""
+    return f"{size[0]}x{size[1]}"
 
 
 def write_picture(path: Path, array: Array) -> None:

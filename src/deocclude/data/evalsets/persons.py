@@ -21,9 +21,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from deocclude.data.evalsets.folder import SET_FILE, new_set, write_index, write_picture
+from deocclude.data.evalsets.folder import SET_FILE, new_set, read_picture, write_index, write_picture
 from deocclude.errors import InputError
 from deocclude.imaging.arrays import Array
 
@@ -156,17 +155,9 @@ class EvalSet:
             raise InputError(f"{self.folder / SET_FILE}: {error}") from error
         return sample
 
-    def _picture(self, relative: str, mode: str, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
-        """Pixels of a file of the set, converted to Pillow's `mode`. Raises InputError, also for another (H, W)."""
-        path = self.folder / relative
-        try:
-            with Image.open(path) as image:
-                array = np.asarray(image.convert(mode))
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow raises
-            raise InputError(f"{path} cannot be read as a picture: {error}") from error
-        if size is not None and array.shape[:2] != size:
-            raise InputError(f"{path} must have its photo's size {_hw(size)} (HxW), got {_hw(array.shape[:2])}")
-        return array
+    def _picture(self, relative: str, mode: str, size_hw: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+        """Pixels of a file of the set, as `read_picture` gives them."""
+        return read_picture(self.folder / relative, mode, size_hw)
 
 
 def write_eval_set(
@@ -283,11 +274,6 @@ def _write_png(root: Path, relative: str, array: Array) -> str:
 def _digest(array: Array) -> str:
     """SHA-256 of an array's shape and values."""
     return hashlib.sha256(repr(array.shape).encode() + np.ascontiguousarray(array).tobytes()).hexdigest()
-
-
-def _hw(size: tuple[int, ...]) -> str:
-    """(H, W) as text, such as "480x640"."""
-    return f"{size[0]}x{size[1]}"
 
 
 # --- set.json ------------------------------------------------------------------------------------------------------

@@ -14,9 +14,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from deocclude.data.evalsets.folder import SET_FILE, new_set, write_index, write_picture
+from deocclude.data.evalsets.folder import SET_FILE, new_set, read_picture, write_index, write_picture
 from deocclude.errors import InputError
 
 FORMAT = 1  # of a set's files
@@ -75,25 +74,20 @@ class SceneSet:
             raise InputError(f"{index} does not describe a set of scenes ({error!r})") from error
 
     def load(self, record: SceneRecord) -> SceneSample:
-        """A record's arrays. Raises InputError for a missing or unreadable image."""
-        photo = self._picture(record, "photo.png", "RGB")
+        """A record's arrays. Raises InputError for an image that is missing, unreadable or not of the photo's size."""
+        folder = self.folder / "records" / record.id
+        photo = read_picture(folder / "photo.png", "RGB")
+
+        def read_mask(name: str) -> NDArray[np.bool_]:
+            return read_picture(folder / name, "L", photo.shape[:2]) > 127
 
         def read_masks(name: str) -> NDArray[np.bool_]:
-            read = [self._picture(record, f"{name}-{i}.png", "L") > 127 for i in range(1, record.people + 1)]
+            read = [read_mask(f"{name}-{number}.png") for number in range(1, record.people + 1)]
             return np.array(read, bool).reshape(-1, *photo.shape[:2])
 
         amodal = read_masks("amodal") if record.has_amodal else None
-        ignore = self._picture(record, "ignore.png", "L") > 127
+        ignore = read_mask("ignore.png")
         return SceneSample(record.id, photo, read_masks("visible"), amodal, ignore)
-
-    def _picture(self, record: SceneRecord, name: str, mode: str) -> NDArray[np.uint8]:
-        """Pixels of a record's file, converted to Pillow's `mode`. Raises InputError naming the file."""
-        path = self.folder / "records" / record.id / name
-        try:
-            with Image.open(path) as image:
-                return np.asarray(image.convert(mode))
-        except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises
-            raise InputError(f"{path} cannot be read as a picture: {error}") from error
 
 
 def is_scene_set(folder: str | Path) -> bool:
