@@ -52,6 +52,18 @@ def test_ahp_gives_amodal_masks(tmp_path: Path) -> None:
     assert second.people[0].parsing is None
 
 
+def test_split_of_the_working_folder_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_ahp(tmp_path / "ahp")
+    make_cihp(tmp_path / "cihp")
+    for module, folder in (
+        (ahp, tmp_path / "ahp" / "train"),
+        (cihp, tmp_path / "cihp" / "instance-level_human_parsing" / "Training"),
+    ):
+        monkeypatch.chdir(folder)
+        assert list(module.splits(Path())) == ["train"]
+        assert {photo.split for photo in module.read(Path())} == {"train"}
+
+
 def test_ahp_masks_may_have_any_image_mode(tmp_path: Path) -> None:
     root = make_ahp(tmp_path)
     label = root / "train" / "Annotations" / "a1.png"
@@ -299,6 +311,16 @@ def test_garment_label_of_wrong_size_does_not_stop_reading(tmp_path: Path, data_
     found = list(with_unusable(clothing.read(root)))
     (bad,) = (one for one in found if isinstance(one, UnusablePhoto))
     assert "labels must have the photo's size" in bad.what and len(found) == len(CCP_TRAIN + CCP_VAL)
+
+
+@pytest.mark.parametrize("labels", [np.float64([[0.5]]), np.int16([[-1]])])
+def test_garment_labels_that_are_none_do_not_stop_reading(tmp_path: Path, data_root: Path, labels: np.ndarray) -> None:
+    root = Path(shutil.copytree(data_root / "ccp", tmp_path / "ccp"))
+    label = next((root / "annotations" / "pixel-level").iterdir())
+    size_hw = loadmat(label)["groundtruth"].shape
+    savemat(label, {"groundtruth": np.broadcast_to(labels, size_hw)})
+    (unusable,) = (photo for photo in with_unusable(clothing.read(root)) if isinstance(photo, UnusablePhoto))
+    assert f"{label}: label" in unusable.what
 
 
 def test_missing_image_folder_stops_reading(tmp_path: Path) -> None:

@@ -99,6 +99,24 @@ def test_check_finds_faults_in_records(tmp_path: Path) -> None:
     ]
 
 
+def test_fault_of_a_records_file_as_a_whole_is_the_last_but_for_licences(tmp_path: Path) -> None:
+    write_picture(tmp_path / "a.png", textured(0))
+    record = PhotoRecord(image=str(tmp_path / "a.png"), size_hw=SIZE_HW, source="test", id="a")
+    write([record], tmp_path / "records.jsonl")
+    records = tmp_path / "records.jsonl"
+    records.write_bytes(records.read_bytes() * 9000 + b"\xff\n")  # longer than what is decoded at once
+    found = faults_of(records)
+    assert [kind for kind, _ in found] == ["unreadable", "licence"]
+    assert "cannot be read as a records file" in found[0][1] and "photos after it are not checked" in found[0][1]
+
+
+def test_folder_with_a_photos_name_is_a_fault(tmp_path: Path) -> None:
+    folder = draw_photos(tmp_path, 2)
+    (folder / "images" / "photo00.jpg").unlink()
+    (folder / "images" / "photo00.jpg").mkdir()
+    assert ("unreadable", f"{folder}/images/photo00.jpg: cannot be read: Is a directory") in faults_of(folder)
+
+
 def test_parsing_outside_the_mask_is_a_fault(tmp_path: Path) -> None:
     write_picture(tmp_path / "a.png", textured(0))
     body, whole = box(5, 5, 20, 30), box(5, 5, 25, 30)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from deocclude.data.datasets.each_photo import EachPhoto
 from deocclude.data.datasets.files import (
+    folder_name,
     photo_size_hw,
     read_above_zero,
     read_labels,
@@ -46,7 +47,7 @@ def read(path: Path) -> Iterator[PhotoRecord]:
 
 def splits(path: Path) -> Iterator[str]:
     """The names of the split folders."""
-    return (folder.name for folder in split_folders(path, *_SUBFOLDERS))
+    return (folder_name(folder) for folder in split_folders(path, *_SUBFOLDERS))
 
 
 def _record(label: Path) -> PhotoRecord:
@@ -65,7 +66,7 @@ def _record(label: Path) -> PhotoRecord:
         size_hw=size_hw,
         source="ahp",
         id=label.stem,
-        split=folder.name,
+        split=folder_name(folder),
         licence="non-commercial",
         people=(whole_person("1", mask, parts),),
     )

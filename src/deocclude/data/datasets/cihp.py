@@ -13,6 +13,7 @@ import numpy as np
 
 from deocclude.data.datasets.each_photo import EachPhoto
 from deocclude.data.datasets.files import (
+    folder_name,
     photo_size_hw,
     read_labels,
     require_split_folders,
@@ -52,7 +53,8 @@ def splits(path: Path) -> Iterator[str]:
 
 def _split(folder: Path) -> str:
     """train or val for CIHP's Training and Validation; another folder's name in lower case."""
-    return _SPLITS.get(folder.name.lower(), folder.name.lower())
+    name = folder_name(folder).lower()
+    return _SPLITS.get(name, name)
 
 
 def _record(label: Path) -> PhotoRecord:

@@ -68,8 +68,11 @@ def _read(path: Path, labels: Iterable[Path]) -> EachPhoto[Path]:
         garments = read_matlab(require(label, "Clothing Co-Parsing label"), "groundtruth")
         if garments.shape != size_hw:
             raise InputError(f"{label}: labels must have the photo's size {size_hw} (HxW), got {garments.shape}")
-        if garments.size and garments.max() >= len(names):
-            raise InputError(f"{label}: label {garments.max()} is not in label_list.mat, which has {len(names)} names")
+        if garments.dtype.kind not in "ui":
+            raise InputError(f"{label}: labels must be whole numbers, got {garments.dtype}")
+        wrong = garments[(garments < 0) | (garments >= len(names))]
+        if wrong.size:
+            raise InputError(f"{label}: label {wrong[0]} is not in label_list.mat, which has {len(names)} names")
         groups = to_groups(garments, names)
         return PhotoRecord(
             image=str(photo),

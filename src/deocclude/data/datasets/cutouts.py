@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from deocclude.data.datasets.each_photo import EachPhoto
-from deocclude.data.datasets.files import IMAGE_SUFFIXES, UNREADABLE, image_files
+from deocclude.data.datasets.files import IMAGE_SUFFIXES, UNREADABLE, first_line, image_files
 from deocclude.data.datasets.record import PhotoRecord, whole_person
 from deocclude.errors import InputError
 
@@ -74,4 +74,4 @@ def _read_rgba(path: Path) -> np.ndarray | None:
                 return None
             return np.asarray(image.convert("RGBA"))
     except UNREADABLE as error:
-        raise InputError(f"{path}: not a readable picture ({str(error).splitlines()[0]})") from error
+        raise InputError(f"{path}: not a readable picture ({first_line(error)})") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def photo_size_hw(path: Path) -> tuple[int, int]:
         with Image.open(require(path, "photo")) as image:
             return upright_size_hw(image)
     except UNREADABLE as error:
-        raise InputError(f"{path}: not a readable photo ({_first_line(error)})") from error
+        raise InputError(f"{path}: not a readable photo ({first_line(error)})") from error
 
 
 def upright_size_hw(image: Image.Image) -> tuple[int, int]:
@@ -74,7 +75,7 @@ def _pixels(path: Path | str, size_hw: tuple[int, int]) -> Array:
         with Image.open(file) as image:
             pixels = np.asarray(image)
     except UNREADABLE as error:
-        raise InputError(f"{path}: not a readable picture of labels ({_first_line(error)})") from error
+        raise InputError(f"{path}: not a readable picture of labels ({first_line(error)})") from error
     if pixels.shape[:2] != tuple(size_hw):
         raise InputError(f"{path}: must have the photo's size {size_hw} (HxW), got {pixels.shape[:2]}")
     return pixels
@@ -96,6 +97,11 @@ def split_folders(root: Path, *subfolders: str) -> list[Path]:
         if found:
             return found
     return []
+
+
+def folder_name(folder: Path) -> str:
+    """The name of a folder, also of one that is given as "." or ".."; a link keeps its own name."""
+    return Path(os.path.abspath(folder)).name
 
 
 def require_split_folders(root: Path, what: str, *subfolders: str) -> list[Path]:
@@ -120,7 +126,7 @@ def read_id_lists(folder: Path, names: tuple[str, ...]) -> dict[str, str]:
             try:
                 lines = path.read_text().splitlines()
             except (OSError, UnicodeDecodeError) as error:
-                raise InputError(f"{path}: not a readable list of ids ({_first_line(error)})") from error
+                raise InputError(f"{path}: not a readable list of ids ({first_line(error)})") from error
             splits |= {words[0]: name for line in lines if (words := line.split())}
     return splits
 
@@ -139,9 +145,9 @@ def warn_of_unlabelled(photos: Path, labels: Path, what: str = "without labels")
     warn_of_left_out(photos, unlabelled, f"photos left out, {what}")
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """The first line of an error's message, or its type where it has none."""
-    return (str(error) or type(error).__name__).splitlines()[0]
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")

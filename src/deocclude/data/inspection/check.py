@@ -15,7 +15,7 @@ from PIL import Image
 from deocclude.data.datasets import image_masks
 from deocclude.data.datasets.annotation_fixes import note_on
 from deocclude.data.datasets.each_photo import UnusablePhoto, with_unusable
-from deocclude.data.datasets.files import UNREADABLE, image_files, upright_size_hw
+from deocclude.data.datasets.files import UNREADABLE, first_line, image_files, upright_size_hw
 from deocclude.data.datasets.record import PersonRecord, PhotoRecord
 from deocclude.data.datasets.records_file import parse_line
 from deocclude.data.sources.perceptual_hash import NearDuplicates, dhash
@@ -74,10 +74,15 @@ class Check:
     def run(self) -> Iterator[Fault]:
         """The faults of a built set, a records file, a folder of photos with masks, or any other dataset.
 
-        An error of the dataset as a whole ends its reader and becomes the last fault.
-        Raises InputError and UsageError where nothing exists at the path, or its format cannot be recognised.
+        An error of the dataset as a whole ends its reader; after the first photo it becomes a fault.
+        Raises InputError and UsageError where nothing can be read at the path, or its format cannot be recognised.
         """
-        yield from self._faults()
+        try:
+            yield from self._faults()
+        except InputError as error:
+            if not self.photos:
+                raise
+            yield Fault(_fault_kind(str(error)), self.place, f"{error}; photos after it are not checked")
         for source, counts in sorted(self._unlicensed.items()):
             unlicensed = " and ".join(f"{counts[what]} {what}" for what in ("photos", "backgrounds") if counts[what])
             yield Fault("licence", self.place, f"none is stated for {unlicensed} of {source}")
@@ -108,17 +113,12 @@ class Check:
                 yield from self._faults_of_photo(photo)
 
     def _faults_of_dataset(self) -> Iterator[Fault]:
-        try:
-            for photo in with_unusable(open_records(self.place, self.source_format, self.images)):
-                if isinstance(photo, UnusablePhoto):
-                    self.photos += 1
-                    yield Fault(_fault_kind(photo.what), self.place, photo.what)
-                else:
-                    yield from self._faults_of_photo(photo)
-        except InputError as error:
-            if not self.photos:
-                raise
-            yield Fault(_fault_kind(str(error)), self.place, f"{error}; photos after it are not checked")
+        for photo in with_unusable(open_records(self.place, self.source_format, self.images)):
+            if isinstance(photo, UnusablePhoto):
+                self.photos += 1
+                yield Fault(_fault_kind(photo.what), self.place, photo.what)
+            else:
+                yield from self._faults_of_photo(photo)
 
     def _faults_of_photo(self, photo: PhotoRecord) -> Iterator[Fault]:
         self.photos += 1
@@ -162,9 +162,9 @@ class Check:
             self.photos += 1
             size_hw = None
             try:
-                size_hw, code = _size_and_hash(photo.read_bytes())
+                size_hw, code = _size_and_hash(read_bytes(str(photo)))
             except InputError as error:
-                yield Fault("unreadable", str(photo), str(error))
+                yield Fault("unreadable", str(photo), _without_prefix(str(photo), error))
             else:
                 yield from self._near_duplicate(code, str(photo), None)
             if photo.stem not in masks:
@@ -213,7 +213,7 @@ def _size_and_hash(content: bytes) -> tuple[tuple[int, int], int | None]:
         with Image.open(io.BytesIO(content)) as image:
             return upright_size_hw(image), dhash(image)
     except UNREADABLE as error:
-        raise InputError(f"not a readable photo ({(str(error) or type(error).__name__).splitlines()[0]})") from error
+        raise InputError(f"not a readable photo ({first_line(error)})") from error
 
 
 def _faults_of_person(person: PersonRecord, where: str) -> Iterator[Fault]:

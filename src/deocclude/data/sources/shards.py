@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from deocclude.data.datasets.files import first_line
 from deocclude.data.sources.layers import Layer, PersonPhoto
 from deocclude.data.sources.lazy import Lazy, Trait
 from deocclude.data.sources.shard_rows import Kind, decode, decode_rgb
@@ -50,7 +51,7 @@ class ShardedRows:
                     cache_dir=str(Path(folder.place, CACHE_FOLDER)) if local else None,
                 )
         except Exception as error:  # errors of many types, from many packages
-            reason = str(error.__cause__ or error).splitlines()[0]  # `datasets` wraps the error of a shard
+            reason = first_line(error.__cause__ or error)  # `datasets` wraps the error of a shard
             raise InputError(f"{folder.place}: its shards cannot be read: {reason}") from error
         for name in ("photo", "mask", "parsing"):
             self._table = self._table.cast_column(name, datasets.Image(decode=False))
