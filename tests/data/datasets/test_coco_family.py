@@ -81,6 +81,19 @@ def test_another_value_of_iscrowd_makes_its_photo_unusable(tmp_path: Path) -> No
         next(coco_instances.read(write_json(path, content)))
 
 
+@pytest.mark.parametrize("licence", [{"id": 0, "name": "", "url": ""}, {"id": 0}, {"name": "CC0"}])
+def test_nameless_licence_is_none(tmp_path: Path, licence: dict[str, object]) -> None:
+    """CVAT writes such an entry of its own accord; an entry without an id is no photo's licence."""
+    path = make_coco(tmp_path)
+    content = json.loads(path.read_text())
+    content["licenses"] = [licence]
+    for image in content["images"]:
+        image.pop("license", None)
+        if "id" in licence:
+            image["license"] = 0
+    assert [photo.licence for photo in coco_instances.read(write_json(path, content))] == [None, None]
+
+
 @pytest.mark.parametrize("key", ["visible_segmentation", "visible_mask"])
 def test_coco_with_visible_mask_also_gives_amodal_mask(tmp_path: Path, key: str) -> None:
     path = make_coco(tmp_path)

@@ -68,7 +68,7 @@ class ListedPhoto:
 
 @dataclass(frozen=True)
 class CocoDocument:
-    """A file's parsed content, and `images`, the folder of its photos."""
+    """A file, its parsed content, and `images`, the folder of its photos."""
 
     path: Path
     content: dict[str, Any]
@@ -80,9 +80,10 @@ class CocoDocument:
         for number, annotation in enumerate(entries_of(self.content, "annotations", self.path)):
             where = f"{self.path}: annotations[{number}]"
             by_image.setdefault(value_of(annotation, "image_id", ID, where), []).append((where, annotation))
-        licences = {
-            str(licence.get("id")): str(licence.get("name") or licence.get("url"))
+        licences = {  # tools write an entry without a name for an unknown licence
+            str(licence["id"]): str(licence.get("name") or licence.get("url"))
             for licence in self._optional("licenses")
+            if "id" in licence and (licence.get("name") or licence.get("url"))
         }
         images = entries_of(self.content, "images", self.path)
         self._check_listed_once(images)
