@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from datafolder import write_picture
 from deocclude.data.sources.layers import PersonPhoto
 from deocclude.data.sources.library import SourceWeights, load_library
 from deocclude.data.sources.photo_sets import PHOTO_SETS, read_coco, read_pelota, read_small, read_teachers, read_voc
+from deocclude.data.sources.real_photos import read_coco_people
+from deocclude.data.sources.skeletons import read_coco_skeletons
 from deocclude.errors import InputError
 from photosets import draw_coco, draw_pelota, draw_small, draw_teachers, draw_voc
 
@@ -105,7 +110,35 @@ def test_error_names_the_missing_or_invalid_file(root: Path) -> None:
     (root / "people.json").write_text("[]")
     with pytest.raises(InputError, match=r'people\.json: expected "whole", an object'):
         list(read_voc(root))
+    for read in (read_pelota, read_teachers):
+        with pytest.raises(InputError, match=r"people\.json: expected an object with an entry for each photo"):
+            list(read(root))
     draw_coco(root)
     (root / "photos" / "000000000042.webp").unlink()
     with pytest.raises(InputError, match=r"image not found: looked for .*000000000042\.webp"):
         list(read_coco(root))
+
+
+@pytest.mark.parametrize(
+    ("read", "entries"),
+    [
+        (read_voc, {"whole": {"b": [1, 2, 3]}}),
+        (read_coco, {"whole": ["b"], "people": {"b": []}, "size": {}}),
+        (read_coco_people, {"people": {"b": [{"segmentation": [[1, 2, 3, 4, 5, 6]]}]}, "size": {"b": [100]}}),
+        (read_coco_skeletons, {"whole": [], "people": {"b": [{"keypoints": [1, 2]}]}, "size": {}}),
+        (read_teachers, {"b": {"people": 3}}),
+    ],
+)
+def test_error_names_the_invalid_entry(root: Path, read: Callable[[Path], Iterable[object]], entries: object) -> None:
+    # the photo b is held out of no set
+    write_picture(root / "photos" / "b.webp", np.zeros((100, 100, 3), np.uint8))
+    write_picture(root / "parts" / "b.png", np.zeros((100, 100), np.uint8))
+    (root / "people.json").write_text(json.dumps(entries))
+    with pytest.raises(InputError, match=r"people\.json: b: the entry is invalid"):
+        list(read(root))
+
+
+def test_photos_of_pelota_must_be_numbered(root: Path) -> None:
+    (root / "people.json").write_text('{"final": {}}')
+    with pytest.raises(InputError, match=r"people\.json: ids of photos must be numbers, got 'final'"):
+        list(read_pelota(root))

@@ -2,6 +2,8 @@
 
 A person occluded inside the photo is neither whole nor truncated by the image border. The rest of that body is unknown,
 which a `PersonPhoto` cannot express, so that such people are never read.
+
+Every reader raises InputError where a file is missing or cannot be used.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,10 +21,10 @@ from deocclude.data.datasets.files import require
 from deocclude.data.sources.layers import PersonPhoto
 from deocclude.data.sources.readers import (
     as_person,
-    ordered,
     people_entry,
     read_cutout_people,
     read_image,
+    read_photos,
     read_segmentation,
     read_stored_photo,
 )
@@ -100,7 +103,7 @@ def read_voc(root: Path, max_px: int | None = None) -> Iterator[PersonPhoto]:
             return None
         return _cropped(f"voc/{photo_id}", rgb, mask, max_px)
 
-    return _people(read_person, sorted(whole))
+    return _people(root, read_person, sorted(whole))
 
 
 def read_coco(root: Path, max_px: int | None = None) -> Iterator[PersonPhoto]:
@@ -118,7 +121,7 @@ def read_coco(root: Path, max_px: int | None = None) -> Iterator[PersonPhoto]:
         mask = cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8), iterations=_COCO_LOOSE_PX) > 0
         return _cropped(f"coco/{photo_id}", rgb, mask, max_px)
 
-    return _people(read_person, people_entry(root, "whole", list))
+    return _people(root, read_person, people_entry(root, "whole", list))
 
 
 def read_pelota(root: Path, max_px: int | None = None) -> Iterator[PersonPhoto]:
@@ -128,7 +131,7 @@ def read_pelota(root: Path, max_px: int | None = None) -> Iterator[PersonPhoto]:
     is near the image border and touches no other player. All others are skipped: a net, a racket or another person may
     occlude them.
     """
-    photos = read_json(require(root / "people.json", "people of pelota"))
+    photos = _entries_by_photo(root)
 
     def people_of_photo(photo_id: str) -> list[PersonPhoto]:
         rgb = read_stored_photo(root, photo_id)
@@ -153,8 +156,11 @@ def read_pelota(root: Path, max_px: int | None = None) -> Iterator[PersonPhoto]:
                     found.append(person)
         return found
 
+    for photo_id in photos:
+        if not photo_id.isdecimal():
+            raise InputError(f"{root / 'people.json'}: ids of photos must be numbers, got {photo_id!r}")
     ids = sorted((i for i in photos if i not in _PELOTA_DUPLICATES), key=int)
-    return (person for people in ordered(people_of_photo, ids) for person in people)
+    return (person for people in read_photos(root, people_of_photo, ids) for person in people)
 
 
 def read_teachers(root: Path, max_px: int | None = None) -> Iterator[PersonPhoto]:
@@ -163,7 +169,7 @@ def read_teachers(root: Path, max_px: int | None = None) -> Iterator[PersonPhoto
     The photo is cropped at its letterbox. A few named people are whole. Others are used only if the image border
     truncates them, since then no desk occludes the missing part. Frames of several people are skipped.
     """
-    frames = read_json(require(root / "people.json", "people of teachers"))
+    frames = _entries_by_photo(root)
 
     def read_person(frame_id: str) -> PersonPhoto | None:
         entries = frames[frame_id]["people"]
@@ -179,7 +185,7 @@ def read_teachers(root: Path, max_px: int | None = None) -> Iterator[PersonPhoto
             return None
         return _cropped(f"teachers/{frame_id}", rgb[inner], mask[inner], max_px, whole=whole)
 
-    return _people(read_person, sorted(frames))
+    return _people(root, read_person, sorted(frames))
 
 
 def read_small(root: Path, max_px: int | None = None) -> Iterator[PersonPhoto]:
@@ -224,9 +230,18 @@ def _cropped(
     return as_person(name, rgb[part], mask[part], max_px, has_background=True, whole=whole)
 
 
-def _people(read: Callable[[str], PersonPhoto | None], ids: Iterable[str]) -> Iterator[PersonPhoto]:
+def _people(root: Path, read: Callable[[str], PersonPhoto | None], ids: Iterable[str]) -> Iterator[PersonPhoto]:
     """The person that `read` gives for each id, in order; ids for which it gives None are left out."""
-    return (person for person in ordered(read, ids) if person is not None)
+    return (person for person in read_photos(root, read, ids) if person is not None)
+
+
+def _entries_by_photo(root: Path) -> dict[str, Any]:
+    """The content of people.json, an entry for each photo id. Raises InputError for another content."""
+    path = require(root / "people.json", f"people of {root.name}")
+    document = read_json(path)
+    if not isinstance(document, dict):
+        raise InputError(f"{path}: expected an object with an entry for each photo")
+    return document
 
 
 def _inside_letterbox(rgb: np.ndarray, mask: np.ndarray) -> tuple[slice, slice]:

@@ -220,6 +220,21 @@ def ordered(read: Callable[[T], R], items: Iterable[T], *, threads: int = 4) -> 
         yield from in_order(pool, read, items, _READ_AHEAD)
 
 
+def read_photos(root: Path, read: Callable[[str], R], ids: Iterable[str]) -> Iterator[R]:
+    """The result of `read` for each photo id of a photo set, read as by `ordered`.
+
+    Raises InputError, naming the photo, in place of what an invalid entry of people.json makes `read` raise.
+    """
+
+    def checked(photo_id: str) -> R:
+        try:
+            return read(photo_id)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{root / 'people.json'}: {photo_id}: the entry is invalid ({error!r})") from error
+
+    return ordered(checked, ids)
+
+
 def _people(records: EachPhoto[T], convert: Callable[[PhotoRecord], PersonPhoto | None]) -> Iterator[PersonPhoto]:
     """The records' people, in order; records are made and converted on several threads.
 

@@ -18,7 +18,7 @@ import numpy as np
 from deocclude.data.datasets.files import image_files, require
 from deocclude.data.sources.cutting import cut_out
 from deocclude.data.sources.layers import Layer
-from deocclude.data.sources.readers import ordered, people_entry, read_image, read_segmentation, read_stored_photo
+from deocclude.data.sources.readers import people_entry, read_image, read_photos, read_segmentation, read_stored_photo
 from deocclude.data.sources.splits import held_out, is_for_tuning
 from deocclude.errors import InputError
 from deocclude.imaging.boxes import mask_to_box_xyxy
@@ -97,7 +97,7 @@ def read_voc_people(root: Path, split: str | None = None) -> Iterator[WildPhoto]
         visible = read_image(root / "parts" / f"{photo_id}.png", cv2.IMREAD_GRAYSCALE) > 0
         return _photo_of_one(f"voc/{photo_id}", rgb, visible, np.zeros((0, 2)))
 
-    return _of_split(read_photo, listed, split)
+    return _of_split(root, read_photo, listed, split)
 
 
 def read_coco_people(root: Path, split: str | None = None) -> Iterator[WildPhoto]:
@@ -116,7 +116,7 @@ def read_coco_people(root: Path, split: str | None = None) -> Iterator[WildPhoto
         covered = covered_joints(person.get("keypoints") or ())
         return _photo_of_one(f"coco/{photo_id}", rgb, visible, covered * (rgb.shape[1] / width, rgb.shape[0] / height))
 
-    return _of_split(read_photo, single_ids, split)
+    return _of_split(root, read_photo, single_ids, split)
 
 
 @dataclass(frozen=True)
@@ -241,7 +241,7 @@ def read_jointed_people(
             found.append(JointedPerson(rgb, (x, y, x + w, y + h), visible, covered, seen))
         return found
 
-    return (person for in_photo in _of_split(people_of_photo, people, split) for person in in_photo)
+    return (person for in_photo in _of_split(root, people_of_photo, people, split) for person in in_photo)
 
 
 def covered_joints(keypoints: Iterable[float]) -> np.ndarray:
@@ -271,9 +271,9 @@ def _photo_of_one(name: str, rgb: np.ndarray, visible: np.ndarray, covered_xy: n
     return WildPhoto(name, rgb, visible.astype(np.uint8), no_crowd, boxes, {1: covered_xy} if len(covered_xy) else {})
 
 
-def _of_split(read: Callable[[str], T], ids: Iterable[str], split: str | None) -> Iterator[T]:
+def _of_split(root: Path, read: Callable[[str], T], ids: Iterable[str], split: str | None) -> Iterator[T]:
     """What `read` gives for each id of the split, or of both splits where it is None; ids are sorted."""
-    return ordered(read, [i for i in sorted(ids) if split is None or held_out(i) == (split == "val")])
+    return read_photos(root, read, [i for i in sorted(ids) if split is None or held_out(i) == (split == "val")])
 
 
 def visible_people(photos: Iterable[WildPhoto]) -> list[Layer]:

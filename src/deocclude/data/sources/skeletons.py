@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from deocclude.data.datasets.files import require
-from deocclude.data.sources.readers import ordered, people_entry, read_stored_photo
+from deocclude.data.sources.readers import ordered, people_entry, read_photos, read_stored_photo
 from deocclude.data.sources.real_photos import WILD_ONE_IN, read_joints
 from deocclude.data.sources.splits import held_out
 from deocclude.errors import InputError
@@ -113,7 +113,7 @@ def read_coco_skeletons(root: Path) -> Iterator[SkeletonPerson]:
 
     # a photo may be in the wild set too: it is then held out in both
     ids = (i for i in sorted(people) if i not in whole_ids and not held_out(i) and not held_out(i, WILD_ONE_IN))
-    return (person for in_photo in ordered(people_of_photo, ids) for person in in_photo)
+    return (person for in_photo in read_photos(root, people_of_photo, ids) for person in in_photo)
 
 
 SKELETON_SETS: dict[str, tuple[str, Callable[[Path], Iterator[SkeletonPerson]]]] = {
