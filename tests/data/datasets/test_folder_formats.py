@@ -36,6 +36,7 @@ from deocclude.data.datasets.each_photo import UnusablePhoto, with_unusable
 from deocclude.data.datasets.parsing_groups import to_groups
 from deocclude.data.datasets.record import PhotoRecord
 from deocclude.data.datasets.taxonomies import CIHP_20, LIP_20
+from deocclude.data.inspection.check import Check
 from deocclude.errors import InputError
 from deocclude.types import PARSING_NAMES
 
@@ -219,6 +220,19 @@ def test_masks_without_a_photo_are_counted(tmp_path: Path, caplog: pytest.LogCap
     assert [photo.id for photo in image_masks.read(root)] == ["a", "b_2"]
     told = "2 masks left out, without a photo of their name, such as lost_1.png"
     assert caplog.messages == [f"{root / 'masks'}: {told}"]
+
+
+@pytest.mark.parametrize(("first", "second"), [("p", "p_1"), ("p_02", "p_2")])
+def test_masks_of_one_number_are_rejected(tmp_path: Path, first: str, second: str) -> None:
+    """Two people of one id would be one row of a built set."""
+    write_photo(tmp_path / "images" / "p.jpg")
+    for name in (first, second):
+        write_labels(tmp_path / "masks" / f"{name}.png", FIRST * 255)
+    with pytest.raises(InputError, match=rf"p\.jpg: .*{first}\.png and .*{second}\.png are masks of one number"):
+        list(image_masks.read(tmp_path))
+    assert ("duplicate", str(tmp_path / "masks" / f"{second}.png")) in {
+        (fault.kind, fault.where) for fault in Check(str(tmp_path)).run()
+    }
 
 
 def test_photos_with_the_same_stem_are_rejected(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def read(path: Path) -> EachPhoto[Path]:
 
     Raises:
         InputError: a folder is missing, or two photos have one name.
-        PhotoError: a photo or mask cannot be used; the next photo can still be read.
+        PhotoError: a photo or mask cannot be used, or two masks have one number; the next photo can still be read.
     """
     return _read(path, whole=False)
 
@@ -68,6 +68,8 @@ def _read(path: Path, *, whole: bool) -> EachPhoto[Path]:
         masks = by_photo.get(photo.stem)
         if not masks:
             raise InputError(f"{photo}: has no mask: looked for {path / 'masks' / photo.stem}.png")
+        for first, second in masks_of_one_number(masks):
+            raise InputError(f"{photo}: {first} and {second} are masks of one number")
         size_hw = photo_size_hw(photo)
         numbered = ((number, _read_mask(file, size_hw)) for number, file in masks)
         people = tuple(
@@ -89,6 +91,18 @@ def namesakes(photos: Iterable[Path]) -> Iterator[tuple[Path, Path]]:
         first = by_stem.setdefault(photo.stem, photo)
         if first != photo:
             yield first, photo
+
+
+def masks_of_one_number(masks: Iterable[tuple[str, Path]]) -> Iterator[tuple[Path, Path]]:
+    """Pairs of mask files of a photo that would be one person, such as a.png and a_1.png.
+
+    masks: (person number, mask file) pairs, as `masks_by_photo` gives them.
+    """
+    by_number: dict[str, Path] = {}
+    for number, file in masks:
+        first = by_number.setdefault(number, file)
+        if first != file:
+            yield first, file
 
 
 def masks_by_photo(folder: Path, stems: set[str]) -> dict[str, list[tuple[str, Path]]]:

@@ -169,6 +169,8 @@ class Check:
                 yield from self._near_duplicate(code, str(photo), None)
             if photo.stem not in masks:
                 yield Fault("empty", str(photo), f"has no mask: looked for {folder / 'masks' / photo.stem}.png")
+            for first, second in image_masks.masks_of_one_number(masks.get(photo.stem, ())):
+                yield Fault("duplicate", str(second), f"has the number of {first}: both would be one person")
             for _, file in masks.get(photo.stem, ()):
                 self.people += 1
                 yield from _faults_of_mask_file(file, size_hw)
