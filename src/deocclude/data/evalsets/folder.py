@@ -28,7 +28,7 @@ def check_target(folder: Path, overwrite: bool) -> None:
     if not (folder / SET_FILE).is_file():
         raise UsageError(f"{folder} holds something else than an evaluation set and is left as it is")
     if not overwrite:
-        raise UsageError(f"{folder} is an evaluation set already; ask to overwrite it to replace it")
+        raise UsageError(f"{folder} is an evaluation set already: --overwrite replaces it")
 
 
 @contextmanager

@@ -86,7 +86,15 @@ class EvalRecord:
 
 
 class EvalSet:
-    """An evaluation set opened for reading. Images are read on demand and not cached."""
+    """An evaluation set opened for reading. Images are read on demand and not cached.
+
+    Attributes:
+        folder: the set's folder.
+        name: the set's name in reports.
+        seed: the initial masks are derived from it and each record's id.
+        source: a line on the origin of the people.
+        records: the occluded people, in the order of set.json.
+    """
 
     def __init__(self, folder: Path, name: str, seed: int, source: str, records: tuple[EvalRecord, ...]) -> None:
         self.folder = folder

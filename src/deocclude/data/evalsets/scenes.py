@@ -43,7 +43,7 @@ class SceneSample:
 
 @dataclass(frozen=True)
 class SceneRecord:
-    """Entry of set.json for one photo."""
+    """Entry of set.json for one photo: its number of people, and whether their amodal masks are known."""
 
     id: str
     people: int
@@ -51,7 +51,15 @@ class SceneRecord:
 
 
 class SceneSet:
-    """An evaluation set of scenes opened for reading; images are read on demand."""
+    """An evaluation set of scenes opened for reading; images are read on demand.
+
+    Attributes:
+        folder: the set's folder.
+        name: the set's name in reports.
+        seed: seed of composed photos.
+        source: a line on the origin of the photos.
+        records: the photos, in the order of set.json.
+    """
 
     def __init__(self, folder: Path, name: str, seed: int, source: str, records: tuple[SceneRecord, ...]) -> None:
         self.folder, self.name, self.seed, self.source, self.records = folder, name, seed, source, records

@@ -28,6 +28,9 @@ from deocclude.errors import InputError
 from deocclude.io.images import load_mask
 
 FaultKind = Literal["unreadable", "size", "empty", "outside", "duplicate", "licence"]
+"""unreadable: also a mask file without a photo, or an invalid record. size: not the photo's, or not the record's.
+empty: a photo without a mask too. outside: visible pixels outside the amodal mask, or labels outside the person.
+duplicate: similar photos in two splits, or files of one name or number. licence: none is stated."""
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ class PageImage:
 def show_page(
     place: str, *, source_format: str | None = None, images: Path | None = None, skip: int = 0, limit: int = 100
 ) -> tuple[str, int]:
-    """The page, and its number of images.
+    """The page as HTML text, and its number of images.
 
     Args:
         place: a built set, records file, image + mask folder or other dataset, by path or URL.

@@ -65,7 +65,9 @@ def draw_sample(
         truth: whether the sample includes `truth`; the other arrays are the same without it.
 
     Returns:
-        photo, truth: (S, S, 3) uint8; initial, visible, amodal, known: (S, S) bool; parsing: (S, S) uint8, 255 unknown.
+        photo, truth: (S, S, 3) uint8, with and without occluders; initial (the prompt), visible, amodal: (S, S) bool;
+        known: (S, S) bool, where `amodal` is ground truth; parsing: (S, S) uint8 labels of the amodal mask, 255 =
+        unknown. A negative has empty visible and amodal masks.
     """
     plan = plan_scene(library, rng, synthesis)
     scene = render(plan, draw_crop(plan, rng, crop, size_px), (size_px, size_px))

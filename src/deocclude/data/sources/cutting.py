@@ -15,6 +15,7 @@ SURROUNDINGS = 0.75  # context on each side, by the longer side of the person's 
 MIN_BACKGROUND_PX = 96  # least shorter side of a background
 MAX_BACKGROUND_PX = 720  # largest longer side of a background
 _FEATHER_PX = 0.8  # standard deviation of the soft edge of a person
+_OCCLUDER_FEATHER_PX = 0.7  # the same of an occluder
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class PersonCrop:
 
     def to_layer(self, name: str) -> Layer:
         """The person as an occluder; one pixel of the rim is dropped, since it may show the old background."""
-        return Layer(name, self.rgb, feather_alpha(self.mask, 1, 0.7))
+        return Layer(name, self.rgb, feather_alpha(self.mask, 1, _OCCLUDER_FEATHER_PX))
 
 
 def cut_out(
@@ -49,7 +50,7 @@ def cut_out(
 
     Args:
         photo: (H, W, 3) uint8.
-        mask: (H, W) bool, not empty.
+        mask: (H, W) bool, not empty; that of the crop may be, where the person is thinner than a pixel at `max_px`.
         max_px: longest side of the person's box in pixels, or None for no scaling.
         surroundings: context on each side, as a fraction of the box's longer side; two pixels are added.
         parsing: (H, W) uint8 labels into PARSING_NAMES, or None; 0 within the mask becomes 255, unknown.

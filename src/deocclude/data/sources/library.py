@@ -33,7 +33,11 @@ _SLAB_COUNT = 48  # drawn occluders that are added to those of the people's own 
 
 @dataclass(frozen=True)
 class SourceWeights:
-    """Relative frequency of training subjects from each source; a source of weight 0 is not read."""
+    """Relative frequency of training subjects from each source; a source of weight 0 is not read.
+
+    Of the data folder are ccp (Clothing Co-Parsing), cutouts (cutouts/people), full and upper (mixed_people), and the
+    names of `PHOTO_SETS`. built, folder and labelled lie at the paths that `Places` names.
+    """
 
     ccp: float = 0.42
     cutouts: float = 0.3

@@ -9,7 +9,7 @@ from deocclude.io.typical_poses import FRAME_CELLS, FRAME_SIGMAS
 
 
 def frame_affine(visible: np.ndarray) -> np.ndarray:
-    """2x3 affine from pixels of a (H, W) mask to the 32x32 person frame.
+    """2x3 affine from pixels of a visible mask, (H, W) and not empty, to the 32x32 person frame.
 
     The frame is the square around the visible mask's centroid whose side is FRAME_SIGMAS times sqrt(var_x + var_y):
     about 2.3 times the height of a standing person.

@@ -292,7 +292,11 @@ def visible_people(photos: Iterable[WildPhoto]) -> list[Layer]:
 def _read_persons_file(
     path: Path,
 ) -> tuple[dict[str, dict[int, tuple[float, float, float, float]]], dict[str, dict[int, np.ndarray]]]:
-    """Boxes and covered joints of persons.json, in pixels, by photo and person number."""
+    """Boxes (x0, y0, x1, y1) and covered joints of persons.json, in pixels, by photo and person number.
+
+    The file is a list of {"id", "inst", "bbox", "kpts"}: the photo's file stem, the person's number from 1 to 254, its
+    box as x0, y0, x1, y1 (not COCO's x, y, w, h), and maybe COCO's keypoints.
+    """
     try:
         boxes: dict[str, dict[int, tuple[float, float, float, float]]] = {}
         covered: dict[str, dict[int, np.ndarray]] = {}

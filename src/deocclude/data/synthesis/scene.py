@@ -29,14 +29,14 @@ class Plan:
 
     person: Placed  # the subject; an object for a negative
     background: np.ndarray | None  # None: the person's own photo
-    background_to_person: np.ndarray
-    behind: tuple[Placed, ...]
+    background_to_person: np.ndarray  # 2x3 affine from background pixels
+    behind: tuple[Placed, ...]  # from far to near, as `in_front`
     in_front: tuple[Placed, ...]
-    kind: str  # kind of the first occluder: object, person, low, slab, or none
+    kind: str  # kind of the first occluder, a key of OCCLUDERS, or none
     window_xyxy: tuple[float, float, float, float]  # box of the photo: its sides are the image border
-    visible_box_xyxy: tuple[float, float, float, float]
+    visible_box_xyxy: tuple[float, float, float, float]  # of the subject, as the next two, from coarse masks
     amodal_box_xyxy: tuple[float, float, float, float]
-    hidden_fraction: float  # of the subject, 0 to 1, measured on coarse masks
+    hidden_fraction: float  # 0 to 1
     beyond_edge: bool = False  # the amodal mask extends beyond the image border
 
     @property

@@ -13,9 +13,9 @@ from deocclude.imaging.boxes import mask_to_box_xyxy
 
 _OUTLINE_RGB = (255, 90, 0)
 _MARGIN = 0.15  # context on each side, by the longer side of the person's box
-_TEXT_PX = 12
-_CAPTION_PX = 18
-_GAP_PX = 4
+_TEXT_PX = 12  # size of the font of titles
+_CAPTION_PX = 18  # height of a title's row
+_GAP_PX = 4  # between tiles
 
 
 def person_tile(rgb: np.ndarray, mask: np.ndarray, side_px: int) -> np.ndarray:
