@@ -12,13 +12,12 @@ import torch
 from deocclude.checkpoints.files import save_weights
 from deocclude.errors import ConfigError
 from deocclude.export.to_onnx import build_network
-from deocclude.inference.prompt_maps import PROMPT_MAPS
 from deocclude.models.features import load_mask_completion
 from deocclude.models.mask_completion import MaskCompletionNet
 from deocclude.models.prompted_head import PromptedHead
 from deocclude.train.config import load_config
 from deocclude.train.engine import fit, to_float
-from deocclude.train.prompted_stage import PromptedStage, _HeadInputs
+from deocclude.train.prompted_stage import PromptedStage
 
 HEAD = {"stem_width": 8, "feature_width": 8, "pose_channels": 8, "widths": [8, 8, 8, 8], "head_width": 8}
 SCHEDULE = {
@@ -103,23 +102,3 @@ def test_stage_1_without_parsing_guidance_is_refused(write_config, parser_weight
     save_weights(tmp_path / "plain.safetensors", MaskCompletionNet(sizes).state_dict(), metadata)
     with pytest.raises(ConfigError, match=r"prompted\.stage1: the head needs a stage 1 with parsing_guidance"):
         PromptedStage(load_config(config_of(write_config, tmp_path / "plain.safetensors")))
-
-
-def test_corrections_lie_in_the_errors_of_the_heads_own_answer(write_config, parser_weights, monkeypatch):
-    monkeypatch.setattr("deocclude.train.prompted_stage._P_CORRECTED", 1.0)
-    stage = PromptedStage(load_config(config_of(write_config, parser_weights)))
-    batch = to_float(stage.stream.batch(0, 8, 64), torch.device("cpu"))
-    first, features = stage._run_stage1(batch)
-    extent = torch.ones(8, PROMPT_MAPS, 64, 64) * torch.tensor([1.0, 0, 0, 0])[:, None, None]
-    extent[0] = 0  # no prompt: no correction either
-    inputs = _HeadInputs(batch, first, features, extent)
-    answer = stage._predicted(stage.network, inputs).amodal > 0
-    marks = stage._with_corrections(inputs, np.random.default_rng(0)).maps - extent
-    missing = (batch["amodal"] > 0) & ~answer & (batch["known"] > 0)
-    extra = answer & (batch["amodal"] <= 0) & (batch["known"] > 0)
-    assert not marks[0].any() and not marks[:, [0, 3]].any() and marks[1:].any()
-    for mark, error in ((1, missing), (2, extra)):
-        marked = marks[:, mark : mark + 1] > 0
-        centres = torch.nn.functional.avg_pool2d(marked.float(), 3, 1, 1) > 0.99
-        assert not (centres & ~error).any()
-    assert ((marks[:, 1] > 0).flatten(1).any(1) & (marks[:, 2] > 0).flatten(1).any(1)).sum() == 0, "one click each"

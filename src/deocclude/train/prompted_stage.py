@@ -2,8 +2,7 @@
 
 On half of each batch the best of the head's hypotheses is trained beside the single answer, and the head learns which
 one it is (Guzman-Rivera et al. 2012, "Multiple choice learning"). Some samples train a random hypothesis, so that none
-is left behind (Rupprecht et al. 2017, arXiv 1612.00197). Some samples get one more click, where the head itself is
-still wrong (after Sofiiuk et al. 2021, arXiv 2102.06583).
+is left behind (Rupprecht et al. 2017, arXiv 1612.00197).
 """
 
 from __future__ import annotations
@@ -37,8 +36,6 @@ _CROP = {"p_wide": 0.15, "p_exact": 0.4, "p_box": 0.0}
 _MUCH_HIDDEN = 0.4  # validation measures people of whose body more than this share is hidden
 _SOME_HIDDEN = 0.05  # the best hypothesis is learned from people of whose body more than this share is hidden
 _P_UNPROMPTED = 0.5  # share of the samples with a hypothesis that have no prompt
-_P_CORRECTED = 0.5  # share of the prompted samples with one more click, in the largest error of the head's own answer
-_MARKS = slice(1, 3)  # the prompt maps of marked body and marked background
 _P_RANDOM = 0.1  # share of the samples with a hypothesis that train a random one
 
 
@@ -103,7 +100,7 @@ class PromptedStage(CropStage):
         half = max(1, len(prompts) // 2)
         for number in np.flatnonzero(rng.random(half) < _P_UNPROMPTED):
             prompts[number][:] = 0
-        inputs = self._with_corrections(_HeadInputs(batch, first, features, _stacked(prompts, batch["photo"])), rng)
+        inputs = _HeadInputs(batch, first, features, _stacked(prompts, batch["photo"]))
         best, is_distinct = self._best_hypotheses(inputs.apply(lambda tensor: tensor[:half]))
         of_half = F.one_hot(_with_some_random(best, self.config.hypotheses, rng), self.config.hypotheses)
         single_answer = of_half.new_zeros(len(prompts), self.config.hypotheses)
@@ -116,32 +113,10 @@ class PromptedStage(CropStage):
             terms["hypothesis_ce"] = weight * (losses * is_distinct).sum() / is_distinct.sum().clamp(min=1)
         return terms, torch.sigmoid(output.amodal.float()).detach()
 
-    @torch.no_grad()
-    def _with_corrections(self, inputs: _HeadInputs, rng: np.random.Generator) -> _HeadInputs:
-        """The inputs with one more click in some of the prompted samples, where the head's own answer is wrong.
-
-        The answer is the single one to the prompts so far, in evaluation mode. Samples without prompts get no click.
-        """
-        prompted = inputs.maps.flatten(1).any(1).cpu().numpy()
-        numbers = np.flatnonzero(prompted & (rng.random(len(prompted)) < _P_CORRECTED))
-        if not len(numbers):
-            return inputs
-        of_numbers = torch.from_numpy(numbers).to(inputs.maps.device)
-        chosen = inputs.apply(lambda tensor: tensor[of_numbers])
-        predicted = self._predicted(self.network, chosen).amodal > 0
-        maps = inputs.maps.clone()
-        samples = _masks_of_samples(chosen.batch, chosen.first)
-        for number, answer, (_, whole, known, _) in zip(numbers, predicted[:, 0].cpu().numpy(), samples, strict=True):
-            if (correction := _correction(answer, whole, known)) is not None:
-                kind, click = correction
-                marks = draw_prompt_maps(answer.shape[-1], **{kind: [(click, click)]})[_MARKS]
-                maps[number, _MARKS] = torch.maximum(maps[number, _MARKS], torch.from_numpy(marks).to(maps))
-        return inputs._replace(maps=maps)
-
-    def _predicted(self, network: nn.Module, inputs: _HeadInputs, hypothesis: Tensor | None = None) -> MaskOutput:
+    def _predicted(self, network: nn.Module, inputs: _HeadInputs, hypothesis: Tensor) -> MaskOutput:
         """The head's float32 logits in evaluation mode; the network's mode is restored after it.
 
-        hypothesis: (B, hypotheses), one-hot; None: the single answer.
+        hypothesis: (B, hypotheses), one-hot.
         """
         training = network.training
         network.eval()
