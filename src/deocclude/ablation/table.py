@@ -140,7 +140,7 @@ def _mask_table(table: Mapping[str, Any], kinds: Sequence[str]) -> str:
 
 def _content_table(table: Mapping[str, Any]) -> str:
     def cells(figures: Mapping[str, Any]) -> list[str]:
-        """One row's figures."""
+        """The formatted figures of one row."""
         found = [with_interval(figures[name], figures[f"{name}_interval"], _DIGITS[name]) for name in _CONTENT_FIGURES]
         # an eval.json of an earlier version calls the gradient ratio sharpness
         return [*found, number(figures.get("gradient_ratio", figures.get("sharpness")), 2)]

@@ -188,7 +188,7 @@ def _content_summary(evaluation: Evaluation, methods: Sequence[str], rng: np.ran
 
 
 def _all_scores(evaluation: Evaluation) -> dict[str, list[dict[str, Any]]]:
-    """Key records of `summarise`: every single score, with its derived values."""
+    """What `summarise` has below "records": every single score, with its derived values."""
     return {
         "masks": [
             {**asdict(s), "full_iou": s.full_iou, "invisible_iou": s.invisible_iou, "visible_iou": s.visible_iou}

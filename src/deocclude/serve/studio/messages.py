@@ -126,7 +126,11 @@ class LayerView(BaseModel):
 
 
 class AboutView(BaseModel):
-    """What the page needs to know once."""
+    """What the page asks for once, when it opens.
+
+    Names of the sample photos, of joints and of body parts with their colours, the number of typical poses, and the
+    limits of an uploaded photo in bytes and pixels.
+    """
 
     samples: list[str]
     joints: list[str]
