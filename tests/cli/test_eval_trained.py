@@ -103,7 +103,7 @@ def test_single_stage_network_is_compared_with_a_baseline(tmp_path: Path, eval_s
         assert done.exit_code == 0, done.stderr
     results = [tmp_path / name / "eval.json" for name in ("one", "unet")]
     assert "trained, true masks" in json.loads(results[0].read_text())["content"]
-    done = evaluate("--compare", *results, "--json")
+    done = CliRunner().invoke(app, ["eval", "--compare", *map(str, results), "--json"])
     assert done.exit_code == 0, done.stderr
     compared = json.loads(done.stdout)
     assert compared["a"]["model"] == "one/best.safetensors (single_one)"
