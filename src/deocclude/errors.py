@@ -87,6 +87,11 @@ def shown(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its type where it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def short_name(name: str) -> str:
     r"""A name of any content for error messages: printable, and in at most about 200 characters.
 

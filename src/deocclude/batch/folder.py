@@ -17,8 +17,12 @@ from deocclude.io.results import OUTPUT_NAME
 STREAM = "-"
 """Standard input as a photo, and standard output as a target."""
 
-_OUTPUT = "files with the name of an output"  # a reason to leave a file out
-_NO_PHOTO = "files that are no photos"  # a reason to leave a file out
+# Reasons to leave a file or folder out.
+TWICE = "photos given twice, done once"
+_OUTPUT = "files with the name of an output"
+_NO_PHOTO = "files that are no photos"
+_LINKED = "linked folders (--follow-links searches them)"
+
 _HEIC = frozenset({".heic", ".heif", ".hif"})
 # Suffixes of photos that Pillow cannot open: raw files of cameras, and JPEG XL.
 _OTHER_PHOTOS = frozenset(
@@ -137,10 +141,6 @@ def left_out_lines(left_out: Sequence[LeftOut], *, every: bool = False) -> list[
         more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
         lines.append(f"left out: {len(names)} {reason}: {', '.join(shown)}{more}")
     return lines
-
-
-TWICE = "photos given twice, done once"  # a reason to leave a file out
-_LINKED = "linked folders (--follow-links searches them)"  # a reason to leave a folder out
 
 
 def _add(found: Found, seen: set[str], source: Source) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from deocclude.errors import MissingExtraError, WeightsError
+from deocclude.errors import MissingExtraError, WeightsError, first_line
 
 Picture = NDArray[np.uint8]
 Run = Callable[[list[NDArray[np.float32]]], NDArray]  # images, (1, 3, H, W) in [0, 1] -> the network's first output
@@ -85,7 +85,7 @@ def _read_onnx(content: bytes, path: Path) -> Run:
     try:
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # errors of ONNX Runtime have no common base class
-        raise WeightsError(f"{path}: ONNX Runtime cannot load it: {str(error).splitlines()[0]}") from error
+        raise WeightsError(f"{path}: ONNX Runtime cannot load it: {first_line(error)}") from error
     names = [value.name for value in session.get_inputs()]
 
     def run(inputs: list[NDArray[np.float32]]) -> NDArray:
@@ -105,7 +105,7 @@ def _read_torchscript(content: bytes, path: Path) -> Run:
     try:
         module = torch.jit.load(io.BytesIO(content), map_location="cpu").eval()
     except RuntimeError as error:
-        raise WeightsError(f"{path}: not a TorchScript file: {str(error).splitlines()[0]}") from error
+        raise WeightsError(f"{path}: not a TorchScript file: {first_line(error)}") from error
 
     def run(inputs: list[NDArray[np.float32]]) -> NDArray:
         with torch.inference_mode():

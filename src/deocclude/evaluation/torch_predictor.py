@@ -16,7 +16,8 @@ from deocclude.imaging.appearance import Appearance, plain_appearance
 from deocclude.imaging.boxes import BoxXyxy
 from deocclude.inference.content_recovery import ContentRecovery, to_rgb
 from deocclude.inference.mask_completion import MaskCompletion
-from deocclude.models.mask_completion import MaskCompletionConfig, MaskCompletionNet, MaskOutput, to_probabilities
+from deocclude.models.features import read_mask_completion
+from deocclude.models.mask_completion import MaskOutput, to_probabilities
 from deocclude.models.network_kinds import PERSON_NETWORK_KINDS
 from deocclude.people.stages import Stages
 from deocclude.pipeline import Deoccluder
@@ -148,6 +149,6 @@ def open_trained(
     if parser is None:
         raise UsageError(f"{weights}: stage 2 needs masks and parts of a stage 1: name its .safetensors with --stage1")
     paint = TorchNetwork(lambda **inputs: {"content": network(**inputs)}, size_px, device)
-    stage1, of_stage1 = rebuild(parser, {"mask_completion": (MaskCompletionNet, MaskCompletionConfig)})
+    stage1, of_stage1 = read_mask_completion(parser)
     # no exemplar synthesis over the output: the network itself is measured
     return predictor(completion_from(stage1.to(device).eval(), of_stage1), ContentRecovery(paint, exemplars=False))

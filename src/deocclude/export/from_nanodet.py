@@ -16,7 +16,7 @@ import onnxruntime
 import torch
 from onnx import numpy_helper
 
-from deocclude.errors import DeoccludeError, WeightsError
+from deocclude.errors import DeoccludeError, WeightsError, first_line
 from deocclude.models.nanodet import MEAN_RGB, STD_RGB, NanoDet
 from deocclude.people.box_decoding import STRIDES
 
@@ -73,7 +73,7 @@ def _fused(source: Path) -> onnx.ModelProto:
         try:
             session = onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's errors have no common base below Exception
-            raise WeightsError(f"{source}: not an ONNX file: {str(error).splitlines()[0]}") from error
+            raise WeightsError(f"{source}: not an ONNX file: {first_line(error)}") from error
         shapes = [tuple(network_input.shape) for network_input in session.get_inputs()]
         if shapes != [(1, 3, INPUT_PX, INPUT_PX)]:
             raise WeightsError(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from deocclude.errors import DeoccludeError, DeviceError, UsageError, WeightsError
+from deocclude.errors import DeoccludeError, DeviceError, UsageError, WeightsError, first_line
 from deocclude.imaging.arrays import Array, Float32
 from deocclude.inference.cores import usable_cores
 from deocclude.inference.memory import is_out_of_memory
@@ -143,7 +143,7 @@ class Network:
         except Exception as error:  # ONNX Runtime's errors have no common base below Exception
             if is_out_of_memory(error):
                 raise DeoccludeError("not enough memory for this photo") from error
-            raise DeoccludeError(f"a network failed on this photo: {str(error).splitlines()[0]}") from error
+            raise DeoccludeError(f"a network failed on this photo: {first_line(error)}") from error
         return dict(zip(names, outputs, strict=True))
 
 
@@ -311,7 +311,7 @@ def _open_session(
     except Exception as error:  # ONNX Runtime's errors have no common base below Exception
         if is_out_of_memory(error):
             raise DeoccludeError(f"not enough memory to open {path.name}") from error
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         if device == "cuda":
             raise DeviceError(f"cannot start {path.name} on cuda: {reason}") from error
         raise WeightsError(f"{path}: ONNX Runtime cannot load these weights: {reason}") from error

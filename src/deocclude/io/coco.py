@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from deocclude.errors import InputError, UsageError, shown
+from deocclude.errors import InputError, UsageError, first_line, shown
 from deocclude.imaging.arrays import Float, Mask
 from deocclude.imaging.rle import decode_rle
 
@@ -101,7 +101,7 @@ def _run_length_mask(rle: dict[str, Any], size_hw: tuple[int, int]) -> Mask:
         # row-major, as all other masks; run lengths are column-major
         return np.ascontiguousarray(decode_rle({"size": size_hw, "counts": counts}))
     except (TypeError, ValueError, IndexError, OverflowError) as error:
-        raise InputError(f"counts of run lengths cannot be read: {str(error).splitlines()[0]}") from error
+        raise InputError(f"counts of run lengths cannot be read: {first_line(error)}") from error
 
 
 def _corners_xy(polygon: Any) -> Float:
@@ -140,7 +140,7 @@ def read_json(path: Path) -> Any:
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: expected a COCO file, but it is not JSON ({str(error).splitlines()[0]})") from error
+        raise InputError(f"{path}: expected a COCO file, but it is not JSON ({first_line(error)})") from error
 
 
 def entries_of(document: Mapping[str, Any], key: str, where: str | os.PathLike[str]) -> list[dict[str, Any]]:

@@ -15,6 +15,8 @@ from typing import BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
+from deocclude.errors import first_line
+
 _LARGE_PX = 80_000_000  # a little below Pillow's limit: images up to here are decoded without another limit
 _limit_lock = threading.Lock()
 
@@ -84,4 +86,4 @@ def reading() -> Iterator[None]:
     except UnidentifiedImageError as error:
         raise UnknownFormatError("not an image in a known format") from error
     except Exception as error:  # readers raise errors of any class for damaged files
-        raise DecodeError((str(error) or type(error).__name__).splitlines()[0]) from error
+        raise DecodeError(first_line(error)) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -121,5 +122,9 @@ def load_features(path: Path) -> nn.Module:
 
 def load_mask_completion(path: Path) -> MaskCompletionNet:
     """Stage 1 with the sizes and weights of a .safetensors file. Raises WeightsError."""
-    network, _ = rebuild(path, {"mask_completion": (MaskCompletionNet, MaskCompletionConfig)})
-    return network
+    return read_mask_completion(path)[0]
+
+
+def read_mask_completion(path: Path) -> tuple[MaskCompletionNet, dict[str, Any]]:
+    """Stage 1 as `load_mask_completion` gives it, and the file's metadata."""
+    return rebuild(path, {"mask_completion": (MaskCompletionNet, MaskCompletionConfig)})

@@ -23,7 +23,7 @@ from deocclude.people.box_decoding import STRIDES
 _STAGES = 4  # of the backbone, at 1/4 to 1/32 of the input
 _SLOPE = 0.1  # of the leaky ReLU
 MEAN_RGB = (123.675, 116.28, 103.53)  # channel statistics of ImageNet, 0 to 255
-STD_RGB = (58.395, 57.12, 57.375)  # of COCO's pixels, by which inputs are divided
+STD_RGB = (58.395, 57.12, 57.375)  # their standard deviations
 
 
 @dataclass(frozen=True)

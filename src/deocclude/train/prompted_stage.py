@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from deocclude.data.samples.person_samples import CropConfig
 from deocclude.errors import ConfigError
 from deocclude.imaging.boxes import mask_to_box_xyxy
-from deocclude.inference.prompt_maps import Point, draw_prompt_maps
+from deocclude.inference.prompt_maps import draw_prompt_maps
 from deocclude.models.features import load_mask_completion
 from deocclude.models.mask_completion import MaskCompletionNet, MaskFeatures, MaskOutput
 from deocclude.models.prompted_head import run_prompted
@@ -113,18 +113,6 @@ class PromptedStage(CropStage):
             terms["hypothesis_ce"] = weight * (losses * is_distinct).sum() / is_distinct.sum().clamp(min=1)
         return terms, torch.sigmoid(output.amodal.float()).detach()
 
-    def _predicted(self, network: nn.Module, inputs: _HeadInputs, hypothesis: Tensor) -> MaskOutput:
-        """The head's float32 logits in evaluation mode; the network's mode is restored after it.
-
-        hypothesis: (B, hypotheses), one-hot.
-        """
-        training = network.training
-        network.eval()
-        with torch.autocast(inputs.maps.device.type, torch.bfloat16, enabled=self.bf16):
-            found, _ = run_prompted(network, inputs.first, inputs.features, inputs.maps, hypothesis)
-        network.train(training)
-        return found.float()
-
     @torch.no_grad()
     def _best_hypotheses(self, inputs: _HeadInputs) -> tuple[Tensor, Tensor]:
         """The best hypothesis of each sample.
@@ -145,10 +133,15 @@ class PromptedStage(CropStage):
 
         score: (amodal logits (B, 1, S, S), batch) -> (B,).
         """
+        training = network.training
+        network.eval()
         scores = []
         for one_hot in torch.eye(self.config.hypotheses, device=inputs.maps.device):
-            found = self._predicted(network, inputs, one_hot.repeat(len(inputs.maps), 1))
-            scores.append(score(found.amodal, inputs.batch))
+            hypothesis = one_hot.repeat(len(inputs.maps), 1)
+            with torch.autocast(inputs.maps.device.type, torch.bfloat16, enabled=self.bf16):
+                found, _ = run_prompted(network, inputs.first, inputs.features, inputs.maps, hypothesis)
+            scores.append(score(found.amodal.float(), inputs.batch))
+        network.train(training)
         return torch.stack(scores, 1)
 
     @torch.no_grad()
@@ -183,10 +176,7 @@ class PromptedStage(CropStage):
         with_extent = amodal = self._prompted_logits(network, first, features, extents, strokes)
         for _ in range(2):
             for number, (_, whole, known, _) in enumerate(samples):
-                correction = _correction((amodal[number, 0] > 0).cpu().numpy(), whole, known)
-                if correction is not None:
-                    kind, click = correction
-                    strokes[number][kind].append((click, click))
+                _add_click(strokes[number], (amodal[number, 0] > 0).cpu().numpy(), whole, known)
             amodal = self._prompted_logits(network, first, features, extents, strokes)
         answers = {"without": first.amodal, "extent": with_extent, "clicked": amodal}
         no_prompts = _stacked([draw_prompt_maps(first.amodal.shape[-1])] * len(samples), first.amodal)
@@ -247,15 +237,15 @@ def _with_some_random(best: Tensor, count: int, rng: np.random.Generator) -> Ten
     return torch.where(torch.from_numpy(rng.random(len(best)) < _P_RANDOM).to(best.device), random, best)
 
 
-def _correction(predicted: np.ndarray, truth: np.ndarray, known: np.ndarray) -> tuple[str, Point] | None:
-    """A click (x, y) in the larger error: "body" on missing body, "background" on background taken for body.
+def _add_click(strokes: dict[str, list], predicted: np.ndarray, truth: np.ndarray, known: np.ndarray) -> None:
+    """Add a click in the larger error: "body" on missing body, "background" on background taken for body.
 
-    Masks: (S, S) bool. None: no connected part of that error is large enough for a click (`largest_error`).
+    Masks: (S, S) bool. No click where no connected part of that error is large enough (`largest_error`).
     """
     missing, extra = truth & ~predicted & known, predicted & ~truth & known
     kind, error = ("body", missing) if np.count_nonzero(missing) >= np.count_nonzero(extra) else ("background", extra)
-    click = largest_error(error)
-    return None if click is None else (kind, click)
+    if (click := largest_error(error)) is not None:
+        strokes[kind].append((click, click))
 
 
 def _stacked(maps: list[np.ndarray], like: Tensor) -> Tensor:

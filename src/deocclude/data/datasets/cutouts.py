@@ -8,9 +8,9 @@ import numpy as np
 from PIL import Image
 
 from deocclude.data.datasets.each_photo import EachPhoto
-from deocclude.data.datasets.files import IMAGE_SUFFIXES, UNREADABLE, first_line, image_files
+from deocclude.data.datasets.files import IMAGE_SUFFIXES, UNREADABLE, image_files
 from deocclude.data.datasets.record import PhotoRecord, whole_person
-from deocclude.errors import InputError
+from deocclude.errors import InputError, first_line
 
 OPAQUE = 128  # least alpha, of 255, of a pixel that belongs to the person
 

@@ -14,7 +14,7 @@ from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
 from deocclude.data.storage import is_url, read_bytes
-from deocclude.errors import InputError
+from deocclude.errors import InputError, first_line
 from deocclude.imaging.arrays import Array, Mask
 
 _log = logging.getLogger(__name__)
@@ -143,11 +143,6 @@ def warn_of_unlabelled(photos: Path, labels: Path, what: str = "without labels")
     labelled = {label.stem for label in sorted_files(labels, ".png")}
     unlabelled = (photo.name for photo in sorted_files(photos, ".jpg") if photo.stem not in labelled)
     warn_of_left_out(photos, unlabelled, f"photos left out, {what}")
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or its type where it has none."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")

@@ -15,7 +15,7 @@ from PIL import Image
 from deocclude.data.datasets import image_masks
 from deocclude.data.datasets.annotation_fixes import note_on
 from deocclude.data.datasets.each_photo import UnusablePhoto, with_unusable
-from deocclude.data.datasets.files import UNREADABLE, first_line, image_files, upright_size_hw
+from deocclude.data.datasets.files import UNREADABLE, image_files, upright_size_hw
 from deocclude.data.datasets.record import PersonRecord, PhotoRecord
 from deocclude.data.datasets.records_file import parse_line
 from deocclude.data.sources.perceptual_hash import NearDuplicates, dhash
@@ -24,7 +24,7 @@ from deocclude.data.sources.shard_state import STATE_FILE
 from deocclude.data.sources.shards import ShardedRows
 from deocclude.data.storage import Folder, is_url, read_bytes, read_lines
 from deocclude.data.trainsets.build import open_records
-from deocclude.errors import InputError
+from deocclude.errors import InputError, first_line
 from deocclude.io.images import load_mask
 
 FaultKind = Literal["unreadable", "size", "empty", "outside", "duplicate", "licence"]

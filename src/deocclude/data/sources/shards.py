@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from deocclude.data.datasets.files import first_line
 from deocclude.data.sources.layers import Layer, PersonPhoto
 from deocclude.data.sources.lazy import Lazy, Trait
 from deocclude.data.sources.shard_rows import Kind, decode, decode_rgb
 from deocclude.data.sources.shard_state import CACHE_FOLDER, read_state
 from deocclude.data.storage import Folder, is_url
-from deocclude.errors import InputError
+from deocclude.errors import InputError, first_line
 from deocclude.imaging.arrays import Array, Int
 
 
