@@ -10,6 +10,7 @@ import zipfile
 from importlib import resources
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 from fastapi import FastAPI
@@ -230,6 +231,20 @@ def test_downloads(client: TestClient) -> None:
     changed = (recovered != drawn_photo()).any(-1)
     assert changed[BAR_Y:BAR_END_Y].any()
     assert not changed[:BAR_Y].any()
+
+
+def test_json_answers_are_as_the_openapi_document_says(client: TestClient) -> None:
+    photo = opened(client)
+    document = client.app.openapi()
+    about = document["components"]["schemas"]["AboutView"]
+    assert "prefixItems" not in json.dumps(about), "some tools refuse it in answers"
+    for path, url in [
+        (f"{API}/about", f"{API}/about"),
+        (f"{API}/photos/{{photo_id}}/result.json", f"{API}/photos/{photo['id']}/result.json"),
+    ]:
+        schema = document["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
+        whole = {**schema, "components": document["components"]}
+        jsonschema.Draft202012Validator(whole).validate(client.get(url).json())
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import BaseModel, Field
 
 from deocclude.serve.schemas import Box, Point, Strict
@@ -125,6 +127,11 @@ class LayerView(BaseModel):
     height: int
 
 
+# Red, green and blue, 0 to 255. A list of three, not a tuple: OpenAPI describes tuples by `prefixItems`, which some
+# tools refuse in answers.
+Rgb = Annotated[list[int], Field(min_length=3, max_length=3)]
+
+
 class AboutView(BaseModel):
     """What the page asks for once, when it opens.
 
@@ -135,7 +142,7 @@ class AboutView(BaseModel):
     samples: list[str]
     joints: list[str]
     parsing_names: list[str]
-    parsing_palette: list[tuple[int, int, int]]
+    parsing_palette: list[Rgb]
     poses: int
     max_bytes: int
     max_pixels: int

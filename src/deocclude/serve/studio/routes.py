@@ -62,8 +62,10 @@ _PERSON = f"{_PHOTO}/people/{{number}}"
 
 
 def _of_type(media_type: str) -> dict[str, Any]:
-    """Options of a route that answers with a file."""
-    content = {media_type: {"schema": {"type": "string", "format": "binary"}}}
+    """Options of a route that answers with a file. A JSON file is described as an object, others as bytes."""
+    is_json = media_type == "application/json"
+    schema = {"type": "object"} if is_json else {"type": "string", "format": "binary"}
+    content = {media_type: {"schema": schema}}
     return {"response_class": Response, "responses": {200: {"description": "the file", "content": content}}}
 
 
@@ -106,7 +108,7 @@ def about(studio: TheStudio, background: BackgroundTasks) -> AboutView:
         samples=list(page.SAMPLES),
         joints=list(JOINTS),
         parsing_names=list(PARSING_NAMES),
-        parsing_palette=[tuple(colour) for colour in PARSING_PALETTE.tolist()],
+        parsing_palette=PARSING_PALETTE.tolist(),
         poses=len(typical_poses()),
         max_bytes=studio.limits.max_bytes,
         max_pixels=studio.limits.max_pixels,
