@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,45 @@ def test_error_leaves_the_existing_set_unchanged(
         raise raised
     assert json.loads((folder / "set.json").read_text()) == {"a": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["set"]
+
+
+def test_a_set_is_overwritten_only_once_the_new_one_has_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "set"
+    with new_set(folder, overwrite=False) as partial:
+        write_index(partial, {"a": 1})
+    moves = []
+
+    def replace(old: Path, new: Path) -> None:
+        moves.append(new.name)
+        if len(moves) == 2:
+            raise OSError(errno.EIO, "Input/output error")
+        os.rename(old, new)
+
+    monkeypatch.setattr("deocclude.data.evalsets.folder.os.replace", replace)
+    with pytest.raises(DeoccludeError, match="Input/output error"), new_set(folder, overwrite=True) as partial:
+        write_index(partial, {"a": 2})
+    assert moves == [f"{partial.name}.replaced", "set", "set"]
+    assert json.loads((folder / "set.json").read_text()) == {"a": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["set"]
+
+
+def test_the_working_folder_and_a_linked_folder_can_be_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, link = tmp_path / "set", tmp_path / "link"
+    with new_set(folder, overwrite=False) as partial:
+        write_index(partial, {"a": 1})
+    link.symlink_to(folder)
+    with new_set(link, overwrite=True) as partial:
+        write_index(partial, {"a": 2})
+    assert link.is_symlink() and json.loads((folder / "set.json").read_text()) == {"a": 2}
+    monkeypatch.chdir(folder)
+    with new_set(Path("."), overwrite=True) as partial:
+        write_index(partial, {"a": 3})
+    assert json.loads((folder / "set.json").read_text()) == {"a": 3}
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["link", "set"]
 
 
 def test_other_folders_are_never_overwritten(tmp_path: Path) -> None:

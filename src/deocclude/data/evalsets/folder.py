@@ -33,7 +33,10 @@ def check_target(folder: Path, overwrite: bool) -> None:
 
 @contextmanager
 def new_set(folder: Path, *, overwrite: bool) -> Iterator[Path]:
-    """A temporary folder that replaces `folder` at the end and is removed after an error.
+    """A temporary folder that replaces `folder` at the end and is removed after an error. A link to a folder stays one.
+
+    A set that is overwritten is first moved aside, to the temporary folder's name with ".replaced": it is whole until
+    the new one has its place.
 
     Raises:
         UsageError: the folder is not empty, and either is no evaluation set or `overwrite` is False.
@@ -42,19 +45,33 @@ def new_set(folder: Path, *, overwrite: bool) -> Iterator[Path]:
     check_target(folder, overwrite)
     partial: Path | None = None
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        target = folder.resolve()  # "." has no name
+        target.parent.mkdir(parents=True, exist_ok=True)
         # A sibling, so that the last step is a rename within one disk.
-        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
         yield partial
         partial.chmod(0o755)  # mkdtemp makes it private
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(partial, folder)
+        _replace(target, partial)
     except OSError as error:
         raise DeoccludeError(f"cannot write an evaluation set to {folder}: {error.strerror or error}") from error
     finally:
         if partial is not None:
             shutil.rmtree(partial, ignore_errors=True)
+
+
+def _replace(folder: Path, new: Path) -> None:
+    """Move a folder to the place of another, which is deleted afterwards; after an error the other is back there."""
+    if not folder.exists():
+        os.replace(new, folder)
+        return
+    replaced = new.with_name(f"{new.name}.replaced")
+    os.replace(folder, replaced)
+    try:
+        os.replace(new, folder)
+    except OSError:
+        os.replace(replaced, folder)
+        raise
+    shutil.rmtree(replaced)
 
 
 def write_index(folder: Path, content: dict[str, Any]) -> None:
