@@ -515,6 +515,27 @@ def test_exact_mask_prompt_keeps_its_own_contour():
     assert np.array_equal(output.amodal_prob >= 128, drawn)
 
 
+def test_hidden_contour_does_not_follow_the_edges_of_its_occluder():
+    # the hidden lower half is 400 pixels wide; before it stands an occluder whose right edge is saw-toothed
+    photo = np.full((900, 1200, 3), 90, np.uint8)
+    teeth = 595 + 10 * (np.arange(450, 900) // 16 % 2)
+    photo[450:][np.arange(1200) < teeth[:, None]] = 220
+    box = box_to_mask((200, 150, 600, 750), (900, 1200))
+
+    def answer(image, initial):
+        rows = np.flatnonzero((initial > 0.5).any(axis=1))
+        amodal = sum(dilate(initial > 0.5, reach) * 0.2 for reach in range(5))  # a soft contour
+        visible = amodal.copy()
+        visible[(rows[0] + rows[-1]) // 2 :] *= 0.05
+        return visible, amodal
+
+    output = MaskCompletion(FakeNetwork(answer), average="never")(photo, box)
+    rows = slice(520 - output.region.top, 720 - output.region.top)
+    assert not output.visible[rows].any()
+    right = output.region.left + output.amodal.shape[1] - output.amodal[rows, ::-1].argmax(axis=1)
+    assert np.ptp(right) <= 2 and abs(right.mean() - 600) < 12
+
+
 def test_inaccurate_mask_prompt_is_replaced():
     whole = box_to_mask((100, 80, 180, 240), SIZE_HW)
     crude = box_to_mask((80, 60, 200, 260), SIZE_HW)

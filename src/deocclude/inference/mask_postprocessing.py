@@ -129,9 +129,7 @@ def _to_image(prediction: CropPrediction, masks: _CropMasks, photo: ImageU8, ini
     reach = int((_MARGIN_CELLS + 1) * crop.scale) + 1 + _MARGIN_PX
     around = Region(int(y0), int(x0), int(y1) + 1, int(x1) + 1).grow(reach, size_hw)
     is_trusted = bool(masks.trusted.any())
-    fine_amodal, fine_visible = _align_with_image_edges(
-        prediction, photo, masks.amodal_prob, masks.invisible, given_is_trusted=is_trusted
-    )
+    fine_amodal, fine_visible = _align_with_image_edges(prediction, photo, masks.amodal_prob, masks.invisible)
     region, amodal_prob = crop.to_photo(fine_amodal, size_hw, around)
     _, visible_prob = crop.to_photo(fine_visible, size_hw, around)
     amodal: Mask = amodal_prob >= 128
@@ -164,16 +162,17 @@ def _with_given_contour(
 
 
 def _align_with_image_edges(
-    prediction: CropPrediction, photo: ImageU8, amodal_prob: Probability, invisible: Mask, *, given_is_trusted: bool
+    prediction: CropPrediction, photo: ImageU8, amodal_prob: Probability, invisible: Mask
 ) -> tuple[ProbabilityU8, ProbabilityU8]:
     """Amodal and visible probability with their edges on the image's edges.
+
+    The amodal contour beside the hidden part stays smooth: image edges there belong to the occluder.
 
     Args:
         prediction: the prediction, on a crop of S pixels a side.
         photo: (H, W, 3) uint8 RGB.
         amodal_prob: (S, S) float32.
         invisible: (S, S) bool: the hidden part.
-        given_is_trusted: whether the given mask is trusted anywhere.
 
     Returns:
         (T, T) uint8 each, T >= S.
@@ -206,8 +205,7 @@ def _align_with_image_edges(
     near = Region.of_mask(near_hidden).grow(2 * factor, fine_box.size_hw)  # a margin for interpolation only
     amodal, visible = follow_edges(image[box.slices], maps[here], fine_image, (None, near))
     hidden = near_hidden[near.slices]
-    if given_is_trusted:  # image edges over the hidden part belong to the occluder
-        np.copyto(amodal[near.slices], grow(maps[here][0], fine_box.size_hw, near), where=hidden)
+    np.copyto(amodal[near.slices], grow(maps[here][0], fine_box.size_hw, near), where=hidden)
     amodal_u8[fine_box.slices] = visible_u8[fine_box.slices] = _to_u8(amodal)
     np.copyto(visible_u8[fine_box.slices][near.slices], _to_u8(np.minimum(visible, amodal[near.slices])), where=hidden)
     return amodal_u8, visible_u8
