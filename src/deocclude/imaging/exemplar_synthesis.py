@@ -18,6 +18,7 @@ from PIL import Image
 
 from deocclude.imaging.arrays import Array, Float, Float32, ImageU8, Int, Mask, Probability
 from deocclude.imaging.boxes import mask_to_box_xyxy
+from deocclude.imaging.coherent_sources import SourceTable, spread_sources
 from deocclude.imaging.masks import dilate, erode
 
 RADIUS_PX = 3  # of a patch, at each size
@@ -36,6 +37,8 @@ _PART_SCALE = 100  # of body part probabilities in a descriptor
 _LUMA_BANDS, _CHROMA_BANDS = 5, 3  # a patch is described by DCT coefficients with i + j below these: 15 + 6 + 6 numbers
 _BASIS_SCALE = 256  # of the DCT basis, which is rounded to whole numbers
 _STEP = 4  # descriptors are rounded to whole steps: products are then exact in any order of summation
+# From squared distances of descriptors to those of colours from 0 to 1, over twice the 147 colours of a patch.
+_ERROR_SCALE = _STEP**2 / (2 * _GUIDE_WEIGHT * 255**2)
 _MEAN_RADIUS_PX = 5  # of the windows whose mean colour is compared with the guide, at full resolution
 _VOTE_FALLOFF = 100.0  # a vote falls by the factor e for an error (`Composed.error`) of 1 / 100
 
@@ -64,7 +67,7 @@ class _Level:
     """One pyramid level.
 
     image, guide: (h, w, 3) uint8; known, hidden, region: (h, w) bool; region includes known and hidden. mean_radius: of
-    the window whose mean colour is compared with the guide, in pixels.
+    the window whose mean colour is compared with the guide, in pixels. is_finest: at full resolution.
     """
 
     image: ImageU8
@@ -73,6 +76,7 @@ class _Level:
     region: Mask
     guide: ImageU8
     mean_radius: int
+    is_finest: bool
 
 
 def compose(
@@ -116,7 +120,8 @@ def compose(
         sources = _Sources.of(level, source_parts, guide_weight) if level.hidden.any() else None
         if sources is None:
             continue
-        composed = _compose_level(level, sources, filled, target_parts, guide_weight)
+        table = _source_table(level, source_parts, guide_weight) if level.is_finest else None
+        composed = _compose_level(level, sources, table, filled, target_parts, guide_weight)
         filled = np.rint(composed.rgb).astype(np.uint8)
     if composed is None or composed.rgb.shape != image[box].shape:
         return None
@@ -152,10 +157,12 @@ def _on_picture(composed: Composed, box: tuple[slice, slice], image: ImageU8, kn
 
 
 def _compose_level(
-    level: _Level, sources: _Sources, filled: ImageU8 | None, region_parts: Probability | None, guide_weight: float
-) -> Composed:
+    level: _Level, sources: _Sources, table: SourceTable | None, filled: ImageU8 | None,
+    region_parts: Probability | None, guide_weight: float,
+) -> Composed:  # fmt: skip
     """A few rounds of search and vote at one level.
 
+    table: all sources, for coherent copies; None: each target takes its nearest source.
     filled: (h, w, 3) uint8, the result of the coarser level, enlarged; None: the guide.
     """
     rgb = level.guide.astype(np.float32)
@@ -168,10 +175,31 @@ def _compose_level(
         descriptors = [patches, _guide_descriptors(level.guide[targets.yx[:, 0], targets.yx[:, 1]], guide_weight)]
         if region_parts is not None:
             descriptors.append(_part_descriptors(region_parts, targets.yx, level))
-        nearest, error = sources.nearest(np.concatenate(descriptors, axis=1), patches.shape[1] + 3)
+        described = np.concatenate(descriptors, axis=1)
+        nearest, error = sources.nearest(described, patches.shape[1] + 3)
+        yx, mirrored, copies = sources.yx[nearest], sources.mirrored[nearest], sources.patches[nearest]
+        if table is not None:
+            own = np.concatenate([yx, mirrored[:, None]], axis=1)
+            spread, distance = spread_sources(table, described, targets.cells, targets.step, own)
+            yx, mirrored, error = spread[:, :2], spread[:, 2] == 1, distance * np.float32(_ERROR_SCALE)
+            copies = _mirrored_where(mirrored, _patches(level.image, yx))
         votes = np.exp(-np.minimum(_VOTE_FALLOFF * error, 50))  # bounded: no vote underflows to 0
-        rgb = _vote(rgb, level.hidden, targets, sources.patches[nearest], votes)
-    return _with_sources(rgb, level, targets, sources.yx[nearest], sources.mirrored[nearest], error)
+        rgb = _vote(rgb, level.hidden, targets, copies, votes)
+    return _with_sources(rgb, level, targets, yx, mirrored, error)
+
+
+def _source_table(level: _Level, parts: Probability | None, guide_weight: float) -> SourceTable:
+    """All source patches of a level, without the grid that thins out `_Sources`."""
+    whole = window_all(level.known, RADIUS_PX)
+    yx = np.argwhere(whole)
+    index = np.full(whole.shape, -1)
+    index[whole] = np.arange(len(yx))
+    patches = _patch_descriptors(_patches(level.image, yx))
+    others = [_guide_descriptors(_local_means(level, yx), guide_weight)]
+    if parts is not None:
+        others.append(_part_descriptors(parts, yx, level))
+    both = [np.concatenate([colours, *others], axis=1) for colours in (patches, patches * _mirror_signs())]
+    return SourceTable(index, np.concatenate(both))
 
 
 @dataclass(frozen=True)
@@ -180,6 +208,12 @@ class _Targets:
 
     yx: Int
     step: int
+
+    @property
+    def cells(self) -> Int:
+        """(N, 2) places on the grid, from 0 on."""
+        cells: Int = (self.yx - self.yx.min(axis=0)) // self.step
+        return cells
 
 
 def _targets(level: _Level, max_targets: int) -> _Targets:
@@ -218,8 +252,7 @@ class _Sources:
             count = np.count_nonzero(whole[::step, ::step])
         yx = np.argwhere(whole[::step, ::step]) * step
         plain = _patches(level.image, yx)
-        flipped = plain.reshape(-1, _SIDE, _SIDE, 3)[:, :, ::-1].reshape(plain.shape)
-        patches = np.concatenate([plain, flipped])
+        patches = np.concatenate([plain, _mirrored(plain)])
         around = _guide_descriptors(_local_means(level, yx), guide_weight)
         colours = np.concatenate([_patch_descriptors(patches), np.tile(around, (2, 1))], axis=1)
         numbers = colours
@@ -251,8 +284,7 @@ class _Sources:
         distance += np.einsum("nk,nk->n", colours, colours)
         if colour_columns < targets.shape[1]:
             distance += 2 * _PART_SCALE**2
-        # back to colours from 0 to 1, over twice the 147 colours of a patch
-        error: Float32 = np.maximum(distance, 0) * np.float32(_STEP**2 / (2 * _GUIDE_WEIGHT * 255**2))
+        error: Float32 = np.maximum(distance, 0) * np.float32(_ERROR_SCALE)
         return nearest, error
 
 
@@ -275,7 +307,7 @@ def _pyramid(image: ImageU8, known: Mask, region: Mask, guide: ImageU8) -> list[
         levels.append(
             _Level(
                 np.rint(means).astype(np.uint8), whole, inside & ~whole, inside, np.rint(guides).astype(np.uint8),
-                max(1, _MEAN_RADIUS_PX >> halving),
+                max(1, _MEAN_RADIUS_PX >> halving), halving == 0,
             )
         )  # fmt: skip
     return levels[::-1]
@@ -326,6 +358,16 @@ def _patches(image: ImageU8, yx: Int) -> NDArray[np.uint8]:
     return patches
 
 
+def _mirrored(patches: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The mirror images of (N, 49, 3) patches."""
+    return patches.reshape(-1, _SIDE, _SIDE, 3)[:, :, ::-1].reshape(patches.shape)
+
+
+def _mirrored_where(mirrored: Mask, patches: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(N, 49, 3) patches, of which those where (N,) `mirrored` is True are mirrored."""
+    return np.where(mirrored[:, None, None], _mirrored(patches), patches)
+
+
 @lru_cache(maxsize=1)
 def _basis() -> Float32:
     """(147, 27) float32 whole numbers: low DCT coefficients of brightness and of two colour differences.
@@ -343,6 +385,14 @@ def _basis() -> Float32:
     ]
     basis: Float32 = np.rint(np.stack(columns, axis=1) * _BASIS_SCALE).astype(np.float32)
     return basis
+
+
+@lru_cache(maxsize=1)
+def _mirror_signs() -> Float32:
+    """(27,) float32, 1 or -1: what a patch's descriptor is multiplied by in its mirror image."""
+    mirrored = _basis().reshape(_SIDE, _SIDE, 3, -1)[:, ::-1].reshape(_basis().shape)
+    signs: Float32 = np.sign((mirrored * _basis()).sum(axis=0)).astype(np.float32)
+    return signs
 
 
 def _patch_descriptors(patches: NDArray[np.uint8]) -> Float32:
@@ -382,7 +432,7 @@ def _vote(rgb: Float32, hidden: Mask, targets: _Targets, patches: NDArray[np.uin
     # One plane for each pixel of the window, over the grid of the targets' box: each window pixel is then one sum of
     # arrays, and pixels a step apart are adjacent in memory.
     first, step = targets.yx.min(axis=0), targets.step
-    cells = (targets.yx - first) // step
+    cells = targets.cells
     rows, columns = cells.max(axis=0) + 1
     margin = -(-_SIDE // step)
     sums = np.zeros((step, step, 4, rows + margin, columns + margin), np.float32)
