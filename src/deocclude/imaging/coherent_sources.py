@@ -15,6 +15,7 @@ import numpy as np
 from deocclude.imaging.arrays import Float32, Int
 
 _NEIGHBOURS = np.array([(0, 1), (0, -1), (1, 0), (-1, 0)])  # (y, x), in steps of the targets' grid
+_LABEL = np.array([1 << 32, 2, 1])  # a source's row, column and mirroring as one number
 _ROUNDS = 2  # over all targets
 _PENALTY = 0.25  # of neighbours with unrelated sources, over the median distance of targets and their nearest sources
 
@@ -51,9 +52,7 @@ class SourceTable:
         return distances
 
 
-def spread_sources(
-    table: SourceTable, targets: Float32, cells: Int, step: int, sources: Int
-) -> tuple[Int, Float32]:  # fmt: skip
+def spread_sources(table: SourceTable, targets: Float32, cells: Int, step: int, sources: Int) -> tuple[Int, Float32]:
     """Let neighbouring targets share sources.
 
     Equal costs are decided for a target's own source, then for that of its right, left, lower and upper neighbour.
@@ -80,12 +79,13 @@ def spread_sources(
         proposed = sources[neighbours]
         proposed[..., 0] -= step * _NEIGHBOURS[:, :1]
         proposed[..., 1] -= step * _NEIGHBOURS[:, 1:] * (1 - 2 * proposed[..., 2])
-        missing = neighbours < 0
         candidates = np.concatenate([sources[chosen][None], proposed])  # (5, n, 3)
-        candidate_distances = np.concatenate(
-            [distances[chosen][None], np.where(missing, np.float32(np.inf), table.distances(targets[chosen], proposed))]
-        )
-        unrelated = (candidates[:, None] != proposed).any(axis=-1) & ~missing  # (5, 4, n)
+        labels = candidates @ _LABEL
+        unrelated = (labels[:, None] != labels[1:]) & (neighbours >= 0)  # (5, 4, n)
+        is_new = unrelated[0]  # the others have no neighbour, or propose the own source
+        candidate_distances = np.full(labels.shape, np.inf, np.float32)
+        candidate_distances[0] = distances[chosen]
+        candidate_distances[1:][is_new] = table.distances(targets[chosen[np.nonzero(is_new)[1]]], proposed[is_new])
         best = (candidate_distances + penalty * unrelated.sum(axis=1)).argmin(axis=0)
         sources[chosen] = candidates[best, np.arange(len(chosen))]
         distances[chosen] = candidate_distances[best, np.arange(len(chosen))]
