@@ -64,7 +64,9 @@ def related_share(found: exemplar.Composed) -> float:
 def test_copies_are_coherent(monkeypatch: pytest.MonkeyPatch) -> None:
     image, known, region, guide = cloth()
     together = exemplar.compose(image, known, region, guide)
-    monkeypatch.setattr(exemplar, "_source_table", lambda *_: None)
+    monkeypatch.setattr(
+        exemplar, "spread_sources", lambda table, targets, _, __, own: (own, table.distances(targets, own))
+    )
     alone = exemplar.compose(image, known, region, guide)
     assert together is not None and alone is not None
     assert related_share(together) > related_share(alone) + 0.1

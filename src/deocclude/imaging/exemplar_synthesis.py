@@ -35,6 +35,7 @@ _CHUNK = 256  # targets whose distances are in memory at once
 _GUIDE_WEIGHT = 3 * _SIDE**2
 _PART_SCALE = 100  # of body part probabilities in a descriptor
 _LUMA_BANDS, _CHROMA_BANDS = 5, 3  # a patch is described by DCT coefficients with i + j below these: 15 + 6 + 6 numbers
+_COLOUR_COLUMNS = 27 + 3  # of a descriptor: those numbers, and the guide's colour
 _BASIS_SCALE = 256  # of the DCT basis, which is rounded to whole numbers
 _STEP = 4  # descriptors are rounded to whole steps: products are then exact in any order of summation
 # From squared distances of descriptors to those of colours from 0 to 1, over twice the 147 colours of a patch.
@@ -67,7 +68,7 @@ class _Level:
     """One pyramid level.
 
     image, guide: (h, w, 3) uint8; known, hidden, region: (h, w) bool; region includes known and hidden. mean_radius: of
-    the window whose mean colour is compared with the guide, in pixels. is_finest: at full resolution.
+    the window whose mean colour is compared with the guide, in pixels.
     """
 
     image: ImageU8
@@ -76,7 +77,6 @@ class _Level:
     region: Mask
     guide: ImageU8
     mean_radius: int
-    is_finest: bool
 
 
 def compose(
@@ -114,14 +114,15 @@ def compose(
     )
     filled: ImageU8 | None = None
     composed: Composed | None = None
-    for level in _pyramid(image[box], known[box], region[box], guide[box]):
+    levels = _pyramid(image[box], known[box], region[box], guide[box])
+    for level in levels:
         if filled is not None:
             filled = _double(filled)
-        sources = _Sources.of(level, source_parts, guide_weight) if level.hidden.any() else None
-        if sources is None:
+        table = _source_table(level, source_parts, guide_weight) if level.hidden.any() else None
+        if table is None:
             continue
-        table = _source_table(level, source_parts, guide_weight) if level.is_finest else None
-        composed = _compose_level(level, sources, table, filled, target_parts, guide_weight)
+        is_finest = level is levels[-1]
+        composed = _compose_level(level, table, filled, target_parts, guide_weight, coherent=is_finest)
         filled = np.rint(composed.rgb).astype(np.uint8)
     if composed is None or composed.rgb.shape != image[box].shape:
         return None
@@ -157,49 +158,45 @@ def _on_picture(composed: Composed, box: tuple[slice, slice], image: ImageU8, kn
 
 
 def _compose_level(
-    level: _Level, sources: _Sources, table: SourceTable | None, filled: ImageU8 | None,
-    region_parts: Probability | None, guide_weight: float,
+    level: _Level, table: SourceTable, filled: ImageU8 | None, region_parts: Probability | None, guide_weight: float,
+    *, coherent: bool,
 ) -> Composed:  # fmt: skip
     """A few rounds of search and vote at one level.
 
-    table: all sources, for coherent copies; None: each target takes its nearest source.
     filled: (h, w, 3) uint8, the result of the coarser level, enlarged; None: the guide.
+    coherent: let neighbouring targets share sources; otherwise each takes its nearest one.
     """
+    sources = _Sources.of(table)
     rgb = level.guide.astype(np.float32)
     if filled is not None:
         rgb[level.region] = filled[level.region]
     rgb[level.known] = level.image[level.known]
     for max_targets in _MOST_TARGETS:
         targets = _targets(level, max_targets)
-        patches = _patch_descriptors(_patches(np.rint(rgb).astype(np.uint8), targets.yx))
-        descriptors = [patches, _guide_descriptors(level.guide[targets.yx[:, 0], targets.yx[:, 1]], guide_weight)]
-        if region_parts is not None:
-            descriptors.append(_part_descriptors(region_parts, targets.yx, level))
-        described = np.concatenate(descriptors, axis=1)
-        nearest, error = sources.nearest(described, patches.shape[1] + 3)
-        yx, mirrored, copies = sources.yx[nearest], sources.mirrored[nearest], sources.patches[nearest]
-        if table is not None:
-            own = np.concatenate([yx, mirrored[:, None]], axis=1)
-            spread, distance = spread_sources(table, described, targets.cells, targets.step, own)
-            yx, mirrored, error = spread[:, :2], spread[:, 2] == 1, distance * np.float32(_ERROR_SCALE)
-            copies = _mirrored_where(mirrored, _patches(level.image, yx))
+        patches = _patches(np.rint(rgb).astype(np.uint8), targets.yx)
+        guide = level.guide[targets.yx[:, 0], targets.yx[:, 1]]
+        described = _descriptors(patches, guide, guide_weight, targets.yx, region_parts, level)
+        found, distance = sources.nearest(described)
+        if coherent:
+            found, distance = spread_sources(table, described, targets.cells, targets.step, found)
+        error = distance * np.float32(_ERROR_SCALE)
         votes = np.exp(-np.minimum(_VOTE_FALLOFF * error, 50))  # bounded: no vote underflows to 0
-        rgb = _vote(rgb, level.hidden, targets, copies, votes)
-    return _with_sources(rgb, level, targets, yx, mirrored, error)
+        rgb = _vote(rgb, level.hidden, targets, _source_patches(level.image, found), votes)
+    return _with_sources(rgb, level, targets, found, error)
 
 
-def _source_table(level: _Level, parts: Probability | None, guide_weight: float) -> SourceTable:
-    """All source patches of a level, without the grid that thins out `_Sources`."""
+def _source_table(level: _Level, parts: Probability | None, guide_weight: float) -> SourceTable | None:
+    """All patches that lie wholly in the known pixels of a level, and their mirror images; None for too few."""
     whole = window_all(level.known, RADIUS_PX)
     yx = np.argwhere(whole)
+    if len(yx) < _LEAST_SOURCES:
+        return None
     index = np.full(whole.shape, -1)
     index[whole] = np.arange(len(yx))
-    patches = _patch_descriptors(_patches(level.image, yx))
-    others = [_guide_descriptors(_local_means(level, yx), guide_weight)]
-    if parts is not None:
-        others.append(_part_descriptors(parts, yx, level))
-    both = [np.concatenate([colours, *others], axis=1) for colours in (patches, patches * _mirror_signs())]
-    return SourceTable(index, np.concatenate(both))
+    plain = _descriptors(_patches(level.image, yx), _local_means(level, yx), guide_weight, yx, parts, level)
+    mirrored = plain.copy()
+    mirrored[:, : len(_mirror_signs())] *= _mirror_signs()
+    return SourceTable(index, np.concatenate([plain, mirrored]))
 
 
 @dataclass(frozen=True)
@@ -227,50 +224,41 @@ def _targets(level: _Level, max_targets: int) -> _Targets:
 
 @dataclass(frozen=True)
 class _Sources:
-    """Patches wholly in the known pixels, followed by their mirror images.
+    """Source patches on a grid that keeps them few, followed by their mirror images.
 
-    yx: (N, 2) centres in the image; mirrored: (N,) bool; patches: (N, 49, 3) uint8; descriptors: (K, N) float32 whole
-    numbers, a column a patch; squares: (N,) squared length of each column, without its parts.
+    places: (N, 3) int row and column of the centre, and 1 for the mirror image, else 0; descriptors: (K, N) float32
+    whole numbers, a column a patch; squares: (N,) squared length of each column, without its parts.
     """
 
-    yx: Int
-    mirrored: Mask
-    patches: NDArray[np.uint8]
+    places: Int
     descriptors: Float32
     squares: Float32
 
     @classmethod
-    def of(cls, level: _Level, parts: Probability | None, guide_weight: float) -> _Sources | None:
-        """The source patches of a level; None where there are too few."""
-        whole = window_all(level.known, RADIUS_PX)
-        count = np.count_nonzero(whole)
-        if count < _LEAST_SOURCES:
-            return None
+    def of(cls, table: SourceTable) -> _Sources:
+        """Sources of a level."""
+        whole = table.index >= 0
+        every = count = np.count_nonzero(whole)
         step = 1
         while count > _MOST_SOURCES:
             step += 1
             count = np.count_nonzero(whole[::step, ::step])
         yx = np.argwhere(whole[::step, ::step]) * step
-        plain = _patches(level.image, yx)
-        patches = np.concatenate([plain, _mirrored(plain)])
-        around = _guide_descriptors(_local_means(level, yx), guide_weight)
-        colours = np.concatenate([_patch_descriptors(patches), np.tile(around, (2, 1))], axis=1)
-        numbers = colours
-        if parts is not None:
-            numbers = np.concatenate([colours, np.tile(_part_descriptors(parts, yx, level), (2, 1))], axis=1)
-        mirrored = np.repeat([False, True], len(yx))
-        squares = np.einsum("nk,nk->n", colours, colours)
-        return cls(np.tile(yx, (2, 1)), mirrored, patches, np.ascontiguousarray(numbers.T), squares)
+        rows = table.index[yx[:, 0], yx[:, 1]]
+        descriptors = table.descriptors[np.concatenate([rows, every + rows])]
+        places = np.concatenate([np.tile(yx, (2, 1)), np.repeat([0, 1], len(yx))[:, None]], axis=1)
+        colours = descriptors[:, :_COLOUR_COLUMNS]
+        return cls(places, np.ascontiguousarray(descriptors.T), np.einsum("nk,nk->n", colours, colours))
 
-    def nearest(self, targets: Float32, colour_columns: int) -> tuple[Int, Float32]:
+    def nearest(self, targets: Float32) -> tuple[Int, Float32]:
         """The nearest source of each target.
 
         Args:
-            targets: (N, K) float32 whole numbers; the first columns describe colours, the others parts.
-            colour_columns: number of columns of colours.
+            targets: (N, K) float32 whole numbers, as from `_descriptors`.
 
         Returns:
-            (N,) indices of sources, and (N,) float32 errors as in `Composed.error`.
+            (N, 3) places of sources, and (N,) float32 squared distances of the descriptors. Parts, of which each patch
+            has a vector at most _PART_SCALE long, count as if it had that length.
         """
         nearest = np.empty(len(targets), np.intp)
         distance = np.empty(len(targets), np.float32)
@@ -280,12 +268,11 @@ class _Sources:
             distances += self.squares
             nearest[chunk] = distances.argmin(axis=1)
             distance[chunk] = np.take_along_axis(distances, nearest[chunk, None], axis=1)[:, 0]
-        colours = targets[:, :colour_columns]
+        colours = targets[:, :_COLOUR_COLUMNS]
         distance += np.einsum("nk,nk->n", colours, colours)
-        if colour_columns < targets.shape[1]:
+        if targets.shape[1] > _COLOUR_COLUMNS:
             distance += 2 * _PART_SCALE**2
-        error: Float32 = np.maximum(distance, 0) * np.float32(_ERROR_SCALE)
-        return nearest, error
+        return self.places[nearest], np.maximum(distance, 0)
 
 
 def _pyramid(image: ImageU8, known: Mask, region: Mask, guide: ImageU8) -> list[_Level]:
@@ -307,7 +294,7 @@ def _pyramid(image: ImageU8, known: Mask, region: Mask, guide: ImageU8) -> list[
         levels.append(
             _Level(
                 np.rint(means).astype(np.uint8), whole, inside & ~whole, inside, np.rint(guides).astype(np.uint8),
-                max(1, _MEAN_RADIUS_PX >> halving), halving == 0,
+                max(1, _MEAN_RADIUS_PX >> halving),
             )
         )  # fmt: skip
     return levels[::-1]
@@ -358,14 +345,20 @@ def _patches(image: ImageU8, yx: Int) -> NDArray[np.uint8]:
     return patches
 
 
+def _source_patches(image: ImageU8, places: Int) -> NDArray[np.uint8]:
+    """(N, 49, 3) uint8: the patches of sources, mirrored where they are mirror images.
+
+    places: (N, 3) as in `_Sources`.
+    """
+    patches = _patches(image, places[:, :2])
+    mirrored = places[:, 2] == 1
+    patches[mirrored] = _mirrored(patches[mirrored])
+    return patches
+
+
 def _mirrored(patches: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The mirror images of (N, 49, 3) patches."""
     return patches.reshape(-1, _SIDE, _SIDE, 3)[:, :, ::-1].reshape(patches.shape)
-
-
-def _mirrored_where(mirrored: Mask, patches: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(N, 49, 3) patches, of which those where (N,) `mirrored` is True are mirrored."""
-    return np.where(mirrored[:, None, None], _mirrored(patches), patches)
 
 
 @lru_cache(maxsize=1)
@@ -393,6 +386,25 @@ def _mirror_signs() -> Float32:
     mirrored = _basis().reshape(_SIDE, _SIDE, 3, -1)[:, ::-1].reshape(_basis().shape)
     signs: Float32 = np.sign((mirrored * _basis()).sum(axis=0)).astype(np.float32)
     return signs
+
+
+def _descriptors(
+    patches: NDArray[np.uint8], guide: Array, guide_weight: float, yx: Int, parts: Probability | None, level: _Level
+) -> Float32:
+    """(N, K) float32 whole numbers: colours and guide in _COLOUR_COLUMNS columns, then the parts.
+
+    Args:
+        patches: (N, 49, 3) uint8.
+        guide: (N, 3) colour of the guide, or what is compared with it, at the centres.
+        guide_weight: as in `compose`.
+        yx: (N, 2) centres.
+        parts: (P, h, w) float32 probabilities; None: no columns for parts.
+        level: the level of the patches.
+    """
+    columns = [_patch_descriptors(patches), _guide_descriptors(guide, guide_weight)]
+    if parts is not None:
+        columns.append(_part_descriptors(parts, yx, level))
+    return np.concatenate(columns, axis=1)
 
 
 def _patch_descriptors(patches: NDArray[np.uint8]) -> Float32:
@@ -460,11 +472,12 @@ def _vote(rgb: Float32, hidden: Mask, targets: _Targets, patches: NDArray[np.uin
     return mixed
 
 
-def _with_sources(rgb: Float32, level: _Level, targets: _Targets, yx: Int, mirrored: Mask, error: Float32) -> Composed:
+def _with_sources(rgb: Float32, level: _Level, targets: _Targets, places: Int, error: Float32) -> Composed:
     """The composed image with the source of each hidden pixel: the source of the nearest target patch.
 
-    yx: (N, 2) the targets' sources; mirrored: (N,) bool; error: (N,) float32.
+    places: (N, 3) the targets' sources, as in `_Sources`; error: (N,) float32.
     """
+    yx, mirrored = places[:, :2], places[:, 2] == 1
     height, width = level.hidden.shape
     owner = np.full((height, width), -1)
     reach = range(-targets.step + 1, targets.step)
