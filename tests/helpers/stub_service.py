@@ -70,6 +70,17 @@ def photo_file(mark: tuple[int, int, int] = (1, 2, 3), size_hw: tuple[int, int] 
         return file.getvalue()
 
 
+def check_answer(document: dict[str, Any], path: str, answer: httpx.Response) -> httpx.Response:
+    """The answer, which must be as an OpenAPI document says of a path: status, media type and JSON."""
+    described = document["paths"][path][answer.request.method.lower()]["responses"][str(answer.status_code)]["content"]
+    media_type = answer.headers["content-type"].partition(";")[0]
+    assert media_type in described, (media_type, described)
+    if media_type == "application/json":
+        schema = {**described[media_type]["schema"], "components": document["components"]}
+        jsonschema.Draft202012Validator(schema).validate(answer.json())
+    return answer
+
+
 class Running:
     """A server that runs in a thread."""
 
@@ -80,16 +91,8 @@ class Running:
         self.service_address = (httpx.URL(url).host, httpx.URL(url).port)
 
     def checked(self, answer: httpx.Response) -> httpx.Response:
-        """The answer, which must be as the OpenAPI document says: status, media type and JSON."""
-        path = answer.request.url.path
-        operation = self.schema["paths"][path][answer.request.method.lower()]
-        described = operation["responses"][str(answer.status_code)]["content"]
-        media_type = answer.headers["content-type"].partition(";")[0]
-        assert media_type in described, (media_type, described)
-        if media_type == "application/json":
-            schema = {**described[media_type]["schema"], "components": self.schema["components"]}
-            jsonschema.Draft202012Validator(schema).validate(answer.json())
-        return answer
+        """The answer, checked by `check_answer`."""
+        return check_answer(self.schema, answer.request.url.path, answer)
 
     def post(
         self, photo: bytes | None = None, /, *, timeout: float = 30, headers=None, **fields: Any
