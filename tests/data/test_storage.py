@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -67,3 +68,17 @@ def test_records_in_a_store_get_photo_urls() -> None:
     assert read == record.model_copy(update={"image": "memory://records-test/photos/a.jpg"})
     with pytest.raises(InputError, match=r"memory://records-test/none\.jsonl: cannot be read"):
         list(records_file.read("memory://records-test/none.jsonl"))
+
+
+def test_log_of_a_stores_package_stays_off_stderr() -> None:
+    code = """
+import logging, sys
+import deocclude.data.storage
+try:
+    raise OSError("refused")
+except OSError:
+    logging.getLogger("gcsfs").exception("request failed")
+    logging.getLogger("another").error("another package's line")
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stderr == "another package's line\n"

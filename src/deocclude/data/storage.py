@@ -6,6 +6,7 @@ A "place" is a path or a URL.
 from __future__ import annotations
 
 import io
+import logging
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,8 @@ from deocclude.io.files import write_whole
 from deocclude.io.offline import is_offline
 
 _LOCAL_PROTOCOLS = frozenset({"file", "local", "memory"})  # fsspec's protocols that need no network
+# gcsfs logs each error that it raises, with its traceback; without any handler Python prints that on stderr.
+logging.getLogger("gcsfs").addHandler(logging.NullHandler())
 
 
 def is_url(place: str) -> bool:

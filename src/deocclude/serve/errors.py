@@ -32,6 +32,8 @@ STATUS_OF = {
 }
 """Every code of an error with its HTTP status."""
 
+CLIENT_GONE = 499  # in the metrics alone: nobody gets an answer
+
 
 class ServiceError(HTTPException):
     """A request that is refused.

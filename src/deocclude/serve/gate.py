@@ -15,7 +15,7 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from deocclude.serve.errors import ClientGoneError, ServiceError
+from deocclude.serve.errors import CLIENT_GONE, ClientGoneError, ServiceError
 from deocclude.serve.service import Service
 from deocclude.serve.settings import PIECE_BYTES
 
@@ -23,7 +23,6 @@ OPEN_PATHS = frozenset({"/healthz", "/readyz"})  # without a token, for the mach
 WHILE_DRAINING = OPEN_PATHS | {"/metrics"}  # paths that are answered while the service ends
 TOKEN_PREFIXES = ("/v1/", "/studio/api", "/metrics", "/openapi.json")  # paths that need the token, where one is set
 QUEUED_PATHS = frozenset({"/v1/deocclude"})  # refused before their body is read where the queue is full
-CLIENT_GONE = 499  # in the metrics alone: nobody gets an answer
 
 
 class Gate:

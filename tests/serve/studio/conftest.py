@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import socket
-import threading
-import time
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
-import uvicorn
-from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from deocclude.serve.studio.routes import router
 from deocclude.serve.studio.studio import Studio
 from drawn_editing import DrawnPipeline
-
-
-def studio_app(studio: Studio) -> FastAPI:
-    app = FastAPI()
-    app.state.studio = studio
-    app.include_router(router)
-    return app
+from studio_server import served, studio_app
 
 
 def fill_by_mean(rgb: np.ndarray, hole: np.ndarray, *, grow_px: int = 0) -> np.ndarray:
@@ -59,19 +46,3 @@ def model_studio_url() -> Iterator[str]:
     with served(studio) as url:
         yield url
     studio.close()
-
-
-@contextlib.contextmanager
-def served(studio: Studio) -> Iterator[str]:
-    """A studio's server in a thread."""
-    listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(studio_app(studio), log_level="warning"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-    thread.start()
-    until = time.monotonic() + 20
-    while not server.started and time.monotonic() < until:
-        time.sleep(0.02)
-    assert server.started
-    yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-    server.should_exit = True
-    thread.join()

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
-from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from deocclude.errors import InputError, WeightsError
@@ -21,12 +21,13 @@ from deocclude.serve.studio.errors import StepLostError, StepTimedOutError, Unkn
 from deocclude.serve.studio.messages import SentPrompts
 from deocclude.serve.studio.packing import pack, unpack
 from deocclude.serve.studio.process import InThisProcess, StudioProcess
-from deocclude.serve.studio.routes import router
 from deocclude.serve.studio.sessions import Session
 from deocclude.serve.studio.steps import everyone, remove
 from deocclude.serve.studio.studio import Studio
 from deocclude.serve.studio.work import Done, Failed, OpenPhoto, Step, StudioWork
+from deocclude.serve.studio.work_queue import WorkQueue
 from drawn_editing import DrawnPipeline, drawn_png
+from studio_server import served, studio_app
 
 LIMIT_S = 3.0
 
@@ -177,10 +178,7 @@ class HangingLink(InThisProcess):
 
 
 def test_user_of_a_step_over_the_limit_is_told_and_goes_on() -> None:
-    app = FastAPI()
-    app.state.studio = Studio(StudioProcess(HangingLink, 0.5))
-    app.include_router(router)
-    client = TestClient(app)
+    client = TestClient(studio_app(Studio(StudioProcess(HangingLink, 0.5))))
     photo = client.post("/studio/api/photos", content=drawn_png()).json()
     prompts = f"/studio/api/photos/{photo['id']}/people/1/prompts"
     late = client.put(prompts, json={"extent_xyxy": [60, 50, 110, 235]})
@@ -188,6 +186,32 @@ def test_user_of_a_step_over_the_limit_is_told_and_goes_on() -> None:
     assert "everything is as it was before" in late.json()["error"]["message"]
     again = client.put(prompts, json={"extent_xyxy": [60, 50, 110, 235]}).json()
     assert again["changed"][0]["box_xyxy"] == [60, 50, 110, 235]
+
+
+class SleepyWork(StudioWork):
+    """Never ends a step with the third pose."""
+
+    def __call__(self, step: Step) -> Done | Failed:
+        if "pose=3" in repr(step.act):
+            time.sleep(600)
+        return super().__call__(step)
+
+
+def start_sleepy(scratch: Path) -> StudioWork:
+    return SleepyWork(DrawnPipeline())
+
+
+def test_client_that_goes_during_a_step_frees_the_process_for_others() -> None:
+    studio = Studio(StudioProcess(lambda: Worker(start_sleepy), 300.0), WorkQueue(grace_s=0.2))
+    with served(studio) as url, httpx.Client(base_url=f"{url}/studio/api", timeout=60) as client:
+        photo = client.post("/photos", content=drawn_png()).json()
+        prompts = f"/photos/{photo['id']}/people/1/prompts"
+        with pytest.raises(httpx.ReadTimeout):
+            client.put(prompts, json={"pose": 3}, params={"ticket": "sleepy"}, timeout=1.0)
+        again = client.put(prompts, json={"extent_xyxy": [60, 50, 110, 235]}).json()
+        assert again["changed"][0]["box_xyxy"] == [60, 50, 110, 235], "after seconds, not after the limit of a step"
+        assert client.get("/queue/sleepy").json() == {"position": None}
+    studio.close()
 
 
 def test_packed_value_has_names_of_what_the_reader_has() -> None:

@@ -12,6 +12,7 @@ from fastapi.routing import APIRoute
 from starlette.types import Message, Receive
 
 from deocclude.errors import DeoccludeError
+from deocclude.serve.errors import CLIENT_GONE, ClientGoneError
 from deocclude.serve.studio.errors import OtherSiteError, TooManyBytesError, status_and_code
 from deocclude.serve.studio.studio import studio_of
 
@@ -34,6 +35,8 @@ class GuardedRoute(APIRoute):
                 return _refusal(error)
             except _BodyTooLongError as error:
                 return _refusal(error.reason)
+            except ClientGoneError:
+                return Response(status_code=CLIENT_GONE)
 
         return guarded
 

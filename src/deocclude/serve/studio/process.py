@@ -137,6 +137,11 @@ class StudioProcess:
         if closed := self._drop_closed(open_ids):
             self._do(self.prepare(), Step("", None, closed=closed))
 
+    def end_step(self) -> None:
+        """End the process of the step that runs, which raises StepLostError. Any thread may call this."""
+        if self._link is not None:
+            self._link.kill()
+
     def close(self) -> None:
         """End the process for good; a step that runs fails. Any thread may call this."""
         self._is_closed = True

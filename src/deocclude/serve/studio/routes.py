@@ -5,6 +5,7 @@ An application includes `router`; it may set `app.state.studio` before, else one
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from functools import partial
 from typing import Annotated, Any
 
@@ -15,6 +16,7 @@ from deocclude.imaging.compositing import PARSING_PALETTE
 from deocclude.imaging.crop import Region
 from deocclude.inference.completion_prompts import JOINTS
 from deocclude.serve.schemas import Error
+from deocclude.serve.service import watched
 from deocclude.serve.studio import conversion, downloads, page, steps
 from deocclude.serve.studio.guarding import GuardedRoute
 from deocclude.serve.studio.messages import (
@@ -33,6 +35,7 @@ from deocclude.serve.studio.messages import (
 from deocclude.serve.studio.poses import pose_sheet, typical_poses
 from deocclude.serve.studio.sessions import Session
 from deocclude.serve.studio.studio import Studio, studio_of
+from deocclude.serve.studio.work_queue import Caller
 from deocclude.types import PARSING_NAMES
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
@@ -55,6 +58,16 @@ router = APIRouter(route_class=GuardedRoute, tags=["studio"], responses=_ERRORS)
 
 TheStudio = Annotated[Studio, Depends(studio_of)]
 Ticket = Annotated[str, Query(max_length=64, description="name of the request, to ask for its place in the queue")]
+
+
+async def _caller(request: Request, ticket: Ticket = "") -> AsyncIterator[Caller]:
+    """Who sent a request, and whether it has gone: a connection's end comes after the body's."""
+    await request.body()
+    with watched(request) as gone:
+        yield Caller(ticket, gone)
+
+
+TheCaller = Annotated[Caller, Depends(_caller)]
 
 _API = "/studio/api"
 _PHOTO = f"{_API}/photos/{{photo_id}}"
@@ -128,18 +141,18 @@ _BODY = {"required": True, "content": {"image/*": {"schema": {"type": "string", 
 
 @router.post(f"{_API}/photos", openapi_extra={"requestBody": _BODY})
 async def upload(
-    request: Request, studio: TheStudio, name: Annotated[str, Query(max_length=300)] = "photo", ticket: Ticket = ""
+    request: Request, studio: TheStudio, caller: TheCaller, name: Annotated[str, Query(max_length=300)] = "photo"
 ) -> PhotoView:
     """Open the photo of the body. Its people are found and completed."""
-    return await studio.open(await request.body(), name, ticket)
+    return await studio.open(await request.body(), name, caller)
 
 
 @router.post(f"{_API}/samples")
-async def open_sample(sent: SentSample, studio: TheStudio, ticket: Ticket = "") -> PhotoView:
+async def open_sample(sent: SentSample, studio: TheStudio, caller: TheCaller) -> PhotoView:
     """Open a bundled photo."""
     if sent.sample not in page.SAMPLES:
         raise InputError(f"there is no sample {sent.sample!r}")
-    return await studio.open(page.sample(sent.sample), f"{sent.sample}.jpg", ticket)
+    return await studio.open(page.sample(sent.sample), f"{sent.sample}.jpg", caller)
 
 
 @router.get(f"{_PHOTO}/photo.jpg", **_of_type("image/jpeg"))
@@ -160,39 +173,39 @@ def close(photo_id: str, studio: TheStudio, background: BackgroundTasks) -> None
 
 
 @router.put(f"{_PERSON}/prompts")
-async def prompt(photo_id: str, number: int, sent: SentPrompts, studio: TheStudio, ticket: Ticket = "") -> ChangeView:
+async def prompt(photo_id: str, number: int, sent: SentPrompts, studio: TheStudio, caller: TheCaller) -> ChangeView:
     """Complete a person with these prompts, in place of all former ones; without any as found."""
-    return await studio.change(photo_id, ticket, partial(steps.complete, number, sent))
+    return await studio.change(photo_id, caller, partial(steps.complete, number, sent))
 
 
 @router.post(f"{_PHOTO}/people")
-async def add(photo_id: str, sent: SentPerson, studio: TheStudio, ticket: Ticket = "") -> ChangeView:
+async def add(photo_id: str, sent: SentPerson, studio: TheStudio, caller: TheCaller) -> ChangeView:
     """Add a person by a box or a visible mask."""
-    return await studio.change(photo_id, ticket, partial(steps.add, sent))
+    return await studio.change(photo_id, caller, partial(steps.add, sent))
 
 
 @router.put(f"{_PERSON}/visible")
-async def replace(photo_id: str, number: int, sent: SentPerson, studio: TheStudio, ticket: Ticket = "") -> ChangeView:
+async def replace(photo_id: str, number: int, sent: SentPerson, studio: TheStudio, caller: TheCaller) -> ChangeView:
     """Give a person another visible mask, or a box to find it in."""
-    return await studio.change(photo_id, ticket, partial(steps.replace, number, sent))
+    return await studio.change(photo_id, caller, partial(steps.replace, number, sent))
 
 
 @router.delete(_PERSON)
-async def remove(photo_id: str, number: int, studio: TheStudio, ticket: Ticket = "") -> ChangeView:
+async def remove(photo_id: str, number: int, studio: TheStudio, caller: TheCaller) -> ChangeView:
     """Take a person out."""
-    return await studio.change(photo_id, ticket, partial(steps.remove, number))
+    return await studio.change(photo_id, caller, partial(steps.remove, number))
 
 
 @router.put(f"{_PHOTO}/state")
-async def restore(photo_id: str, sent: SentState, studio: TheStudio, ticket: Ticket = "") -> ChangeView:
+async def restore(photo_id: str, sent: SentState, studio: TheStudio, caller: TheCaller) -> ChangeView:
     """Return to a former state: everyone is exactly as they were."""
-    return await studio.restore(photo_id, ticket, sent.state)
+    return await studio.restore(photo_id, caller, sent.state)
 
 
 @router.get(f"{_PERSON}/hypotheses")
-async def hypotheses(photo_id: str, number: int, studio: TheStudio, ticket: Ticket = "") -> list[HypothesisView]:
+async def hypotheses(photo_id: str, number: int, studio: TheStudio, caller: TheCaller) -> list[HypothesisView]:
     """At most four completions of a person, the most probable first."""
-    return await studio.compute(photo_id, ticket, partial(steps.hypotheses, number))
+    return await studio.compute(photo_id, caller, partial(steps.hypotheses, number))
 
 
 # The scene as layers.
@@ -211,9 +224,9 @@ def layers(photo_id: str, studio: TheStudio) -> list[LayerView]:
 
 
 @router.get(f"{_PHOTO}/layers/0.png", **_of_type("image/png"))
-async def filled(photo_id: str, studio: TheStudio, ticket: Ticket = "") -> Response:
+async def filled(photo_id: str, studio: TheStudio, caller: TheCaller) -> Response:
     """The scene without people, filled. This takes seconds, once after each change."""
-    return _image(await studio.compute(photo_id, ticket, steps.background), "image/png")
+    return _image(await studio.compute(photo_id, caller, steps.background), "image/png")
 
 
 @router.get(f"{_PHOTO}/layers/{{number}}.png", **_of_type("image/png"))
@@ -223,10 +236,10 @@ def layer(photo_id: str, number: int, studio: TheStudio) -> Response:
 
 
 @router.post(f"{_PHOTO}/arranged.ora", **_of_type("image/openraster"))
-async def arranged(photo_id: str, sent: SentArrangement, studio: TheStudio, ticket: Ticket = "") -> Response:
+async def arranged(photo_id: str, sent: SentArrangement, studio: TheStudio, caller: TheCaller) -> Response:
     """An OpenRaster file of the layers as arranged."""
     session = studio.sessions.get(photo_id)
-    data = await studio.compute(photo_id, ticket, partial(steps.arranged, sent, 2 * studio.limits.max_pixels))
+    data = await studio.compute(photo_id, caller, partial(steps.arranged, sent, 2 * studio.limits.max_pixels))
     return _download(data, "image/openraster", session, "layers.ora")
 
 

@@ -19,7 +19,7 @@ from deocclude.serve.studio.messages import ChangeView, PhotoView
 from deocclude.serve.studio.process import InThisProcess, StudioProcess
 from deocclude.serve.studio.sessions import Session, Sessions, new_id
 from deocclude.serve.studio.work import OpenPhoto, Pipeline, StudioWork, open_work
-from deocclude.serve.studio.work_queue import Queue, WorkQueue
+from deocclude.serve.studio.work_queue import Caller, Queue, WorkQueue
 from deocclude.types import Result
 
 T = TypeVar("T")
@@ -82,11 +82,11 @@ class Studio:
     async def prepare(self) -> None:
         """Open the model before the first photo comes; that photo reports what is wrong with it."""
         try:
-            await self.queue.run(self.process.prepare, "")
+            await self.queue.run(self.process.prepare, Caller())
         except DeoccludeError as error:
             _log.warning("the studio's model could not be opened: %s", error)
 
-    async def open(self, file: bytes, name: str, ticket: str) -> PhotoView:
+    async def open(self, file: bytes, name: str, caller: Caller) -> PhotoView:
         """Open a photo: its people are found and completed.
 
         Raises:
@@ -112,14 +112,14 @@ class Studio:
             facts = {"id": session.id, "name": name, "width": width, "height": height, "model": session.result.model}
             return PhotoView(**facts, **dict(change))
 
-        return await self.queue.run(job, ticket)
+        return await self.queue.run(job, caller, self.process.end_step)
 
-    async def change(self, photo_id: str, ticket: str, act: steps.Change) -> ChangeView:
+    async def change(self, photo_id: str, caller: Caller, act: steps.Change) -> ChangeView:
         """Do something to an open photo.
 
         Args:
             photo_id: of the photo.
-            ticket: of the request.
+            caller: who sent the request.
             act: what to do.
 
         Raises:
@@ -132,9 +132,9 @@ class Studio:
             change.state = session.remember()
             return change
 
-        return await self.queue.run(job, ticket)
+        return await self.queue.run(job, caller, self.process.end_step)
 
-    async def restore(self, photo_id: str, ticket: str, token: str) -> ChangeView:
+    async def restore(self, photo_id: str, caller: Caller, token: str) -> ChangeView:
         """Return to a former state of a photo, exactly. Errors as of `change`; StateGoneError: it is kept no longer."""
         session = self.sessions.get(photo_id)
 
@@ -144,9 +144,9 @@ class Studio:
             change.state = token
             return change
 
-        return await self.queue.run(job, ticket)
+        return await self.queue.run(job, caller, self.process.end_step)
 
-    async def compute(self, photo_id: str, ticket: str, act: Callable[[OpenPhoto], T]) -> T:
+    async def compute(self, photo_id: str, caller: Caller, act: Callable[[OpenPhoto], T]) -> T:
         """Do something with an open photo. act: can be pickled. Errors as of `change`."""
         session = self.sessions.get(photo_id)
 
@@ -154,7 +154,7 @@ class Studio:
             value: T = self.process.run(session, act, self.sessions.ids)
             return value
 
-        return await self.queue.run(job, ticket)
+        return await self.queue.run(job, caller, self.process.end_step)
 
     def result(self, photo_id: str) -> Result:
         """An open photo's result. Raises UnknownPhotoError."""
@@ -163,7 +163,7 @@ class Studio:
     async def forget_closed(self) -> None:
         """Let the process forget closed photos, when its turn comes."""
         try:
-            await self.queue.run(lambda: self.process.forget(self.sessions.ids), "")
+            await self.queue.run(lambda: self.process.forget(self.sessions.ids), Caller())
         except DeoccludeError as error:  # the next step forgets them too
             _log.info("closed photos are forgotten later: %s", error)
 

@@ -6,25 +6,41 @@ import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 
+from deocclude.serve.errors import ClientGoneError
 from deocclude.serve.studio.errors import BusyError
 
 T = TypeVar("T")
 
 
+@dataclass(frozen=True)
+class Caller:
+    """Who waits for a job.
+
+    Attributes:
+        ticket: name of the request, chosen by the client.
+        gone: done when the client has gone; None: it stays.
+    """
+
+    ticket: str = ""
+    gone: asyncio.Future[None] | None = None
+
+
 class Queue(Protocol):
     """Runs jobs that compute."""
 
-    async def run(self, job: Callable[[], T], ticket: str) -> T:
-        """Run a job in its turn.
+    async def run(self, job: Callable[[], T], caller: Caller, end: Callable[[], object] = lambda: None) -> T:
+        """Run a job in its turn. Where the client goes, it leaves the queue, or is ended a moment later.
 
         Args:
             job: what to do, in another thread.
-            ticket: name of the request, chosen by the client.
+            caller: who waits for it.
+            end: ends the job while it runs; it raises an error then.
 
         Raises:
-            BusyError: too many wait.
+            BusyError: too many wait. ClientGoneError: the client has gone.
         """
 
     def position(self, ticket: str) -> int | None:
@@ -34,21 +50,26 @@ class Queue(Protocol):
 class WorkQueue:
     """A bounded queue in front of one worker thread."""
 
-    def __init__(self, max_waiting: int = 16) -> None:
-        """An empty queue. max_waiting: requests that may wait beside the one that runs."""
-        self._max_waiting = max_waiting
+    def __init__(self, max_waiting: int = 16, grace_s: float = 2.0) -> None:
+        """An empty queue.
+
+        Args:
+            max_waiting: requests that may wait beside the one that runs.
+            grace_s: how long a job may go on for a client that has gone.
+        """
+        self._max_waiting, self._grace_s = max_waiting, grace_s
         self._waiting: dict[object, str] = {}
         self._running: dict[object, str] = {}
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="studio")
 
-    async def run(self, job: Callable[[], T], ticket: str) -> T:
+    async def run(self, job: Callable[[], T], caller: Caller, end: Callable[[], object] = lambda: None) -> T:
         """See `Queue.run`."""
         key = object()
         with self._lock:
             if len(self._waiting) >= self._max_waiting:
                 raise BusyError(len(self._waiting))
-            self._waiting[key] = ticket
+            self._waiting[key] = caller.ticket
 
         def work() -> T:
             with self._lock:
@@ -59,11 +80,28 @@ class WorkQueue:
                 with self._lock:
                     del self._running[key]
 
+        submitted = self._pool.submit(work)
+        result = asyncio.wrap_future(submitted)
         try:
-            return await asyncio.wrap_future(self._pool.submit(work))
+            if caller.gone is not None:
+                either: list[asyncio.Future[Any]] = [result, caller.gone]
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if caller.gone is not None and not result.done():
+                if not submitted.cancel():  # it runs
+                    await self._end(key, result, end)
+                raise ClientGoneError
+            return await result
         finally:
             with self._lock:  # a request that was cancelled before its turn
                 self._waiting.pop(key, None)
+
+    async def _end(self, key: object, result: asyncio.Future[Any], end: Callable[[], object]) -> None:
+        """Wait until a job whose client has gone is done; end it after a moment."""
+        await asyncio.wait({result}, timeout=self._grace_s)
+        with self._lock:  # while it is held, the next job does not begin
+            if key in self._running:
+                end()
+        await asyncio.gather(result, return_exceptions=True)
 
     def position(self, ticket: str) -> int | None:
         """See `Queue.position`."""
