@@ -247,6 +247,29 @@ def test_undo_of_a_painted_mask_and_of_a_removal_is_exact(studio: Studio) -> Non
     assert person_maps(page) == painted
 
 
+def test_undo_of_a_state_that_the_server_keeps_no_longer_does_the_step_again(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deocclude.serve.studio.sessions.MAX_FORMER_STATES", 1)
+    studio.open()
+    page = studio.page
+    found = person_maps(page)
+    studio.steer("extent")
+    studio.after_answer(lambda: studio.drag((85, LEFT_BOX[3]), (85, 235)))
+    steered = person_maps(page)
+    assert steered != found
+    statuses: list[int] = []
+    page.on("response", lambda answer: statuses.append(answer.status) if "/state" in answer.url else None)
+    studio.after_answer(lambda: page.click("#undo"))
+    assert person_maps(page) == found
+    studio.after_answer(lambda: page.click("#redo"))
+    assert person_maps(page) == steered
+    assert statuses == [410, 410]
+    assert page.locator("#error").is_hidden()
+    assert studio.faults == ["Failed to load resource: the server responded with a status of 410 (Gone)"] * 2
+    studio.faults.clear()  # Chromium's own lines for these answers
+
+
 def page_mask(text: str) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(text)))
 
