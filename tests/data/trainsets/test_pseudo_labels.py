@@ -200,6 +200,10 @@ def test_interrupted_overwriting_leaves_no_set_that_looks_complete(
         label_people(folder, data_root, sets=["sport"], overwrite=True, on_person=stop)
     with pytest.raises(InputError, match="deocclude data label"):
         load_library(tmp_path, "train", SourceWeights(0, 0, 0, 0, labelled=1), Places(labelled=folder))
+    with pytest.raises(UsageError, match="exists"):
+        label_people(folder, data_root, sets=["sport"])
+    label_people(folder, data_root, sets=["sport"], overwrite=True)
+    assert sorted(path.name for path in folder.iterdir()) == ["images", "masks", "report.json", "sheet.jpg"]
 
 
 def test_existing_folder_is_kept(data_root: Path, tmp_path: Path) -> None:

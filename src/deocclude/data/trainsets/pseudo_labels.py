@@ -37,6 +37,7 @@ _BONE_POINTS = 20  # sampled on each bone
 _ON_MASK = 0.01  # of the bones' length: a point of a bone this near to the mask counts as on it
 _SHOWN = 48  # people of each group on the contact sheet
 _TILE_PX = 128
+_UNFINISHED = "labels.unfinished"  # an empty file, there while a set is written
 _SEED = 1  # of the choice of people on the contact sheet
 
 
@@ -146,7 +147,7 @@ def label_people(
         root: the data folder (docs/data.md).
         sets: names of SKELETON_SETS; a repeated one counts once.
         model: the model whose box segmenter draws the masks.
-        overwrite: whether a complete set, which has a report.json, is replaced.
+        overwrite: whether a set is replaced, an unfinished one too.
         on_person: called with the number of people done.
 
     Returns:
@@ -163,15 +164,16 @@ def label_people(
     if unknown:
         raise UsageError(f"sets with joints are {', '.join(SKELETON_SETS)}, got {unknown[0]!r}")
     out = Folder(str(folder))
-    if not out.is_empty() and not (overwrite and out.has("report.json")):
+    if not out.is_empty() and not (overwrite and (out.has("report.json") or out.has(_UNFINISHED))):
         instead = "" if overwrite else ", or --overwrite a set"
         raise UsageError(f"{folder}: exists; name another folder{instead}")
     networks, _ = open_networks(find_model(model), "cpu", None)
     if "mask_box" not in networks:
         raise UsageError(f"model {model} has no box segmenter, which draws the masks")
     folders = {name: require(root / SKELETON_SETS[name][0], f"people with joints of {name}") for name in names}
+    out.write(_UNFINISHED, b"")
     if out.has("report.json"):
-        out.remove("report.json")  # first, since it marks a complete set
+        out.remove("report.json")  # before the rest, since it marks a complete set
     for subfolder in ("images", "masks"):
         out.remove_folder(subfolder)
     limits, counts, done = AgreementLimits(), {name: Counter[str]() for name in names}, 0
@@ -199,6 +201,7 @@ def label_people(
         contact_sheet(list(tiles.items())).save(file, format="JPEG", quality=90)
         out.write("sheet.jpg", file.getvalue())
     out.write("report.json", json.dumps(report, indent=1).encode())
+    out.remove(_UNFINISHED)
     return report
 
 
