@@ -639,8 +639,9 @@ def test_load_error_names_the_invalid_option(weights_dir):
     for options, message in (
         ({"model": ["base"]}, "a model is given by its name, got list"),
         ({"segmenter": 5}, "a segmenter is a function of an image, got int"),
-        ({"threads": "2"}, "threads must be a whole number of 1 or more, got '2'"),
-        ({"threads": 1.5}, "threads must be a whole number of 1 or more, got 1.5"),
+        ({"threads": "2"}, "threads must be a whole number from 1 to 1024, got '2'"),
+        ({"threads": 99999}, "threads must be a whole number from 1 to 1024, got 99999"),
+        ({"threads": 1.5}, "threads must be a whole number from 1 to 1024, got 1.5"),
     ):
         with pytest.raises(UsageError, match=message):
             deocclude.load(**({"model": "base", "weights_dir": weights_dir} | options))

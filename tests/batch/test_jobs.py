@@ -603,6 +603,11 @@ def test_error_of_loading_in_a_process_is_the_error_of_the_run(marked_photos, tm
         list(run_jobs(jobs, partial(load, weights_dir=tmp_path / "none"), workers=2))
 
 
+def test_more_processes_than_a_machine_has_cores_are_refused() -> None:
+    with pytest.raises(UsageError, match="photos at a time: at most 1024, got 99999"):
+        list(run_jobs([], lambda: None, workers=99999))
+
+
 def test_time_limit_without_worker_processes_is_refused(photo: Path, pipe) -> None:
     for source, workers in ((str(photo), 0), ("-", 1)):
         with pytest.raises(UsageError, match="a time limit needs files and worker processes"):

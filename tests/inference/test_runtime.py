@@ -105,7 +105,7 @@ def test_cuda_failure_is_never_silently_replaced_by_cpu(weights_dir, monkeypatch
 
 
 def test_threads_must_be_positive(weights_dir):
-    with pytest.raises(UsageError, match="threads must be a whole number of 1 or more, got 0"):
+    with pytest.raises(UsageError, match="threads must be a whole number from 1 to 1024, got 0"):
         open_networks(find_model("base", weights_dir), "cpu", threads=0)
 
 

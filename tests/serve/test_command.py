@@ -140,6 +140,6 @@ def test_processes_share_the_cores() -> None:
     assert ServeSettings(workers=3, threads=2).processes == 3 and ServeSettings(workers=3, threads=2).threads_each == 2
     default = ServeSettings()
     assert default.processes >= 1 and default.threads_each >= 1 and default.max_uploads == 2 * (default.processes + 32)
-    for wrong in ({"queue": -1}, {"timeout_s": 0}, {"max_bytes": -5}):
+    for wrong in ({"workers": 99999}, {"threads": 99999}, {"queue": -1}, {"timeout_s": 0}, {"max_bytes": -5}):
         with pytest.raises(UsageError):
             ServeSettings(**wrong)

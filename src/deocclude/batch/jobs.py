@@ -26,6 +26,7 @@ from deocclude.errors import DeoccludeError, InputError, UsageError
 from deocclude.imaging.arrays import Mask
 from deocclude.imaging.depth_order import Occlusion
 from deocclude.inference.completion_prompts import THE_ONLY_PERSON
+from deocclude.inference.cores import MAX_AT_ONCE
 from deocclude.inference.memory import give_back_freed
 from deocclude.io.decoder import quiet_pillow
 from deocclude.io.files import all_or_none, sweep
@@ -154,13 +155,15 @@ def run_jobs(
         on_report: called with each report as soon as its photo is finished, in any order.
 
     Raises:
-        UsageError: a time limit for standard input or output, or without workers.
+        UsageError: a time limit for standard input or output, or without workers; too many workers.
         DeoccludeError: raised by `load`, or two worker processes in a row died while they started. Errors of single
             photos become reports.
     """
     streams = any(job.source == STREAM or job.to_stdout for job in jobs)
     if time_limit_s is not None and (streams or not workers):
         raise UsageError("a time limit needs files and worker processes: standard input and output have none")
+    if workers > MAX_AT_ONCE:
+        raise UsageError(f"photos at a time: at most {MAX_AT_ONCE}, got {workers}")
     for folder in {folder for job in jobs for folder in output_folders(job)}:
         sweep(folder)
     work = Work(load, seed, model, overwrite)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 import typer
 
 from deocclude.cli.options import JOBS_HELP, AsJson, Quiet, check_folder, is_terminal, print_json, renamed
+from deocclude.inference.cores import MAX_AT_ONCE
 
 if TYPE_CHECKING:
     from deocclude.data.datasets.convert import Counts
@@ -42,7 +43,9 @@ SplitChoice = Annotated[
     ),
 ]
 Licence = Annotated[str | None, typer.Option("--licence", metavar="TEXT", help="For photos whose records state none.")]
-Jobs = Annotated[int | None, typer.Option("-j", "--jobs", min=1, help=f"{JOBS_HELP}; default: one a CPU core.")]
+Jobs = Annotated[
+    int | None, typer.Option("-j", "--jobs", min=1, max=MAX_AT_ONCE, help=f"{JOBS_HELP}; default: one a CPU core.")
+]
 DataFolder = Annotated[
     str | None,
     typer.Option(

@@ -11,6 +11,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+MAX_AT_ONCE = 1024
+"""Most threads of a network, and most processes: more than a machine has cores, and less than it has threads."""
+
 
 def usable_cores(root: Path = Path("/")) -> int:
     """CPU cores of this process, 1 or more.

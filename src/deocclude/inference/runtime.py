@@ -18,7 +18,7 @@ import numpy as np
 
 from deocclude.errors import DeoccludeError, DeviceError, UsageError, WeightsError, first_line
 from deocclude.imaging.arrays import Array, Float32
-from deocclude.inference.cores import usable_cores
+from deocclude.inference.cores import MAX_AT_ONCE, usable_cores
 from deocclude.inference.memory import is_out_of_memory
 from deocclude.inference.settings import InferenceSettings
 
@@ -224,12 +224,12 @@ def open_networks(
         The networks by name, and the device they run on.
 
     Raises:
-        UsageError: another device, or a number of threads below 1.
+        UsageError: another device, or a number of threads that is not from 1 to MAX_AT_ONCE.
         DeviceError: a device requested by name is not available.
         WeightsError: a file is missing or damaged.
     """
-    if threads is not None and not (isinstance(threads, int) and threads >= 1):
-        raise UsageError(f"threads must be a whole number of 1 or more, got {threads!r}")
+    if threads is not None and not (isinstance(threads, int) and 1 <= threads <= MAX_AT_ONCE):
+        raise UsageError(f"threads must be a whole number from 1 to {MAX_AT_ONCE}, got {threads!r}")
     chosen = choose_device(device)
     contents = {name: _read_checked(files) for name, files in model.networks.items()}
 

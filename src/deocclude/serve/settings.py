@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from deocclude.errors import UsageError
-from deocclude.inference.cores import usable_cores
+from deocclude.inference.cores import MAX_AT_ONCE, usable_cores
 from deocclude.io.images import MAX_PIXELS
 
 PIECE_BYTES = 64 * 2**10
@@ -57,6 +57,9 @@ class ServeSettings:
         for name in ("workers", "threads", "queue", "grace_s"):
             if not getattr(self, name) >= 0:
                 raise UsageError(f"{name} must be 0 or more, got {getattr(self, name)}")
+        for name in ("workers", "threads"):
+            if getattr(self, name) > MAX_AT_ONCE:
+                raise UsageError(f"{name} must be at most {MAX_AT_ONCE}, got {getattr(self, name)}")
         if self.max_pixels > MAX_PIXELS:
             raise UsageError(f"max_pixels must be at most {MAX_PIXELS}, got {self.max_pixels}")
         if self.token is not None and not (self.token and self.token.isascii() and self.token.isprintable()):
