@@ -102,6 +102,15 @@ def test_every_file_that_is_left_out_has_its_reason(tmp_path: Path) -> None:
     assert [one.path.name for one in found.left_out if one.is_photo] == ["raw.NEF"]
 
 
+def test_file_is_the_photo_and_not_a_link_to_it(tmp_path: Path) -> None:
+    save(tmp_path / "x.jpg", "JPEG")
+    (tmp_path / "link.jpg").symlink_to("x.jpg")
+    (tmp_path / "other.jpg").symlink_to("x.jpg")
+    found = find_photos([str(tmp_path)])
+    assert names(found) == ["x.jpg"]
+    assert sorted(reasons(found)) == ["link.jpg", "other.jpg"]
+
+
 def test_linked_folder_is_searched_only_when_asked_and_once(tmp_path: Path) -> None:
     save(tmp_path / "real" / "b.jpg", "JPEG")
     save(tmp_path / "in" / "a.jpg", "JPEG")

@@ -209,6 +209,22 @@ def test_grey_levels_that_fill_areas_are_refused(levels):
     assert sizes(png(drawn(*levels)), label=levels[1]) == [PX["middle"]]
 
 
+@pytest.mark.parametrize(
+    ("levels", "dtype"),
+    [((100, 101), np.uint8), ((200, 201, 202), np.uint8), ((300, 301), np.uint16), ((24000, 24001), np.uint16)],
+)
+def test_ids_near_to_each_other_are_refused(levels, dtype):
+    values = drawn(*levels, dtype=dtype)
+    with pytest.raises(InputError, match="grey levels that fill areas may be people"):
+        load_masks(Image.fromarray(values))
+    assert sizes(Image.fromarray(values), label=levels[1]) == [PX["middle"]]
+
+
+def test_levels_near_white_are_one_person():
+    (mask,) = load_masks(Image.fromarray(drawn(254, 255)))
+    assert np.count_nonzero(mask) == PX["left"] + PX["middle"]
+
+
 def test_flat_colours_on_black_are_people_from_left_to_right():
     source = png(drawn((0, 0, 255), (255, 0, 0), (9, 200, 9), (0, 0, 0)))
     assert sizes(source) == [PX["left"], PX["middle"], PX["right"]]

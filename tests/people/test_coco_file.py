@@ -173,6 +173,20 @@ def test_crowds_other_categories_and_empty_masks_are_skipped(opened):
         boxes(categories=[*dogs, {"id": 1, "name": "cat"}])
 
 
+def test_annotations_of_unknown_categories_and_images_are_named(opened, caplog):
+    categories = [{"id": 1, "name": "person"}, {"id": 2, "name": "car"}]
+    odd = [annotated(bbox=[1, 0, 3, 5], category_id=7), annotated(bbox=[1, 0, 3, 5], image_id=99)]
+    cars = [annotated(bbox=[1, 0, 3, 5], category_id=2)]
+    coco = opened(annotated(bbox=[5, 0, 3, 5]), *odd, *cars, categories=categories)
+    assert [one.box_xyxy for one in coco.prompts_for("photo.jpg", SIZE_HW)] == [(5, 0, 8, 5)]
+    assert [message.partition("people.json: ")[2] for message in caplog.messages] == [
+        "annotations[1]: category_id 7 is in no category: left out",
+        "people with an image_id that no image has, such as 99: 1 left out",
+    ]
+    with pytest.raises(InputError, match=r"annotations\[0\]: category_id 7 is in no category"):
+        opened(odd[0])
+
+
 def test_image_ids_match_as_number_or_text(opened):
     coco = opened(annotated(bbox=[1, 0, 3, 5]), images=[listed(image_id="1")])
     assert len(coco.prompts_for("photo.jpg", SIZE_HW)) == 1

@@ -91,7 +91,7 @@ def find_photos(
         UsageError: an empty name; a folder, pattern or list without photos; a list that is no text.
         DeoccludeError: a list or a given folder that cannot be read.
     """
-    found, seen = Found(), set[str]()
+    found, seen = Found(), dict[str, int]()
     for name in inputs:
         if not name:
             raise UsageError("a photo's name is empty: expected a file, a folder, or - for standard input")
@@ -143,14 +143,20 @@ def left_out_lines(left_out: Sequence[LeftOut], *, every: bool = False) -> list[
     return lines
 
 
-def _add(found: Found, seen: set[str], source: Source) -> None:
-    """Add a photo, or leave it out where the same file is among the photos already."""
+def _add(found: Found, seen: dict[str, int], source: Source) -> None:
+    """Add a photo, or leave it out where the same file is among the photos already. A file takes the place of a link.
+
+    seen: places of the photos by their real paths.
+    """
     real = os.path.realpath(source.path)
-    if source.path != STREAM and real in seen:
-        found.left_out.append(LeftOut(Path(source.path), TWICE))
+    if source.path == STREAM or real not in seen:
+        seen[real] = len(found.photos)
+        found.photos.append(source)
         return
-    seen.add(real)
-    found.photos.append(source)
+    place = seen[real]
+    if os.path.islink(found.photos[place].path) and not os.path.islink(source.path):
+        source, found.photos[place] = found.photos[place], source
+    found.left_out.append(LeftOut(Path(source.path), TWICE))
 
 
 def _photos_of_list(path: Path) -> Iterator[Source]:

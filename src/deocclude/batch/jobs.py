@@ -293,7 +293,8 @@ def _start_work(
 
     def work_on(item: _Item) -> Report:
         if item.ahead:
-            threading.Thread(target=read_ahead, args=(Path(item.ahead),), daemon=True).start()
+            with contextlib.suppress(RuntimeError):  # no room for a thread: that photo is read in its turn
+                threading.Thread(target=read_ahead, args=(Path(item.ahead),), daemon=True).start()
         return work(item.job if item.finding is None else replace(item.job, finding=findings[item.finding]))
 
     return work_on

@@ -127,8 +127,10 @@ def _refuse_grey_areas(values: Array, labels: Mapping[int, int], name: str) -> N
     # Lossy soft masks have areas just above 0: many values, of which the lowest tenth is left out.
     least = 0.0 if len(labels) <= MAX_LABELS else 0.1 * top
     marked_px = sum(count for value, count in labels.items() if value > least)
+    # The person of a soft mask is about white. Few other levels are ids, however near to each other: 24000 and 24001.
+    is_white = len(labels) > MAX_LABELS or 0.98 <= top / (255 if top <= 255 else 65535) <= 1
     for value, count in labels.items():
-        if not least < value < 0.9 * top or count < _MIN_AREA_SHARE * marked_px:
+        if not least < value < (0.9 * top if is_white else top) or count < _MIN_AREA_SHARE * marked_px:
             continue
         if _has_area(values == value, _AREA_RADIUS_PX):
             raise _refusal(name, "grey levels that fill areas may be people, classes or uncertain pixels", labels)

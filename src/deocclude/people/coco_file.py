@@ -21,6 +21,7 @@ from deocclude.io.coco import (
     ID,
     NAME,
     NUMBER,
+    as_id,
     finite_numbers,
     keys_of,
     list_of,
@@ -74,7 +75,8 @@ class CocoFile:
     def open(cls, path: str | os.PathLike[str]) -> CocoFile:
         """Read a file with `images` (id, file_name, width, height) and `annotations`.
 
-        Annotations of the category "person" are used, or all annotations where `categories` name none or a single one.
+        Annotations of the category "person" are used, or all annotations where `categories` name none or a single other
+        one.
         Entries that cannot be used are named in warnings and left out; an image without a size is used, and its size
         is not checked.
 
@@ -88,11 +90,14 @@ class CocoFile:
             raise InputError(
                 f'{path}: expected a COCO file, an object with "images" and "annotations", got {kind_of(document)}'
             )
-        person_ids = _person_ids(document, path)
+        person_ids, other_ids = _category_ids(document, path)
 
         def read_annotation(annotation: dict[str, Any], where: str) -> tuple[str, bool, dict[str, Any]]:
             image_id = str(value_of(annotation, "image_id", ID, where))
-            is_person = not person_ids or str(value_of(annotation, "category_id", ID, where)) in person_ids
+            category_id = str(value_of(annotation, "category_id", ID, where)) if person_ids else ""
+            if person_ids and category_id not in person_ids | other_ids:
+                raise InputError(f"{where}: category_id {short_name(category_id)} is in no category")
+            is_person = not person_ids or category_id in person_ids
             if is_person and _is_nested(annotation, _MAX_NESTING):
                 raise InputError(f"{where}: lists and objects inside each other, more than {_MAX_NESTING} deep")
             return image_id, is_person, annotation
@@ -122,6 +127,11 @@ class CocoFile:
         if images and by_image and by_image.keys().isdisjoint(image_id for image_id, _ in images):
             shown_id = short_name(next(iter(by_image)))
             raise InputError(f"{path}: no annotation's image_id is an image's id, such as {shown_id} of the first")
+        unlisted = by_image.keys() - {image_id for image_id, _ in images} if images else set()
+        if unlisted:
+            count = sum(len(by_image[image_id]) for image_id in unlisted)
+            shown_id = short_name(min(unlisted))
+            _warn(path, [f"people with an image_id that no image has, such as {shown_id}: {count} left out"])
         return cls(path, tuple(image for _, image in images))
 
     def prompts_for(
@@ -237,25 +247,27 @@ def _warn(path: Path, lines: Sequence[str]) -> None:
         _log.warning("%s: %d more such lines are not shown", path, len(lines) - _MAX_WARNINGS)
 
 
-def _person_ids(document: Mapping[str, Any], path: Path) -> set[str]:
-    """Ids of the category person, as text: some files write "1" in one place and 1 in another. Empty: all are people.
+def _category_ids(document: Mapping[str, Any], path: Path) -> tuple[set[str], set[str]]:
+    """Ids of the category person, and of all others, as text: some files write "1" in one place and 1 in another.
 
-    Raises InputError where the file has several categories without person.
+    No ids of persons: all annotations are people, as where there are no categories, or a single other one. Raises
+    InputError where the file has several categories without person.
     """
     if document.get("categories") is None:
-        return set()
+        return set(), set()
 
     def read_category(category: dict[str, Any], where: str) -> tuple[str, str]:
         name = str(category.get("name", "")).strip()
-        # an id matters for people alone
-        return name, str(value_of(category, "id", ID, where)) if name.lower() == "person" else ""
+        if name.lower() == "person":
+            return name, str(value_of(category, "id", ID, where))
+        return name, str(as_id(category.get("id")))  # an id must be valid for people alone
 
     found = _read_each(document, "categories", path, read_category)
     names = dict.fromkeys(name for name, _ in found if name)
-    person_ids = {category_id for _, category_id in found if category_id}
+    person_ids = {category_id for name, category_id in found if name.lower() == "person"}
     if len(names) > 1 and not person_ids:
         raise InputError(f'{path}: expected a category "person", got {shown(", ".join(names))}')
-    return person_ids
+    return person_ids, {category_id for _, category_id in found} - person_ids
 
 
 def _is_nested(value: dict[str, Any] | list[Any], levels: int) -> bool:
