@@ -188,7 +188,7 @@ class WorkerPool(Generic[J, R]):
         async with self.place(gone) as worker:
             loop = asyncio.get_running_loop()
             work = loop.run_in_executor(self._threads, worker.work, job)
-            await _wait_either(work, gone, self._timeout_s)
+            await wait_either(work, gone, self._timeout_s)
             if not work.done() and gone.done():
                 await asyncio.wait({work}, timeout=self._grace_s)
             reason = "died"
@@ -240,7 +240,7 @@ class WorkerPool(Generic[J, R]):
         """Wait in the line for a worker, which may have died meanwhile. Raises ClientGoneError."""
         turn = asyncio.ensure_future(self._idle.get())
         try:
-            await _wait_either(turn, gone)
+            await wait_either(turn, gone)
             if gone.done():
                 raise ClientGoneError
         except BaseException:  # cancelled too, perhaps in the moment in which the turn came
@@ -299,7 +299,7 @@ class WorkerPool(Generic[J, R]):
         self._closing = {other for other in self._closing if other.is_alive()} | {thread}
 
 
-async def _wait_either(one: asyncio.Future[Any], other: asyncio.Future[Any], timeout_s: float | None = None) -> None:
+async def wait_either(one: asyncio.Future[Any], other: asyncio.Future[Any], timeout_s: float | None = None) -> None:
     """Wait until one of two futures is done, or the time is over."""
     await asyncio.wait({one, other}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
 

@@ -69,10 +69,12 @@ class Studio:
         """A studio with a process of its own, which starts on demand.
 
         Args:
-            settings: those of the service (model, device, weights_dir, threads, timeout_s, max_bytes, max_pixels).
+            settings: those of the service (model, device, weights_dir, threads, timeout_s, grace_s,
+                max_bytes, max_pixels).
         """
         process = StudioProcess(lambda: Worker(partial(open_work, settings)), settings.timeout_s)
-        return cls(process, limits=StudioLimits(max_bytes=settings.max_bytes, max_pixels=settings.max_pixels))
+        limits = StudioLimits(max_bytes=settings.max_bytes, max_pixels=settings.max_pixels)
+        return cls(process, WorkQueue(grace_s=settings.grace_s), limits)
 
     @classmethod
     def of_pipeline(cls, pipeline: Pipeline, limits: StudioLimits = StudioLimits()) -> Studio:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from deocclude.serve.errors import ClientGoneError
+from deocclude.serve.pool import wait_either
 from deocclude.serve.studio.errors import BusyError
 
 T = TypeVar("T")
@@ -84,15 +85,15 @@ class WorkQueue:
         result = asyncio.wrap_future(submitted)
         try:
             if caller.gone is not None:
-                either: list[asyncio.Future[Any]] = [result, caller.gone]
-                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            if caller.gone is not None and not result.done():
-                if not submitted.cancel():  # it runs
-                    await self._end(key, result, end)
-                raise ClientGoneError
+                await wait_either(result, caller.gone)
+                if not result.done():
+                    if not submitted.cancel():  # it runs
+                        await self._end(key, result, end)
+                    raise ClientGoneError
             return await result
         finally:
-            with self._lock:  # a request that was cancelled before its turn
+            submitted.cancel()  # a request that was cancelled before its turn
+            with self._lock:
                 self._waiting.pop(key, None)
 
     async def _end(self, key: object, result: asyncio.Future[Any], end: Callable[[], object]) -> None:
