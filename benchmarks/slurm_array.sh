@@ -1,7 +1,7 @@
 #!/bin/sh
-# Runs the array of docs/cli.md on Slurm, kills up to five of its jobs, submits these again, and compares all
-# outputs byte for byte with those of a single run. Exits with 1 where they differ. Needs sbatch with one node of 4 CPUs (configured
-# ones suffice) and deocclude on PATH; WORK is a folder that the node sees.
+# Runs the array of docs/cli.md on Slurm, kills up to five of its jobs, submits these again, and compares all outputs
+# byte for byte with those of a single run. Exits with 1 where they differ. Needs sbatch with one node of 4 CPUs
+# (configured ones suffice) and deocclude on PATH; WORK is a folder that the node sees.
 set -eu
 cd "$(dirname "$0")/.."
 assets=$PWD/src/deocclude/assets

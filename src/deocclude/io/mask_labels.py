@@ -124,13 +124,15 @@ def _split_grey(values: Array, name: str, label: int | None) -> list[Mask]:
 def _refuse_grey_areas(values: Array, labels: Mapping[int, int], name: str) -> None:
     """Raise InputError where a grey level between background and person fills an area, as in labels and trimaps."""
     top = max(labels)
+    has_few = len(labels) <= MAX_LABELS
     # Lossy soft masks have areas just above 0: many values, of which the lowest tenth is left out.
-    least = 0.0 if len(labels) <= MAX_LABELS else 0.1 * top
-    marked_px = sum(count for value, count in labels.items() if value > least)
+    least = 0.0 if has_few else 0.1 * top
     # The person of a soft mask is about white. Few other levels are ids, however near to each other: 24000 and 24001.
-    is_white = len(labels) > MAX_LABELS or 0.98 <= top / (255 if top <= 255 else 65535) <= 1
+    is_white = 0.98 <= top / (255 if top <= 255 else 65535) <= 1
+    most = top if has_few and not is_white else 0.9 * top
+    marked_px = sum(count for value, count in labels.items() if value > least)
     for value, count in labels.items():
-        if not least < value < (0.9 * top if is_white else top) or count < _MIN_AREA_SHARE * marked_px:
+        if not least < value < most or count < _MIN_AREA_SHARE * marked_px:
             continue
         if _has_area(values == value, _AREA_RADIUS_PX):
             raise _refusal(name, "grey levels that fill areas may be people, classes or uncertain pixels", labels)

@@ -76,9 +76,8 @@ class CocoFile:
         """Read a file with `images` (id, file_name, width, height) and `annotations`.
 
         Annotations of the category "person" are used, or all annotations where `categories` name none or a single other
-        one.
-        Entries that cannot be used are named in warnings and left out; an image without a size is used, and its size
-        is not checked.
+        one. Entries that cannot be used are named in warnings and left out; an image without a size is used, and its
+        size is not checked.
 
         Raises:
             InputError: the file cannot be read, has several categories without person, none of its images or
@@ -90,14 +89,16 @@ class CocoFile:
             raise InputError(
                 f'{path}: expected a COCO file, an object with "images" and "annotations", got {kind_of(document)}'
             )
-        person_ids, other_ids = _category_ids(document, path)
+        person_ids, known_ids = _category_ids(document, path)
 
         def read_annotation(annotation: dict[str, Any], where: str) -> tuple[str, bool, dict[str, Any]]:
             image_id = str(value_of(annotation, "image_id", ID, where))
-            category_id = str(value_of(annotation, "category_id", ID, where)) if person_ids else ""
-            if person_ids and category_id not in person_ids | other_ids:
-                raise InputError(f"{where}: category_id {short_name(category_id)} is in no category")
-            is_person = not person_ids or category_id in person_ids
+            is_person = True
+            if person_ids:
+                category_id = str(value_of(annotation, "category_id", ID, where))
+                if category_id not in known_ids:
+                    raise InputError(f"{where}: category_id {short_name(category_id)} is in no category")
+                is_person = category_id in person_ids
             if is_person and _is_nested(annotation, _MAX_NESTING):
                 raise InputError(f"{where}: lists and objects inside each other, more than {_MAX_NESTING} deep")
             return image_id, is_person, annotation
@@ -124,13 +125,13 @@ class CocoFile:
 
         images = _read_each(document, "images", path, read_image_entry)
         _warn(path, unsized)
-        if images and by_image and by_image.keys().isdisjoint(image_id for image_id, _ in images):
-            shown_id = short_name(next(iter(by_image)))
-            raise InputError(f"{path}: no annotation's image_id is an image's id, such as {shown_id} of the first")
-        unlisted = by_image.keys() - {image_id for image_id, _ in images} if images else set()
-        if unlisted:
+        image_ids = {image_id for image_id, _ in images}
+        unlisted = [image_id for image_id in by_image if image_id not in image_ids]
+        if images and unlisted:
+            shown_id = short_name(unlisted[0])
+            if len(unlisted) == len(by_image):
+                raise InputError(f"{path}: no annotation's image_id is an image's id, such as {shown_id} of the first")
             count = sum(len(by_image[image_id]) for image_id in unlisted)
-            shown_id = short_name(min(unlisted))
             _warn(path, [f"people with an image_id that no image has, such as {shown_id}: {count} left out"])
         return cls(path, tuple(image for _, image in images))
 
@@ -248,7 +249,7 @@ def _warn(path: Path, lines: Sequence[str]) -> None:
 
 
 def _category_ids(document: Mapping[str, Any], path: Path) -> tuple[set[str], set[str]]:
-    """Ids of the category person, and of all others, as text: some files write "1" in one place and 1 in another.
+    """Ids of the category person, and of all categories, as text: some files write "1" in one place and 1 in another.
 
     No ids of persons: all annotations are people, as where there are no categories, or a single other one. Raises
     InputError where the file has several categories without person.
@@ -267,7 +268,7 @@ def _category_ids(document: Mapping[str, Any], path: Path) -> tuple[set[str], se
     person_ids = {category_id for name, category_id in found if name.lower() == "person"}
     if len(names) > 1 and not person_ids:
         raise InputError(f'{path}: expected a category "person", got {shown(", ".join(names))}')
-    return person_ids, {category_id for _, category_id in found} - person_ids
+    return person_ids, {category_id for _, category_id in found}
 
 
 def _is_nested(value: dict[str, Any] | list[Any], levels: int) -> bool:
